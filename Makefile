@@ -1,0 +1,39 @@
+# The front door. Each target does the set-up it needs.
+PYTHON := .venv/bin/python
+export PYTHONUNBUFFERED = 1
+
+.PHONY: help env demo test quick lint bed bench clean
+
+help:
+	@echo "make demo    decode EEG from a small study made here, with a report to look at (a minute after set-up)"
+	@echo "make test    all that CI runs, the tests on a real Slurm included"
+	@echo "make quick   lint and the tests without processes, under a minute"
+	@echo "make bench   the figures we claim, beside those of the peers"
+
+env:
+	@env/setup.sh cpu --extras test
+
+demo: env
+	$(PYTHON) -m hpc.launch pipeline configs/demo.yaml --on local
+
+test: env bed lint
+	$(PYTHON) -m pytest
+
+quick: env lint
+	$(PYTHON) -m pytest -m "not ranks and not slurm and not docs"
+
+lint: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+# Without Slurm its tests are skipped, and say so; with REQUIRE_SLURM=1 that is a failure
+bed:
+	@env/bed install || [ "$(REQUIRE_SLURM)" != 1 ]
+
+bench: env
+	$(PYTHON) -m bench
+
+clean:
+	rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .import_linter_cache *.egg-info
