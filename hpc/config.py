@@ -1,0 +1,229 @@
+"""Files and words become a typed dataclass, or a ConfigError that names the nearest right word.
+
+    python -m hpc.launch train configs/demo.yaml optim.lr=1e-3 model.hidden=64
+
+The schema of a config is a dataclass, and its types are the rules.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """What a user wrote cannot be; the message says what would."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """` Did you mean 'layers'? ` where something is near, and always the list of what there is."""
+    names = list(choices)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{hint} There is: {', '.join(names) or 'nothing to set'}."
+
+
+def load(files: Sequence[Path]) -> dict[str, Any]:
+    """Read YAML files, later ones over earlier. `include: other.yaml` in a file is read first, as from its folder."""
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.create({})
+    for path in _with_includes(files):
+        merged = OmegaConf.merge(merged, _read(path))  # type: ignore[assignment]
+    return _plain(merged)
+
+
+def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[Path]:
+    found = []
+    for path in files:
+        if path in above:
+            raise ConfigError(f"{path} includes itself, through {' -> '.join(str(p) for p in above)}")
+        include = _read(path).get("include", [])
+        names = [include] if isinstance(include, str) else list(include)
+        found += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
+    return found
+
+
+def _read(path: Path) -> Any:
+    import yaml
+    from omegaconf import OmegaConf
+
+    if not path.is_file():
+        beside = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError(f"there is no config file {path}.{did_you_mean(str(path), sorted(beside))}")
+    try:
+        content = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not OmegaConf.is_dict(content):
+        raise ConfigError(f"{path} holds a {type(OmegaConf.to_container(content)).__name__}; a config is `key: value`")
+    return content
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).split("\n")[0]) from None
+    values.pop("include", None)
+    return values
+
+
+def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The config with `key.key=value` words over it; a value is read as YAML would read it."""
+    from omegaconf import OmegaConf
+
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals or not key.replace(".", "").replace("_", "").isalnum():
+            raise ConfigError(f"{word!r} is neither a file.yaml nor a key=value")
+    return _plain(OmegaConf.merge(OmegaConf.create(dict(values)), OmegaConf.from_dotlist(list(words))))
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
+
+
+def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
+    """A dataclass from plain values, every field checked against its type.
+
+    Parameters
+    ----------
+    cls
+        The dataclass. A field whose type is a union of dataclasses is chosen by the `name` in its values.
+    at
+        Where we are in the config, for messages: `train.model`.
+    base
+        What fields have that are not in `values`; without it, the defaults of the class.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{at} needs settings (`key: value`), but got {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"{at} has no setting {key!r}.{did_you_mean(str(key), fields)}")
+    given = {
+        key: _convert(hints[key], value, f"{at}.{key}", _default(fields[key], base)) for key, value in values.items()
+    }
+    for name, field in fields.items():
+        if name not in given and base is not None:
+            given[name] = getattr(base, name)
+        elif name not in given and field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{at}.{name} is missing: set it in the file, or say {name}=… ({_say(hints[name])})")
+    try:
+        return cls(**given)
+    except ValueError as error:
+        raise ConfigError(f"{at}: {error}") from None
+
+
+def inputs(config: Any) -> dict[str, str]:
+    """The fields of a config that name what the stage reads, as {field: value}; those left at None are left out."""
+    hints = get_type_hints(type(config))
+    kinds = {field.name: (hints[field.name], *get_args(hints[field.name])) for field in dataclasses.fields(config)}
+    found = {name: getattr(config, name) for name, kind in kinds.items() if any(isinstance(k, NewType) for k in kind)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _default(field: dataclasses.Field, base: Any) -> Any:
+    if base is not None:
+        return getattr(base, field.name)
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+
+
+def _convert(kind: Any, value: Any, at: str, default: Any = None) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if isinstance(kind, NewType):
+        return _convert(kind.__supertype__, value, at)
+    if origin in (Union, types.UnionType):
+        return _convert_union(args, value, at, default)
+    if dataclasses.is_dataclass(kind):
+        same = default if isinstance(default, kind) else None  # type: ignore[arg-type]
+        return build(kind, value, at, same)  # type: ignore[arg-type]
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{at} cannot be {value!r}.{did_you_mean(str(value), [str(arg) for arg in args])}")
+        return value
+    if origin in (tuple, list):
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
+        if origin is tuple and args[-1] is not Ellipsis:
+            if len(value) != len(args):
+                raise ConfigError(f"{at} needs {len(args)} values, but got {len(value)}: {value!r}")
+            return tuple(_convert(arg, item, f"{at}[{i}]") for i, (arg, item) in enumerate(zip(args, value)))
+        return origin(_convert(args[0], item, f"{at}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{at} needs settings (`key: value`), but got {value!r}")
+        return {_convert(args[0], k, at): _convert(args[1], v, f"{at}.{k}") for k, v in value.items()}
+    return _convert_plain(kind, value, at)
+
+
+def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any) -> Any:
+    if value is None and type(None) in args:
+        return None
+    kinds = [arg for arg in args if arg is not type(None)]
+    choices: dict[str, Any] = {kind.name: kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[union-attr]
+    if not choices:
+        return _convert(kinds[0], value, at, default)
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{at} needs settings (`name: …`), but got {value!r}")
+    name = value.get("name", getattr(default, "name", None))
+    if name not in choices:
+        said = "no name" if name is None else repr(name)
+        raise ConfigError(f"{at}: {said} is not one of the choices.{did_you_mean(str(name), choices)}")
+    return build(choices[name], value, at, default if getattr(default, "name", None) == name else None)
+
+
+def _convert_plain(kind: Any, value: Any, at: str) -> Any:
+    wrong = ConfigError(f"{at} needs {_say(kind)}, but got {value!r}")
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a word
+        try:
+            return float(value)
+        except ValueError:
+            raise wrong from None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise wrong
+    return value
+
+
+def _say(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    if isinstance(kind, NewType):
+        return "the name of a run, or a path"
+    return words.get(kind) or typing.cast(str, getattr(kind, "__name__", str(kind)))
+
+
+def plain(config: Any) -> Any:
+    """A dataclass as plain values that JSON and YAML can hold; `build` makes it again."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config) if field.init}
+    if isinstance(config, Mapping):
+        return {str(key): plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(item) for item in config]
+    return str(config) if isinstance(config, Path) else config

@@ -1,0 +1,119 @@
+"""Who I am, where I write, when I stop: what a stage gets beside its config. No torch in here."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NewType, TypeVar
+
+from hpc.rundir import RunDir, write_json
+
+T = TypeVar("T")
+
+Input = NewType("Input", str)
+"""The type of a config field that names what the stage reads: a run (`preprocess-k3f9x2ab`), or a path."""
+
+
+class Preempted(Exception):
+    """A stage raises it when it was asked to stop and has saved all it needs to go on later."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this is. `local`: among those on the same node."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.rank < self.size and 0 <= self.local_rank < self.local_size <= self.size):
+            raise ValueError(f"no such place in the world: {self}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "World":
+        """Read what the launcher of this process has set: the supervisor, srun, or mpiexec."""
+        for names in (
+            ("HPC_RANK", "HPC_SIZE", "HPC_LOCAL_RANK", "HPC_LOCAL_SIZE"),
+            ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+            (
+                "OMPI_COMM_WORLD_RANK",
+                "OMPI_COMM_WORLD_SIZE",
+                "OMPI_COMM_WORLD_LOCAL_RANK",
+                "OMPI_COMM_WORLD_LOCAL_SIZE",
+            ),
+            ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+        ):
+            if names[0] in environ and names[1] in environ:
+                # SLURM_STEP_TASKS_PER_NODE reads "2(x3),1": the first count is that of a full node
+                rank, size, local_rank, local_size = (
+                    int(environ.get(name, default).split("(")[0].split(",")[0]) for name, default in zip(names, "0101")
+                )
+                return cls(rank, size, local_rank, max(local_size, local_rank + 1))
+        return cls()
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """My part of a list of work, every size-th item."""
+        return list(items[self.rank :: self.size])
+
+
+@dataclass
+class Context:
+    """What a stage gets beside its config.
+
+    Parameters
+    ----------
+    world
+        Who I am among the processes of this run.
+    run
+        Where I write.
+    attempt
+        The how-manieth start of the ranks this is; 1 the first time.
+    should_stop
+        Whether this process was asked to stop soon. Look at it between steps of any long loop; when it says so,
+        save and raise Preempted. Where ranks meet in collectives, agree first: `ddp.any_rank(ctx.should_stop())`.
+    """
+
+    world: World
+    run: RunDir
+    attempt: int = 1
+    should_stop: Callable[[], bool] = lambda: False
+    echo: Callable[[str], None] | None = None
+    _last_pulse: float = field(default=-1e9, repr=False)
+
+    @property
+    def out(self) -> Path:
+        """The folder for what this stage makes."""
+        self.run.out.mkdir(parents=True, exist_ok=True)
+        return self.run.out
+
+    def input(self, ref: Input) -> Path:
+        """The folder that an Input of the config stands for: what that run made, or the path itself."""
+        return input_path(ref, self.run.path.parent)
+
+    def progress(self, what: str, done: int, total: int, /, **figures: float) -> None:
+        """Say how far this rank is. Cheap enough for every step: written at most twice a second.
+
+        `status`, the progress bar and the supervisor's watch read it.
+        """
+        now = time.time()
+        if now - self._last_pulse < 0.5 and done < total:
+            return
+        self._last_pulse = now
+        pulse = {"what": what, "done": done, "total": total, "figures": figures, "time": now, "attempt": self.attempt}
+        write_json(
+            self.run.pulse(self.world.rank), pulse | {"host": os.uname().nodename, "pid": os.getpid()}, durable=False
+        )
+        if self.echo:
+            self.echo(f"{what} {done}/{total} " + " ".join(f"{name}={value:.4g}" for name, value in figures.items()))
+
+
+def input_path(ref: Input, runs: Path) -> Path:
+    """Where an Input is: `a/path` as it stands, else the products of the run of that name."""
+    return Path(ref) if "/" in ref or ref in (".", "..") else RunDir(runs / ref).out

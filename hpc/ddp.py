@@ -1,0 +1,100 @@
+"""The process group and what ranks do together. Each function also works in a process on its own.
+
+Every rank must call the same functions in the same order: never in a branch that ranks could take differently.
+"""
+
+import socket
+import time
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from hpc.context import Context
+from hpc.rundir import read_json, write_json
+
+RENDEZVOUS_S = 120
+COLLECTIVE_S = 1800
+
+
+def device(ctx: Context) -> torch.device:
+    """The GPU of this rank, or the CPU. A site may show each rank its own GPU only, or all of the node's."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", 0 if torch.cuda.device_count() == 1 else ctx.world.local_rank)
+
+
+def start(ctx: Context) -> torch.device:
+    """Meet the other ranks; gives this rank's device."""
+    where = device(ctx)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    if ctx.world.size > 1:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo",
+            store=_meet(ctx),
+            rank=ctx.world.rank,
+            world_size=ctx.world.size,
+            timeout=timedelta(seconds=COLLECTIVE_S),
+        )
+    return where
+
+
+def _meet(ctx: Context) -> TCPStore:
+    """Rank 0 takes a free port and writes it where only this attempt looks: no port is guessed, none is reused."""
+    place = ctx.run.attempt(ctx.attempt).rendezvous
+    here = socket.gethostname()
+    wait = timedelta(seconds=RENDEZVOUS_S)
+    if ctx.world.is_first:
+        store = TCPStore(here, 0, is_master=True, wait_for_workers=False, timeout=wait)
+        write_json(place, {"host": here, "port": store.port})
+        return store
+    deadline = time.monotonic() + RENDEZVOUS_S
+    while (address := read_json(place)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"rank 0 has not written {place} within {RENDEZVOUS_S} s: did it start? See its log beside"
+            )
+        time.sleep(0.05)
+    host = "127.0.0.1" if address["host"] == here else address["host"]
+    return TCPStore(host, address["port"], is_master=False, timeout=wait)
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
+    """The model, with its gradients averaged over the ranks."""
+    if not dist.is_initialized():
+        return model
+    return torch.nn.parallel.DistributedDataParallel(model, device_ids=[where] if where.type == "cuda" else None)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether it is so on any rank; the same answer on all."""
+    if not dist.is_initialized():
+        return flag
+    # On the CPU, over gloo: no GPU waits for it
+    word = torch.tensor([int(flag)])
+    dist.all_reduce(word, op=dist.ReduceOp.MAX)
+    return bool(word.item())
+
+
+def total(values: torch.Tensor) -> torch.Tensor:
+    """The sum over ranks, as a new tensor."""
+    values = values.detach().clone()
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.all_reduce(torch.zeros(1))

@@ -1,0 +1,144 @@
+"""Give a run folder its processes: in this one, on this machine, or through Slurm. The only submitit import.
+
+What is submitted is the path of the run folder; nothing else is pickled.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hpc import config, snapshot
+from hpc.context import Context, World
+from hpc.plan import Plan
+from hpc.rundir import RunDir, append_line, atomic_write, read_json, write_json
+from hpc.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
+
+
+class SubmitError(RuntimeError):
+    """The scheduler did not take the job."""
+
+
+def write_run(plan: Plan) -> RunDir:
+    """The run folder, with all that the supervisor and the ranks will read. Written again at each submission."""
+    run = plan.run
+    run.jobs.mkdir(parents=True, exist_ok=True)
+    snapshot.copy(list(plan.code), run.code, run.diff)
+    atomic_write(run.config, lambda file: file.write(config.to_yaml(plan.science.config).encode()))
+    write_json(run.plan, plan.to_json())
+    return run
+
+
+def inline(plan: Plan) -> int:
+    """Run the stage in this process, as one rank; on an error, start the debugger where it happened."""
+    from hpc import worker
+
+    run = write_run(plan)
+    ctx = Context(World(), run, attempt=0, echo=print)
+    try:
+        worker.work(ctx)
+    except Exception:  # noqa: BLE001  whatever it is, it is for the person at the debugger
+        traceback.print_exc()
+        if sys.stdin.isatty():
+            import pdb  # noqa: T100
+
+            pdb.post_mortem()
+        return 1
+    write_json(run.result, {"metrics": read_json(run.attempt(0).metrics), "attempts": 1, "ended": time.time()})
+    return 0
+
+
+def local(plan: Plan) -> str:
+    """Start a supervisor on this machine that outlives this process; gives its pid."""
+    run = write_run(plan)
+    environ = os.environ | plan.site.env | {"PYTHONPATH": _python_path(plan)}
+    began = time.time()
+    with open(run.jobs / "supervisor.log", "a") as log:
+        process = subprocess.Popen(
+            [plan.python, "-P", "-u", "-m", "hpc.supervisor", str(run.path)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True,
+        )  # fmt: skip
+    return _submitted(plan, str(process.pid), began)
+
+
+def slurm(plan: Plan, after: Sequence[str] = ()) -> str:
+    """Submit the supervisor as a Slurm job, to start when the jobs `after` have succeeded; gives the job's id."""
+    from submitit.core.utils import FailedJobError
+
+    run = write_run(plan)
+    began = time.time()
+    try:
+        job = _executor(plan, after).submit(Supervisor(str(run.path)))
+    except (FailedJobError, OSError, subprocess.SubprocessError) as error:
+        raise SubmitError(f"sbatch did not take the job: {' '.join(str(error).split())}") from None
+    return _submitted(plan, job.job_id, began)
+
+
+def sbatch_text(plan: Plan, after: Sequence[str] = ()) -> str:
+    """The batch script, byte for byte as it would be submitted."""
+    executor = _executor(plan, after)
+    return executor._make_submission_file_text(executor._submitit_command_str, uid="")
+
+
+def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
+    from submitit.slurm.slurm import SlurmExecutor
+
+    class Sbatch(SlurmExecutor):  # type: ignore[misc]
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # a dry run needs no srun here; a real one is told by sbatch itself
+
+    r, site = plan.resources, plan.site
+    # exec: the Python process takes the batch script's place, so that it is what Slurm signals
+    executor = Sbatch(folder=plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -P")
+    assert r.time_s is not None
+    extra: dict[str, object] = {
+        "signal": f"B:USR2@{r.lead_s}",
+        "requeue": True,
+        "ntasks_per_node": r.ranks_per_node,
+        "nodes": r.nodes,
+        "chdir": plan.cwd,
+    }
+    if r.gpus_per_node:
+        option, _, value = site.gpu_request.format(gpus=r.gpus_per_node).removeprefix("--").partition("=")
+        extra[option] = value
+    environ = site.env | {"PYTHONPATH": _python_path(plan)}
+    executor.update_parameters(
+        job_name=plan.science.name,
+        # A time of whole minutes, as Slurm counts; submitit would do arithmetic on it
+        time=max(1, round(r.time_s / 60)),
+        cpus_per_task=r.cpus_per_rank,
+        partition=r.partition or None,
+        account=r.account or None,
+        mem=f"{r.mem_gb:g}G" if r.mem_gb else None,
+        dependency=f"afterok:{':'.join(after)}" if after else None,
+        wckey=None,
+        stderr_to_stdout=True,
+        use_srun=False,
+        setup=[
+            *site.prologue,
+            # Until Python listens, the signal would kill; ignored here, it is ignored in what we exec
+            "trap '' USR2",
+            *(f"export {name}={shlex.quote(value)}" for name, value in environ.items()),
+        ],
+        additional_parameters=extra,
+    )
+    return executor
+
+
+def _submitted(plan: Plan, job: str, began: float) -> str:
+    """Note it in the run folder. `began`: before the job could start, so that all it writes is later."""
+    append_line(plan.run.submissions, {"job": job, "site": plan.site.name, "kind": plan.site.kind, "time": began})
+    return job
+
+
+def _python_path(plan: Plan) -> str:
+    """The run's own copy of the code first, then what the user has set."""
+    return os.pathsep.join([*plan.python_path, *filter(None, [os.environ.get("PYTHONPATH")])])

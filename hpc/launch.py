@@ -1,0 +1,245 @@
+"""One line from laptop to supercomputer: `python -m hpc.launch VERB [FILE.yaml …] [key=value …] [options]`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the scheduler did not take it, 75 stopped and can go on.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from hpc.plan import Plan
+    from hpc.rundir import RunDir
+
+DONE, FAILED, USAGE, REFUSED, STOPPED = 0, 1, 2, 3, 75
+DEFAULT = Path("configs/default.yaml")
+
+VERBS = """\
+verbs:
+  STAGE         run one stage; with this project: synthesize, preprocess, train, evaluate
+  pipeline      run every stage of a config file, each when those it reads from are finished
+  status [RUN]  what has become of the runs
+  logs RUN      what rank 0 of a run has printed (--rank N for another)
+
+examples:
+  python -m hpc.launch pipeline configs/demo.yaml
+  python -m hpc.launch train configs/demo.yaml optim.lr=1e-3 --nodes 2
+  python -m hpc.launch train --nodes 2 --on slurm --dry-run
+
+Without a file, configs/default.yaml is read. The same science twice is the same run: finished, it says so;
+stopped, it goes on. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not taken by the scheduler, 75 stopped.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        unknown, _, rest = message.partition("unrecognized arguments: ")
+        if rest and not unknown:
+            from hpc.config import did_you_mean
+
+            options = [option for action in self._actions for option in action.option_strings if len(option) > 2]
+            message = f"there is no option {rest.split()[0]}.{did_you_mean(rest.split()[0], options)}"
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = _Parser(
+        prog="python -m hpc.launch",
+        usage="python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]",
+        description="Run a stage of an experiment on this machine or as a Slurm job.",
+        epilog=VERBS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("verb", metavar="VERB", help="what to do, see below")
+    top.add_argument("words", metavar="WORD", nargs="*", help="config files, key=value settings, or the name of a run")
+    where = top.add_argument_group("where and with what")
+    where.add_argument(
+        "--on", metavar="SITE", help="local, debug, slurm, or a profile of configs/site; found out if left out"
+    )
+    where.add_argument("--nodes", type=int, metavar="N", help="how many nodes")
+    where.add_argument("--gpus", type=int, metavar="N", help="GPUs a node, one rank each")
+    where.add_argument("--ranks", type=int, metavar="N", help="processes a node, when not one a GPU")
+    where.add_argument("--cpus", type=int, metavar="N", help="CPU cores a rank")
+    where.add_argument("--mem", type=float, metavar="GB", help="memory a node")
+    where.add_argument("--time", metavar="4h", help="walltime; at its end the run is saved and goes on in a new job")
+    where.add_argument("--partition", metavar="NAME")
+    where.add_argument("--account", metavar="NAME", help="the grant; else from HPC_ACCOUNT")
+    where.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="the folder of run folders (runs)"
+    )
+    how = top.add_argument_group("how")
+    how.add_argument("--dry-run", action="store_true", help="print the plan and the batch script, do nothing")
+    how.add_argument("--follow", action="store_true", help="watch a Slurm run (a local one is watched anyway)")
+    how.add_argument("--rank", type=int, default=0, metavar="N", help="whose log")
+    return top
+
+
+def main(argv: list[str], environ: Mapping[str, str]) -> int:
+    args = parser().parse_intermixed_args(argv)
+    from hpc.config import ConfigError
+
+    try:
+        if args.verb == "status":
+            return show_status(args)
+        if args.verb == "logs":
+            return show_log(args)
+        return act(args, environ)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+
+
+def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Words -> plans -> executor."""
+    plans = make_plans(args, environ)
+    for number, plan in enumerate(plans):
+        print(plan.render(), end="\n\n" if number + 1 < len(plans) else "\n")
+    if args.dry_run:
+        from hpc import executors
+
+        for plan in plans:
+            if plan.site.kind == "slurm":
+                print(f"\n# {plan.science.name}\n{executors.sbatch_text(plan)}")
+        return DONE
+    if plans[0].site.kind == "slurm":
+        return submit(plans, args.follow)
+    return run_here(plans)
+
+
+def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> "list[Plan]":
+    from hpc import config, plan, site, snapshot
+
+    files = [Path(word) for word in args.words if word.endswith((".yaml", ".yml")) and "=" not in word]
+    words = [word for word in args.words if Path(word) not in files]
+    if not files and DEFAULT.is_file():
+        files = [DEFAULT]
+    sciences = plan.sciences(args.verb, config.load(files), words)
+    where = site.load(args.on or site.detect(environ))
+    asked = site.Request(
+        args.nodes, args.gpus, args.ranks, args.cpus, args.mem, args.time, args.partition,
+        args.account or environ.get("HPC_ACCOUNT"),
+    )  # fmt: skip
+    resources = site.fit(where, asked, site.gpus_here(environ))
+    code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
+    runs = args.runs.absolute()
+    for number, science in enumerate(sciences):
+        plan.check_inputs(science, runs, [before.name for before in sciences[:number]])
+    sources = (*map(str, files), *words)
+    return [
+        plan.Plan(science, sources, where, resources, tuple(code), str(runs), os.getcwd(), sys.executable)
+        for science in sciences
+    ]
+
+
+def run_here(plans: "list[Plan]") -> int:
+    """One run after the other on this machine, each watched until it ends."""
+    from hpc import executors, follow, status
+
+    for plan in plans:
+        print(f"\n{plan.science.stage}: {plan.science.name}", flush=True)
+        if plan.site.kind == "inline":
+            if (code := executors.inline(plan)) != DONE:
+                return code
+        elif plan.run.result.exists():
+            print("finished before")
+        else:
+            if plan.run.path.exists() and not status.look(plan.run).ended:
+                print("it is running already: watching it")
+            else:
+                executors.local(plan)
+            state = follow.follow(plan.run, mine=True)
+            if state.word != "finished":
+                return report_end(plan.run, state.word, state.text)
+        print(follow.result(plan.run), flush=True)
+    return DONE
+
+
+def submit(plans: "list[Plan]", watch: bool) -> int:
+    """All runs as Slurm jobs, each to start when those it reads from have succeeded."""
+    from hpc import executors, follow, status
+
+    jobs: dict[str, str] = {}
+    for plan in plans:
+        name = plan.science.name
+        if plan.run.result.exists():
+            print(f"\n{name} finished before\n{follow.result(plan.run)}")
+            continue
+        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+            jobs[name] = state.job
+            print(f"\n{name} is {state.word} already, job {state.job}")
+            continue
+        try:
+            jobs[name] = executors.slurm(plan, [jobs[ref] for ref in plan.science.inputs.values() if ref in jobs])
+        except executors.SubmitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return REFUSED
+        print(f"\nsubmitted {name} as job {jobs[name]}")
+    last = plans[-1]
+    if not watch:
+        if jobs:
+            print("\n  watch   python -m hpc.launch status")
+            print(f"  log     python -m hpc.launch logs {last.science.name}")
+            print(f"  cancel  scancel {' '.join(jobs.values())}")
+        return DONE
+    for plan in plans:
+        if plan.science.name in jobs:
+            try:
+                state = follow.follow(plan.run, mine=False)
+            except KeyboardInterrupt:
+                print("\nit goes on without you: python -m hpc.launch status")
+                return DONE
+            if state.word != "finished":
+                return report_end(plan.run, state.word, state.text)
+            print(follow.result(plan.run), flush=True)
+    return DONE
+
+
+def report_end(run: "RunDir", word: str, text: str) -> int:
+    """Say how a run ended that did not finish, and where to look."""
+    if word == "stopped":
+        return STOPPED
+    print(
+        f"error: {run.name} {word}: {text}\n  log: python -m hpc.launch logs {run.name} --runs {run.path.parent}",
+        file=sys.stderr,
+    )
+    return FAILED
+
+
+def show_status(args: argparse.Namespace) -> int:
+    from hpc import follow, status
+
+    if not args.words:
+        print(status.table(args.runs))
+        return DONE
+    run = status.find(args.words[0], args.runs)
+    state = status.look(run)
+    print(f"{run.name}: {state.word}  {state.text}".rstrip())
+    print(f"  job {state.job}, attempt {state.attempt}, {state.what} {state.done}/{state.total}")
+    print(follow.result(run), end="")
+    return DONE
+
+
+def show_log(args: argparse.Namespace) -> int:
+    from hpc import status
+    from hpc.config import ConfigError
+
+    if not args.words:
+        raise ConfigError("logs of which run? See `python -m hpc.launch status`")
+    run = status.find(args.words[0], args.runs)
+    log = run.attempt(run.last_attempt()).log(args.rank)
+    if not log.exists():
+        raise ConfigError(f"{run.name} has no log of rank {args.rank} yet; what is there: {run.jobs}")
+    print(log.read_text(errors="replace"), end="")
+    return DONE
+
+
+if __name__ == "__main__":
+    # `status | head` ends us quietly; a run goes on in its own session
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,204 @@
+"""Plan: everything decided before anything happens. Pure; what --dry-run prints is what is submitted.
+
+A config file holds the settings of one stage, or those of a whole pipeline, a section a stage:
+
+    preprocess:
+      study: data/my-bids-study
+    train:
+      data: preprocess          # an input that names a section stands for the run of that section
+"""
+
+import dataclasses
+import hashlib
+import json
+from base64 import b32encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc import config, stages
+from hpc.config import ConfigError, did_you_mean
+from hpc.context import Input, input_path
+from hpc.rundir import RunDir
+from hpc.site import Resources, Site
+from hpc.snapshot import Code
+
+
+@dataclass(frozen=True)
+class Science:
+    """What is computed: a stage and its complete config. Hashed into the run's name."""
+
+    stage: str
+    entry: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    """Of the config's fields, those that name what is read."""
+
+    @property
+    def name(self) -> str:
+        """The run's name: the same science is the same run, wherever and however often it is asked for."""
+        text = json.dumps([self.stage, self.config], sort_keys=True, ensure_ascii=False)
+        return f"{self.stage}-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: what is computed, from which files and code, where, with what."""
+
+    science: Science
+    sources: tuple[str, ...]
+    """The files and words that the config came from."""
+    site: Site
+    resources: Resources
+    code: tuple[Code, ...]
+    runs: str
+    """The folder of run folders."""
+    cwd: str
+    python: str
+
+    @property
+    def run(self) -> RunDir:
+        return RunDir(Path(self.runs) / self.science.name)
+
+    @property
+    def python_path(self) -> list[str]:
+        """Where the ranks import from."""
+        return [str((self.run.code / code.folder / code.imports).resolve()) for code in self.code]
+
+    def to_json(self) -> dict[str, Any]:
+        """What plan.json holds: `stage` and `entry` for the worker, the rest for the supervisor and for people."""
+        return {
+            "name": self.science.name,
+            "stage": self.science.stage,
+            "entry": self.science.entry,
+            "inputs": self.science.inputs,
+            "sources": list(self.sources),
+            "site": dataclasses.asdict(self.site),
+            "resources": dataclasses.asdict(self.resources),
+            "code": [{"root": code.root, "commit": code.commit, "modified": list(code.modified)} for code in self.code],
+            "python": self.python,
+            "python_path": self.python_path,
+            "cwd": self.cwd,
+        }
+
+    def render(self) -> str:
+        """What a person reads before it happens."""
+        r, science = self.resources, self.science
+        rows = [
+            ("run", f"{science.name}   in {self.runs}"),
+            ("where", f"{self.site.name} ({self.site.description or self.site.kind})"),
+            ("layout", f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"),
+            ("config", f"{_many(_count(science.config), 'value')} from {', '.join(self.sources) or 'the defaults'}"),
+            *(
+                ("input", f"{field}: {input_path(Input(ref), Path(self.runs))}")
+                for field, ref in science.inputs.items()
+            ),
+            *(("code", _say_code(code)) for code in self.code),
+        ]
+        if r.gpus_per_node:
+            rows[2] = ("layout", f"{rows[2][1]}, {_many(r.gpus_per_node, 'GPU')} a node")
+        if r.time_s is not None:
+            rows.insert(3, ("time", f"{r.time_s / 60:g} min, asked to save {r.lead_s} s before the end"))
+        return "\n".join(f"{label:<8}{text}" for label, text in rows)
+
+
+def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list[Science]:
+    """What a verb means to compute, in order: one stage, or for `pipeline` every section of the file.
+
+    Parameters
+    ----------
+    verb
+        The name of a stage, or `pipeline`.
+    values
+        The config files, merged.
+    words
+        `key=value` words. In a pipeline file `train.optim.lr=1e-3` sets a value of that section; for a single stage
+        the section's name may be left out.
+    """
+    known = stages.names()
+    sections = [key for key in values if key in known and isinstance(values[key], Mapping)]
+    if verb == "pipeline" or verb in sections:
+        if strangers := [key for key in values if key not in sections]:
+            raise ConfigError(f"{strangers[0]!r} is not the section of a stage.{did_you_mean(strangers[0], known)}")
+        if not sections:
+            raise ConfigError("a pipeline needs a config file with a section for each stage, as configs/demo.yaml")
+        prefix = "" if verb == "pipeline" else f"{verb}."
+        full = [word if word.split(".")[0] in sections else prefix + word for word in words]
+        for word in full:
+            if word.split(".")[0] not in sections:
+                raise ConfigError(f"{word!r} names no section of the file.{did_you_mean(word.split('.')[0], sections)}")
+        values = config.apply_words(values, full)
+    elif verb in known:
+        own = [word.removeprefix(f"{verb}.") for word in words]
+        values = {verb: config.apply_words(values, own)}
+        sections = [verb]
+    else:
+        raise ConfigError(f"there is no stage {verb!r}.{did_you_mean(verb, ['pipeline', *known])}")
+    done: dict[str, Science] = {}
+    for section in sections if verb == "pipeline" else [verb]:
+        _science(section, values, sections, done, ())
+    return list(done.values()) if verb == "pipeline" else [done[verb]]
+
+
+def _science(
+    stage: str, values: Mapping[str, Any], sections: Sequence[str], done: dict[str, Science], above: tuple[str, ...]
+) -> Science:
+    """The science of a section, those of its inputs first: their names are part of its config."""
+    if stage in above:
+        raise ConfigError(f"the stages wait for each other: {' -> '.join([*above, stage])}")
+    if stage in done:
+        return done[stage]
+    where = stages.entry(stage)
+    schema = stages.schema(stages.load(where))
+    cfg = config.build(schema, values[stage], stage)
+    refs = config.inputs(cfg)
+    for field, ref in refs.items():
+        if ref in sections:
+            name = _science(ref, values, sections, done, (*above, stage)).name
+            cfg = dataclasses.replace(cfg, **{field: name})
+            refs[field] = name
+    done[stage] = Science(stage, where, config.plain(cfg), refs)
+    return done[stage]
+
+
+def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
+    """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
+    for field, ref in science.inputs.items():
+        path = input_path(Input(ref), runs)
+        if ref in coming or ("/" in ref and path.exists()):
+            continue
+        if "/" in ref:
+            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such folder")
+        run = RunDir(runs / ref)
+        if run.result.exists():
+            continue
+        if run.path.exists():
+            raise ConfigError(
+                f"{science.stage}.{field} is the run {ref}, which is not finished: "
+                f"see `python -m hpc.launch status {ref}`"
+            )
+        stage = ref.rsplit("-", 1)[0]
+        raise ConfigError(
+            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
+            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
+            f"or give a folder, {field}=path/to/folder"
+        )
+
+
+def _count(value: Any) -> int:
+    """How many settings a config has."""
+    if isinstance(value, Mapping):
+        return sum(_count(item) for item in value.values())
+    if isinstance(value, list):
+        return sum(_count(item) for item in value) or 1
+    return 1
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _say_code(code: Code) -> str:
+    changed = f" + {_many(len(code.modified), 'changed file')}" if code.modified else ""
+    return f"{code.commit[:10]}{changed}, {_many(len(code.files), 'file')} copied from {code.root}"

@@ -1,0 +1,179 @@
+"""The name of every file in a run folder, and the one way to write one: whole or absent."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Write a file beside its place, then rename it there: a reader sees the old file, the new one, never half.
+
+    Parameters
+    ----------
+    path
+        Where the file is to stand. Its folder is made when missing.
+    write
+        Called with the open file.
+    durable
+        Flush to the disk first, so that the file survives a power cut. Off for files that are worth nothing a
+        second later (heartbeats).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    atomic_write(path, lambda file: file.write(text.encode()), durable=durable)
+
+
+def read_json(path: Path) -> Any | None:
+    """What the file holds, or None when there is none."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def append_line(path: Path, value: object) -> None:
+    """One JSON line at the end of a file that has one writer."""
+    with open(path, "a") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The JSON lines of a file; a last line that a kill cut off is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def committed_steps(checkpoints: Path) -> list[int]:
+    """The steps whose checkpoint is whole (its COMMIT stands), in order."""
+    return sorted(int(place.parent.name.removeprefix("step-")) for place in checkpoints.glob("step-*/COMMIT"))
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run is a folder; whoever has its path has the run. Each file below has one writer.
+
+    launcher    plan.json, config.yaml, code/, code.diff, jobs/submitted.jsonl
+    supervisor  attempts.jsonl, events.jsonl, heartbeat/supervisor.json, result.json (exists = finished)
+    rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
+    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stopped)
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def code(self) -> Path:
+        """The snapshot of the checkout that the ranks import."""
+        return self.path / "code"
+
+    @property
+    def diff(self) -> Path:
+        return self.path / "code.diff"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs"
+
+    @property
+    def submissions(self) -> Path:
+        return self.jobs / "submitted.jsonl"
+
+    @property
+    def attempts(self) -> Path:
+        return self.path / "attempts.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def out(self) -> Path:
+        """What the stage made: the store, the model, the report. What another stage reads."""
+        return self.path / "out"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def supervisor(self) -> Path:
+        return self.path / "heartbeat" / "supervisor.json"
+
+    def pulse(self, rank: int) -> Path:
+        return self.path / "heartbeat" / f"rank-{rank:04d}.json"
+
+    def last_attempt(self) -> int:
+        """The number of the newest attempt, 0 before the first."""
+        return max((int(path.name.removeprefix("attempt-")) for path in self.jobs.glob("attempt-*")), default=0)
+
+    def attempt(self, number: int) -> "AttemptDir":
+        return AttemptDir(self.jobs / f"attempt-{number:04d}")
+
+
+@dataclass(frozen=True)
+class AttemptDir:
+    """What one start of the ranks leaves. A new attempt never writes into the folder of an old one."""
+
+    path: Path
+
+    @property
+    def rendezvous(self) -> Path:
+        """Where rank 0 listens."""
+        return self.path / "rendezvous.json"
+
+    @property
+    def metrics(self) -> Path:
+        """What the stage returned on rank 0."""
+        return self.path / "metrics.json"
+
+    def log(self, rank: int) -> Path:
+        return self.path / f"rank-{rank:04d}.log"
+
+    def error(self, rank: int) -> Path:
+        return self.path / f"rank-{rank:04d}.error.json"
+
+    def stopped(self, rank: int) -> Path:
+        """Left by a rank that was asked to stop and has saved."""
+        return self.path / f"rank-{rank:04d}.stopped"

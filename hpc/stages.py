@@ -1,0 +1,45 @@
+"""Find a stage by name, through the entry points of what is installed, and read its schema.
+
+    [options.entry_points]
+    hpc.stages =
+        train = eegdecode.stages:train
+
+A package of a user's own adds stages in the same way.
+"""
+
+import importlib
+import inspect
+from importlib.metadata import entry_points
+from typing import Any, get_type_hints
+
+from hpc.config import ConfigError, did_you_mean
+
+
+def names() -> list[str]:
+    """Every stage that is installed, in the order in which the packages declare them."""
+    return [point.name for point in entry_points(group="hpc.stages")]
+
+
+def entry(name: str) -> str:
+    """Where the stage of that name is, `eegdecode.stages:train`."""
+    for point in entry_points(group="hpc.stages"):
+        if point.name == name:
+            return point.value
+    raise ConfigError(f"there is no stage {name!r}.{did_you_mean(name, names())}")
+
+
+def load(where: str) -> Any:
+    """The function at `module:function`, its signature checked."""
+    module, _, attribute = where.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the stage {where} cannot be imported: {error}") from error
+    if list(inspect.signature(function).parameters) != ["cfg", "ctx"]:
+        raise ConfigError(f"a stage is a function (cfg, ctx); {where} is {inspect.signature(function)}")
+    return function
+
+
+def schema(function: Any) -> Any:
+    """The dataclass that a stage takes as its config."""
+    return get_type_hints(function)["cfg"]

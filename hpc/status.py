@@ -1,0 +1,128 @@
+"""What has become of a run, read from its folder; Slurm is asked only about a job that waits."""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpc.config import ConfigError, did_you_mean
+from hpc.rundir import RunDir, read_json, read_lines
+
+SILENT_S = 30
+"""A supervisor that has not written for so long is gone."""
+ENDED = ("finished", "failed", "stopped", "lost")
+
+
+@dataclass(frozen=True)
+class State:
+    """`word`: queued, running, requeued, or how it ended: finished, failed, stopped, lost."""
+
+    run: str
+    word: str
+    job: str = ""
+    attempt: int = 0
+    what: str = ""
+    done: int = 0
+    total: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.word in ENDED
+
+
+def look(run: RunDir) -> State:
+    supervisor = read_json(run.supervisor) or {}
+    submitted = (read_lines(run.submissions) or [{}])[-1]
+    pulse = read_json(run.pulse(0)) or {}
+    figures = {key: pulse.get(key, State.__dataclass_fields__[key].default) for key in ("what", "done", "total")}
+    word, text = _word(run, supervisor, submitted)
+    return State(
+        run.name,
+        word,
+        job=submitted.get("job", ""),
+        attempt=supervisor.get("attempt", 0),
+        figures=pulse.get("figures", {}),
+        text=text,
+        **figures,
+    )
+
+
+def _word(run: RunDir, supervisor: dict, submitted: dict) -> tuple[str, str]:
+    if run.result.exists():
+        return "finished", ""
+    if not submitted:
+        return "stopped", "never started"
+    if supervisor.get("time", 0) < submitted["time"]:  # this submission's supervisor has not spoken yet
+        return _waiting(run, submitted)
+    if supervisor["state"] == "running":
+        if _alive(supervisor):
+            return "running", supervisor["text"]
+        return "lost", f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
+    if supervisor["state"] == "requeued":
+        return _waiting(run, submitted)
+    return supervisor["state"], supervisor["text"]
+
+
+def _waiting(run: RunDir, submitted: dict) -> tuple[str, str]:
+    job = submitted["job"]
+    if submitted["kind"] != "slurm":
+        if not _process_ended(int(job)):
+            return "queued", "starting"
+        return "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
+    try:
+        asked = subprocess.run(
+            ["squeue", "-h", "-j", job, "-o", "%T %r"], capture_output=True, text=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "queued", f"squeue does not answer: {error}"
+    if asked.returncode == 0 and asked.stdout.strip():
+        state, _, reason = asked.stdout.strip().partition(" ")
+        return ("queued", f"{state.lower()}: {reason}") if state == "PENDING" else ("queued", state.lower())
+    if asked.returncode == 0 or "Invalid job id" in asked.stderr:
+        return "lost", f"Slurm no longer knows job {job}, which left nothing: see {run.jobs}"
+    return "queued", f"squeue does not answer: {asked.stderr.strip()}"
+
+
+def _alive(supervisor: dict) -> bool:
+    here = supervisor["host"] == os.uname().nodename
+    return time.time() - supervisor["time"] < SILENT_S and not (here and _process_ended(supervisor["pid"]))
+
+
+def _process_ended(pid: int) -> bool:
+    """Whether a process of this machine is gone, or dead and not reaped yet (state Z)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def find(name: str, runs: Path) -> RunDir:
+    """The run of that name, of a name that begins so, or of that job."""
+    all_runs = [path for path in runs.glob("*") if (path / "plan.json").exists()]
+    exact = [path for path in all_runs if path.name == name]
+    near = exact or [path for path in all_runs if path.name.startswith(name) or path.name.endswith(f"-{name}")]
+    near = near or [
+        path for path in all_runs if name in [str(line["job"]) for line in read_lines(RunDir(path).submissions)]
+    ]
+    if len(near) == 1:
+        return RunDir(near[0])
+    if near:
+        raise ConfigError(f"{name!r} could be {', '.join(sorted(path.name for path in near))}: say more of it")
+    raise ConfigError(
+        f"there is no run {name!r} in {runs}.{did_you_mean(name, sorted(path.name for path in all_runs))}"
+    )
+
+
+def table(runs: Path) -> str:
+    """All runs, the newest last."""
+    folders = sorted((path.parent for path in runs.glob("*/plan.json")), key=lambda path: path.stat().st_mtime)
+    rows = [("RUN", "STATE", "JOB", "ATTEMPT", "DONE", "")]
+    for path in folders:
+        state = look(RunDir(path))
+        done = f"{state.done}/{state.total}" if state.total else "-"
+        rows.append((state.run, state.word, state.job, str(state.attempt), done, state.text))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[5]]).rstrip() for row in rows)

@@ -1,0 +1,32 @@
+"""A signal sets a flag; the loop looks at it. Nothing else happens in a handler."""
+
+import signal
+from types import FrameType
+
+
+class Stop:
+    """Whether this process was asked to stop soon. Calling it answers."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def listen(self) -> None:
+        """USR2 (from the supervisor) and TERM mean the same. Not USR1: NCCL may catch it.
+
+        INT is ignored: Ctrl-C is for the launcher, who passes it on as a wish to stop.
+        """
+        signal.signal(signal.SIGUSR2, self._set)
+        signal.signal(signal.SIGTERM, self._set)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _set(self, signum: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def deaf() -> None:
+    """For the way out: Python restores the default handlers at its end, and a late signal would kill us there."""
+    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,73 @@
+"""One rank of one run: `python -m hpc.worker RUN --attempt 1`. The supervisor starts it; the only reader of os.environ.
+
+Exit codes: 0 done, or stopped and saved (then it leaves a mark: srun would kill the neighbours of a rank that ends
+with anything but 0, in the middle of their saving), 93 wrong for good (do not start again), 1 anything else.
+"""
+
+import argparse
+import faulthandler
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpc import config, stages
+from hpc.context import Context, Preempted, World
+from hpc.rundir import RunDir, read_json, write_json
+from hpc.stop import Stop, deaf
+
+NEVER = 93
+
+
+def main(argv: list[str], environ: Mapping[str, str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m hpc.worker", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--attempt", type=int, default=1)
+    options = parser.parse_args(argv)
+
+    stop = Stop()
+    stop.listen()
+    faulthandler.enable()
+    world = World.from_env(environ)
+    run = RunDir(options.run)
+    logging.basicConfig(
+        level=logging.INFO if world.is_first else logging.WARNING,
+        format=f"%(asctime)s rank {world.rank} %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stdout,
+    )
+    try:
+        work(Context(world, run, options.attempt, should_stop=stop))
+        return 0
+    except Preempted:
+        logging.info("stopped and saved, can go on")
+        run.attempt(options.attempt).stopped(world.rank).touch()
+        return 0
+    except Exception as error:  # noqa: BLE001  the edge: written down for the supervisor, with its trace
+        traceback.print_exc()
+        found = {"rank": world.rank, "host": os.uname().nodename, "error": f"{type(error).__name__}: {error}"}
+        write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
+        return NEVER if isinstance(error, config.ConfigError) else 1
+    finally:
+        deaf()
+
+
+def work(ctx: Context) -> None:
+    """The stage of a run folder, from its config to the metrics that rank 0 leaves for the supervisor."""
+    plan = read_json(ctx.run.plan)
+    assert plan is not None, f"{ctx.run.path} has no plan.json"
+    stage = stages.load(plan["entry"])
+    cfg = config.build(stages.schema(stage), config.load([ctx.run.config]), plan["stage"])
+    metrics = stage(cfg, ctx)
+    if ctx.world.is_first:
+        write_json(ctx.run.attempt(ctx.attempt).metrics, metrics)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:], os.environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # No interpreter shutdown: a process group whose other ranks died can hang there for ever
+    os._exit(code)

@@ -1,0 +1,121 @@
+"""What every tier shares: the real command line in a folder of its own, and a real Slurm.
+
+Tiers: no mark (pure functions, real files), ranks (real processes), slurm (the bed, or --site NAME), gpu, docs.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = Path(__file__).parent / "hpc" / "example"
+SLURM_TESTS = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--site", help="run tests/slurm on this site (a profile of configs/site) instead of the test bed")
+
+
+@pytest.fixture
+def example() -> Iterator[None]:
+    """The package tests/hpc/example, which adds the stage `count`, as if it were installed."""
+    sys.path.insert(0, str(EXAMPLE))
+    yield
+    sys.path.remove(str(EXAMPLE))
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """The environment of a user who has the example package beside ours, and no Slurm."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
+    return inherited | {"PYTHONPATH": str(EXAMPLE), "HPC_SITE": "local"}
+
+
+class Launch:
+    """`python -m hpc.launch …` as a user types it, in a folder of its own."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self.folder = folder
+        self.environ = environ
+
+    def __call__(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        """Wait for it; another exit code than `code` fails the test."""
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == code, f"{words} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """Do not wait for it."""
+        return subprocess.Popen(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "hpc.launch", *words]
+
+
+@pytest.fixture
+def launch(tmp_path: Path, environ: dict[str, str]) -> Launch:
+    return Launch(tmp_path, environ)
+
+
+def missing_for_slurm() -> str:
+    """What this machine lacks for a test bed, in words, or ""."""
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    lacking = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(name, path=path)]
+    return f"{', '.join(lacking)} not installed (as root on Debian/Ubuntu: env/bed install)" if lacking else ""
+
+
+@pytest.fixture(scope="session")
+def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a site with a real Slurm: --site, else a bed started for this session."""
+    if site := request.config.getoption("--site"):
+        yield site
+        return
+    if lacking := missing_for_slurm():
+        if os.environ.get("REQUIRE_SLURM") == "1":
+            pytest.fail(f"REQUIRE_SLURM=1, but {lacking}")
+        pytest.skip(f"no Slurm: {lacking}")
+    started = subprocess.run(
+        [sys.executable, str(ROOT / "env/bed"), "start"], capture_output=True, text=True, check=False
+    )
+    assert started.returncode == 0, started.stderr
+    conf = started.stdout.strip().removeprefix("export SLURM_CONF=")
+    os.environ["SLURM_CONF"] = conf
+    yield "bed"
+    del os.environ["SLURM_CONF"]
+    subprocess.run([sys.executable, str(ROOT / "env/bed"), "stop", str(Path(conf).parent)], check=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[SLURM_TESTS] = {item.nodeid for item in items if item.get_closest_marker("slurm")}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How many tests of the Slurm tier really ran: a green run that skipped them says so."""
+    tier = config.stash.get(SLURM_TESTS, set())
+    outcomes = {
+        word: len({report.nodeid for report in terminalreporter.stats.get(word, [])} & tier)
+        for word in ("passed", "failed", "error", "skipped")
+    }
+    if any(outcomes.values()):
+        said = ", ".join(f"{count} {word}" for word, count in outcomes.items())
+        terminalreporter.write_line(f"Slurm tier: {said}")

@@ -1,0 +1,1 @@
+"""A package of a user's own that adds a stage. No torch, so that a run takes a blink."""

@@ -1,0 +1,81 @@
+"""`count`: adds up 1..n, a checkpoint a step, with the faults that tests ask for."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hpc.context import Context, Input, Preempted
+from hpc.rundir import committed_steps, write_json
+
+
+@dataclass(frozen=True)
+class Plain:
+    name: Literal["plain"] = "plain"
+
+
+@dataclass(frozen=True)
+class Squares:
+    name: Literal["squares"] = "squares"
+    power: int = 2
+
+
+@dataclass(frozen=True)
+class Count:
+    n: int = 5
+    step_s: float = 0.0
+    rule: Plain | Squares = field(default_factory=Plain)
+    after: Input | None = None
+    kill_at: int | None = None
+    """Rank size-1 kills itself at this step, the first time it comes there."""
+    fail_at: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, got {self.n}")
+
+
+def count(cfg: Count, ctx: Context) -> dict[str, object]:
+    saved = committed_steps(ctx.run.checkpoints)
+    step, total = 0, 0
+    if saved:
+        step, total = saved[-1], json.loads((ctx.run.checkpoints / f"step-{saved[-1]:08d}/COMMIT").read_text())["total"]
+    print(f"rank {ctx.world.rank} of {ctx.world.size} starts at {step}", flush=True)
+    here = ctx.run.attempt(ctx.attempt).path
+    write_json(here / f"here-{ctx.world.rank}", step)
+    while len(list(here.glob("here-*"))) < ctx.world.size:  # nobody saves before all have read where to start
+        time.sleep(0.01)
+    while step < cfg.n:
+        time.sleep(cfg.step_s)
+        step += 1
+        if step == cfg.fail_at:
+            raise RuntimeError(f"told to fail at step {step}")
+        mark = ctx.run.path / "killed"
+        if step == cfg.kill_at and ctx.world.rank == ctx.world.size - 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        total += step ** getattr(cfg.rule, "power", 1)
+        if ctx.world.is_first:
+            write_json(ctx.run.checkpoints / f"step-{step:08d}" / "COMMIT", {"total": total})
+        ctx.progress("count", step, cfg.n, total=total)
+        if ctx.should_stop() and step < cfg.n:
+            raise Preempted
+    (ctx.out / "total.txt").write_text(str(total))
+    return {"total": total, "half": {"value": total / 2, "chance": 0.5}}
+
+
+@dataclass(frozen=True)
+class Tally:
+    of: Input
+
+
+def tally(cfg: Tally, ctx: Context) -> dict[str, object]:
+    total = int((ctx.input(cfg.of) / "total.txt").read_text())
+    (ctx.out / "page.html").write_text(f"<p>{total}</p>")
+    return {"digits": len(str(total)), "page": "page.html"}
+
+
+def wrong(config: Count) -> None:
+    """Not a stage: its parameters have the wrong names."""

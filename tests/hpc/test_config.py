@@ -1,0 +1,127 @@
+"""Words and files become a typed config, or a message that names the nearest right word."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from hpc import config
+from hpc.config import ConfigError
+from hpc.context import Input
+
+
+@dataclass(frozen=True)
+class Small:
+    name: Literal["small"] = "small"
+    width: int = 8
+
+
+@dataclass(frozen=True)
+class Deep:
+    name: Literal["deep"] = "deep"
+    layers: int = 4
+    rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class Science:
+    data: Input
+    lr: float = 1e-3
+    loss: Literal["mse", "l1"] = "mse"
+    model: Small | Deep = field(default_factory=lambda: Small(width=16))
+    bands: tuple[tuple[float, float], ...] = ((1.0, 8.0),)
+    steps: tuple[Small | Deep, ...] = ()
+    seed: int | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+def build(**values: object) -> Science:
+    return config.build(Science, {"data": "x"} | values, "train")
+
+
+def test_values_get_the_types_of_their_fields() -> None:
+    made = build(lr="1e-4", bands=[[1, 4], [8, 12.5]], steps=[{"name": "deep", "layers": 2}, "small"], seed=3)
+    assert made.lr == 1e-4
+    assert made.bands == ((1.0, 4.0), (8.0, 12.5))
+    assert made.steps == (Deep(layers=2), Small())
+    assert made.seed == 3
+
+
+def test_a_choice_keeps_the_default_settings_until_another_is_named() -> None:
+    assert build(model={}).model == Small(width=16)
+    assert build(model={"name": "small", "width": 9}).model == Small(width=9)
+    assert build(model={"name": "deep"}).model == Deep()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lrr": 1}, r"train has no setting 'lrr'. Did you mean 'lr'\? There is: data, lr"),
+        ({"model": {"widht": 1}}, r"train.model has no setting 'widht'. Did you mean 'width'"),
+        ({"model": {"name": "deeep"}}, r"train.model: 'deeep' is not one of the choices. Did you mean 'deep'"),
+        ({"loss": "ms"}, r"train.loss cannot be 'ms'. Did you mean 'mse'"),
+        ({"lr": "fast"}, r"train.lr needs a number, but got 'fast'"),
+        ({"lr": True}, r"train.lr needs a number, but got True"),
+        ({"seed": 1.5}, r"train.seed needs a whole number, but got 1.5"),
+        ({"lr": -1}, r"train: lr must be above 0, got -1.0"),
+        ({"quiet": "yes please"}, r"train.quiet needs true or false, but got 'yes please'"),
+        ({"bands": 3}, r"train.bands needs a list"),
+        ({"bands": [[1, 2, 3]]}, r"train.bands\[0\] needs 2 values, but got 3"),
+        ({"steps": [3]}, r"train.steps\[0\] needs settings"),
+        ({"model": 3}, r"train.model needs settings"),
+    ],
+)
+def test_nonsense_is_refused_by_name(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(**values)
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"train.data is missing: .* \(the name of a run, or a path\)"):
+        config.build(Science, {}, "train")
+
+
+def test_plain_values_build_the_same_config_again() -> None:
+    made = build(model={"name": "deep", "rate": 0.5}, steps=["small"], bands=[[2, 3]])
+    assert config.build(Science, config.plain(made), "train") == made
+
+
+def test_inputs_are_the_fields_that_name_what_is_read() -> None:
+    assert config.inputs(build()) == {"data": "x"}
+
+
+def test_files_lie_over_those_they_include_and_words_over_files(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("a: {x: 1, y: 1}\nb: ${a.x}\n")
+    (tmp_path / "own.yaml").write_text("include: base.yaml\na: {y: 2}\n")
+    values = config.apply_words(config.load([tmp_path / "own.yaml"]), ["a.x=3", "c.d=[1, 2]"])
+    assert values == {"a": {"x": 3, "y": 2}, "b": 1, "c": {"d": [1, 2]}}
+
+
+def test_an_include_that_goes_round_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("include: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("include: a.yaml\n")
+    with pytest.raises(ConfigError, match="includes itself"):
+        config.load([tmp_path / "a.yaml"])
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text("a: 1\n")
+    with pytest.raises(ConfigError, match=r"no config file .*dmo.yaml. Did you mean .*demo.yaml"):
+        config.load([tmp_path / "dmo.yaml"])
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(ConfigError, match="broken.yaml is not YAML"):
+        config.load([tmp_path / "broken.yaml"])
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="holds a list; a config is"):
+        config.load([tmp_path / "list.yaml"])
+
+
+@pytest.mark.parametrize("word", ["lr", "=3", "lr 3", "a;b=3"])
+def test_a_word_that_is_no_setting_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="is neither a file.yaml nor a key=value"):
+        config.apply_words({}, [word])

@@ -1,0 +1,73 @@
+"""A plan is pure: the same science is the same run, and what is wrong is said before anything happens."""
+
+from pathlib import Path
+
+import pytest
+
+from hpc import plan
+from hpc.config import ConfigError
+from hpc.rundir import RunDir, write_json
+
+pytestmark = pytest.mark.usefixtures("example")
+
+
+def science(*words: str, **values: object) -> plan.Science:
+    return plan.sciences("count", values, list(words))[0]
+
+
+def test_the_same_science_is_the_same_run_however_it_was_said() -> None:
+    assert science("n=5").name == science().name == science(n=5).name == science(count={"n": 5}).name
+    assert science("n=6").name != science().name
+    assert science("rule=squares").name == science("rule.name=squares", "rule.power=2").name
+
+
+def test_the_name_does_not_change_between_versions_unseen() -> None:
+    # If this fails, runs that people have made are no longer found: say so in the CHANGELOG, and why
+    assert science("n=5").name == "count-thnag3tb"
+
+
+def test_words_of_a_stage_need_not_name_its_section() -> None:
+    file = {"count": {"n": 3}}
+    assert science("step_s=1", **file).config["step_s"] == 1.0
+    assert science("count.step_s=1", **file).config == science("step_s=1", **file).config
+
+
+def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
+    file = {"tally": {"of": "count"}, "count": {"n": 3}}
+    count, tally = plan.sciences("pipeline", file, [])
+    assert (count.stage, tally.stage) == ("count", "tally")
+    assert tally.inputs == {"of": count.name} and tally.config == {"of": count.name}
+    assert plan.sciences("tally", file, []) == [tally]
+    assert plan.sciences("pipeline", file, ["count.n=4"])[1].name != tally.name, "another input is another run"
+    with pytest.raises(ConfigError, match="the stages wait for each other: count -> tally -> count"):
+        plan.sciences("pipeline", {"count": {"after": "tally"}, "tally": {"of": "count"}}, [])
+
+
+@pytest.mark.parametrize(
+    ("verb", "values", "words", "message"),
+    [
+        ("pipeline", {}, [], "a pipeline needs a config file with a section for each stage"),
+        ("pipeline", {"cuont": {}, "count": {}}, [], "'cuont' is not the section of a stage. Did you mean 'count'"),
+        ("pipeline", {"count": {}}, ["n=3"], "'n=3' names no section of the file. .*There is: count"),
+        ("cuont", {}, [], "there is no stage 'cuont'. Did you mean 'count'"),
+        ("wrong", {}, [], r"a stage is a function \(cfg, ctx\); counting.stages:wrong is"),
+        ("count", {}, ["m=3"], "count has no setting 'm'.*There is: n, step_s"),
+    ],
+)
+def test_what_cannot_be_is_refused(verb: str, values: dict[str, object], words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan.sciences(verb, values, words)
+
+
+def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:
+    reads = science("after=count-abc")
+    with pytest.raises(ConfigError, match="count.after is the run count-abc, which is not in .* make it first with"):
+        plan.check_inputs(reads, tmp_path)
+    plan.check_inputs(reads, tmp_path, coming=["count-abc"])
+    (tmp_path / "count-abc").mkdir()
+    with pytest.raises(ConfigError, match="which is not finished: see `python -m hpc.launch status count-abc`"):
+        plan.check_inputs(reads, tmp_path)
+    write_json(RunDir(tmp_path / "count-abc").result, {})
+    plan.check_inputs(reads, tmp_path)
+    with pytest.raises(ConfigError, match="count.after is no/where, but there is no such folder"):
+        plan.check_inputs(science("after=no/where"), tmp_path)

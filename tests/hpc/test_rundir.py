@@ -1,0 +1,44 @@
+"""Files are whole or absent."""
+
+import json
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from hpc.rundir import RunDir, append_line, atomic_write, read_json, read_lines, write_json
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a file.json"
+    write_json(path, {"n": 1})
+
+    def half(file: BinaryIO) -> None:
+        file.write(b'{"n":')
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write(path, half)
+    assert read_json(path) == {"n": 1}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_is_not_there_reads_as_none(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "none.json") is None
+    assert read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    append_line(path, {"text": "żółw"})
+    with open(path, "a") as file:
+        file.write(json.dumps({"text": "cut"})[:-3])
+    assert read_lines(path) == [{"text": "żółw"}]
+
+
+def test_every_file_of_a_run_has_its_own_place(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    names = [name for name, member in vars(RunDir).items() if isinstance(member, property) and name != "name"]
+    places = [getattr(run, name) for name in names]
+    assert len(set(places)) == len(places)
+    assert all(place.is_relative_to(tmp_path) for place in places)

@@ -1,0 +1,159 @@
+"""A run's life, the same on this machine and on a real Slurm, through the command line."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from tests.conftest import Launch
+
+
+@pytest.fixture(params=[pytest.param("local", marks=pytest.mark.ranks), pytest.param("slurm", marks=pytest.mark.slurm)])
+def on(request: pytest.FixtureRequest, launch: Launch) -> str:
+    """Where the runs of a test go: the name of a site."""
+    if request.param == "local":
+        return "local"
+    site: str = request.getfixturevalue("slurm")
+    launch.environ |= {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    return site
+
+
+def only_run(folder: Path) -> RunDir:
+    (path,) = (folder / "runs").iterdir()
+    return RunDir(path)
+
+
+def wait_for(what: Callable[[], object], patience_s: float = 60) -> None:
+    deadline = time.monotonic() + patience_s
+    while not what():
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.05)
+
+
+def texts(run: RunDir) -> str:
+    return "\n".join(event["text"] for event in read_lines(run.events))
+
+
+def under_way(launch: Launch, *words: str, on: str) -> tuple[RunDir, "subprocess.Popen[str]"]:
+    """A run that has saved step 3, and the launcher that watches it."""
+    watcher = launch.start(*words, "--on", on, "--follow")
+    wait_for(lambda: list((launch.folder / "runs").glob("*/plan.json")))
+    run = only_run(launch.folder)
+    wait_for(lambda: len(committed_steps(run.checkpoints)) >= 3)
+    return run, watcher
+
+
+def test_two_nodes_of_two_ranks(launch: Launch, on: str) -> None:
+    done = launch("count", "n=3", "--nodes", "2", "--ranks", "2", "--on", on, "--follow")
+    assert "total             6" in done.stdout
+    run = only_run(launch.folder)
+    said = [run.attempt(1).log(rank).read_text() for rank in range(4)]
+    assert said == [f"rank {rank} of 4 starts at 0\n" for rank in range(4)]
+    assert launch("logs", run.name[:8], "--rank", "2").stdout == said[2]
+    assert f"{run.name}: finished" in launch("status", run.name).stdout
+
+
+def test_a_killed_rank_is_started_again_in_the_same_job(launch: Launch, on: str) -> None:
+    done = launch("count", "n=30", "kill_at=4", "step_s=0.1", "--nodes", "2", "--ranks", "2", "--on", on, "--follow")
+    assert "total             465" in done.stdout
+    run = only_run(launch.folder)
+    first, second = read_lines(run.attempts)
+    assert (first["outcome"], second["outcome"]) == ("crashed", "finished")
+    assert first["job"] == second["job"] and 3 <= second["from_step"] < 30
+    assert "got on since the last start" in texts(run)
+
+
+def test_a_run_that_gets_nowhere_fails_with_its_cause(launch: Launch, on: str) -> None:
+    done = launch("count", "fail_at=1", "--nodes", "2", "--on", on, "--follow", code=1)
+    assert "RuntimeError: told to fail at step 1" in done.stderr
+    run = only_run(launch.folder)
+    assert f"python -m hpc.launch logs {run.name}" in done.stderr
+    assert len(read_lines(run.attempts)) == 1
+    assert "Traceback" in launch("logs", run.name).stdout
+    assert "failed" in launch("status").stdout
+
+
+def test_asked_to_stop_it_saves_and_goes_on_later(launch: Launch, on: str) -> None:
+    """TERM: on a laptop from Ctrl-C, on a cluster from preemption or scancel."""
+    run, watcher = under_way(launch, "count", "n=60", "step_s=0.05", "--nodes", "2", on=on)
+    if on == "local":
+        watcher.send_signal(signal.SIGINT)
+    else:
+        job = read_lines(run.submissions)[-1]["job"]
+        subprocess.run(["scancel", "--signal=TERM", "--batch", job], env=launch.environ, check=True)
+    out, _ = watcher.communicate(timeout=60)
+    assert watcher.returncode == 75, out
+    saved = committed_steps(run.checkpoints)[-1]
+    assert 3 <= saved < 60
+    assert f"stopped at step {saved}" in texts(run)
+    assert "1830" in launch("count", "n=60", "step_s=0.05", "--on", on, "--follow").stdout
+    assert [line["from_step"] for line in read_lines(run.attempts)] == [0, saved]
+
+
+def test_at_the_end_of_the_walltime_it_saves(launch: Launch, on: str) -> None:
+    """On a laptop the run ends there, resumable; Slurm puts it back into the queue, and it ends by itself."""
+    words = ["count", "n=200", "step_s=0.05", "--nodes", "2", "--on", on, "--follow"]
+    if on == "local":
+        launch(*words, "--time", "4s", code=75)
+        run = only_run(launch.folder)
+        assert "its time is over" in texts(run)
+    else:
+        run, watcher = under_way(launch, *words[:-3], on=on)
+        job = read_lines(run.submissions)[-1]["job"]
+        subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
+        out, _ = watcher.communicate(timeout=200)
+        assert watcher.returncode == 0 and "20100" in out, out
+        first, second = read_lines(run.attempts)
+        assert second["from_step"] > 0 and first["job"] == second["job"]
+
+
+def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) -> None:
+    words = ["count", "n=40", "step_s=0.05"]
+    run, watcher = under_way(launch, *words, on=on)
+    second = launch(*words, "--on", on, "--follow")
+    assert "already" in second.stdout
+    watcher.communicate(timeout=60)
+    assert len(read_lines(run.submissions)) == 1
+
+
+def test_a_supervisor_that_was_killed_is_seen_and_the_run_goes_on(launch: Launch) -> None:
+    run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
+    os.killpg(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
+    assert "ended without a word" in watcher.communicate(timeout=60)[0]
+    assert "lost" in launch("status").stdout
+    assert "820" in launch("count", "n=40", "step_s=0.05").stdout
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_a_pipeline_waits_for_its_inputs(launch: Launch, on: str) -> None:
+    (launch.folder / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
+    assert "--dependency=" not in launch("pipeline", "study.yaml", "--on", on, "--dry-run").stdout
+    done = launch("pipeline", "study.yaml", "--on", on, "--follow")
+    assert "page.html" in done.stdout
+    (tally,) = (launch.folder / "runs").glob("tally-*")
+    (script,) = (tally / "jobs").glob("*_submission.sh")
+    assert "#SBATCH --dependency=afterok:" in script.read_text()
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_what_slurm_refuses_ends_with_3_and_its_reason(launch: Launch, on: str) -> None:
+    done = launch("count", "--on", on, "--partition", "nowhere", code=3)
+    assert "error: sbatch did not take the job: " in done.stderr
+    assert "invalid partition" in done.stderr.lower()
+    assert "never started" in launch("status").stdout
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_the_dry_run_is_what_is_submitted_byte_for_byte(launch: Launch, on: str) -> None:
+    dry = launch("count", "n=2", "--on", on, "--dry-run").stdout
+    launch("count", "n=2", "--on", on, "--follow")
+    (script,) = only_run(launch.folder).jobs.glob("*_submission.sh")
+    assert script.read_text() in dry
