@@ -1,0 +1,33 @@
+"""Run a comparison: `python -m bench NAME [--quick]`, or all of them without a name.
+
+Each prints a table of ours, the peers and the limit, then one line of JSON, {"goal": {"value", "bar", "ok"}}.
+Exit codes: 0 every goal reached, 1 one falls short, 2 wrong usage, 3 a peer is not installed.
+"""
+
+import argparse
+import importlib
+import sys
+
+from bench.compare import PeerMissing
+
+NAMES = ("startup",)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute")
+    options = parser.parse_args(argv)
+    code = 0
+    for name in [options.name] if options.name else NAMES:
+        try:
+            reached = importlib.import_module(f"bench.{name}").run(options.quick)
+        except PeerMissing as missing:
+            print(f"{name}: {missing}", file=sys.stderr)
+            return 3
+        code = code or (0 if reached else 1)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

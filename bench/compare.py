@@ -1,0 +1,60 @@
+"""Time methods against each other: in the same rounds, in random order, told as ratios. Machines are noisy."""
+
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+class PeerMissing(Exception):
+    """A peer is not installed; the message says how to install it."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio or a figure that we claim; `at_least` says which side of the bar is good."""
+
+    value: float
+    bar: float
+    at_least: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
+
+
+def rounds(methods: Mapping[str, Callable[[], object]], n: int) -> dict[str, list[float]]:
+    """Seconds of each method in each of n rounds, after one that does not count."""
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for number in range(n + 1):
+        for name in order.sample(list(methods), len(methods)):
+            began = time.perf_counter()
+            methods[name]()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], one: str, other: str) -> float:
+    """The median over rounds of one / other, each ratio within a round."""
+    return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+
+
+def show(title: str, seconds: Mapping[str, list[float]], limit: str, goals: Mapping[str, Goal]) -> bool:
+    """Print the table and the line of JSON; gives whether every goal is reached."""
+    n = len(next(iter(seconds.values())))
+    print(f"\n{title}: medians of {n} interleaved rounds, {os.cpu_count()} cores, Python {platform.python_version()}")
+    width = max(map(len, seconds))
+    print(f"{'':<{width}}  {'ms':>9}  {'/ ' + limit:>16}")
+    for name, values in seconds.items():
+        print(f"{name:<{width}}  {statistics.median(values) * 1e3:>9.1f}  {ratio(seconds, name, limit):>16.2f}")
+    for name, goal in goals.items():
+        sign = ">=" if goal.at_least else "<="
+        print(f"{'ok   ' if goal.ok else 'SHORT'} {name}: {goal.value:.3g} ({sign} {goal.bar:g})")
+    print(json.dumps({k: {"value": round(g.value, 4), "bar": g.bar, "ok": g.ok} for k, g in goals.items()}), flush=True)
+    return all(goal.ok for goal in goals.values())
