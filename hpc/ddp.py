@@ -71,10 +71,16 @@ def size() -> int:
 
 
 def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
-    """The model, with its gradients averaged over the ranks."""
+    """The model, with its gradients averaged over the ranks.
+
+    find_unused_parameters keeps DDP from arranging its buckets anew after the first step of a process. Where a gradient
+    lies in a bucket decides in which order the ranks' shares are added, so that, on three ranks and more, the first
+    step after a restart would differ from the same step of a run that was never stopped.
+    """
     if not dist.is_initialized():
         return model
-    return torch.nn.parallel.DistributedDataParallel(model, device_ids=[where] if where.type == "cuda" else None)
+    devices = [where] if where.type == "cuda" else None
+    return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
 
 
 def any_rank(flag: bool) -> bool:

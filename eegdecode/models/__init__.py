@@ -1,0 +1,38 @@
+"""The knobs of the models, and the one way to build one. Light to import: a model's own file brings torch."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from eegdecode.signals import SignalSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class BiLSTM:
+    """Stacked bidirectional LSTMs and a linear read-out at every sample (Daly 2023, who used 4 x 250)."""
+
+    name: Literal["bilstm"] = "bilstm"
+    hidden: int = 32  # units of each direction
+    layers: int = 2
+    dropout: float = 0.0  # of what goes from one layer to the next
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1 or self.layers < 1:
+            raise ValueError(f"hidden and layers must be at least 1, got {self.hidden} and {self.layers}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.dropout and self.layers == 1:
+            raise ValueError(f"dropout works between layers, but got dropout {self.dropout} with 1 layer")
+
+
+Model = BiLSTM
+MODELS = {"bilstm": BiLSTM}
+
+
+def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
+    """A model for that signal: [window, time, channel] -> [window, time, output]. Parameters from torch's own seed."""
+    from eegdecode.models import bilstm
+
+    return bilstm.Network(cfg, spec)

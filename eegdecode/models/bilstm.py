@@ -1,0 +1,34 @@
+"""Stacked bidirectional LSTMs, a linear layer at every sample: the decoder of Daly 2023 (Sci Rep 13:624)."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import BiLSTM
+from eegdecode.signals import SignalSpec
+
+
+class Network(nn.Module):
+    """[window, time, channel] -> [window, time, output]."""
+
+    def __init__(self, cfg: BiLSTM, spec: SignalSpec) -> None:
+        super().__init__()
+        self.n_channels = spec.n_channels
+        self.dropout = cfg.dropout
+        # One by one, not as one LSTM of several layers: cuDNN's own dropout between its layers keeps a random state
+        # that no seed of a later step resets, so a resumed run would not be the same
+        sizes = [spec.n_channels] + [2 * cfg.hidden] * (cfg.layers - 1)
+        self.layers = nn.ModuleList(nn.LSTM(n, cfg.hidden, batch_first=True, bidirectional=True) for n in sizes)
+        self.readout = nn.Linear(2 * cfg.hidden, spec.n_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim != 3:
+            raise ValueError(f"a model reads [window, time, channel], got a tensor of shape {tuple(x.shape)}")
+        if x.shape[2] != self.n_channels:
+            raise ValueError(f"got {x.shape[2]} channels; this model was built for {self.n_channels}")
+        for depth, layer in enumerate(self.layers):
+            if depth:
+                x = functional.dropout(x, self.dropout, self.training)
+            x, _ = layer(x)
+        out: torch.Tensor = self.readout(x)
+        return out

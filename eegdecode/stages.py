@@ -1,0 +1,97 @@
+"""The stages that setup.cfg names: wiring only, in the order things happen.
+
+A stage is a function `(cfg, ctx) -> metrics`. The annotation of `cfg` is its schema. What is heavy (torch, mne, h5py)
+is imported when a stage runs, so that a config is checked on a login node without it.
+"""
+
+from dataclasses import dataclass, field
+
+from eegdecode.data import Envelope, Mel, Split, Study
+from eegdecode.evaluation import Scoring
+from eegdecode.models import BiLSTM
+from eegdecode.objectives import Regression
+from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
+from eegdecode.signals import Signal
+from eegdecode.training import Optim, Windows
+from hpc.context import Context, Input, Preempted
+
+Metrics = dict[str, object]
+"""What a stage returns: numbers, or {"value": x, "chance": c} where there is a chance level to stand beside."""
+
+
+def synthesize(cfg: Study, ctx: Context) -> Metrics:
+    """Make a small music-listening study: real EDF and BrainVision files in BIDS, with a planted answer."""
+    from eegdecode.data import synth
+
+    return synth.make_study(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    study: Input
+    steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())
+    targets: tuple[Envelope | Mel, ...] = (Envelope(),)
+
+
+def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
+    """From a BIDS study to one HDF5 file a recording, shared out over the ranks; what is there already is kept."""
+    from eegdecode.data import raw, recordings, store, targets
+    from eegdecode.preprocessing import steps
+
+    study = ctx.input(cfg.study)
+    entries = recordings.find(study)
+    if ctx.world.is_first:
+        store.write_manifest(ctx.out, [entry.name for entry in entries])
+    mine = ctx.world.share(entries)
+    for done, entry in enumerate(mine):
+        ctx.progress("preprocess", done, len(mine))
+        if ctx.should_stop():
+            raise Preempted
+        if store.exists(ctx.out, entry.name):
+            continue
+        signal = raw.read(entry.path)
+        signal = steps.apply(cfg.steps, signal)
+        streams: dict[str, Signal] = {
+            target.name: targets.stream(target, entry.trials, study, signal.duration) for target in cfg.targets
+        }
+        store.write(ctx.out, entry.recording(signal, streams))
+    ctx.progress("preprocess", len(mine), len(mine))
+    return {"recordings": len(entries)}
+
+
+@dataclass(frozen=True)
+class Train:
+    data: Input
+    target: str = "envelope"
+    model: BiLSTM = field(default_factory=BiLSTM)
+    objective: Regression = field(default_factory=Regression)
+    split: Split = field(default_factory=Split)
+    windows: Windows = field(default_factory=Windows)
+    optim: Optim = field(default_factory=Optim)
+    seed: int = 0
+
+
+def train(cfg: Train, ctx: Context) -> Metrics:
+    """Fit a decoder to the training part, keep the parameters that did best on the validation part."""
+    from eegdecode.training import loop
+
+    return loop.fit(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    model: Input
+    scoring: Scoring = field(default_factory=Scoring)
+
+
+def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
+    """Decode the test part, compare with chance and with a linear baseline, write report.html."""
+    from eegdecode.evaluation import baseline, metrics, predict, report
+
+    if not ctx.world.is_first:  # a test part is decoded in seconds: not worth sharing, and one rank writes
+        return {}
+    trained, decoded = predict.decode(ctx.input(cfg.model), ctx)
+    ridge = baseline.ridge(trained, cfg.scoring, ctx)
+    scores = metrics.score(decoded, ridge, cfg.scoring)
+    report.write(ctx.out / "report.html", trained, decoded, scores)
+    return scores.summary() | {"report": "report.html"}

@@ -1,0 +1,44 @@
+"""The knobs of training. Light to import."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What one step sees."""
+
+    length_s: float = 4.0
+    batch: int = 32  # windows a step, of all ranks together: the same numbers come out on 1, 2 or 4 ranks
+
+    def __post_init__(self) -> None:
+        if self.length_s <= 0 or self.batch < 1:
+            raise ValueError(
+                f"windows need a length above 0 s and a batch of 1 at least, got {self.length_s}, {self.batch}"
+            )
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW; the rate rises over the first steps and falls to 0 as a cosine."""
+
+    lr: float = 3e-3  # at its highest
+    weight_decay: float = 0.01
+    steps: int = 400
+    warmup_steps: int = 20
+    clip_norm: float = 1.0  # longest gradient: recurrent nets throw one now and then that would undo a lot
+    validate_every: int = 50  # steps
+    checkpoint_every: int = 100  # steps; beside these, one is saved when the run is asked to stop
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.weight_decay < 0 or self.clip_norm <= 0:
+            raise ValueError(
+                "lr and clip_norm must be above 0, weight_decay at least 0, "
+                f"got {self.lr}, {self.clip_norm} and {self.weight_decay}"
+            )
+        if min(self.steps, self.validate_every, self.checkpoint_every) < 1:
+            raise ValueError(
+                "steps, validate_every and checkpoint_every must be at least 1, "
+                f"got {self.steps}, {self.validate_every} and {self.checkpoint_every}"
+            )
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(f"warmup_steps must be fewer than steps ({self.steps}), got {self.warmup_steps}")

@@ -1,0 +1,193 @@
+"""Fit a decoder: `python -m hpc.launch train …`. One function, in the order things happen.
+
+A batch is the same whoever draws it: pure in (seed, step), shared out over the ranks. So a run that was stopped goes on
+from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from eegdecode import models, objectives
+from eegdecode.data import splits, store, windows
+from eegdecode.data.splits import Segment
+from eegdecode.data.store import Store
+from eegdecode.objectives import Objective
+from eegdecode.training import Optim, state
+from eegdecode.training.record import Record
+from hpc import checkpoint, ddp
+from hpc.context import Context, Preempted
+
+if TYPE_CHECKING:
+    from eegdecode.stages import Train
+
+log = logging.getLogger(__name__)
+
+_MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
+
+
+def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
+    """Train, keep the parameters that do best on the validation part, and leave them in model.pt."""
+    world = ctx.world
+    if cfg.windows.batch % world.size:
+        below = cfg.windows.batch // world.size * world.size
+        nearest = " or ".join(str(n) for n in (below, below + world.size) if n)
+        raise ValueError(
+            f"windows.batch is {cfg.windows.batch} for all ranks together, which {world.size} ranks cannot share "
+            f"evenly: take {nearest}, or another number of ranks"
+        )
+    where = ddp.start(ctx)
+
+    # The data
+    data = store.open_store(ctx.input(cfg.data))
+    spec = data.spec(cfg.target)
+    length = windows.n_samples(cfg.windows.length_s, spec.sfreq)
+    parts = splits.split(cfg.split, data.recordings)
+    for sentence in parts.audit():
+        log.info("%s", sentence)
+
+    # The model, the same on every rank
+    torch.manual_seed(_seed(cfg.seed, _MODEL))
+    network = models.build(cfg.model, spec).to(where)
+    model = ddp.wrap(network, where)
+    objective = objectives.build(cfg.objective)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay)
+
+    # Where an earlier attempt stopped
+    step, found = _resume(ctx)
+    best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}}
+    if found is not None:
+        network.load_state_dict(found["model"])
+        optimizer.load_state_dict(found["optimizer"])
+        best = found["best"]
+    log.info("%d parameters on %s, from step %d of %d", _count(network), where, step, cfg.optim.steps)
+    record = Record(ctx, step)
+
+    while step < cfg.optim.steps:
+        began = time.perf_counter()
+        drawn = windows.train_windows(
+            parts.train, data.recordings, cfg.windows.length_s, cfg.windows.batch, cfg.seed, step
+        )
+        recordings, starts = zip(*drawn[world.rank :: world.size], strict=True)
+        x, y = (torch.from_numpy(a).to(where) for a in windows.gather(data, recordings, starts, length, cfg.target))
+
+        # Dropout too is a function of the step, not of what was drawn before
+        torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
+        model.train()
+        loss, watched = objective(model, (x, y))
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), cfg.optim.clip_norm)
+        # Equal shares, so the mean over ranks is the mean over the global batch
+        means = (ddp.total(torch.stack([loss.detach(), *watched.values()])) / world.size).tolist()
+        names = ["loss", *watched]
+        lr = learning_rate(cfg.optim, step)
+        figures = dict(zip(names, means, strict=True)) | {"grad_norm": norm.item(), "lr": lr}
+        _refuse_nonfinite(figures, step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        step += 1
+        figures["seconds"] = time.perf_counter() - began
+
+        last = step == cfg.optim.steps
+        if last or step % cfg.optim.validate_every == 0:
+            found_now = validate(network, objective, names, data, parts.val, cfg.target, ctx)
+            figures |= {f"val_{name}": value for name, value in found_now.items()}
+            _refuse_nonfinite(figures, step)
+            if found_now["loss"] < best["validation"]["loss"]:
+                parameters = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+                best = {"step": step, "validation": found_now, "parameters": parameters}
+            log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])
+        record.write(step, figures)
+        ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
+
+        stop = ddp.any_rank(ctx.should_stop())
+        if last or stop or step % cfg.optim.checkpoint_every == 0:
+            record.flush()
+            if world.is_first:
+                kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+                checkpoint.save(ctx.run.checkpoints, step, kept)
+        if stop and not last:
+            record.close()
+            ddp.barrier()  # no rank says that all is saved before rank 0 has saved
+            ddp.stop()
+            raise Preempted
+
+    record.close()
+    if world.is_first:
+        state.save(ctx.out, cfg, spec, best)
+    ddp.stop()
+    validation = {f"val_{name}": value for name, value in best["validation"].items()}
+    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | validation
+
+
+def validate(
+    network: nn.Module,
+    objective: Objective,
+    names: Sequence[str],
+    data: Store,
+    part: Sequence[Segment],
+    target: str,
+    ctx: Context,
+) -> dict[str, float]:
+    """The means over whole trials of the loss and what is watched, which are `names`; one rank sees a trial."""
+    where = next(network.parameters()).device
+    network.eval()
+    sums = dict.fromkeys(names, 0.0)
+    with torch.no_grad():
+        for segment in ctx.world.share(part):
+            x, y = (torch.from_numpy(array).to(where) for array in whole_trial(data, segment, target))
+            loss, watched = objective(network, (x, y))
+            for name, value in {"loss": loss, **watched}.items():
+                sums[name] += value.item()
+    means = ddp.total(torch.tensor(list(sums.values()), dtype=torch.float64)) / len(part)
+    return dict(zip(sums, means.tolist(), strict=True))
+
+
+def whole_trial(data: Store, segment: Segment, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """All of a trial: signal [1, time, channel] and target [1, time, output]."""
+    first_sample, end = windows.bounds(segment, data.recordings[segment.recording], 0.0)
+    return windows.gather(data, [segment.recording], [first_sample], end - first_sample, target)
+
+
+def learning_rate(cfg: Optim, step: int) -> float:
+    """A function of the step alone: a line up over the first steps, then half a cosine down to 0."""
+    if step < cfg.warmup_steps:
+        return cfg.lr * (step + 1) / cfg.warmup_steps
+    return cfg.lr * 0.5 * (1 + math.cos(math.pi * (step - cfg.warmup_steps) / (cfg.steps - cfg.warmup_steps)))
+
+
+def _resume(ctx: Context) -> tuple[int, dict[str, Any] | None]:
+    """The step and state to go on from, the same on every rank."""
+    step, found = checkpoint.latest(ctx.run.checkpoints) or (0, None)
+    of_first = int(ddp.total(torch.tensor(step if ctx.world.is_first else 0)))
+    if step != of_first:
+        raise RuntimeError(
+            f"rank {ctx.world.rank} finds step {step} in {ctx.run.checkpoints}, but rank 0 step {of_first}: "
+            "the file system shows them different files; start again in a minute"
+        )
+    return step, found
+
+
+def _refuse_nonfinite(figures: dict[str, float], step: int) -> None:
+    broken = {name: value for name, value in figures.items() if not math.isfinite(value)}
+    if broken:
+        raise FloatingPointError(
+            f"{' and '.join(f'{name} {value}' for name, value in broken.items())} at step {step} "
+            f"(lr {figures['lr']:.3g}): lower optim.lr or optim.clip_norm, and look for NaN in the data"
+        )
+
+
+def _seed(*path: int) -> int:
+    return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0])
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

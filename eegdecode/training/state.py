@@ -1,0 +1,82 @@
+"""A trained model on disk: parameters and plain values in one file. Loading it runs no code from it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eegdecode import models
+from eegdecode.data import Split
+from eegdecode.models import MODELS, Model
+from eegdecode.signals import SignalSpec
+from hpc.context import Input
+from hpc.rundir import RunDir, atomic_write
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that has been fitted, and how.
+
+    Parameters
+    ----------
+    run
+        The run that fitted it.
+    config
+        Its config as plain values; what evaluation needs of it is a property below.
+    spec
+        The signal it reads and the number of outputs it gives.
+    parameters
+        Those that did best on the validation part.
+    step, validation
+        When they did, and their figures there: loss, r.
+    """
+
+    run: RunDir
+    config: dict[str, Any]
+    spec: SignalSpec
+    parameters: dict[str, torch.Tensor]
+    step: int
+    validation: dict[str, float]
+
+    @property
+    def data(self) -> Input:
+        return Input(self.config["data"])
+
+    @property
+    def target(self) -> str:
+        return str(self.config["target"])
+
+    @property
+    def model(self) -> Model:
+        return MODELS[self.config["model"]["name"]](**self.config["model"])
+
+    @property
+    def split(self) -> Split:
+        return Split(**self.config["split"])
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(value.numel() for value in self.parameters.values())
+
+    def network(self) -> torch.nn.Module:
+        """The model with its parameters, ready to decode."""
+        network = models.build(self.model, self.spec)
+        network.load_state_dict(self.parameters)
+        return network.eval()
+
+
+def save(folder: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
+    """Write model.pt. `best`: the last three fields of Trained."""
+    found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **best}
+    atomic_write(folder / "model.pt", lambda file: torch.save(found, file))
+
+
+def load(folder: Path) -> Trained:
+    """The model that a train run left in its `out` folder."""
+    path = folder / "model.pt"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no model.pt: name a train run that has finished")
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    return Trained(RunDir(folder.resolve().parent), **(found | {"spec": SignalSpec(**found["spec"])}))

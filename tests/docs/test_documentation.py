@@ -1,0 +1,120 @@
+"""README and guide say what is so: their commands run, their links lead somewhere, their tree is the tree."""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, missing_for_slurm
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("env/*.md"), *ROOT.glob("docs/**/*.md")])
+BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
+
+
+def blocks(page: str, kind: str) -> list[tuple[str, str]]:
+    """The code blocks of a page, as (the remark in front of it, text)."""
+    found = BLOCK.finditer((ROOT / page).read_text())
+    return [(block["note"] or "", block["text"]) for block in found if block["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout as git would give it to somebody, with the environment that runs this test."""
+    if not (Path(sys.prefix) / ".setup-stamp").exists():
+        pytest.skip("the commands of the pages use .venv: run this through `make test`")
+    folder = tmp_path_factory.mktemp("clone") / "hpc eegdecode"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A short TMPDIR, for the sockets of a bed; beds that a failed block has left there are ended."""
+    folder = Path(tempfile.mkdtemp(prefix="doc"))
+    yield folder
+    for conf in folder.glob("*/slurm.conf"):
+        subprocess.run([sys.executable, ROOT / "env/bed", "stop", conf.parent], check=True)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+def test_the_commands_of_a_page_run_one_after_the_other(page: str, clone: Path, short_tmp: Path) -> None:
+    script = ["set -e"]
+    for note, text in blocks(page, "sh"):
+        if "not run" in note or ("needs: slurm" in note and missing_for_slurm()):
+            continue
+        script += ["set -x", text, "{ set +x; } 2>/dev/null"]
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "HPC_", "VIRTUAL_ENV"))
+    }
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=clone, env=environ | {"TMPDIR": str(short_tmp)}, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    if page == "README.md":
+        assert (report := re.search(r"report +(\S+/report.html)", done.stdout))
+        assert (clone / report[1]).stat().st_size > 10_000
+        assert re.search(r"\br +0\.\d+ +chance 0\.\d+", done.stdout)
+
+
+def test_the_stage_in_the_guide_is_a_stage() -> None:
+    from hpc import config, stages
+
+    ((_, text),) = blocks("docs/guide.md", "python")
+    scope: dict[str, object] = {}
+    exec(text, scope)
+    made = config.build(stages.schema(scope["count"]), {"n": 3}, "count")
+    assert made == scope["Count"](n=3)  # type: ignore[operator]
+    ((_, ini),) = blocks("docs/guide.md", "ini")
+    parsed = configparser.ConfigParser()
+    parsed.read_string(ini)
+    assert parsed["options.entry_points"]["hpc.stages"].strip() == "count = counting.stages:count"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    tree = (ROOT / "README.md").read_text().rsplit("```", 2)[1]
+    folder, named = "", set()
+    for line in tree.strip().splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name
+        named.add(folder + (name if line.startswith(" ") else ""))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    for package in ("hpc", "eegdecode"):
+        there = {f"{package}/{path.name}" for path in (ROOT / package).glob("[!_]*.py")}
+        there |= {f"{package}/{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
+        assert {name for name in named if name.startswith(f"{package}/") and name != f"{package}/"} == there
+
+
+def test_every_decision_has_a_number_of_its_own_and_the_five_parts() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert numbers == [f"{number:04d}" for number in range(1, len(pages) + 1)]
+    for page in pages:
+        text = page.read_text()
+        missing = [
+            part for part in ("Context", "Decision", "Alternatives", "Consequences", "Evidence") if part not in text
+        ]
+        assert not missing, f"{page.name} lacks {missing}"

@@ -1,0 +1,33 @@
+"""One tiny study and its store, made once a session by the very stages a user runs."""
+
+from pathlib import Path
+
+import pytest
+
+from eegdecode.data import Envelope, Study, raw, recordings, store, synth, targets
+from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, steps
+from hpc.context import Context, World
+from hpc.rundir import RunDir
+
+TINY = Study(n_subjects=2, n_pieces=4, piece_s=(5.0, 7.0), n_channels=8, response_uv=3.0)
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BIDS folder: sub-01 as EDF, sub-02 as BrainVision, four pieces each."""
+    ctx = Context(World(), RunDir(tmp_path_factory.mktemp("runs") / "study"))
+    synth.make_study(TINY, ctx)
+    return ctx.out
+
+
+@pytest.fixture(scope="session")
+def tiny_store(study: Path, tmp_path_factory: pytest.TempPathFactory) -> store.Store:
+    """That study, preprocessed at 64 Hz with its envelope."""
+    folder = tmp_path_factory.mktemp("store")
+    entries = recordings.find(study)
+    store.write_manifest(folder, [entry.name for entry in entries])
+    for entry in entries:
+        signal = steps.apply((Reference(), Notch(), Bandpass(), Resample(), Scale()), raw.read(entry.path))
+        envelope = targets.stream(Envelope(), entry.trials, study, signal.duration)
+        store.write(folder, entry.recording(signal, {"envelope": envelope}))
+    return store.open_store(folder)

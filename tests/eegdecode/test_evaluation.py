@@ -1,0 +1,235 @@
+"""Figures of evaluation are what they say, fair at chance, and the baseline is a true ridge."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import signal as dsp
+from sklearn.linear_model import Ridge
+
+from eegdecode import stages
+from eegdecode.data import Split, Study, splits, store
+from eegdecode.data.store import Store
+from eegdecode.evaluation import Scoring, baseline, metrics, predict
+from eegdecode.evaluation.predict import Decoded, DecodedTrial
+from eegdecode.models import BiLSTM
+from eegdecode.signals import Recording, Signal
+from eegdecode.stages import Evaluate, Preprocess, Train
+from eegdecode.training import Optim, Windows, state
+from eegdecode.training.loop import whole_trial
+from hpc.context import Context, Input, World
+from hpc.rundir import RunDir
+
+SFREQ = 64.0
+SUBJECTS, PIECES = 4, 5
+
+
+def ctx(run: Path) -> Context:
+    return Context(World(), RunDir(run))
+
+
+def slow_noise(rng: np.random.Generator, n_times: int) -> np.ndarray:
+    """[time, 1] with the rhythm of an envelope."""
+    return dsp.sosfiltfilt(dsp.butter(2, 4, fs=SFREQ, output="sos"), rng.normal(size=(n_times, 1)), axis=0)
+
+
+def listening(seed: int, clarity: float = 0.0, n_times: int = 640) -> Decoded:
+    """What four subjects' decoders might give for five pieces.
+
+    They hold the pieces as well as `clarity` says, and something that all subjects who hear a piece have in common.
+    """
+    rng = np.random.default_rng(seed)
+    trials = []
+    for piece in range(PIECES):
+        target, common = slow_noise(rng, n_times), slow_noise(rng, n_times)
+        for subject in range(SUBJECTS):
+            output = clarity * target + common + slow_noise(rng, n_times)
+            trials.append(DecodedTrial(f"sub-{subject}", f"piece-{piece}", target, output))
+    return Decoded(SFREQ, tuple(trials), ())
+
+
+def identity(decoded: Decoded) -> Decoded:
+    return replace(decoded, trials=tuple(replace(trial, output=trial.target) for trial in decoded.trials))
+
+
+def test_rotations_are_those_of_numpy() -> None:
+    trial = listening(0, n_times=201).trials[0]
+    by_hand = [np.corrcoef(trial.output[:, 0], np.roll(trial.target[:, 0], k))[0, 1] for k in range(201)]
+    np.testing.assert_allclose(metrics.rotated(trial.output, trial.target), by_hand, atol=1e-9)
+
+
+def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
+    decoded = identity(listening(0))
+    scores = metrics.score(decoded, decoded, Scoring())
+    assert scores.r.value == pytest.approx(1)
+    assert scores.rank_accuracy == metrics.Figure(1.0, 0.5)
+    assert scores.match_mismatch == metrics.Figure(1.0, 0.5)
+    assert scores.verdict == "above chance"
+    assert [subject.n_trials for subject in scores.subjects] == [PIECES] * SUBJECTS
+
+
+def test_the_summary_has_chance_beside_each_figure() -> None:
+    decoded = listening(0, clarity=1.0)
+    summary = metrics.score(decoded, identity(decoded), Scoring()).summary()
+    assert summary["r"]["value"] > summary["r"]["chance"] > 0  # type: ignore[index]
+    assert summary["r_ridge"]["value"] == pytest.approx(1)  # type: ignore[index]
+    assert summary["rank_accuracy"]["chance"] == summary["match_mismatch"]["chance"] == 0.5  # type: ignore[index]
+    assert (summary["p"], summary["verdict"]) == (pytest.approx(1 / 201), "above chance")
+
+
+def test_decoders_that_follow_something_else_pass_for_above_chance_in_5_of_100_cases() -> None:
+    """Also where all who hear a piece share what is decoded, so that their trials are not independent."""
+    found = [metrics.score(decoded, decoded, Scoring(seed=1)) for decoded in map(listening, range(100))]
+    assert 1 <= sum(scores.verdict == "above chance" for scores in found) <= 10
+    for name in ("rank_accuracy", "match_mismatch"):
+        values = [getattr(scores, name).value for scores in found]
+        assert np.mean(values) == pytest.approx(0.5, abs=3 * np.std(values) / np.sqrt(len(values)))
+
+
+def test_what_never_moves_is_at_chance() -> None:
+    decoded = listening(0)
+    flat = replace(decoded, trials=tuple(replace(trial, output=np.ones_like(trial.target)) for trial in decoded.trials))
+    scores = metrics.score(flat, decoded, Scoring())
+    assert scores.r.value == 0
+    assert scores.rank_accuracy is not None and scores.rank_accuracy.value == 0.5
+    assert scores.match_mismatch is not None and scores.match_mismatch.value == 0.5
+    assert scores.verdict == "not above chance"
+
+
+def test_what_cannot_be_told_is_left_out() -> None:
+    decoded = listening(0)
+    one_short_piece = replace(
+        decoded,
+        trials=tuple(
+            replace(trial, target=trial.target[:400], output=trial.output[:400]) for trial in decoded.trials[:SUBJECTS]
+        ),
+    )
+    scores = metrics.score(one_short_piece, one_short_piece, Scoring())
+    assert scores.rank_accuracy is scores.match_mismatch is None
+    assert "rank_accuracy" not in scores.summary()
+
+
+def test_the_seed_alone_decides_the_chance_level() -> None:
+    decoded = listening(3)
+    first, again, other = (metrics.score(decoded, decoded, Scoring(seed=seed)).r.chance for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_too_few_rotations_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_null must be at least 100, .* got 20"):
+        Scoring(n_null=20)
+
+
+def test_lags_look_ahead_of_each_sample() -> None:
+    x = np.arange(1, 9).reshape(4, 2)
+    np.testing.assert_array_equal(
+        baseline.lagged(x, 3), [[1, 3, 5, 2, 4, 6], [3, 5, 7, 4, 6, 8], [5, 7, 0, 6, 8, 0], [7, 0, 0, 8, 0, 0]]
+    )
+
+
+def test_the_ridge_is_sklearns(tiny_store: Store) -> None:
+    segments = splits.split(Split(), tiny_store.recordings).train
+    decoder = baseline.fit(tiny_store, segments, "envelope", n_lags=5)
+    trials = [whole_trial(tiny_store, segment, "envelope") for segment in segments]
+    inputs = np.concatenate([baseline.lagged(x[0] - decoder.x_mean, 5) for x, _ in trials]).astype(np.float64)
+    heard = np.concatenate([y[0] - decoder.y_mean for _, y in trials])
+    mean_eigenvalue = np.square(inputs).sum() / inputs.shape[1]
+    for index in (0, 7, 14):
+        oracle = Ridge(baseline.PENALTIES[index] * mean_eigenvalue, fit_intercept=False).fit(inputs, heard[:, 0])
+        np.testing.assert_allclose(decoder.weights[index, :, 0], oracle.coef_, rtol=1e-3, atol=1e-6)
+
+
+def train(run: Path, data: Path, **knobs: object) -> Path:
+    """A model of a few steps."""
+    cfg = Train(
+        data=Input(str(data)),
+        model=BiLSTM(hidden=16, dropout=0.3),
+        windows=Windows(length_s=3.0, batch=16),
+        optim=Optim(lr=0.01, weight_decay=3.0, steps=100, validate_every=25),
+        **knobs,  # type: ignore[arg-type]
+    )
+    stages.train(cfg, ctx(run))
+    return RunDir(run).out
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with pieces enough to learn from."""
+    runs = tmp_path_factory.mktemp("runs")
+    study = Study(n_subjects=2, n_pieces=12, piece_s=(10.0, 11.0), n_channels=8, response_uv=4.0)
+    stages.synthesize(study, ctx(runs / "study"))
+    stages.preprocess(Preprocess(Input("study")), ctx(runs / "data"))
+    return RunDir(runs / "data").out
+
+
+@pytest.fixture(scope="module")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("runs") / "train", data)
+
+
+def test_a_planted_answer_is_found(model: Path, tmp_path: Path) -> None:
+    summary = stages.evaluate(Evaluate(Input(str(model))), ctx(tmp_path / "run"))
+    assert summary["verdict"] == "above chance"
+    for name in ("r", "r_ridge"):
+        assert summary[name]["value"] > 2 * summary[name]["chance"]  # type: ignore[index]
+    for name in ("rank_accuracy", "match_mismatch"):
+        assert summary[name]["value"] > 0.8  # type: ignore[index]
+    assert (tmp_path / "run" / "out" / str(summary["report"])).is_file()
+
+
+def test_where_sounds_are_swapped_nothing_is_found(data: Path, tmp_path: Path) -> None:
+    swapped = tmp_path / "swapped"
+    heard = store.open_store(data).recordings
+    store.write_manifest(swapped, [stored.name for stored in heard])
+    for stored in heard:
+        # Every trial gets the sound of half a session later
+        stream = np.roll(stored.target("envelope"), stored.n_times // 2, axis=0)
+        envelope = {"envelope": Signal(stream, SFREQ, ("envelope0",))}
+        signal = Signal(np.array(stored.signal), SFREQ, stored.channels)
+        store.write(swapped, Recording(stored.name, stored.subject, signal, stored.trials, targets=envelope))
+    model = train(tmp_path / "train", swapped)
+    summary = stages.evaluate(Evaluate(Input(str(model))), ctx(tmp_path / "run"))
+    assert summary["verdict"] == "not above chance"
+
+
+def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store: Store, tmp_path: Path) -> None:
+    """A ridge for sub-02 from sub-01 alone: the same as one fitted to sub-01 by hand."""
+    three = tmp_path / "three"
+    store.write_manifest(three, ["sub-00", *(stored.name for stored in tiny_store.recordings)])
+    for name, stored in zip(["sub-00", "", ""], [tiny_store.recordings[0], *tiny_store.recordings], strict=True):
+        envelope = {"envelope": Signal(np.array(stored.target("envelope")), SFREQ, ("envelope0",))}
+        signal = Signal(np.array(stored.signal), SFREQ, stored.channels)
+        recording = Recording(name or stored.name, name or stored.subject, signal, stored.trials, targets=envelope)
+        store.write(three, recording)
+    by_subject = Split(by="subject", train=0.4, val=0.3, test=0.3, shared=("stimulus",))
+    trained = state.load(train(tmp_path / "train", three, split=by_subject))
+    ridge = baseline.ridge(trained, Scoring(), ctx(tmp_path / "run"))
+
+    data, parts = predict.open_data(trained, ctx(tmp_path / "run"))
+    decoder = baseline.fit(data, parts.train, "envelope", n_lags=33)
+    x, _ = whole_trial(data, parts.test[0], "envelope")
+    assert not {trial.subject for trial in ridge.trials} & {parts.subjects[s.recording] for s in parts.train}
+    assert any(np.allclose(ridge.trials[0].output, output) for output in decoder.decode(x[0]))
+
+
+def test_predictions_are_kept_for_work_beyond_the_report(model: Path, tmp_path: Path) -> None:
+    _, decoded = predict.decode(model, ctx(tmp_path / "run"))
+    with np.load(tmp_path / "run" / "out" / "predictions.npz") as kept:
+        assert kept["sfreq"] == SFREQ
+        assert kept["trials"].tolist() == [[trial.subject, trial.stimulus] for trial in decoded.trials]
+        np.testing.assert_array_equal(kept["output_0001"], decoded.trials[1].output)
+        np.testing.assert_array_equal(kept["target_0001"], decoded.trials[1].target)
+
+
+def test_one_rank_writes(model: Path, tmp_path: Path) -> None:
+    second = Context(World(1, 2), RunDir(tmp_path / "run"))
+    assert stages.evaluate(Evaluate(Input(str(model))), second) == {}
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_have_changed_are_refused(model: Path, tmp_path: Path) -> None:
+    trained = state.load(model)
+    other = replace(trained, spec=replace(trained.spec, channels=("Cz", "Pz")))
+    with pytest.raises(ValueError, match=r"the model fits .*Pz.* now holds .*: train it again"):
+        predict.open_data(other, ctx(tmp_path / "run"))

@@ -1,0 +1,131 @@
+"""The report needs nothing but itself, says what was found in words, and can be read by all."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eegdecode import stages
+from eegdecode.data.store import Store
+from eegdecode.evaluation import Scoring, baseline, metrics, plots, predict, report
+from eegdecode.models import BiLSTM
+from eegdecode.stages import Train
+from eegdecode.training import Optim, Windows
+from hpc.context import Context, Input, World
+from hpc.rundir import RunDir, append_line, write_json
+
+VOID = {"meta", "br", "path"}
+
+
+class Page(HTMLParser):
+    """The tags of a page in order, and whether each that opens also closes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report at the end of a chain of runs, of which a stimulus has a name that HTML would trip over."""
+    runs = tmp_path_factory.mktemp("runs")
+    names = ["synthesize-a", "preprocess-b", "train-c", "evaluate-d"]
+    code = [{"root": "/home/somebody/thesis", "commit": "0123456789abcdef", "modified": ["a.py"]}]
+    for name, before in zip(names, [None, *names], strict=False):
+        inputs = {"data": before} if before else {}
+        write_json(runs / name / "plan.json", {"stage": name.split("-")[0], "inputs": inputs, "code": code})
+    for outcome in ("stopped", "done"):
+        append_line(runs / "train-c" / "attempts.jsonl", {"outcome": outcome})
+    write_json(runs / "train-c" / "result.json", {})
+    cfg = Train(
+        data=Input(str(tiny_store.folder)),
+        model=BiLSTM(hidden=4),
+        windows=Windows(length_s=2.0, batch=8),
+        optim=Optim(steps=10, warmup_steps=2, validate_every=4),
+    )
+    stages.train(cfg, Context(World(), RunDir(runs / "train-c")))
+
+    ctx = Context(World(), RunDir(runs / "evaluate-d"))
+    trained, decoded = predict.decode(ctx.input(Input("train-c")), ctx)
+    object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
+    ridge = baseline.ridge(trained, Scoring(), ctx)
+    object.__setattr__(ridge.trials[0], "stimulus", "<b>&.wav")
+    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, ridge, Scoring()))
+    return ctx.out / "report.html"
+
+
+def test_it_needs_nothing_but_itself(written: Path) -> None:
+    text = written.read_text()
+    assert len(text.encode()) < 1_000_000
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<link|<iframe", text.split("<main>")[0] + text)
+    assert not any("src" in attrs or "href" in attrs for _, attrs in Page(text).tags)
+
+
+def test_it_can_be_read_by_all(written: Path) -> None:
+    page = Page(written.read_text())
+    assert page.all("html") == [{"lang": "en"}]
+    assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+    assert len(page.all("h1")) == 1
+    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+    assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
+    pictures = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
+    assert len(pictures) == 5  # subjects, three trials, learning
+    assert all(len(attrs["aria-label"] or "") > 20 for attrs in pictures)
+    assert all(attrs.get("aria-hidden") == "true" for attrs in page.all("svg"))
+    assert "prefers-color-scheme: dark" in written.read_text()
+
+
+def test_it_says_what_was_found_in_words(written: Path) -> None:
+    text = written.read_text()
+    verdict = re.search(r'<p class="verdict"><strong>(.*?)</strong>(.*?)</p>', text, re.DOTALL)
+    assert verdict is not None
+    assert verdict[1] in ("Above chance.", "Not above chance.")
+    assert re.search(r"On 2 test trials of 2 subjects.* r&nbsp;=&nbsp;.*by chance .* linear ridge", verdict[2])
+    assert "made up" in text
+    assert "Test has 1 stimul" in text
+
+
+def test_names_are_text_and_not_markup(written: Path) -> None:
+    assert "&lt;b&gt;&amp;.wav" in written.read_text()
+    assert "<b>&" not in written.read_text()
+
+
+def test_it_says_how_it_came_about(written: Path) -> None:
+    text = written.read_text()
+    rows = re.findall(r"<code>(.*?)</code></th><td>(.*?)</td><td>(.*?)</td>", text)
+    code = "thesis 0123456789 + 1 changed file"
+    names = ["synthesize-a", "preprocess-b", "train-c", "evaluate-d"]
+    assert rows == [(name, code, "2" if name == "train-c" else "1") for name in names]
+    assert "train.model.hidden=4" in text
+    assert "/home/somebody" not in text
+
+
+def test_ticks_are_round_and_few() -> None:
+    assert plots.ticks(0, 1, 5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert plots.ticks(-0.13, 0.48, 6) == pytest.approx([0, 0.2, 0.4])
+    assert plots.ticks(3, 3997, 6) == pytest.approx([1000, 2000, 3000])
+
+
+def test_a_long_line_is_drawn_with_as_many_points_as_one_sees() -> None:
+    x, y = plots.thinned(plots.Line(np.arange(10_001.0), np.ones(10_001), "heard"))
+    assert len(x) <= plots.MOST_POINTS
+    np.testing.assert_allclose(y, 1)
+    assert x[0] == 3
