@@ -82,6 +82,8 @@ class SignalSpec:
     channels: tuple[str, ...]
     sfreq: float
     n_outputs: int
+    subjects: tuple[str, ...] = ()
+    """Whose data there is; a batch tells the subject of a window by the place in here."""
 
     @property
     def n_channels(self) -> int:

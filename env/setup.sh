@@ -58,7 +58,9 @@ py=$venv/bin/python
 count=$(grep -c '==' "$constraints")
 say "installing [$extras] with the pins of env/constraints-$kind.txt (up to $count packages, minutes the first time)"
 unset PYTHONPATH
-export PIP_CONSTRAINT=$constraints PIP_BUILD_CONSTRAINT=$constraints PIP_DISABLE_PIP_VERSION_CHECK=1
+# As URLs: pip splits its environment variables at spaces, and a path may hold one.
+url="file://${constraints// /%20}"
+export PIP_CONSTRAINT=$url PIP_BUILD_CONSTRAINT=$url PIP_DISABLE_PIP_VERSION_CHECK=1
 "$py" -m pip install -qq -c "$constraints" -e "${repo}[$extras]" \
   || fail "pip failed, see above; no network on this machine? Run this on a login node"
 

@@ -107,7 +107,9 @@ class Supervision:
     def _start_here(self) -> list[subprocess.Popen[bytes]]:
         r = self.resources
         per_node, size = r["ranks_per_node"], r["nodes"] * r["ranks_per_node"]
-        threads = str(max(1, len(os.sched_getaffinity(0)) // size))
+        # One core for all else that runs: the threads of a rank wait for the slowest at each step, so that one of them
+        # on a busy core makes small models several times slower
+        threads = str(max(1, (len(os.sched_getaffinity(0)) - 1) // size))
         ranks = []
         for rank in range(size):
             place = {"HPC_RANK": rank, "HPC_SIZE": size, "HPC_LOCAL_RANK": rank % per_node, "HPC_LOCAL_SIZE": per_node}
@@ -132,6 +134,7 @@ class Supervision:
             subprocess.Popen(
                 ["srun", *layout, "--kill-on-bad-exit=1", "--unbuffered", f"--output={log}", *self._command()],
                 stdin=subprocess.DEVNULL,
+                env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | os.environ,
             )
         ]
 

@@ -14,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "hpc" / "example"
+# Two processes with two threads each on two cores wait for each other at every step, ten times slower than with one
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SLURM_TESTS = pytest.StashKey[set[str]]()
 
 

@@ -126,6 +126,10 @@ class Store:
     folder: Path
     recordings: tuple[Stored, ...]
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return tuple(sorted({stored.subject for stored in self.recordings}))
+
     def spec(self, target: str) -> SignalSpec:
         """The shape a model has to fit, which all recordings must share."""
         shapes = {stored.name: (stored.channels, stored.sfreq, stored.n_outputs(target)) for stored in self.recordings}
@@ -136,7 +140,7 @@ class Store:
                 f"all recordings must agree, but {odd} has {_describe(*shapes[odd])}, "
                 f"where most have {_describe(channels, sfreq, n_outputs)}: leave it out or preprocess it alike"
             )
-        return SignalSpec(channels, sfreq, n_outputs)
+        return SignalSpec(channels, sfreq, n_outputs, self.subjects)
 
 
 def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,10 +51,16 @@ def n_samples(length_s: float, sfreq: float) -> int:
     return round(length_s * sfreq)
 
 
-def gather(
-    store: Store, recording: Sequence[int], starts: Sequence[int], length: int, target: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of windows, signal [B, T, C] and target [B, T, F], copied from the files into fresh arrays."""
+class Gathered(NamedTuple):
+    """Windows of one length, in fresh arrays."""
+
+    signal: np.ndarray  # [window, time, channel]
+    target: np.ndarray  # [window, time, feature]
+    subject: np.ndarray  # [window], a place in the subjects of the store
+
+
+def gather(store: Store, recording: Sequence[int], starts: Sequence[int], length: int, target: str) -> Gathered:
+    """The samples of windows, copied from the files."""
     spec = store.recordings[recording[0]]
     x = np.empty((len(starts), length, len(spec.channels)), np.float32)
     y = np.empty((len(starts), length, spec.n_outputs(target)), np.float32)
@@ -66,4 +73,5 @@ def gather(
             )
         x[row] = stored.signal[start : start + length]
         y[row] = stored.target(target)[start : start + length]
-    return x, y
+    place = {subject: index for index, subject in enumerate(store.subjects)}
+    return Gathered(x, y, np.array([place[store.recordings[index].subject] for index in recording]))

@@ -46,7 +46,7 @@ def ridge(trained: Trained, cfg: Scoring, ctx: Context) -> Decoded:
 
     def decoded(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
         """The target [time, feature], and what each penalty makes of the EEG, [penalty, time, feature]."""
-        x, y = whole_trial(data, segment, trained.target)
+        x, y, _ = whole_trial(data, segment, trained.target)
         subject = subject_of[segment]
         return y[0], decoders[subject if subject in taught else EVERYBODY].decode(x[0])
 
@@ -91,7 +91,7 @@ def fit(data: Store, segments: Sequence[Segment], target: str, n_lags: int) -> D
 
 def _trials(data: Store, segments: Sequence[Segment], target: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for segment in segments:
-        x, y = whole_trial(data, segment, target)
+        x, y, _ = whole_trial(data, segment, target)
         yield x[0].astype(np.float64), y[0].astype(np.float64)
 
 

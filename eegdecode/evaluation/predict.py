@@ -10,7 +10,7 @@ from eegdecode.data import splits, store
 from eegdecode.data.splits import Parts
 from eegdecode.data.store import Store
 from eegdecode.training import state
-from eegdecode.training.loop import whole_trial
+from eegdecode.training.loop import to_device, whole_trial
 from eegdecode.training.state import Trained
 from hpc import ddp
 from hpc.context import Context, Preempted
@@ -47,11 +47,11 @@ def decode(model: Path, ctx: Context) -> tuple[Trained, Decoded]:
         ctx.progress("decode", done, len(parts.test))
         if ctx.should_stop():
             raise Preempted
-        x, y = whole_trial(data, segment, trained.target)
+        batch = to_device(whole_trial(data, segment, trained.target), where)
         with torch.no_grad():
-            output = network(torch.from_numpy(x).to(where)).cpu().numpy()
+            output = network(batch.signal, batch.subject).cpu().numpy()
         subject = data.recordings[segment.recording].subject
-        trials.append(DecodedTrial(subject, segment.trial.stimulus, y[0], output[0]))
+        trials.append(DecodedTrial(subject, segment.trial.stimulus, batch.target[0].cpu().numpy(), output[0]))
     ctx.progress("decode", len(parts.test), len(parts.test))
     decoded = Decoded(trained.spec.sfreq, tuple(trials), tuple(parts.audit()))
     save(ctx.out / "predictions.npz", decoded)

@@ -34,7 +34,7 @@ def render(run: RunDir, trained: Trained, decoded: Decoded, scores: Scores) -> s
     runs = [*lineage(trained.run), run]
     sections = [
         f'<header><p class="eyebrow">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>',
-        f'<p class="verdict">{_verdict(scores, decoded)}</p>{_made_up(runs)}</header>',
+        f'<p class="verdict">{_verdict(scores, trained)}</p>{_made_up(runs)}</header>',
         _section("At a glance", _cards(scores)),
         _section("Subjects", _subjects(scores)),
         _section("Decoded and heard", _examples(decoded, scores)),
@@ -61,8 +61,8 @@ keeps its loudness and rhythm. p is the share of rotations that reach r.</li>
 all cut to the length of the shortest.</li>
 <li><b>Match-mismatch</b> is how often a few seconds of a decoded trial fit the same seconds of the piece better than
 other seconds of it.</li>
-<li><b>Linear ridge</b> is a decoder of its own for each subject, from the EEG during half a second or so after each
-instant; the validation trials choose its penalty, as they choose the network's step.</li>
+<li><b>Linear ridge</b> decodes each instant from the EEG shortly after it: a decoder for each subject, or one for all
+where a subject has no training trials. Validation trials choose its penalty, as they choose the network's step.</li>
 </ul>"""
 
 
@@ -70,18 +70,20 @@ def _section(title: str, body: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
 
 
-def _verdict(scores: Scores, decoded: Decoded) -> str:
+def _verdict(scores: Scores, trained: Trained) -> str:
     """What was found, in words, against chance and against the baseline."""
     r, linear, n_subjects = scores.r, scores.r_ridge, len(scores.subjects)
     above = sum(subject.r.is_above_chance for subject in scores.subjects)
     better = sum(subject.r.value > subject.r_ridge.value for subject in scores.subjects)
+    fitted = "one for all too" if trained.split.by == "subject" else "fitted to each subject"
+    shared = "with a layer for each subject" if trained.model.subject_layer else "one for all"
     side = "does better" if r.value > linear.value else "does not do better"
     return (
-        f"<strong>{scores.verdict.capitalize()}.</strong> On {_many(len(decoded.trials), 'test trial')} of "
+        f"<strong>{scores.verdict.capitalize()}.</strong> On {_many(len(scores.trials), 'test trial')} of "
         f"{_many(n_subjects, 'subject')}, what was decoded follows what was heard at r&nbsp;=&nbsp;{_say(r.value)}; "
         f"by chance it would stay below {_say(r.chance)} in 95 of 100 cases (p&nbsp;=&nbsp;{r.p:.3f}). "
         f"One by one, {above} of {_many(n_subjects, 'subject')} {'is' if above == 1 else 'are'} above chance. "
-        f"The network, one for all, {side} than a linear ridge decoder fitted to each subject "
+        f"The network, {shared}, {side} than a linear ridge decoder, {fitted} "
         f"(r&nbsp;=&nbsp;{_say(linear.value)} on the same trials); it is ahead in {better} of {n_subjects}."
     )
 

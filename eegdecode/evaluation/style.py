@@ -33,7 +33,7 @@ p { margin: 0 0 0.75rem; max-width: 44rem; }
 .value { font-size: 2.3rem; line-height: 1.25; font-weight: 650; font-variant-numeric: tabular-nums; }
 figure { margin: 0 0 1rem; }
 figcaption { margin-top: 0.35rem; max-width: 44rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin-bottom: 0.75rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 0.4rem 0.6rem; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
@@ -71,8 +71,8 @@ path.decoded { stroke: var(--decoded); } .chart path.heard { stroke: var(--heard
 .track { position: relative; height: 1.9rem; border-bottom: 1px solid var(--rule); }
 .track i { position: absolute; top: 50%; transform: translate(-50%, -50%); }
 .track i.grid { top: 0; height: 100%; transform: none; border-left: 1px solid var(--rule); }
-i.decoded:not(.line) { width: 0.85rem; height: 0.85rem; border-radius: 50%; background: var(--decoded); }
-i.ridge:not(.line) { width: 0.85rem; height: 0.85rem; border-radius: 50%; border: 2.5px solid var(--ridge); }
+i.decoded:not(.line) { width: 0.7rem; height: 0.7rem; border-radius: 50%; background: var(--decoded); }
+i.ridge { width: 1.1rem; height: 1.1rem; border-radius: 50%; border: 2.5px solid var(--ridge); }
 i.chance { width: 0; height: 1.2rem; border-left: 2.5px solid var(--ink); }
 @media print { body { background: #fff; } h2 { break-after: avoid; } figure, .cards { break-inside: avoid; } }
 """

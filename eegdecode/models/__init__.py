@@ -17,6 +17,7 @@ class BiLSTM:
     hidden: int = 32  # units of each direction
     layers: int = 2
     dropout: float = 0.0  # of what goes from one layer to the next
+    subject_layer: bool = False  # each subject's channels first go through a matrix of their own (Défossez 2023)
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.layers < 1:
@@ -32,7 +33,10 @@ MODELS = {"bilstm": BiLSTM}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
-    """A model for that signal: [window, time, channel] -> [window, time, output]. Parameters from torch's own seed."""
+    """A model for that signal: ([window, time, channel], whose [window]) -> [window, time, output].
+
+    Parameters are drawn from torch's own seed.
+    """
     from eegdecode.models import bilstm
 
     return bilstm.Network(cfg, spec)

@@ -9,23 +9,29 @@ from eegdecode.signals import SignalSpec
 
 
 class Network(nn.Module):
-    """[window, time, channel] -> [window, time, output]."""
+    """([window, time, channel], [window]) -> [window, time, output]."""
 
     def __init__(self, cfg: BiLSTM, spec: SignalSpec) -> None:
         super().__init__()
         self.n_channels = spec.n_channels
         self.dropout = cfg.dropout
+        # From the identity, so that a subject nobody trained on is passed on as it is
+        self.of_subject = None
+        if cfg.subject_layer:
+            self.of_subject = nn.Parameter(torch.eye(spec.n_channels).repeat(len(spec.subjects), 1, 1))
         # One by one, not as one LSTM of several layers: cuDNN's own dropout between its layers keeps a random state
         # that no seed of a later step resets, so a resumed run would not be the same
         sizes = [spec.n_channels] + [2 * cfg.hidden] * (cfg.layers - 1)
         self.layers = nn.ModuleList(nn.LSTM(n, cfg.hidden, batch_first=True, bidirectional=True) for n in sizes)
         self.readout = nn.Linear(2 * cfg.hidden, spec.n_outputs)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         if x.ndim != 3:
             raise ValueError(f"a model reads [window, time, channel], got a tensor of shape {tuple(x.shape)}")
         if x.shape[2] != self.n_channels:
             raise ValueError(f"got {x.shape[2]} channels; this model was built for {self.n_channels}")
+        if self.of_subject is not None:
+            x = torch.bmm(x, self.of_subject[subject])
         for depth, layer in enumerate(self.layers):
             if depth:
                 x = functional.dropout(x, self.dropout, self.training)

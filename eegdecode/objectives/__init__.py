@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import torch
 
-Batch = tuple["torch.Tensor", "torch.Tensor"]
-"""Signal [window, time, channel] and target [window, time, output]."""
+
+class Batch(NamedTuple):
+    """What a step sees: [window, time, channel], [window, time, output], and [window] whose it is."""
+
+    signal: "torch.Tensor"
+    target: "torch.Tensor"
+    subject: "torch.Tensor"
+
 
 Objective = Callable[["torch.nn.Module", Batch], tuple["torch.Tensor", dict[str, "torch.Tensor"]]]
 """(model, batch) -> the loss and what is worth watching beside it, each a mean over the windows of the batch."""

@@ -10,11 +10,11 @@ def objective(cfg: Regression) -> Objective:
     distance = LOSSES[cfg.loss]
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        x, y = batch
-        decoded = model(x)
-        if decoded.shape != y.shape:
-            raise ValueError(f"the model gives {tuple(decoded.shape)}, but the target is {tuple(y.shape)}")
-        return distance(decoded, y), {"r": correlation(decoded.detach(), y).mean()}
+        target = batch.target
+        decoded = model(batch.signal, batch.subject)
+        if decoded.shape != target.shape:
+            raise ValueError(f"the model gives {tuple(decoded.shape)}, but the target is {tuple(target.shape)}")
+        return distance(decoded, target), {"r": correlation(decoded.detach(), target).mean()}
 
     return loss_of
 

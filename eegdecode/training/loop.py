@@ -18,7 +18,8 @@ from eegdecode import models, objectives
 from eegdecode.data import splits, store, windows
 from eegdecode.data.splits import Segment
 from eegdecode.data.store import Store
-from eegdecode.objectives import Objective
+from eegdecode.data.windows import Gathered
+from eegdecode.objectives import Batch, Objective
 from eegdecode.training import Optim, state
 from eegdecode.training.record import Record
 from hpc import checkpoint, ddp
@@ -75,12 +76,12 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             parts.train, data.recordings, cfg.windows.length_s, cfg.windows.batch, cfg.seed, step
         )
         recordings, starts = zip(*drawn[world.rank :: world.size], strict=True)
-        x, y = (torch.from_numpy(a).to(where) for a in windows.gather(data, recordings, starts, length, cfg.target))
+        batch = to_device(windows.gather(data, recordings, starts, length, cfg.target), where)
 
         # Dropout too is a function of the step, not of what was drawn before
         torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
         model.train()
-        loss, watched = objective(model, (x, y))
+        loss, watched = objective(model, batch)
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), cfg.optim.clip_norm)
@@ -143,16 +144,19 @@ def validate(
     sums = dict.fromkeys(names, 0.0)
     with torch.no_grad():
         for segment in ctx.world.share(part):
-            x, y = (torch.from_numpy(array).to(where) for array in whole_trial(data, segment, target))
-            loss, watched = objective(network, (x, y))
+            loss, watched = objective(network, to_device(whole_trial(data, segment, target), where))
             for name, value in {"loss": loss, **watched}.items():
                 sums[name] += value.item()
     means = ddp.total(torch.tensor(list(sums.values()), dtype=torch.float64)) / len(part)
     return dict(zip(sums, means.tolist(), strict=True))
 
 
-def whole_trial(data: Store, segment: Segment, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """All of a trial: signal [1, time, channel] and target [1, time, output]."""
+def to_device(gathered: Gathered, where: torch.device) -> Batch:
+    return Batch(*(torch.from_numpy(array).to(where) for array in gathered))
+
+
+def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:
+    """All of a trial, as one window."""
     first_sample, end = windows.bounds(segment, data.recordings[segment.recording], 0.0)
     return windows.gather(data, [segment.recording], [first_sample], end - first_sample, target)
 

@@ -132,8 +132,8 @@ def test_the_ridge_is_sklearns(tiny_store: Store) -> None:
     segments = splits.split(Split(), tiny_store.recordings).train
     decoder = baseline.fit(tiny_store, segments, "envelope", n_lags=5)
     trials = [whole_trial(tiny_store, segment, "envelope") for segment in segments]
-    inputs = np.concatenate([baseline.lagged(x[0] - decoder.x_mean, 5) for x, _ in trials]).astype(np.float64)
-    heard = np.concatenate([y[0] - decoder.y_mean for _, y in trials])
+    inputs = np.concatenate([baseline.lagged(x[0] - decoder.x_mean, 5) for x, _, _ in trials]).astype(np.float64)
+    heard = np.concatenate([y[0] - decoder.y_mean for _, y, _ in trials])
     mean_eigenvalue = np.square(inputs).sum() / inputs.shape[1]
     for index in (0, 7, 14):
         oracle = Ridge(baseline.PENALTIES[index] * mean_eigenvalue, fit_intercept=False).fit(inputs, heard[:, 0])
@@ -208,7 +208,7 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
 
     data, parts = predict.open_data(trained, ctx(tmp_path / "run"))
     decoder = baseline.fit(data, parts.train, "envelope", n_lags=33)
-    x, _ = whole_trial(data, parts.test[0], "envelope")
+    x, _, _ = whole_trial(data, parts.test[0], "envelope")
     assert not {trial.subject for trial in ridge.trials} & {parts.subjects[s.recording] for s in parts.train}
     assert any(np.allclose(ridge.trials[0].output, output) for output in decoder.decode(x[0]))
 

@@ -118,7 +118,7 @@ def test_a_trained_model_is_read_back_whole(cfg: Train, tmp_path: Path) -> None:
     start(cfg, tmp_path / "run")
     trained = state.load(RunDir(tmp_path / "run").out)
     assert (trained.model, trained.split, trained.data) == (cfg.model, cfg.split, cfg.data)
-    assert trained.network()(torch.zeros(1, 64, 8)).shape == (1, 64, 1)
+    assert trained.network()(torch.zeros(1, 64, 8), torch.tensor([0])).shape == (1, 64, 1)
     with pytest.raises(ValueError, match="holds no model.pt: name a train run that has finished"):
         state.load(tmp_path)
 
@@ -166,7 +166,7 @@ def test_two_ranks_follow_the_course_of_one_and_stop_together(cfg: Train, tmp_pa
     start(cfg, tmp_path / "alone")
     try:
         for rank in ranks:
-            rank.join(60)
+            rank.join(120)
         assert [rank.exitcode for rank in ranks] == [0, 0]
     finally:
         for rank in ranks:

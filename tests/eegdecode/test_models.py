@@ -6,12 +6,15 @@ import torch
 
 from eegdecode import models, objectives
 from eegdecode.models import MODELS, BiLSTM
-from eegdecode.objectives import Regression
+from eegdecode.objectives import Batch, Regression
 from eegdecode.signals import SignalSpec
 
 
 def spec(n_channels: int, n_outputs: int = 1) -> SignalSpec:
-    return SignalSpec(tuple(f"E{index}" for index in range(n_channels)), 64.0, n_outputs)
+    return SignalSpec(tuple(f"E{index}" for index in range(n_channels)), 64.0, n_outputs, ("sub-01", "sub-02"))
+
+
+FIRST = torch.zeros(1, dtype=torch.int64)  # a batch of one window, of the first subject
 
 
 @pytest.mark.parametrize(("n_channels", "n_parameters"), [(124, 5_264_501), (80, 5_176_501), (31, 5_078_501)])
@@ -24,13 +27,13 @@ def test_bilstm_is_as_large_as_dalys(n_channels: int, n_parameters: int) -> None
 def test_every_model_gives_an_output_for_each_sample(name: str) -> None:
     network = models.build(MODELS[name](), spec(16, n_outputs=3))
     for n_times in (64, 200):
-        assert network(torch.randn(2, n_times, 16)).shape == (2, n_times, 3)
+        assert network(torch.randn(2, n_times, 16), torch.tensor([0, 1])).shape == (2, n_times, 3)
 
 
 def test_the_first_sample_hears_of_the_last() -> None:
     network = models.build(BiLSTM(), spec(4))
     x = torch.zeros(1, 20, 4, requires_grad=True)
-    network(x)[0, 0, 0].backward()
+    network(x, FIRST)[0, 0, 0].backward()
     assert x.grad is not None
     assert x.grad[0, -1].abs().max() > 0
 
@@ -38,15 +41,27 @@ def test_the_first_sample_hears_of_the_last() -> None:
 def test_other_channels_are_refused() -> None:
     network = models.build(BiLSTM(), spec(16))
     with pytest.raises(ValueError, match="got 22 channels; this model was built for 16"):
-        network(torch.zeros(1, 64, 22))
+        network(torch.zeros(1, 64, 22), FIRST)
     with pytest.raises(ValueError, match=r"\[window, time, channel\], got a tensor of shape \(64, 16\)"):
-        network(torch.zeros(64, 16))
+        network(torch.zeros(64, 16), FIRST)
+
+
+def test_a_subject_layer_is_of_its_subject_alone_and_starts_as_if_it_were_not_there() -> None:
+    torch.manual_seed(0)
+    plain = models.build(BiLSTM(), spec(4))
+    torch.manual_seed(0)
+    network = models.build(BiLSTM(subject_layer=True), spec(4))
+    x, whose = torch.randn(2, 20, 4), torch.tensor([0, 1])
+    assert torch.equal(network(x, whose), plain(x, whose))
+    network(x, torch.tensor([1, 1])).sum().backward()
+    assert network.of_subject.grad[0].abs().max() == 0
+    assert network.of_subject.grad[1].abs().max() > 0
 
 
 def test_dropout_draws_from_torchs_seed_alone() -> None:
     network = models.build(BiLSTM(dropout=0.5), spec(4)).train()
     x = torch.randn(1, 20, 4)
-    first, other, again = (network(x) for seed in (1, 2, 1) if torch.manual_seed(seed))
+    first, other, again = (network(x, FIRST) for seed in (1, 2, 1) if torch.manual_seed(seed))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -64,14 +79,18 @@ def test_nonsense_is_refused(knobs: dict[str, float], message: str) -> None:
         BiLSTM(**knobs)  # type: ignore[arg-type]
 
 
+def batch(signal: torch.Tensor, target: torch.Tensor) -> Batch:
+    return Batch(signal, target, torch.zeros(len(signal), dtype=torch.int64))
+
+
 class Echo(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         return x
 
 
 def test_the_correlation_loss_is_one_less_pearsons_r_of_each_window() -> None:
     x, y = torch.randn(5, 100, 2), torch.randn(5, 100, 2)
-    loss, watched = objectives.build(Regression())(Echo(), (x, y))
+    loss, watched = objectives.build(Regression())(Echo(), batch(x, y))
     by_hand = np.mean([np.corrcoef(x[i, :, f], y[i, :, f])[0, 1] for i in range(5) for f in range(2)])
     assert loss.item() == pytest.approx(1 - by_hand, abs=1e-6)
     assert watched["r"].item() == pytest.approx(by_hand, abs=1e-6)
@@ -81,10 +100,10 @@ def test_the_correlation_loss_is_one_less_pearsons_r_of_each_window() -> None:
 def test_only_correlation_is_blind_to_the_offset(name: str, blind: bool) -> None:
     loss = objectives.build(Regression(loss=name))  # type: ignore[arg-type]
     y = torch.randn(3, 100, 1)
-    assert loss(Echo(), (y, y))[0].item() == pytest.approx(0, abs=1e-6)
-    assert (loss(Echo(), (y + 3, y))[0].item() < 1e-5) == blind
+    assert loss(Echo(), batch(y, y))[0].item() == pytest.approx(0, abs=1e-6)
+    assert (loss(Echo(), batch(y + 3, y))[0].item() < 1e-5) == blind
 
 
 def test_shapes_that_would_broadcast_are_refused() -> None:
     with pytest.raises(ValueError, match=r"the model gives \(3, 100, 1\), but the target is \(3, 100, 2\)"):
-        objectives.build(Regression())(Echo(), (torch.zeros(3, 100, 1), torch.zeros(3, 100, 2)))
+        objectives.build(Regression())(Echo(), batch(torch.zeros(3, 100, 1), torch.zeros(3, 100, 2)))

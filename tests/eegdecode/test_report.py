@@ -1,5 +1,6 @@
 """The report needs nothing but itself, says what was found in words, and can be read by all."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_it_can_be_read_by_all(written: Path) -> None:
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
     assert len(page.all("h1")) == 1
     headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
-    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
     pictures = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
     assert len(pictures) == 5  # subjects, three trials, learning

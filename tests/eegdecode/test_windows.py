@@ -86,12 +86,13 @@ def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, parts: Parts
 
 def test_gather_copies_what_stands_in_the_store(tiny_store: Store, parts: Parts) -> None:
     index, starts = zip(*draw(tiny_store, parts, 3), strict=True)
-    x, y = gather(tiny_store, index, starts, 128, "envelope")
+    x, y, whose = gather(tiny_store, index, starts, 128, "envelope")
     assert (x.shape, y.shape, x.dtype, y.dtype) == ((6, 128, 8), (6, 128, 1), np.float32, np.float32)
     for row, (which, start) in enumerate(zip(index, starts, strict=True)):
         stored = tiny_store.recordings[which]
         np.testing.assert_array_equal(x[row], stored.signal[start : start + 128])
         np.testing.assert_array_equal(y[row], stored.target("envelope")[start : start + 128])
+        assert tiny_store.subjects[whose[row]] == stored.subject
     x[:] = 0  # ours to change
 
 
