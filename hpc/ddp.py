@@ -75,7 +75,8 @@ def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
 
     find_unused_parameters keeps DDP from arranging its buckets anew after the first step of a process. Where a gradient
     lies in a bucket decides in which order the ranks' shares are added, so that, on three ranks and more, the first
-    step after a restart would differ from the same step of a run that was never stopped.
+    step after a restart would differ from the same step of a run that was never stopped. DDP's own warning that it
+    found no unused parameters can be passed over.
     """
     if not dist.is_initialized():
         return model

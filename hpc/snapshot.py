@@ -44,7 +44,7 @@ def look(packages: list[str]) -> list[Code]:
 
 def _checkout(root: Path, imports: Path) -> Code:
     tracked = _git(root, "ls-files", "-z").split("\0")
-    new = _git(root, "ls-files", "-z", "--others", "--exclude-standard").split("\0")
+    new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--exclude=__pycache__").split("\0")
     changed = _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")
     files = [name for name in dict.fromkeys(tracked + new) if name and (root / name).is_file()]
     return Code(

@@ -1,6 +1,7 @@
 """Training goes on where it was stopped, bit for bit, and is the same on one rank and on two."""
 
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,18 +160,11 @@ def test_nonsense_is_refused(knobs: dict[str, float], message: str) -> None:
 @pytest.mark.ranks
 def test_two_ranks_follow_the_course_of_one_and_stop_together(cfg: Train, tmp_path: Path) -> None:
     cfg = replace(cfg, model=BiLSTM(hidden=4))  # dropout draws anew on each rank
-    spawn = multiprocessing.get_context("spawn")
-    ranks = [spawn.Process(target=two_ranks, args=(rank, cfg, tmp_path), daemon=True) for rank in (0, 1)]
-    for rank in ranks:
-        rank.start()
     start(cfg, tmp_path / "alone")
-    try:
-        for rank in ranks:
-            rank.join(120)
-        assert [rank.exitcode for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()  # one whose partner has died waits for long
+    two_ranks(cfg, tmp_path / "two")
+    two_ranks(cfg, tmp_path / "parts", stop_at=3)
+    assert committed_steps(RunDir(tmp_path / "parts").checkpoints) == [3]
+    two_ranks(cfg, tmp_path / "parts", attempt=2)
 
     for line, alone in zip(figures(tmp_path / "two"), figures(tmp_path / "alone"), strict=True):
         assert line == pytest.approx(alone, rel=1e-3, abs=1e-5)
@@ -178,12 +172,27 @@ def test_two_ranks_follow_the_course_of_one_and_stop_together(cfg: Train, tmp_pa
     assert_same_parameters(tmp_path / "parts", tmp_path / "two")
 
 
-def two_ranks(rank: int, cfg: Train, runs: Path) -> None:
-    """One of two ranks: trains without a break, then in two parts; only rank 1 is asked to stop, at step 3."""
-    torch.set_num_threads(1)
-    world = World(rank, 2, rank, 2)
-    stages.train(cfg, Context(world, RunDir(runs / "two")))
-    with pytest.raises(Preempted):
-        stages.train(cfg, Context(world, RunDir(runs / "parts"), should_stop=AskedAt(3 if rank else 0)))
-    assert committed_steps(RunDir(runs / "parts").checkpoints) == [3]
-    stages.train(cfg, Context(world, RunDir(runs / "parts"), attempt=2))
+def two_ranks(cfg: Train, run: Path, attempt: int = 1, stop_at: int = 0) -> None:
+    """Train on two ranks, processes of their own; only rank 1 is asked to stop."""
+    spawn = multiprocessing.get_context("spawn")
+    ranks = [spawn.Process(target=one_rank, args=(rank, cfg, run, attempt, stop_at), daemon=True) for rank in (0, 1)]
+    try:
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(120)
+        assert [rank.exitcode for rank in ranks] == [3 if stop_at else 0] * 2
+    finally:
+        for rank in ranks:
+            rank.kill()  # one whose partner has died waits for long
+
+
+def one_rank(rank: int, cfg: Train, run: Path, attempt: int, stop_at: int) -> None:
+    """Ends as a worker does, at once: with 0, or with 3 when it was stopped and all was saved."""
+    try:
+        should_stop = AskedAt(stop_at if rank else 0)
+        stages.train(cfg, Context(World(rank, 2, rank, 2), RunDir(run), attempt, should_stop))
+    except Preempted:
+        saved = committed_steps(RunDir(run).checkpoints)
+        os._exit(3 if saved == [stop_at] else 4)
+    os._exit(0)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,7 @@ def test_ugly_folder_names_do_no_harm(launch: Launch, tmp_path: Path) -> None:
 def test_the_ranks_run_the_code_as_it_was_when_launched(launch: Launch, tmp_path: Path) -> None:
     """A package in a git checkout is copied; editing the checkout afterwards changes nothing."""
     checkout = tmp_path / "checkout"
-    subprocess.run(["cp", "-r", str(EXAMPLE), str(checkout)], check=True)
+    shutil.copytree(EXAMPLE, checkout, ignore=shutil.ignore_patterns("__pycache__"))
     for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "x"]):
         subprocess.run(["git", "-C", str(checkout), *words], check=True)
     source = checkout / "counting/stages.py"
