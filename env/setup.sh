@@ -61,7 +61,8 @@ unset PYTHONPATH
 # As URLs: pip splits its environment variables at spaces, and a path may hold one.
 url="file://${constraints// /%20}"
 export PIP_CONSTRAINT=$url PIP_BUILD_CONSTRAINT=$url PIP_DISABLE_PIP_VERSION_CHECK=1
-"$py" -m pip install -qq -c "$constraints" -e "${repo}[$extras]" \
+# compat: a line in a .pth file. The default, an import hook, costs every Python that starts here 10 ms.
+"$py" -m pip install -qq -c "$constraints" --config-settings editable_mode=compat -e "${repo}[$extras]" \
   || fail "pip failed, see above; no network on this machine? Run this on a login node"
 
 # ---- torchaudio. Its compiled part is linked against CUDA and one torch; the transforms are plain torch and need none

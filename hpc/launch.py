@@ -3,20 +3,23 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the scheduler did not take it, 75 stopped and can go on.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False  # as typing has it, without importing it: --help and status answer at once
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
     from hpc.plan import Plan
     from hpc.rundir import RunDir
 
 DONE, FAILED, USAGE, REFUSED, STOPPED = 0, 1, 2, 3, 75
-DEFAULT = Path("configs/default.yaml")
+DEFAULT = "configs/default.yaml"
 
 VERBS = """\
 verbs:
@@ -71,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--partition", metavar="NAME")
     where.add_argument("--account", metavar="NAME", help="the grant; else from HPC_ACCOUNT")
     where.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="the folder of run folders (runs)"
+        "--runs", default="runs", metavar="DIR", help="the folder of run folders (runs)"
     )
     how = top.add_argument_group("how")
     how.add_argument("--dry-run", action="store_true", help="print the plan and the batch script, do nothing")
@@ -112,13 +115,15 @@ def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return run_here(plans)
 
 
-def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> "list[Plan]":
+def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Plan]:
+    from pathlib import Path
+
     from hpc import config, plan, site, snapshot
 
     files = [Path(word) for word in args.words if word.endswith((".yaml", ".yml")) and "=" not in word]
     words = [word for word in args.words if Path(word) not in files]
-    if not files and DEFAULT.is_file():
-        files = [DEFAULT]
+    if not files and os.path.isfile(DEFAULT):
+        files = [Path(DEFAULT)]
     sciences = plan.sciences(args.verb, config.load(files), words)
     where = site.load(args.on or site.detect(environ))
     asked = site.Request(
@@ -127,7 +132,7 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> "list[Pl
     )  # fmt: skip
     resources = site.fit(where, asked, site.gpus_here(environ))
     code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
-    runs = args.runs.absolute()
+    runs = Path(args.runs).absolute()
     for number, science in enumerate(sciences):
         plan.check_inputs(science, runs, [before.name for before in sciences[:number]])
     sources = (*map(str, files), *words)
@@ -137,7 +142,7 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> "list[Pl
     ]
 
 
-def run_here(plans: "list[Plan]") -> int:
+def run_here(plans: list[Plan]) -> int:
     """One run after the other on this machine, each watched until it ends."""
     from hpc import executors, follow, status
 
@@ -160,7 +165,7 @@ def run_here(plans: "list[Plan]") -> int:
     return DONE
 
 
-def submit(plans: "list[Plan]", watch: bool) -> int:
+def submit(plans: list[Plan], watch: bool) -> int:
     """All runs as Slurm jobs, each to start when those it reads from have succeeded."""
     from hpc import executors, follow, status
 
@@ -200,7 +205,7 @@ def submit(plans: "list[Plan]", watch: bool) -> int:
     return DONE
 
 
-def report_end(run: "RunDir", word: str, text: str) -> int:
+def report_end(run: RunDir, word: str, text: str) -> int:
     """Say how a run ended that did not finish, and where to look."""
     if word == "stopped":
         return STOPPED
@@ -212,12 +217,14 @@ def report_end(run: "RunDir", word: str, text: str) -> int:
 
 
 def show_status(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from hpc import follow, status
 
     if not args.words:
-        print(status.table(args.runs))
+        print(status.table(Path(args.runs)))
         return DONE
-    run = status.find(args.words[0], args.runs)
+    run = status.find(args.words[0], Path(args.runs))
     state = status.look(run)
     print(f"{run.name}: {state.word}  {state.text}".rstrip())
     print(f"  job {state.job}, attempt {state.attempt}, {state.what} {state.done}/{state.total}")
@@ -226,12 +233,14 @@ def show_status(args: argparse.Namespace) -> int:
 
 
 def show_log(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from hpc import status
     from hpc.config import ConfigError
 
     if not args.words:
         raise ConfigError("logs of which run? See `python -m hpc.launch status`")
-    run = status.find(args.words[0], args.runs)
+    run = status.find(args.words[0], Path(args.runs))
     log = run.attempt(run.last_attempt()).log(args.rank)
     if not log.exists():
         raise ConfigError(f"{run.name} has no log of rank {args.rank} yet; what is there: {run.jobs}")
