@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NewType, TypeVar
+from typing import Any, NewType, TypeVar
 
 from hpc.rundir import RunDir, write_json
 
@@ -85,7 +85,9 @@ class Context:
     attempt: int = 1
     should_stop: Callable[[], bool] = lambda: False
     echo: Callable[[str], None] | None = None
-    _last_pulse: float = field(default=-1e9, repr=False)
+    _written: float = field(default=-1e9, repr=False)
+    _pulse: dict[str, Any] = field(default_factory=dict, repr=False)
+    _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
 
     @property
     def out(self) -> Path:
@@ -103,15 +105,21 @@ class Context:
         `status`, the progress bar and the supervisor's watch read it.
         """
         now = time.time()
-        if now - self._last_pulse < 0.5 and done < total:
+        began, first = self._began.setdefault(what, (now, done))
+        self._pulse = {"what": what, "done": done, "total": total, "figures": figures, "began": began, "from": first}
+        self._pulse |= {"time": now, "attempt": self.attempt, "host": os.uname().nodename, "pid": os.getpid()}
+        if now - self._written >= 0.5 or done >= total:
+            self.say_how_far()
+
+    def say_how_far(self) -> None:
+        """Write what progress was told last. On the way out, so that what stands there is where it ended."""
+        if not self._pulse:
             return
-        self._last_pulse = now
-        pulse = {"what": what, "done": done, "total": total, "figures": figures, "time": now, "attempt": self.attempt}
-        write_json(
-            self.run.pulse(self.world.rank), pulse | {"host": os.uname().nodename, "pid": os.getpid()}, durable=False
-        )
+        self._written = self._pulse["time"]
+        write_json(self.run.pulse(self.world.rank), self._pulse, durable=False)
         if self.echo:
-            self.echo(f"{what} {done}/{total} " + " ".join(f"{name}={value:.4g}" for name, value in figures.items()))
+            said = " ".join(f"{name}={value:.4g}" for name, value in self._pulse["figures"].items())
+            self.echo(f"{self._pulse['what']} {self._pulse['done']}/{self._pulse['total']} {said}")
 
 
 def input_path(ref: Input, runs: Path) -> Path:

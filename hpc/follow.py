@@ -1,14 +1,15 @@
 """Watch a run from its folder until it ends: bars on a terminal, plain lines in a log."""
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpc import status
+from hpc import control, status
+from hpc.config import ConfigError
 from hpc.rundir import RunDir, read_json, read_lines
 from hpc.status import State
 
@@ -52,15 +53,11 @@ def follow(run: RunDir, mine: bool) -> State:
 
 
 def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], None]) -> None:
-    supervisor = read_json(run.supervisor)
-    if supervisor is None or not os.path.exists(f"/proc/{supervisor['pid']}"):
-        return
-    if times == 1:
-        show("stopping: it saves first (Ctrl-C again: end at once)", None)
-        os.kill(supervisor["pid"], signal.SIGTERM)
-    else:
-        show("ended at once; the last checkpoint counts", None)
-        os.killpg(supervisor["pid"], signal.SIGKILL)
+    try:
+        said = control.stop(run, now=times > 1)
+        show(said + (" (Ctrl-C again: end at once)" if times == 1 else ""), None)
+    except ConfigError as error:  # it has ended meanwhile, or not begun yet
+        show(str(error), None)
 
 
 @contextmanager
@@ -121,3 +118,14 @@ def result(run: RunDir) -> str:
             value = os.path.relpath(run.out / value)
         lines.append(f"  {name:<18}{f'{value:.3f}' if isinstance(value, float) else value!s:<8}  {chance}".rstrip())
     return "\n".join(lines)
+
+
+def print_log(run: RunDir, log: Path, wait: bool) -> None:
+    """What a rank has printed; with `wait` also what it prints until the run ends."""
+    with open(log, errors="replace") as file:
+        while True:
+            ended = not wait or status.look(run).ended
+            print(file.read(), end="", flush=True)
+            if ended:
+                return
+            time.sleep(0.5)

@@ -25,8 +25,10 @@ VERBS = """\
 verbs:
   STAGE         run one stage; with this project: synthesize, preprocess, train, evaluate
   pipeline      run every stage of a config file, each when those it reads from are finished
-  status [RUN]  what has become of the runs
-  logs RUN      what rank 0 of a run has printed (--rank N for another)
+  status [RUN]  what has become of the runs (--watch, --json)
+  logs RUN      what rank 0 of a run has printed (--rank N, --attempt N, --follow)
+  stop RUN      ask a run to save and end (--now: end it at once)
+  resume RUN    go on with a run that has stopped, also with other --nodes, --time, --on
 
 examples:
   python -m hpc.launch pipeline configs/demo.yaml
@@ -73,13 +75,15 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--time", metavar="4h", help="walltime; at its end the run is saved and goes on in a new job")
     where.add_argument("--partition", metavar="NAME")
     where.add_argument("--account", metavar="NAME", help="the grant; else from HPC_ACCOUNT")
-    where.add_argument(
-        "--runs", default="runs", metavar="DIR", help="the folder of run folders (runs)"
-    )
+    where.add_argument("--runs", default="runs", metavar="DIR", help="the folder of run folders (runs)")
     how = top.add_argument_group("how")
     how.add_argument("--dry-run", action="store_true", help="print the plan and the batch script, do nothing")
     how.add_argument("--follow", action="store_true", help="watch a Slurm run (a local one is watched anyway)")
+    how.add_argument("--now", action="store_true", help="stop without saving")
     how.add_argument("--rank", type=int, default=0, metavar="N", help="whose log")
+    how.add_argument("--attempt", type=int, metavar="N", help="the log of that start of the ranks; else the newest")
+    how.add_argument("--watch", action="store_true", help="status again every two seconds")
+    how.add_argument("--json", action="store_true", help="status as JSON, for scripts")
     return top
 
 
@@ -88,10 +92,8 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     from hpc.config import ConfigError
 
     try:
-        if args.verb == "status":
-            return show_status(args)
-        if args.verb == "logs":
-            return show_log(args)
+        if args.verb in RUN_VERBS:
+            return RUN_VERBS[args.verb](args)
         return act(args, environ)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -118,13 +120,20 @@ def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Plan]:
     from pathlib import Path
 
-    from hpc import config, plan, site, snapshot
+    from hpc import config, plan, site, snapshot, status
 
+    runs = Path(args.runs).absolute()
     files = [Path(word) for word in args.words if word.endswith((".yaml", ".yml")) and "=" not in word]
     words = [word for word in args.words if Path(word) not in files]
-    if not files and os.path.isfile(DEFAULT):
-        files = [Path(DEFAULT)]
-    sciences = plan.sciences(args.verb, config.load(files), words)
+    if args.verb == "resume":
+        if len(args.words) != 1:
+            raise config.ConfigError("resume which run? One name, and no settings: other settings are another run")
+        run = status.find(args.words[0], runs)
+        sciences, sources = [plan.of_run(run)], (str(run.config),)
+    else:
+        if not files and os.path.isfile(DEFAULT):
+            files = [Path(DEFAULT)]
+        sciences, sources = plan.sciences(args.verb, config.load(files), words), (*map(str, files), *words)
     where = site.load(args.on or site.detect(environ))
     asked = site.Request(
         args.nodes, args.gpus, args.ranks, args.cpus, args.mem, args.time, args.partition,
@@ -132,10 +141,8 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Pla
     )  # fmt: skip
     resources = site.fit(where, asked, site.gpus_here(environ))
     code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
-    runs = Path(args.runs).absolute()
     for number, science in enumerate(sciences):
         plan.check_inputs(science, runs, [before.name for before in sciences[:number]])
-    sources = (*map(str, files), *words)
     return [
         plan.Plan(science, sources, where, resources, tuple(code), str(runs), os.getcwd(), sys.executable)
         for science in sciences
@@ -217,35 +224,63 @@ def report_end(run: RunDir, word: str, text: str) -> int:
 
 
 def show_status(args: argparse.Namespace) -> int:
+    import time
+
+    while True:
+        text = _status(args)
+        if not args.watch:
+            print(text)
+            return DONE
+        print(f"\033[2J\033[H{text}", flush=True)  # a clean screen
+        time.sleep(2)
+
+
+def _status(args: argparse.Namespace) -> str:
     from pathlib import Path
 
-    from hpc import follow, status
+    from hpc import status
 
-    if not args.words:
-        print(status.table(Path(args.runs)))
-        return DONE
+    runs = Path(args.runs)
+    chosen = [status.find(word, runs) for word in args.words] or status.all_runs(runs)
+    states = [status.look(run) for run in chosen]
+    if args.json:
+        import json
+
+        return json.dumps([vars(state) for state in states], indent=1)
+    return status.table(states)
+
+
+def stop_run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from hpc import control, follow, status
+    from hpc.config import ConfigError
+
+    if len(args.words) != 1:
+        raise ConfigError("stop which run? See `python -m hpc.launch status`")
     run = status.find(args.words[0], Path(args.runs))
-    state = status.look(run)
-    print(f"{run.name}: {state.word}  {state.text}".rstrip())
-    print(f"  job {state.job}, attempt {state.attempt}, {state.what} {state.done}/{state.total}")
-    print(follow.result(run), end="")
+    print(f"{run.name}: {control.stop(run, args.now)}", flush=True)
+    follow.follow(run, mine=False)
     return DONE
 
 
 def show_log(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from hpc import status
+    from hpc import follow, status
     from hpc.config import ConfigError
 
-    if not args.words:
+    if len(args.words) != 1:
         raise ConfigError("logs of which run? See `python -m hpc.launch status`")
     run = status.find(args.words[0], Path(args.runs))
-    log = run.attempt(run.last_attempt()).log(args.rank)
+    log = run.attempt(args.attempt or run.last_attempt()).log(args.rank)
     if not log.exists():
-        raise ConfigError(f"{run.name} has no log of rank {args.rank} yet; what is there: {run.jobs}")
-    print(log.read_text(errors="replace"), end="")
+        raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
+    follow.print_log(run, log, wait=args.follow)
     return DONE
+
+
+RUN_VERBS = {"status": show_status, "logs": show_log, "stop": stop_run}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 from hpc import config, stages
 from hpc.config import ConfigError, did_you_mean
 from hpc.context import Input, input_path
-from hpc.rundir import RunDir
+from hpc.rundir import RunDir, read_json
 from hpc.site import Resources, Site
 from hpc.snapshot import Code
 
@@ -139,6 +139,14 @@ def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list
     for section in sections if verb == "pipeline" else [verb]:
         _science(section, values, sections, done, ())
     return list(done.values()) if verb == "pipeline" else [done[verb]]
+
+
+def of_run(run: RunDir) -> Science:
+    """What an existing run computes, as its folder says."""
+    kept = read_json(run.plan)
+    if kept is None:
+        raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
+    return Science(kept["stage"], kept["entry"], config.load([run.config]), kept["inputs"])
 
 
 def _science(

@@ -21,11 +21,16 @@ class State:
     run: str
     word: str
     job: str = ""
+    """The Slurm job, or the pid of the supervisor on this machine."""
+    on_slurm: bool = False
+    nodes: int = 0
     attempt: int = 0
     what: str = ""
     done: int = 0
     total: int = 0
     figures: dict[str, float] = field(default_factory=dict)
+    left_s: float | None = None
+    """How long it still takes, from how fast this attempt has been so far."""
     text: str = ""
 
     @property
@@ -34,20 +39,34 @@ class State:
 
 
 def look(run: RunDir) -> State:
+    """What its folder says. A run that waits or runs costs a few small files, a finished one too."""
     supervisor = read_json(run.supervisor) or {}
     submitted = (read_lines(run.submissions) or [{}])[-1]
     pulse = read_json(run.pulse(0)) or {}
-    figures = {key: pulse.get(key, State.__dataclass_fields__[key].default) for key in ("what", "done", "total")}
+    plan = read_json(run.plan) or {}
     word, text = _word(run, supervisor, submitted)
     return State(
         run.name,
         word,
-        job=submitted.get("job", ""),
+        job=str(submitted.get("job", "")),
+        on_slurm=submitted.get("kind") == "slurm",
+        nodes=plan.get("resources", {}).get("nodes", 0),
         attempt=supervisor.get("attempt", 0),
+        what=pulse.get("what", ""),
+        done=pulse.get("done", 0),
+        total=pulse.get("total", 0),
         figures=pulse.get("figures", {}),
+        left_s=_left_s(pulse, supervisor) if word == "running" else None,
         text=text,
-        **figures,
     )
+
+
+def _left_s(pulse: dict, supervisor: dict) -> float | None:
+    """From where and when this attempt began to where it is."""
+    if not pulse or pulse["attempt"] != supervisor.get("attempt"):
+        return None
+    done, seconds = pulse["done"] - pulse["from"], pulse["time"] - pulse["began"]
+    return (pulse["total"] - pulse["done"]) * seconds / done if done > 0 else None
 
 
 def _word(run: RunDir, supervisor: dict, submitted: dict) -> tuple[str, str]:
@@ -101,28 +120,45 @@ def _process_ended(pid: int) -> bool:
 
 def find(name: str, runs: Path) -> RunDir:
     """The run of that name, of a name that begins so, or of that job."""
-    all_runs = [path for path in runs.glob("*") if (path / "plan.json").exists()]
-    exact = [path for path in all_runs if path.name == name]
-    near = exact or [path for path in all_runs if path.name.startswith(name) or path.name.endswith(f"-{name}")]
+    known = [path.parent for path in runs.glob("*/plan.json")]
+    exact = [path for path in known if path.name == name]
+    near = exact or [path for path in known if path.name.startswith(name) or path.name.endswith(f"-{name}")]
     near = near or [
-        path for path in all_runs if name in [str(line["job"]) for line in read_lines(RunDir(path).submissions)]
+        path for path in known if name in [str(line["job"]) for line in read_lines(RunDir(path).submissions)]
     ]
     if len(near) == 1:
         return RunDir(near[0])
     if near:
         raise ConfigError(f"{name!r} could be {', '.join(sorted(path.name for path in near))}: say more of it")
-    raise ConfigError(
-        f"there is no run {name!r} in {runs}.{did_you_mean(name, sorted(path.name for path in all_runs))}"
-    )
+    raise ConfigError(f"there is no run {name!r} in {runs}.{did_you_mean(name, sorted(path.name for path in known))}")
 
 
-def table(runs: Path) -> str:
-    """All runs, the newest last."""
+def all_runs(runs: Path) -> list[RunDir]:
+    """Those of a folder, the one last touched last."""
     folders = sorted((path.parent for path in runs.glob("*/plan.json")), key=lambda path: path.stat().st_mtime)
-    rows = [("RUN", "STATE", "JOB", "ATTEMPT", "DONE", "")]
-    for path in folders:
-        state = look(RunDir(path))
-        done = f"{state.done}/{state.total}" if state.total else "-"
-        rows.append((state.run, state.word, state.job, str(state.attempt), done, state.text))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[5]]).rstrip() for row in rows)
+    return [RunDir(path) for path in folders]
+
+
+def table(states: list[State]) -> str:
+    rows = [("RUN", "STATE", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "LEFT", "")]
+    for state in states:
+        rows.append(
+            (
+                state.run,
+                state.word,
+                state.job,
+                str(state.nodes),
+                str(state.attempt),
+                f"{state.done}/{state.total}" if state.total else "-",
+                " ".join(f"{name} {value:.3g}" for name, value in state.figures.items()) or "-",
+                "-" if state.left_s is None else _clock(state.left_s),
+                state.text,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -38,10 +38,12 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         datefmt="%H:%M:%S",
         stream=sys.stdout,
     )
+    ctx = Context(world, run, options.attempt, should_stop=stop)
     try:
-        work(Context(world, run, options.attempt, should_stop=stop))
+        work(ctx)
         return 0
     except Preempted:
+        ctx.say_how_far()
         logging.info("stopped and saved, can go on")
         run.attempt(options.attempt).stopped(world.rank).touch()
         return 0

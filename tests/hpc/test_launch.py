@@ -66,6 +66,9 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "--nodes", "two"], "argument --nodes: invalid int value: 'two'"),
         (["logs"], "logs of which run?"),
         (["status", "nothing"], "there is no run 'nothing'"),
+        (["stop"], "stop which run?"),
+        (["resume"], "resume which run?"),
+        (["resume", "nothing"], "there is no run 'nothing'"),
         ([], "the following arguments are required: VERB"),
     ],
 )

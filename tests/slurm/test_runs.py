@@ -1,5 +1,6 @@
 """A run's life, the same on this machine and on a real Slurm, through the command line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def test_two_nodes_of_two_ranks(launch: Launch, on: str) -> None:
     said = [run.attempt(1).log(rank).read_text() for rank in range(4)]
     assert said == [f"rank {rank} of 4 starts at 0\n" for rank in range(4)]
     assert launch("logs", run.name[:8], "--rank", "2").stdout == said[2]
-    assert f"{run.name}: finished" in launch("status", run.name).stdout
+    assert launch("status", run.name).stdout.split("\n")[1].split()[:2] == [run.name, "finished"]
 
 
 def test_a_killed_rank_is_started_again_in_the_same_job(launch: Launch, on: str) -> None:
@@ -93,6 +94,38 @@ def test_asked_to_stop_it_saves_and_goes_on_later(launch: Launch, on: str) -> No
     assert f"stopped at step {saved}" in texts(run)
     assert "1830" in launch("count", "n=60", "step_s=0.05", "--on", on, "--follow").stdout
     assert [line["from_step"] for line in read_lines(run.attempts)] == [0, saved]
+
+
+def test_stopped_by_its_name_and_resumed_on_more_nodes(launch: Launch, on: str) -> None:
+    run, watcher = under_way(launch, "count", "n=100", "step_s=0.05", on=on)
+    assert "asked to save and end" in launch("stop", run.name[:9]).stdout
+    assert watcher.wait(60) == 75
+    (state,) = json.loads(launch("status", run.name, "--json").stdout)
+    saved = committed_steps(run.checkpoints)[-1]
+    assert (state["run"], state["word"], state["nodes"], state["done"]) == (run.name, "stopped", 1, saved)
+    assert "does not run: it is stopped" in launch("stop", run.name, code=2).stderr
+    assert "total             5050" in launch("resume", run.name, "--nodes", "2", "--on", on, "--follow").stdout
+    second = read_lines(run.attempts)[1]
+    assert second["from_step"] == saved
+    assert "finished before" in launch("resume", run.name, "--on", on).stdout
+    assert len((run.attempt(2).path / "rank-0001.log").read_text().splitlines()) == 1
+    assert f"starts at {saved}" in launch("logs", run.name, "--attempt", "2").stdout
+    assert "starts at 0" in launch("logs", run.name, "--attempt", "1").stdout
+
+
+def test_ended_at_once_it_goes_on_from_the_last_checkpoint(launch: Launch, on: str) -> None:
+    run, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on=on)
+    assert "the last checkpoint counts" in launch("stop", run.name, "--now").stdout
+    assert watcher.wait(90) != 0
+    assert not run.result.exists()
+    assert "1830" in launch("resume", run.name, "--on", on, "--follow").stdout
+
+
+def test_a_log_is_followed_to_its_end(launch: Launch, on: str) -> None:
+    run, watcher = under_way(launch, "count", "n=30", "step_s=0.05", on=on)
+    assert "rank 0 of" in launch("logs", run.name, "--follow").stdout
+    assert run.result.exists()
+    watcher.communicate(timeout=60)
 
 
 def test_at_the_end_of_the_walltime_it_saves(launch: Launch, on: str) -> None:
