@@ -16,6 +16,7 @@ from hpc import config, snapshot
 from hpc.context import Context, World
 from hpc.plan import Plan
 from hpc.rundir import RunDir, append_line, atomic_write, read_json, write_json
+from hpc.site import job_env, sbatch_options
 from hpc.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
         def affinity(cls) -> int:
             return 2  # a dry run needs no srun here; a real one is told by sbatch itself
 
+        def _make_submission_file_text(self, command: str, uid: str) -> str:
+            text: str = super()._make_submission_file_text(command, uid)
+            not_taken = tuple(f"#SBATCH --{option}{end}" for option in site.skip for end in ("=", "\n"))
+            return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(not_taken))
+
     r, site = plan.resources, plan.site
     # exec: the Python process takes the batch script's place, so that it is what Slurm signals
     executor = Sbatch(folder=plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -P")
@@ -105,11 +111,9 @@ def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
         "ntasks_per_node": r.ranks_per_node,
         "nodes": r.nodes,
         "chdir": plan.cwd,
+        **sbatch_options(site, r),
     }
-    if r.gpus_per_node:
-        option, _, value = site.gpu_request.format(gpus=r.gpus_per_node).removeprefix("--").partition("=")
-        extra[option] = value
-    environ = site.env | {"PYTHONPATH": _python_path(plan)}
+    environ = job_env(site, r) | {"PYTHONPATH": _python_path(plan)}
     executor.update_parameters(
         job_name=plan.science.name,
         # A time of whole minutes, as Slurm counts; submitit would do arithmetic on it
@@ -117,13 +121,14 @@ def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
         cpus_per_task=r.cpus_per_rank,
         partition=r.partition or None,
         account=r.account or None,
-        mem=f"{r.mem_gb:g}G" if r.mem_gb else None,
+        mem=f"{round(r.mem_gb * 1024)}M" if r.mem_gb else None,  # sbatch takes whole numbers only
         dependency=f"afterok:{':'.join(after)}" if after else None,
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
         setup=[
             *site.prologue,
+            "set -eu",  # not before: the scripts of modules use variables that are not set
             # Until Python listens, the signal would kill; ignored here, it is ignored in what we exec
             "trap '' USR2",
             *(f"export {name}={shlex.quote(value)}" for name, value in environ.items()),

@@ -28,6 +28,7 @@ verbs:
   status [RUN]  what has become of the runs (--watch, --json)
   logs RUN      what rank 0 of a run has printed (--rank N, --attempt N, --follow)
   stop RUN      ask a run to save and end (--now: end it at once)
+  site refresh NAME   write a profile of the cluster you are on, from what its Slurm says
   resume RUN    go on with a run that has stopped, also with other --nodes, --time, --on
 
 examples:
@@ -74,11 +75,15 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--mem", type=float, metavar="GB", help="memory a node")
     where.add_argument("--time", metavar="4h", help="walltime; at its end the run is saved and goes on in a new job")
     where.add_argument("--partition", metavar="NAME")
-    where.add_argument("--account", metavar="NAME", help="the grant; else from HPC_ACCOUNT")
+    where.add_argument("--account", metavar="NAME", help="the grant; docs/sites.md says where else it is looked for")
+    where.add_argument(
+        "--scratch", type=int, metavar="GB", help="disk of the node's own, where a site has it to ask for"
+    )
     where.add_argument("--runs", default="runs", metavar="DIR", help="the folder of run folders (runs)")
     how = top.add_argument_group("how")
     how.add_argument("--dry-run", action="store_true", help="print the plan and the batch script, do nothing")
     how.add_argument("--follow", action="store_true", help="watch a Slurm run (a local one is watched anyway)")
+    how.add_argument("--replace", action="store_true", help="site refresh may write over a profile of yours")
     how.add_argument("--now", action="store_true", help="stop without saving")
     how.add_argument("--rank", type=int, default=0, metavar="N", help="whose log")
     how.add_argument("--attempt", type=int, metavar="N", help="the log of that start of the ranks; else the newest")
@@ -92,8 +97,8 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     from hpc.config import ConfigError
 
     try:
-        if args.verb in RUN_VERBS:
-            return RUN_VERBS[args.verb](args)
+        if args.verb in OTHER_VERBS:
+            return OTHER_VERBS[args.verb](args)
         return act(args, environ)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -112,12 +117,16 @@ def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             if plan.site.kind == "slurm":
                 print(f"\n# {plan.science.name}\n{executors.sbatch_text(plan)}")
         return DONE
+    from hpc import site
+
+    site.check_usable(plans[0].site)
     if plans[0].site.kind == "slurm":
         return submit(plans, args.follow)
     return run_here(plans)
 
 
 def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Plan]:
+    import dataclasses
     from pathlib import Path
 
     from hpc import config, plan, site, snapshot, status
@@ -135,11 +144,13 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Pla
             files = [Path(DEFAULT)]
         sciences, sources = plan.sciences(args.verb, config.load(files), words), (*map(str, files), *words)
     where = site.load(args.on or site.detect(environ))
+    account = site.find_account(where, args.account, environ, Path.home())
     asked = site.Request(
-        args.nodes, args.gpus, args.ranks, args.cpus, args.mem, args.time, args.partition,
-        args.account or environ.get("HPC_ACCOUNT"),
-    )  # fmt: skip
+        args.nodes, args.gpus, args.ranks, args.cpus, args.mem, args.time, args.partition, account, args.scratch
+    )
     resources = site.fit(where, asked, site.gpus_here(environ))
+    notes = site.look_at_folder(where, resources, runs, environ)
+    resources = dataclasses.replace(resources, notes=(*resources.notes, *notes))
     code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
     for number, science in enumerate(sciences):
         plan.check_inputs(science, runs, [before.name for before in sciences[:number]])
@@ -280,7 +291,19 @@ def show_log(args: argparse.Namespace) -> int:
     return DONE
 
 
-RUN_VERBS = {"status": show_status, "logs": show_log, "stop": stop_run}
+def write_site(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from hpc import refresh
+    from hpc.config import ConfigError
+
+    if len(args.words) != 2 or args.words[0] != "refresh":
+        raise ConfigError("say `site refresh NAME`: it writes a profile of that name from what Slurm here says")
+    print(refresh.write(args.words[1], Path.home() / ".config/hpc/site", replace=args.replace))
+    return DONE
+
+
+OTHER_VERBS = {"status": show_status, "logs": show_log, "stop": stop_run, "site": write_site}
 
 
 if __name__ == "__main__":

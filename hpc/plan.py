@@ -85,9 +85,10 @@ class Plan:
     def render(self) -> str:
         """What a person reads before it happens."""
         r, science = self.resources, self.science
+        whose_word = f"   profile: {self.site.status}, {self.site.verified_on}" if self.site.kind == "slurm" else ""
         rows = [
             ("run", f"{science.name}   in {self.runs}"),
-            ("where", f"{self.site.name} ({self.site.description or self.site.kind})"),
+            ("where", f"{self.site.name} ({self.site.description or self.site.kind}){whose_word}"),
             ("layout", f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"),
             ("config", f"{_many(_count(science.config), 'value')} from {', '.join(self.sources) or 'the defaults'}"),
             *(
@@ -95,6 +96,7 @@ class Plan:
                 for field, ref in science.inputs.items()
             ),
             *(("code", _say_code(code)) for code in self.code),
+            *(("note", note) for note in r.notes),
         ]
         if r.gpus_per_node:
             rows[2] = ("layout", f"{rows[2][1]}, {_many(r.gpus_per_node, 'GPU')} a node")

@@ -1,46 +1,20 @@
-"""What a cluster looks like (Site, from configs/site/NAME.yaml), and what a job asks of it (Resources)."""
+"""Where a job and a cluster meet: what a job asks of a site (Resources), and how that is said to sbatch.
+
+`fit` fills what was left open and refuses what the site cannot give, with the limit's name.
+"""
 
 import re
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from hpc import config
+from hpc import config, profile
 from hpc.config import ConfigError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Site:
-    """One place where runs can go. Facts about the place only; what a run computes never depends on it."""
-
-    name: str
-    kind: Literal["slurm", "local", "inline"]
-    description: str = ""
-    partition: str = ""
-    account_required: bool = False
-    max_nodes: int = 1
-    gpus_per_node: int = 0
-    """What a job gets unless it asks otherwise; -1: as many as this machine has."""
-    max_gpus_per_node: int = 0
-    gpu_request: str = "--gres=gpu:{gpus}"
-    """The sbatch option that asks for GPUs, with {gpus} for the number a node."""
-    ranks_per_node: int = 1
-    """When there are no GPUs; with GPUs there is one rank a GPU."""
-    cpus_per_rank: int = 1
-    mem_gb: float | None = None
-    """For a node; None leaves it to the partition's default."""
-    time: str = "1h"
-    lead: str = "2m"
-    """How long before the end of the walltime the run is asked to stop and save."""
-    env: dict[str, str] = field(default_factory=dict)
-    prologue: tuple[str, ...] = ()
-    """Lines of the batch script before ours: modules and the like."""
-
-    def __post_init__(self) -> None:
-        if duration_s(self.lead) >= duration_s(self.time):
-            raise ValueError(f"lead {self.lead} leaves nothing of the walltime {self.time}")
+from hpc.profile import Partition
+from hpc.profile import Site as Site
+from hpc.profile import detect as detect
+from hpc.profile import duration_s as duration_s
+from hpc.profile import load as load
 
 
 @dataclass(frozen=True)
@@ -57,6 +31,11 @@ class Resources:
     mem_gb: float | None = None
     partition: str = ""
     account: str = ""
+    qos: str = ""
+    scratch_gb: int = 0
+    """Node-local disk, a node."""
+    notes: tuple[str, ...] = ()
+    """What was decided in the user's place, and what he should know of the site; printed with the plan."""
 
     @property
     def ranks(self) -> int:
@@ -75,86 +54,252 @@ class Request:
     time: str | None = None
     partition: str | None = None
     account: str | None = None
+    scratch_gb: int | None = None
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
-    """Fill what was left open, refuse what the site cannot give."""
+    """Fill what was left open, refuse what the site cannot give. What he did not say is made smaller if it must be."""
+    notes = list(site.remember)
+    partition = asked.partition or site.partition
+    limits = site.partitions.get(partition, Partition())
+    at = f"{site.name}, partition {partition}" if partition in site.partitions else site.name
+    if site.partitions and partition not in site.partitions:
+        known = did_you_mean(partition, site.partitions)
+        notes.append(f"{site.name} has no facts on partition {partition!r}: its limits are not checked.{known}")
     nodes = 1 if asked.nodes is None else asked.nodes
-    if not 1 <= nodes <= site.max_nodes:
-        raise ConfigError(f"--nodes must be 1 to {site.max_nodes} on {site.name}, but got {nodes}")
-    gpus = site.gpus_per_node if asked.gpus is None else asked.gpus
-    gpus = n_gpus_here if gpus == -1 else gpus
-    limit = n_gpus_here if site.gpus_per_node == -1 else max(site.gpus_per_node, site.max_gpus_per_node)
-    if not 0 <= gpus <= limit:
-        raise ConfigError(f"--gpus must be 0 to {limit} a node on {site.name}, but got {gpus}")
+    max_nodes = site.max_nodes if limits.max_nodes is None else limits.max_nodes
+    if not 1 <= nodes <= max_nodes:
+        other = _other_partition(site, asked)
+        raise ConfigError(f"--nodes must be {_range(1, max_nodes)} on {at}, but got {nodes}{other}")
+    gpus = _gpus(site, limits, asked, n_gpus_here, at)
+    if limits.max_gpus is not None and nodes * gpus > limits.max_gpus:
+        raise ConfigError(
+            f"{nodes} x {gpus} GPUs are more than the {limits.max_gpus} that one user gets on {at}"
+            f"{_other_partition(site, asked)}"
+        )
+    if limits.whole_nodes and gpus < (limits.gpus_per_node or 0):
+        notes.append(f"{at} gives whole nodes: you pay for {limits.gpus_per_node} GPUs on each, and use {gpus}")
     ranks = asked.ranks if asked.ranks is not None else gpus or site.ranks_per_node
-    cpus = site.cpus_per_rank if asked.cpus is None else asked.cpus
-    for option, value in (("--ranks", ranks), ("--cpus", cpus)):
-        if value < 1:
-            raise ConfigError(f"{option} must be at least 1, but got {value}")
+    for option, value in (("--ranks", ranks), ("--cpus", asked.cpus), ("--mem", asked.mem_gb)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{option} must be at least 1, but got {value:g}")
+    time_s, lead_s = _time(site, limits, asked, at, notes)
+    account = _account(site, limits, asked.account, at, notes)
+    scratch_gb = asked.scratch_gb or 0
+    if scratch_gb and not site.gres_extra:
+        raise ConfigError(f"--scratch: the profile {site.name} has no gres_extra that asks for node-local disk")
+    if scratch_gb < 0 or (limits.max_scratch_gb is not None and scratch_gb > limits.max_scratch_gb):
+        raise ConfigError(f"--scratch must be 0 to {limits.max_scratch_gb} GB a node on {at}, but got {scratch_gb}")
+    return Resources(
+        nodes=nodes,
+        ranks_per_node=ranks,
+        gpus_per_node=gpus,
+        cpus_per_rank=_cpus(site, limits, asked, ranks, gpus, at, notes),
+        time_s=time_s,
+        lead_s=lead_s,
+        mem_gb=_mem_gb(site, limits, asked, gpus, at, notes),
+        partition=partition,
+        account=account,
+        qos=account if limits.qos_as_account else "",
+        scratch_gb=scratch_gb,
+        notes=tuple(notes),
+    )
+
+
+def _gpus(site: Site, limits: Partition, asked: Request, n_gpus_here: int, at: str) -> int:
+    """GPUs a node."""
+    if site.gpus_per_node == -1:
+        default = most = n_gpus_here
+    else:
+        default, most = site.gpus_per_node, max(site.gpus_per_node, site.max_gpus_per_node)
+    if limits.gpus_per_node is not None:
+        most = limits.gpus_per_node
+        default = most if limits.whole_nodes else min(default, most)
+    gpus = max(default, int(limits.gpu_only)) if asked.gpus is None else asked.gpus
+    if limits.gpu_only and limits.gpus_per_node is None and gpus >= 1:
+        return gpus  # how many there are is not known
+    if not limits.gpu_only <= gpus <= most:
+        only = ", which is for work on GPUs only" if limits.gpu_only and gpus == 0 else ""
+        raise ConfigError(
+            f"--gpus must be {_range(int(limits.gpu_only), most)} a node on {at}{only}, but got {gpus}"
+            f"{_other_partition(site, asked)}"
+        )
+    return gpus
+
+
+def _time(site: Site, limits: Partition, asked: Request, at: str, notes: list[str]) -> tuple[int | None, int]:
+    """Walltime and lead, in seconds."""
     walltime = asked.time or (site.time if site.kind == "slurm" else None)
     time_s = duration_s(walltime) if walltime else None
     lead_s = duration_s(site.lead)
+    if limits.max_time and time_s is not None and time_s > duration_s(limits.max_time):
+        if asked.time:
+            other = _other_partition(site, asked) or "; ask for less, the run goes on in a new job at its end"
+            raise ConfigError(f"--time {asked.time} is more than the {limits.max_time} of {at}{other}")
+        time_s = duration_s(limits.max_time)
+        notes.append(f"time is {limits.max_time} instead of {site.time}, the limit of {at}")
     if asked.time and time_s is not None and time_s <= lead_s:
         if site.kind == "slurm":
             raise ConfigError(
                 f"--time {asked.time} is not more than the {site.lead} that {site.name} keeps for saving: ask for more"
             )
         lead_s = 0
-    if site.account_required and not asked.account:
-        raise ConfigError(f"{site.name} needs an account: say --account NAME, or set HPC_ACCOUNT")
-    return Resources(
-        nodes=nodes,
-        ranks_per_node=ranks,
-        gpus_per_node=gpus,
-        cpus_per_rank=cpus,
-        time_s=time_s,
-        lead_s=lead_s,
-        mem_gb=asked.mem_gb if asked.mem_gb is not None else site.mem_gb,
-        partition=asked.partition or site.partition,
-        account=asked.account or "",
-    )
+    return time_s, lead_s
 
 
-def duration_s(text: str) -> int:
-    """Seconds in `90s`, `30m`, `4h`, `1h30m`, or Slurm's `[D-]HH:MM:SS`. A bare number is minutes, as in Slurm."""
-    word = text.strip().lower()
-    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?", word)
-    if clock and (clock[1] or clock[4]):
-        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    if word.isdigit():
-        return int(word) * 60
-    parts = re.findall(r"(\d+)([smhd])", word)
-    if not parts or "".join(number + unit for number, unit in parts) != word:
-        raise ConfigError(f"cannot read the time {text!r}: say 90s, 30m, 4h, 2d or 1-12:00:00")
-    return sum(int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in parts)
+def _cpus(site: Site, limits: Partition, asked: Request, ranks: int, gpus: int, at: str, notes: list[str]) -> int:
+    """CPU cores a rank; what the user left open is made to fit."""
+    cpus = site.cpus_per_rank if asked.cpus is None else asked.cpus
+    most, per = _node_limit(limits.max_cpus_per_gpu, limits.max_cpus_per_node, gpus)
+    if most is None or ranks * cpus <= most:
+        return cpus
+    if asked.cpus is not None or ranks > most:
+        raise ConfigError(
+            f"{ranks} ranks with {cpus} CPUs each are {ranks * cpus} a node, but {at} gives {most:g} ({per}): "
+            f"ask for {'fewer --ranks' if ranks > most else f'--cpus {int(most // ranks)}'}"
+        )
+    notes.append(f"{int(most // ranks)} CPUs a rank instead of {cpus}: {at} gives {most:g} a node ({per})")
+    return int(most // ranks)
 
 
-def folders() -> list[Path]:
-    """Where profiles are looked for, the first one wins: here, the user's own, those that came with hpc."""
-    return [Path("configs/site"), Path.home() / ".config/hpc/site", Path(__file__).parent.parent / "configs/site"]
+def _mem_gb(site: Site, limits: Partition, asked: Request, gpus: int, at: str, notes: list[str]) -> float | None:
+    """Memory a node; what the user left open is made to fit."""
+    default = site.mem_gb_per_gpu * gpus if gpus and site.mem_gb_per_gpu else site.mem_gb
+    mem_gb = default if asked.mem_gb is None else asked.mem_gb
+    most, per = _node_limit(limits.max_mem_gb_per_gpu, limits.max_mem_gb_per_node, gpus)
+    if mem_gb is None or most is None or mem_gb <= most:
+        return mem_gb
+    if asked.mem_gb is not None:
+        raise ConfigError(f"--mem must be 1 to {most:g} GB a node on {at} ({per}), but got {mem_gb:g}")
+    notes.append(f"{most:g} GB a node instead of {mem_gb:g}, the limit of {at} ({per})")
+    return most
 
 
-def load(name: str) -> Site:
-    for folder in folders():
-        if (path := folder / f"{name}.yaml").is_file():
-            return config.build(Site, config.load([path]) | {"name": name}, f"site {name}")
-    known = sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
-    raise ConfigError(f"there is no site {name!r}.{did_you_mean(name, known)}")
+def _node_limit(per_gpu: float | None, per_node: float | None, gpus: int) -> tuple[float | None, str]:
+    """The smaller of the two limits of a node, and where it comes from."""
+    found = [(per_node, "a whole node")] if per_node is not None else []
+    if per_gpu is not None and gpus:
+        found.append((per_gpu * gpus, f"{per_gpu:g} a GPU"))
+    return min(found) if found else (None, "")
 
 
-def detect(environ: Mapping[str, str]) -> str:
-    """`slurm` where this machine can submit to one, else `local`. HPC_SITE decides when it is set.
+def _account(site: Site, limits: Partition, said: str | None, at: str, notes: list[str]) -> str:
+    if not said:
+        if site.account.required:
+            raise ConfigError(
+                f"{site.name} needs an account: say --account NAME, or set HPC_ACCOUNT, or write "
+                f"`{site.name}: NAME` to ~/.config/hpc/accounts.yaml"
+            )
+        return ""
+    if site.account.pattern and not re.search(site.account.pattern, said):
+        notes.append(f"accounts of {site.name} look like {site.account.pattern}; {said!r} does not")
+    if not limits.account_suffix:
+        return said
+    suffixes = sorted({part.account_suffix for part in site.partitions.values()} - {""}, key=len)
+    for suffix in suffixes:
+        if said.endswith(suffix) and not limits.account_suffix.endswith(suffix):
+            said = said.removesuffix(suffix)  # of another partition
+    account = said.removesuffix(limits.account_suffix) + limits.account_suffix
+    notes.append(f"account {account}: the suffix of {at}")
+    return account
 
-    The Slurm commands alone do not make a cluster: Debian's package puts them on a laptop, without a configuration.
+
+def _other_partition(site: Site, asked: Request) -> str:
+    """`; --partition NAME takes it`, for the tightest one known to give all that was asked for, or nothing."""
+    here = site.partitions.get(asked.partition or site.partition, Partition())
+    with_gpus = asked.gpus > 0 if asked.gpus is not None else here.gpus_per_node != 0
+    time_s = duration_s(asked.time) if asked.time else 0
+    found = []
+    for name, part in site.partitions.items():
+        nodes = site.max_nodes if part.max_nodes is None else part.max_nodes
+        gpus = max(asked.gpus or 0, int(with_gpus))
+        if (
+            part is not here
+            and part.max_time
+            and time_s <= duration_s(part.max_time)
+            and (asked.nodes or 1) <= nodes
+            and (part.gpus_per_node is None or gpus <= part.gpus_per_node)
+            and (part.max_gpus is None or (asked.nodes or 1) * gpus <= part.max_gpus)
+            and (with_gpus or not part.gpu_only)
+        ):
+            found.append((duration_s(part.max_time), name))
+    return f"; --partition {min(found)[1]} takes it" if found else ""
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low} to {high}" if high > low else f"{high}"
+
+
+def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
+    """What the site wants of sbatch beyond the usual. All GRES in one option: a second --gres replaces the first."""
+    options: dict[str, str | bool] = {name: value or True for name, value in site.directives.items()}
+    gres = []
+    if r.gpus_per_node:
+        option, _, value = site.gpu_request.format(gpus=r.gpus_per_node).removeprefix("--").partition("=")
+        if option == "gres":
+            gres.append(value)
+        else:
+            options[option] = value
+    if r.scratch_gb:
+        gres.append(site.gres_extra.format(scratch_gb=r.scratch_gb))
+    gres += [str(options["gres"])] if "gres" in options else []
+    if gres:
+        options["gres"] = ",".join(gres)
+    if r.qos:
+        options["qos"] = r.qos
+    return options
+
+
+def job_env(site: Site, r: Resources) -> dict[str, str]:
+    """What the site wants in a job's environment. SLURM_CPU_BIND is srun's --cpu-bind."""
+    limits = site.partitions.get(r.partition, Partition())
+    whole = r.gpus_per_node > 0 and r.gpus_per_node == limits.gpus_per_node == r.ranks_per_node
+    return site.env | ({"SLURM_CPU_BIND": site.cpu_bind} if site.cpu_bind and whole else {})
+
+
+def check_usable(site: Site) -> None:
+    """Refuse to submit where nobody knows yet how."""
+    if site.status == "stub":
+        raise ConfigError(
+            f"the profile {site.name} is a stub, so nothing is submitted. Fill in {'; '.join(site.missing)} in "
+            f"{profile.find(site.name)}, or in a copy in ~/.config/hpc/site, and set `status: user-observed`; on the "
+            f"cluster `python -m hpc.launch site refresh {site.name}` writes what Slurm knows. --dry-run works without"
+        )
+
+
+def find_account(site: Site, said: str | None, environ: Mapping[str, str], home: Path) -> str | None:
+    """The grant: what was said, else from the environment, else this site's line in ~/.config/hpc/accounts.yaml."""
+    for name in site.account.env:
+        said = said or environ.get(name)
+    path = home / ".config/hpc/accounts.yaml"
+    if not said and path.is_file():
+        said = config.load([path]).get(site.name)
+    return str(said) if said else None
+
+
+def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What a user should know of the disk that holds his runs; refused where other nodes would not see them.
+
+    A path with a variable that is not set here (many are set in jobs only) is passed over.
     """
-    if "HPC_SITE" in environ:
-        return environ["HPC_SITE"]
-    configured = "SLURM_CONF" in environ or any(
-        Path(place).exists() for place in ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf")
-    )
-    return "slurm" if configured and shutil.which("sbatch") else "local"
+    disks = site.storage
+
+    def on(disk: str) -> bool:
+        path = re.sub(r"\$(\w+)", lambda name: environ.get(name[1], "$"), disk.replace("{account}", r.account or "$"))
+        return path.startswith("/") and "$" not in path and runs.is_relative_to(path)
+
+    if on(disks.scratch_local):
+        raise ConfigError(
+            f"{runs} is on a disk that one node of {site.name} sees, and only during a job: say --runs with a folder "
+            f"in {disks.project or disks.scratch_shared or 'shared storage'}"
+        )
+    if disks.retention_days and on(disks.scratch_shared):
+        keep = f" to {disks.project}" if disks.project else ""
+        return (f"{site.name} deletes files here after {disks.retention_days} days: copy what is to stay{keep}",)
+    if disks.home_gb and on(disks.home):
+        better = disks.project or disks.scratch_shared
+        return (f"the home of {site.name} holds {disks.home_gb:g} GB{better and f': better --runs in {better}'}",)
+    return ()
 
 
 def gpus_here(environ: Mapping[str, str]) -> int:

@@ -1,0 +1,77 @@
+"""The whole batch script of one job on every Slurm profile, as tests/records/sbatch has it: no change goes unseen."""
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hpc import executors, profile, site
+from hpc.plan import Plan, Science
+from hpc.snapshot import Code
+
+RECORDS = Path(__file__).parent.parent / "records/sbatch"
+SITES = Path(__file__).parent.parent.parent / "configs/site"
+ASKED = {
+    "bed": site.Request(nodes=2),
+    "slurm": site.Request(nodes=2, gpus=2, mem_gb=16),
+    "lem-gpu": site.Request(nodes=2, gpus=4, scratch_gb=200, time="12h"),
+    "athena": site.Request(nodes=2, gpus=8),
+    "helios": site.Request(nodes=2, gpus=4),
+    "lumi": site.Request(nodes=8, partition="standard-g"),
+    "pcss": site.Request(gpus=4),
+}
+"""What is asked for; elsewhere the profile's defaults on two nodes."""
+
+
+def text(name: str) -> str:
+    """The batch script of a fixed plan; nothing of this machine is in it."""
+    where = site.load(name)
+    asked = ASKED.get(name, site.Request(nodes=2, time="4h"))
+    resources = site.fit(where, site.Request(**{**vars(asked), "account": "hpc-x"}))
+    science = Science("train", "eegdecode.stages:train", {"seed": 0}, {})
+    code = Code("/home/me/hpc", ".", "0" * 40, (), ())
+    plan = Plan(science, (), where, resources, (code,), "/scratch/runs", "/home/me/study", "/opt/env/bin/python")
+    return executors.sbatch_text(plan)
+
+
+def slurm_profiles() -> list[str]:
+    return [path.stem for path in sorted(SITES.glob("*.yaml")) if site.load(path.stem).kind == "slurm"]
+
+
+@pytest.mark.parametrize("name", slurm_profiles())
+def test_the_batch_script_is_as_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(profile, "folders", lambda: [SITES])
+    record = RECORDS / f"{name}.sh"
+    made = text(name)
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(made)
+    again = "if that is meant, `UPDATE_GOLDEN=1 pytest tests/hpc/test_golden.py` records it anew; look at the diff"
+    assert record.is_file(), f"{record} is not there: {again}"
+    assert made == record.read_text(), f"the batch script of {name} has changed: {again}"
+
+
+def test_there_is_a_record_for_each_slurm_profile_and_no_other() -> None:
+    assert sorted(path.stem for path in RECORDS.glob("*.sh")) == slurm_profiles()
+
+
+@pytest.mark.parametrize("name", slurm_profiles())
+def test_a_batch_script_names_each_option_once_and_sets_u_after_the_modules(name: str) -> None:
+    lines = (RECORDS / f"{name}.sh").read_text().splitlines()
+    options = [line.split("=")[0] for line in lines if line.startswith("#SBATCH")]
+    assert len(options) == len(set(options)), "of two equal options Slurm forgets the first"
+    assert not any("wckey" in option for option in options)
+    assert all(lines.index(line) < lines.index("set -eu") for line in site.load(name).prologue)
+
+
+def test_an_option_that_a_site_does_not_take_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "folders", lambda: [tmp_path])
+    own = "kind: slurm\nmem_gb: 1.5\nmax_nodes: 2\ndirectives: {exclusive: '', comment: two words}\n"
+    (tmp_path / "own.yaml").write_text(own)
+    all_of_it = text("own").splitlines()
+    assert "#SBATCH --exclusive" in all_of_it and f"#SBATCH --comment={shlex.quote('two words')}" in all_of_it
+    (tmp_path / "own.yaml").write_text(own + "skip: [mem, requeue, op]\n")
+    left_out = [line for line in all_of_it if line not in text("own").splitlines()]
+    assert left_out == ["#SBATCH --mem=1536M", "#SBATCH --requeue"]

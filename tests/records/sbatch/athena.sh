@@ -1,0 +1,26 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=hpc-x-gpu-a100
+#SBATCH --chdir=/home/me/study
+#SBATCH --cpus-per-task=16
+#SBATCH --gres=gpu:8
+#SBATCH --job-name=train-brwww2md
+#SBATCH --mem=1024000M
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --open-mode=append
+#SBATCH --output=/scratch/runs/train-brwww2md/jobs/%j_0_log.out
+#SBATCH --partition=plgrid-gpu-a100
+#SBATCH --requeue
+#SBATCH --signal=B:USR2@120
+#SBATCH --time=60
+
+# setup
+set -eu
+trap '' USR2
+export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+exec /opt/env/bin/python -P -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs

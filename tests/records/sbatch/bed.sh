@@ -1,0 +1,26 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=hpc-x
+#SBATCH --chdir=/home/me/study
+#SBATCH --cpus-per-task=1
+#SBATCH --gres=gpu:2
+#SBATCH --job-name=train-brwww2md
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=2
+#SBATCH --open-mode=append
+#SBATCH --output=/scratch/runs/train-brwww2md/jobs/%j_0_log.out
+#SBATCH --partition=cpu
+#SBATCH --requeue
+#SBATCH --signal=B:USR2@30
+#SBATCH --time=10
+
+# setup
+set -eu
+trap '' USR2
+export GLOO_SOCKET_IFNAME=lo
+export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+exec /opt/env/bin/python -P -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs

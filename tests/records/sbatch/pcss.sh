@@ -1,0 +1,25 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=hpc-x
+#SBATCH --chdir=/home/me/study
+#SBATCH --cpus-per-task=8
+#SBATCH --gres=gpu:4
+#SBATCH --job-name=train-brwww2md
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=4
+#SBATCH --open-mode=append
+#SBATCH --output=/scratch/runs/train-brwww2md/jobs/%j_0_log.out
+#SBATCH --partition=proxima
+#SBATCH --requeue
+#SBATCH --signal=B:USR2@120
+#SBATCH --time=60
+
+# setup
+set -eu
+trap '' USR2
+export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+exec /opt/env/bin/python -P -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs

@@ -1,0 +1,23 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=hpc-x
+#SBATCH --chdir=/home/me/study
+#SBATCH --cpus-per-task=1
+#SBATCH --job-name=train-brwww2md
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/scratch/runs/train-brwww2md/jobs/%j_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=B:USR2@120
+#SBATCH --time=240
+
+# setup
+set -eu
+trap '' USR2
+export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+exec /opt/env/bin/python -P -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs
