@@ -33,8 +33,25 @@ def write_run(plan: Plan) -> RunDir:
     run.jobs.mkdir(parents=True, exist_ok=True)
     snapshot.copy(list(plan.code), run.code, run.diff)
     atomic_write(run.config, lambda file: file.write(config.to_yaml(plan.science.config).encode()))
+    atomic_write(run.env, lambda file: file.write(_env_text(plan).encode()))
     write_json(run.plan, plan.to_json())
     return run
+
+
+def _env_text(plan: Plan) -> str:
+    return "\n".join([*_setup(plan), f"HPC_PYTHON={shlex.quote(plan.python)}", ""])
+
+
+def _setup(plan: Plan) -> list[str]:
+    """The lines of a batch script before its command."""
+    environ = job_env(plan.site, plan.resources) | {"PYTHONPATH": _python_path(plan)}
+    return [
+        *plan.site.prologue,
+        "set -eu",  # not before: the scripts of modules use variables that are not set
+        # Until Python listens, the signal would kill; ignored here, it is ignored in what we exec
+        "trap '' USR2",
+        *(f"export {name}={shlex.quote(value)}" for name, value in environ.items()),
+    ]
 
 
 def inline(plan: Plan) -> int:
@@ -88,6 +105,12 @@ def sbatch_text(plan: Plan, after: Sequence[str] = ()) -> str:
     return executor._make_submission_file_text(executor._submitit_command_str, uid="")
 
 
+def standalone_text(plan: Plan) -> str:
+    """A batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
+    command = shlex.join([plan.python, "-P", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
+    return _executor(plan, ())._make_submission_file_text(f"exec {command}", uid="")
+
+
 def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
     from submitit.slurm.slurm import SlurmExecutor
 
@@ -113,7 +136,6 @@ def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
         "chdir": plan.cwd,
         **sbatch_options(site, r),
     }
-    environ = job_env(site, r) | {"PYTHONPATH": _python_path(plan)}
     executor.update_parameters(
         job_name=plan.science.name,
         # A time of whole minutes, as Slurm counts; submitit would do arithmetic on it
@@ -126,13 +148,7 @@ def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
-        setup=[
-            *site.prologue,
-            "set -eu",  # not before: the scripts of modules use variables that are not set
-            # Until Python listens, the signal would kill; ignored here, it is ignored in what we exec
-            "trap '' USR2",
-            *(f"export {name}={shlex.quote(value)}" for name, value in environ.items()),
-        ],
+        setup=_setup(plan),
         additional_parameters=extra,
     )
     return executor

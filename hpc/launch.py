@@ -28,6 +28,7 @@ verbs:
   status [RUN]  what has become of the runs (--watch, --json)
   logs RUN      what rank 0 of a run has printed (--rank N, --attempt N, --follow)
   stop RUN      ask a run to save and end (--now: end it at once)
+  export RUN    write a batch script that runs it without submitit (-o FILE)
   site refresh NAME   write a profile of the cluster you are on, from what its Slurm says
   resume RUN    go on with a run that has stopped, also with other --nodes, --time, --on
 
@@ -80,8 +81,15 @@ def parser() -> argparse.ArgumentParser:
         "--scratch", type=int, metavar="GB", help="disk of the node's own, where a site has it to ask for"
     )
     where.add_argument("--runs", default="runs", metavar="DIR", help="the folder of run folders (runs)")
+    where.add_argument("--exclude", metavar="NODES", help="nodes to keep off")
+    where.add_argument("--constraint", metavar="WORD", help="a feature the nodes must have")
+    where.add_argument("--comment", metavar="TEXT")
+    where.add_argument("--mail", metavar="ADDRESS", help="Slurm writes there when the job ends, fails or is requeued")
+    where.add_argument("--after", metavar="RUN", help="start when that run has succeeded")
     how = top.add_argument_group("how")
     how.add_argument("--dry-run", action="store_true", help="print the plan and the batch script, do nothing")
+    how.add_argument("--prepare", action="store_true", help="write the run folder, start nothing: for slurm/run.sbatch")
+    how.add_argument("-o", dest="output", metavar="FILE", help="where export writes; else to the terminal")
     how.add_argument("--follow", action="store_true", help="watch a Slurm run (a local one is watched anyway)")
     how.add_argument("--replace", action="store_true", help="site refresh may write over a profile of yours")
     how.add_argument("--now", action="store_true", help="stop without saving")
@@ -117,11 +125,17 @@ def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             if plan.site.kind == "slurm":
                 print(f"\n# {plan.science.name}\n{executors.sbatch_text(plan)}")
         return DONE
-    from hpc import site
+    from hpc import executors, site
 
+    if args.verb == "export":
+        return export(plans[0], args.output)
+    if args.prepare:
+        for plan in plans:
+            print(f"\nprepared {executors.write_run(plan).path}")
+        return DONE
     site.check_usable(plans[0].site)
     if plans[0].site.kind == "slurm":
-        return submit(plans, args.follow)
+        return submit(plans, args.follow, args.after)
     return run_here(plans)
 
 
@@ -134,9 +148,9 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Pla
     runs = Path(args.runs).absolute()
     files = [Path(word) for word in args.words if word.endswith((".yaml", ".yml")) and "=" not in word]
     words = [word for word in args.words if Path(word) not in files]
-    if args.verb == "resume":
+    if args.verb in ("resume", "export"):
         if len(args.words) != 1:
-            raise config.ConfigError("resume which run? One name, and no settings: other settings are another run")
+            raise config.ConfigError(f"{args.verb} which run? One name; other settings would be another run")
         run = status.find(args.words[0], runs)
         sciences, sources = [plan.of_run(run)], (str(run.config),)
     else:
@@ -146,8 +160,10 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Pla
     where = site.load(args.on or site.detect(environ))
     account = site.find_account(where, args.account, environ, Path.home())
     asked = site.Request(
-        args.nodes, args.gpus, args.ranks, args.cpus, args.mem, args.time, args.partition, account, args.scratch
-    )
+        args.nodes, args.gpus, args.ranks, args.cpus, args.mem, args.time, args.partition, account, args.scratch,
+        {name: value for name in ("exclude", "constraint", "comment") if (value := getattr(args, name))}
+        | ({"mail-user": args.mail, "mail-type": "END,FAIL,REQUEUE"} if args.mail else {}),
+    )  # fmt: skip
     resources = site.fit(where, asked, site.gpus_here(environ))
     notes = site.look_at_folder(where, resources, runs, environ)
     resources = dataclasses.replace(resources, notes=(*resources.notes, *notes))
@@ -158,6 +174,26 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Pla
         plan.Plan(science, sources, where, resources, tuple(code), str(runs), os.getcwd(), sys.executable)
         for science in sciences
     ]
+
+
+def export(plan: Plan, output: str | None) -> int:
+    """The batch script of a run, for sbatch alone."""
+    from pathlib import Path
+
+    from hpc import executors
+    from hpc.config import ConfigError
+    from hpc.rundir import atomic_write
+
+    if plan.site.kind != "slurm":
+        raise ConfigError(f"export writes for a Slurm site, but {plan.site.name} is none: say --on SITE")
+    executors.write_run(plan)
+    text = executors.standalone_text(plan)
+    if output is None:
+        print(text, end="")
+    else:
+        atomic_write(Path(output), lambda file: file.write(text.encode()))
+        print(f"\nwrote {output}: sbatch {output}")
+    return DONE
 
 
 def run_here(plans: list[Plan]) -> int:
@@ -183,11 +219,20 @@ def run_here(plans: list[Plan]) -> int:
     return DONE
 
 
-def submit(plans: list[Plan], watch: bool) -> int:
+def submit(plans: list[Plan], watch: bool, after: str | None) -> int:
     """All runs as Slurm jobs, each to start when those it reads from have succeeded."""
+    from pathlib import Path
+
     from hpc import executors, follow, status
+    from hpc.config import ConfigError
 
     jobs: dict[str, str] = {}
+    first: list[str] = []
+    if after:
+        state = status.look(status.find(after, Path(plans[0].runs)))
+        if state.ended and state.word != "finished":
+            raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
+        first = [] if state.ended else [state.job]
     for plan in plans:
         name = plan.science.name
         if plan.run.result.exists():
@@ -197,8 +242,9 @@ def submit(plans: list[Plan], watch: bool) -> int:
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}")
             continue
+        waits_for = [*first, *(jobs[ref] for ref in plan.science.inputs.values() if ref in jobs)]
         try:
-            jobs[name] = executors.slurm(plan, [jobs[ref] for ref in plan.science.inputs.values() if ref in jobs])
+            jobs[name] = executors.slurm(plan, waits_for)
         except executors.SubmitError as error:
             print(f"error: {error}", file=sys.stderr)
             return REFUSED

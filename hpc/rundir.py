@@ -71,7 +71,7 @@ def committed_steps(checkpoints: Path) -> list[int]:
 class RunDir:
     """A run is a folder; whoever has its path has the run. Each file below has one writer.
 
-    launcher    plan.json, config.yaml, code/, code.diff, jobs/submitted.jsonl
+    launcher    plan.json, config.yaml, code/, code.diff, env.sh, jobs/submitted.jsonl
     supervisor  attempts.jsonl, events.jsonl, heartbeat/supervisor.json, result.json (exists = finished)
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
     each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stopped)
@@ -95,6 +95,11 @@ class RunDir:
     def code(self) -> Path:
         """The snapshot of the checkout that the ranks import."""
         return self.path / "code"
+
+    @property
+    def env(self) -> Path:
+        """What a batch script sources to be able to start the supervisor: see slurm/run.sbatch."""
+        return self.path / "env.sh"
 
     @property
     def diff(self) -> Path:

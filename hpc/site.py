@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpc import config, profile
@@ -34,6 +34,8 @@ class Resources:
     qos: str = ""
     scratch_gb: int = 0
     """Node-local disk, a node."""
+    options: dict[str, str] = field(default_factory=dict)
+    """sbatch options that are passed on as they were said: exclude, constraint, comment, mail."""
     notes: tuple[str, ...] = ()
     """What was decided in the user's place, and what he should know of the site; printed with the plan."""
 
@@ -55,6 +57,7 @@ class Request:
     partition: str | None = None
     account: str | None = None
     scratch_gb: int | None = None
+    options: dict[str, str] = field(default_factory=dict)
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
@@ -102,6 +105,7 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
         account=account,
         qos=account if limits.qos_as_account else "",
         scratch_gb=scratch_gb,
+        options=asked.options,
         notes=tuple(notes),
     )
 
@@ -247,7 +251,7 @@ def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
         options["gres"] = ",".join(gres)
     if r.qos:
         options["qos"] = r.qos
-    return options
+    return options | r.options
 
 
 def job_env(site: Site, r: Resources) -> dict[str, str]:

@@ -48,8 +48,8 @@ def look(run: RunDir) -> State:
     return State(
         run.name,
         word,
-        job=str(submitted.get("job", "")),
-        on_slurm=submitted.get("kind") == "slurm",
+        job=str(supervisor.get("job") or submitted.get("job", "")),
+        on_slurm=supervisor.get("job") is not None or submitted.get("kind") == "slurm",
         nodes=plan.get("resources", {}).get("nodes", 0),
         attempt=supervisor.get("attempt", 0),
         what=pulse.get("what", ""),
@@ -72,22 +72,21 @@ def _left_s(pulse: dict, supervisor: dict) -> float | None:
 def _word(run: RunDir, supervisor: dict, submitted: dict) -> tuple[str, str]:
     if run.result.exists():
         return "finished", ""
-    if not submitted:
+    if not supervisor and not submitted:
         return "stopped", "never started"
-    if supervisor.get("time", 0) < submitted["time"]:  # this submission's supervisor has not spoken yet
-        return _waiting(run, submitted)
+    if supervisor.get("time", 0) < submitted.get("time", 0):  # this submission's supervisor has not spoken yet
+        return _waiting(run, submitted["job"], submitted["kind"] == "slurm")
     if supervisor["state"] == "running":
         if _alive(supervisor):
             return "running", supervisor["text"]
         return "lost", f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
     if supervisor["state"] == "requeued":
-        return _waiting(run, submitted)
+        return _waiting(run, supervisor["job"], on_slurm=True)
     return supervisor["state"], supervisor["text"]
 
 
-def _waiting(run: RunDir, submitted: dict) -> tuple[str, str]:
-    job = submitted["job"]
-    if submitted["kind"] != "slurm":
+def _waiting(run: RunDir, job: str, on_slurm: bool) -> tuple[str, str]:
+    if not on_slurm:
         if not _process_ended(int(job)):
             return "queued", "starting"
         return "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -38,7 +39,7 @@ class Supervisor:
         raise AssertionError("submitit's signal handler ran: the supervisor's should have replaced it")
 
     def __call__(self) -> None:
-        code = Supervision(RunDir(Path(self.path)), os.environ.get("SLURM_JOB_ID")).run()
+        code = Supervision(RunDir(Path(self.path)), os.environ).run()
         if code != FINISHED:
             sys.stdout.flush()
             raise SystemExit(code)
@@ -51,21 +52,26 @@ class Supervision:
     ----------
     run
         The run folder.
-    job
-        The Slurm job this is the batch step of; None on a machine without.
+    environ
+        What Slurm says of the job this is the batch step of. The job's own layout counts, should somebody have
+        submitted the folder with another than the plan's.
     """
 
-    def __init__(self, run: RunDir, job: str | None) -> None:
+    def __init__(self, run: RunDir, environ: Mapping[str, str]) -> None:
         self.dir = run
-        self.job = job
         plan = read_json(run.plan)
         if plan is None:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
         self.plan: dict[str, Any] = plan
         self.resources: dict[str, Any] = plan["resources"]
+        # On a laptop's site we may still be inside of somebody's interactive job, which is not ours
+        self.job = environ.get("SLURM_JOB_ID") if plan["site"]["kind"] == "slurm" else None
+        if self.job:
+            for name, variable in (("nodes", "SLURM_JOB_NUM_NODES"), ("ranks_per_node", "SLURM_NTASKS_PER_NODE")):
+                self.resources[name] = int(environ.get(variable, self.resources[name]))
         self.asked: signal.Signals | Literal["clock"] | None = None
         self.attempt = 0
-        time_s = None if job else self.resources["time_s"]
+        time_s = None if self.job else self.resources["time_s"]
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
     def run(self) -> int:
@@ -274,4 +280,4 @@ def _say(asked: signal.Signals | Literal["clock"]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(Supervision(RunDir(Path(sys.argv[1])), None).run())
+    sys.exit(Supervision(RunDir(Path(sys.argv[1])), os.environ).run())

@@ -176,6 +176,23 @@ def test_a_pipeline_waits_for_its_inputs(launch: Launch, on: str) -> None:
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_after_another_run_and_with_options_that_are_passed_on(launch: Launch, on: str) -> None:
+    first, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on=on)
+    words = ["count", "n=2", "--on", on, "--exclude", "n4", "--comment", "a 'quoted' word"]
+    launch(*words, "--after", first.name, "--follow")
+    assert first.result.exists(), "it has waited"
+    (second,) = set((launch.folder / "runs").iterdir()) - {first.path}
+    script = next((second / "jobs").glob("*_submission.sh")).read_text()
+    assert "#SBATCH --exclude=n4\n" in script
+    assert "--dependency=afterok:" in script
+    watcher.communicate(timeout=60)
+    launch("count", "fail_at=1", "--on", on, "--follow", code=1)
+    failed = next(line.split()[0] for line in launch("status").stdout.splitlines() if " failed " in line)
+    assert "so this would never start" in launch(*words, "n=3", "--after", failed, code=2).stderr
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_what_slurm_refuses_ends_with_3_and_its_reason(launch: Launch, on: str) -> None:
     done = launch("count", "--on", on, "--partition", "nowhere", code=3)
     assert "error: sbatch did not take the job: " in done.stderr

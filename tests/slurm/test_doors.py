@@ -1,0 +1,79 @@
+"""The plain sbatch doors run the same folders to the same results as submitit's."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from tests.conftest import ROOT, Launch
+from tests.slurm.test_runs import on, only_run, wait_for
+
+__all__ = ["on"]  # a fixture
+pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("on", ["slurm"], indirect=True)]
+
+
+def sbatch(launch: Launch, *words: str) -> str:
+    """Submit and give the job's id."""
+    done = subprocess.run(
+        ["sbatch", "--parsable", *words],
+        cwd=launch.folder,
+        env=launch.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def total(run: RunDir) -> object:
+    wait_for(run.result.exists)
+    return (read_json(run.result) or {})["metrics"]["total"]
+
+
+def test_a_prepared_folder_runs_through_run_sbatch_in_the_layout_that_sbatch_was_told(launch: Launch, on: str) -> None:
+    launch("count", "n=4", "--on", on, "--prepare")
+    run = only_run(launch.folder)
+    assert "never started" in launch("status").stdout
+    sbatch(launch, "--nodes=2", "--ntasks-per-node=1", str(ROOT / "slurm/run.sbatch"), f"runs/{run.name}")
+    assert total(run) == 10
+    assert "rank 1 of 2" in launch("logs", run.name, "--rank", "1").stdout
+    assert launch("status", run.name).stdout.split("\n")[1].split()[1] == "finished"
+
+
+def test_an_exported_script_stands_alone_and_survives_the_end_of_its_walltime(launch: Launch, on: str) -> None:
+    launch("count", "n=60", "step_s=0.05", "--nodes", "2", "--on", on, "--prepare")
+    run = only_run(launch.folder)
+    launch("export", run.name, "--nodes", "2", "--on", on, "-o", "job.sbatch")
+    assert "submitit" not in (launch.folder / "job.sbatch").read_text()
+    job = sbatch(launch, "job.sbatch")
+    wait_for(lambda: len(committed_steps(run.checkpoints)) >= 3)
+    assert f" {job} " in launch("status").stdout
+    subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
+    assert total(run) == 1830
+    first, second = read_lines(run.attempts)
+    assert (first["outcome"], first["job"], second["job"]) == ("stopped", job, job)
+
+
+def test_many_folders_run_as_one_array(launch: Launch, on: str) -> None:
+    for n in (2, 3):
+        launch("count", f"n={n}", "--on", on, "--prepare")
+    runs = sorted((launch.folder / "runs").iterdir())
+    (launch.folder / "runs.txt").write_text("".join(f"{run}\n" for run in runs))
+    sbatch(launch, "--array=1-2%1", "--ntasks-per-node=1", str(ROOT / "slurm/array.sbatch"), "runs.txt")
+    assert sorted(total(RunDir(run)) for run in runs) == [3, 6]  # type: ignore[type-var]
+
+
+def test_a_folder_that_is_no_run_is_named(launch: Launch, on: str) -> None:
+    job = sbatch(launch, "--output=said.txt", str(ROOT / "slurm/run.sbatch"), "runs/nothing")
+    said = launch.folder / "said.txt"
+    wait_for(lambda: said.exists() and "runs/nothing is no run folder" in said.read_text())
+    assert job
+
+
+def test_a_site_without_slurm_exports_nothing(launch: Launch, on: str, tmp_path: Path) -> None:
+    launch("count", "n=2", "--on", "local", "--prepare")
+    name = only_run(launch.folder).name
+    assert "export writes for a Slurm site, but local is none" in launch("export", name, "--on", "local", code=2).stderr
+    assert os.listdir(tmp_path) == ["runs"]
