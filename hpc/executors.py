@@ -99,6 +99,23 @@ def slurm(plan: Plan, after: Sequence[str] = ()) -> str:
     return _submitted(plan, job.job_id, began)
 
 
+def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int | None) -> list[str]:
+    """Submit many runs as one array, which waits for the jobs `after`; gives the id of each element."""
+    from submitit.core.utils import FailedJobError
+
+    runs = [write_run(plan) for plan in plans]
+    began = time.time()
+    executor = _executor(plans[0], after)
+    executor.update_parameters(
+        array_parallelism=max_parallel or len(plans), job_name=f"{plans[0].science.stage}-x{len(plans)}"
+    )
+    try:
+        jobs = executor.submit_array([Supervisor(str(run.path)) for run in runs])
+    except (FailedJobError, OSError, subprocess.SubprocessError) as error:
+        raise SubmitError(f"sbatch did not take the array: {' '.join(str(error).split())}") from None
+    return [_submitted(plan, job.job_id, began) for plan, job in zip(plans, jobs, strict=True)]
+
+
 def sbatch_text(plan: Plan, after: Sequence[str] = ()) -> str:
     """The batch script, byte for byte as it would be submitted."""
     executor = _executor(plan, after)

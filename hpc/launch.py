@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from hpc.rundir import RunDir
 
 DONE, FAILED, USAGE, REFUSED, STOPPED = 0, 1, 2, 3, 75
+NOT_DONE = ("failed", "stopped", "lost")
 DEFAULT = "configs/default.yaml"
 
 VERBS = """\
 verbs:
   STAGE         run one stage; with this project: synthesize, preprocess, train, evaluate
   pipeline      run every stage of a config file, each when those it reads from are finished
+  sweep STAGE   run it for every combination: lr=1e-3,1e-4 seed=0..4; again: what is missing
   status [RUN]  what has become of the runs (--watch, --json)
   logs RUN      what rank 0 of a run has printed (--rank N, --attempt N, --follow)
   stop RUN      ask a run to save and end (--now: end it at once)
@@ -88,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--after", metavar="RUN", help="start when that run has succeeded")
     how = top.add_argument_group("how")
     how.add_argument("--dry-run", action="store_true", help="print the plan and the batch script, do nothing")
+    how.add_argument("--max-parallel", type=int, metavar="N", help="how many runs of a sweep at a time")
     how.add_argument("--prepare", action="store_true", help="write the run folder, start nothing: for slurm/run.sbatch")
     how.add_argument("-o", dest="output", metavar="FILE", help="where export writes; else to the terminal")
     how.add_argument("--follow", action="store_true", help="watch a Slurm run (a local one is watched anyway)")
@@ -116,7 +119,12 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
 def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Words -> plans -> executor."""
     plans = make_plans(args, environ)
-    for number, plan in enumerate(plans):
+    if args.verb == "sweep":
+        counts = {
+            stage: sum(plan.science.stage == stage for plan in plans) for stage in {p.science.stage for p in plans}
+        }
+        print(f"sweep   {len(plans)} runs: {', '.join(f'{n} x {stage}' for stage, n in counts.items())}\nthe first:\n")
+    for number, plan in enumerate(plans[:1] if args.verb == "sweep" else plans):
         print(plan.render(), end="\n\n" if number + 1 < len(plans) else "\n")
     if args.dry_run:
         from hpc import executors
@@ -135,6 +143,8 @@ def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return DONE
     site.check_usable(plans[0].site)
     if plans[0].site.kind == "slurm":
+        if args.verb == "sweep":
+            return submit_sweep(plans, args.max_parallel)
         return submit(plans, args.follow, args.after)
     return run_here(plans)
 
@@ -156,7 +166,13 @@ def make_plans(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Pla
     else:
         if not files and os.path.isfile(DEFAULT):
             files = [Path(DEFAULT)]
-        sciences, sources = plan.sciences(args.verb, config.load(files), words), (*map(str, files), *words)
+        sources = (*map(str, files), *words)
+        if args.verb == "sweep":
+            if not words or "=" in words[0]:
+                raise config.ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
+            sciences, sources = plan.sweep(words[0], config.load(files), words[1:]), (*map(str, files), *words[1:])
+        else:
+            sciences = plan.sciences(args.verb, config.load(files), words)
     where = site.load(args.on or site.detect(environ))
     account = site.find_account(where, args.account, environ, Path.home())
     asked = site.Request(
@@ -197,26 +213,38 @@ def export(plan: Plan, output: str | None) -> int:
 
 
 def run_here(plans: list[Plan]) -> int:
-    """One run after the other on this machine, each watched until it ends."""
+    """One run after the other on this machine, each watched to its end; those that need a failed one are left out."""
     from hpc import executors, follow, status
 
+    worst = DONE
+    missing: set[str] = set()
     for plan in plans:
-        print(f"\n{plan.science.stage}: {plan.science.name}", flush=True)
+        name = plan.science.name
+        print(f"\n{plan.science.stage}: {name}", flush=True)
+        if lacking := missing.intersection(plan.science.inputs.values()):
+            print(f"left out, for want of {', '.join(sorted(lacking))}")
+            missing.add(name)
+            continue
         if plan.site.kind == "inline":
-            if (code := executors.inline(plan)) != DONE:
-                return code
+            code = executors.inline(plan)
         elif plan.run.result.exists():
             print("finished before")
+            code = DONE
         else:
             if plan.run.path.exists() and not status.look(plan.run).ended:
                 print("it is running already: watching it")
             else:
                 executors.local(plan)
             state = follow.follow(plan.run, mine=True)
-            if state.word != "finished":
-                return report_end(plan.run, state.word, state.text)
-        print(follow.result(plan.run), flush=True)
-    return DONE
+            code = DONE if state.word == "finished" else report_end(plan.run, state.word, state.text)
+        if code == STOPPED:  # by the one who watches: he wants the rest to end as well
+            return STOPPED
+        if code == DONE:
+            print(follow.result(plan.run), flush=True)
+        else:
+            missing.add(name)
+            worst = code
+    return worst
 
 
 def submit(plans: list[Plan], watch: bool, after: str | None) -> int:
@@ -266,6 +294,33 @@ def submit(plans: list[Plan], watch: bool, after: str | None) -> int:
             if state.word != "finished":
                 return report_end(plan.run, state.word, state.text)
             print(follow.result(plan.run), flush=True)
+    return DONE
+
+
+def submit_sweep(plans: list[Plan], max_parallel: int | None) -> int:
+    """What is neither finished nor on its way, as one array for each stage; a stage waits for those before it."""
+    import itertools
+
+    from hpc import executors, status
+
+    waiting: list[str] = []
+    for stage, group in itertools.groupby(plans, key=lambda plan: plan.science.stage):
+        every = list(group)
+        states = {plan.science.name: status.look(plan.run) for plan in every if plan.run.path.exists()}
+        on_way = [state.job for state in states.values() if not state.ended]
+        missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
+        finished = len(every) - len(on_way) - len(missing)
+        print(f"\n{stage}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
+        jobs: list[str] = []
+        if missing:
+            try:
+                jobs = executors.slurm_array(missing, waiting, max_parallel)
+            except executors.SubmitError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return REFUSED
+            print(f"submitted as array {jobs[0].partition('_')[0]}")
+        waiting = [*on_way, *jobs]
+    print("\n  watch   python -m hpc.launch status\n  the same line again submits what is missing then")
     return DONE
 
 

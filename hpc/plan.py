@@ -10,7 +10,9 @@ A config file holds the settings of one stage, or those of a whole pipeline, a s
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import re
 from base64 import b32encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -141,6 +143,37 @@ def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list
     for section in sections if verb == "pipeline" else [verb]:
         _science(section, values, sections, done, ())
     return list(done.values()) if verb == "pipeline" else [done[verb]]
+
+
+def grid(words: Sequence[str]) -> list[list[str]]:
+    """Every combination of words like `lr=1e-3,1e-4` and `seed=0..4`; the last word changes fastest.
+
+    A comma within brackets or quotes belongs to a value: `bands=[1,4]` is one.
+    """
+    return [list(combination) for combination in itertools.product(*(_values(word) for word in words))]
+
+
+def _values(word: str) -> list[str]:
+    key, equals, text = word.partition("=")
+    values = [value for value in re.findall(r"""((?:\[.*?\]|\{.*?\}|"[^"]*"|'[^']*'|[^,])*),?""", text) if value]
+    spread = []
+    for value in values:
+        if span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", value):
+            first, last = int(span[1]), int(span[2])
+            if last < first:
+                raise ConfigError(f"{word!r}: {value} runs backwards; say {key}={last}..{first}")
+            spread += [str(number) for number in range(first, last + 1)]
+        else:
+            spread.append(value)
+    return [f"{key}{equals}{value}" for value in spread] or [word]
+
+
+def sweep(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list[Science]:
+    """The sciences of every combination of the words; what several have in common stands there once."""
+    every = (science for combination in grid(words) for science in sciences(verb, values, combination))
+    found = {science.name: science for science in every}
+    order = list(dict.fromkeys(science.stage for science in found.values()))
+    return sorted(found.values(), key=lambda science: order.index(science.stage))
 
 
 def of_run(run: RunDir) -> Science:

@@ -119,7 +119,7 @@ class Supervision:
         ranks = []
         for rank in range(size):
             place = {"HPC_RANK": rank, "HPC_SIZE": size, "HPC_LOCAL_RANK": rank % per_node, "HPC_LOCAL_SIZE": per_node}
-            environ = {"OMP_NUM_THREADS": threads} | os.environ | {name: str(value) for name, value in place.items()}
+            environ = {"OMP_NUM_THREADS": threads} | self._environ() | {name: str(at) for name, at in place.items()}
             with open(self.dir.attempt(self.attempt).log(rank), "w") as log:
                 rank_process = subprocess.Popen(
                     self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, preexec_fn=_not_yet
@@ -140,9 +140,15 @@ class Supervision:
             subprocess.Popen(
                 ["srun", *layout, "--kill-on-bad-exit=1", "--unbuffered", f"--output={log}", *self._command()],
                 stdin=subprocess.DEVNULL,
-                env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | os.environ,
+                env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | self._environ(),
             )
         ]
+
+    def _environ(self) -> dict[str, str]:
+        """What ranks get: our own, and the code of this run, also where an array shares one batch script."""
+        own = self.plan["python_path"]
+        inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
+        return os.environ | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
 
     def _command(self) -> list[str]:
         # -P: not from the working directory but from the run's own copy of the code

@@ -59,6 +59,26 @@ def test_what_cannot_be_is_refused(verb: str, values: dict[str, object], words: 
         plan.sciences(verb, values, words)
 
 
+def test_a_grid_is_every_combination_the_last_word_fastest() -> None:
+    assert plan.grid(["a=1,2", "b=x"]) == [["a=1", "b=x"], ["a=2", "b=x"]]
+    assert plan.grid(["s=-1..1"]) == [["s=-1"], ["s=0"], ["s=1"]]
+    assert plan.grid(["bands=[1,4],[8,12]", "name='a,b'"]) == [
+        ["bands=[1,4]", "name='a,b'"],
+        ["bands=[8,12]", "name='a,b'"],
+    ]
+    assert len(plan.grid(["n=100,1000,5000,10000,100000", "p=4,16", "s=0.2,0.5", "r=VC,all", "f=a,b", "m=c,d"])) == 160
+    with pytest.raises(ConfigError, match=r"'s=4..0': 4..0 runs backwards; say s=0..4"):
+        plan.grid(["s=4..0"])
+
+
+def test_a_sweep_holds_what_its_runs_have_in_common_once() -> None:
+    file = {"tally": {"of": "count"}, "count": {"n": 3}}
+    swept = plan.sweep("pipeline", file, ["count.n=2,3", "count.rule=plain,squares"])
+    assert [science.stage for science in swept] == ["count"] * 4 + ["tally"] * 4
+    assert len({science.name for science in swept}) == 8
+    assert [science.stage for science in plan.sweep("pipeline", file, ["count.n=3,3"])] == ["count", "tally"]
+
+
 def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:
     reads = science("after=count-abc")
     with pytest.raises(ConfigError, match="count.after is the run count-abc, which is not in .* make it first with"):

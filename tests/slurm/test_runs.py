@@ -174,6 +174,28 @@ def test_a_pipeline_waits_for_its_inputs(launch: Launch, on: str) -> None:
     assert "#SBATCH --dependency=afterok:" in script.read_text()
 
 
+def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
+    """Given again with more values it submits what is missing; one run that fails holds up no other."""
+    words = ["sweep", "count", "rule=plain,squares", "fail_at=3", "--on", on]
+    folder = launch.folder / "runs"
+    first = launch(*words, "n=2,3", "--max-parallel", "2", code=1 if on == "local" else 0).stdout
+    assert "sweep   4 runs: 4 x count" in first
+    wait_for(
+        lambda: launch("status").stdout.count(" finished ") == 2 and launch("status").stdout.count(" failed ") == 2
+    )
+    again = launch("sweep", "count", "rule=plain,squares", "n=2", "fail_at=3,null", "--on", on).stdout
+    wait_for(lambda: len(list(folder.glob("*/result.json"))) == 4)
+    assert len(list(folder.iterdir())) == 6
+    if on != "local":
+        assert "submitted as array" in first
+        assert "count: 2 finished, 0 on their way, 2 to submit" in again
+        assert all(len(read_lines(RunDir(path).submissions)) == 1 for path in folder.iterdir())
+        (script,) = {
+            text for path in folder.glob("*/jobs/*_submission.sh") if "array=0-3%2" in (text := path.read_text())
+        }
+        assert "#SBATCH --array=0-3%2" in script
+
+
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_after_another_run_and_with_options_that_are_passed_on(launch: Launch, on: str) -> None:
