@@ -1,3 +1,6 @@
 """The batch layer: turns `python -m hpc.launch STAGE …` into a run that survives. Knows nothing of EEG."""
 
 __version__ = "0.1.0"
+
+# Exit codes of the command line and of what it starts. NEVER: wrong for good, starting it again changes nothing
+DONE, FAILED, USAGE, REFUSED, STOPPED, NEVER = 0, 1, 2, 3, 75, 93

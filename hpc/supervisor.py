@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from hpc import DONE, FAILED, NEVER, STOPPED
 from hpc.rundir import RunDir, append_line, committed_steps, read_json, read_lines, write_json
 from hpc.stop import deaf
 
-FINISHED, STOPPED, FAILED, NEVER = 0, 75, 1, 93
 POLL_S = 0.1
 PULSE_S = 2.0
 AGAIN_S = 5
@@ -40,7 +40,7 @@ class Supervisor:
 
     def __call__(self) -> None:
         code = Supervision(RunDir(Path(self.path)), os.environ).run()
-        if code != FINISHED:
+        if code != DONE:
             sys.stdout.flush()
             raise SystemExit(code)
 
@@ -198,7 +198,7 @@ class Supervision:
         self._say(
             "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
         )
-        return FINISHED
+        return DONE
 
     def _stop(self) -> int:
         """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""

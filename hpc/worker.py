@@ -13,12 +13,10 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpc import config, stages
+from hpc import NEVER, config, stages
 from hpc.context import Context, Preempted, World
 from hpc.rundir import RunDir, read_json, write_json
 from hpc.stop import Stop, deaf
-
-NEVER = 93
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:

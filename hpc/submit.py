@@ -1,0 +1,124 @@
+"""From plans to runs: what is there already is left alone, what waits for what is said, the rest is carried out."""
+
+import itertools
+import sys
+from pathlib import Path
+
+from hpc import DONE, FAILED, REFUSED, STOPPED, executors, follow, status
+from hpc.config import ConfigError
+from hpc.plan import Plan
+from hpc.rundir import RunDir
+
+NOT_DONE = ("failed", "stopped", "lost")
+
+
+def here(plans: list[Plan]) -> int:
+    """One run after the other on this machine, each watched to its end; those that need a failed one are left out."""
+    worst = DONE
+    missing: set[str] = set()
+    for plan in plans:
+        name = plan.science.name
+        print(f"\n{plan.science.stage}: {name}", flush=True)
+        if lacking := missing.intersection(plan.science.inputs.values()):
+            print(f"left out, for want of {', '.join(sorted(lacking))}")
+            missing.add(name)
+            continue
+        if plan.site.kind == "inline":
+            code = executors.inline(plan)
+        elif plan.run.result.exists():
+            print("finished before")
+            code = DONE
+        else:
+            if plan.run.path.exists() and not status.look(plan.run).ended:
+                print("it is running already: watching it")
+            else:
+                executors.local(plan)
+            state = follow.follow(plan.run, mine=True)
+            code = DONE if state.word == "finished" else _report_end(plan.run, state.word, state.text)
+        if code == STOPPED:  # by the one who watches: he wants the rest to end as well
+            return STOPPED
+        if code == DONE:
+            print(follow.result(plan.run), flush=True)
+        else:
+            missing.add(name)
+            worst = code
+    return worst
+
+
+def chain(plans: list[Plan], watch: bool, after: str | None) -> int:
+    """All runs as Slurm jobs, each to start when those it reads from have succeeded."""
+    jobs: dict[str, str] = {}
+    first: list[str] = []
+    if after:
+        state = status.look(status.find(after, Path(plans[0].runs)))
+        if state.ended and state.word != "finished":
+            raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
+        first = [] if state.ended else [state.job]
+    for plan in plans:
+        name = plan.science.name
+        if plan.run.result.exists():
+            print(f"\n{name} finished before\n{follow.result(plan.run)}")
+            continue
+        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+            jobs[name] = state.job
+            print(f"\n{name} is {state.word} already, job {state.job}")
+            continue
+        waits_for = [*first, *(jobs[ref] for ref in plan.science.inputs.values() if ref in jobs)]
+        try:
+            jobs[name] = executors.slurm(plan, waits_for)
+        except executors.SubmitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return REFUSED
+        print(f"\nsubmitted {name} as job {jobs[name]}")
+    last = plans[-1]
+    if not watch:
+        if jobs:
+            print("\n  watch   python -m hpc.launch status")
+            print(f"  log     python -m hpc.launch logs {last.science.name}")
+            print(f"  cancel  scancel {' '.join(jobs.values())}")
+        return DONE
+    for plan in plans:
+        if plan.science.name in jobs:
+            try:
+                state = follow.follow(plan.run, mine=False)
+            except KeyboardInterrupt:
+                print("\nit goes on without you: python -m hpc.launch status")
+                return DONE
+            if state.word != "finished":
+                return _report_end(plan.run, state.word, state.text)
+            print(follow.result(plan.run), flush=True)
+    return DONE
+
+
+def sweep(plans: list[Plan], max_parallel: int | None) -> int:
+    """What is neither finished nor on its way, as one array for each stage; a stage waits for those before it."""
+    waiting: list[str] = []
+    for stage, group in itertools.groupby(plans, key=lambda plan: plan.science.stage):
+        every = list(group)
+        states = {plan.science.name: status.look(plan.run) for plan in every if plan.run.path.exists()}
+        on_way = [state.job for state in states.values() if not state.ended]
+        missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
+        finished = len(every) - len(on_way) - len(missing)
+        print(f"\n{stage}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
+        jobs: list[str] = []
+        if missing:
+            try:
+                jobs = executors.slurm_array(missing, waiting, max_parallel)
+            except executors.SubmitError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return REFUSED
+            print(f"submitted as array {jobs[0].partition('_')[0]}")
+        waiting = [*on_way, *jobs]
+    print("\n  watch   python -m hpc.launch status\n  the same line again submits what is missing then")
+    return DONE
+
+
+def _report_end(run: RunDir, word: str, text: str) -> int:
+    """Say how a run ended that did not finish, and where to look."""
+    if word == "stopped":
+        return STOPPED
+    print(
+        f"error: {run.name} {word}: {text}\n  log: python -m hpc.launch logs {run.name} --runs {run.path.parent}",
+        file=sys.stderr,
+    )
+    return FAILED
