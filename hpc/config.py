@@ -44,7 +44,9 @@ def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[
         if path in above:
             raise ConfigError(f"{path} includes itself, through {' -> '.join(str(p) for p in above)}")
         include = _read(path).get("include", [])
-        names = [include] if isinstance(include, str) else list(include)
+        names = [include] if isinstance(include, str) else include
+        if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{path}: include needs the name of a file, or a list of names, but got {include!r}")
         found += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
     return found
 
@@ -58,7 +60,7 @@ def _read(path: Path) -> Any:
         raise ConfigError(f"there is no config file {path}.{did_you_mean(str(path), sorted(beside))}")
     try:
         content = OmegaConf.load(path)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not OmegaConf.is_dict(content):
         raise ConfigError(f"{path} holds a {type(OmegaConf.to_container(content)).__name__}; a config is `key: value`")

@@ -30,6 +30,7 @@ def follow(run: RunDir, mine: bool) -> State:
         Ctrl-C stops the run (once: it saves first; twice: at once). Otherwise Ctrl-C only ends the watching.
     """
     asked = 0
+    waits_for = "starting"  # not worth a line
     seen = len(read_lines(run.events))
     began = time.time()
     with _bars(run.name) as show:
@@ -40,6 +41,9 @@ def follow(run: RunDir, mine: bool) -> State:
                 for event in events[seen:]:
                     show(event["text"], None)
                 seen = len(events)
+                if state.word == "queued" and state.text != waits_for:
+                    waits_for = state.text
+                    show(f"queued: {waits_for}", None)
                 pulse = read_json(run.pulse(0))
                 show(None, state if pulse and pulse["time"] > began else None)
                 if state.ended:
@@ -110,13 +114,16 @@ def result(run: RunDir) -> str:
     """What a finished run has found: each figure, beside its chance level where there is one."""
     found = (read_json(run.result) or {}).get("metrics") or {}
     lines = []
+    width = max(18, *(len(name) + 2 for name in found), 0)
     for name, value in found.items():
         chance = ""
         if isinstance(value, dict):
             chance, value = f"chance {value['chance']:.3f}" if "chance" in value else "", value["value"]
         if isinstance(value, str) and (run.out / value).is_file():
             value = os.path.relpath(run.out / value)
-        lines.append(f"  {name:<18}{f'{value:.3f}' if isinstance(value, float) else value!s:<8}  {chance}".rstrip())
+        lines.append(
+            f"  {name:<{width}}{f'{value:.3f}' if isinstance(value, float) else value!s:<8}  {chance}".rstrip()
+        )
     return "\n".join(lines)
 
 

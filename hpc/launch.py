@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from hpc import DONE, USAGE
+from hpc import DONE, FAILED, USAGE
 
 TYPE_CHECKING = False  # as typing has it, without importing it: --help and status answer at once
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except OSError as error:  # a disk that is full or read-only, a folder that is a file
+        print(f"error: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
 
 
 def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -286,4 +289,7 @@ OTHER_VERBS = {"status": show_status, "logs": show_log, "stop": stop_run, "site"
 if __name__ == "__main__":
     # `status | head` ends us quietly; a run goes on in its own session
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(main(sys.argv[1:], os.environ))
+    try:
+        sys.exit(main(sys.argv[1:], os.environ))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -121,8 +121,11 @@ def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list
         the section's name may be left out.
     """
     known = stages.names()
+    values = {key: {} if key in known and value is None else value for key, value in values.items()}
     sections = [key for key in values if key in known and isinstance(values[key], Mapping)]
     if verb == "pipeline" or verb in sections:
+        if plain := [key for key in values if key in known and key not in sections]:
+            raise ConfigError(f"{plain[0]} is a stage, and its section needs settings, but got {values[plain[0]]!r}")
         if strangers := [key for key in values if key not in sections]:
             raise ConfigError(f"{strangers[0]!r} is not the section of a stage.{did_you_mean(strangers[0], known)}")
         if not sections:
@@ -138,7 +141,8 @@ def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list
         values = {verb: config.apply_words(values, own)}
         sections = [verb]
     else:
-        raise ConfigError(f"there is no stage {verb!r}.{did_you_mean(verb, ['pipeline', *known])}")
+        verbs = ["pipeline", "sweep", "status", "logs", "stop", "resume", "export", *known]
+        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, verbs)}")
     done: dict[str, Science] = {}
     for section in sections if verb == "pipeline" else [verb]:
         _science(section, values, sections, done, ())

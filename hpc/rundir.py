@@ -72,7 +72,7 @@ class RunDir:
     """A run is a folder; whoever has its path has the run. Each file below has one writer.
 
     launcher    plan.json, config.yaml, code/, code.diff, env.sh, jobs/submitted.jsonl
-    supervisor  attempts.jsonl, events.jsonl, heartbeat/supervisor.json, result.json (exists = finished)
+    supervisor  attempts.jsonl, events.jsonl, heartbeat/supervisor.json and owner.lock, result.json (exists = finished)
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
     each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stopped)
     """
@@ -145,6 +145,11 @@ class RunDir:
     @property
     def supervisor(self) -> Path:
         return self.path / "heartbeat" / "supervisor.json"
+
+    @property
+    def owner(self) -> Path:
+        """Locked by the supervisor while it lives, so that a run has one."""
+        return self.path / "heartbeat" / "owner.lock"
 
     def pulse(self, rank: int) -> Path:
         return self.path / "heartbeat" / f"rank-{rank:04d}.json"

@@ -133,8 +133,8 @@ def _gpus(site: Site, limits: Partition, asked: Request, n_gpus_here: int, at: s
 
 def _time(site: Site, limits: Partition, asked: Request, at: str, notes: list[str]) -> tuple[int | None, int]:
     """Walltime and lead, in seconds."""
-    walltime = asked.time or (site.time if site.kind == "slurm" else None)
-    time_s = duration_s(walltime) if walltime else None
+    walltime = asked.time if asked.time is not None else (site.time if site.kind == "slurm" else None)
+    time_s = duration_s(walltime) if walltime is not None else None
     lead_s = duration_s(site.lead)
     if limits.max_time and time_s is not None and time_s > duration_s(limits.max_time):
         if asked.time:

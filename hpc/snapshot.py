@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_FILE_MB = 5
+NEW_CODE = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".sbatch")
+"""What a new file that git does not know yet must end with to be copied: data and secrets may lie beside the code."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Code:
     modified: tuple[str, ...]
     """Files that differ from the commit, new ones included."""
     files: tuple[str, ...]
-    """All that is copied: what git tracks, and what is new and not ignored."""
+    """All that is copied: what git tracks, and code that is new and not ignored."""
 
     @property
     def folder(self) -> str:
@@ -45,6 +47,7 @@ def look(packages: list[str]) -> list[Code]:
 def _checkout(root: Path, imports: Path) -> Code:
     tracked = _git(root, "ls-files", "-z").split("\0")
     new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--exclude=__pycache__").split("\0")
+    new = [name for name in new if name.endswith(NEW_CODE)]
     changed = _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")
     files = [name for name in dict.fromkeys(tracked + new) if name and (root / name).is_file()]
     return Code(

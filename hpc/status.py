@@ -92,7 +92,7 @@ def _waiting(run: RunDir, job: str, on_slurm: bool) -> tuple[str, str]:
         return "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
     try:
         asked = subprocess.run(
-            ["squeue", "-h", "-j", job, "-o", "%T %r"], capture_output=True, text=True, check=False, timeout=20
+            ["squeue", "-h", "-j", job, "-o", "%T %r"], capture_output=True, text=True, check=False, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return "queued", f"squeue does not answer: {error}"
@@ -100,7 +100,10 @@ def _waiting(run: RunDir, job: str, on_slurm: bool) -> tuple[str, str]:
         state, _, reason = asked.stdout.strip().partition(" ")
         return ("queued", f"{state.lower()}: {reason}") if state == "PENDING" else ("queued", state.lower())
     if asked.returncode == 0 or "Invalid job id" in asked.stderr:
-        return "lost", f"Slurm no longer knows job {job}, which left nothing: see {run.jobs}"
+        return (
+            "lost",
+            f"Slurm no longer knows job {job}: cancelled while it waited, or ended at its start (see {run.jobs})",
+        )
     return "queued", f"squeue does not answer: {asked.stderr.strip()}"
 
 
@@ -139,6 +142,8 @@ def all_runs(runs: Path) -> list[RunDir]:
 
 
 def table(states: list[State]) -> str:
+    if not states:
+        return "no runs here yet"
     rows = [("RUN", "STATE", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "LEFT", "")]
     for state in states:
         rows.append(

@@ -29,7 +29,15 @@ def here(plans: list[Plan]) -> int:
             print("finished before")
             code = DONE
         else:
-            if plan.run.path.exists() and not status.look(plan.run).ended:
+            before = status.look(plan.run) if plan.run.path.exists() else None
+            if before and not before.ended and before.on_slurm:
+                print(
+                    f"error: {name} is a Slurm job already, {before.job} ({before.word}: {before.text}). Stop it first "
+                    f"(python -m hpc.launch stop {name} --now), or watch it with status",
+                    file=sys.stderr,
+                )
+                return REFUSED
+            if before and not before.ended:
                 print("it is running already: watching it")
             else:
                 executors.local(plan)

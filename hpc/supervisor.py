@@ -4,6 +4,8 @@ Under Slurm it is the batch step, the process that Slurm signals; its main threa
 a collective. On a laptop it is a process of its own. Exit codes: 0 finished, 75 stopped and resumable, 1 failed.
 """
 
+import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from hpc import DONE, FAILED, NEVER, STOPPED
+from hpc import DONE, FAILED, NEVER, REFUSED, STOPPED
 from hpc.rundir import RunDir, append_line, committed_steps, read_json, read_lines, write_json
 from hpc.stop import deaf
 
@@ -24,6 +26,9 @@ AGAIN_S = 5
 """When a requeued job may start again: later than its last process has ended."""
 GRACE_S = 60.0
 """How long ranks may take to agree and save when nobody says how long there is."""
+
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
 
 Outcome = Literal["finished", "stopped", "crashed"]
 
@@ -78,6 +83,18 @@ class Supervision:
         """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on."""
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
+        self.dir.owner.parent.mkdir(exist_ok=True)
+        with open(self.dir.owner, "w") as owner:
+            try:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{self.dir.name} has a supervisor already: this one ends", flush=True)
+                return REFUSED
+            except OSError as error:  # a shared disk mounted without locks
+                print(f"going on unlocked: {self.dir.owner} cannot be locked here ({error.strerror})", flush=True)
+            return self._attempts()
+
+    def _attempts(self) -> int:
         while True:
             before = self._progress()
             outcome, codes = self._attempt()
@@ -218,12 +235,17 @@ class Supervision:
         folder = self.dir.attempt(self.attempt).path
         errors = [error for path in sorted(folder.glob("rank-*.error.json")) if (error := read_json(path))]
         # A rank that lost its neighbour complains of the connection; the cause is the other's error
-        errors.sort(key=lambda error: "onnection" in error["error"] or "gloo" in error["error"])
+        errors.sort(key=_lost_neighbour)
+        bad = [code for code in codes if code != 0]
+        # srun tells a rank's signal as 128 + its number
+        killed = [
+            signal.Signals(number).name for code in bad if (number := -code if code < 0 else code - 128) in (9, 11)
+        ]
+        if killed and all(_lost_neighbour(error) for error in errors):
+            return f"a rank was ended by {killed[0]}"
         if errors:
             return f"rank {errors[0]['rank']} on {errors[0]['host']}: {errors[0]['error']}"
-        bad = [code for code in codes if code != 0]
-        killed = [signal.Signals(-code).name for code in bad if code < 0]
-        return f"a rank was ended by {killed[0]}" if killed else f"exit codes {bad}, logs in {folder}"
+        return f"exit codes {bad}, logs in {folder}"
 
     def _progress(self) -> object:
         """Something that differs when work has been saved."""
@@ -259,9 +281,16 @@ def requeue(job: str) -> str | None:
     return None
 
 
+def _lost_neighbour(error: dict[str, Any]) -> bool:
+    return "onnection" in error["error"] or "gloo" in error["error"]
+
+
 def _not_yet() -> None:
-    """In a rank before its program starts: a signal that comes before it listens must not kill it."""
+    """In a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
+    outlive the supervisor either: it would go on writing beside the ranks of the next one."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _signal(ranks: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:

@@ -49,7 +49,8 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         traceback.print_exc()
         found = {"rank": world.rank, "host": os.uname().nodename, "error": f"{type(error).__name__}: {error}"}
         write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
-        return NEVER if isinstance(error, config.ConfigError) else 1
+        # A ValueError is about what a user gave: the same tomorrow as today
+        return NEVER if isinstance(error, ValueError) else 1
     finally:
         deaf()
 

@@ -164,6 +164,13 @@ def _write(path: str, recording: Recording) -> None:
 
 
 def _read(path: Path) -> Stored:
+    try:
+        return _read_whole(path)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it and run preprocess again") from None
+
+
+def _read_whole(path: Path) -> Stored:
     with h5py.File(path, "r") as file:
         trials = file["trials"]
         return Stored(

@@ -116,6 +116,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigError, match="broken.yaml is not YAML"):
         config.load([tmp_path / "broken.yaml"])
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
+    with pytest.raises(ConfigError, match="latin.yaml is not YAML"):
+        config.load([tmp_path / "latin.yaml"])
+    (tmp_path / "five.yaml").write_text("include: 5\n")
+    with pytest.raises(ConfigError, match="five.yaml: include needs the name of a file"):
+        config.load([tmp_path / "five.yaml"])
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="holds a list; a config is"):
         config.load([tmp_path / "list.yaml"])

@@ -58,7 +58,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
     ("words", "message"),
     [
         (["--node", "2"], "there is no option --node. Did you mean '--nodes'"),
-        (["stauts"], "there is no stage 'stauts'"),
+        (["stauts"], "there is no stage or verb 'stauts'. Did you mean 'status'"),
         (["count", "nodes=2"], "count has no setting 'nodes'"),
         (["count", "missing.yaml"], "there is no config file missing.yaml"),
         (["count", "--on", "bedd"], "there is no site 'bedd'. Did you mean 'bed'"),
@@ -78,6 +78,26 @@ def test_wrong_words_end_with_2_and_one_line_that_helps(launch: Launch, words: l
     assert message in done.stderr
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_a_disk_that_takes_nothing_is_named(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = launch("count", "--runs", "file", code=1)
+    assert "file/count-" in done.stderr
+    assert "Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_data_beside_the_code_is_not_copied(launch: Launch, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(EXAMPLE, checkout, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["git", "-C", str(checkout), "init", "-q"], check=True)
+    (checkout / "subject.edf").write_text("much")
+    (checkout / "password.txt").write_text("secret")
+    launch.environ["PYTHONPATH"] = str(checkout)
+    launch("count", "n=1")
+    (code,) = tmp_path.glob("runs/*/code/checkout")
+    assert sorted(path.name for path in code.rglob("*.*") if path.is_file()) == ["__init__.py", "stages.py"]
 
 
 def test_a_dry_run_does_nothing(launch: Launch, tmp_path: Path) -> None:

@@ -48,8 +48,9 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
     [
         ("pipeline", {}, [], "a pipeline needs a config file with a section for each stage"),
         ("pipeline", {"cuont": {}, "count": {}}, [], "'cuont' is not the section of a stage. Did you mean 'count'"),
+        ("pipeline", {"count": 5}, [], "count is a stage, and its section needs settings, but got 5"),
         ("pipeline", {"count": {}}, ["n=3"], "'n=3' names no section of the file. .*There is: count"),
-        ("cuont", {}, [], "there is no stage 'cuont'. Did you mean 'count'"),
+        ("cuont", {}, [], "there is no stage or verb 'cuont'. Did you mean 'count'"),
         ("wrong", {}, [], r"a stage is a function \(cfg, ctx\); counting.stages:wrong is"),
         ("count", {}, ["m=3"], "count has no setting 'm'.*There is: n, step_s"),
     ],

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,10 +157,33 @@ def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) 
 
 def test_a_supervisor_that_was_killed_is_seen_and_the_run_goes_on(launch: Launch) -> None:
     run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
-    os.killpg(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
+    rank = read_json(run.pulse(0))["pid"]  # type: ignore[index]
+    os.kill(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
+    wait_for(lambda: not Path(f"/proc/{rank}/cmdline").exists() or not Path(f"/proc/{rank}/cmdline").read_bytes())
     assert "ended without a word" in watcher.communicate(timeout=60)[0]
     assert "lost" in launch("status").stdout
     assert "820" in launch("count", "n=40", "step_s=0.05").stdout
+
+
+def test_a_second_supervisor_of_a_run_ends_without_touching_it(launch: Launch) -> None:
+    run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
+    second = [sys.executable, "-m", "hpc.supervisor", str(run.path)]
+    done = subprocess.run(second, env=launch.environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, f"{run.name} has a supervisor already: this one ends\n")
+    watcher.communicate(timeout=60)
+    assert run.last_attempt() == 1
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_a_run_that_waits_in_slurm_is_not_started_here(launch: Launch, on: str) -> None:
+    launch("count", "n=500", "step_s=0.1", "--nodes", "4", "--ranks", "1", "--on", on)
+    launch("count", "n=2", "--nodes", "4", "--on", on)
+    done = launch("count", "n=2", "--on", "local", code=3)
+    assert "is a Slurm job already" in done.stderr
+    for path in (launch.folder / "runs").iterdir():
+        launch("stop", path.name, "--now")
+    assert "cancelled while it waited" in launch("status").stdout
 
 
 @pytest.mark.slurm
