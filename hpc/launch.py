@@ -136,6 +136,7 @@ def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 print(f"\n# {plan.science.name}\n{executors.sbatch_text(plan)}")
         return DONE
     from hpc import executors, site, submit
+    from hpc.config import ConfigError
 
     if args.verb == "export":
         return export(plans[0], args.output)
@@ -145,6 +146,10 @@ def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return DONE
     site.check_usable(plans[0].site)
     if plans[0].site.kind != "slurm":
+        if args.after:
+            raise ConfigError(
+                f"--after is for jobs of a Slurm site; runs on {plans[0].site.name} come one after another"
+            )
         return submit.here(plans)
     if args.verb == "sweep":
         return submit.sweep(plans, args.max_parallel)

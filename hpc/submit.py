@@ -68,6 +68,9 @@ def chain(plans: list[Plan], watch: bool, after: str | None) -> int:
             print(f"\n{name} finished before\n{follow.result(plan.run)}")
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+            if not state.on_slurm:
+                print(f"error: {name} runs on a machine of its own already: wait for it, or stop it", file=sys.stderr)
+                return REFUSED
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}")
             continue
@@ -83,7 +86,7 @@ def chain(plans: list[Plan], watch: bool, after: str | None) -> int:
         if jobs:
             print("\n  watch   python -m hpc.launch status")
             print(f"  log     python -m hpc.launch logs {last.science.name}")
-            print(f"  cancel  scancel {' '.join(jobs.values())}")
+            print(f"  stop    python -m hpc.launch stop {last.science.name}")
         return DONE
     for plan in plans:
         if plan.science.name in jobs:

@@ -67,6 +67,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["logs"], "logs of which run?"),
         (["status", "nothing"], "there is no run 'nothing'"),
         (["stop"], "stop which run?"),
+        (["sweep", "n=1,2"], "sweep what? Say a stage or `pipeline` first"),
         (["resume"], "resume which run?"),
         (["resume", "nothing"], "there is no run 'nothing'"),
         ([], "the following arguments are required: VERB"),

@@ -165,6 +165,14 @@ def test_a_supervisor_that_was_killed_is_seen_and_the_run_goes_on(launch: Launch
     assert "820" in launch("count", "n=40", "step_s=0.05").stdout
 
 
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_a_run_that_runs_here_is_not_submitted(launch: Launch, on: str) -> None:
+    _, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on="local")
+    assert "runs on a machine of its own already" in launch("count", "n=60", "step_s=0.05", "--on", on, code=3).stderr
+    watcher.communicate(timeout=60)
+
+
 def test_a_second_supervisor_of_a_run_ends_without_touching_it(launch: Launch) -> None:
     run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
     second = [sys.executable, "-m", "hpc.supervisor", str(run.path)]
