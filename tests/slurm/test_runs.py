@@ -167,6 +167,14 @@ def test_a_supervisor_that_was_killed_is_seen_and_the_run_goes_on(launch: Launch
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_what_a_surrounding_job_left_does_not_get_into_ours(launch: Launch, on: str) -> None:
+    launch.environ |= {"SBATCH_PARTITION": "nowhere", "SLURM_NTASKS": "7", "SLURM_NTASKS_PER_NODE": "7"}
+    assert "total             3" in launch("count", "n=2", "--ranks", "2", "--on", on, "--follow").stdout
+    assert len(list(only_run(launch.folder).attempt(1).path.glob("rank-*.log"))) == 2
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_run_that_runs_here_is_not_submitted(launch: Launch, on: str) -> None:
     _, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on="local")
     assert "runs on a machine of its own already" in launch("count", "n=60", "step_s=0.05", "--on", on, code=3).stderr
