@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from hpc.plan import Plan
+    from hpc.rundir import RunDir
 
 DEFAULT = "configs/default.yaml"
 
@@ -120,24 +121,22 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
 
 def act(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Words -> plans -> executor."""
+    from collections import Counter
+
+    from hpc import executors, site, submit
+    from hpc.config import ConfigError
+
     plans = make_plans(args, environ)
     if args.verb == "sweep":
-        counts = {
-            stage: sum(plan.science.stage == stage for plan in plans) for stage in {p.science.stage for p in plans}
-        }
+        counts = Counter(plan.science.stage for plan in plans)
         print(f"sweep   {len(plans)} runs: {', '.join(f'{n} x {stage}' for stage, n in counts.items())}\nthe first:\n")
     for number, plan in enumerate(plans[:1] if args.verb == "sweep" else plans):
         print(plan.render(), end="\n\n" if number + 1 < len(plans) else "\n")
     if args.dry_run:
-        from hpc import executors
-
         for plan in plans:
             if plan.site.kind == "slurm":
                 print(f"\n# {plan.science.name}\n{executors.sbatch_text(plan)}")
         return DONE
-    from hpc import executors, site, submit
-    from hpc.config import ConfigError
-
     if args.verb == "export":
         return export(plans[0], args.output)
     if args.prepare:
@@ -246,29 +245,32 @@ def _status(args: argparse.Namespace) -> str:
     return status.table(states)
 
 
-def stop_run(args: argparse.Namespace) -> int:
+def _one_run(args: argparse.Namespace, question: str) -> RunDir:
+    """The run that a verb is about, or the question which one."""
     from pathlib import Path
 
-    from hpc import control, follow, status
+    from hpc import status
     from hpc.config import ConfigError
 
     if len(args.words) != 1:
-        raise ConfigError("stop which run? See `python -m hpc.launch status`")
-    run = status.find(args.words[0], Path(args.runs))
+        raise ConfigError(f"{question} See `python -m hpc.launch status`")
+    return status.find(args.words[0], Path(args.runs))
+
+
+def stop_run(args: argparse.Namespace) -> int:
+    from hpc import control, follow
+
+    run = _one_run(args, "stop which run?")
     print(f"{run.name}: {control.stop(run, args.now)}", flush=True)
     follow.follow(run, mine=False)
     return DONE
 
 
 def show_log(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from hpc import follow, status
+    from hpc import follow
     from hpc.config import ConfigError
 
-    if len(args.words) != 1:
-        raise ConfigError("logs of which run? See `python -m hpc.launch status`")
-    run = status.find(args.words[0], Path(args.runs))
+    run = _one_run(args, "logs of which run?")
     log = run.attempt(args.attempt or run.last_attempt()).log(args.rank)
     if not log.exists():
         raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
