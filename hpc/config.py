@@ -6,26 +6,15 @@ The schema of a config is a dataclass, and its types are the rules.
 """
 
 import dataclasses
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hpc.errors import ConfigError, did_you_mean
+
 T = TypeVar("T")
-
-
-class ConfigError(ValueError):
-    """What a user wrote cannot be; the message says what would."""
-
-
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """` Did you mean 'layers'? ` where something is near, and always the list of what there is."""
-    names = list(choices)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{hint} There is: {', '.join(names) or 'nothing to set'}."
 
 
 def load(files: Sequence[Path]) -> dict[str, Any]:

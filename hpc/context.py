@@ -124,4 +124,10 @@ class Context:
 
 def input_path(ref: Input, runs: Path) -> Path:
     """Where an Input is: `a/path` as it stands, else the products of the run of that name."""
-    return Path(ref) if "/" in ref or ref in (".", "..") else RunDir(runs / ref).out
+    run = input_run(ref, runs)
+    return run.out if run else Path(ref)
+
+
+def input_run(ref: str, runs: Path) -> RunDir | None:
+    """The run that an Input names, or None when it is a path."""
+    return None if "/" in ref or ref in (".", "..") else RunDir(runs / ref)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 from hpc import status
-from hpc.config import ConfigError
+from hpc.errors import ConfigError
 from hpc.rundir import RunDir, read_json
 
 
@@ -13,7 +13,7 @@ def stop(run: RunDir, now: bool) -> str:
     """Ask a run to save and end, or end it at once; gives what was done. The same line goes on from what is saved."""
     state = status.look(run)
     if state.ended:
-        raise ConfigError(f"{run.name} does not run: it is {state.word}")
+        raise ConfigError(f"{run.name} does not run: it is {state.word}{state.text and f' ({state.text})'}")
     if state.on_slurm:
         return _stop_job(state, now)
     supervisor = read_json(run.supervisor)

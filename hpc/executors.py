@@ -3,15 +3,18 @@
 What is submitted is the path of the run folder; nothing else is pickled.
 """
 
+import json
 import os
 import shlex
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from hpc import config, snapshot
 from hpc.context import Context, World
@@ -28,15 +31,31 @@ class SubmitError(RuntimeError):
     """The scheduler did not take the job."""
 
 
-def write_run(plan: Plan) -> RunDir:
-    """The run folder, with all that the supervisor and the ranks will read. Written again at each submission."""
+def write_run(plan: Plan, code: Path | None = None) -> RunDir:
+    """The run folder, with all that the supervisor and the ranks will read. Written again at each submission.
+
+    Parameters
+    ----------
+    plan
+        What to run.
+    code
+        Where the copy of its code is, if it has been made already.
+    """
     run = plan.run
     run.jobs.mkdir(parents=True, exist_ok=True)
-    snapshot.copy(list(plan.code), run.code, run.diff)
-    atomic_write(run.config, lambda file: file.write(config.to_yaml(plan.science.config).encode()))
-    atomic_write(run.env, lambda file: file.write(_env_text(plan).encode()))
-    write_json(run.plan, plan.to_json())
+    snapshot.link(code or snapshot.keep(plan.code, Path(plan.runs)), run.code)
+    # Not flushed to the disk one by one: a machine that loses power now has not submitted yet
+    for path, text in (
+        (run.config, config.to_yaml(plan.science.config)),
+        (run.env, _env_text(plan)),
+        (run.plan, json.dumps(plan.to_json(), indent=1, ensure_ascii=False)),
+    ):
+        atomic_write(path, partial(_put, text.encode()), durable=False)
     return run
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def _env_text(plan: Plan) -> str:
@@ -87,36 +106,51 @@ def local(plan: Plan) -> str:
     return _submitted(plan, str(process.pid), began)
 
 
-def slurm(plan: Plan, after: Sequence[str] = ()) -> str:
-    """Submit the supervisor as a Slurm job, to start when the jobs `after` have succeeded; gives the job's id."""
+def slurm(plan: Plan, after: Mapping[str, str]) -> str:
+    """Submit the supervisor as a Slurm job; gives the job's id.
+
+    Parameters
+    ----------
+    plan
+        What to run.
+    after
+        The runs that must have succeeded before it starts, and their jobs. When one fails, Slurm takes the job out.
+    """
     from submitit.core.utils import FailedJobError
 
     run = write_run(plan)
     began = time.time()
     try:
         with _scrubbed_environment():
-            job = _executor(plan, after).submit(Supervisor(str(run.path)))
+            dependency = f"afterok:{':'.join(after.values())}" if after else None
+            job = _executor(plan, dependency).submit(Supervisor(str(run.path)))
     except (FailedJobError, OSError, subprocess.SubprocessError) as error:
         raise SubmitError(f"sbatch did not take the job: {' '.join(str(error).split())}") from None
-    return _submitted(plan, job.job_id, began)
+    return _submitted(plan, job.job_id, began, after=list(after))
 
 
 def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int | None) -> list[str]:
-    """Submit many runs as one array, which waits for the jobs `after`; gives the id of each element."""
+    """Submit many runs as one array; gives the id of each element.
+
+    It starts when the jobs `after` have ended, well or badly: one that failed must not take all elements with it. The
+    supervisor of an element ends at once when its own inputs are not there.
+    """
     from submitit.core.utils import FailedJobError
 
-    runs = [write_run(plan) for plan in plans]
+    code = snapshot.keep(plans[0].code, Path(plans[0].runs))
+    runs = [write_run(plan, code) for plan in plans]
     began = time.time()
-    executor = _executor(plans[0], after)
-    executor.update_parameters(
-        array_parallelism=max_parallel or len(plans), job_name=f"{plans[0].science.stage}-x{len(plans)}"
-    )
+    executor = _executor(plans[0], f"afterany:{':'.join(after)}" if after else None)
+    name = plans[0].label or f"{plans[0].science.stage}-x{len(plans)}"
+    executor.update_parameters(array_parallelism=max_parallel or len(plans), job_name=name)
     try:
         with _scrubbed_environment():
             jobs = executor.submit_array([Supervisor(str(run.path)) for run in runs])
     except (FailedJobError, OSError, subprocess.SubprocessError) as error:
         raise SubmitError(f"sbatch did not take the array: {' '.join(str(error).split())}") from None
-    return [_submitted(plan, job.job_id, began) for plan, job in zip(plans, jobs, strict=True)]
+    for plan, job in zip(plans, jobs, strict=True):
+        _submitted(plan, job.job_id, began, name, list(plan.science.inputs.values()) if after else [])
+    return [job.job_id for job in jobs]
 
 
 @contextmanager
@@ -131,19 +165,19 @@ def _scrubbed_environment() -> Iterator[None]:
         os.environ.update(leaked)
 
 
-def sbatch_text(plan: Plan, after: Sequence[str] = ()) -> str:
+def sbatch_text(plan: Plan) -> str:
     """The batch script, byte for byte as it would be submitted."""
-    executor = _executor(plan, after)
+    executor = _executor(plan, None)
     return executor._make_submission_file_text(executor._submitit_command_str, uid="")
 
 
 def standalone_text(plan: Plan) -> str:
     """A batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
     command = shlex.join([plan.python, "-P", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
-    return _executor(plan, ())._make_submission_file_text(f"exec {command}", uid="")
+    return _executor(plan, None)._make_submission_file_text(f"exec {command}", uid="")
 
 
-def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
+def _executor(plan: Plan, dependency: str | None) -> "SlurmExecutor":
     from submitit.slurm.slurm import SlurmExecutor
 
     class Sbatch(SlurmExecutor):  # type: ignore[misc]
@@ -167,16 +201,18 @@ def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
         "nodes": r.nodes,
         "chdir": plan.cwd,
         **sbatch_options(site, r),
+        # Else Slurm leaves a job whose parent has failed in the queue for ever
+        **({"kill-on-invalid-dep": "yes"} if dependency else {}),
     }
     executor.update_parameters(
-        job_name=plan.science.name,
+        job_name=plan.label or plan.science.name,
         # A time of whole minutes, as Slurm counts; submitit would do arithmetic on it
         time=max(1, round(r.time_s / 60)),
         cpus_per_task=r.cpus_per_rank,
         partition=r.partition or None,
         account=r.account or None,
         mem=f"{round(r.mem_gb * 1024)}M" if r.mem_gb else None,  # sbatch takes whole numbers only
-        dependency=f"afterok:{':'.join(after)}" if after else None,
+        dependency=dependency,
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
@@ -186,9 +222,19 @@ def _executor(plan: Plan, after: Sequence[str]) -> "SlurmExecutor":
     return executor
 
 
-def _submitted(plan: Plan, job: str, began: float) -> str:
+def _submitted(plan: Plan, job: str, began: float, name: str = "", after: Sequence[str] = ()) -> str:
     """Note it in the run folder. `began`: before the job could start, so that all it writes is later."""
-    append_line(plan.run.submissions, {"job": job, "site": plan.site.name, "kind": plan.site.kind, "time": began})
+    line = {
+        "job": job,
+        "name": name or plan.label or plan.science.name,  # in Slurm
+        "label": plan.label,
+        "site": plan.site.name,
+        "kind": plan.site.kind,
+        "nodes": plan.resources.nodes,
+        "after": list(after),
+        "time": began,
+    }
+    append_line(plan.run.submissions, line)
     return job
 
 

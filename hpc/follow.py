@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpc import control, status
-from hpc.config import ConfigError
+from hpc.errors import ConfigError
+from hpc.queue import Queue
 from hpc.rundir import RunDir, read_json, read_lines
 from hpc.status import State
 
@@ -33,10 +34,11 @@ def follow(run: RunDir, mine: bool) -> State:
     waits_for = "starting"  # not worth a line
     seen = len(read_lines(run.events))
     began = time.time()
+    queue = Queue()
     with _bars(run.name) as show:
         while True:
             try:
-                state = status.look(run)
+                state = status.look(run, queue)
                 events = read_lines(run.events)
                 for event in events[seen:]:
                     show(event["text"], None)
@@ -129,9 +131,10 @@ def result(run: RunDir) -> str:
 
 def print_log(run: RunDir, log: Path, wait: bool) -> None:
     """What a rank has printed; with `wait` also what it prints until the run ends."""
+    queue = Queue()
     with open(log, errors="replace") as file:
         while True:
-            ended = not wait or status.look(run).ended
+            ended = not wait or status.look(run, queue).ended
             print(file.read(), end="", flush=True)
             if ended:
                 return

@@ -9,19 +9,21 @@ A config file holds the settings of one stage, or those of a whole pipeline, a s
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
+import os
 import re
 from base64 import b32encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpc import config, stages
-from hpc.config import ConfigError, did_you_mean
-from hpc.context import Input, input_path
+from hpc.context import Input, input_path, input_run
+from hpc.errors import ConfigError, did_you_mean
 from hpc.rundir import RunDir, read_json
 from hpc.site import Resources, Site
 from hpc.snapshot import Code
@@ -36,12 +38,15 @@ class Science:
     config: dict[str, Any]
     inputs: dict[str, str]
     """Of the config's fields, those that name what is read."""
+    again: int = 1
+    """The how-manieth run of this science it is: 2 after the first `--again`."""
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The run's name: the same science is the same run, wherever and however often it is asked for."""
         text = json.dumps([self.stage, self.config], sort_keys=True, ensure_ascii=False)
-        return f"{self.stage}-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
+        name = f"{self.stage}-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
+        return name if self.again == 1 else f"{name}-{self.again}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,12 @@ class Plan:
     """The folder of run folders."""
     cwd: str
     python: str
+    label: str = ""
+    """What the user calls the run."""
+    checks: tuple[str, ...] = ()
+    """What was looked at before, and found right: see preflight.py."""
+    start: str = ""
+    """When Slurm thinks that it would start."""
 
     @property
     def run(self) -> RunDir:
@@ -66,12 +77,14 @@ class Plan:
     @property
     def python_path(self) -> list[str]:
         """Where the ranks import from."""
-        return [str((self.run.code / code.folder / code.imports).resolve()) for code in self.code]
+        return [os.path.normpath(self.run.code / code.folder / code.imports) for code in self.code]
 
     def to_json(self) -> dict[str, Any]:
         """What plan.json holds: `stage` and `entry` for the worker, the rest for the supervisor and for people."""
         return {
             "name": self.science.name,
+            "again": self.science.again,
+            "label": self.label,
             "stage": self.science.stage,
             "entry": self.science.entry,
             "inputs": self.science.inputs,
@@ -89,7 +102,7 @@ class Plan:
         r, science = self.resources, self.science
         whose_word = f"   profile: {self.site.status}, {self.site.verified_on}" if self.site.kind == "slurm" else ""
         rows = [
-            ("run", f"{science.name}   in {self.runs}"),
+            ("run", f"{science.name}{self.label and f' ({self.label})'}   in {self.runs}"),
             ("where", f"{self.site.name} ({self.site.description or self.site.kind}){whose_word}"),
             ("layout", f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"),
             ("config", f"{_many(_count(science.config), 'value')} from {', '.join(self.sources) or 'the defaults'}"),
@@ -99,6 +112,8 @@ class Plan:
             ),
             *(("code", _say_code(code)) for code in self.code),
             *(("note", note) for note in r.notes),
+            *([("checks", " · ".join(self.checks))] if self.checks else []),
+            *([("start", self.start)] if self.start else []),
         ]
         if r.gpus_per_node:
             rows[2] = ("layout", f"{rows[2][1]}, {_many(r.gpus_per_node, 'GPU')} a node")
@@ -107,7 +122,9 @@ class Plan:
         return "\n".join(f"{label:<8}{text}" for label, text in rows)
 
 
-def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list[Science]:
+def sciences(
+    verb: str, values: Mapping[str, Any], words: Sequence[str], anew: Callable[[str], int] | None = None
+) -> list[Science]:
     """What a verb means to compute, in order: one stage, or for `pipeline` every section of the file.
 
     Parameters
@@ -119,6 +136,8 @@ def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list
     words
         `key=value` words. In a pipeline file `train.optim.lr=1e-3` sets a value of that section; for a single stage
         the section's name may be left out.
+    anew
+        With --again: the how-manieth run of a name it is to be.
     """
     known = stages.names()
     values = {key: {} if key in known and value is None else value for key, value in values.items()}
@@ -144,8 +163,9 @@ def sciences(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list
         verbs = ["pipeline", "sweep", "status", "logs", "stop", "resume", "export", *known]
         raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, verbs)}")
     done: dict[str, Science] = {}
-    for section in sections if verb == "pipeline" else [verb]:
-        _science(section, values, sections, done, ())
+    asked = sections if verb == "pipeline" else [verb]
+    for section in asked:
+        _science(section, values, sections, done, (), lambda one: anew(one.name) if anew and one.stage in asked else 1)
     return list(done.values()) if verb == "pipeline" else [done[verb]]
 
 
@@ -185,11 +205,27 @@ def of_run(run: RunDir) -> Science:
     kept = read_json(run.plan)
     if kept is None:
         raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
-    return Science(kept["stage"], kept["entry"], config.load([run.config]), kept["inputs"])
+    return Science(kept["stage"], kept["entry"], config.load([run.config]), kept["inputs"], kept["again"])
+
+
+def label_of(run: RunDir) -> str:
+    """What its user called an existing run, or nothing."""
+    return str((read_json(run.plan) or {}).get("label", ""))
+
+
+def next_again(name: str, runs: Path) -> int:
+    """The how-manieth run of that name a new one is: one more than there are."""
+    there = [int(path.name.removeprefix(f"{name}-")) for path in runs.glob(f"{name}-*") if path.name[-1].isdigit()]
+    return max(there, default=1) + 1 if (runs / name).exists() else 1
 
 
 def _science(
-    stage: str, values: Mapping[str, Any], sections: Sequence[str], done: dict[str, Science], above: tuple[str, ...]
+    stage: str,
+    values: Mapping[str, Any],
+    sections: Sequence[str],
+    done: dict[str, Science],
+    above: tuple[str, ...],
+    again: Callable[[Science], int],
 ) -> Science:
     """The science of a section, those of its inputs first: their names are part of its config."""
     if stage in above:
@@ -202,30 +238,28 @@ def _science(
     refs = config.inputs(cfg)
     for field, ref in refs.items():
         if ref in sections:
-            name = _science(ref, values, sections, done, (*above, stage)).name
+            name = _science(ref, values, sections, done, (*above, stage), again).name
             cfg = dataclasses.replace(cfg, **{field: name})
             refs[field] = name
-    done[stage] = Science(stage, where, config.plain(cfg), refs)
+    first = Science(stage, where, config.plain(cfg), refs)
+    done[stage] = dataclasses.replace(first, again=again(first))
     return done[stage]
 
 
 def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
     """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
     for field, ref in science.inputs.items():
-        path = input_path(Input(ref), runs)
-        if ref in coming or ("/" in ref and path.exists()):
+        run = input_run(ref, runs)
+        if ref in coming or (run.result if run else Path(ref)).exists():
             continue
-        if "/" in ref:
+        if run is None:
             raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such folder")
-        run = RunDir(runs / ref)
-        if run.result.exists():
-            continue
         if run.path.exists():
             raise ConfigError(
                 f"{science.stage}.{field} is the run {ref}, which is not finished: "
                 f"see `python -m hpc.launch status {ref}`"
             )
-        stage = ref.rsplit("-", 1)[0]
+        stage = next((name for name in stages.names() if ref.startswith(f"{name}-")), ref)
         raise ConfigError(
             f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
             f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpc import config
-from hpc.config import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,14 @@ def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name
     cluster_name = _cluster_name(conf) if cluster_name is None else cluster_name
     found = recognise(_profiles(), environ, hostname, cluster_name)
     return found or ("slurm" if conf or "SLURM_CONF" in environ else "local")
+
+
+def is_here(site: Site, environ: Mapping[str, str]) -> bool:
+    """Whether the Slurm of this machine is that of the site; a profile without signs is taken to be for any."""
+    conf = next((path for path in _slurm_confs(environ) if path.exists()), None)
+    if site.kind != "slurm" or conf is None or not shutil.which("sbatch"):
+        return False
+    return site.detect == Detect() or site.detect.fits(environ, os.uname().nodename, _cluster_name(conf))
 
 
 def recognise(sites: Iterable[Site], environ: Mapping[str, str], hostname: str, cluster_name: str) -> str | None:

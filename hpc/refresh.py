@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config
-from hpc.config import ConfigError
+from hpc.errors import ConfigError
 from hpc.profile import Site
 from hpc.rundir import atomic_write
 

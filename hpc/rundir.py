@@ -1,11 +1,15 @@
 """The name of every file in a run folder, and the one way to write one: whole or absent."""
 
+from __future__ import annotations
+
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+
+TYPE_CHECKING = False  # as typing has it, without importing it: `status` reads a hundred runs and answers at once
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
@@ -67,17 +71,17 @@ def committed_steps(checkpoints: Path) -> list[int]:
     return sorted(int(place.parent.name.removeprefix("step-")) for place in checkpoints.glob("step-*/COMMIT"))
 
 
-@dataclass(frozen=True)
 class RunDir:
     """A run is a folder; whoever has its path has the run. Each file below has one writer.
 
-    launcher    plan.json, config.yaml, code/, code.diff, env.sh, jobs/submitted.jsonl
+    launcher    plan.json, config.yaml, env.sh, jobs/submitted.jsonl, code (a link: see snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, heartbeat/supervisor.json and owner.lock, result.json (exists = finished)
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
     each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stopped)
     """
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @property
     def name(self) -> str:
@@ -100,10 +104,6 @@ class RunDir:
     def env(self) -> Path:
         """What a batch script sources to be able to start the supervisor: see slurm/run.sbatch."""
         return self.path / "env.sh"
-
-    @property
-    def diff(self) -> Path:
-        return self.path / "code.diff"
 
     @property
     def jobs(self) -> Path:
@@ -158,15 +158,15 @@ class RunDir:
         """The number of the newest attempt, 0 before the first."""
         return max((int(path.name.removeprefix("attempt-")) for path in self.jobs.glob("attempt-*")), default=0)
 
-    def attempt(self, number: int) -> "AttemptDir":
+    def attempt(self, number: int) -> AttemptDir:
         return AttemptDir(self.jobs / f"attempt-{number:04d}")
 
 
-@dataclass(frozen=True)
 class AttemptDir:
     """What one start of the ranks leaves. A new attempt never writes into the folder of an old one."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @property
     def rendezvous(self) -> Path:

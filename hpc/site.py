@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpc import config, profile
-from hpc.config import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean
 from hpc.profile import Partition
 from hpc.profile import Site as Site
 from hpc.profile import detect as detect

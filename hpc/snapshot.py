@@ -1,9 +1,15 @@
-"""The code as it is now, kept with the run: ranks import the copy, so editing the checkout changes no queued job."""
+"""The code as it is now, kept with the runs: ranks import the copy, so editing the checkout changes no queued job.
 
+runs/.code/3f2a91c0d4e5b6a7/     one copy for all runs of the same code: a sweep of 160 is one copy
+runs/train-k3f9x2ab/code         a link to it
+"""
+
+import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +29,8 @@ class Code:
     """Files that differ from the commit, new ones included."""
     files: tuple[str, ...]
     """All that is copied: what git tracks, and code that is new and not ignored."""
+    digest: str = ""
+    """Of all that decides what the copied files hold."""
 
     @property
     def folder(self) -> str:
@@ -50,28 +58,63 @@ def _checkout(root: Path, imports: Path) -> Code:
     new = [name for name in new if name.endswith(NEW_CODE)]
     changed = _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")
     files = [name for name in dict.fromkeys(tracked + new) if name and (root / name).is_file()]
+    files = [name for name in files if (root / name).stat().st_size <= MAX_FILE_MB * 1e6]
+    commit = _git(root, "rev-parse", "HEAD")
+    modified = sorted({name for name in changed + new if name})
+    digest = hashlib.sha256("\0".join([root.name, commit, *files]).encode())
+    for name in modified if commit else files:  # the rest is what the commit says
+        if name in files:
+            digest.update(f"\0{name}\0{(root / name).stat().st_mode}\0".encode() + (root / name).read_bytes())
     return Code(
         root=str(root),
         imports=os.path.relpath(imports, root),
-        commit=_git(root, "rev-parse", "HEAD") or "no commit yet",
-        modified=tuple(sorted({name for name in changed + new if name})),
-        files=tuple(name for name in files if (root / name).stat().st_size <= MAX_FILE_MB * 1e6),
+        commit=commit or "no commit yet",
+        modified=tuple(modified),
+        files=tuple(files),
+        digest=digest.hexdigest(),
     )
 
 
-def copy(checkouts: list[Code], code: Path, diff: Path) -> None:
-    """Put the files into `code/`, and what git diff says about them into `code.diff`. A copy of before is replaced."""
-    beside = code.with_name(".code.tmp")
+def keep(checkouts: Sequence[Code], runs: Path) -> Path:
+    """The folder `runs/.code/HASH` with the files of these checkouts and code.diff; made unless it is there, whole."""
+    name = hashlib.sha256("".join(checkout.digest for checkout in checkouts).encode()).hexdigest()[:16]
+    place = runs / ".code" / name
+    # Sites that clean their scratch disks take old files one by one
+    files = [f"{checkout.folder}/{file}" for checkout in checkouts for file in checkout.files]
+    if all((place / file).exists() for file in [*files, "code.diff"]):
+        return place
+    beside = place.with_name(f".{name}.{os.uname().nodename}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     for checkout in checkouts:
-        for name in checkout.files:
-            target = beside / checkout.folder / name
+        for file in checkout.files:
+            target = beside / checkout.folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(Path(checkout.root) / name, target)
+            shutil.copy(Path(checkout.root) / file, target)
     beside.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(code, ignore_errors=True)
+    (beside / "code.diff").write_text("\n".join(_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts))
+    if place.exists():  # not whole any more; the runs that link to it find the new one
+        os.replace(place, beside.with_suffix(".old"))
+    try:
+        os.rename(beside, place)
+    except OSError:  # another launcher was first, with the same files
+        if not place.exists():
+            raise
+        shutil.rmtree(beside)
+    shutil.rmtree(beside.with_suffix(".old"), ignore_errors=True)
+    return place
+
+
+def link(place: Path, code: Path) -> None:
+    """Make `code` a link to a kept copy, in one step: ranks that start meanwhile see the old one or the new one."""
+    target = os.path.relpath(place, code.parent)
+    if code.is_symlink() and os.readlink(code) == target:
+        return
+    if code.is_dir() and not code.is_symlink():  # a run folder that was copied from elsewhere, links followed
+        shutil.rmtree(code)
+    beside = code.with_name(f".code.{os.getpid()}.tmp")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
     os.replace(beside, code)
-    diff.write_text("\n".join(_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts))
 
 
 def _git(folder: Path, *words: str) -> str:

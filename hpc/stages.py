@@ -12,7 +12,7 @@ import inspect
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
-from hpc.config import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean
 
 
 def names() -> list[str]:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from hpc import DONE, FAILED, NEVER, REFUSED, STOPPED
+from hpc.context import input_run
 from hpc.rundir import RunDir, append_line, committed_steps, read_json, read_lines, write_json
 from hpc.stop import deaf
 
@@ -24,6 +25,8 @@ POLL_S = 0.1
 PULSE_S = 2.0
 AGAIN_S = 5
 """When a requeued job may start again: later than its last process has ended."""
+LATE_S = 30.0
+"""How long a finished run's result may stay unseen on another node of a shared disk."""
 GRACE_S = 60.0
 """How long ranks may take to agree and save when nobody says how long there is."""
 
@@ -70,12 +73,14 @@ class Supervision:
         self.plan: dict[str, Any] = plan
         self.resources: dict[str, Any] = plan["resources"]
         # On a laptop's site we may still be inside of somebody's interactive job, which is not ours
-        self.job = environ.get("SLURM_JOB_ID") if plan["site"]["kind"] == "slurm" else None
+        self.job = _job(environ) if plan["site"]["kind"] == "slurm" else None
         if self.job:
             for name, variable in (("nodes", "SLURM_JOB_NUM_NODES"), ("ranks_per_node", "SLURM_NTASKS_PER_NODE")):
                 self.resources[name] = int(environ.get(variable, self.resources[name]))
         self.asked: signal.Signals | Literal["clock"] | None = None
         self.attempt = 0
+        self.code: int | None = None
+        """The exit code, once it is known."""
         time_s = None if self.job else self.resources["time_s"]
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
@@ -92,7 +97,26 @@ class Supervision:
                 return REFUSED
             except OSError as error:  # a shared disk mounted without locks
                 print(f"going on unlocked: {self.dir.owner} cannot be locked here ({error.strerror})", flush=True)
+            if lacking := self._lacking():
+                return self._give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()
+
+    def _lacking(self) -> str:
+        """The runs among the inputs that have no result: an array starts when those before it have ended, even badly.
+
+        A shared disk may show another node's file half a minute late.
+        """
+        inputs = [input_run(ref, self.dir.path.parent) for ref in self.plan["inputs"].values()]
+        missing = [run for run in inputs if run and not run.result.exists()]
+        deadline = time.monotonic() + LATE_S
+        while missing and time.monotonic() < deadline and self.asked is None:
+            states = [(read_json(run.supervisor) or {}).get("state") for run in missing]
+            if any(state in ("failed", "stopped") for state in states):
+                break
+            time.sleep(1)
+            missing = [run for run in missing if not run.result.exists()]
+        words = [(read_json(run.supervisor) or {}).get("state", "not started") for run in missing]
+        return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
 
     def _attempts(self) -> int:
         while True:
@@ -104,8 +128,7 @@ class Supervision:
                 return self._stop()
             why = self._why_failed(codes)
             if NEVER in codes or self._progress() == before:
-                self._say("failed", why)
-                return FAILED
+                return self._give_up(NEVER if NEVER in codes else FAILED, why)
             self._say("running", f"{why}; got on since the last start, so starting again from what is saved")
 
     def _attempt(self) -> tuple[Outcome, list[int]]:
@@ -205,6 +228,11 @@ class Supervision:
     def _grace_s(self) -> float:
         return max(0.5 * self.resources["lead_s"], 5.0) if self.asked in (signal.SIGUSR2, "clock") else GRACE_S
 
+    def _give_up(self, code: int, why: str) -> int:
+        self.code = code
+        self._say("failed", why)
+        return code
+
     def _finish(self) -> int:
         attempts = read_lines(self.dir.attempts)
         metrics = read_json(self.dir.attempt(self.attempt).metrics)
@@ -222,11 +250,13 @@ class Supervision:
         steps = committed_steps(self.dir.checkpoints)
         where = f"at step {steps[-1]}" if steps else "with nothing to save yet"
         if self.job is None or self.asked != signal.SIGUSR2:
+            self.code = STOPPED
             self._say("stopped", f"stopped {where}; the same command goes on from there")
             return STOPPED
         self._say("requeued", f"stopped {where}; back into the queue")
         deaf()
         if (refused := requeue(self.job)) is not None:
+            self.code = STOPPED
             self._say("stopped", f"stopped {where}, but Slurm did not requeue: {refused}")
         return STOPPED
 
@@ -261,8 +291,26 @@ class Supervision:
         self._pulse(state, text)
 
     def _pulse(self, state: str, text: str = "") -> None:
-        now = {"time": time.time(), "state": state, "attempt": self.attempt, "job": self.job, "text": text}
-        write_json(self.dir.supervisor, now | {"host": os.uname().nodename, "pid": os.getpid()}, durable=False)
+        now = {
+            "time": time.time(),
+            "state": state,
+            "code": self.code,
+            "attempt": self.attempt,
+            "job": self.job,
+            "nodes": self.resources["nodes"],
+            "text": text,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "pulse": read_json(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
+        }
+        write_json(self.dir.supervisor, now, durable=False)
+
+
+def _job(environ: Mapping[str, str]) -> str | None:
+    """This job, in a way that means it alone: the last element of an array has the plain number of the whole."""
+    if "SLURM_ARRAY_TASK_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ.get("SLURM_JOB_ID")
 
 
 def requeue(job: str) -> str | None:

@@ -71,6 +71,10 @@ class Launch:
             text=True,
         )
 
+    def runs(self) -> list[Path]:
+        """The run folders that it has made."""
+        return sorted(path.parent for path in self.folder.glob("runs/*/plan.json"))
+
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "hpc.launch", *words]
 

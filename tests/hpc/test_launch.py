@@ -44,6 +44,8 @@ def test_help_names_every_verb_and_exit_code(launch: Launch) -> None:
     text = launch("--help").stdout
     for word in ("pipeline", "status", "logs", "train", "--dry-run", "--nodes", "75 stopped"):
         assert word in text
+    assert all(len(line) <= 120 for line in text.splitlines())
+    assert launch("count", "-h").stdout == text
 
 
 def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
@@ -63,14 +65,19 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "missing.yaml"], "there is no config file missing.yaml"),
         (["count", "--on", "bedd"], "there is no site 'bedd'. Did you mean 'bed'"),
         (["count", "after=count-x"], "make it first with"),
-        (["count", "--nodes", "two"], "argument --nodes: invalid int value: 'two'"),
+        (["count", "--nodes", "two"], "--nodes needs a whole number, but got 'two'"),
         (["logs"], "logs of which run?"),
         (["status", "nothing"], "there is no run 'nothing'"),
         (["stop"], "stop which run?"),
         (["sweep", "n=1,2"], "sweep what? Say a stage or `pipeline` first"),
         (["resume"], "resume which run?"),
         (["resume", "nothing"], "there is no run 'nothing'"),
-        ([], "the following arguments are required: VERB"),
+        ([], "say what to do"),
+        (["count", "--nodes"], "--nodes needs a value: --nodes N"),
+        (["count", "--again=1"], "--again takes no value"),
+        (["sweep", "count", "--again"], "for other runs of the same, sweep over a seed"),
+        (["stop", "x", "--save", "--now"], "stop --save or --now: not both"),
+        (["completion"], "completion for which shell?"),
     ],
 )
 def test_wrong_words_end_with_2_and_one_line_that_helps(launch: Launch, words: list[str], message: str) -> None:
@@ -97,7 +104,8 @@ def test_data_beside_the_code_is_not_copied(launch: Launch, tmp_path: Path) -> N
     (checkout / "password.txt").write_text("secret")
     launch.environ["PYTHONPATH"] = str(checkout)
     launch("count", "n=1")
-    (code,) = tmp_path.glob("runs/*/code/checkout")
+    (run,) = launch.runs()
+    code = run / "code/checkout"
     copied = {path.name for path in code.rglob("*.*") if path.is_file() and path.suffix != ".pyc"}
     assert copied == {"__init__.py", "stages.py"}
 
@@ -132,6 +140,118 @@ def test_debug_runs_in_this_process_and_shows_the_trace(launch: Launch) -> None:
     assert "RuntimeError: told to fail at step 2" in launch("count", "fail_at=2", "--on", "debug", code=1).stderr
 
 
+def test_the_same_again_is_a_run_of_its_own(launch: Launch) -> None:
+    launch("count", "n=3", "--name", "pilot")
+    assert "finished before (--again makes a new run)" in launch("count", "n=3").stdout
+    assert "total             6" in launch("count", "n=3", "--again").stdout
+    launch("count", "n=3", "--again")
+    first, second, third = (path.name for path in launch.runs())
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+    assert "finished before" in launch("resume", second).stdout
+    launch("pipeline", "--again", write(launch, "study.yaml", "count: {n: 3}\ntally: {of: count}\n"))
+    assert [path.name for path in launch.runs()][3] == f"{first}-4"
+
+
+def test_a_run_is_found_by_what_its_user_calls_it(launch: Launch) -> None:
+    ugly = "my 'best' $(touch oops); %j"
+    launch("count", "n=3", "--name", ugly)
+    launch("count", "n=4", "--name", "other")
+    assert "starts at 0" in launch("logs", ugly).stdout
+    (state,) = json.loads(launch("status", "other", "--json").stdout)
+    assert (state["name"], state["word"], state["code"]) == ("other", "finished", 0)
+    assert "finished before" in launch("resume", "other").stdout
+    assert "could be" in launch("logs", "count", code=2).stderr
+    assert not (launch.folder / "oops").exists()
+
+
+def test_with_json_a_script_reads_stdout(launch: Launch) -> None:
+    done = launch("count", "n=3", "--json")
+    (state,) = json.loads(done.stdout)
+    assert state["run"].startswith("count-") and state["word"] == "finished"
+    assert "layout  1 node x 1 rank" in done.stderr
+    (plan,) = json.loads(launch("count", "n=3", "--nodes", "2", "--on", "bed", "--dry-run", "--json").stdout)
+    assert plan["resources"]["nodes"] == 2 and "#SBATCH --nodes=2" in plan["sbatch"]
+
+
+def test_an_exported_script_is_all_there_is_on_stdout(launch: Launch) -> None:
+    launch("count", "n=3", "--prepare", "--on", "bed")
+    text = launch("export", launch.runs()[0].name, "--on", "bed").stdout
+    assert text.startswith("#!/bin/bash\n") and text.rstrip().endswith(str(launch.runs()[0]))
+
+
+def test_the_plan_says_what_was_looked_at(launch: Launch) -> None:
+    text = launch("count", "n=3", "--nodes", "2", "--on", "bed", "--dry-run").stdout
+    (line,) = [line for line in text.splitlines() if line.startswith("checks")]
+    assert "count imports · config valid · " in line and " free · 4 tasks = 4 ranks" in line
+
+
+def test_a_run_that_saves_slowly_is_not_given_too_little_time_for_it(launch: Launch) -> None:
+    launch("count", "n=3", "--prepare", "--on", "bed")
+    commit = launch.runs()[0] / "checkpoints/step-00000002/COMMIT"
+    commit.parent.mkdir(parents=True)
+    commit.write_text('{"total": 3, "seconds": 12.5}')
+    assert "saves in 12.5 s of 30 s" in launch("count", "n=3", "--on", "bed", "--dry-run").stdout
+    commit.write_text('{"total": 3, "seconds": 40.0}')
+    assert "took 40 s, but it would be asked to save only 30 s" in launch("count", "n=3", "--on", "bed", code=2).stderr
+
+
+def test_a_failed_input_leaves_no_run_waiting(launch: Launch) -> None:
+    """A supervisor whose inputs are not there says so and ends, whoever started it."""
+    launch("pipeline", write(launch, "study.yaml", "count: {n: 3}\ntally: {of: count}\n"), "--prepare")
+    count, tally = launch.runs()
+    supervisor = [sys.executable, "-m", "hpc.supervisor", str(tally)]
+    (count / "heartbeat").mkdir()
+    (count / "heartbeat/supervisor.json").write_text('{"state": "failed"}')
+    done = subprocess.run(supervisor, env=launch.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"it reads what is not there: {count.name} (failed)" in done.stdout
+
+
+def test_what_is_wrong_for_good_ends_with_93(launch: Launch) -> None:
+    """A ValueError in a stage is about what a user gave."""
+    done = launch("count", "n=3", "bad_at=2", code=93)
+    assert "ValueError: told to refuse step 2" in done.stderr
+    assert json.loads(launch("status", "--json").stdout)[0]["code"] == 93
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("sta", ["status"]),
+        ("count --nod", ["--nodes"]),
+        ("count --on loc", ["local"]),
+        ("count --nodes 2 rule.p", ["rule.power="]),
+        ("pipeline count.ste", ["count.step_s="]),
+        ("status count-", ["RUN"]),
+        ("sweep cou", ["count"]),
+    ],
+)
+def test_the_tab_key_completes(launch: Launch, line: str, found: list[str]) -> None:
+    launch("count", "n=1", "--prepare")
+    found = [launch.runs()[0].name if word == "RUN" else word for word in found]
+    script = launch("completion", "bash").stdout + (
+        f"\nCOMP_LINE='python -m hpc.launch {line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=($COMP_LINE)"
+        "\ncompopt() { :; }; COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _hpc_launch; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=launch.folder, env=launch.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == found, done.stderr
+
+
+def test_runs_of_the_same_code_share_a_copy_of_it(launch: Launch) -> None:
+    launch("sweep", "count", "n=1..3", "--prepare")
+    assert len({os.path.realpath(run / "code") for run in launch.runs()}) == 1
+    (launch.runs()[0] / "code").resolve().rename(launch.folder / "cleaned")
+    assert "total             1" in launch("count", "n=1").stdout
+
+
+def write(launch: Launch, name: str, text: str) -> str:
+    (launch.folder / name).write_text(text)
+    return name
+
+
 def test_ugly_folder_names_do_no_harm(launch: Launch, tmp_path: Path) -> None:
     ugly = "runs of 'Ż' $HOME %j; touch oops"
     launch("count", "n=2", "--runs", ugly)
@@ -150,10 +270,10 @@ def test_the_ranks_run_the_code_as_it_was_when_launched(launch: Launch, tmp_path
     launch.environ["PYTHONPATH"] = str(checkout)
     done = launch("count", "n=3")
     assert "+ 2 changed files" in done.stdout and "total             -6" in done.stdout
-    (run,) = (tmp_path / "runs").iterdir()
+    (run,) = launch.runs()
     assert "-total" in (run / "code/checkout/counting/stages.py").read_text()
     assert (run / "code/checkout/counting/new.py").exists()
-    assert '+    return {"total": -total,' in (run / "code.diff").read_text()
+    assert '+    return {"total": -total,' in (run / "code/code.diff").read_text()
     assert json.loads((run / "plan.json").read_text())["code"][1]["modified"] == [
         "counting/new.py", "counting/stages.py"
     ]  # fmt: skip

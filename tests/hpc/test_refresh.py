@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpc import config, refresh, site
-from hpc.config import ConfigError
+from hpc.errors import ConfigError
 from hpc.profile import Site
 
 PARTITIONS = """\

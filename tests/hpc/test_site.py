@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpc import config, profile, site
-from hpc.config import ConfigError
+from hpc.errors import ConfigError
 from hpc.profile import Account, Detect, Partition, Site, Storage
 from hpc.site import Request, duration_s
 

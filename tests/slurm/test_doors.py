@@ -59,7 +59,7 @@ def test_an_exported_script_stands_alone_and_survives_the_end_of_its_walltime(la
 def test_many_folders_run_as_one_array(launch: Launch, on: str) -> None:
     for n in (2, 3):
         launch("count", f"n={n}", "--on", on, "--prepare")
-    runs = sorted((launch.folder / "runs").iterdir())
+    runs = launch.runs()
     (launch.folder / "runs.txt").write_text("".join(f"{run}\n" for run in runs))
     sbatch(launch, "--array=1-2%1", "--ntasks-per-node=1", str(ROOT / "slurm/array.sbatch"), "runs.txt")
     assert sorted(total(RunDir(run)) for run in runs) == [3, 6]  # type: ignore[type-var]

@@ -26,7 +26,7 @@ def on(request: pytest.FixtureRequest, launch: Launch) -> str:
 
 
 def only_run(folder: Path) -> RunDir:
-    (path,) = (folder / "runs").iterdir()
+    (path,) = (path.parent for path in folder.glob("runs/*/plan.json"))
     return RunDir(path)
 
 
@@ -197,8 +197,9 @@ def test_a_run_that_waits_in_slurm_is_not_started_here(launch: Launch, on: str) 
     launch("count", "n=2", "--nodes", "4", "--on", on)
     done = launch("count", "n=2", "--on", "local", code=3)
     assert "is a Slurm job already" in done.stderr
-    for path in (launch.folder / "runs").iterdir():
-        launch("stop", path.name, "--now")
+    states = {state["run"]: state for state in json.loads(launch("status", "--json").stdout)}
+    for name in sorted(states, key=lambda name: states[name]["word"]):  # the queued one before the running one
+        launch("stop", name, "--now")
     assert "cancelled while it waited" in launch("status").stdout
 
 
@@ -214,6 +215,105 @@ def test_a_pipeline_waits_for_its_inputs(launch: Launch, on: str) -> None:
     assert "#SBATCH --dependency=afterok:" in script.read_text()
 
 
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_a_failed_input_is_named_by_what_waited_for_it(launch: Launch, on: str) -> None:
+    """Slurm itself would leave the job of the second stage in the queue for ever."""
+    (launch.folder / "study.yaml").write_text("count: {n: 40, fail_at: 35, step_s: 0.1}\ntally: {of: count}\n")
+    launch("pipeline", "study.yaml", "--on", on)
+    count, tally = launch.runs()
+    wait_for(lambda: word(launch, count.name) == "running")
+    (state,) = json.loads(launch("status", tally.name, "--json").stdout)
+    assert (state["word"], state["text"]) == ("queued", f"waits for {count.name}")
+    wait_for(lambda: word(launch, tally.name) == "failed")
+    (state,) = json.loads(launch("status", tally.name, "--json").stdout)
+    assert f"never started: it was to follow {count.name}, which is failed" in state["text"]
+    again = launch("pipeline", "study.yaml", "count.fail_at=null", "--on", on, "--follow").stdout
+    assert "page.html" in again
+
+
+def word(launch: Launch, name: str) -> str:
+    (state,) = json.loads(launch("status", name, "--json").stdout)
+    found: str = state["word"]
+    return found
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_in_a_sweep_of_pipelines_one_failed_input_holds_up_no_other(launch: Launch, on: str) -> None:
+    (launch.folder / "study.yaml").write_text("count: {n: 3}\ntally: {of: count}\n")
+    launch("sweep", "pipeline", "study.yaml", "count.fail_at=2,null", "--on", on)
+    wait_for(
+        lambda: launch("status").stdout.count(" failed ") == 2 and launch("status").stdout.count(" finished ") == 2
+    )
+    assert "it reads what is not there" in launch("status").stdout
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_what_follows_an_array_waits_for_its_requeued_elements(launch: Launch, on: str) -> None:
+    """afterany: a job that goes back into the queue has not ended. And no element takes the whole array with it."""
+    (launch.folder / "study.yaml").write_text("count: {n: 60, step_s: 0.05}\ntally: {of: count}\n")
+    launch("sweep", "pipeline", "study.yaml", "count.n=60,61", "--on", on)
+    counts = [RunDir(path) for path in launch.runs() if path.name.startswith("count")]
+    wait_for(lambda: all(len(committed_steps(run.checkpoints)) >= 3 for run in counts))
+    jobs = [read_lines(run.submissions)[-1]["job"] for run in counts]
+    subprocess.run(["scancel", "--signal=USR2", "--batch", max(jobs)], env=launch.environ, check=True)
+    wait_for(lambda: launch("status").stdout.count(" finished ") == 4, 200)
+    assert sorted(len(read_lines(run.attempts)) for run in counts) == [1, 2]
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_a_job_of_another_with_our_number_is_not_ours(launch: Launch, on: str) -> None:
+    """A controller that lost its state counts anew."""
+    launch("count", "n=3", "--on", on, "--prepare")
+    run = RunDir(launch.runs()[0])
+    other = subprocess.run(
+        ["sbatch", "--parsable", "--job-name=other", "--wrap=sleep 60", "--output=/dev/null"],
+        env=launch.environ, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    line = {"job": other, "name": run.name, "kind": "slurm", "site": on, "time": time.time()}
+    run.submissions.write_text(json.dumps(line) + "\n")
+    assert word(launch, run.name) == "lost"
+    assert "does not run" in launch("stop", run.name, "--now", code=2).stderr
+    subprocess.run(["scancel", other], env=launch.environ, check=True)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_the_plan_has_slurms_own_estimate(launch: Launch, on: str) -> None:
+    text = launch("count", "n=3", "--on", on, "--dry-run").stdout
+    (line,) = [line for line in text.splitlines() if line.startswith("start ")]
+    assert "Slurm thinks" in line
+    assert "Slurm would not take it" in launch("count", "--on", on, "--partition", "nowhere", "--dry-run").stdout
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_what_is_asked_of_a_run_on_its_way_is_not_dropped_in_silence(launch: Launch, on: str) -> None:
+    _, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on=on)
+    second = launch("count", "n=40", "step_s=0.05", "--on", on, "--nodes", "2", "--json")
+    assert "not applied: nodes 2 (it has 1)" in second.stderr
+    assert json.loads(second.stdout)[0]["word"] in ("running", "finished")
+    watcher.communicate(timeout=60)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_one_element_of_an_array_is_stopped_and_resumed_by_itself(launch: Launch, on: str) -> None:
+    launch("sweep", "count", "step_s=0.05", "n=60..62", "--on", on)
+    runs = [RunDir(path) for path in launch.runs()]
+    wait_for(lambda: all(len(committed_steps(run.checkpoints)) >= 3 for run in runs))
+    last = max(runs, key=lambda run: read_lines(run.submissions)[-1]["job"])
+    launch("stop", last.name, "--now")
+    wait_for(lambda: launch("status").stdout.count(" finished ") == 2)
+    assert not last.result.exists()
+    assert "starts at" in launch("logs", read_lines(last.submissions)[-1]["job"]).stdout
+    launch("resume", last.name, "--on", on, "--follow")
+    assert [len(read_lines(run.attempts)) for run in runs if run != last] == [1, 1]
+
+
 def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
     """Given again with more values it submits what is missing; one run that fails holds up no other."""
     words = ["sweep", "count", "rule=plain,squares", "fail_at=3", "--on", on]
@@ -225,11 +325,11 @@ def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
     )
     again = launch("sweep", "count", "rule=plain,squares", "n=2", "fail_at=3,null", "--on", on).stdout
     wait_for(lambda: len(list(folder.glob("*/result.json"))) == 4)
-    assert len(list(folder.iterdir())) == 6
+    assert len(launch.runs()) == 6
     if on != "local":
         assert "submitted as array" in first
         assert "count: 2 finished, 0 on their way, 2 to submit" in again
-        assert all(len(read_lines(RunDir(path).submissions)) == 1 for path in folder.iterdir())
+        assert all(len(read_lines(RunDir(path).submissions)) == 1 for path in launch.runs())
         (script,) = {
             text for path in folder.glob("*/jobs/*_submission.sh") if "array=0-3%2" in (text := path.read_text())
         }
@@ -243,7 +343,7 @@ def test_after_another_run_and_with_options_that_are_passed_on(launch: Launch, o
     words = ["count", "n=2", "--on", on, "--exclude", "n4", "--comment", "a 'quoted' word"]
     launch(*words, "--after", first.name, "--follow")
     assert first.result.exists(), "it has waited"
-    (second,) = set((launch.folder / "runs").iterdir()) - {first.path}
+    (second,) = set(launch.runs()) - {first.path}
     script = next((second / "jobs").glob("*_submission.sh")).read_text()
     assert "#SBATCH --exclude=n4\n" in script
     assert "--dependency=afterok:" in script

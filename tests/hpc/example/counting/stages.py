@@ -31,6 +31,7 @@ class Count:
     kill_at: int | None = None
     """Rank size-1 kills itself at this step, the first time it comes there."""
     fail_at: int | None = None
+    bad_at: int | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -52,6 +53,8 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
         step += 1
         if step == cfg.fail_at:
             raise RuntimeError(f"told to fail at step {step}")
+        if step == cfg.bad_at:
+            raise ValueError(f"told to refuse step {step}")
         mark = ctx.run.path / "killed"
         if step == cfg.kill_at and ctx.world.rank == ctx.world.size - 1 and not mark.exists():
             mark.touch()

@@ -1,0 +1,76 @@
+"""What Slurm says of jobs: squeue once for all of them, sacct last, and neither again too soon."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PATIENCE_S = 10.0
+"""How long a Slurm command may take: a controller that is down makes it try for a minute."""
+FIRST_S, LONGEST_S = 2.0, 60.0
+"""How long an answer holds. Twice as long each time that Slurm did not answer, or that nothing has changed."""
+
+
+class Job:
+    """A line of squeue."""
+
+    def __init__(self, state: str, reason: str, start: str, name: str) -> None:
+        self.state = state
+        self.reason = reason
+        self.start = start
+        """When Slurm thinks that it starts; N/A where it has not thought of it."""
+        self.name = name
+
+
+class Queue:
+    """Slurm, asked sparingly: who looks at many runs, or again and again, keeps one of these."""
+
+    def __init__(self) -> None:
+        self.silence = ""
+        """Why squeue did not answer, or nothing."""
+        self._known: dict[str, Job] = {}
+        self._asked: set[str] = set()
+        self._next = 0.0
+        self._hold_s = FIRST_S
+        self._ended: dict[str, str] = {}
+
+    def look(self, ids: Iterable[str]) -> dict[str, Job]:
+        """The jobs that wait or run, by id; 12_3 is an element of an array. See `silence` when one is missing."""
+        wanted = set(ids)
+        if not wanted or (wanted <= self._asked and time.monotonic() < self._next):
+            return self._known
+        before = {job: (line.state, line.reason) for job, line in self._known.items()}
+        arrays = sorted({job.partition("_")[0] for job in wanted})
+        code, out, err = _run(["squeue", "-h", "-r", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j"])
+        gone = "Invalid job id" in err
+        self.silence = "" if code == 0 or gone else f"squeue does not answer: {err}"
+        if not self.silence:
+            lines = [line.split("|", 4) for line in out.splitlines()]
+            self._known = {line[0]: Job(*line[1:]) for line in lines if len(line) == 5}
+        after = {job: (line.state, line.reason) for job, line in self._known.items()}
+        unchanged = wanted <= self._asked and after == before
+        self._hold_s = min(2 * self._hold_s, LONGEST_S) if self.silence or unchanged else FIRST_S
+        self._asked, self._next = wanted, time.monotonic() + self._hold_s
+        return self._known
+
+    def ended(self, ids: Iterable[str]) -> dict[str, str]:
+        """How jobs ended that squeue no longer knows, as the books have it: `OUT_OF_MEMORY`. Empty without books."""
+        new = sorted(set(ids) - self._ended.keys())
+        if new:
+            _, out, _ = _run(["sacct", "-n", "-X", "-P", "-j", ",".join(new), "-o", "JobID,State"])
+            found = dict(line.split("|", 1) for line in out.splitlines() if "|" in line)
+            self._ended |= {job: found.get(job, "") for job in new}
+        return {job: word for job in ids if (word := self._ended.get(job))}
+
+
+def _run(command: list[str]) -> tuple[int, str, str]:
+    import subprocess
+
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, "", str(error)
+    return done.returncode, done.stdout, " ".join(done.stderr.split())
