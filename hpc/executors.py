@@ -3,7 +3,6 @@
 What is submitted is the path of the run folder; nothing else is pickled.
 """
 
-import json
 import os
 import shlex
 import subprocess
@@ -48,7 +47,7 @@ def write_run(plan: Plan, code: Path | None = None) -> RunDir:
     for path, text in (
         (run.config, config.to_yaml(plan.science.config)),
         (run.env, _env_text(plan)),
-        (run.plan, json.dumps(plan.to_json(), indent=1, ensure_ascii=False)),
+        (run.plan, plan.to_text()),
     ):
         atomic_write(path, partial(_put, text.encode()), durable=False)
     return run

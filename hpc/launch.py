@@ -192,12 +192,10 @@ def export(plan: Plan, output: str | None) -> int:
 
 
 def show_status(said: Words, environ: Mapping[str, str]) -> int:
-    from pathlib import Path
-
     from hpc import status
     from hpc.queue import Queue
 
-    runs, queue = Path(said.runs), Queue()
+    runs, queue = said.runs, Queue()
     while True:
         # Looked up each time: a sweep goes on to make runs
         chosen = [run for word in said.words for run in status.find_all(word, runs)] or status.all_runs(runs)
@@ -227,13 +225,11 @@ def _as_json(states: list[State]) -> str:
 
 def _one_run(said: Words, question: str) -> RunDir:
     """The run that a verb is about, or the question which one."""
-    from pathlib import Path
-
     from hpc import status
 
     if len(said.words) != 1:
         raise ConfigError(f"{question} See `python -m hpc.launch status`")
-    return status.find(said.words[0], Path(said.runs))
+    return status.find(said.words[0], said.runs)
 
 
 def stop_run(said: Words, environ: Mapping[str, str]) -> int:

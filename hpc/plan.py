@@ -89,13 +89,18 @@ class Plan:
             "entry": self.science.entry,
             "inputs": self.science.inputs,
             "sources": list(self.sources),
-            "site": dataclasses.asdict(self.site),
-            "resources": dataclasses.asdict(self.resources),
+            "site": config.plain(self.site),
+            "resources": config.plain(self.resources),
             "code": [{"root": code.root, "commit": code.commit, "modified": list(code.modified)} for code in self.code],
             "python": self.python,
             "python_path": self.python_path,
             "cwd": self.cwd,
         }
+
+    def to_text(self) -> str:
+        """plan.json: a line a key. json.dumps(indent=…) takes five times as long, and a sweep has many."""
+        lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in self.to_json().items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def render(self) -> str:
         """What a person reads before it happens."""

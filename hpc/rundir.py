@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
-TYPE_CHECKING = False  # as typing has it, without importing it: `status` reads a hundred runs and answers at once
+# `status` reads a hundred runs and answers at once: neither typing nor pathlib is imported before it is needed
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Any, BinaryIO
+
+SUBMISSIONS, SUPERVISOR, RESULT = "jobs/submitted.jsonl", "heartbeat/supervisor.json", "result.json"
+"""What `status` reads of a run that has ended, below its folder."""
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
@@ -25,17 +29,25 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bo
         Flush to the disk first, so that the file survives a power cut. Off for files that are worth nothing a
         second later (heartbeats).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
-        with open(beside, "wb") as file:
+        with _open_new(beside) as file:
             write(file)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(beside, path)
-    finally:
+    except BaseException:
         beside.unlink(missing_ok=True)
+        raise
+
+
+def _open_new(path: Path) -> BinaryIO:
+    try:
+        return open(path, "wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "wb")
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:
@@ -43,10 +55,11 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     atomic_write(path, lambda file: file.write(text.encode()), durable=durable)
 
 
-def read_json(path: Path) -> Any | None:
+def read_json(path: Path | str) -> Any | None:
     """What the file holds, or None when there is none."""
     try:
-        return json.loads(path.read_text())
+        with open(path, "rb") as file:
+            return json.loads(file.read())
     except FileNotFoundError:
         return None
 
@@ -57,10 +70,11 @@ def append_line(path: Path, value: object) -> None:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def read_lines(path: Path) -> list[Any]:
+def read_lines(path: Path | str) -> list[Any]:
     """The JSON lines of a file; a last line that a kill cut off is left out."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines[:-1] if line]
@@ -80,12 +94,18 @@ class RunDir:
     each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stopped)
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.folder = os.fspath(path)
+
+    @property
+    def path(self) -> Path:
+        from pathlib import Path
+
+        return Path(self.folder)
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return os.path.basename(self.folder)
 
     @property
     def plan(self) -> Path:
@@ -111,7 +131,7 @@ class RunDir:
 
     @property
     def submissions(self) -> Path:
-        return self.jobs / "submitted.jsonl"
+        return self.path / SUBMISSIONS
 
     @property
     def attempts(self) -> Path:
@@ -140,11 +160,11 @@ class RunDir:
 
     @property
     def result(self) -> Path:
-        return self.path / "result.json"
+        return self.path / RESULT
 
     @property
     def supervisor(self) -> Path:
-        return self.path / "heartbeat" / "supervisor.json"
+        return self.path / SUPERVISOR
 
     @property
     def owner(self) -> Path:

@@ -7,6 +7,7 @@
 A package of a user's own adds stages in the same way.
 """
 
+import functools
 import importlib
 import inspect
 from importlib.metadata import entry_points
@@ -15,19 +16,26 @@ from typing import Any, get_type_hints
 from hpc.errors import ConfigError, did_you_mean
 
 
+@functools.cache
+def _installed() -> dict[str, str]:
+    """The stages by name; looked for once, as each look reads every installed package."""
+    points = entry_points(group="hpc.stages")
+    return {point.name: point.value for point in reversed(tuple(points))}
+
+
 def names() -> list[str]:
     """Every stage that is installed, in the order in which the packages declare them."""
-    return [point.name for point in entry_points(group="hpc.stages")]
+    return list(reversed(_installed()))
 
 
 def entry(name: str) -> str:
     """Where the stage of that name is, `eegdecode.stages:train`."""
-    for point in entry_points(group="hpc.stages"):
-        if point.name == name:
-            return point.value
+    if name in _installed():
+        return _installed()[name]
     raise ConfigError(f"there is no stage {name!r}.{did_you_mean(name, names())}")
 
 
+@functools.cache
 def load(where: str) -> Any:
     """The function at `module:function`, its signature checked."""
     module, _, attribute = where.partition(":")
@@ -40,6 +48,7 @@ def load(where: str) -> Any:
     return function
 
 
+@functools.cache
 def schema(function: Any) -> Any:
     """The dataclass that a stage takes as its config."""
     return get_type_hints(function)["cfg"]

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from hpc import FAILED
 from hpc.errors import ConfigError, did_you_mean
 from hpc.queue import Job, Queue
-from hpc.rundir import RunDir, read_json, read_lines
+from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, read_json, read_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
     from typing import Any
 
 SILENT_S = 30
@@ -85,14 +85,15 @@ _DOUBT = ("waits", "silent")
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
     """What the folder says, and the last submission. The word may be one of _DOUBT."""
     state = State(run.name)
-    submitted = (read_lines(run.submissions) or [{}])[-1]
-    supervisor = read_json(run.supervisor) or {}
-    state.name = submitted.get("label") or ""
-    state.job = str(supervisor.get("job") or submitted.get("job", ""))
+    supervisor = read_json(f"{run.folder}/{SUPERVISOR}") or {}
+    finished = os.path.exists(f"{run.folder}/{RESULT}")
+    submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
+    state.name = submitted.get("label") or supervisor.get("label", "")
+    state.job = str(supervisor.get("job") or supervisor.get("pid") or submitted.get("job", ""))
     state.on_slurm = supervisor.get("job") is not None or submitted.get("kind") == "slurm"
     state.nodes = supervisor.get("nodes") or submitted.get("nodes", 0)
     state.attempt = supervisor.get("attempt", 0)
-    if run.result.exists():
+    if finished:
         state.word, state.code = "finished", 0
     elif not supervisor and not submitted:
         state.text = "never started"
@@ -171,7 +172,7 @@ def _why_it_waits(job: Job, after: list[str], run: RunDir) -> str:
 
 def _ended_badly(names: Iterable[str], run: RunDir) -> list[tuple[str, str]]:
     """Of the runs that this one was to follow, those that ended without a result, by what their folders say."""
-    found = [(name, _folder(RunDir(run.path.parent / name))[0]) for name in names]
+    found = [(name, _folder(RunDir(f"{os.path.dirname(run.folder)}/{name}"))[0]) for name in names]
     return [(name, state.word) for name, state in found if state.ended and state.word != "finished"]
 
 
@@ -183,12 +184,13 @@ def _alive(supervisor: Mapping[str, Any]) -> bool:
 def _process_ended(pid: int) -> bool:
     """Whether a process of this machine is gone, or dead and not reaped yet (state Z)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-def find(word: str, runs: Path) -> RunDir:
+def find(word: str, runs: Path | str) -> RunDir:
     """The run of that name, of a name that begins or ends so, of that --name, or of that job."""
     near = find_all(word, runs)
     if len(near) == 1:
@@ -196,10 +198,10 @@ def find(word: str, runs: Path) -> RunDir:
     raise ConfigError(f"{word!r} could be {', '.join(sorted(run.name for run in near))}: say more of it")
 
 
-def find_all(word: str, runs: Path) -> list[RunDir]:
+def find_all(word: str, runs: Path | str) -> list[RunDir]:
     """All runs that a word can mean, one at least."""
     known = all_runs(runs)
-    last = {run: (read_lines(run.submissions) or [{}])[-1] for run in known} if word else {}
+    last = {run: (read_lines(run.submissions) or [{}])[-1] for run in known}
     for means in (
         lambda run: run.name == word,
         lambda run: last[run].get("label") == word,
@@ -212,13 +214,13 @@ def find_all(word: str, runs: Path) -> list[RunDir]:
     raise ConfigError(f"there is no run {word!r} in {runs}.{did_you_mean(word, sorted(run.name for run in known))}")
 
 
-def all_runs(runs: Path) -> list[RunDir]:
+def all_runs(runs: Path | str) -> list[RunDir]:
     """Those of a folder, the one last touched last."""
-    if not runs.is_dir():
+    if not os.path.isdir(runs):
         return []
     with os.scandir(runs) as entries:
         folders = [entry for entry in entries if entry.name[0] != "." and os.path.exists(f"{entry.path}/plan.json")]
-    return [RunDir(runs / entry.name) for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime)]
+    return [RunDir(entry.path) for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime)]
 
 
 def table(states: list[State]) -> str:

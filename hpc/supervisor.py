@@ -297,6 +297,7 @@ class Supervision:
             "code": self.code,
             "attempt": self.attempt,
             "job": self.job,
+            "label": self.plan["label"],
             "nodes": self.resources["nodes"],
             "text": text,
             "host": os.uname().nodename,

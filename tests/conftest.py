@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hpc import stages
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "hpc" / "example"
 # Two processes with two threads each on two cores wait for each other at every step, ten times slower than with one
@@ -28,8 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def example() -> Iterator[None]:
     """The package tests/hpc/example, which adds the stage `count`, as if it were installed."""
     sys.path.insert(0, str(EXAMPLE))
+    stages._installed.cache_clear()
     yield
     sys.path.remove(str(EXAMPLE))
+    stages._installed.cache_clear()
 
 
 @pytest.fixture
