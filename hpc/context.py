@@ -1,5 +1,6 @@
 """Who I am, where I write, when I stop: what a stage gets beside its config. No torch in here."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,8 @@ from typing import Any, NewType, TypeVar
 
 from hpc.rundir import RunDir, write_json
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 Input = NewType("Input", str)
@@ -17,6 +20,13 @@ Input = NewType("Input", str)
 
 class Preempted(Exception):
     """A stage raises it when it was asked to stop and has saved all it needs to go on later."""
+
+
+class Fenced(Exception):
+    """A later attempt of the run has begun, so this process must write nothing more.
+
+    Its node was called dead, and is not: Slurm has started the run again elsewhere.
+    """
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ class Context:
     run: RunDir
     attempt: int = 1
     should_stop: Callable[[], bool] = lambda: False
+    host: str = ""
+    """The node, as the scheduler calls it."""
     echo: Callable[[str], None] | None = None
     _written: float = field(default=-1e9, repr=False)
     _pulse: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -107,16 +119,25 @@ class Context:
         now = time.time()
         began, first = self._began.setdefault(what, (now, done))
         self._pulse = {"what": what, "done": done, "total": total, "figures": figures, "began": began, "from": first}
-        self._pulse |= {"time": now, "attempt": self.attempt, "host": os.uname().nodename, "pid": os.getpid()}
+        self._pulse |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
         if now - self._written >= 0.5 or done >= total:
             self.say_how_far()
+
+    def fence(self) -> None:
+        """Raise Fenced when a later attempt has begun. Before writing what all attempts share."""
+        if self.attempt and self.run.attempt(self.attempt + 1).path.exists():
+            raise Fenced(f"attempt {self.attempt} of {self.run.name} is over: attempt {self.attempt + 1} has begun")
 
     def say_how_far(self) -> None:
         """Write what progress was told last. On the way out, so that what stands there is where it ended."""
         if not self._pulse:
             return
+        self.fence()
         self._written = self._pulse["time"]
-        write_json(self.run.pulse(self.world.rank), self._pulse, durable=False)
+        try:
+            write_json(self.run.pulse(self.world.rank), self._pulse, durable=False)
+        except OSError as error:  # a full disk: the work goes on, and the next word may get through
+            log.warning("%s: %s", self.run.pulse(self.world.rank), error.strerror)
         if self.echo:
             said = " ".join(f"{name}={value:.4g}" for name, value in self._pulse["figures"].items())
             self.echo(f"{self._pulse['what']} {self._pulse['done']}/{self._pulse['total']} {said}")

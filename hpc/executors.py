@@ -128,6 +128,18 @@ def slurm(plan: Plan, after: Mapping[str, str]) -> str:
     return _submitted(plan, job.job_id, began, after=list(after))
 
 
+def slurm_plain(plan: Plan, dependency: str) -> str:
+    """Submit a run that has its folder by a script that stands alone; gives the job's id."""
+    began = time.time()
+    words = ["sbatch", "--parsable", f"--dependency={dependency}"]
+    text = standalone_text(plan)
+    with _scrubbed_environment():
+        done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SubmitError(f"sbatch did not take the job: {' '.join(done.stderr.split())}")
+    return _submitted(plan, done.stdout.strip().partition(";")[0], began)
+
+
 def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int | None) -> list[str]:
     """Submit many runs as one array; gives the id of each element.
 

@@ -58,6 +58,7 @@ class Words:
         self.cpus: int | None = None
         self.mem: float | None = None
         self.time: str | None = None
+        self.hang: str | None = None
         self.partition: str | None = None
         self.account: str | None = None
         self.scratch: int | None = None
@@ -117,6 +118,7 @@ GROUPS: dict[str, list[Option]] = {
         ("--cpus", "cpus", "N", whole, "CPU cores a rank"),
         ("--mem", "mem", "GB", number, "memory a node"),
         ("--time", "time", "4h", str, "walltime; at its end the run is saved and goes on in a new job"),
+        ("--hang", "hang", "15m", str, "a run of which no rank gets on for so long is ended and started again"),
         ("--partition", "partition", "NAME", str, "other than the profile's"),
         ("--account", "account", "NAME", str, "the grant; docs/sites.md says where else it is looked for"),
         ("--scratch", "scratch", "GB", whole, "disk of the node's own, where a site has it to ask for"),

@@ -91,7 +91,10 @@ class Plan:
             "sources": list(self.sources),
             "site": config.plain(self.site),
             "resources": config.plain(self.resources),
-            "code": [{"root": code.root, "commit": code.commit, "modified": list(code.modified)} for code in self.code],
+            "code": [
+                {"root": c.root, "imports": c.imports, "commit": c.commit, "modified": list(c.modified)}
+                for c in self.code
+            ],
             "python": self.python,
             "python_path": self.python_path,
             "cwd": self.cwd,
@@ -211,6 +214,24 @@ def of_run(run: RunDir) -> Science:
     if kept is None:
         raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
     return Science(kept["stage"], kept["entry"], config.load([run.config]), kept["inputs"], kept["again"])
+
+
+def of_folder(run: RunDir) -> Plan:
+    """The plan that a run was last submitted with."""
+    science, kept = of_run(run), read_json(run.plan) or {}
+    return Plan(
+        science,
+        tuple(kept["sources"]),
+        config.build(Site, kept["site"], "site"),
+        config.build(Resources, kept["resources"], "resources"),
+        tuple(
+            Code(code["root"], code["imports"], code["commit"], tuple(code["modified"]), ()) for code in kept["code"]
+        ),
+        str(run.path.parent),
+        kept["cwd"],
+        kept["python"],
+        kept["label"],
+    )
 
 
 def label_of(run: RunDir) -> str:

@@ -130,6 +130,8 @@ class Site:
     time: str = "1h"
     lead: str = "2m"
     """How long before the end of the walltime the run is asked to stop and save."""
+    hang: str = "15m"
+    """A run of which no rank gets on for so long is ended, with the stacks of all, and started again."""
     directives: dict[str, str] = field(default_factory=dict)
     """More sbatch options, always given; with an empty value, as a bare --option."""
     skip: tuple[str, ...] = ()
@@ -147,6 +149,7 @@ class Site:
     def __post_init__(self) -> None:
         _check_time("time", self.time)
         _check_time("lead", self.lead)
+        _check_time("hang", self.hang)
         if duration_s(self.lead) >= duration_s(self.time):
             raise ValueError(f"lead {self.lead} leaves nothing of the walltime {self.time}")
         if "{gpus}" not in self.gpu_request or (self.gres_extra and "{scratch_gb}" not in self.gres_extra):

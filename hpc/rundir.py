@@ -89,9 +89,10 @@ class RunDir:
     """A run is a folder; whoever has its path has the run. Each file below has one writer.
 
     launcher    plan.json, config.yaml, env.sh, jobs/submitted.jsonl, code (a link: see snapshot.py)
-    supervisor  attempts.jsonl, events.jsonl, heartbeat/supervisor.json and owner.lock, result.json (exists = finished)
+    supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
+    who stops   heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
-    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stopped)
+    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stacks, .stopped)
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -167,9 +168,19 @@ class RunDir:
         return self.path / SUPERVISOR
 
     @property
-    def owner(self) -> Path:
+    def lock(self) -> Path:
         """Locked by the supervisor while it lives, so that a run has one."""
-        return self.path / "heartbeat" / "owner.lock"
+        return self.path / "heartbeat" / "lock"
+
+    @property
+    def owner(self) -> Path:
+        """Who holds the lock; or who has taken the run over from one that Slurm gave up."""
+        return self.path / "heartbeat" / "owner.json"
+
+    @property
+    def wish(self) -> Path:
+        """Somebody wishes the run to save and end, and may not be able to reach its processes."""
+        return self.path / "heartbeat" / "stop"
 
     def pulse(self, rank: int) -> Path:
         return self.path / "heartbeat" / f"rank-{rank:04d}.json"
@@ -203,6 +214,15 @@ class AttemptDir:
 
     def error(self, rank: int) -> Path:
         return self.path / f"rank-{rank:04d}.error.json"
+
+    @property
+    def srun(self) -> Path:
+        """What srun says: which task on which node ended how."""
+        return self.path / "srun.log"
+
+    def stacks(self, rank: int) -> Path:
+        """Where each of its threads was when all hung."""
+        return self.path / f"rank-{rank:04d}.stacks"
 
     def stopped(self, rank: int) -> Path:
         """Left by a rank that was asked to stop and has saved."""

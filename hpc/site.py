@@ -28,6 +28,8 @@ class Resources:
     time_s: int | None
     """None: no limit."""
     lead_s: int
+    hang_s: int = 900
+    """A run of which no rank gets on for so long is taken to hang."""
     mem_gb: float | None = None
     partition: str = ""
     account: str = ""
@@ -58,6 +60,7 @@ class Request:
     account: str | None = None
     scratch_gb: int | None = None
     options: dict[str, str] = field(default_factory=dict)
+    hang: str | None = None
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
@@ -100,6 +103,7 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
         cpus_per_rank=_cpus(site, limits, asked, ranks, gpus, at, notes),
         time_s=time_s,
         lead_s=lead_s,
+        hang_s=duration_s(asked.hang or site.hang),
         mem_gb=_mem_gb(site, limits, asked, gpus, at, notes),
         partition=partition,
         account=account,

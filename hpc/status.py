@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from hpc import FAILED
+from hpc import FAILED, STOPPED
 from hpc.errors import ConfigError, did_you_mean
 from hpc.queue import Job, Queue
 from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, read_json, read_lines
@@ -78,8 +78,9 @@ def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
     return [state for state, _ in found]
 
 
-_DOUBT = ("waits", "silent")
-"""What only Slurm knows of: a job whose supervisor has not spoken yet, and one whose supervisor has gone quiet."""
+_DOUBT = ("waits", "silent", "left")
+"""What only Slurm knows of: a job whose supervisor has not spoken yet, one whose supervisor has gone quiet, and one
+that Slurm has ended, which may come back (preempted, a lost node) or not (cancelled)."""
 
 
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
@@ -102,8 +103,8 @@ def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
         state.on_slurm = submitted["kind"] == "slurm"
         if not state.on_slurm:
             _starting(state, run)
-    elif supervisor["state"] == "requeued":
-        state.word = "waits"
+    elif supervisor["state"] in ("requeued", "left"):
+        state.word, state.text = ("waits" if supervisor["state"] == "requeued" else "left"), supervisor["text"]
     elif supervisor["state"] == "running" and not _alive(supervisor):
         state.word = "silent" if state.on_slurm else "lost"
         state.text = f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
@@ -135,18 +136,22 @@ def _starting(state: State, run: RunDir) -> None:
 
 def _settle(state: State, job: Job | None, silence: str, after: list[str], run: RunDir) -> None:
     """What it means that Slurm says so of the job, or knows none."""
-    was_silent, before = state.word == "silent", state.text
-    if silence:
-        state.word, state.text = ("lost", f"{before}; {silence}") if was_silent else ("queued", silence)
+    doubt, before = state.word, state.text
+    if silence and doubt == "silent":
+        state.word, state.text = "lost", f"{before}; {silence}"
+    elif silence:
+        state.word, state.text = "queued", silence
     elif job and job.state == "PENDING":
         state.word, state.text = "queued", _why_it_waits(job, after, run)
-        if was_silent:
+        if doubt != "waits":
             state.word, state.text = "requeued", f"by Slurm: {state.text}"
-    elif job and was_silent:
+    elif job and doubt == "silent":
         state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
-    elif job:
+    elif job and (doubt == "waits" or job.state != "COMPLETING"):
         state.word, state.text = "queued", "starting" if job.state == "RUNNING" else job.state.lower()
-    elif was_silent:
+    elif doubt == "left":
+        state.word, state.code, state.text = "stopped", STOPPED, before
+    elif doubt == "silent":
         state.word = "lost"
     else:
         state.word = "lost"

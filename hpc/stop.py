@@ -3,6 +3,9 @@
 import signal
 from types import FrameType
 
+STACKS = signal.SIGUSR1
+"""At this signal a rank writes where each of its threads is: in C, so also in the middle of a collective."""
+
 
 class Stop:
     """Whether this process was asked to stop soon. Calling it answers."""

@@ -1,39 +1,41 @@
 """One per job: starts the ranks, watches them, stops them, starts them again. `python -m hpc.supervisor RUN`.
 
 Under Slurm it is the batch step, the process that Slurm signals; its main thread only waits, so it is never stuck in
-a collective. On a laptop it is a process of its own. Exit codes: 0 finished, 75 stopped and resumable, 1 failed.
+a collective. On a laptop it is a process of its own. Exit codes: 0 finished, 75 stopped and resumable, 1 failed,
+76 hung again and again, 93 wrong for good.
 """
 
-import ctypes
+import errno
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from hpc import DONE, FAILED, NEVER, REFUSED, STOPPED
+from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, verdict
 from hpc.context import input_run
+from hpc.jobs import EndOfWalltime, Job
+from hpc.ranks import Ranks
 from hpc.rundir import RunDir, append_line, committed_steps, read_json, read_lines, write_json
 from hpc.stop import deaf
 
 POLL_S = 0.1
 PULSE_S = 2.0
-AGAIN_S = 5
-"""When a requeued job may start again: later than its last process has ended."""
 LATE_S = 30.0
 """How long a finished run's result may stay unseen on another node of a shared disk."""
 GRACE_S = 60.0
 """How long ranks may take to agree and save when nobody says how long there is."""
+RESERVE_S = 12.0
+"""Kept free at the end of the walltime, for killing what does not stop and for going back into the queue."""
+FULL_S = 10.0
+"""How often a write to a full disk is tried again."""
 
-PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
-
-Outcome = Literal["finished", "stopped", "crashed"]
+Outcome = Literal["finished", "stopped", "crashed", "hung"]
+Asked = signal.Signals | Literal["clock", "wish"]
 
 
 class Supervisor:
@@ -44,13 +46,51 @@ class Supervisor:
 
     def checkpoint(self) -> None:
         """submitit looks whether this is here before it requeues; its handler is never the one at work."""
-        raise AssertionError("submitit's signal handler ran: the supervisor's should have replaced it")
+        raise AssertionError("submitit's signal handler ran: the keeper's should have replaced it")
 
     def __call__(self) -> None:
-        code = Supervision(RunDir(Path(self.path)), os.environ).run()
+        code = keep(RunDir(Path(self.path)), os.environ)
         if code != DONE:
             sys.stdout.flush()
             raise SystemExit(code)
+
+
+def keep(run: RunDir, environ: Mapping[str, str]) -> int:
+    """Run a supervision in a child of this process, and another should that be killed; gives its exit code.
+
+    A batch step that is killed ends the job, and nobody starts it again. This process does nothing that could fail.
+    """
+    asked: list[int] = []
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        asked.append(signum)
+        if child:
+            os.kill(child, signum)
+
+    child = 0
+    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    while True:
+        began = time.monotonic()
+        steps = committed_steps(run.checkpoints)
+        child = os.fork()
+        if child == 0:
+            code = FAILED
+            try:
+                code = Supervision(run, environ, asked).run()
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        for signum in asked:  # between a death and this birth
+            os.kill(child, signum)
+        _, status = os.waitpid(child, 0)
+        child = 0
+        if not os.WIFSIGNALED(status):
+            return os.WEXITSTATUS(status)
+        name = signal.Signals(os.WTERMSIG(status)).name
+        print(f"{time.strftime('%H:%M:%S')} {run.name} its supervisor was ended by {name}", flush=True)
+        if time.monotonic() - began < 5 and committed_steps(run.checkpoints) == steps:
+            return FAILED
 
 
 class Supervision:
@@ -63,9 +103,11 @@ class Supervision:
     environ
         What Slurm says of the job this is the batch step of. The job's own layout counts, should somebody have
         submitted the folder with another than the plan's.
+    asked
+        Signals that came before this began.
     """
 
-    def __init__(self, run: RunDir, environ: Mapping[str, str]) -> None:
+    def __init__(self, run: RunDir, environ: Mapping[str, str], asked: list[int]) -> None:
         self.dir = run
         plan = read_json(run.plan)
         if plan is None:
@@ -73,14 +115,22 @@ class Supervision:
         self.plan: dict[str, Any] = plan
         self.resources: dict[str, Any] = plan["resources"]
         # On a laptop's site we may still be inside of somebody's interactive job, which is not ours
-        self.job = _job(environ) if plan["site"]["kind"] == "slurm" else None
+        self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
+        self.end = EndOfWalltime(self.job.id) if self.job else None
         if self.job:
-            for name, variable in (("nodes", "SLURM_JOB_NUM_NODES"), ("ranks_per_node", "SLURM_NTASKS_PER_NODE")):
-                self.resources[name] = int(environ.get(variable, self.resources[name]))
-        self.asked: signal.Signals | Literal["clock"] | None = None
-        self.attempt = 0
+            self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
+            self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
+        self.asked: Asked | None = signal.Signals(asked[0]) if asked else None
+        self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
+        self.began = time.time()
+        self.me = {
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "job": self.job and self.job.id,
+            "since": self.began,
+        }
         time_s = None if self.job else self.resources["time_s"]
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
@@ -89,17 +139,26 @@ class Supervision:
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
         self.dir.owner.parent.mkdir(exist_ok=True)
-        with open(self.dir.owner, "w") as owner:
+        with open(self.dir.lock, "w") as lock:
             try:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"{self.dir.name} has a supervisor already: this one ends", flush=True)
-                return REFUSED
+                if not self._takes_over():
+                    print(f"{self.dir.name} has a supervisor already: this one ends", flush=True)
+                    return REFUSED
             except OSError as error:  # a shared disk mounted without locks
-                print(f"going on unlocked: {self.dir.owner} cannot be locked here ({error.strerror})", flush=True)
+                print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
+            write_json(self.dir.owner, self.me | {"restarts": self.job.restarts if self.job else 0})
+            self.dir.wish.unlink(missing_ok=True)
             if lacking := self._lacking():
                 return self._give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()
+
+    def _takes_over(self) -> bool:
+        """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node
+        that Slurm calls dead may only have lost its network."""
+        holder = read_json(self.dir.owner) or {}
+        return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
 
     def _lacking(self) -> str:
         """The runs among the inputs that have no result: an array starts when those before it have ended, even badly.
@@ -120,174 +179,178 @@ class Supervision:
 
     def _attempts(self) -> int:
         while True:
-            before = self._progress()
-            outcome, codes = self._attempt()
+            outcome = self._attempt()
             if outcome == "finished":
                 return self._finish()
             if outcome == "stopped":
                 return self._stop()
-            why = self._why_failed(codes)
-            if NEVER in codes or self._progress() == before:
-                return self._give_up(NEVER if NEVER in codes else FAILED, why)
-            self._say("running", f"{why}; got on since the last start, so starting again from what is saved")
+            lines = verdict.since_submission(self.dir)
+            why = lines[-1]["why"]
+            if verdict.hopeless(lines):
+                never = NEVER in lines[-1]["codes"]
+                return self._give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
+            if self.job and (nodes := verdict.bad_nodes(lines)):
+                return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
+            got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
+            self._say("running", f"{why}; {got_on}: starting again from what is saved")
 
-    def _attempt(self) -> tuple[Outcome, list[int]]:
+    def _attempt(self) -> Outcome:
         """One start of the ranks, until all have ended."""
         self.attempt = self.dir.last_attempt() + 1
-        folder = self.dir.attempt(self.attempt).path
-        folder.mkdir(parents=True)
-        steps = committed_steps(self.dir.checkpoints)
+        folder = self.dir.attempt(self.attempt)
+        self._until_there_is_room(lambda: folder.path.mkdir(parents=True))
+        steps, before = committed_steps(self.dir.checkpoints), verdict.products(self.dir)
         start = {
             "attempt": self.attempt,
             "started": time.time(),
-            "job": self.job,
+            "job": self.job and self.job.id,
             "from_step": steps[-1] if steps else 0,
         }
-        n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         going_on = f", goes on from step {steps[-1]}" if steps else ""
+        n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
-        outcome, codes = self._watch(self._start_srun() if self.job else self._start_here())
-        append_line(self.dir.attempts, start | {"ended": time.time(), "outcome": outcome, "codes": codes})
-        return outcome, codes
+        ranks = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
+        outcome, late = self._watch(ranks)
+        why, node = "", ""
+        if late:
+            why, node = verdict.hung(late, self.resources["hang_s"], folder), late["host"]
+        elif outcome == "crashed":
+            why, node = verdict.crashed(folder, ranks.codes)
+        end = {
+            "ended": time.time(),
+            "outcome": outcome,
+            "codes": ranks.codes,
+            "why": why,
+            "node": node,
+            "got_on": verdict.products(self.dir) != before,
+        }
+        self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
+        return outcome
 
-    def _start_here(self) -> list[subprocess.Popen[bytes]]:
-        r = self.resources
-        per_node, size = r["ranks_per_node"], r["nodes"] * r["ranks_per_node"]
-        # One core for all else that runs: the threads of a rank wait for the slowest at each step, so that one of them
-        # on a busy core makes small models several times slower
-        threads = str(max(1, (len(os.sched_getaffinity(0)) - 1) // size))
-        ranks = []
-        for rank in range(size):
-            place = {"HPC_RANK": rank, "HPC_SIZE": size, "HPC_LOCAL_RANK": rank % per_node, "HPC_LOCAL_SIZE": per_node}
-            environ = {"OMP_NUM_THREADS": threads} | self._environ() | {name: str(at) for name, at in place.items()}
-            with open(self.dir.attempt(self.attempt).log(rank), "w") as log:
-                rank_process = subprocess.Popen(
-                    self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, preexec_fn=_not_yet
-                )
-            ranks.append(rank_process)
-        return ranks
-
-    def _start_srun(self) -> list[subprocess.Popen[bytes]]:
-        r = self.resources
-        log = str(self.dir.attempt(self.attempt).path).replace("%", "%%") + "/rank-%4t.log"
-        layout = [
-            f"--nodes={r['nodes']}",
-            f"--ntasks={r['nodes'] * r['ranks_per_node']}",
-            f"--ntasks-per-node={r['ranks_per_node']}",
-            f"--cpus-per-task={r['cpus_per_rank']}",  # srun since 22.05 does not take it from the job
-        ]
-        return [
-            subprocess.Popen(
-                ["srun", *layout, "--kill-on-bad-exit=1", "--unbuffered", f"--output={log}", *self._command()],
-                stdin=subprocess.DEVNULL,
-                env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | self._environ(),
-            )
-        ]
-
-    def _environ(self) -> dict[str, str]:
-        """What ranks get: our own, and the code of this run, also where an array shares one batch script."""
-        own = self.plan["python_path"]
-        inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
-        return os.environ | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
-
-    def _command(self) -> list[str]:
-        # -P: not from the working directory but from the run's own copy of the code
-        return [
-            self.plan["python"], "-P", "-u", "-m", "hpc.worker", str(self.dir.path), "--attempt", str(self.attempt)
-        ]  # fmt: skip
-
-    def _watch(self, ranks: list[subprocess.Popen[bytes]]) -> tuple[Outcome, list[int]]:
-        """Wait for the ranks; pass a wish to stop on to them; when one dies, end the others."""
+    def _watch(self, ranks: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
+        """Wait for the ranks; pass a wish to stop on to them; when one dies or all are silent, end the others. Gives
+        how it ended, and of a hang the pulse of the rank that is late."""
         told_at: float | None = None
         pulse_at = 0.0
-        while any(rank.poll() is None for rank in ranks):
+        while ranks.running:
             time.sleep(POLL_S)
             now = time.monotonic()
             if now - pulse_at > PULSE_S:
                 pulse_at = now
                 self._pulse("running")
-            if self.asked is None and self.deadline is not None and now > self.deadline:
-                self.asked = "clock"
+                self._look_around()
+                ranks.cut_logs()
+                if (ranks.silent_s() or 0) > self.resources["hang_s"]:
+                    late = ranks.late()
+                    ranks.end()
+                    return ("hung" if told_at is None else "stopped"), late
             if self.asked is not None and told_at is None:
                 told_at = now
                 self._say("running", f"asked to stop ({_say(self.asked)}): the ranks save at the next step")
-                _signal(ranks, signal.SIGUSR2)
-            late = told_at is not None and now - told_at > self._grace_s()
-            if late or any(rank.poll() not in (None, 0) for rank in ranks):
-                if late:
-                    self._say(
-                        "running", f"not stopped after {self._grace_s():.0f} s: ended, the last checkpoint counts"
-                    )
-                _end(ranks)
-        codes = [rank.returncode for rank in ranks]
-        if any(codes):  # the neighbours of a crashed rank hear TERM and stop as well
-            return ("crashed" if told_at is None else "stopped"), codes
+                ranks.signal(signal.SIGUSR2)
+            if told_at is not None and now - told_at > self._grace_s():
+                self._say("running", f"not stopped after {now - told_at:.0f} s: ended, the last checkpoint counts")
+                ranks.end()
+            if ranks.broken:
+                ranks.end()
+        if any(ranks.codes):  # the neighbours of a crashed rank hear TERM and stop as well
+            return ("crashed" if told_at is None else "stopped"), None
         stopped = any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped"))
-        return ("stopped" if stopped else "finished"), codes
+        return ("stopped" if stopped else "finished"), None
+
+    def _look_around(self) -> None:
+        """Whether the time is over, somebody wishes a stop, or another supervisor has taken over."""
+        if (read_json(self.dir.owner) or {}).get("since", self.began) > self.began:
+            print(f"{self.dir.name} has another supervisor since: this one and its ranks end", flush=True)
+            os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
+        left_s = self.end.left_s() if self.end else None
+        if self.asked is not None:
+            return
+        if self.dir.wish.exists():
+            self.asked = "wish"
+        elif self.deadline is not None and time.monotonic() > self.deadline:
+            self.asked = "clock"
+        elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
+            self.asked = "clock"  # Slurm's own signal comes before, where it comes
 
     def _grace_s(self) -> float:
-        return max(0.5 * self.resources["lead_s"], 5.0) if self.asked in (signal.SIGUSR2, "clock") else GRACE_S
+        """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
+        lead_s = self.resources["lead_s"]
+        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in (signal.SIGUSR2, "clock") else GRACE_S
+
+    def _finish(self) -> int:
+        attempts = read_lines(self.dir.attempts)
+        metrics = read_json(self.dir.attempt(self.attempt).metrics)
+        spent = sum(line["ended"] - line["started"] for line in attempts)
+        found = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
+        self._until_there_is_room(lambda: write_json(self.dir.result, found))
+        self.code = DONE
+        self._say(
+            "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
+        )
+        return DONE
 
     def _give_up(self, code: int, why: str) -> int:
         self.code = code
         self._say("failed", why)
         return code
 
-    def _finish(self) -> int:
-        attempts = read_lines(self.dir.attempts)
-        metrics = read_json(self.dir.attempt(self.attempt).metrics)
-        spent = sum(line["ended"] - line["started"] for line in attempts)
-        write_json(
-            self.dir.result, {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
-        )
-        self._say(
-            "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
-        )
-        return DONE
-
     def _stop(self) -> int:
         """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
         steps = committed_steps(self.dir.checkpoints)
-        where = f"at step {steps[-1]}" if steps else "with nothing to save yet"
-        if self.job is None or self.asked != signal.SIGUSR2:
-            self.code = STOPPED
-            self._say("stopped", f"stopped {where}; the same command goes on from there")
-            return STOPPED
-        self._say("requeued", f"stopped {where}; back into the queue")
-        deaf()
-        if (refused := requeue(self.job)) is not None:
-            self.code = STOPPED
-            self._say("stopped", f"stopped {where}, but Slurm did not requeue: {refused}")
+        where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
+        if self.job and self.asked in (signal.SIGUSR2, "clock"):
+            return self._leave(self.job, f"{where}; back into the queue", [])
+        self.code = STOPPED
+        if self.job and self.asked == signal.SIGTERM and not self.dir.wish.exists():
+            # Preempted, cancelled, or a node was lost: whether the job comes back, Slurm knows. status asks it
+            self._say("left", f"{where}, at Slurm's TERM; the same command goes on from there")
+        else:
+            self._say("stopped", f"{where}; the same command goes on from there")
         return STOPPED
 
-    def _why_failed(self, codes: list[int]) -> str:
-        """The first error that a rank has written, or what the exit codes say."""
-        folder = self.dir.attempt(self.attempt).path
-        errors = [error for path in sorted(folder.glob("rank-*.error.json")) if (error := read_json(path))]
-        # A rank that lost its neighbour complains of the connection; the cause is the other's error
-        errors.sort(key=_lost_neighbour)
-        bad = [code for code in codes if code != 0]
-        # srun tells a rank's signal as 128 + its number
-        killed = [
-            signal.Signals(number).name for code in bad if (number := -code if code < 0 else code - 128) in (9, 11)
-        ]
-        if killed and all(_lost_neighbour(error) for error in errors):
-            return f"a rank was ended by {killed[0]}"
-        if errors:
-            return f"rank {errors[0]['rank']} on {errors[0]['host']}: {errors[0]['error']}"
-        return f"exit codes {bad}, logs in {folder}"
-
-    def _progress(self) -> object:
-        """Something that differs when work has been saved."""
-        out = sorted(path.name for path in self.dir.out.rglob("*")) if self.dir.out.exists() else []
-        return committed_steps(self.dir.checkpoints), out
+    def _leave(self, job: Job, text: str, bad_nodes: list[str]) -> int:
+        """Back into the queue; where that is refused, a new job follows this one."""
+        self._say("requeued", text)
+        deaf()
+        left_s = self.end.left_s() if self.end else None
+        until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
+        excluded = self.resources["options"].get("exclude")
+        keep_off = [*([excluded] if excluded else []), *bad_nodes]
+        if (refused := jobs.requeue(job.id, keep_off if bad_nodes else [], until)) is None:
+            return STOPPED
+        try:
+            next_job = jobs.successor(self.dir, job.id)
+            append_line(self.dir.events, {"time": time.time(), "text": f"{refused}: goes on as job {next_job}"})
+        except RuntimeError as error:
+            self.code = STOPPED
+            self._say("stopped", f"{text}, but Slurm does not take it ({refused}; {error}): give the line again")
+        return STOPPED
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         self.asked = self.asked or signal.Signals(signum)
 
+    def _until_there_is_room(self, write: Callable[[], object]) -> None:
+        """A full disk is no reason to lose a run: wait until somebody has made room, or wishes a stop."""
+        told = False
+        while True:
+            try:
+                write()
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self.asked is not None:
+                    raise
+                if not told:
+                    print(f"{self.dir.path}: {error.strerror}; waiting for room", file=sys.stderr, flush=True)
+                told = True
+            time.sleep(FULL_S)
+
     def _say(self, state: str, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}", flush=True)
-        append_line(self.dir.events, {"time": time.time(), "text": text})
+        try:
+            append_line(self.dir.events, {"time": time.time(), "text": text})
+        except OSError as error:
+            print(f"{self.dir.events}: {error.strerror}", file=sys.stderr, flush=True)
         self._pulse(state, text)
 
     def _pulse(self, state: str, text: str = "") -> None:
@@ -296,7 +359,7 @@ class Supervision:
             "state": state,
             "code": self.code,
             "attempt": self.attempt,
-            "job": self.job,
+            "job": self.job and self.job.id,
             "label": self.plan["label"],
             "nodes": self.resources["nodes"],
             "text": text,
@@ -304,64 +367,21 @@ class Supervision:
             "pid": os.getpid(),
             "pulse": read_json(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
         }
-        write_json(self.dir.supervisor, now, durable=False)
+        try:
+            write_json(self.dir.supervisor, now, durable=False)
+        except OSError as error:  # a full disk: the ranks go on, and the next pulse may succeed
+            print(f"{self.dir.supervisor}: {error.strerror}", file=sys.stderr, flush=True)
 
 
-def _job(environ: Mapping[str, str]) -> str | None:
-    """This job, in a way that means it alone: the last element of an array has the plain number of the whole."""
-    if "SLURM_ARRAY_TASK_ID" in environ:
-        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
-    return environ.get("SLURM_JOB_ID")
-
-
-def requeue(job: str) -> str | None:
-    """Put this job back into the queue, to start again in a few seconds; gives why not, or None.
-
-    Slurm holds a requeued job for two minutes, unless its start time lies in the future when its last process has
-    ended. So we set that time at once, and leave: StartTime=now would be forgotten, and so would be a time that is
-    over before we are gone (measured, docs/decisions/0006-requeue-without-the-hold.md).
-    """
-    for number in (signal.SIGTERM, signal.SIGCONT):  # Slurm sends both to us and to scontrol as soon as it has requeued
-        signal.signal(number, signal.SIG_IGN)
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return " ".join(done.stderr.split())
-    subprocess.run(["scontrol", "update", f"JobId={job}", f"StartTime=now+{AGAIN_S}"], capture_output=True, check=False)
-    return None
-
-
-def _lost_neighbour(error: dict[str, Any]) -> bool:
-    return "onnection" in error["error"] or "gloo" in error["error"]
-
-
-def _not_yet() -> None:
-    """In a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
-    outlive the supervisor either: it would go on writing beside the ranks of the next one."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _signal(ranks: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
-    for rank in ranks:
-        if rank.poll() is None:
-            rank.send_signal(number)
-
-
-def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
-    """A rank without its neighbours hangs in a collective and hears no TERM, so it is killed. srun is asked first:
-    its TERM and KILL reach the ranks on the other nodes."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        _signal(ranks, number)
-        deadline = time.monotonic() + 2
-        while time.monotonic() < deadline and any(rank.poll() is None for rank in ranks):
-            time.sleep(0.05)
-
-
-def _say(asked: signal.Signals | Literal["clock"]) -> str:
-    words = {"clock": "its time is over", signal.SIGUSR2: "the walltime is near", signal.SIGINT: "Ctrl-C"}
+def _say(asked: Asked) -> str:
+    words = {
+        "clock": "its time is over",
+        "wish": "somebody wishes it",
+        signal.SIGUSR2: "the walltime is near",
+        signal.SIGINT: "Ctrl-C",
+    }
     return words.get(asked) or "TERM"
 
 
 if __name__ == "__main__":
-    sys.exit(Supervision(RunDir(Path(sys.argv[1])), os.environ).run())
+    sys.exit(keep(RunDir(Path(sys.argv[1])), os.environ))

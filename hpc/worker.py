@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpc import NEVER, config, stages
-from hpc.context import Context, Preempted, World
+from hpc.context import Context, Fenced, Preempted, World
 from hpc.rundir import RunDir, read_json, write_json
-from hpc.stop import Stop, deaf
+from hpc.stop import STACKS, Stop, deaf
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
@@ -30,16 +30,22 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     faulthandler.enable()
     world = World.from_env(environ)
     run = RunDir(options.run)
+    stacks = open(run.attempt(options.attempt).stacks(world.rank), "w")  # noqa: SIM115  open until the end
+    faulthandler.register(STACKS, file=stacks, all_threads=True)
     logging.basicConfig(
         level=logging.INFO if world.is_first else logging.WARNING,
         format=f"%(asctime)s rank {world.rank} %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stdout,
     )
-    ctx = Context(world, run, options.attempt, should_stop=stop)
+    host = environ.get("SLURMD_NODENAME") or os.uname().nodename
+    ctx = Context(world, run, options.attempt, should_stop=stop, host=host)
     try:
         work(ctx)
         return 0
+    except Fenced as error:  # what it saves and writes is nobody's any more
+        logging.warning("%s", error)
+        return 1
     except Preempted:
         ctx.say_how_far()
         logging.info("stopped and saved, can go on")
@@ -47,7 +53,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001  the edge: written down for the supervisor, with its trace
         traceback.print_exc()
-        found = {"rank": world.rank, "host": os.uname().nodename, "error": f"{type(error).__name__}: {error}"}
+        found = {"rank": world.rank, "host": host, "error": f"{type(error).__name__}: {error}"}
         write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
         # A ValueError is about what a user gave: the same tomorrow as today
         return NEVER if isinstance(error, ValueError) else 1

@@ -75,7 +75,7 @@ def test_a_run_that_gets_nowhere_fails_with_its_cause(launch: Launch, on: str) -
     assert "RuntimeError: told to fail at step 1" in done.stderr
     run = only_run(launch.folder)
     assert f"python -m hpc.launch logs {run.name}" in done.stderr
-    assert len(read_lines(run.attempts)) == 1
+    assert len(read_lines(run.attempts)) == 2, "once again, as it might have been the machine; then no more"
     assert "Traceback" in launch("logs", run.name).stdout
     assert "failed" in launch("status").stdout
 
@@ -155,11 +155,20 @@ def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) 
     assert len(read_lines(run.submissions)) == 1
 
 
-def test_a_supervisor_that_was_killed_is_seen_and_the_run_goes_on(launch: Launch) -> None:
-    run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
+def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> None:
+    run, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on=on)
     rank = read_json(run.pulse(0))["pid"]  # type: ignore[index]
     os.kill(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
-    wait_for(lambda: not Path(f"/proc/{rank}/cmdline").exists() or not Path(f"/proc/{rank}/cmdline").read_bytes())
+    out, _ = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0 and "1830" in out
+    assert not Path(f"/proc/{rank}").exists(), "its ranks went with it"
+    assert len(read_lines(run.attempts)) == 1, "the other attempt had nobody to note it"
+    assert run.last_attempt() == 2
+
+
+def test_a_machine_that_went_down_is_seen_and_the_run_goes_on(launch: Launch) -> None:
+    run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
+    os.killpg(os.getpgid(read_json(run.supervisor)["pid"]), signal.SIGKILL)  # type: ignore[index]
     assert "ended without a word" in watcher.communicate(timeout=60)[0]
     assert "lost" in launch("status").stdout
     assert "820" in launch("count", "n=40", "step_s=0.05").stdout

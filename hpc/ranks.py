@@ -1,0 +1,178 @@
+"""The processes of one attempt: plain ones on this machine, or an srun that has them on the nodes of a job."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from hpc.rundir import RunDir, read_json
+from hpc.stop import STACKS
+
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
+
+_WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/ddp.py")
+"""Where a rank is that waits for the others."""
+LOG_MB, KEPT_MB = 200, 10
+"""A log that grows beyond the first is cut to its last, so that a rank that floods it fills no disk."""
+
+
+class Ranks:
+    """Started at once; `codes` has what each process ended with.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    attempt
+        The number of this start.
+    plan
+        What plan.json holds, with the layout as it is now.
+    on_slurm
+        Whether srun starts them on the nodes of this job.
+    """
+
+    def __init__(self, run: RunDir, attempt: int, plan: dict[str, Any], on_slurm: bool) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.plan = plan
+        self.resources = plan["resources"]
+        self.folder = run.attempt(attempt)
+        self.processes = self._start_srun() if on_slurm else self._start_here()
+
+    @property
+    def size(self) -> int:
+        n: int = self.resources["nodes"] * self.resources["ranks_per_node"]
+        return n
+
+    def _start_here(self) -> list[subprocess.Popen[bytes]]:
+        per_node = self.resources["ranks_per_node"]
+        # One core for all else that runs: the threads of a rank wait for the slowest at each step, so that one of them
+        # on a busy core makes small models several times slower
+        threads = str(max(1, (len(os.sched_getaffinity(0)) - 1) // self.size))
+        ranks = []
+        for rank in range(self.size):
+            place = {
+                "HPC_RANK": rank, "HPC_SIZE": self.size, "HPC_LOCAL_RANK": rank % per_node, "HPC_LOCAL_SIZE": per_node
+            }  # fmt: skip
+            environ = {"OMP_NUM_THREADS": threads} | self._environ() | {name: str(at) for name, at in place.items()}
+            with open(self.folder.log(rank), "a") as log:
+                rank_process = subprocess.Popen(
+                    self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, preexec_fn=_not_yet
+                )
+            ranks.append(rank_process)
+        return ranks
+
+    def _start_srun(self) -> list[subprocess.Popen[bytes]]:
+        r = self.resources
+        log = str(self.folder.path).replace("%", "%%") + "/rank-%4t.log"
+        layout = [
+            f"--nodes={r['nodes']}",
+            f"--ntasks={self.size}",
+            f"--ntasks-per-node={r['ranks_per_node']}",
+            f"--cpus-per-task={r['cpus_per_rank']}",  # srun since 22.05 does not take it from the job
+        ]
+        output = ["--unbuffered", f"--output={log}", "--open-mode=append"]
+        with open(self.folder.srun, "ab") as said:
+            return [
+                subprocess.Popen(
+                    ["srun", *layout, "--kill-on-bad-exit=1", *output, *self._command()],
+                    stdin=subprocess.DEVNULL,
+                    stderr=said,
+                    env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | self._environ(),
+                    preexec_fn=_not_yet,
+                )
+            ]
+
+    def _environ(self) -> dict[str, str]:
+        """What ranks get: our own, and the code of this run, also where an array shares one batch script."""
+        own = self.plan["python_path"]
+        inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
+        return os.environ | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
+
+    def _command(self) -> list[str]:
+        # -P: not from the working directory but from the run's own copy of the code
+        return [
+            self.plan["python"], "-P", "-u", "-m", "hpc.worker", str(self.run.path), "--attempt", str(self.attempt)
+        ]  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        return any(process.poll() is None for process in self.processes)
+
+    @property
+    def broken(self) -> bool:
+        """Whether one has ended badly."""
+        return any(process.poll() not in (None, 0) for process in self.processes)
+
+    @property
+    def codes(self) -> list[int]:
+        return [process.returncode for process in self.processes]
+
+    def signal(self, number: signal.Signals) -> None:
+        """srun passes it on to the ranks on all nodes."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def end(self) -> None:
+        """A rank without its neighbours hangs in a collective and hears no TERM, so it is killed. srun is asked first:
+        its TERM and KILL reach the ranks on the other nodes."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.signal(number)
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline and self.running:
+                time.sleep(0.05)
+
+    def pulses(self) -> list[dict[str, Any]]:
+        """What the ranks of this attempt said last; those that have said nothing yet are not in it."""
+        found = ((read_json(self.run.pulse(rank)) or {}) | {"rank": rank} for rank in range(self.size))
+        return [pulse for pulse in found if pulse.get("attempt") == self.attempt]
+
+    def silent_s(self) -> float | None:
+        """For how long no rank has got on. None before the first does: a stage may have nothing to say."""
+        pulses = self.pulses()
+        return time.time() - max(pulse["time"] for pulse in pulses) if pulses else None
+
+    def late(self) -> dict[str, Any]:
+        """After a hang, with their stacks taken: the pulse of the rank that the others wait for, as far as one can
+        tell: one that is in no collective; else the one that did least; else the one that was heard longest ago."""
+        self.signal(STACKS)
+        time.sleep(2.0)
+        pulses = self.pulses()
+        elsewhere = [pulse for pulse in pulses if not self._waits(pulse["rank"])]
+        return min(elsewhere or pulses, key=lambda pulse: (pulse["done"], pulse["time"]))
+
+    def _waits(self, rank: int) -> bool:
+        """Whether its main thread was in a collective."""
+        try:
+            text = self.folder.stacks(rank).read_text(errors="replace")
+        except FileNotFoundError:
+            return False
+        main = text.rpartition("Current thread")[2] or text.rpartition("Thread")[2]
+        return any(place in main for place in _WAITING)
+
+    def cut_logs(self) -> None:
+        """Keep the end of a log that has grown too long. Ranks append, so they go on writing behind it."""
+        for rank in range(self.size):
+            log = self.folder.log(rank)
+            if not log.exists() or log.stat().st_size < LOG_MB * 1e6:
+                continue
+            with open(log, "r+b") as file:
+                file.seek(-int(KEPT_MB * 1e6), os.SEEK_END)
+                tail = file.read()
+                file.truncate(0)
+            with open(log, "ab") as file:
+                file.write(f"[cut here: the log was longer than {LOG_MB} MB]\n".encode() + tail)
+
+
+def _not_yet() -> None:
+    """In a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
+    outlive the supervisor either: it would go on writing beside the ranks of the next one."""
+    for number in (signal.SIGUSR2, STACKS):
+        signal.signal(number, signal.SIG_IGN)
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

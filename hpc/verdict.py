@@ -1,0 +1,95 @@
+"""Why an attempt ended badly, whose fault it was, and whether another makes sense. From the run folder alone."""
+
+import re
+import signal
+from collections import Counter
+from typing import Any
+
+from hpc import NEVER
+from hpc.rundir import AttemptDir, RunDir, committed_steps, read_json, read_lines
+
+BUDGET = 3
+"""Attempts in a row that save nothing; attempts that get on are not counted."""
+STRIKES = 2
+"""Attempts in vain that failed on the same node, after which it is kept off."""
+
+
+def products(run: RunDir) -> object:
+    """Something that differs when work has been saved."""
+    out = sorted(path.name for path in run.out.rglob("*")) if run.out.exists() else []
+    return committed_steps(run.checkpoints), out
+
+
+def since_submission(run: RunDir) -> list[dict[str, Any]]:
+    """The attempts since somebody last gave the line: who gives it again means that it is worth another try."""
+    submitted = (read_lines(run.submissions) or [{"time": 0.0}])[-1]["time"]
+    return [line for line in read_lines(run.attempts) if line["started"] > submitted]
+
+
+def in_vain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attempts at the end of the list that failed and saved nothing."""
+    found: list[dict[str, Any]] = []
+    for line in reversed(lines):
+        if line["outcome"] not in ("crashed", "hung") or line["got_on"]:
+            break
+        found.insert(0, line)
+    return found
+
+
+def hopeless(lines: list[dict[str, Any]]) -> bool:
+    """Wrong for good, the same error twice at the same step, or too often in vain."""
+    vain = in_vain(lines)
+    if NEVER in lines[-1]["codes"]:
+        return True
+    same = len(vain) >= 2 and vain[-1]["why"] == vain[-2]["why"] and vain[-1]["from_step"] == vain[-2]["from_step"]
+    by_itself = vain and not vain[-1]["node"]  # an error of the program's own; a kill or a hang may be the machine's
+    return bool(same and by_itself) or len(vain) >= BUDGET
+
+
+def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
+    """Nodes on which it failed again and again without getting on."""
+    strikes = Counter(line["node"] for line in in_vain(lines) if line["node"])
+    return sorted(node for node, count in strikes.items() if count >= STRIKES)
+
+
+def hung(late: dict[str, Any], hang_s: float, folder: AttemptDir) -> str:
+    where = f"{late['what']} {late['done']}/{late['total']}"
+    return (
+        f"no rank got on for {hang_s:.0f} s; the others seem to wait for rank {late['rank']} on {late['host']}, last "
+        f"heard at {where}; where each was: {folder.path}/rank-*.stacks"
+    )
+
+
+def crashed(folder: AttemptDir, codes: list[int]) -> tuple[str, str]:
+    """Why, from the first error that a rank has written or from the exit codes; and the node of a rank that was killed,
+    or nothing when the program itself failed."""
+    errors = [error for path in sorted(folder.path.glob("rank-*.error.json")) if (error := read_json(path))]
+    # A rank that lost its neighbour complains of the connection; the cause is the other's error
+    errors.sort(key=_lost_neighbour)
+    bad = [code for code in codes if code != 0]
+    # srun tells a rank's signal as 128 + its number
+    killed = [
+        signal.Signals(number).name for code in bad if (number := -code if code < 0 else code - 128) in (7, 9, 11)
+    ]
+    if errors and not _lost_neighbour(errors[0]):
+        return f"rank {errors[0]['rank']} on {errors[0]['host']}: {errors[0]['error']}", ""
+    if killed:
+        node = _node_of_the_dead(folder)
+        return f"a rank was ended by {killed[0]}{node and f' on {node}'}", node or "this machine"
+    if errors:
+        return f"rank {errors[0]['rank']} on {errors[0]['host']}: {errors[0]['error']}", errors[0]["host"]
+    return f"exit codes {bad}, logs in {folder.path}", _node_of_the_dead(folder) or "this machine"
+
+
+def _node_of_the_dead(folder: AttemptDir) -> str:
+    """What srun says: `srun: error: n2: task 3: Killed`; those that srun itself ended come later."""
+    try:
+        text = folder.srun.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+    found = re.search(r"error: (\S+): tasks? [\d,-]+: (?:Killed|Bus error|Segmentation fault|Aborted)", text)
+    return found[1] if found else ""
+
+
+def _lost_neighbour(error: dict[str, Any]) -> bool:
+    return "onnection" in error["error"] or "gloo" in error["error"]
