@@ -74,7 +74,8 @@ class RunDir:
     launcher    plan.json, config.yaml, code/, code.diff, env.sh, jobs/submitted.jsonl
     supervisor  attempts.jsonl, events.jsonl, heartbeat/supervisor.json and owner.lock, result.json (exists = finished)
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
-    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stopped)
+    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .staged.json,
+                .stopped)
     """
 
     path: Path
@@ -183,6 +184,10 @@ class AttemptDir:
 
     def error(self, rank: int) -> Path:
         return self.path / f"rank-{rank:04d}.error.json"
+
+    def staged(self, rank: int) -> Path:
+        """Which copies of its inputs the first rank of a node has; its neighbours read it."""
+        return self.path / f"rank-{rank:04d}.staged.json"
 
     def stopped(self, rank: int) -> Path:
         """Left by a rank that was asked to stop and has saved."""

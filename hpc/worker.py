@@ -16,6 +16,7 @@ from pathlib import Path
 from hpc import NEVER, config, stages
 from hpc.context import Context, Preempted, World
 from hpc.rundir import RunDir, read_json, write_json
+from hpc.staging import Staging
 from hpc.stop import Stop, deaf
 
 
@@ -37,6 +38,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         stream=sys.stdout,
     )
     ctx = Context(world, run, options.attempt, should_stop=stop)
+    ctx.near = staging = Staging(ctx, environ)
     try:
         work(ctx)
         return 0
@@ -53,6 +55,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return NEVER if isinstance(error, ValueError) else 1
     finally:
         deaf()
+        staging.release()
 
 
 def work(ctx: Context) -> None:
