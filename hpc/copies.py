@@ -17,6 +17,7 @@ import shutil
 import stat
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ from hpc.rundir import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-THREADS = 4
-BLOCK_B = 8 << 20
+THREADS = 8
+BLOCK_B = 1 << 20
 POLL_S = 0.2
 MEMORY_SHARE = 0.25
 DISK_SLACK = 1.2
@@ -150,12 +151,12 @@ class Copy:
             copied = _each(
                 listing, ctx, lock, "stage data", lambda name, tell: _copy(listing.source, target, name, tell)
             )
-            on_node = _each(listing, ctx, lock, "check data", lambda name, tell: _sha256(target / name, tell))
-            if odd := [name for name, sha in copied.items() if on_node[name] != sha]:
+            on_node = _each(listing, ctx, lock, "check data", lambda name, tell: _checksum(target / name, tell))
+            if odd := [name for name, crc in copied.items() if on_node[name] != crc]:
                 raise NotStaged(f"what was written of {odd[0]} is not what was read")
             if Listing.of(listing.source) != listing:
                 raise NotStaged("it was changed while it was copied")
-            files = {name: {"look": _look(target / name), "sha256": sha} for name, sha in copied.items()}
+            files = {name: {"look": _look(target / name), "crc32": crc} for name, crc in copied.items()}
             commit = {"source": str(listing.source), "boot": _boot(), "files": files}
             write_json(self.half / "COMMIT", commit)
             self.half.rename(self.folder)
@@ -171,11 +172,13 @@ def lock_file(path: Path, how: int) -> int | None:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, how | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
-                return lock
-        except BlockingIOError:
+        except OSError as error:
             os.close(lock)
-            return None
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        if os.fstat(lock).st_nlink:
+            return lock
         os.close(lock)  # its last user has removed it in between: again, with a new one
 
 
@@ -189,13 +192,13 @@ def is_last(lock: int) -> bool:
 
 
 def _each(
-    listing: Listing, ctx: Context, lock: int, what: str, work: Callable[[str, Callable[[int], None]], str]
-) -> dict[str, str]:
+    listing: Listing, ctx: Context, lock: int, what: str, work: Callable[[str, Callable[[int], None]], int]
+) -> dict[str, int]:
     """What `work` makes of each file, a few at a time; it says how many bytes it has done after each block."""
     done_b = dict.fromkeys(listing.files, 0)
     ended = threading.Event()
 
-    def one(name: str) -> str:
+    def one(name: str) -> int:
         def tell(n_b: int) -> None:
             if ended.is_set():
                 raise NotStaged("ended in the middle")
@@ -233,23 +236,24 @@ def _each(
             pool.shutdown(cancel_futures=True)
 
 
-def _copy(source: Path, target: Path, name: str, tell: Callable[[int], None]) -> str:
-    """Copy a file; gives the SHA-256 of what was read."""
+def _copy(source: Path, target: Path, name: str, tell: Callable[[int], None]) -> int:
+    """Copy a file; gives the checksum of what was read."""
     with open(target / name, "xb") as copy:
-        return _sha256(source / name, tell, copy.write)
+        return _checksum(source / name, tell, copy.write)
 
 
-def _sha256(path: Path, tell: Callable[[int], None], write: Callable[[memoryview], object] | None = None) -> str:
-    digest = hashlib.sha256()
+def _checksum(path: Path, tell: Callable[[int], None], write: Callable[[memoryview], object] | None = None) -> int:
+    """CRC-32: it is accidents that we look for, and SHA-256 would take most of the time."""
+    crc = 0
     block = memoryview(bytearray(BLOCK_B))
     with open(path, "rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         while n_b := file.readinto(block):
-            digest.update(block[:n_b])
+            crc = zlib.crc32(block[:n_b], crc)
             if write:
                 write(block[:n_b])
             tell(n_b)
-    return digest.hexdigest()
+    return crc
 
 
 def _make_room(copy: Copy, size_b: int, mem_gb: float | None) -> None:
@@ -258,7 +262,6 @@ def _make_room(copy: Copy, size_b: int, mem_gb: float | None) -> None:
         other = Copy(copy.root, path.stem, copy.in_memory)
         if (lock := lock_file(path, fcntl.LOCK_EX)) is None:  # in use; ours too
             continue
-        shutil.rmtree(other.half, ignore_errors=True)
         if copy.in_memory or not other.folder.exists() or _free_b(copy.root) < DISK_SLACK * size_b:
             other.remove()
         os.close(lock)
