@@ -10,7 +10,7 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup",)
+NAMES = ("startup", "staging")
 
 
 def main(argv: list[str]) -> int:

@@ -88,6 +88,8 @@ class Context:
     should_stop
         Whether this process was asked to stop soon. Look at it between steps of any long loop; when it says so,
         save and raise Preempted. Where ranks meet in collectives, agree first: `ddp.any_rank(ctx.should_stop())`.
+    near
+        Gives the copy of a folder on this node, or the folder itself.
     """
 
     world: World
@@ -96,6 +98,7 @@ class Context:
     should_stop: Callable[[], bool] = lambda: False
     host: str = ""
     """The node, as the scheduler calls it."""
+    near: Callable[[Path], Path] = lambda folder: folder
     echo: Callable[[str], None] | None = None
     _written: float = field(default=-1e9, repr=False)
     _pulse: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -107,9 +110,14 @@ class Context:
         self.run.out.mkdir(parents=True, exist_ok=True)
         return self.run.out
 
-    def input(self, ref: Input) -> Path:
-        """The folder that an Input of the config stands for: what that run made, or the path itself."""
-        return input_path(ref, self.run.path.parent)
+    def input(self, ref: Input, *, often: bool = False) -> Path:
+        """The folder that an Input of the config stands for: what that run made, or the path itself.
+
+        `often`: it is read more than once on each node. A copy on the node may then stand in for it (staging.py), and
+        every rank must ask, in the same order.
+        """
+        path = input_path(ref, self.run.path.parent)
+        return self.near(path) if often else path
 
     def progress(self, what: str, done: int, total: int, /, **figures: float) -> None:
         """Say how far this rank is. Cheap enough for every step: written at most twice a second.

@@ -156,7 +156,7 @@ def make_plans(said: Words, environ: Mapping[str, str]) -> list[Plan]:
         said.nodes, said.gpus, said.ranks, said.cpus, said.mem, said.time, said.partition, account, said.scratch,
         {name: value for name in ("exclude", "constraint", "comment") if (value := getattr(said, name))}
         | ({"mail-user": said.mail, "mail-type": "END,FAIL,REQUEUE"} if said.mail else {}),
-        said.hang,
+        said.hang, said.stage,
     )  # fmt: skip
     resources = site.fit(where, asked, site.gpus_here(environ))
     notes = site.look_at_folder(where, resources, runs, environ)

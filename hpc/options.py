@@ -62,6 +62,7 @@ class Words:
         self.partition: str | None = None
         self.account: str | None = None
         self.scratch: int | None = None
+        self.stage: str | None = None
         self.runs = "runs"
         self.exclude: str | None = None
         self.constraint: str | None = None
@@ -122,6 +123,7 @@ GROUPS: dict[str, list[Option]] = {
         ("--partition", "partition", "NAME", str, "other than the profile's"),
         ("--account", "account", "NAME", str, "the grant; docs/sites.md says where else it is looked for"),
         ("--scratch", "scratch", "GB", whole, "disk of the node's own, where a site has it to ask for"),
+        ("--stage", "stage", "PATH", str, "auto, off, or where data that is read often is copied to on each node"),
         ("--runs", "runs", "DIR", str, "the folder of run folders (runs)"),
         ("--exclude", "exclude", "NODES", str, "nodes to keep off"),
         ("--constraint", "constraint", "WORD", str, "a feature the nodes must have"),

@@ -109,6 +109,7 @@ class Plan:
         """What a person reads before it happens."""
         r, science = self.resources, self.science
         whose_word = f"   profile: {self.site.status}, {self.site.verified_on}" if self.site.kind == "slurm" else ""
+        places = {"off": "", "auto": ", else ".join(self.site.storage.scratch_local)}.get(r.stage, r.stage)
         rows = [
             ("run", f"{science.name}{self.label and f' ({self.label})'}   in {self.runs}"),
             ("where", f"{self.site.name} ({self.site.description or self.site.kind}){whose_word}"),
@@ -118,6 +119,7 @@ class Plan:
                 ("input", f"{field}: {input_path(Input(ref), Path(self.runs))}")
                 for field, ref in science.inputs.items()
             ),
+            *([("copies", f"what is read often goes to {places} of each node")] if places else []),
             *(("code", _say_code(code)) for code in self.code),
             *(("note", note) for note in r.notes),
             *([("checks", " · ".join(self.checks))] if self.checks else []),

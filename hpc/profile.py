@@ -62,8 +62,8 @@ class Storage:
     scratch_shared: str = ""
     """Seen by all nodes, cleaned after retention_days."""
     retention_days: int | None = None
-    scratch_local: str = ""
-    """Seen by one node, gone with the job."""
+    scratch_local: tuple[str, ...] = ()
+    """Seen by one node, gone with the job; the fastest first. Inputs are copied there (staging.py)."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ class Site:
     cpu_bind: str = ""
     """srun's --cpu-bind for jobs that have all GPUs of their nodes."""
     storage: Storage = field(default_factory=Storage)
+    stage: Literal["auto", "off"] = "auto"
+    """Whether inputs that are read often are copied to storage.scratch_local."""
     compute_internet: bool | None = None
     """Whether compute nodes reach the internet; None: not known."""
 
@@ -246,6 +248,12 @@ def _cluster_name(conf: Path | None) -> str:
         return ""
     found = re.search(r"^\s*ClusterName\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
     return found[1] if found else ""
+
+
+def disk_path(text: str, environ: Mapping[str, str], account: str) -> Path | None:
+    """A path of Storage with its $VARIABLES and {account} filled in; None where one is not known here."""
+    path = re.sub(r"\$(\w+)", lambda name: environ.get(name[1], "$"), text.replace("{account}", account or "$"))
+    return Path(path) if path.startswith("/") and "$" not in path else None
 
 
 def duration_s(text: str) -> int:

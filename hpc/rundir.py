@@ -92,7 +92,8 @@ class RunDir:
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     who stops   heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
-    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stacks, .stopped)
+    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stacks, .staged.json,
+                .stopped)
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -223,6 +224,10 @@ class AttemptDir:
     def stacks(self, rank: int) -> Path:
         """Where each of its threads was when all hung."""
         return self.path / f"rank-{rank:04d}.stacks"
+
+    def staged(self, rank: int) -> Path:
+        """Which copies of its inputs the first rank of a node has; its neighbours read it."""
+        return self.path / f"rank-{rank:04d}.staged.json"
 
     def stopped(self, rank: int) -> Path:
         """Left by a rank that was asked to stop and has saved."""

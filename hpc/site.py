@@ -36,6 +36,8 @@ class Resources:
     qos: str = ""
     scratch_gb: int = 0
     """Node-local disk, a node."""
+    stage: str = "auto"
+    """Where inputs that are read often are copied to: auto (the site's scratch_local), off, or a place on each node."""
     options: dict[str, str] = field(default_factory=dict)
     """sbatch options that are passed on as they were said: exclude, constraint, comment, mail."""
     notes: tuple[str, ...] = ()
@@ -61,6 +63,7 @@ class Request:
     scratch_gb: int | None = None
     options: dict[str, str] = field(default_factory=dict)
     hang: str | None = None
+    stage: str | None = None
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
@@ -96,6 +99,9 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
         raise ConfigError(f"--scratch: the profile {site.name} has no gres_extra that asks for node-local disk")
     if scratch_gb < 0 or (limits.max_scratch_gb is not None and scratch_gb > limits.max_scratch_gb):
         raise ConfigError(f"--scratch must be 0 to {limits.max_scratch_gb} GB a node on {at}, but got {scratch_gb}")
+    stage = site.stage if asked.stage is None else asked.stage
+    if stage not in ("auto", "off") and not stage.startswith(("/", "$")):
+        raise ConfigError(f"--stage must be auto, off, or a place on each node, /… or $…, but got {stage!r}")
     return Resources(
         nodes=nodes,
         ranks_per_node=ranks,
@@ -109,6 +115,7 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
         account=account,
         qos=account if limits.qos_as_account else "",
         scratch_gb=scratch_gb,
+        stage=stage,
         options=asked.options,
         notes=tuple(notes),
     )
@@ -293,10 +300,10 @@ def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, s
     disks = site.storage
 
     def on(disk: str) -> bool:
-        path = re.sub(r"\$(\w+)", lambda name: environ.get(name[1], "$"), disk.replace("{account}", r.account or "$"))
-        return path.startswith("/") and "$" not in path and runs.is_relative_to(path)
+        path = profile.disk_path(disk, environ, r.account)
+        return path is not None and runs.is_relative_to(path)
 
-    if on(disks.scratch_local):
+    if any(map(on, disks.scratch_local)):
         raise ConfigError(
             f"{runs} is on a disk that one node of {site.name} sees, and only during a job: say --runs with a folder "
             f"in {disks.project or disks.scratch_shared or 'shared storage'}"

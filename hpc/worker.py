@@ -16,6 +16,7 @@ from pathlib import Path
 from hpc import NEVER, config, stages
 from hpc.context import Context, Fenced, Preempted, World
 from hpc.rundir import RunDir, read_json, write_json
+from hpc.staging import Staging
 from hpc.stop import STACKS, Stop, deaf
 
 
@@ -40,6 +41,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     )
     host = environ.get("SLURMD_NODENAME") or os.uname().nodename
     ctx = Context(world, run, options.attempt, should_stop=stop, host=host)
+    ctx.near = staging = Staging(ctx, environ)
     try:
         work(ctx)
         return 0
@@ -59,6 +61,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return NEVER if isinstance(error, ValueError) else 1
     finally:
         deaf()
+        staging.release()
 
 
 def work(ctx: Context) -> None:

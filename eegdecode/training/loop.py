@@ -46,7 +46,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     where = ddp.start(ctx)
 
     # The data
-    data = store.open_store(ctx.input(cfg.data))
+    data = store.open_store(ctx.input(cfg.data, often=True))
     spec = data.spec(cfg.target)
     length = windows.n_samples(cfg.windows.length_s, spec.sfreq)
     parts = splits.split(cfg.split, data.recordings)
