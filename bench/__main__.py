@@ -10,7 +10,7 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup",)
+NAMES = ("startup", "checkpoint")
 
 
 def main(argv: list[str]) -> int:
