@@ -34,7 +34,7 @@ def run(quick: bool) -> bool:
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         study = Study(logged_to)
-        ok = training_blocked(study, step_s=0.1 if quick else 0.5, n=5 if quick else 11)
+        ok = training_blocked(study, step_s=0.4 if quick else 0.5, n=2 if quick else 7)
         ok &= stopped_to_durable(study, n=5 if quick else 15)
         # Once: a state restored through mmap lives in that file, and writing it anew kills the process
         durable_torch_save(study.state(), study.folder / "torch")

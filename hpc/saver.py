@@ -93,12 +93,7 @@ class Saver:
         if self._writing is not None and not self._writing.done():
             self.n_waited += 1
             self.close()
-            log.warning(
-                "training waited %.1f s for the save before to end, for the %d. time: it saves more often than the "
-                "disk can take; raise or leave out checkpoint_every",
-                time.monotonic() - asked,
-                self.n_waited,
-            )
+            log.info("training waited %.2f s for the save before to end", time.monotonic() - asked)
         self.close()
         self._refuse_if_over()
         began = time.monotonic()
