@@ -81,8 +81,7 @@ def test_a_file_from_a_stranger_runs_no_code(tmp_path: Path) -> None:
 
     text = io.BytesIO()
     torch.save({"tree": Bomb(), "pieces": {}}, text)
-    content = (statefile.MAGIC + text.tell().to_bytes(8, "little") + text.getvalue()).ljust(8192, b"\0")
-    content = content[: -(-(16 + text.tell()) // 4096) * 4096]
+    content = (statefile.MAGIC + text.tell().to_bytes(8, "little") + text.getvalue()).ljust(statefile.PAGE, b"\0")
     (tmp_path / "state.bin").write_bytes(content)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         statefile.read(tmp_path / "state.bin", len(content), statefile._checksum(content, []))
