@@ -18,7 +18,7 @@ import hashlib
 import io
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,8 @@ class Staging:
         self.memory = torch.empty(0, dtype=torch.uint8)
         self.n_bytes = 0
         self.sharded = False
-        self._threads = ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0))))
+        self._n_threads = min(4, len(os.sched_getaffinity(0)))
+        self._threads = ThreadPoolExecutor(self._n_threads)
         self._tree: Any = None
         self._pieces: dict[str, dict[str, Any]] = {}
 
@@ -82,15 +83,15 @@ class Staging:
             self.memory = _host_memory(self.n_bytes)
         self.memory[end : self.n_bytes] = 0
 
-        def copy(part: tuple[int, torch.Tensor]) -> None:
-            _view(self.memory, part[0], part[1]).copy_(part[1], non_blocking=True)
+        def copy(parts: Iterable[tuple[int, torch.Tensor]]) -> None:
+            for begin, local in parts:
+                _view(self.memory, begin, local).copy_(local, non_blocking=True)
 
         # From a GPU in this thread, which knows its stream; in the CPU's memory several copy faster than one
-        for part in mine:
-            if part[1].is_cuda:
-                copy(part)
-        for _ in self._threads.map(copy, [part for part in mine if not part[1].is_cuda]):
-            pass
+        copy(part for part in mine if part[1].is_cuda)
+        on_cpu = iter([part for part in mine if not part[1].is_cuda])  # each thread takes the next
+        for done in [self._threads.submit(copy, on_cpu) for _ in range(self._n_threads)]:
+            done.result()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
