@@ -10,7 +10,7 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup", "staging")
+NAMES = ("startup", "checkpoint", "staging")
 
 
 def main(argv: list[str]) -> int:

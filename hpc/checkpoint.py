@@ -1,55 +1,137 @@
 """Numbered checkpoints: whole, verified, or absent.
 
-    checkpoints/step-00001200/state.pt   tensors and plain values; loading it runs no code
-    checkpoints/step-00001200/COMMIT     its SHA-256, written last: a folder without it does not count
+    checkpoints/step-00001200/state-0000-of-0004.bin   what rank 0 of 4 has of the state (hpc.statefile)
+    checkpoints/step-00001200/COMMIT                   what each file holds: a folder without it does not count
+    checkpoints/.step-00001240.attempt-0003.tmp/       being written by attempt 3, renamed when it is whole
 
-One rank writes; every rank may read.
+hpc.saver writes them. Read back, the tensors are whole, however many ranks wrote them.
 """
 
-import hashlib
+import errno
+import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hpc.rundir import atomic_write, committed_steps, read_json, write_json
+from hpc import statefile
+from hpc.rundir import committed_steps
+from hpc.statefile import Damaged
 
 log = logging.getLogger(__name__)
-
-
-def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> None:
-    """Write the state of a step and drop the oldest beyond `keep`. One rank calls it."""
-    if keep < 2:
-        raise ValueError(f"keep must be at least 2, got {keep}: the last one may be the one a kill damages")
-    place = folder / f"step-{step:08d}"
-    if _checksum_kept(place):
-        return
-    atomic_write(place / "state.pt", lambda file: torch.save(state, file))
-    write_json(place / "COMMIT", {"step": step, "sha256": {"state.pt": _sha256(place / "state.pt")}})
-    log.info("saved step %d", step)
-    for old in committed_steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"step-{old:08d}")
 
 
 def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """The newest whole checkpoint, as (step, state), or None. A damaged one is named, and the one before it taken."""
     for step in reversed(committed_steps(folder)):
-        place = folder / f"step-{step:08d}"
-        if _checksum_kept(place):
-            return step, torch.load(place / "state.pt", map_location="cpu", weights_only=True)
-        log.warning("checkpoint %s is damaged (its bytes are not those written): trying the one before", place)
+        try:
+            return step, load(folder, step)
+        except Damaged as damage:
+            log.warning("checkpoint of step %d is damaged, trying the one before: %s", step, damage)
     return None
 
 
-def _checksum_kept(place: Path) -> bool:
-    commit = read_json(place / "COMMIT")
+def load(folder: Path, step: int) -> dict[str, Any]:
+    """The state of that step, on the CPU, every byte of it checked. Raises Damaged."""
+    place = at(folder, step)
+    commit = commit_of(place)
     if commit is None:
-        return False
-    return all((place / name).is_file() and _sha256(place / name) == sha for name, sha in commit["sha256"].items())
+        raise Damaged(f"{place / 'COMMIT'} is missing or cut off")
+    return statefile.join(
+        [statefile.read(place / name, file["bytes"], file["sha256"]) for name, file in commit["files"].items()]
+    )
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def at(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def commit_of(place: Path) -> dict[str, Any] | None:
+    """What the COMMIT of a checkpoint says, or None where there is none that can be read."""
+    try:
+        commit = json.loads((place / "COMMIT").read_text())
+    except (FileNotFoundError, ValueError):  # a disk that lost power can leave it empty, or full of zeros
+        return None
+    return commit if isinstance(commit, dict) and "files" in commit else None
+
+
+def whole_steps(folder: Path) -> list[int]:
+    """The steps whose files have the size that was written, in order. Cheap; what they hold is checked when loaded."""
+    return [step for step in committed_steps(folder) if _has_its_size(at(folder, step))]
+
+
+def commit(beside: Path, folder: Path, step: int) -> bool:
+    """Give a folder that is complete, COMMIT included, its name. False when a whole one of that step stands already."""
+    place = at(folder, step)
+    if place.exists():
+        try:
+            load(folder, step)
+        except Damaged:
+            os.rename(place, beside.with_name(f"{beside.name.removesuffix('.tmp')}.damaged.tmp"))
+        else:
+            shutil.rmtree(beside)
+            return False
+    sync(beside)
+    os.rename(beside, place)
+    sync(folder)
+    return True
+
+
+def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | None = None) -> None:
+    """Delete what is older than `step`, but for the last `keep`, the best, and each `keep_every`-th, kept for good.
+
+    Newer ones are left alone: after a fall back they are damaged, or those of an attempt that got further.
+    """
+    until_now = [whole for whole in whole_steps(folder) if whole <= step]
+    if not until_now:
+        return  # the only one there is may be damaged, and may still be better than nothing
+    kept = {*until_now[-keep:], best} | {whole for whole in until_now if keep_every and whole % keep_every == 0}
+    for place in folder.glob("step-*"):
+        number = int(place.name.removeprefix("step-"))
+        if number < until_now[-1] and number not in kept:
+            try:
+                (place / "COMMIT").unlink(missing_ok=True)  # first: a folder half deleted must not count
+                shutil.rmtree(place)
+            except OSError as error:
+                log.warning("%s is not deleted, the next save tries again: %s", place, error)
+
+
+def sweep(folder: Path, attempt: int, before: int | None = None) -> None:
+    """Delete what attempts up to this one have left half-written, of steps below `before` if it is given."""
+    for beside in folder.glob(".step-*.tmp"):
+        step, of_attempt = (part.split("-")[1] for part in beside.name.split(".")[1:3])
+        if int(of_attempt) <= attempt and (before is None or int(step) < before):
+            shutil.rmtree(beside, ignore_errors=True)  # a rank that is late may still be writing into it
+
+
+def beside(folder: Path, step: int, attempt: int) -> Path:
+    """Where an attempt writes the checkpoint of a step before it is whole."""
+    return folder / f".step-{step:08d}.attempt-{attempt:04d}.tmp"
+
+
+def refuse_full_disk(folder: Path, n_bytes: int, n_files: int) -> None:
+    """Raise ENOSPC, before a save would, where the disk says that it has no room."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < 1.1 * n_bytes:
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB free, {1.1 * n_bytes / 1e9:.2f} GB needed")
+    if disk.f_files and disk.f_favail < n_files:  # some file systems do not count their files and say 0
+        raise OSError(errno.ENOSPC, f"room for {disk.f_favail} files, {n_files} needed")
+
+
+def sync(folder: Path) -> None:
+    """The names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _has_its_size(place: Path) -> bool:
+    said = commit_of(place)
+    return said is not None and all(
+        (place / name).is_file() and (place / name).stat().st_size == file["bytes"]
+        for name, file in said["files"].items()
+    )

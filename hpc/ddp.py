@@ -86,12 +86,17 @@ def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
 
 def any_rank(flag: bool) -> bool:
     """Whether it is so on any rank; the same answer on all."""
+    return agree(flag)[0]
+
+
+def agree(*flags: bool) -> list[bool]:
+    """For each flag whether it is set on any rank; the same answers on all, for the price of one."""
     if not dist.is_initialized():
-        return flag
+        return list(flags)
     # On the CPU, over gloo: no GPU waits for it
-    word = torch.tensor([int(flag)])
-    dist.all_reduce(word, op=dist.ReduceOp.MAX)
-    return bool(word.item())
+    words = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(words, op=dist.ReduceOp.MAX)
+    return [bool(word) for word in words.tolist()]
 
 
 def total(values: torch.Tensor) -> torch.Tensor:

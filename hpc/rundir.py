@@ -65,9 +65,15 @@ def read_json(path: Path | str) -> Any | None:
 
 
 def append_line(path: Path, value: object) -> None:
-    """One JSON line at the end of a file that has one writer."""
-    with open(path, "a") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """One JSON line at the end of a file that has one writer; all of it, or on a full disk nothing."""
+    with open(path, "ab") as file:
+        before = file.tell()
+        try:
+            file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+        except OSError:
+            os.truncate(path, before)
+            raise
 
 
 def read_lines(path: Path | str) -> list[Any]:

@@ -24,6 +24,7 @@ from eegdecode.training import Optim, state
 from eegdecode.training.record import Record
 from hpc import checkpoint, ddp
 from hpc.context import Context, Preempted
+from hpc.saver import Saver
 
 if TYPE_CHECKING:
     from eegdecode.stages import Train
@@ -61,6 +62,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay)
 
     # Where an earlier attempt stopped
+    saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
     step, found = _resume(ctx)
     best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}}
     if found is not None:
@@ -109,19 +111,20 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         record.write(step, figures)
         ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
 
-        stop = ddp.any_rank(ctx.should_stop())
-        if last or stop or step % cfg.optim.checkpoint_every == 0:
+        stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
+        if last or stop or due:
             record.flush()
-            if world.is_first:
-                kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
-                checkpoint.save(ctx.run.checkpoints, step, kept)
+            kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+            saver.save(step, kept, best["step"])
         if stop and not last:
             record.close()
+            saver.close()
             ddp.barrier()  # no rank says that all is saved before rank 0 has saved
             ddp.stop()
             raise Preempted
 
     record.close()
+    saver.close()
     if world.is_first:
         state.save(ctx.out, cfg, spec, best)
     ddp.stop()
@@ -169,15 +172,12 @@ def learning_rate(cfg: Optim, step: int) -> float:
 
 
 def _resume(ctx: Context) -> tuple[int, dict[str, Any] | None]:
-    """The step and state to go on from, the same on every rank."""
-    step, found = checkpoint.latest(ctx.run.checkpoints) or (0, None)
-    of_first = int(ddp.total(torch.tensor(step if ctx.world.is_first else 0)))
-    if step != of_first:
-        raise RuntimeError(
-            f"rank {ctx.world.rank} finds step {step} in {ctx.run.checkpoints}, but rank 0 step {of_first}: "
-            "the file system shows them different files; start again in a minute"
-        )
-    return step, found
+    """The step and state to go on from: rank 0 looks which is the newest whole one, and all read that."""
+    found = checkpoint.latest(ctx.run.checkpoints) if ctx.world.is_first else None
+    step = int(ddp.total(torch.tensor(found[0] if found else 0)))
+    if found is not None:
+        return found
+    return step, checkpoint.load(ctx.run.checkpoints, step) if step else None
 
 
 def _refuse_nonfinite(figures: dict[str, float], step: int) -> None:

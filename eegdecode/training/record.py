@@ -1,9 +1,11 @@
 """What training says of itself: metrics.jsonl, a line a step, and the same for TensorBoard.
 
-Rank 0 writes, the others have a Record that does nothing.
+Rank 0 writes, the others have a Record that does nothing. On a full disk training goes on, and what could not be
+written follows when there is room.
 """
 
 import json
+import logging
 from typing import TYPE_CHECKING
 
 from hpc.context import Context
@@ -12,35 +14,71 @@ from hpc.rundir import append_line, atomic_write, read_lines
 if TYPE_CHECKING:
     from torch.utils import tensorboard
 
+log = logging.getLogger(__name__)
+
 
 class Record:
     """Go on after `step`: what an earlier attempt wrote of later steps is dropped, as they will be done again."""
 
     def __init__(self, ctx: Context, step: int) -> None:
+        self.ctx = ctx
         self.path = ctx.run.metrics
         self.writer: tensorboard.SummaryWriter | None = None
-        if not ctx.world.is_first:
-            return
-        # Here, not at the top: it takes a second to import
-        from torch.utils.tensorboard import SummaryWriter
-
-        kept = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
-        atomic_write(self.path, lambda file: file.write("".join(kept).encode()))
-        self.writer = SummaryWriter(str(ctx.run.tensorboard), purge_step=step + 1)
+        self._waiting: list[dict[str, float]] = []
+        """Lines that the disk did not take."""
+        self._flushed = step
+        """The last step that TensorBoard has safe."""
+        self._last = step
+        if ctx.world.is_first:
+            kept = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
+            atomic_write(self.path, lambda file: file.write("".join(kept).encode()))
+            self.writer = self._new_writer()
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """One line: what is known after that many steps."""
-        if self.writer is None:
+        if not self.ctx.world.is_first:
             return
-        append_line(self.path, {"step": step, **figures})
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, step)
+        self.ctx.fence()
+        self._last = step
+        self._waiting.append({"step": step, **figures})
+        try:
+            while self._waiting:
+                append_line(self.path, self._waiting[0])
+                del self._waiting[0]
+            if self.writer is None:
+                self.writer = self._new_writer()
+                for line in read_lines(self.path):
+                    self._show(line)
+            else:
+                self._show({"step": step, **figures})
+        except OSError as error:  # TensorBoard's writer has a thread of its own, which such an error ends for good
+            log.warning("%s: %s; what is not written there will follow", self.path.parent, error.strerror or error)
+            self.writer = None
 
     def flush(self) -> None:
         """Before a checkpoint: what the next attempt builds on must be on disk."""
-        if self.writer is not None:
+        if self.writer is None:
+            return
+        try:
             self.writer.flush()
+        except OSError as error:
+            log.warning("%s: %s; what is not written there will follow", self.ctx.run.tensorboard, error.strerror)
+            self.writer = None
+        else:
+            self._flushed = self._last
 
     def close(self) -> None:
         if self.writer is not None:
             self.writer.close()
+
+    def _show(self, line: dict[str, float]) -> None:
+        assert self.writer is not None
+        for name, value in line.items():
+            if name != "step" and line["step"] > self._flushed:
+                self.writer.add_scalar(name, value, int(line["step"]))
+
+    def _new_writer(self) -> "tensorboard.SummaryWriter":
+        # Here, not at the top: it takes a second to import
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.ctx.run.tensorboard), purge_step=self._flushed + 1)

@@ -97,6 +97,15 @@ def test_what_a_kill_took_is_done_again(cfg: Train, tmp_path: Path) -> None:
     assert_same_parameters(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_how_often_it_saves_changes_nothing_else(cfg: Train, tmp_path: Path) -> None:
+    start(cfg, tmp_path / "every 5")
+    start(replace(cfg, optim=replace(cfg.optim, checkpoint_every=None, keep_every=3)), tmp_path / "as pays")
+    assert committed_steps(RunDir(tmp_path / "every 5").checkpoints) == [10, 12]
+    assert committed_steps(RunDir(tmp_path / "as pays").checkpoints) == [3, 6, 9, 12]
+    assert figures(tmp_path / "as pays") == figures(tmp_path / "every 5")
+    assert_same_parameters(tmp_path / "as pays", tmp_path / "every 5")
+
+
 def test_a_finished_run_started_again_says_the_same(cfg: Train, tmp_path: Path) -> None:
     assert start(cfg, tmp_path / "run") == start(cfg, tmp_path / "run")
 
@@ -149,6 +158,8 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
     [
         ({"lr": 0.0}, "lr and clip_norm must be above 0"),
         ({"steps": 0}, "steps, validate_every and checkpoint_every must be at least 1, got 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 400, 50 and 0"),
+        ({"keep_every": -1}, "keep_every must be a number of steps, or 0 for none, got -1"),
         ({"steps": 10, "warmup_steps": 10}, r"warmup_steps must be fewer than steps \(10\), got 10"),
     ],
 )

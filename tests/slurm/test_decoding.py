@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hpc import checkpoint
 from hpc.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_runs import on, wait_for
@@ -54,9 +55,7 @@ def train_run(folder: Path) -> RunDir:
 
 def parameters(run: RunDir) -> dict[str, torch.Tensor]:
     """Those that the last step left, of rank 0."""
-    found: dict[str, torch.Tensor] = torch.load(
-        run.checkpoints / f"step-{committed_steps(run.checkpoints)[-1]:08d}" / "state.pt", weights_only=True
-    )["model"]
+    found: dict[str, torch.Tensor] = checkpoint.load(run.checkpoints, committed_steps(run.checkpoints)[-1])["model"]
     return found
 
 

@@ -1,0 +1,259 @@
+"""One file of a checkpoint: tensors and plain values. Reading it runs no code and checks every byte.
+
+    8 bytes   "hpcstate"
+    8 bytes   the length of the outline, little-endian
+    outline   torch.save of {"tree", "pieces"}, then zeros up to a multiple of 65536
+    bytes     of the pieces, each from a multiple of 64, then zeros up to a multiple of 65536
+
+`tree` is the state with meta tensors (a shape and a type, no memory) where its tensors are; the first rank's file has
+it. `pieces` says of each tensor, by its path in the tree, what part of it lies here and where: all of it, or the shard
+of this rank. The checksum is the SHA-256 of the SHA-256s of the head and of each 16 MiB of the bytes, so that several
+threads can make it while the disk works. All begins and ends at multiples of 65536 so that it can be written past the
+page cache (O_DIRECT): that costs no second copy, and leaves the cores to the checksum and to training.
+"""
+
+import errno
+import fcntl
+import hashlib
+import io
+import mmap
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+MAGIC = b"hpcstate"
+PAGE = 65536
+"""Of memory, on the machines with the largest: file systems want O_DIRECT in whole ones."""
+PART = 16 << 20
+OWN_MEMORY = 1 << 20
+"""Tensors below this many bytes are given memory of their own: a step counter should not keep a whole file alive."""
+
+Pieces = dict[str, list[tuple[tuple[int, ...], torch.Tensor]]]
+"""By path in the tree: where in the whole tensor a piece begins, and the piece."""
+
+
+class Damaged(Exception):
+    """The bytes are not those that were written; says which file."""
+
+
+class Staging:
+    """A copy of a state in host memory, until it is written. The memory is kept from save to save."""
+
+    def __init__(self) -> None:
+        self.memory = torch.empty(0, dtype=torch.uint8)
+        self.n_bytes = 0
+        self.sharded = False
+        self._n_threads = min(4, len(os.sched_getaffinity(0)))
+        self._threads = ThreadPoolExecutor(self._n_threads)
+        self._tree: Any = None
+        self._pieces: dict[str, dict[str, Any]] = {}
+
+    def take(self, state: dict[str, Any], is_first: bool) -> None:
+        """Copy the tensors; training may change them as soon as this returns.
+
+        A tensor that is sharded over the ranks is copied in part by each rank, any other by the first rank only.
+        """
+        found: list[tuple[str, torch.Tensor]] = []
+
+        def outline(path: str, tensor: torch.Tensor) -> torch.Tensor:
+            found.append((path, tensor))
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+        tree = _map(state, "", outline)
+        self._tree = tree if is_first else None
+        self.sharded = any(_is_sharded(tensor) for _, tensor in found)
+        self._pieces = {}
+        end = 0
+        mine: list[tuple[int, torch.Tensor]] = []
+        for path, tensor in found:
+            if not is_first and not _is_sharded(tensor):
+                continue
+            local, offset = _local(tensor)
+            like = torch.empty(local.shape, dtype=local.dtype, device="meta")
+            self._pieces[path] = {"begin": end, "offset": offset, "like": like}
+            mine.append((end, local))
+            end = _up(end + local.nbytes, 64)
+        self.n_bytes = _up(end, PAGE)
+        if self.n_bytes > self.memory.numel():
+            self.memory = _host_memory(self.n_bytes)
+        self.memory[end : self.n_bytes] = 0
+
+        def copy(parts: Iterable[tuple[int, torch.Tensor]]) -> None:
+            for begin, local in parts:
+                _view(self.memory, begin, local).copy_(local, non_blocking=True)
+
+        # From a GPU in this thread, which knows its stream; in the CPU's memory several copy faster than one
+        copy(part for part in mine if part[1].is_cuda)
+        on_cpu = iter([part for part in mine if not part[1].is_cuda])  # each thread takes the next
+        for done in [self._threads.submit(copy, on_cpu) for _ in range(self._n_threads)]:
+            done.result()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    def write(self, path: Path) -> dict[str, Any]:
+        """Put it into a new file and onto the disk; gives the bytes and the checksum."""
+        head = _head({"tree": self._tree, "pieces": self._pieces})
+        body = self.memory.numpy().data[: self.n_bytes]
+        digests = self._threads.map(
+            lambda begin: hashlib.sha256(body[begin : begin + PART]).digest(), range(0, len(body), PART)
+        )
+        with open(path, "xb", buffering=0) as file:
+            _write_through(file, memoryview(head))
+            _write_through(file, body)
+            os.fsync(file.fileno())
+        return {"bytes": len(head) + len(body), "sha256": _checksum(head, list(digests))}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds."""
+
+    path: Path
+    tree: Any
+    pieces: Pieces
+
+
+def read(path: Path, n_bytes: int, sha256: str) -> Contents:
+    """Read and check a file in one go, with several threads. Raises Damaged."""
+    if not path.is_file():
+        raise Damaged(f"{path} is gone")
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != n_bytes:
+            raise Damaged(f"{path} has {size} bytes, but {n_bytes} were written")
+        head = file.read(16)
+        length = int.from_bytes(head[8:], "little")
+        if head[:8] != MAGIC or _up(16 + length, PAGE) > size:
+            raise Damaged(f"{path} does not begin as a file of a checkpoint does")
+        head += file.read(_up(16 + length, PAGE) - 16)
+        # Into memory, not mapped: a page of a file that rotation deletes on another node ends the process that reads it
+        data = torch.empty(size - len(head), dtype=torch.uint8)
+        body = data.numpy().data
+
+        def read_part(begin: int) -> bytes:
+            part = body[begin : begin + PART]
+            at = 0
+            while at < len(part):
+                n_read = os.preadv(file.fileno(), [part[at:]], len(head) + begin + at)
+                if n_read == 0:
+                    raise Damaged(f"{path} was cut off while it was read")
+                at += n_read
+            return hashlib.sha256(part).digest()
+
+        with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+            digests = list(pool.map(read_part, range(0, len(body), PART)))
+    if (found := _checksum(head, digests)) != sha256:
+        raise Damaged(f"{path} has checksum {found[:12]}…, but {sha256[:12]}… was written")
+    outline = torch.load(io.BytesIO(head[16 : 16 + length]), weights_only=True)
+    pieces: Pieces = {
+        name: [(tuple(piece["offset"]), _view(data, piece["begin"], piece["like"]))]
+        for name, piece in outline["pieces"].items()
+    }
+    return Contents(path, outline["tree"], pieces)
+
+
+def join(files: Sequence[Contents]) -> dict[str, Any]:
+    """The state, with whole tensors, however many ranks wrote it."""
+
+    def whole(path: str, like: torch.Tensor) -> torch.Tensor:
+        pieces = [piece for file in files for piece in file.pieces.get(path, ())]
+        if len(pieces) == 1 and pieces[0][1].shape == like.shape:
+            tensor = pieces[0][1]
+            return tensor.clone() if tensor.nbytes < OWN_MEMORY else tensor
+        if sum(piece.numel() for _, piece in pieces) < like.numel():
+            raise Damaged(f"{files[0].path.parent} lacks a part of {path}")
+        full = torch.empty(like.shape, dtype=like.dtype)
+        for offset, piece in pieces:
+            full[tuple(slice(at, at + n) for at, n in zip(offset, piece.shape, strict=True))] = piece
+        return full
+
+    state: dict[str, Any] = _map(files[0].tree, "", whole)
+    return state
+
+
+def _map(value: Any, path: str, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Any:
+    """The same tree, each tensor changed. What cannot be read back without running code is refused here, not then."""
+    if isinstance(value, torch.Tensor):
+        return change(path, value)
+    if isinstance(value, dict):
+        return {_map(key, path, change): _map(item, f"{path}[{key!r}]", change) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_map(item, f"{path}[{number}]", change) for number, item in enumerate(value))
+    # Exactly these: a numpy float64 is a float too, but is written as code
+    if value is not None and type(value) not in (bool, int, float, complex, str, bytes):
+        raise TypeError(
+            f"state{path} is a {type(value).__module__}.{type(value).__name__}: a checkpoint holds tensors, numbers, "
+            "texts, lists, tuples and dicts; turn it into one of these, as with float(…)"
+        )
+    return value
+
+
+def _is_sharded(tensor: torch.Tensor) -> bool:
+    """Whether it is a DTensor, told by what they have for checkpoints: their module takes half a second to import."""
+    return hasattr(tensor, "__create_chunk_list__")
+
+
+def _local(tensor: Any) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """What this rank has of a tensor, and where in the whole that begins."""
+    if not _is_sharded(tensor):
+        return tensor.detach(), (0,) * tensor.dim()
+    (chunk,) = tensor.__create_chunk_list__()
+    return tensor.to_local().detach(), tuple(chunk.offsets)
+
+
+def _view(data: torch.Tensor, begin: int, like: torch.Tensor) -> torch.Tensor:
+    """The bytes from `begin` on as a tensor of that shape and type."""
+    return data[begin : begin + like.nbytes].view(like.dtype).view(like.shape)
+
+
+def _head(outline: dict[str, Any]) -> mmap.mmap:
+    text = io.BytesIO()
+    torch.save(outline, text)
+    head = mmap.mmap(-1, _up(16 + text.tell(), PAGE))
+    head.write(MAGIC + text.tell().to_bytes(8, "little") + text.getvalue())
+    return head
+
+
+def _host_memory(n_bytes: int) -> torch.Tensor:
+    """From the start of a page on, as O_DIRECT wants it; pinned, so that a GPU copies at the full speed of the bus."""
+    if torch.cuda.is_available():
+        return torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
+    return torch.frombuffer(mmap.mmap(-1, n_bytes), dtype=torch.uint8)
+
+
+def _write_through(file: BinaryIO, view: memoryview) -> None:
+    """Write past the page cache, or through it where the file system knows no other way."""
+    _past_the_cache(file, True)
+    while view:
+        try:
+            view = view[file.write(view[:PART]) :]
+        except OSError as error:
+            # Also after a write that was cut short by a full disk: the next then says so
+            if error.errno != errno.EINVAL or not _past_the_cache(file, False):
+                raise
+
+
+def _past_the_cache(file: BinaryIO, wanted: bool) -> bool:
+    """Switch O_DIRECT; gives whether that changed anything."""
+    now = fcntl.fcntl(file, fcntl.F_GETFL)
+    then = now | os.O_DIRECT if wanted else now & ~os.O_DIRECT
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, then)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False  # tmpfs, and others that keep files in memory
+    return now != then
+
+
+def _up(n_bytes: int, multiple: int) -> int:
+    return -(-n_bytes // multiple) * multiple
+
+
+def _checksum(head: bytes | mmap.mmap, digests: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join([hashlib.sha256(head).digest(), *digests])).hexdigest()
