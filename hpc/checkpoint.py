@@ -8,6 +8,7 @@ hpc.saver writes them. Read back, the tensors are whole, however many ranks wrot
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -41,6 +42,27 @@ def load(folder: Path, step: int) -> dict[str, Any]:
     return statefile.join(
         [statefile.read(place / name, file["bytes"], file["sha256"]) for name, file in commit["files"].items()]
     )
+
+
+def fingerprint(state: Any) -> str:
+    """The SHA-256 of all tensors and values of a state, whatever order they were written in."""
+    digest = hashlib.sha256()
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for key in sorted(value, key=str):
+                walk(value[key], f"{path}/{key}")
+        elif isinstance(value, list | tuple):
+            for number, item in enumerate(value):
+                walk(item, f"{path}/{number}")
+        elif hasattr(value, "untyped_storage"):
+            digest.update(f"{path} {value.dtype} {tuple(value.shape)} ".encode())
+            digest.update(statefile.raw(value))
+        else:
+            digest.update(f"{path} {value!r} ".encode())
+
+    walk(state, "")
+    return digest.hexdigest()
 
 
 def at(folder: Path, step: int) -> Path:

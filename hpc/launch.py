@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hpc import DONE, FAILED, USAGE, options
+from hpc import DONE, FAILED, REFUSED, USAGE, options
 from hpc.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -271,6 +271,25 @@ def write_site(said: Words, environ: Mapping[str, str]) -> int:
     return DONE
 
 
+def run_drill(said: Words, environ: Mapping[str, str]) -> int:
+    from hpc import drill, executors, site
+
+    if not said.words or "=" in said.words[0]:
+        raise ConfigError("drill what? Say a stage first: drill train my-study.yaml --nodes 2")
+    said.verb, *said.words = said.words
+    plans = make_plans(said, environ)
+    if len(plans) != 1:
+        raise ConfigError("drill one stage: the others run undisturbed before it, with `pipeline`")
+    print(plans[0].render(), flush=True)
+    site.check_usable(plans[0].site)
+    faults = said.faults.split(",") if said.faults else list(drill.FAULTS)
+    try:
+        return FAILED if drill.drill(plans[0], faults, said.repeat) else DONE
+    except executors.SubmitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+
+
 def show_completion(said: Words, environ: Mapping[str, str]) -> int:
     """`completion bash` is for the shell's start file; `completion -- WORDS` is what that asks at each tab."""
     from hpc import completion
@@ -288,6 +307,7 @@ OTHER_VERBS: dict[str, Callable[[Words, Mapping[str, str]], int]] = {
     "status": show_status,
     "logs": show_log,
     "stop": stop_run,
+    "drill": run_drill,
     "site": write_site,
     "completion": show_completion,
 }

@@ -16,6 +16,7 @@ VERBS = {
     "logs": ("RUN", "what rank 0 of a run has printed (--rank N, --attempt N, -f)"),
     "stop": ("RUN", "ask a run to save and end (--now: end it at once)"),
     "resume": ("RUN", "go on with a run that has stopped, also with other --nodes, --time, --on"),
+    "drill": ("STAGE", "break a run on purpose and see whether it ends the same (--faults, --repeat)"),
     "export": ("RUN", "write a batch script that runs it without submitit (-o FILE)"),
     "site": ("refresh NAME", "write a profile of the cluster you are on, from what its Slurm says"),
     "completion": ("bash|zsh", "what a shell needs to complete verbs, options, runs and settings"),
@@ -80,6 +81,8 @@ class Words:
         self.output: str | None = None
         self.json = False
 
+        self.faults: str | None = None
+        self.repeat: int | None = None
         self.watch = False
         self.rank = 0
         self.attempt: int | None = None
@@ -148,6 +151,14 @@ GROUPS: dict[str, list[Option]] = {
         ("--attempt", "attempt", "N", natural, "logs: of that start of the ranks; else the newest"),
         ("--save", "save", "", None, "stop: save first, as it does anyway"),
         ("--now", "now", "", None, "stop: at once, without saving"),
+        (
+            "--faults",
+            "faults",
+            "LIST",
+            str,
+            "drill: of signal, term, kill9, supervisor, hang, damage, scancel, disk, …",
+        ),
+        ("--repeat", "repeat", "N", natural, "drill: so many faults, drawn at random"),
         ("--replace", "replace", "", None, "site refresh: may write over a profile of yours"),
     ],
 }

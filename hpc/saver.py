@@ -24,6 +24,8 @@ from hpc.statefile import Staging
 log = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_S = 5.0
+"""How often the last save is tried again on a full disk."""
 MARKS_S = 600
 """How long ranks may take to write their files, after the first has written its own."""
 SHORTEST_S, LONGEST_S = 30.0, 1800.0
@@ -58,7 +60,7 @@ class Saver:
         """How often a save was asked for while the one before was still being written."""
         self._staging = Staging()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
-        self._writing: Future[None] | None = None
+        self._writing: Future[object] | None = None
         self._saved_at = time.monotonic()
         self._mtbf_s = mean_between_failures_s(read_lines(ctx.run.attempts))
         self._interval_s = SHORTEST_S  # the first save is early, to learn what one costs
@@ -77,7 +79,7 @@ class Saver:
             return step % self.every == 0
         return self.ctx.world.is_first and time.monotonic() - self._saved_at >= self._interval_s
 
-    def save(self, step: int, state: dict[str, Any], best: int | None = None) -> None:
+    def save(self, step: int, state: dict[str, Any], best: int | None = None, last: bool = False) -> None:
         """Copy the state, and have it written. Raises what the save before met, unless that was a full disk.
 
         Parameters
@@ -88,6 +90,8 @@ class Saver:
             Tensors and plain values, in dicts and lists.
         best
             The step that is best so far: its checkpoint, if there is one, is not deleted.
+        last
+            Nothing is left to be done meanwhile: where the disk is full, wait for room.
         """
         asked = time.monotonic()
         if self._writing is not None and not self._writing.done():
@@ -101,7 +105,7 @@ class Saver:
         self._saved_at = time.monotonic()
         self.blocked_s = self._saved_at - asked
         if self.ctx.world.is_first or self._staging.sharded:
-            self._writing = self._thread.submit(self._write, step, best, began)
+            self._writing = self._thread.submit(self._write_last if last else self._write, step, best, began)
 
     def close(self) -> None:
         """Wait until what was saved is on the disk."""
@@ -109,8 +113,12 @@ class Saver:
         if writing is not None:
             writing.result()
 
-    def _write(self, step: int, best: int | None, began: float) -> None:
-        """In the thread: this rank's file, and on the first rank the checkpoint."""
+    def _write_last(self, step: int, best: int | None, began: float) -> None:
+        while not self._write(step, best, began) and not self.ctx.should_stop():
+            time.sleep(FULL_S)
+
+    def _write(self, step: int, best: int | None, began: float) -> bool:
+        """In the thread: this rank's file, and on the first rank the checkpoint. False when the disk is full."""
         world, attempt = self.ctx.world, self.ctx.attempt
         n_files = world.size if self._staging.sharded else 1
         beside = checkpoint.beside(self.folder, step, attempt)
@@ -123,7 +131,7 @@ class Saver:
             written = self._staging.write(file)
             if not world.is_first:
                 write_json(file.with_suffix(".json"), written)
-                return
+                return True
             files = {file.name: written} | self._others(beside, step, n_files)
             seconds = time.monotonic() - began
             commit = {"step": step, "attempt": attempt, "ranks": world.size, "seconds": round(seconds, 3)}
@@ -144,12 +152,13 @@ class Saver:
                 whole[-1] if whole else "none",
                 self.folder,
             )
-            return
+            return False
         self._interval_s = interval_s(seconds, self._mtbf_s)
         log.info(
             "saved step %d: %.1f MB in %.2f s, training waited %.3f s", step, n_bytes / 1e6, seconds, self.blocked_s
         )
         checkpoint.rotate(self.folder, step, self.keep, self.keep_every, best)
+        return True
 
     def _make_room(self, n_files: int, best: int | None) -> None:
         """Where the disk is nearly full, what rotation would delete after the next saves goes now."""

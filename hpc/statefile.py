@@ -257,3 +257,8 @@ def _up(n_bytes: int, multiple: int) -> int:
 
 def _checksum(head: bytes | mmap.mmap, digests: Sequence[bytes]) -> str:
     return hashlib.sha256(b"".join([hashlib.sha256(head).digest(), *digests])).hexdigest()
+
+
+def raw(tensor: torch.Tensor) -> bytes:
+    """The bytes of a tensor, whatever its type."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

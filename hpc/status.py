@@ -147,7 +147,9 @@ def _settle(state: State, job: Job | None, silence: str, after: list[str], run: 
             state.word, state.text = "requeued", f"by Slurm: {state.text}"
     elif job and doubt == "silent":
         state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
-    elif job and (doubt == "waits" or job.state != "COMPLETING"):
+    elif job and doubt == "left" and job.state in ("RUNNING", "COMPLETING"):
+        state.word, state.text = "running", "Slurm ends its job"
+    elif job:
         state.word, state.text = "queued", "starting" if job.state == "RUNNING" else job.state.lower()
     elif doubt == "left":
         state.word, state.code, state.text = "stopped", STOPPED, before

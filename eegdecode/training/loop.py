@@ -115,7 +115,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         if last or stop or due:
             record.flush()
             kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
-            saver.save(step, kept, best["step"])
+            saver.save(step, kept, best["step"], last)
         if stop and not last:
             record.close()
             saver.close()
