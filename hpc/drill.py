@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -249,7 +250,7 @@ def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: str
         for undo in here.undo:
             undo()
         if mounted:
-            subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
+            _unmount(place)
 
 
 def _start(plan: Plan) -> None:
@@ -371,6 +372,15 @@ def _mount(place: Path) -> None:
     )
     if done.returncode != 0:
         raise NotPossible(f"a disk of its own to fill: {' '.join(done.stderr.split())}")
+
+
+def _unmount(place: Path) -> None:
+    """What the runs said stays."""
+    kept = place.with_name(f"{place.name}.kept")
+    shutil.copytree(place, kept, symlinks=True, ignore=shutil.ignore_patterns("checkpoints", "filler"))
+    subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
+    place.rmdir()
+    kept.rename(place)
 
 
 def _need(path: Path) -> Mapping[str, Any]:

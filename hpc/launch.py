@@ -10,6 +10,7 @@ import sys
 
 from hpc import DONE, FAILED, REFUSED, USAGE, options
 from hpc.errors import ConfigError
+from hpc.rundir import Damaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return USAGE
     except BrokenPipeError:
         raise
+    except Damaged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except OSError as error:  # a disk that is full or read-only, a folder that is a file
         print(f"error: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
         return FAILED

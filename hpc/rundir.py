@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -55,6 +56,10 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     atomic_write(path, lambda file: file.write(text.encode()), durable=durable)
 
 
+class Damaged(Exception):
+    """A file of a run folder that is not what was written: a disk that lost power or filled up can leave such."""
+
+
 def read_json(path: Path | str) -> Any | None:
     """What the file holds, or None when there is none."""
     try:
@@ -62,18 +67,21 @@ def read_json(path: Path | str) -> Any | None:
             return json.loads(file.read())
     except FileNotFoundError:
         return None
+    except ValueError:
+        raise Damaged(f"{path} is damaged: it is not JSON") from None
 
 
 def append_line(path: Path, value: object) -> None:
     """One JSON line at the end of a file that has one writer; all of it, or on a full disk nothing."""
-    with open(path, "ab") as file:
-        before = file.tell()
-        try:
-            file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-        except OSError:
-            os.truncate(path, before)
-            raise
+    line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        before = os.fstat(file).st_size
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
+    finally:
+        os.close(file)
 
 
 def read_lines(path: Path | str) -> list[Any]:
@@ -83,7 +91,10 @@ def read_lines(path: Path | str) -> list[Any]:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines[:-1] if line]
+    try:
+        return [json.loads(line) for line in lines[:-1] if line]
+    except ValueError:
+        raise Damaged(f"{path} is damaged: a line of it is not JSON") from None
 
 
 def committed_steps(checkpoints: Path) -> list[int]:
@@ -205,6 +216,11 @@ class AttemptDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def start(self) -> Path:
+        """When it began and where from."""
+        return self.path / "start.json"
 
     @property
     def rendezvous(self) -> Path:

@@ -11,7 +11,7 @@ import time
 from hpc import FAILED, STOPPED
 from hpc.errors import ConfigError, did_you_mean
 from hpc.queue import Job, Queue
-from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, read_json, read_lines
+from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, Damaged, RunDir, read_json, read_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SILENT_S = 30
 """A supervisor that has not written for so long is gone."""
-ENDED = ("finished", "failed", "stopped", "lost")
+ENDED = ("finished", "failed", "stopped", "lost", "broken")
 
 
 class State:
@@ -32,7 +32,7 @@ class State:
         self.name = ""
         """What its user calls it."""
         self.word = "stopped"
-        """queued, running, requeued, or how it ended: finished, failed, stopped, lost."""
+        """queued, running, requeued, or how it ended: finished, failed, stopped, lost; broken: a file of it is damaged."""
         self.code: int | None = None
         """The exit code, once it has ended."""
         self.job = ""
@@ -85,6 +85,15 @@ that Slurm has ended, which may come back (preempted, a lost node) or not (cance
 
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
     """What the folder says, and the last submission. The word may be one of _DOUBT."""
+    try:
+        return _read(run)
+    except Damaged as damage:
+        state = State(run.name)
+        state.word, state.code, state.text = "broken", FAILED, str(damage)
+        return state, {}
+
+
+def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     state = State(run.name)
     supervisor = read_json(f"{run.folder}/{SUPERVISOR}") or {}
     finished = os.path.exists(f"{run.folder}/{RESULT}")

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -78,6 +79,8 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             code = FAILED
             try:
                 code = Supervision(run, environ, asked).run()
+            except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 os._exit(code)
@@ -206,6 +209,7 @@ class Supervision:
             "job": self.job and self.job.id,
             "from_step": steps[-1] if steps else 0,
         }
+        self._until_there_is_room(lambda: write_json(folder.start, start))  # else there is none for the logs either
         going_on = f", goes on from step {steps[-1]}" if steps else ""
         n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")

@@ -117,14 +117,14 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
             saver.save(step, kept, best["step"], last)
         if stop and not last:
-            record.close()
             saver.close()
+            record.close()
             ddp.barrier()  # no rank says that all is saved before rank 0 has saved
             ddp.stop()
             raise Preempted
 
-    record.close()
     saver.close()
+    record.close()
     if world.is_first:
         state.save(ctx.out, cfg, spec, best)
     ddp.stop()

@@ -41,19 +41,22 @@ class Record:
         self.ctx.fence()
         self._last = step
         self._waiting.append({"step": step, **figures})
+        self._put_down()
+
+    def _put_down(self) -> None:
+        """What waits, into both; a new TensorBoard writer is shown all that the one before may have lost."""
+        lines = list(self._waiting)
         try:
             while self._waiting:
                 append_line(self.path, self._waiting[0])
                 del self._waiting[0]
             if self.writer is None:
                 self.writer = self._new_writer()
-                for line in read_lines(self.path):
-                    self._show(line)
-            else:
-                self._show({"step": step, **figures})
+                lines = read_lines(self.path)
+            for line in lines:
+                self._show(line)
         except OSError as error:  # TensorBoard's writer has a thread of its own, which such an error ends for good
-            log.warning("%s: %s; what is not written there will follow", self.path.parent, error.strerror or error)
-            self.writer = None
+            self._lost(error)
 
     def flush(self) -> None:
         """Before a checkpoint: what the next attempt builds on must be on disk."""
@@ -62,14 +65,20 @@ class Record:
         try:
             self.writer.flush()
         except OSError as error:
-            log.warning("%s: %s; what is not written there will follow", self.ctx.run.tensorboard, error.strerror)
-            self.writer = None
+            self._lost(error)
         else:
             self._flushed = self._last
 
     def close(self) -> None:
+        if self._waiting:
+            self._put_down()
         if self.writer is not None:
             self.writer.close()
+
+    def _lost(self, error: OSError) -> None:
+        if self.writer is not None:
+            log.warning("%s: %s; what is not written there will follow", self.path.parent, error.strerror or error)
+        self.writer = None
 
     def _show(self, line: dict[str, float]) -> None:
         assert self.writer is not None
