@@ -97,7 +97,7 @@ def _hundred_plans(folder: str, number: int) -> "list[Plan]":
     words = [f"n={100 * number + 1}..{100 * number + 100}"]
     return [
         plan.Plan(science, (), where, resources, code, f"{folder}/runs", folder, sys.executable)
-        for science in plan.sweep("count", {}, words)
+        for science, _ in plan.sweep("count", {}, words)
     ]
 
 

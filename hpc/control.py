@@ -1,23 +1,56 @@
-"""Stop a run, from anywhere that sees its folder and can reach its processes or its job."""
+"""Stop runs, from anywhere that sees their folders and can reach their processes or their jobs."""
 
 import os
 import signal
 import subprocess
+import time
 
 from hpc import status
 from hpc.errors import ConfigError
-from hpc.rundir import RunDir, read_json
+from hpc.queue import Queue
+from hpc.rundir import RunDir, append_line, read_json, read_lines
+from hpc.status import State
+
+PATIENCE_S = 30.0
 
 
-def stop(run: RunDir, now: bool) -> str:
-    """Ask a run to save and end, or end it at once; gives what was done. The same line goes on from what is saved."""
-    state = status.look(run)
-    if state.ended:
-        raise ConfigError(f"{run.name} does not run: it is {state.word}{state.text and f' ({state.text})'}")
-    if state.word == "running" and not now:
+def stop(runs: list[RunDir], now: bool) -> list[str]:
+    """Ask them to save and end, or end them at once; gives what was done. The same line goes on later."""
+    states = dict(zip(runs, status.look_all(runs, Queue()), strict=True))
+    alive = {run: state for run, state in states.items() if not state.ended}
+    if not alive:
+        said = ", ".join(f"{s.run} is {s.word}{s.text and f' ({s.text})'}" for s in list(states.values())[:6])
+        raise ConfigError(f"nothing to stop: {said}")
+    waiting = [state for state in alive.values() if state.on_slurm and (now or state.word != "running")]
+    done = [_cancel(waiting)] if waiting else []
+    for run, state in alive.items():
+        if state not in waiting:
+            done.append(f"{run.name}: {_ask(run, state, now)}")
+        elif state.word != "running":
+            text = "cancelled while it waited; the same command submits it again"
+            line = read_lines(run.submissions)[-1] | {"kind": "cancelled", "text": text, "time": time.time()}
+            append_line(run.submissions, line)
+    return done
+
+
+def _cancel(states: list[State]) -> str:
+    """End jobs, all in one call."""
+    jobs = [state.job for state in states]
+    refused = _scancel(*jobs)
+    if refused:
+        raise ConfigError(f"scancel did not take {', '.join(jobs)}: {refused}")
+    running = any(state.word == "running" for state in states)
+    return f"cancelled job {', '.join(jobs)}{'; the last checkpoint counts' if running else ', which was waiting'}"
+
+
+def _ask(run: RunDir, state: State, now: bool) -> str:
+    """Ask one that runs; gives what was done."""
+    if not now and state.word == "running":
         run.wish.touch()  # the supervisor looks for it, also where no signal of ours gets through
     if state.on_slurm:
-        return _stop_job(state, now)
+        # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
+        refused = _scancel("--signal=TERM", "--batch", state.job)
+        return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
     supervisor = read_json(run.supervisor)
     if state.word == "queued" or supervisor is None:
         raise ConfigError(f"{run.name} is only just starting: stop it in a second")
@@ -33,16 +66,10 @@ def stop(run: RunDir, now: bool) -> str:
     return "asked to save and end"
 
 
-def _stop_job(state: status.State, now: bool) -> str:
-    # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
-    save = state.word == "running" and not now
-    words = ["scancel", *(["--signal=TERM", "--batch"] if save else []), state.job]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    said = " ".join(done.stderr.split())
-    if done.returncode != 0 and save:
-        return f"asked to save and end, job {state.job}; by its folder, as scancel does not get through ({said})"
-    if done.returncode != 0:
-        raise ConfigError(f"scancel did not take job {state.job}: {said}")
-    if save:
-        return f"asked to save and end, job {state.job}"
-    return f"cancelled job {state.job}" + ("; the last checkpoint counts" if now else ", which was waiting")
+def _scancel(*words: str) -> str:
+    """What it says against it, or nothing."""
+    try:
+        done = subprocess.run(["scancel", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {PATIENCE_S:.0f} s"
+    return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"

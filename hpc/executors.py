@@ -124,7 +124,7 @@ def slurm(plan: Plan, after: Mapping[str, str]) -> str:
             dependency = f"afterok:{':'.join(after.values())}" if after else None
             job = _executor(plan, dependency).submit(Supervisor(str(run.path)))
     except (FailedJobError, OSError, subprocess.SubprocessError) as error:
-        raise SubmitError(f"sbatch did not take the job: {' '.join(str(error).split())}") from None
+        raise _refused([plan], error) from None
     return _submitted(plan, job.job_id, began, after=list(after))
 
 
@@ -151,16 +151,19 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
     code = snapshot.keep(plans[0].code, Path(plans[0].runs))
     runs = [write_run(plan, code) for plan in plans]
     began = time.time()
-    executor = _executor(plans[0], f"afterany:{':'.join(after)}" if after else None)
+    # Not in one of the runs: somebody may delete that while others wait
+    folder = Path(plans[0].runs) / ".arrays" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    executor = _executor(plans[0], f"afterany:{':'.join(after)}" if after else None, folder)
     name = plans[0].label or f"{plans[0].science.stage}-x{len(plans)}"
     executor.update_parameters(array_parallelism=max_parallel or len(plans), job_name=name)
     try:
         with _scrubbed_environment():
             jobs = executor.submit_array([Supervisor(str(run.path)) for run in runs])
     except (FailedJobError, OSError, subprocess.SubprocessError) as error:
-        raise SubmitError(f"sbatch did not take the array: {' '.join(str(error).split())}") from None
+        raise _refused(plans, error) from None
     for plan, job in zip(plans, jobs, strict=True):
-        _submitted(plan, job.job_id, began, name, list(plan.science.inputs.values()) if after else [])
+        follows = list(plan.science.inputs.values()) if after else []
+        _submitted(plan, job.job_id, began, name, follows, folder)
     return [job.job_id for job in jobs]
 
 
@@ -188,7 +191,17 @@ def standalone_text(plan: Plan) -> str:
     return _executor(plan, None)._make_submission_file_text(f"exec {command}", uid="")
 
 
-def _executor(plan: Plan, dependency: str | None) -> "SlurmExecutor":
+def _refused(plans: Sequence[Plan], error: Exception) -> SubmitError:
+    """Note why in the folders of the runs, and say it."""
+    what = "job" if len(plans) == 1 else "array"
+    said = f"sbatch did not take the {what}: {' '.join(str(error).split())}"
+    for plan in plans:
+        about = {"label": plan.label, "settings": plan.settings, "nodes": plan.resources.nodes}
+        append_line(plan.run.submissions, about | {"kind": "refused", "text": said, "time": time.time()})
+    return SubmitError(said)
+
+
+def _executor(plan: Plan, dependency: str | None, folder: Path | None = None) -> "SlurmExecutor":
     from submitit.slurm.slurm import SlurmExecutor
 
     class Sbatch(SlurmExecutor):  # type: ignore[misc]
@@ -203,7 +216,7 @@ def _executor(plan: Plan, dependency: str | None) -> "SlurmExecutor":
 
     r, site = plan.resources, plan.site
     # exec: the Python process takes the batch script's place, so that it is what Slurm signals
-    executor = Sbatch(folder=plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -P")
+    executor = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -P")
     assert r.time_s is not None
     extra: dict[str, object] = {
         "signal": f"B:USR2@{r.lead_s}",
@@ -233,16 +246,20 @@ def _executor(plan: Plan, dependency: str | None) -> "SlurmExecutor":
     return executor
 
 
-def _submitted(plan: Plan, job: str, began: float, name: str = "", after: Sequence[str] = ()) -> str:
+def _submitted(
+    plan: Plan, job: str, began: float, name: str = "", after: Sequence[str] = (), log: Path | None = None
+) -> str:
     """Note it in the run folder. `began`: before the job could start, so that all it writes is later."""
     line = {
         "job": job,
         "name": name or plan.label or plan.science.name,  # in Slurm
         "label": plan.label,
+        "settings": plan.settings,
         "site": plan.site.name,
         "kind": plan.site.kind,
         "nodes": plan.resources.nodes,
         "after": list(after),
+        "log": str(log or plan.run.jobs),
         "time": began,
     }
     append_line(plan.run.submissions, line)

@@ -60,7 +60,7 @@ def follow(run: RunDir, mine: bool) -> State:
 
 def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], None]) -> None:
     try:
-        said = control.stop(run, now=times > 1)
+        said = "; ".join(control.stop([run], now=times > 1))
         show(said + (" (Ctrl-C again: end at once)" if times == 1 else ""), None)
     except ConfigError as error:  # it has ended meanwhile, or not begun yet
         show(str(error), None)

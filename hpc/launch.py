@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hpc.rundir import RunDir
     from hpc.status import State
 
-DEFAULT = "configs/default.yaml"
 MANY_RUNS = 20
 """A sweep of more is asked about at a terminal."""
 
@@ -50,10 +49,10 @@ def act(said: Words, environ: Mapping[str, str]) -> int:
     """Words -> plans -> executor. With --json, stdout is kept for it."""
     from contextlib import nullcontext, redirect_stdout
 
-    from hpc import site
+    from hpc import planner, site
 
     with redirect_stdout(sys.stderr) if said.json or said.verb == "export" else nullcontext():
-        plans = make_plans(said, environ)
+        plans = planner.make(said, environ)
         _show(said, plans)
         if said.verb != "export" and not said.dry_run and not said.prepare:
             site.check_usable(plans[0].site)
@@ -90,14 +89,19 @@ def _carry_out(said: Words, plans: list[Plan]) -> int:
             )
         return submit.here(plans)
     if said.verb == "sweep":
-        if len(plans) > MANY_RUNS and not said.yes and sys.stdin.isatty() and not _sure(len(plans)):
+        if (
+            len(plans) > MANY_RUNS
+            and not said.yes
+            and sys.stdin.isatty()
+            and not _sure(f"submit what is missing of these {len(plans)} runs?")
+        ):
             return DONE
         return submit.sweep(plans, said.max_parallel)
     return submit.chain(plans, said.follow, said.after)
 
 
-def _sure(n: int) -> bool:
-    return input(f"\nsubmit what is missing of these {n} runs? [y/N] ").strip().lower() in ("y", "yes")
+def _sure(question: str) -> bool:
+    return input(f"\n{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _dry_run(plans: list[Plan], as_json: bool) -> int:
@@ -110,71 +114,24 @@ def _dry_run(plans: list[Plan], as_json: bool) -> int:
         print(json.dumps([p.to_json() | {"sbatch": executors.sbatch_text(p) if on_slurm else None} for p in plans]))
     elif on_slurm:
         for plan in plans:
-            print(f"\n# {plan.science.name}\n{executors.sbatch_text(plan)}")
+            done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""
+            print(f"\n# {plan.science.name}{done}\n{executors.sbatch_text(plan)}")
     return DONE
 
 
 def _prepare(plans: list[Plan], as_json: bool) -> int:
     """Run folders, and nothing started."""
-    from hpc import executors
+    from hpc import executors, status
 
+    for plan in plans:
+        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+            raise ConfigError(f"{state.run} is {state.word}: what it goes on with must not change under it")
     runs = [executors.write_run(plan) for plan in plans]
     if as_json:
         _print_states(runs)
     else:
         print("\n".join(f"\nprepared {run.path}" for run in runs))
     return DONE
-
-
-def make_plans(said: Words, environ: Mapping[str, str]) -> list[Plan]:
-    import dataclasses
-    from pathlib import Path
-
-    from hpc import config, plan, preflight, site, snapshot, status
-    from hpc.rundir import RunDir
-
-    runs = Path(said.runs).absolute()
-    files = [Path(word) for word in said.words if word.endswith((".yaml", ".yml")) and "=" not in word]
-    words = [word for word in said.words if Path(word) not in files]
-    anew = (lambda name: plan.next_again(name, runs)) if said.again else None
-    if said.verb in ("resume", "export"):
-        if len(said.words) != 1:
-            raise ConfigError(f"{said.verb} which run? One name; other settings would be another run")
-        run = status.find(said.words[0], runs)
-        sciences, sources = [plan.of_run(run)], [str(run.config)]
-    else:
-        if not files and os.path.isfile(DEFAULT):
-            files = [Path(DEFAULT)]
-        sources = [*map(str, files), *words]
-        if said.verb == "sweep":
-            if not words or "=" in words[0]:
-                raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
-            if said.again:
-                raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
-            sciences, sources = plan.sweep(words[0], config.load(files), words[1:]), [*map(str, files), *words[1:]]
-        else:
-            sciences = plan.sciences(said.verb, config.load(files), words, anew)
-    where = site.load(said.on or site.detect(environ))
-    account = site.find_account(where, said.account, environ, Path.home())
-    asked = site.Request(
-        said.nodes, said.gpus, said.ranks, said.cpus, said.mem, said.time, said.partition, account, said.scratch,
-        {name: value for name in ("exclude", "constraint", "comment") if (value := getattr(said, name))}
-        | ({"mail-user": said.mail, "mail-type": "END,FAIL,REQUEUE"} if said.mail else {}),
-        said.hang, said.stage,
-    )  # fmt: skip
-    resources = site.fit(where, asked, site.gpus_here(environ))
-    notes = site.look_at_folder(where, resources, runs, environ)
-    resources = dataclasses.replace(resources, notes=(*resources.notes, *notes))
-    code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
-    coming = [science.name for science in sciences]
-    for science in sciences:
-        plan.check_inputs(science, runs, coming)
-    plans = [
-        plan.Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
-                  said.name if said.name is not None else plan.label_of(RunDir(runs / science.name)))
-        for science in sciences
-    ]  # fmt: skip
-    return preflight.checked(plans, environ)
 
 
 def export(plan: Plan, output: str | None) -> int:
@@ -186,7 +143,6 @@ def export(plan: Plan, output: str | None) -> int:
 
     if plan.site.kind != "slurm":
         raise ConfigError(f"export writes for a Slurm site, but {plan.site.name} is none: say --on SITE")
-    executors.write_run(plan)
     text = executors.standalone_text(plan)
     if output is None:
         print(text, end="")
@@ -238,18 +194,25 @@ def _one_run(said: Words, question: str) -> RunDir:
 
 
 def stop_run(said: Words, environ: Mapping[str, str]) -> int:
+    """One run, or all that the words mean: a whole sweep by its --name or its job."""
     from contextlib import nullcontext, redirect_stdout
 
-    from hpc import control, follow
+    from hpc import control, follow, status
 
     if said.save and said.now:
         raise ConfigError("stop --save or --now: not both")
-    run = _one_run(said, "stop which run?")
+    if not said.words:
+        raise ConfigError("stop which run? See `python -m hpc.launch status`")
+    runs = list({run.name: run for word in said.words for run in status.find_all(word, said.runs)}.values())
+    many = len(runs) > MANY_RUNS and not said.yes and sys.stdin.isatty()
+    if many and not _sure(f"stop what runs or waits of these {len(runs)} runs?"):
+        return DONE
     with redirect_stdout(sys.stderr) if said.json else nullcontext():
-        print(f"{run.name}: {control.stop(run, said.now)}", flush=True)
-        follow.follow(run, mine=False)
+        print("\n".join(control.stop(runs, said.now)), flush=True)
+        for run in runs:
+            follow.follow(run, mine=False)
     if said.json:
-        _print_states([run])
+        _print_states(runs)
     return DONE
 
 
@@ -276,12 +239,12 @@ def write_site(said: Words, environ: Mapping[str, str]) -> int:
 
 
 def run_drill(said: Words, environ: Mapping[str, str]) -> int:
-    from hpc import drill, executors, site
+    from hpc import drill, executors, planner, site
 
     if not said.words or "=" in said.words[0]:
         raise ConfigError("drill what? Say a stage first: drill train my-study.yaml --nodes 2")
     said.verb, *said.words = said.words
-    plans = make_plans(said, environ)
+    plans = planner.make(said, environ)
     if len(plans) != 1:
         raise ConfigError("drill one stage: the others run undisturbed before it, with `pipeline`")
     print(plans[0].render(), flush=True)

@@ -65,6 +65,10 @@ class Plan:
     python: str
     label: str = ""
     """What the user calls the run."""
+    settings: str = ""
+    """What tells it from the others of a sweep; else what was said on the command line."""
+    asked: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The site and the resources as they were said, so that `resume` need not be told again."""
     checks: tuple[str, ...] = ()
     """What was looked at before, and found right: see preflight.py."""
     start: str = ""
@@ -85,6 +89,8 @@ class Plan:
             "name": self.science.name,
             "again": self.science.again,
             "label": self.label,
+            "settings": self.settings,
+            "asked": self.asked,
             "stage": self.science.stage,
             "entry": self.science.entry,
             "inputs": self.science.inputs,
@@ -202,12 +208,18 @@ def _values(word: str) -> list[str]:
     return [f"{key}{equals}{value}" for value in spread] or [word]
 
 
-def sweep(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list[Science]:
-    """The sciences of every combination of the words; what several have in common stands there once."""
-    every = (science for combination in grid(words) for science in sciences(verb, values, combination))
-    found = {science.name: science for science in every}
-    order = list(dict.fromkeys(science.stage for science in found.values()))
-    return sorted(found.values(), key=lambda science: order.index(science.stage))
+def sweep(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list[tuple[Science, str]]:
+    """The sciences of every combination of the words, each with what tells it from the others; what several
+    combinations have in common stands there once, without."""
+    combinations = grid(words)
+    found: dict[str, tuple[Science, str]] = {}
+    for combination in combinations:
+        own = " ".join(word for word in combination if word not in words)
+        for science in sciences(verb, values, combination):
+            shared = science.name in found and found[science.name][1] != own
+            found[science.name] = (science, "" if shared else own)
+    order = list(dict.fromkeys(science.stage for science, _ in found.values()))
+    return sorted(found.values(), key=lambda pair: order.index(pair[0].stage))
 
 
 def of_run(run: RunDir) -> Science:
@@ -233,6 +245,8 @@ def of_folder(run: RunDir) -> Plan:
         kept["cwd"],
         kept["python"],
         kept["label"],
+        kept["settings"],
+        kept["asked"],
     )
 
 

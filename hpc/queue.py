@@ -62,7 +62,7 @@ class Queue:
         if new:
             _, out, _ = _run(["sacct", "-n", "-X", "-P", "-j", ",".join(new), "-o", "JobID,State"])
             found = dict(line.split("|", 1) for line in out.splitlines() if "|" in line)
-            self._ended |= {job: found.get(job, "") for job in new}
+            self._ended |= {job: found[job] for job in new if job in found}
         return {job: word for job in ids if (word := self._ended.get(job))}
 
 
@@ -71,6 +71,8 @@ def _run(command: list[str]) -> tuple[int, str, str]:
 
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 1, "", str(error)
+    except subprocess.TimeoutExpired:
+        return 1, "", f"no answer within {PATIENCE_S:.0f} s"
+    except OSError as error:
+        return 1, "", f"{command[0]}: {error.strerror}"
     return done.returncode, done.stdout, " ".join(done.stderr.split())

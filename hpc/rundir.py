@@ -56,7 +56,7 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     atomic_write(path, lambda file: file.write(text.encode()), durable=durable)
 
 
-class Damaged(Exception):
+class Damaged(ValueError):
     """A file of a run folder that is not what was written: a disk that lost power or filled up can leave such."""
 
 

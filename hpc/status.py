@@ -31,8 +31,10 @@ class State:
         self.run = run
         self.name = ""
         """What its user calls it."""
+        self.settings = ""
+        """What was said for it on the command line; of a sweep, its own combination."""
         self.word = "stopped"
-        """queued, running, requeued, or how it ended: finished, failed, stopped, lost; broken: a file of it is damaged."""
+        """queued, running, requeued, or how it ended: finished, failed, stopped, lost; broken (a file is damaged)."""
         self.code: int | None = None
         """The exit code, once it has ended."""
         self.job = ""
@@ -69,7 +71,7 @@ def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
         job = jobs.get(state.job)
         if job and submitted.get("name", job.name) != job.name:
             job = None  # a controller that began to count anew gives our number to another's job
-        _settle(state, job, queue.silence, submitted.get("after", []), run)
+        _settle(state, job, queue.silence, submitted, run)
     lost = [state for state in (state for state, _ in found) if state.word == "lost" and state.on_slurm]
     if lost:
         books = queue.ended([state.job for state in lost])
@@ -99,6 +101,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
     state.name = submitted.get("label") or supervisor.get("label", "")
+    state.settings = submitted.get("settings") or supervisor.get("settings", "")
     state.job = str(supervisor.get("job") or supervisor.get("pid") or submitted.get("job", ""))
     state.on_slurm = supervisor.get("job") is not None or submitted.get("kind") == "slurm"
     state.nodes = supervisor.get("nodes") or submitted.get("nodes", 0)
@@ -107,6 +110,8 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
         state.word, state.code = "finished", 0
     elif not supervisor and not submitted:
         state.text = "never started"
+    elif submitted.get("kind") in ("refused", "cancelled") and supervisor.get("time", 0) < submitted["time"]:
+        state.code, state.text = STOPPED, submitted["text"]
     elif supervisor.get("time", 0) < submitted.get("time", 0):  # this submission's supervisor has not spoken yet
         state.word, state.job = "waits", str(submitted["job"])
         state.on_slurm = submitted["kind"] == "slurm"
@@ -143,8 +148,9 @@ def _starting(state: State, run: RunDir) -> None:
         state.word, state.text = "queued", "starting"
 
 
-def _settle(state: State, job: Job | None, silence: str, after: list[str], run: RunDir) -> None:
+def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, Any], run: RunDir) -> None:
     """What it means that Slurm says so of the job, or knows none."""
+    after = submitted.get("after", [])
     doubt, before = state.word, state.text
     if silence and doubt == "silent":
         state.word, state.text = "lost", f"{before}; {silence}"
@@ -166,9 +172,8 @@ def _settle(state: State, job: Job | None, silence: str, after: list[str], run: 
         state.word = "lost"
     else:
         state.word = "lost"
-        state.text = (
-            f"Slurm knows job {state.job} no more: cancelled while it waited, or ended at its start ({run.jobs})"
-        )
+        state.text = f"Slurm knows job {state.job} no more: cancelled while it waited, or ended at its start"
+        state.text += f" (see {submitted['log']})" if "log" in submitted else ""
         for name, word in _ended_badly(after, run):
             state.word, state.code = "failed", FAILED
             state.text = f"never started: it was to follow {name}, which is {word}; mend that, give this line again"
@@ -182,6 +187,8 @@ def _why_it_waits(job: Job, after: list[str], run: RunDir) -> str:
             return f"waits for {', '.join(after)}"
     if job.reason == "JobHeldAdmin" or "launch failed" in job.reason.lower():
         return f"held by Slurm ({job.reason}): scontrol release, or stop it and give the line again"
+    if job.reason == "None":  # Slurm has not looked at it yet
+        return "pending"
     estimate = f", Slurm thinks until {job.start.replace('T', ' ')}" if job.start not in ("", "N/A") else ""
     return f"pending: {job.reason}{estimate}"
 
@@ -211,19 +218,23 @@ def find(word: str, runs: Path | str) -> RunDir:
     near = find_all(word, runs)
     if len(near) == 1:
         return near[0]
-    raise ConfigError(f"{word!r} could be {', '.join(sorted(run.name for run in near))}: say more of it")
+    names = sorted(run.name for run in near)
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    raise ConfigError(f"{word!r} could be {', '.join(names[:6])}{more}: say which, by its whole name")
 
 
 def find_all(word: str, runs: Path | str) -> list[RunDir]:
     """All runs that a word can mean, one at least."""
+    if not word:
+        raise ConfigError("which run? The name is empty")
     known = all_runs(runs)
     last = {run: (read_lines(run.submissions) or [{}])[-1] for run in known}
     for means in (
         lambda run: run.name == word,
         lambda run: last[run].get("label") == word,
-        lambda run: run.name.startswith(word) or run.name.endswith(f"-{word}"),
         lambda run: word in [str(line["job"]) for line in read_lines(run.submissions)],
         lambda run: word == str(last[run].get("job", "")).partition("_")[0],  # a whole array
+        lambda run: run.name.startswith(word) or run.name.endswith(f"-{word}"),
     ):
         if near := [run for run in known if means(run)]:
             return near
@@ -242,13 +253,14 @@ def all_runs(runs: Path | str) -> list[RunDir]:
 def table(states: list[State]) -> str:
     if not states:
         return "no runs here yet"
-    rows = [("RUN", "NAME", "STATE", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")]
+    rows = [("RUN", "STATE", "NAME", "SETTINGS", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")]
     for state in states:
         rows.append(
             (
                 state.run,
-                state.name or "-",
                 state.word,
+                state.name or "-",
+                state.settings or "-",
                 state.job,
                 str(state.nodes),
                 str(state.attempt),

@@ -1,7 +1,12 @@
 """From plans to runs: what is there already is left alone, what waits for what is said, the rest is carried out."""
 
+import fcntl
 import itertools
+import os
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hpc import DONE, FAILED, REFUSED, STOPPED, executors, follow, status
@@ -57,39 +62,13 @@ def here(plans: list[Plan]) -> int:
 
 def chain(plans: list[Plan], watch: bool, after: str | None) -> int:
     """All runs as Slurm jobs, each to start when those it reads from have succeeded."""
-    jobs: dict[str, str] = {}
-    first: dict[str, str] = {}
-    if after:
-        state = status.look(status.find(after, Path(plans[0].runs)))
-        if state.ended and state.word != "finished":
-            raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
-        first = {} if state.ended else {state.run: state.job}
-    for plan in plans:
-        name = plan.science.name
-        if plan.run.result.exists():
-            print(f"\n{name} finished before (--again makes a new run)\n{follow.result(plan.run)}")
-            continue
-        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
-            if not state.on_slurm:
-                print(f"error: {name} runs on a machine of its own already: wait for it, or stop it", file=sys.stderr)
-                return REFUSED
-            jobs[name] = state.job
-            print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
-            continue
-        try:
-            jobs[name] = executors.slurm(
-                plan, first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
-            )
-        except executors.SubmitError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return REFUSED
-        print(f"\nsubmitted {name} as job {jobs[name]}")
-    last = plans[-1].label or plans[-1].science.name
+    with _alone(Path(plans[0].runs)):
+        jobs = _submit(plans, after)
+    if jobs is None:
+        return REFUSED
     if not watch:
         if jobs:
-            print("\n  watch   python -m hpc.launch status")
-            print(f"  log     python -m hpc.launch logs {last}")
-            print(f"  stop    python -m hpc.launch stop {last}")
+            _next_commands(plans[-1])
         return DONE
     for plan in plans:
         if plan.science.name in jobs:
@@ -104,29 +83,103 @@ def chain(plans: list[Plan], watch: bool, after: str | None) -> int:
     return DONE
 
 
+def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
+    """The job of each run that is not finished, by the run's name; None when one was refused."""
+    jobs: dict[str, str] = {}
+    first: dict[str, str] = {}
+    if after:
+        state = status.look(status.find(after, Path(plans[0].runs)))
+        if state.ended and state.word != "finished":
+            raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
+        if not state.ended and not state.on_slurm:
+            raise ConfigError(f"--after {state.run}: it runs on a machine of its own, of which Slurm knows nothing")
+        first = {} if state.ended else {state.run: state.job}
+    for plan in plans:
+        name = plan.science.name
+        if plan.run.result.exists():
+            print(f"\n{name} finished before (--again makes a new run)\n{follow.result(plan.run)}")
+            continue
+        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+            if not state.on_slurm:
+                print(f"error: {name} runs on a machine of its own already: wait for it, or stop it", file=sys.stderr)
+                return None
+            jobs[name] = state.job
+            print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
+            continue
+        try:
+            jobs[name] = executors.slurm(
+                plan, first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
+            )
+        except executors.SubmitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return None
+        print(f"\nsubmitted {name} as job {jobs[name]}")
+    return jobs
+
+
 def sweep(plans: list[Plan], max_parallel: int | None) -> int:
     """What is neither finished nor on its way, as one array for each stage; a stage waits for those before it."""
-    queue = Queue()
-    waiting: list[str] = []
-    for stage, group in itertools.groupby(plans, key=lambda plan: plan.science.stage):
-        every = list(group)
-        looked = status.look_all([plan.run for plan in every if plan.run.path.exists()], queue)
-        states = {state.run: state for state in looked}
-        on_way = [state.job for state in states.values() if not state.ended]
-        missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
-        finished = len(every) - len(on_way) - len(missing)
-        print(f"\n{stage}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
-        jobs: list[str] = []
-        if missing:
-            try:
-                jobs = executors.slurm_array(missing, waiting, max_parallel)
-            except executors.SubmitError as error:
-                print(f"error: {error}", file=sys.stderr)
+    with _alone(Path(plans[0].runs)):
+        queue = Queue()
+        waiting: list[str] = []
+        for stage, group in itertools.groupby(plans, key=lambda plan: plan.science.stage):
+            jobs = _submit_stage(stage, list(group), waiting, max_parallel, queue)
+            if jobs is None:
                 return REFUSED
-            print(f"submitted as array {jobs[0].partition('_')[0]}")
-        waiting = [*on_way, *jobs]
-    print("\n  watch   python -m hpc.launch status\n  the same line again submits what is missing then")
+            waiting = jobs
+    runs = _runs_option(plans[0])
+    print(f"\n  watch   python -m hpc.launch status{runs}\n  the same line again submits what is missing then")
     return DONE
+
+
+def _submit_stage(
+    stage: str, every: list[Plan], after: list[str], max_parallel: int | None, queue: Queue
+) -> list[str] | None:
+    """The jobs of a stage's runs that are not finished; None when the array was refused."""
+    looked = status.look_all([plan.run for plan in every if plan.run.path.exists()], queue)
+    states = {state.run: state for state in looked}
+    on_way = [state for state in states.values() if not state.ended]
+    missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
+    finished = len(every) - len(on_way) - len(missing)
+    print(f"\n{stage}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
+    if elsewhere := [state.run for state in on_way if not state.on_slurm]:
+        raise ConfigError(
+            f"{', '.join(elsewhere)} runs on a machine of its own, of which Slurm knows nothing: wait, or stop it"
+        )
+    jobs: list[str] = []
+    if missing:
+        try:
+            jobs = executors.slurm_array(missing, after, max_parallel)
+        except executors.SubmitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return None
+        print(f"submitted as array {jobs[0].partition('_')[0]}")
+    return [*(state.job for state in on_way), *jobs]
+
+
+@contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    """From looking what is there to submitting the rest, one launcher at a time: the same line may be given twice."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # a shared disk mounted without locks
+            print(f"going on unlocked: {runs / '.lock'} cannot be locked here ({error.strerror})", file=sys.stderr)
+        yield
+
+
+def _next_commands(plan: Plan) -> None:
+    name, runs = plan.science.name, _runs_option(plan)
+    print(f"\n  watch   python -m hpc.launch status{runs}")
+    print(f"  log     python -m hpc.launch logs {name}{runs}")
+    print(f"  stop    python -m hpc.launch stop {name}{runs}")
+
+
+def _runs_option(plan: Plan) -> str:
+    """` --runs DIR`, where it must be said."""
+    usual = plan.runs == os.path.abspath("runs")
+    return "" if usual else f" --runs {shlex.quote(os.path.relpath(plan.runs))}"
 
 
 def _not_applied(plan: Plan) -> str:
@@ -144,7 +197,7 @@ def _report_end(run: RunDir, state: State) -> int:
         return STOPPED
     print(
         f"error: {run.name} {state.word}: {state.text}\n"
-        f"  log: python -m hpc.launch logs {run.name} --runs {run.path.parent}",
+        f"  log: python -m hpc.launch logs {run.name} --runs {shlex.quote(str(run.path.parent))}",
         file=sys.stderr,
     )
     return state.code or FAILED

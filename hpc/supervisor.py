@@ -153,6 +153,9 @@ class Supervision:
                 print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
             write_json(self.dir.owner, self.me | {"restarts": self.job.restarts if self.job else 0})
             self.dir.wish.unlink(missing_ok=True)
+            if self.dir.result.exists():  # two lines given at once, and the other one's job was first
+                print(f"{self.dir.name} is finished already", flush=True)
+                return DONE
             if lacking := self._lacking():
                 return self._give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()
@@ -365,6 +368,7 @@ class Supervision:
             "attempt": self.attempt,
             "job": self.job and self.job.id,
             "label": self.plan["label"],
+            "settings": self.plan["settings"],
             "nodes": self.resources["nodes"],
             "text": text,
             "host": os.uname().nodename,

@@ -247,6 +247,35 @@ def test_runs_of_the_same_code_share_a_copy_of_it(launch: Launch) -> None:
     assert "total             1" in launch("count", "n=1").stdout
 
 
+def test_one_damaged_file_does_not_hide_the_other_runs(launch: Launch) -> None:
+    launch("sweep", "count", "n=2,3")
+    first, second = launch.runs()
+    (first / "heartbeat/supervisor.json").write_bytes(bytes(40))
+    text = launch("status").stdout
+    assert f"{second.name}  finished" in text and "is damaged: it is not JSON" in text
+    (first / "plan.json").write_text("")
+    done = launch("resume", first.name, code=1)
+    assert done.stderr.startswith("error: ") and "plan.json is damaged" in done.stderr
+
+
+def test_a_run_folder_under_another_name_is_not_taken_for_the_run(launch: Launch) -> None:
+    launch("count", "n=2")
+    launch.runs()[0].rename(launch.folder / "runs/mine")
+    assert "is a copy, or was renamed" in launch("resume", "mine", code=2).stderr
+
+
+def test_a_name_is_not_given_to_what_has_another(launch: Launch) -> None:
+    launch("count", "n=2", "--name", "first")
+    assert "is finished, as first; --again" in launch("count", "n=2", "--name", "second", code=2).stderr
+    taken = launch.runs()[0].name
+    assert "a run has that name already" in launch("count", "n=3", "--name", taken, code=2).stderr
+
+
+def test_an_empty_word_is_no_run(launch: Launch) -> None:
+    launch("count", "n=2")
+    assert "The name is empty" in launch("stop", "", code=2).stderr
+
+
 def write(launch: Launch, name: str, text: str) -> str:
     (launch.folder / name).write_text(text)
     return name

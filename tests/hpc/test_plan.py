@@ -75,9 +75,10 @@ def test_a_grid_is_every_combination_the_last_word_fastest() -> None:
 def test_a_sweep_holds_what_its_runs_have_in_common_once() -> None:
     file = {"tally": {"of": "count"}, "count": {"n": 3}}
     swept = plan.sweep("pipeline", file, ["count.n=2,3", "count.rule=plain,squares"])
-    assert [science.stage for science in swept] == ["count"] * 4 + ["tally"] * 4
-    assert len({science.name for science in swept}) == 8
-    assert [science.stage for science in plan.sweep("pipeline", file, ["count.n=3,3"])] == ["count", "tally"]
+    assert [science.stage for science, _ in swept] == ["count"] * 4 + ["tally"] * 4
+    assert swept[1][1] == "count.n=2 count.rule=squares"
+    assert len({science.name for science, _ in swept}) == 8
+    assert [science.stage for science, _ in plan.sweep("pipeline", file, ["count.n=3,3"])] == ["count", "tally"]
 
 
 def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:

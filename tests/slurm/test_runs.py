@@ -104,7 +104,7 @@ def test_stopped_by_its_name_and_resumed_on_more_nodes(launch: Launch, on: str) 
     (state,) = json.loads(launch("status", run.name, "--json").stdout)
     saved = committed_steps(run.checkpoints)[-1]
     assert (state["run"], state["word"], state["nodes"], state["done"]) == (run.name, "stopped", 1, saved)
-    assert "does not run: it is stopped" in launch("stop", run.name, code=2).stderr
+    assert f"nothing to stop: {run.name} is stopped" in launch("stop", run.name, code=2).stderr
     assert "total             5050" in launch("resume", run.name, "--nodes", "2", "--on", on, "--follow").stdout
     second = read_lines(run.attempts)[1]
     assert second["from_step"] == saved
@@ -285,8 +285,61 @@ def test_a_job_of_another_with_our_number_is_not_ours(launch: Launch, on: str) -
     line = {"job": other, "name": run.name, "kind": "slurm", "site": on, "time": time.time()}
     run.submissions.write_text(json.dumps(line) + "\n")
     assert word(launch, run.name) == "lost"
-    assert "does not run" in launch("stop", run.name, "--now", code=2).stderr
+    assert "nothing to stop" in launch("stop", run.name, "--now", code=2).stderr
     subprocess.run(["scancel", other], env=launch.environ, check=True)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_a_whole_sweep_is_stopped_by_its_name_and_takes_up_where_it_was(launch: Launch, on: str) -> None:
+    words = ["sweep", "count", "step_s=0.1", "n=100..103", "--max-parallel", "2", "--name", "many", "--on", on]
+    launch(*words)
+    runs = [RunDir(path) for path in launch.runs()]
+    wait_for(lambda: sum(len(committed_steps(run.checkpoints)) > 2 for run in runs) == 2)
+    launch("stop", "many")
+    states = json.loads(launch("status", "many", "--json").stdout)
+    assert {(state["word"], state["code"]) for state in states} == {("stopped", 75)}
+    assert sorted(state["settings"] for state in states) == [f"n={n}" for n in range(100, 104)]
+    assert sum("cancelled while it waited" in state["text"] for state in states) == 2
+    assert "0 finished, 0 on their way, 4 to submit" in launch(*words).stdout
+    launch("stop", "many", "--now")
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_the_same_line_given_twice_at_once_is_submitted_once(launch: Launch, on: str) -> None:
+    words = ["sweep", "count", "n=40..42", "step_s=0.05", "--on", on]
+    both = [launch.start(*words), launch.start(*words)]
+    said = "".join(one.communicate(timeout=60)[0] for one in both)
+    assert "0 on their way, 3 to submit" in said and "3 on their way, 0 to submit" in said
+    wait_for(lambda: launch("status").stdout.count(" finished ") == 3)
+    assert all(len(read_lines(RunDir(path).attempts)) == 1 for path in launch.runs())
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_a_run_on_this_machine_is_nothing_that_slurm_can_wait_for(launch: Launch, on: str) -> None:
+    first, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on="local")
+    done = launch("count", "n=2", "--on", on, "--after", first.name, code=2)
+    assert "of which Slurm knows nothing" in done.stderr
+    done = launch("sweep", "count", "n=60,61", "step_s=0.05", "--on", on, code=2)
+    assert f"{first.name} runs on a machine of its own" in done.stderr
+    watcher.communicate(timeout=60)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_resume_goes_on_in_the_shape_it_had(launch: Launch, on: str) -> None:
+    """What runs or waits is left as it is, by export and --prepare too."""
+    run, watcher = under_way(launch, "count", "n=60", "step_s=0.1", "--nodes", "2", "--time", "15m", on=on)
+    before = run.plan.read_text()
+    assert "must not change under it" in launch("count", "n=60", "step_s=0.1", "--prepare", code=2).stderr
+    assert "#SBATCH --nodes=3" in launch("export", run.name, "--nodes", "3").stdout
+    assert run.plan.read_text() == before
+    launch("stop", run.name)
+    watcher.communicate(timeout=60)
+    text = launch("resume", run.name, "--dry-run", "--comment", "later").stdout
+    assert "#SBATCH --nodes=2\n" in text and "#SBATCH --time=15\n" in text and "--comment=later" in text
 
 
 @pytest.mark.slurm
@@ -339,10 +392,8 @@ def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
         assert "submitted as array" in first
         assert "count: 2 finished, 0 on their way, 2 to submit" in again
         assert all(len(read_lines(RunDir(path).submissions)) == 1 for path in launch.runs())
-        (script,) = {
-            text for path in folder.glob("*/jobs/*_submission.sh") if "array=0-3%2" in (text := path.read_text())
-        }
-        assert "#SBATCH --array=0-3%2" in script
+        scripts = [path.read_text() for path in folder.glob(".arrays/*/*_submission.sh")]
+        assert sum("#SBATCH --array=0-3%2\n" in text for text in scripts) == 1
 
 
 @pytest.mark.slurm
@@ -368,7 +419,7 @@ def test_what_slurm_refuses_ends_with_3_and_its_reason(launch: Launch, on: str) 
     done = launch("count", "--on", on, "--partition", "nowhere", code=3)
     assert "error: sbatch did not take the job: " in done.stderr
     assert "invalid partition" in done.stderr.lower()
-    assert "never started" in launch("status").stdout
+    assert "stopped" in launch("status").stdout and "sbatch did not take the job" in launch("status").stdout
 
 
 @pytest.mark.slurm

@@ -1,0 +1,115 @@
+"""From what was said to plans: which science, on which site, with what, from which code."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpc import config, plan, preflight, site, snapshot, status
+from hpc.errors import ConfigError
+from hpc.options import Words
+from hpc.plan import Plan, Science
+from hpc.rundir import RunDir
+from hpc.site import Resources, Site
+
+DEFAULT = "configs/default.yaml"
+ASKED = (
+    "on", "nodes", "gpus", "ranks", "cpus", "mem", "time", "partition", "account", "scratch",
+    "exclude", "constraint", "comment", "mail", "hang", "stage",
+)  # fmt: skip
+"""The options that say where and with what."""
+
+
+def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
+    runs = Path(said.runs).absolute()
+    sciences, sources, settings = _sciences(said, runs)
+    asked = _asked(said, runs)
+    where, resources = _where(asked, runs, environ)
+    asked["on"] = where.name  # also when it was found out
+    code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
+    coming = [science.name for science in sciences]
+    for science in sciences:
+        plan.check_inputs(science, runs, coming)
+    labels = [_label(said, runs, science.name) for science in sciences]
+    plans = [
+        Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
+                  label, own, asked)
+        for science, label, own in zip(sciences, labels, settings, strict=True)
+    ]  # fmt: skip
+    return preflight.checked(plans, environ)
+
+
+def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[str]]:
+    """What is to be computed, the files and words that say so, and what tells each from the others."""
+    if said.verb in ("resume", "export"):
+        if len(said.words) != 1:
+            raise ConfigError(f"{said.verb} which run? One name; other settings would be another run")
+        run = status.find(said.words[0], runs)
+        kept = plan.of_folder(run)
+        if kept.science.name != run.name:
+            raise ConfigError(f"{run.path} is a copy, or was renamed: it holds {kept.science.name}. Give it that name")
+        return [kept.science], [str(run.config)], [kept.settings]
+    files = [Path(word) for word in said.words if word.endswith((".yaml", ".yml")) and "=" not in word]
+    words = [word for word in said.words if Path(word) not in files]
+    if not files and os.path.isfile(DEFAULT):
+        files = [Path(DEFAULT)]
+    if said.verb == "sweep":
+        if not words or "=" in words[0]:
+            raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
+        if said.again:
+            raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
+        found = plan.sweep(words[0], config.load(files), words[1:])
+        return [science for science, _ in found], [*map(str, files), *words[1:]], [own for _, own in found]
+    anew = (lambda name: plan.next_again(name, runs)) if said.again else None
+    sciences = plan.sciences(said.verb, config.load(files), words, anew)
+    return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
+
+
+def _asked(said: Words, runs: Path) -> dict[str, Any]:
+    """Where and with what, as it was said; of a run that goes on, what was said for it before counts as well."""
+    now = {name: value for name in ASKED if (value := getattr(said, name)) is not None}
+    if said.verb not in ("resume", "export"):
+        return now
+    before = plan.of_folder(status.find(said.words[0], runs)).asked
+    if now.get("on", before.get("on")) != before.get("on"):  # elsewhere, only its layout makes sense
+        before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
+    return before | now
+
+
+def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str]) -> tuple[Site, Resources]:
+    """The site, and what it gives for what was asked."""
+    where = site.load(asked.get("on") or site.detect(environ))
+    options = {name: asked[name] for name in ("exclude", "constraint", "comment") if name in asked}
+    options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
+    request = site.Request(
+        nodes=asked.get("nodes"),
+        gpus=asked.get("gpus"),
+        ranks=asked.get("ranks"),
+        cpus=asked.get("cpus"),
+        mem_gb=asked.get("mem"),
+        time=asked.get("time"),
+        partition=asked.get("partition"),
+        account=site.find_account(where, asked.get("account"), environ, Path.home()),
+        scratch_gb=asked.get("scratch"),
+        options=options,
+        hang=asked.get("hang"),
+        stage=asked.get("stage"),
+    )
+    resources = site.fit(where, request, site.gpus_here(environ))
+    notes = site.look_at_folder(where, resources, runs, environ)
+    return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
+
+
+def _label(said: Words, runs: Path, name: str) -> str:
+    """What the run is called: as is said now, or was before."""
+    run = RunDir(runs / name)
+    before = plan.label_of(run)
+    if said.name is None:
+        return before
+    if (runs / said.name).exists():
+        raise ConfigError(f"--name {said.name}: a run has that name already, and is found by it")
+    if run.result.exists() and said.name != before:
+        raise ConfigError(f"{name} is finished, as {before or 'a run without --name'}; --again makes another")
+    return said.name
