@@ -3,13 +3,18 @@
 Every rank must call the same functions in the same order: never in a branch that ranks could take differently.
 """
 
+import os
 import socket
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.nn.parallel import DistributedDataParallel
 
 from hpc.context import Context
 from hpc.rundir import read_json, write_json
@@ -75,13 +80,54 @@ def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
 
     find_unused_parameters keeps DDP from arranging its buckets anew after the first step of a process. Where a gradient
     lies in a bucket decides in which order the ranks' shares are added, so that, on three ranks and more, the first
-    step after a restart would differ from the same step of a run that was never stopped. DDP's own warning that it
-    found no unused parameters can be passed over.
+    step after a restart would differ from the same step of a run that was never stopped.
     """
     if not dist.is_initialized():
         return model
     devices = [where] if where.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
+    wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
+    _without_remark(wrapped)
+    return wrapped
+
+
+REMARK = b"find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters"
+
+
+def _without_remark(wrapped: DistributedDataParallel) -> None:
+    """Keep out of the log what DDP says once, after its first forward pass: that nobody needed the option.
+
+    It is written in C++ and goes round Python's warnings. So stderr is held back where it is said, between the end of
+    the model's own forward pass and the end of DDP's: nothing there waits for another rank, so nothing gets stuck.
+    """
+    held, handles = ExitStack(), ExitStack()
+
+    def begin(*_: object) -> None:  # of DDP's pass: the model may be called without it as well, to validate
+        handles.callback(wrapped.module.register_forward_hook(hold).remove)
+
+    def hold(*_: object) -> None:
+        held.enter_context(_stderr_without(REMARK))
+
+    def end(*_: object) -> None:
+        handles.close()
+        held.close()
+
+    handles.callback(wrapped.register_forward_pre_hook(begin).remove)
+    handles.callback(wrapped.register_forward_hook(end, always_call=True).remove)
+
+
+@contextmanager
+def _stderr_without(remark: bytes) -> Iterator[None]:
+    """What is written to stderr comes at the end, less the lines that hold the remark."""
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            held.seek(0)
+            with open(stderr, "wb") as log:
+                log.writelines(line for line in held if remark not in line)
 
 
 def any_rank(flag: bool) -> bool:
