@@ -26,7 +26,7 @@ class Code:
     imports: str
     commit: str
     modified: tuple[str, ...]
-    """Files that differ from the commit, new ones included."""
+    """Files that differ from the commit, new ones included; for people to read."""
     files: tuple[str, ...]
     """All that is copied: what git tracks, and code that is new and not ignored."""
     digest: str = ""
@@ -46,30 +46,30 @@ def look(packages: list[str]) -> list[Code]:
         if spec is None or not spec.submodule_search_locations:
             continue
         imports = Path(spec.submodule_search_locations[0]).resolve().parent
-        root = _git(imports, "rev-parse", "--show-toplevel")
+        root = os.fsdecode(_git(imports, "rev-parse", "--show-toplevel"))
         if root and "site-packages" not in imports.parts and root not in found:
             found[root] = _checkout(Path(root), imports)
     return list(found.values())
 
 
 def _checkout(root: Path, imports: Path) -> Code:
-    tracked = _git(root, "ls-files", "-z").split("\0")
-    new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--exclude=__pycache__").split("\0")
+    tracked = _names(root, "ls-files", "-z")
+    new = _names(root, "ls-files", "-z", "--others", "--exclude-standard", "--exclude=__pycache__")
     new = [name for name in new if name.endswith(NEW_CODE)]
-    changed = _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")
-    files = [name for name in dict.fromkeys(tracked + new) if name and (root / name).is_file()]
+    changed = _names(root, "diff", "--name-only", "-z", "HEAD")
+    files = [name for name in dict.fromkeys(tracked + new) if (root / name).is_file()]
     files = [name for name in files if (root / name).stat().st_size <= MAX_FILE_MB * 1e6]
-    commit = _git(root, "rev-parse", "HEAD")
-    modified = sorted({name for name in changed + new if name})
-    digest = hashlib.sha256("\0".join([root.name, commit, *files]).encode())
+    commit = _git(root, "rev-parse", "HEAD").decode()
+    modified = sorted({*changed, *new})
+    digest = hashlib.sha256(os.fsencode("\0".join([root.name, commit, *files])))
     for name in modified if commit else files:  # the rest is what the commit says
         if name in files:
-            digest.update(f"\0{name}\0{(root / name).stat().st_mode}\0".encode() + (root / name).read_bytes())
+            digest.update(os.fsencode(f"\0{name}\0{(root / name).stat().st_mode}\0") + (root / name).read_bytes())
     return Code(
         root=str(root),
         imports=os.path.relpath(imports, root),
         commit=commit or "no commit yet",
-        modified=tuple(modified),
+        modified=tuple(os.fsencode(name).decode(errors="replace") for name in modified),
         files=tuple(files),
         digest=digest.hexdigest(),
     )
@@ -91,7 +91,8 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path(checkout.root) / file, target)
     beside.mkdir(parents=True, exist_ok=True)
-    (beside / "code.diff").write_text("\n".join(_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts))
+    diffs = [_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts]
+    (beside / "code.diff").write_bytes(b"\n".join(diffs))
     if place.exists():  # not whole any more; the runs that link to it find the new one
         os.replace(place, beside.with_suffix(".old"))
     try:
@@ -117,10 +118,15 @@ def link(place: Path, code: Path) -> None:
     os.replace(beside, code)
 
 
-def _git(folder: Path, *words: str) -> str:
-    """What git says, or "" where there is no git or no repository."""
+def _names(folder: Path, *words: str) -> list[str]:
+    """The file names that git lists; bytes that are no UTF-8 are kept in them, as Python does with all file names."""
+    return [os.fsdecode(name) for name in _git(folder, *words).split(b"\0") if name]
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    """What git says, or nothing where there is no git or no repository."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False)
     except FileNotFoundError:
-        return ""
-    return done.stdout.strip("\n") if done.returncode == 0 else ""
+        return b""
+    return done.stdout.strip(b"\n") if done.returncode == 0 else b""
