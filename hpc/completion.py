@@ -1,19 +1,21 @@
 """What may come next on a command line, for the shell's tab key: verbs, options, sites, runs, files, settings."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+import types
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 from hpc import options, profile, stages, status
 from hpc.errors import ConfigError
+from hpc.queue import Job, Queue
 
 _BASH = """\
 _hpc_launch() {
-  if [[ "${COMP_WORDS[1]} ${COMP_WORDS[2]}" != "-m hpc.launch" ]]; then
-    COMPREPLY=($(compgen -o default -- "${COMP_WORDS[COMP_CWORD]}"))
-    return
-  fi
+  COMPREPLY=()
+  # With no reply the shell completes as it would without us
+  [[ "${COMP_WORDS[1]} ${COMP_WORDS[2]}" == "-m hpc.launch" ]] || return
   local line="${COMP_LINE:0:COMP_POINT}" words
   read -ra words <<<"${line#*hpc.launch}"
   [[ "$line" == *" " ]] && words+=("")
@@ -24,7 +26,7 @@ _hpc_launch() {
   [[ "$current" == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${current%=*}="}")
   [[ "${COMPREPLY[0]}" == *[=/] ]] && compopt -o nospace
 }
-complete -F _hpc_launch python python3"""
+complete -o bashdefault -o default -F _hpc_launch python python3"""
 
 SCRIPTS = {"bash": _BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{_BASH}"}
 
@@ -32,16 +34,24 @@ SCRIPTS = {"bash": _BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n
 def candidates(words: Sequence[str]) -> list[str]:
     """What the last word can become; the others stand before it. Each begins with the word as it is."""
     *before, word = words or [""]
-    option = options.OPTIONS.get(before[-1]) if before else None
-    if option and option[3] is not None:
-        found = _values(option[0], before)
+    name, equals, _ = word.partition("=")
+    plain = _plain(before)
+    if before and _takes_value(before[-1]):
+        found = _values(before[-1], before[:-1])
+    elif equals and _takes_value(name):
+        found = [f"{name}={value}" for value in _values(name, before)]
     elif word.startswith("-"):
-        found = sorted(options.OPTIONS)
-    elif not _plain(before):
+        found = sorted(name for name, option in options.OPTIONS.items() if not plain or options.fits(option, plain[0]))
+    elif not plain:
         found = [*stages.names(), *options.VERBS]
     else:
-        found = _words(_plain(before), word)
+        found = _words(plain, word, _folder(before))
     return [choice for choice in found if choice.startswith(word)]
+
+
+def _takes_value(word: str) -> bool:
+    option = options.OPTIONS.get(options.SHORT.get(word, word))
+    return option is not None and option[2] is not None
 
 
 def _plain(words: Sequence[str]) -> list[str]:
@@ -49,20 +59,29 @@ def _plain(words: Sequence[str]) -> list[str]:
     found = []
     coming = iter(words)
     for word in coming:
-        option = options.OPTIONS.get(options.SHORT.get(word, word))
-        if option and option[3] is not None:
+        if _takes_value(word):
             next(coming, None)
         elif not word.startswith("-"):
             found.append(word)
     return found
 
 
+def _said(option: str, words: Sequence[str]) -> str:
+    """The value of an option, `--on SITE` or `--on=SITE`, or nothing."""
+    both = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
+    return next((value for word, value in itertools.pairwise(words) if word == option), both[0] if both else "")
+
+
+def _folder(words: Sequence[str]) -> str:
+    return _said("--runs", words) or "runs"
+
+
 def _values(option: str, before: Sequence[str]) -> list[str]:
     if option == "--on":
         return profile.names()
-    if option == "--partition" and "--on" in before[:-1]:
-        return _partitions(before[before.index("--on") + 1])
-    return _runs() if option == "--after" else []
+    if option == "--partition" and _said("--on", before):
+        return _partitions(_said("--on", before))
+    return _runs(_folder(before)) if option == "--after" else []
 
 
 def _partitions(site: str) -> list[str]:
@@ -72,22 +91,40 @@ def _partitions(site: str) -> list[str]:
         return []
 
 
-def _words(plain: Sequence[str], word: str) -> list[str]:
+def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     verb = plain[0]
     if verb in ("status", "logs", "stop", "resume", "export"):
-        return _runs()
+        return _runs(runs, alive=verb == "stop")
     if verb == "site":
         return ["refresh"] if len(plain) == 1 else []
     if verb == "completion":
         return ["bash", "zsh"]
-    if verb == "sweep" and len(plain) == 1:
+    if verb in ("sweep", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
-    stage = plain[1] if verb == "sweep" and len(plain) > 1 else verb
-    return [*_settings(stage), *_files(word)]
+    stage = plain[1] if verb in ("sweep", "drill") else verb
+    prefix = f"{stage}." if word.startswith(f"{stage}.") else ""
+    settings = {f"{prefix}{name}": kinds for name, kinds in _settings(stage).items()}
+    key, equals, _ = word.partition("=")
+    if equals:
+        return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
+    return [*(f"{name}=" for name in settings), *_files(word)]
 
 
-def _runs() -> list[str]:
-    return [run.name for run in status.all_runs(Path("runs"))]
+class _NotAsked(Queue):
+    """The tab key does not wait for Slurm."""
+
+    def look(self, ids: Iterable[str]) -> dict[str, Job]:
+        self.silence = "not asked"
+        return {}
+
+    def ended(self, ids: Iterable[str]) -> dict[str, str]:
+        return {}
+
+
+def _runs(folder: str, alive: bool = False) -> list[str]:
+    """What runs can be called: their names, and what their users call them."""
+    states = [state for state in status.look_all(status.all_runs(folder), _NotAsked()) if not (alive and state.ended)]
+    return [*(state.run for state in states), *dict.fromkeys(state.name for state in states if state.name)]
 
 
 def _files(word: str) -> list[str]:
@@ -98,21 +135,37 @@ def _files(word: str) -> list[str]:
     return [f"{path}/" if path.is_dir() else str(path) for path in shown if path.is_dir() or path.suffix == ".yaml"]
 
 
-def _settings(stage: str) -> list[str]:
-    """`optim.lr=` and the like of one stage, or of all with the stage's name before it."""
+def _settings(stage: str) -> dict[str, list[Any]]:
+    """What can be set of one stage (`optim.lr`), or of all with the stage's name before it; and its types."""
     if stage == "pipeline":
-        return [f"{name}.{setting}" for name in stages.names() for setting in _settings(name)]
+        return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name).items()}
     try:
-        return [f"{name}=" for name in _names(stages.schema(stages.load(stages.entry(stage))))]
+        return _types(stages.schema(stages.load(stages.entry(stage))))
     except ConfigError:  # no such stage, or a broken one: nothing to offer
-        return []
+        return {}
 
 
-def _names(schema: Any) -> list[str]:
+def _types(schema: Any) -> dict[str, list[Any]]:
     """The settings of a config, those of its parts after a dot; of parts to choose from by name, of all of them."""
-    found = []
+    found: dict[str, list[Any]] = {}
     hints = get_type_hints(schema)
     for field in dataclasses.fields(schema):
-        parts = [kind for kind in (hints[field.name], *get_args(hints[field.name])) if dataclasses.is_dataclass(kind)]
-        found += [f"{field.name}.{name}" for part in parts for name in _names(part)] or [field.name]
+        kind = hints[field.name]
+        kinds = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
+        parts = [part for part in kinds if dataclasses.is_dataclass(part)]
+        for part in parts:
+            for name, of_part in _types(part).items():
+                found[f"{field.name}.{name}"] = [*found.get(f"{field.name}.{name}", []), *of_part]
+        if not parts:
+            found[field.name] = kinds
+    return found
+
+
+def _choices(kinds: Sequence[Any], runs: str) -> list[str]:
+    """The values that a setting can have, where they can be counted."""
+    found: list[str] = []
+    for kind in kinds:
+        found += [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+        found += ["true", "false"] if kind is bool else []
+        found += _runs(runs) if isinstance(kind, NewType) else []
     return list(dict.fromkeys(found))

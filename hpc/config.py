@@ -46,6 +46,8 @@ def _read(path: Path) -> Any:
     import yaml
     from omegaconf import OmegaConf
 
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a .yaml file in it")
     if not path.is_file():
         beside = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"there is no config file {path}.{did_you_mean(str(path), sorted(beside))}")
@@ -70,14 +72,18 @@ def _plain(config: Any) -> dict[str, Any]:
     return values
 
 
-def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """The config with `key.key=value` words over it; a value is read as YAML would read it."""
-    from omegaconf import OmegaConf
-
+def check_words(words: Sequence[str]) -> None:
+    """Refuse what is no `key.key=value`, as it was typed."""
     for word in words:
         key, equals, _ = word.partition("=")
         if not equals or not key.replace(".", "").replace("_", "").isalnum():
             raise ConfigError(f"{word!r} is neither a file.yaml nor a key=value")
+
+
+def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The config with `key.key=value` words over it; a value is read as YAML would read it."""
+    from omegaconf import OmegaConf
+
     if any("${" in word for word in words):  # refers to another value: only OmegaConf knows how
         return _plain(OmegaConf.merge(OmegaConf.create(dict(values)), OmegaConf.from_dotlist(list(words))))
     merged = dict(values)

@@ -9,11 +9,16 @@ class ConfigError(ValueError):
     """What a user wrote cannot be; the message says what would."""
 
 
+MOST = 12
+
+
 def did_you_mean(word: str, choices: "Iterable[str]") -> str:
-    """` Did you mean 'layers'? ` where something is near, and always the list of what there is."""
+    """` Did you mean 'layers'? ` where something is near, and what there is: all of it, or of much the nearest."""
     import difflib
 
     names = list(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{hint} There is: {', '.join(names) or 'nothing to set'}."
+    shown = names if len(names) <= MOST else difflib.get_close_matches(word, names, n=MOST, cutoff=0.0)
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"{hint} There is: {', '.join(shown)}{more}." if names else " There is none."

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 VERBS = {
     "pipeline": ("", "run every stage of a config file, each when those it reads from are finished"),
     "sweep": ("STAGE", "run it for every combination: lr=1e-3,1e-4 seed=0..4; again: what is missing"),
-    "status": ("[RUN …]", "what has become of the runs (--watch, --json)"),
+    "status": ("[RUN ...]", "what has become of the runs (--watch, --json)"),
     "logs": ("RUN", "what rank 0 of a run has printed (--rank N, --attempt N, -f)"),
     "stop": ("RUN", "ask a run to save and end (--now: end it at once)"),
     "resume": ("RUN", "go on with a run that has stopped, also with other --nodes, --time, --on"),
@@ -23,7 +23,7 @@ VERBS = {
 }
 
 TEXT = """\
-usage: python -m hpc.launch VERB [FILE.yaml …] [key=value …] [options]
+usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
 
 Run a stage of an experiment on this machine or as a Slurm job.
 
@@ -91,112 +91,143 @@ class Words:
         self.replace = False
 
 
-def natural(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError("a whole number, 1 or more")
-    return int(text)
-
-
 def whole(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise ValueError("a whole number")
     return int(text)
 
 
-def number(text: str) -> float:
+def natural(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise ValueError("a whole number, 1 or more")
+    return int(text)
+
+
+def gigabytes(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         raise ValueError("a number") from None
+    if not abs(number) < 1e6:  # nan is not
+        raise ValueError("a number below a million")
+    return number
 
 
-Option = tuple[str, str, str, "Callable[[str], object] | None", str]
-"""How it is said, the field of Words, the value it takes in capitals, how that is read (None: no value), what for."""
+def one_line(text: str) -> str:
+    if not text.isprintable():  # a batch script has a line for it
+        raise ValueError("one line without control characters")
+    return text
+
+
+def run_name(text: str) -> str:
+    import re
+
+    if not re.fullmatch(r"[A-Za-z_][\w.-]{0,39}", text, re.ASCII):
+        raise ValueError("a letter or _, then up to 39 letters, digits, _ . and -")
+    return text
+
+
+PLAN = "STAGE pipeline sweep resume drill export"
+"""The verbs that make a plan; STAGE is for all stages."""
+START = "STAGE pipeline sweep resume"
+ONE = "STAGE pipeline resume"
+
+Option = tuple[str, str, "Callable[[str], object] | None", str, str]
+"""How it is said, the value it takes in capitals, how that is read (None: no value), for which verbs, what for."""
 
 GROUPS: dict[str, list[Option]] = {
     "where and with what": [
-        ("--on", "on", "SITE", str, "local, debug, slurm, or a profile of configs/site; found out if left out"),
-        ("--nodes", "nodes", "N", whole, "how many nodes"),
-        ("--gpus", "gpus", "N", whole, "GPUs a node, one rank each"),
-        ("--ranks", "ranks", "N", whole, "processes a node, when not one a GPU"),
-        ("--cpus", "cpus", "N", whole, "CPU cores a rank"),
-        ("--mem", "mem", "GB", number, "memory a node"),
-        ("--time", "time", "4h", str, "walltime; at its end the run is saved and goes on in a new job"),
-        ("--hang", "hang", "15m", str, "a run of which no rank gets on for so long is ended and started again"),
-        ("--partition", "partition", "NAME", str, "other than the profile's"),
-        ("--account", "account", "NAME", str, "the grant; docs/sites.md says where else it is looked for"),
-        ("--scratch", "scratch", "GB", whole, "disk of the node's own, where a site has it to ask for"),
-        ("--stage", "stage", "PATH", str, "auto, off, or where data that is read often is copied to on each node"),
-        ("--runs", "runs", "DIR", str, "the folder of run folders (runs)"),
-        ("--exclude", "exclude", "NODES", str, "nodes to keep off"),
-        ("--constraint", "constraint", "WORD", str, "a feature the nodes must have"),
-        ("--comment", "comment", "TEXT", str, "for Slurm's books"),
-        ("--mail", "mail", "ADDRESS", str, "Slurm writes there when the job ends, fails or is requeued"),
-        ("--after", "after", "RUN", str, "start when that run has succeeded"),
-        ("--max-parallel", "max_parallel", "N", natural, "how many runs of a sweep at a time"),
+        ("--on", "SITE", one_line, PLAN, "local, debug, slurm, or a profile of configs/site; found out if left out"),
+        ("--nodes", "N", whole, PLAN, "how many nodes"),
+        ("--gpus", "N", whole, PLAN, "GPUs a node, one rank each"),
+        ("--ranks", "N", whole, PLAN, "processes a node, when not one a GPU"),
+        ("--cpus", "N", whole, PLAN, "CPU cores a rank"),
+        ("--mem", "GB", gigabytes, PLAN, "memory a node"),
+        ("--time", "4h", one_line, PLAN, "walltime; at its end the run is saved and goes on in a new job"),
+        ("--hang", "15m", one_line, PLAN, "a run of which no rank gets on for so long is ended and started again"),
+        ("--partition", "NAME", one_line, PLAN, "other than the profile's"),
+        ("--account", "NAME", one_line, PLAN, "the grant; docs/sites.md says where else it is looked for"),
+        ("--scratch", "GB", whole, PLAN, "disk of the node's own, where a site has it to ask for"),
+        ("--stage", "PATH", one_line, PLAN, "auto, off, or where data that is read often is copied to on each node"),
+        ("--runs", "DIR", str, f"{PLAN} status logs stop", "the folder of run folders (runs)"),
+        ("--exclude", "NODES", one_line, PLAN, "nodes to keep off"),
+        ("--constraint", "WORD", one_line, PLAN, "a feature the nodes must have"),
+        ("--comment", "TEXT", one_line, PLAN, "for Slurm's books"),
+        ("--mail", "ADDRESS", one_line, PLAN, "Slurm writes there when the job ends, fails or is requeued"),
+        ("--after", "RUN", str, ONE, "start when that run has succeeded"),
+        ("--max-parallel", "N", natural, "sweep", "how many runs at a time"),
     ],
     "how": [
-        ("--name", "name", "WORD", str, "what you call the run: in status, in Slurm, and wherever RUN is asked for"),
-        ("--again", "again", "", None, "a new run of what is finished or begun already"),
-        ("--dry-run", "dry_run", "", None, "print the plan and the batch script, do nothing"),
-        ("--prepare", "prepare", "", None, "write the run folder, start nothing: for slurm/run.sbatch"),
-        ("--follow", "follow", "", None, "watch a Slurm run (a local one is watched anyway); logs: go on printing"),
-        ("--yes", "yes", "", None, "do not ask before a sweep of many runs"),
-        ("--json", "json", "", None, "what came of it as JSON, for scripts; all else goes to stderr"),
-        ("--output", "output", "FILE", str, "where export writes; else to the terminal"),
+        ("--name", "WORD", run_name, f"{START} export", "what you call the run, wherever RUN is asked for"),
+        ("--again", "", None, "STAGE pipeline sweep", "a new run of what is finished or begun already"),
+        ("--dry-run", "", None, START, "print the plan and the batch script, do nothing"),
+        ("--prepare", "", None, START, "write the run folder, start nothing: for slurm/run.sbatch"),
+        ("--follow", "", None, f"{ONE} logs", "watch a Slurm run, as a local one is anyway; logs: go on printing"),
+        ("--yes", "", None, "sweep stop", "do not ask before it is done to many runs"),
+        ("--json", "", None, f"{START} status stop", "what came of it as JSON, for scripts; all else goes to stderr"),
+        ("--output", "FILE", str, "export", "where it writes; else to the terminal"),
     ],
     "one verb each": [
-        ("--watch", "watch", "", None, "status: again every two seconds"),
-        ("--rank", "rank", "N", whole, "logs: whose"),
-        ("--attempt", "attempt", "N", natural, "logs: of that start of the ranks; else the newest"),
-        ("--save", "save", "", None, "stop: save first, as it does anyway"),
-        ("--now", "now", "", None, "stop: at once, without saving"),
-        (
-            "--faults",
-            "faults",
-            "LIST",
-            str,
-            "drill: of signal, term, kill9, supervisor, hang, damage, scancel, disk, …",
-        ),
-        ("--repeat", "repeat", "N", natural, "drill: so many faults, drawn at random"),
-        ("--replace", "replace", "", None, "site refresh: may write over a profile of yours"),
+        ("--watch", "", None, "status", "again every two seconds"),
+        ("--rank", "N", whole, "logs", "whose"),
+        ("--attempt", "N", natural, "logs", "of that start of the ranks; else the newest"),
+        ("--save", "", None, "stop", "save first, as it does anyway"),
+        ("--now", "", None, "stop", "at once, without saving"),
+        ("--faults", "LIST", str, "drill", "of signal, term, kill9, supervisor, hang, damage, scancel, disk, ..."),
+        ("--repeat", "N", natural, "drill", "so many faults, drawn at random"),
+        ("--replace", "", None, "site", "refresh: may write over a profile of yours"),
     ],
 }
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
 OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
-OPTIONS["--help"] = ("--help", "help", "", None, "this")
+OPTIONS["--help"] = ("--help", "", None, "", "this")
+
+
+def fits(option: Option, verb: str) -> bool:
+    """Whether a verb, or the stage of that name, takes an option."""
+    return option[0] == "--help" or (verb if verb in VERBS else "STAGE") in option[3].split()
 
 
 def read(argv: "Sequence[str]") -> Words:
     """The words of a command line, in any order; `--nodes 2` and `--nodes=2` are the same, `--` ends the options."""
     said = Words()
     plain: list[str] = []
+    used: list[Option] = []
     coming = iter(argv)
     for word in coming:
         if word == "--":
             plain += coming
         elif word.startswith("-") and len(word) > 1:
-            name, equals, value = word.partition("=")
+            name, equals, text = word.partition("=")
             name = SHORT.get(name, name)
             if name not in OPTIONS:
                 raise ConfigError(f"there is no option {name}.{did_you_mean(name, OPTIONS)}")
-            _, field, metavar, convert, _ = OPTIONS[name]
-            if convert is None and equals:
-                raise ConfigError(f"{name} takes no value, but got {value!r}")
-            if convert is None:
-                setattr(said, field, True)
-            else:
-                setattr(said, field, _value(name, metavar, convert, value if equals else next(coming, None)))
+            option = OPTIONS[name]
+            used.append(option)
+            if option[2] is None and equals:
+                raise ConfigError(f"{name} takes no value, but got {text!r}")
+            value = True if option[2] is None else _value(option, text if equals else next(coming, None))
+            if value != "":  # "$RUNS" of a script where it is not set: not said
+                setattr(said, name[2:].replace("-", "_"), value)
         else:
             plain.append(word)
     if plain:
         said.verb, said.words = plain[0], plain[1:]
     elif not said.help:
         raise ConfigError("say what to do: python -m hpc.launch VERB; --help lists the verbs")
+    for option in used:
+        if not said.help and not fits(option, said.verb):
+            raise ConfigError(f"{option[0]} is for {_list(option[3].split())}, not for {said.verb}")
     return said
 
 
-def _value(name: str, metavar: str, convert: "Callable[[str], object]", text: str | None) -> object:
+def _list(words: list[str]) -> str:
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
+
+
+def _value(option: Option, text: str | None) -> object:
+    name, metavar, convert, _, _ = option
+    assert convert is not None
     if text is None:
         raise ConfigError(f"{name} needs a value: {name} {metavar}")
     try:
@@ -210,7 +241,9 @@ def help_text() -> str:
     short = {long: f"{letter}, " for letter, long in SHORT.items()}
     blocks = []
     for group, options in GROUPS.items():
-        said = {short.get(name, "") + f"{name} {metavar}": what for name, _, metavar, _, what in options}
-        lines = [f"  {how:<20} {what}" for how, what in said.items()]
+        lines = []
+        for name, metavar, _, verbs, what in options:
+            how, whose = f"{short.get(name, '')}{name} {metavar}", "" if " " in verbs else f"{verbs}: "
+            lines.append(f"  {how:<20} {whose}{what}")
         blocks.append("\n".join([f"\n{group}:", *lines]))
     return TEXT.format(verbs=verbs, options="\n".join(blocks))

@@ -11,7 +11,6 @@ A config file holds the settings of one stage, or those of a whole pipeline, a s
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -21,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc import config, stages
+from hpc import config, options, stages
 from hpc.context import Input, input_path, input_run
 from hpc.errors import ConfigError, did_you_mean
+from hpc.grid import grid, is_list
 from hpc.rundir import RunDir, read_json
 from hpc.site import Resources, Site
 from hpc.snapshot import Code
@@ -156,6 +156,7 @@ def sciences(
         With --again: the how-manieth run of a name it is to be.
     """
     known = stages.names()
+    config.check_words(words)
     values = {key: {} if key in known and value is None else value for key, value in values.items()}
     sections = [key for key in values if key in known and isinstance(values[key], Mapping)]
     if verb == "pipeline" or verb in sections:
@@ -175,37 +176,24 @@ def sciences(
         own = [word.removeprefix(f"{verb}.") for word in words]
         values = {verb: config.apply_words(values, own)}
         sections = [verb]
+    elif verb in options.VERBS:  # of `sweep status`
+        raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, known)}")
     else:
-        verbs = ["pipeline", "sweep", "status", "logs", "stop", "resume", "export", *known]
+        verbs = [*options.VERBS, *known]
         raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, verbs)}")
     done: dict[str, Science] = {}
     asked = sections if verb == "pipeline" else [verb]
-    for section in asked:
-        _science(section, values, sections, done, (), lambda one: anew(one.name) if anew and one.stage in asked else 1)
+    try:
+        for section in asked:
+            _science(section, values, sections, done, (), lambda o: anew(o.name) if anew and o.stage in asked else 1)
+    except ConfigError as error:
+        for word in filter(is_list, words):
+            key = word.partition("=")[0].removesuffix(".name")
+            at = key if key.split(".")[0] in sections else f"{verb}.{key}"
+            if str(error).startswith((f"{at} ", f"{at}: ")):
+                raise ConfigError(f"{error}. Several values are for sweep: sweep {verb} {word}") from None
+        raise
     return list(done.values()) if verb == "pipeline" else [done[verb]]
-
-
-def grid(words: Sequence[str]) -> list[list[str]]:
-    """Every combination of words like `lr=1e-3,1e-4` and `seed=0..4`; the last word changes fastest.
-
-    A comma within brackets or quotes belongs to a value: `bands=[1,4]` is one.
-    """
-    return [list(combination) for combination in itertools.product(*(_values(word) for word in words))]
-
-
-def _values(word: str) -> list[str]:
-    key, equals, text = word.partition("=")
-    values = [value for value in re.findall(r"""((?:\[.*?\]|\{.*?\}|"[^"]*"|'[^']*'|[^,])*),?""", text) if value]
-    spread = []
-    for value in values:
-        if span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", value):
-            first, last = int(span[1]), int(span[2])
-            if last < first:
-                raise ConfigError(f"{word!r}: {value} runs backwards; say {key}={last}..{first}")
-            spread += [str(number) for number in range(first, last + 1)]
-        else:
-            spread.append(value)
-    return [f"{key}{equals}{value}" for value in spread] or [word]
 
 
 def sweep(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list[tuple[Science, str]]:
@@ -257,7 +245,8 @@ def label_of(run: RunDir) -> str:
 
 def next_again(name: str, runs: Path) -> int:
     """The how-manieth run of that name a new one is: one more than there are."""
-    there = [int(path.name.removeprefix(f"{name}-")) for path in runs.glob(f"{name}-*") if path.name[-1].isdigit()]
+    found = [re.fullmatch(re.escape(name) + r"-([0-9]+)", path.name) for path in runs.glob(f"{name}-*")]
+    there = [int(number[1]) for number in found if number]
     return max(there, default=1) + 1 if (runs / name).exists() else 1
 
 

@@ -123,6 +123,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="five.yaml: include needs the name of a file"):
         config.load([tmp_path / "five.yaml"])
     (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(ConfigError, match="folder.yaml is a folder: name a .yaml file in it"):
+        config.load([tmp_path / "folder.yaml"])
     with pytest.raises(ConfigError, match="holds a list; a config is"):
         config.load([tmp_path / "list.yaml"])
 
@@ -130,4 +133,4 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", ["lr", "=3", "lr 3", "a;b=3"])
 def test_a_word_that_is_no_setting_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match="is neither a file.yaml nor a key=value"):
-        config.apply_words({}, [word])
+        config.check_words([word])

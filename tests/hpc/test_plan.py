@@ -53,23 +53,17 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
         ("cuont", {}, [], "there is no stage or verb 'cuont'. Did you mean 'count'"),
         ("wrong", {}, [], r"a stage is a function \(cfg, ctx\); counting.stages:wrong is"),
         ("count", {}, ["m=3"], "count has no setting 'm'.*There is: n, step_s"),
+        ("count", {"count": {}}, ["configs/"], "'configs/' is neither a file.yaml nor a key=value"),
+        ("status", {}, [], "status is not a stage.*There is: "),
+        ("count", {}, ["step_s=1", "n=0..4"], "needs a whole number, but got '0..4'. Several .*: sweep count n=0..4"),
+        ("count", {}, ["rule=plain,squares"], "not one of the choices.*for sweep: sweep count rule=plain,squares"),
+        ("pipeline", {"count": {}}, ["count.n=1,2"], "for sweep: sweep pipeline count.n=1,2"),
+        ("count", {}, ["n=x", "step_s=1,2"], "count.n needs a whole number, but got 'x'$"),
     ],
 )
 def test_what_cannot_be_is_refused(verb: str, values: dict[str, object], words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan.sciences(verb, values, words)
-
-
-def test_a_grid_is_every_combination_the_last_word_fastest() -> None:
-    assert plan.grid(["a=1,2", "b=x"]) == [["a=1", "b=x"], ["a=2", "b=x"]]
-    assert plan.grid(["s=-1..1"]) == [["s=-1"], ["s=0"], ["s=1"]]
-    assert plan.grid(["bands=[1,4],[8,12]", "name='a,b'"]) == [
-        ["bands=[1,4]", "name='a,b'"],
-        ["bands=[8,12]", "name='a,b'"],
-    ]
-    assert len(plan.grid(["n=100,1000,5000,10000,100000", "p=4,16", "s=0.2,0.5", "r=VC,all", "f=a,b", "m=c,d"])) == 160
-    with pytest.raises(ConfigError, match=r"'s=4..0': 4..0 runs backwards; say s=0..4"):
-        plan.grid(["s=4..0"])
 
 
 def test_a_sweep_holds_what_its_runs_have_in_common_once() -> None:
@@ -79,6 +73,13 @@ def test_a_sweep_holds_what_its_runs_have_in_common_once() -> None:
     assert swept[1][1] == "count.n=2 count.rule=squares"
     assert len({science.name for science, _ in swept}) == 8
     assert [science.stage for science, _ in plan.sweep("pipeline", file, ["count.n=3,3"])] == ["count", "tally"]
+
+
+def test_the_next_run_of_a_science_is_counted_by_its_runs_alone(tmp_path: Path) -> None:
+    assert plan.next_again("count-a", tmp_path) == 1
+    for name in ("count-a", "count-a-3", "count-a-old2", "count-a-3-9", "count-ab-7", "count-a-\u00b2"):
+        (tmp_path / name).mkdir()
+    assert plan.next_again("count-a", tmp_path) == 4
 
 
 def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:
