@@ -70,6 +70,17 @@ class Train:
     optim: Optim = field(default_factory=Optim)
     seed: int = 0
 
+    def check_ranks(self, n_ranks: int) -> None:
+        """Refuse a batch that so many ranks cannot share evenly: asked before a job is submitted."""
+        batch = self.windows.batch
+        if batch % n_ranks:
+            below = batch // n_ranks * n_ranks
+            nearest = " or ".join(str(n) for n in (below, below + n_ranks) if n)
+            raise ValueError(
+                f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
+                f"evenly: take {nearest}, or another number of ranks"
+            )
+
 
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Fit a decoder to the training part, keep the parameters that did best on the validation part."""

@@ -26,7 +26,7 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     runs = Path(said.runs).absolute()
     sciences, sources, settings = _sciences(said, runs)
     asked = _asked(said, runs)
-    where, resources = _where(asked, runs, environ)
+    where, resources = _where(asked, runs, environ, said.dry_run)
     asked["on"] = where.name  # also when it was found out
     code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
     coming = [science.name for science in sciences]
@@ -78,7 +78,7 @@ def _asked(said: Words, runs: Path) -> dict[str, Any]:
     return before | now
 
 
-def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str]) -> tuple[Site, Resources]:
+def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool) -> tuple[Site, Resources]:
     """The site, and what it gives for what was asked."""
     where = site.load(asked.get("on") or site.detect(environ))
     options = {name: asked[name] for name in ("exclude", "constraint", "comment") if name in asked}
@@ -97,7 +97,7 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str]) -> 
         hang=asked.get("hang"),
         stage=asked.get("stage"),
     )
-    resources = site.fit(where, request, site.gpus_here(environ))
+    resources = site.fit(where, request, site.gpus_here(environ), dry=dry)
     notes = site.look_at_folder(where, resources, runs, environ)
     return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 

@@ -8,10 +8,11 @@ import os
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc import executors, profile
+from hpc import config, executors, profile, stages
 from hpc.errors import ConfigError
 from hpc.plan import Plan
 from hpc.rundir import RunDir, committed_steps, read_json
@@ -19,13 +20,18 @@ from hpc.rundir import RunDir, committed_steps, read_json
 FREE_GB, FREE_FILES = 1.0, 1000
 """Below this nothing is started: a run would die of a full disk in its first minutes."""
 PATIENCE_S = 5.0
+MOUNTS = Path("/proc/mounts")
+"""On Linux; elsewhere there are no quotas to look at."""
 
 
 def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
     """The plans, and what was looked at. What is the same for all runs of a stage is looked at for the first."""
+    for plan in plans:
+        _ranks(plan)
     firsts = {plan.science.stage: plan for plan in reversed(plans)}
     found = [dataclasses.replace(p, checks=_look(p)) if p is firsts[p.science.stage] else p for p in plans]
     if profile.is_here(plans[0].site, environ):
+        _array_limits(plans)
         found[0] = dataclasses.replace(found[0], start=_estimated_start(plans[0], environ))
     return found
 
@@ -39,6 +45,52 @@ def _look(plan: Plan) -> tuple[str, ...]:
         found += [_tasks(plan)]
     found += [_lead(plan)] if plan.resources.time_s is not None else []
     return tuple(found)
+
+
+def _ranks(plan: Plan) -> None:
+    """That so many ranks can share the work, if the stage's config has a word in it."""
+    science = plan.science
+    schema = stages.schema(stages.load(science.entry))
+    if not hasattr(schema, "check_ranks"):
+        return
+    cfg = config.build(schema, science.config, science.stage)
+    try:
+        cfg.check_ranks(plan.resources.ranks)
+    except ValueError as error:
+        raise ConfigError(f"{science.stage}: {error}") from None
+
+
+def _array_limits(plans: Sequence[Plan]) -> None:
+    """That Slurm takes the arrays of a sweep, one a stage; of what is finished there will be no more jobs."""
+    counts = Counter(plan.science.stage for plan in plans if not plan.run.result.exists())
+    stage, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    if n < 2:
+        return
+    limits = slurm_limits(_scontrol("show", "config"))
+    in_all = sum(counts.values())
+    for limit, count, what in (
+        (limits.get("MaxArraySize"), n, f"runs of {stage} would be one array"),
+        (limits.get("MaxJobCount"), in_all, "runs would be in the queue"),
+    ):
+        if limit is not None and count > limit:
+            raise ConfigError(
+                f"{count} {what}, and {plans[0].site.name} takes {limit}: sweep a part of the values, and the rest "
+                "when those are finished"
+            )
+
+
+def slurm_limits(text: str) -> dict[str, int]:
+    """The whole numbers in what `scontrol show config` says, by name. An array has MaxArraySize elements at most."""
+    return {name: int(number) for name, number in re.findall(r"^(\w+) *= ([0-9]+)$", text, re.MULTILINE)}
+
+
+def _scontrol(*words: str) -> str:
+    """What it says, or nothing: then sbatch will say what does not go."""
+    try:
+        done = subprocess.run(["scontrol", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
 
 
 def _tasks(plan: Plan) -> str:
@@ -105,7 +157,7 @@ def _short(n: float) -> str:
 
 def _lustre_quotas(folder: Path) -> list[tuple[float | None, int | None]]:
     """(GB, files) that are left to me and to the folder's group, where they are limited."""
-    if _file_system(folder, Path("/proc/mounts").read_text()) != "lustre":
+    if not MOUNTS.exists() or _file_system(folder, MOUNTS.read_text(errors="replace")) != "lustre":
         return []
     found: list[tuple[float | None, int | None]] = []
     for who in (["-u", str(os.getuid())], ["-g", str(folder.stat().st_gid)]):

@@ -14,6 +14,9 @@ from typing import Literal
 from hpc import config
 from hpc.errors import ConfigError, did_you_mean
 
+ANY = "slurm"
+"""The profile for any Slurm that no other describes."""
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -204,7 +207,7 @@ def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name
 
     The Slurm commands alone do not make a cluster: Debian's package puts them on a laptop, without a configuration.
     """
-    if "HPC_SITE" in environ:
+    if environ.get("HPC_SITE"):
         return environ["HPC_SITE"]
     if not shutil.which("sbatch"):
         return "local"
@@ -212,15 +215,18 @@ def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name
     hostname = os.uname().nodename if hostname is None else hostname
     cluster_name = _cluster_name(conf) if cluster_name is None else cluster_name
     found = recognise(_profiles(), environ, hostname, cluster_name)
-    return found or ("slurm" if conf or "SLURM_CONF" in environ else "local")
+    return found or (ANY if conf or "SLURM_CONF" in environ else "local")
 
 
 def is_here(site: Site, environ: Mapping[str, str]) -> bool:
-    """Whether the Slurm of this machine is that of the site; a profile without signs is taken to be for any."""
+    """Whether the Slurm of this machine is that of the site; one without signs may be, where no other is recognised."""
     conf = next((path for path in _slurm_confs(environ) if path.exists()), None)
     if site.kind != "slurm" or conf is None or not shutil.which("sbatch"):
         return False
-    return site.detect == Detect() or site.detect.fits(environ, os.uname().nodename, _cluster_name(conf))
+    signs = environ, os.uname().nodename, _cluster_name(conf)
+    if site.detect != Detect():
+        return site.detect.fits(*signs)
+    return site.name == ANY or recognise(_profiles(), *signs) is None
 
 
 def recognise(sites: Iterable[Site], environ: Mapping[str, str], hostname: str, cluster_name: str) -> str | None:
@@ -259,13 +265,13 @@ def disk_path(text: str, environ: Mapping[str, str], account: str) -> Path | Non
 def duration_s(text: str) -> int:
     """Seconds in `90s`, `30m`, `4h`, `1h30m`, or Slurm's `[D-]HH:MM:SS`. A bare number is minutes, as in Slurm."""
     word = text.strip().lower()
-    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?", word)
+    clock = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2})(?::([0-9]{2}))?", word)
     if clock and (clock[1] or clock[4]):
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    if word.isdigit():
+    if re.fullmatch("[0-9]+", word):
         return int(word) * 60
-    parts = re.findall(r"(\d+)([smhd])", word)
+    parts = re.findall(r"([0-9]+)([smhd])", word)
     if not parts or "".join(number + unit for number, unit in parts) != word:
         raise ConfigError(f"cannot read the time {text!r}: say 90s, 30m, 4h, 2d or 1-12:00:00")
     return sum(int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in parts)

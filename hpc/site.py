@@ -16,6 +16,11 @@ from hpc.profile import detect as detect
 from hpc.profile import duration_s as duration_s
 from hpc.profile import load as load
 
+MOST_DAYS = 365
+"""A longer walltime is a slip of the finger, also where no limit is known."""
+NO_ACCOUNT = "ACCOUNT"
+"""What a dry run shows where an account is needed and none is known."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -66,8 +71,11 @@ class Request:
     stage: str | None = None
 
 
-def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
-    """Fill what was left open, refuse what the site cannot give. What he did not say is made smaller if it must be."""
+def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) -> Resources:
+    """Fill what was left open, refuse what the site cannot give. What he did not say is made smaller if it must be.
+
+    Dry, for a look at what would be: an account that is needed and not known is made up.
+    """
     notes = list(site.remember)
     partition = asked.partition or site.partition
     limits = site.partitions.get(partition, Partition())
@@ -93,7 +101,7 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0) -> Resources:
         if value is not None and value < 1:
             raise ConfigError(f"{option} must be at least 1, but got {value:g}")
     time_s, lead_s = _time(site, limits, asked, at, notes)
-    account = _account(site, limits, asked.account, at, notes)
+    account = _account(site, limits, asked.account, at, notes, dry)
     scratch_gb = asked.scratch_gb or 0
     if scratch_gb and not site.gres_extra:
         raise ConfigError(f"--scratch: the profile {site.name} has no gres_extra that asks for node-local disk")
@@ -153,6 +161,8 @@ def _time(site: Site, limits: Partition, asked: Request, at: str, notes: list[st
             raise ConfigError(f"--time {asked.time} is more than the {limits.max_time} of {at}{other}")
         time_s = duration_s(limits.max_time)
         notes.append(f"time is {limits.max_time} instead of {site.time}, the limit of {at}")
+    if asked.time and time_s is not None and time_s > MOST_DAYS * 86400:
+        raise ConfigError(f"--time {asked.time} is more than {MOST_DAYS}d: ask for less, the run goes on in a new job")
     if asked.time and time_s is not None and time_s <= lead_s:
         if site.kind == "slurm":
             raise ConfigError(
@@ -198,14 +208,15 @@ def _node_limit(per_gpu: float | None, per_node: float | None, gpus: int) -> tup
     return min(found) if found else (None, "")
 
 
-def _account(site: Site, limits: Partition, said: str | None, at: str, notes: list[str]) -> str:
+def _account(site: Site, limits: Partition, said: str | None, at: str, notes: list[str], dry: bool) -> str:
     if not said:
-        if site.account.required:
-            raise ConfigError(
-                f"{site.name} needs an account: say --account NAME, or set HPC_ACCOUNT, or write "
-                f"`{site.name}: NAME` to ~/.config/hpc/accounts.yaml"
-            )
-        return ""
+        if not site.account.required:
+            return ""
+        how = f"--account NAME, or set HPC_ACCOUNT, or write `{site.name}: NAME` to ~/.config/hpc/accounts.yaml"
+        if not dry:
+            raise ConfigError(f"{site.name} needs an account: say {how}")
+        notes.append(f"{NO_ACCOUNT} stands where {site.name} needs an account; to submit, say {how}")
+        return NO_ACCOUNT
     if site.account.pattern and not re.search(site.account.pattern, said):
         notes.append(f"accounts of {site.name} look like {site.account.pattern}; {said!r} does not")
     if not limits.account_suffix:
@@ -288,8 +299,11 @@ def find_account(site: Site, said: str | None, environ: Mapping[str, str], home:
         said = said or environ.get(name)
     path = home / ".config/hpc/accounts.yaml"
     if not said and path.is_file():
-        said = config.load([path]).get(site.name)
-    return str(said) if said else None
+        line = config.load([path]).get(site.name)
+        if not isinstance(line, str | int | None) or isinstance(line, bool):
+            raise ConfigError(f"{path}: {site.name} needs the name of an account, as text, but got {line!r}")
+        said = str(line or "")
+    return said or None
 
 
 def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -37,13 +37,7 @@ _MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from th
 def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     """Train, keep the parameters that do best on the validation part, and leave them in model.pt."""
     world = ctx.world
-    if cfg.windows.batch % world.size:
-        below = cfg.windows.batch // world.size * world.size
-        nearest = " or ".join(str(n) for n in (below, below + world.size) if n)
-        raise ValueError(
-            f"windows.batch is {cfg.windows.batch} for all ranks together, which {world.size} ranks cannot share "
-            f"evenly: take {nearest}, or another number of ranks"
-        )
+    cfg.check_ranks(world.size)  # also where there was no plan
     where = ddp.start(ctx)
 
     # The data

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc import options
 from tests.conftest import EXAMPLE, Launch
 
 HEAVY = {"torch", "mne", "submitit", "omegaconf", "h5py", "numpy", "rich"}
@@ -78,6 +79,24 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["sweep", "count", "--again"], "for other runs of the same, sweep over a seed"),
         (["stop", "x", "--save", "--now"], "stop --save or --now: not both"),
         (["completion"], "completion for which shell?"),
+        (["count", "--name", "my 'best' $(touch oops)"], "--name needs a letter or _, then up to 39 letters, digits"),
+        (["count", "--name", "x" * 41], "--name needs a letter or _, then up to 39"),
+        (["count", "--comment", "a\n#SBATCH --wrap=x"], "--comment needs one line without control characters, but got"),
+        (["status", "--nodes", "3"], "--nodes is for STAGE, pipeline, sweep, resume, drill and export, not for status"),
+        (["count", "--watch"], "--watch is for status, not for count"),
+        (["sweep", "count", "n=1,2", "--after", "x"], "--after is for STAGE, pipeline and resume, not for sweep"),
+        (["count", "--mem", "nan"], "--mem needs a number below a million, but got 'nan'"),
+        (["count", "--nodes", "\u00b2"], "--nodes needs a whole number, but got '\u00b2'"),
+        (["count", "--time", "9999999d"], "--time 9999999d is more than 365d: ask for less, the run goes on"),
+        (["sweep", "status"], "status is not a stage. There is: "),
+        (["sweep", "count", "n=1,,2"], "'n=1,,2' has nothing between two commas"),
+        (["sweep", "count", "n=0..1000000"], "these are 1000001 combinations, and a sweep has 10000 at most"),
+        (["count", "n=1,2"], "got '1,2'. Several values are for sweep: sweep count n=1,2"),
+        (["logs", "x"], "there is no run 'x' in runs. There is none."),
+        (
+            ["train", "data=./", "windows.batch=4", "--ranks", "3"],
+            "windows.batch is 4 for all ranks together, which 3 ranks",
+        ),
     ],
 )
 def test_wrong_words_end_with_2_and_one_line_that_helps(launch: Launch, words: list[str], message: str) -> None:
@@ -153,15 +172,38 @@ def test_the_same_again_is_a_run_of_its_own(launch: Launch) -> None:
 
 
 def test_a_run_is_found_by_what_its_user_calls_it(launch: Launch) -> None:
-    ugly = "my 'best' $(touch oops); %j"
-    launch("count", "n=3", "--name", ugly)
+    launch("count", "n=3", "--name", "pilot.1")
     launch("count", "n=4", "--name", "other")
-    assert "starts at 0" in launch("logs", ugly).stdout
+    assert "starts at 0" in launch("logs", "pilot.1").stdout
     (state,) = json.loads(launch("status", "other", "--json").stdout)
     assert (state["name"], state["word"], state["code"]) == ("other", "finished", 0)
     assert "finished before" in launch("resume", "other").stdout
     assert "could be" in launch("logs", "count", code=2).stderr
-    assert not (launch.folder / "oops").exists()
+
+
+def test_a_variable_of_a_script_that_is_empty_is_as_if_not_said(launch: Launch) -> None:
+    launch.environ["HPC_SITE"] = ""
+    launch("count", "n=1", "--runs", "", "--on=", "--comment", "")
+    assert launch.runs()[0].parent == launch.folder / "runs"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_help_is_printed_in_any_encoding(launch: Launch, encoding: str) -> None:
+    launch.environ["PYTHONIOENCODING"] = encoding
+    assert "usage: " in launch("--help").stdout
+
+
+def test_every_option_is_of_a_verb_that_is_there() -> None:
+    verbs = {verb for option in options.OPTIONS.values() for verb in option[3].split()}
+    assert verbs <= {"STAGE", *options.VERBS}
+    assert {name[2:].replace("-", "_") for name in options.OPTIONS} <= set(vars(options.Words()))
+
+
+def test_a_dry_run_needs_no_account(launch: Launch) -> None:
+    text = launch("count", "--on", "lem-gpu", "--dry-run").stdout
+    assert "#SBATCH --account=ACCOUNT\n" in text
+    assert "ACCOUNT stands where lem-gpu needs an account; to submit, say --account NAME, or set" in text
+    assert "lem-gpu needs an account: say --account NAME" in launch("count", "--on", "lem-gpu", code=2).stderr
 
 
 def test_with_json_a_script_reads_stdout(launch: Launch) -> None:
@@ -214,20 +256,38 @@ def test_what_is_wrong_for_good_ends_with_93(launch: Launch) -> None:
     assert json.loads(launch("status", "--json").stdout)[0]["code"] == 93
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """A folder with one run, finished, that is called pilot."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
+    launch = Launch(tmp_path_factory.mktemp("tab"), inherited | {"PYTHONPATH": str(EXAMPLE), "HPC_SITE": "local"})
+    launch("count", "n=1", "--name", "pilot")
+    return launch
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [
         ("sta", ["status"]),
         ("count --nod", ["--nodes"]),
         ("count --on loc", ["local"]),
+        ("count --on=loc", ["local"]),
         ("count --nodes 2 rule.p", ["rule.power="]),
         ("pipeline count.ste", ["count.step_s="]),
+        ("count rule.name=s", ["squares"]),
+        ("count count.rule.name=", ["plain", "squares"]),
+        ("tally of=co", ["RUN"]),
         ("status count-", ["RUN"]),
+        ("logs pi", ["pilot"]),
+        ("logs --runs elsewhere pi", []),
+        ("stop ", []),
+        ("logs --r", ["--rank", "--runs"]),
+        ("count --output ", []),
         ("sweep cou", ["count"]),
     ],
 )
-def test_the_tab_key_completes(launch: Launch, line: str, found: list[str]) -> None:
-    launch("count", "n=1", "--prepare")
+def test_the_tab_key_completes(finished: Launch, line: str, found: list[str]) -> None:
+    launch = finished
     found = [launch.runs()[0].name if word == "RUN" else word for word in found]
     script = launch("completion", "bash").stdout + (
         f"\nCOMP_LINE='python -m hpc.launch {line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=($COMP_LINE)"
@@ -238,6 +298,16 @@ def test_the_tab_key_completes(launch: Launch, line: str, found: list[str]) -> N
         ["bash", "-c", script], cwd=launch.folder, env=launch.environ | {"PATH": path}, capture_output=True, text=True
     )
     assert done.stdout.split() == found, done.stderr
+
+
+def test_what_is_not_ours_is_completed_as_before(launch: Launch) -> None:
+    """Bash goes on to its own completion where ours says nothing: files, also those with blanks."""
+    script = launch("completion", "bash").stdout + (
+        "COMP_LINE='python my'; COMP_POINT=9; COMP_WORDS=(python my); COMP_CWORD=1; _hpc_launch; "
+        'echo "${#COMPREPLY[@]}"; complete -p python'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\ncomplete -o bashdefault -o default -F _hpc_launch python\n"
 
 
 def test_runs_of_the_same_code_share_a_copy_of_it(launch: Launch) -> None:
@@ -296,14 +366,20 @@ def test_the_ranks_run_the_code_as_it_was_when_launched(launch: Launch, tmp_path
     source = checkout / "counting/stages.py"
     source.write_text(source.read_text().replace('"total": total,', '"total": -total,'))
     (checkout / "counting/new.py").write_text("")
+    latin = os.fsdecode(b"counting/caf\xe9.py")  # names and texts that are no UTF-8
+    (checkout / latin).write_text("")
+    with open(checkout / "counting/__init__.py", "ab") as file:
+        file.write(b"# -*- caf\xe9\n")
     launch.environ["PYTHONPATH"] = str(checkout)
     done = launch("count", "n=3")
-    assert "+ 2 changed files" in done.stdout and "total             -6" in done.stdout
+    assert "+ 4 changed files" in done.stdout and "total             -6" in done.stdout
     (run,) = launch.runs()
     assert "-total" in (run / "code/checkout/counting/stages.py").read_text()
     assert (run / "code/checkout/counting/new.py").exists()
-    assert '+    return {"total": -total,' in (run / "code/code.diff").read_text()
+    assert (run / "code/checkout" / latin).exists()
+    diff = (run / "code/code.diff").read_bytes()
+    assert b'+    return {"total": -total,' in diff and b"caf\xe9" in diff
     assert json.loads((run / "plan.json").read_text())["code"][1]["modified"] == [
-        "counting/new.py", "counting/stages.py"
+        "counting/__init__.py", "counting/caf\ufffd.py", "counting/new.py", "counting/stages.py"
     ]  # fmt: skip
     assert os.path.relpath(run / "code", tmp_path).startswith("runs/count-")

@@ -27,7 +27,7 @@ def test_times_are_read_as_people_and_slurm_write_them(text: str, seconds: int) 
     assert duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "4 hours", "h4", "1:00", "-3h"])
+@pytest.mark.parametrize("text", ["", "4 hours", "h4", "1:00", "-3h", "\u00b2", "\u00b2h"])
 def test_other_times_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="cannot read the time"):
         duration_s(text)
@@ -55,6 +55,7 @@ def test_a_laptop_has_as_many_ranks_as_gpus_and_no_walltime() -> None:
         (Request(nodes=0), "--nodes must be 1 to 4"),
         (Request(gpus=3), "--gpus must be 0 to 2 a node on bed, but got 3"),
         (Request(ranks=0), "--ranks must be at least 1"),
+        (Request(time="366d"), "--time 366d is more than 365d: ask for less"),
         (Request(time="30s"), "--time 30s is not more than the 30s that bed keeps for saving"),
     ],
 )
@@ -83,6 +84,22 @@ def test_an_account_comes_from_the_line_then_the_environment_then_the_users_file
     assert site.find_account(grant, None, {"SLURM_ACCOUNT": "third", "SBATCH_ACCOUNT": ""}, tmp_path) == "third"
     assert site.find_account(grant, None, {}, tmp_path) == "mine"
     assert site.find_account(Site("bed", "slurm"), None, {}, tmp_path) is None
+
+
+@pytest.mark.parametrize("value", ["[a, b]", "{a: b}", "true", "1.5"])
+def test_an_account_that_is_no_text_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / ".config/hpc").mkdir(parents=True)
+    (tmp_path / ".config/hpc/accounts.yaml").write_text(f"lem: {value}\n")
+    with pytest.raises(ConfigError, match="accounts.yaml: lem needs the name of an account, as text, but got "):
+        site.find_account(Site("lem", "slurm"), None, {}, tmp_path)
+
+
+def test_an_account_that_is_needed_is_made_up_for_a_look(tmp_path: Path) -> None:
+    fitted = site.fit(site.load("lem-gpu"), Request(), dry=True)
+    assert fitted.account == "ACCOUNT"
+    assert any(note.startswith("ACCOUNT stands where lem-gpu needs an account") for note in fitted.notes)
+    assert site.fit(site.load("lem-gpu"), LEM, dry=True).account == "hpc-x"
+    assert site.fit(BED, Request(), dry=True).account == ""
 
 
 def test_an_account_gets_the_suffix_of_its_partition_once() -> None:
@@ -303,6 +320,7 @@ def test_slurm_commands_without_a_configuration_are_no_cluster(tmp_path: Path, m
     assert site.detect({}) == ("slurm" if Path("/etc/slurm/slurm.conf").exists() else "local")
     assert site.detect({"SLURM_CONF": "/x/slurm.conf"}) == "slurm"
     assert site.detect({"HPC_SITE": "bed"}) == "bed"
+    assert site.detect({"HPC_SITE": "", "SLURM_CONF": "/x/slurm.conf"}) == "slurm"
     monkeypatch.setenv("PATH", "")
     assert site.detect({"SLURM_CONF": "/x/slurm.conf"}) == "local"
 
@@ -350,6 +368,21 @@ def test_a_cluster_is_recognised_by_its_name_and_a_broken_profile_does_no_harm(
     assert site.detect(environ) == "mine"
     assert site.detect(environ, cluster_name="unheard-of", hostname="nowhere") == "slurm"
     assert site.detect(environ | {"HPC_SITE": "lumi"}) == "lumi"
+
+
+def test_a_slurm_is_that_of_the_profile_whose_signs_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    conf = tmp_path / "slurm.conf"
+    environ = {"SLURM_CONF": str(conf)}
+    without_signs = Site("own", "slurm")
+    every = [site.load("slurm"), site.load("bed"), site.load("lem-gpu"), without_signs]
+
+    conf.write_text("ClusterName=bed\n")
+    assert [here.name for here in every if profile.is_here(here, environ)] == ["slurm", "bed"]
+    conf.write_text("ClusterName=unheard-of\n")
+    assert [here.name for here in every if profile.is_here(here, environ)] == ["slurm", "own"]
+    assert not profile.is_here(site.load("local"), environ)
 
 
 def test_gpus_are_counted_without_a_library() -> None:

@@ -1,0 +1,88 @@
+"""What would be found out after hours in the queue is found out before."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hpc import plan, preflight, site
+from hpc.errors import ConfigError
+from hpc.plan import Plan, Science
+from hpc.rundir import write_json
+from tests.conftest import Launch
+
+SAID = """\
+Configuration data as of 2026-01-01T00:00:00
+MaxArraySize            = {array}
+MaxJobCount             = {jobs}
+SlurmctldHost[0]        = n1(127.0.0.1)
+"""
+
+
+@pytest.fixture
+def slurm_here(tmp_path: Path, environ: dict[str, str]) -> dict[str, str]:
+    """The environment on a cluster of which only scontrol says something."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "sbatch").write_text("#!/bin/sh\n")
+    (commands / "scontrol").write_text(f"#!/bin/sh\ncat '{tmp_path}/said'\n")
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    (tmp_path / "slurm.conf").write_text("ClusterName=bed\n")
+    (tmp_path / "said").write_text(SAID.format(array=1001, jobs=10000))
+    path = f"{commands}:{environ['PATH']}"
+    return environ | {"PATH": path, "SLURM_CONF": str(tmp_path / "slurm.conf"), "HPC_SITE": "bed"}
+
+
+@pytest.mark.parametrize(
+    ("array", "jobs", "message"),
+    [
+        (3, 10000, "4 runs of count would be one array, and bed takes 3: sweep a part of the values"),
+        (1001, 5, "8 runs would be in the queue, and bed takes 5"),
+    ],
+)
+def test_a_sweep_that_slurm_would_not_take_is_refused_before_anything_is_written(
+    tmp_path: Path, slurm_here: dict[str, str], array: int, jobs: int, message: str
+) -> None:
+    launch = Launch(tmp_path, slurm_here)
+    (tmp_path / "said").write_text(SAID.format(array=array, jobs=jobs))
+    (tmp_path / "study.yaml").write_text("count: {n: 3}\ntally: {of: count}\n")
+    assert message in launch("sweep", "pipeline", "study.yaml", "count.n=1..4", code=2).stderr
+    assert launch.runs() == []
+
+
+def test_of_a_sweep_only_what_is_missing_counts(
+    tmp_path: Path, slurm_here: dict[str, str], example: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", slurm_here["PATH"])
+    (tmp_path / "said").write_text(SAID.format(array=3, jobs=3))
+    where = site.load("bed")
+    plans = [
+        Plan(science, (), where, site.fit(where, site.Request()), (), str(tmp_path / "runs"), "/", "python")
+        for science, _ in plan.sweep("count", {}, ["n=1..4"])
+    ]
+    with pytest.raises(ConfigError, match="4 runs of count would be one array, and bed takes 3"):
+        preflight.checked(plans, slurm_here)
+    write_json(plans[0].run.result, {})
+    assert len(preflight.checked(plans, slurm_here)) == 4
+
+
+def test_slurm_limits_are_read() -> None:
+    assert preflight.slurm_limits(SAID.format(array=1001, jobs=10000)) == {"MaxArraySize": 1001, "MaxJobCount": 10000}
+    assert preflight.slurm_limits("") == {}
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused_before_it_waits_in_a_queue(tmp_path: Path) -> None:
+    science = Science("train", "eegdecode.stages:train", {"data": "./x", "windows": {"batch": 4}}, {})
+    where = site.load("local")
+    layout = site.fit(where, site.Request(ranks=2))
+    fits = Plan(science, (), where, layout, (), str(tmp_path), "/", "python")
+    assert "config valid" in preflight.checked([fits], {})[0].checks
+    too_many = dataclasses.replace(fits, resources=dataclasses.replace(layout, ranks_per_node=3))
+    with pytest.raises(ConfigError, match="^train: windows.batch is 4 .* which 3 ranks cannot share evenly: take 3 or"):
+        preflight.checked([too_many], {})
+
+
+def test_a_machine_without_proc_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "MOUNTS", tmp_path / "proc/mounts")
+    assert " free" in preflight._room(tmp_path / "runs")
