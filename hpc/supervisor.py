@@ -247,7 +247,7 @@ class Supervision:
                 self._pulse("running")
                 self._look_around()
                 ranks.cut_logs()
-                if (ranks.silent_s() or 0) > self.resources["hang_s"]:
+                if ranks.silent_s() > self.resources["hang_s"]:
                     late = ranks.late()
                     ranks.end()
                     return ("hung" if told_at is None else "stopped"), late
