@@ -178,5 +178,9 @@ def _not_yet() -> None:
     outlive the supervisor either: it would go on writing beside the ranks of the next one."""
     for number in (signal.SIGUSR2, STACKS):
         signal.signal(number, signal.SIG_IGN)
+    die_with_parent()
+
+
+def die_with_parent() -> None:
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
