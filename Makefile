@@ -2,12 +2,13 @@
 PYTHON := .venv/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env demo test quick lint bed bench clean
+.PHONY: help env demo test quick lint bed soak bench clean
 
 help:
 	@echo "make demo    decode EEG from a small study made here, with a report to look at (a minute after set-up)"
 	@echo "make test    all that CI runs, the tests on a real Slurm included"
 	@echo "make quick   lint and the tests without processes, under a minute"
+	@echo "make soak    twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
 	@echo "make bench   the figures we claim, beside those of the peers"
 
 env:
@@ -31,6 +32,13 @@ lint: env
 # Without Slurm its tests are skipped, and say so; with REQUIRE_SLURM=1 that is a failure
 bed:
 	@env/bed install || { [ "$(REQUIRE_SLURM)" != 1 ] && echo "so the tests marked slurm will be skipped"; }
+
+# Not in CI: twenty faults drawn at random, at random times, on a real Slurm of this machine. Ten minutes
+soak: env
+	@env/bed install
+	eval "$$(env/bed start)" && trap 'env/bed stop' EXIT && export OMP_NUM_THREADS=1 && \
+	$(PYTHON) -m hpc.launch pipeline configs/drill.yaml --on local && \
+	$(PYTHON) -m hpc.launch drill train configs/drill.yaml --nodes 2 --ranks 1 --on bed --hang 15s --repeat $(or $(N),20)
 
 bench: env
 	$(PYTHON) -m bench

@@ -10,13 +10,13 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup", "checkpoint", "staging")
+NAMES = ("startup", "checkpoint", "staging", "recovery")
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute; recovery: three")
     options = parser.parse_args(argv)
     code = 0
     for name in [options.name] if options.name else NAMES:

@@ -45,14 +45,17 @@ def ratio(seconds: Mapping[str, list[float]], one: str, other: str) -> float:
     return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
 
 
-def show(title: str, seconds: Mapping[str, list[float]], limit: str, goals: Mapping[str, Goal]) -> bool:
+def show(
+    title: str, seconds: Mapping[str, list[float]], limit: str, goals: Mapping[str, Goal], unit: str = "ms"
+) -> bool:
     """Print the table and the line of JSON; gives whether every goal is reached."""
     n = len(next(iter(seconds.values())))
     print(f"\n{title}: medians of {n} interleaved rounds, {os.cpu_count()} cores, Python {platform.python_version()}")
     width = max(map(len, seconds))
-    print(f"{'':<{width}}  {'ms':>9}  {'/ ' + limit:>16}")
+    per_s = {"ms": 1e3, "s": 1}[unit]
+    print(f"{'':<{width}}  {unit:>9}  {'/ ' + limit:>16}")
     for name, values in seconds.items():
-        print(f"{name:<{width}}  {statistics.median(values) * 1e3:>9.1f}  {ratio(seconds, name, limit):>16.2f}")
+        print(f"{name:<{width}}  {statistics.median(values) * per_s:>9.1f}  {ratio(seconds, name, limit):>16.2f}")
     for name, goal in goals.items():
         sign = ">=" if goal.at_least else "<="
         print(f"{'ok   ' if goal.ok else 'SHORT'} {name}: {goal.value:.3g} ({sign} {goal.bar:g})")

@@ -35,7 +35,10 @@ def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
 
 def load(folder: Path, step: int) -> dict[str, Any]:
     """The state of that step, on the CPU, every byte of it checked. Raises Damaged."""
-    place = at(folder, step)
+    return load_from(at(folder, step))
+
+
+def load_from(place: Path) -> dict[str, Any]:
     commit = commit_of(place)
     if commit is None:
         raise Damaged(f"{place / 'COMMIT'} is missing or cut off")
@@ -84,19 +87,24 @@ def whole_steps(folder: Path) -> list[int]:
 
 
 def commit(beside: Path, folder: Path, step: int) -> bool:
-    """Give a folder that is complete, COMMIT included, its name. False when a whole one of that step stands already."""
-    place = at(folder, step)
+    """Give a folder that is complete, COMMIT included, its name. False when a whole one of the same state stands there.
+
+    Another state of the same step is replaced: a validation that was broken off is done now.
+    """
+    place, before = at(folder, step), beside.with_name(f"{beside.name.removesuffix('.tmp')}.before.tmp")
     if place.exists():
         try:
-            load(folder, step)
+            same = fingerprint(load(folder, step)) == fingerprint(load_from(beside))
         except Damaged:
-            os.rename(place, beside.with_name(f"{beside.name.removesuffix('.tmp')}.damaged.tmp"))
-        else:
+            same = False
+        if same:
             shutil.rmtree(beside)
             return False
+        os.rename(place, before)
     sync(beside)
     os.rename(beside, place)
     sync(folder)
+    shutil.rmtree(before, ignore_errors=True)
     return True
 
 

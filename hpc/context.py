@@ -131,6 +131,12 @@ class Context:
         if now - self._written >= 0.5 or done >= total:
             self.say_how_far()
 
+    def beat(self) -> None:
+        """Say that this rank is still at it, in the middle of a step that takes long: else it is taken to hang."""
+        if self._pulse and time.time() - self._written >= 0.5:
+            self._pulse["time"] = time.time()
+            self.say_how_far()
+
     def fence(self) -> None:
         """Raise Fenced when a later attempt has begun. Before writing what all attempts share."""
         if self.attempt and self.run.attempt(self.attempt + 1).path.exists():

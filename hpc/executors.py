@@ -151,11 +151,8 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
     code = snapshot.keep(plans[0].code, Path(plans[0].runs))
     runs = [write_run(plan, code) for plan in plans]
     began = time.time()
-    # Not in one of the runs: somebody may delete that while others wait
-    folder = Path(plans[0].runs) / ".arrays" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    executor = _executor(plans[0], f"afterany:{':'.join(after)}" if after else None, folder)
-    name = plans[0].label or f"{plans[0].science.stage}-x{len(plans)}"
-    executor.update_parameters(array_parallelism=max_parallel or len(plans), job_name=name)
+    dependency = f"afterany:{':'.join(after)}" if after else None
+    executor, folder, name = _array(plans, dependency, max_parallel, f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     try:
         with _scrubbed_environment():
             jobs = executor.submit_array([Supervisor(str(run.path)) for run in runs])
@@ -165,6 +162,24 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
         follows = list(plan.science.inputs.values()) if after else []
         _submitted(plan, job.job_id, began, name, follows, folder)
     return [job.job_id for job in jobs]
+
+
+def array_text(plans: Sequence[Plan], max_parallel: int | None) -> str:
+    """The batch script of an array, but for the time in its folder's name and the jobs it waits for."""
+    executor, _, _ = _array(plans, None, max_parallel, "TIME")
+    executor.parameters["map_count"] = len(plans)
+    return executor._make_submission_file_text(executor._submitit_command_str, uid="")
+
+
+def _array(
+    plans: Sequence[Plan], dependency: str | None, max_parallel: int | None, folder_name: str
+) -> "tuple[SlurmExecutor, Path, str]":
+    """The executor, its folder and the name of the job."""
+    folder = Path(plans[0].runs) / ".arrays" / folder_name  # not in a run: somebody may delete that while others wait
+    executor = _executor(plans[0], dependency, folder)
+    name = plans[0].label or f"{plans[0].science.stage}-x{len(plans)}"
+    executor.update_parameters(array_parallelism=max_parallel or len(plans), job_name=name)
+    return executor, folder, name
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def act(said: Words, environ: Mapping[str, str]) -> int:
             site.check_usable(plans[0].site)
             code = _carry_out(said, plans)
     if said.dry_run:
-        return _dry_run(plans, said.json)
+        return _dry_run(said, plans)
     if said.verb == "export":
         return export(plans[0], said.output)
     if said.prepare:
@@ -104,14 +104,21 @@ def _sure(question: str) -> bool:
     return input(f"\n{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _dry_run(plans: list[Plan], as_json: bool) -> int:
+def _dry_run(said: Words, plans: list[Plan]) -> int:
+    """The batch scripts, as they would be submitted; of a sweep, one a stage."""
+    import itertools
     import json
 
     from hpc import executors
 
     on_slurm = plans[0].site.kind == "slurm"
-    if as_json:
+    if said.json:
         print(json.dumps([p.to_json() | {"sbatch": executors.sbatch_text(p) if on_slurm else None} for p in plans]))
+    elif on_slurm and said.verb == "sweep":
+        for stage, group in itertools.groupby(plans, key=lambda plan: plan.science.stage):
+            every = list(group)
+            text = executors.array_text(every, said.max_parallel)
+            print(f"\n# {stage}: what of these {len(every)} is not finished, as one array\n{text}")
     elif on_slurm:
         for plan in plans:
             done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""

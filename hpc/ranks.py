@@ -41,6 +41,7 @@ class Ranks:
         self.plan = plan
         self.resources = plan["resources"]
         self.folder = run.attempt(attempt)
+        self.began = time.time()
         self.processes = self._start_srun() if on_slurm else self._start_here()
 
     @property
@@ -70,6 +71,7 @@ class Ranks:
         r = self.resources
         log = str(self.folder.path).replace("%", "%%") + "/rank-%4t.log"
         layout = [
+            "--overlap",  # where a step of an attempt before will not die, Slurm must not wait for what it holds
             f"--nodes={r['nodes']}",
             f"--ntasks={self.size}",
             f"--ntasks-per-node={r['ranks_per_node']}",
@@ -132,17 +134,19 @@ class Ranks:
         found = ((read_json(self.run.pulse(rank)) or {}) | {"rank": rank} for rank in range(self.size))
         return [pulse for pulse in found if pulse.get("attempt") == self.attempt]
 
-    def silent_s(self) -> float | None:
-        """For how long no rank has got on. None before the first does: a stage may have nothing to say."""
-        pulses = self.pulses()
-        return time.time() - max(pulse["time"] for pulse in pulses) if pulses else None
+    def silent_s(self) -> float:
+        """For how long no rank has got on. 0 before the first says something, once they live: a stage may have nothing
+        to say."""
+        if pulses := self.pulses():
+            return float(time.time() - max(pulse["time"] for pulse in pulses))
+        return 0.0 if any(self.folder.path.glob("rank-*.stacks")) else time.time() - self.began
 
     def late(self) -> dict[str, Any]:
         """After a hang, with their stacks taken: the pulse of the rank that the others wait for, as far as one can
         tell: one that is in no collective; else the one that did least; else the one that was heard longest ago."""
         self.signal(STACKS)
         time.sleep(2.0)
-        pulses = self.pulses()
+        pulses = self.pulses() or [{"rank": 0, "host": "", "what": "starting", "done": 0, "total": 0, "time": 0.0}]
         elsewhere = [pulse for pulse in pulses if not self._waits(pulse["rank"])]
         return min(elsewhere or pulses, key=lambda pulse: (pulse["done"], pulse["time"]))
 
@@ -174,5 +178,9 @@ def _not_yet() -> None:
     outlive the supervisor either: it would go on writing beside the ranks of the next one."""
     for number in (signal.SIGUSR2, STACKS):
         signal.signal(number, signal.SIG_IGN)
+    die_with_parent()
+
+
+def die_with_parent() -> None:
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, verdict
+from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, ranks, verdict
 from hpc.context import input_run
 from hpc.jobs import EndOfWalltime, Job
 from hpc.ranks import Ranks
@@ -78,6 +78,8 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         if child == 0:
             code = FAILED
             try:
+                if Job.of(environ):  # the job is over without its batch step, and Slurm may not find us to end us
+                    ranks.die_with_parent()
                 code = Supervision(run, environ, asked).run()
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
                 traceback.print_exc()
@@ -216,17 +218,17 @@ class Supervision:
         going_on = f", goes on from step {steps[-1]}" if steps else ""
         n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
-        ranks = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
-        outcome, late = self._watch(ranks)
+        started = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
+        outcome, late = self._watch(started)
         why, node = "", ""
         if late:
             why, node = verdict.hung(late, self.resources["hang_s"], folder), late["host"]
         elif outcome == "crashed":
-            why, node = verdict.crashed(folder, ranks.codes)
+            why, node = verdict.crashed(folder, started.codes)
         end = {
             "ended": time.time(),
             "outcome": outcome,
-            "codes": ranks.codes,
+            "codes": started.codes,
             "why": why,
             "node": node,
             "got_on": verdict.products(self.dir) != before,
@@ -234,33 +236,33 @@ class Supervision:
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome
 
-    def _watch(self, ranks: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
+    def _watch(self, started: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
         """Wait for the ranks; pass a wish to stop on to them; when one dies or all are silent, end the others. Gives
         how it ended, and of a hang the pulse of the rank that is late."""
         told_at: float | None = None
         pulse_at = 0.0
-        while ranks.running:
+        while started.running:
             time.sleep(POLL_S)
             now = time.monotonic()
             if now - pulse_at > PULSE_S:
                 pulse_at = now
                 self._pulse("running")
                 self._look_around()
-                ranks.cut_logs()
-                if (ranks.silent_s() or 0) > self.resources["hang_s"]:
-                    late = ranks.late()
-                    ranks.end()
+                started.cut_logs()
+                if started.silent_s() > self.resources["hang_s"]:
+                    late = started.late()
+                    started.end()
                     return ("hung" if told_at is None else "stopped"), late
             if self.asked is not None and told_at is None:
                 told_at = now
                 self._say("running", f"asked to stop ({_say(self.asked)}): the ranks save at the next step")
-                ranks.signal(signal.SIGUSR2)
+                started.signal(signal.SIGUSR2)
             if told_at is not None and now - told_at > self._grace_s():
                 self._say("running", f"not stopped after {now - told_at:.0f} s: ended, the last checkpoint counts")
-                ranks.end()
-            if ranks.broken:
-                ranks.end()
-        if any(ranks.codes):  # the neighbours of a crashed rank hear TERM and stop as well
+                started.end()
+            if started.broken:
+                started.end()
+        if any(started.codes):  # the neighbours of a crashed rank hear TERM and stop as well
             return ("crashed" if told_at is None else "stopped"), None
         stopped = any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped"))
         return ("stopped" if stopped else "finished"), None

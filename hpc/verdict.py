@@ -53,6 +53,8 @@ def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
 
 
 def hung(late: dict[str, Any], hang_s: float, folder: AttemptDir) -> str:
+    if not late["host"]:
+        return f"no rank has started within {hang_s:.0f} s; what srun said: {folder.srun}"
     where = f"{late['what']} {late['done']}/{late['total']}"
     return (
         f"no rank got on for {hang_s:.0f} s; the others seem to wait for rank {late['rank']} on {late['host']}, last "

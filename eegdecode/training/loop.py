@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -59,43 +59,50 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
     step, found = _resume(ctx)
     best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}}
+    unseen: dict[str, float] | None = None  # figures of a step whose validation was broken off by a wish to stop
     if found is not None:
         network.load_state_dict(found["model"])
         optimizer.load_state_dict(found["optimizer"])
-        best = found["best"]
+        best, unseen = found["best"], found["unseen"]
     log.info("%d parameters on %s, from step %d of %d", _count(network), where, step, cfg.optim.steps)
     record = Record(ctx, step)
 
-    while step < cfg.optim.steps:
-        began = time.perf_counter()
-        drawn = windows.train_windows(
-            parts.train, data.recordings, cfg.windows.length_s, cfg.windows.batch, cfg.seed, step
-        )
-        recordings, starts = zip(*drawn[world.rank :: world.size], strict=True)
-        batch = to_device(windows.gather(data, recordings, starts, length, cfg.target), where)
+    while step < cfg.optim.steps or unseen:
+        if unseen is None:
+            began = time.perf_counter()
+            drawn = windows.train_windows(
+                parts.train, data.recordings, cfg.windows.length_s, cfg.windows.batch, cfg.seed, step
+            )
+            recordings, starts = zip(*drawn[world.rank :: world.size], strict=True)
+            batch = to_device(windows.gather(data, recordings, starts, length, cfg.target), where)
 
-        # Dropout too is a function of the step, not of what was drawn before
-        torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
-        model.train()
-        loss, watched = objective(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), cfg.optim.clip_norm)
-        # Equal shares, so the mean over ranks is the mean over the global batch
-        means = (ddp.total(torch.stack([loss.detach(), *watched.values()])) / world.size).tolist()
-        names = ["loss", *watched]
-        lr = learning_rate(cfg.optim, step)
-        figures = dict(zip(names, means, strict=True)) | {"grad_norm": norm.item(), "lr": lr}
-        _refuse_nonfinite(figures, step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
-        step += 1
-        figures["seconds"] = time.perf_counter() - began
+            # Dropout too is a function of the step, not of what was drawn before
+            torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
+            model.train()
+            loss, watched = objective(model, batch)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(network.parameters(), cfg.optim.clip_norm)
+            # Equal shares, so the mean over ranks is the mean over the global batch
+            means = (ddp.total(torch.stack([loss.detach(), *watched.values()])) / world.size).tolist()
+            lr = learning_rate(cfg.optim, step)
+            figures = dict(zip(["loss", *watched], means, strict=True)) | {"grad_norm": norm.item(), "lr": lr}
+            _refuse_nonfinite(figures, step)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            step += 1
+            figures["seconds"] = time.perf_counter() - began
+        else:
+            figures, unseen = unseen, None
 
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
+            names = [name for name in figures if name not in ("grad_norm", "lr", "seconds")]
             found_now = validate(network, objective, names, data, parts.val, cfg.target, ctx)
+            if found_now is None:
+                saver.save(step, _kept(network, optimizer, best, unseen=figures), best["step"])
+                _leave(saver, record)
             figures |= {f"val_{name}": value for name, value in found_now.items()}
             _refuse_nonfinite(figures, step)
             if found_now["loss"] < best["validation"]["loss"]:
@@ -108,14 +115,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
         if last or stop or due:
             record.flush()
-            kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
-            saver.save(step, kept, best["step"], last)
+            saver.save(step, _kept(network, optimizer, best), best["step"], last)
         if stop and not last:
-            saver.close()
-            record.close()
-            ddp.barrier()  # no rank says that all is saved before rank 0 has saved
-            ddp.stop()
-            raise Preempted
+            _leave(saver, record)
 
     saver.close()
     record.close()
@@ -134,18 +136,40 @@ def validate(
     part: Sequence[Segment],
     target: str,
     ctx: Context,
-) -> dict[str, float]:
-    """The means over whole trials of the loss and what is watched, which are `names`; one rank sees a trial."""
+) -> dict[str, float] | None:
+    """The means over whole trials of the loss and what is watched, which are `names`; one rank sees a trial. None when
+    some rank was asked to stop meanwhile."""
     where = next(network.parameters()).device
     network.eval()
     sums = dict.fromkeys(names, 0.0)
+    stopped = 0.0
     with torch.no_grad():
         for segment in ctx.world.share(part):
+            if ctx.should_stop():
+                stopped = 1.0
+                break
+            ctx.beat()
             loss, watched = objective(network, to_device(whole_trial(data, segment, target), where))
             for name, value in {"loss": loss, **watched}.items():
                 sums[name] += value.item()
-    means = ddp.total(torch.tensor(list(sums.values()), dtype=torch.float64)) / len(part)
-    return dict(zip(sums, means.tolist(), strict=True))
+    *totals, n_stopped = ddp.total(torch.tensor([*sums.values(), stopped], dtype=torch.float64)).tolist()
+    return None if n_stopped else {name: total / len(part) for name, total in zip(sums, totals, strict=True)}
+
+
+def _kept(
+    network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Any], unseen: dict[str, float] | None = None
+) -> dict[str, Any]:
+    """What a checkpoint holds."""
+    return {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "unseen": unseen}
+
+
+def _leave(saver: Saver, record: Record) -> NoReturn:
+    """All is saved, on every rank, before any says that it has stopped."""
+    saver.close()
+    record.close()
+    ddp.barrier()
+    ddp.stop()
+    raise Preempted
 
 
 def to_device(gathered: Gathered, where: torch.device) -> Batch:

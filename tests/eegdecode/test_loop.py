@@ -33,7 +33,7 @@ def cfg(tiny_store: Store) -> Train:
 
 
 class AskedAt:
-    """Asked to stop at its n-th look, one look a step."""
+    """Asked to stop at its n-th look: one a step, and one a trial in validation."""
 
     def __init__(self, step: int) -> None:
         self.left = step
@@ -110,8 +110,19 @@ def test_a_finished_run_started_again_says_the_same(cfg: Train, tmp_path: Path) 
     assert start(cfg, tmp_path / "run") == start(cfg, tmp_path / "run")
 
 
-def test_a_wish_to_stop_at_the_last_step_comes_too_late(cfg: Train, tmp_path: Path) -> None:
-    assert start(cfg, tmp_path / "run", stop_at=STEPS)["steps"] == STEPS
+def test_stopped_at_any_look_it_ends_the_same(cfg: Train, tmp_path: Path) -> None:
+    """Between steps and in the middle of validation, the last one included; after that a wish comes too late."""
+    whole = start(cfg, tmp_path / "whole")
+    for look in range(1, 100):
+        run = tmp_path / f"stopped at look {look}"
+        try:
+            start(cfg, run, stop_at=look)
+            break
+        except Preempted:
+            assert start(cfg, run) == whole
+        assert figures(run) == figures(tmp_path / "whole")
+        assert_same_parameters(tmp_path / "whole", run)
+    assert look > STEPS + 3, "it looks more than once a step"
 
 
 def test_the_model_kept_is_the_best_in_validation(cfg: Train, tmp_path: Path) -> None:

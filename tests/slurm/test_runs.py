@@ -429,3 +429,8 @@ def test_the_dry_run_is_what_is_submitted_byte_for_byte(launch: Launch, on: str)
     launch("count", "n=2", "--on", on, "--follow")
     (script,) = only_run(launch.folder).jobs.glob("*_submission.sh")
     assert script.read_text() in dry
+    sweep = ["sweep", "count", "n=3,4", "--max-parallel", "1", "--on", on]
+    dry = launch(*sweep, "--dry-run").stdout
+    launch(*sweep)
+    (script,) = launch.folder.glob("runs/.arrays/*/*_submission.sh")
+    assert script.read_text().replace(script.parent.name, "TIME") in dry

@@ -30,6 +30,8 @@ class Count:
     after: Input | None = None
     kill_at: int | None = None
     """Rank size-1 kills itself at this step, the first time it comes there."""
+    kill_on: str | None = None
+    """Ranks on this node kill themselves before the first step, each time."""
     fail_at: int | None = None
     bad_at: int | None = None
 
@@ -48,6 +50,8 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
     write_json(here / f"here-{ctx.world.rank}", step)
     while len(list(here.glob("here-*"))) < ctx.world.size:  # nobody saves before all have read where to start
         time.sleep(0.01)
+    if cfg.kill_on and cfg.kill_on == ctx.host:
+        os.kill(os.getpid(), signal.SIGKILL)
     while step < cfg.n:
         time.sleep(cfg.step_s)
         step += 1

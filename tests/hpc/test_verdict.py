@@ -1,0 +1,76 @@
+"""Whether another attempt makes sense, and where."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc import verdict
+from hpc.ranks import KEPT_MB, LOG_MB, Ranks
+from hpc.rundir import RunDir, append_line, write_json
+
+
+def line(
+    why: str = "", got_on: bool = False, node: str = "", outcome: str = "crashed", code: int = 1
+) -> dict[str, Any]:
+    return {"outcome": outcome, "why": why, "got_on": got_on, "node": node, "from_step": 7, "codes": [code]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "hopeless"),
+    [
+        ([line("KeyError")], False),
+        ([line("KeyError"), line("KeyError")], True),  # the same, at the same step
+        ([line("KeyError"), line("another")], False),
+        ([line("KeyError"), line("KeyError", got_on=True)], False),
+        ([line("a bad value", code=93)], True),  # wrong for good
+        ([line("SIGKILL", node="n1"), line("SIGKILL", node="n1")], False),  # it may be the node
+        ([line("SIGKILL", node=f"n{number}") for number in range(3)], True),  # too often, wherever
+        ([line("SIGKILL", node="n1", got_on=True) for _ in range(9)], False),  # as long as it gets on
+    ],
+)
+def test_the_budget_is_of_attempts_that_save_nothing(lines: list[dict[str, Any]], hopeless: bool) -> None:
+    assert verdict.hopeless(lines) == hopeless
+
+
+def test_a_node_is_bad_when_it_failed_twice_in_a_row() -> None:
+    assert verdict.bad_nodes([line(node="n1"), line(node="n2"), line(node="n1")]) == ["n1"]
+    assert verdict.bad_nodes([line(node="n1"), line(node="n1", got_on=True), line(node="n1")]) == []
+
+
+def test_attempts_before_the_last_submission_do_not_count(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.jobs.mkdir()
+    for started, submitted in ((2.0, 1.0), (6.0, 5.0)):
+        append_line(run.submissions, {"time": submitted})
+        append_line(run.attempts, line("KeyError") | {"started": started})
+    assert [one["started"] for one in verdict.since_submission(run)] == [6.0]
+
+
+def test_the_cause_is_not_the_neighbour_that_lost_its_connection(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path).attempt(1)
+    for rank, error in enumerate(["RuntimeError: gloo: Connection reset", "KeyError: 'x'"]):
+        write_json(folder.error(rank), {"rank": rank, "host": f"n{rank}", "error": error})
+    assert verdict.crashed(folder, [1]) == ("rank 1 on n1: KeyError: 'x'", "")
+
+
+def test_a_killed_rank_is_laid_to_its_node(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path).attempt(1)
+    write_json(folder.error(0), {"rank": 0, "host": "n1", "error": "RuntimeError: gloo: Connection closed by peer"})
+    folder.srun.write_text("srun: error: n3: task 2: Killed\nsrun: error: n1: task 0: Terminated\n")
+    assert verdict.crashed(folder, [137]) == ("a rank was ended by SIGKILL on n3", "n3")
+
+
+def test_a_log_that_grows_for_ever_is_cut(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    log = run.attempt(1).log(0)
+    log.parent.mkdir(parents=True)
+    with open(log, "wb") as file:
+        file.truncate(int((LOG_MB + 1) * 1e6))  # a hole: takes no room
+        file.seek(0, 2)
+        file.write(b"the last word\n")
+    ranks = Ranks.__new__(Ranks)
+    ranks.folder, ranks.resources = run.attempt(1), {"nodes": 1, "ranks_per_node": 1}
+    ranks.cut_logs()
+    text = log.read_bytes()
+    assert text.startswith(b"[cut here:") and text.endswith(b"the last word\n") and len(text) < (KEPT_MB + 1) * 1e6

@@ -1,0 +1,171 @@
+"""The fault matrix: whatever happens, the run ends, with the same parameters as the one that nothing happened to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.drill import FAULTS
+from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from tests.conftest import ROOT, Launch
+from tests.slurm.test_bed import beds, start
+from tests.slurm.test_decoding import prepared
+from tests.slurm.test_runs import texts, under_way, wait_for
+
+__all__ = ["beds", "prepared"]  # fixtures
+pytestmark = pytest.mark.slurm
+BED = [sys.executable, str(ROOT / "env/bed")]
+EVERY = 20
+"""Steps from checkpoint to checkpoint in the drill."""
+ANNOUNCED = ("signal", "term", "controller", "scancel")
+
+
+@pytest.fixture(scope="module")
+def bed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """A bed of this module's own, whose daemons may be killed; gives the environment in which its commands work."""
+    if request.config.getoption("--site"):
+        pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
+    request.getfixturevalue("slurm")  # skips, or fails when Slurm is required and missing
+    started: list[str] = []
+    yield start(started)
+    for folder in started:
+        subprocess.run([*BED, "stop", folder], check=True, capture_output=True)
+
+
+@pytest.fixture
+def on_bed(launch: Launch, bed: dict[str, str]) -> Launch:
+    launch.environ["SLURM_CONF"] = bed["SLURM_CONF"]
+    return launch
+
+
+@pytest.fixture(scope="module")
+def certificate(prepared: Path, bed: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What `drill` says of the real training on two nodes, by fault."""
+    words = ["drill", "train", "tiny.yaml", "optim.steps=300", f"optim.checkpoint_every={EVERY}", "--nodes", "2"]
+    command = [sys.executable, "-m", "hpc.launch", *words, "--ranks", "1", "--on", "bed", "--hang", "15s"]
+    environ = os.environ | {"SLURM_CONF": bed["SLURM_CONF"]}
+    done = subprocess.run(command, cwd=prepared, env=environ, capture_output=True, text=True, timeout=900, check=False)
+    places = sorted(prepared.glob("runs/.drill/*/certificate.json"))
+    assert places, f"{done.stdout}\n{done.stderr}"
+    return {report["fault"]: report for report in json.loads(places[-1].read_text())}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_under_every_fault_the_run_ends_the_same_to_the_last_bit(
+    certificate: dict[str, dict[str, Any]], fault: str
+) -> None:
+    report = certificate[fault]
+    if report["word"] == "not tried" and os.geteuid() != 0:
+        pytest.skip(report["text"])
+    assert (report["word"], report["same"]) == ("finished", True), report
+    lost = 0 if fault in ANNOUNCED else 2 * EVERY if fault == "damage" else EVERY
+    assert report["redone"] <= lost, report
+    assert report["resumed"] == (fault in ("term", "scancel")), "the others go on by themselves"
+
+
+@pytest.mark.ranks
+def test_the_same_drill_on_this_machine(launch: Launch) -> None:
+    words = ["drill", "count", "n=100", "step_s=0.05", "--nodes", "2", "--hang", "5s", "--on", "local"]
+    text = launch(*words, "--faults", "signal,term,kill9,supervisor,hang,scancel").stdout
+    assert "5 of 5 faults ended in a finished run whose last checkpoint is the same to the last bit" in text
+    assert "not tried: there is no Slurm job to cancel" in text
+
+
+def test_the_walltime_ends_while_a_rank_hangs(on_bed: Launch) -> None:
+    run, watcher = under_way(on_bed, "count", "n=200", "step_s=0.05", "--nodes", "2", on="bed")
+    os.kill(pulse(run, 1)["pid"], signal.SIGSTOP)
+    signal_batch(on_bed, run, "USR2")
+    out, _ = watcher.communicate(timeout=200)
+    assert watcher.returncode == 0 and "20100" in out, out
+    assert "not stopped after" in texts(run)
+
+
+def test_a_second_signal_changes_nothing(on_bed: Launch) -> None:
+    run, watcher = under_way(on_bed, "count", "n=100", "step_s=0.05", "--nodes", "2", on="bed")
+    for _ in range(3):
+        signal_batch(on_bed, run, "USR2")
+    out, _ = watcher.communicate(timeout=200)
+    assert watcher.returncode == 0 and "5050" in out, out
+    assert [line["outcome"] for line in read_lines(run.attempts)] == ["stopped", "finished"]
+
+
+def test_preempted_by_slurm_itself(on_bed: Launch) -> None:
+    run, watcher = under_way(on_bed, "count", "n=150", "step_s=0.05", "--nodes", "2", "--partition", "low", on="bed")
+    high = ["sbatch", "--partition=high", "--nodes=4", "--exclusive", "--wrap=sleep 3", "--output=/dev/null"]
+    subprocess.run(high, env=on_bed.environ, check=True, capture_output=True)
+    out, _ = watcher.communicate(timeout=200)
+    assert watcher.returncode == 0 and "11325" in out, out
+    first, second = read_lines(run.attempts)
+    assert second["from_step"] > 0 and first["outcome"] == "stopped"
+
+
+def test_slurms_own_step_daemon_dies_on_a_node(on_bed: Launch) -> None:
+    """The rank on that node is Slurm's no more, and srun waits for it for ever."""
+    words = ["count", "n=150", "step_s=0.05", "--nodes", "2", "--hang", "5s"]
+    run, watcher = under_way(on_bed, *words, on="bed")
+    job = read_lines(run.submissions)[-1]["job"]
+    found = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\.0\]"], capture_output=True, text=True, check=True)
+    os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
+    out, _ = watcher.communicate(timeout=200)
+    assert watcher.returncode == 0 and "11325" in out, out
+
+
+def test_a_node_on_which_it_fails_again_and_again_is_kept_off(on_bed: Launch) -> None:
+    wait_for(lambda: sinfo(on_bed) == "n1 idle n2 idle n3 idle n4 idle", 120)
+    done = on_bed("count", "n=3", "kill_on=n2", "--nodes", "2", "--on", "bed", "--follow")
+    assert "total             6" in done.stdout and "n2 failed before: back into the queue" in done.stdout
+    run = RunDir(on_bed.runs()[0])
+    nodes = [line["node"] for line in read_lines(run.attempts)]  # one more where rank 0 had saved a step already
+    assert nodes in (["n2", "n2", ""], ["n2", "n2", "n2", ""])
+    assert pulse(run, 1)["host"] == "n3"
+
+
+def test_a_site_that_does_not_requeue_gets_a_new_job(launch: Launch, beds: list[str]) -> None:
+    launch.environ["SLURM_CONF"] = start(beds, "--no-requeue")["SLURM_CONF"]
+    (launch.folder / "configs/site").mkdir(parents=True)
+    profile = (ROOT / "configs/site/bed.yaml").read_text() + "\nskip: [requeue]\n"
+    (launch.folder / "configs/site/strict.yaml").write_text(profile)
+    run, watcher = under_way(launch, "count", "n=100", "step_s=0.05", "--nodes", "2", on="strict")
+    signal_batch(launch, run, "USR2")
+    out, _ = watcher.communicate(timeout=200)
+    assert watcher.returncode == 0 and "5050" in out, out
+    first, second = read_lines(run.submissions)
+    assert first["job"] != second["job"] and f"goes on as job {second['job']}" in texts(run)
+
+
+def test_without_a_controller_one_sees_stops_and_is_told(on_bed: Launch) -> None:
+    run, watcher = under_way(on_bed, "count", "n=1000", "step_s=0.05", "--nodes", "2", on="bed")
+    subprocess.run([*BED, "kill", "slurmctld"], env=on_bed.environ, check=True, capture_output=True)
+    try:
+        wait_for(lambda: json.loads(on_bed("status", "--json").stdout)[0]["left_s"])
+        assert " running " in on_bed("status").stdout
+        done = on_bed("count", "n=7", "--on", "bed", code=3)
+        assert "sbatch did not take the job" in done.stderr and "ontact slurm controller" in done.stderr
+        assert "asked to save and end" in on_bed("stop", run.name).stdout
+    finally:
+        subprocess.run([*BED, "revive", "slurmctld"], env=on_bed.environ, check=True, capture_output=True)
+    assert watcher.wait(60) == 75
+    saved = committed_steps(run.checkpoints)[-1]
+    assert f"stopped at step {saved}" in texts(run)
+
+
+def signal_batch(launch: Launch, run: RunDir, name: str) -> None:
+    job = read_lines(run.submissions)[-1]["job"]
+    subprocess.run(["scancel", f"--signal={name}", "--batch", job], env=launch.environ, check=True)
+
+
+def pulse(run: RunDir, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(run.pulse(rank)) or {}
+    return found
+
+
+def sinfo(launch: Launch) -> str:
+    words = ["sinfo", "-h", "-N", "-p", "cpu", "-o", "%N %t"]
+    done = subprocess.run(words, env=launch.environ, capture_output=True, text=True, check=True)
+    return " ".join(done.stdout.split())
