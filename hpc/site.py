@@ -306,6 +306,9 @@ def find_account(site: Site, said: str | None, environ: Mapping[str, str], home:
     return said or None
 
 
+OF_ONE_MACHINE = ("/tmp", "/var/tmp", "/dev/shm", "$TMPDIR", "$SLURM_TMPDIR")
+
+
 def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
     """What a user should know of the disk that holds his runs; refused where other nodes would not see them.
 
@@ -321,6 +324,10 @@ def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, s
         raise ConfigError(
             f"{runs} is on a disk that one node of {site.name} sees, and only during a job: say --runs with a folder "
             f"in {disks.project or disks.scratch_shared or 'shared storage'}"
+        )
+    if site.kind == "slurm" and any(map(on, OF_ONE_MACHINE)):
+        return (
+            f"{runs} is where most clusters have a disk of each machine's own: do all nodes see it, and after a job?",
         )
     if disks.retention_days and on(disks.scratch_shared):
         keep = f" to {disks.project}" if disks.project else ""

@@ -389,3 +389,11 @@ def test_gpus_are_counted_without_a_library() -> None:
     assert site.gpus_here({"CUDA_VISIBLE_DEVICES": "0,3"}) == 2
     assert site.gpus_here({"CUDA_VISIBLE_DEVICES": ""}) == 0
     assert site.gpus_here({"CUDA_VISIBLE_DEVICES": "-1"}) == 0
+
+
+def test_a_folder_that_other_nodes_may_not_see_is_remarked_on() -> None:
+    where = site.load("slurm")
+    resources = site.fit(where, site.Request())
+    (note,) = site.look_at_folder(where, resources, Path("/tmp/me/runs"), {})
+    assert "/tmp/me/runs is where most clusters have a disk of each machine's own" in note
+    assert site.look_at_folder(where, resources, Path("/lustre/me/runs"), {}) == ()
