@@ -280,6 +280,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Launch:
         ("status count-", ["RUN"]),
         ("logs pi", ["pilot"]),
         ("logs --runs elsewhere pi", []),
+        ("logs --runs=./runs pi", ["pilot"]),
         ("stop ", []),
         ("logs --r", ["--rank", "--runs"]),
         ("count --output ", []),
