@@ -288,6 +288,8 @@ OTHER_VERBS: dict[str, Callable[[Words, Mapping[str, str]], int]] = {
 
 
 if __name__ == "__main__":
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows a ? for what it does not have
     try:
         code = main(sys.argv[1:], os.environ)
         sys.stdout.flush()
