@@ -53,7 +53,7 @@ def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path
         inputs = {"data": before} if before else {}
         write_json(runs / name / "plan.json", {"stage": name.split("-")[0], "inputs": inputs, "code": code})
     for outcome in ("stopped", "done"):
-        append_line(runs / "train-c" / "attempts.jsonl", {"outcome": outcome})
+        append_line(runs / "train-c" / "attempts.jsonl", {"outcome": outcome, "started": 0.0, "ended": 1.0})
     write_json(runs / "train-c" / "result.json", {})
     cfg = Train(
         data=Input(str(tiny_store.folder)),

@@ -118,11 +118,10 @@ def test_slurms_own_step_daemon_dies_on_a_node(on_bed: Launch) -> None:
 
 def test_a_node_on_which_it_fails_again_and_again_is_kept_off(launch: Launch, beds: list[str]) -> None:
     launch.environ["SLURM_CONF"] = start(beds)["SLURM_CONF"]  # of its own: every node must be there
-    done = launch("count", "n=3", "kill_on=n2", "--nodes", "2", "--on", "bed", "--follow")
-    assert "total             6" in done.stdout and "n2 failed before: back into the queue" in done.stdout
+    done = launch("count", "n=1", "step_s=8", "kill_on=n2", "--nodes", "2", "--on", "bed", "--follow")
+    assert "total             1" in done.stdout and "n2 failed before: back into the queue" in done.stdout
     run = RunDir(launch.runs()[0])
-    nodes = [line["node"] for line in read_lines(run.attempts)]  # one more where rank 0 had saved a step already
-    assert nodes in (["n2", "n2", ""], ["n2", "n2", "n2", ""])
+    assert [line["node"] for line in read_lines(run.attempts)] == ["n2", "n2", ""]
     assert pulse(run, 3)["host"] == "n3"
 
 

@@ -82,7 +82,7 @@ def test_a_run_that_gets_nowhere_fails_with_its_cause(launch: Launch, on: str) -
 
 def test_asked_to_stop_it_saves_and_goes_on_later(launch: Launch, on: str) -> None:
     """TERM: on a laptop from Ctrl-C, on a cluster from preemption or scancel."""
-    run, watcher = under_way(launch, "count", "n=60", "step_s=0.05", "--nodes", "2", on=on)
+    run, watcher = under_way(launch, "count", "n=100", "step_s=0.1", "--nodes", "2", on=on)
     if on == "local":
         watcher.send_signal(signal.SIGINT)
     else:
@@ -91,9 +91,9 @@ def test_asked_to_stop_it_saves_and_goes_on_later(launch: Launch, on: str) -> No
     out, _ = watcher.communicate(timeout=60)
     assert watcher.returncode == 75, out
     saved = committed_steps(run.checkpoints)[-1]
-    assert 3 <= saved < 60
+    assert 3 <= saved < 100
     assert f"stopped at step {saved}" in texts(run)
-    assert "1830" in launch("count", "n=60", "step_s=0.05", "--on", on, "--follow").stdout
+    assert "5050" in launch("count", "n=100", "step_s=0.1", "--on", on, "--follow").stdout
     assert [line["from_step"] for line in read_lines(run.attempts)] == [0, saved]
 
 
