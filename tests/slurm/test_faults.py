@@ -122,7 +122,7 @@ def test_a_node_on_which_it_fails_again_and_again_is_kept_off(launch: Launch, be
     assert "total             1" in done.stdout and "n2 failed before: back into the queue" in done.stdout
     run = RunDir(launch.runs()[0])
     assert [line["node"] for line in read_lines(run.attempts)] == ["n2", "n2", ""]
-    assert pulse(run, 3)["host"] == "n3"
+    assert pulse(run, 3)["host"] in ("n3", "n4")
 
 
 def test_a_site_that_does_not_requeue_gets_a_new_job(launch: Launch, beds: list[str]) -> None:
