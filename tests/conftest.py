@@ -5,6 +5,7 @@ Tiers: no mark (pure functions, real files), ranks (real processes), slurm (the 
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "hpc" / "example"
 # Two processes with two threads each on two cores wait for each other at every step, ten times slower than with one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts us in the background makes us ignore Ctrl-C, and those we start too: some tests send it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLURM_TESTS = pytest.StashKey[set[str]]()
 
