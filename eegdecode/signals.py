@@ -1,28 +1,91 @@
 """The nouns of the house: signals, trials, recordings. Frozen, self-checking, numpy only."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
+
+Kind = Literal["eeg", "mag", "grad", "ecog", "seeg", "eog", "ecg", "emg", "source", "stim", "misc"]
+UNITS: dict[Kind, str] = {"mag": "T", "grad": "T/m", "source": "", "stim": "", "misc": ""}
+"""Of the samples; volt for what is not named."""
+BRAIN: tuple[Kind, ...] = ("eeg", "mag", "grad", "ecog", "seeg", "source")
+"""What is decoded from, where nobody says otherwise."""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What is known of a channel beside its name. `position`: in metres from the head's centre, x right, y front."""
+
+    kind: Kind = "eeg"
+    position: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"a channel is one of {', '.join(get_args(Kind))}, but got {self.kind!r}")
+
+    @property
+    def unit(self) -> str:
+        return UNITS.get(self.kind, "V")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A signal that is read a stretch at a time, as a recording of a day does not fit into memory.
+
+    Parameters
+    ----------
+    channels, sfreq, n_times
+        Names in order, rate in Hz, length in samples.
+    read
+        `read(first, stop)` gives these samples as floats, [time, channel]: EEG in volt, MEG in tesla. Any stretch, in
+        any order, always the same numbers.
+    sensors
+        What is known of the channels; one that is not in here is EEG at an unknown place.
+    """
+
+    channels: tuple[str, ...]
+    sfreq: float
+    n_times: int
+    read: Callable[[int, int], np.ndarray]
+    sensors: Mapping[str, Sensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_channels(self.channels, self.sfreq)
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.channels)
+
+    @property
+    def duration(self) -> float:
+        """In seconds."""
+        return self.n_times / self.sfreq
+
+    def sensor(self, channel: str) -> Sensor:
+        return self.sensors.get(channel, Sensor())
+
+    def signal(self) -> "Signal":
+        """All of it, in memory."""
+        data = np.ascontiguousarray(self.read(0, self.n_times), dtype=np.float32)
+        return Signal(data, self.sfreq, self.channels, self.sensors)
 
 
 @dataclass(frozen=True)
 class Signal:
-    """Samples in time order, `data[time, channel]`, of named channels at one rate. EEG in volt, MEG in tesla."""
+    """Samples in memory and in time order, `data[time, channel]`, of named channels at one rate."""
 
     data: np.ndarray
     sfreq: float
     channels: tuple[str, ...]
+    sensors: Mapping[str, Sensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.data.ndim != 2 or self.data.shape[1] != len(self.channels):
             raise ValueError(
                 f"a signal is [time, channel]: got {self.data.shape} for {len(self.channels)} channel names"
             )
-        if self.sfreq <= 0:
-            raise ValueError(f"sfreq must be above 0 Hz, got {self.sfreq}")
-        if len(set(self.channels)) != len(self.channels):
-            twice = sorted({name for name in self.channels if self.channels.count(name) > 1})
-            raise ValueError(f"channel names must differ, but these stand twice: {', '.join(twice)}")
+        _check_channels(self.channels, self.sfreq)
 
     @property
     def n_times(self) -> int:
@@ -37,14 +100,29 @@ class Signal:
         """In seconds."""
         return self.n_times / self.sfreq
 
+    def stream(self) -> Stream:
+        return Stream(self.channels, self.sfreq, self.n_times, lambda first, stop: self.data[first:stop], self.sensors)
+
+
+def _check_channels(channels: tuple[str, ...], sfreq: float) -> None:
+    if sfreq <= 0:
+        raise ValueError(f"sfreq must be above 0 Hz, got {sfreq}")
+    if len(set(channels)) != len(channels):
+        twice = sorted({name for name in channels if channels.count(name) > 1})
+        raise ValueError(f"channel names must differ, but these stand twice: {', '.join(twice)}")
+
 
 @dataclass(frozen=True)
 class Trial:
-    """A stretch of a recording in which one stimulus was presented. In seconds from the recording's first sample."""
+    """A stretch of a recording in which one stimulus was presented. In seconds from the recording's first sample.
+
+    `labels` are what the events say of it beside that: ratings, classes, conditions.
+    """
 
     start: float
     duration: float
     stimulus: str
+    labels: Mapping[str, str | float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.start < 0 or self.duration <= 0:
@@ -60,11 +138,11 @@ class Recording:
 
     name: str
     subject: str
-    signal: Signal
+    signal: Stream
     trials: tuple[Trial, ...]
     session: str = ""
     run: str = ""
-    targets: dict[str, Signal] = field(default_factory=dict)
+    targets: Mapping[str, Stream] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for trial in self.trials:

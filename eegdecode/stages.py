@@ -11,7 +11,7 @@ from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
-from eegdecode.signals import Signal
+from eegdecode.signals import Stream
 from eegdecode.training import Optim, Windows
 from hpc.context import Context, Input, Preempted
 
@@ -51,10 +51,10 @@ def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
             continue
         signal = raw.read(entry.path)
         signal = steps.apply(cfg.steps, signal)
-        streams: dict[str, Signal] = {
-            target.name: targets.stream(target, entry.trials, study, signal.duration) for target in cfg.targets
+        streams: dict[str, Stream] = {
+            target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
         }
-        store.write(ctx.out, entry.recording(signal, streams))
+        store.write(ctx.out, entry.recording(signal.stream(), streams))
     ctx.progress("preprocess", len(mine), len(mine))
     return {"recordings": len(entries)}
 

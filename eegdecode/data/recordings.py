@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.signals import Recording, Stream, Trial
 
 EXTENSIONS = (".edf", ".bdf", ".vhdr", ".set", ".fif")
 
@@ -22,7 +22,7 @@ class Entry:
     run: str
     trials: tuple[Trial, ...]
 
-    def recording(self, signal: Signal, targets: Mapping[str, Signal]) -> Recording:
+    def recording(self, signal: Stream, targets: Mapping[str, Stream]) -> Recording:
         return Recording(self.name, self.subject, signal, self.trials, self.session, self.run, dict(targets))
 
 

@@ -17,6 +17,9 @@ import numpy as np
 from eegdecode.signals import Recording, SignalSpec, Trial
 from hpc.rundir import atomic_write, read_json, write_json
 
+BLOCK_VALUES = 1 << 22
+"""Written at a time: 16 MiB."""
+
 
 def write(folder: Path, recording: Recording) -> Path:
     """Put a recording into the store, whole or not at all."""
@@ -152,11 +155,14 @@ def _write(path: str, recording: Recording) -> None:
         for name in ("name", "subject", "session", "run"):
             file.attrs[name] = getattr(recording, name)
         file.attrs["channels"] = json.dumps(recording.signal.channels)
-        for name, signal in [("signal", recording.signal)] + [
+        for name, stream in [("signal", recording.signal)] + [
             (f"targets/{name}", target) for name, target in recording.targets.items()
         ]:
-            block = file.create_dataset(name, data=np.ascontiguousarray(signal.data, dtype="<f4"))
-            block.attrs["sfreq"] = signal.sfreq
+            block = file.create_dataset(name, (stream.n_times, stream.n_channels), "<f4")
+            block.attrs["sfreq"] = stream.sfreq
+            for first in range(0, stream.n_times, stretch := max(1, BLOCK_VALUES // stream.n_channels)):
+                stop = min(first + stretch, stream.n_times)
+                block[first:stop] = stream.read(first, stop)
         file["trials/start"] = np.array([trial.start for trial in recording.trials], float)
         file["trials/duration"] = np.array([trial.duration for trial in recording.trials], float)
         names = [trial.stimulus for trial in recording.trials]

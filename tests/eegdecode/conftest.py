@@ -29,5 +29,5 @@ def tiny_store(study: Path, tmp_path_factory: pytest.TempPathFactory) -> store.S
     for entry in entries:
         signal = steps.apply((Reference(), Notch(), Bandpass(), Resample(), Scale()), raw.read(entry.path))
         envelope = targets.stream(Envelope(), entry.trials, study, signal.duration)
-        store.write(folder, entry.recording(signal, {"envelope": envelope}))
+        store.write(folder, entry.recording(signal.stream(), {"envelope": envelope.stream()}))
     return store.open_store(folder)

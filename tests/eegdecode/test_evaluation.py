@@ -185,8 +185,8 @@ def test_where_sounds_are_swapped_nothing_is_found(data: Path, tmp_path: Path) -
     for stored in heard:
         # Every trial gets the sound of half a session later
         stream = np.roll(stored.target("envelope"), stored.n_times // 2, axis=0)
-        envelope = {"envelope": Signal(stream, SFREQ, ("envelope0",))}
-        signal = Signal(np.array(stored.signal), SFREQ, stored.channels)
+        envelope = {"envelope": Signal(stream, SFREQ, ("envelope0",)).stream()}
+        signal = Signal(np.array(stored.signal), SFREQ, stored.channels).stream()
         store.write(swapped, Recording(stored.name, stored.subject, signal, stored.trials, targets=envelope))
     model = train(tmp_path / "train", swapped)
     summary = stages.evaluate(Evaluate(Input(str(model))), ctx(tmp_path / "run"))
@@ -198,8 +198,8 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
     three = tmp_path / "three"
     store.write_manifest(three, ["sub-00", *(stored.name for stored in tiny_store.recordings)])
     for name, stored in zip(["sub-00", "", ""], [tiny_store.recordings[0], *tiny_store.recordings], strict=True):
-        envelope = {"envelope": Signal(np.array(stored.target("envelope")), SFREQ, ("envelope0",))}
-        signal = Signal(np.array(stored.signal), SFREQ, stored.channels)
+        envelope = {"envelope": Signal(np.array(stored.target("envelope")), SFREQ, ("envelope0",)).stream()}
+        signal = Signal(np.array(stored.signal), SFREQ, stored.channels).stream()
         recording = Recording(name or stored.name, name or stored.subject, signal, stored.trials, targets=envelope)
         store.write(three, recording)
     by_subject = Split(by="subject", train=0.4, val=0.3, test=0.3, shared=("stimulus",))

@@ -18,7 +18,9 @@ def recording(
     data = np.random.default_rng(0).normal(size=(640, len(channels))).astype(np.float32)
     loud = Signal(np.arange(640, dtype=np.float32)[:, None], 64.0, ("envelope",))
     trials = (Trial(0.5, 2.25, "żółw.wav"), Trial(4.0, 1.0, "b.wav"))
-    return Recording(name, "sub-01", Signal(data, sfreq, channels), trials, "late", "01", {"envelope": loud})
+    return Recording(
+        name, "sub-01", Signal(data, sfreq, channels).stream(), trials, "late", "01", {"envelope": loud.stream()}
+    )
 
 
 def open_with(folder: Path, *recordings: Recording) -> store.Store:
@@ -33,8 +35,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     (read,) = open_with(tmp_path, written).recordings
     assert (read.name, read.subject, read.session, read.run) == ("sub-01_run-01", "sub-01", "late", "01")
     assert (read.sfreq, read.channels, read.trials, read.n_times) == (64.0, ("Cz", "Pz", "Ω3"), written.trials, 640)
-    np.testing.assert_array_equal(read.signal, written.signal.data)
-    np.testing.assert_array_equal(read.target("envelope"), written.targets["envelope"].data)
+    np.testing.assert_array_equal(read.signal, written.signal.signal().data)
+    np.testing.assert_array_equal(read.target("envelope"), written.targets["envelope"].signal().data)
     assert (read.target_sfreq("envelope"), read.signal.dtype) == (64.0, np.float32)
 
 
