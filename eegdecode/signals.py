@@ -143,8 +143,15 @@ class Recording:
     session: str = ""
     run: str = ""
     targets: Mapping[str, Stream] = field(default_factory=dict)
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What has one value a trial, [trial, feature]."""
 
     def __post_init__(self) -> None:
+        for name, rows in self.values.items():
+            if rows.ndim != 2 or len(rows) != len(self.trials):
+                raise ValueError(
+                    f"{self.name}: {name} is [trial, feature], got {rows.shape} for {len(self.trials)} trials"
+                )
         for trial in self.trials:
             if trial.start + trial.duration > self.signal.duration + 0.5 / self.signal.sfreq:
                 raise ValueError(

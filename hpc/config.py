@@ -159,11 +159,26 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
 
 
 def inputs(config: Any) -> dict[str, str]:
-    """The fields of a config that name what the stage reads, as {field: value}; those left at None are left out."""
+    """The fields of a config that name what the stage reads, as {field: value}; those left at None are left out. Of a
+    field that names several: `data`, `data[1]`, …"""
     hints = get_type_hints(type(config))
     kinds = {field.name: (hints[field.name], *get_args(hints[field.name])) for field in dataclasses.fields(config)}
-    found = {name: getattr(config, name) for name, kind in kinds.items() if any(isinstance(k, NewType) for k in kind)}
-    return {name: value for name, value in found.items() if value is not None}
+    found: dict[str, str] = {}
+    for name, kind in kinds.items():
+        if any(isinstance(k, NewType) for k in kind) and (value := getattr(config, name)) is not None:
+            several = [value] if isinstance(value, str) else value
+            found |= {f"{name}[{index}]" if index else name: one for index, one in enumerate(several)}
+    return found
+
+
+def with_inputs(config: T, refs: Mapping[str, str]) -> T:
+    """The config with other names for what it reads, in the form of `inputs`."""
+    changed: dict[str, Any] = {}
+    for key, ref in refs.items():
+        name = key.partition("[")[0]
+        several = not isinstance(getattr(config, name), str)
+        changed[name] = (*changed.get(name, ()), ref) if several else ref
+    return dataclasses.replace(config, **changed)  # type: ignore[type-var]
 
 
 def _default(field: dataclasses.Field, base: Any) -> Any:
@@ -188,6 +203,8 @@ def _convert(kind: Any, value: Any, at: str, default: Any = None) -> Any:
             raise ConfigError(f"{at} cannot be {value!r}.{did_you_mean(str(value), [str(arg) for arg in args])}")
         return value
     if origin in (tuple, list):
+        if isinstance(args[0], NewType) and isinstance(value, str):
+            value = [value]
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
         if origin is tuple and args[-1] is not Ellipsis:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
-from hpc.rundir import RunDir, write_json
+from hpc.rundir import RunDir, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,18 @@ class World:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def share(self, items: Sequence[T]) -> list[T]:
-        """My part of a list of work, every size-th item."""
-        return list(items[self.rank :: self.size])
+    def share(self, items: Sequence[T], weigh: Callable[[T], float] | None = None) -> list[T]:
+        """My part of a list of work: every size-th item; or, where items weigh unlike, the longest first, each to who
+        has least so far, so that all are done at about the same time."""
+        if weigh is None:
+            return list(items[self.rank :: self.size])
+        weights = [weigh(item) for item in items]
+        loads, mine = [0.0] * self.size, []
+        for index in sorted(range(len(items)), key=lambda index: (-weights[index], index)):
+            rank = loads.index(min(loads))
+            loads[rank] += weights[index]
+            mine += [items[index]] if rank == self.rank else []
+        return mine
 
 
 @dataclass
@@ -103,6 +112,7 @@ class Context:
     _written: float = field(default=-1e9, repr=False)
     _pulse: dict[str, Any] = field(default_factory=dict, repr=False)
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
+    _gathered: int = field(default=0, repr=False)
 
     @property
     def out(self) -> Path:
@@ -130,6 +140,24 @@ class Context:
         self._pulse |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
         if now - self._written >= 0.5 or done >= total:
             self.say_how_far()
+
+    def gather(self, said: object) -> list[Any]:
+        """What every rank says, in their order, on all of them; JSON values. Waits for the last, without a process
+        group: for stages that share out work by the hour. Every rank must call it, as often as the others."""
+        self._gathered += 1
+        words = self.run.attempt(self.attempt).words
+        write_json(words(self._gathered, self.world.rank), [said])
+        heard: list[Any] = []
+        while len(heard) < self.world.size:
+            found = read_json(words(self._gathered, len(heard)))
+            if found is not None:
+                heard += found
+                continue
+            if self.should_stop():
+                raise Preempted
+            self.beat()
+            time.sleep(0.1)
+        return heard
 
     def beat(self) -> None:
         """Say that this rank is still at it, in the middle of a step that takes long: else it is taken to hang."""

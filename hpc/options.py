@@ -64,6 +64,7 @@ class Words:
         self.account: str | None = None
         self.scratch: int | None = None
         self.stage: str | None = None
+        self.mpi: bool | None = None
         self.runs = "runs"
         self.exclude: str | None = None
         self.constraint: str | None = None
@@ -149,6 +150,7 @@ GROUPS: dict[str, list[Option]] = {
         ("--account", "NAME", one_line, PLAN, "the grant; docs/sites.md says where else it is looked for"),
         ("--scratch", "GB", whole, PLAN, "disk of the node's own, where a site has it to ask for"),
         ("--stage", "PATH", one_line, PLAN, "auto, off, or where data that is read often is copied to on each node"),
+        ("--mpi", "", None, PLAN, "ranks are MPI processes: of mpiexec here, of srun --mpi on a cluster"),
         ("--runs", "DIR", str, f"{PLAN} status logs stop", "the folder of run folders (runs)"),
         ("--exclude", "NODES", one_line, PLAN, "nodes to keep off"),
         ("--constraint", "WORD", one_line, PLAN, "a feature the nodes must have"),

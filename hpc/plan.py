@@ -270,8 +270,8 @@ def _science(
     for field, ref in refs.items():
         if ref in sections:
             name = _science(ref, values, sections, done, (*above, stage), again).name
-            cfg = dataclasses.replace(cfg, **{field: name})
             refs[field] = name
+    cfg = config.with_inputs(cfg, refs)
     first = Science(stage, where, config.plain(cfg), refs)
     done[stage] = dataclasses.replace(first, again=again(first))
     return done[stage]

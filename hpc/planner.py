@@ -17,7 +17,7 @@ from hpc.site import Resources, Site
 DEFAULT = "configs/default.yaml"
 ASKED = (
     "on", "nodes", "gpus", "ranks", "cpus", "mem", "time", "partition", "account", "scratch",
-    "exclude", "constraint", "comment", "mail", "hang", "stage",
+    "exclude", "constraint", "comment", "mail", "hang", "stage", "mpi",
 )  # fmt: skip
 """The options that say where and with what."""
 
@@ -96,6 +96,7 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
         options=options,
         hang=asked.get("hang"),
         stage=asked.get("stage"),
+        mpi=asked.get("mpi", False),
     )
     resources = site.fit(where, request, site.gpus_here(environ), dry=dry)
     notes = site.look_at_folder(where, resources, runs, environ)

@@ -4,6 +4,7 @@ Each check gives a phrase for the plan when all is well, or a ConfigError that s
 """
 
 import dataclasses
+import importlib.util
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc import config, executors, profile, stages
+from hpc import config, executors, profile, ranks, stages
 from hpc.errors import ConfigError
 from hpc.plan import Plan
 from hpc.rundir import RunDir, committed_steps, read_json
@@ -43,6 +44,7 @@ def _look(plan: Plan) -> tuple[str, ...]:
     found += [_room(Path(plan.runs))]
     if plan.site.kind == "slurm":
         found += [_tasks(plan)]
+    found += [_mpi(plan)] if plan.resources.mpi else []
     found += [_lead(plan)] if plan.resources.time_s is not None else []
     return tuple(found)
 
@@ -58,6 +60,20 @@ def _ranks(plan: Plan) -> None:
         cfg.check_ranks(plan.resources.ranks)
     except ValueError as error:
         raise ConfigError(f"{science.stage}: {error}") from None
+
+
+def _mpi(plan: Plan) -> str:
+    """That MPI is there; which one a cluster has is known on its nodes only."""
+    how = "`env/setup.sh cpu --extras mpi` brings both on one machine; on a cluster load the site's MPI module"
+    if importlib.util.find_spec("mpi4py") is None:
+        raise ConfigError(f"--mpi needs mpi4py, which is not installed: {how}")
+    if plan.site.kind == "slurm":
+        return f"MPI through srun{' --mpi=' + plan.site.mpi if plan.site.mpi else ''}"
+    if (found := ranks.mpiexec(plan.python)) is None:
+        raise ConfigError(f"--mpi needs mpiexec, which is not found: {how}")
+    if plan.resources.nodes > 1:
+        raise ConfigError(f"--mpi starts {plan.resources.nodes} nodes under Slurm only: leave out --nodes, say --ranks")
+    return f"MPI through {found}"
 
 
 def _array_limits(plans: Sequence[Plan]) -> None:

@@ -146,6 +146,8 @@ class Site:
     cpu_bind: str = ""
     """srun's --cpu-bind for jobs that have all GPUs of their nodes."""
     storage: Storage = field(default_factory=Storage)
+    mpi: str = ""
+    """The plugin that srun needs for MPI, of those `srun --mpi=list` names. Empty: the site's own default."""
     stage: Literal["auto", "off"] = "auto"
     """Whether inputs that are read often are copied to storage.scratch_local."""
     compute_internet: bool | None = None

@@ -1,11 +1,16 @@
-"""The processes of one attempt: plain ones on this machine, or an srun that has them on the nodes of a job."""
+"""The processes of one attempt: plain ones on this machine, or an srun that has them on the nodes of a job.
+
+With --mpi they are MPI processes: mpiexec starts them here, and srun with its MPI plugin on the nodes of a job.
+"""
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from hpc.rundir import RunDir, read_json
@@ -42,7 +47,12 @@ class Ranks:
         self.resources = plan["resources"]
         self.folder = run.attempt(attempt)
         self.began = time.time()
-        self.processes = self._start_srun() if on_slurm else self._start_here()
+        self.mpi = bool(self.resources.get("mpi"))
+        if on_slurm:
+            self.processes = self._start_srun()
+        else:
+            self.processes = self._start_mpiexec() if self.mpi else self._start_here()
+        self._under_mpiexec = self.mpi and not on_slurm
 
     @property
     def size(self) -> int:
@@ -50,10 +60,7 @@ class Ranks:
         return n
 
     def _start_here(self) -> list[subprocess.Popen[bytes]]:
-        per_node = self.resources["ranks_per_node"]
-        # One core for all else that runs: the threads of a rank wait for the slowest at each step, so that one of them
-        # on a busy core makes small models several times slower
-        threads = str(max(1, (len(os.sched_getaffinity(0)) - 1) // self.size))
+        per_node, threads = self.resources["ranks_per_node"], self._threads_here()
         ranks = []
         for rank in range(self.size):
             place = {
@@ -67,6 +74,24 @@ class Ranks:
             ranks.append(rank_process)
         return ranks
 
+    def _threads_here(self) -> str:
+        """One core for all else that runs: the threads of a rank wait for the slowest at each step, so that one of them
+        on a busy core makes small models several times slower."""
+        return str(max(1, (len(os.sched_getaffinity(0)) - 1) // self.size))
+
+    def _start_mpiexec(self) -> list[subprocess.Popen[bytes]]:
+        with open(self.folder.srun, "ab") as said:
+            return [
+                subprocess.Popen(
+                    [mpiexec(self.plan["python"]) or "mpiexec", "-n", str(self.size), *self._command()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    env={"OMP_NUM_THREADS": self._threads_here()} | self._environ(),
+                    preexec_fn=_not_yet,
+                )
+            ]
+
     def _start_srun(self) -> list[subprocess.Popen[bytes]]:
         r = self.resources
         log = str(self.folder.path).replace("%", "%%") + "/rank-%4t.log"
@@ -77,6 +102,8 @@ class Ranks:
             f"--ntasks-per-node={r['ranks_per_node']}",
             f"--cpus-per-task={r['cpus_per_rank']}",  # srun since 22.05 does not take it from the job
         ]
+        if self.mpi and (plugin := self.plan["site"].get("mpi")):
+            layout.append(f"--mpi={plugin}")
         output = ["--unbuffered", f"--output={log}", "--open-mode=append"]
         with open(self.folder.srun, "ab") as said:
             return [
@@ -97,9 +124,10 @@ class Ranks:
 
     def _command(self) -> list[str]:
         # -P: not from the working directory but from the run's own copy of the code
-        return [
+        command = [
             self.plan["python"], "-P", "-u", "-m", "hpc.worker", str(self.run.path), "--attempt", str(self.attempt)
         ]  # fmt: skip
+        return [*command, "--mpi"] if self.mpi else command
 
     @property
     def running(self) -> bool:
@@ -115,7 +143,11 @@ class Ranks:
         return [process.returncode for process in self.processes]
 
     def signal(self, number: signal.Signals) -> None:
-        """srun passes it on to the ranks on all nodes."""
+        """srun passes it on to the ranks on all nodes. mpiexec would die of it, so its ranks are told themselves."""
+        if self._under_mpiexec and number not in (signal.SIGTERM, signal.SIGKILL):
+            for pid in _ranks_below(self.processes[0].pid):
+                os.kill(pid, number)
+            return
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(number)
@@ -171,6 +203,31 @@ class Ranks:
                 file.truncate(0)
             with open(log, "ab") as file:
                 file.write(f"[cut here: the log was longer than {LOG_MB} MB]\n".encode() + tail)
+
+
+def mpiexec(python: str) -> str | None:
+    """The program that starts MPI processes: that beside this Python first, which the extra `mpi` brings."""
+    return shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", "")]))
+
+
+def _ranks_below(ancestor: int) -> list[int]:
+    """The processes that mpiexec, or a daemon of its own, has started for us."""
+    parents, ranks = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name in parentheses may hold anything; behind it stand the state and the parent
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"hpc.worker" in (folder / "cmdline").read_bytes().split(b"\0"):
+                ranks.append(int(folder.name))
+        except OSError:  # it has just ended
+            continue
+
+    def below(pid: int) -> bool:
+        while pid not in (0, ancestor):
+            pid = parents.get(pid, 0)
+        return pid == ancestor
+
+    return [pid for pid in ranks if below(pid)]
 
 
 def _not_yet() -> None:

@@ -110,7 +110,7 @@ class RunDir:
     who stops   heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
     each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stacks, .staged.json,
-                .stopped)
+                .words-1.json, .stopped)
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -250,6 +250,10 @@ class AttemptDir:
     def staged(self, rank: int) -> Path:
         """Which copies of its inputs the first rank of a node has; its neighbours read it."""
         return self.path / f"rank-{rank:04d}.staged.json"
+
+    def words(self, time: int, rank: int) -> Path:
+        """What a rank told the others that time."""
+        return self.path / f"rank-{rank:04d}.words-{time}.json"
 
     def stopped(self, rank: int) -> Path:
         """Left by a rank that was asked to stop and has saved."""

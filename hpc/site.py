@@ -43,6 +43,8 @@ class Resources:
     """Node-local disk, a node."""
     stage: str = "auto"
     """Where inputs that are read often are copied to: auto (the site's scratch_local), off, or a place on each node."""
+    mpi: bool = False
+    """The ranks are MPI processes."""
     options: dict[str, str] = field(default_factory=dict)
     """sbatch options that are passed on as they were said: exclude, constraint, comment, mail."""
     notes: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class Request:
     options: dict[str, str] = field(default_factory=dict)
     hang: str | None = None
     stage: str | None = None
+    mpi: bool = False
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) -> Resources:
@@ -124,6 +127,7 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) 
         qos=account if limits.qos_as_account else "",
         scratch_gb=scratch_gb,
         stage=stage,
+        mpi=asked.mpi,
         options=asked.options,
         notes=tuple(notes),
     )

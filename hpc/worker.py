@@ -24,13 +24,16 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m hpc.worker", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--mpi", action="store_true", help="MPI says which rank this is")
     options = parser.parse_args(argv)
 
     stop = Stop()
     stop.listen()
     faulthandler.enable()
-    world = World.from_env(environ)
     run = RunDir(options.run)
+    world = _mpi_world() if options.mpi else World.from_env(environ)
+    if options.mpi:  # mpiexec mixes what its ranks print
+        _print_to(run.attempt(options.attempt).log(world.rank))
     stacks = open(run.attempt(options.attempt).stacks(world.rank), "w")  # noqa: SIM115  open until the end
     faulthandler.register(STACKS, file=stacks, all_threads=True)
     logging.basicConfig(
@@ -62,6 +65,21 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     finally:
         deaf()
         staging.release()
+
+
+def _mpi_world() -> World:
+    from mpi4py import MPI
+
+    everywhere = MPI.COMM_WORLD
+    here = everywhere.Split_type(MPI.COMM_TYPE_SHARED)
+    return World(everywhere.rank, everywhere.size, here.rank, here.size)
+
+
+def _print_to(log: Path) -> None:
+    with open(log, "a") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
 
 
 def work(ctx: Context) -> None:

@@ -69,21 +69,54 @@ class Split:
     Parameters
     ----------
     by
-        What a part gets as a whole: every trial of a piece, every trial of a subject, or single trials.
+        What a part gets as a whole: every trial of a piece, of a subject, of a session, of a run (one recording), of a
+        stretch of time (`block_s`), or single trials. By label: the events have a column that says which part.
+    within
+        Do it for each subject (session, run) on its own, so that each has all three parts.
     train, val, test
         Fractions of what `by` names; val and test get at least one each.
+    folds, fold
+        Cross-validation instead of fractions: deal into so many, this one tests and the next chooses. 0 folds: as many
+        as there are of what `by` names, leave one out.
+    val_units, test_units
+        Instead of drawing: the names of what `by` names for these parts; the others train.
+    block_s
+        By block: how long a stretch of time is.
+    gap_s
+        Leave out of training what is nearer than that in time to a trial that chooses or tests.
+    label
+        By label: the column of the events that says train, val or test.
     shared
         What may stand in two parts. The same stimulus or subject in two parts is refused unless it stands here.
     """
 
-    by: Literal["stimulus", "subject", "trial"] = "stimulus"
+    by: Literal["stimulus", "subject", "session", "run", "trial", "block", "label"] = "stimulus"
+    within: Literal["", "subject", "session", "run"] = ""
     train: float = 0.67
     val: float = 0.13
     test: float = 0.2
+    folds: int | None = None
+    fold: int = 0
+    val_units: tuple[str, ...] = ()
+    test_units: tuple[str, ...] = ()
+    block_s: float = 60.0
+    gap_s: float = 0.0
+    label: str = "split"
     shared: tuple[Literal["subject", "stimulus"], ...] = ("subject",)
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.folds is not None and (self.folds < 0 or 0 < self.folds < 3):
+            raise ValueError(f"folds must be 3 at least, or 0 to leave one out each time, got {self.folds}")
+        if self.fold < 0 or (self.fold and self.folds is None):
+            raise ValueError(f"fold counts from 0, and needs folds, got fold {self.fold} with folds {self.folds}")
+        if bool(self.val_units) != bool(self.test_units) or set(self.val_units) & set(self.test_units):
+            raise ValueError(
+                "val_units and test_units name what chooses and what tests: both, and none in both, "
+                f"got {self.val_units} and {self.test_units}"
+            )
+        if self.block_s <= 0 or self.gap_s < 0:
+            raise ValueError(f"block_s must be above 0 s and gap_s not below, got {self.block_s} and {self.gap_s}")
         if min(self.train, self.val, self.test) <= 0 or abs(self.train + self.val + self.test - 1) > 1e-6:
             raise ValueError(
                 f"train, val and test must be above 0 and make 1 together, got {self.train}, {self.val}, {self.test}"

@@ -1,31 +1,56 @@
 """The store: one immutable HDF5 file a recording, read as memory maps of the file's own bytes. Only h5py import.
 
-sub-01_run-01.h5   signal [time, channel] float32 contiguous, targets/NAME [time, feature], trials/…, attributes
+sub-01_run-01.h5   signal [time, channel], targets/NAME [time, feature], values/NAME [trial, feature], channels/…,
+                   trials/…; attributes say rate, unit, checksum and how it was made. Any HDF5 tool reads it
 manifest.json      the names of all recordings that belong here; written first, so that a gap can be named
+index.json         what opening needs of all of them, so that 10,000 recordings are one small file; written last
 """
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from eegdecode.signals import Recording, SignalSpec, Trial
+from eegdecode.signals import Recording, Sensor, SignalSpec, Stream, Trial
 from hpc.rundir import atomic_write, read_json, write_json
 
+SCHEMA = 2
 BLOCK_VALUES = 1 << 22
-"""Written at a time: 16 MiB."""
+"""Written and checked at a time: 16 MiB."""
+HIGHEST = 32767  # of int16
 
 
-def write(folder: Path, recording: Recording) -> Path:
-    """Put a recording into the store, whole or not at all."""
+def write(
+    folder: Path,
+    recording: Recording,
+    made: Mapping[str, object] | None = None,
+    key: str = "",
+    int16: bool = False,
+    beat: Callable[[float], None] = lambda part: None,
+) -> Path:
+    """Put a recording into the store, whole or not at all.
+
+    Parameters
+    ----------
+    made
+        Where it comes from and how it was made; kept in the file as it is.
+    key
+        Names config and content of what it was made from: with another key it is not the same recording.
+    int16
+        Keep the signal as whole numbers with a scale for each channel: half the bytes. The file states the error.
+    beat
+        Called now and then with the part that is written, 0–1; what it raises ends the writing, and nothing is left.
+    """
     path = _file(folder, recording.name)
     # By name, on top of the file that atomic_write holds open: its fsync and rename then cover what h5py wrote
-    atomic_write(path, lambda file: _write(file.name, recording))
+    atomic_write(path, lambda file: _write(file.name, recording, made or {}, key, int16, beat))
     return path
 
 
@@ -33,31 +58,83 @@ def exists(folder: Path, name: str) -> bool:
     return _file(folder, name).is_file()
 
 
+def holds(folder: Path, name: str, key: str) -> bool:
+    """Whether the recording is there, made from that config and content, and its bytes are those written."""
+    try:
+        found = _read(_file(folder, name)) if exists(folder, name) else None
+    except ValueError:
+        return False
+    return found is not None and found.key == key and not damaged(found)
+
+
+def damaged(stored: "Stored") -> list[str]:
+    """The arrays of a recording whose bytes are not those that were written."""
+    found = []
+    with h5py.File(stored.path, "r") as file:
+        for name in stored.blocks:
+            digest = _Digest()
+            for block in _stretches(file[name]):
+                digest.add(block)
+            if digest.text != file[name].attrs["checksum"]:
+                found.append(name)
+    return found
+
+
 def write_manifest(folder: Path, names: Sequence[str]) -> None:
+    """Which recordings there are to be. What was known of those there are is void."""
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"recordings need names that differ, but these stand twice: {', '.join(twice)}")
+    _index(folder).unlink(missing_ok=True)
     write_json(_manifest(folder), {"recordings": list(names)})
 
 
-def open_store(folder: Path) -> "Store":
-    """The store of a folder, once every recording of its manifest is there."""
+def write_index(folder: Path) -> tuple["Stored", ...]:
+    """When all is there: what opening needs, in one file."""
+    recordings = tuple(_read(_file(folder, name)) for name in _names(folder))
+    write_json(_index(folder), {"schema": SCHEMA, "recordings": [_to_json(stored) for stored in recordings]})
+    return recordings
+
+
+def open_store(*folders: Path) -> "Store":
+    """The store of a folder, once every recording of its manifest is there; of several folders, as one."""
+    return Store(tuple(stored for folder in folders for stored in _open(folder)))
+
+
+def _open(folder: Path) -> tuple["Stored", ...]:
+    index = read_json(_index(folder))
+    if index is not None and index["schema"] == SCHEMA:
+        return tuple(_from_json(folder, found) for found in index["recordings"])
+    names = _names(folder)
+    missing = [name for name in names if not exists(folder, name)]
+    if missing:
+        some = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of {len(names)} recordings ({some}): run preprocess again, "
+            "it goes on where it stopped; what cannot be read is left out by preprocess.exclude"
+        )
+    return tuple(_read(_file(folder, name)) for name in names)
+
+
+def _names(folder: Path) -> list[str]:
     manifest = read_json(_manifest(folder))
     if manifest is None:
         raise ValueError(f"{folder} is no store, it has no manifest.json: run preprocess first and name its run here")
-    missing = [name for name in manifest["recordings"] if not exists(folder, name)]
-    if missing:
-        raise ValueError(
-            f"{folder} lacks {len(missing)} of {len(manifest['recordings'])} recordings "
-            f"({', '.join(missing)}): run preprocess again, it goes on where it stopped"
-        )
-    return Store(folder, tuple(_read(_file(folder, name)) for name in manifest["recordings"]))
+    return list(manifest["recordings"])
 
 
 @dataclass(frozen=True)
 class Block:
-    """Where in a file the bytes of one float32 array stand, and its rate."""
+    """Where in a file the bytes of one array stand, and its rate; 0 Hz for what has a row a trial."""
 
     offset: int
     shape: tuple[int, int]
     sfreq: float
+    dtype: str = "<f4"
+
+    @property
+    def n_bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -71,7 +148,13 @@ class Stored:
     run: str
     channels: tuple[str, ...]
     trials: tuple[Trial, ...]
-    blocks: dict[str, Block] = field(repr=False)  # "signal", and "targets/NAME" for each target
+    blocks: dict[str, Block] = field(repr=False)  # "signal", "targets/NAME" and "values/NAME"
+    sensors: tuple[Sensor, ...] = field(default=(), repr=False)
+    scale: tuple[float, ...] | None = None  # where the signal is int16: what one step is of each channel
+    checksum: str = ""  # of the signal: two recordings of the same samples have the same
+    key: str = ""
+    size: int = 0  # of the file, in bytes
+    made: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def sfreq(self) -> float:
@@ -83,12 +166,18 @@ class Stored:
 
     @property
     def signal(self) -> np.ndarray:
-        """[time, channel], read-only."""
+        """[time, channel], read-only: float32, or int16 in steps of `scale`."""
         return self._maps["signal"]
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """These samples as float32, [time, channel]."""
+        taken = self.signal[first:stop]
+        return np.array(taken, np.float32) if self.scale is None else taken * np.array(self.scale, np.float32)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return tuple(name.removeprefix("targets/") for name in self.blocks if name != "signal")
+        """What follows the recording in time."""
+        return self._named("targets")
 
     def target(self, name: str) -> np.ndarray:
         """[time, feature], read-only."""
@@ -101,19 +190,30 @@ class Stored:
     def n_outputs(self, target: str) -> int:
         return self._target_block(target).shape[1]
 
+    def values(self, name: str) -> np.ndarray:
+        """[trial, feature], read-only, of what has one value a trial."""
+        if f"values/{name}" not in self.blocks:
+            raise ValueError(_no_such("a value of the trials", self._named("values"), name, self.name))
+        return self._maps[f"values/{name}"]
+
+    def _named(self, group: str) -> tuple[str, ...]:
+        return tuple(name.removeprefix(f"{group}/") for name in self.blocks if name.startswith(f"{group}/"))
+
     def _target_block(self, name: str) -> Block:
         block = self.blocks.get(f"targets/{name}")
         if block is None:
-            raise ValueError(
-                f"target must be one of {', '.join(self.targets)}, which {self.name} has, but got {name!r}: "
-                "choose another, or add it to preprocess"
-            )
+            raise ValueError(_no_such("target", self.targets, name, self.name))
         return block
 
     @cached_property
     def _maps(self) -> dict[str, np.ndarray]:
+        """One map a file: a process may have 65,530 of them."""
+        size = self.path.stat().st_size
+        if self.size not in (0, size):
+            raise ValueError(f"{self.path} has {size} bytes, but had {self.size}: run preprocess again")
+        whole = np.memmap(self.path, np.uint8, "r")
         return {
-            name: np.memmap(self.path, np.float32, "r", block.offset, block.shape)
+            name: whole[block.offset : block.offset + block.n_bytes].view(block.dtype).reshape(block.shape)
             for name, block in self.blocks.items()
         }
 
@@ -122,25 +222,31 @@ class Stored:
         return {name: value for name, value in self.__dict__.items() if name != "_maps"}
 
 
+def _no_such(what: str, there: Sequence[str], name: str, recording: str) -> str:
+    return (
+        f"{what} must be one of {', '.join(there) or 'none'}, which {recording} has, but got {name!r}: "
+        "choose another, or add it to preprocess"
+    )
+
+
 @dataclass(frozen=True)
 class Store:
-    """The recordings of one preprocess run, in the manifest's order."""
+    """The recordings of one or several preprocess runs, in the manifests' order."""
 
-    folder: Path
     recordings: tuple[Stored, ...]
 
-    @property
+    @cached_property
     def subjects(self) -> tuple[str, ...]:
         return tuple(sorted({stored.subject for stored in self.recordings}))
 
     def spec(self, target: str) -> SignalSpec:
         """The shape a model has to fit, which all recordings must share."""
-        shapes = {stored.name: (stored.channels, stored.sfreq, stored.n_outputs(target)) for stored in self.recordings}
-        ((channels, sfreq, n_outputs), _), *others = Counter(shapes.values()).most_common()
+        shapes = [(stored.channels, stored.sfreq, stored.n_outputs(target)) for stored in self.recordings]
+        ((channels, sfreq, n_outputs), _), *others = Counter(shapes).most_common()
         if others:
-            odd = next(name for name, shape in shapes.items() if shape == others[0][0])
+            odd = self.recordings[shapes.index(others[0][0])].name
             raise ValueError(
-                f"all recordings must agree, but {odd} has {_describe(*shapes[odd])}, "
+                f"all recordings must agree, but {odd} has {_describe(*others[0][0])}, "
                 f"where most have {_describe(channels, sfreq, n_outputs)}: leave it out or preprocess it alike"
             )
         return SignalSpec(channels, sfreq, n_outputs, self.subjects)
@@ -150,23 +256,122 @@ def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int) -> str:
     return f"{len(channels)} channels ({' '.join(channels)}) at {sfreq:g} Hz, {n_outputs} output(s)"
 
 
-def _write(path: str, recording: Recording) -> None:
+def _write(
+    path: str,
+    recording: Recording,
+    made: Mapping[str, object],
+    key: str,
+    int16: bool,
+    beat: Callable[[float], None],
+) -> None:
+    signal = recording.signal
     with h5py.File(path, "w") as file:
+        file.attrs["schema"] = SCHEMA
         for name in ("name", "subject", "session", "run"):
             file.attrs[name] = getattr(recording, name)
-        file.attrs["channels"] = json.dumps(recording.signal.channels)
-        for name, stream in [("signal", recording.signal)] + [
-            (f"targets/{name}", target) for name, target in recording.targets.items()
-        ]:
-            block = file.create_dataset(name, (stream.n_times, stream.n_channels), "<f4")
-            block.attrs["sfreq"] = stream.sfreq
-            for first in range(0, stream.n_times, stretch := max(1, BLOCK_VALUES // stream.n_channels)):
-                stop = min(first + stretch, stream.n_times)
-                block[first:stop] = stream.read(first, stop)
-        file["trials/start"] = np.array([trial.start for trial in recording.trials], float)
-        file["trials/duration"] = np.array([trial.duration for trial in recording.trials], float)
-        names = [trial.stimulus for trial in recording.trials]
-        file.create_dataset("trials/stimulus", data=names, shape=(len(names),), dtype=h5py.string_dtype())
+        file.attrs["key"] = key
+        file.attrs["made"] = json.dumps(made, ensure_ascii=False, sort_keys=True)
+        _write_channels(file, signal)
+        _write_signal(file, recording.name, signal, int16, beat)
+        for name, stream in sorted(recording.targets.items()):
+            target = file.create_dataset(f"targets/{name}", (stream.n_times, stream.n_channels), "<f4")
+            target.attrs["sfreq"] = stream.sfreq
+            _fill(target, (stream.read(first, stop) for first, stop in _grid(*target.shape)), beat)
+        for name, rows in sorted(recording.values.items()):
+            value = file.create_dataset(f"values/{name}", rows.shape, "<f4")
+            value.attrs["sfreq"] = 0.0
+            _fill(value, (rows[first:stop] for first, stop in _grid(*rows.shape)), beat)
+        trials = recording.trials
+        file["trials/start"] = np.array([trial.start for trial in trials], float)
+        file["trials/duration"] = np.array([trial.duration for trial in trials], float)
+        _write_texts(file, "trials/stimulus", [trial.stimulus for trial in trials])
+        _write_texts(file, "trials/labels", [json.dumps(dict(t.labels), ensure_ascii=False) for t in trials])
+
+
+def _write_channels(file: h5py.File, signal: Stream) -> None:
+    sensors = [signal.sensor(channel) for channel in signal.channels]
+    _write_texts(file, "channels/name", list(signal.channels))
+    _write_texts(file, "channels/kind", [sensor.kind for sensor in sensors])
+    _write_texts(file, "channels/unit", [sensor.unit for sensor in sensors])
+    places = [sensor.position or (np.nan,) * 3 for sensor in sensors]
+    file.create_dataset("channels/position", data=np.array(places, float).reshape(-1, 3)).attrs["unit"] = "m"
+
+
+def _write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
+    file.create_dataset(name, data=list(texts), shape=(len(texts),), dtype=h5py.string_dtype())
+
+
+def _write_signal(file: h5py.File, name: str, signal: Stream, int16: bool, beat: Callable[[float], None]) -> None:
+    shape = (signal.n_times, signal.n_channels)
+    dataset = file.create_dataset("signal", shape, "<i2" if int16 else "<f4")
+    dataset.attrs["sfreq"] = signal.sfreq
+    blocks = (_finite(signal.read(*stretch), name, signal) for stretch in _grid(*shape))
+    if not int16:
+        _fill(dataset, blocks, beat)
+        return
+    highest = np.zeros(signal.n_channels)
+    for first, stop in _grid(*shape):
+        beat(0.0)
+        highest = np.maximum(highest, np.abs(_finite(signal.read(first, stop), name, signal)).max(axis=0, initial=0))
+    step = np.where(highest > 0, highest / HIGHEST, 1.0).astype(np.float32)
+    squares = np.zeros((2, signal.n_channels))  # of the values, and of what rounding changed
+
+    def rounded() -> Iterator[np.ndarray]:
+        for block in blocks:
+            whole = np.rint(block / step)
+            squares[:] += np.square(block, dtype=float).sum(axis=0), np.square(block - whole * step).sum(axis=0)
+            yield whole
+
+    _fill(dataset, rounded(), beat)
+    dataset.attrs["scale"] = step
+    powers = squares[:, squares[0] > 0]
+    error = float(np.sqrt(powers[1] / powers[0]).max()) if powers.size else 0.0
+    dataset.attrs["rounding_error"] = error  # RMS of it over RMS of the signal, in the worst channel
+
+
+def _finite(block: np.ndarray, name: str, signal: Stream) -> np.ndarray:
+    if not np.isfinite(block).all():
+        broken = [channel for channel, good in zip(signal.channels, np.isfinite(block).all(axis=0)) if not good]
+        raise ValueError(
+            f"{name} holds values that are no numbers (NaN or infinite) in {', '.join(broken[:10])}: "
+            "leave these channels out, or interpolate them"
+        )
+    return block
+
+
+def _fill(dataset: h5py.Dataset, blocks: Iterator[np.ndarray], beat: Callable[[float], None]) -> None:
+    """Put down all rows of a dataset, and the checksum of their bytes."""
+    digest, first = _Digest(), 0
+    for block in blocks:
+        bytes_as_kept = np.ascontiguousarray(block, dtype=dataset.dtype)
+        dataset[first : first + len(block)] = bytes_as_kept
+        digest.add(bytes_as_kept)
+        first += len(block)
+        beat(first / len(dataset))
+    dataset.attrs["checksum"] = digest.text
+
+
+class _Digest:
+    """Of an array's bytes, in order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, block: np.ndarray) -> None:
+        self._hash.update(block.data if block.size else b"")
+
+    @property
+    def text(self) -> str:
+        return f"blake2b:{self._hash.hexdigest()}"
+
+
+def _stretches(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+    return (dataset[first:stop] for first, stop in _grid(*dataset.shape))
+
+
+def _grid(n_rows: int, n_columns: int) -> Iterator[tuple[int, int]]:
+    stretch = max(1, BLOCK_VALUES // max(1, n_columns))
+    return ((first, min(first + stretch, n_rows)) for first in range(0, n_rows, stretch))
 
 
 def _read(path: Path) -> Stored:
@@ -178,22 +383,63 @@ def _read(path: Path) -> Stored:
 
 def _read_whole(path: Path) -> Stored:
     with h5py.File(path, "r") as file:
-        trials = file["trials"]
+        if file.attrs.get("schema", 1) != SCHEMA:
+            raise ValueError(
+                f"{path} was written by another version of this program (schema {file.attrs.get('schema', 1)}, "
+                f"this one reads {SCHEMA}): remove it and run preprocess again"
+            )
+        trials, channels, signal = file["trials"], file["channels"], file["signal"]
+        columns = (trials["start"][:], trials["duration"][:], *(trials[n].asstr()[:] for n in ("stimulus", "labels")))
+        datasets = ["signal"] + [f"{group}/{name}" for group in ("targets", "values") for name in file.get(group, ())]
         return Stored(
             path=path,
-            **{name: file.attrs[name] for name in ("name", "subject", "session", "run")},
-            channels=tuple(json.loads(file.attrs["channels"])),
+            **{name: file.attrs[name] for name in ("name", "subject", "session", "run", "key")},
+            channels=tuple(channels["name"].asstr()[:]),
             trials=tuple(
-                Trial(float(start), float(duration), stimulus)
-                for start, duration, stimulus in zip(
-                    trials["start"][:], trials["duration"][:], trials["stimulus"].asstr()[:], strict=True
-                )
+                Trial(float(start), float(duration), stimulus, json.loads(labels))
+                for start, duration, stimulus, labels in zip(*columns, strict=True)
             ),
             blocks={
-                name: Block(file[name].id.get_offset(), file[name].shape, float(file[name].attrs["sfreq"]))
-                for name in ["signal", *(f"targets/{target}" for target in file.get("targets", ()))]
+                name: Block(
+                    file[name].id.get_offset() or 0,
+                    file[name].shape,
+                    float(file[name].attrs["sfreq"]),
+                    file[name].dtype.str,
+                )
+                for name in datasets
             },
+            sensors=tuple(
+                Sensor(kind, None if np.isnan(place).any() else tuple(place.tolist()))
+                for kind, place in zip(channels["kind"].asstr()[:], channels["position"][:], strict=True)
+            ),
+            scale=tuple(signal.attrs["scale"].tolist()) if "scale" in signal.attrs else None,
+            checksum=signal.attrs["checksum"],
+            size=path.stat().st_size,
+            made=json.loads(file.attrs["made"]),
         )
+
+
+def _to_json(stored: Stored) -> dict[str, Any]:
+    found = asdict(stored)
+    del found["path"]
+    found["trials"] = [[trial.start, trial.duration, trial.stimulus, dict(trial.labels)] for trial in stored.trials]
+    found["blocks"] = {
+        name: [block.offset, block.shape, block.sfreq, block.dtype] for name, block in stored.blocks.items()
+    }
+    found["sensors"] = [[sensor.kind, sensor.position] for sensor in stored.sensors]
+    return found
+
+
+def _from_json(folder: Path, found: Mapping[str, Any]) -> Stored:
+    trials = tuple(Trial(*trial) for trial in found["trials"])
+    blocks = {
+        name: Block(offset, tuple(shape), sfreq, dtype)
+        for name, (offset, shape, sfreq, dtype) in found["blocks"].items()
+    }
+    sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in found["sensors"])
+    known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(found["channels"])}
+    scale = found["scale"] and tuple(found["scale"])
+    return Stored(path=_file(folder, found["name"]), **(dict(found) | known | {"scale": scale}))
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -202,3 +448,7 @@ def _file(folder: Path, name: str) -> Path:
 
 def _manifest(folder: Path) -> Path:
     return folder / "manifest.json"
+
+
+def _index(folder: Path) -> Path:
+    return folder / "index.json"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,80 @@ def test_the_audit_reads_as_sentences() -> None:
     assert "On both sides, as shared allows: 4 subjects, sub-1, sub-2, sub-3, sub-4." in by_stimulus
     by_subject = " ".join(split(Split(by="subject", shared=("stimulus",)), study()).audit())
     assert "Test has 1 subject that neither training nor choosing saw: sub-" in by_subject
+
+
+def runs(n_subjects: int = 3, n_runs: int = 2, n_trials: int = 6) -> list[Stored]:
+    """Sessions of several runs, each piece heard once."""
+    return [
+        Stored(
+            Path("nowhere.h5"), f"sub-{subject}_run-{run}", f"sub-{subject}", f"0{run}", str(run), ("Cz",),
+            tuple(
+                Trial(10.0 * at, 8.0, f"{subject}-{run}-{at}.wav", {"split": ("train", "val", "test")[at % 3]})
+                for at in range(n_trials)
+            ),
+            {"signal": Block(0, (640 * n_trials, 1), 64.0)}, checksum=f"{subject}-{run}",
+        )
+        for subject in range(n_subjects)
+        for run in range(n_runs)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("by", ["session", "run", "block"])
+def test_what_is_split_by_stands_in_one_part_as_a_whole(by: str) -> None:
+    parts = split(Split(by=by, block_s=30.0), runs())  # type: ignore[arg-type]
+    unit = (lambda s: s.recording) if by != "block" else (lambda s: (s.recording, s.trial.start // 30))
+    of = [{unit(segment) for segment in part} for part in (parts.train, parts.val, parts.test)]
+    assert not of[0] & of[1] and not of[0] & of[2] and not of[1] & of[2] and all(of)
+
+
+def test_within_each_subject_every_subject_has_all_parts_and_its_own_draw() -> None:
+    parts = split(Split(by="trial", within="subject", train=0.5, val=0.25, test=0.25), runs(5, 2, 10))
+    for part, share in ((parts.train, 0.5), (parts.val, 0.25), (parts.test, 0.25)):
+        counts = [sum(parts.subjects[s.recording] == f"sub-{n}" for s in part) for n in range(5)]
+        assert all(abs(count - share * 20) <= 1 for count in counts)
+    picked = {tuple((s.recording % 2, s.trial.start) for s in parts.test if s.recording // 2 == n) for n in range(5)}
+    assert len(picked) > 1
+    assert any("overstates" in sentence for sentence in parts.audit())
+
+
+@pytest.mark.parametrize(("folds", "n"), [(3, 3), (0, 6)])
+def test_over_all_folds_every_unit_tests_once(folds: int, n: int) -> None:
+    tested: list[int] = []
+    for fold in range(n):
+        parts = split(Split(by="run", folds=folds, fold=fold), runs())
+        tested += sorted(recordings(parts.test))
+        assert recordings(parts.val) and not recordings(parts.val) & recordings(parts.test)
+    assert sorted(tested) == list(range(6))
+    with pytest.raises(ValueError, match=f"counts from 0 to {n - 1}, but got {n}"):
+        split(Split(by="run", folds=folds, fold=n), runs())
+    with pytest.raises(ValueError, match=r"3 units \(subject\) cannot be dealt into 5 folds"):
+        split(Split(by="subject", folds=5), runs())
+
+
+def test_the_parts_can_be_named_or_stand_in_the_events() -> None:
+    named = split(Split(by="subject", val_units=("sub-0",), test_units=("sub-2",)), runs())
+    assert recordings(named.val) == {0, 1} and recordings(named.test) == {4, 5}
+    with pytest.raises(ValueError, match=r"there is no subject sub-7; there are sub-0, sub-1, sub-2"):
+        split(Split(by="subject", val_units=("sub-0",), test_units=("sub-7",)), runs())
+    told = split(Split(by="label"), runs())
+    assert {segment.trial.start for segment in told.test} == {20.0, 50.0}
+    with pytest.raises(ValueError, match="a trial of sub-0_run-0 has no such label; it has: split"):
+        split(Split(by="label", label="part"), runs())
+
+
+def test_what_is_near_a_test_trial_in_time_is_left_out_of_training() -> None:
+    close, apart = (split(Split(by="block", block_s=30.0, gap_s=gap), runs()) for gap in (0.0, 5.0))
+    assert len(apart.train) < len(close.train) and len(apart.test) == len(close.test)
+    for train in apart.train:
+        for other in (*apart.val, *apart.test):
+            if other.recording == train.recording:
+                assert abs(other.trial.start - train.trial.start) >= 8.0 + 5.0
+    with pytest.raises(ValueError, match="nothing is left for train"):
+        split(Split(by="block", block_s=30.0, gap_s=500.0), runs(1, 2))
+
+
+def test_the_same_samples_under_two_names_are_refused() -> None:
+    study = runs()
+    copied = replace(study[5], checksum=study[0].checksum)
+    with pytest.raises(ValueError, match=r"sub-\d_run-\d \(\w+\) and sub-\d_run-\d \(\w+\) hold the very same samples"):
+        split(Split(by="run", val_units=("sub-1_run-0",), test_units=("sub-2_run-1",)), [*study[:5], copied])

@@ -99,6 +99,6 @@ def test_gather_copies_what_stands_in_the_store(tiny_store: Store, parts: Parts)
 def test_unlike_rates_are_refused(tiny_store: Store) -> None:
     stored = tiny_store.recordings[0]
     slow = stored.blocks | {"targets/envelope": replace(stored.blocks["targets/envelope"], sfreq=32.0)}
-    odd = Store(tiny_store.folder, (replace(stored, blocks=slow),))
+    odd = Store((replace(stored, blocks=slow),))
     with pytest.raises(ValueError, match="signal at 64 Hz but envelope at 32 Hz: preprocess both to the same rate"):
         gather(odd, [0], [0], 10, "envelope")
