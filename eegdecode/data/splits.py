@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from eegdecode.data import Split
-from eegdecode.data.store import Stored
+from eegdecode.data.stored import Stored
 from eegdecode.signals import Trial
 
 

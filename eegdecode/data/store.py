@@ -10,15 +10,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from eegdecode.signals import Recording, Sensor, SignalSpec, Stream, Trial
+from eegdecode.data.stored import Block, Store, Stored, from_json, to_json
+from eegdecode.signals import Recording, Sensor, Stream, Trial
 from hpc.rundir import atomic_write, read_json, write_json
 
 SCHEMA = 2
@@ -67,7 +65,7 @@ def holds(folder: Path, name: str, key: str) -> bool:
     return found is not None and found.key == key and not damaged(found)
 
 
-def damaged(stored: "Stored") -> list[str]:
+def damaged(stored: Stored) -> list[str]:
     """The arrays of a recording whose bytes are not those that were written."""
     found = []
     with h5py.File(stored.path, "r") as file:
@@ -89,22 +87,22 @@ def write_manifest(folder: Path, names: Sequence[str]) -> None:
     write_json(_manifest(folder), {"recordings": list(names)})
 
 
-def write_index(folder: Path) -> tuple["Stored", ...]:
+def write_index(folder: Path) -> tuple[Stored, ...]:
     """When all is there: what opening needs, in one file."""
     recordings = tuple(_read(_file(folder, name)) for name in _names(folder))
-    write_json(_index(folder), {"schema": SCHEMA, "recordings": [_to_json(stored) for stored in recordings]})
+    write_json(_index(folder), {"schema": SCHEMA, "recordings": [to_json(stored) for stored in recordings]})
     return recordings
 
 
-def open_store(*folders: Path) -> "Store":
+def open_store(*folders: Path) -> Store:
     """The store of a folder, once every recording of its manifest is there; of several folders, as one."""
     return Store(tuple(stored for folder in folders for stored in _open(folder)))
 
 
-def _open(folder: Path) -> tuple["Stored", ...]:
+def _open(folder: Path) -> tuple[Stored, ...]:
     index = read_json(_index(folder))
     if index is not None and index["schema"] == SCHEMA:
-        return tuple(_from_json(folder, found) for found in index["recordings"])
+        return tuple(from_json(_file(folder, found["name"]), found) for found in index["recordings"])
     names = _names(folder)
     missing = [name for name in names if not exists(folder, name)]
     if missing:
@@ -121,139 +119,6 @@ def _names(folder: Path) -> list[str]:
     if manifest is None:
         raise ValueError(f"{folder} is no store, it has no manifest.json: run preprocess first and name its run here")
     return list(manifest["recordings"])
-
-
-@dataclass(frozen=True)
-class Block:
-    """Where in a file the bytes of one array stand, and its rate; 0 Hz for what has a row a trial."""
-
-    offset: int
-    shape: tuple[int, int]
-    sfreq: float
-    dtype: str = "<f4"
-
-    @property
-    def n_bytes(self) -> int:
-        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One recording of a store. Its arrays are mapped at first touch; a copy sent to another process maps anew."""
-
-    path: Path
-    name: str
-    subject: str
-    session: str
-    run: str
-    channels: tuple[str, ...]
-    trials: tuple[Trial, ...]
-    blocks: dict[str, Block] = field(repr=False)  # "signal", "targets/NAME" and "values/NAME"
-    sensors: tuple[Sensor, ...] = field(default=(), repr=False)
-    scale: tuple[float, ...] | None = None  # where the signal is int16: what one step is of each channel
-    checksum: str = ""  # of the signal: two recordings of the same samples have the same
-    key: str = ""
-    size: int = 0  # of the file, in bytes
-    made: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def sfreq(self) -> float:
-        return self.blocks["signal"].sfreq
-
-    @property
-    def n_times(self) -> int:
-        return self.blocks["signal"].shape[0]
-
-    @property
-    def signal(self) -> np.ndarray:
-        """[time, channel], read-only: float32, or int16 in steps of `scale`."""
-        return self._maps["signal"]
-
-    def read(self, first: int, stop: int) -> np.ndarray:
-        """These samples as float32, [time, channel]."""
-        taken = self.signal[first:stop]
-        return np.array(taken, np.float32) if self.scale is None else taken * np.array(self.scale, np.float32)
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """What follows the recording in time."""
-        return self._named("targets")
-
-    def target(self, name: str) -> np.ndarray:
-        """[time, feature], read-only."""
-        self._target_block(name)
-        return self._maps[f"targets/{name}"]
-
-    def target_sfreq(self, name: str) -> float:
-        return self._target_block(name).sfreq
-
-    def n_outputs(self, target: str) -> int:
-        return self._target_block(target).shape[1]
-
-    def values(self, name: str) -> np.ndarray:
-        """[trial, feature], read-only, of what has one value a trial."""
-        if f"values/{name}" not in self.blocks:
-            raise ValueError(_no_such("a value of the trials", self._named("values"), name, self.name))
-        return self._maps[f"values/{name}"]
-
-    def _named(self, group: str) -> tuple[str, ...]:
-        return tuple(name.removeprefix(f"{group}/") for name in self.blocks if name.startswith(f"{group}/"))
-
-    def _target_block(self, name: str) -> Block:
-        block = self.blocks.get(f"targets/{name}")
-        if block is None:
-            raise ValueError(_no_such("target", self.targets, name, self.name))
-        return block
-
-    @cached_property
-    def _maps(self) -> dict[str, np.ndarray]:
-        """One map a file: a process may have 65,530 of them."""
-        size = self.path.stat().st_size
-        if self.size not in (0, size):
-            raise ValueError(f"{self.path} has {size} bytes, but had {self.size}: run preprocess again")
-        whole = np.memmap(self.path, np.uint8, "r")
-        return {
-            name: whole[block.offset : block.offset + block.n_bytes].view(block.dtype).reshape(block.shape)
-            for name, block in self.blocks.items()
-        }
-
-    def __getstate__(self) -> dict[str, object]:
-        # A pickled map would carry the data with it
-        return {name: value for name, value in self.__dict__.items() if name != "_maps"}
-
-
-def _no_such(what: str, there: Sequence[str], name: str, recording: str) -> str:
-    return (
-        f"{what} must be one of {', '.join(there) or 'none'}, which {recording} has, but got {name!r}: "
-        "choose another, or add it to preprocess"
-    )
-
-
-@dataclass(frozen=True)
-class Store:
-    """The recordings of one or several preprocess runs, in the manifests' order."""
-
-    recordings: tuple[Stored, ...]
-
-    @cached_property
-    def subjects(self) -> tuple[str, ...]:
-        return tuple(sorted({stored.subject for stored in self.recordings}))
-
-    def spec(self, target: str) -> SignalSpec:
-        """The shape a model has to fit, which all recordings must share."""
-        shapes = [(stored.channels, stored.sfreq, stored.n_outputs(target)) for stored in self.recordings]
-        ((channels, sfreq, n_outputs), _), *others = Counter(shapes).most_common()
-        if others:
-            odd = self.recordings[shapes.index(others[0][0])].name
-            raise ValueError(
-                f"all recordings must agree, but {odd} has {_describe(*others[0][0])}, "
-                f"where most have {_describe(channels, sfreq, n_outputs)}: leave it out or preprocess it alike"
-            )
-        return SignalSpec(channels, sfreq, n_outputs, self.subjects)
-
-
-def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int) -> str:
-    return f"{len(channels)} channels ({' '.join(channels)}) at {sfreq:g} Hz, {n_outputs} output(s)"
 
 
 def _write(
@@ -326,7 +191,7 @@ def _write_signal(file: h5py.File, name: str, signal: Stream, int16: bool, beat:
     dataset.attrs["scale"] = step
     powers = squares[:, squares[0] > 0]
     error = float(np.sqrt(powers[1] / powers[0]).max()) if powers.size else 0.0
-    dataset.attrs["rounding_error"] = error  # RMS of it over RMS of the signal, in the worst channel
+    dataset.attrs["rounding_error"] = float(f"{error:.2g}")  # RMS of it over RMS of the signal, in the worst channel
 
 
 def _finite(block: np.ndarray, name: str, signal: Stream) -> np.ndarray:
@@ -417,29 +282,6 @@ def _read_whole(path: Path) -> Stored:
             size=path.stat().st_size,
             made=json.loads(file.attrs["made"]),
         )
-
-
-def _to_json(stored: Stored) -> dict[str, Any]:
-    found = asdict(stored)
-    del found["path"]
-    found["trials"] = [[trial.start, trial.duration, trial.stimulus, dict(trial.labels)] for trial in stored.trials]
-    found["blocks"] = {
-        name: [block.offset, block.shape, block.sfreq, block.dtype] for name, block in stored.blocks.items()
-    }
-    found["sensors"] = [[sensor.kind, sensor.position] for sensor in stored.sensors]
-    return found
-
-
-def _from_json(folder: Path, found: Mapping[str, Any]) -> Stored:
-    trials = tuple(Trial(*trial) for trial in found["trials"])
-    blocks = {
-        name: Block(offset, tuple(shape), sfreq, dtype)
-        for name, (offset, shape, sfreq, dtype) in found["blocks"].items()
-    }
-    sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in found["sensors"])
-    known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(found["channels"])}
-    scale = found["scale"] and tuple(found["scale"])
-    return Stored(path=_file(folder, found["name"]), **(dict(found) | known | {"scale": scale}))
 
 
 def _file(folder: Path, name: str) -> Path:

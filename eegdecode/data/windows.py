@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eegdecode.data.splits import Segment
-from eegdecode.data.store import Store, Stored
+from eegdecode.data.stored import Store, Stored
 
 _ORDER, _START = 2, 3  # tell the draws of one seed from each other
 

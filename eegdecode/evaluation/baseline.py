@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from eegdecode.data.splits import Segment
-from eegdecode.data.store import Store
+from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring
 from eegdecode.evaluation.metrics import correlation
 from eegdecode.evaluation.predict import Decoded, DecodedTrial, open_data

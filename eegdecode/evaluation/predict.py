@@ -8,7 +8,7 @@ import torch
 
 from eegdecode.data import splits, store
 from eegdecode.data.splits import Parts
-from eegdecode.data.store import Store
+from eegdecode.data.stored import Store
 from eegdecode.training import state
 from eegdecode.training.loop import to_device, whole_trial
 from eegdecode.training.state import Trained

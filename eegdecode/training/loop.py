@@ -17,7 +17,7 @@ from torch import nn
 from eegdecode import models, objectives
 from eegdecode.data import splits, store, windows
 from eegdecode.data.splits import Segment
-from eegdecode.data.store import Store
+from eegdecode.data.stored import Store
 from eegdecode.data.windows import Gathered
 from eegdecode.objectives import Batch, Objective
 from eegdecode.training import Optim, state

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from eegdecode.data import Envelope, Study, raw, recordings, store, synth, targets
+from eegdecode.data.stored import Store
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, steps
 from hpc.context import Context, World
 from hpc.rundir import RunDir
@@ -21,7 +22,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_store(study: Path, tmp_path_factory: pytest.TempPathFactory) -> store.Store:
+def tiny_store(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """That study, preprocessed at 64 Hz with its envelope."""
     folder = tmp_path_factory.mktemp("store")
     entries = recordings.find(study)

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 
 from eegdecode import stages
 from eegdecode.data import Split, Study, splits, store
-from eegdecode.data.store import Store
+from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring, baseline, metrics, predict
 from eegdecode.evaluation.predict import Decoded, DecodedTrial
 from eegdecode.models import BiLSTM

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eegdecode import stages
-from eegdecode.data.store import Store
+from eegdecode.data.stored import Store
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
 from eegdecode.stages import Train

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eegdecode import stages
-from eegdecode.data.store import Store
+from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring, baseline, metrics, plots, predict, report
 from eegdecode.models import BiLSTM
 from eegdecode.stages import Train

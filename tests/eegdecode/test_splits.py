@@ -10,7 +10,7 @@ import pytest
 
 from eegdecode.data import Split
 from eegdecode.data.splits import Parts, Segment, split
-from eegdecode.data.store import Block, Stored
+from eegdecode.data.stored import Block, Stored
 from eegdecode.signals import Trial
 
 

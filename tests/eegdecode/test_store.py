@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from eegdecode.data import store
-from eegdecode.signals import Recording, Signal, SignalSpec, Trial
+from eegdecode.data.stored import Store
+from eegdecode.signals import Recording, Sensor, Signal, SignalSpec, Trial
 
 
 def recording(
@@ -23,7 +24,7 @@ def recording(
     )
 
 
-def open_with(folder: Path, *recordings: Recording) -> store.Store:
+def open_with(folder: Path, *recordings: Recording) -> Store:
     store.write_manifest(folder, [each.name for each in recordings])
     for each in recordings:
         store.write(folder, each)
@@ -92,3 +93,96 @@ def test_spec_is_what_all_agree_on_and_names_the_odd_one(tmp_path: Path) -> None
 def test_an_unknown_target_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="target must be one of envelope, which sub-01_run-01 has, but got 'mel'"):
         open_with(tmp_path, recording()).spec("mel")
+
+
+def test_any_hdf5_tool_reads_what_it_is(tmp_path: Path) -> None:
+    sensors = {"Cz": Sensor("eeg", (0.0, 0.01, 0.12)), "Pz": Sensor("mag")}
+    data = np.ones((64, 2), np.float32)
+    trials = (Trial(0.0, 0.5, "a.wav", {"valence": 3.5, "mood": "żal"}), Trial(0.5, 0.5, "b.wav"))
+    values = {"clip": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    written = Recording("sub-01", "sub-01", Signal(data, 64.0, ("Cz", "Pz"), sensors).stream(), trials, values=values)
+    path = store.write(tmp_path, written, {"source": "sub-01_eeg.edf"}, key="k1")
+    with h5py.File(path) as file:
+        assert file["channels/name"].asstr()[:].tolist() == ["Cz", "Pz"]
+        assert file["channels/unit"].asstr()[:].tolist() == ["V", "T"]
+        np.testing.assert_array_equal(file["channels/position"][0], [0.0, 0.01, 0.12])
+        assert file["signal"].attrs["sfreq"] == 64.0 and file["signal"].attrs["checksum"].startswith("blake2b:")
+        assert (file.attrs["schema"], file.attrs["key"]) == (store.SCHEMA, "k1")
+    store.write_manifest(tmp_path, ["sub-01"])
+    (before,) = store.open_store(tmp_path).recordings
+    store.write_index(tmp_path)
+    (after,) = store.open_store(tmp_path).recordings
+    assert before == after and after.trials == trials
+    assert after.sensors == (sensors["Cz"], sensors["Pz"]) and after.made == {"source": "sub-01_eeg.edf"}
+    np.testing.assert_array_equal(after.values("clip"), values["clip"])
+    with pytest.raises(ValueError, match="a value of the trials must be one of clip, which sub-01 has, but got 'text'"):
+        after.values("text")
+
+
+def test_int16_is_half_the_bytes_and_states_its_error(tmp_path: Path) -> None:
+    wide, flat = np.random.default_rng(0).normal(size=(5000, 3)) * (1, 1e-6, 1e3), np.zeros((5000, 1))
+    data = np.column_stack([wide, flat]).astype(np.float32)
+    written = Recording("sub-01", "sub-01", Signal(data, 64.0, ("A", "B", "C", "D")).stream(), ())
+    small = store.write(tmp_path / "small", written, int16=True)
+    large = store.write(tmp_path / "large", written)
+    assert large.stat().st_size - small.stat().st_size == pytest.approx(data.nbytes / 2, rel=0.05)
+    store.write_manifest(tmp_path / "small", ["sub-01"])
+    (read,) = store.open_store(tmp_path / "small").recordings
+    assert read.signal.dtype == np.int16
+    error = (read.read(0, 5000) - data).std(axis=0)[:3] / data.std(axis=0)[:3]
+    with h5py.File(small) as file:
+        assert file["signal"].attrs["rounding_error"] == pytest.approx(error.max(), rel=0.05)
+    assert error.max() < 1e-4 and not read.read(0, 5000)[:, 3].any()
+
+
+def test_a_changed_byte_is_found(tmp_path: Path) -> None:
+    path = store.write(tmp_path, recording(), key="k")
+    name = recording().name
+    assert store.holds(tmp_path, name, "k") and not store.holds(tmp_path, name, "other") and not store.holds(
+        tmp_path, "sub-99", "k"
+    )  # fmt: skip
+    with h5py.File(path, "r+") as file:
+        file["targets/envelope"][7] = 1e9
+    store.write_manifest(tmp_path, [name])
+    assert store.damaged(store.open_store(tmp_path).recordings[0]) == ["targets/envelope"]
+    assert not store.holds(tmp_path, name, "k")
+    path.write_bytes(path.read_bytes()[:3000])
+    assert not store.holds(tmp_path, name, "k")
+
+
+def test_a_file_that_changed_behind_the_index_is_refused(tmp_path: Path) -> None:
+    open_with(tmp_path, recording())
+    store.write_index(tmp_path)
+    with open(tmp_path / "sub-01_run-01.h5", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(ValueError, match=r"has \d+ bytes, but had \d+: run preprocess again"):
+        store.open_store(tmp_path).recordings[0].signal  # noqa: B018
+
+
+def test_what_is_no_number_is_refused_by_channel(tmp_path: Path) -> None:
+    data = np.zeros((100, 3), np.float32)
+    data[50, 1] = np.nan
+    broken = Recording("sub-01", "sub-01", Signal(data, 64.0, ("Cz", "Pz", "Oz")).stream(), ())
+    with pytest.raises(ValueError, match=r"sub-01 holds values that are no numbers .* in Pz"):
+        store.write(tmp_path, broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_stores_are_one_and_a_subject_in_two_of_them_is_one_subject(tmp_path: Path) -> None:
+    open_with(tmp_path / "calibration", recording("sub-01_run-01"), replace(recording("sub-02"), subject="sub-02"))
+    open_with(tmp_path / "training", recording("sub-01_run-01"))
+    both = store.open_store(tmp_path / "calibration", tmp_path / "training")
+    assert len(both.recordings) == 3 and both.subjects == ("sub-01", "sub-02")
+
+
+def test_a_recording_is_written_in_stretches_whatever_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = store.write(tmp_path / "whole", recording(), int16=True).read_bytes()
+    monkeypatch.setattr(store, "BLOCK_VALUES", 100)
+    assert store.write(tmp_path / "stretches", recording(), int16=True).read_bytes() == whole
+
+
+def test_names_that_stand_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="these stand twice: sub-01"):
+        store.write_manifest(tmp_path, ["sub-01", "sub-01", "sub-02"])

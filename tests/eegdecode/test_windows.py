@@ -8,7 +8,7 @@ import pytest
 
 from eegdecode.data import Split
 from eegdecode.data.splits import Parts, Segment, split
-from eegdecode.data.store import Store
+from eegdecode.data.stored import Store
 from eegdecode.data.windows import gather, n_samples, train_windows
 from eegdecode.signals import Trial
 
