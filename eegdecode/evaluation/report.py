@@ -14,7 +14,7 @@ from eegdecode.evaluation import plots
 from eegdecode.evaluation.metrics import Scores, SubjectScore
 from eegdecode.evaluation.plots import Dots, Line
 from eegdecode.evaluation.predict import Decoded, DecodedTrial
-from eegdecode.evaluation.style import CSS
+from eegdecode.page import page, section
 from eegdecode.training.state import Trained
 from hpc.rundir import RunDir, atomic_write, read_json, read_lines
 
@@ -35,22 +35,15 @@ def render(run: RunDir, trained: Trained, decoded: Decoded, scores: Scores) -> s
     sections = [
         f'<header><p class="eyebrow">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>',
         f'<p class="verdict">{_verdict(scores, trained)}</p>{_made_up(runs)}</header>',
-        _section("At a glance", _cards(scores)),
-        _section("Subjects", _subjects(scores)),
-        _section("Decoded and heard", _examples(decoded, scores)),
-        _section("Learning", _learning(trained)),
-        _section("Data and leakage", _data(trained, decoded)),
-        _section("How the figures are made", HOW),
-        _section("How this came about", _capsule(runs, trained)),
+        section("At a glance", _cards(scores)),
+        section("Subjects", _subjects(scores)),
+        section("Decoded and heard", _examples(decoded, scores)),
+        section("Learning", _learning(trained)),
+        section("Data and leakage", _data(trained, decoded)),
+        section("How the figures are made", HOW),
+        section("How this came about", _capsule(runs, trained)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}: {scores.verdict}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(sections)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return page(f"{title}: {scores.verdict}", sections)
 
 
 HOW = """<ul>
@@ -64,10 +57,6 @@ other seconds of it.</li>
 <li><b>Linear ridge</b> decodes each instant from the EEG shortly after it: a decoder for each subject, or one for all
 where a subject has no training trials. Validation trials choose its penalty, as they choose the network's step.</li>
 </ul>"""
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
 
 
 def _verdict(scores: Scores, trained: Trained) -> str:

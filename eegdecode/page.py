@@ -1,4 +1,24 @@
-"""The style sheet of the report: light and dark by the reader's own setting, one column on a phone, no web font."""
+"""The frame of every page we write: one file that needs nothing else, light and dark by the reader's own setting, one
+column on a phone, no web font."""
+
+from collections.abc import Iterable
+from html import escape
+
+
+def page(title: str, sections: Iterable[str]) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(sections)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, body: str) -> str:
+    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
+
 
 CSS = """
 :root {
