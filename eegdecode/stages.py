@@ -11,9 +11,8 @@ from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
-from eegdecode.signals import Stream
 from eegdecode.training import Optim, Windows
-from hpc.context import Context, Input, Preempted
+from hpc.context import Context, Input
 
 Metrics = dict[str, object]
 """What a stage returns: numbers, or {"value": x, "chance": c} where there is a chance level to stand beside."""
@@ -29,39 +28,22 @@ def synthesize(cfg: Study, ctx: Context) -> Metrics:
 @dataclass(frozen=True)
 class Preprocess:
     study: Input
+    exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or of subjects that are left out
     steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())
     targets: tuple[Envelope | Mel, ...] = (Envelope(),)
+    int16: bool = False  # keep signals as whole numbers with a scale: half the bytes, and the error is stated
 
 
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """From a BIDS study to one HDF5 file a recording, shared out over the ranks; what is there already is kept."""
-    from eegdecode.data import raw, recordings, store, targets
-    from eegdecode.preprocessing import steps
+    from eegdecode.preprocessing import study
 
-    study = ctx.input(cfg.study)
-    entries = recordings.find(study)
-    if ctx.world.is_first:
-        store.write_manifest(ctx.out, [entry.name for entry in entries])
-    mine = ctx.world.share(entries)
-    for done, entry in enumerate(mine):
-        ctx.progress("preprocess", done, len(mine))
-        if ctx.should_stop():
-            raise Preempted
-        if store.exists(ctx.out, entry.name):
-            continue
-        signal = raw.read(entry.path)
-        signal = steps.apply(cfg.steps, signal)
-        streams: dict[str, Stream] = {
-            target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
-        }
-        store.write(ctx.out, entry.recording(signal.stream(), streams))
-    ctx.progress("preprocess", len(mine), len(mine))
-    return {"recordings": len(entries)}
+    return study.run(cfg, ctx)
 
 
 @dataclass(frozen=True)
 class Train:
-    data: Input
+    data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
     target: str = "envelope"
     model: BiLSTM = field(default_factory=BiLSTM)
     objective: Regression = field(default_factory=Regression)

@@ -94,6 +94,11 @@ def write_index(folder: Path) -> tuple[Stored, ...]:
     return recordings
 
 
+def there(folder: Path) -> tuple[Stored, ...]:
+    """Of the recordings that belong here, those that are there."""
+    return tuple(_read(_file(folder, name)) for name in _names(folder) if exists(folder, name))
+
+
 def open_store(*folders: Path) -> Store:
     """The store of a folder, once every recording of its manifest is there; of several folders, as one."""
     return Store(tuple(stored for folder in folders for stored in _open(folder)))

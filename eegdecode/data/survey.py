@@ -144,7 +144,7 @@ class Survey:
         }
 
 
-SUBJECTS = SUBJECTS
+SUBJECTS = "<th>subject</th><th>recordings</th><th>hours</th><th>trials</th>"
 
 
 def _run(run: tuple[str, str]) -> str:

@@ -60,10 +60,12 @@ def decode(model: Path, ctx: Context) -> tuple[Trained, Decoded]:
 
 def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
     """The data a model was trained on, split as then."""
-    data = store.open_store(ctx.input(trained.data))
+    data = store.open_store(*(ctx.input(name) for name in trained.data))
     spec = data.spec(trained.target)
     if spec != trained.spec:
-        raise ValueError(f"the model fits {trained.spec}, but {trained.data} now holds {spec}: train it again")
+        raise ValueError(
+            f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
+        )
     return data, splits.split(trained.split, data.recordings)
 
 

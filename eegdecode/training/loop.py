@@ -41,7 +41,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     where = ddp.start(ctx)
 
     # The data
-    data = store.open_store(ctx.input(cfg.data, often=True))
+    data = store.open_store(*(ctx.input(data, often=True) for data in cfg.data))
     spec = data.spec(cfg.target)
     length = windows.n_samples(cfg.windows.length_s, spec.sfreq)
     parts = splits.split(cfg.split, data.recordings)

@@ -41,8 +41,8 @@ class Trained:
     validation: dict[str, float]
 
     @property
-    def data(self) -> Input:
-        return Input(self.config["data"])
+    def data(self) -> tuple[Input, ...]:
+        return tuple(Input(name) for name in self.config["data"])
 
     @property
     def target(self) -> str:

@@ -143,7 +143,7 @@ def test_the_ridge_is_sklearns(tiny_store: Store) -> None:
 def train(run: Path, data: Path, **knobs: object) -> Path:
     """A model of a few steps."""
     cfg = Train(
-        data=Input(str(data)),
+        data=(Input(str(data)),),
         model=BiLSTM(hidden=16, dropout=0.3),
         windows=Windows(length_s=3.0, batch=16),
         optim=Optim(lr=0.01, weight_decay=3.0, steps=100, validate_every=25),

@@ -25,7 +25,7 @@ STEPS = 12
 @pytest.fixture
 def cfg(tiny_store: Store) -> Train:
     return Train(
-        data=Input(str(tiny_store.recordings[0].path.parent)),
+        data=(Input(str(tiny_store.recordings[0].path.parent)),),
         model=BiLSTM(hidden=4, dropout=0.3),
         windows=Windows(length_s=1.0, batch=4),
         optim=Optim(steps=STEPS, warmup_steps=2, validate_every=4, checkpoint_every=5),

@@ -56,7 +56,7 @@ def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path
         append_line(runs / "train-c" / "attempts.jsonl", {"outcome": outcome, "started": 0.0, "ended": 1.0})
     write_json(runs / "train-c" / "result.json", {})
     cfg = Train(
-        data=Input(str(tiny_store.recordings[0].path.parent)),
+        data=(Input(str(tiny_store.recordings[0].path.parent)),),
         model=BiLSTM(hidden=4),
         windows=Windows(length_s=2.0, batch=8),
         optim=Optim(steps=10, warmup_steps=2, validate_every=4),

@@ -1,0 +1,163 @@
+"""From a study to its store: `python -m hpc.launch preprocess …`. Recordings are shared out over the ranks, the longest
+first; one that cannot be used is named at the end, and the others are done all the same.
+
+What is there already is kept when it was made from the same config and the same bytes, so a run that was stopped goes
+on, and one whose study has changed redoes what has.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eegdecode.data import raw, recordings, store, targets
+from eegdecode.data.recordings import Entry
+from eegdecode.data.stored import Stored
+from eegdecode.data.survey import Row, Survey
+from eegdecode.preprocessing import steps
+from eegdecode.signals import Stream
+from hpc.context import Context, Preempted
+
+if TYPE_CHECKING:
+    from eegdecode.stages import Preprocess
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
+    """Fill ctx.out with the store; gives what the survey of it counts."""
+    study = ctx.input(cfg.study)
+    entries = wanted(recordings.find(study), cfg.exclude)
+    if ctx.world.is_first:
+        store.write_manifest(ctx.out, [entry.name for entry in entries])
+    mine = ctx.world.share(entries, _size)
+    failed: dict[str, str] = {}
+    for done, entry in enumerate(mine):
+        try:
+            _one(cfg, study, entry, ctx, _pulse(ctx, mine, done))
+        except ValueError as error:  # of this recording; what else can go wrong concerns all
+            failed[entry.name] = str(error)
+            log.error("%s cannot be used: %s", entry.name, error)
+    _pulse(ctx, mine, len(mine))(0.0)
+    heard = [(name, why) for said in ctx.gather(failed) for name, why in said.items()]
+    found = survey(ctx.out, dict(heard)) if ctx.world.is_first else None
+    if found:
+        found.write(ctx.out, f"What preprocessing made of {study.name}")
+        log.info("%s\n%s", "\n".join(found.sentences()), found.table())
+    if heard:
+        raise ValueError(_explain(dict(sorted(heard)), len(entries)))
+    return found.metrics() if found else {}
+
+
+def _pulse(ctx: Context, mine: Sequence[Entry], done: int) -> Callable[[float], None]:
+    """Says how far this rank is when so many are done and a part of the next, and looks whether it is to stop."""
+    before, here = sum(map(_size, mine[:done])), sum(map(_size, mine[done : done + 1]))
+    in_all = sum(map(_size, mine))
+
+    def beat(part: float) -> None:
+        if ctx.should_stop():
+            raise Preempted
+        ctx.progress("preprocess MB", round((before + part * here) / 1e6), round(in_all / 1e6), recordings=done)
+
+    beat(0.0)
+    return beat
+
+
+def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
+    """Those whose name or subject is not among the patterns to leave out."""
+    out = {pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude}
+    if unknown := [pattern for pattern, found in out.items() if not found]:
+        some = ", ".join(entry.name for entry in entries[:5])
+        raise ValueError(f"exclude: nothing is called {', '.join(unknown)}; there are {some} …")
+    gone = {entry.name for found in out.values() for entry in found}
+    if len(gone) == len(entries):
+        raise ValueError(f"exclude leaves none of the {len(entries)} recordings")
+    return [entry for entry in entries if entry.name not in gone]
+
+
+def _one(cfg: "Preprocess", study: Path, entry: Entry, ctx: Context, beat: Callable[[float], None]) -> None:
+    files = sources(study, entry)
+    key = _key(cfg, files, lambda: beat(0.0))
+    if store.holds(ctx.out, entry.name, key):
+        return
+    signal = steps.apply(cfg.steps, raw.read(entry.path))
+    streams: dict[str, Stream] = {
+        target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
+    }
+    made: dict[str, Any] = {
+        "study": study.name,
+        "sources": [str(path.relative_to(study)) for path in files],
+        "steps": [asdict(step) for step in cfg.steps],
+        "targets": [asdict(target) for target in cfg.targets],
+    }
+    ctx.fence()
+    store.write(ctx.out, entry.recording(signal.stream(), streams), made, key, cfg.int16, beat)
+
+
+def sources(study: Path, entry: Entry) -> list[Path]:
+    """The files a recording is made from: its own, those beside it that tell of it, and its stimuli."""
+    stem = entry.path.name.split(".")[0].rpartition("_")[0]
+    beside = [path for path in entry.path.parent.glob(f"{stem}_*") if path.is_file()]
+    stimuli = {recordings.stimulus_file(study, trial.stimulus) for trial in entry.trials}
+    return sorted({entry.path, *beside, *stimuli})
+
+
+def _key(cfg: "Preprocess", files: Sequence[Path], beat: Callable[[], None]) -> str:
+    """Names what a recording is made of: these settings, and the content of these files."""
+    digest = hashlib.blake2b(digest_size=16)
+    settings = [asdict(step) for step in cfg.steps], [asdict(target) for target in cfg.targets], cfg.int16
+    digest.update(json.dumps([store.SCHEMA, *settings], sort_keys=True).encode())
+    for path in files:
+        digest.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+                beat()
+    return digest.hexdigest()
+
+
+def _size(entry: Entry) -> float:
+    return float(entry.path.stat().st_size)
+
+
+def survey(folder: Path, failed: dict[str, str]) -> Survey:
+    """Of what is in the store; when nothing failed, its index is written with it."""
+    made = {stored.name: stored for stored in (store.write_index(folder) if not failed else store.there(folder))}
+    names = sorted({*made, *failed})
+    return Survey(tuple(_row(made[name]) if name not in failed else _failed(name, failed[name]) for name in names))
+
+
+def _row(stored: Stored) -> Row:
+    return Row(
+        stored.name,
+        stored.subject,
+        stored.session,
+        stored.run,
+        dict(Counter(sensor.kind for sensor in stored.sensors)),
+        stored.sfreq,
+        stored.n_times / stored.sfreq,
+        dict(Counter(trial.stimulus for trial in stored.trials)),
+        tuple(sorted({label for trial in stored.trials for label in trial.labels})),
+        tuple(stored.made.get("notes", ())),
+        stored.checksum,
+    )
+
+
+def _failed(name: str, why: str) -> Row:
+    return Row(name, name.split("_")[0], failed=why)
+
+
+def _explain(failed: dict[str, str], n: int) -> str:
+    shown = list(failed.items())[:20]
+    more = f"\n  … and {len(failed) - len(shown)} more, in survey.html" if len(failed) > len(shown) else ""
+    return (
+        f"{len(failed)} of {n} recordings cannot be used; the others are done:\n"
+        + "\n".join(f"  {name}: {why}" for name, why in shown)
+        + f"{more}\nMend them and give the same line again; or leave them out, "
+        f"preprocess.exclude=[{','.join(name for name, _ in shown)}]"
+    )
