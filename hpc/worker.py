@@ -97,5 +97,7 @@ if __name__ == "__main__":
     code = main(sys.argv[1:], os.environ)
     sys.stdout.flush()
     sys.stderr.flush()
+    if code == 0 and "mpi4py.MPI" in sys.modules:  # mpiexec takes a rank that just goes for the end of all
+        sys.modules["mpi4py.MPI"].Finalize()
     # No interpreter shutdown: a process group whose other ranks died can hang there for ever
     os._exit(code)

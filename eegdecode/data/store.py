@@ -94,6 +94,12 @@ def write_index(folder: Path) -> tuple[Stored, ...]:
     return recordings
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a kill left half-written. Only when nobody writes."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink()
+
+
 def there(folder: Path) -> tuple[Stored, ...]:
     """Of the recordings that belong here, those that are there."""
     return tuple(_read(_file(folder, name)) for name in _names(folder) if exists(folder, name))

@@ -45,9 +45,11 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
             log.error("%s cannot be used: %s", entry.name, error)
     _pulse(ctx, mine, len(mine))(0.0)
     heard = [(name, why) for said in ctx.gather(failed) for name, why in said.items()]
-    found = survey(ctx.out, dict(heard)) if ctx.world.is_first else None
-    if found:
-        found.write(ctx.out, f"What preprocessing made of {study.name}")
+    found = None
+    if ctx.world.is_first:
+        store.sweep(ctx.out)
+        found = survey(ctx.out, dict(heard))
+        found.write(ctx.out, f"What preprocessing made of {Path(cfg.study).name}")
         log.info("%s\n%s", "\n".join(found.sentences()), found.table())
     if heard:
         raise ValueError(_explain(dict(sorted(heard)), len(entries)))
@@ -90,7 +92,7 @@ def _one(cfg: "Preprocess", study: Path, entry: Entry, ctx: Context, beat: Calla
         target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
     }
     made: dict[str, Any] = {
-        "study": study.name,
+        "study": Path(cfg.study).name,
         "sources": [str(path.relative_to(study)) for path in files],
         "steps": [asdict(step) for step in cfg.steps],
         "targets": [asdict(target) for target in cfg.targets],
