@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hpc import DONE, FAILED, REFUSED, STOPPED, executors, follow, status
+from hpc.context import input_run
 from hpc.errors import ConfigError
 from hpc.plan import Plan
 from hpc.queue import Queue
@@ -33,7 +34,7 @@ def here(plans: list[Plan]) -> int:
         if plan.site.kind == "inline":
             code = executors.inline(plan)
         elif plan.run.result.exists():
-            print("finished before (--again makes a new run)")
+            print(f"finished before (--again makes a new run){_changed_since(plan)}")
             code = DONE
         else:
             before = status.look(plan.run) if plan.run.path.exists() else None
@@ -97,7 +98,9 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
     for plan in plans:
         name = plan.science.name
         if plan.run.result.exists():
-            print(f"\n{name} finished before (--again makes a new run)\n{follow.result(plan.run)}")
+            print(
+                f"\n{name} finished before (--again makes a new run){_changed_since(plan)}\n{follow.result(plan.run)}"
+            )
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
             if not state.on_slurm:
@@ -180,6 +183,27 @@ def _runs_option(plan: Plan) -> str:
     """` --runs DIR`, where it must be said."""
     usual = plan.runs == os.path.abspath("runs")
     return "" if usual else f" --runs {shlex.quote(os.path.relpath(plan.runs))}"
+
+
+def _changed_since(plan: Plan) -> str:
+    """A word of warning when the run has read a folder of the user's in which files are newer than its result."""
+    finished = plan.run.result.stat().st_mtime
+    said = ""
+    for ref in plan.science.inputs.values():
+        newer = _newer(Path(ref), finished) if input_run(ref, Path(plan.runs)) is None else []
+        if newer:
+            said += f"\nCAREFUL: {len(newer)} files in {ref} are newer than this result, {newer[0]} for one"
+    return said
+
+
+def _newer(folder: Path, than: float) -> list[str]:
+    """The files below a folder that were written after that time; a deep tree is walked in a moment."""
+    return sorted(
+        os.path.join(where, name)
+        for where, _, names in os.walk(folder)
+        for name in names
+        if os.lstat(os.path.join(where, name)).st_mtime > than
+    )
 
 
 def _not_applied(plan: Plan) -> str:

@@ -384,3 +384,14 @@ def test_the_ranks_run_the_code_as_it_was_when_launched(launch: Launch, tmp_path
         "counting/__init__.py", "counting/caf\ufffd.py", "counting/new.py", "counting/stages.py"
     ]  # fmt: skip
     assert os.path.relpath(run / "code", tmp_path).startswith("runs/count-")
+
+
+def test_a_finished_run_says_when_what_it_read_has_changed_since(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/old.edf").touch()
+    launch("count", "n=2", "after=./data")
+    assert "CAREFUL" not in launch("count", "n=2", "after=./data").stdout
+    (tmp_path / "data/new.edf").touch()
+    os.utime(tmp_path / "data/new.edf", (2e9, 2e9))
+    said = launch("count", "n=2", "after=./data").stdout
+    assert "CAREFUL: 1 files in ./data are newer than this result, ./data/new.edf for one" in said
