@@ -186,7 +186,7 @@ class Motor:
     n_trials: int = 48  # in a session
     trial_s: float = 4.0
     sfreq: float = 250.0  # Hz
-    effect: float = 1.0  # × 60 % less mu and beta; or × a rhythm as strong as the noise where it is strongest
+    effect: float = 1.0  # × 60 % less mu and beta; or × a rhythm of 8 µV RMS, as the rest of the brain has
     leak: Literal["none", "parity", "copy"] = "none"
     seed: int = 0
 
@@ -215,7 +215,7 @@ class Eeg2025:
     n_subjects: int = 6
     n_trials: int = 24
     sfreq: float = 100.0  # Hz
-    effect: float = 1.0  # × 8 µV at the button's press, × alpha 1.5 times as strong for one SD of score
+    effect: float = 1.0  # × 15 µV at the button's press, × alpha 1.5 times as strong for one SD of score
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from eegdecode.data.synth.tree import Plan, write_description, write_readme, wri
 from eegdecode.signals import Signal
 
 N_CHANNELS = 129
-PRESS_UV, ALPHA_UV, ALPHA_PER_SD = 8.0, 6.0, 1.5
+PRESS_UV, ALPHA_UV, ALPHA_PER_SD = 15.0, 6.0, 1.5
 TRIAL_S = 5.0  # from one start to the next
 CHANGE_S = (1.4, 2.0)  # the contrast begins to change so long after a trial starts
 REACTION_S = (0.7, 2.3)

@@ -24,7 +24,7 @@ ELECTRODES = (
 SESSIONS = ("train", "test")
 CLASSES = ("left_hand", "right_hand", "feet", "tongue")
 RHYTHMS_HZ = {"rhythm_10hz": 10.0, "rhythm_20hz": 20.0}
-RHYTHM_UV = 8.0  # RMS at the strongest electrode, as the rest of the brain has on average
+RHYTHM_UV = 8.0  # RMS over all electrodes, as the rest of the brain has
 MU_UV, BETA_UV, WANE = 6.0, 3.0, 0.6
 GAP_S = (1.5, 2.5)
 
@@ -43,7 +43,8 @@ def plan(cfg: Motor) -> Plan:
     if cfg.leak == "parity":
         planted = "nothing in the signal; the class is that of the subject's number, odd or even"
     elif cfg.classes == "rhythms":
-        planted = f"{cfg.effect * RHYTHM_UV:g} µV RMS of 10 or 20 Hz, mixed in another way in each subject"
+        size = f"{cfg.effect * RHYTHM_UV:g} µV RMS over the electrodes"
+        planted = f"{size} of 10 or 20 Hz, mixed in another way in each subject"
     else:
         planted = f"mu and beta {100 * cfg.effect * WANE:g} % weaker over the area of what is imagined"
     if cfg.leak == "copy":
@@ -140,7 +141,7 @@ def _rhythms(
 ) -> np.ndarray:
     """10 Hz while the first class lasts, 20 Hz while the second does, both from the same place of this head."""
     pattern = own.normal(size=len(cap.names))
-    pattern /= np.abs(pattern).max()
+    pattern /= np.sqrt(np.mean(pattern**2))
     rhythm = np.zeros(len(next(iter(during.values()))))
     for name, busy in during.items():
         hz = RHYTHMS_HZ[name]
