@@ -45,13 +45,15 @@ class MusicRuns:
     ----------
     layout
         Whose channels, file names and lengths: 32 EEG of 37 channels and pieces of 20 s, the same with sessions and
-        40 s, or 31 EEG, an ECG and a channel `music` that holds the number of the piece as a level.
+        40 s, or 31 EEG, an ECG and a channel `music` that holds the number of the piece as a level, beside the mean
+        of two regions of an fMRI every 2 s.
     n_runs
         Of all subjects together, as not all of them finished.
     samples
-        Without, the recordings have their true size but are hollow: zeros that take no room on the disk.
+        Without, the recordings have their true size but are hollow: zeros that take no room on the disk. The
+        sounds are a second of silence.
     sound
-        A leak: the sound, as recorded, among the EEG channels under the name of an electrode.
+        A leak: the sound itself in the place of the last electrode, as a channel `Sound` that passes for EEG.
     """
 
     name: Literal["music-runs"] = "music-runs"

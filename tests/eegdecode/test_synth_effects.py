@@ -1,6 +1,7 @@
 """What is planted is found by simple linear means, and is not found in the same study without it."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -36,9 +37,13 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     return made
 
 
+def open_raw(path: Path) -> mne.io.BaseRaw:
+    return mne.io.read_raw(path, preload=True, verbose="error")
+
+
 def read(path: Path, low_hz: float, high_hz: float, sfreq: float) -> np.ndarray:
     """[time, channel] of the brain's channels, filtered, at about the spread 1."""
-    raw = mne.io.read_raw(path, preload=True, verbose="error")
+    raw = open_raw(path)
     types = {row["name"]: row["type"] for row in read_tsv(beside(path, "channels.tsv"))}
     brain = raw.get_data(picks=[name for name in raw.ch_names if types[name] in ("EEG", "MEGMAG")]).T
     brain = brain - brain.mean(axis=1, keepdims=True)
@@ -150,7 +155,7 @@ def externalizing(study: Path) -> float:
 
 
 def _alpha(path: Path) -> float:
-    data = mne.io.read_raw(path, preload=True, verbose="error").get_data()
+    data = open_raw(path).get_data()
     hz, power = dsp.welch(data - data.mean(axis=0), 100, nperseg=200)
     return power[:, (hz >= 8.5) & (hz <= 11.5)].sum()
 
@@ -184,7 +189,7 @@ def powers(study: Path, bands: list[tuple[float, float]], of: str = "*") -> tupl
     """Of every trial: log power in each band at each electrode, its class, its recording."""
     x, y, who = [], [], []
     for path in sorted(study.rglob(f"{of}.edf")):
-        raw = mne.io.read_raw(path, preload=True, verbose="error")
+        raw = open_raw(path)
         data = raw.get_data()[:22].T - raw.get_data()[:22].mean(axis=0)[:, None]
         for row in read_tsv(beside(path, "events.tsv")):
             first, n = round(float(row["onset"]) * 250), round(float(row["duration"]) * 250)
@@ -239,7 +244,7 @@ def test_the_twin_is_the_same_noise(make: Make) -> None:
     data = {}
     for effect in (0.0, 1.0):
         (path,) = make(dataclasses.replace(cfg, effect=effect)).rglob("*_ses-train_*.edf")
-        data[effect] = mne.io.read_raw(path, preload=True, verbose="error").get_data()
+        data[effect] = open_raw(path).get_data()
         first = read_tsv(beside(path, "events.tsv"))[0]
     onset = round(float(first["onset"]) * 250)
     added_uv = 1e6 * (data[1.0] - data[0.0])[:22]
@@ -248,10 +253,30 @@ def test_the_twin_is_the_same_noise(make: Make) -> None:
     assert np.sqrt(np.mean(during**2)) == pytest.approx(8.0, rel=0.5), "µV, as the description says"
 
 
+@pytest.mark.parametrize(("effect", "lowest", "highest"), [(1.0, 0.6, 1.0), (0.0, -0.4, 0.4)])
+def test_the_blood_of_auditory_cortex_follows_the_music(
+    make: Make, effect: float, lowest: float, highest: float
+) -> None:
+    """D16: a stream with a rate of its own, and what was planted is there at its time."""
+    cfg = MusicRuns(layout="ds002725", n_subjects=1, n_runs=1, n_trials=4, trial_s=20.0, sfreq=125.0, effect=effect)
+    (table,) = make(cfg).glob("sub-01/func/*_timeseries.tsv")
+    about = json.loads(table.with_suffix(".json").read_text())
+    (recording,) = make(cfg).rglob("*.edf")
+    regions = np.array([(float(row["auditory"]), float(row["V1"])) for row in read_tsv(table)])
+    when = about["StartTime"] + np.arange(len(regions)) / about["SamplingFrequency"]
+    assert when[-1] < open_raw(recording).duration <= when[-1] + 2
+    playing = np.zeros(len(when))
+    for row in events(recording, "music"):
+        late = when - float(row["onset"]) - 5.5  # how long blood takes
+        playing[(late >= 0) & (late < float(row["duration"]))] = 1
+    assert lowest < np.corrcoef(regions[:, 0], playing)[0, 1] < highest
+    assert abs(np.corrcoef(regions[:, 1], playing)[0, 1]) < 0.4
+
+
 def test_sound_among_the_electrodes_gives_itself_away(make: Make) -> None:
     cfg = MusicRuns(n_subjects=1, n_runs=1, n_trials=2, trial_s=4.0, effect=0.0, sound=True)
     (path,) = make(cfg).rglob("*.edf")
-    raw = mne.io.read_raw(path, preload=True, verbose="error")
+    raw = open_raw(path)
     types = {row["name"]: row["type"] for row in read_tsv(beside(path, "channels.tsv"))}
     assert len(types) == 37 and types["Sound"] == "EEG"
     for trial in events(path, "music"):

@@ -16,10 +16,12 @@ from eegdecode.data import MusicRuns, targets
 from eegdecode.data.formats import write_hollow_edf
 from eegdecode.data.synth import head, music
 from eegdecode.data.synth.head import coloured, draws
-from eegdecode.data.synth.tree import Plan, write_description, write_readme, write_recording, write_sidecars
+from eegdecode.data.synth.tree import Plan, write_description, write_readme, write_recording, write_sidecars, write_tsv
 from eegdecode.signals import Signal, Trial
+from hpc.rundir import write_json
 
 EFFECT_UV, LAG_S = 2.0, 0.15
+BOLD_PERCENT, BOLD_S = 2.0, 2.0  # of rise while music plays; from one volume to the next
 CODE_UV = 10.0  # the channel `music` rises by this for each number of a piece
 
 _CAP = (
@@ -36,6 +38,7 @@ class Layout:
     trial_s: float
     first_subject: int = 1
     sessions: bool = False
+    scanner: bool = False  # fMRI at the same time
 
 
 _FELT = {"GSR": "GSR", "ECG": "ECG", "VA1": "MISC", "VA2": "MISC", "VAtarg": "MISC"}
@@ -48,10 +51,11 @@ LAYOUTS = {
         {"ECG": "ECG", "music": "MISC"},
         ("genMusic01", "genMusic02", "genMusic03", "classicalMusic", "washout"),
         40.0,
+        scanner=True,
     ),
 }
 
-_PIECE, _HEAD, _RUN = 11, 12, 13
+_PIECE, _HEAD, _RUN, _REGIONS = 11, 12, 13, 14
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def plan(cfg: MusicRuns) -> Plan:
 
     @cache
     def piece(name: str) -> np.ndarray:
-        number = int(name[6:9])
+        number = _number(name)
         return music.compose(draws(cfg.seed, _PIECE, number), (trial_s, trial_s))
 
     def describe(study: Path) -> None:
@@ -101,6 +105,8 @@ def plan(cfg: MusicRuns) -> Plan:
             "RecordingDuration": n_seconds,
         }
         events = music.events(trials) if trials else [("0.0000", f"{n_seconds:.4f}", "rest", "n/a")]
+        if layout.scanner:
+            _write_regions(path, cfg, run, trials, n_seconds)
         if not cfg.samples:
             nothing = Signal(np.zeros((0, len(channels)), np.float32), cfg.sfreq, channels)
             write_sidecars(path, nothing, types, music.EVENTS, events, about)
@@ -149,6 +155,10 @@ def _pieces(cfg: MusicRuns, run: Run) -> list[str]:
     return [f"piece-{number:03d}.wav" for number in range(first + 1, first + cfg.n_trials + 1)]
 
 
+def _number(piece: str) -> int:
+    return int(piece.removeprefix("piece-").removesuffix(".wav"))
+
+
 def _record(
     cfg: MusicRuns,
     run: Run,
@@ -177,7 +187,7 @@ def _other(name: str, rng: np.random.Generator, time: np.ndarray, sfreq: float, 
     if name == "music":
         level = rng.normal(0, 0.1 * CODE_UV, len(time))
         for trial in trials:
-            level[(time >= trial.start) & (time < trial.start + trial.duration)] += CODE_UV * int(trial.stimulus[6:9])
+            level[(time >= trial.start) & (time < trial.start + trial.duration)] += CODE_UV * _number(trial.stimulus)
         return level
     return 300 * coloured(rng, len(time), sfreq, exponent=2.0, band_hz=(0.0, 1.0))  # skin, and how it feels
 
@@ -191,3 +201,19 @@ def _sound(trials: Sequence[Trial], piece: Callable[[str], np.ndarray], n_times:
         audio = piece(trial.stimulus)
         sound[first : first + len(times)] = 50 * np.interp(times, np.arange(len(audio)) / music.AUDIO_HZ, audio)
     return sound
+
+
+def _write_regions(path: Path, cfg: MusicRuns, run: Run, trials: Sequence[Trial], n_seconds: int) -> None:
+    """Regions of an fMRI taken at the same time, a value every 2 s: auditory cortex follows the music, V1 does not."""
+    rng = draws(cfg.seed, _REGIONS, run.subject, run.index)
+    time = np.arange(0, n_seconds, 0.1)
+    playing = np.any([(time >= trial.start) & (time < trial.start + trial.duration) for trial in trials], axis=0)
+    lag = np.arange(0, 25, 0.1)
+    blood = np.convolve(playing * np.ones(len(time)), 0.1 * lag**5 * np.exp(-lag) / 120)[: len(time)]
+    volumes = (np.arange(0, n_seconds, BOLD_S) * 10).astype(int)
+    regions = 100 + rng.normal(0, 0.5, (len(volumes), 2))
+    regions[:, 0] += cfg.effect * BOLD_PERCENT * blood[volumes]
+    stem = path.parents[1] / "func" / f"{path.stem.removesuffix('_eeg')}_desc-mean_timeseries"
+    rows = [(f"{auditory:.4f}", f"{visual:.4f}") for auditory, visual in regions]
+    write_tsv(stem.with_suffix(".tsv"), ("auditory", "V1"), rows)
+    write_json(stem.with_suffix(".json"), {"SamplingFrequency": 1 / BOLD_S, "StartTime": 0.0})
