@@ -259,6 +259,18 @@ def test_movements_have_two_sessions_with_each_class_as_often(make: Make) -> Non
         )
 
 
+@pytest.mark.parametrize(("study", "n_electrodes"), [("motor", 22), ("images", 63), ("eeg2025", 129)])
+def test_electrodes_have_places_in_metres(make: Make, study: str, n_electrodes: int) -> None:
+    for table in sorted(make(TINY[study]).rglob("*_electrodes.tsv")):
+        rows = read_tsv(table)
+        places = np.array([[float(row[axis]) for axis in "xyz"] for row in rows])
+        assert np.linalg.norm(places, axis=1) == pytest.approx(np.full(n_electrodes, 0.09), abs=1e-4)
+        assert places[[row["name"] for row in rows].index("Cz")] == pytest.approx((0, 0, 0.09), abs=1e-5)
+        about = json.loads(table.with_name(table.name.replace("electrodes.tsv", "coordsystem.json")).read_text())
+        assert about["EEGCoordinateUnits"] == "m"
+    assert len(list(make(TINY[study]).rglob("*_electrodes.tsv"))) == (4 if study == "motor" else TINY[study].n_subjects)
+
+
 def test_leaks_are_what_they_are_called(make: Make) -> None:
     copied = recordings(make(dataclasses.replace(TINY["motor"], leak="copy")))
     assert copied[0].read_bytes() == copied[2].read_bytes() != copied[1].read_bytes()

@@ -15,7 +15,7 @@ from eegdecode.data import Motor
 from eegdecode.data.synth import head
 from eegdecode.data.synth.head import Cap, coloured, draws
 from eegdecode.data.synth.tree import Plan, write_description, write_readme, write_recording
-from eegdecode.signals import Signal
+from eegdecode.signals import Sensor, Signal
 
 ELECTRODES = (
     "Fz", "FC3", "FC1", "FCz", "FC2", "FC4", "C5", "C3", "C1", "Cz", "C2",
@@ -95,7 +95,8 @@ def _write(path: Path, cfg: Motor, subject: int, session: str) -> None:
     microvolt += (_rhythms if cfg.classes == "rhythms" else _waning)(effect, own, rng, cap, cfg.sfreq, during)
     eyes = 8 * np.stack([coloured(rng, n_times, cfg.sfreq, exponent=1.5) for _ in range(3)], axis=1)
     channels = (*ELECTRODES, "EOG-left", "EOG-central", "EOG-right")
-    signal = Signal((np.hstack([microvolt, eyes]) * 1e-6).astype(np.float32), cfg.sfreq, channels)
+    sensors = cap.sensors() | {name: Sensor("eog") for name in channels[-3:]}
+    signal = Signal((np.hstack([microvolt, eyes]) * 1e-6).astype(np.float32), cfg.sfreq, channels, sensors)
     events = [(f"{start:.4f}", f"{cfg.trial_s:.4f}", names[label]) for start, label in zip(starts, labels)]
     about = {
         "TaskName": "imagery",
@@ -104,8 +105,7 @@ def _write(path: Path, cfg: Motor, subject: int, session: str) -> None:
         "EEGReference": "left mastoid",
         "SoftwareFilters": "n/a",
     }
-    types = {name: "EOG" for name in channels[-3:]}
-    write_recording(path, signal, types, ("onset", "duration", "trial_type"), events, about)
+    write_recording(path, signal, {}, ("onset", "duration", "trial_type"), events, about)
 
 
 def _waning(

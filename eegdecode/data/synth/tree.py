@@ -11,6 +11,11 @@ from hpc.rundir import atomic_write, write_json
 Rows = Sequence[Sequence[str]]
 
 BIDS_TYPES = {"mag": "MEGMAG", "stim": "TRIG", "misc": "MISC", "eeg": "EEG", "eog": "EOG", "ecg": "ECG"}
+COORDINATES = {
+    "EEGCoordinateSystem": "Other",
+    "EEGCoordinateUnits": "m",
+    "EEGCoordinateSystemDescription": "From the centre of the head: x to the right, y to the front, z up",
+}
 UNITS = {"mag": "T", "stim": "V", "misc": "V"}
 
 
@@ -93,6 +98,12 @@ def write_sidecars(
     ]
     write_tsv(path.with_name(f"{stem}_channels.tsv"), ("name", "type", "units", "sampling_frequency"), rows)
     write_tsv(path.with_name(f"{stem}_events.tsv"), columns, events)
+    placed = {name: sensor.position for name, sensor in signal.sensors.items() if sensor.kind == "eeg"}
+    if placed:
+        whose = stem.partition("_task-")[0]  # where electrodes sit does not change with the task
+        places = [(name, *(f"{metre:.5f}" for metre in place)) for name, place in placed.items() if place is not None]
+        write_tsv(path.with_name(f"{whose}_electrodes.tsv"), ("name", "x", "y", "z"), places)
+        write_json(path.with_name(f"{whose}_coordsystem.json"), COORDINATES)
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Rows) -> None:
