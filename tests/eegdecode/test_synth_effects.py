@@ -168,7 +168,7 @@ def _alpha(path: Path) -> float:
         (words, Speech(n_subjects=2, n_sentences=8, n_channels=24, sfreq=100.0), 0.2),
         (pictures, Images(n_subjects=1, n_channels=31), 0.35),
         (pictures, Images(n_subjects=1, n_channels=31, modality="meg"), 0.35),
-        (reaction_time, Eeg2025(n_subjects=4, n_trials=32), 0.3),
+        (reaction_time, Eeg2025(n_subjects=4, n_trials=32), 0.25),
         (externalizing, Eeg2025(n_subjects=12, n_trials=3), 0.5),
     ],
     ids=lambda value: getattr(value, "__name__", getattr(value, "name", "")),
