@@ -19,7 +19,7 @@ Metrics = dict[str, object]
 
 
 def synthesize(cfg: Study, ctx: Context) -> Metrics:
-    """Make a small music-listening study: real EDF and BrainVision files in BIDS, with a planted answer."""
+    """Make up a study: real files in BIDS, with a planted effect."""
     from eegdecode.data import synth
 
     return synth.make_study(cfg, ctx)

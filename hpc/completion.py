@@ -148,6 +148,11 @@ def _settings(stage: str) -> dict[str, list[Any]]:
 def _types(schema: Any) -> dict[str, list[Any]]:
     """The settings of a config, those of its parts after a dot; of parts to choose from by name, of all of them."""
     found: dict[str, list[Any]] = {}
+    if get_origin(schema) in (Union, types.UnionType):
+        for choice in get_args(schema):
+            for name, kinds in _types(choice).items():
+                found[name] = [*found.get(name, []), *kinds]
+        return found
     hints = get_type_hints(schema)
     for field in dataclasses.fields(schema):
         kind = hints[field.name]

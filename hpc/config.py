@@ -131,7 +131,8 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     Parameters
     ----------
     cls
-        The dataclass. A field whose type is a union of dataclasses is chosen by the `name` in its values.
+        The dataclass, or a union of some: chosen by the `name` in the values, else the first. A field whose type is a
+        union of dataclasses is chosen by the `name` in its values.
     at
         Where we are in the config, for messages: `train.model`.
     base
@@ -139,6 +140,9 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{at} needs settings (`key: value`), but got {values!r}")
+    if get_origin(cls) in (Union, types.UnionType):
+        chosen: T = _convert_union(get_args(cls), {"name": get_args(cls)[0].name, **values}, at, base)
+        return chosen
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     for key in values:

@@ -1,7 +1,10 @@
-"""Write EEG in the formats labs exchange, EDF (16-bit) and BrainVision (float32), from volt; and sound as WAV."""
+"""Write what labs exchange: EEG as EDF, BDF and BrainVision, from volt; sound as WAV, pictures as PNG."""
 
 import math
+import struct
 import wave
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,40 +14,74 @@ from eegdecode.signals import Signal
 from hpc.rundir import atomic_write
 
 LOWEST, HIGHEST = -32768, 32767
+LEVEL_UV = 1000  # the range of a channel that holds nothing
 EDF_DATE = "01.01.25"  # day.month.year; fixed, so that the same data make the same bytes
 
 
 def write_edf(path: Path, signal: Signal) -> None:
-    """European Data Format, https://www.edfplus.info/specs/edf.html: records of 1 s, a range for each channel."""
+    """European Data Format, https://www.edfplus.info/specs/edf.html: records of 1 s, a range for each channel.
+
+    A path that ends with .bdf gets its sibling of BioSemi, with 24 bits a sample.
+    """
     per_record = int(signal.sfreq)
     if per_record != signal.sfreq or signal.n_times % per_record:
         raise ValueError(
             f"EDF holds whole records of 1 s, but the signal has {signal.n_times} samples at {signal.sfreq} Hz: "
             "cut or pad it to whole seconds, or write BrainVision"
         )
+    lowest, highest = _digital_range(path)
     microvolt = signal.data.astype(np.float64).T * 1e6
     # In whole µV, so that the 8 characters of the header hold the range exactly and none is clipped
     ranges = [max(1, math.ceil(np.abs(channel).max())) for channel in microvolt]
-    step = 2.0 * np.array(ranges)[:, None] / (HIGHEST - LOWEST)
-    digital = np.rint((microvolt + np.array(ranges)[:, None]) / step + LOWEST).astype("<i2")
+    step = 2.0 * np.array(ranges)[:, None] / (highest - lowest)
+    digital = np.rint((microvolt + np.array(ranges)[:, None]) / step + lowest).astype("<i4")
     n_records, n_channels = signal.n_times // per_record, signal.n_channels
-    header = _fields((8, "0"), (80, "X X X X"), (80, "Startdate X X X X"), (8, EDF_DATE), (8, "00.00.00"))
-    header += _fields((8, 256 * (1 + n_channels)), (44, ""), (8, n_records), (8, 1), (4, n_channels))
+    records = digital.reshape(n_channels, n_records, per_record).transpose(1, 0, 2)
+    width = 3 if path.suffix == ".bdf" else 2
+    samples = np.ascontiguousarray(records).view(np.uint8).reshape(-1, 4)[:, :width]
+    header = _edf_header(path, signal.channels, ranges, per_record, n_records)
+    atomic_write(path, lambda file: file.write(header + samples.tobytes()))
+
+
+def write_hollow_edf(path: Path, channels: Sequence[str], sfreq: float, n_seconds: int) -> None:
+    """An EDF of true size that holds zeros only, which take no room on the disk: to try out how a study is indexed."""
+    header = _edf_header(path, channels, [LEVEL_UV] * len(channels), int(sfreq), n_seconds)
+
+    def write(file: BinaryIO) -> None:
+        file.write(header)
+        file.truncate(len(header) + 2 * len(channels) * int(sfreq) * n_seconds)
+
+    atomic_write(path, write)
+
+
+def _digital_range(path: Path) -> tuple[int, int]:
+    return (-(2**23), 2**23 - 1) if path.suffix == ".bdf" else (LOWEST, HIGHEST)
+
+
+def _edf_header(
+    path: Path, channels: Sequence[str], ranges_uv: Sequence[int], per_record: int, n_records: int
+) -> bytes:
+    n_channels = len(channels)
+    bdf = path.suffix == ".bdf"
+    header = b"\xffBIOSEMI" if bdf else _fields((8, "0"))
+    header += _fields((80, "X X X X"), (80, "Startdate X X X X"), (8, EDF_DATE), (8, "00.00.00"))
+    header += _fields((8, 256 * (1 + n_channels)), (44, "24BIT" if bdf else ""), (8, n_records), (8, 1))
+    header += _fields((4, n_channels))
+    lowest, highest = _digital_range(path)
     for width, values in (
-        (16, signal.channels),
+        (16, channels),
         (80, ["AgAgCl electrode"] * n_channels),
         (8, ["uV"] * n_channels),
-        (8, [-value for value in ranges]),
-        (8, ranges),
-        (8, [LOWEST] * n_channels),
-        (8, [HIGHEST] * n_channels),
+        (8, [-value for value in ranges_uv]),
+        (8, ranges_uv),
+        (8, [lowest] * n_channels),
+        (8, [highest] * n_channels),
         (80, [""] * n_channels),
         (8, [per_record] * n_channels),
         (32, [""] * n_channels),
     ):
         header += _fields(*((width, value) for value in values))
-    records = digital.reshape(n_channels, n_records, per_record).transpose(1, 0, 2)
-    atomic_write(path, lambda file: file.write(header + records.tobytes()))
+    return header
 
 
 def _fields(*fields: tuple[int, object]) -> bytes:
@@ -110,3 +147,22 @@ def write_wav(path: Path, audio: np.ndarray, audio_hz: int) -> None:
             file.writeframes(samples.tobytes())
 
     atomic_write(path, write)
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """A picture [row, column, 3] of bytes, https://www.w3.org/TR/png-3."""
+    n_rows, n_columns, _ = picture.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in picture.astype(np.uint8))  # each after its filter: none
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows, 9)),
+        (b"IEND", b""),
+    )
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    atomic_write(path, lambda file: file.write(b"\x89PNG\r\n\x1a\n" + body))
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    atomic_write(path, lambda file: np.save(file, array))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from eegdecode.data import Envelope, Study, raw, recordings, store, synth, targets
+from eegdecode.data import Envelope, Music, raw, recordings, store, synth, targets
 from eegdecode.data.stored import Store
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, steps
 from hpc.context import Context, World
 from hpc.rundir import RunDir
 
-TINY = Study(n_subjects=2, n_pieces=4, piece_s=(5.0, 7.0), n_channels=8, response_uv=3.0)
+TINY = Music(n_subjects=2, n_pieces=4, piece_s=(5.0, 7.0), n_channels=8, response_uv=3.0)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from scipy import signal as dsp
 from sklearn.linear_model import Ridge
 
 from eegdecode import stages
-from eegdecode.data import Split, Study, splits, store
+from eegdecode.data import Music, Split, splits, store
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring, baseline, metrics, predict
 from eegdecode.evaluation.predict import Decoded, DecodedTrial
@@ -157,7 +157,7 @@ def train(run: Path, data: Path, **knobs: object) -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with pieces enough to learn from."""
     runs = tmp_path_factory.mktemp("runs")
-    study = Study(n_subjects=2, n_pieces=12, piece_s=(10.0, 11.0), n_channels=8, response_uv=4.0)
+    study = Music(n_subjects=2, n_pieces=12, piece_s=(10.0, 11.0), n_channels=8, response_uv=4.0)
     stages.synthesize(study, ctx(runs / "study"))
     stages.preprocess(Preprocess(Input("study")), ctx(runs / "data"))
     return RunDir(runs / "data").out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eegdecode import stages
-from eegdecode.data import Study, store, synth
+from eegdecode.data import Music, store, synth
 from eegdecode.preprocessing import Bandpass
 from eegdecode.stages import Preprocess
 from hpc.context import Context, Input, Preempted, World
@@ -19,7 +19,7 @@ from hpc.rundir import RunDir
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of four subjects."""
     ctx = Context(World(), RunDir(tmp_path_factory.mktemp("runs") / "study"))
-    synth.make_study(Study(n_subjects=4, n_pieces=2, piece_s=(3.0, 5.0), n_channels=4), ctx)
+    synth.make_study(Music(n_subjects=4, n_pieces=2, piece_s=(3.0, 5.0), n_channels=4), ctx)
     return ctx.out
 
 

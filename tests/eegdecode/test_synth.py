@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.data import Envelope, Study, raw, recordings, synth, targets
+from eegdecode.data import Envelope, Music, raw, recordings, synth, targets
 from eegdecode.preprocessing import Bandpass, Reference, Resample, steps
 from hpc.context import Context, Preempted, World
 from hpc.rundir import RunDir
 
-SMALL = Study(n_subjects=3, n_pieces=2, piece_s=(2.0, 3.0), n_channels=4)
+SMALL = Music(n_subjects=3, n_pieces=2, piece_s=(2.0, 3.0), n_channels=4)
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def make(cfg: Study, run: Path, world: World = World()) -> dict[str, bytes]:  # noqa: B008 (frozen)
+def make(cfg: Music, run: Path, world: World = World()) -> dict[str, bytes]:  # noqa: B008 (frozen)
     ctx = Context(world, RunDir(run))
     synth.make_study(cfg, ctx)
     return files(ctx.out)
@@ -33,7 +33,7 @@ def test_same_seed_same_bytes_whatever_the_number_of_ranks(tmp_path: Path) -> No
 
 
 def test_another_seed_is_another_study(tmp_path: Path) -> None:
-    one, other = make(SMALL, tmp_path / "one"), make(Study(**vars(SMALL) | {"seed": 1}), tmp_path / "other")
+    one, other = make(SMALL, tmp_path / "one"), make(Music(**vars(SMALL) | {"seed": 1}), tmp_path / "other")
     recording = "sub-01/eeg/sub-01_task-music_run-01_eeg.edf"
     assert one.keys() == other.keys()
     assert one[recording] != other[recording] and one["stimuli/piece-01.wav"] != other["stimuli/piece-01.wav"]
@@ -100,7 +100,7 @@ def test_mains_stand_out_where_they_were_put(study: Path) -> None:
 
 @pytest.mark.parametrize("lag_s", [0.05, 0.15, 0.3])
 def test_the_answer_peaks_at_the_planted_lag(tmp_path: Path, lag_s: float) -> None:
-    make(Study(n_subjects=1, n_pieces=2, piece_s=(10, 10), response_uv=200.0, lag_s=lag_s), tmp_path / "loud")
+    make(Music(n_subjects=1, n_pieces=2, piece_s=(10, 10), response_uv=200.0, lag_s=lag_s), tmp_path / "loud")
     (entry,) = recordings.find(tmp_path / "loud/out")
     eeg = steps.apply((Reference(), Bandpass(high_hz=20), Resample()), raw.read(entry.path))
     envelope = targets.stream(Envelope(), entry.trials, tmp_path / "loud/out", eeg.duration).data[:, 0]
@@ -123,4 +123,4 @@ def test_the_answer_peaks_at_the_planted_lag(tmp_path: Path, lag_s: float) -> No
 )
 def test_nonsense_is_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Study(**wrong)
+        Music(**wrong)
