@@ -49,12 +49,11 @@ def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
             raise Preempted
         if store.exists(ctx.out, entry.name):
             continue
-        signal = raw.read(entry.path)
-        signal = steps.apply(cfg.steps, signal)
+        signal = steps.apply(cfg.steps, raw.read(entry.path).stream(), trials=entry.trials)
         streams: dict[str, Stream] = {
             target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
         }
-        store.write(ctx.out, entry.recording(signal.stream(), streams))
+        store.write(ctx.out, entry.recording(signal, streams))
     ctx.progress("preprocess", len(mine), len(mine))
     return {"recordings": len(entries)}
 
