@@ -111,12 +111,17 @@ def select(stream: Stream, names: Sequence[str]) -> Stream:
 def mapped(stream: Stream, matrix: np.ndarray, channels: Sequence[str] | None = None) -> Stream:
     """Each sample times `matrix`, [new channel, channel]; what keeps its name keeps what is known of it."""
     names = stream.channels if channels is None else tuple(channels)
-    transposed = matrix.T.astype(np.float32)
+    transposed = matrix.T
+
+    def read(first: int, stop: int) -> np.ndarray:
+        data = stream.read(first, stop)
+        return data @ transposed.astype(data.dtype)
+
     return replace(
         stream,
         channels=names,
         sensors={name: sensor for name, sensor in stream.sensors.items() if name in names},
-        read=lambda first, stop: np.asarray(stream.read(first, stop), np.float32) @ transposed,
+        read=read,
     )
 
 
@@ -134,7 +139,7 @@ def reference(names: Sequence[str], stream: Stream) -> Stream:
     pairs = [(group, [stream.channels.index(name) for name in names] or group) for group in groups]
 
     def read(first: int, stop: int) -> np.ndarray:
-        data = np.asarray(stream.read(first, stop), np.float32)
+        data = stream.read(first, stop)
         if len(pairs) == 1 and len(pairs[0][1]) == stream.n_channels:
             return data - data.mean(axis=1, keepdims=True)
         out = data.copy()
@@ -159,11 +164,10 @@ def interpolated(stream: Stream, bads: Sequence[str]) -> Stream:
         )
     columns = [stream.channels.index(name) for name in bads]
     matrix = spline([places[stream.channels[index]] for index in good], [places[name] for name in bads])
-    weights = matrix.T.astype(np.float32)
 
     def read(first: int, stop: int) -> np.ndarray:
-        data = np.array(stream.read(first, stop), np.float32)
-        data[:, columns] = data[:, good] @ weights
+        data = np.array(stream.read(first, stop))
+        data[:, columns] = data[:, good] @ matrix.T.astype(data.dtype)
         return data
 
     return replace(stream, read=read)

@@ -54,7 +54,7 @@ class Polyphase:
         low_pass = dsp.firwin(2 * half + 1, 1 / max(self.up, self.down), window=("kaiser", 5.0)) * self.up
         inputs = (np.arange(self.n_in + 2 * self.reach + 1) - self.reach) * self.up
         away = half + np.arange(self.n_out) * self.down - inputs[:, None]
-        return np.where((away >= 0) & (away <= 2 * half), low_pass[away.clip(0, 2 * half)], 0).astype(np.float32)
+        return np.where((away >= 0) & (away <= 2 * half), low_pass[away.clip(0, 2 * half)], 0.0)
 
     def apply(self, data: np.ndarray) -> np.ndarray:
         """From [channel, n_rows + 1, n_in] to [channel, n_rows × n_out]; the last row is only looked into."""
@@ -90,7 +90,7 @@ class _Pass:
         self.reach = sum(filter.reach for filter in filters)
         row, self.lead = (polyphase.n_in, polyphase.reach) if polyphase else (1, 0)
         # A quarter of the work is overlap; half of it where a block would not fit into 256 MB
-        wanted = max(SHORTEST, self.reach * (8 if 8 * self.reach * stream.n_channels <= 1 << 26 else 4))
+        wanted = max(SHORTEST, self.reach * (8 if 8 * self.reach * stream.n_channels <= 1 << 25 else 4))
         last_needed = -(-(stream.n_times + self.lead) // row)
         self.n_rows = max(1, min((wanted - 2 * self.reach) // row - 1, last_needed))
         self.hop = self.n_rows * row
@@ -124,11 +124,11 @@ class _Pass:
 
     def _filtered(self, block: np.ndarray) -> np.ndarray:
         if self.response is None:
-            return np.ascontiguousarray(block.T)
-        spectrum = scipy.fft.rfft(block.T.astype(np.float64), self.n_fft, axis=1, overwrite_x=True)
+            return block.T.astype(np.float64, order="C")
+        spectrum = scipy.fft.rfft(block.T.astype(np.float64, order="C"), self.n_fft, axis=1, overwrite_x=True)
         spectrum *= self.response
         whole = scipy.fft.irfft(spectrum, self.n_fft, axis=1, overwrite_x=True)
-        return whole[:, self.reach : self.length - self.reach].astype(np.float32)
+        return np.ascontiguousarray(whole[:, self.reach : self.length - self.reach])
 
     def _resampled(self, data: np.ndarray) -> np.ndarray:
         if self.polyphase is None:
@@ -140,7 +140,7 @@ class _Pass:
         last = self.stream.n_times - 1
         low, high = max(0, min(first, 2 * last - stop)), min(last + 1, max(stop, 1 - first))
         inside = self._read(low, high)
-        out = np.zeros((stop - first, inside.shape[1]), np.float32)
+        out = np.zeros((stop - first, inside.shape[1]), inside.dtype)
         here = slice(max(first, 0), min(stop, last + 1))
         if here.start < here.stop:
             out[here.start - first : here.stop - first] = inside[here.start - low : here.stop - low]

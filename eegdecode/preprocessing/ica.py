@@ -61,13 +61,10 @@ def find(step: ICA, stream: Stream) -> Found:
     rank = int((strength > 1e-7 * strength.max()).sum())  # one less after an average reference
     model = FastICA(rank, whiten="unit-variance", max_iter=500, random_state=step.seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            sources = model.fit_transform(data)
-        except ConvergenceWarning:
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            log.warning("ica: not settled after %d rounds; taken as it stands", model.max_iter)
-            sources = model.fit_transform(data)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, as a line of the log
+        sources = model.fit_transform(data)
+    if model.n_iter_ >= model.max_iter:
+        log.warning("ica: not settled after %d rounds; taken as it stands", model.max_iter)
     reasons: dict[int, str] = {}
     for index, (source, peaked) in enumerate(zip(sources.T, kurtosis(sources, axis=0), strict=True)):
         for channel in watched:

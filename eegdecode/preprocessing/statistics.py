@@ -9,7 +9,7 @@ import numpy as np
 
 from eegdecode.signals import Stream, Trial
 
-IN_MEMORY = 1 << 28  # bytes
+IN_MEMORY = 1 << 26  # bytes; there may be a process for each core of a node
 BLOCK_VALUES = 1 << 20
 
 

@@ -59,7 +59,7 @@ def apply(
     bads
         Channels that the recording calls bad, which `bad_channels` makes up.
     scratch
-        Folder for what is larger than 256 MiB and needed twice; the system's own where none is given.
+        Folder for what is larger than 64 MiB and needed twice; the system's own where none is given.
     """
     checked = dear = False
     for group in _groups(steps):
@@ -74,7 +74,7 @@ def apply(
             stream, dear = _filtered([one for one in group if isinstance(one, Filtering)], stream), True
         else:
             stream = _apply(step, stream, trials, bads)
-    return stream
+    return replace(stream, read=lambda first, stop: stream.read(first, stop).astype(np.float32, copy=False))
 
 
 def _groups(steps: Sequence[Step]) -> list[list[Step]]:
@@ -141,7 +141,7 @@ def scale(step: Scale, stream: Stream) -> Stream:
     factor = np.where(flat, 0, 1 / np.where(flat, 1, spread)).astype(np.float32)
 
     def read(first: int, stop: int) -> np.ndarray:
-        data = np.asarray(stream.read(first, stop), np.float32) - centre
+        data = (stream.read(first, stop) - centre).astype(np.float32, copy=False)
         data *= factor
         return data.clip(-step.clamp, step.clamp, out=data)
 
