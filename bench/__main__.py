@@ -10,7 +10,7 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup", "checkpoint", "staging", "recovery", "index")
+NAMES = ("startup", "checkpoint", "staging", "preprocess", "index", "recovery")
 
 
 def main(argv: list[str]) -> int:

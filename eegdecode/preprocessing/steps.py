@@ -1,83 +1,174 @@
-"""The steps of preprocessing, each Signal -> Signal: zero phase, zero shift in time, float32 out."""
+"""The steps of preprocessing, each Stream -> Stream: zero phase, zero shift in time, float32 out, never all in memory.
 
+Nothing is computed before it is read, but for what has to be known of the whole: scale, bad channels, ICA, alignment.
+"""
+
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
-from functools import reduce
+from pathlib import Path
 
 import numpy as np
-from scipy import signal as dsp
 
-from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
-from eegdecode.signals import Signal
+from eegdecode.preprocessing import (
+    ICA,
+    Aliases,
+    Align,
+    BadChannels,
+    Bandpass,
+    Clamp,
+    Montage,
+    Notch,
+    Pick,
+    Reference,
+    Resample,
+    Scale,
+    Sources,
+    Step,
+    channels,
+    ica,
+    statistics,
+)
+from eegdecode.preprocessing import bads as bad_channels
+from eegdecode.preprocessing.designs import Filter, design
+from eegdecode.preprocessing.fft import fused
+from eegdecode.signals import Sensor, Stream, Trial
 
-NOTCH_QUALITY = 30  # centre over width: 50 Hz loses 1.7 Hz
-BANDPASS_ORDER = 3  # runs forth and back, so 6 in effect: 36 dB an octave
+log = logging.getLogger(__name__)
+
+Filtering = Notch | Bandpass | Resample
+OF_THE_WHOLE = (BadChannels, ICA, Scale, Align)
+BEFORE_SUMS = (Aliases, Pick, Montage, BadChannels)
+"""Steps that a channel without numbers may pass: it can still be dropped, or made up."""
 
 
-def apply(steps: Sequence[Step], signal: Signal) -> Signal:
-    """All steps, in order."""
-    return reduce(lambda before, step: _apply(step, before), steps, signal)
+def apply(
+    steps: Sequence[Step],
+    stream: Stream,
+    *,
+    trials: Sequence[Trial] = (),
+    bads: Sequence[str] = (),
+    scratch: Path | None = None,
+) -> Stream:
+    """All steps, in order.
+
+    Parameters
+    ----------
+    trials
+        Of the recording, which `align` is over.
+    bads
+        Channels that the recording calls bad, which `bad_channels` makes up.
+    scratch
+        Folder for what is larger than 64 MiB and needed twice; the system's own where none is given.
+    """
+    checked = dear = False
+    for group in _groups(steps):
+        step = group[0]
+        if not checked and not isinstance(step, BEFORE_SUMS):
+            stream, checked = _finite(stream), True
+        if dear and isinstance(step, OF_THE_WHOLE):  # what was filtered would have to be filtered again
+            stream, dear = statistics.keep(stream, scratch), False
+        if isinstance(step, Aliases):
+            bads = [channels.alias(name, step.table) for name in bads]
+        if isinstance(step, Notch | Bandpass | Resample):
+            stream, dear = _filtered([one for one in group if isinstance(one, Filtering)], stream), True
+        else:
+            stream = _apply(step, stream, trials, bads)
+    return replace(stream, read=lambda first, stop: stream.read(first, stop).astype(np.float32, copy=False))
 
 
-def _apply(step: Step, signal: Signal) -> Signal:
+def _groups(steps: Sequence[Step]) -> list[list[Step]]:
+    """Filters that stand side by side, up to a resampling, are one group; any other step is one of its own."""
+    found: list[list[Step]] = []
+    for step in steps:
+        joins = isinstance(step, Filtering) and found and isinstance(found[-1][-1], Notch | Bandpass)
+        if joins:
+            found[-1].append(step)
+        else:
+            found.append([step])
+    return found
+
+
+def _filtered(group: Sequence[Filtering], stream: Stream) -> Stream:
+    sfreq = next((step.sfreq for step in group if isinstance(step, Resample)), stream.sfreq)
+    filters: list[Filter] = [design(step, stream.sfreq) for step in group if not isinstance(step, Resample)]
+    if sum(filter.reach for filter in filters) < stream.n_times:
+        return fused(stream, filters, sfreq)
+    for filter in filters:  # mirrored ends are too short for all at once
+        stream = fused(stream, [filter], stream.sfreq)
+    return fused(stream, [], sfreq)
+
+
+def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[str]) -> Stream:
     match step:
+        case Aliases():
+            return channels.rename(step, stream)
+        case Pick():
+            return channels.pick(step, stream)
+        case Montage():
+            return channels.arrange(step, stream)
+        case BadChannels():
+            found = bad_channels.find(step, stream, bads)
+            log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in found.items()) or "none")
+            return channels.interpolated(stream, list(found))
         case Reference():
-            return _with(signal, signal.data - signal.data.mean(axis=1, keepdims=True))
-        case Notch():
-            return notch(step, signal)
-        case Bandpass():
-            return bandpass(step, signal)
-        case Resample():
-            return resample(step, signal)
+            return channels.reference(step.channels, stream)
+        case ICA():
+            return ica.remove(step, stream)
+        case Sources():
+            from eegdecode.preprocessing import sources
+
+            names, matrix = sources.regions(step, stream)
+            return replace(channels.mapped(stream, matrix, names), sensors={n: Sensor("source") for n in names})
         case Scale():
-            return scale(step, signal)
+            return scale(step, stream)
+        case Clamp():
+            return replace(stream, read=lambda first, stop: stream.read(first, stop).clip(-step.limit, step.limit))
+        case Align():
+            return align(stream, trials)
+        case _:
+            raise AssertionError(step)  # filters go in groups
 
 
-def notch(step: Notch, signal: Signal) -> Signal:
-    _below_nyquist(step.hz, signal, f"notch at {step.hz:g} Hz")
-    data = signal.data
-    for hz in np.arange(step.hz, signal.sfreq / 2, step.hz):
-        data = dsp.sosfiltfilt(dsp.tf2sos(*dsp.iirnotch(hz, NOTCH_QUALITY, signal.sfreq)), data, axis=0)
-    return _with(signal, data)
+def scale(step: Scale, stream: Stream) -> Stream:
+    if step.method == "standard":
+        middle, spread = statistics.moments(stream)
+    else:
+        low, middle, high = statistics.quantiles(stream, (0.25, 0.5, 0.75))
+        spread = (high - low) / 1.349  # the standard deviation, were it normal
+    flat = spread <= 1e-7 * np.abs(middle)  # a dead channel stays at zero
+    centre = middle.astype(np.float32)
+    factor = np.where(flat, 0, 1 / np.where(flat, 1, spread)).astype(np.float32)
+
+    def read(first: int, stop: int) -> np.ndarray:
+        data = (stream.read(first, stop) - centre).astype(np.float32, copy=False)
+        data *= factor
+        return data.clip(-step.clamp, step.clamp, out=data)
+
+    return replace(stream, read=read)
 
 
-def bandpass(step: Bandpass, signal: Signal) -> Signal:
-    _below_nyquist(step.high_hz, signal, f"bandpass up to {step.high_hz:g} Hz")
-    sos = dsp.butter(BANDPASS_ORDER, (step.low_hz, step.high_hz), "bandpass", fs=signal.sfreq, output="sos")
-    # The start and the end are mirrored for longer than the slow edge rings, or drifts leave a swing there
-    padding = min(signal.n_times - 1, int(3 * signal.sfreq / step.low_hz))
-    return _with(signal, dsp.sosfiltfilt(sos, signal.data, axis=0, padlen=padding))
+def align(stream: Stream, trials: Sequence[Trial]) -> Stream:
+    """By the inverse root of the mean covariance (He & Wu 2020, doi:10.1109/TBME.2019.2913914)."""
+    strength, axes = np.linalg.eigh(statistics.covariance(stream, trials))
+    there = strength > 1e-7 * strength.max()  # what a reference has taken out stays out
+    root = (axes[:, there] / np.sqrt(strength[there])) @ axes[:, there].T
+    return channels.mapped(stream, root)
 
 
-def resample(step: Resample, signal: Signal) -> Signal:
-    ratio = Fraction(step.sfreq / signal.sfreq).limit_denominator(1000)
-    drift_s = abs(float(ratio) * signal.sfreq / step.sfreq - 1) * signal.duration
-    if drift_s > 0.1 / step.sfreq:
-        raise ValueError(
-            f"resample from {signal.sfreq} to {step.sfreq} Hz would drift by {1000 * drift_s:.1f} ms to the end: "
-            "choose a rate that is a simple fraction of the recording's"
-        )
-    # padtype: the signal need not end at zero. The filter has an odd length and is centred, so nothing is shifted
-    data = dsp.resample_poly(signal.data, ratio.numerator, ratio.denominator, axis=0, padtype="line")
-    return replace(_with(signal, data), sfreq=step.sfreq)
+def _finite(stream: Stream) -> Stream:
+    """The same, and a sentence where it is not numbers."""
 
+    def read(first: int, stop: int) -> np.ndarray:
+        data = stream.read(first, stop)
+        if not np.isfinite(data.sum()):
+            wrong = ~np.isfinite(data)
+            names = [name for name, one in zip(stream.channels, wrong.any(axis=0), strict=True) if one]
+            at = (first + int(wrong.any(axis=1).argmax())) / stream.sfreq
+            raise ValueError(
+                f"{', '.join(names)}: no number at {at:.3f} s; put bad_channels before the other steps to make "
+                "such channels up, or drop them by pick"
+            )
+        return data
 
-def scale(step: Scale, signal: Signal) -> Signal:
-    low, middle, high = np.quantile(signal.data, (0.25, 0.5, 0.75), axis=0)
-    spread = (high - low) / 1.349  # the standard deviation, were it normal
-    flat = spread == 0  # a dead channel stays at zero
-    data = np.where(flat, 0.0, (signal.data - middle) / np.where(flat, 1.0, spread))
-    return _with(signal, data.clip(-step.clamp, step.clamp))
-
-
-def _with(signal: Signal, data: np.ndarray) -> Signal:
-    return replace(signal, data=np.ascontiguousarray(data, dtype=np.float32))
-
-
-def _below_nyquist(hz: float, signal: Signal, what: str) -> None:
-    if hz >= signal.sfreq / 2:
-        raise ValueError(
-            f"{what} needs more than {2 * hz:g} Hz, but the signal comes at {signal.sfreq:g} Hz: "
-            "put it before resample, or choose a lower frequency"
-        )
+    return replace(stream, read=read)

@@ -87,7 +87,7 @@ def _one(cfg: "Preprocess", study: Path, entry: Entry, ctx: Context, beat: Calla
     key = _key(cfg, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
-    signal = steps.apply(cfg.steps, raw.read(entry.path))
+    signal = steps.apply(cfg.steps, raw.read(entry.path).stream(), trials=entry.trials)
     streams: dict[str, Stream] = {
         target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
     }
@@ -98,7 +98,7 @@ def _one(cfg: "Preprocess", study: Path, entry: Entry, ctx: Context, beat: Calla
         "targets": [asdict(target) for target in cfg.targets],
     }
     ctx.fence()
-    store.write(ctx.out, entry.recording(signal.stream(), streams), made, key, cfg.int16, beat)
+    store.write(ctx.out, entry.recording(signal, streams), made, key, cfg.int16, beat)
 
 
 def sources(study: Path, entry: Entry) -> list[Path]:

@@ -28,7 +28,7 @@ def tiny_store(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     entries = recordings.find(study)
     store.write_manifest(folder, [entry.name for entry in entries])
     for entry in entries:
-        signal = steps.apply((Reference(), Notch(), Bandpass(), Resample(), Scale()), raw.read(entry.path))
+        signal = steps.apply((Reference(), Notch(), Bandpass(), Resample(), Scale()), raw.read(entry.path).stream())
         envelope = targets.stream(Envelope(), entry.trials, study, signal.duration)
-        store.write(folder, entry.recording(signal.stream(), {"envelope": envelope.stream()}))
+        store.write(folder, entry.recording(signal, {"envelope": envelope.stream()}))
     return store.open_store(folder)

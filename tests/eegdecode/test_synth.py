@@ -85,7 +85,7 @@ def test_pieces_have_unlike_lengths_and_change_at_the_rates_cortex_follows(study
 
 def test_amplitudes_are_those_of_real_eeg(study: Path) -> None:
     for entry in recordings.find(study):
-        microvolt = 1e6 * steps.apply((Bandpass(low_hz=1, high_hz=40),), raw.read(entry.path)).data
+        microvolt = 1e6 * steps.apply((Bandpass(low_hz=1, high_hz=40),), raw.read(entry.path).stream()).signal().data
         assert 5 < np.median(microvolt.std(axis=0)) < 40
         frontal, central = np.abs(microvolt[:, 0]).max(), np.abs(microvolt[:, 6]).max()
         assert 60 < frontal < 600 and frontal > 1.5 * central, "blinks are large over the eyes, small at the vertex"
@@ -102,7 +102,7 @@ def test_mains_stand_out_where_they_were_put(study: Path) -> None:
 def test_the_answer_peaks_at_the_planted_lag(tmp_path: Path, lag_s: float) -> None:
     make(Music(n_subjects=1, n_pieces=2, piece_s=(10, 10), response_uv=200.0, lag_s=lag_s), tmp_path / "loud")
     (entry,) = recordings.find(tmp_path / "loud/out")
-    eeg = steps.apply((Reference(), Bandpass(high_hz=20), Resample()), raw.read(entry.path))
+    eeg = steps.apply((Reference(), Bandpass(high_hz=20), Resample()), raw.read(entry.path).stream()).signal()
     envelope = targets.stream(Envelope(), entry.trials, tmp_path / "loud/out", eeg.duration).data[:, 0]
     source = eeg.data @ np.linalg.svd(eeg.data, full_matrices=False)[2][0]
     change = np.gradient(envelope)

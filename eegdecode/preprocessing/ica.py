@@ -1,0 +1,92 @@
+"""Take out what is no brain: independent components of a thinned-out copy, removed from the signal itself."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kurtosis
+
+from eegdecode.preprocessing import ICA, Bandpass
+from eegdecode.preprocessing.channels import mapped
+from eegdecode.preprocessing.designs import design
+from eegdecode.preprocessing.fft import fused
+from eegdecode.preprocessing.statistics import blocks
+from eegdecode.signals import BRAIN, Stream
+
+log = logging.getLogger(__name__)
+
+AROUND_HZ = 100  # rate of the copy
+HIGH_PASS = Bandpass(low_hz=1.0, high_hz=None)  # drifts are no component
+MOST_SAMPLES = 60_000
+SAMPLES_A_CHANNEL = 30
+
+
+@dataclass(frozen=True)
+class Found:
+    """`reasons`: of each component that goes; `matrix`: what takes them out, [channel, channel]."""
+
+    reasons: dict[int, str]
+    n_components: int
+    matrix: np.ndarray
+
+
+def remove(step: ICA, stream: Stream) -> Stream:
+    found = find(step, stream)
+    said = ", ".join(f"{index} ({why})" for index, why in found.reasons.items()) or "none"
+    log.info("ica: of %d components these go: %s", found.n_components, said)
+    return mapped(stream, found.matrix) if found.reasons else stream
+
+
+def find(step: ICA, stream: Stream) -> Found:
+    """Which components are no brain."""
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
+    kinds = np.array([stream.sensor(name).kind for name in stream.channels])
+    brain = np.flatnonzero(np.isin(kinds, BRAIN))
+    watched = np.flatnonzero(np.isin(kinds, ("eog", "ecg")))
+    copy = _thinned(stream)
+    if len(copy) < SAMPLES_A_CHANNEL * len(brain) or len(brain) < 2:
+        raise ValueError(
+            f"ica needs two channels and {SAMPLES_A_CHANNEL} samples for each, "
+            f"got {len(brain)} and {len(copy)}: leave it out for recordings as short as this"
+        )
+    # Each kind in its own unit, or volts would drown teslas
+    unit = np.ones(len(brain))
+    for kind in dict.fromkeys(kinds[brain]):
+        unit[kinds[brain] == kind] = copy[:, brain[kinds[brain] == kind]].std() or 1.0
+    data = copy[:, brain] / unit
+    strength = np.linalg.eigvalsh(np.cov(data.T))
+    rank = int((strength > 1e-7 * strength.max()).sum())  # one less after an average reference
+    model = FastICA(rank, whiten="unit-variance", max_iter=500, random_state=step.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, as a line of the log
+        sources = model.fit_transform(data)
+    if model.n_iter_ >= model.max_iter:
+        log.warning("ica: not settled after %d rounds; taken as it stands", model.max_iter)
+    reasons: dict[int, str] = {}
+    for index, (source, peaked) in enumerate(zip(sources.T, kurtosis(sources, axis=0), strict=True)):
+        for channel in watched:
+            follows = abs(np.corrcoef(source, copy[:, channel])[0, 1]) if copy[:, channel].std() > 0 else 0.0
+            if follows >= step.follows:
+                reasons.setdefault(index, f"follows {stream.channels[channel]}, r = {follows:.2f}")
+        if peaked >= step.kurtosis:
+            reasons.setdefault(index, f"spikes, kurtosis {peaked:.0f}")
+    matrix = np.eye(stream.n_channels)
+    gone = sorted(reasons)
+    away = model.mixing_[:, gone] @ model.components_[gone]
+    matrix[np.ix_(brain, brain)] -= unit[:, None] * away / unit
+    return Found(reasons, rank, matrix)
+
+
+def _thinned(stream: Stream) -> np.ndarray:
+    """High-passed, at about 100 Hz, and of a long recording only each so-manieth sample of that."""
+    slower = stream.sfreq / max(1, int(stream.sfreq // AROUND_HZ))
+    copy = fused(stream, [design(HIGH_PASS, stream.sfreq)], slower)
+    every = -(-copy.n_times // MOST_SAMPLES)
+    rows, skip = [], 0
+    for block in blocks(copy):
+        rows.append(block[skip::every].astype(np.float64))
+        skip = (skip - len(block)) % every
+    return np.concatenate(rows)

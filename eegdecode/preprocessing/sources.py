@@ -1,0 +1,82 @@
+"""From sensors to regions of the cortex: eLORETA on fsaverage. mne has the physics.
+
+The solution is linear: a region is a row of weights over the channels, and a stream stays one that is read in blocks.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eegdecode.preprocessing import Sources
+from eegdecode.signals import Stream
+
+if TYPE_CHECKING:
+    import mne
+
+MODEL = ("bem/fsaverage-ico-5-src.fif", "bem/fsaverage-5120-5120-5120-bem-sol.fif", "bem/fsaverage-trans.fif")
+
+
+def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names, and weights [region, channel]."""
+    folder = step.folder
+    labels = tuple(f"label/{side}.{step.parcellation}.annot" for side in ("lh", "rh"))
+    if missing := [name for name in (*MODEL, *labels) if not (folder / name).is_file()]:
+        raise ValueError(
+            f"sources needs fsaverage, but {folder} lacks {', '.join(missing)}: fetch it where there is a network, by "
+            f"python -c \"import mne; mne.datasets.fetch_fsaverage('{folder.parent}')\""
+        )
+    import mne
+
+    source_space, bem, trans = (folder / name for name in MODEL)
+    info = sensor_info(stream)
+    forward = mne.make_forward_solution(info, trans, source_space, bem, meg=False, verbose="error")
+    found = mne.read_labels_from_annot(
+        folder.name, step.parcellation, subjects_dir=folder.parent, sort=True, verbose="error"
+    )
+    hemispheres = dict(zip(("lh", "rh"), forward["src"], strict=True))
+    first = {"lh": 0, "rh": len(forward["src"][0]["vertno"])}
+    rows = {
+        label.name: first[label.hemi] + np.flatnonzero(np.isin(hemispheres[label.hemi]["vertno"], label.vertices))
+        for label in found
+    }
+    wanted = step.regions or tuple(name for name in rows if len(rows[name]))
+    if unknown := [name for name in wanted if name not in rows]:
+        raise ValueError(f"{step.parcellation} has no region {', '.join(unknown)}; it has {', '.join(rows)}")
+    return wanted, weights(info, forward, {name: rows[name] for name in wanted}, step.snr)
+
+
+def sensor_info(stream: Stream) -> "mne.Info":
+    """The channels and their places, as mne has them."""
+    import mne
+
+    if others := [name for name in stream.channels if stream.sensor(name).kind != "eeg"]:
+        raise ValueError(f"sources are estimated from EEG alone, not {', '.join(others)}: pick kinds: [eeg] before")
+    places = {name: place for name in stream.channels if (place := stream.sensor(name).position) is not None}
+    if lost := [name for name in stream.channels if name not in places]:
+        raise ValueError(f"sources: where {', '.join(lost)} stands is not known; pick the others before")
+    info = mne.create_info(list(stream.channels), stream.sfreq, "eeg")
+    info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+    return info
+
+
+def weights(info: "mne.Info", forward: "mne.Forward", rows: Mapping[str, np.ndarray], snr: float) -> np.ndarray:
+    """[region, channel]: along the direction in which the sources of a region vary most, at their root mean square."""
+    import mne
+
+    n = len(info["ch_names"])
+    unit = mne.io.RawArray(np.eye(n), info, verbose="error")  # what each channel alone would mean
+    unit.set_eeg_reference(projection=True, verbose="error")
+    noise = mne.make_ad_hoc_cov(unit.info, verbose="error")
+    inverse = mne.minimum_norm.make_inverse_operator(unit.info, forward, noise, loose="auto", verbose="error")
+    found = mne.minimum_norm.apply_inverse_raw(unit, inverse, 1 / snr**2, "eLORETA", pick_ori="vector", verbose="error")
+    solution = np.asarray(found.data)  # [source, direction, channel]
+    out = np.empty((len(rows), n))
+    for row, (name, sources) in enumerate(rows.items()):
+        if not len(sources):
+            raise ValueError(f"no source lies in {name}: choose a larger region")
+        own = solution[sources].reshape(-1, n)
+        left, strength, right = np.linalg.svd(own, full_matrices=False)
+        sign = np.sign(left[:, 0].sum()) or 1.0
+        out[row] = sign * strength[0] / np.sqrt(len(own)) * right[0]
+    return out

@@ -1,0 +1,113 @@
+"""What has to be known of a whole stream: quantiles, mean and spread, covariance. Exact, in bounded memory."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from eegdecode.signals import Stream, Trial
+
+IN_MEMORY = 1 << 26  # bytes; there may be a process for each core of a node
+BLOCK_VALUES = 1 << 20
+
+
+def blocks(stream: Stream, first: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+    """A stretch, a piece at a time."""
+    end = stream.n_times if stop is None else stop
+    step = max(1, BLOCK_VALUES // stream.n_channels)
+    for start in range(first, end, step):
+        yield np.asarray(stream.read(start, min(start + step, end)), np.float32)
+
+
+def keep(stream: Stream, scratch: Path | None) -> Stream:
+    """The same, computed now: in memory, or when it is large in a nameless file that goes when the process does."""
+    row = 4 * stream.n_channels
+    if row * stream.n_times <= IN_MEMORY:
+        data = np.empty((stream.n_times, stream.n_channels), np.float32)
+        done = 0
+        for block in blocks(stream):
+            data[done : done + len(block)] = block
+            done += len(block)
+        return replace(stream, read=lambda first, stop: data[first:stop])
+    file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  open as long as the stream is read
+    for block in blocks(stream):
+        block.tofile(file)
+
+    def read(first: int, stop: int) -> np.ndarray:
+        # Not mapped: mapped pages count as memory of the job
+        file.seek(first * row)
+        return np.fromfile(file, np.float32, (stop - first) * stream.n_channels).reshape(-1, stream.n_channels)
+
+    return replace(stream, read=read)
+
+
+def moments(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, pieces joined as Chan et al. (1979) do."""
+    n, mean, squares = 0, np.zeros(stream.n_channels), np.zeros(stream.n_channels)
+    for block in blocks(stream):
+        data = block.astype(np.float64)
+        here = data.mean(axis=0)
+        data -= here
+        away = here - mean
+        total = n + len(block)
+        squares += np.einsum("tc,tc->c", data, data) + away**2 * (n * len(block) / total)
+        mean += away * (len(block) / total)
+        n = total
+    return mean, np.sqrt(squares / max(n, 1))
+
+
+def quantiles(stream: Stream, probabilities: Sequence[float]) -> np.ndarray:
+    """[probability, channel], as np.quantile gives them.
+
+    A float's bits, read as a whole number, sort as the float does. So two passes that count find the values at a rank:
+    the first counts their upper 16 bits, the second the lower 16 of those whose upper ones are right.
+    """
+    place = np.array(probabilities) * (stream.n_times - 1)
+    ranks = np.stack([np.floor(place), np.ceil(place)]).astype(np.int64).ravel()
+    upper = np.zeros((stream.n_channels, 1 << 16), np.int64)
+    for block in blocks(stream):
+        for counts, keys in zip(upper, _sortable(block), strict=True):
+            counts += np.bincount(keys >> 16, minlength=1 << 16)
+    below = np.cumsum(upper, axis=1)
+    bins = np.stack([np.searchsorted(row, ranks, "right") for row in below])  # [channel, rank]
+    wanted = [np.unique(row) for row in bins]
+    lower = [np.zeros((len(row), 1 << 16), np.int64) for row in wanted]
+    for block in blocks(stream):
+        for found, counts, keys in zip(wanted, lower, _sortable(block), strict=True):
+            for bin, row in zip(found, counts, strict=True):
+                row += np.bincount(keys[keys >> 16 == bin] & 0xFFFF, minlength=1 << 16)
+    values = np.empty((len(ranks), stream.n_channels))
+    for channel, (found, counts) in enumerate(zip(wanted, lower, strict=True)):
+        for index, (rank, bin) in enumerate(zip(ranks, bins[channel], strict=True)):
+            left = rank - (below[channel, bin] - upper[channel, bin])
+            low = np.searchsorted(np.cumsum(counts[np.searchsorted(found, bin)]), left, "right")
+            values[index, channel] = _float(int(bin) << 16 | int(low))
+    under, over = values.reshape(2, len(place), -1)
+    return under + (over - under) * (place % 1)[:, None]
+
+
+def _sortable(block: np.ndarray) -> np.ndarray:
+    """[channel, time] uint32 in the order of the floats."""
+    bits = np.ascontiguousarray(block.T).view(np.int32)
+    return (bits ^ (bits >> 31 & 0x7FFFFFFF)).view(np.uint32) ^ np.uint32(0x80000000)
+
+
+def _float(key: int) -> float:
+    bits = key ^ 0x80000000 if key & 0x80000000 else key ^ 0xFFFFFFFF
+    return float(np.array(bits, np.uint32).view(np.float32))
+
+
+def covariance(stream: Stream, trials: Sequence[Trial]) -> np.ndarray:
+    """The mean over trials of each one's second moments; where there are none, all of it counts as one."""
+    spans = [
+        (round(trial.start * stream.sfreq), round((trial.start + trial.duration) * stream.sfreq)) for trial in trials
+    ] or [(0, stream.n_times)]
+    total = np.zeros((stream.n_channels, stream.n_channels))
+    for first, stop in spans:
+        stop = min(stop, stream.n_times)
+        for block in blocks(stream, first, stop):
+            data = block.astype(np.float64)
+            total += data.T @ data / (stop - first)
+    return total / len(spans)
