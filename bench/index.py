@@ -71,7 +71,8 @@ def _fill(folder: Path, n: int) -> None:
 
 
 def _peak_mb(program: str, folder: str) -> float:
-    text = f"import resource\nfrom pathlib import Path\nfolder = Path({folder!r})\n{program}"
-    text += "\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    # Not getrusage: it counts what this process had when it started the other
+    text = f"from pathlib import Path\nfolder = Path({folder!r})\n{program}"
+    text += "\nprint(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     said = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     return int(said.stdout) / 1024
