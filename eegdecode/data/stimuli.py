@@ -1,0 +1,81 @@
+"""What the name of a stimulus tells: where its file is, which piece of it is meant, which film it is."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from eegdecode.data.recordings import stimulus_file
+
+FPS = 29.97  # of the films below
+FPS_OF = {10: 25.0}  # by the film's number, where it is another
+_FILM = re.compile(r"ID(\d\d)_(.+?)Vol(\d+)-(\d+)_id(\d+)_MEG_DATAPixx_part(\d+)\.mp4")
+_PIECE = re.compile(r"(.*)#t=([0-9.]+)(?:,([0-9.]+))?")
+
+
+class Film(NamedTuple):
+    """One session's part of a title, as `ID03_SkyVol1-2_id5_MEG_DATAPixx_part2.mp4`."""
+
+    number: int
+    title: str
+    volumes: tuple[int, int]
+    session: int
+    part: int
+    fps: float
+
+
+def film(stimulus: str) -> Film | None:
+    """What a film's name says; None where it is no name of that form."""
+    match = _FILM.fullmatch(Path(whole(stimulus)[0]).name)
+    if match is None:
+        return None
+    number, first, last, session, part = (int(match[group]) for group in (1, 3, 4, 5, 6))
+    return Film(number, match[2].rstrip("_ "), (first, last), session, part, FPS_OF.get(number, FPS))
+
+
+def fps(stimulus: str, given: float | None) -> float:
+    """Frames a second of a film: what was given, else what its name tells."""
+    if given is not None:
+        return given
+    known = film(stimulus)
+    if known is None:
+        raise ValueError(f"the name {stimulus!r} does not tell its frames a second: set fps")
+    return known.fps
+
+
+def piece(stimulus: str, start_s: float, stop_s: float) -> str:
+    """The name of a piece of a stimulus, `film.mp4#t=60,120` (as W3C media fragments), for a name or another piece."""
+    name, before_s = whole(stimulus)
+    return f"{name}#t={_seconds(before_s + start_s)},{_seconds(before_s + stop_s)}"
+
+
+def whole(stimulus: str) -> tuple[str, float]:
+    """The name of the stimulus that a piece is of, and where in it the piece starts, in seconds."""
+    match = _PIECE.fullmatch(stimulus)
+    return (match[1], float(match[2])) if match else (stimulus, 0.0)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+def fill(template: str, names: Mapping[str, str]) -> str:
+    """`{run}` and the like in a name, replaced by what they stand for."""
+    try:
+        return template.format_map(names)
+    except (KeyError, ValueError, IndexError, AttributeError):
+        known = ", ".join(f"{{{name}}}" for name in sorted(names)) or "nothing"
+        raise ValueError(f"the name {template!r} cannot be filled in: what is known is {known}") from None
+
+
+def file_of(template: str, stimulus: str, study: Path) -> Path:
+    """The file that belongs to a stimulus, by a name with `{stimulus}` or `{stem}`, below the study."""
+    name, _ = whole(stimulus)
+    return study / fill(template, {"stimulus": name, "stem": Path(name).with_suffix("").as_posix()})
+
+
+def sound_file(study: Path, stimulus: str) -> Path:
+    """The file of its sound: for a film, the .wav of the same name where there is one."""
+    path = stimulus_file(study, whole(stimulus)[0])
+    beside = path.with_suffix(".wav")
+    return beside if path.suffix.lower() not in (".wav", ".au") and beside.is_file() else path
