@@ -49,12 +49,13 @@ def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
             raise Preempted
         if store.exists(ctx.out, entry.name):
             continue
+        trials = recordings.trials_from_events(study, entry)
         signal = raw.read(entry.path)
         signal = steps.apply(cfg.steps, signal)
         streams: dict[str, Stream] = {
-            target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
+            target.name: targets.stream(target, trials, study, signal.duration).stream() for target in cfg.targets
         }
-        store.write(ctx.out, entry.recording(signal.stream(), streams))
+        store.write(ctx.out, entry.recording(signal.stream(), trials, streams))
     ctx.progress("preprocess", len(mine), len(mine))
     return {"recordings": len(entries)}
 

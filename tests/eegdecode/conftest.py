@@ -28,6 +28,7 @@ def tiny_store(study: Path, tmp_path_factory: pytest.TempPathFactory) -> store.S
     store.write_manifest(folder, [entry.name for entry in entries])
     for entry in entries:
         signal = steps.apply((Reference(), Notch(), Bandpass(), Resample(), Scale()), raw.read(entry.path))
-        envelope = targets.stream(Envelope(), entry.trials, study, signal.duration)
-        store.write(folder, entry.recording(signal.stream(), {"envelope": envelope.stream()}))
+        trials = recordings.trials_from_events(study, entry)
+        envelope = targets.stream(Envelope(), trials, study, signal.duration)
+        store.write(folder, entry.recording(signal.stream(), trials, {"envelope": envelope.stream()}))
     return store.open_store(folder)
