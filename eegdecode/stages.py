@@ -6,7 +6,7 @@ is imported when a stage runs, so that a config is checked on a login node witho
 
 from dataclasses import dataclass, field
 
-from eegdecode.data import Envelope, Mel, Split, Study
+from eegdecode.data import Envelope, Events, Matlab, Mel, Split, Study
 from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
@@ -28,7 +28,10 @@ def synthesize(cfg: Study, ctx: Context) -> Metrics:
 @dataclass(frozen=True)
 class Preprocess:
     study: Input
+    files: str = ""  # how recordings are called in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
     exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or of subjects that are left out
+    events: Events | None = None  # where the trials come from: events.tsv, unless you say otherwise
+    matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say themselves
     steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())
     targets: tuple[Envelope | Mel, ...] = (Envelope(),)
     int16: bool = False  # keep signals as whole numbers with a scale: half the bytes, and the error is stated

@@ -397,6 +397,19 @@ Study = Music | MusicRuns | MegMovie | Speech | Images | Motor | Eeg2025
 
 
 @dataclass(frozen=True)
+class Matlab:
+    """What a .mat file does not say by itself: which variable holds the samples, at what rate, in which unit."""
+
+    data: str = ""  # the variable [channel x time (x trial)], as X or EEG.data; without it the only large one
+    sfreq: float = 0.0  # Hz; 0: of the variable fs, srate or the like
+    unit: Literal["uV", "mV", "V", "fT", "T"] = "uV"
+
+    def __post_init__(self) -> None:
+        if self.sfreq < 0:
+            raise ValueError(f"matlab.sfreq is a rate in Hz (0: the file says it), got {self.sfreq}")
+
+
+@dataclass(frozen=True)
 class Envelope:
     """How loud the sound is over time: one value a sample, power-law compressed as the ear does."""
 

@@ -5,25 +5,32 @@ What is there already is kept when it was made from the same config and the same
 on, and one whose study has changed redoes what has.
 """
 
+import glob
 import hashlib
 import json
 import logging
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegdecode.data import raw, recordings, store, targets
+from eegdecode.data import BidsEvents, events, recordings, samples, store, targets
 from eegdecode.data.recordings import Entry
+from eegdecode.data.sidecars import applicable, stem
+from eegdecode.data.stimuli import whole
 from eegdecode.data.stored import Stored
 from eegdecode.data.survey import Row, Survey
-from eegdecode.preprocessing import steps
-from eegdecode.signals import Stream
+from eegdecode.preprocessing import Pick, steps
+from eegdecode.signals import Stream, Trial
 from hpc.context import Context, Preempted
 
 if TYPE_CHECKING:
+    from eegdecode.data.raw import Opened
     from eegdecode.stages import Preprocess
 
 log = logging.getLogger(__name__)
@@ -32,7 +39,7 @@ log = logging.getLogger(__name__)
 def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
     """Fill ctx.out with the store; gives what the survey of it counts."""
     study = ctx.input(cfg.study)
-    entries = wanted(recordings.find(study), cfg.exclude)
+    entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
         store.write_manifest(ctx.out, [entry.name for entry in entries])
     mine = ctx.world.share(entries, _size)
@@ -48,6 +55,8 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
     found = None
     if ctx.world.is_first:
         store.sweep(ctx.out)
+        for left in ctx.out.glob(".scratch-*"):
+            shutil.rmtree(left)
         found = survey(ctx.out, dict(heard))
         found.write(ctx.out, f"What preprocessing made of {Path(cfg.study).name}")
         log.info("%s\n%s", "\n".join(found.sentences()), found.table())
@@ -83,39 +92,101 @@ def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
 
 
 def _one(cfg: "Preprocess", study: Path, entry: Entry, ctx: Context, beat: Callable[[float], None]) -> None:
-    files = sources(study, entry)
-    key = _key(cfg, files, lambda: beat(0.0))
+    opened = recordings.open_entry(entry, cfg.matlab)
+    found = _trials(cfg, study, entry, opened)
+    trials = found.trials
+    files = sources(study, entry, trials)
+    key = _key(cfg, study, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
-    signal = steps.apply(cfg.steps, raw.read(entry.path).stream(), trials=entry.trials)
-    streams: dict[str, Stream] = {
-        target.name: targets.stream(target, entry.trials, study, signal.duration).stream() for target in cfg.targets
-    }
-    made: dict[str, Any] = {
-        "study": Path(cfg.study).name,
-        "sources": [str(path.relative_to(study)) for path in files],
+    notes = [*opened.notes, *found.notes]
+    for finding in samples.look(opened.stream, LOOKED_AT):
+        if finding.fatal:
+            raise ValueError(f"{entry.path}: {finding.sentence}")
+        notes.append(finding.sentence)
+    for note in notes:
+        log.info("%s: %s", entry.name, note)
+    chain = cfg.steps if any(isinstance(step, Pick) for step in cfg.steps) else (Pick(), *cfg.steps)
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
+        signal = steps.apply(chain, opened.stream, trials=trials, bads=tuple(opened.bads), scratch=Path(scratch))
+        streams: dict[str, Stream] = {
+            t.name: targets.stream(t, trials, study, signal.duration).stream() for t in cfg.targets
+        }
+        made: dict[str, Any] = {
+            "study": Path(cfg.study).name,
+            "sources": [str(path.relative_to(study)) for path in files],
+            "raw": {"channels": opened.stream.n_channels, "sfreq": opened.stream.sfreq},
+            "notes": notes,
+            **_settings(cfg),
+        }
+        ctx.fence()
+        store.write(ctx.out, entry.recording(signal, trials, streams), made, key, cfg.int16, beat)
+
+
+LOOKED_AT = 60
+"""Stretches of 10 s of a recording that are looked at for damage before it is used."""
+
+
+def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> events.Found:
+    """Where the config says; else of events.tsv; but trials that somebody has cut out already are the trials."""
+    rows, stream = entry.events(), opened.stream
+    if cfg.events is None and rows is None and opened.trial_edges:
+        edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
+        cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
+        return events.Found(tuple(cut))
+    found = events.trials(cfg.events or BidsEvents(), rows, stream, opened.annotations, study, _words(entry))
+    _refuse_crossing(found.trials, opened)
+    return found
+
+
+def _words(entry: Entry) -> dict[str, str]:
+    """What a config may write in braces."""
+    return {
+        "name": entry.name, "subject": entry.subject, "session": entry.session, "run": entry.run, "task": entry.task
+    }  # fmt: skip
+
+
+def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
+    """Nothing crosses the edge between two pieces that were cut out and laid side by side."""
+    sfreq = opened.stream.sfreq
+    for edge in opened.trial_edges:
+        for trial in trials:
+            if trial.start + 0.5 / sfreq < edge / sfreq < trial.start + trial.duration - 0.5 / sfreq:
+                raise ValueError(
+                    f"trial {trial.stimulus!r} ({trial.start:.2f}–{trial.start + trial.duration:.2f} s) goes beyond "
+                    f"the end of the piece that was cut out at {edge / sfreq:.2f} s: correct the events"
+                )
+
+
+def sources(study: Path, entry: Entry, trials: Sequence[Trial]) -> list[Path]:
+    """The files a recording is made from: its own, those that tell of it, and its stimuli."""
+    own = entry.path.rglob("*") if entry.path.is_dir() else entry.path.parent.glob(f"{glob.escape(stem(entry.path))}*")
+    told = (
+        file
+        for what in ("channels.tsv", "electrodes.tsv", "coordsystem.json", "events.tsv", "eeg.json", "meg.json")
+        for file in applicable(study, entry.path, what)
+    )
+    stimuli = (recordings.stimulus_file(study, whole(trial.stimulus)[0]) for trial in trials)
+    return sorted({file for file in (entry.path, *own, *told, *stimuli) if file.is_file()})
+
+
+def _settings(cfg: "Preprocess") -> dict[str, Any]:
+    """All that decides what the numbers are."""
+    return {
+        "events": asdict(cfg.events) if cfg.events else None,
         "steps": [asdict(step) for step in cfg.steps],
         "targets": [asdict(target) for target in cfg.targets],
+        "matlab": asdict(cfg.matlab),
+        "int16": cfg.int16,
     }
-    ctx.fence()
-    store.write(ctx.out, entry.recording(signal, streams), made, key, cfg.int16, beat)
 
 
-def sources(study: Path, entry: Entry) -> list[Path]:
-    """The files a recording is made from: its own, those beside it that tell of it, and its stimuli."""
-    stem = entry.path.name.split(".")[0].rpartition("_")[0]
-    beside = [path for path in entry.path.parent.glob(f"{stem}_*") if path.is_file()]
-    stimuli = {recordings.stimulus_file(study, trial.stimulus) for trial in entry.trials}
-    return sorted({entry.path, *beside, *stimuli})
-
-
-def _key(cfg: "Preprocess", files: Sequence[Path], beat: Callable[[], None]) -> str:
+def _key(cfg: "Preprocess", study: Path, files: Sequence[Path], beat: Callable[[], None]) -> str:
     """Names what a recording is made of: these settings, and the content of these files."""
     digest = hashlib.blake2b(digest_size=16)
-    settings = [asdict(step) for step in cfg.steps], [asdict(target) for target in cfg.targets], cfg.int16
-    digest.update(json.dumps([store.SCHEMA, *settings], sort_keys=True).encode())
+    digest.update(json.dumps([store.SCHEMA, _settings(cfg)], sort_keys=True).encode())
     for path in files:
-        digest.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())
+        digest.update(f"\0{path.relative_to(study)}\0{path.stat().st_size}\0".encode())
         with open(path, "rb") as file:
             while block := file.read(1 << 24):
                 digest.update(block)
@@ -124,7 +195,7 @@ def _key(cfg: "Preprocess", files: Sequence[Path], beat: Callable[[], None]) -> 
 
 
 def _size(entry: Entry) -> float:
-    return float(entry.path.stat().st_size)
+    return float(entry.size)
 
 
 def survey(folder: Path, failed: dict[str, str]) -> Survey:

@@ -28,7 +28,8 @@ def tiny_store(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     entries = recordings.find(study)
     store.write_manifest(folder, [entry.name for entry in entries])
     for entry in entries:
+        trials = recordings.trials_from_events(study, entry)
         signal = steps.apply((Reference(), Notch(), Bandpass(), Resample(), Scale()), raw.read(entry.path).stream())
-        envelope = targets.stream(Envelope(), entry.trials, study, signal.duration)
-        store.write(folder, entry.recording(signal, {"envelope": envelope.stream()}))
+        envelope = targets.stream(Envelope(), trials, study, signal.duration)
+        store.write(folder, entry.recording(signal, trials, {"envelope": envelope.stream()}))
     return store.open_store(folder)

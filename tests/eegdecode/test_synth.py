@@ -66,7 +66,9 @@ def test_the_tree_is_bids(study: Path) -> None:
 
 
 def test_every_subject_hears_every_piece_once_in_an_own_order(study: Path) -> None:
-    heard = [[trial.stimulus for trial in entry.trials] for entry in recordings.find(study)]
+    heard = [
+        [trial.stimulus for trial in recordings.trials_from_events(study, entry)] for entry in recordings.find(study)
+    ]
     assert heard[0] != heard[1]
     assert sorted(heard[0]) == sorted(heard[1]) == [f"piece-{number:02d}.wav" for number in (1, 2, 3, 4)]
 
@@ -103,7 +105,8 @@ def test_the_answer_peaks_at_the_planted_lag(tmp_path: Path, lag_s: float) -> No
     make(Music(n_subjects=1, n_pieces=2, piece_s=(10, 10), response_uv=200.0, lag_s=lag_s), tmp_path / "loud")
     (entry,) = recordings.find(tmp_path / "loud/out")
     eeg = steps.apply((Reference(), Bandpass(high_hz=20), Resample()), raw.read(entry.path).stream()).signal()
-    envelope = targets.stream(Envelope(), entry.trials, tmp_path / "loud/out", eeg.duration).data[:, 0]
+    trials = recordings.trials_from_events(tmp_path / "loud/out", entry)
+    envelope = targets.stream(Envelope(), trials, tmp_path / "loud/out", eeg.duration).data[:, 0]
     source = eeg.data @ np.linalg.svd(eeg.data, full_matrices=False)[2][0]
     change = np.gradient(envelope)
     # A step up in loudness gives the rising flank of the answer: their changes are most alike at the lag

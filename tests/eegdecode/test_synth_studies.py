@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from eegdecode.data import Eeg2025, Images, MegMovie, Motor, Music, MusicRuns, Speech, Study, synth, targets
+from eegdecode.data.fif import write_fif
 from eegdecode.data.formats import write_edf
-from eegdecode.data.raw import write_fif
 from eegdecode.data.recordings import read_tsv
 from eegdecode.data.synth import head, movie
 from eegdecode.signals import Sensor, Signal

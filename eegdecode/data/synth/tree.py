@@ -73,7 +73,7 @@ def write_recording(
     """
     write_sidecars(path, signal, types, columns, events, about)
     if path.suffix == ".fif":
-        from eegdecode.data.raw import write_fif  # mne takes a while to import
+        from eegdecode.data.fif import write_fif  # mne takes a while to import
 
         write_fif(path, signal)
     else:

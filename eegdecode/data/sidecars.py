@@ -1,0 +1,186 @@
+"""What BIDS keeps beside a recording: which file applies to it, and what channels and electrodes it tells of.
+
+A file applies that lies in the folder of the recording or above, up to the study, and whose name claims nothing that
+the recording's does not (sub-01_task-rest_channels.tsv for every run of that task). The nearest wins.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eegdecode.signals import Kind, Sensor, Stream
+
+SUFFIXES = ("eeg", "meg", "ieeg")
+KINDS: dict[str, Kind] = {
+    "EEG": "eeg", "MEGMAG": "mag", "MEGGRADAXIAL": "mag", "MEGGRADPLANAR": "grad", "MEG": "mag", "ECOG": "ecog",
+    "SEEG": "seeg", "DBS": "seeg", "EOG": "eog", "HEOG": "eog", "VEOG": "eog", "ECG": "ecg", "EMG": "emg",
+    "TRIG": "stim", "STIM": "stim",
+}  # fmt: skip
+"""What channels.tsv calls `type`; everything else is misc."""
+ALS = ("CTF", "EEGLAB", "EEGLAB-HJ", "4DBti", "KitYokogawa")
+"""Coordinate systems whose x looks to the front and y to the left; in the others x looks right and y to the front."""
+METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
+UNITS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "µv": 1e-6, "μv": 1e-6, "microv": 1e-6, "nv": 1e-9}
+
+
+def sidecar(path: Path, what: str) -> Path:
+    """The file right beside a recording: `…_events.tsv` beside `…_eeg.edf`."""
+    return path.with_name(f"{stem(path)}_{what}")
+
+
+def stem(path: Path) -> str:
+    """The name of a recording's file without what all of its kind have: extension, split, _eeg."""
+    bare = re.sub(r"(\.fif\.gz|\.[A-Za-z0-9]+)$", "", path.name)
+    bare = re.sub(r"_split-\d+(?=_)", "", bare)
+    return re.sub(rf"_({'|'.join(SUFFIXES)})$", "", bare)
+
+
+def read_tsv(path: Path) -> list[dict[str, str]]:
+    return table(path)[1]
+
+
+def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Its columns, and its rows by column."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t", restval="n/a")
+            return list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table ({error}): save it as text in UTF-8, columns apart by tabs") from None
+
+
+def by_name(channels_tsv: Path) -> dict[str, dict[str, str]]:
+    """Rows of channels.tsv; what is not told is empty."""
+    columns, rows = table(channels_tsv)
+    if "name" not in columns:
+        raise ValueError(f"{channels_tsv} has no column name, but {', '.join(columns) or 'none'}: BIDS wants it first")
+    empty = {"type": "", "units": "", "status": "", "status_description": ""}
+    return {row["name"]: empty | row for row in rows}
+
+
+def applicable(study: Path, path: Path, what: str) -> list[Path]:
+    """The files called `…_{what}` that apply to a recording, from the study's root down to the nearest."""
+    own, found = _entities(stem(path)), []
+    for folder in [above for above in reversed(path.parents) if above == study or study in above.parents]:
+        fitting = [
+            (len(claims), each)
+            for each in sorted([*folder.glob(f"*_{what}"), *folder.glob(what)])
+            if own.items() >= (claims := _entities(each.name)).items()
+        ]
+        found += [each for _, each in sorted(fitting)]
+    return found
+
+
+def _entities(name: str) -> dict[str, str]:
+    """Without those that say how a place is given, not whose it is."""
+    entities = dict(re.findall(r"(?:^|_)([a-z]+)-([A-Za-z0-9+]+)", name))
+    return {key: value for key, value in entities.items() if key not in ("space", "split", "proc")}
+
+
+def merged(files: Sequence[Path]) -> dict[str, object]:
+    """What .json files say together; the nearer one is right."""
+    told: dict[str, object] = {}
+    for file in files:
+        try:
+            told |= json.loads(file.read_text(encoding="utf-8-sig"))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} is no JSON ({error}): mend it") from None
+    return told
+
+
+@dataclass(frozen=True)
+class Told:
+    """What channels.tsv makes of the channels; `factors` brings to volt what the file has in no unit."""
+
+    sensors: dict[str, Sensor]
+    bads: dict[str, str]
+    factors: dict[str, float]
+    notes: list[str]
+
+
+def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> Told:
+    """Types and bad channels as the table has them, units as the file has them; where they disagree is noted."""
+    rows = by_name(channels_tsv)
+    told = Told(dict(stream.sensors), {}, {}, [])
+    if lacking := [name for name in rows if name not in stream.channels]:
+        told.notes.append(f"{channels_tsv.name} lists {_some(lacking)}, which {data.name} does not have")
+    if untold := [name for name in stream.channels if name not in rows]:
+        told.notes.append(f"{data.name} has {_some(untold)}, which {channels_tsv.name} does not list")
+    types, scales, given = [], [], []
+    for name in stream.channels:
+        row, before = rows.get(name, {}), stream.sensor(name)
+        if (says := row.get("type", "n/a")) not in ("", "n/a"):
+            kind = KINDS.get(says.upper(), "misc")
+            # That it is EEG a file says of everything
+            if kind != before.kind and before.kind not in ("eeg", "misc"):
+                types.append(f"{name} ({before.kind} and {says})")
+            told.sensors[name] = Sensor(kind, before.position)
+        if row.get("status", "").lower() == "bad":
+            reason = row["status_description"]
+            told.bads[name] = reason if reason not in ("", "n/a") else f"marked bad in {channels_tsv.name}"
+        scale, own = _volts(row.get("units", "")), _volts(units.get(name, ""))
+        if told.sensors.get(name, before).unit != "V" or scale is None:
+            continue
+        if name in units and own is None:
+            told.factors[name] = scale
+            given.append(f"{name} {row['units']}")
+        elif own is not None and own != scale:
+            scales.append(f"{name} ({units[name]} and {row['units']})")
+    both = f"{data.name} and {channels_tsv.name} disagree on"
+    if types:
+        told.notes.append(f"{both} types, the table was believed: {_some(types)}")
+    if scales:
+        told.notes.append(f"{both} units, the file was believed: {_some(scales)}")
+    if given:
+        told.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {_some(given)}")
+    return told
+
+
+def _volts(unit: str) -> float | None:
+    return UNITS.get(unit.strip().lower())
+
+
+def positions(
+    electrodes_tsv: Path, coordsystem: Mapping[str, object]
+) -> tuple[dict[str, tuple[float, float, float]], str]:
+    """Where electrodes are, in metres, and a note if the unit had to be guessed."""
+    columns, rows = table(electrodes_tsv)
+    if lacking := {"name", "x", "y", "z"} - set(columns):
+        raise ValueError(f"{electrodes_tsv} has no column {', '.join(sorted(lacking))}: it needs name, x, y, z")
+    places = {}
+    for row in rows:
+        try:
+            place = (float(row["x"]), float(row["y"]), float(row["z"]))
+        except ValueError:
+            continue  # n/a: a reference or ground whose place nobody took
+        if all(map(math.isfinite, place)):
+            places[row["name"]] = place
+    if not places:
+        return {}, ""
+    told, system = (
+        next((str(value) for key, value in coordsystem.items() if key.endswith(end)), "n/a")
+        for end in ("EEGCoordinateUnits", "EEGCoordinateSystem")
+    )
+    if told == "pixels":
+        return {}, f"{electrodes_tsv.name} gives places on a picture, in pixels: left out"
+    extent = max(abs(value) for place in places.values() for value in place)
+    unit, note = told, ""
+    if not 0.02 < extent * METRES.get(told, 0) < 0.5:
+        # A head reaches about 0.1 m from its centre, so only one unit can be meant
+        fits = [name for name, metres in METRES.items() if 0.03 < extent * metres < 0.3]
+        if not fits:
+            return {}, f"{electrodes_tsv.name} reaches out to {extent:g}, which is no head in any unit: left out"
+        unit, said = fits[0], "does not say its unit" if told == "n/a" else f"says {told}"
+        note = f"{electrodes_tsv.name} reaches out to {extent:g}, and its coordsystem.json {said}: taken as {unit}"
+    scale = METRES[unit]
+    if system in ALS:
+        return {name: (-y * scale, x * scale, z * scale) for name, (x, y, z) in places.items()}, note
+    return {name: (x * scale, y * scale, z * scale) for name, (x, y, z) in places.items()}, note
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
