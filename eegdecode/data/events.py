@@ -170,7 +170,7 @@ def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[Annotation], 
                 raise ValueError(
                     f"annotation {mark.text!r} at {mark.onset_s:.2f} s ends what has not begun: correct it"
                 )
-            found.append(Trial(begun[0], mark.onset_s - begun[0], begun[1]))
+            found.append(Trial(begun[0], float(mark.onset_s) - begun[0], begun[1]))
             begun = None
         elif pattern is None:
             unused[mark.text] += 1
@@ -183,14 +183,14 @@ def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[Annotation], 
             stimulus = stimuli.fill(cfg.stimuli[pattern], {**names, "text": mark.text})
             duration_s = mark.duration_s or cfg.duration_s
             if cfg.end:
-                begun = (mark.onset_s, stimulus)
+                begun = (float(mark.onset_s), stimulus)
             elif duration_s is None:
                 raise ValueError(
                     f"annotation {mark.text!r} at {mark.onset_s:.2f} s marks a moment: set duration_s, or end to what "
                     "marks the end"
                 )
             else:
-                found.append(Trial(mark.onset_s, duration_s, stimulus))
+                found.append(Trial(float(mark.onset_s), float(duration_s), stimulus))
     if begun is not None:
         raise ValueError(f"the trial that began at {begun[0]:.2f} s has no annotation {cfg.end!r} after it: add it")
     return Found(tuple(found), _left_out("annotations", unused))

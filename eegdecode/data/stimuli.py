@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from eegdecode.data.recordings import stimulus_file
-
 FPS = 29.97  # of the films below
 FPS_OF = {10: 25.0}  # by the film's number, where it is another
 _FILM = re.compile(r"ID(\d\d)_(.+?)Vol(\d+)-(\d+)_id(\d+)_MEG_DATAPixx_part(\d+)\.mp4")
@@ -72,10 +70,3 @@ def file_of(template: str, stimulus: str, study: Path) -> Path:
     """The file that belongs to a stimulus, by a name with `{stimulus}` or `{stem}`, below the study."""
     name, _ = whole(stimulus)
     return study / fill(template, {"stimulus": name, "stem": Path(name).with_suffix("").as_posix()})
-
-
-def sound_file(study: Path, stimulus: str) -> Path:
-    """The file of its sound: for a film, the .wav of the same name where there is one."""
-    path = stimulus_file(study, whole(stimulus)[0])
-    beside = path.with_suffix(".wav")
-    return beside if path.suffix.lower() not in (".wav", ".au") and beside.is_file() else path

@@ -1,14 +1,33 @@
 """A target stream stands where the sound was heard, to a fraction of a sample."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from eegdecode.data import Envelope, Mel, targets
+from eegdecode.data import (
+    Audio,
+    Embedding,
+    Envelope,
+    Extra,
+    Frame,
+    Image,
+    Label,
+    Mel,
+    Target,
+    audio,
+    events,
+    sound,
+    stimuli,
+    targets,
+)
 from eegdecode.data.formats import write_wav
-from eegdecode.signals import Trial
+from eegdecode.signals import Stream, Trial
 
 HZ = 8000
 
@@ -67,13 +86,13 @@ def test_stereo_is_averaged_and_broken_sound_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     write_wav(path, np.tile([0.5, -0.25], 100), HZ)
     path.write_bytes(path.read_bytes()[:22] + b"\x02\0" + path.read_bytes()[24:32] + b"\x04\0" + path.read_bytes()[34:])
-    audio, audio_hz = targets.read_audio(path)
-    assert (audio_hz, len(audio)) == (HZ, 100) and np.allclose(audio, 0.125)
+    heard, audio_hz = targets.read_audio(path)
+    assert (audio_hz, len(heard)) == (HZ, 100) and np.allclose(heard, 0.125)
     path.write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=r"a\.wav cannot be read as sound \(.+\): write it as 16-bit PCM WAV"):
+    with pytest.raises(ValueError, match=r"a\.wav cannot be read as sound \(it is cut off\): fetch it again"):
         targets.read_audio(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"\(it is cut off\)"):
+    with pytest.raises(ValueError, match=r"\(it is empty\)"):
         targets.read_audio(path)
 
 
@@ -103,3 +122,215 @@ def test_nonsense_is_refused() -> None:
         Envelope(sfreq=16.0)
     with pytest.raises(ValueError, match="got 64.0 Hz and 0 bands"):
         Mel(n_mels=0)
+
+
+def noise(folder: Path, name: str, seconds: float, hz: int = HZ, seed: int = 0) -> np.ndarray:
+    """A sound in which every sample is another; as it stands in the file."""
+    write_wav(folder / "stimuli" / name, np.random.default_rng(seed).uniform(-0.9, 0.9, int(seconds * hz)), hz)
+    return targets.read_audio(folder / "stimuli" / name)[0].astype(np.float32)
+
+
+def streamed(cfg: Target, trials: Sequence[Trial], study: Path, duration_s: float, **more: Any) -> Stream:
+    made = targets.make(cfg, trials, study, duration_s, **more)
+    assert isinstance(made, Stream)
+    return made
+
+
+def valued(cfg: Target, trials: Sequence[Trial], study: Path, known: Sequence[str] = ()) -> np.ndarray:
+    made = targets.make(cfg, trials, study, 100.0, known)
+    assert isinstance(made, np.ndarray) and made.dtype == np.float32
+    return made
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sound_is_exact_to_a_sample_and_stays_within_its_trial(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sounds = {f"{k}.wav": noise(tmp_path, f"{k}.wav", float(rng.uniform(0.5, 2)), seed=k) for k in range(4)}
+    edges = np.sort(rng.uniform(0, 12, 10)).reshape(5, 2)
+    edges[2, 0] = edges[1, 1]  # one follows at once
+    trials = [Trial(a, b - a, str(rng.choice(sorted(sounds)))) for a, b in edges.tolist() if b - a > 1e-3]
+    made = streamed(Audio(sfreq=HZ), trials, tmp_path, 12.0)
+    expected = np.zeros(12 * HZ, np.float32)
+    for trial in trials:
+        for sample in range(int(np.ceil(trial.start * HZ)), int(np.ceil((trial.start + trial.duration) * HZ))):
+            since = sample / HZ - trial.start
+            if since < len(sounds[trial.stimulus]) / HZ:
+                place = min(round(since * HZ), len(sounds[trial.stimulus]) - 1)
+                expected[sample] = sounds[trial.stimulus][place]
+    whole = made.read(0, made.n_times)[:, 0]
+    np.testing.assert_array_equal(whole, expected)
+    cuts = np.sort(rng.integers(0, made.n_times, 6))
+    parts = [made.read(a, b) for a, b in pairwise([0, *cuts.tolist(), made.n_times])]
+    np.testing.assert_array_equal(np.concatenate(parts)[:, 0], whole)
+    asked = rng.integers(0, made.n_times, 50)
+    np.testing.assert_array_equal(targets.lookup(made, asked / HZ)[:, 0], expected[asked])
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(44100, 16000), (8000, 16000), (22050, 22050)])
+def test_sound_is_resampled_without_delay(tmp_path: Path, rate: int, wanted: int) -> None:
+    time = np.arange(2 * rate) / rate
+    write_wav(tmp_path / "stimuli/tone.wav", 0.8 * np.sin(2 * np.pi * 440 * time), rate)
+    made = streamed(Audio(sfreq=wanted), [Trial(0.5, 2.0, "tone.wav")], tmp_path, 3.0).signal().data[:, 0]
+    inside = np.arange(int(0.6 * wanted), int(2.4 * wanted))
+    np.testing.assert_allclose(made[inside], 0.8 * np.sin(2 * np.pi * 440 * (inside / wanted - 0.5)), atol=2e-3)
+
+
+@pytest.mark.parametrize("cfg", [Audio(sfreq=6000), Envelope(), Mel(n_mels=4)])
+def test_long_sound_is_computed_in_blocks_without_a_seam(
+    tmp_path: Path, cfg: Audio | Envelope | Mel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(cfg, Mel):
+        pytest.importorskip("torchaudio")
+    noise(tmp_path, "a.wav", 45.0)
+    trials = [Trial(1.0, 45.0, "a.wav")]
+    whole = streamed(cfg, trials, tmp_path, 46.0).signal().data
+    monkeypatch.setattr(sound, "BLOCK_S", 10.0)
+    read: list[int] = []
+    opened = audio.open_sound
+
+    def counted(path: Path) -> Stream:
+        stream = opened(path)
+        return replace(stream, read=lambda first, stop: (read.append(stop - first), stream.read(first, stop))[1])
+
+    monkeypatch.setattr(audio, "open_sound", counted)
+    made = streamed(cfg, trials, tmp_path, 46.0)
+    parts = [made.read(first, min(first + 500, made.n_times)) for first in range(0, made.n_times, 500)]
+    inside = slice(int(1.2 * made.sfreq), int(45.8 * made.sfreq))  # the first and last of a sound are no seam
+    np.testing.assert_allclose(np.concatenate(parts)[inside], whole[inside], atol=2e-3 * whole.std())
+    assert len(read) == 5 and max(read) <= 17 * HZ, "each block is computed once, and no more is ever in memory"
+
+
+def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
+    fps, ppm, film = 29.97, 80.0, "ID03_SkyVol1-2_id5_MEG_DATAPixx_part1.mp4"
+    rng = np.random.default_rng(0)
+    start_s, lasts_s = 4.4321, 900.0
+    trial = Trial(start_s, lasts_s, film, {events.SPEED: 1 / (1 + ppm * 1e-6)})
+    made = streamed(Frame(sfreq=1000.0), [trial], tmp_path, 910.0)
+    times_s = rng.uniform(start_s, start_s + lasts_s, 500)
+    shown = np.floor((times_s - start_s) / (1 + ppm * 1e-6) * fps)  # the planted counter
+    found = targets.lookup(made, times_s)[:, 0]
+    assert np.abs(found - shown).max() <= 1 and np.mean(found == shown) > 0.95
+    assert targets.lookup(made, np.array([1.0, 909.0])).tolist() == [[-1.0], [-1.0]], "frame 0 is a frame"
+    later = Trial(10.0, 60.0, stimuli.piece(film, 60.0, 120.0))
+    assert targets.lookup(streamed(Frame(sfreq=1000.0), [later], tmp_path, 80.0), np.array([10.5]))[0, 0] == int(
+        60.5 * fps
+    )
+    with pytest.raises(ValueError, match=r"'film.mp4' does not tell its frames a second: set fps"):
+        streamed(Frame(), [Trial(0, 1, "film.mp4")], tmp_path, 1.0).signal()
+
+
+def test_a_piece_of_a_sound_is_that_piece(tmp_path: Path) -> None:
+    sounded = noise(tmp_path, "a.wav", 5.0)
+    made = streamed(Audio(sfreq=HZ), [Trial(1.0, 1.0, "a.wav#t=2.5,3.5")], tmp_path, 3.0).signal().data[:, 0]
+    np.testing.assert_array_equal(made[HZ : 2 * HZ], sounded[int(2.5 * HZ) : int(3.5 * HZ)])
+
+
+def test_regions_of_an_fmri_keep_their_own_rate(tmp_path: Path) -> None:
+    rois = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32)
+    np.save(tmp_path / "sub-01_rois.npy", rois)
+    cfg = Extra("sub-{subject}_rois.npy", sfreq=0.5, start_s=6.0, title="rois")
+    made = streamed(cfg, (), tmp_path, 180.0, names={"subject": "01"})
+    assert targets.kept_as(cfg) == "rois" and made.channels == tuple(f"rois{k}" for k in range(7))
+    volumes = np.arange(87)
+    np.testing.assert_array_equal(targets.lookup(made, 6.0 + 2.0 * volumes), rois[volumes])
+    np.testing.assert_allclose(targets.lookup(made, 7.0 + 2.0 * volumes[:-1]), (rois[:86] + rois[1:87]) / 2, atol=1e-6)
+    assert (targets.lookup(made, np.array([0.0, 4.0])) == 0).all()
+    # Kept at another rate it is what lies between two volumes
+    fine = streamed(replace(cfg, sfreq=4.0, file_sfreq=0.5), (), tmp_path, 180.0, names={"subject": "01"})
+    np.testing.assert_allclose(
+        targets.lookup(fine, np.array([6.0, 7.5])), [rois[0], 0.25 * rois[0] + 0.75 * rois[1]], atol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"lasts from 500 s to 700 s, none of it within the recording \(180.00 s\)"):
+        streamed(replace(cfg, start_s=500.0), (), tmp_path, 180.0, names={"subject": "01"})
+    with pytest.raises(ValueError, match=r"there is no .*sub-02_rois.npy: put it there"):
+        streamed(cfg, (), tmp_path, 180.0, names={"subject": "02"})
+
+
+def test_an_extra_stream_of_each_stimulus_starts_with_it(tmp_path: Path) -> None:
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states/a.tsv").write_text("word\tphone\n" + "".join(f"{k}\t{10 * k}\n" for k in range(20)))
+    cfg = Extra("states/{stem}.tsv", sfreq=100.0, file_sfreq=10.0, hold=True)
+    made = streamed(cfg, [Trial(1.003, 1.0, "a.wav")], tmp_path, 3.0)
+    asked = np.array([1.01, 1.24, 1.98])
+    assert targets.lookup(made, asked).tolist() == [[0, 0], [2, 20], [10, 100]], "states are not averaged"
+    with pytest.raises(ValueError, match=r"there is no .*states/b.tsv"):
+        streamed(cfg, [Trial(1.0, 1.0, "b.wav")], tmp_path, 3.0)
+
+
+HEARD = (
+    Trial(1, 2, "b.wav", {"valence": 3.0, "mood": "sad"}),
+    Trial(5, 2, "a.wav", {"valence": -1.5, "mood": "glad"}),
+    Trial(9, 2, "b.wav#t=2,4", {"valence": 0.0, "mood": "glad"}),
+)
+
+
+def test_labels_are_scores_or_classes_of_the_whole_study(tmp_path: Path) -> None:
+    assert valued(Label(column="valence"), HEARD, tmp_path).tolist() == [[3.0], [-1.5], [0.0]]
+    moods = targets.classes([*targets.values("mood", HEARD), "angry"])  # of another recording
+    assert moods == ("angry", "glad", "sad") and targets.classes([3.0, -1.5]) == ()
+    assert valued(Label(column="mood"), HEARD, tmp_path, moods).tolist() == [[2], [1], [1]]
+    shown = targets.classes(targets.values("stimulus", HEARD))
+    assert valued(Label(), HEARD, tmp_path, shown).tolist() == [[1], [0], [1]]
+    assert (targets.kept_as(Label()), targets.kept_as(Label(column="mood"))) == ("stimulus", "mood")
+    with pytest.raises(
+        ValueError, match=r"1 of 4 trials, the first at 12.00 s, have nothing in column 'mood' .*valence"
+    ):
+        valued(Label(column="mood"), (*HEARD, Trial(12, 1, "c.wav")), tmp_path, moods)
+    with pytest.raises(ValueError, match="mood has sad, which is none of the 2 classes of the study"):
+        valued(Label(column="mood"), HEARD, tmp_path, moods[:2])
+
+
+def test_embeddings_are_found_by_stimulus_and_never_made_up(tmp_path: Path) -> None:
+    clip = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    np.save(tmp_path / "clip.npy", clip)
+    (tmp_path / "clip.tsv").write_text("stimulus\ncat.jpg\na.wav\nb.wav\n")
+    cfg = Embedding("clip.npy", index="clip.tsv")
+    np.testing.assert_array_equal(valued(cfg, HEARD, tmp_path), clip[[2, 1, 2]])
+    assert targets.kept_as(cfg) == "clip"
+    with pytest.raises(ValueError, match=r"clip.tsv has no embedding of dog.jpg \(1 of 3 stimuli\): compute them"):
+        valued(cfg, (*HEARD, Trial(12, 1, "dog.jpg")), tmp_path)
+    (tmp_path / "short.tsv").write_text("stimulus\na.wav\nb.wav\n")
+    with pytest.raises(ValueError, match=r"clip.npy is \(3, 5\), but short.tsv names 2 stimuli"):
+        valued(replace(cfg, index="short.tsv"), HEARD, tmp_path)
+    (tmp_path / "twice.tsv").write_text("stimulus\na.wav\nb.wav\nb.wav\n")
+    with pytest.raises(ValueError, match="names 3 stimuli, but only 2 different ones"):
+        valued(replace(cfg, index="twice.tsv"), HEARD, tmp_path)
+    (tmp_path / "text").mkdir()
+    np.save(tmp_path / "text/a.npy", clip[0])
+    each = Embedding("text/{stem}.npy")
+    np.testing.assert_array_equal(valued(each, HEARD[1:2], tmp_path), clip[:1])
+    with pytest.raises(ValueError, match=r"there is no embedding .*text/b.npy for the stimulus 'b.wav'"):
+        valued(each, HEARD, tmp_path)
+    np.save(tmp_path / "text/b.npy", clip[0, :3])
+    with pytest.raises(ValueError, match="has 3 to 5 features: make all by one model"):
+        valued(each, HEARD, tmp_path)
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val/n01443537_22563.JPEG").touch()
+    cfg = Image(file="val/{stimulus}.JPEG")
+    seen = [Trial(0, 1, "n01443537_22563")]
+    assert valued(cfg, seen, tmp_path, ("n01443537_22563",)).tolist() == [[0.0]]
+    assert targets.image_file(cfg, "n01443537_22563", tmp_path).name == "n01443537_22563.JPEG"
+    with pytest.raises(ValueError, match=r"there is no image .*val/n02.JPEG for the stimulus 'n02': put it there"):
+        valued(cfg, [*seen, Trial(2, 1, "n02")], tmp_path, ("n01443537_22563", "n02"))
+
+
+def test_a_stream_of_overlapping_trials_is_refused(sounds: Path) -> None:
+    with pytest.raises(ValueError, match=r"trials at 1.00 s and 1.50 s overlap, but a stream is of one stimulus"):
+        streamed(Envelope(), [Trial(1.0, 1.0, "tremolo.wav"), Trial(1.5, 1.0, "tremolo.wav")], sounds, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Audio(sfreq=0.5), "whole number of Hz, got 0.5"),
+        (lambda: Frame(fps=0), "frame needs rates above 0, got sfreq 64.0 Hz and 0 fps"),
+        (lambda: Extra("a.npy", sfreq=0), "rates above 0 Hz, got sfreq 0"),
+        (lambda: Embedding("clip.npy"), "needs an index, or {stem} in its file's name"),
+    ],
+)
+def test_nonsense_of_other_targets_is_refused(make: type, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,114 @@
+"""Sound is read from any WAV or AU, a stretch at a time; how long it lasts is known without reading it."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eegdecode.data import audio
+
+RATE = 22050
+
+
+def wav(
+    samples: bytes, bits: int, tag: int = 1, n_channels: int = 1, before: bytes = b"", said: int | None = None
+) -> bytes:
+    width = n_channels * bits // 8
+    form = struct.pack("<HHIIHH", tag, n_channels, RATE, RATE * width, width, bits)
+    if tag == 0xFFFE:
+        form += struct.pack("<HHIH", 22, bits, 0, 1) + bytes.fromhex("000000001000800000aa00389b71")
+    body = b"fmt " + struct.pack("<I", len(form)) + form + before
+    body += b"data" + struct.pack("<I", len(samples) if said is None else said) + samples
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+def au(samples: bytes, coding: int) -> bytes:
+    return b".snd" + struct.pack(">5I", 28, len(samples), coding, RATE, 1) + b"note" + samples
+
+
+SHAPE = np.round(np.sin(np.arange(500) / 7) * 100) / 128  # what 8 bits can hold
+
+
+def whole(bits: int, kind: str) -> bytes:
+    numbers = np.round(SHAPE * 2 ** (bits - 1)).astype(np.int64)
+    if bits == 24:
+        four = numbers.astype(f"{kind[0]}i4").view(np.uint8).reshape(-1, 4)
+        return bytes(four[:, :3] if kind[0] == "<" else four[:, 1:])
+    return (numbers + (128 if kind == "<u1" else 0)).astype(kind).tobytes()
+
+
+FILES = {
+    "8-bit": wav(whole(8, "<u1"), 8),
+    "16-bit": wav(whole(16, "<i2"), 16),
+    "24-bit": wav(whole(24, "<i3"), 24),
+    "32-bit": wav(whole(32, "<i4"), 32),
+    "float": wav(SHAPE.astype("<f4").tobytes(), 32, tag=3),
+    "double": wav(SHAPE.astype("<f8").tobytes(), 64, tag=3),
+    "extensible": wav(whole(24, "<i3"), 24, tag=0xFFFE),
+    "other chunks": wav(whole(16, "<i2"), 16, before=b"LIST\x05\0\0\0INFO!\0"),
+    "from a pipe": wav(whole(16, "<i2"), 16, said=0xFFFFFFFF),
+    "stereo": wav(np.repeat(np.frombuffer(whole(16, "<i2"), "<i2"), 2).tobytes(), 16, n_channels=2),
+    "AU 16-bit": au(whole(16, ">i2"), 3),
+    "AU 24-bit": au(whole(24, ">i3"), 4),
+    "AU float": au(SHAPE.astype(">f4").tobytes(), 6),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_sample_format_gives_the_same_sound(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "sound"
+    path.write_bytes(FILES[name])
+    sound = audio.open_sound(path)
+    assert (sound.sfreq, sound.n_times) == (RATE, 500)
+    np.testing.assert_allclose(sound.read(0, 500)[:, 0], SHAPE, atol=1e-7)
+    np.testing.assert_array_equal(sound.read(123, 321), sound.read(0, 500)[123:321])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.mp3", b"ID3\x04", r"starts with b'ID3\\x04', not as WAV .*: ffmpeg -i a.mp3 a.wav makes one that can"),
+        ("a.wav", b"", r"\(it is empty\): fetch it again, or write it as PCM WAV"),
+        ("a.wav", FILES["16-bit"][:30], r"\(it is cut off\)"),
+        ("a.wav", wav(b"\0" * 10, 4, tag=17), "format 17 with 4 bits at 22050 Hz, which is neither PCM nor floats"),
+        ("a.wav", FILES["16-bit"][:12] + FILES["16-bit"][36:], "does not say its format before its samples"),
+        ("a.au", au(b"\0" * 10, 1), "AU coding 1 at 22050 Hz"),
+        ("a.wav", None, "there is no sound .*a.wav: put it there"),
+    ],
+)
+def test_what_is_no_sound_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        audio.header(tmp_path / name)
+
+
+def test_a_study_of_1000_sounds_is_known_by_their_headers(tmp_path: Path) -> None:
+    genres = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+    n_bytes = 30 * RATE * 2
+    for name in genres:
+        (tmp_path / name).mkdir()
+        for number in range(100):
+            with open(tmp_path / name / f"{name}.{number:05d}.wav", "wb") as file:
+                file.write(wav(b"", 16, said=n_bytes))
+                file.truncate(44 + n_bytes)  # no sample takes room on disk
+    found = audio.durations(sorted(tmp_path.glob("*/*.wav")))
+    assert len(found) == 1000 and sum(sound.duration_s for sound in found) / 3600 == pytest.approx(8.33, abs=0.01)
+    assert {sound.genre for sound in found} == set(genres)
+    assert [sound.genre for sound in found[:1]] == ["blues"]
+
+
+@pytest.mark.parametrize(
+    ("path", "genre"),
+    [("all/blues.00042.wav", "blues"), ("blues/42.wav", "blues"), ("jazz/So What.wav", "jazz"), ("x/pop_7.au", "pop")],
+)
+def test_genre_is_the_name_before_the_number_or_the_folder(path: str, genre: str) -> None:
+    assert audio.genre(Path(path)) == genre
+
+
+def test_the_sound_of_a_film_is_the_wav_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "stimuli").mkdir()
+    (tmp_path / "stimuli/film.wav").touch()
+    assert audio.file_of(tmp_path, "film.mp4#t=60,120").name == "film.wav"
+    assert audio.file_of(tmp_path, "other.mp4").name == "other.mp4"
