@@ -6,7 +6,7 @@ is imported when a stage runs, so that a config is checked on a login node witho
 
 from dataclasses import dataclass, field
 
-from eegdecode.data import Envelope, Events, Matlab, Mel, Split, Study
+from eegdecode.data import Envelope, Events, Matlab, Split, Study, Target
 from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
@@ -33,7 +33,7 @@ class Preprocess:
     events: Events | None = None  # where the trials come from: events.tsv, unless you say otherwise
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say themselves
     steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())
-    targets: tuple[Envelope | Mel, ...] = (Envelope(),)
+    targets: tuple[Target, ...] = (Envelope(),)
     int16: bool = False  # keep signals as whole numbers with a scale: half the bytes, and the error is stated
 
 

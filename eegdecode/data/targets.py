@@ -19,7 +19,7 @@ from eegdecode.data.events import SPEED
 from eegdecode.data.sound import envelope, mel, value_at
 from eegdecode.signals import Sensor, Signal, Stream, Trial
 
-__all__ = ["classes", "envelope", "kept_as", "lookup", "make", "mel", "read_audio", "stream", "value_at"]
+__all__ = ["classes", "envelope", "files", "kept_as", "lookup", "make", "mel", "read_audio", "stream", "value_at"]
 
 KEPT_STIMULI = 4  # whose streams stay open; trials of a stimulus that comes again and again are near each other
 """Each holds the blocks it has computed last, see `sound`."""
@@ -68,6 +68,22 @@ def make(
             return _frames(cfg, trials, duration_s)
         case _:
             return _of_stimuli(cfg, trials, study, duration_s)
+
+
+def files(cfg: Target, trials: Sequence[Trial], study: Path, names: Mapping[str, str]) -> set[Path]:
+    """What a target is computed from beside the trials; whether they are there, `make` says."""
+    shown = {stimuli.whole(trial.stimulus)[0] for trial in trials}
+    match cfg:
+        case Audio() | Envelope() | Mel():
+            return {audio.file_of(study, stimulus) for stimulus in shown}
+        case Image() | Extra() | Embedding() if _is_of_stimulus(cfg.file):
+            return {stimuli.file_of(cfg.file, stimulus, study) for stimulus in shown}
+        case Embedding():
+            return {study / cfg.file, study / cfg.index}
+        case Extra():
+            return {study / stimuli.fill(cfg.file, names)}
+        case _:
+            return set()
 
 
 def stream(target: Envelope | Mel, trials: Sequence[Trial], study: Path, duration: float) -> Signal:

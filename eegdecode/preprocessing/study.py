@@ -12,21 +12,20 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegdecode.data import BidsEvents, events, recordings, samples, store, targets
+from eegdecode.data import BidsEvents, Image, Label, events, recordings, samples, store, targets
 from eegdecode.data.recordings import Entry
 from eegdecode.data.sidecars import applicable, stem
-from eegdecode.data.stimuli import whole
 from eegdecode.data.stored import Stored
 from eegdecode.data.survey import Row, Survey
 from eegdecode.preprocessing import Pick, steps
-from eegdecode.signals import Stream, Trial
+from eegdecode.signals import Recording, Stream, Trial
 from hpc.context import Context, Preempted
 
 if TYPE_CHECKING:
@@ -39,14 +38,17 @@ log = logging.getLogger(__name__)
 def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
     """Fill ctx.out with the store; gives what the survey of it counts."""
     study = ctx.input(cfg.study)
+    if twice := [name for name, n in Counter(map(targets.kept_as, cfg.targets)).items() if n > 1]:
+        raise ValueError(f"two targets would be kept as {twice[0]}: give one of them another title, or leave it out")
     entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
         store.write_manifest(ctx.out, [entry.name for entry in entries])
     mine = ctx.world.share(entries, _size)
+    known = _classes(cfg, study, entries, _pulse(ctx, mine, 0))
     failed: dict[str, str] = {}
     for done, entry in enumerate(mine):
         try:
-            _one(cfg, study, entry, ctx, _pulse(ctx, mine, done))
+            _one(cfg, study, entry, known, ctx, _pulse(ctx, mine, done))
         except ValueError as error:  # of this recording; what else can go wrong concerns all
             failed[entry.name] = str(error)
             log.error("%s cannot be used: %s", entry.name, error)
@@ -91,12 +93,39 @@ def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
     return [entry for entry in entries if entry.name not in gone]
 
 
-def _one(cfg: "Preprocess", study: Path, entry: Entry, ctx: Context, beat: Callable[[float], None]) -> None:
+def _classes(
+    cfg: "Preprocess", study: Path, entries: Sequence[Entry], beat: Callable[[float], None]
+) -> dict[str, tuple[str, ...]]:
+    """The names of classes in the whole study, of each target that has some, so that one has the same number in all
+    recordings. What cannot be opened has none here, and is named when its turn comes."""
+    columns = {target.column if isinstance(target, Label) else "stimulus": targets.kept_as(target)
+               for target in cfg.targets if isinstance(target, Label | Image)}  # fmt: skip
+    seen: dict[str, set[str | float]] = {column: set() for column in columns}
+    for entry in entries if columns else ():
+        beat(0.0)
+        try:
+            trials = _trials(cfg, study, entry, recordings.open_entry(entry, cfg.matlab)).trials
+            for column, labels in seen.items():
+                labels.update(targets.values(column, trials))
+        except ValueError as error:
+            log.debug("%s: %s", entry.name, error)
+    return {kept: targets.classes(seen[column]) for column, kept in columns.items()}
+
+
+def _one(
+    cfg: "Preprocess",
+    study: Path,
+    entry: Entry,
+    known: Mapping[str, tuple[str, ...]],
+    ctx: Context,
+    beat: Callable[[float], None],
+) -> None:
     opened = recordings.open_entry(entry, cfg.matlab)
     found = _trials(cfg, study, entry, opened)
-    trials = found.trials
-    files = sources(study, entry, trials)
-    key = _key(cfg, study, files, lambda: beat(0.0))
+    trials, words = found.trials, _words(entry)
+    stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
+    files = sources(study, entry, set().union(*stimuli))
+    key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
     notes = [*opened.notes, *found.notes]
@@ -109,18 +138,31 @@ def _one(cfg: "Preprocess", study: Path, entry: Entry, ctx: Context, beat: Calla
     chain = cfg.steps if any(isinstance(step, Pick) for step in cfg.steps) else (Pick(), *cfg.steps)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
         signal = steps.apply(chain, opened.stream, trials=trials, bads=tuple(opened.bads), scratch=Path(scratch))
-        streams: dict[str, Stream] = {
-            t.name: targets.stream(t, trials, study, signal.duration).stream() for t in cfg.targets
+        made = {
+            name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
+            for target in cfg.targets
+            for name in [targets.kept_as(target)]
         }
-        made: dict[str, Any] = {
+        recording = Recording(
+            entry.name,
+            entry.subject,
+            signal,
+            trials,
+            entry.session,
+            entry.run,
+            {name: each for name, each in made.items() if isinstance(each, Stream)},
+            {name: each for name, each in made.items() if not isinstance(each, Stream)},
+        )
+        how = {
             "study": Path(cfg.study).name,
             "sources": [str(path.relative_to(study)) for path in files],
             "raw": {"channels": opened.stream.n_channels, "sfreq": opened.stream.sfreq},
             "notes": notes,
+            "classes": known,
             **_settings(cfg),
         }
         ctx.fence()
-        store.write(ctx.out, entry.recording(signal, trials, streams), made, key, cfg.int16, beat)
+        store.write(ctx.out, recording, how, key, cfg.int16, beat)
 
 
 LOOKED_AT = 60
@@ -158,15 +200,14 @@ def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
                 )
 
 
-def sources(study: Path, entry: Entry, trials: Sequence[Trial]) -> list[Path]:
-    """The files a recording is made from: its own, those that tell of it, and its stimuli."""
+def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
+    """The files a recording is made from: its own, those that tell of it, and what its targets are computed from."""
     own = entry.path.rglob("*") if entry.path.is_dir() else entry.path.parent.glob(f"{glob.escape(stem(entry.path))}*")
     told = (
         file
         for what in ("channels.tsv", "electrodes.tsv", "coordsystem.json", "events.tsv", "eeg.json", "meg.json")
         for file in applicable(study, entry.path, what)
     )
-    stimuli = (recordings.stimulus_file(study, whole(trial.stimulus)[0]) for trial in trials)
     return sorted({file for file in (entry.path, *own, *told, *stimuli) if file.is_file()})
 
 
@@ -181,17 +222,26 @@ def _settings(cfg: "Preprocess") -> dict[str, Any]:
     }
 
 
-def _key(cfg: "Preprocess", study: Path, files: Sequence[Path], beat: Callable[[], None]) -> str:
+def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: Callable[[], None]) -> str:
     """Names what a recording is made of: these settings, and the content of these files."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([store.SCHEMA, _settings(cfg)], sort_keys=True).encode())
-    for path in files:
-        digest.update(f"\0{path.relative_to(study)}\0{path.stat().st_size}\0".encode())
+    content = {str(path.relative_to(study)): _content(path, path.stat().st_mtime_ns, beat) for path in files}
+    text = json.dumps([store.SCHEMA, settings, content], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+_KNOWN: dict[tuple[Path, int], str] = {}
+"""The content of files that were read before: many recordings share their stimuli."""
+
+
+def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
+    if (path, written_ns) not in _KNOWN:
+        digest = hashlib.blake2b(digest_size=16)
         with open(path, "rb") as file:
             while block := file.read(1 << 24):
                 digest.update(block)
                 beat()
-    return digest.hexdigest()
+        _KNOWN[path, written_ns] = digest.hexdigest()
+    return _KNOWN[path, written_ns]
 
 
 def _size(entry: Entry) -> float:
