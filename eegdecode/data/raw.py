@@ -17,6 +17,9 @@ from eegdecode.data import Matlab, damage, headers, matlab, sidecars
 from eegdecode.data.rates import between
 from eegdecode.signals import BRAIN, Kind, Sensor, Signal, Stream
 
+log = logging.getLogger(__name__)
+_alone = threading.RLock()  # what mne says is caught for the whole process
+
 STRETCH_VALUES = 1 << 21
 """Read at a time: mne hands out float64, so 16 MiB of it."""
 
@@ -40,6 +43,7 @@ NOT_WORTH_SAYING = (
     "Highpass cutoff frequency",  # a header's remark on filters, of which nothing follows
     "Channels contain different",
     "Online software filter detected",
+    "Not setting positions of",  # of channels that were made misc, which is said
     "No info on DataPoints found",  # every BrainVision file before 2.0
 )
 ZEROS = ("could not be read", "acquisition error", "integer multiple", "Number of records")
@@ -204,12 +208,13 @@ def _get(raw: mne.io.BaseRaw) -> Callable[[int, int], np.ndarray]:
 
 
 def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: int) -> Callable[[int, int], np.ndarray]:
-    """float32 a few MiB at a time, as mne only has float64; one reader at a time, as mne is not made for more."""
-    lock, stretch = threading.Lock(), max(1, STRETCH_VALUES // n_channels)
+    """float32 a few MiB at a time, as mne only has float64."""
+    stretch = max(1, STRETCH_VALUES // n_channels)
+    told: set[str] = set()
 
     def read(first: int, stop: int) -> np.ndarray:
         out = np.empty((stop - first, n_channels), np.float32)
-        with lock, _heard() as said:
+        with _heard() as said:
             try:
                 for start in range(first, stop, stretch):
                     end = min(start + stretch, stop)
@@ -219,6 +224,9 @@ def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: in
         for sentence in said:
             if any(word in sentence for word in ZEROS):
                 raise ValueError(f"{path} is cut off or damaged within samples {first} to {stop} ({sentence})")
+            if sentence not in told:
+                log.warning("%s: %s", path.name, sentence)
+                told.add(sentence)
         return out
 
     return read
@@ -296,8 +304,8 @@ def _heard() -> Iterator[list[str]]:
     """What mne warns of or logs, as sentences, instead of on the screen."""
     said: list[str] = []
     logger, listener = logging.getLogger("mne"), _Listener(said)
-    before, level = logger.handlers, logger.level
-    with warnings.catch_warnings(record=True) as caught:
+    with _alone, warnings.catch_warnings(record=True) as caught:
+        before, level = logger.handlers, logger.level
         warnings.simplefilter("ignore")  # of numpy and others on mne's way there
         warnings.simplefilter("always", RuntimeWarning)
         logger.handlers = [listener]

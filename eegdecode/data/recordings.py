@@ -291,6 +291,12 @@ def _fitting(study: Path, files: str) -> list[Entry]:
     ]
 
 
+def told_by_name(files: str, name: str) -> dict[str, str] | None:
+    """What a file's name says by a pattern with braces; None where it does not fit."""
+    match = _regex(files).fullmatch(name)
+    return match.groupdict() if match else None
+
+
 def _name(told: Mapping[str, str]) -> str:
     """As BIDS would call it: sub-YH00_part-3."""
     short = {"subject": "sub", "session": "ses"}
