@@ -100,7 +100,7 @@ def open(path: Path, knobs: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
         return Opened(stream, notes=ours + notes, trial_edges=edges)
     with _heard() as said:
         try:
-            opened = _trials(path) if _is_cut(path) else _continuous(path)
+            opened = _opened(path)
         except damage.Damaged:
             raise
         except Exception as error:  # noqa: BLE001  mne raises whatever its parsers trip over; all of it means: no good
@@ -133,15 +133,15 @@ def read(path: Path) -> Signal:
     return Signal(np.ascontiguousarray(signal.data[:, wanted]), signal.sfreq, names, stream.sensors)
 
 
-def _is_cut(path: Path) -> bool:
-    """Whether somebody cut it into trials already."""
-    if path.suffix.lower() != ".set":
-        return re.search(r"[-_]epo(-\d+)?\.fif(\.gz)?$", path.name.lower()) is not None
+def _opened(path: Path) -> Opened:
+    if re.search(r"[-_]epo(-\d+)?\.fif(\.gz)?$", path.name.lower()):
+        return _trials(path)
     try:
-        mne.io.read_raw_eeglab(path, preload=False)
+        return _continuous(path)
     except TypeError as error:
-        return "number of trials" in str(error)
-    return False
+        if path.suffix.lower() == ".set" and "number of trials" in str(error):  # somebody cut it already
+            return _trials(path)
+        raise
 
 
 def _continuous(path: Path) -> Opened:
