@@ -1,4 +1,4 @@
-"""Run a comparison: `python -m bench NAME [--quick]`, or all of them without a name.
+"""Run a comparison: `python -m bench NAME [PATH] [--quick]`, or all of them without a name.
 
 Each prints a table of ours, the peers and the limit, then one line of JSON, {"goal": {"value", "bar", "ok"}}.
 Exit codes: 0 every goal reached, 1 one falls short, 2 wrong usage, 3 a peer is not installed.
@@ -10,18 +10,22 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup", "checkpoint", "staging", "preprocess", "index", "recovery")
+NAMES = ("startup", "checkpoint", "staging", "formats", "preprocess", "index", "recovery")
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
+    parser.add_argument("path", nargs="?", help="formats: a folder of recordings to read")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute; recovery: three")
     options = parser.parse_args(argv)
+    if options.path and options.name != "formats":
+        parser.error(f"{options.name} takes no path, only formats does")
     code = 0
     for name in [options.name] if options.name else NAMES:
         try:
-            reached = importlib.import_module(f"bench.{name}").run(options.quick)
+            more = [options.path] if options.path else []
+            reached = importlib.import_module(f"bench.{name}").run(options.quick, *more)
         except PeerMissing as missing:
             print(f"{name}: {missing}", file=sys.stderr)
             return 3

@@ -140,7 +140,8 @@ def _other(file: File) -> str | None:
         return None
     if file.suffix in POSITIONS:
         return "holds positions of electrodes or of the head, no recording"
-    if file.suffix in TEXT and b"BOXY.EXE" not in file.head[:4096]:
+    bare = not file.suffix and file.head.isascii() and b"\0" not in file.head  # README, LICENSE
+    if bare or (file.suffix in TEXT and b"BOXY.EXE" not in file.head[:4096]):
         return "is text, no recording"
     if file.suffix in MEDIA and not file.path.name.lower().endswith(".fif.gz"):
         return f"is no recording but a {file.suffix} file"

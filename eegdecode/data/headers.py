@@ -92,6 +92,9 @@ def _edf(file: File) -> _Edf | str:
             float(head[244:252]),
             int(head[252:256]),
         )
+        # Left- or right-justified, but not in between
+        if all(field.startswith(b" ") and field.endswith(b" ") for field in (head[236:244], head[252:256])):
+            raise ValueError
         if n < 1 or n_bytes != 256 * (1 + n) or not math.isfinite(record_s) or record_s < 0:
             raise ValueError
         labels = tuple(head[256 + 16 * k : 272 + 16 * k].decode("latin-1").strip() for k in range(n))
@@ -146,9 +149,10 @@ def edf_cut(file: File) -> str | None:
 def edf_gaps(file: File) -> str | None:
     """EDF+D may have pauses between its records, which mne would close up without a word."""
     header = _edf(file) if file.head[192:197] in (b"EDF+D", b"BDF+D") else ""
-    if isinstance(header, str) or not (
-        channels := [k for k, label in enumerate(header.labels) if label in ANNOTATIONS]
-    ):
+    if isinstance(header, str):
+        return None
+    channels = [k for k, label in enumerate(header.labels) if label in ANNOTATIONS]
+    if not channels:
         return None
     width = header.record_bytes // sum(header.samples)
     offset = width * sum(header.samples[: channels[0]])
@@ -263,7 +267,7 @@ def kit_cut(file: File) -> str | None:
 def kit_averages(file: File) -> str | None:
     if not file.head.startswith(KIT):
         return None
-    (conditions,) = struct.unpack_from("<I", file.head, 16 * 8)
+    (conditions,) = struct.unpack_from("<I", file.head, 16 * 8) if len(file.head) >= 16 * 9 else (file.size,)
     (how,) = struct.unpack_from("<i", file.head, conditions) if conditions + 4 <= len(file.head) else (1,)
     what = {2: "averages, as of marker coils", 3: "single trials"}.get(how)
     return f"holds {what}, no continuous recording: open the .con or .sqd of the whole session" if what else None

@@ -13,9 +13,12 @@ import mne
 import numpy as np
 from mne.io.constants import FIFF
 
-from eegdecode.data import Matlab, damage, headers, matlab, sidecars
+from eegdecode.data import Matlab, damage, headers, matlab
 from eegdecode.data.rates import between
-from eegdecode.signals import BRAIN, Kind, Sensor, Signal, Stream
+from eegdecode.signals import BRAIN, Kind, Sensor, Stream
+
+log = logging.getLogger(__name__)
+_alone = threading.RLock()  # what mne says is caught for the whole process
 
 STRETCH_VALUES = 1 << 21
 """Read at a time: mne hands out float64, so 16 MiB of it."""
@@ -40,6 +43,7 @@ NOT_WORTH_SAYING = (
     "Highpass cutoff frequency",  # a header's remark on filters, of which nothing follows
     "Channels contain different",
     "Online software filter detected",
+    "Not setting positions of",  # of channels that were made misc, which is said
     "No info on DataPoints found",  # every BrainVision file before 2.0
 )
 ZEROS = ("could not be read", "acquisition error", "integer multiple", "Number of records")
@@ -96,7 +100,7 @@ def open(path: Path, knobs: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
         return Opened(stream, notes=ours + notes, trial_edges=edges)
     with _heard() as said:
         try:
-            opened = _trials(path) if _is_cut(path) else _continuous(path)
+            opened = _opened(path)
         except damage.Damaged:
             raise
         except Exception as error:  # noqa: BLE001  mne raises whatever its parsers trip over; all of it means: no good
@@ -111,33 +115,15 @@ def open(path: Path, knobs: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
     return Opened(**vars(opened) | {"notes": (*ours, *opened.notes, *dict.fromkeys(theirs))})
 
 
-def read(path: Path) -> Signal:
-    """The EEG channels of a recording, in volt. What is what says channels.tsv, or the file where there is none."""
-    opened = open(path)
-    stream, types = opened.stream, sidecars.sidecar(path, "channels.tsv")
-    kinds = {name: stream.sensor(name).kind for name in stream.channels}
-    if types.is_file():
-        kinds |= {
-            name: sidecars.KINDS.get(row["type"].upper(), "misc") for name, row in sidecars.by_name(types).items()
-        }
-    wanted = [k for k, name in enumerate(stream.channels) if kinds[name] == "eeg"]
-    if not wanted:
-        among = ", ".join(stream.channels)
-        raise ValueError(f"{path} has no EEG channel among {among}: look at the types in {types.name}")
-    signal = stream.signal()
-    names = tuple(stream.channels[k] for k in wanted)
-    return Signal(np.ascontiguousarray(signal.data[:, wanted]), signal.sfreq, names, stream.sensors)
-
-
-def _is_cut(path: Path) -> bool:
-    """Whether somebody cut it into trials already."""
-    if path.suffix.lower() != ".set":
-        return re.search(r"[-_]epo(-\d+)?\.fif(\.gz)?$", path.name.lower()) is not None
+def _opened(path: Path) -> Opened:
+    if re.search(r"[-_]epo(-\d+)?\.fif(\.gz)?$", path.name.lower()):
+        return _trials(path)
     try:
-        mne.io.read_raw_eeglab(path, preload=False)
+        return _continuous(path)
     except TypeError as error:
-        return "number of trials" in str(error)
-    return False
+        if path.suffix.lower() == ".set" and "number of trials" in str(error):  # somebody cut it already
+            return _trials(path)
+        raise
 
 
 def _continuous(path: Path) -> Opened:
@@ -204,12 +190,13 @@ def _get(raw: mne.io.BaseRaw) -> Callable[[int, int], np.ndarray]:
 
 
 def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: int) -> Callable[[int, int], np.ndarray]:
-    """float32 a few MiB at a time, as mne only has float64; one reader at a time, as mne is not made for more."""
-    lock, stretch = threading.Lock(), max(1, STRETCH_VALUES // n_channels)
+    """float32 a few MiB at a time, as mne only has float64."""
+    stretch = max(1, STRETCH_VALUES // n_channels)
+    told: set[str] = set()
 
     def read(first: int, stop: int) -> np.ndarray:
         out = np.empty((stop - first, n_channels), np.float32)
-        with lock, _heard() as said:
+        with _heard() as said:
             try:
                 for start in range(first, stop, stretch):
                     end = min(start + stretch, stop)
@@ -219,6 +206,9 @@ def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: in
         for sentence in said:
             if any(word in sentence for word in ZEROS):
                 raise ValueError(f"{path} is cut off or damaged within samples {first} to {stop} ({sentence})")
+            if sentence not in told:
+                log.warning("%s: %s", path.name, sentence)
+                told.add(sentence)
         return out
 
     return read
@@ -296,8 +286,8 @@ def _heard() -> Iterator[list[str]]:
     """What mne warns of or logs, as sentences, instead of on the screen."""
     said: list[str] = []
     logger, listener = logging.getLogger("mne"), _Listener(said)
-    before, level = logger.handlers, logger.level
-    with warnings.catch_warnings(record=True) as caught:
+    with _alone, warnings.catch_warnings(record=True) as caught:
+        before, level = logger.handlers, logger.level
         warnings.simplefilter("ignore")  # of numpy and others on mne's way there
         warnings.simplefilter("always", RuntimeWarning)
         logger.handlers = [listener]

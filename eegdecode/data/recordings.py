@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from eegdecode.data import Matlab, sidecars
 from eegdecode.data.sidecars import read_tsv as read_tsv
 from eegdecode.data.sidecars import sidecar as sidecar
-from eegdecode.signals import BRAIN, Recording, Sensor, Stream, Trial
+from eegdecode.signals import BRAIN, Sensor, Stream
 
 if TYPE_CHECKING:
     from eegdecode.data.raw import Opened
@@ -42,9 +42,6 @@ class Entry:
     task: str = ""
     size: int = 0  # bytes, of all its files
     study: Path = field(default=Path())
-
-    def recording(self, signal: Stream, trials: Sequence[Trial], targets: Mapping[str, Stream]) -> Recording:
-        return Recording(self.name, self.subject, signal, tuple(trials), self.session, self.run, dict(targets))
 
     def events(self) -> list[dict[str, str]] | None:
         """The rows of events.tsv, if there is one."""
@@ -148,32 +145,6 @@ def _placed(entry: Entry, stream: Stream, electrodes: Path) -> tuple[Stream, lis
 def stimulus_file(study: Path, stimulus: str) -> Path:
     """Where BIDS has what events call `stim_file`."""
     return study / "stimuli" / stimulus
-
-
-def trials_from_events(study: Path, entry: Entry) -> tuple[Trial, ...]:
-    """The events with a stimulus, whose file has to be there."""
-    files = sidecars.applicable(study, entry.path, "events.tsv")
-    if not files:
-        events = sidecar(entry.path, "events.tsv")
-        raise ValueError(f"{events} is missing: it says when which stimulus was played (onset, duration, stim_file)")
-    columns, rows = sidecars.table(files[-1])
-    lacking = {"onset", "duration", "stim_file"} - set(columns)
-    if lacking:
-        names = ", ".join(sorted(lacking))
-        raise ValueError(f"{files[-1]} has no column {names}: trials need onset, duration and stim_file")
-    trials = []
-    for row in rows:
-        stimulus = row["stim_file"]
-        if stimulus in ("", "n/a"):
-            continue
-        file = stimulus_file(study, stimulus)
-        if not file.is_file():
-            raise ValueError(f"{files[-1]} names {stimulus}, but {file} is missing: put it there")
-        try:
-            trials.append(Trial(float(row["onset"]), float(row["duration"]), stimulus))
-        except ValueError as error:
-            raise ValueError(f"{files[-1]}, stimulus {stimulus}: {error}: correct its onset and duration") from None
-    return tuple(trials)
 
 
 def _bids(study: Path) -> list[Entry]:
@@ -289,6 +260,12 @@ def _fitting(study: Path, files: str) -> list[Entry]:
         )
         for name, (path, size, told) in zip(names, found, strict=True)
     ]
+
+
+def told_by_name(files: str, name: str) -> dict[str, str] | None:
+    """What a file's name says by a pattern with braces; None where it does not fit."""
+    match = _regex(files).fullmatch(name)
+    return match.groupdict() if match else None
 
 
 def _name(told: Mapping[str, str]) -> str:

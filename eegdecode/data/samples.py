@@ -26,7 +26,7 @@ SPREAD: dict[Kind, tuple[float, float]] = {
     "emg": (2e-7, 2e-2),
 }
 """Where the typical spread within a block lies in real recordings, raw or filtered, in the kind's own unit."""
-RAILED = 0.005  # of all samples stand still at the lowest or highest value
+RAILED, HALF_RAILED = 0.005, 0.15  # of all samples stand still at one extreme that is far out; at either extreme
 
 
 def look(stream: Stream, most: int | None = None) -> tuple[Finding, ...]:
@@ -134,12 +134,11 @@ def _flat(names: Sequence[str], seen: _Seen, signal: np.ndarray, brain: np.ndarr
 
 def _railed(seen: _Seen) -> np.ndarray:
     centre, spread = seen.typical(seen.centres), seen.typical(seen.spreads)
-    railed = np.zeros(len(centre), bool)
+    railed = seen.n_lowest + seen.n_highest > HALF_RAILED * seen.n
     for n, extreme in ((seen.n_lowest, seen.lowest), (seen.n_highest, seen.highest)):
         # Where a few steps make up the whole signal, it often stands at its extremes without being cut off there
         with np.errstate(invalid="ignore"):
-            away = np.abs(extreme - centre) > 2 * spread
-        railed |= (n > RAILED * seen.n) & (away | (n > 0.2 * seen.n))
+            railed |= (n > RAILED * seen.n) & (np.abs(extreme - centre) > 2 * spread)
     return railed & (seen.lowest < seen.highest)
 
 

@@ -70,6 +70,8 @@ def applicable(study: Path, path: Path, what: str) -> list[Path]:
             (len(claims), each)
             for each in sorted([*folder.glob(f"*_{what}"), *folder.glob(what)])
             if own.items() >= (claims := _entities(each.name)).items()
+            # Outside of BIDS a name without entities belongs to the one recording of that name
+            and (claims or each.name in (what, f"{stem(path)}_{what}"))
         ]
         found += [each for _, each in sorted(fitting)]
     return found

@@ -17,9 +17,9 @@ import numpy as np
 from eegdecode.data import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target, audio, sound, stimuli
 from eegdecode.data.events import SPEED
 from eegdecode.data.sound import envelope, mel, value_at
-from eegdecode.signals import Sensor, Signal, Stream, Trial
+from eegdecode.signals import Sensor, Stream, Trial
 
-__all__ = ["classes", "envelope", "files", "kept_as", "lookup", "make", "mel", "read_audio", "stream", "value_at"]
+__all__ = ["classes", "envelope", "files", "kept_as", "lookup", "make", "mel", "read_audio", "value_at"]
 
 KEPT_STIMULI = 4  # whose streams stay open; trials of a stimulus that comes again and again are near each other
 """Each holds the blocks it has computed last, see `sound`."""
@@ -84,11 +84,6 @@ def files(cfg: Target, trials: Sequence[Trial], study: Path, names: Mapping[str,
             return {study / stimuli.fill(cfg.file, names)}
         case _:
             return set()
-
-
-def stream(target: Envelope | Mel, trials: Sequence[Trial], study: Path, duration: float) -> Signal:
-    """A stream of the stimulus's sound over a whole recording, in memory."""
-    return _of_stimuli(target, trials, study, duration).signal()
 
 
 def read_audio(path: Path) -> tuple[np.ndarray, float]:

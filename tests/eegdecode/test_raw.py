@@ -206,6 +206,24 @@ def test_edf_of_unlike_rates_is_the_same_wherever_a_stretch_begins(tmp_path: Pat
     assert np.abs(whole[inside, 1] - whole[inside, 0]).max() < 0.002 * np.abs(whole).max()
 
 
+def test_bdf_of_24_bits_with_a_status_channel(tmp_path: Path) -> None:
+    n, seconds, rate = 2, 4, 256
+    digital = np.random.default_rng(0).integers(-(2**23), 2**23, (seconds, rate))
+    codes = np.zeros((seconds, rate), int)
+    codes[1, 7:20] = 42
+    fields = [(80, "X X X X"), (80, "X"), (8, "01.01.25"), (8, "00.00.00"), (8, 256 * (1 + n)), (44, "24BIT")]
+    fields += [(8, seconds), (8, 1), (4, n), (16, "Cz"), (16, "Status"), (80, ""), (80, ""), (8, "uV"), (8, "Boolean")]
+    fields += [(8, -262144), (8, -8388608), (8, 262144), (8, 8388607), *[(8, -8388608)] * 2, *[(8, 8388607)] * 2]
+    fields += [(80, ""), (80, ""), (8, rate), (8, rate), (32, ""), (32, "")]
+    header = b"\xffBIOSEMI" + b"".join(str(value).ljust(width).encode() for width, value in fields)
+    bits = np.stack([digital, codes], axis=1).astype("<i4")[..., None].view("u1").reshape(-1, 4)[:, :3]
+    (tmp_path / "a.bdf").write_bytes(header + bits.tobytes())
+    stream = raw.open(tmp_path / "a.bdf").stream
+    assert [stream.sensor(name).kind for name in stream.channels] == ["eeg", "stim"] and stream.n_times == 1024
+    np.testing.assert_array_equal(stream.read(0, 1024)[:, 1], codes.ravel())
+    np.testing.assert_allclose(stream.read(0, 1024)[:, 0] * 1e6, digital.ravel() / 32, atol=0.05)
+
+
 def test_reading_takes_memory_for_a_stretch_not_for_the_file(tmp_path: Path) -> None:
     import tracemalloc
 

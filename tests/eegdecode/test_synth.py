@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.data import Envelope, Music, raw, recordings, synth, targets
-from eegdecode.preprocessing import Bandpass, Reference, Resample, steps
+from eegdecode.data import BidsEvents, Envelope, Music, events, recordings, synth, targets
+from eegdecode.data.recordings import Entry
+from eegdecode.preprocessing import Bandpass, Pick, Reference, Resample, steps
+from eegdecode.signals import Stream, Trial
 from hpc.context import Context, Preempted, World
 from hpc.rundir import RunDir
 
@@ -18,6 +20,10 @@ SMALL = Music(n_subjects=3, n_pieces=2, piece_s=(2.0, 3.0), n_channels=4)
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def trials(study: Path, entry: Entry) -> tuple[Trial, ...]:
+    return events.trials(BidsEvents(), entry.events(), recordings.open_entry(entry).stream, (), study).trials
 
 
 def make(cfg: Music, run: Path, world: World = World()) -> dict[str, bytes]:  # noqa: B008 (frozen)
@@ -62,13 +68,11 @@ def test_the_tree_is_bids(study: Path) -> None:
         about = json.loads(recordings.sidecar(entry.path, "eeg.json").read_text())
         assert types == ["EEG"] * 8 + ["VEOG", "RESP"]
         assert (about["EEGChannelCount"], about["SamplingFrequency"], about["PowerLineFrequency"]) == (8, 250.0, 50.0)
-        assert about["RecordingDuration"] == raw.read(entry.path).duration
+        assert about["RecordingDuration"] == recordings.open_entry(entry).stream.duration
 
 
 def test_every_subject_hears_every_piece_once_in_an_own_order(study: Path) -> None:
-    heard = [
-        [trial.stimulus for trial in recordings.trials_from_events(study, entry)] for entry in recordings.find(study)
-    ]
+    heard = [[trial.stimulus for trial in trials(study, entry)] for entry in recordings.find(study)]
     assert heard[0] != heard[1]
     assert sorted(heard[0]) == sorted(heard[1]) == [f"piece-{number:02d}.wav" for number in (1, 2, 3, 4)]
 
@@ -87,7 +91,10 @@ def test_pieces_have_unlike_lengths_and_change_at_the_rates_cortex_follows(study
 
 def test_amplitudes_are_those_of_real_eeg(study: Path) -> None:
     for entry in recordings.find(study):
-        microvolt = 1e6 * steps.apply((Bandpass(low_hz=1, high_hz=40),), raw.read(entry.path).stream()).signal().data
+        microvolt = (
+            1e6
+            * steps.apply((Pick(), Bandpass(low_hz=1, high_hz=40)), recordings.open_entry(entry).stream).signal().data
+        )
         assert 5 < np.median(microvolt.std(axis=0)) < 40
         frontal, central = np.abs(microvolt[:, 0]).max(), np.abs(microvolt[:, 6]).max()
         assert 60 < frontal < 600 and frontal > 1.5 * central, "blinks are large over the eyes, small at the vertex"
@@ -95,7 +102,7 @@ def test_amplitudes_are_those_of_real_eeg(study: Path) -> None:
 
 def test_mains_stand_out_where_they_were_put(study: Path) -> None:
     for entry in recordings.find(study):
-        signal = raw.read(entry.path)
+        signal = steps.apply((Pick(),), recordings.open_entry(entry).stream).signal()
         hz, power = dsp.welch(signal.data, signal.sfreq, nperseg=500, axis=0)
         assert hz[(hz > 30) & (hz < 70)][power[(hz > 30) & (hz < 70)].mean(axis=1).argmax()] == 50.0
 
@@ -104,9 +111,11 @@ def test_mains_stand_out_where_they_were_put(study: Path) -> None:
 def test_the_answer_peaks_at_the_planted_lag(tmp_path: Path, lag_s: float) -> None:
     make(Music(n_subjects=1, n_pieces=2, piece_s=(10, 10), response_uv=200.0, lag_s=lag_s), tmp_path / "loud")
     (entry,) = recordings.find(tmp_path / "loud/out")
-    eeg = steps.apply((Reference(), Bandpass(high_hz=20), Resample()), raw.read(entry.path).stream()).signal()
-    trials = recordings.trials_from_events(tmp_path / "loud/out", entry)
-    envelope = targets.stream(Envelope(), trials, tmp_path / "loud/out", eeg.duration).data[:, 0]
+    chain = (Pick(), Reference(), Bandpass(high_hz=20), Resample())
+    eeg = steps.apply(chain, recordings.open_entry(entry).stream).signal()
+    made = targets.make(Envelope(), trials(tmp_path / "loud/out", entry), tmp_path / "loud/out", eeg.duration)
+    assert isinstance(made, Stream)
+    envelope = made.signal().data[:, 0]
     source = eeg.data @ np.linalg.svd(eeg.data, full_matrices=False)[2][0]
     change = np.gradient(envelope)
     # A step up in loudness gives the rising flank of the answer: their changes are most alike at the lag

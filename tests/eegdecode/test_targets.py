@@ -27,7 +27,7 @@ from eegdecode.data import (
     targets,
 )
 from eegdecode.data.formats import write_wav
-from eegdecode.signals import Stream, Trial
+from eegdecode.signals import Signal, Stream, Trial
 
 HZ = 8000
 
@@ -45,6 +45,13 @@ def sounds(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def stream_of(target: Target, trials: Sequence[Trial], study: Path, duration_s: float) -> Signal:
+    """All of a target that is a stream."""
+    made = targets.make(target, trials, study, duration_s)
+    assert isinstance(made, Stream)
+    return made.signal()
+
+
 def phase_s(values: np.ndarray, times: np.ndarray, rate_hz: float = 2.0) -> float:
     """When the swing is at its loudest, in seconds, from its phase."""
     return float(
@@ -55,7 +62,7 @@ def phase_s(values: np.ndarray, times: np.ndarray, rate_hz: float = 2.0) -> floa
 @pytest.mark.parametrize("onset", [2.0, 2.0 + 0.3 / 64, 2.0 + 0.5 / 64, 2.013])
 @pytest.mark.parametrize("target", [Envelope(), Envelope(sfreq=100.0, cutoff_hz=6.0)])
 def test_a_fractional_onset_is_honoured(sounds: Path, target: Envelope, onset: float) -> None:
-    stream = targets.stream(target, [Trial(onset, 4.0, "tremolo.wav")], sounds, 8.0)
+    stream = stream_of(target, [Trial(onset, 4.0, "tremolo.wav")], sounds, 8.0)
     times = np.arange(stream.n_times) / target.sfreq
     whole_swings = (times >= onset + 0.5) & (times < onset + 3.5)
     late_s = phase_s(stream.data[whole_swings, 0], times[whole_swings] - onset)
@@ -64,7 +71,7 @@ def test_a_fractional_onset_is_honoured(sounds: Path, target: Envelope, onset: f
 
 def test_streams_are_zero_outside_the_trials_and_as_long_as_the_recording(sounds: Path) -> None:
     trials = [Trial(1.0, 2.0, "tremolo.wav"), Trial(4.0, 1.0, "silence.wav"), Trial(5.0, 4.0, "tremolo.wav")]
-    stream = targets.stream(Envelope(), trials, sounds, 10.5)
+    stream = stream_of(Envelope(), trials, sounds, 10.5)
     during = np.zeros(672, bool)
     during[64:192] = during[320:576] = True
     assert stream.data.shape == (672, 1) and stream.data.dtype == np.float32
@@ -100,7 +107,7 @@ def test_mel_follows_pitch_and_keeps_time(sounds: Path) -> None:
     pytest.importorskip("torchaudio")
     onset = 2.0 + 0.3 / 64
     trials = [Trial(onset, 4.0, "tremolo.wav"), Trial(6.5, 1.0, "silence.wav")]
-    stream = targets.stream(Mel(n_mels=20), trials, sounds, 8.0)
+    stream = stream_of(Mel(n_mels=20), trials, sounds, 8.0)
     times = np.arange(stream.n_times) / 64
     whole_swings = (times >= onset + 0.5) & (times < onset + 3.5)
     loudest = stream.data.sum(axis=0).argmax()
@@ -114,7 +121,7 @@ def test_mel_without_torchaudio_says_what_to_do(sounds: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "torchaudio", None)
     monkeypatch.delitem(sys.modules, "torchaudio.transforms", raising=False)
     with pytest.raises(ImportError, match=r"the mel target needs torchaudio \(.+\): run env/setup.sh"):
-        targets.stream(Mel(), [Trial(1.0, 2.0, "tremolo.wav")], sounds, 4.0)
+        stream_of(Mel(), [Trial(1.0, 2.0, "tremolo.wav")], sounds, 4.0)
 
 
 def test_nonsense_is_refused() -> None:
