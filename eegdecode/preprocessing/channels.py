@@ -72,10 +72,6 @@ def arrange(step: Montage, stream: Stream) -> Stream:
             "rename them (aliases), leave them out of the montage, or say missing: interpolate"
         )
     places, by_name = sphere.positions(stream), sphere.ten_ten()
-    matrix = np.zeros((len(wanted), stream.n_channels))
-    for row, name in enumerate(wanted):
-        if name in stream.channels:
-            matrix[row, stream.channels.index(name)] = 1
     known = [index for index, name in enumerate(stream.channels) if name in places]
     unknown = [name for name in missing if name not in by_name]
     if unknown or not known:
@@ -84,10 +80,23 @@ def arrange(step: Montage, stream: Stream) -> Stream:
             f"the montage lacks {', '.join(missing)}, and where {where} stood is not known: "
             "nothing can be interpolated; leave them out of the montage"
         )
-    rows = [wanted.index(name) for name in missing]
-    made = sphere.spline([places[stream.channels[index]] for index in known], [by_name[name] for name in missing])
-    matrix[np.ix_(rows, known)] = made
-    return mapped(stream, matrix, wanted)
+    there = [name for name in wanted if name in stream.channels]
+    columns, kept, made = (
+        [stream.channels.index(name) for name in there],
+        [wanted.index(name) for name in there],
+        [wanted.index(name) for name in missing],
+    )
+    weights = sphere.spline([places[stream.channels[index]] for index in known], [by_name[name] for name in missing])
+
+    def read(first: int, stop: int) -> np.ndarray:
+        data = stream.read(first, stop)
+        out = np.empty((len(data), len(wanted)), data.dtype)
+        out[:, kept] = data[:, columns]
+        out[:, made] = data[:, known] @ weights.T.astype(data.dtype)
+        return out
+
+    sensors = {name: stream.sensors[name] for name in there if name in stream.sensors}
+    return replace(stream, channels=tuple(wanted), sensors=sensors, read=read)
 
 
 def select(stream: Stream, names: Sequence[str]) -> Stream:
