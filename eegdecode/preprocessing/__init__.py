@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, get_args
 
 from eegdecode.signals import BRAIN, Kind
@@ -141,7 +140,7 @@ class ICA:
 class Sources:
     """From sensors to regions of the cortex, by eLORETA on the average head fsaverage."""
 
-    folder: Path  # fsaverage itself, as mne fetches it
+    folder: str  # fsaverage itself, as mne fetches it
     regions: tuple[str, ...] = ()  # as `superiortemporal-lh`; all of the parcellation where none is named
     parcellation: str = "aparc"
     snr: float = 3.0

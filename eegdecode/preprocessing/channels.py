@@ -1,4 +1,4 @@
-"""Which channels, under which name, in which order, and where they stand on the head."""
+"""Which channels, under which name, in which order, against which reference; and what is missing made up."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,25 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from eegdecode.preprocessing import Aliases, Montage, Pick
+from eegdecode.preprocessing import Aliases, Montage, Pick, sphere
 from eegdecode.signals import Kind, Stream
 
 OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 PLACE = re.compile(r"(NZ?|FP|AFP?|F|FT|FC|T|TP|C|CP|P|PO|O|I)(\d{1,2}|Z)", re.IGNORECASE)
 AROUND = re.compile(r"^EEG[ _:-]*|[ ._-]*(REF|LE|AVG|AR)$|[ ._*-]+$", re.IGNORECASE)
 
-ON_SPHERE: Mapping[str, tuple[float, float]] = {
-    "Fp1": (-92, -72), "Fpz": (92, 90), "Fp2": (92, 72), "F7": (-92, -36), "F3": (-60, -51), "Fz": (46, 90),
-    "F4": (60, 51), "F8": (92, 36), "T7": (-92, 0), "C3": (-46, 0), "Cz": (0, 0), "C4": (46, 0), "T8": (92, 0),
-    "P7": (-92, 36), "P3": (-60, 51), "Pz": (46, -90), "P4": (60, -51), "P8": (92, -36), "O1": (-92, 72),
-    "Oz": (92, -90), "O2": (92, -72),
-}  # fmt: skip
-"""The 10-20 system: degrees from the vertex to the right, and from there to the front."""
-TEN_TWENTY = tuple(name for name in ON_SPHERE if name not in ("Fpz", "Oz"))
-RADIUS_M = 0.095
+TEN_TWENTY = (
+    "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz",
+    "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2",
+)  # fmt: skip
 
-RIDGE = 1e-5  # of the splines, as mne's
-N_LEGENDRE = 50
 REFERENCED: tuple[Kind, ...] = ("eeg", "ecog", "seeg")
 """What is measured against an electrode that can be chosen afterwards."""
 
@@ -78,23 +71,32 @@ def arrange(step: Montage, stream: Stream) -> Stream:
             f"the montage needs {', '.join(missing)}, but there are {', '.join(stream.channels)}: "
             "rename them (aliases), leave them out of the montage, or say missing: interpolate"
         )
-    places = positions(stream)
-    matrix = np.zeros((len(wanted), stream.n_channels))
-    for row, name in enumerate(wanted):
-        if name in stream.channels:
-            matrix[row, stream.channels.index(name)] = 1
+    places, by_name = sphere.positions(stream), sphere.ten_ten()
     known = [index for index, name in enumerate(stream.channels) if name in places]
-    unknown = [name for name in missing if name not in ON_SPHERE]
+    unknown = [name for name in missing if name not in by_name]
     if unknown or not known:
         where = ", ".join(unknown or stream.channels)
         raise ValueError(
             f"the montage lacks {', '.join(missing)}, and where {where} stood is not known: "
             "nothing can be interpolated; leave them out of the montage"
         )
-    rows = [wanted.index(name) for name in missing]
-    made = spline([places[stream.channels[index]] for index in known], [on_sphere(name) for name in missing])
-    matrix[np.ix_(rows, known)] = made
-    return mapped(stream, matrix, wanted)
+    there = [name for name in wanted if name in stream.channels]
+    columns, kept, made = (
+        [stream.channels.index(name) for name in there],
+        [wanted.index(name) for name in there],
+        [wanted.index(name) for name in missing],
+    )
+    weights = sphere.spline([places[stream.channels[index]] for index in known], [by_name[name] for name in missing])
+
+    def read(first: int, stop: int) -> np.ndarray:
+        data = stream.read(first, stop)
+        out = np.empty((len(data), len(wanted)), data.dtype)
+        out[:, kept] = data[:, columns]
+        out[:, made] = data[:, known] @ weights.T.astype(data.dtype)
+        return out
+
+    sensors = {name: stream.sensors[name] for name in there if name in stream.sensors}
+    return replace(stream, channels=tuple(wanted), sensors=sensors, read=read)
 
 
 def select(stream: Stream, names: Sequence[str]) -> Stream:
@@ -154,16 +156,16 @@ def interpolated(stream: Stream, bads: Sequence[str]) -> Stream:
     """The bad channels made up from the good ones, by splines on the sphere."""
     if not bads:
         return stream
-    places = positions(stream)
+    places = sphere.positions(stream)
     lost = [name for name in bads if name not in places]
     good = [index for index, name in enumerate(stream.channels) if name in places and name not in bads]
     if lost or len(good) < 4:
         raise ValueError(
             f"{', '.join(bads)} cannot be interpolated: where {', '.join(lost) or 'enough others'} stand is not known "
-            "(only EEG, by position or by its 10-20 name); drop these channels by pick, for all recordings"
+            "(only EEG, by position or by its 10-10 name); drop these channels by pick, for all recordings"
         )
     columns = [stream.channels.index(name) for name in bads]
-    matrix = spline([places[stream.channels[index]] for index in good], [places[name] for name in bads])
+    matrix = sphere.spline([places[stream.channels[index]] for index in good], [places[name] for name in bads])
 
     def read(first: int, stop: int) -> np.ndarray:
         data = np.array(stream.read(first, stop))
@@ -171,47 +173,6 @@ def interpolated(stream: Stream, bads: Sequence[str]) -> Stream:
         return data
 
     return replace(stream, read=read)
-
-
-def positions(stream: Stream) -> dict[str, np.ndarray]:
-    """Of the EEG: on the unit sphere, about the centre that fits best. From the names where no sensor has a place."""
-    eeg = [name for name in stream.channels if stream.sensor(name).kind == "eeg"]
-    measured = {name: place for name in eeg if (place := stream.sensor(name).position) is not None}
-    if not measured:
-        return {name: on_sphere(name) for name in eeg if name in ON_SPHERE}
-    points = np.array(list(measured.values()))
-    centre = np.zeros(3)
-    if len(points) >= 8:  # |p|² = 2 c·p + (r² - |c|²) is linear in c
-        rows = np.hstack([2 * points, np.ones((len(points), 1))])
-        centre = np.linalg.lstsq(rows, (points**2).sum(axis=1), rcond=None)[0][:3]
-    return {name: _unit(point - centre) for name, point in zip(measured, points, strict=True)}
-
-
-def on_sphere(name: str) -> np.ndarray:
-    from_vertex, to_front = np.radians(ON_SPHERE[name])
-    return np.array(
-        [np.sin(from_vertex) * np.cos(to_front), np.sin(from_vertex) * np.sin(to_front), np.cos(from_vertex)]
-    )
-
-
-def spline(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
-    """[target, source]: spherical splines of fourth order (Perrin et al. 1989, doi:10.1016/0013-4694(89)90180-6)."""
-    here, there = _unit(np.array(sources)), _unit(np.array(targets))
-    n = len(here)
-    system = np.zeros((n + 1, n + 1))
-    system[:n, :n] = _green(here @ here.T) + RIDGE * np.eye(n)
-    system[:n, n] = system[n, :n] = 1
-    return np.hstack([_green(there @ here.T), np.ones((len(there), 1))]) @ np.linalg.pinv(system)[:, :n]
-
-
-def _green(cosine: np.ndarray) -> np.ndarray:
-    order = np.arange(1, N_LEGENDRE)
-    weights = (2 * order + 1) / (order * (order + 1.0)) ** 4 / (4 * np.pi)
-    return np.polynomial.legendre.legval(cosine, [0, *weights])
-
-
-def _unit(points: np.ndarray) -> np.ndarray:
-    return points / np.linalg.norm(points, axis=-1, keepdims=True)
 
 
 def _all_there(names: Iterable[str], there: Sequence[str], what: str) -> None:

@@ -138,6 +138,8 @@ class _Pass:
     def _mirrored(self, first: int, stop: int) -> np.ndarray:
         """Any stretch, also beyond the ends: 2 x[0] - x[k] at -k; as far as the signal is long, zeros from there on."""
         last = self.stream.n_times - 1
+        if first >= 0 and stop <= last + 1:
+            return self._read(first, stop)
         low, high = max(0, min(first, 2 * last - stop)), min(last + 1, max(stop, 1 - first))
         inside = self._read(low, high)
         out = np.zeros((stop - first, inside.shape[1]), inside.dtype)
@@ -157,7 +159,8 @@ class _Pass:
         """What the block before has read already is not read again."""
         begin, data = self._before
         if begin <= first < begin + len(data) < stop:
-            data = np.concatenate([data[first - begin :], self.stream.read(begin + len(data), stop)])
+            more = self.stream.read(begin + len(data), stop)
+            data = np.concatenate([data[first - begin :].T, more.T], axis=1).T  # in the order that transforms want
         elif not begin <= first <= stop <= begin + len(data):
             data = self.stream.read(first, stop)
         else:

@@ -4,6 +4,7 @@ The solution is linear: a region is a row of weights over the channels, and a st
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ MODEL = ("bem/fsaverage-ico-5-src.fif", "bem/fsaverage-5120-5120-5120-bem-sol.fi
 
 def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]:
     """Names, and weights [region, channel]."""
-    folder = step.folder
+    folder = Path(step.folder).expanduser()
     labels = tuple(f"label/{side}.{step.parcellation}.annot" for side in ("lh", "rh"))
     if missing := [name for name in (*MODEL, *labels) if not (folder / name).is_file()]:
         raise ValueError(

@@ -285,7 +285,7 @@ def test_what_is_no_number_is_named() -> None:
         (lambda: BadChannels(z=0.0), "got 0.0, 10.0, 0.3 and 0.34"),
         (lambda: Pick(kinds=("brain",)), "but got brain"),  # type: ignore[arg-type]
         (lambda: Pick(regex="("), "is no regular expression"),
-        (lambda: Sources(folder=Path("x"), snr=0), "got 0"),
+        (lambda: Sources(folder="x", snr=0), "got 0"),
     ],
 )
 def test_nonsense_is_refused(make: object, message: str) -> None:

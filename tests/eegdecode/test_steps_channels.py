@@ -18,6 +18,7 @@ from eegdecode.preprocessing import (
     Step,
     channels,
     sources,
+    sphere,
     steps,
 )
 from eegdecode.signals import Kind, Sensor, Signal, Stream
@@ -37,7 +38,8 @@ def named(*names: str, **kinds: Kind) -> Stream:
 def scalp(n_times: int = 10_000) -> Signal:
     """The 10-20 system over a smooth field, with a little noise of each channel's own."""
     rng = np.random.default_rng(0)
-    places = np.array([channels.on_sphere(name) for name in channels.TEN_TWENTY])
+    known = sphere.ten_ten()
+    places = np.array([known[name] for name in channels.TEN_TWENTY])
     field = rng.normal(size=(n_times, 4)) @ np.column_stack([np.ones(len(places)), places]).T
     data = 10e-6 * (field + 0.05 * rng.normal(size=(n_times, len(places))))
     sensors = {
@@ -164,7 +166,7 @@ def test_what_stands_nowhere_is_not_made_up() -> None:
 
 def test_sources_without_a_head_say_how_to_fetch_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"lacks bem/fsaverage-ico-5-src.fif, .*fetch_fsaverage\('.*'\)"):
-        apply([Sources(folder=tmp_path / "fsaverage")], scalp().stream())
+        apply([Sources(folder=str(tmp_path / "fsaverage"))], scalp().stream())
 
 
 def test_a_region_follows_what_happens_in_it() -> None:

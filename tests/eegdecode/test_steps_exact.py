@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Step, channels, fft, steps
+from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Step, fft, sphere, steps
 from eegdecode.signals import Sensor, Signal
 
 
@@ -121,13 +121,22 @@ def test_splines_equal_mne() -> None:
 
     points = np.random.default_rng(0).normal(size=(40, 3))
     good, bad = points[:32], points[32:]
-    ours, theirs = channels.spline(list(good), list(bad)), _make_interpolation_matrix(good, bad)
+    ours, theirs = sphere.spline(list(good), list(bad)), _make_interpolation_matrix(good, bad)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_sensors_are_put_on_the_sphere_that_fits_best() -> None:
-    points = {name: tuple(0.09 * channels.on_sphere(name) + [0.0, 0.01, 0.04]) for name in channels.ON_SPHERE}
-    sensors = {name: Sensor("eeg", point) for name, point in points.items()}
-    stream = Signal(np.zeros((1, len(points))), 250.0, tuple(points), sensors).stream()
-    for name, point in channels.positions(stream).items():
-        np.testing.assert_allclose(point, channels.on_sphere(name), atol=1e-9)
+    places = sphere.ten_ten()
+    sensors = {name: Sensor("eeg", tuple(0.09 * place + [0.0, 0.01, 0.04])) for name, place in places.items()}
+    stream = Signal(np.zeros((1, len(places))), 250.0, tuple(places), sensors).stream()
+    for name, place in sphere.positions(stream).items():
+        np.testing.assert_allclose(place, places[name], atol=1e-9)
+
+
+def test_names_stand_where_a_cap_has_them() -> None:
+    cap = mne.channels.make_standard_montage("biosemi64").get_positions()["ch_pos"]
+    places = sphere.ten_ten()
+    assert set(cap) - set(places) == {"Iz"}
+    for name in set(cap) & set(places):
+        angle = np.degrees(np.arccos(places[name] @ cap[name] / np.linalg.norm(cap[name])))
+        assert angle < 4, f"{name} is {angle:.1f} degrees off"

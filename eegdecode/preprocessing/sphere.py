@@ -1,0 +1,88 @@
+"""Where electrodes stand on a head that is a sphere, and splines on it that make up what is missing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eegdecode.signals import Stream
+
+ROWS = ("Fp", "AF", "F", "FC", "C", "CP", "P", "PO", "O")  # of the 10-10 system, each a tenth of the way round
+OUTER = {"FC": "FT", "C": "T", "CP": "TP"}  # what a row is called at its ends
+BELOW_DEG = 22.5  # a tenth below the ring of Fp1, T7, O1, T8
+
+RIDGE = 1e-5  # of the splines, as mne's
+N_LEGENDRE = 50
+
+
+def positions(stream: Stream) -> dict[str, np.ndarray]:
+    """Of the EEG: on the unit sphere about the centre that fits best; by their names where no place is known."""
+    eeg = [name for name in stream.channels if stream.sensor(name).kind == "eeg"]
+    measured = {name: place for name in eeg if (place := stream.sensor(name).position) is not None}
+    if not measured:
+        places = ten_ten()
+        return {name: places[name] for name in eeg if name in places}
+    points = np.array(list(measured.values()))
+    centre = np.zeros(3)
+    if len(points) >= 8:  # |p|² = 2 c·p + (r² - |c|²) is linear in c
+        rows = np.hstack([2 * points, np.ones((len(points), 1))])
+        centre = np.linalg.lstsq(rows, (points**2).sum(axis=1), rcond=None)[0][:3]
+    return {name: _unit(point - centre) for name, point in zip(measured, points, strict=True)}
+
+
+def ten_ten() -> dict[str, np.ndarray]:
+    """The 10-10 system, x right, y front, z up: each row lies on the circle through its two ends and its middle."""
+    found: dict[str, np.ndarray] = {}
+    for number, row in enumerate(ROWS):
+        middle = _point(22.5 * (4 - number), 90)
+        around = 72 - 18 * number
+        right = _point(90, around)
+        outer = OUTER.get(row, row)
+        found[f"{row}z"] = middle
+        if row in ("Fp", "O"):
+            found |= {f"{row}1": right * [-1, 1, 1], f"{row}2": right}
+            continue
+        for step in (1, 2, 3):
+            point = _on_circle(middle, right, step / 4)
+            found |= {f"{row}{2 * step - 1}": point * [-1, 1, 1], f"{row}{2 * step}": point}
+        below = _point(90 + BELOW_DEG, around)
+        found |= {f"{outer}7": right * [-1, 1, 1], f"{outer}8": right}
+        found |= {f"{outer}9": below * [-1, 1, 1], f"{outer}10": below}
+    return found
+
+
+def spline(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+    """[target, source]: spherical splines of fourth order (Perrin et al. 1989, doi:10.1016/0013-4694(89)90180-6)."""
+    here, there = _unit(np.array(sources)), _unit(np.array(targets))
+    n = len(here)
+    system = np.zeros((n + 1, n + 1))
+    system[:n, :n] = _green(here @ here.T) + RIDGE * np.eye(n)
+    system[:n, n] = system[n, :n] = 1
+    return np.hstack([_green(there @ here.T), np.ones((len(there), 1))]) @ np.linalg.pinv(system)[:, :n]
+
+
+def _green(cosine: np.ndarray) -> np.ndarray:
+    order = np.arange(1, N_LEGENDRE + 1)
+    weights = (2 * order + 1) / (order * (order + 1.0)) ** 4 / (4 * np.pi)
+    return np.polynomial.legendre.legval(cosine, [0, *weights])
+
+
+def _unit(points: np.ndarray) -> np.ndarray:
+    return points / np.linalg.norm(points, axis=-1, keepdims=True)
+
+
+def _point(from_vertex_deg: float, around_deg: float) -> np.ndarray:
+    """`around`: 0 is right, 90 is front."""
+    down, around = np.radians(from_vertex_deg), np.radians(around_deg)
+    return np.array([np.sin(down) * np.cos(around), np.sin(down) * np.sin(around), np.cos(down)])
+
+
+def _on_circle(middle: np.ndarray, right: np.ndarray, part: float) -> np.ndarray:
+    """So far from the middle to the right, on the circle through both and the right's mirror image."""
+    foot = right * [0, 1, 1]
+    up = middle - foot
+    height, width = np.linalg.norm(up), right[0]
+    below = (height**2 - width**2) / (2 * height)  # of the circle's centre, above the foot
+    angle = part * np.arctan2(width, -below)
+    radius = height - below
+    outward = np.array([1.0, 0.0, 0.0])
+    return foot + up / height * (below + radius * np.cos(angle)) + outward * radius * np.sin(angle)
