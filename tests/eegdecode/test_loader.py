@@ -23,6 +23,7 @@ from eegdecode.data.ring import Ring
 from eegdecode.data.stored import Store
 from eegdecode.signals import Trial
 from tests.eegdecode.test_windows import a_store, draw
+from tests.eegdecode.transforms import plus_place, unlucky
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +111,6 @@ def test_what_is_too_short_goes_on_from_its_start(opened: Store, cfg: Windows) -
                 np.testing.assert_array_equal(target[row], np.resize(target[row, :n_values], target[row].shape))
 
 
-def plus_place(window: np.ndarray, place: int) -> None:
-    window += place
-
-
 @pytest.mark.parametrize("how", [{}, {"threads": 2}, {"processes": 2}])
 def test_a_transform_knows_the_place_of_a_window_on_any_rank(opened: Store, how: dict[str, int]) -> None:
     for rank in (0, 1):
@@ -122,11 +119,6 @@ def test_a_transform_knows_the_place_of_a_window_on_any_rank(opened: Store, how:
         plain = gather(opened, draw(CFG, opened).at([2]), "").signal
         wanted = plain + np.arange(16, 24, dtype=np.float32)[:, None, None]
         np.testing.assert_array_equal(found, wanted[rank::2])
-
-
-def unlucky(window: np.ndarray, place: int) -> None:
-    if place == 21:
-        raise ZeroDivisionError("window 21")
 
 
 @pytest.mark.parametrize("how", [{"threads": 2}, {"processes": 2}])
