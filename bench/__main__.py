@@ -10,18 +10,20 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup", "checkpoint", "staging", "recovery")
+NAMES = ("startup", "checkpoint", "staging", "recovery", "loader")
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute; recovery: three")
+    parser.add_argument("--peers-python", default="", help="loader: a python in which braindecode is installed")
     options = parser.parse_args(argv)
     code = 0
     for name in [options.name] if options.name else NAMES:
         try:
-            reached = importlib.import_module(f"bench.{name}").run(options.quick)
+            more = (options.peers_python,) if name == "loader" else ()
+            reached = importlib.import_module(f"bench.{name}").run(options.quick, *more)
         except PeerMissing as missing:
             print(f"{name}: {missing}", file=sys.stderr)
             return 3

@@ -132,7 +132,12 @@ class ProcessWorker:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # until it ignores them itself
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", start.format(sys.path), *map(str, (theirs.fileno(), file, n_bytes))],
+                [
+                    sys.executable,
+                    "-c",
+                    start.format(sys.path),
+                    *map(str, (theirs.fileno(), file, n_bytes, os.getpid())),
+                ],
                 pass_fds=(theirs.fileno(), file),
                 stdin=subprocess.DEVNULL,
             )
@@ -165,6 +170,8 @@ class ProcessWorker:
 
 
 def _end(connection: "Connection[object, object]", process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.send(None)
     connection.close()
     try:
         process.wait(10)
@@ -173,7 +180,7 @@ def _end(connection: "Connection[object, object]", process: "subprocess.Popen[by
         process.wait()
 
 
-def main(connection: int, file: int, n_bytes: int) -> None:
+def main(connection: int, file: int, n_bytes: int, started_by: int) -> None:
     """A process's life."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -183,19 +190,26 @@ def main(connection: int, file: int, n_bytes: int) -> None:
     os.close(file)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # then nobody is left to fill for
         try:
-            fill = pickle.loads(parent.recv_bytes()).start(memory)
+            fill = pickle.loads(_received(parent, started_by)).start(memory)
         except Exception as error:  # noqa: BLE001 the caller raises it
-            parent.recv_bytes()
+            _received(parent, started_by)
             parent.send(_as_sent(error))
             return
-        while True:
-            received = parent.recv_bytes()
+        while (job := pickle.loads(_received(parent, started_by))) is not None:
             answer = None
             try:
-                fill(pickle.loads(received))
+                fill(job)
             except Exception as error:  # noqa: BLE001 the caller raises it
                 answer = _as_sent(error)
             parent.send(answer)
+
+
+def _received(parent: Connection, started_by: int) -> bytes:
+    """The next message. A fork of the parent may hold the connection open when that is gone, so it is looked after."""
+    while not parent.poll(1.0):
+        if os.getppid() != started_by:
+            raise EOFError
+    return parent.recv_bytes()
 
 
 def _as_sent(error: Exception) -> Exception:
