@@ -27,12 +27,15 @@ class Goal:
         return self.value >= self.bar if self.at_least else self.value <= self.bar
 
 
-def rounds(methods: Mapping[str, Callable[[], object]], n: int) -> dict[str, list[float]]:
-    """Seconds of each method in each of n rounds, after one that does not count."""
+def rounds(
+    methods: Mapping[str, Callable[[], object]], n: int, before: Callable[[], object] = lambda: None
+) -> dict[str, list[float]]:
+    """Seconds of each method in each of n rounds, after one that does not count. `before` each, untimed."""
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(n + 1):
         for name in order.sample(list(methods), len(methods)):
+            before()
             began = time.perf_counter()
             methods[name]()
             if number:

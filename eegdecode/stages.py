@@ -6,12 +6,12 @@ is imported when a stage runs, so that a config is checked on a login node witho
 
 from dataclasses import dataclass, field
 
-from eegdecode.data import Envelope, Events, Matlab, Split, Study, Target
+from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
 from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
-from eegdecode.training import Optim, Windows
+from eegdecode.training import Optim
 from hpc.context import Context, Input
 
 Metrics = dict[str, object]
@@ -51,7 +51,7 @@ class Train:
     model: BiLSTM = field(default_factory=BiLSTM)
     objective: Regression = field(default_factory=Regression)
     split: Split = field(default_factory=Split)
-    windows: Windows = field(default_factory=Windows)
+    windows: Windows = field(default_factory=RandomWindows)
     optim: Optim = field(default_factory=Optim)
     seed: int = 0
 

@@ -582,3 +582,103 @@ class Split:
             raise ValueError(
                 f"train, val and test must be above 0 and make 1 together, got {self.train}, {self.val}, {self.test}"
             )
+
+
+# --- windows: what one step of training sees ---
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is asked of all windows."""
+
+    batch: int = 32  # windows a step, of all ranks together: the same numbers come out on 1, 2 or 4 ranks
+    subset: float = 1.0  # of the training trials; a smaller subset is contained in a larger one of the same seed
+    balance: str = ""  # subject, stimulus, or a label of the trials: each of its values comes equally often
+    patch: int = 1  # samples; a window is a multiple of it
+    wrap: bool = False  # repeat a window's start at its end until it is that, instead of refusing
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.patch < 1:
+            raise ValueError(f"windows need a batch and a patch of 1 at least, got {self.batch} and {self.patch}")
+        if not 0 < self.subset <= 1:
+            raise ValueError(f"subset is a part of the training trials, above 0 and up to 1, got {self.subset}")
+
+    def _need_length(self, length_s: float) -> None:
+        if length_s <= 0:
+            raise ValueError(f"windows need a length above 0 s, got {length_s}")
+
+
+@dataclass(frozen=True)
+class RandomWindows(_Drawn):
+    """Each trial once an epoch, from a start anywhere in it. The middle of a trial is seen more often than its ends."""
+
+    name: Literal["random"] = "random"
+    length_s: float = 4.0
+    per: Literal["trial", "second"] = "trial"  # second: a trial comes as often as it is long
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._need_length(self.length_s)
+        if self.per == "second" and self.balance:
+            raise ValueError(f"a trial cannot come as often as it is long and balance {self.balance}: choose one")
+
+
+@dataclass(frozen=True)
+class StratifiedWindows(_Drawn):
+    """Each trial once an epoch. As many parts as windows fit into it take turns, the start is anywhere in a part."""
+
+    name: Literal["stratified"] = "stratified"
+    length_s: float = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._need_length(self.length_s)
+
+
+@dataclass(frozen=True)
+class GridWindows(_Drawn):
+    """Each trial cut into windows, `stride_s` apart, and each window once an epoch. Every sample is seen as often."""
+
+    name: Literal["grid"] = "grid"
+    length_s: float = 4.0
+    stride_s: float | None = None  # None: end to end
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._need_length(self.length_s)
+        if self.stride_s is not None and self.stride_s <= 0:
+            raise ValueError(f"stride_s must be above 0 s, got {self.stride_s}")
+
+
+@dataclass(frozen=True)
+class LockedWindows(_Drawn):
+    """One window a trial, from tmin_s to tmax_s after its start."""
+
+    name: Literal["locked"] = "locked"
+    tmin_s: float = 0.0  # below 0: before the trial
+    tmax_s: float = 1.0
+    overlap: bool = False  # may reach into other trials, as with pictures 0.1 s apart
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tmin_s >= self.tmax_s:
+            raise ValueError(f"tmin_s must come before tmax_s, got {self.tmin_s} and {self.tmax_s} s")
+
+
+@dataclass(frozen=True)
+class BucketedWindows(_Drawn):
+    """Whole trials, each once an epoch; those of a batch are about as long, wrapped to the length of the longest."""
+
+    name: Literal["buckets"] = "buckets"
+    padding: float = 0.05  # of what is read, at most
+    wrap: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.padding < 1:
+            raise ValueError(f"padding is a part of what is read, above 0 and below 1, got {self.padding}")
+        if not self.wrap or self.balance:
+            raise ValueError("buckets wrap trials to one length and take each once: leave wrap and balance as they are")
+
+
+Windows = RandomWindows | StratifiedWindows | GridWindows | LockedWindows | BucketedWindows

@@ -1,42 +1,102 @@
-"""Which window is drawn at which step, and its samples. Pure in (seed, step): no state, any step at once."""
+"""Windows are views: a recording, a first sample, a length. Here they are cut; draw.py says which comes when.
+
+No window crosses a trial; where trials are segments of a recording, no window crosses a segment.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from eegdecode.data import BucketedWindows, GridWindows, LockedWindows, Windows
 from eegdecode.data.splits import Segment
 from eegdecode.data.stored import Store, Stored
 
-_ORDER, _START = 2, 3  # tell the draws of one seed from each other
+
+class Places(NamedTuple):
+    """Windows, one a row. `trial` counts in the recording, `start` and `n_times` are samples."""
+
+    recording: np.ndarray
+    trial: np.ndarray
+    start: np.ndarray
+    n_times: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> "Places":
+        return Places(*(column[rows] for column in self))
 
 
-def train_windows(
-    segments: Sequence[Segment], stored: Sequence[Stored], length_s: float, batch: int, seed: int, step: int
-) -> list[tuple[int, int]]:
-    """The global batch of a step, as (recording, first sample). A rank takes its `[rank::size]` of it.
+@dataclass(frozen=True)
+class Views:
+    """Windows as an indexable data set: `views[i]` looks at the file's own bytes. Pickled, it holds no samples."""
 
-    Every segment comes once an epoch, in an order of that epoch; the window starts at random within the trial.
+    store: Store
+    places: Places
+
+    def __len__(self) -> int:
+        return len(self.places.start)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """[time, channel], read-only; a copy in float32 where the file has int16."""
+        recording, _, start, n_times = (int(column[index]) for column in self.places)
+        stored = self.store.recordings[recording]
+        window = slice(start, start + n_times)
+        return stored.signal[window] if stored.scale is None else stored.read(window.start, window.stop)
+
+
+def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored]) -> tuple[Places, np.ndarray]:
+    """All windows of a grid, or those locked to the trials; else the whole trials, for windows to be drawn from.
+
+    Beside it, from which of the segments each is.
     """
-    shortest = min(segments, key=lambda segment: segment.trial.duration)
-    first_sample, last_start = bounds(shortest, stored[shortest.recording], length_s)
-    if last_start < first_sample:
-        name = stored[shortest.recording].name
+    numbers: dict[int, dict[object, int]] = {}
+    rows: list[tuple[int, ...]] = []
+    for which, segment in enumerate(segments):
+        stored = recordings[segment.recording]
+        if segment.recording not in numbers:
+            numbers[segment.recording] = {trial: number for number, trial in enumerate(stored.trials)}
+        number = numbers[segment.recording][segment.trial]
+        for start, n_times in _stretches(cfg, segment, stored):
+            rows.append((segment.recording, number, start, n_times, which))
+    if isinstance(cfg, LockedWindows) and not cfg.overlap:
+        _refuse_overlap(rows, recordings)
+    *places, origin = np.array(rows, np.int64).reshape(-1, 5).T.copy()
+    return Places(*places), origin
+
+
+def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple[int, int]]:
+    """First sample and length of what is cut from one trial."""
+    trial, sfreq = segment.trial, stored.sfreq
+    if isinstance(cfg, LockedWindows):
+        start, n_times = round((trial.start + cfg.tmin_s) * sfreq), n_samples(cfg.tmax_s - cfg.tmin_s, sfreq)
+        if start < 0 or start + n_times > stored.n_times:
+            raise ValueError(
+                f"the window from {cfg.tmin_s:g} to {cfg.tmax_s:g} s after {_say(trial.stimulus, trial.start, stored)} "
+                f"leaves the recording, which lasts {stored.n_times / sfreq:.2f} s: shorten it, or leave the trial out"
+            )
+        yield start, n_times
+        return
+    first, end = bounds(segment, stored, 0.0)
+    if isinstance(cfg, BucketedWindows):
+        yield first, end - first
+        return
+    n_times = n_samples(cfg.length_s, sfreq)
+    if n_times < 1:
+        raise ValueError(f"a window of {cfg.length_s} s has no sample at {sfreq:g} Hz: lengthen it")
+    if end - first < n_times:
         raise ValueError(
-            f"a window of {length_s} s does not fit into {shortest.trial.stimulus} of {name}, "
-            f"which lasts {shortest.trial.duration:.2f} s: shorten the window"
+            f"a window of {cfg.length_s} s does not fit into {trial.stimulus} of {stored.name}, "
+            f"which lasts {trial.duration:.2f} s: shorten the window"
         )
-    place = np.random.default_rng(np.random.SeedSequence([seed, _START, step])).random(batch)
-    drawn: list[tuple[int, int]] = []
-    for index, fraction in zip(range(step * batch, (step + 1) * batch), place, strict=True):
-        epoch, position = divmod(index, len(segments))
-        if not drawn or position == 0:
-            order = np.random.default_rng(np.random.SeedSequence([seed, _ORDER, epoch])).permutation(len(segments))
-        segment = segments[order[position]]
-        first_sample, last_start = bounds(segment, stored[segment.recording], length_s)
-        drawn.append((segment.recording, first_sample + int(fraction * (last_start - first_sample + 1))))
-    return drawn
+    if not isinstance(cfg, GridWindows):
+        yield first, end - first
+        return
+    stride = n_times if cfg.stride_s is None else n_samples(cfg.stride_s, sfreq)
+    if stride < 1:
+        raise ValueError(f"stride_s is {cfg.stride_s} s, less than a sample at {sfreq:g} Hz: lengthen it")
+    for start in range(first, end - n_times + 1, stride):
+        yield start, n_times
 
 
 def bounds(segment: Segment, stored: Stored, length_s: float) -> tuple[int, int]:
@@ -47,31 +107,49 @@ def bounds(segment: Segment, stored: Stored, length_s: float) -> tuple[int, int]
     return first_sample, end - n_samples(length_s, sfreq)
 
 
+def whole(segment: Segment, stored: Stored) -> Places:
+    """All of a trial, as one window."""
+    first, end = bounds(segment, stored, 0.0)
+    row = (segment.recording, stored.trials.index(segment.trial), first, end - first)
+    return Places(*(np.array([value]) for value in row))
+
+
 def n_samples(length_s: float, sfreq: float) -> int:
     return round(length_s * sfreq)
 
 
-class Gathered(NamedTuple):
-    """Windows of one length, in fresh arrays."""
+def in_patches(n_times: int, cfg: Windows, sfreq: float) -> int:
+    """The samples of a window once it is a whole number of patches."""
+    up = -(-n_times // cfg.patch) * cfg.patch
+    if up != n_times and not cfg.wrap:
+        nearest = " or ".join(f"{n / sfreq:g} s ({n} samples)" for n in (up - cfg.patch, up) if n)
+        raise ValueError(
+            f"a window of {n_times} samples is {n_times / cfg.patch:g} patches of {cfg.patch}: take {nearest}, "
+            f"or say windows.wrap=true, which repeats its start at its end up to {up}"
+        )
+    return up
 
-    signal: np.ndarray  # [window, time, channel]
-    target: np.ndarray  # [window, time, feature]
-    subject: np.ndarray  # [window], a place in the subjects of the store
 
-
-def gather(store: Store, recording: Sequence[int], starts: Sequence[int], length: int, target: str) -> Gathered:
-    """The samples of windows, copied from the files."""
-    spec = store.recordings[recording[0]]
-    x = np.empty((len(starts), length, len(spec.channels)), np.float32)
-    y = np.empty((len(starts), length, spec.n_outputs(target)), np.float32)
-    for row, (index, start) in enumerate(zip(recording, starts, strict=True)):
-        stored = store.recordings[index]
-        if stored.target_sfreq(target) != stored.sfreq:
+def _refuse_overlap(rows: Sequence[tuple[int, ...]], recordings: Sequence[Stored]) -> None:
+    """A window around one trial must not reach into another, of which another part may hold the same samples."""
+    sorted_trials: dict[int, tuple[list[int], np.ndarray, np.ndarray, np.ndarray]] = {}
+    for recording, number, start, n_times, _ in rows:
+        stored = recordings[recording]
+        if recording not in sorted_trials:
+            by_start = sorted(range(len(stored.trials)), key=lambda index: stored.trials[index].start)
+            starts = np.array([stored.trials[index].start for index in by_start]) * stored.sfreq
+            ends = starts + np.array([stored.trials[index].duration for index in by_start]) * stored.sfreq
+            sorted_trials[recording] = (by_start, np.argsort(by_start), starts, np.maximum.accumulate(ends))
+        by_start, place_of, starts, last_ends = sorted_trials[recording]
+        place = int(place_of[number])
+        before = place > 0 and last_ends[place - 1] > start + 0.5
+        if before or (place + 1 < len(starts) and starts[place + 1] < start + n_times - 0.5):
+            trial, other = stored.trials[number], stored.trials[by_start[place - 1 if before else place + 1]]
             raise ValueError(
-                f"{stored.name} has its signal at {stored.sfreq:g} Hz "
-                f"but {target} at {stored.target_sfreq(target):g} Hz: preprocess both to the same rate"
+                f"the window of {_say(trial.stimulus, trial.start, stored)} reaches into {other.stimulus} "
+                f"at {other.start:.2f} s: shorten it, or say windows.overlap=true"
             )
-        x[row] = stored.signal[start : start + length]
-        y[row] = stored.target(target)[start : start + length]
-    place = {subject: index for index, subject in enumerate(store.subjects)}
-    return Gathered(x, y, np.array([place[store.recordings[index].subject] for index in recording]))
+
+
+def _say(stimulus: str, start: float, stored: Stored) -> str:
+    return f"{stimulus} at {start:.2f} s of {stored.name}"

@@ -4,20 +4,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Windows:
-    """What one step sees."""
-
-    length_s: float = 4.0
-    batch: int = 32  # windows a step, of all ranks together: the same numbers come out on 1, 2 or 4 ranks
-
-    def __post_init__(self) -> None:
-        if self.length_s <= 0 or self.batch < 1:
-            raise ValueError(
-                f"windows need a length above 0 s and a batch of 1 at least, got {self.length_s}, {self.batch}"
-            )
-
-
-@dataclass(frozen=True)
 class Optim:
     """AdamW; the rate rises over the first steps and falls to 0 as a cosine."""
 

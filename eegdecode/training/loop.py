@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.data import splits, store, windows
+from eegdecode.data import gather, loader, splits, store, windows
+from eegdecode.data.draw import Draw
+from eegdecode.data.gather import Gathered
+from eegdecode.data.loader import Loader
 from eegdecode.data.splits import Segment
 from eegdecode.data.stored import Store
-from eegdecode.data.windows import Gathered
 from eegdecode.objectives import Batch, Objective
 from eegdecode.training import Optim, state
 from eegdecode.training.record import Record
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FILLING = 4
+"""Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
 _MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
 
 
@@ -43,10 +47,18 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     # The data
     data = store.open_store(*(ctx.input(data, often=True) for data in cfg.data))
     spec = data.spec(cfg.target)
-    length = windows.n_samples(cfg.windows.length_s, spec.sfreq)
     parts = splits.split(cfg.split, data.recordings)
     for sentence in parts.audit():
         log.info("%s", sentence)
+    batches = Loader(
+        data,
+        Draw(cfg.windows, parts.train, data.recordings, cfg.seed),
+        cfg.target,
+        rank=world.rank,
+        size=world.size,
+        threads=min(loader.cores(world.local_size), FILLING),
+        device=where,
+    )
 
     # The model, the same on every rank
     torch.manual_seed(_seed(cfg.seed, _MODEL))
@@ -66,15 +78,12 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         best, unseen = found["best"], found["unseen"]
     log.info("%d parameters on %s, from step %d of %d", _count(network), where, step, cfg.optim.steps)
     record = Record(ctx, step)
+    coming = batches.at(step, stop=cfg.optim.steps)
 
     while step < cfg.optim.steps or unseen:
         if unseen is None:
             began = time.perf_counter()
-            drawn = windows.train_windows(
-                parts.train, data.recordings, cfg.windows.length_s, cfg.windows.batch, cfg.seed, step
-            )
-            recordings, starts = zip(*drawn[world.rank :: world.size], strict=True)
-            batch = to_device(windows.gather(data, recordings, starts, length, cfg.target), where)
+            batch = Batch(*next(coming))
 
             # Dropout too is a function of the step, not of what was drawn before
             torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
@@ -92,17 +101,17 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
                 group["lr"] = lr
             optimizer.step()
             step += 1
-            figures["seconds"] = time.perf_counter() - began
+            figures |= {"seconds": time.perf_counter() - began, "data_wait_s": batches.wait_s}
         else:
             figures, unseen = unseen, None
 
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
-            names = [name for name in figures if name not in ("grad_norm", "lr", "seconds")]
+            names = [name for name in figures if name not in ("grad_norm", "lr", "seconds", "data_wait_s")]
             found_now = validate(network, objective, names, data, parts.val, cfg.target, ctx)
             if found_now is None:
                 saver.save(step, _kept(network, optimizer, best, unseen=figures), best["step"])
-                _leave(saver, record)
+                _leave(saver, record, batches)
             figures |= {f"val_{name}": value for name, value in found_now.items()}
             _refuse_nonfinite(figures, step)
             if found_now["loss"] < best["validation"]["loss"]:
@@ -117,8 +126,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             record.flush()
             saver.save(step, _kept(network, optimizer, best), best["step"], last)
         if stop and not last:
-            _leave(saver, record)
+            _leave(saver, record, batches)
 
+    batches.close()
     saver.close()
     record.close()
     if world.is_first:
@@ -163,8 +173,9 @@ def _kept(
     return {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "unseen": unseen}
 
 
-def _leave(saver: Saver, record: Record) -> NoReturn:
+def _leave(saver: Saver, record: Record, batches: Loader) -> NoReturn:
     """All is saved, on every rank, before any says that it has stopped."""
+    batches.close()
     saver.close()
     record.close()
     ddp.barrier()
@@ -178,8 +189,7 @@ def to_device(gathered: Gathered, where: torch.device) -> Batch:
 
 def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:
     """All of a trial, as one window."""
-    first_sample, end = windows.bounds(segment, data.recordings[segment.recording], 0.0)
-    return windows.gather(data, [segment.recording], [first_sample], end - first_sample, target)
+    return gather.gather(data, windows.whole(segment, data.recordings[segment.recording]), target)
 
 
 def learning_rate(cfg: Optim, step: int) -> float:

@@ -9,14 +9,14 @@ from scipy import signal as dsp
 from sklearn.linear_model import Ridge
 
 from eegdecode import stages
-from eegdecode.data import Music, Split, splits, store
+from eegdecode.data import Music, RandomWindows, Split, splits, store
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring, baseline, metrics, predict
 from eegdecode.evaluation.predict import Decoded, DecodedTrial
 from eegdecode.models import BiLSTM
 from eegdecode.signals import Recording, Signal
 from eegdecode.stages import Evaluate, Preprocess, Train
-from eegdecode.training import Optim, Windows, state
+from eegdecode.training import Optim, state
 from eegdecode.training.loop import whole_trial
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir
@@ -145,7 +145,7 @@ def train(run: Path, data: Path, **knobs: object) -> Path:
     cfg = Train(
         data=(Input(str(data)),),
         model=BiLSTM(hidden=16, dropout=0.3),
-        windows=Windows(length_s=3.0, batch=16),
+        windows=RandomWindows(length_s=3.0, batch=16),
         optim=Optim(lr=0.01, weight_decay=3.0, steps=100, validate_every=25),
         **knobs,  # type: ignore[arg-type]
     )

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from eegdecode import stages
+from eegdecode.data import RandomWindows
 from eegdecode.data.stored import Store
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
 from eegdecode.stages import Train
-from eegdecode.training import Optim, Windows, loop, state
+from eegdecode.training import Optim, loop, state
 from hpc import checkpoint
 from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir, committed_steps, read_lines
@@ -27,7 +28,7 @@ def cfg(tiny_store: Store) -> Train:
     return Train(
         data=(Input(str(tiny_store.recordings[0].path.parent)),),
         model=BiLSTM(hidden=4, dropout=0.3),
-        windows=Windows(length_s=1.0, batch=4),
+        windows=RandomWindows(length_s=1.0, batch=4),
         optim=Optim(steps=STEPS, warmup_steps=2, validate_every=4, checkpoint_every=5),
     )
 
@@ -50,7 +51,8 @@ def start(cfg: Train, run: Path, stop_at: int = 0, **world: Any) -> dict[str, ob
 def figures(run: Path) -> list[dict[str, float]]:
     """metrics.jsonl, less what is never the same: how long a step took."""
     return [
-        {name: value for name, value in line.items() if name != "seconds"} for line in read_lines(RunDir(run).metrics)
+        {name: value for name, value in line.items() if name not in ("seconds", "data_wait_s")}
+        for line in read_lines(RunDir(run).metrics)
     ]
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from eegdecode import stages
+from eegdecode.data import RandomWindows
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring, baseline, metrics, plots, predict, report
 from eegdecode.models import BiLSTM
 from eegdecode.stages import Train
-from eegdecode.training import Optim, Windows
+from eegdecode.training import Optim
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir, append_line, write_json
 
@@ -58,7 +59,7 @@ def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path
     cfg = Train(
         data=(Input(str(tiny_store.recordings[0].path.parent)),),
         model=BiLSTM(hidden=4),
-        windows=Windows(length_s=2.0, batch=8),
+        windows=RandomWindows(length_s=2.0, batch=8),
         optim=Optim(steps=10, warmup_steps=2, validate_every=4),
     )
     stages.train(cfg, Context(World(), RunDir(runs / "train-c")))

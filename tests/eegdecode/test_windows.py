@@ -1,16 +1,62 @@
-"""Windows are pure in (seed, step): any step at once, the same batches on any number of ranks."""
+"""Windows are views that cross nothing, drawn as their kind says: pure in (seed, step), the same on any ranks."""
 
+import pickle
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from eegdecode.data import Split
+from eegdecode.data import (
+    BucketedWindows,
+    GridWindows,
+    LockedWindows,
+    RandomWindows,
+    Split,
+    StratifiedWindows,
+    Windows,
+    store,
+)
+from eegdecode.data.draw import Draw
+from eegdecode.data.gather import gather
 from eegdecode.data.splits import Parts, Segment, split
 from eegdecode.data.stored import Store
-from eegdecode.data.windows import gather, n_samples, train_windows
-from eegdecode.signals import Trial
+from eegdecode.data.windows import Places, Views, cut
+from eegdecode.signals import Recording, Signal, Trial
+
+
+def a_store(
+    folder: Path, trials: list[tuple[Trial, ...]], sfreq: float = 100.0, duration_s: float = 70.0, **knobs: Any
+) -> Store:
+    """Noise of three channels, a recording for each tuple of trials, and a counter as target, at 50 times the rate."""
+    names = [f"sub-{number:02d}" for number in range(len(trials))]
+    store.write_manifest(folder, names)
+    n_times = round(duration_s * sfreq)
+    for number, (name, own) in enumerate(zip(names, trials, strict=True)):
+        noise = np.random.default_rng(number).normal(size=(n_times, 3)).astype(np.float32)
+        counter = np.arange(round(duration_s * 160), dtype=np.float32)[:, None]
+        streams = {"counter": Signal(counter, 160.0, ("k",)).stream()}
+        signal = Signal(noise, sfreq, ("Cz", "Pz", "Oz")).stream()
+        store.write(folder, Recording(name, name, signal, own, targets=streams), **knobs)
+    return store.open_store(folder)
+
+
+def all_of(opened: Store) -> list[Segment]:
+    return [Segment(index, trial) for index, stored in enumerate(opened.recordings) for trial in stored.trials]
+
+
+def draw(cfg: Windows, opened: Store, seed: int = 0) -> Draw:
+    return Draw(cfg, all_of(opened), opened.recordings, seed)
+
+
+@pytest.fixture
+def twenty(tmp_path: Path) -> Store:
+    """Two recordings of three trials of 20 s each."""
+    trials = tuple(Trial(1.0 + 22 * number, 20.0, f"{number}.wav", {"loud": number % 2}) for number in range(3))
+    return a_store(tmp_path, [trials, trials])
 
 
 @pytest.fixture
@@ -18,87 +64,243 @@ def parts(tiny_store: Store) -> Parts:
     return split(Split(), tiny_store.recordings)
 
 
-def draw(
-    store: Store, parts: Parts, step: int, batch: int = 6, seed: int = 0, length_s: float = 2.0
-) -> list[tuple[int, int]]:
-    return train_windows(parts.train, store.recordings, length_s, batch, seed, step)
+KINDS: list[Windows] = [
+    RandomWindows(length_s=4, batch=6),
+    RandomWindows(length_s=4, batch=6, per="second"),
+    StratifiedWindows(length_s=4, batch=6),
+    GridWindows(length_s=4, stride_s=1, batch=6, balance="subject"),
+    LockedWindows(tmin_s=-0.5, tmax_s=2, batch=6),
+    BucketedWindows(batch=6),
+]
 
 
-def test_a_far_step_needs_no_history(tiny_store: Store, parts: Parts) -> None:
-    stepped = [draw(tiny_store, parts, step) for step in range(1001)]
-    assert draw(tiny_store, parts, 1000) == stepped[1000]
-    assert len({tuple(batch) for batch in stepped}) == 1001
-    assert draw(tiny_store, parts, 1000, seed=1) != stepped[1000]
+@pytest.mark.parametrize("cfg", KINDS, ids=lambda cfg: cfg.name)
+def test_a_far_step_needs_no_history_and_ranks_share_it_out(twenty: Store, cfg: Windows) -> None:
+    stepped = np.stack(draw(cfg, twenty).at(range(1001)), axis=1).reshape(1001, 6, 4)
+    alone = np.stack(draw(cfg, twenty).at([1000]), axis=1)
+    np.testing.assert_array_equal(alone, stepped[1000])
+    assert len({step.tobytes() for step in stepped}) > 500
+    if cfg.name != "buckets":  # six whole trials are always the same six
+        assert (np.stack(draw(cfg, twenty, seed=1).at([1000]), axis=1) != alone).any()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_the_ranks_share_out_the_global_batch(tiny_store: Store, parts: Parts, ranks: int) -> None:
-    batch = draw(tiny_store, parts, 7, batch=8)
-    shares = [draw(tiny_store, parts, 7, batch=8)[rank::ranks] for rank in range(ranks)]
-    assert {len(share) for share in shares} == {8 // ranks}
-    assert sorted(window for share in shares for window in share) == sorted(batch)
-
-
-def segment_of(parts: Parts, store: Store, window: tuple[int, int], length: int) -> Segment:
-    """The training trial a window lies in, from its first sample to its last."""
-    index, start = window
-    sfreq = store.recordings[index].sfreq
-    (inside,) = [
-        segment
-        for segment in parts.train
-        if segment.recording == index
-        and segment.trial.start - 1e-9 <= start / sfreq
-        and (start + length) / sfreq <= segment.trial.start + segment.trial.duration + 1e-9
-    ]
-    return inside
-
-
-@pytest.mark.parametrize("length_s", [0.5, 2.0, 4.9])
-def test_no_window_crosses_a_trial(tiny_store: Store, parts: Parts, length_s: float) -> None:
-    for step in range(50):
-        for window in draw(tiny_store, parts, step, length_s=length_s):
-            segment_of(parts, tiny_store, window, n_samples(length_s, 64.0))
+@pytest.mark.parametrize("cfg", KINDS, ids=lambda cfg: cfg.name)
+def test_no_window_crosses_a_trial(twenty: Store, cfg: Windows) -> None:
+    places = draw(cfg, twenty).at(range(200))
+    first = 100 + 2200 * places.trial
+    early = 50 if isinstance(cfg, LockedWindows) else 0
+    assert (places.start >= first - early).all() and (places.start + places.n_times <= first + 2000).all()
 
 
 def test_every_trial_comes_once_an_epoch_in_a_new_order(tiny_store: Store, parts: Parts) -> None:
-    drawn = [window for step in range(20) for window in draw(tiny_store, parts, step, batch=3)]
-    trials = [segment_of(parts, tiny_store, window, 128) for window in drawn]
     n = len(parts.train)
-    epochs = [trials[first : first + n] for first in range(0, len(trials) - n + 1, n)]
-    assert len(epochs) >= 10 and all(Counter(epoch) == Counter(parts.train) for epoch in epochs)
-    assert len({tuple(map(repr, epoch)) for epoch in epochs}) > 3
+    places = Draw(RandomWindows(length_s=2, batch=n), parts.train, tiny_store.recordings, 0).at(range(12))
+    epochs = np.stack([places.recording, places.trial], axis=1).reshape(12, n, 2)
+    wanted = {(index, tiny_store.recordings[index].trials.index(trial)) for index, trial in map(_pair, parts.train)}
+    assert all({tuple(each) for each in epoch.tolist()} == wanted for epoch in epochs)
+    assert len({epoch.tobytes() for epoch in epochs}) > 3
 
 
-def test_starts_reach_both_ends_of_a_trial(tiny_store: Store) -> None:
-    segment = Segment(0, Trial(1.0, 2.0, "a.wav"))
-    starts = {
-        start for step in range(60) for _, start in train_windows([segment], tiny_store.recordings, 1.9, 8, 0, step)
-    }
-    assert starts == set(range(64, 64 + 128 - 122 + 1))
+def _pair(segment: Segment) -> tuple[int, Trial]:
+    return segment.recording, segment.trial
+
+
+def test_starts_reach_both_ends_of_a_trial(tmp_path: Path) -> None:
+    opened = a_store(tmp_path, [(Trial(1.0, 2.0, "a"),)], sfreq=64.0)
+    starts = draw(RandomWindows(length_s=1.9, batch=8), opened).at(range(60)).start
+    assert set(starts.tolist()) == set(range(64, 64 + 128 - 122 + 1))
+
+
+def second_of(places: Places, n_seconds: int = 20) -> np.ndarray:
+    """How often each second of the trials was seen, in samples."""
+    seen = np.zeros(n_seconds * 100 + 1)
+    offset = places.start - (100 + 2200 * places.trial)
+    np.add.at(seen, offset, 1)
+    np.add.at(seen, offset + places.n_times, -1)
+    return np.cumsum(seen)[:-1].reshape(n_seconds, 100).sum(axis=1)
+
+
+def test_strata_of_every_trial_are_visited_equally_often_and_starts_are_uniform(twenty: Store) -> None:
+    """D17: 4 s in 20 s; at any time, also in the middle of a round."""
+    drawn = draw(StratifiedWindows(length_s=4, batch=6), twenty)
+    for n_epochs in (1, 3, 5, 17, 2000):
+        places = drawn.at(range(n_epochs))
+        offset = places.start - (100 + 2200 * places.trial)
+        stratum = np.searchsorted([320, 640, 960, 1280], offset, side="right")  # of 1601 starts
+        visits = Counter(zip(places.recording.tolist(), places.trial.tolist(), stratum.tolist(), strict=True))
+        for recording in range(2):
+            for trial in range(3):
+                each = [visits[recording, trial, part] for part in range(5)]
+                assert sum(each) == n_epochs and max(each) - min(each) <= 1
+        # a stratum of the trial is seen by each window that is drawn for it
+        assert (offset < 400 * (stratum + 1)).all() and (offset + 400 > 400 * stratum).all()
+    assert stats.chisquare(np.bincount(offset, minlength=1601)).pvalue > 0.01
+
+
+def test_naive_starts_see_the_ends_of_a_trial_an_eighth_as_often_and_a_grid_sees_all_alike(twenty: Store) -> None:
+    """D17: the first second of 4 s in 20 s is seen 12.5 % as often as the centre."""
+    naive = second_of(draw(RandomWindows(length_s=4, batch=600), twenty).at(range(500)))
+    assert naive[0] / naive[8:12].mean() == pytest.approx(0.125, abs=0.003)
+    even = second_of(draw(GridWindows(length_s=4, batch=30), twenty).at(range(10)))
+    assert (even == even[0]).all() and even[0] > 0
+
+
+def test_a_grid_is_an_indexable_data_set_of_views(twenty: Store) -> None:
+    """D13, also after it went to another process."""
+    places, origin = cut(GridWindows(length_s=4, stride_s=2), all_of(twenty), twenty.recordings)
+    views = Views(twenty, places)
+    assert len(views) == 2 * 3 * 9 == len(origin)
+    sent = pickle.dumps(views)
+    assert len(sent) < 8000
+    for index in (53, 0, 17, 30, 9):
+        recording, trial, window = index // 27, index // 9 % 3, index % 9
+        first = 100 + 2200 * trial + 200 * window
+        raw = twenty.recordings[recording].signal
+        assert np.shares_memory(views[index], raw)
+        np.testing.assert_array_equal(views[index], raw[first : first + 400])
+        np.testing.assert_array_equal(pickle.loads(sent)[index], raw[first : first + 400])
+    with pytest.raises(IndexError):
+        views[54]
+
+
+def test_a_session_of_15_minutes_has_4500_windows_within_its_segments(tmp_path: Path) -> None:
+    """D9: segments of 60 s, windows of 0.2 s."""
+    minutes = tuple(Trial(60.0 * number, 60.0, f"minute {number}") for number in range(15))
+    opened = a_store(tmp_path, [minutes], duration_s=900.0)
+    places = draw(GridWindows(length_s=0.2, batch=4500), opened).at([0])
+    assert len(set(places.start.tolist())) == 4500
+    assert (places.start // 6000 == (places.start + places.n_times - 1) // 6000).all()
+    assert (places.start // 6000 == places.trial).all()
+
+
+@pytest.mark.parametrize(("length_s", "said", "padded"), [(0.2, "200 samples is 12.5", 208), (0.5, "500.* 31.25", 512)])
+def test_a_window_that_is_no_whole_number_of_patches_is_refused_or_wrapped(
+    tmp_path: Path, length_s: float, said: str, padded: int
+) -> None:
+    """D11. A window that fits already is left alone."""
+    opened = a_store(tmp_path, [(Trial(1.0, 5.0, "a"),)], sfreq=1000.0, duration_s=7.0)
+    with pytest.raises(ValueError, match=rf"{said} patches of 16: take .* or say windows.wrap=true"):
+        draw(RandomWindows(length_s=length_s, patch=16), opened)
+    assert draw(RandomWindows(length_s=length_s, patch=16, wrap=True), opened).longest == padded
+    assert draw(RandomWindows(length_s=0.208, patch=16, wrap=True), opened).longest == 208
+
+
+def test_locked_windows_stand_around_the_trials_and_reach_into_others_only_where_that_is_wanted(
+    tmp_path: Path,
+) -> None:
+    close = tuple(Trial(1 + 0.1 * number, 0.1, f"{number}.png") for number in range(50))
+    opened = a_store(tmp_path, [close])
+    with pytest.raises(ValueError, match=r"window of 0.png at 1.00 s of sub-00 reaches into 1.png at 1.10 s: shorten"):
+        draw(LockedWindows(tmin_s=-0.1, tmax_s=0.8), opened)
+    with pytest.raises(ValueError, match=r"window of 1.png .* reaches into 0.png at 1.00 s"):
+        Draw(LockedWindows(tmin_s=-0.1, tmax_s=0.1), all_of(opened)[1:2], opened.recordings, 0)
+    places = draw(LockedWindows(tmin_s=-0.1, tmax_s=0.8, overlap=True, batch=50), opened).at([0])
+    assert sorted(places.start.tolist()) == list(range(90, 590, 10)) and set(places.n_times.tolist()) == {90}
+    with pytest.raises(ValueError, match="from -2 to 0.1 s after 0.png at 1.00 s of sub-00 leaves the recording"):
+        draw(LockedWindows(tmin_s=-2, tmax_s=0.1, overlap=True), opened)
+
+
+@pytest.mark.parametrize("batch", [8, 20])
+def test_buckets_pad_little_and_have_every_trial_once_an_epoch(tmp_path: Path, batch: int) -> None:
+    """D18: lengths of 19, 20 and 21 s."""
+    lengths = np.random.default_rng(0).choice([19, 20, 21], 50)
+    trials = [(Trial(1.0, float(length), "a"), Trial(30.0, float(length), "b")) for length in lengths]
+    drawn = draw(BucketedWindows(batch=batch), a_store(tmp_path, trials, sfreq=10.0))
+    n_epochs = 2 * batch
+    places = drawn.at(range(n_epochs * 100 // batch))
+    each = np.stack([places.recording, places.trial], axis=1).reshape(n_epochs, 100, 2)
+    assert all(len({tuple(pair) for pair in epoch.tolist()}) == 100 for epoch in each)
+    read = places.n_times.reshape(-1, batch)
+    assert 1 - read.sum() / (read.max(axis=1).sum() * batch) <= 0.05
+    assert len({step.tobytes() for step in read[: 100 // batch]}) > 1  # not in the order of lengths
+    assert (np.diff(read.max(axis=1)) < 0).any() and (np.diff(read.max(axis=1)) > 0).any()
+
+
+def test_buckets_that_would_mostly_pad_are_refused(tmp_path: Path) -> None:
+    opened = a_store(tmp_path, [(Trial(1.0, 2.0, "a"), Trial(10.0, 40.0, "b"))], sfreq=10.0)
+    with pytest.raises(ValueError, match=r"47.5% of what is read would be padding, .* allows 5.0%: trials last 20 to"):
+        draw(BucketedWindows(batch=2), opened)
+
+
+def test_classes_are_balanced_by_a_label_and_subsets_are_nested(twenty: Store) -> None:
+    places = draw(GridWindows(length_s=4, batch=10, balance="loud"), twenty).at(range(100))
+    assert Counter((places.trial % 2).tolist()) == {0: 500, 1: 500}
+    with pytest.raises(ValueError, match="balance must be one of subject, stimulus, loud, which .* but got 'lound'"):
+        draw(GridWindows(balance="lound"), twenty)
+
+    def trials_of(fraction: float) -> set[tuple[int, int]]:
+        part = draw(RandomWindows(length_s=4, batch=6, subset=fraction), twenty).at(range(20))
+        return set(zip(part.recording.tolist(), part.trial.tolist(), strict=True))
+
+    assert [len(trials_of(fraction)) for fraction in (0.01, 0.5, 1.0)] == [1, 3, 6]
+    assert trials_of(0.01) < trials_of(0.5) < trials_of(1.0)
+
+
+def test_trials_come_as_often_as_they_are_long_where_that_is_wanted(tmp_path: Path) -> None:
+    opened = a_store(tmp_path, [(Trial(1.0, 5.0, "a"), Trial(10.0, 45.0, "b"))])
+    places = draw(RandomWindows(length_s=1, per="second", batch=100), opened).at(range(100))
+    assert stats.binomtest(int((places.trial == 0).sum()), 10_000, 0.1).pvalue > 0.001
 
 
 def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, parts: Parts) -> None:
-    with pytest.raises(
-        ValueError, match=r"a window of 30 s does not fit into piece-.* of sub-.*, which lasts .*: shorten"
-    ):
-        draw(tiny_store, parts, 0, length_s=30)
+    for cfg in (RandomWindows(length_s=30), StratifiedWindows(length_s=30), GridWindows(length_s=30)):
+        with pytest.raises(
+            ValueError, match=r"a window of 30 s does not fit into piece-.* of sub-.*, which lasts .*: sh"
+        ):
+            Draw(cfg, parts.train, tiny_store.recordings, 0)
+    with pytest.raises(ValueError, match=r"a window of 0.001 s has no sample at 64 Hz: lengthen it"):
+        Draw(RandomWindows(length_s=0.001), parts.train, tiny_store.recordings, 0)
 
 
-def test_gather_copies_what_stands_in_the_store(tiny_store: Store, parts: Parts) -> None:
-    index, starts = zip(*draw(tiny_store, parts, 3), strict=True)
-    x, y, whose = gather(tiny_store, index, starts, 128, "envelope")
-    assert (x.shape, y.shape, x.dtype, y.dtype) == ((6, 128, 8), (6, 128, 1), np.float32, np.float32)
-    for row, (which, start) in enumerate(zip(index, starts, strict=True)):
-        stored = tiny_store.recordings[which]
-        np.testing.assert_array_equal(x[row], stored.signal[start : start + 128])
-        np.testing.assert_array_equal(y[row], stored.target("envelope")[start : start + 128])
-        assert tiny_store.subjects[whose[row]] == stored.subject
+@pytest.mark.parametrize(
+    ("cfg", "knobs", "message"),
+    [
+        (RandomWindows, {"length_s": 0}, "length above 0 s, got 0"),
+        (RandomWindows, {"batch": 0}, "a batch and a patch of 1 at least, got 0 and 1"),
+        (RandomWindows, {"subset": 0}, "above 0 and up to 1, got 0"),
+        (RandomWindows, {"per": "second", "balance": "subject"}, "and balance subject: choose one"),
+        (GridWindows, {"stride_s": 0.0}, "stride_s must be above 0 s, got 0"),
+        (LockedWindows, {"tmin_s": 1.0}, "tmin_s must come before tmax_s, got 1.0 and 1.0 s"),
+        (BucketedWindows, {"padding": 1.0}, "above 0 and below 1, got 1.0"),
+        (BucketedWindows, {"wrap": False}, "leave wrap and balance as they are"),
+    ],
+)
+def test_nonsense_is_refused(cfg: Any, knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cfg(**knobs)
+
+
+@pytest.mark.parametrize("int16", [False, True])
+def test_gather_copies_what_stands_in_the_store(tmp_path: Path, int16: bool) -> None:
+    opened = a_store(tmp_path, [(Trial(1.0, 20.0, "a"),), (Trial(3.0, 9.0, "b"),)], int16=int16)
+    places = draw(RandomWindows(length_s=4, batch=6), opened).at([3])
+    x, _, whose = gather(opened, places, "counter")
+    assert (x.shape, x.dtype, whose.tolist()) == ((6, 400, 3), np.float32, places.recording.tolist())
+    for row in range(6):
+        start = int(places.start[row])
+        wanted = opened.recordings[places.recording[row]].read(start, start + 400)
+        np.testing.assert_array_equal(x[row], wanted)
+        np.testing.assert_array_equal(Views(opened, places)[row], wanted)
     x[:] = 0  # ours to change
 
 
-def test_unlike_rates_are_refused(tiny_store: Store) -> None:
-    stored = tiny_store.recordings[0]
-    slow = stored.blocks | {"targets/envelope": replace(stored.blocks["targets/envelope"], sfreq=32.0)}
-    odd = Store((replace(stored, blocks=slow),))
-    with pytest.raises(ValueError, match="signal at 64 Hz but envelope at 32 Hz: preprocess both to the same rate"):
-        gather(odd, [0], [0], 10, "envelope")
+@pytest.mark.parametrize("sfreq", [100.0, 128.0, 1000.0, 29.97])
+def test_a_target_of_another_rate_is_cut_at_the_windows_own_times(tmp_path: Path, sfreq: float) -> None:
+    """Each value tells its own number: the first is the nearest in time to the window's first sample."""
+    opened = a_store(tmp_path, [(Trial(0.0, 30.0, "a"),)], sfreq=sfreq, duration_s=30.0)
+    places = draw(RandomWindows(length_s=2, batch=200), opened).at([0])
+    values = gather(opened, places, "counter").target[:, :, 0]
+    n_values = round(round(2 * sfreq) * 160 / sfreq)
+    assert values.shape == (200, n_values)
+    off_s = values[:, 0] / 160 - places.start / sfreq
+    assert np.abs(off_s).max() <= 0.5 / 160 + 1e-6
+    np.testing.assert_array_equal(np.diff(values, axis=1), 1)
+
+
+def test_a_target_shorter_than_its_recording_is_refused_by_name(twenty: Store) -> None:
+    (first, *_) = twenty.recordings
+    block = first.blocks["targets/counter"]
+    short = replace(first, blocks=first.blocks | {"targets/counter": replace(block, shape=(160, 1))})
+    places = Places(*(np.array([value]) for value in (0, 0, 100, 400)))
+    with pytest.raises(ValueError, match="counter of sub-00 ends after 160 samples, but a window needs it up to 800"):
+        gather(Store((short,)), places, "counter")

@@ -1,0 +1,150 @@
+"""The samples of windows, copied from the files' mapped bytes into the rows of a batch. Numpy only, any thread."""
+
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from eegdecode.data.stored import Store, Stored
+from eegdecode.data.windows import Places
+
+ADVISED = 1 << 17
+"""Bytes asked for at a time: the kernel takes no more of one wish than its own read-ahead."""
+WARM = 256
+"""Windows in a row that were in memory already; from then on one of each batch is looked at."""
+OPEN_FILES = 64
+
+
+class Gathered(NamedTuple):
+    """Windows of one length, in fresh arrays."""
+
+    signal: np.ndarray  # [window, time, channel]
+    target: np.ndarray  # [window, time, feature]
+    subject: np.ndarray  # [window], a place in the subjects of the store
+
+
+def gather(store: Store, places: Places, target: str) -> Gathered:
+    """Windows as float32, each as long as the first."""
+    source = Source(store, target)
+    length = int(places.n_times[0])
+    signal = np.empty((len(places.start), length, source.n_channels), np.float32)
+    values = np.empty((len(places.start), *source.target_shape(length)), np.float32)
+    source.fill(places, signal, values)
+    return Gathered(signal, values, source.subject[places.recording])
+
+
+class Source:
+    """What windows are cut from: the recordings of a store, and one of their targets; "" for none.
+
+    A target is [time, feature] at its own rate, cut at the window's own times, or one row [feature] of the trial.
+    """
+
+    def __init__(self, store: Store, target: str) -> None:
+        self.recordings, self.target = store.recordings, target
+        first = store.recordings[0]
+        self.n_channels = len(first.channels)
+        scaled = {stored.scale is not None for stored in store.recordings}
+        self.dtype = np.dtype(np.int16 if scaled == {True} else np.float32)
+        """Of the signal as it lies in the files; where they differ, they are read as float32."""
+        place = {subject: index for index, subject in enumerate(store.subjects)}
+        self.subject = np.array([place[stored.subject] for stored in store.recordings])
+        self.per_trial = f"values/{target}" in first.blocks
+        self._ratio = 1.0
+        self._n_features = 0
+        if self.per_trial:
+            self._n_features = first.values(target).shape[1]
+        elif target:
+            self._n_features = first.n_outputs(target)
+            self._ratio = first.target_sfreq(target) / first.sfreq
+
+    def target_shape(self, length: int) -> tuple[int, ...]:
+        """Of one window with so many samples."""
+        return (self._n_features,) if self.per_trial else (round(length * self._ratio), self._n_features)
+
+    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray) -> None:
+        """Copy these windows into the rows of a batch. A shorter window is repeated from its start."""
+        for row, (recording, trial, start, n_times) in enumerate(_rows(places)):
+            stored = self.recordings[recording]
+            if stored.scale is None or signal.dtype == np.int16:
+                _copy(stored.signal, start, n_times, signal[row])
+            else:
+                _copy(stored.read(start, start + n_times), 0, n_times, signal[row])
+            if self.per_trial:
+                target[row] = stored.values(self.target)[trial]
+            elif self.target:
+                self._cut_target(stored, start, n_times, target[row])
+
+    def _cut_target(self, stored: Stored, start: int, n_times: int, out: np.ndarray) -> None:
+        """From the target's sample that is nearest in time to the window's first."""
+        values = stored.target(self.target)
+        n_values = round(n_times * self._ratio)
+        first = math.floor(start * self._ratio + 0.5)
+        if first + n_values > len(values):
+            if first + n_values > len(values) + math.ceil(self._ratio):  # more than what rounding does
+                raise ValueError(
+                    f"{self.target} of {stored.name} ends after {len(values)} samples, but a window needs it up to "
+                    f"{first + n_values}: make the target as long as the recording"
+                )
+            first = max(0, len(values) - n_values)
+        _copy(values, first, n_values, out)
+
+
+def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:
+    return zip(*(column.tolist() for column in places), strict=True)
+
+
+def _copy(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> None:
+    if len(out) == n_times:
+        out[:] = source[start : start + n_times]
+    else:
+        out[:n_times] = source[start : start + n_times]
+        out[n_times:] = source[start + np.arange(n_times, len(out)) % n_times]
+
+
+class Ahead:
+    """Tells the kernel what will be read soon, so that cold storage is read while training computes.
+
+    Where all is in memory, it only has a look now and then.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.recordings = store.recordings
+        self._files: OrderedDict[int, int] = OrderedDict()
+        self._warm = 0
+        self._byte = bytearray(1)
+
+    def ask(self, places: Places) -> None:
+        for recording, _, start, n_times in _rows(places if self._warm < WARM else places.take(slice(1))):
+            block = self.recordings[recording].blocks["signal"]
+            row_bytes = block.n_bytes // block.shape[0]
+            first, last = block.offset + start * row_bytes, block.offset + (start + n_times) * row_bytes
+            file = self._open(recording)
+            if self._in_memory(file, first) and self._in_memory(file, last - 1):
+                self._warm += 1
+                continue
+            self._warm = 0
+            for at in range(first, last, ADVISED):
+                os.posix_fadvise(file, at, min(ADVISED, last - at), os.POSIX_FADV_WILLNEED)
+
+    def __del__(self) -> None:
+        for file in self._files.values():
+            os.close(file)
+
+    def _open(self, recording: int) -> int:
+        if recording in self._files:
+            self._files.move_to_end(recording)
+        else:
+            if len(self._files) == OPEN_FILES:
+                os.close(self._files.popitem(last=False)[1])
+            self._files[recording] = os.open(self.recordings[recording].path, os.O_RDONLY)
+        return self._files[recording]
+
+    def _in_memory(self, file: int, at: int) -> bool:
+        """Whether that byte can be read without waiting. A file system that cannot tell is taken to be cold."""
+        try:
+            return os.preadv(file, [self._byte], at, os.RWF_NOWAIT) == 1
+        except OSError:
+            return False
