@@ -1,0 +1,1 @@
+"""The knobs of the data, by what they turn. Light to import."""

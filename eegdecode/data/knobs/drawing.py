@@ -1,0 +1,162 @@
+"""What trains, chooses and tests, and what one step of training sees."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which trials train, which choose (val), which are looked at once (test).
+
+    Parameters
+    ----------
+    by
+        What a part gets as a whole: every trial of a piece, of a subject, of a session, of a run (one recording), of a
+        stretch of time (`block_s`), or single trials. By label: the events have a column that says which part.
+    within
+        Do it for each subject (session, run) on its own, so that each has all three parts.
+    train, val, test
+        Fractions of what `by` names; val and test get at least one each.
+    folds, fold
+        Cross-validation instead of fractions: deal into so many, this one tests and the next chooses. 0 folds: as many
+        as there are of what `by` names, leave one out.
+    val_units, test_units
+        Instead of drawing: the names of what `by` names for these parts; the others train.
+    block_s
+        By block: how long a stretch of time is.
+    gap_s
+        Leave out of training what is nearer than that in time to a trial that chooses or tests.
+    label
+        By label: the column of the events that says train, val or test.
+    shared
+        What may stand in two parts. The same stimulus or subject in two parts is refused unless it stands here.
+    """
+
+    by: Literal["stimulus", "subject", "session", "run", "trial", "block", "label"] = "stimulus"
+    within: Literal["", "subject", "session", "run"] = ""
+    train: float = 0.67
+    val: float = 0.13
+    test: float = 0.2
+    folds: int | None = None
+    fold: int = 0
+    val_units: tuple[str, ...] = ()
+    test_units: tuple[str, ...] = ()
+    block_s: float = 60.0
+    gap_s: float = 0.0
+    label: str = "split"
+    shared: tuple[Literal["subject", "stimulus"], ...] = ("subject",)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds is not None and (self.folds < 0 or 0 < self.folds < 3):
+            raise ValueError(f"folds must be 3 at least, or 0 to leave one out each time, got {self.folds}")
+        if self.fold < 0 or (self.fold and self.folds is None):
+            raise ValueError(f"fold counts from 0, and needs folds, got fold {self.fold} with folds {self.folds}")
+        if bool(self.val_units) != bool(self.test_units) or set(self.val_units) & set(self.test_units):
+            raise ValueError(
+                "val_units and test_units name what chooses and what tests: both, and none in both, "
+                f"got {self.val_units} and {self.test_units}"
+            )
+        if self.block_s <= 0 or self.gap_s < 0:
+            raise ValueError(f"block_s must be above 0 s and gap_s not below, got {self.block_s} and {self.gap_s}")
+        if min(self.train, self.val, self.test) <= 0 or abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError(
+                f"train, val and test must be above 0 and make 1 together, got {self.train}, {self.val}, {self.test}"
+            )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is asked of all windows."""
+
+    batch: int = 32  # windows a step, of all ranks together: the same numbers come out on 1, 2 or 4 ranks
+    subset: float = 1.0  # of the training trials; a smaller subset is contained in a larger one of the same seed
+    balance: str = ""  # subject, stimulus, or a label of the trials: each of its values comes equally often
+    patch: int = 1  # samples; a window is a multiple of it
+    wrap: bool = False  # repeat a window's start at its end until it is that, instead of refusing
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.patch < 1:
+            raise ValueError(f"windows need a batch and a patch of 1 at least, got {self.batch} and {self.patch}")
+        if not 0 < self.subset <= 1:
+            raise ValueError(f"subset is a part of the training trials, above 0 and up to 1, got {self.subset}")
+
+    def _need_length(self, length_s: float) -> None:
+        if length_s <= 0:
+            raise ValueError(f"windows need a length above 0 s, got {length_s}")
+
+
+@dataclass(frozen=True)
+class RandomWindows(_Drawn):
+    """Each trial once an epoch, from a start anywhere in it. The middle of a trial is seen more often than its ends."""
+
+    name: Literal["random"] = "random"
+    length_s: float = 4.0
+    per: Literal["trial", "second"] = "trial"  # second: a trial comes as often as it is long
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._need_length(self.length_s)
+        if self.per == "second" and self.balance:
+            raise ValueError(f"a trial cannot come as often as it is long and balance {self.balance}: choose one")
+
+
+@dataclass(frozen=True)
+class StratifiedWindows(_Drawn):
+    """Each trial once an epoch. As many parts as windows fit into it take turns, the start is anywhere in a part."""
+
+    name: Literal["stratified"] = "stratified"
+    length_s: float = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._need_length(self.length_s)
+
+
+@dataclass(frozen=True)
+class GridWindows(_Drawn):
+    """Each trial cut into windows, `stride_s` apart, and each window once an epoch. Every sample is seen as often."""
+
+    name: Literal["grid"] = "grid"
+    length_s: float = 4.0
+    stride_s: float | None = None  # None: end to end
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._need_length(self.length_s)
+        if self.stride_s is not None and self.stride_s <= 0:
+            raise ValueError(f"stride_s must be above 0 s, got {self.stride_s}")
+
+
+@dataclass(frozen=True)
+class LockedWindows(_Drawn):
+    """One window a trial, from tmin_s to tmax_s after its start."""
+
+    name: Literal["locked"] = "locked"
+    tmin_s: float = 0.0  # below 0: before the trial
+    tmax_s: float = 1.0
+    overlap: bool = False  # may reach into other trials, as with pictures 0.1 s apart
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tmin_s >= self.tmax_s:
+            raise ValueError(f"tmin_s must come before tmax_s, got {self.tmin_s} and {self.tmax_s} s")
+
+
+@dataclass(frozen=True)
+class BucketedWindows(_Drawn):
+    """Whole trials, each once an epoch; those of a batch are about as long, wrapped to the length of the longest."""
+
+    name: Literal["buckets"] = "buckets"
+    padding: float = 0.05  # of what is read, at most
+    wrap: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.padding < 1:
+            raise ValueError(f"padding is a part of what is read, above 0 and below 1, got {self.padding}")
+        if not self.wrap or self.balance:
+            raise ValueError("buckets wrap trials to one length and take each once: leave wrap and balance as they are")
+
+
+Windows = RandomWindows | StratifiedWindows | GridWindows | LockedWindows | BucketedWindows

@@ -1,0 +1,242 @@
+"""What study to make: each has a planted effect of known size, and with `effect: 0` a twin without."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Music:
+    """A made-up music-listening study: every subject hears every piece once, in an order of their own."""
+
+    name: Literal["music"] = "music"
+    n_subjects: int = 6
+    n_pieces: int = 20
+    piece_s: tuple[float, float] = (10.0, 16.0)  # shortest and longest piece; unlike lengths, as real music
+    n_channels: int = 16  # EEG, of the 10-20 system; one EOG and one belt channel come on top
+    sfreq: float = 250.0  # Hz
+    response_uv: float = 2.0  # RMS of the answer to the music at its strongest channel; what hides it is 10–20 µV
+    lag_s: float = 0.15  # the answer peaks this long after the sound
+    line_hz: float = 50.0  # mains
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_subjects < 1 or self.n_pieces < 1:
+            raise ValueError(f"a study needs subjects and pieces, got {self.n_subjects} and {self.n_pieces}")
+        if not 2 <= self.piece_s[0] <= self.piece_s[1]:
+            raise ValueError(f"piece_s is (shortest, longest), 2 s at least, got {self.piece_s}")
+        if not 4 <= self.n_channels <= 20:
+            raise ValueError(f"n_channels must be in 4–20, the places of the 10-20 system, got {self.n_channels}")
+        if self.sfreq != int(self.sfreq) or self.sfreq < 2.5 * self.line_hz:
+            raise ValueError(
+                f"sfreq must be whole (EDF holds records of 1 s) and show the mains at {self.line_hz} Hz, "
+                f"so at least {2.5 * self.line_hz} Hz, got {self.sfreq}"
+            )
+        if self.response_uv < 0 or not 0 <= self.lag_s <= 0.5:
+            raise ValueError(
+                f"response_uv must be 0 or more, lag_s in 0–0.5 s, got {self.response_uv} and {self.lag_s}"
+            )
+
+
+@dataclass(frozen=True)
+class MusicRuns:
+    """Music heard in runs, in the layout of one of the OpenNeuro studies of Daly and others.
+
+    Parameters
+    ----------
+    layout
+        Whose channels, file names and lengths: 32 EEG of 37 channels and pieces of 20 s, the same with sessions and
+        40 s, or 31 EEG, an ECG and a channel `music` that holds the number of the piece as a level, beside the mean
+        of two regions of an fMRI every 2 s.
+    n_runs
+        Of all subjects together, as not all of them finished.
+    samples
+        Without, the recordings have their true size but are hollow: zeros that take no room on the disk. The
+        sounds are a second of silence.
+    sound
+        A leak: the sound itself in the place of the last electrode, as a channel `Sound` that passes for EEG.
+    """
+
+    name: Literal["music-runs"] = "music-runs"
+    layout: Literal["ds002722", "ds002724", "ds002725"] = "ds002722"
+    n_subjects: int = 2
+    n_runs: int = 4
+    n_trials: int = 18  # in a run
+    trial_s: float | None = None  # the layout's own, 20 or 40
+    sfreq: float = 1000.0  # Hz
+    effect: float = 1.0  # × 2 µV RMS of answer to the loudness where it is strongest
+    samples: bool = True
+    sound: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_counts(self.n_subjects, n_trials=self.n_trials)
+        if self.n_runs < self.n_subjects:
+            raise ValueError(
+                f"n_runs is that of all {self.n_subjects} subjects together, so as many at least, got {self.n_runs}"
+            )
+        if self.trial_s is not None and self.trial_s < 2:
+            raise ValueError(f"trial_s must be 2 s at least, got {self.trial_s}")
+        _check_rate(self.sfreq, 125, self.effect)
+
+
+@dataclass(frozen=True)
+class MegMovie:
+    """MEG of a KIT system while movies are watched: a pulse for every second frame, digital and from a photodiode.
+
+    The last title runs at 25 fps, and there the first subject's digital channel is flat: only the photodiode tells.
+    """
+
+    name: Literal["meg-movie"] = "meg-movie"
+    n_subjects: int = 2
+    n_titles: int = 2
+    n_parts: int = 2  # of a title; each is one session
+    part_s: float = 120.0  # whole minutes make whole segments of 60 s
+    n_channels: int = 32  # magnetometers; two trigger channels come on top
+    sfreq: float = 500.0  # Hz
+    drift_ppm: float = 20.0  # how much slower the projector's clock runs than the recorder's
+    effect: float = 1.0  # × 50 fT RMS of answer to the luminance where it is strongest
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_counts(self.n_subjects, n_titles=self.n_titles, n_parts=self.n_parts, n_channels=self.n_channels)
+        if self.part_s < 10 or abs(self.drift_ppm) > 1000:
+            raise ValueError(
+                f"part_s must be 10 s at least and drift_ppm within ±1000, got {self.part_s} and {self.drift_ppm}"
+            )
+        _check_rate(self.sfreq, 200, self.effect)  # a pulse of 10 ms has to show
+
+
+@dataclass(frozen=True)
+class Speech:
+    """MEG while sentences are heard: an answer to the loudness, and one to the meaning of each word."""
+
+    name: Literal["speech"] = "speech"
+    n_subjects: int = 3
+    n_sentences: int = 12
+    sentence_s: tuple[float, float] = (20.0, 30.0)  # shortest and longest
+    n_words: int = 60  # of the vocabulary; each has an embedding
+    n_features: int = 8  # of an embedding
+    n_channels: int = 32  # magnetometers
+    sfreq: float = 250.0  # Hz
+    effect: float = 1.0  # × 50 fT RMS, of both answers
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_counts(
+            self.n_subjects,
+            n_sentences=self.n_sentences,
+            n_words=self.n_words,
+            n_features=self.n_features,
+            n_channels=self.n_channels,
+        )
+        if not 2 <= self.sentence_s[0] <= self.sentence_s[1]:
+            raise ValueError(f"sentence_s is (shortest, longest), 2 s at least, got {self.sentence_s}")
+        _check_rate(self.sfreq, 100, self.effect)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures in quick succession, as in THINGS: what is evoked is a linear function of the picture's embedding."""
+
+    name: Literal["images"] = "images"
+    modality: Literal["eeg", "meg"] = "eeg"
+    n_subjects: int = 2
+    n_train: int = 200  # pictures, each shown twice
+    n_test: int = 10  # other pictures
+    n_repeats: int = 20  # of each test picture
+    soa_s: float = 0.1  # from one picture to the next; shorter than what it evokes
+    n_features: int = 8  # of an embedding
+    n_channels: int = 63
+    sfreq: float = 250.0  # Hz
+    effect: float = 1.0  # × 2 µV or 50 fT at the peak, for an embedding of length 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_counts(
+            self.n_subjects,
+            n_train=self.n_train,
+            n_test=self.n_test,
+            n_repeats=self.n_repeats,
+            n_features=self.n_features,
+            n_channels=self.n_channels,
+        )
+        if self.modality == "eeg" and self.n_channels > 63:
+            raise ValueError(f"the cap has 63 electrodes, got n_channels {self.n_channels}")
+        if self.soa_s < 0.05:
+            raise ValueError(f"soa_s must be 0.05 s at least, got {self.soa_s}")
+        _check_rate(self.sfreq, 100, self.effect)
+
+
+@dataclass(frozen=True)
+class Motor:
+    """Imagined movements in two sessions, one to train and one to test.
+
+    Parameters
+    ----------
+    classes
+        `sides`: mu and beta wane over the hand, foot or tongue area; `rhythms`: 10 or 20 Hz, mixed in another way in
+        each subject, two classes.
+    leak
+        `parity`: the class is that of the subject's number, and nothing else tells it; `copy`: the last subject's
+        recordings are those of the first under another name.
+    """
+
+    name: Literal["motor"] = "motor"
+    classes: Literal["sides", "rhythms"] = "sides"
+    n_classes: Literal[2, 4] = 4
+    n_subjects: int = 3
+    n_trials: int = 48  # in a session
+    trial_s: float = 4.0
+    sfreq: float = 250.0  # Hz
+    effect: float = 1.0  # × 60 % less mu and beta; or × a rhythm of 8 µV RMS, as the rest of the brain has
+    leak: Literal["none", "parity", "copy"] = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_counts(self.n_subjects, n_trials=self.n_trials)
+        if self.classes == "rhythms" and self.n_classes != 2:
+            raise ValueError(f"rhythms are two, 10 and 20 Hz: set n_classes to 2, got {self.n_classes}")
+        if self.classes == "sides" and self.effect > 1.6:
+            raise ValueError(f"no more than all of mu and beta can wane, an effect of 1.6, got {self.effect}")
+        if self.leak != "none" and self.n_subjects < 2:
+            raise ValueError(f"a leak {self.leak} needs two subjects, got {self.n_subjects}")
+        if self.trial_s < 1:
+            raise ValueError(f"trial_s must be 1 s at least, got {self.trial_s}")
+        _check_rate(self.sfreq, 100, self.effect)
+
+
+@dataclass(frozen=True)
+class Eeg2025:
+    """The two tasks of the EEG challenge of 2025: how fast a change of contrast is answered, and a score a subject.
+
+    What tells the reaction time is a potential over the parietal cortex that peaks at the press of the button; what
+    tells the score (`externalizing`) is the strength of alpha.
+    """
+
+    name: Literal["eeg2025"] = "eeg2025"
+    n_subjects: int = 6
+    n_trials: int = 24
+    sfreq: float = 100.0  # Hz
+    effect: float = 1.0  # × 15 µV at the button's press, × alpha 1.5 times as strong for one SD of score
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_counts(self.n_subjects, n_trials=self.n_trials)
+        _check_rate(self.sfreq, 100, self.effect)
+
+
+def _check_counts(n_subjects: int, **counts: int) -> None:
+    for name, count in {"n_subjects": n_subjects, **counts}.items():
+        if count < 1:
+            raise ValueError(f"{name} must be 1 at least, got {count}")
+
+
+def _check_rate(sfreq: float, lowest_hz: float, effect: float) -> None:
+    if sfreq != int(sfreq) or sfreq < lowest_hz:
+        raise ValueError(f"sfreq must be whole, and {lowest_hz} Hz at least for what is planted to show, got {sfreq}")
+    if effect < 0:
+        raise ValueError(f"effect must be 0 (nothing to find) or more, got {effect}")
+
+
+Study = Music | MusicRuns | MegMovie | Speech | Images | Motor | Eeg2025
+"""A study to make up, told apart by its name; music where none is given."""
