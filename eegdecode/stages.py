@@ -26,10 +26,27 @@ def synthesize(cfg: Study, ctx: Context) -> Metrics:
 
 
 @dataclass(frozen=True)
+class Survey:
+    study: tuple[Input, ...]  # one or several, looked at together: what is in two of them is found
+    files: str = ""  # how recordings are called in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
+    events: Events | None = None  # where the trials come from: events.tsv, unless you say otherwise
+    matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say themselves
+    samples: bool = True  # read every sample, for damage and duplicates; without it headers only, in seconds
+
+
+def survey(cfg: Survey, ctx: Context) -> Metrics:
+    """What is in a study: subjects, runs, channels, rates, hours, labels; what is missing, damaged or there twice."""
+    from eegdecode.data import inspection
+
+    return inspection.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
 class Preprocess:
     study: Input
     files: str = ""  # how recordings are called in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
     exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or of subjects that are left out
+    skip_failed: bool = False  # a store without what cannot be used, which the survey names; else that is an error
     events: Events | None = None  # where the trials come from: events.tsv, unless you say otherwise
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say themselves
     steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())

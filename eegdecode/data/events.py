@@ -2,7 +2,7 @@
 
     found = trials(cfg, rows, stream, annotations, study)      cfg: one of eegdecode.data.Events
 
-A film that ran by a clock of its own has the label `stimulus_speed`, its seconds a second of the recording.
+A film that ran by a clock of its own has the labels `fps` and `stimulus_speed`, its seconds a second of the recording.
 """
 
 import math
@@ -27,7 +27,7 @@ from eegdecode.data import (
 from eegdecode.data.recordings import stimulus_file
 from eegdecode.signals import Stream, Trial
 
-SPEED = "stimulus_speed"
+FPS, SPEED = "fps", "stimulus_speed"
 PAUSE_S = 2.0  # between two films; pulses come several times a second
 FEWEST_PULSES = 10  # of a film; fewer mark something else
 
@@ -90,6 +90,12 @@ def trials(
     in_order = tuple(sorted(found.trials, key=lambda trial: (trial.start, trial.stimulus)))
     check(in_order, stream, overlap)
     return Found(in_order, found.notes if in_order else (*found.notes, "there is no trial in this recording"))
+
+
+def usual(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
+    """Where the config says nothing: what was played or shown is in stim_file, or what was done in trial_type."""
+    columns = rows[0] if rows else ()
+    return BidsEvents(stimulus=next((c for c in ("stim_file", "trial_type", "value") if c in columns), "stim_file"))
 
 
 def check(found: Sequence[Trial], stream: Stream, overlap: bool = False) -> None:
@@ -241,11 +247,12 @@ def _from_pulses(cfg: FilmEvents, stream: Stream, names: Mapping[str, str]) -> F
     found = []
     for run, template in zip(shown, cfg.films, strict=True):
         stimulus = stimuli.fill(template, names)
-        expected_hz = stimuli.fps(stimulus, cfg.fps) / cfg.frames_per_pulse
+        fps = stimuli.fps(stimulus, cfg.fps)
+        expected_hz = fps / cfg.frames_per_pulse
         clock = triggers.clock(run, expected_hz)
         start_s = max(0.0, clock.start_s)
         lasts_s = min(clock.n_periods * clock.period_s, stream.duration - start_s)
-        found.append(Trial(start_s, lasts_s, stimulus, {SPEED: 1 / (clock.period_s * expected_hz)}))
+        found.append(Trial(start_s, lasts_s, stimulus, {FPS: fps, SPEED: 1 / (clock.period_s * expected_hz)}))
         notes.append(clock.say(pulses.channel, stream.sfreq))
     return Found(tuple(found), tuple(notes))
 

@@ -43,6 +43,11 @@ class Entry:
     size: int = 0  # bytes, of all its files
     study: Path = field(default=Path())
 
+    @property
+    def words(self) -> dict[str, str]:
+        """What a config may write in braces, as `part-{run}`."""
+        return {name: getattr(self, name) for name in ("name", *NAMED)}
+
     def events(self) -> list[dict[str, str]] | None:
         """The rows of events.tsv, if there is one."""
         files = sidecars.applicable(self.study, self.path, "events.tsv")

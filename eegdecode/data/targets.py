@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from eegdecode.data import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target, audio, sound, stimuli
-from eegdecode.data.events import SPEED
+from eegdecode.data.events import FPS, SPEED
 from eegdecode.data.sound import envelope, mel, value_at
 from eegdecode.signals import Sensor, Stream, Trial
 
@@ -248,7 +248,8 @@ def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, dur
     # The nearest sample of a waveform is at most half a sample off (31 µs at 16 kHz); the mean of two loses high notes
     nearest = True if isinstance(cfg, Audio) else None
 
-    def values_at(name: str, times_s: np.ndarray) -> np.ndarray:
+    def values_at(trial: Trial, times_s: np.ndarray) -> np.ndarray:
+        name, _ = stimuli.whole(trial.stimulus)
         rows = opened(name)
         if rows.n_channels != len(sensors):
             raise ValueError(
@@ -261,8 +262,10 @@ def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, dur
 
 
 def _frames(cfg: Frame, trials: Sequence[Trial], duration_s: float) -> Stream:
-    def number(film: str, times_s: np.ndarray) -> np.ndarray:
-        return np.floor(times_s * stimuli.fps(film, cfg.fps) + 1e-6)[:, None]
+    def number(trial: Trial, times_s: np.ndarray) -> np.ndarray:
+        said = trial.labels.get(FPS)
+        given = float(said) if cfg.fps is None and said is not None else cfg.fps
+        return np.floor(times_s * stimuli.fps(trial.stimulus, given) + 1e-6)[:, None]
 
     return _on_clock(trials, duration_s, cfg.sfreq, {"frame0": Sensor("stim")}, number, outside=-1.0)
 
@@ -272,10 +275,10 @@ def _on_clock(
     duration_s: float,
     sfreq: float,
     sensors: Mapping[str, Sensor],
-    values_at: Callable[[str, np.ndarray], np.ndarray],
+    values_at: Callable[[Trial, np.ndarray], np.ndarray],
     outside: float = 0.0,
 ) -> Stream:
-    """What `values_at(stimulus, seconds since its start)` gives, on the clock of the recording, within trials only."""
+    """What `values_at(trial, seconds since its stimulus began)` gives, on the recording's clock, within trials only."""
     in_order = sorted(trials, key=lambda trial: trial.start)
     for trial, following in pairwise(in_order):
         if trial.start + trial.duration > following.start + 0.5 / sfreq:
@@ -290,9 +293,9 @@ def _on_clock(
         for trial, (begin, end) in zip(in_order, spans, strict=True):
             begin, end = max(begin, first), min(end, stop)
             if begin < end:
-                stimulus, piece_s = stimuli.whole(trial.stimulus)
+                _, piece_s = stimuli.whole(trial.stimulus)
                 since_s = np.arange(begin, end) / sfreq - trial.start
-                data[begin - first : end - first] = values_at(stimulus, piece_s + since_s * _speed(trial))
+                data[begin - first : end - first] = values_at(trial, piece_s + since_s * _speed(trial))
         return data
 
     return Stream(tuple(sensors), sfreq, round(duration_s * sfreq), read, sensors)
@@ -312,6 +315,8 @@ def _inside(rows: Stream, times_s: np.ndarray, nearest: bool | None = None) -> n
     """Its values where it has some, else 0. The last row lasts as long as the others do."""
     there = (times_s > -1e-9) & (times_s < rows.duration - 1e-9)
     found = np.zeros((len(times_s), rows.n_channels), np.float32)
+    if all(rows.sensor(name).kind == "stim" for name in rows.channels):
+        times_s = np.floor(times_s * rows.sfreq + 1e-6) / rows.sfreq  # a state holds until the next
     found[there] = lookup(rows, times_s[there], nearest)
     return found
 

@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegdecode.data import BidsEvents, Image, Label, events, recordings, samples, store, targets
+from eegdecode.data import Image, Label, events, recordings, samples, store, targets
 from eegdecode.data.recordings import Entry
 from eegdecode.data.sidecars import applicable, stem
 from eegdecode.data.stored import Stored
@@ -59,11 +59,14 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
         store.sweep(ctx.out)
         for left in ctx.out.glob(".scratch-*"):
             shutil.rmtree(left)
-        found = survey(ctx.out, dict(heard))
+        if heard and cfg.skip_failed:
+            names = {name for name, _ in heard}
+            store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
+        found = survey(ctx.out, dict(heard), whole=not heard or cfg.skip_failed)
         found.write(ctx.out, f"What preprocessing made of {Path(cfg.study).name}")
         log.info("%s\n%s", "\n".join(found.sentences()), found.table())
-    if heard:
-        raise ValueError(_explain(dict(sorted(heard)), len(entries)))
+    if heard and not cfg.skip_failed:
+        raise ValueError(_explain(dict(sorted(heard)), len(entries), study))
     return found.metrics() if found else {}
 
 
@@ -122,7 +125,7 @@ def _one(
 ) -> None:
     opened = recordings.open_entry(entry, cfg.matlab)
     found = _trials(cfg, study, entry, opened)
-    trials, words = found.trials, _words(entry)
+    trials, words = found.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
     files = sources(study, entry, set().union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
@@ -176,16 +179,9 @@ def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> e
         edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
         cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
         return events.Found(tuple(cut))
-    found = events.trials(cfg.events or BidsEvents(), rows, stream, opened.annotations, study, _words(entry))
+    found = events.trials(cfg.events or events.usual(rows), rows, stream, opened.annotations, study, entry.words)
     _refuse_crossing(found.trials, opened)
     return found
-
-
-def _words(entry: Entry) -> dict[str, str]:
-    """What a config may write in braces."""
-    return {
-        "name": entry.name, "subject": entry.subject, "session": entry.session, "run": entry.run, "task": entry.task
-    }  # fmt: skip
 
 
 def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
@@ -248,9 +244,9 @@ def _size(entry: Entry) -> float:
     return float(entry.size)
 
 
-def survey(folder: Path, failed: dict[str, str]) -> Survey:
-    """Of what is in the store; when nothing failed, its index is written with it."""
-    made = {stored.name: stored for stored in (store.write_index(folder) if not failed else store.there(folder))}
+def survey(folder: Path, failed: Mapping[str, str], whole: bool) -> Survey:
+    """Of what is in the store and what failed; when the store is whole, its index is written with it."""
+    made = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
     names = sorted({*made, *failed})
     return Survey(tuple(_row(made[name]) if name not in failed else _failed(name, failed[name]) for name in names))
 
@@ -275,12 +271,15 @@ def _failed(name: str, why: str) -> Row:
     return Row(name, name.split("_")[0], failed=why)
 
 
-def _explain(failed: dict[str, str], n: int) -> str:
-    shown = list(failed.items())[:20]
-    more = f"\n  … and {len(failed) - len(shown)} more, in survey.html" if len(failed) > len(shown) else ""
+def _explain(failed: Mapping[str, str], n: int, study: Path) -> str:
+    shown = list(failed.items())[:SHOWN]
+    more = f"\n  … and {len(failed) - len(shown)} more, all of them in survey.html" if len(failed) > len(shown) else ""
     return (
         f"{len(failed)} of {n} recordings cannot be used; the others are done:\n"
-        + "\n".join(f"  {name}: {why}" for name, why in shown)
+        + "\n".join(f"  {name}: {why.replace(f'{study}/', '')}" for name, why in shown)
         + f"{more}\nMend them and give the same line again; or leave them out, "
-        f"preprocess.exclude=[{','.join(name for name, _ in shown)}]"
+        + (f"preprocess.exclude=[{','.join(failed)}]" if not more else "preprocess.skip_failed=true")
     )
+
+
+SHOWN = 6

@@ -194,6 +194,7 @@ def test_films_run_on_the_clock_of_their_pulses(tmp_path: Path) -> None:
     assert (first.stimulus, second.stimulus) == (FILM, FILM_25)
     assert first.start == pytest.approx(5, abs=1e-3) and first.duration == pytest.approx(60 * (1 + 50e-6), abs=0.04)
     assert second.start == pytest.approx(80, abs=1e-3) and second.duration == pytest.approx(30, abs=0.04)
+    assert (first.labels[events.FPS], second.labels[events.FPS]) == (29.97, 25.0)
     assert first.labels[events.SPEED] == pytest.approx(1 - 50e-6, abs=2e-6)
     assert found.notes[0] == "1 groups of fewer than 10 pulses are no film: left out"
     assert "899 pulses in STI over 60.0 s: the clock drifts by +49.8 ppm" in found.notes[1]

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from eegdecode.data import (
 )
 from eegdecode.data.formats import write_wav
 from eegdecode.signals import Signal, Stream, Trial
+from hpc import config
 
 HZ = 8000
 
@@ -222,6 +223,8 @@ def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
     assert targets.lookup(streamed(Frame(sfreq=1000.0), [later], tmp_path, 80.0), np.array([10.5]))[0, 0] == int(
         60.5 * fps
     )
+    told = Trial(0.0, 10.0, "film.mp4", {"fps": 25.0})
+    assert targets.lookup(streamed(Frame(), [told], tmp_path, 10.0), np.array([2.0]))[0, 0] == 50
     with pytest.raises(ValueError, match=r"'film.mp4' does not tell its frames a second: set fps"):
         streamed(Frame(), [Trial(0, 1, "film.mp4")], tmp_path, 1.0).signal()
 
@@ -259,7 +262,7 @@ def test_an_extra_stream_of_each_stimulus_starts_with_it(tmp_path: Path) -> None
     cfg = Extra("states/{stem}.tsv", sfreq=100.0, file_sfreq=10.0, hold=True)
     made = streamed(cfg, [Trial(1.003, 1.0, "a.wav")], tmp_path, 3.0)
     asked = np.array([1.01, 1.24, 1.98])
-    assert targets.lookup(made, asked).tolist() == [[0, 0], [2, 20], [10, 100]], "states are not averaged"
+    assert targets.lookup(made, asked).tolist() == [[0, 0], [2, 20], [9, 90]], "a state lasts until the next"
     with pytest.raises(ValueError, match=r"there is no .*states/b.tsv"):
         streamed(cfg, [Trial(1.0, 1.0, "b.wav")], tmp_path, 3.0)
 
@@ -311,6 +314,15 @@ def test_embeddings_are_found_by_stimulus_and_never_made_up(tmp_path: Path) -> N
     np.save(tmp_path / "text/b.npy", clip[0, :3])
     with pytest.raises(ValueError, match="has 3 to 5 features: make all by one model"):
         valued(each, HEARD, tmp_path)
+
+
+def test_targets_are_written_in_yaml() -> None:
+    @dataclass(frozen=True)
+    class Stage:
+        targets: tuple[Target, ...]
+
+    stage = Stage((Audio(), Mel(), Frame(fps=25.0), Extra("a.npy", 0.5), Label(column="mood"), Embedding("{stem}.npy")))
+    assert config.build(Stage, config.plain(stage), "preprocess") == stage
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:

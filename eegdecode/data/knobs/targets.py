@@ -48,7 +48,7 @@ class Frame:
 
     name: Literal["frame"] = "frame"
     sfreq: float = 64.0  # Hz
-    fps: float | None = None  # frames a second; where not given, the film's name has to tell
+    fps: float | None = None  # frames a second; where not given, the events or the film's name have to tell
 
     def __post_init__(self) -> None:
         if self.sfreq <= 0 or (self.fps is not None and self.fps <= 0):
@@ -71,7 +71,7 @@ class Extra:
     start_s
         The time of its first row after the start of the recording, or of the stimulus.
     hold
-        Its values are names of states that cannot be averaged: take the nearest, not what lies between.
+        Its rows are states, as frames, of which each lasts until the next: nothing lies between two.
     """
 
     file: str
