@@ -117,9 +117,13 @@ def _analogue(samples: np.ndarray, threshold: float | None) -> tuple[np.ndarray,
     low, high = _two_levels(samples)
     above = threshold if threshold is not None else (low + high) / 2
     below = above - 0.1 * (high - low)
-    known = np.flatnonzero((samples > above) | (samples < below))
-    up = samples[known] > above
-    rises, falls = known[1:][up[1:] & ~up[:-1]], known[1:][~up[1:] & up[:-1]]
+    ups = np.flatnonzero((samples[1:] > above) & (samples[:-1] <= above)) + 1
+    downs = np.flatnonzero((samples[1:] < below) & (samples[:-1] >= below)) + 1
+    places, is_up = np.concatenate([ups, downs]), np.repeat([True, False], [len(ups), len(downs)])
+    order = np.argsort(places)
+    places, is_up = places[order], is_up[order]
+    changes = is_up != np.append(len(samples) > 0 and samples[0] > above, is_up[:-1])
+    rises, falls = places[changes & is_up], places[changes & ~is_up]
     if not len(rises) or (threshold is None and not high > low):
         return np.empty(0), np.empty(0), np.empty(0, int)
     ends = np.append(falls, len(samples))[np.searchsorted(falls, rises)].astype(float)
