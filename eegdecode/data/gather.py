@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -66,18 +67,22 @@ class Source:
 
     def fill(self, places: Places, signal: np.ndarray, target: np.ndarray) -> None:
         """Copy these windows into the rows of a batch. A shorter window is repeated from its start."""
+        copies: list[tuple[np.ndarray, np.ndarray]] = []
         for row, (recording, trial, start, n_times) in enumerate(_rows(places)):
             stored = self.recordings[recording]
             if stored.scale is None or signal.dtype == np.int16:
-                _copy(stored.signal, start, n_times, signal[row])
+                copies += _wrapped(stored.signal, start, n_times, signal[row])
             else:
-                _copy(stored.read(start, start + n_times), 0, n_times, signal[row])
+                copies += _wrapped(stored.read(start, start + n_times), 0, n_times, signal[row])
             if self.per_trial:
-                target[row] = stored.values(self.target)[trial]
+                copies.append((target[row], stored.values(self.target)[trial]))
             elif self.target:
-                self._cut_target(stored, start, n_times, target[row])
+                copies += _wrapped(*self._target_stretch(stored, start, n_times), target[row])
+        # With little between one copy and the next, threads seldom meet at Python's lock, and waking one takes long
+        for out, source in copies:
+            out[:] = source
 
-    def _cut_target(self, stored: Stored, start: int, n_times: int, out: np.ndarray) -> None:
+    def _target_stretch(self, stored: Stored, start: int, n_times: int) -> tuple[np.ndarray, int, int]:
         """From the target's sample that is nearest in time to the window's first."""
         values = stored.target(self.target)
         n_values = round(n_times * self._ratio)
@@ -89,19 +94,18 @@ class Source:
                     f"{first + n_values}: make the target as long as the recording"
                 )
             first = max(0, len(values) - n_values)
-        _copy(values, first, n_values, out)
+        return values, first, n_values
 
 
 def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:
     return zip(*(column.tolist() for column in places), strict=True)
 
 
-def _copy(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> None:
-    if len(out) == n_times:
-        out[:] = source[start : start + n_times]
-    else:
-        out[:n_times] = source[start : start + n_times]
-        out[n_times:] = source[start + np.arange(n_times, len(out)) % n_times]
+def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What to copy where, so that `out` is full: the stretch, and as much of it again."""
+    for first in range(0, len(out), n_times):
+        stop = min(first + n_times, len(out))
+        yield out[first:stop], source[start : start + stop - first]
 
 
 class Ahead:
@@ -115,8 +119,13 @@ class Ahead:
         self._files: OrderedDict[int, int] = OrderedDict()
         self._warm = 0
         self._byte = bytearray(1)
+        self._lock = threading.Lock()
 
     def ask(self, places: Places) -> None:
+        with self._lock:
+            self._ask(places)
+
+    def _ask(self, places: Places) -> None:
         for recording, _, start, n_times in _rows(places if self._warm < WARM else places.take(slice(1))):
             block = self.recordings[recording].blocks["signal"]
             row_bytes = block.n_bytes // block.shape[0]

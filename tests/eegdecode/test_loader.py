@@ -226,7 +226,7 @@ def test_what_was_waited_for_is_told(opened: Store) -> None:
 
     with contextlib.closing(Loader(opened, draw(CFG, opened), transform=slow)) as loader:
         next(loader.at(0))
-        assert loader.wait_s >= 8 * 0.005
+        assert loader.wait_s >= 8 / 2 * 0.005  # by the thread and by who waits
 
 
 def test_a_rank_uses_its_share_of_the_cores() -> None:
