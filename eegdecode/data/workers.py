@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eegdecode.data.gather import Ahead, Source
+from eegdecode.data.gather import Source, Storage
 from eegdecode.data.stored import Store
 from eegdecode.data.windows import Places
 
@@ -78,13 +78,13 @@ class Filler:
 
     def __init__(self, filling: Filling, memory: np.ndarray) -> None:
         self.filling, self.memory = filling, memory
-        self.source, self.ahead = Source(filling.store, filling.target), Ahead(filling.store)
+        self.source, self.storage = Source(filling.store, filling.target), Storage(filling.store)
 
     def views(self, job: Job) -> tuple[np.ndarray, np.ndarray]:
         return self.filling.views(self.memory, self.source, job.slot, len(job.places.start), job.length)
 
     def fill(self, job: Job, rows: slice, signal: np.ndarray, target: np.ndarray) -> None:
-        self.source.fill(job.places.take(rows), signal[rows], target[rows])
+        self.source.fill(job.places.take(rows), signal[rows], target[rows], self.storage)
         if self.filling.transform is not None:
             for row in range(len(signal))[rows]:
                 self.filling.transform(signal[row], job.first_place + row * job.stride)
@@ -156,7 +156,7 @@ class _Shared:
         for rows in self._parts:
             try:
                 if rows is None:
-                    filler.ahead.ask(self.job.ahead)
+                    filler.storage.ask(self.job.ahead)
                 else:
                     filler.fill(self.job, rows, self.signal, self.target)
                 self._done.put(None)
@@ -263,7 +263,7 @@ def main(connection: int, file: int, n_bytes: int, started_by: int) -> None:
         while (job := pickle.loads(_received(parent, started_by))) is not None:
             answer = None
             try:
-                filler.ahead.ask(job.ahead.take(rows))
+                filler.storage.ask(job.ahead.take(rows))
                 filler.fill(job, rows, *filler.views(job))
             except Exception as error:  # noqa: BLE001 the caller raises it
                 answer = _as_sent(error)
