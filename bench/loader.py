@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from bench.compare import Goal, PeerMissing, ratio, rounds, show
@@ -208,15 +209,14 @@ PREAD = "pread, 32 at a time"
 
 def _cold(root: Path, quick: bool) -> bool:
     """Each method finds the files dropped from memory, reads windows that were not read before, and maps anew."""
-    n = 8 if quick else 16
+    n = 16 if quick else 32
     data = Data(root / "64", 64, _size(quick))
-    chunked = root / "chunked.h5"
-    _write_chunked(Path(data.paths[0]), chunked)
+    chunked = [_write_chunked(Path(path)) for path in data.paths]
     windows = data.windows(n)
 
     def loader() -> None:
         opened = store.open_store(data.folder)
-        ring = Ring(opened, drawn(opened), threads=4)
+        ring = Ring(opened, drawn(opened), threads=2)
         for _ in ring.at(0, n):
             pass
         ring.close()
@@ -236,17 +236,21 @@ def _cold(root: Path, quick: bool) -> bool:
             os.close(file)
 
     def h5py_reads(paths: list[str], which: list[tuple[int, int]]) -> Method:
-        return lambda: [window for window in map(H5Windows(paths, which, LENGTH).__getitem__, range(len(which)))][:0]
+        def read() -> None:
+            reader = H5Windows(paths, which, LENGTH)
+            for index in range(len(which)):
+                reader[index]
 
-    few = [(0, start) for _, start in windows[:BATCH]]
+        return read
+
     del data.store, data.draw  # what is mapped cannot be dropped
     each = {
         PREAD: (pread, n),
         "ours": (loader, n),
         "h5py": (h5py_reads(data.paths, windows), n),
-        "h5py, chunks=True": (h5py_reads([str(chunked)], few), 1),
+        "h5py, chunks=True": (h5py_reads(chunked, windows[:BATCH]), 1),
     }
-    files = [*data.paths, str(chunked)]
+    files = [*data.paths, *chunked]
     _drop(files)
     print(f"\nin memory after files were dropped: {max(map(_in_memory, files)):.0%}")
     seconds = per_batch(each, 3 if quick else 7, lambda: _drop(files))
@@ -277,14 +281,14 @@ def _in_memory(path: str) -> float:
     return found / 100
 
 
-def _write_chunked(source: Path, target: Path) -> None:
-    import h5py
-
-    with h5py.File(source) as original, h5py.File(target, "w") as file:
+def _write_chunked(path: Path) -> str:
+    """A copy with h5py's own choice of chunks."""
+    copy = path.with_suffix(".chunked")
+    with h5py.File(path) as original, h5py.File(copy, "w") as file:
         file.create_dataset("signal", data=original["signal"][:], chunks=True)
-        file.flush()
-    with target.open("rb+") as written:
+    with copy.open("rb+") as written:
         os.fsync(written.fileno())
+    return str(copy)
 
 
 def _sweep(root: Path, quick: bool) -> None:

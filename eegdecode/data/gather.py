@@ -2,8 +2,10 @@
 
 import math
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -64,20 +66,27 @@ class Source:
         """Of one window with so many samples."""
         return (self._n_features,) if self.per_trial else (round(length * self._ratio), self._n_features)
 
-    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray) -> None:
+    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "Storage | None" = None) -> None:
         """Copy these windows into the rows of a batch. A shorter window is repeated from its start."""
+        copies: list[tuple[np.ndarray, np.ndarray]] = []
         for row, (recording, trial, start, n_times) in enumerate(_rows(places)):
             stored = self.recordings[recording]
-            if stored.scale is None or signal.dtype == np.int16:
-                _copy(stored.signal, start, n_times, signal[row])
+            as_it_lies = stored.scale is None or signal.dtype == np.int16
+            if as_it_lies and storage is not None and storage.is_cold and n_times == len(signal[row]):
+                storage.read(recording, start, signal[row])
+            elif as_it_lies:
+                copies += _wrapped(stored.signal, start, n_times, signal[row])
             else:
-                _copy(stored.read(start, start + n_times), 0, n_times, signal[row])
+                copies += _wrapped(stored.read(start, start + n_times), 0, n_times, signal[row])
             if self.per_trial:
-                target[row] = stored.values(self.target)[trial]
+                copies.append((target[row], stored.values(self.target)[trial]))
             elif self.target:
-                self._cut_target(stored, start, n_times, target[row])
+                copies += _wrapped(*self._target_stretch(stored, start, n_times), target[row])
+        # With little between one copy and the next, threads seldom meet at Python's lock, and waking one takes long
+        for out, source in copies:
+            out[:] = source
 
-    def _cut_target(self, stored: Stored, start: int, n_times: int, out: np.ndarray) -> None:
+    def _target_stretch(self, stored: Stored, start: int, n_times: int) -> tuple[np.ndarray, int, int]:
         """From the target's sample that is nearest in time to the window's first."""
         values = stored.target(self.target)
         n_values = round(n_times * self._ratio)
@@ -89,62 +98,83 @@ class Source:
                     f"{first + n_values}: make the target as long as the recording"
                 )
             first = max(0, len(values) - n_values)
-        _copy(values, first, n_values, out)
+        return values, first, n_values
 
 
 def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:
     return zip(*(column.tolist() for column in places), strict=True)
 
 
-def _copy(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> None:
-    if len(out) == n_times:
-        out[:] = source[start : start + n_times]
-    else:
-        out[:n_times] = source[start : start + n_times]
-        out[n_times:] = source[start + np.arange(n_times, len(out)) % n_times]
+def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What to copy where, so that `out` is full: the stretch, and as much of it again."""
+    for first in range(0, len(out), n_times):
+        stop = min(first + n_times, len(out))
+        yield out[first:stop], source[start : start + stop - first]
 
 
-class Ahead:
-    """Tells the kernel what will be read soon, so that cold storage is read while training computes.
+class Storage:
+    """The files of a store, read in time: what will be wanted is asked for, so that it comes while training computes.
 
-    Where all is in memory, it only has a look now and then.
+    While the page cache does not have all, windows are read instead of copied from a map: that a page is mapped at
+    first touch costs a third more. Where all is in memory, it only has a look now and then.
     """
 
     def __init__(self, store: Store) -> None:
         self.recordings = store.recordings
-        self._files: OrderedDict[int, int] = OrderedDict()
+        self._files: OrderedDict[int, _File] = OrderedDict()
         self._warm = 0
-        self._byte = bytearray(1)
+        self._lock = threading.Lock()
+
+    @property
+    def is_cold(self) -> bool:
+        return self._warm < WARM
 
     def ask(self, places: Places) -> None:
-        for recording, _, start, n_times in _rows(places if self._warm < WARM else places.take(slice(1))):
-            block = self.recordings[recording].blocks["signal"]
-            row_bytes = block.n_bytes // block.shape[0]
-            first, last = block.offset + start * row_bytes, block.offset + (start + n_times) * row_bytes
-            file = self._open(recording)
-            if self._in_memory(file, first) and self._in_memory(file, last - 1):
+        """Tell the kernel what will be read soon."""
+        for recording, _, start, n_times in _rows(places if self.is_cold else places.take(slice(1))):
+            file, first = self._open(recording), self._offset(recording, start)
+            last = self._offset(recording, start + n_times)
+            if file.in_memory(first) and file.in_memory(last - 1):
                 self._warm += 1
                 continue
             self._warm = 0
             for at in range(first, last, ADVISED):
-                os.posix_fadvise(file, at, min(ADVISED, last - at), os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(file.number, at, min(ADVISED, last - at), os.POSIX_FADV_WILLNEED)
+
+    def read(self, recording: int, start: int, out: np.ndarray) -> None:
+        """Samples of the signal, as they lie in the file."""
+        file, offset = self._open(recording), self._offset(recording, start)
+        if (n_read := os.preadv(file.number, [out.data], offset)) != out.nbytes:
+            path = self.recordings[recording].path
+            raise ValueError(f"{path} gave {n_read} of {out.nbytes} bytes at {offset}: it is cut off, preprocess again")
+
+    def _offset(self, recording: int, sample: int) -> int:
+        block = self.recordings[recording].blocks["signal"]
+        return block.offset + sample * (block.n_bytes // block.shape[0])
+
+    def _open(self, recording: int) -> "_File":
+        with self._lock:
+            if recording not in self._files:
+                self._files[recording] = _File(self.recordings[recording].path)
+            self._files.move_to_end(recording)
+            if len(self._files) > OPEN_FILES:
+                self._files.popitem(last=False)
+            return self._files[recording]
+
+
+class _File:
+    """Closed when the last thread has done with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
-        for file in self._files.values():
-            os.close(file)
+        if hasattr(self, "number"):
+            os.close(self.number)
 
-    def _open(self, recording: int) -> int:
-        if recording in self._files:
-            self._files.move_to_end(recording)
-        else:
-            if len(self._files) == OPEN_FILES:
-                os.close(self._files.popitem(last=False)[1])
-            self._files[recording] = os.open(self.recordings[recording].path, os.O_RDONLY)
-        return self._files[recording]
-
-    def _in_memory(self, file: int, at: int) -> bool:
+    def in_memory(self, at: int) -> bool:
         """Whether that byte can be read without waiting. A file system that cannot tell is taken to be cold."""
         try:
-            return os.preadv(file, [self._byte], at, os.RWF_NOWAIT) == 1
+            return os.preadv(self.number, [bytearray(1)], at, os.RWF_NOWAIT) == 1
         except OSError:
             return False

@@ -52,7 +52,7 @@ class Loader:
         size: int = 1,
         threads: int = 1,
         processes: int = 0,
-        slots: int = 3,
+        slots: int = 2,
         transform: Transform | None = None,
         device: torch.device | str = "cpu",
         channels_first: bool = False,

@@ -4,7 +4,6 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from eegdecode.data.draw import Draw
 from eegdecode.data.gather import Source
 from eegdecode.data.stored import Store
 from eegdecode.data.windows import Places
-from eegdecode.data.workers import Filling, Job, ProcessWorker, ThreadWorker, Transform
+from eegdecode.data.workers import Filling, Job, Processes, Threads, Transform
 
 PAGE = 4096
 PLANNED = 64
@@ -42,7 +41,7 @@ class Ring:
     rank, size
         The share of this rank: every size-th window of the global batch.
     threads, processes
-        How many fill batches; threads, unless there are processes.
+        How many fill batches; threads, unless there are processes. The caller helps threads while it waits.
     slots
         Batches in memory: one in use, the others full or being filled.
     transform
@@ -59,7 +58,7 @@ class Ring:
         size: int = 1,
         threads: int = 1,
         processes: int = 0,
-        slots: int = 3,
+        slots: int = 2,
         transform: Transform | None = None,
     ) -> None:
         if draw.batch % size:
@@ -83,21 +82,23 @@ class Ring:
         target_bytes = n_windows * int(np.prod(self.source.target_shape(draw.longest))) * 4
         target_offset = _in_pages(signal_bytes)
         slot_bytes = target_offset + _in_pages(target_bytes)
-        file = os.memfd_create("ring") if processes else -1  # no name: gone with the last who has it
+        n_bytes = slots * slot_bytes
         if processes:
-            os.ftruncate(file, slots * slot_bytes)
-        mapped = mmap.mmap(file, slots * slot_bytes)
-        if not processes:
+            file = os.memfd_create("ring")  # no name: gone with the last who has it
+            os.ftruncate(file, n_bytes)
+            mapped = mmap.mmap(file, n_bytes)
+        else:  # private, as only that has large pages, which are filled half as fast again
+            file, mapped = -1, mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             mapped.madvise(mmap.MADV_HUGEPAGE)
         self.memory = np.frombuffer(mapped, np.uint8)
         self.memory[:] = 0  # so that no page is missing when it is filled
         self._filling = Filling(store, target, dtype.str, slot_bytes, target_offset, transform)
-        self.workers: list[ThreadWorker | ProcessWorker] = []
         try:
-            for number in range(processes or threads):
-                share = replace(self._filling, number=number, n=processes or threads)
-                process = ProcessWorker(share, file, len(self.memory)) if processes else None
-                self.workers.append(process or ThreadWorker(share, self.memory))
+            self.workers: Threads | Processes = (
+                Processes(self._filling, file, n_bytes, processes)
+                if processes
+                else Threads(self._filling, self.memory, threads)
+            )
         finally:
             if processes:
                 os.close(file)
@@ -108,7 +109,7 @@ class Ring:
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes, the same from the first batch to the last."""
-        return tuple(worker.pid for worker in self.workers if worker.pid is not None)
+        return self.workers.pids
 
     def at(self, step: int, stop: int | None = None) -> Iterator[RingBatch]:
         """The batches from that step on; what an earlier call of this ring still had in hand is dropped."""
@@ -133,8 +134,7 @@ class Ring:
     def close(self) -> None:
         """Let the workers end."""
         self._turn += 1
-        for worker in self.workers:
-            worker.close()
+        self.workers.close()
 
     def _ask(self, step: int, is_first: bool) -> None:
         places = self._places(step)
@@ -143,15 +143,13 @@ class Ring:
         ahead = Places(*map(np.concatenate, zip(*far, strict=True)))
         first = step * self.draw.batch + self.rank
         job = Job(step % self.slots, places, self.draw.length(places), first, self.size, ahead)
-        for worker in self.workers:
-            worker.ask(job)
+        self.workers.ask(job)
         self._unanswered += 1
 
     def _answer(self) -> list[BaseException]:
         """Wait for the oldest batch that is not answered; gives what went wrong."""
-        answers = [worker.answer() for worker in self.workers]
         self._unanswered -= 1
-        return [error for error in answers if error is not None]
+        return self.workers.answer()
 
     def _views(self, step: int, places: Places) -> tuple[np.ndarray, np.ndarray]:
         length = self.draw.length(places)

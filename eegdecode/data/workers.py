@@ -6,6 +6,7 @@ left behind.
 """
 
 import contextlib
+import math
 import mmap
 import os
 import pickle
@@ -15,6 +16,7 @@ import sys
 import threading
 import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
@@ -23,13 +25,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eegdecode.data.gather import Ahead, Source
+from eegdecode.data.gather import Source, Storage
 from eegdecode.data.stored import Store
 from eegdecode.data.windows import Places
 
 Transform = Callable[[np.ndarray, int], None]
 """Changes a window, float32 [time, channel], in place. The number is its place in training: chance comes from that."""
 
+PARTS = 16
+"""A batch is shared out in so many parts: a thread that is held up holds up no more than one."""
 IGNORED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 
@@ -46,7 +50,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Filling:
-    """How a ring lies in memory, and what goes into it. Worker `number` of `n` fills every n-th row."""
+    """How a ring lies in memory, and what goes into it. To be sent to where it is done."""
 
     store: Store
     target: str
@@ -54,23 +58,6 @@ class Filling:
     slot_bytes: int
     target_offset: int  # within a slot
     transform: Transform | None
-    number: int = 0
-    n: int = 1
-
-    def start(self, memory: np.ndarray) -> Callable[[Job], None]:
-        source, ahead = Source(self.store, self.target), Ahead(self.store)
-
-        mine = slice(self.number, None, self.n)
-
-        def fill(job: Job) -> None:
-            ahead.ask(job.ahead.take(mine))
-            signal, target = self.views(memory, source, job.slot, len(job.places.start), job.length)
-            source.fill(job.places.take(mine), signal[mine], target[mine])
-            if self.transform is not None:
-                for row in range(len(signal))[mine]:
-                    self.transform(signal[row], job.first_place + row * job.stride)
-
-        return fill
 
     def views(
         self, memory: np.ndarray, source: Source, slot: int, n_windows: int, length: int
@@ -81,50 +68,129 @@ class Filling:
             (0, np.dtype(self.dtype), (length, source.n_channels)),
             (self.target_offset, np.dtype(np.float32), source.target_shape(length)),
         ):
-            first, n_bytes = slot * self.slot_bytes + offset, n_windows * int(np.prod(shape)) * dtype.itemsize
+            first, n_bytes = slot * self.slot_bytes + offset, n_windows * math.prod(shape) * dtype.itemsize
             found.append(memory[first : first + n_bytes].view(dtype).reshape(n_windows, *shape))
         return found[0], found[1]
 
 
-class ThreadWorker:
-    """Copies while others hold no lock: numpy lets go of it for as long as it copies."""
-
-    pid = None
+class Filler:
+    """Does it, some rows at a time; in as many threads as one likes."""
 
     def __init__(self, filling: Filling, memory: np.ndarray) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._answers: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._thread = threading.Thread(
-            target=_serve, args=(filling, memory, self._jobs, self._answers), name="loader", daemon=True
-        )
-        self._thread.start()
-        self._end = weakref.finalize(self, self._jobs.put, None)
+        self.filling, self.memory = filling, memory
+        self.source, self.storage = Source(filling.store, filling.target), Storage(filling.store)
+
+    def views(self, job: Job) -> tuple[np.ndarray, np.ndarray]:
+        return self.filling.views(self.memory, self.source, job.slot, len(job.places.start), job.length)
+
+    def fill(self, job: Job, rows: slice, signal: np.ndarray, target: np.ndarray) -> None:
+        self.source.fill(job.places.take(rows), signal[rows], target[rows], self.storage)
+        if self.filling.transform is not None:
+            for row in range(len(signal))[rows]:
+                self.filling.transform(signal[row], job.first_place + row * job.stride)
+
+
+class Threads:
+    """They copy at once, as numpy lets go of Python's lock for as long as it copies.
+
+    Whoever is free takes the next few rows, and so does the caller while it waits: on a busy node nobody waits for a
+    thread that has no core.
+    """
+
+    pids = ()
+
+    def __init__(self, filling: Filling, memory: np.ndarray, n: int) -> None:
+        self._filler = Filler(filling, memory)
+        self._queue: SimpleQueue[_Shared | None] = SimpleQueue()
+        self._asked: deque[_Shared] = deque()
+        self._threads = [
+            threading.Thread(target=_serve, args=(self._filler, self._queue), name="loader", daemon=True)
+            for _ in range(n)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._end = weakref.finalize(self, _put, self._queue, n)
 
     def ask(self, job: Job) -> None:
-        self._jobs.put(job)
+        shared = _Shared(job, *self._filler.views(job))
+        self._asked.append(shared)
+        for _ in self._threads:
+            self._queue.put(shared)
 
-    def answer(self) -> BaseException | None:
-        return self._answers.get()
+    def answer(self) -> list[BaseException]:
+        """What went wrong with the batch that was asked for first, when it is done."""
+        shared = self._asked.popleft()
+        shared.work(self._filler)
+        return shared.errors()
 
     def close(self) -> None:
         self._end()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
 
-def _serve(filling: Filling, memory: np.ndarray, jobs: SimpleQueue, answers: SimpleQueue) -> None:
-    fill = filling.start(memory)
-    while (job := jobs.get()) is not None:
-        try:
-            fill(job)
-            answers.put(None)
-        except BaseException as error:  # noqa: BLE001 raised again in the caller's thread, with its trace
-            answers.put(error)
+def _put(queue: "SimpleQueue[_Shared | None]", n: int) -> None:
+    for _ in range(n):
+        queue.put(None)
 
 
-class ProcessWorker:
-    """The same in a process of its own, which is started once."""
+def _serve(filler: Filler, queue: "SimpleQueue[_Shared | None]") -> None:
+    while (shared := queue.get()) is not None:
+        shared.work(filler)
 
-    def __init__(self, filling: Filling, file: int, n_bytes: int) -> None:
+
+class _Shared:
+    """A batch in parts: first what a later one needs from the storage, then rows."""
+
+    def __init__(self, job: Job, signal: np.ndarray, target: np.ndarray) -> None:
+        self.job, self.signal, self.target = job, signal, target
+        n_windows = len(signal)
+        n_rows = max(1, n_windows // PARTS)
+        parts = [None, *(slice(first, first + n_rows) for first in range(0, n_windows, n_rows))]
+        self._n_parts = len(parts)
+        self._parts = iter(parts)  # Python's lock sees to it that each is taken once
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def work(self, filler: Filler) -> None:
+        """Take parts until there are none."""
+        for rows in self._parts:
+            try:
+                if rows is None:
+                    filler.storage.ask(self.job.ahead)
+                else:
+                    filler.fill(self.job, rows, self.signal, self.target)
+                self._done.put(None)
+            except BaseException as error:  # noqa: BLE001 raised again by who asked, with its trace
+                self._done.put(error)
+
+    def errors(self) -> list[BaseException]:
+        answers = [self._done.get() for _ in range(self._n_parts)]
+        return [error for error in answers if error is not None]
+
+
+class Processes:
+    """Each has a part of the rows, and is started once."""
+
+    def __init__(self, filling: Filling, file: int, n_bytes: int, n: int) -> None:
+        self._processes = [_Process(filling, slice(number, None, n), file, n_bytes) for number in range(n)]
+        self.pids = tuple(process.pid for process in self._processes)
+
+    def ask(self, job: Job) -> None:
+        for process in self._processes:
+            process.ask(job)
+
+    def answer(self) -> list[BaseException]:
+        """What went wrong with the batch that was asked for first, when it is done."""
+        answers = [process.answer() for process in self._processes]
+        return [error for error in answers if error is not None]
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.end()
+
+
+class _Process:
+    def __init__(self, filling: Filling, rows: slice, file: int, n_bytes: int) -> None:
         self._connection, theirs = Pipe()
         start = (
             "import sys; sys.path[:] = {!r}; from eegdecode.data import workers; workers.main(*map(int, sys.argv[1:]))"
@@ -145,11 +211,11 @@ class ProcessWorker:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
         self.pid = self._process.pid
-        self._end = weakref.finalize(self, _end, self._connection, self._process)
+        self.end = weakref.finalize(self, _end, self._connection, self._process)
         try:
-            self._connection.send(filling)
+            self._connection.send((filling, rows))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            self._end()
+            self.end()
             raise ValueError(f"processes cannot be sent {filling.transform}: {error}") from None
 
     def ask(self, job: Job) -> None:
@@ -164,9 +230,6 @@ class ProcessWorker:
                 f"loader process {self.pid} ended with code {self._process.wait()} while it filled a batch: "
                 "when it was killed (-9), most often for want of memory"
             )
-
-    def close(self) -> None:
-        self._end()
 
 
 def _end(connection: "Connection[object, object]", process: "subprocess.Popen[bytes]") -> None:
@@ -190,15 +253,18 @@ def main(connection: int, file: int, n_bytes: int, started_by: int) -> None:
     os.close(file)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # then nobody is left to fill for
         try:
-            fill = pickle.loads(_received(parent, started_by)).start(memory)
+            filling, rows = pickle.loads(_received(parent, started_by))
+            filler = Filler(filling, memory)
         except Exception as error:  # noqa: BLE001 the caller raises it
             _received(parent, started_by)
             parent.send(_as_sent(error))
             return
+        job: Job | None
         while (job := pickle.loads(_received(parent, started_by))) is not None:
             answer = None
             try:
-                fill(job)
+                filler.storage.ask(job.ahead.take(rows))
+                filler.fill(job, rows, *filler.views(job))
             except Exception as error:  # noqa: BLE001 the caller raises it
                 answer = _as_sent(error)
             parent.send(answer)

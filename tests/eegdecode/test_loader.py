@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from eegdecode.data import BucketedWindows, RandomWindows, Windows
-from eegdecode.data.gather import Ahead, gather
+from eegdecode.data.gather import Source, Storage, gather
 from eegdecode.data.loader import Loader, cores
 from eegdecode.data.ring import Ring
 from eegdecode.data.stored import Store
@@ -226,7 +226,7 @@ def test_what_was_waited_for_is_told(opened: Store) -> None:
 
     with contextlib.closing(Loader(opened, draw(CFG, opened), transform=slow)) as loader:
         next(loader.at(0))
-        assert loader.wait_s >= 8 * 0.005
+        assert loader.wait_s >= 8 / 2 * 0.005  # by the thread and by who waits
 
 
 def test_a_rank_uses_its_share_of_the_cores() -> None:
@@ -235,19 +235,36 @@ def test_a_rank_uses_its_share_of_the_cores() -> None:
 
 
 def test_storage_is_asked_ahead_for_what_is_not_in_memory(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every byte of every window, and only where it is cold: that is decided by the kernel's own answer."""
+    """Every byte of every window, and only where it is cold."""
     places = draw(CFG, opened).at(range(40))
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda file, at, n, advice: asked.append((at, n)))
-    ahead = Ahead(opened)
-    monkeypatch.setattr(ahead, "_in_memory", lambda file, at: False)
-    ahead.ask(places)
-    assert sum(n for _, n in asked) == 320 * 400 * 3 * 4
+    asked: list[int] = []
+    looked: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, at, n, advice: asked.append(n))
+    storage = Storage(opened)
+    with monkeypatch.context() as cold:
+        cold.setattr(os, "preadv", _refuse)
+        storage.ask(places)
+    assert storage.is_cold and sum(asked) == 320 * 400 * 3 * 4
 
     asked.clear()
-    looked: list[int] = []
-    monkeypatch.setattr(ahead, "_in_memory", lambda file, at: not looked.append(at))
-    ahead.ask(places)  # all of it is looked at once
-    assert len(looked) == 2 * 320
-    ahead.ask(places)  # then one window of each batch
+    monkeypatch.setattr(os, "preadv", lambda *what: not looked.append(1))
+    storage.ask(places)  # all of it is looked at once
+    assert not storage.is_cold and len(looked) == 2 * 320
+    storage.ask(places)  # then one window of each batch
     assert (len(looked), asked) == (2 * 321, [])
+
+
+def _refuse(*what: object) -> int:
+    raise BlockingIOError
+
+
+def test_what_is_read_cold_is_what_is_mapped(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eegdecode.data.gather.OPEN_FILES", 2)
+    places = draw(CFG, opened).at(range(10))
+    storage, source = Storage(opened), Source(opened, "")
+    assert storage.is_cold
+    signal_, none = np.empty((80, 400, 3), np.float32), np.empty((80, 0, 0), np.float32)
+    source.fill(places, signal_, none, storage)
+    np.testing.assert_array_equal(signal_, gather(opened, places, "").signal)
+    with pytest.raises(ValueError, match="gave 0 of 4800 bytes .* cut off, preprocess again"):
+        storage.read(0, 10**9, signal_[0])
