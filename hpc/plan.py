@@ -174,8 +174,10 @@ def sciences(
         values = config.apply_words(values, full)
     elif verb in known:
         own = [word.removeprefix(f"{verb}.") for word in words]
-        values = {verb: config.apply_words(values, own)}
-        sections = [verb]
+        # A file with sections, none of which is for this stage: it can still read from what they make
+        rest = {key: value for key, value in values.items() if key not in sections}
+        values = {key: values[key] for key in sections} | {verb: config.apply_words(rest, own)}
+        sections = [*sections, verb]
     elif verb in options.VERBS:  # of `sweep status`
         raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, known)}")
     else:

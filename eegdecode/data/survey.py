@@ -94,7 +94,10 @@ class Survey:
             f"{_many(len(self.rows), 'recording')} of {_many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
             f"{_many(trials, 'trial')} of {len(stimuli)} stimuli, at {_list([f'{rate:g}' for rate in rates])} Hz."
         ]
-        said += [f"CANNOT BE USED: {row.failed}" for row in self.failed]
+        why: dict[str, list[str]] = {}
+        for row in self.failed:
+            why.setdefault(row.failed, []).append(row.name)
+        said += [f"CANNOT BE USED: {_list(names)}: {reason}" for reason, names in why.items()]
         said += [
             f"THE SAME SAMPLES: {_list(names)} are one recording under several names." for names in self.duplicates
         ]

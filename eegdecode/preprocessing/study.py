@@ -62,7 +62,7 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
         if heard and cfg.skip_failed:
             names = {name for name, _ in heard}
             store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
-        found = survey(ctx.out, dict(heard), whole=not heard or cfg.skip_failed)
+        found = survey(ctx.out, entries, dict(heard), whole=not heard or cfg.skip_failed)
         found.write(ctx.out, f"What preprocessing made of {Path(cfg.study).name}")
         log.info("%s\n%s", "\n".join(found.sentences()), found.table())
     if heard and not cfg.skip_failed:
@@ -244,11 +244,15 @@ def _size(entry: Entry) -> float:
     return float(entry.size)
 
 
-def survey(folder: Path, failed: Mapping[str, str], whole: bool) -> Survey:
+def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], whole: bool) -> Survey:
     """Of what is in the store and what failed; when the store is whole, its index is written with it."""
     made = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
-    names = sorted({*made, *failed})
-    return Survey(tuple(_row(made[name]) if name not in failed else _failed(name, failed[name]) for name in names))
+    return Survey(
+        tuple(
+            Row(e.name, e.subject, e.session, e.run, failed=failed[e.name]) if e.name in failed else _row(made[e.name])
+            for e in entries
+        )
+    )
 
 
 def _row(stored: Stored) -> Row:
@@ -265,10 +269,6 @@ def _row(stored: Stored) -> Row:
         tuple(stored.made.get("notes", ())),
         stored.checksum,
     )
-
-
-def _failed(name: str, why: str) -> Row:
-    return Row(name, name.split("_")[0], failed=why)
 
 
 def _explain(failed: Mapping[str, str], n: int, study: Path) -> str:

@@ -26,7 +26,7 @@ def test_the_first_sentence_counts() -> None:
 
 def test_what_is_wrong_is_named() -> None:
     said = STUDY.sentences()
-    assert "CANNOT BE USED: sub-03_run-3_eeg.edf is cut off <here>" in said
+    assert "CANNOT BE USED: sub-03_run-3: sub-03_run-3_eeg.edf is cut off <here>" in said
     assert "THE SAME SAMPLES: sub-01_run-2 and sub-02_run-2 are one recording under several names." in said
     assert "MISSING: sub-03 lacks run 2." in said
     assert "Fp1 is flat (2 recordings)" in said

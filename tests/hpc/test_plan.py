@@ -94,3 +94,12 @@ def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:
     plan.check_inputs(reads, tmp_path)
     with pytest.raises(ConfigError, match="count.after is no/where, but there is no such folder"):
         plan.check_inputs(science("after=no/where"), tmp_path)
+
+
+def test_a_stage_without_a_section_takes_words_and_reads_from_those_that_have_one(example: None) -> None:
+    values = {"count": {"n": 4}}
+    (counted,) = plan.sciences("count", values, [])
+    (tallied,) = plan.sciences("tally", values, ["of=count"])
+    assert tallied.inputs == {"of": counted.name}
+    (elsewhere,) = plan.sciences("tally", values, ["of=./folder"])
+    assert elsewhere.inputs == {"of": "./folder"}
