@@ -10,7 +10,7 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup", "checkpoint", "staging", "formats", "preprocess", "index", "loader", "recovery")
+NAMES = ("startup", "checkpoint", "staging", "formats", "preprocess", "day", "index", "loader", "recovery")
 
 
 def main(argv: list[str]) -> int:

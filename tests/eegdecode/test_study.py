@@ -110,12 +110,12 @@ def test_other_settings_or_other_content_are_not_taken_for_the_same(four: Path, 
     preprocess(run, study)
     first = keys()
     assert len(set(first.values())) == 4
-    preprocess(run, study, steps=(Bandpass(0.5, 15.0),))
+    preprocess(run, study, steps=(Bandpass(high_hz=15.0),))
     second = keys()
     assert not set(first.values()) & set(second.values())
     (wav,) = study.glob("stimuli/piece-01.wav")
     wav.write_bytes(wav.read_bytes()[:-2] + b"\x01\x00")  # the same size
-    preprocess(run, study, steps=(Bandpass(0.5, 15.0),))
+    preprocess(run, study, steps=(Bandpass(high_hz=15.0),))
     assert not set(second.values()) & set(keys().values())
 
 
