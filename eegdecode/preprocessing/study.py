@@ -43,16 +43,19 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
     entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
         store.write_manifest(ctx.out, [entry.name for entry in entries])
-    mine = ctx.world.share(entries, _size)
-    known = _classes(cfg, study, entries, _pulse(ctx, mine, 0))
+    mine = ctx.world.share(entries, lambda entry: entry.size)
+    sizes = [entry.size for entry in mine]
+    known = _classes(cfg, study, entries, _pulse(ctx, sizes, 0))
     failed: dict[str, str] = {}
     for done, entry in enumerate(mine):
         try:
-            _one(cfg, study, entry, known, ctx, _pulse(ctx, mine, done))
-        except ValueError as error:  # of this recording; what else can go wrong concerns all
+            _one(cfg, study, entry, known, ctx, _pulse(ctx, sizes, done))
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
+                raise  # a full disk and the like concern all recordings, not this one
             failed[entry.name] = str(error)
             log.error("%s cannot be used: %s", entry.name, error)
-    _pulse(ctx, mine, len(mine))(0.0)
+    _pulse(ctx, sizes, len(mine))(0.0)
     heard = [(name, why) for said in ctx.gather(failed) for name, why in said.items()]
     found = None
     if ctx.world.is_first:
@@ -70,10 +73,9 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
     return found.metrics() if found else {}
 
 
-def _pulse(ctx: Context, mine: Sequence[Entry], done: int) -> Callable[[float], None]:
+def _pulse(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
     """Says how far this rank is when so many are done and a part of the next, and looks whether it is to stop."""
-    before, here = sum(map(_size, mine[:done])), sum(map(_size, mine[done : done + 1]))
-    in_all = sum(map(_size, mine))
+    before, here, in_all = sum(sizes[:done]), sum(sizes[done : done + 1]), sum(sizes)
 
     def beat(part: float) -> None:
         if ctx.should_stop():
@@ -238,10 +240,6 @@ def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
                 beat()
         _KNOWN[path, written_ns] = digest.hexdigest()
     return _KNOWN[path, written_ns]
-
-
-def _size(entry: Entry) -> float:
-    return float(entry.size)
 
 
 def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], whole: bool) -> Survey:
