@@ -59,6 +59,7 @@ th, td { text-align: right; padding: 0.4rem 0.6rem; border-bottom: 1px solid var
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
 tbody th { font-weight: 500; }
+td.why { text-align: left; white-space: normal; color: var(--ridge); min-width: 18rem; }
 tfoot th, tfoot td { font-weight: 650; border-bottom: 0; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.85rem; }
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); padding: 0.75rem; }

@@ -55,9 +55,9 @@ def look(cfg: "stages.Survey", folder: Path, entry: Entry, beat: Callable[[], No
         digest = hashlib.blake2b(digest_size=16)
         findings = samples.look(_heard(opened.stream, digest, beat)) if cfg.samples else ()
     except ValueError as error:
-        return replace(row, failed=str(error))
+        return replace(row, failed=str(error).replace(f"{folder}/", ""))
     if fatal := [finding.sentence for finding in findings if finding.fatal]:
-        return replace(row, failed=f"{entry.path}: {fatal[0]}")
+        return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
     stream = opened.stream
     notes = [*opened.notes, *(finding.sentence for finding in findings)]
     try:

@@ -9,6 +9,9 @@ from pathlib import Path
 from eegdecode.page import page, section
 from hpc.rundir import atomic_write
 
+REASONS = 6
+"""Told one by one; a study without its large files has a thousand of them."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -97,7 +100,10 @@ class Survey:
         why: dict[str, list[str]] = {}
         for row in self.failed:
             why.setdefault(row.failed, []).append(row.name)
-        said += [f"CANNOT BE USED: {_list(names)}: {reason}" for reason, names in why.items()]
+        shown = list(why.items())[:REASONS]
+        said += [f"CANNOT BE USED: {_list(names)}: {reason}" for reason, names in shown]
+        if left := len(self.failed) - sum(len(names) for _, names in shown):
+            said.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
         said += [
             f"THE SAME SAMPLES: {_list(names)} are one recording under several names." for names in self.duplicates
         ]
@@ -157,7 +163,8 @@ def _run(run: tuple[str, str]) -> str:
 
 def _html_row(row: Row, columns: Sequence[str]) -> str:
     if row.failed:
-        return f'<tr><td>{escape(row.name)}</td><td colspan="{len(columns) - 1}">cannot be used</td></tr>'
+        why = f'<td class="why" colspan="{len(columns) - 1}">cannot be used: {escape(row.failed)}</td>'
+        return f"<tr><td>{escape(row.name)}</td>{why}</tr>"
     return "<tr>" + "".join(f"<td>{escape(row.cells[column])}</td>" for column in columns) + "</tr>"
 
 

@@ -53,7 +53,7 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
                 raise  # a full disk and the like concern all recordings, not this one
-            failed[entry.name] = str(error)
+            failed[entry.name] = str(error).replace(f"{study}/", "")
             log.error("%s cannot be used: %s", entry.name, error)
     _pulse(ctx, sizes, len(mine))(0.0)
     heard = [(name, why) for said in ctx.gather(failed) for name, why in said.items()]
@@ -69,7 +69,7 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
         found.write(ctx.out, f"What preprocessing made of {Path(cfg.study).name}")
         log.info("%s\n%s", "\n".join(found.sentences()), found.table())
     if heard and not cfg.skip_failed:
-        raise ValueError(_explain(dict(sorted(heard)), len(entries), study))
+        raise ValueError(_explain(dict(sorted(heard)), len(entries)))
     return found.metrics() if found else {}
 
 
@@ -269,12 +269,12 @@ def _row(stored: Stored) -> Row:
     )
 
 
-def _explain(failed: Mapping[str, str], n: int, study: Path) -> str:
+def _explain(failed: Mapping[str, str], n: int) -> str:
     shown = list(failed.items())[:SHOWN]
     more = f"\n  … and {len(failed) - len(shown)} more, all of them in survey.html" if len(failed) > len(shown) else ""
     return (
         f"{len(failed)} of {n} recordings cannot be used; the others are done:\n"
-        + "\n".join(f"  {name}: {why.replace(f'{study}/', '')}" for name, why in shown)
+        + "\n".join(f"  {name}: {why}" for name, why in shown)
         + f"{more}\nMend them and give the same line again; or leave them out, "
         + (f"preprocess.exclude=[{','.join(failed)}]" if not more else "preprocess.skip_failed=true")
     )
