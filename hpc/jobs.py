@@ -114,4 +114,15 @@ def _scontrol(*words: str) -> str | None:
 
 
 def _unreachable(said: str) -> bool:
-    return any(word in said.lower() for word in ("unable to contact", "timed out", "connection", "communication"))
+    """Whether the controller may say otherwise in a moment; its own refusals are of another kind."""
+    passing = (
+        "unable to contact",
+        "timed out",
+        "connection",
+        "communication",
+        "zero bytes",
+        "standby",
+        "munge",
+        "socket",
+    )
+    return any(word in said.lower() for word in passing)
