@@ -78,8 +78,11 @@ class Supervision:
         time_s = None if self.job else self.resources["time_s"]
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
-    def run(self) -> int:
-        """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on."""
+    def run(self, fresh: bool) -> int:
+        """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on.
+
+        `fresh`: somebody has just given the line, so a wish to stop that was made before counts no more.
+        """
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
         for before in self.before:  # only now: one that came since would be lost in the list
@@ -95,6 +98,8 @@ class Supervision:
             except OSError as error:  # a shared disk mounted without locks
                 print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
             write_json(self.dir.owner, self.me | {"restarts": self.job.restarts if self.job else 0})
+            if fresh:
+                self.dir.wish.unlink(missing_ok=True)
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
                 print(f"{self.dir.name} is finished already", flush=True)
                 return DONE

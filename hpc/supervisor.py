@@ -55,8 +55,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
     job = Job.of(environ)
-    if not (job and job.restarts):  # of a job that comes back, a wish may have been made meanwhile
-        run.wish.unlink(missing_ok=True)
+    fresh = not (job and job.restarts)  # of a job that comes back, a wish may have been made meanwhile
     while True:
         began = time.monotonic()
         steps = committed_steps(run.checkpoints)
@@ -67,7 +66,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
                 if job:  # the job is over without its batch step, and Slurm may not find us to end us
                     ranks.die_with_parent()
                 supervision = Supervision(run, environ, asked)
-                code = supervision.run()
+                code = supervision.run(fresh)
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
                 traceback.print_exc()
                 if supervision and supervision.job and supervision.at_the_end_of_time:  # what failed may be better then
@@ -75,6 +74,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             finally:
                 sys.stdout.flush()
                 os._exit(code)
+        fresh = False
         for signum in asked:  # between a death and this birth
             os.kill(child, signum)
         _, status = os.waitpid(child, 0)
