@@ -17,11 +17,13 @@ env:
 demo: env
 	$(PYTHON) -m hpc.launch pipeline configs/demo.yaml --on local
 
+# Two at a time where nothing waits for a Slurm; those that do wait more than they work, and are left to themselves
 test: env bed lint
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --ignore=tests/slurm
+	$(PYTHON) -m pytest tests/slurm
 
 quick: env lint
-	$(PYTHON) -m pytest -m "not ranks and not slurm and not docs"
+	$(PYTHON) -m pytest -n 2 -m "not ranks and not slurm and not docs"
 
 lint: env
 	.venv/bin/ruff check .

@@ -167,6 +167,7 @@ def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> No
     assert "2 attempts" in out and run.last_attempt() == 2
 
 
+@pytest.mark.ranks
 def test_a_supervisor_that_is_killed_at_its_start_is_replaced_but_not_for_ever(launch: Launch) -> None:
     watcher = launch.start("count", "n=60", "step_s=0.05", "--on", "local")
     wait_for(lambda: list((launch.folder / "runs").glob("*/heartbeat/supervisor.json")))
@@ -193,8 +194,9 @@ def test_a_supervisor_that_is_killed_at_its_start_is_replaced_but_not_for_ever(l
     assert "failed" in launch("status", other.name).stdout
 
 
+@pytest.mark.ranks
 def test_a_wish_to_stop_outlives_the_supervisor(launch: Launch) -> None:
-    run, watcher = under_way(launch, "count", "n=300", "step_s=0.05", on="local")
+    run, watcher = under_way(launch, "count", "n=120", "step_s=0.05", on="local")
     supervisor = read_json(run.supervisor)["pid"]  # type: ignore[index]
     os.kill(supervisor, signal.SIGSTOP)  # it hears nothing before it dies
     stopper = launch.start("stop", run.name)
@@ -203,10 +205,11 @@ def test_a_wish_to_stop_outlives_the_supervisor(launch: Launch) -> None:
     stopper.communicate(timeout=60)
     out, _ = watcher.communicate(timeout=60)
     assert watcher.returncode == 75, out
-    assert committed_steps(run.checkpoints)[-1] < 300
-    assert "45150" in launch("count", "n=300", "step_s=0.05").stdout, "given again, the wish is over"
+    assert committed_steps(run.checkpoints)[-1] < 120
+    assert "7260" in launch("count", "n=120", "step_s=0.05").stdout, "given again, the wish is over"
 
 
+@pytest.mark.ranks
 def test_cut_bookkeeping_costs_nothing_but_itself(launch: Launch) -> None:
     run, watcher = under_way(launch, "count", "n=100", "step_s=0.05", on="local")
     launch("stop", run.name)
@@ -218,6 +221,7 @@ def test_cut_bookkeeping_costs_nothing_but_itself(launch: Launch) -> None:
     assert "finished" in launch("status").stdout
 
 
+@pytest.mark.ranks
 def test_a_supervisor_that_stands_still_is_seen_and_can_be_ended(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
