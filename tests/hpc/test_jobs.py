@@ -1,0 +1,23 @@
+"""What Slurm says against a wish: a refusal, or a controller that is only just coming back."""
+
+import pytest
+
+from hpc import jobs
+
+
+@pytest.mark.parametrize(
+    ("said", "final"),
+    [
+        ("Requested operation is presently disabled for job 7", True),
+        ("Invalid job id specified", True),
+        ("Access/permission denied", True),
+        ("[Errno 2] No such file or directory: 'scontrol'", True),
+        ("Unable to contact slurm controller (connect failure)", False),
+        ("slurm_load_jobs error: Socket timed out on send/recv operation", False),
+        ("Unexpected message received for job 14", False),
+        ("Zero Bytes were transmitted or received", False),
+        ("Slurm backup controller in standby mode", False),
+    ],
+)
+def test_only_what_slurm_will_never_do_is_a_refusal(said: str, final: bool) -> None:
+    assert jobs._is_final(said) == final
