@@ -48,9 +48,10 @@ class Source:
         self.recordings, self.target = store.recordings, target
         first = store.recordings[0]
         self.n_channels = len(first.channels)
-        scaled = {stored.scale is not None for stored in store.recordings}
-        self.dtype = np.dtype(np.int16 if scaled == {True} else np.float32)
-        """Of the signal as it lies in the files; where they differ, they are read as float32."""
+        dtypes = {np.dtype(stored.blocks["signal"].dtype) for stored in store.recordings}
+        self.dtype = dtypes.pop() if len(dtypes) == 1 else None
+        """Of the signal as it lies in the files; None where they differ, and are read as float32."""
+        self._signals: list[np.ndarray | None] = [None] * len(store.recordings)  # mapped at first touch
         place = {subject: index for index, subject in enumerate(store.subjects)}
         self.subject = np.array([place[stored.subject] for stored in store.recordings])
         self.per_trial = f"values/{target}" in first.blocks
@@ -69,25 +70,33 @@ class Source:
     def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "Storage | None" = None) -> None:
         """Copy these windows into the rows of a batch. A shorter window is repeated from its start."""
         copies: list[tuple[np.ndarray, np.ndarray]] = []
-        for row, (recording, trial, start, n_times) in enumerate(_rows(places)):
-            stored = self.recordings[recording]
-            as_it_lies = stored.scale is None or signal.dtype == np.int16
-            if as_it_lies and storage is not None and storage.is_cold and n_times == len(signal[row]):
-                storage.read(recording, start, signal[row])
-            elif as_it_lies:
-                copies += _wrapped(stored.signal, start, n_times, signal[row])
-            else:
-                copies += _wrapped(stored.read(start, start + n_times), 0, n_times, signal[row])
-            if self.per_trial:
-                copies.append((target[row], stored.values(self.target)[trial]))
-            elif self.target:
-                copies += _wrapped(*self._target_stretch(stored, start, n_times), target[row])
+        as_it_lies = signal.dtype == self.dtype
+        if as_it_lies and storage is not None and storage.is_cold:
+            for out, (recording, _, start, n_times) in zip(signal, _rows(places), strict=True):
+                storage.read(recording, start, out[:n_times])
+                copies += _wrapped(out, 0, n_times, out)[1:]
+        elif as_it_lies:
+            for out, (recording, _, start, n_times) in zip(signal, _rows(places), strict=True):
+                source = self._signals[recording]
+                if source is None:
+                    source = self._signals[recording] = self.recordings[recording].signal
+                copies += _wrapped(source, start, n_times, out)
+        else:
+            for out, (recording, _, start, n_times) in zip(signal, _rows(places), strict=True):
+                copies += _wrapped(self.recordings[recording].read(start, start + n_times), 0, n_times, out)
+        if self.target:
+            for out, (recording, trial, start, n_times) in zip(target, _rows(places), strict=True):
+                copies += self._target_copies(self.recordings[recording], trial, start, n_times, out)
         # With little between one copy and the next, threads seldom meet at Python's lock, and waking one takes long
         for out, source in copies:
             out[:] = source
 
-    def _target_stretch(self, stored: Stored, start: int, n_times: int) -> tuple[np.ndarray, int, int]:
-        """From the target's sample that is nearest in time to the window's first."""
+    def _target_copies(
+        self, stored: Stored, trial: int, start: int, n_times: int, out: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The trial's value, or from the target's sample that is nearest in time to the window's first."""
+        if self.per_trial:
+            return [(out, stored.values(self.target)[trial])]
         values = stored.target(self.target)
         n_values = round(n_times * self._ratio)
         first = math.floor(start * self._ratio + 0.5)
@@ -98,18 +107,21 @@ class Source:
                     f"{first + n_values}: make the target as long as the recording"
                 )
             first = max(0, len(values) - n_values)
-        return values, first, n_values
+        return _wrapped(values, first, n_values, out)
 
 
 def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:
     return zip(*(column.tolist() for column in places), strict=True)
 
 
-def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """What to copy where, so that `out` is full: the stretch, and as much of it again."""
-    for first in range(0, len(out), n_times):
-        stop = min(first + n_times, len(out))
-        yield out[first:stop], source[start : start + stop - first]
+    if len(out) == n_times:
+        return [(out, source[start : start + n_times])]
+    return [
+        (out[first : first + n_times], source[start : start + min(n_times, len(out) - first)])
+        for first in range(0, len(out), n_times)
+    ]
 
 
 class Storage:

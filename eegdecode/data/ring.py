@@ -74,7 +74,7 @@ class Ring:
         self.source = Source(store, target)
         self.wait_s = 0.0
         """How long the last batch was waited for."""
-        dtype = self.source.dtype if transform is None else np.dtype(np.float32)
+        dtype = self.source.dtype if self.source.dtype and not transform else np.dtype(np.float32)
         n_windows = draw.batch // size
         self.dtype = dtype
         """Of the signal in a batch."""

@@ -32,7 +32,7 @@ from eegdecode.data.windows import Places
 Transform = Callable[[np.ndarray, int], None]
 """Changes a window, float32 [time, channel], in place. The number is its place in training: chance comes from that."""
 
-PARTS = 16
+PARTS = 4
 """A batch is shared out in so many parts: a thread that is held up holds up no more than one."""
 IGNORED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
