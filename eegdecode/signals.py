@@ -162,14 +162,46 @@ class Recording:
 
 @dataclass(frozen=True)
 class SignalSpec:
-    """What a model gets and has to give: the shape of the data, known before the data."""
+    """What a model gets and has to give: the shape of the data, known before the data.
+
+    Parameters
+    ----------
+    channels, sfreq
+        Names in order, rate in Hz.
+    n_outputs
+        Features of the target: in each of its samples, or of the whole window where `target_sfreq` is 0.
+    subjects
+        Whose data there is; a batch tells the subject of a window by the place in here.
+    target_sfreq
+        The rate of the target, in Hz; 0 where a window has one row of values.
+    n_times
+        The samples of a window; None where windows are of unlike length.
+    kinds, positions
+        Of the channels, where they are known.
+    class_values, classes
+        Of a target of classes: the numbers that stand for them in the data, going up, and their names.
+    """
 
     channels: tuple[str, ...]
     sfreq: float
     n_outputs: int
     subjects: tuple[str, ...] = ()
-    """Whose data there is; a batch tells the subject of a window by the place in here."""
+    target_sfreq: float = 0.0
+    n_times: int | None = None
+    kinds: tuple[Kind, ...] = ()
+    positions: tuple[tuple[float, float, float] | None, ...] = ()
+    class_values: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def n_channels(self) -> int:
         return len(self.channels)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the target follows the signal in time."""
+        return self.target_sfreq > 0
+
+    def n_steps(self, n_times: int) -> int:
+        """The samples of the target in a window of so many samples."""
+        return round(n_times * (self.target_sfreq / self.sfreq))

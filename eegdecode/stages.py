@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
 from eegdecode.evaluation import Scoring
-from eegdecode.models import BiLSTM
-from eegdecode.objectives import Regression
+from eegdecode.models import BiLSTM, Model
+from eegdecode.objectives import AnyObjective, Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
 from eegdecode.training import Optim
 from hpc.context import Context, Input
@@ -65,12 +65,19 @@ def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
 class Train:
     data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
     target: str = "envelope"
-    model: BiLSTM = field(default_factory=BiLSTM)
-    objective: Regression = field(default_factory=Regression)
+    model: Model = field(default_factory=BiLSTM)
+    objective: AnyObjective = field(default_factory=Regression)
     split: Split = field(default_factory=Split)
     windows: Windows = field(default_factory=RandomWindows)
     optim: Optim = field(default_factory=Optim)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model.gives != self.objective.reads:
+            raise ValueError(
+                f"objective {self.objective.name} reads {self.objective.reads}, "
+                f"but model {self.model.name} gives {self.model.gives}: choose another of the two"
+            )
 
     def check_ranks(self, n_ranks: int) -> None:
         """Refuse a batch that so many ranks cannot share evenly: asked before a job is submitted."""

@@ -49,6 +49,11 @@ class Draw:
         self.longest = in_patches(self.n_times, cfg, sfreq)
         """The samples of a window when it is in patches; of the longest, where they differ."""
 
+    @property
+    def one_length(self) -> int | None:
+        """The samples that every window gets; None where batches differ."""
+        return None if isinstance(self.cfg, BucketedWindows) else self.longest
+
     def __len__(self) -> int:
         """The places of an epoch."""
         return len(self.places.start)

@@ -79,6 +79,16 @@ class Stored:
     def n_outputs(self, target: str) -> int:
         return self._target_block(target).shape[1]
 
+    def shape_of(self, target: str) -> tuple[int, float]:
+        """The features of a target and its rate in Hz; 0 Hz of what has one value a trial, no features of no target."""
+        if not target:
+            return 0, 0.0
+        block = self.blocks.get(f"values/{target}") or self.blocks.get(f"targets/{target}")
+        if block is None:
+            there = (*self.targets, *self._named("values"))
+            raise ValueError(_no_such("target", there, target, self.name))
+        return block.shape[1], block.sfreq
+
     def values(self, name: str) -> np.ndarray:
         """[trial, feature], read-only, of what has one value a trial."""
         if f"values/{name}" not in self.blocks:
@@ -129,20 +139,61 @@ class Store:
         return tuple(sorted({stored.subject for stored in self.recordings}))
 
     def spec(self, target: str) -> SignalSpec:
-        """The shape a model has to fit, which all recordings must share."""
-        shapes = [(stored.channels, stored.sfreq, stored.n_outputs(target)) for stored in self.recordings]
-        ((channels, sfreq, n_outputs), _), *others = Counter(shapes).most_common()
+        """The shape a model has to fit, which all recordings must share. `target`: "" for none."""
+        shapes = [(stored.channels, stored.sfreq, *stored.shape_of(target)) for stored in self.recordings]
+        ((most, _), *others) = Counter(shapes).most_common()
         if others:
             odd = self.recordings[shapes.index(others[0][0])].name
             raise ValueError(
                 f"all recordings must agree, but {odd} has {_describe(*others[0][0])}, "
-                f"where most have {_describe(channels, sfreq, n_outputs)}: leave it out or preprocess it alike"
+                f"where most have {_describe(*most)}: leave it out or preprocess it alike"
             )
-        return SignalSpec(channels, sfreq, n_outputs, self.subjects)
+        channels, sfreq, n_outputs, target_sfreq = most
+        values, names = self._classes(target) if n_outputs == 1 and not target_sfreq else ((), ())
+        return SignalSpec(
+            channels,
+            sfreq,
+            n_outputs,
+            self.subjects,
+            target_sfreq,
+            kinds=tuple(sensor.kind for sensor in self.recordings[0].sensors),
+            positions=self._positions(),
+            class_values=values,
+            classes=names,
+        )
+
+    def _classes(self, target: str) -> tuple[tuple[float, ...], tuple[str, ...]]:
+        """The numbers that stand for classes, and their names; none where the values are no whole numbers, or many."""
+        names = {tuple(stored.made.get("classes", {}).get(target, ())) for stored in self.recordings}
+        if len(names) > 1:
+            raise ValueError(
+                f"{target} has other classes in one store than in another, {' and '.join(map(str, sorted(names)))}: "
+                "preprocess the studies as one, or choose one of them"
+            )
+        (known,) = names
+        if known:
+            return tuple(map(float, range(len(known)))), known
+        values = np.unique(np.concatenate([stored.values(target)[:, 0] for stored in self.recordings]))
+        if len(values) > MOST_CLASSES or (values != np.round(values)).any():
+            return (), ()
+        return tuple(values.tolist()), tuple(f"{value:g}" for value in values)
+
+    def _positions(self) -> tuple[tuple[float, float, float] | None, ...]:
+        """Where the channels are, to a tenth of a millimetre: the mean over the recordings that know of all of them."""
+        known = [[sensor.position for sensor in stored.sensors] for stored in self.recordings]
+        whole = [places for places in known if places and None not in places]
+        if not whole:
+            return tuple(known[0])
+        return tuple((x, y, z) for x, y, z in np.mean(np.array(whole, float), axis=0).round(4).tolist())
 
 
-def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int) -> str:
-    return f"{len(channels)} channels ({' '.join(channels)}) at {sfreq:g} Hz, {n_outputs} output(s)"
+MOST_CLASSES = 1000
+"""Whole numbers with more different values than that are taken for a measure, not for classes."""
+
+
+def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int, target_sfreq: float) -> str:
+    rate = f" at {target_sfreq:g} Hz" if target_sfreq else ""
+    return f"{len(channels)} channels ({' '.join(channels)}) at {sfreq:g} Hz, {n_outputs} output(s){rate}"
 
 
 def to_json(stored: Stored) -> dict[str, Any]:

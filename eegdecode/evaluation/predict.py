@@ -1,6 +1,6 @@
 """Decode the test part of a trained model's data, each trial as a whole."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +47,11 @@ def decode(model: Path, ctx: Context) -> tuple[Trained, Decoded]:
         ctx.progress("decode", done, len(parts.test))
         if ctx.should_stop():
             raise Preempted
-        batch = to_device(whole_trial(data, segment, trained.target), where)
+        signal, target, whose = to_device(whole_trial(data, segment, trained.target), where)
         with torch.no_grad():
-            output = network(batch.signal, batch.subject).cpu().numpy()
+            output = network(signal, whose).cpu().numpy()
         subject = data.recordings[segment.recording].subject
-        trials.append(DecodedTrial(subject, segment.trial.stimulus, batch.target[0].cpu().numpy(), output[0]))
+        trials.append(DecodedTrial(subject, segment.trial.stimulus, target[0].cpu().numpy(), output[0]))
     ctx.progress("decode", len(parts.test), len(parts.test))
     decoded = Decoded(trained.spec.sfreq, tuple(trials), tuple(parts.audit()))
     save(ctx.out / "predictions.npz", decoded)
@@ -61,7 +61,7 @@ def decode(model: Path, ctx: Context) -> tuple[Trained, Decoded]:
 def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
     """The data a model was trained on, split as then."""
     data = store.open_store(*(ctx.input(name) for name in trained.data))
-    spec = data.spec(trained.target)
+    spec = replace(data.spec(trained.target), n_times=trained.spec.n_times)
     if spec != trained.spec:
         raise ValueError(
             f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"

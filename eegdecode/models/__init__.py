@@ -1,42 +1,56 @@
-"""The knobs of the models, and the one way to build one. Light to import: a model's own file brings torch."""
+"""The models by name, and the one way to build one. Light to import: a model's own file brings torch.
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+`eegdecode/models/NAME.py` holds the network of each name, its class Network(cfg, spec). A network is called with
+([window, time, channel], whose [window]) and gives what the shape of the target asks for: [window, step, output] where
+the target follows the signal in time, else [window, output]. What learns without a target gives what its objective
+reads.
+"""
 
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-
-@dataclass(frozen=True)
-class BiLSTM:
-    """Stacked bidirectional LSTMs and a linear read-out at every sample (Daly 2023, who used 4 x 250)."""
-
-    name: Literal["bilstm"] = "bilstm"
-    hidden: int = 32  # units of each direction
-    layers: int = 2
-    dropout: float = 0.0  # of what goes from one layer to the next
-    subject_layer: bool = False  # each subject's channels first go through a matrix of their own (Défossez 2023)
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1 or self.layers < 1:
-            raise ValueError(f"hidden and layers must be at least 1, got {self.hidden} and {self.layers}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if self.dropout and self.layers == 1:
-            raise ValueError(f"dropout works between layers, but got dropout {self.dropout} with 1 layer")
-
+__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build", "from_plain"]
 
 Model = BiLSTM
-MODELS = {"bilstm": BiLSTM}
+MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
-    """A model for that signal: ([window, time, channel], whose [window]) -> [window, time, output].
+    """A network for that signal. Parameters are drawn from torch's own seed.
 
-    Parameters are drawn from torch's own seed.
+    Its `n_times` is the only length of windows that it takes, or None where it takes any.
     """
-    from eegdecode.models import bilstm
+    return importlib.import_module(f"eegdecode.models.{cfg.name}").Network(cfg, spec)
 
-    return bilstm.Network(cfg, spec)
+
+def after_step(network: "nn.Module", done: float) -> None:
+    """To be called when the optimizer has moved the parameters. `done`: how much of the training, from 0 to 1.
+
+    The parts that ask for it, by a method of that name, keep their weights within a norm or follow with an average.
+    """
+    for module in network.modules():
+        act = getattr(module, "after_step", None)
+        if act is not None:
+            act(done)
+
+
+def from_plain(values: Mapping[str, Any]) -> Model:
+    """Knobs from the plain values of a saved run; `dataclasses.asdict` the other way round."""
+    kind = MODELS[values["name"]]
+    known = {field.name for field in dataclasses.fields(kind)}
+    made: Model = kind(
+        **{
+            key: from_plain(value) if isinstance(value, Mapping) and value.get("name") in MODELS else value
+            for key, value in values.items()
+            if key in known
+        }
+    )
+    return made

@@ -4,16 +4,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import BiLSTM
+from eegdecode.models import BiLSTM, shapes
 from eegdecode.signals import SignalSpec
 
 
 class Network(nn.Module):
-    """([window, time, channel], [window]) -> [window, time, output]."""
+    """([window, time, channel], [window]) -> [window, step, output], or their mean over time."""
 
     def __init__(self, cfg: BiLSTM, spec: SignalSpec) -> None:
         super().__init__()
-        self.n_channels = spec.n_channels
+        self.spec, self.n_times = spec, None
         self.dropout = cfg.dropout
         # From the identity, so that a subject nobody trained on is passed on as it is
         self.of_subject = None
@@ -26,15 +26,12 @@ class Network(nn.Module):
         self.readout = nn.Linear(2 * cfg.hidden, spec.n_outputs)
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
-        if x.ndim != 3:
-            raise ValueError(f"a model reads [window, time, channel], got a tensor of shape {tuple(x.shape)}")
-        if x.shape[2] != self.n_channels:
-            raise ValueError(f"got {x.shape[2]} channels; this model was built for {self.n_channels}")
+        shapes.check(x, self.spec.n_channels)
+        n_times = x.shape[1]
         if self.of_subject is not None:
             x = torch.bmm(x, self.of_subject[subject])
         for depth, layer in enumerate(self.layers):
             if depth:
                 x = functional.dropout(x, self.dropout, self.training)
             x, _ = layer(x)
-        out: torch.Tensor = self.readout(x)
-        return out
+        return shapes.at_steps(self.readout(x), self.spec, n_times)

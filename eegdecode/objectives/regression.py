@@ -4,9 +4,10 @@ import torch
 from torch.nn import functional
 
 from eegdecode.objectives import Batch, Objective, Regression
+from eegdecode.signals import SignalSpec
 
 
-def objective(cfg: Regression) -> Objective:
+def objective(cfg: Regression, spec: SignalSpec) -> Objective:
     distance = LOSSES[cfg.loss]
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -8,19 +8,32 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.data import gather, loader, splits, store, windows
+from eegdecode.data import (
+    BucketedWindows,
+    GridWindows,
+    LockedWindows,
+    Windows,
+    gather,
+    loader,
+    order,
+    splits,
+    store,
+    windows,
+)
 from eegdecode.data.draw import Draw
 from eegdecode.data.gather import Gathered
 from eegdecode.data.loader import Loader
 from eegdecode.data.splits import Segment
 from eegdecode.data.stored import Store
+from eegdecode.data.windows import Places
 from eegdecode.objectives import Batch, Objective
 from eegdecode.training import Optim, state
 from eegdecode.training.record import Record
@@ -35,7 +48,7 @@ log = logging.getLogger(__name__)
 
 FILLING = 4
 """Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
-_MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
+_MODEL, _NOISE, _JUDGED = 4, 5, 6  # tell the draws of one seed from each other, and from those of eegdecode.data
 
 
 def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
@@ -46,13 +59,14 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
 
     # The data
     data = store.open_store(*(ctx.input(data, often=True) for data in cfg.data))
-    spec = data.spec(cfg.target)
+    found_spec = data.spec(cfg.target)
     parts = splits.split(cfg.split, data.recordings)
     for sentence in parts.audit():
         log.info("%s", sentence)
+    draw = Draw(cfg.windows, parts.train, data.recordings, cfg.seed)
     batches = Loader(
         data,
-        Draw(cfg.windows, parts.train, data.recordings, cfg.seed),
+        draw,
         cfg.target,
         rank=world.rank,
         size=world.size,
@@ -61,10 +75,12 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     )
 
     # The model, the same on every rank
+    spec = replace(cfg.objective.asks(found_spec), n_times=draw.one_length)
     torch.manual_seed(_seed(cfg.seed, _MODEL))
     network = models.build(cfg.model, spec).to(where)
     model = ddp.wrap(network, where)
-    objective = objectives.build(cfg.objective)
+    objective = objectives.build(cfg.objective, found_spec)
+    judged = judge_by(cfg.windows, parts.val, data, network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay)
 
     # Where an earlier attempt stopped
@@ -83,7 +99,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     while step < cfg.optim.steps or unseen:
         if unseen is None:
             began = time.perf_counter()
-            batch = Batch(*next(coming))
+            batch = Batch(*next(coming), keys(cfg, step, world.rank, world.size, where))
 
             # Dropout too is a function of the step, not of what was drawn before
             torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
@@ -101,6 +117,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
                 group["lr"] = lr
             optimizer.step()
             step += 1
+            models.after_step(network, step / cfg.optim.steps)
             figures |= {"seconds": time.perf_counter() - began, "data_wait_s": batches.wait_s}
         else:
             figures, unseen = unseen, None
@@ -108,7 +125,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
             names = [name for name in figures if name not in ("grad_norm", "lr", "seconds", "data_wait_s")]
-            found_now = validate(network, objective, names, data, parts.val, cfg.target, ctx)
+            found_now = validate(network, objective, names, data, judged, cfg, ctx)
             if found_now is None:
                 saver.save(step, _kept(network, optimizer, best, unseen=figures), best["step"])
                 _leave(saver, record, batches)
@@ -143,27 +160,50 @@ def validate(
     objective: Objective,
     names: Sequence[str],
     data: Store,
-    part: Sequence[Segment],
-    target: str,
+    judged: Sequence[Places],
+    cfg: "Train",
     ctx: Context,
 ) -> dict[str, float] | None:
-    """The means over whole trials of the loss and what is watched, which are `names`; one rank sees a trial. None when
-    some rank was asked to stop meanwhile."""
+    """The means over windows of the loss and what is watched, which are `names`; one rank sees a batch of them. None
+    when some rank was asked to stop meanwhile."""
     where = next(network.parameters()).device
+    length = cast("int | None", network.n_times)
     network.eval()
     sums = dict.fromkeys(names, 0.0)
     stopped = 0.0
     with torch.no_grad():
-        for segment in ctx.world.share(part):
+        for number, places in ctx.world.share(list(enumerate(judged))):
             if ctx.should_stop():
                 stopped = 1.0
                 break
             ctx.beat()
-            loss, watched = objective(network, to_device(whole_trial(data, segment, target), where))
+            n_windows = len(places.start)
+            chance = torch.arange(n_windows, device=where) + _seed(cfg.seed, _JUDGED, number) // 2
+            signal, target, whose = to_device(gather.gather(data, places, cfg.target, length), where)
+            batch = Batch(signal, target, whose, chance)
+            loss, watched = objective(network, batch)
             for name, value in {"loss": loss, **watched}.items():
-                sums[name] += value.item()
+                sums[name] += value.item() * n_windows
     *totals, n_stopped = ddp.total(torch.tensor([*sums.values(), stopped], dtype=torch.float64)).tolist()
-    return None if n_stopped else {name: total / len(part) for name, total in zip(sums, totals, strict=True)}
+    n_judged = sum(len(places.start) for places in judged)
+    return None if n_stopped else {name: total / n_judged for name, total in zip(sums, totals, strict=True)}
+
+
+def judge_by(cfg: Windows, part: Sequence[Segment], data: Store, network: nn.Module) -> list[Places]:
+    """The windows of a part that is looked at without chance, in batches: those of the training where they lie fixed,
+    whole trials where the network takes any length, else its length end to end."""
+    if not isinstance(cfg, GridWindows | LockedWindows):
+        if isinstance(cfg, BucketedWindows) or network.n_times is None:
+            return [windows.whole(segment, data.recordings[segment.recording]) for segment in part]
+        cfg = GridWindows(length_s=cfg.length_s, batch=cfg.batch)
+    places, _ = windows.cut(cfg, part, data.recordings)
+    return [places.take(slice(first, first + cfg.batch)) for first in range(0, len(places.start), cfg.batch)]
+
+
+def keys(cfg: "Train", step: int, rank: int, n_ranks: int, where: torch.device) -> torch.Tensor:
+    """What is random of this rank's windows comes from these: seed, step and the place in the global batch."""
+    places = np.arange(rank, cfg.windows.batch, n_ranks, dtype=np.int64) + step * cfg.windows.batch
+    return torch.from_numpy(order.key(cfg.seed, _NOISE, places).astype(np.int64)).to(where)
 
 
 def _kept(
@@ -183,8 +223,10 @@ def _leave(saver: Saver, record: Record, batches: Loader) -> NoReturn:
     raise Preempted
 
 
-def to_device(gathered: Gathered, where: torch.device) -> Batch:
-    return Batch(*(torch.from_numpy(array).to(where) for array in gathered))
+def to_device(gathered: Gathered, where: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Signal, target and subject."""
+    signal, target, subject = (torch.from_numpy(array).to(where) for array in gathered)
+    return signal, target, subject
 
 
 def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:

@@ -9,7 +9,7 @@ import torch
 
 from eegdecode import models
 from eegdecode.data import Split
-from eegdecode.models import MODELS, Model
+from eegdecode.models import Model
 from eegdecode.signals import SignalSpec
 from hpc.context import Input
 from hpc.rundir import RunDir, atomic_write
@@ -50,7 +50,7 @@ class Trained:
 
     @property
     def model(self) -> Model:
-        return MODELS[self.config["model"]["name"]](**self.config["model"])
+        return models.from_plain(self.config["model"])
 
     @property
     def split(self) -> Split:

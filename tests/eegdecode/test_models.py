@@ -11,7 +11,7 @@ from eegdecode.signals import SignalSpec
 
 
 def spec(n_channels: int, n_outputs: int = 1) -> SignalSpec:
-    return SignalSpec(tuple(f"E{index}" for index in range(n_channels)), 64.0, n_outputs, ("sub-01", "sub-02"))
+    return SignalSpec(tuple(f"E{index}" for index in range(n_channels)), 64.0, n_outputs, ("sub-01", "sub-02"), 64.0)
 
 
 FIRST = torch.zeros(1, dtype=torch.int64)  # a batch of one window, of the first subject
@@ -40,7 +40,7 @@ def test_the_first_sample_hears_of_the_last() -> None:
 
 def test_other_channels_are_refused() -> None:
     network = models.build(BiLSTM(), spec(16))
-    with pytest.raises(ValueError, match="got 22 channels; this model was built for 16"):
+    with pytest.raises(ValueError, match="got 22 channels x 64 samples; this model was built for 16 channels"):
         network(torch.zeros(1, 64, 22), FIRST)
     with pytest.raises(ValueError, match=r"\[window, time, channel\], got a tensor of shape \(64, 16\)"):
         network(torch.zeros(64, 16), FIRST)
@@ -80,7 +80,8 @@ def test_nonsense_is_refused(knobs: dict[str, float], message: str) -> None:
 
 
 def batch(signal: torch.Tensor, target: torch.Tensor) -> Batch:
-    return Batch(signal, target, torch.zeros(len(signal), dtype=torch.int64))
+    which = torch.arange(len(signal))
+    return Batch(signal, target, torch.zeros_like(which), which)
 
 
 class Echo(torch.nn.Module):
@@ -90,7 +91,7 @@ class Echo(torch.nn.Module):
 
 def test_the_correlation_loss_is_one_less_pearsons_r_of_each_window() -> None:
     x, y = torch.randn(5, 100, 2), torch.randn(5, 100, 2)
-    loss, watched = objectives.build(Regression())(Echo(), batch(x, y))
+    loss, watched = objectives.build(Regression(), spec(2))(Echo(), batch(x, y))
     by_hand = np.mean([np.corrcoef(x[i, :, f], y[i, :, f])[0, 1] for i in range(5) for f in range(2)])
     assert loss.item() == pytest.approx(1 - by_hand, abs=1e-6)
     assert watched["r"].item() == pytest.approx(by_hand, abs=1e-6)
@@ -98,7 +99,7 @@ def test_the_correlation_loss_is_one_less_pearsons_r_of_each_window() -> None:
 
 @pytest.mark.parametrize(("name", "blind"), [("correlation", True), ("cosine", False), ("mse", False), ("l1", False)])
 def test_only_correlation_is_blind_to_the_offset(name: str, blind: bool) -> None:
-    loss = objectives.build(Regression(loss=name))  # type: ignore[arg-type]
+    loss = objectives.build(Regression(loss=name), spec(1))  # type: ignore[arg-type]
     y = torch.randn(3, 100, 1)
     assert loss(Echo(), batch(y, y))[0].item() == pytest.approx(0, abs=1e-6)
     assert (loss(Echo(), batch(y + 3, y))[0].item() < 1e-5) == blind
@@ -106,4 +107,4 @@ def test_only_correlation_is_blind_to_the_offset(name: str, blind: bool) -> None
 
 def test_shapes_that_would_broadcast_are_refused() -> None:
     with pytest.raises(ValueError, match=r"the model gives \(3, 100, 1\), but the target is \(3, 100, 2\)"):
-        objectives.build(Regression())(Echo(), batch(torch.zeros(3, 100, 1), torch.zeros(3, 100, 2)))
+        objectives.build(Regression(), spec(2))(Echo(), batch(torch.zeros(3, 100, 1), torch.zeros(3, 100, 2)))

@@ -84,7 +84,11 @@ def test_missing_recordings_are_named(tmp_path: Path) -> None:
 def test_spec_is_what_all_agree_on_and_names_the_odd_one(tmp_path: Path) -> None:
     names = ("sub-01", "sub-02", "sub-03")
     same = open_with(tmp_path / "same", *(recording(name) for name in names))
-    assert same.spec("envelope") == SignalSpec(("Cz", "Pz", "Ω3"), 64.0, 1, same.subjects)
+    spec = same.spec("envelope")
+    assert spec == SignalSpec(
+        ("Cz", "Pz", "Ω3"), 64.0, 1, same.subjects, 64.0, kinds=("eeg",) * 3, positions=(None,) * 3
+    )
+    assert spec.is_sequence and spec.n_steps(32) == 32
     odd = open_with(tmp_path / "odd", recording("sub-01"), recording("sub-02", ("Cz", "Pz", "Oz")), recording("sub-03"))
     with pytest.raises(ValueError, match=r"but sub-02 has 3 channels \(Cz Pz Oz\) at 64 Hz.* most have .*\(Cz Pz Ω3\)"):
         odd.spec("envelope")

@@ -1,0 +1,1 @@
+"""The knobs of the models, by the kind of network. Light to import."""

@@ -1,0 +1,25 @@
+"""Networks that read a signal sample by sample."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class BiLSTM:
+    """Stacked bidirectional LSTMs and a linear read-out at every sample (Daly 2023, who used 4 x 250)."""
+
+    name: Literal["bilstm"] = "bilstm"
+    hidden: int = 32  # units of each direction
+    layers: int = 2
+    dropout: float = 0.0  # of what goes from one layer to the next
+    subject_layer: bool = False  # each subject's channels first go through a matrix of their own (Défossez 2023)
+    gives: ClassVar[str] = "outputs"
+    """What an objective reads of it."""
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1 or self.layers < 1:
+            raise ValueError(f"hidden and layers must be at least 1, got {self.hidden} and {self.layers}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.dropout and self.layers == 1:
+            raise ValueError(f"dropout works between layers, but got dropout {self.dropout} with 1 layer")

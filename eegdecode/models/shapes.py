@@ -1,0 +1,77 @@
+"""What models say of their input, and how features become outputs: the same for all of them."""
+
+import torch
+from torch import nn
+
+from eegdecode.signals import SignalSpec
+
+
+def check(x: torch.Tensor, n_channels: int, n_times: int | None = None, at_least: int = 1) -> None:
+    """Refuse a batch that is not [window, time, channel] with these channels and so many samples."""
+    if x.ndim != 3:
+        raise ValueError(f"a model reads [window, time, channel], got a tensor of shape {tuple(x.shape)}")
+    if x.shape[2] == n_channels and x.shape[1] >= at_least and n_times in (None, x.shape[1]):
+        return
+    wrong = []
+    if x.shape[2] != n_channels:
+        wrong.append(f"this model was built for {n_channels} channels")
+    if n_times is not None and x.shape[1] != n_times:
+        wrong.append(f"this model was built for {n_times} samples")
+    elif x.shape[1] < at_least:
+        wrong.append(f"needs at least {at_least} samples")
+    raise ValueError(f"got {x.shape[2]} channels x {x.shape[1]} samples; {' and '.join(wrong)}")
+
+
+def need_length(spec: SignalSpec, name: str, at_least: int = 1) -> int:
+    """The samples of a window, for a model whose size depends on them."""
+    if spec.n_times is None:
+        raise ValueError(f"{name} takes windows of one length only: choose other windows than buckets or whole trials")
+    if spec.n_times < at_least:
+        raise ValueError(
+            f"{name}: got {spec.n_channels} channels x {spec.n_times} samples; needs at least {at_least} samples"
+        )
+    return spec.n_times
+
+
+class Readout(nn.Module):
+    """[window, feature] -> what the target asks for: [window, output], or [window, step, output] all at once.
+
+    Parameters
+    ----------
+    linear
+        Makes so many numbers of the features as `size` says; a model brings its own.
+    """
+
+    def __init__(self, linear: nn.Module, spec: SignalSpec) -> None:
+        super().__init__()
+        self.linear = linear
+        self.shape = _shape(spec)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(features).unflatten(1, self.shape)
+        return out
+
+
+def size(spec: SignalSpec) -> int:
+    """How many numbers a window's output has."""
+    n = 1
+    for length in _shape(spec):
+        n *= length
+    return n
+
+
+def _shape(spec: SignalSpec) -> tuple[int, ...]:
+    if not spec.is_sequence:
+        return (spec.n_outputs,)
+    return (spec.n_steps(need_length(spec, "a model that gives a window at once")), spec.n_outputs)
+
+
+def at_steps(x: torch.Tensor, spec: SignalSpec, n_times: int) -> torch.Tensor:
+    """[window, any time, feature] -> the times of the target, [window, step, feature]; without a target in time the
+    mean over time, [window, feature]. `n_times`: the samples of the window that x was made of."""
+    if not spec.is_sequence:
+        return x.mean(dim=1)
+    n_steps = spec.n_steps(n_times)
+    if n_steps == x.shape[1]:
+        return x
+    return nn.functional.interpolate(x.mT, n_steps, mode="linear", align_corners=False).mT
