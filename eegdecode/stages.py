@@ -11,7 +11,7 @@ from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM, Model
 from eegdecode.objectives import AnyObjective, Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
-from eegdecode.training import Optim
+from eegdecode.training import Augment, Compute, Optim, Start, Watch
 from hpc.context import Context, Input
 
 Metrics = dict[str, object]
@@ -69,7 +69,11 @@ class Train:
     objective: AnyObjective = field(default_factory=Regression)
     split: Split = field(default_factory=Split)
     windows: Windows = field(default_factory=RandomWindows)
+    augment: tuple[Augment, ...] = ()
     optim: Optim = field(default_factory=Optim)
+    compute: Compute = field(default_factory=Compute)
+    start: Start | None = None  # parameters of another run instead of drawn ones
+    watch: Watch = field(default_factory=Watch)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,13 +85,14 @@ class Train:
 
     def check_ranks(self, n_ranks: int) -> None:
         """Refuse a batch that so many ranks cannot share evenly: asked before a job is submitted."""
-        batch = self.windows.batch
-        if batch % n_ranks:
-            below = batch // n_ranks * n_ranks
-            nearest = " or ".join(str(n) for n in (below, below + n_ranks) if n)
+        batch, n_parts = self.windows.batch, n_ranks * self.compute.accumulate
+        if batch % n_parts:
+            below = batch // n_parts * n_parts
+            nearest = " or ".join(str(n) for n in (below, below + n_parts) if n)
+            portions = f" in {self.compute.accumulate} portions each" if self.compute.accumulate > 1 else ""
             raise ValueError(
                 f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
-                f"evenly: take {nearest}, or another number of ranks"
+                f"evenly{portions}: take {nearest}, or another number of ranks"
             )
 
 

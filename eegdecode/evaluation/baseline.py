@@ -15,7 +15,7 @@ from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring
 from eegdecode.evaluation.metrics import correlation
 from eegdecode.evaluation.predict import Decoded, DecodedTrial, open_data
-from eegdecode.training.loop import whole_trial
+from eegdecode.training.judge import whole_trial
 from eegdecode.training.state import Trained
 from hpc.context import Context, Preempted
 

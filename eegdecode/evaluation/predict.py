@@ -10,7 +10,7 @@ from eegdecode.data import splits, store
 from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
 from eegdecode.training import state
-from eegdecode.training.loop import to_device, whole_trial
+from eegdecode.training.judge import to_device, whole_trial
 from eegdecode.training.state import Trained
 from hpc import ddp
 from hpc.context import Context, Preempted

@@ -67,16 +67,17 @@ class Trained:
         return network.eval()
 
 
-def save(folder: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
-    """Write model.pt. `best`: the last three fields of Trained."""
-    found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **best}
-    atomic_write(folder / "model.pt", lambda file: torch.save(found, file))
+def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
+    """Write a model. Of `best` those that are fields of Trained."""
+    kept = {name: best[name] for name in ("parameters", "step", "validation")}
+    found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **kept}
+    atomic_write(path, lambda file: torch.save(found, file))
 
 
-def load(folder: Path) -> Trained:
-    """The model that a train run left in its `out` folder."""
-    path = folder / "model.pt"
+def load(folder: Path, name: str = "model.pt") -> Trained:
+    """A model that a train run left in its `out` folder."""
+    path = folder / name
     if not path.is_file():
-        raise ValueError(f"{folder} holds no model.pt: name a train run that has finished")
+        raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
     found = torch.load(path, map_location="cpu", weights_only=True)
     return Trained(RunDir(folder.resolve().parent), **(found | {"spec": SignalSpec(**found["spec"])}))

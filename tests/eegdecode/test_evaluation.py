@@ -17,7 +17,7 @@ from eegdecode.models import BiLSTM
 from eegdecode.signals import Recording, Signal
 from eegdecode.stages import Evaluate, Preprocess, Train
 from eegdecode.training import Optim, state
-from eegdecode.training.loop import whole_trial
+from eegdecode.training.judge import whole_trial
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir
 

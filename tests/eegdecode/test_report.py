@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode import stages
+from eegdecode import plots, stages
 from eegdecode.data import RandomWindows
 from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, metrics, plots, predict, report
+from eegdecode.evaluation import Scoring, baseline, metrics, predict, report
 from eegdecode.models import BiLSTM
 from eegdecode.stages import Train
 from eegdecode.training import Optim
