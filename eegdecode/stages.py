@@ -5,6 +5,7 @@ is imported when a stage runs, so that a config is checked on a login node witho
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
 from eegdecode.evaluation import Scoring
@@ -101,6 +102,44 @@ def train(cfg: Train, ctx: Context) -> Metrics:
     from eegdecode.training import loop
 
     return loop.fit(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Estimate(Train):
+    """The settings of a training, those of its section where the file has one."""
+
+    section: ClassVar[str] = "train"
+    probe_steps: int = 50
+    price_a_day: float = 0.0  # of one GPU, in your currency: about 80 $ for an A100, 20 $ for an L4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.probe_steps < 10 or self.price_a_day < 0:
+            raise ValueError(
+                "probe_steps must be at least 10 and price_a_day not below 0, "
+                f"got {self.probe_steps} and {self.price_a_day}"
+            )
+
+
+def estimate(cfg: Estimate, ctx: Context) -> Metrics:
+    """Hours, GPU-hours and price of a training, from some steps of it on the machine where it runs."""
+    from eegdecode.training import estimate
+
+    return estimate.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Soup:
+    models: tuple[Input, ...]  # train runs of one model and one split
+    how: Literal["greedy", "uniform"] = "greedy"  # greedy: best first, and only what makes validation no worse
+    snapshots: bool = False  # take the snapshots of each run instead of its best parameters
+
+
+def soup(cfg: Soup, ctx: Context) -> Metrics:
+    """One model whose parameters are the mean of several's."""
+    from eegdecode.training import soup
+
+    return soup.run(cfg, ctx)
 
 
 @dataclass(frozen=True)

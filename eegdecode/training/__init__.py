@@ -17,6 +17,7 @@ from eegdecode.training.knobs.optim import (
     Cosine,
     Ema,
     FindRate,
+    Halving,
     OneCycle,
     Optim,
     Sam,
@@ -29,6 +30,6 @@ from eegdecode.training.knobs.watching import Alerts, Watch
 
 __all__ = [
     "Alerts", "Augment", "ChannelDropout", "Compute", "Constant", "Cosine", "CutMix", "Ema", "FindRate",
-    "FrequencyShift", "Mixup", "Noise", "OneCycle", "Optim", "Recombine", "Sam", "Schedule", "SpecAugment", "Start",
-    "Swa", "TimeShift", "WarmRestarts", "Watch",
+    "FrequencyShift", "Halving", "Mixup", "Noise", "OneCycle", "Optim", "Recombine", "Sam", "Schedule", "SpecAugment",
+    "Start", "Swa", "TimeShift", "WarmRestarts", "Watch",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from eegdecode.data.loader import Loader
 from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
 from eegdecode.objectives import Batch
-from eegdecode.training import finder, optim, state, transfer
+from eegdecode.training import finder, halving, optim, state, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.judge import Judge
 from eegdecode.training.record import Record
@@ -80,7 +80,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     # Where an earlier attempt stopped
     saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
     step, found = _resume(ctx)
-    best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}, "misses": 0}
+    best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}, "misses": 0, "ended": ""}
     unseen: dict[str, float] | None = None  # figures of a step whose validation was broken off by a wish to stop
     if found is not None:
         sharding.restore(network, optimizer, found)
@@ -96,7 +96,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     watcher = Watcher(cfg.watch, ctx, record, step)
     coming = batches.at(step, cfg.optim.steps)
 
-    while (step < cfg.optim.steps and not _has_enough(cfg, best)) or unseen:
+    while (step < cfg.optim.steps and not best["ended"]) or unseen:
         if unseen is None:
             began = time.perf_counter()
             watcher.before(step)
@@ -146,6 +146,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
 
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
+            began = time.perf_counter()
             with average.applied(network):
                 names = [name for name in figures if name not in TIMES]
                 with precision:
@@ -157,9 +158,12 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
                 watcher.refuse_nonfinite(figures, step, None, found_now["loss"], optim.rate(cfg.optim, highest, step))
                 watcher.judged(step, found_now, best, network, judge)
                 if found_now["loss"] < best["validation"]["loss"]:
-                    best = {"step": step, "validation": found_now, "parameters": _copy(network), "misses": 0}
+                    now = {"step": step, "validation": found_now, "parameters": _copy(network), "misses": 0}
                 else:
-                    best["misses"] += 1
+                    now = {"misses": best["misses"] + 1}
+            figures |= {"validation_s": time.perf_counter() - began}
+            best = best | now
+            best = best | {"ended": _enough(cfg, ctx, step, best)}
             log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])
         if optim.is_snapshot(cfg.optim, step):
             snapshot = {"step": step, "parameters": _whole(_copy(network)), "validation": found_last(figures)}
@@ -168,7 +172,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         record.write(step, figures)
         ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
 
-        last = last or _has_enough(cfg, best)
+        last = last or bool(best["ended"])
         stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
         if last or stop or due:
             record.flush()
@@ -185,7 +189,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     ddp.barrier()
     ddp.stop()
     validation = {f"val_{name}": value for name, value in best["validation"].items()}
-    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | validation
+    early = {"ended_early": best["ended"]} if best["ended"] else {}
+    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | validation | early
 
 
 def found_last(figures: dict[str, float]) -> dict[str, float]:
@@ -193,7 +198,7 @@ def found_last(figures: dict[str, float]) -> dict[str, float]:
     return {name.removeprefix("val_"): value for name, value in figures.items() if name.startswith("val_")}
 
 
-TIMES = ("grad_norm", "lr", "seconds", "data_wait_s")
+TIMES = ("grad_norm", "lr", "seconds", "data_wait_s", "validation_s")
 """Figures of a step that validation has not."""
 
 
@@ -239,9 +244,15 @@ def _portions(batch: Batch, n: int) -> list[Batch]:
     return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
 
 
-def _has_enough(cfg: "Train", best: dict[str, Any]) -> bool:
-    """Whether validation has got no better for as long as one is patient."""
-    return bool(cfg.optim.patience) and best["misses"] >= cfg.optim.patience
+def _enough(cfg: "Train", ctx: Context, step: int, best: dict[str, Any]) -> str:
+    """Why training ends after this validation, before its last step; "" where it goes on. The same on all ranks."""
+    if cfg.optim.patience and best["misses"] >= cfg.optim.patience:
+        return f"no better validation in {best['misses']} of them"
+    number = halving.rung(cfg.optim.halving, step) if cfg.optim.halving else None
+    if cfg.optim.halving is None or number is None:
+        return ""
+    goes = not ctx.world.is_first or halving.goes_on(cfg.optim.halving, number, best["validation"]["loss"], ctx)
+    return f"behind others at step {step}" if ddp.any_rank(not goes) else ""
 
 
 def _found_rate(

@@ -11,6 +11,7 @@ from eegdecode import models
 from eegdecode.data import Split
 from eegdecode.models import Model
 from eegdecode.signals import SignalSpec
+from hpc import config
 from hpc.context import Input
 from hpc.rundir import RunDir, atomic_write
 
@@ -50,11 +51,17 @@ class Trained:
 
     @property
     def model(self) -> Model:
-        return models.from_plain(self.config["model"])
+        return config.build(Model, self.config["model"], "model")
 
     @property
     def split(self) -> Split:
         return Split(**self.config["split"])
+
+    def train(self) -> Any:
+        """The config as it was: a `stages.Train`."""
+        from eegdecode.stages import Train
+
+        return config.build(Train, self.config, "train")
 
     @property
     def n_parameters(self) -> int:

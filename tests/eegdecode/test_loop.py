@@ -67,7 +67,7 @@ def start(cfg: Train, run: Path, stop_at: int = 0, **world: Any) -> dict[str, ob
 def figures(run: Path) -> list[dict[str, float]]:
     """metrics.jsonl, less what is never the same: how long a step took."""
     return [
-        {name: value for name, value in line.items() if name not in ("seconds", "data_wait_s")}
+        {name: value for name, value in line.items() if name not in ("seconds", "data_wait_s", "validation_s")}
         for line in read_lines(RunDir(run).metrics)
     ]
 

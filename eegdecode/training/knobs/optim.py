@@ -113,6 +113,24 @@ class FindRate:
 
 
 @dataclass(frozen=True)
+class Halving:
+    """Among the runs of one --name, those that are behind end early (asynchronous successive halving, Li 2020).
+
+    After `first_steps`, and each time `factor` times as many, a run goes on only if its best validation loss is among
+    the best 1/factor of those that have come so far. Which runs end depends on who was there first.
+    """
+
+    first_steps: int = 100
+    factor: int = 3
+
+    def __post_init__(self) -> None:
+        if self.first_steps < 1 or self.factor < 2:
+            raise ValueError(
+                f"first_steps must be at least 1 and factor at least 2, got {self.first_steps} and {self.factor}"
+            )
+
+
+@dataclass(frozen=True)
 class Optim:
     """AdamW with decoupled decay, of weights but not of biases and norms; the rate follows a schedule."""
 
@@ -131,6 +149,7 @@ class Optim:
     clip_norm: float = 1.0  # longest gradient: recurrent nets throw one now and then that would undo a lot
     sam: Sam | None = None
     average: Ema | Swa | None = None
+    halving: Halving | None = None
     patience: int = 0  # validations without a better one, after which training ends; 0: never
     validate_every: int = 50  # steps
     checkpoint_every: int | None = None  # steps; None: as often as pays. A run that is asked to stop saves as well
@@ -153,6 +172,11 @@ class Optim:
             raise ValueError(
                 "keep_every must be a number of steps and patience one of validations, or 0 for none, "
                 f"got {self.keep_every} and {self.patience}"
+            )
+        if self.halving is not None and self.halving.first_steps % self.validate_every:
+            raise ValueError(
+                f"halving.first_steps must be a multiple of validate_every ({self.validate_every}), as runs are "
+                f"compared by their validation, got {self.halving.first_steps}"
             )
         if not 0 < self.layer_decay <= 1 or self.lr_batch < 1:
             raise ValueError(
