@@ -144,18 +144,13 @@ def soup(cfg: Soup, ctx: Context) -> Metrics:
 
 @dataclass(frozen=True)
 class Evaluate:
-    model: Input
+    model: tuple[Input, ...]  # a train run or a soup; or several, which decode together
+    weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several: whether the surer one counts for more
     scoring: Scoring = field(default_factory=Scoring)
 
 
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test part, compare with chance and with a linear baseline, write report.html."""
-    from eegdecode.evaluation import baseline, metrics, predict, report
+    from eegdecode.evaluation import judgement
 
-    if not ctx.world.is_first:  # a test part is decoded in seconds: not worth sharing, and one rank writes
-        return {}
-    trained, decoded = predict.decode(ctx.input(cfg.model), ctx)
-    ridge = baseline.ridge(trained, cfg.scoring, ctx)
-    scores = metrics.score(decoded, ridge, cfg.scoring)
-    report.write(ctx.out / "report.html", trained, decoded, scores)
-    return scores.summary() | {"report": "report.html"}
+    return judgement.run(cfg, ctx)

@@ -12,7 +12,7 @@ import torch
 
 from eegdecode import plots
 from eegdecode.evaluation.metrics import Scores, SubjectScore
-from eegdecode.evaluation.predict import Decoded, DecodedTrial
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 from eegdecode.page import page, section
 from eegdecode.plots import Dots, Line
 from eegdecode.training.state import Trained

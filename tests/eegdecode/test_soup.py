@@ -59,7 +59,7 @@ def test_a_greedy_soup_is_never_worse_than_the_best_of_its_runs(cfg: Train, tmp_
     alone = [state.load(Path(model)).validation["loss"] for model in models]
     assert found["best_alone"] == pytest.approx(min(alone), abs=1e-6)
     assert found["val_loss"] <= found["best_alone"]  # type: ignore[operator]
-    read = stages.evaluate(stages.Evaluate(model=Input(str(RunDir(tmp_path / "soup").out))), context(tmp_path / "e"))
+    read = stages.evaluate(stages.Evaluate(model=(Input(str(RunDir(tmp_path / "soup").out)),)), context(tmp_path / "e"))
     assert read["report"] == "report.html"
 
 
