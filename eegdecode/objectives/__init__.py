@@ -8,10 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from eegdecode.objectives.knobs.selfsupervised import Alignment, MaskedPatches, SimCLR, TimeFrequency
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     import torch
+
+__all__ = [
+    "OBJECTIVES",
+    "Alignment",
+    "AnyObjective",
+    "Batch",
+    "MaskedPatches",
+    "Objective",
+    "Regression",
+    "SimCLR",
+    "TimeFrequency",
+    "build",
+]
 
 
 class Batch(NamedTuple):
@@ -46,8 +60,14 @@ class Regression:
         return spec
 
 
-AnyObjective = Regression
-OBJECTIVES: dict[str, type[Any]] = {"regression": Regression}
+AnyObjective = Alignment | MaskedPatches | Regression | SimCLR | TimeFrequency
+OBJECTIVES: dict[str, type[Any]] = {
+    "eegpt": Alignment,
+    "mae": MaskedPatches,
+    "regression": Regression,
+    "simclr": SimCLR,
+    "tfc": TimeFrequency,
+}
 
 
 def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:
