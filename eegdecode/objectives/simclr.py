@@ -1,7 +1,6 @@
 """Contrast of two views of each window, SimCLR (Chen et al. 2020)."""
 
 import torch
-import torch.distributed as dist
 from torch.nn import functional
 
 from eegdecode import noise
@@ -16,8 +15,8 @@ def objective(cfg: SimCLR, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         both = torch.cat([view(cfg, batch.signal, batch.key, which) for which in (0, 1)])
         one, other = model(both, batch.subject.repeat(2)).float().chunk(2)
-        if model.training:
-            one, other = everywhere(one), everywhere(other)
+        if model.training:  # every rank then knows the whole loss
+            one, other = ddp.gather(one), ddp.gather(other)
         return nt_xent(one, other, cfg.temperature), {"found": found(one, other)}
 
     return loss_of
@@ -39,36 +38,21 @@ def view(cfg: SimCLR, x: torch.Tensor, key: torch.Tensor, which: int) -> torch.T
 
 def nt_xent(one: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
     """The mean cross-entropy of finding a window's other view among all other views, by cosine; [window, feature]."""
-    logits = _alike(one, other) / temperature
-    return functional.cross_entropy(logits, _partner(one))
+    logits = alike(one, other) / temperature
+    return functional.cross_entropy(logits, partner(one))
 
 
 def found(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """How often a window's other view is the nearest of all."""
-    return (_alike(one.detach(), other.detach()).argmax(dim=1) == _partner(one)).float().mean()
+    return (alike(one.detach(), other.detach()).argmax(dim=1) == partner(one)).float().mean()
 
 
-def _alike(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def alike(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """The cosine of every view with every other; none is like itself."""
     views = functional.normalize(torch.cat([one, other]), dim=1)
     return (views @ views.mT).masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -torch.inf)
 
 
-def _partner(one: torch.Tensor) -> torch.Tensor:
+def partner(one: torch.Tensor) -> torch.Tensor:
     n_windows = len(one)
     return torch.arange(2 * n_windows, device=one.device).roll(n_windows)
-
-
-def everywhere(embedded: torch.Tensor) -> torch.Tensor:
-    """The embeddings of all ranks' windows, [window of the global batch, feature].
-
-    Every rank then knows the whole loss, and follows it through its own windows; the average that is made of the ranks'
-    gradients would make that as much smaller as there are ranks, so they are raised here.
-    """
-    n_ranks = ddp.size()
-    if n_ranks == 1:
-        return embedded
-    held = [torch.empty_like(embedded) for _ in range(n_ranks)]
-    dist.all_gather(held, embedded.detach().contiguous())
-    held[dist.get_rank()] = embedded + (n_ranks - 1) * (embedded - embedded.detach())
-    return torch.cat(held)

@@ -5,8 +5,9 @@ import torch
 from eegdecode import noise
 from eegdecode.models.tfc import Embedded, magnitudes
 from eegdecode.objectives import Batch, Objective, TimeFrequency
-from eegdecode.objectives.simclr import everywhere, nt_xent
+from eegdecode.objectives.simclr import alike, nt_xent
 from eegdecode.signals import SignalSpec
+from hpc import ddp
 
 BANK, SPECTRUM = 50, 56  # the first numbers of what the two augmentations draw
 SEGMENTS = 5  # that are put into another order
@@ -23,8 +24,8 @@ def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
             torch.cat([spectrum, other_spectrum(spectrum, batch.key)]),
         )
         halves = [tensor.float().chunk(2) for tensor in embedded]
-        if model.training:
-            halves = [(everywhere(plain), everywhere(other)) for plain, other in halves]
+        if model.training:  # every rank then knows the whole loss
+            halves = [(ddp.gather(plain), ddp.gather(other)) for plain, other in halves]
         return combined(cfg, Embedded(*(plain for plain, _ in halves)), Embedded(*(other for _, other in halves)))
 
     return loss_of
@@ -51,9 +52,7 @@ def combined(cfg: TimeFrequency, plain: Embedded, other: Embedded) -> tuple[torc
 def _polynomial(one: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
     """What the released code adds to NT-Xent: 1 - N * the mean of (the softmax of the right, 0 of each wrong)."""
     n_windows = len(one)
-    views = torch.nn.functional.normalize(torch.cat([one, other]), dim=1)
-    itself = torch.eye(2 * n_windows, dtype=torch.bool, device=views.device)
-    chance = (views @ views.mT / temperature).masked_fill(itself, -torch.inf).softmax(dim=1)
+    chance = (alike(one, other) / temperature).softmax(dim=1)
     right = chance.diagonal(n_windows).sum() + chance.diagonal(-n_windows).sum()
     return 1 - n_windows * right / (2 * n_windows * (2 * n_windows - 1))
 

@@ -1,6 +1,8 @@
 """What is learned without a target measures what its paper says, of a window and its chance alone."""
 
 import math
+import multiprocessing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,9 @@ from eegdecode.models.mae_pretrain import Masked
 from eegdecode.models.tfc import Embedded
 from eegdecode.objectives import Alignment, Batch, MaskedPatches, SimCLR, TimeFrequency, simclr, tfc
 from eegdecode.signals import SignalSpec
+from hpc import ddp
+from hpc.context import Context, World
+from hpc.rundir import RunDir
 
 NAMES = ("Cz", "C3", "C4", "Pz", "Fz", "O1", "O2", "T3")
 
@@ -87,6 +92,53 @@ def test_contrast_trains_any_model_that_gives_outputs() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0] and watched["found"] > 0.5
+
+
+def one_of_two(rank: int, folder: Path) -> None:
+    """Keep the loss of this rank and, of both ranks, the mean gradient."""
+    where = ddp.start(Context(World(rank, 2), RunDir(folder), attempt=1))
+    for name, (network, objective, given) in trained_by_contrast().items():
+        mine = Batch(*(values[rank::2] for values in given))
+        model = ddp.wrap(network, where)
+        loss, _ = objective(model, mine)
+        loss.backward()
+        gradients = [parameter.grad for parameter in network.parameters()]
+        torch.save((loss.detach(), gradients), folder / f"{name}_{rank}.pt")
+    ddp.stop()
+
+
+def trained_by_contrast() -> dict[str, Any]:
+    torch.manual_seed(0)
+    contrast, given = SimCLR(size=16), batch(6)
+    simple = models.build(BiLSTM(hidden=4, layers=1), contrast.asks(spec())).train()
+    pair = models.build(TFCPretrain(), spec()).train()
+    for module in pair.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
+    return {
+        "simclr": (simple, objectives.build(contrast, spec()), given),
+        "tfc": (pair, objectives.build(TimeFrequency(), spec()), given),
+    }
+
+
+@pytest.mark.ranks
+def test_two_ranks_have_the_loss_and_the_gradient_of_one(tmp_path: Path) -> None:
+    ranks = [multiprocessing.get_context("spawn").Process(target=one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0]
+    for name, (network, objective, given) in trained_by_contrast().items():
+        loss, _ = objective(network, given)
+        loss.backward()
+        for rank in (0, 1):
+            theirs, gradients = torch.load(tmp_path / f"{name}_{rank}.pt")
+            assert theirs.item() == pytest.approx(loss.item(), abs=1e-5)
+            for found, parameter in zip(gradients, network.parameters(), strict=True):
+                assert torch.allclose(found, parameter.grad, atol=1e-5)
 
 
 class Given(torch.nn.Module):

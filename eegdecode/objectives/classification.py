@@ -1,0 +1,38 @@
+"""Tell the class of a window: cross-entropy, or the focal loss of Lin 2017 (arXiv 1708.02002)."""
+
+import torch
+from torch.nn import functional
+
+from eegdecode.objectives import Batch, Classification, Objective
+from eegdecode.signals import SignalSpec
+
+
+def objective(cfg: Classification, spec: SignalSpec) -> Objective:
+    def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits = model(batch.signal, batch.subject)
+        if logits.shape != (len(batch.target), len(spec.class_values)):
+            raise ValueError(
+                f"the model gives {tuple(logits.shape)}, but {len(spec.class_values)} classes of "
+                f"{len(batch.target)} windows are asked for"
+            )
+        truth = classes(batch.target, spec.class_values)
+        loss = focal(logits.float(), truth, cfg.focus, cfg.label_smoothing)
+        return loss, {"accuracy": (logits.argmax(dim=1) == truth).float().mean()}
+
+    return loss_of
+
+
+def classes(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
+    """The place of each window's number, [window, 1], among those that stand for classes."""
+    return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).int().argmax(dim=1)
+
+
+def focal(logits: torch.Tensor, truth: torch.Tensor, focus: float, smoothing: float = 0.0) -> torch.Tensor:
+    """The mean over windows of -(1 - p)^focus log p, where p is what the truth is given; with a smoothed truth the mean
+    over it."""
+    log_p = functional.log_softmax(logits, dim=1)
+    each = -log_p
+    if focus:
+        each = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** focus * each
+    of_truth = each.take_along_dim(truth[:, None], dim=1)[:, 0]
+    return ((1 - smoothing) * of_truth + smoothing * each.mean(dim=1)).mean()
