@@ -388,7 +388,7 @@ def test_a_planted_spectrogram_is_followed() -> None:
 
 @pytest.mark.parametrize(
     "cfg",
-    [EEGPT(variant="tiny2", checkpoint=True), EEGPTPretrain(variant="tiny2", seen_channels=4)],
+    [EEGPT(variant="tiny1", checkpoint=True), EEGPTPretrain(variant="tiny1", seen_channels=4)],
     ids=lambda c: c.name,
 )
 def test_it_compiles_whole_and_computes_in_bf16(cfg: Any) -> None:
