@@ -58,7 +58,7 @@ class Attention(nn.Module):
     ) -> torch.Tensor:
         """What the queries find, [window, token, feature]."""
         found = functional.scaled_dot_product_attention(
-            query, key, value, mask, self.dropout if self.training else 0.0, causal, self.scale
+            query, key, value, mask, self.dropout if self.training else 0.0, causal, scale=self.scale
         )
         out: torch.Tensor = self.proj(found.transpose(1, 2).flatten(2))
         return out
