@@ -34,14 +34,20 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x: torch.Tensor, turn: torch.Tensor | None = None, mask: torch.Tensor | None = None, causal: bool = False
+        self,
+        x: torch.Tensor,
+        turn: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        causal: bool = False,
+        last: int | None = None,
     ) -> torch.Tensor:
         """`turn`: angles of rotary positions, [window or 1, token, pair]. `mask`: true where a token (second last) may
-        look at another (last). `causal`: only at itself and at those before, without a mask."""
+        look at another (last). `causal`: only at itself and at those before, without a mask. `last`: what comes of so
+        many tokens at the end is all that is wanted (not together with causal)."""
         query, key, value = self.split(x)
         if turn is not None:
             query, key = turned(query, turn), turned(key, turn)
-        return self.join(query, key, value, mask, causal)
+        return self.join(query if last is None else query[:, :, -last:], key, value, mask, causal)
 
     def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys and values, each [window, head, token, number]."""
@@ -125,17 +131,28 @@ class Block(nn.Module):
         self.mlp = MLP(width, int(width * mlp_ratio), dropout)
 
     def forward(
-        self, x: torch.Tensor, turn: torch.Tensor | None = None, mask: torch.Tensor | None = None, causal: bool = False
+        self,
+        x: torch.Tensor,
+        turn: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        causal: bool = False,
+        last: int | None = None,
     ) -> torch.Tensor:
         if self.checkpoint and self.training:
-            out: torch.Tensor = compute_again(self._forward, x, turn, mask, causal, use_reentrant=False)
+            out: torch.Tensor = compute_again(self._forward, x, turn, mask, causal, last, use_reentrant=False)
             return out
-        return self._forward(x, turn, mask, causal)
+        return self._forward(x, turn, mask, causal, last)
 
     def _forward(
-        self, x: torch.Tensor, turn: torch.Tensor | None, mask: torch.Tensor | None, causal: bool
+        self,
+        x: torch.Tensor,
+        turn: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        causal: bool,
+        last: int | None,
     ) -> torch.Tensor:
-        return self.after_attention(x, self.attn(self.norm1(x), turn, mask, causal))
+        found = self.attn(self.norm1(x), turn, mask, causal, last)
+        return self.after_attention(x if last is None else x[:, -last:], found)
 
     def after_attention(self, x: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
         """All that follows: who keeps keys and values of the past does the attention himself."""

@@ -4,6 +4,7 @@ import difflib
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -31,21 +32,38 @@ class Network(nn.Module):
                 f"braindecode's {cfg.model} has no setting {', '.join(unknown)}: "
                 f"it takes {', '.join(name for name in known if name not in fixed)}"
             )
-        if "chs_info" in known:  # some look up electrodes by name
-            fixed["chs_info"] = [{"ch_name": channel} for channel in spec.channels]
+        if "chs_info" in known:
+            fixed["chs_info"] = _electrodes(spec)
         try:
             self.model = kind(**{name: value for name, value in fixed.items() if name in known}, **cfg.settings)
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"braindecode's {cfg.model} cannot be built for {spec.n_channels} channels x {self.n_times} samples "
-                f"at {spec.sfreq:g} Hz: {error}"
+                f"at {spec.sfreq:g} Hz: {type(error).__name__}: {error}"
             ) from error
+        self.name, self.n_numbers = cfg.model, shapes.size(spec)
         self.readout = shapes.Readout(nn.Identity(), spec)
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         shapes.check(x, self.n_channels, self.n_times)
-        out: torch.Tensor = self.readout(self.model(x.mT))
+        given: torch.Tensor = self.model(x.mT.contiguous())
+        if given.shape[1:] != (self.n_numbers,):
+            raise ValueError(
+                f"braindecode's {self.name} gives {list(given.shape[1:])} for a window, but {self.n_numbers} numbers "
+                "are asked for: it is not made for outputs of a window as a whole, take another"
+            )
+        out: torch.Tensor = self.readout(given)
         return out
+
+
+def _electrodes(spec: SignalSpec) -> list[dict[str, Any]]:
+    """As mne describes channels: some models look for names, some for places."""
+    if None in spec.positions or not spec.positions:
+        return [{"ch_name": channel} for channel in spec.channels]
+    return [
+        {"ch_name": channel, "loc": np.array([*(position or ()), *[0.0] * 9])}
+        for channel, position in zip(spec.channels, spec.positions, strict=True)
+    ]
 
 
 def _kind(name: str) -> Any:

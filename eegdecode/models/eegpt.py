@@ -54,9 +54,10 @@ class Encoder(nn.Module):
         n_windows, n_summaries = len(tokens), self.summary_token.shape[1]
         tokens = tokens.flatten(0, 1)
         x = torch.cat([tokens, self.summary_token.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
-        for block in self.blocks:
+        *before, final = self.blocks
+        for block in before:
             x = block(x)
-        out: torch.Tensor = self.norm(x[:, -n_summaries:]).unflatten(0, (n_windows, -1))
+        out: torch.Tensor = self.norm(final(x, last=n_summaries)).unflatten(0, (n_windows, -1))
         return out
 
 

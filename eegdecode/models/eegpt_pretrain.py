@@ -98,9 +98,11 @@ class Reconstructor(nn.Module):
         asked = self.mask_token + self.chan_embed(electrodes)
         x = torch.cat([x.flatten(1, 2), asked.to(x.dtype)], dim=1)
         turn = self.time_embed(torch.cat([every, times], dim=1))
-        for block in self.reconstructor_blocks:
+        *before, final = self.reconstructor_blocks
+        for block in before:
             x = block(x, turn)
-        out: torch.Tensor = self.reconstructor_proj(self.reconstructor_norm(x[:, every.shape[1] :]))
+        x = final(x, turn, last=times.shape[1])
+        out: torch.Tensor = self.reconstructor_proj(self.reconstructor_norm(x))
         return out
 
 

@@ -1,5 +1,6 @@
 """Masked autoencoders and TF-C have the sizes and numbers of their papers; what others made stands under our roof."""
 
+import dataclasses
 import math
 import sys
 from typing import Any
@@ -236,6 +237,13 @@ def test_a_model_of_braindecode_gives_what_the_target_asks_for() -> None:
     x = torch.randn(2, 200, 3)
     assert torch.equal(network(x, FIRST), same(x.mT))
     assert models.build(cfg, spec(3, 200, 5, target_sfreq=64.0))(x, FIRST).shape == (2, 100, 5)
+    with pytest.raises(ValueError, match=r"TCN gives \[3, 144\] for a window, but 3 numbers are asked for"):
+        models.build(Braindecode(model="TCN"), spec(3, 200))(x, FIRST)
+    with pytest.raises(ValueError, match="SignalJEPA_Contextual cannot be built .* KeyError: 'loc'"):
+        models.build(Braindecode(model="SignalJEPA_Contextual"), spec(3, 200))
+    around = tuple((0.05 * math.cos(angle), 0.05 * math.sin(angle), 0.08) for angle in range(3))
+    placed = dataclasses.replace(spec(3, 200), positions=around)
+    assert models.build(Braindecode(model="DGCNN"), placed)(x, FIRST).shape == (2, 3)
     with pytest.raises(ValueError, match="no model 'EEGNett'. Did you mean EEGNet"):
         models.build(Braindecode(model="EEGNett"), spec(3, 200))
     with pytest.raises(ValueError, match="ShallowFBCSPNet has no setting n_filter: it takes .*n_filters_time"):
