@@ -11,16 +11,18 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from eegdecode.models.knobs.generators import DiffWave, DiT, UNet
+from eegdecode.models.knobs.joined import Joined
 from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build", "from_plain"]
+__all__ = ["MODELS", "BiLSTM", "DiT", "DiffWave", "Joined", "Model", "UNet", "after_step", "build", "from_plain"]
 
-Model = BiLSTM
-MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM}
+Model = BiLSTM | DiT | DiffWave | Joined | UNet
+MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM, "diffwave": DiffWave, "dit": DiT, "joined": Joined, "unet": UNet}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":

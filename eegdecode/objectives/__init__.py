@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from eegdecode.objectives.knobs.diffusion import Diffusion
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Regression:
         return spec
 
 
-AnyObjective = Regression
-OBJECTIVES: dict[str, type[Any]] = {"regression": Regression}
+AnyObjective = Diffusion | Regression
+OBJECTIVES: dict[str, type[Any]] = {"diffusion": Diffusion, "regression": Regression}
 
 
 def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:

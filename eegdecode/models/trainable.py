@@ -1,0 +1,77 @@
+"""Train a part of any network: the head, the last block, corrections of low rank, or one of two that are joined.
+
+chosen = trainable.choose(network, cfg)     once, before the optimizer and DDP look at the parameters
+trainable.train(network)                    instead of network.train(): what is frozen stays in eval mode
+"""
+
+from torch import nn
+
+from eegdecode.models import lora, shapes
+from eegdecode.models.knobs.trainable import Trainable
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
+HEADS = ("readout", "head", "output_projection")
+
+
+def choose(network: nn.Module, cfg: Trainable) -> list[str]:
+    """Freeze what is not to be trained; gives the names of the parameters that are."""
+    part = _part(network, cfg.part)
+    never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as of EEGPT
+    network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
+    part.requires_grad_(cfg.train == "all")
+    if cfg.train == "lora":
+        lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=_head(part))
+    chosen = [] if cfg.train == "all" else [_head(part), *(_last(part) if cfg.train == "last" else [])]
+    for name in chosen:
+        part.get_submodule(name).requires_grad_()
+    for parameter in never:
+        parameter.requires_grad_(False)
+    return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+
+
+def train(network: nn.Module) -> None:
+    """Training mode, but for norms and dropout of what is frozen: running means would move, and chance would make a
+    frozen encoder another one at each step."""
+    network.train()
+    for module in network.modules():
+        mine = list(module.parameters())
+        if mine and not any(parameter.requires_grad for parameter in mine):
+            module.eval()
+
+
+def _part(network: nn.Module, name: str) -> nn.Module:
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        there = ", ".join(child for child, _ in network.named_children())
+        raise ValueError(f"the network has no part {name!r}; there is: {there}") from None
+
+
+def _head(part: nn.Module) -> str:
+    """The name of what makes the outputs: a Readout or what is called so, else the last layer that has parameters."""
+    found = {name: module for name, module in part.named_modules() if name}
+    heads = [name for name, module in found.items() if isinstance(module, shapes.Readout) or _last_word(name) in HEADS]
+    if heads:
+        outermost = min(name.count(".") for name in heads)
+        return [name for name in heads if name.count(".") == outermost][-1]
+    layers = [name for name, module in found.items() if next(module.parameters(recurse=False), None) is not None]
+    if not layers:
+        raise ValueError("this network has no layer with parameters")
+    return layers[-1]
+
+
+def _last(part: nn.Module) -> list[str]:
+    """The names of the last block, and of the norms that follow it."""
+    found = dict(part.named_modules())
+    blocks = [name for name, module in found.items() if isinstance(module, nn.ModuleList) and len(module) > 1]
+    if not blocks:
+        raise ValueError("train=last wants a network with a list of blocks; this has none: take train=head")
+    outermost = [name for name in blocks if not any(name.startswith(f"{other}.") for other in blocks)]
+    last = f"{outermost[-1]}.{len(found[outermost[-1]]) - 1}"
+    names = list(found)
+    after = [name for name in names[names.index(last) :] if not name.startswith(f"{last}.")]
+    return [last, *(name for name in after if isinstance(found[name], NORMS))]
+
+
+def _last_word(name: str) -> str:
+    return name.rpartition(".")[2]
