@@ -125,7 +125,7 @@ def _check_hop(spec: SignalSpec, hop: int) -> None:
     found = spec.target_sfreq / spec.sfreq
     if abs(found - hop) > 1e-6 * hop:
         raise ValueError(
-            f"diffwave makes {hop} = 16 x 16 samples of sound for each frame of the signal, but {spec.target_sfreq:g} Hz "
-            f"over {spec.sfreq:g} Hz is {found:g}: take frames at {spec.target_sfreq / hop:g} Hz, or a joined model, whose "
-            "encoder gives them"
+            f"diffwave makes {hop} = 16 x 16 samples of sound for each frame of the signal, but {spec.target_sfreq:g} "
+            f"Hz over {spec.sfreq:g} Hz is {found:g}: take frames at {spec.target_sfreq / hop:g} Hz, or a joined "
+            "model, whose encoder gives them"
         )
