@@ -1,22 +1,28 @@
 """Generators are as large and as exact as those they are named after, learn to tell noise, and make the same of the
-same keys; a part of any model can be trained while the rest stays as it is."""
+same keys."""
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from eegdecode import models, noise, objectives, sampling
-from eegdecode.models import BiLSTM, DiffWave, DiT, Joined, Model, UNet, dit, lora, trainable
-from eegdecode.models.knobs.trainable import Trainable
+from eegdecode import models, noise, objectives, sampling, stages
+from eegdecode.data import RandomWindows
+from eegdecode.data.stored import Store
+from eegdecode.models import BiLSTM, DiffWave, DiT, Joined, Model, UNet, dit
 from eegdecode.objectives import Batch
 from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.objectives.knobs.diffusion import Diffusion
 from eegdecode.sampling import FAST, Schedule
 from eegdecode.signals import SignalSpec
+from eegdecode.stages import Train
+from eegdecode.training import Optim, state
+from hpc.context import Context, Input, World
+from hpc.rundir import RunDir
 
 WHOSE = torch.tensor([0, 1])
 SCHEDULE = Schedule.line(50, 1e-4, 0.05)
@@ -140,6 +146,13 @@ def test_the_schedule_is_the_vocoders() -> None:
     np.testing.assert_allclose(SCHEDULE.where(SCHEDULE), np.arange(50), atol=1e-9)
 
 
+def test_fewer_steps_leave_as_much_as_those_they_stand_for() -> None:
+    few = SCHEDULE.fewer(8)
+    np.testing.assert_allclose(SCHEDULE.where(few), [0, 7, 14, 21, 28, 35, 42, 49], atol=1e-9)
+    with pytest.raises(ValueError, match="of 50 steps 2 to 50 can be taken, got 51"):
+        SCHEDULE.fewer(51)
+
+
 def test_steps_that_were_not_learned_are_refused() -> None:
     with pytest.raises(ValueError, match="of which 0.2797 to 0.9999 was left, but these steps leave 0.0100 to 0.1000"):
         SCHEDULE.where(Schedule((0.9, 0.9)))
@@ -154,7 +167,7 @@ def test_who_knows_the_noise_finds_the_target_again() -> None:
         kept = kept[:, None, None]
         return (noisy - kept.sqrt() * target) / (1 - kept).sqrt()
 
-    for taken in (None, Schedule(FAST)):
+    for taken in (None, Schedule(FAST), SCHEDULE.fewer(10)):
         made = sampling.sample(knows, target, WHOSE, torch.tensor([3, 4]), (200, 1), SCHEDULE, taken)
         assert (made - target).abs().max() < 2e-3
 
@@ -326,7 +339,7 @@ def test_every_patch_sees_every_other_and_has_a_place() -> None:
     assert len(dit.places(10, 7, 32, torch.device("cpu")).flatten(0, 1).unique(dim=0)) == 70
 
 
-# ---- Two that are joined, and parts that are trained
+# ---- Two that are joined
 
 
 def test_the_joined_model_is_told_one_thing_a_hop_and_hears_the_subject() -> None:
@@ -351,100 +364,49 @@ def test_a_vocoder_that_was_trained_alone_loads_into_the_joined_model() -> None:
     joined.generator.load_state_dict(alone.state_dict())
 
 
-BLOCKS = DiT(width=32, layers=3, heads=2)
-TRAINED = {
-    "all": (BLOCKS, Trainable(), ["step", "told", "embedding", "blocks", "modulation", "readout"]),
-    "head": (BLOCKS, Trainable("head"), ["readout"]),
-    "last": (BLOCKS, Trainable("last"), ["blocks.2", "readout"]),
-    "lora": (BLOCKS, Trainable("lora", layers=("qkv",)), [*(f"blocks.{i}.qkv.lora_" for i in range(3)), "readout"]),
-    "last layer of an LSTM": (BiLSTM(hidden=4, layers=3), Trainable("last"), ["layers.2", "readout"]),
-    "last of the encoder": (
-        Joined(encoder=BiLSTM(hidden=4), generator=BLOCKS, features=5),
-        Trainable("last", part="encoder"),
-        ["encoder.layers.1", "encoder.readout"],
-    ),
-    "head of the encoder, and the generator": (
-        Joined(encoder=BiLSTM(hidden=4), generator=BLOCKS, features=5),
-        Trainable("head", part="encoder", rest="trained"),
-        ["encoder.readout", "generator"],
-    ),
-    "head of both": (
-        Joined(encoder=BiLSTM(hidden=4), generator=BLOCKS, features=5),
-        Trainable("head"),
-        ["generator.readout"],
-    ),
-}
+def test_a_joined_model_listens_to_its_signal() -> None:
+    """Trained as one, it tells the noise of a spectrogram worse where it is given the EEG of another window."""
+    spec = replace(EEG, n_outputs=4)
 
+    def planted(first: int, n: int) -> Batch:
+        keys = torch.arange(first, first + n)
+        loud = nn.functional.one_hot(keys % 4, 4).float()  # one of four bands, and of four channels
+        x = 2 * nn.functional.pad(loud, (0, 4))[:, None] + 0.5 * noise.normal(keys, 2, 64, 8)
+        target = 3 * loud[:, None] * torch.sin(math.pi * torch.arange(32) / 32)[:, None] - 0.5
+        return Batch(x, target, keys % 2, keys)
 
-@pytest.mark.parametrize("which", TRAINED)
-def test_what_is_trained_moves_and_all_else_stays_bit_for_bit(which: str) -> None:
-    cfg, chosen, begins = TRAINED[which]
-    network = alive(cfg)
-    names = trainable.choose(network, chosen)
-    assert all(any(name.startswith(begin) for begin in begins) for name in names)
-    assert all(any(name.startswith(begin) for name in names) for begin in begins)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.1)
-    for _ in range(2):
-        trainable.train(network)
-        given = (rough(2 * 32 * 16, 5).view(2, 32, 16), torch.zeros(2)) if cfg.gives == "noise" else ()
-        network(EEG_X, WHOSE, *given).square().mean().backward()
+    torch.manual_seed(0)
+    cfg = Joined(encoder=BiLSTM(hidden=8, layers=1), generator=UNet(widths=(16, 32), blocks=1), features=8)
+    network = models.build(cfg, spec)
+    objective = objectives.build(Diffusion(steps=100, last=0.1, loss="mse"), spec)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for step in range(120):
+        loss, _ = objective(network, planted(16 * step, 16))
+        optimizer.zero_grad()
+        loss.backward()
         optimizer.step()
-    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
-    assert sorted(changed) == sorted(names)
+    asked = planted(10**6, 64)
+    with torch.no_grad():
+        right = objective(network, asked)[0]
+        wrong = objective(network, asked._replace(signal=asked.signal.roll(1, 0)))[0]
+    assert right < 0.9 * wrong
 
 
-class Norms(nn.Module):
-    """A network with means that run, dropout, an average that is never trained, and blocks with a norm behind."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
-        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(8))
-        self.norm = nn.LayerNorm(4)
-        self.average = nn.Linear(4, 4).requires_grad_(False)
-        self.head = nn.Linear(4, 2)
-
-
-def test_what_is_frozen_does_not_drift_and_what_a_model_froze_itself_stays_frozen() -> None:
-    network = Norms()
-    assert "average.weight" not in trainable.choose(network, Trainable())
-    assert trainable.choose(network, Trainable("last")) == [
-        f"{part}.{value}" for part in ("blocks.7", "norm", "head") for value in ("weight", "bias")
-    ]
-    trainable.train(network)
-    assert [network.training, network.head.training, network.blocks[7].training] == [True] * 3
-    assert [network.body.training, network.body[2].training, network.blocks[0].training] == [False] * 3
-    before = network.body[1].running_mean.clone()
-    assert torch.equal(network.body(torch.ones(3, 4)), network.body(torch.ones(3, 4)))
-    assert torch.equal(network.body[1].running_mean, before)
-
-
-@pytest.mark.parametrize(
-    ("cfg", "message"),
-    [
-        (Trainable(part="encodr"), "no part 'encodr'; there is: body, blocks, norm, average, head"),
-        (Trainable("last", part="body"), "train=last wants a network with a list of blocks"),
-        (Trainable("lora", layers=("qkv",)), "no linear layer called qkv but its head; there is: body.0, blocks.0"),
-    ],
-)
-def test_a_part_that_is_not_there_is_named(cfg: Trainable, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        trainable.choose(Norms(), cfg)
-
-
-def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
-    plain = alive(BLOCKS)
-    network = alive(BLOCKS)
-    given = (EEG_X, WHOSE, rough(2 * 32 * 16, 5).view(2, 32, 16), torch.zeros(2))
-    cfg = Trainable("lora", rank=2, alpha=6.0)
-    names = trainable.choose(network, cfg)
-    assert torch.equal(network(*given), plain(*given))
-    assert sum(name.endswith("lora_a") for name in names) == 2 + 1 + 3 * 5 + 1  # step, embedding, blocks, modulation
-    moved(network, seed=3)
-    expected = network(*given)
-    plain.load_state_dict(lora.merged(network.state_dict(), cfg.alpha))
-    torch.testing.assert_close(plain(*given), expected, atol=1e-5, rtol=1e-5)
+def test_a_run_trains_a_joined_model_and_its_model_makes_spectrograms(tiny_store: Store, tmp_path: Path) -> None:
+    cfg = Train(
+        data=(Input(str(tiny_store.recordings[0].path.parent)),),
+        model=Joined(encoder=BiLSTM(hidden=4), generator=UNet(widths=(16, 32), blocks=1), features=4),
+        objective=Diffusion(),
+        windows=RandomWindows(length_s=1.0, batch=4),
+        optim=Optim(steps=4, warmup_steps=1, validate_every=4),
+    )
+    ctx = Context(World(), RunDir(tmp_path / "run"))
+    assert stages.train(cfg, ctx)["steps"] == 4
+    network = state.load(ctx.out).network()
+    learned = schedule_of(Diffusion())
+    x = torch.zeros(2, 64, 8)
+    made = sampling.sample(network, x, WHOSE, torch.tensor([1, 2]), (64, 1), learned, learned.fewer(5))
+    assert made.shape == (2, 64, 1) and made.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -461,7 +423,6 @@ def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
         (lambda: Joined(generator=DiffWave(conditional=False)), "has to hear the encoder"),
         (lambda: Diffusion(steps=1), "steps must be at least 2, got 1"),
         (lambda: Diffusion(first=0.1), "0 < first <= last < 1, got first 0.1 and last 0.05"),
-        (lambda: Trainable("lora", rank=0), "rank must be at least 1 and alpha above 0, got 0 and 16.0"),
     ],
 )
 def test_nonsense_is_refused(make, message: str) -> None:

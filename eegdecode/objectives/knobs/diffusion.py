@@ -8,7 +8,12 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Tell the noise in a target that has been mixed with it (Ho 2020); the schedule is that of DiffWave's vocoder."""
+    """Tell the noise in a target that has been mixed with it (Ho 2020).
+
+    The schedule is that of DiffWave's vocoder. It leaves 28 % of the target's variance, which is next to nothing of a
+    sound; of a spectrogram, whose variance is that of the noise, less should be left: steps 1000 and last 0.02, or
+    steps 100 and last 0.1, leave nothing.
+    """
 
     name: Literal["diffusion"] = "diffusion"
     steps: int = 50
