@@ -1,6 +1,6 @@
 """Out of noise, a step at a time: sound or spectrograms from a signal, by a network that has learned to take noise off.
 
-    made = sampling.sample(network, signal, subject, keys, n_steps)      [window, step, feature]
+    made = sampling.sample(network, signal, subject, keys, (n_steps, n_features), learned, learned.fewer(20))
 
 What is drawn comes from the windows' keys alone (eegdecode/noise.py): the same keys, the same sound. Ho 2020 (arXiv
 2006.11239), with the six steps of DiffWave (arXiv 2009.09761) where fifty were learned.

@@ -1,8 +1,10 @@
 """What is in a file of parameters, and what of it a model would load; no code of the file runs.
 
-python -m hpc.launch inspect FILE                                      names, shapes, counts
-python -m hpc.launch inspect FILE model=bilstm model.hidden=250 n_channels=31
-python -m hpc.launch inspect FILE OTHER                                how two differ
+    python -m hpc.launch inspect FILE                                              names, shapes, counts
+    python -m hpc.launch inspect FILE model=bilstm model.hidden=250 n_channels=31  and what that would load
+    python -m hpc.launch inspect FILE OTHER                                        how two differ
+
+Without torch, but for what builds a model or reads a checkpoint of ours.
 """
 
 import json

@@ -27,11 +27,13 @@ class Corrected(nn.Linear):
         return super().forward(x) + self.scale * functional.linear(functional.linear(x, self.lora_a), self.lora_b)
 
 
-def add(network: nn.Module, words: Sequence[str], rank: int, alpha: float, without: str) -> None:
-    """Correct the linear layers whose names have one of the words in them, or all; none within the part `without`."""
+def add(network: nn.Module, words: Sequence[str], rank: int, alpha: float, without: Sequence[str]) -> None:
+    """Correct the linear layers whose names have one of the words in them, or all; none within the parts `without`."""
     # Exactly these: a kind of its own may use its weight in another way than by calling the layer
     there = {name: module for name, module in network.named_modules() if type(module) is nn.Linear}
-    there = {name: module for name, module in there.items() if not f"{name}.".startswith(f"{without}.")}
+    there = {
+        name: module for name, module in there.items() if not any(f"{name}.".startswith(f"{part}.") for part in without)
+    }
     found = {name: linear for name, linear in there.items() if not words or any(word in name for word in words)}
     if not found:
         called = f" called {' or '.join(words)}" if words else ""

@@ -34,9 +34,13 @@ def alive(cfg: models.Model) -> nn.Module:
 BLOCKS = DiT(width=32, layers=3, heads=2)
 TRAINED = {
     "all": (BLOCKS, Trainable(), ["step", "told", "embedding", "blocks", "modulation", "readout"]),
-    "head": (BLOCKS, Trainable("head"), ["readout"]),
-    "last": (BLOCKS, Trainable("last"), ["blocks.2", "readout"]),
-    "lora": (BLOCKS, Trainable("lora", layers=("qkv",)), [*(f"blocks.{i}.qkv.lora_" for i in range(3)), "readout"]),
+    "head": (BLOCKS, Trainable("head"), ["modulation", "readout"]),
+    "last": (BLOCKS, Trainable("last"), ["blocks.2", "modulation", "readout"]),
+    "lora": (
+        BLOCKS,
+        Trainable("lora", layers=("qkv",)),
+        [*(f"blocks.{i}.qkv.lora_" for i in range(3)), "modulation", "readout"],
+    ),
     "last layer of an LSTM": (BiLSTM(hidden=4, layers=3), Trainable("last"), ["layers.2", "readout"]),
     "last of the encoder": (
         Joined(encoder=BiLSTM(hidden=4), generator=BLOCKS, features=5),
@@ -51,7 +55,7 @@ TRAINED = {
     "head of both": (
         Joined(encoder=BiLSTM(hidden=4), generator=BLOCKS, features=5),
         Trainable("head"),
-        ["generator.readout"],
+        ["generator.modulation", "generator.readout"],
     ),
 }
 
@@ -120,7 +124,7 @@ def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
     cfg = Trainable("lora", rank=2, alpha=6.0)
     names = trainable.choose(network, cfg)
     assert torch.equal(network(*given), plain(*given))
-    assert sum(name.endswith("lora_a") for name in names) == 2 + 1 + 3 * 5 + 1  # step, embedding, blocks, modulation
+    assert sum(name.endswith("lora_a") for name in names) == 2 + 1 + 3 * 5  # step, embedding, blocks
     moved(network, seed=3)
     expected = network(*given)
     plain.load_state_dict(lora.merged(network.state_dict(), cfg.alpha))

@@ -11,7 +11,7 @@ class Trainable:
     Parameters
     ----------
     train
-        `all`; `head`: the layers that make the outputs; `last`: these, the last block, and the norms after it; `lora`:
+        `all`; `head`: what stands behind the blocks and makes the outputs; `last`: that and the last block; `lora`:
         the head, and a correction of low rank to every other linear layer (Hu 2021, arXiv 2106.09685).
     part
         The part of the network that this is said of, as `encoder` of a joined model; all of it where empty.
