@@ -4,6 +4,8 @@
 steps of the training it is a fraction. `x` is the signal that says what the target is.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -86,3 +88,14 @@ class Step(nn.Module):
     def forward(self, t: torch.Tensor) -> torch.Tensor:
         made: torch.Tensor = self.layers(waves(t, self.frequencies))
         return made
+
+
+Layer = TypeVar("Layer", nn.Conv1d, nn.Linear)
+
+
+def from_zero(layer: Layer) -> Layer:
+    """The layer, whose weights and offsets start at 0."""
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

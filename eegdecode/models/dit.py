@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from eegdecode.models import denoising
+from eegdecode.models.attention import MLP, Attention
 from eegdecode.models.knobs.generators import DiT
 from eegdecode.signals import SignalSpec
 
@@ -27,8 +28,8 @@ class Network(nn.Module):
         self.told = denoising.Told(spec, cfg.hop, cfg.width)
         self.embedding = nn.Linear(n_values, cfg.width)
         self.blocks = nn.ModuleList(Block(cfg.width, cfg.heads) for _ in range(cfg.layers))
-        self.modulation = _from_zero(nn.Linear(cfg.width, 2 * cfg.width))
-        self.readout = _from_zero(nn.Linear(cfg.width, n_values))
+        self.modulation = denoising.from_zero(nn.Linear(cfg.width, 2 * cfg.width))
+        self.readout = denoising.from_zero(nn.Linear(cfg.width, n_values))
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         denoising.check(noisy, t, self.spec)
@@ -47,24 +48,15 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
-        self.modulation = _from_zero(nn.Linear(width, 6 * width))
+        self.attn = Attention(width, heads)
+        self.mlp = MLP(width, 4 * width)
+        self.modulation = denoising.from_zero(nn.Linear(width, 6 * width))
 
     def forward(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
         """`told`: [window, time, width]; the patches of one time are told the same."""
         scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(told)[:, :, None].chunk(6, dim=-1)
-        y = y + gate1 * self.attend(_normed(y) * (1 + scale1) + shift1)
+        y = y + gate1 * self.attn((_normed(y) * (1 + scale1) + shift1).flatten(1, 2)).view_as(y)
         out: torch.Tensor = y + gate2 * self.mlp(_normed(y) * (1 + scale2) + shift2)
-        return out
-
-    def attend(self, y: torch.Tensor) -> torch.Tensor:
-        parts = self.qkv(y).flatten(1, 2).unflatten(-1, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(query, key, value)
-        out: torch.Tensor = self.out(seen.transpose(1, 2).flatten(2)).view_as(y)
         return out
 
 
@@ -90,9 +82,3 @@ def places(n_times: int, n_bands: int, width: int, device: torch.device) -> torc
 
 def _normed(y: torch.Tensor) -> torch.Tensor:
     return functional.layer_norm(y, y.shape[-1:], eps=1e-6)
-
-
-def _from_zero(linear: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode.models import denoising
+from eegdecode.models.attention import Attention
 from eegdecode.models.knobs.generators import GROUPS, UNet
 from eegdecode.signals import SignalSpec
 
@@ -30,12 +31,12 @@ class Network(nn.Module):
         self.down = nn.ModuleList(
             Down(width, below, cfg, told) for width, below in zip(cfg.widths, coarser, strict=True)
         )
-        self.middle = nn.ModuleList([Block(last, last, told), Attention(last, cfg.heads), Block(last, last, told)])
+        self.middle = nn.ModuleList([Block(last, last, told), Everywhere(last, cfg.heads), Block(last, last, told)])
         self.up = nn.ModuleList(
             Up(width, below, cfg, told) for width, below in zip(cfg.widths[::-1], coarser[::-1], strict=True)
         )
         self.norm = nn.GroupNorm(GROUPS, first)
-        self.readout = _from_zero(nn.Conv1d(first, spec.n_outputs, 3, padding=1))
+        self.readout = denoising.from_zero(nn.Conv1d(first, spec.n_outputs, 3, padding=1))
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         denoising.check(noisy, t, self.spec)
@@ -95,7 +96,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(GROUPS, n_in), nn.GroupNorm(GROUPS, n_out)
         self.conv1 = nn.Conv1d(n_in, n_out, 3, padding=1)
-        self.conv2 = _from_zero(nn.Conv1d(n_out, n_out, 3, padding=1))
+        self.conv2 = denoising.from_zero(nn.Conv1d(n_out, n_out, 3, padding=1))
         self.told = nn.Conv1d(told, 2 * n_out, 1)
         self.around = nn.Conv1d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
 
@@ -106,25 +107,15 @@ class Block(nn.Module):
         return out
 
 
-class Attention(nn.Module):
+class Everywhere(nn.Module):
     """Every sample of the coarsest level sees every other."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.norm = nn.GroupNorm(GROUPS, width)
-        self.qkv = nn.Conv1d(width, 3 * width, 1)
-        self.out = _from_zero(nn.Conv1d(width, width, 1))
+        self.attn = Attention(width, heads)
+        denoising.from_zero(self.attn.proj)
 
     def forward(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-        query, key, value = self.qkv(self.norm(y)).unflatten(1, (3, self.heads, -1)).mT.unbind(1)
-        seen = functional.scaled_dot_product_attention(query, key, value)
-        out: torch.Tensor = y + self.out(seen.mT.flatten(1, 2))
+        out: torch.Tensor = y + self.attn(self.norm(y).mT).mT
         return out
-
-
-def _from_zero(conv: nn.Conv1d) -> nn.Conv1d:
-    nn.init.zeros_(conv.weight)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return conv

@@ -39,7 +39,7 @@ TRAINED = {
     "lora": (
         BLOCKS,
         Trainable("lora", layers=("qkv",)),
-        [*(f"blocks.{i}.qkv.lora_" for i in range(3)), "modulation", "readout"],
+        [*(f"blocks.{i}.attn.qkv.lora_" for i in range(3)), "modulation", "readout"],
     ),
     "last layer of an LSTM": (BiLSTM(hidden=4, layers=3), Trainable("last"), ["layers.2", "readout"]),
     "last of the encoder": (
