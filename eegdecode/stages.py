@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
 from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM, Model
+from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.objectives import AnyObjective, Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
 from eegdecode.training import Augment, Compute, Optim, Start, Watch
@@ -67,6 +68,7 @@ class Train:
     data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
     target: str = "envelope"
     model: Model = field(default_factory=BiLSTM)
+    trainable: Trainable = field(default_factory=Trainable)
     objective: AnyObjective = field(default_factory=Regression)
     split: Split = field(default_factory=Split)
     windows: Windows = field(default_factory=RandomWindows)

@@ -264,6 +264,15 @@ def run_drill(said: Words, environ: Mapping[str, str]) -> int:
         return REFUSED
 
 
+def inspect_files(said: Words, environ: Mapping[str, str]) -> int:
+    from hpc import verbs
+
+    if not said.words or all("=" in word and not os.path.exists(word) for word in said.words):
+        raise ConfigError("inspect which file? Name one, or two to compare them")
+    print(verbs.run(said))
+    return DONE
+
+
 def show_completion(said: Words, environ: Mapping[str, str]) -> int:
     """`completion bash` is for the shell's start file; `completion -- WORDS` is what that asks at each tab."""
     from hpc import completion
@@ -283,6 +292,7 @@ OTHER_VERBS: dict[str, Callable[[Words, Mapping[str, str]], int]] = {
     "stop": stop_run,
     "drill": run_drill,
     "site": write_site,
+    "inspect": inspect_files,
     "completion": show_completion,
 }
 

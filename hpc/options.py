@@ -19,6 +19,7 @@ VERBS = {
     "drill": ("STAGE", "break a run on purpose and see whether it ends the same (--faults, --repeat)"),
     "export": ("RUN", "write a batch script that runs it without submitit (-o FILE)"),
     "site": ("refresh NAME", "write a profile of the cluster you are on, from what its Slurm says"),
+    "inspect": ("FILE [FILE]", "what a file of parameters holds, what of it model=NAME would load; how two differ"),
     "completion": ("bash|zsh", "what a shell needs to complete verbs, options, runs and settings"),
 }
 
@@ -168,7 +169,13 @@ GROUPS: dict[str, list[Option]] = {
         ("--prepare", "", None, START, "write the run folder, start nothing: for slurm/run.sbatch"),
         ("--follow", "", None, f"{ONE} logs", "watch a Slurm run, as a local one is anyway; logs: go on printing"),
         ("--yes", "", None, "sweep stop", "do not ask before it is done to many runs"),
-        ("--json", "", None, f"{START} status stop", "what came of it as JSON, for scripts; all else goes to stderr"),
+        (
+            "--json",
+            "",
+            None,
+            f"{START} status stop inspect",
+            "what came of it as JSON, for scripts; all else goes to stderr",
+        ),
         ("--output", "FILE", str, "export", "where it writes; else to the terminal"),
     ],
     "one verb each": [

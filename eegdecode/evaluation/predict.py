@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from eegdecode import sampling
 from eegdecode.data import splits, store
 from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import ensemble
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
+from eegdecode.objectives import Batch, Diffusion
+from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.training import state
 from eegdecode.training.judge import Judge
 from eegdecode.training.state import Trained
@@ -20,6 +23,10 @@ from hpc import ddp
 from hpc.context import Context, Preempted
 from hpc.rundir import atomic_write
 
+SOUND_HZ = 4000
+"""A target of one feature that is sampled faster than that is a sound."""
+SAMPLED = 20
+"""Steps from noise to a decoded window."""
 EMBEDDED = 16
 """Numbers a window from which on they are taken for an embedding, which is judged by retrieval."""
 
@@ -49,8 +56,9 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
         if ctx.should_stop():
             raise Preempted
         batch = judge.batch(number, where)
+        pairs = zip(several, networks, strict=True)
         with torch.no_grad():
-            made = torch.stack([network(batch.signal, batch.subject).float() for network in networks])
+            made = torch.stack([outputs_of(each, network, batch).float() for each, network in pairs])
         if kind == "classes":
             made = functional.log_softmax(made, dim=-1)
         outputs += list(ensemble.together(made.cpu().numpy(), weigh, kind == "classes"))
@@ -67,6 +75,20 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
         trained.target,
         trained.spec.classes if kind == "classes" else (),
     )
+
+
+def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """What a network makes of windows; one that takes noise off makes it out of noise, a step at a time."""
+    objective = trained.train().objective
+    if not isinstance(objective, Diffusion):
+        out: torch.Tensor = network(batch.signal, batch.subject)
+        return out
+    learned = schedule_of(objective)
+    shape = batch.target.shape[1], batch.target.shape[2]
+    is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
+    taken = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
+    limit = 1.0 if is_sound else None
+    return sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
 
 
 def kind_of(trained: Trained) -> Kind:

@@ -7,9 +7,11 @@ reads.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from eegdecode.models.knobs.external import EEGPT2, Braindecode, NeuroGPT
+from eegdecode.models.knobs.generators import DiffWave, DiT, UNet
+from eegdecode.models.knobs.joined import Joined
 from eegdecode.models.knobs.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
 from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.signals import SignalSpec
@@ -18,34 +20,28 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "EEGPT",
-    "EEGPT2",
-    "MAE",
-    "MODELS",
-    "TFC",
-    "BiLSTM",
-    "Braindecode",
-    "EEGPTPretrain",
-    "MAEPretrain",
-    "Model",
-    "NeuroGPT",
-    "TFCPretrain",
-    "after_step",
-    "build",
-]
+    "EEGPT", "EEGPT2", "MAE", "MODELS", "TFC", "BiLSTM", "Braindecode", "DiT", "DiffWave", "EEGPTPretrain", "Joined",
+    "MAEPretrain", "Model", "NeuroGPT", "TFCPretrain", "UNet", "after_step", "build",
+]  # fmt: skip
 
-Model = BiLSTM | Braindecode | EEGPT | EEGPT2 | EEGPTPretrain | MAE | MAEPretrain | NeuroGPT | TFC | TFCPretrain
-"""What a config may name. EEGPT2 and NeuroGPT say why they are not among MODELS."""
-MODELS: dict[str, type[Any]] = {
-    "bilstm": BiLSTM,
-    "braindecode": Braindecode,
-    "eegpt": EEGPT,
-    "eegpt_pretrain": EEGPTPretrain,
-    "mae": MAE,
-    "mae_pretrain": MAEPretrain,
-    "tfc": TFC,
-    "tfc_pretrain": TFCPretrain,
-}
+Model = (
+    BiLSTM
+    | Braindecode
+    | DiT
+    | DiffWave
+    | EEGPT
+    | EEGPT2
+    | EEGPTPretrain
+    | Joined
+    | MAE
+    | MAEPretrain
+    | NeuroGPT
+    | TFC
+    | TFCPretrain
+    | UNet
+)
+"""What a config may name; biLSTM where it names none. EEGPT2 and NeuroGPT say why they are not among MODELS."""
+MODELS: dict[str, type[Any]] = {kind.name: kind for kind in get_args(Model) if kind not in (EEGPT2, NeuroGPT)}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from eegdecode.objectives.knobs.diffusion import Diffusion
 from eegdecode.objectives.knobs.selfsupervised import Alignment, MaskedPatches, SimCLR, TimeFrequency
 from eegdecode.objectives.knobs.supervised import Classification, Clip, Regression
 from eegdecode.signals import SignalSpec
@@ -21,6 +22,7 @@ __all__ = [
     "Batch",
     "Classification",
     "Clip",
+    "Diffusion",
     "MaskedPatches",
     "Objective",
     "Regression",
@@ -46,10 +48,11 @@ The model is called once. Ranks may be asked for what they hold while it trains,
 """
 
 
-AnyObjective = Alignment | Classification | Clip | MaskedPatches | Regression | SimCLR | TimeFrequency
+AnyObjective = Alignment | Classification | Clip | Diffusion | MaskedPatches | Regression | SimCLR | TimeFrequency
 OBJECTIVES: dict[str, type[Any]] = {
     "classification": Classification,
     "clip": Clip,
+    "diffusion": Diffusion,
     "eegpt": Alignment,
     "mae": MaskedPatches,
     "regression": Regression,

@@ -23,6 +23,7 @@ from eegdecode.data.draw import Draw
 from eegdecode.data.loader import Loader
 from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
+from eegdecode.models import lora, trainable
 from eegdecode.objectives import Batch, Classification
 from eegdecode.training import finder, halving, optim, state, transfer
 from eegdecode.training.augment import Augmentation
@@ -67,6 +68,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     network = models.build(cfg.model, spec)
     if cfg.start is not None:
         transfer.begin(network, cfg.start, ctx)
+    moved = trainable.choose(network, cfg.trainable)
     network.to(where)
     model = ddp.wrap(network, where, cfg.compute.shard)
     objective = objectives.build(cfg.objective, found_spec)
@@ -91,7 +93,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     log.info("%s", said)
     if cfg.optim.find_lr is not None:
         highest = _found_rate(cfg, ctx, model, network, objective, optimizer, batches)
-    log.info("%d parameters on %s, from step %d of %d", _count(network), where, step, cfg.optim.steps)
+    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where, len(moved),
+             step, cfg.optim.steps)  # fmt: skip
     record = Record(ctx, step)
     watcher = Watcher(cfg.watch, ctx, record, step)
     coming = batches.at(step, cfg.optim.steps)
@@ -106,7 +109,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
                 group["lr"] = lr * group["share"]
             # Dropout too is a function of the step, not of what was drawn before
             torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
-            model.train()
+            trainable.train(model)
             optimizer.zero_grad()
             sums: dict[str, torch.Tensor] = {}
             portions = _portions(batch, cfg.compute.accumulate)
@@ -166,7 +169,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             best = best | {"ended": _enough(cfg, ctx, step, best)}
             log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])
         if optim.is_snapshot(cfg.optim, step):
-            snapshot = {"step": step, "parameters": _whole(_copy(network)), "validation": found_last(figures)}
+            parameters = lora.merged(_whole(_copy(network)), cfg.trainable.alpha)
+            snapshot = {"step": step, "parameters": parameters, "validation": found_last(figures)}
             if world.is_first:
                 state.save(ctx.out / f"snapshot-{step:08d}.pt", cfg, spec, snapshot)
         record.write(step, figures)
@@ -183,7 +187,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     batches.close()
     saver.close()
     record.close()
-    best["parameters"] = _whole(best["parameters"])
+    best = best | {"parameters": lora.merged(_whole(best["parameters"]), cfg.trainable.alpha)}
     if world.is_first:
         state.save(ctx.out / "model.pt", cfg, spec, best)
     ddp.barrier()
@@ -282,7 +286,7 @@ def _found_rate(
         if ddp.any_rank(ctx.should_stop()):
             raise Preempted
         torch.manual_seed(_seed(cfg.seed, _NOISE, number, ctx.world.rank))
-        model.train()
+        trainable.train(model)
         optimizer.zero_grad()
         loss, _ = objective(model, next(coming))
         loss.backward()

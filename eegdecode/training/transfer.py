@@ -64,6 +64,11 @@ def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = ""
     if prefix:
         given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
     own = network.state_dict()
+    while any(all(name.startswith(wrap) for name in given) and not set(given) & set(own) for wrap in WRAPS):
+        given = {name.partition(".")[2]: value for name, value in given.items()}
+    translate = getattr(network, "translate", None)
+    if translate is not None:  # knows what others call its parts
+        given = translate(given)
     given = {_bare(name, own): value for name, value in given.items()}
     fit = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     unlike = [
