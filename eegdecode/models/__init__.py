@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eegdecode.models.knobs.recurrent import BiLSTM
+from eegdecode.models.knobs.speech import BrainModule
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build", "from_plain"]
+__all__ = ["MODELS", "BiLSTM", "BrainModule", "Model", "after_step", "build", "from_plain"]
 
-Model = BiLSTM
-MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM}
+Model = BiLSTM | BrainModule
+MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM, "brainmodule": BrainModule}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
