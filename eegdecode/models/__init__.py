@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from eegdecode.models.knobs.fusion import Fusion, Multipath
 from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.models.knobs.speech import BrainModule
 from eegdecode.signals import SignalSpec
@@ -18,10 +19,15 @@ from eegdecode.signals import SignalSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "BrainModule", "Model", "after_step", "build", "from_plain"]
+__all__ = ["MODELS", "BiLSTM", "BrainModule", "Fusion", "Model", "Multipath", "after_step", "build", "from_plain"]
 
-Model = BiLSTM | BrainModule
-MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM, "brainmodule": BrainModule}
+Model = BiLSTM | BrainModule | Fusion | Multipath
+MODELS: dict[str, type[Any]] = {
+    "bilstm": BiLSTM,
+    "brainmodule": BrainModule,
+    "fusion": Fusion,
+    "multipath": Multipath,
+}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
