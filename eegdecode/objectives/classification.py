@@ -15,24 +15,27 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
                 f"the model gives {tuple(logits.shape)}, but {len(spec.class_values)} classes of "
                 f"{len(batch.target)} windows are asked for"
             )
-        truth = classes(batch.target, spec.class_values)
+        truth = shares(batch.target, spec.class_values)
         loss = focal(logits.float(), truth, cfg.focus, cfg.label_smoothing)
-        return loss, {"accuracy": (logits.argmax(dim=1) == truth).float().mean()}
+        return loss, {"accuracy": (logits.argmax(dim=1) == truth.argmax(dim=1)).float().mean()}
 
     return loss_of
 
 
-def classes(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
-    """The place of each window's number, [window, 1], among those that stand for classes."""
-    return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).int().argmax(dim=1)
+def shares(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
+    """How much of a window belongs to each class, [window, class]: all to that whose number, [window, 1], stands in the
+    data; where windows were mixed the target says it."""
+    if target.shape[1] == len(values):
+        return target.float()
+    return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).float()
 
 
 def focal(logits: torch.Tensor, truth: torch.Tensor, focus: float, smoothing: float = 0.0) -> torch.Tensor:
-    """The mean over windows of -(1 - p)^focus log p, where p is what the truth is given; with a smoothed truth the mean
-    over it."""
+    """The mean over windows of -(1 - p)^focus log p, where p is what a class is given, weighted by its share in the
+    truth, which `smoothing` spreads over all classes."""
     log_p = functional.log_softmax(logits, dim=1)
     each = -log_p
     if focus:
         each = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** focus * each
-    of_truth = each.take_along_dim(truth[:, None], dim=1)[:, 0]
-    return ((1 - smoothing) * of_truth + smoothing * each.mean(dim=1)).mean()
+    truth = (1 - smoothing) * truth + smoothing / truth.shape[1]
+    return (truth * each).sum(dim=1).mean()

@@ -12,6 +12,7 @@ from eegdecode.models import BiLSTM, BrainModule, Fusion, Model, Multipath, fusi
 from eegdecode.models.multipath import Spectra
 from eegdecode.objectives import Batch, Regression
 from eegdecode.signals import Kind, SignalSpec
+from hpc import config
 
 BRAIN = BrainModule(merger=False, virtual_channels=8, hidden=8, layers=2)
 LSTM = BiLSTM(hidden=6)
@@ -54,7 +55,9 @@ def test_every_way_to_fuse_gives_the_target_that_was_asked_for(cfg: Fusion | Mul
         assert given.shape == shape
         given.square().sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-        again = models.build(models.from_plain(asdict(replace(cfg, fusion=how))), spec(target_sfreq=target_sfreq))
+        again = models.build(
+            config.build(Model, asdict(replace(cfg, fusion=how)), "model"), spec(target_sfreq=target_sfreq)
+        )
         again.load_state_dict(network.state_dict())
         assert torch.equal(again.eval()(x, WHOSE), network.eval()(x, WHOSE))
 

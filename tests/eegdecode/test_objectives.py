@@ -85,7 +85,7 @@ def test_a_single_number_of_a_window_is_followed_but_not_correlated() -> None:
 
 
 def test_the_focal_loss_is_what_its_paper_says() -> None:
-    logits, truth = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log(), torch.tensor([0])
+    logits, truth = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log(), torch.tensor([[1, 0]])
     assert focal(logits, truth, focus=0).item() == pytest.approx(0.10536, abs=1e-5)
     assert focal(logits, truth, focus=2).item() == pytest.approx(0.00105361, abs=1e-8)
 
@@ -100,10 +100,19 @@ def test_without_focus_it_is_cross_entropy(smoothing: float) -> None:
     assert found["accuracy"] == (logits.argmax(dim=1) == target[:, 0]).double().mean()
 
 
+def test_mixed_windows_belong_to_several_classes() -> None:
+    """As mixup makes them."""
+    logits, shares = gaussian(2, 3).float(), torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.1, 0.9]])
+    found = measured(Classification(), logits, shares, class_values=(0, 1, 2))
+    assert Classification.takes_shares
+    assert found["loss"] == pytest.approx(functional.cross_entropy(logits, shares).item())
+    assert found["accuracy"] == (logits.argmax(dim=1) == torch.tensor([0, 2])).double().mean()
+
+
 @pytest.mark.parametrize("focus", [0.5, 2.0])
 def test_what_is_told_for_certain_has_a_gradient(focus: float) -> None:
     logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
-    focal(logits, torch.tensor([0, 0]), focus).backward()
+    focal(logits, torch.tensor([[1, 0], [1, 0]]), focus).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 
@@ -198,6 +207,14 @@ def test_only_equal_targets_have_one_fingerprint() -> None:
     assert len(numbers.unique()) == 900
     assert torch.equal(numbers[:300], numbers[900:])
     assert torch.equal(clip.fingerprint(torch.tensor([[0.0, -0.0]])), clip.fingerprint(torch.tensor([[-0.0, 0.0]])))
+
+
+@pytest.mark.parametrize("form", ["symmetric", "speech"])
+def test_scores_are_not_rounded_to_half_precision(form: str) -> None:
+    x, y = gaussian(16, 64).float(), gaussian(16, 64, seed=1).float()
+    plain = measured(Clip(form=form), x, y)["loss"]  # type: ignore[arg-type]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert measured(Clip(form=form), x, y)["loss"] == plain  # type: ignore[arg-type]
 
 
 def test_what_makes_no_difference_is_not_found() -> None:
