@@ -1,5 +1,6 @@
 """Attention over the places of sensors (Défossez 2023): any montage becomes the same number of virtual channels."""
 
+import logging
 import math
 
 import numpy as np
@@ -7,7 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from eegdecode.preprocessing import sphere
 from eegdecode.signals import SignalSpec
+
+log = logging.getLogger(__name__)
 
 MARGIN = 0.2
 """The embedding repeats itself after the head's width and this on each side, or its two edges would be one place."""
@@ -53,12 +57,16 @@ def flat(spec: SignalSpec) -> np.ndarray:
     """The head seen from above, [channel, 2] in [0, 1]: as far from the middle as the angle from the top, so that what
     is below the ears does not lie under what is above them (azimuthal, equidistant)."""
     places = dict(zip(spec.channels, spec.positions, strict=False))
+    if not any(places.values()):
+        places = {name: tuple(place) for name, place in sphere.ten_ten().items() if name in spec.channels}
+        if places:
+            log.info("where channels are is not in the data: taken from their names in the 10-10 system")
     lost = [name for name in spec.channels if places.get(name) is None]
     if lost:
         raise ValueError(
             f"brainmodule weighs channels by where they are, but no place is known of {len(lost)} of "
-            f"{spec.n_channels}: {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''}. Add montage to the steps of "
-            "preprocess, leave them out with pick, or say model.merger=false"
+            f"{spec.n_channels}: {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''}. Give their places in the "
+            "study's electrodes.tsv, leave them out with the step pick, or say model.merger=false"
         )
     x, y, z = np.array([places[name] for name in spec.channels], float).T
     around, from_top = np.arctan2(y, x), np.arctan2(np.hypot(x, y), z)

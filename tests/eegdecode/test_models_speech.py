@@ -83,10 +83,18 @@ def test_the_head_is_seen_from_above() -> None:
     assert np.argsort(below[:, 0]).tolist() == [0, 1, 2]
 
 
+def test_places_that_no_file_tells_come_from_the_names_of_the_channels() -> None:
+    seen = flat(SignalSpec(("Cz", "T7", "T8", "Oz", "Fpz"), 120.0, 1))
+    assert np.allclose(seen, [[0.5, 0.5], [0, 0.5], [1, 0.5], [0.5, 0], [0.5, 1]])
+
+
 def test_channels_that_stand_nowhere_are_named() -> None:
     found = spec(12, 1)
     lost = (*found.positions[:3], None, *found.positions[4:11], None)
-    for positions, message in ((lost, "2 of 12: MEG003, MEG011. Add montage"), ((), "12 of 12: MEG000, .*, MEG004, …")):
+    for positions, message in (
+        (lost, "2 of 12: MEG003, MEG011. Give their places"),
+        ((), "12 of 12: MEG000, .*, MEG004, …"),
+    ):
         with pytest.raises(ValueError, match=message):
             models.build(SMALL, SignalSpec(found.channels, 120.0, 1, ("sub-01",), positions=positions))
     without = SignalSpec(found.channels, 120.0, 1, ("sub-01",))
