@@ -1,6 +1,7 @@
 """The brain module of Défossez 2023 (Nat Mach Intell 5:1097), which decodes speech from MEG and EEG."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -25,13 +26,10 @@ class Network(nn.Module):
         self.of_subject = None
         if cfg.subject_layer:
             self.of_subject = nn.Parameter(torch.randn(len(spec.subjects), n_merged, n_merged) / math.sqrt(n_merged))
-        self.layers = nn.Sequential(
-            *(
-                Layer(
-                    cfg.hidden if depth else n_merged, cfg.hidden, DILATIONS[depth % 5], cfg.skip, gated=depth % 2 == 1
-                )
-                for depth in range(cfg.layers)
-            )
+        sizes = [n_merged] + [cfg.hidden] * cfg.layers
+        self.layers = nn.ModuleList(
+            Layer(n_in, n_out, DILATIONS[depth % 5], cfg.skip, gated=depth % 2 == 1)
+            for depth, (n_in, n_out) in enumerate(pairwise(sizes))
         )
         self.wide = nn.Linear(cfg.hidden, 2 * cfg.hidden)
         self.readout = nn.Linear(2 * cfg.hidden, spec.n_outputs)
@@ -42,7 +40,9 @@ class Network(nn.Module):
         x = self.mix(self.merger(x))
         if self.of_subject is not None:
             x = torch.bmm(x, self.of_subject[subject])
-        x = self.layers(x.mT)
+        x = x.mT
+        for layer in self.layers:
+            x = layer(x)
         x = functional.gelu(self.wide(x.mT))
         # The read-out is linear, so it may come after the mean over time
         made: torch.Tensor = self.readout(shapes.at_steps(x, self.spec, n_times))

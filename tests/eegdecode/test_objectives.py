@@ -84,6 +84,12 @@ def test_a_single_number_of_a_window_is_followed_but_not_correlated() -> None:
         Regression().asks(spec(1))
 
 
+def test_a_single_number_of_a_window_has_no_direction_to_be_found_by() -> None:
+    with pytest.raises(ValueError, match="one number a window, as of this target, has none: take objective=regression"):
+        Clip().asks(spec(1))
+    assert Clip().asks(spec(1, 64.0)) == spec(1, 64.0)
+
+
 def test_the_focal_loss_is_what_its_paper_says() -> None:
     logits, truth = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log(), torch.tensor([[1, 0]])
     assert focal(logits, truth, focus=0).item() == pytest.approx(0.10536, abs=1e-5)

@@ -84,4 +84,9 @@ class Clip:
     def asks(self, spec: SignalSpec) -> SignalSpec:
         if not spec.n_outputs:
             raise ValueError("clip looks for a window's own target: name one (target=envelope)")
+        if spec.n_outputs == 1 and not spec.is_sequence:
+            raise ValueError(
+                "clip tells targets by their direction, but one number a window, as of this target, has none: "
+                "take objective=regression or classification"
+            )
         return spec
