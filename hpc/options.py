@@ -28,7 +28,7 @@ usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
 Run a stage of an experiment on this machine or as a Slurm job.
 
 verbs:
-  STAGE                one stage; with this project: synthesize, survey, preprocess, estimate, train, soup, evaluate
+  STAGE                with this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate
 {verbs}
 {options}
 

@@ -9,7 +9,9 @@ reads.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from eegdecode.models.knobs.external import EEGPT2, Braindecode, NeuroGPT
 from eegdecode.models.knobs.fusion import Fusion, Multipath
+from eegdecode.models.knobs.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
 from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.models.knobs.speech import BrainModule
 from eegdecode.signals import SignalSpec
@@ -17,14 +19,54 @@ from eegdecode.signals import SignalSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "BrainModule", "Fusion", "Model", "Multipath", "after_step", "build"]
+__all__ = [
+    "EEGPT",
+    "EEGPT2",
+    "MAE",
+    "MODELS",
+    "TFC",
+    "BiLSTM",
+    "BrainModule",
+    "Braindecode",
+    "EEGPTPretrain",
+    "Fusion",
+    "MAEPretrain",
+    "Model",
+    "Multipath",
+    "NeuroGPT",
+    "TFCPretrain",
+    "after_step",
+    "build",
+]
 
-Model = BiLSTM | BrainModule | Fusion | Multipath
+Model = (
+    BiLSTM
+    | BrainModule
+    | Braindecode
+    | EEGPT
+    | EEGPT2
+    | EEGPTPretrain
+    | Fusion
+    | MAE
+    | MAEPretrain
+    | Multipath
+    | NeuroGPT
+    | TFC
+    | TFCPretrain
+)
+"""What a config may name. EEGPT2 and NeuroGPT say why they are not among MODELS."""
 MODELS: dict[str, type[Any]] = {
     "bilstm": BiLSTM,
+    "braindecode": Braindecode,
     "brainmodule": BrainModule,
+    "eegpt": EEGPT,
+    "eegpt_pretrain": EEGPTPretrain,
     "fusion": Fusion,
+    "mae": MAE,
+    "mae_pretrain": MAEPretrain,
     "multipath": Multipath,
+    "tfc": TFC,
+    "tfc_pretrain": TFCPretrain,
 }
 
 

@@ -7,13 +7,27 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from eegdecode.objectives.knobs.selfsupervised import Alignment, MaskedPatches, SimCLR, TimeFrequency
 from eegdecode.objectives.knobs.supervised import Classification, Clip, Regression
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OBJECTIVES", "AnyObjective", "Batch", "Classification", "Clip", "Objective", "Regression", "build"]
+__all__ = [
+    "OBJECTIVES",
+    "Alignment",
+    "AnyObjective",
+    "Batch",
+    "Classification",
+    "Clip",
+    "MaskedPatches",
+    "Objective",
+    "Regression",
+    "SimCLR",
+    "TimeFrequency",
+    "build",
+]
 
 
 class Batch(NamedTuple):
@@ -32,8 +46,16 @@ The model is called once. Ranks may be asked for what they hold while it trains,
 """
 
 
-AnyObjective = Classification | Clip | Regression
-OBJECTIVES: dict[str, type[Any]] = {"classification": Classification, "clip": Clip, "regression": Regression}
+AnyObjective = Alignment | Classification | Clip | MaskedPatches | Regression | SimCLR | TimeFrequency
+OBJECTIVES: dict[str, type[Any]] = {
+    "classification": Classification,
+    "clip": Clip,
+    "eegpt": Alignment,
+    "mae": MaskedPatches,
+    "regression": Regression,
+    "simclr": SimCLR,
+    "tfc": TimeFrequency,
+}
 
 
 def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:

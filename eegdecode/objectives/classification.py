@@ -23,16 +23,15 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
 
 
 def shares(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
-    """How much of a window belongs to each class, [window, class]: all to that whose number, [window, 1], stands in the
-    data; where windows were mixed the target says it."""
+    """[window, class]: 1 for the class whose number a window has; what mixed windows have instead, as it is."""
     if target.shape[1] == len(values):
-        return target.float()
+        return target
     return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).float()
 
 
 def focal(logits: torch.Tensor, truth: torch.Tensor, focus: float, smoothing: float = 0.0) -> torch.Tensor:
-    """The mean over windows of -(1 - p)^focus log p, where p is what a class is given, weighted by its share in the
-    truth, which `smoothing` spreads over all classes."""
+    """The mean over windows, and over the classes that are their truth, [window, class], of -(1 - p)^focus log p, where
+    p is what a class is given. Smoothing spreads a part of the truth over all classes."""
     log_p = functional.log_softmax(logits, dim=1)
     each = -log_p
     if focus:

@@ -51,7 +51,7 @@ class Trained:
 
     @property
     def model(self) -> Model:
-        return config.build(Model, self.config["model"], "model")  # type: ignore[arg-type]
+        return self.train().model
 
     @property
     def split(self) -> Split:

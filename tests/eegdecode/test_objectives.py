@@ -91,7 +91,7 @@ def test_a_single_number_of_a_window_has_no_direction_to_be_found_by() -> None:
 
 
 def test_the_focal_loss_is_what_its_paper_says() -> None:
-    logits, truth = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log(), torch.tensor([[1, 0]])
+    logits, truth = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log(), torch.tensor([[1.0, 0.0]])
     assert focal(logits, truth, focus=0).item() == pytest.approx(0.10536, abs=1e-5)
     assert focal(logits, truth, focus=2).item() == pytest.approx(0.00105361, abs=1e-8)
 
@@ -106,19 +106,20 @@ def test_without_focus_it_is_cross_entropy(smoothing: float) -> None:
     assert found["accuracy"] == (logits.argmax(dim=1) == target[:, 0]).double().mean()
 
 
-def test_mixed_windows_belong_to_several_classes() -> None:
-    """As mixup makes them."""
-    logits, shares = gaussian(2, 3).float(), torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.1, 0.9]])
-    found = measured(Classification(), logits, shares, class_values=(0, 1, 2))
-    assert Classification.takes_shares
-    assert found["loss"] == pytest.approx(functional.cross_entropy(logits, shares).item())
-    assert found["accuracy"] == (logits.argmax(dim=1) == torch.tensor([0, 2])).double().mean()
+def test_shares_of_classes_are_the_mean_of_the_losses_of_each() -> None:
+    logits = gaussian(8, 3).float()
+    one, other = torch.arange(8)[:, None] % 3, torch.arange(8)[:, None] % 2
+    mixed = 0.3 * functional.one_hot(one[:, 0], 3) + 0.7 * functional.one_hot(other[:, 0], 3)
+    alone, beside, both = (
+        measured(Classification(), logits, target, class_values=(0, 1, 2))["loss"] for target in (one, other, mixed)
+    )
+    assert both == pytest.approx(0.3 * alone + 0.7 * beside)
 
 
 @pytest.mark.parametrize("focus", [0.5, 2.0])
 def test_what_is_told_for_certain_has_a_gradient(focus: float) -> None:
     logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
-    focal(logits, torch.tensor([[1, 0], [1, 0]]), focus).backward()
+    focal(logits, torch.tensor([[1.0, 0.0], [1.0, 0.0]]), focus).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 

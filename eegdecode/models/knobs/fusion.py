@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from eegdecode.models.knobs.external import Braindecode
+from eegdecode.models.knobs.masked import EEGPT, MAE, TFC
 from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.models.knobs.speech import BrainModule
 
-Encoder = BiLSTM | BrainModule
+Encoder = BiLSTM | BrainModule | Braindecode | EEGPT | MAE | TFC
 """Those that give outputs."""
 How = Literal["add", "concat", "gated"]
 """`add`: their mean. `concat`: side by side, each an equal share of the outputs. `gated`: weighed by what they give."""

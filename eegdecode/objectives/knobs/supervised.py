@@ -18,8 +18,6 @@ class Regression:
     loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"
     reads: ClassVar[str] = "outputs"
     """What a model has to give for it."""
-    takes_shares: ClassVar[bool] = False
-    """Whether a target may be shares of classes, [window, class], which mixed windows have."""
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
         """What the model has to fit, given the data as they are."""
@@ -40,7 +38,6 @@ class Classification:
     focus: float = 0.0  # the focal loss, by how much what is told well counts less (Lin 2017: 2); 0: cross-entropy
     label_smoothing: float = 0.0  # the share of the truth that is spread over all classes
     reads: ClassVar[str] = "outputs"
-    takes_shares: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.focus < 0:
@@ -75,7 +72,6 @@ class Clip:
     temperature: float = 0.07  # of the symmetric form; the other has none
     mask_equal: bool = True  # a target that is in the batch twice, as of a stimulus shown twice, is no wrong answer
     reads: ClassVar[str] = "outputs"
-    takes_shares: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
