@@ -9,39 +9,32 @@ reads.
 import importlib
 from typing import TYPE_CHECKING, Any, get_args
 
+from eegdecode.models.knobs.encoders import Encoder
 from eegdecode.models.knobs.external import EEGPT2, Braindecode, NeuroGPT
+from eegdecode.models.knobs.fusion import Fusion, Multipath
 from eegdecode.models.knobs.generators import DiffWave, DiT, UNet
 from eegdecode.models.knobs.joined import Joined
 from eegdecode.models.knobs.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
 from eegdecode.models.knobs.recurrent import BiLSTM
+from eegdecode.models.knobs.speech import BrainModule
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "EEGPT", "EEGPT2", "MAE", "MODELS", "TFC", "BiLSTM", "Braindecode", "DiT", "DiffWave", "EEGPTPretrain", "Joined",
-    "MAEPretrain", "Model", "NeuroGPT", "TFCPretrain", "UNet", "after_step", "build",
+    "EEGPT", "EEGPT2", "MAE", "MODELS", "TFC", "BiLSTM", "BrainModule", "Braindecode", "DiT", "DiffWave",
+    "EEGPTPretrain", "Encoder", "Fusion", "Joined", "MAEPretrain", "Model", "Multipath", "NeuroGPT", "TFCPretrain",
+    "UNet", "after_step", "build",
 ]  # fmt: skip
 
+Refused = EEGPT2 | NeuroGPT
+"""Names that people know and that are not here; they say why."""
 Model = (
-    BiLSTM
-    | Braindecode
-    | DiT
-    | DiffWave
-    | EEGPT
-    | EEGPT2
-    | EEGPTPretrain
-    | Joined
-    | MAE
-    | MAEPretrain
-    | NeuroGPT
-    | TFC
-    | TFCPretrain
-    | UNet
+    Encoder | Fusion | Multipath | Joined | DiT | DiffWave | UNet | EEGPTPretrain | MAEPretrain | TFCPretrain | Refused
 )
-"""What a config may name; biLSTM where it names none. EEGPT2 and NeuroGPT say why they are not among MODELS."""
-MODELS: dict[str, type[Any]] = {kind.name: kind for kind in get_args(Model) if kind not in (EEGPT2, NeuroGPT)}
+"""What a config may name; the biLSTM where it names none."""
+MODELS: dict[str, type[Any]] = {kind.name: kind for kind in get_args(Model) if kind not in get_args(Refused)}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":

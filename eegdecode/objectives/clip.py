@@ -45,7 +45,8 @@ def objective(cfg: Clip, spec: SignalSpec) -> Objective:
 
 def alike(these: torch.Tensor, candidates: torch.Tensor, not_these: torch.Tensor | None = None) -> torch.Tensor:
     """[window, candidate]: the product of each with each, and for those that are none -inf."""
-    scores = these @ candidates.mT
+    with torch.autocast(these.device.type, enabled=False):  # over a temperature, what bf16 rounds off would count
+        scores = these @ candidates.mT
     return scores if not_these is None else scores.masked_fill(not_these, -torch.inf)
 
 

@@ -23,15 +23,16 @@ _JUDGED = 6  # tells its draws from others of one seed
 
 
 class Judge:
-    """The windows of a part, in batches: those of the training where they lie fixed, whole trials where the network
-    takes any length, else its length end to end."""
+    """The windows of a part, in batches: those of the training where they lie fixed; whole trials, one by one, where
+    the network takes any length and windows are not compared with each other; else those of the training end to end."""
 
     def __init__(
         self, cfg: "Train", part: Sequence[Segment], data: Store, spec: SignalSpec, network: nn.Module
     ) -> None:
         self.cfg, self.data, self.spec = cfg, data, spec
         self.length = cast("int | None", network.n_times)
-        self.batches = batches(cfg.windows, part, data, self.length)
+        alone = self.length is None and not getattr(cfg.objective, "compares_windows", False)
+        self.batches = batches(cfg.windows, part, data, alone)
         self.n_windows = sum(len(places.start) for places in self.batches)
 
     def __call__(
@@ -73,9 +74,9 @@ class Judge:
         return Batch(signal, target, whose, torch.from_numpy(key.astype("int64")).to(where))
 
 
-def batches(cfg: Windows, part: Sequence[Segment], data: Store, length: int | None) -> list[Places]:
+def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bool) -> list[Places]:
     if not isinstance(cfg, GridWindows | LockedWindows):
-        if isinstance(cfg, BucketedWindows) or length is None:
+        if isinstance(cfg, BucketedWindows) or whole_trials:
             return [windows.whole(segment, data.recordings[segment.recording]) for segment in part]
         cfg = GridWindows(length_s=cfg.length_s, batch=cfg.batch)
     places, _ = windows.cut(cfg, part, data.recordings)

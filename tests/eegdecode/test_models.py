@@ -11,7 +11,11 @@ from eegdecode.signals import SignalSpec
 
 
 def spec(n_channels: int, n_outputs: int = 1) -> SignalSpec:
-    return SignalSpec(tuple(f"E{index}" for index in range(n_channels)), 64.0, n_outputs, ("sub-01", "sub-02"), 64.0)
+    """Half of the channels are EEG, half MEG, one beside the other from left to right."""
+    names = tuple(f"E{index}" for index in range(n_channels))
+    kinds = tuple("mag" if index % 2 else "eeg" for index in range(n_channels))
+    places = tuple((0.1 * (2 * index / n_channels - 1), 0.0, 0.05) for index in range(n_channels))
+    return SignalSpec(names, 64.0, n_outputs, ("sub-01", "sub-02"), 64.0, kinds=kinds, positions=places)  # type: ignore[arg-type]
 
 
 FIRST = torch.zeros(1, dtype=torch.int64)  # a batch of one window, of the first subject

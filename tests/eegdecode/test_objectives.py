@@ -84,6 +84,12 @@ def test_a_single_number_of_a_window_is_followed_but_not_correlated() -> None:
         Regression().asks(spec(1))
 
 
+def test_a_single_number_of_a_window_has_no_direction_to_be_found_by() -> None:
+    with pytest.raises(ValueError, match="one number a window, as of this target, has none: take objective=regression"):
+        Clip().asks(spec(1))
+    assert Clip().asks(spec(1, 64.0)) == spec(1, 64.0)
+
+
 def test_the_focal_loss_is_what_its_paper_says() -> None:
     logits, truth = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log(), torch.tensor([[1.0, 0.0]])
     assert focal(logits, truth, focus=0).item() == pytest.approx(0.10536, abs=1e-5)
@@ -208,6 +214,14 @@ def test_only_equal_targets_have_one_fingerprint() -> None:
     assert len(numbers.unique()) == 900
     assert torch.equal(numbers[:300], numbers[900:])
     assert torch.equal(clip.fingerprint(torch.tensor([[0.0, -0.0]])), clip.fingerprint(torch.tensor([[-0.0, 0.0]])))
+
+
+@pytest.mark.parametrize("form", ["symmetric", "speech"])
+def test_scores_are_not_rounded_to_half_precision(form: str) -> None:
+    x, y = gaussian(16, 64).float(), gaussian(16, 64, seed=1).float()
+    plain = measured(Clip(form=form), x, y)["loss"]  # type: ignore[arg-type]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert measured(Clip(form=form), x, y)["loss"] == plain  # type: ignore[arg-type]
 
 
 def test_what_makes_no_difference_is_not_found() -> None:

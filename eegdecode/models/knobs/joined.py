@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from eegdecode.models.knobs.encoders import Encoder
 from eegdecode.models.knobs.generators import DiffWave, Generator, UNet
 from eegdecode.models.knobs.recurrent import BiLSTM
-
-Encoder = BiLSTM
-"""Those that give outputs."""
 
 
 @dataclass(frozen=True)

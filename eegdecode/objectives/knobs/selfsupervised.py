@@ -46,6 +46,7 @@ class SimCLR:
     silent: float = 0.2  # of the channels
     noise: float = 0.1  # of a channel's own standard deviation
     reads: ClassVar[str] = "outputs"
+    compares_windows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.temperature <= 0:
@@ -76,6 +77,7 @@ class TimeFrequency:
     anchor: float = 1.0  # how much of that distance the consistency holds beside the paper's differences of distances;
     # 0: the paper to the letter, which after 200 steps has hardly brought windows and spectra together
     reads: ClassVar[str] = "tfc"
+    compares_windows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or not 0 <= self.balance <= 1 or min(self.margin, self.anchor) < 0:

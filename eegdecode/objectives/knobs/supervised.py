@@ -72,6 +72,8 @@ class Clip:
     temperature: float = 0.07  # of the symmetric form; the other has none
     mask_equal: bool = True  # a target that is in the batch twice, as of a stimulus shown twice, is no wrong answer
     reads: ClassVar[str] = "outputs"
+    compares_windows: ClassVar[bool] = True
+    """A window on its own would say nothing."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -80,4 +82,9 @@ class Clip:
     def asks(self, spec: SignalSpec) -> SignalSpec:
         if not spec.n_outputs:
             raise ValueError("clip looks for a window's own target: name one (target=envelope)")
+        if spec.n_outputs == 1 and not spec.is_sequence:
+            raise ValueError(
+                "clip tells targets by their direction, but one number a window, as of this target, has none: "
+                "take objective=regression or classification"
+            )
         return spec
