@@ -11,16 +11,52 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from eegdecode.models.knobs.convolutional import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Shallow
+from eegdecode.models.knobs.graphs import STGATE, Hybrid
 from eegdecode.models.knobs.recurrent import BiLSTM
+from eegdecode.models.knobs.streaming import TCN, Transformer
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build", "from_plain"]
+__all__ = [
+    "LFCNN",
+    "MODELS",
+    "STGATE",
+    "TCN",
+    "VARCNN",
+    "BiLSTM",
+    "Conformer",
+    "Deep4",
+    "EEGNet",
+    "EEGNetSSVEP",
+    "Hybrid",
+    "Model",
+    "Shallow",
+    "Transformer",
+    "after_step",
+    "build",
+    "from_plain",
+]
 
-Model = BiLSTM
-MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM}
+Model = (
+    BiLSTM | Conformer | Deep4 | EEGNet | EEGNetSSVEP | Hybrid | LFCNN | STGATE | Shallow | TCN | Transformer | VARCNN
+)
+MODELS: dict[str, type[Any]] = {
+    "bilstm": BiLSTM,
+    "conformer": Conformer,
+    "deep4": Deep4,
+    "eegnet": EEGNet,
+    "eegnet_ssvep": EEGNetSSVEP,
+    "hybrid": Hybrid,
+    "lfcnn": LFCNN,
+    "shallow": Shallow,
+    "stgate": STGATE,
+    "tcn": TCN,
+    "transformer": Transformer,
+    "varcnn": VARCNN,
+}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
