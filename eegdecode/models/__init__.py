@@ -9,23 +9,27 @@ reads.
 import importlib
 from typing import TYPE_CHECKING, Any, get_args
 
+from eegdecode.models.knobs.convolutional import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Shallow
 from eegdecode.models.knobs.encoders import Encoder
 from eegdecode.models.knobs.external import EEGPT2, Braindecode, NeuroGPT
 from eegdecode.models.knobs.fusion import Fusion, Multipath
 from eegdecode.models.knobs.generators import DiffWave, DiT, UNet
+from eegdecode.models.knobs.graphs import STGATE, Hybrid
 from eegdecode.models.knobs.joined import Joined
 from eegdecode.models.knobs.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
 from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.models.knobs.speech import BrainModule
+from eegdecode.models.knobs.streaming import TCN, Transformer
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "EEGPT", "EEGPT2", "MAE", "MODELS", "TFC", "BiLSTM", "BrainModule", "Braindecode", "DiT", "DiffWave",
-    "EEGPTPretrain", "Encoder", "Fusion", "Joined", "MAEPretrain", "Model", "Multipath", "NeuroGPT", "TFCPretrain",
-    "UNet", "after_step", "build",
+    "EEGPT", "EEGPT2", "LFCNN", "MAE", "MODELS", "STGATE", "TCN", "TFC", "VARCNN", "BiLSTM", "BrainModule",
+    "Braindecode", "Conformer", "Deep4", "DiT", "DiffWave", "EEGNet", "EEGNetSSVEP", "EEGPTPretrain", "Encoder",
+    "Fusion", "Hybrid", "Joined", "MAEPretrain", "Model", "Multipath", "NeuroGPT", "Shallow", "TFCPretrain",
+    "Transformer", "UNet", "after_step", "build",
 ]  # fmt: skip
 
 Refused = EEGPT2 | NeuroGPT
