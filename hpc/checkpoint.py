@@ -128,16 +128,10 @@ def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | 
 
 
 def sweep(folder: Path, attempt: int, before: int | None = None) -> None:
-    """Delete what attempts up to this one have left half-written, of steps below `before` if it is given.
-
-    A whole one whose step has no other was set aside for another that a kill kept from its place: it goes back.
-    """
-    for beside in sorted(folder.glob(".step-*.tmp")):
+    """Delete what attempts up to this one have left half-written, of steps below `before` if it is given."""
+    for beside in folder.glob(".step-*.tmp"):
         step, of_attempt = (part.split("-")[1] for part in beside.name.split(".")[1:3])
         if int(of_attempt) <= attempt and (before is None or int(step) < before):
-            if _has_its_size(beside) and not at(folder, int(step)).exists():
-                os.rename(beside, at(folder, int(step)))
-                continue
             shutil.rmtree(beside, ignore_errors=True)  # a rank that is late may still be writing into it
 
 

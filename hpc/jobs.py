@@ -82,7 +82,7 @@ def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
         # The controller took it, but its answer was lost: asked again, it says that the job is pending
         if "pending" in refused.lower() or "already" in refused.lower():
             break
-        if _is_final(refused) or time.monotonic() > until:
+        if not _unreachable(refused) or time.monotonic() > until:
             return refused
         time.sleep(RETRY_S)
     changes = [f"StartTime=now+{AGAIN_S}", *([f"ExcNodeList={','.join(keep_off)}"] if keep_off else [])]
@@ -113,8 +113,5 @@ def _scontrol(*words: str) -> str | None:
     return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"
 
 
-def _is_final(said: str) -> bool:
-    """Whether Slurm will not do it, whenever it is asked. All else it says may be otherwise in a moment: a controller
-    that comes back answers in many ways (`Unexpected message received`, `Zero Bytes were transmitted or received`)."""
-    refusals = "disabled", "denied", "invalid job id", "not permitted", "already finished", "only batch", "no such file"
-    return any(word in said.lower() for word in refusals)
+def _unreachable(said: str) -> bool:
+    return any(word in said.lower() for word in ("unable to contact", "timed out", "connection", "communication"))

@@ -168,7 +168,7 @@ class Ranks:
 
     def silent_s(self) -> float:
         """For how long no rank has got on. 0 before the first says something, once they live: a stage may have nothing
-        to say. One that meets the other ranks says so when it starts (ddp.start)."""
+        to say."""
         if pulses := self.pulses():
             return float(time.time() - max(pulse["time"] for pulse in pulses))
         return 0.0 if any(self.folder.path.glob("rank-*.stacks")) else time.time() - self.began

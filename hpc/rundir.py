@@ -61,27 +61,22 @@ class Damaged(ValueError):
 
 
 def read_json(path: Path | str) -> Any | None:
-    """What the file holds, or None when there is none. A heartbeat that a power cut has emptied is none: the next one
-    is seconds away."""
+    """What the file holds, or None when there is none."""
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())
     except FileNotFoundError:
         return None
     except ValueError:
-        if "/heartbeat/" in os.fspath(path):
-            return None
         raise Damaged(f"{path} is damaged: it is not JSON") from None
 
 
 def append_line(path: Path, value: object) -> None:
     """One JSON line at the end of a file that has one writer; all of it, or on a full disk nothing."""
     line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         before = os.fstat(file).st_size
-        if before and os.pread(file, 1, before - 1) != b"\n":  # cut off by a power cut: only that line is lost
-            line = b"\n" + line
         if os.write(file, line) < len(line):
             os.ftruncate(file, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
@@ -90,19 +85,16 @@ def append_line(path: Path, value: object) -> None:
 
 
 def read_lines(path: Path | str) -> list[Any]:
-    """The JSON lines of a file; what a kill or a power cut has cut off is left out."""
+    """The JSON lines of a file; a last line that a kill cut off is left out."""
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return []
-    found = []
-    for line in lines[:-1]:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    try:
+        return [json.loads(line) for line in lines[:-1] if line]
+    except ValueError:
+        raise Damaged(f"{path} is damaged: a line of it is not JSON") from None
 
 
 def committed_steps(checkpoints: Path) -> list[int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import checkpoint
-from hpc.context import Context, Preempted
+from hpc.context import Context
 from hpc.rundir import read_json, read_lines, write_json
 from hpc.statefile import Staging
 
@@ -114,9 +114,7 @@ class Saver:
             writing.result()
 
     def _write_last(self, step: int, best: int | None, began: float) -> None:
-        while not self._write(step, best, began):
-            if self.ctx.should_stop():
-                raise Preempted  # the stage must not go on to its end without it
+        while not self._write(step, best, began) and not self.ctx.should_stop():
             time.sleep(FULL_S)
 
     def _write(self, step: int, best: int | None, began: float) -> bool:

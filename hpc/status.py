@@ -124,9 +124,6 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
         state.text = f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
     else:
         state.word, state.code, state.text = supervisor["state"], supervisor.get("code"), supervisor["text"]
-        quiet_s = time.time() - supervisor["time"]
-        if state.word == "running" and not state.on_slurm and quiet_s > SILENT_S:
-            state.text = f"silent for {quiet_s:.0f} s, but process {supervisor['pid']} is there: does it stand still?"
     _pace(state, (read_json(run.pulse(0)) if state.word == "running" else None) or supervisor.get("pulse") or {})
     return state, submitted
 
@@ -203,10 +200,8 @@ def _ended_badly(names: Iterable[str], run: RunDir) -> list[tuple[str, str]]:
 
 
 def _alive(supervisor: Mapping[str, Any]) -> bool:
-    """Whether it is heard, or on this machine: whether it or its keeper, who starts another, is there."""
-    if supervisor["host"] != os.uname().nodename:
-        return time.time() - supervisor["time"] < SILENT_S
-    return not (_process_ended(supervisor["pid"]) and _process_ended(supervisor.get("keeper", supervisor["pid"])))
+    here = supervisor["host"] == os.uname().nodename
+    return time.time() - supervisor["time"] < SILENT_S and not (here and _process_ended(supervisor["pid"]))
 
 
 def _process_ended(pid: int) -> bool:

@@ -46,16 +46,6 @@ def hopeless(lines: list[dict[str, Any]]) -> bool:
     return bool(same and by_itself) or len(vain) >= BUDGET
 
 
-def too_short(lines: list[dict[str, Any]]) -> int:
-    """How many attempts in a row were asked to stop before they had saved anything."""
-    vain = 0
-    for line in reversed(lines):
-        if line["outcome"] != "stopped" or line["got_on"]:
-            break
-        vain += 1
-    return vain
-
-
 def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
     """Nodes on which it failed again and again without getting on."""
     strikes = Counter(line["node"] for line in in_vain(lines) if line["node"])

@@ -6,7 +6,6 @@ written follows when there is room.
 
 import json
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from hpc.context import Context
@@ -31,10 +30,7 @@ class Record:
         """The last step that TensorBoard has safe."""
         self._last = step
         if ctx.world.is_first:
-            before = [line for line in read_lines(self.path) if line["step"] <= step]
-            if len(before) < step:  # a disk that lost power
-                log.warning("%s lacks %d of the %d steps that were done", self.path, step - len(before), step)
-            kept = [json.dumps(line) + "\n" for line in before]
+            kept = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
             atomic_write(self.path, lambda file: file.write("".join(kept).encode()))
             self.writer = self._new_writer()
 
@@ -64,9 +60,6 @@ class Record:
 
     def flush(self) -> None:
         """Before a checkpoint: what the next attempt builds on must be on disk."""
-        if self.ctx.world.is_first:
-            with open(self.path, "ab") as file:
-                os.fsync(file.fileno())
         if self.writer is None:
             return
         try:

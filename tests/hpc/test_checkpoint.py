@@ -123,13 +123,3 @@ def test_rotation_leaves_the_only_whole_one_and_what_is_newer(tmp_path: Path) ->
     assert committed_steps(folder) == [1, 2, 9]
     save(tmp_path, 3, 4, attempt=2)
     assert committed_steps(folder) == [3, 4, 9]
-
-
-def test_a_kill_while_one_takes_the_place_of_another_costs_neither(tmp_path: Path) -> None:
-    """The one before is set aside, the new one comes to its place: between the two both have other names."""
-    folder = save(tmp_path, 7)
-    aside = checkpoint.beside(folder, 7, 1).with_name(f"{checkpoint.beside(folder, 7, 1).stem}.before.tmp")
-    (folder / "step-00000007").rename(aside)
-    assert committed_steps(folder) == []
-    checkpoint.sweep(folder, attempt=2)
-    assert newest(folder) == 7 and not list(folder.glob(".*"))

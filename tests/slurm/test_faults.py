@@ -95,21 +95,6 @@ def test_a_second_signal_changes_nothing(on_bed: Launch) -> None:
     assert [line["outcome"] for line in read_lines(run.attempts)] == ["stopped", "finished"]
 
 
-def test_a_wish_to_stop_goes_before_the_end_of_the_walltime(on_bed: Launch) -> None:
-    """Also when it is made while the ranks save at the walltime's end."""
-    run, watcher = under_way(on_bed, "count", "n=300", "step_s=0.05", "--nodes", "2", on="bed")
-    os.kill(pulse(run, 1)["pid"], signal.SIGSTOP)
-    signal_batch(on_bed, run, "USR2")
-    wait_for(lambda: "asked to stop" in texts(run))
-    stopper = on_bed.start("stop", run.name)
-    wait_for(run.wish.exists)
-    os.kill(pulse(run, 1)["pid"], signal.SIGCONT)
-    out, _ = watcher.communicate(timeout=200)
-    stopper.communicate(timeout=60)
-    assert watcher.returncode == 75, out
-    assert "back into the queue" not in texts(run)
-
-
 def test_preempted_by_slurm_itself(on_bed: Launch) -> None:
     run, watcher = under_way(on_bed, "count", "n=150", "step_s=0.05", "--nodes", "2", "--partition", "low", on="bed")
     high = ["sbatch", "--partition=high", "--nodes=4", "--exclusive", "--wrap=sleep 3", "--output=/dev/null"]
