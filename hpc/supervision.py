@@ -31,6 +31,9 @@ RESERVE_S = 12.0
 FULL_S = 10.0
 """How often a write to a full disk is tried again."""
 
+AT_WALLTIME = (signal.SIGUSR2, "clock")
+"""The wishes to stop after which a Slurm job goes on later."""
+
 Outcome = Literal["finished", "stopped", "crashed", "hung"]
 Asked = signal.Signals | Literal["clock", "wish"]
 
@@ -62,7 +65,8 @@ class Supervision:
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
-        self.asked: Asked | None = signal.Signals(asked[0]) if asked else None
+        self.asked: Asked | None = None
+        self._before = asked
         self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
@@ -80,7 +84,9 @@ class Supervision:
         """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on."""
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
-        self.dir.owner.parent.mkdir(exist_ok=True)
+        for number in self._before:  # now: those that came until our handlers stood are in it
+            self._ask(number, None)
+        self._until_there_is_room(lambda: self.dir.owner.parent.mkdir(exist_ok=True))
         with open(self.dir.lock, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,7 +96,8 @@ class Supervision:
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks
                 print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
-            write_json(self.dir.owner, self.me | {"restarts": self.job.restarts if self.job else 0})
+            owner = self.me | {"restarts": self.job.restarts if self.job else 0}
+            self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
             self.dir.wish.unlink(missing_ok=True)
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
                 print(f"{self.dir.name} is finished already", flush=True)
@@ -127,7 +134,7 @@ class Supervision:
             outcome = self._attempt()
             if outcome == "finished":
                 return self._finish()
-            if outcome == "stopped":
+            if outcome == "stopped" or self.asked is not None:
                 return self._stop()
             lines = verdict.since_submission(self.dir)
             why = lines[-1]["why"]
@@ -143,7 +150,8 @@ class Supervision:
         """One start of the ranks, until all have ended."""
         self.attempt = self.dir.last_attempt() + 1
         folder = self.dir.attempt(self.attempt)
-        self._until_there_is_room(lambda: folder.path.mkdir(parents=True))
+        if not self._until_there_is_room(lambda: folder.path.mkdir(parents=True)):
+            return "stopped"
         steps, before = committed_steps(self.dir.checkpoints), verdict.products(self.dir)
         start = {
             "attempt": self.attempt,
@@ -151,7 +159,8 @@ class Supervision:
             "job": self.job and self.job.id,
             "from_step": steps[-1] if steps else 0,
         }
-        self._until_there_is_room(lambda: write_json(folder.start, start))  # else there is none for the logs either
+        if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there for the logs
+            return "stopped"
         going_on = f", goes on from step {steps[-1]}" if steps else ""
         n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
@@ -222,14 +231,15 @@ class Supervision:
     def _grace_s(self) -> float:
         """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
         lead_s = self.resources["lead_s"]
-        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in (signal.SIGUSR2, "clock") else GRACE_S
+        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in AT_WALLTIME else GRACE_S
 
     def _finish(self) -> int:
         attempts = read_lines(self.dir.attempts)
         metrics = read_json(self.dir.attempt(self.attempt).metrics)
         spent = sum(line["ended"] - line["started"] for line in attempts)
         found = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
-        self._until_there_is_room(lambda: write_json(self.dir.result, found))
+        if not self._until_there_is_room(lambda: write_json(self.dir.result, found)):
+            return self._stop()  # it is done again from the last checkpoint, where there is room
         self.code = DONE
         self._say(
             "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
@@ -245,7 +255,7 @@ class Supervision:
         """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
         steps = committed_steps(self.dir.checkpoints)
         where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
-        if self.job and self.asked in (signal.SIGUSR2, "clock"):
+        if self.job and self.asked in AT_WALLTIME:
             return self._leave(self.job, f"{where}; back into the queue", [])
         self.code = STOPPED
         if self.job and self.asked == signal.SIGTERM and not self.dir.wish.exists():
@@ -267,7 +277,7 @@ class Supervision:
             return STOPPED
         try:
             next_job = jobs.successor(self.dir, job.id)
-            append_line(self.dir.events, {"time": time.time(), "text": f"{refused}: goes on as job {next_job}"})
+            self._note(f"{refused}: goes on as job {next_job}")
         except RuntimeError as error:
             self.code = STOPPED
             self._say("stopped", f"{text}, but Slurm does not take it ({refused}; {error}): give the line again")
@@ -276,28 +286,45 @@ class Supervision:
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         self.asked = self.asked or signal.Signals(signum)
 
-    def _until_there_is_room(self, write: Callable[[], object]) -> None:
-        """A full disk is no reason to lose a run: wait until somebody has made room, or wishes a stop."""
-        told = False
+    def rescue(self) -> int:
+        """After an error of our own, which must not cost the job its place: at the end of the walltime it still goes
+        back into the queue."""
+        if self.job and self.asked in AT_WALLTIME:
+            return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue", [])
+        return self._give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
+
+    def _until_there_is_room(self, write: Callable[[], object]) -> bool:
+        """A full disk is no reason to lose a run: wait until somebody has made room. False when a stop was asked first:
+        what could not be written is said in the log, and is no reason to be late either."""
+        tried_at: float | None = None
         while True:
-            try:
-                write()
-                return
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self.asked is not None:
-                    raise
-                if not told:
-                    print(f"{self.dir.path}: {error.strerror}; waiting for room", file=sys.stderr, flush=True)
-                told = True
-            time.sleep(FULL_S)
+            if tried_at is None or time.monotonic() - tried_at > FULL_S:
+                try:
+                    write()
+                    return True
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT) and self.asked is None:
+                        raise
+                    if tried_at is None or self.asked is not None:
+                        what = "waiting for room" if self.asked is None else "going on without"
+                        print(f"{self.dir.path}: {error.strerror}; {what}", file=sys.stderr, flush=True)
+                tried_at = time.monotonic()
+                self._pulse("running", "the disk is full: waiting for room")
+            if self.asked is not None:
+                return False
+            time.sleep(POLL_S)
+            self._look_around()
 
     def _say(self, state: str, text: str) -> None:
+        self._note(text)
+        self._pulse(state, text)
+
+    def _note(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}", flush=True)
         try:
             append_line(self.dir.events, {"time": time.time(), "text": text})
         except OSError as error:
             print(f"{self.dir.events}: {error.strerror}", file=sys.stderr, flush=True)
-        self._pulse(state, text)
 
     def _pulse(self, state: str, text: str = "") -> None:
         now = {

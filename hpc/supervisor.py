@@ -61,7 +61,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             try:
                 if Job.of(environ):  # the job is over without its batch step, and Slurm may not find us to end us
                     ranks.die_with_parent()
-                code = Supervision(run, environ, asked).run()
+                code = _supervise(Supervision(run, environ, asked))
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
                 traceback.print_exc()
             finally:
@@ -77,6 +77,14 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         print(f"{time.strftime('%H:%M:%S')} {run.name} its supervisor was ended by {name}", flush=True)
         if time.monotonic() - began < 5 and committed_steps(run.checkpoints) == steps:
             return FAILED
+
+
+def _supervise(supervision: Supervision) -> int:
+    try:
+        return supervision.run()
+    except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
+        traceback.print_exc()
+        return supervision.rescue()
 
 
 if __name__ == "__main__":

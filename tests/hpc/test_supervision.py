@@ -1,0 +1,139 @@
+"""What a supervisor does when its own files, its signals or its Slurm fail it.
+
+Slurm here is four small programs that keep what they are told; the ranks are a shell script.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpc.rundir import RunDir
+from tests.conftest import Launch
+
+SLURM = {
+    "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
+    "scontrol": 'echo "$@" >> "$SAID/scontrol.said"; test ! -e "$SAID/refusal" || { cat "$SAID/refusal" >&2; exit 1; }',
+    "sbatch": 'echo "$@" >> "$SAID/sbatch.said"; cat > "$SAID/script"; echo 8',
+    "squeue": 'cat "$SAID/end" 2> "$SAID/none" || true',
+}
+
+
+class Kept:
+    """A run of the stage `count` that was prepared, and what keeps it alive: python -m hpc.supervisor."""
+
+    def __init__(self, launch: Launch, site: str) -> None:
+        launch("count", "n=5", "--on", site, "--prepare", "--ranks", "1")
+        self.run = RunDir(launch.runs()[0])
+        self.said = launch.folder / "said"
+        self.said.mkdir()
+        for name, text in SLURM.items():
+            program(self.said / name, text)
+        path = f"{self.said}{os.pathsep}{os.environ['PATH']}"
+        self.environ = launch.environ | {"SAID": str(self.said), "PATH": path}
+        if site != "local":
+            self.environ |= {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS_PER_NODE": "1"}
+
+    def ranks_do(self, text: str) -> None:
+        """What a rank is: a shell script, which finds the run in $RUN, its own attempt in $HERE."""
+        here = 'RUN="$5"; HERE="$RUN/jobs/attempt-$(printf %04d "$7")"\n'
+        program(self.said / "rank", here + text)
+        plan = json.loads(self.run.plan.read_text())
+        self.run.plan.write_text(json.dumps(plan | {"python": str(self.said / "rank")}))
+
+    def start(self, *before: str) -> "subprocess.Popen[str]":
+        command = [*before, sys.executable, "-m", "hpc.supervisor", str(self.run.path)]
+        return subprocess.Popen(
+            command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def __call__(self, *before: str, restarts: int = 0) -> tuple[int, str]:
+        """Its exit code, and what it says."""
+        if restarts:
+            self.environ["SLURM_RESTART_COUNT"] = str(restarts)
+        supervisor = self.start(*before)
+        try:
+            out, _ = supervisor.communicate(timeout=60)
+        finally:
+            if supervisor.poll() is None:
+                os.killpg(supervisor.pid, signal.SIGKILL)
+        return supervisor.returncode, out
+
+    def on_small_disk(self, full: bool = False) -> tuple[int, str]:
+        """With the run folder on a real disk of 2 MB, that may be full already; what stands there in the end stays."""
+        namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        path, kept = self.run.path, self.said / "kept"
+        mount = f"mount -t tmpfs -o size=2m tmpfs {path}"
+        if subprocess.run([*namespace, mount], capture_output=True, check=False).returncode != 0:
+            pytest.skip("no file systems of one's own here (unshare)")
+        text = (
+            f"cp -a {path} {kept}; {mount}; cp -a {kept}/. {path}; {FILL.replace('$RUN', str(path)) if full else ''}\n"
+            f'"$@"; code=$?; rm -rf {path}/filler {kept}; cp -a {path} {kept}; exit $code'
+        )
+        found = self(*namespace, text, "sh")
+        subprocess.run(["rm", "-r", str(path)], check=True)
+        kept.rename(path)
+        return found
+
+    @property
+    def asked_of_slurm(self) -> str:
+        said = self.said / "scontrol.said"
+        return said.read_text() if said.exists() else ""
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def job(launch: Launch) -> Kept:
+    return Kept(launch, "bed")
+
+
+@pytest.fixture
+def here(launch: Launch) -> Kept:
+    return Kept(launch, "local")
+
+
+FILL = "head -c 4000000 /dev/zero > $RUN/filler 2> /dev/null; "
+SAVE = 'mkdir -p "$RUN/checkpoints/step-00000003"; echo "{}" > "$RUN/checkpoints/step-00000003/COMMIT"; '
+STOPPED = 'kill -USR2 $PPID; sleep 0.3; touch "$HERE/rank-0000.stopped"; '
+FINISHED = 'echo "{}" > "$HERE/metrics.json"; '
+
+
+def test_a_disk_that_fills_up_as_the_walltime_ends_costs_no_place_in_the_queue(job: Kept) -> None:
+    job.ranks_do(f"{SAVE} {FILL} {STOPPED}")
+    code, said = job.on_small_disk()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    assert "No space left on device; going on without" in said
+
+
+def test_a_result_that_cannot_be_written_at_the_end_of_the_walltime_is_made_again(job: Kept) -> None:
+    job.ranks_do(f"{SAVE} {FINISHED} {FILL} kill -USR2 $PPID; sleep 0.3")
+    code, said = job.on_small_disk()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    job.ranks_do(FINISHED)
+    assert job(restarts=1)[0] == 0
+    assert job.run.result.exists()
+
+
+def test_a_requeued_job_on_a_full_disk_waits_for_room_until_its_time_is_over(job: Kept) -> None:
+    job.ranks_do(FINISHED)
+    (job.said / "end").write_text(time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 25)))
+    code, said = job.on_small_disk(full=True)
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    assert "No space left on device; waiting for room" in said and not job.run.attempt(1).start.exists()
+
+
+def test_an_error_of_the_supervisors_own_at_the_end_of_the_walltime_costs_no_place_in_the_queue(job: Kept) -> None:
+    odd = '"$RUN/checkpoints/step-odd"'
+    job.ranks_do(f"kill -USR2 $PPID; sleep 0.3; mkdir -p {odd}; touch {odd}/COMMIT")
+    code, said = job()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
