@@ -8,7 +8,7 @@ import time
 from hpc import status
 from hpc.errors import ConfigError
 from hpc.queue import Queue
-from hpc.rundir import RunDir, append_line, read_json, read_lines
+from hpc.rundir import RunDir, append_line, heartbeat, read_lines
 from hpc.status import State
 
 PATIENCE_S = 30.0
@@ -51,8 +51,8 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
         # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
         refused = _scancel("--signal=TERM", "--batch", state.job)
         return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
-    supervisor = read_json(run.supervisor)
-    if state.word == "queued" or supervisor is None:
+    supervisor = heartbeat(run.supervisor)
+    if state.word == "queued" or not supervisor:
         raise ConfigError(f"{run.name} is only just starting: stop it in a second")
     if supervisor["host"] != os.uname().nodename:
         if now:

@@ -21,7 +21,7 @@ from hpc.errors import ConfigError, did_you_mean
 from hpc.faults import FAULTS, Case, NotPossible, mount, unmount
 from hpc.plan import Plan
 from hpc.queue import Queue
-from hpc.rundir import RunDir, atomic_write, committed_steps, read_json, write_json
+from hpc.rundir import RunDir, atomic_write, committed_steps, heartbeat, read_json, write_json
 
 HANG_S = 30
 """In a drill a hang is found after so long, unless --hang says otherwise: nobody wants to wait a quarter of an hour."""
@@ -148,7 +148,7 @@ class _Watch:
 
     def _look(self) -> status.State:
         time.sleep(0.1)
-        pulse = read_json(self.run.pulse(0))
+        pulse = heartbeat(self.run.pulse(0))
         if pulse and pulse["done"] > self.seen.get(pulse["attempt"], 0):
             self._heard = time.monotonic()
             attempt, done = pulse["attempt"], pulse["done"]

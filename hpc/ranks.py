@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hpc.rundir import RunDir, read_json
+from hpc.rundir import RunDir, heartbeat
 from hpc.stop import STACKS
 
 PR_SET_PDEATHSIG = 1
@@ -163,7 +163,7 @@ class Ranks:
 
     def pulses(self) -> list[dict[str, Any]]:
         """What the ranks of this attempt said last; those that have said nothing yet are not in it."""
-        found = ((read_json(self.run.pulse(rank)) or {}) | {"rank": rank} for rank in range(self.size))
+        found = (heartbeat(self.run.pulse(rank)) | {"rank": rank} for rank in range(self.size))
         return [pulse for pulse in found if pulse.get("attempt") == self.attempt]
 
     def silent_s(self) -> float:

@@ -11,7 +11,7 @@ import time
 from hpc import FAILED, STOPPED
 from hpc.errors import ConfigError, did_you_mean
 from hpc.queue import Job, Queue
-from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, Damaged, RunDir, read_json, read_lines
+from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, heartbeat, read_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SILENT_S = 30
 """A supervisor that has not written for so long is gone."""
-ENDED = ("finished", "failed", "stopped", "lost", "broken")
+ENDED = ("finished", "failed", "stopped", "lost")
 
 
 class State:
@@ -34,7 +34,7 @@ class State:
         self.settings = ""
         """What was said for it on the command line; of a sweep, its own combination."""
         self.word = "stopped"
-        """queued, running, requeued, or how it ended: finished, failed, stopped, lost; broken (a file is damaged)."""
+        """queued, running, requeued, or how it ended: finished, failed, stopped, lost."""
         self.code: int | None = None
         """The exit code, once it has ended."""
         self.job = ""
@@ -87,17 +87,8 @@ that Slurm has ended, which may come back (preempted, a lost node) or not (cance
 
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
     """What the folder says, and the last submission. The word may be one of _DOUBT."""
-    try:
-        return _read(run)
-    except Damaged as damage:
-        state = State(run.name)
-        state.word, state.code, state.text = "broken", FAILED, str(damage)
-        return state, {}
-
-
-def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     state = State(run.name)
-    supervisor = read_json(f"{run.folder}/{SUPERVISOR}") or {}
+    supervisor = heartbeat(f"{run.folder}/{SUPERVISOR}")
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
     state.name = submitted.get("label") or supervisor.get("label", "")
@@ -124,7 +115,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
         state.text = f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
     else:
         state.word, state.code, state.text = supervisor["state"], supervisor.get("code"), supervisor["text"]
-    _pace(state, (read_json(run.pulse(0)) if state.word == "running" else None) or supervisor.get("pulse") or {})
+    _pace(state, (heartbeat(run.pulse(0)) if state.word == "running" else {}) or supervisor.get("pulse") or {})
     return state, submitted
 
 

@@ -17,7 +17,7 @@ from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, verdict
 from hpc.context import input_run
 from hpc.jobs import EndOfWalltime, Job
 from hpc.ranks import Ranks
-from hpc.rundir import RunDir, append_line, committed_steps, read_json, read_lines, write_json
+from hpc.rundir import RunDir, append_line, committed_steps, damaged_lines, heartbeat, read_json, read_lines, write_json
 from hpc.stop import deaf
 
 POLL_S = 0.1
@@ -84,8 +84,8 @@ class Supervision:
         """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on."""
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
-        for number in self._before:  # now: those that came until our handlers stood are in it
-            self._ask(number, None)
+        for early in self._before:  # now: those that came until our handlers stood are in it
+            self._ask(early, None)
         self._until_there_is_room(lambda: self.dir.owner.parent.mkdir(exist_ok=True))
         with open(self.dir.lock, "w") as lock:
             try:
@@ -102,6 +102,8 @@ class Supervision:
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
                 print(f"{self.dir.name} is finished already", flush=True)
                 return DONE
+            if damaged := damaged_lines(self.dir.attempts):
+                self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
             if lacking := self._lacking():
                 return self._give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()
@@ -109,7 +111,7 @@ class Supervision:
     def _takes_over(self) -> bool:
         """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node
         that Slurm calls dead may only have lost its network."""
-        holder = read_json(self.dir.owner) or {}
+        holder = heartbeat(self.dir.owner)
         return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
 
     def _lacking(self) -> str:
@@ -121,12 +123,12 @@ class Supervision:
         missing = [run for run in inputs if run and not run.result.exists()]
         deadline = time.monotonic() + LATE_S
         while missing and time.monotonic() < deadline and self.asked is None:
-            states = [(read_json(run.supervisor) or {}).get("state") for run in missing]
+            states = [heartbeat(run.supervisor).get("state") for run in missing]
             if any(state in ("failed", "stopped") for state in states):
                 break
             time.sleep(1)
             missing = [run for run in missing if not run.result.exists()]
-        words = [(read_json(run.supervisor) or {}).get("state", "not started") for run in missing]
+        words = [heartbeat(run.supervisor).get("state", "not started") for run in missing]
         return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
 
     def _attempts(self) -> int:
@@ -215,7 +217,7 @@ class Supervision:
 
     def _look_around(self) -> None:
         """Whether the time is over, somebody wishes a stop, or another supervisor has taken over."""
-        if (read_json(self.dir.owner) or {}).get("since", self.began) > self.began:
+        if heartbeat(self.dir.owner).get("since", self.began) > self.began:
             print(f"{self.dir.name} has another supervisor since: this one and its ranks end", flush=True)
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
         left_s = self.end.left_s() if self.end else None
@@ -339,7 +341,7 @@ class Supervision:
             "text": text,
             "host": os.uname().nodename,
             "pid": os.getpid(),
-            "pulse": read_json(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
+            "pulse": heartbeat(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
         }
         try:
             write_json(self.dir.supervisor, now, durable=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.rundir import RunDir
+from hpc.rundir import RunDir, read_lines
 from tests.conftest import Launch
 
 SLURM = {
@@ -137,3 +137,16 @@ def test_an_error_of_the_supervisors_own_at_the_end_of_the_walltime_costs_no_pla
     job.ranks_do(f"kill -USR2 $PPID; sleep 0.3; mkdir -p {odd}; touch {odd}/COMMIT")
     code, said = job()
     assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+
+
+def test_files_that_a_power_cut_has_damaged_hold_up_nothing(here: Kept) -> None:
+    here.ranks_do(FINISHED)
+    line = {"started": 1.0, "ended": 2.0, "outcome": "stopped", "codes": [0], "why": "", "node": "", "got_on": True}
+    here.run.attempts.write_text(json.dumps(line) + "\n" + json.dumps(line)[:30])
+    here.run.owner.parent.mkdir()
+    for path in (here.run.owner, here.run.supervisor, here.run.pulse(0)):
+        path.write_bytes(b"")
+    code, said = here()
+    assert code == 0, said
+    assert "attempts.jsonl: line 2 is damaged and does not count" in said
+    assert [line["outcome"] for line in read_lines(here.run.attempts)] == ["stopped", "finished"]
