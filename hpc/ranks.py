@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hpc.context import BEGUN, STARTING
 from hpc.rundir import RunDir, heartbeat
 from hpc.stop import STACKS
 
@@ -21,6 +22,8 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 _WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/ddp.py")
 """Where a rank is that waits for the others."""
+START_S = 300.0
+"""How long ranks may say nothing while they start, at least: to import, to meet, to read the last checkpoint."""
 LOG_MB, KEPT_MB = 200, 10
 """A log that grows beyond the first is cut to its last, so that a rank that floods it fills no disk."""
 
@@ -166,19 +169,27 @@ class Ranks:
         found = (heartbeat(self.run.pulse(rank)) | {"rank": rank} for rank in range(self.size))
         return [pulse for pulse in found if pulse.get("attempt") == self.attempt]
 
-    def silent_s(self) -> float:
-        """For how long no rank has got on. 0 before the first says something, once they live: a stage may have nothing
-        to say."""
-        if pulses := self.pulses():
-            return float(time.time() - max(pulse["time"] for pulse in pulses))
-        return 0.0 if any(self.folder.path.glob("rank-*.stacks")) else time.time() - self.began
+    def hang_s(self) -> float:
+        """For how long no rank has got on, when that is too long; else 0.
+
+        A rank says that it starts, then that its stage has begun. A stage may say nothing at all: when all have begun,
+        they are judged again from the first word of a stage on; ddp.start says one, for all stages that train. To start
+        takes long on a busy disk, so that has a patience of its own, where --hang is shorter.
+        """
+        words = self.pulses()
+        if len(words) == self.size and all(word["what"] == BEGUN for word in words):
+            return 0.0
+        starting = all(word["what"] in (BEGUN, STARTING) for word in words)
+        heard = max((float(word["time"]) for word in words), default=self.began)
+        silent_s, patience_s = time.time() - heard, float(self.resources["hang_s"])
+        return silent_s if silent_s > (max(patience_s, START_S) if starting else patience_s) else 0.0
 
     def late(self) -> dict[str, Any]:
         """After a hang, with their stacks taken: the pulse of the rank that the others wait for, as far as one can
         tell: one that is in no collective; else the one that did least; else the one that was heard longest ago."""
         self.signal(STACKS)
         time.sleep(2.0)
-        pulses = self.pulses() or [{"rank": 0, "host": "", "what": "starting", "done": 0, "total": 0, "time": 0.0}]
+        pulses = self.pulses() or [{"rank": 0, "host": "", "what": STARTING, "done": 0, "total": 0, "time": 0.0}]
         elsewhere = [pulse for pulse in pulses if not self._waits(pulse["rank"])]
         return min(elsewhere or pulses, key=lambda pulse: (pulse["done"], pulse["time"]))
 

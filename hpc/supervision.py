@@ -170,7 +170,7 @@ class Supervision:
         outcome, late = self._watch(started)
         why, node = "", ""
         if late:
-            why, node = verdict.hung(late, self.resources["hang_s"], folder), late["host"]
+            why, node = verdict.hung(late, folder), late["host"]
         elif outcome == "crashed":
             why, node = verdict.crashed(folder, started.codes)
         end = {
@@ -197,8 +197,8 @@ class Supervision:
                 self._pulse("running")
                 self._look_around()
                 started.cut_logs()
-                if started.silent_s() > self.resources["hang_s"]:
-                    late = started.late()
+                if silent_s := started.hang_s():
+                    late = started.late() | {"silent_s": silent_s}
                     started.end()
                     return ("hung" if told_at is None else "stopped"), late
             if self.asked is not None and told_at is None:

@@ -52,13 +52,13 @@ def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
     return sorted(node for node, count in strikes.items() if count >= STRIKES)
 
 
-def hung(late: dict[str, Any], hang_s: float, folder: AttemptDir) -> str:
+def hung(late: dict[str, Any], folder: AttemptDir) -> str:
     if not late["host"]:
-        return f"no rank has started within {hang_s:.0f} s; what srun said: {folder.srun}"
-    where = f"{late['what']} {late['done']}/{late['total']}"
+        return f"no rank has started within {late['silent_s']:.0f} s; what srun said: {folder.srun}"
+    where = f"{late['what']} {late['done']}/{late['total']}" if late["total"] else late["what"]
     return (
-        f"no rank got on for {hang_s:.0f} s; the others seem to wait for rank {late['rank']} on {late['host']}, last "
-        f"heard at {where}; where each was: {folder.path}/rank-*.stacks"
+        f"no rank got on for {late['silent_s']:.0f} s; the others seem to wait for rank {late['rank']} on "
+        f"{late['host']}, last heard at {where}; where each was: {folder.path}/rank-*.stacks"
     )
 
 
