@@ -98,14 +98,13 @@ class Supervision:
                 print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
             owner = self.me | {"restarts": self.job.restarts if self.job else 0}
             self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
-            self.dir.wish.unlink(missing_ok=True)
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
                 print(f"{self.dir.name} is finished already", flush=True)
                 return DONE
             if damaged := damaged_lines(self.dir.attempts):
                 self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
             if lacking := self._lacking():
-                return self._give_up(FAILED, f"it reads what is not there: {lacking}")
+                return self.give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()
 
     def _takes_over(self) -> bool:
@@ -142,7 +141,10 @@ class Supervision:
             why = lines[-1]["why"]
             if verdict.hopeless(lines):
                 never = NEVER in lines[-1]["codes"]
-                return self._give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
+                return self.give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
+            self._look_around()
+            if self.asked is not None:
+                return self._stop()
             if self.job and (nodes := verdict.bad_nodes(lines)):
                 return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
             got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
@@ -248,7 +250,7 @@ class Supervision:
         )
         return DONE
 
-    def _give_up(self, code: int, why: str) -> int:
+    def give_up(self, code: int, why: str) -> int:
         self.code = code
         self._say("failed", why)
         return code
@@ -257,6 +259,8 @@ class Supervision:
         """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
         steps = committed_steps(self.dir.checkpoints)
         where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
+        if self.asked in AT_WALLTIME and self.dir.wish.exists():
+            self.asked = "wish"  # while the ranks saved: whoever wishes it does not want it back
         if self.job and self.asked in AT_WALLTIME:
             return self._leave(self.job, f"{where}; back into the queue", [])
         self.code = STOPPED
@@ -286,14 +290,17 @@ class Supervision:
         return STOPPED
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        self.asked = self.asked or signal.Signals(signum)
+        """A wish to end for good outranks the end of the walltime, whichever came first."""
+        asked = signal.Signals(signum)
+        if self.asked is None or (self.asked in AT_WALLTIME and asked not in AT_WALLTIME):
+            self.asked = asked
 
     def rescue(self) -> int:
         """After an error of our own, which must not cost the job its place: at the end of the walltime it still goes
         back into the queue."""
         if self.job and self.asked in AT_WALLTIME:
             return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue", [])
-        return self._give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
+        return self.give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
 
     def _until_there_is_room(self, write: Callable[[], object]) -> bool:
         """A full disk is no reason to lose a run: wait until somebody has made room. False when a stop was asked first:

@@ -19,6 +19,9 @@ from hpc.jobs import Job
 from hpc.rundir import RunDir, committed_steps
 from hpc.supervision import Supervision
 
+QUICK_S, QUICK_DEATHS, BETWEEN_S = 5.0, 3, 1.0
+"""A supervisor that is killed so soon after its start, so often in a row, is not started again; else after a moment."""
+
 
 class Supervisor:
     """The thing that submitit pickles: a path."""
@@ -43,13 +46,18 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
     A batch step that is killed ends the job, and nobody starts it again. This process does nothing that could fail.
     """
     asked: list[int] = []
+    job = Job.of(environ)
+    if (
+        job is None or not job.restarts
+    ):  # given anew. Not later: the wish may be older than the supervisor that heeds it
+        run.wish.unlink(missing_ok=True)
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         asked.append(signum)
         if child:
             os.kill(child, signum)
 
-    child = 0
+    child, n_quick, ended_by = 0, 0, ""
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
     while True:
@@ -59,9 +67,10 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         if child == 0:
             code = FAILED
             try:
-                if Job.of(environ):  # the job is over without its batch step, and Slurm may not find us to end us
+                if job:  # the job is over without its batch step, and Slurm may not find us to end us
                     ranks.die_with_parent()
-                code = _supervise(Supervision(run, environ, asked))
+                supervision = Supervision(run, environ, asked)
+                code = _supervise(supervision) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
                 traceback.print_exc()
             finally:
@@ -73,10 +82,14 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         child = 0
         if not os.WIFSIGNALED(status):
             return os.WEXITSTATUS(status)
-        name = signal.Signals(os.WTERMSIG(status)).name
-        print(f"{time.strftime('%H:%M:%S')} {run.name} its supervisor was ended by {name}", flush=True)
-        if time.monotonic() - began < 5 and committed_steps(run.checkpoints) == steps:
+        if n_quick == QUICK_DEATHS:
             return FAILED
+        ended_by = f"its supervisor was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        print(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}", flush=True)
+        quick = time.monotonic() - began < QUICK_S and committed_steps(run.checkpoints) == steps
+        n_quick = n_quick + 1 if quick else 0
+        ended_by += f", {n_quick} times in a row within {QUICK_S:.0f} s of its start"
+        time.sleep(BETWEEN_S)
 
 
 def _supervise(supervision: Supervision) -> int:

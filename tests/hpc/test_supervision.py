@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc import status
 from hpc.rundir import RunDir, read_lines
 from tests.conftest import Launch
 
@@ -150,3 +151,44 @@ def test_files_that_a_power_cut_has_damaged_hold_up_nothing(here: Kept) -> None:
     assert code == 0, said
     assert "attempts.jsonl: line 2 is damaged and does not count" in said
     assert [line["outcome"] for line in read_lines(here.run.attempts)] == ["stopped", "finished"]
+
+
+@pytest.mark.parametrize("wish", ['touch "$RUN/heartbeat/stop"', "kill -TERM $PPID"])
+def test_a_stop_that_is_wished_while_the_walltime_save_is_under_way_is_heeded(job: Kept, wish: str) -> None:
+    job.ranks_do(f"{SAVE} kill -USR2 $PPID; sleep 0.3; {wish}; {STOPPED}")
+    code, said = job()
+    assert (code, job.asked_of_slurm) == (75, ""), said
+    assert "the same command goes on from there" in said
+
+
+def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: Kept) -> None:
+    once = 'if test "$7" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
+    here.ranks_do(f'{SAVE} {once}; sleep 1; touch "$HERE/rank-0000.stopped"')
+    code, said = here()
+    assert code == 75 and "asked to stop (somebody wishes it)" in said, said
+    here.ranks_do(FINISHED)
+    assert here()[0] == 0, "given again, it goes on"
+
+
+def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept) -> None:
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    assert job()[0] == 75 and job.asked_of_slurm
+    job.run.wish.touch()
+    job.ranks_do('sleep 0.5; touch "$HERE/rank-0000.stopped"')
+    code, said = job(restarts=1)
+    assert code == 75 and "asked to stop (somebody wishes it)" in said
+    assert job.asked_of_slurm.count("requeue") == 1
+
+
+def test_a_supervisor_that_is_killed_at_its_start_is_started_again_three_times(here: Kept) -> None:
+    here.ranks_do(f'test "$7" -gt 2 || kill -KILL $PPID; {FINISHED}')
+    assert here()[0] == 0
+    assert here.run.last_attempt() == 3
+
+
+def test_a_supervisor_that_dies_at_once_again_and_again_fails_with_the_reason(here: Kept) -> None:
+    here.ranks_do("kill -KILL $PPID")
+    assert here()[0] == 1
+    state = status.look(here.run)
+    assert (state.word, state.code) == ("failed", 1)
+    assert "its supervisor was ended by SIGKILL, 3 times in a row within 5 s of its start" in state.text
