@@ -45,7 +45,7 @@ def _cancel(states: list[State]) -> str:
 
 def _ask(run: RunDir, state: State, now: bool) -> str:
     """Ask one that runs; gives what was done."""
-    if not now and state.word == "running":
+    if not now and state.word in ("running", "silent"):
         run.wish.touch()  # the supervisor looks for it, also where no signal of ours gets through
     if state.on_slurm:
         # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
@@ -58,11 +58,16 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
         if now:
             raise ConfigError(f"{run.name} runs on {supervisor['host']}: end it there, or leave out --now")
         return f"asked to save and end, on {supervisor['host']}"
+    pid = status.living_pid(supervisor)
+    if not pid:
+        raise ConfigError(f"{run.name} has just ended: see status")
     if now:
         # It is in a session of its own, with its keeper and its ranks
-        os.killpg(os.getpgid(supervisor["pid"]), signal.SIGKILL)
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
         return "ended at once; the last checkpoint counts"
-    os.kill(supervisor["pid"], signal.SIGTERM)
+    os.kill(pid, signal.SIGTERM)
+    if state.word == "silent":
+        return f"asked to save and end, but {state.text}"
     return "asked to save and end"
 
 

@@ -43,9 +43,9 @@ def follow(run: RunDir, mine: bool) -> State:
                 for event in events[seen:]:
                     show(event["text"], None)
                 seen = len(events)
-                if state.word == "queued" and state.text != waits_for:
+                if state.word in ("queued", "silent") and state.text != waits_for:
                     waits_for = state.text
-                    show(f"queued: {waits_for}", None)
+                    show(f"{state.word}: {waits_for}", None)
                 pulse = heartbeat(run.pulse(0))
                 show(None, state if pulse and pulse["time"] > began else None)
                 if state.ended:

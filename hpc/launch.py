@@ -217,7 +217,8 @@ def stop_run(said: Words, environ: Mapping[str, str]) -> int:
     with redirect_stdout(sys.stderr) if said.json else nullcontext():
         print("\n".join(control.stop(runs, said.now)), flush=True)
         for run in runs:
-            follow.follow(run, mine=False)
+            if status.look(run).word != "silent":  # one that stands still may never end
+                follow.follow(run, mine=False)
     if said.json:
         _print_states(runs)
     return DONE

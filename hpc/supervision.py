@@ -92,7 +92,9 @@ class Supervision:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not self._takes_over():
-                    print(f"{self.dir.name} has a supervisor already: this one ends", flush=True)
+                    holder = heartbeat(self.dir.owner)
+                    who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which nothing more is known"
+                    print(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends", flush=True)
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks
                 print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
@@ -142,8 +144,7 @@ class Supervision:
             if verdict.hopeless(lines):
                 never = NEVER in lines[-1]["codes"]
                 return self.give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
-            self._look_around()
-            if self.asked is not None:
+            if self._look_around():
                 return self._stop()
             if self.job and (nodes := verdict.bad_nodes(lines)):
                 return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
@@ -217,20 +218,21 @@ class Supervision:
         stopped = any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped"))
         return ("stopped" if stopped else "finished"), None
 
-    def _look_around(self) -> None:
-        """Whether the time is over, somebody wishes a stop, or another supervisor has taken over."""
+    def _look_around(self) -> bool:
+        """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all where another has taken over."""
         if heartbeat(self.dir.owner).get("since", self.began) > self.began:
             print(f"{self.dir.name} has another supervisor since: this one and its ranks end", flush=True)
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
         left_s = self.end.left_s() if self.end else None
         if self.asked is not None:
-            return
+            return True
         if self.dir.wish.exists():
             self.asked = "wish"
         elif self.deadline is not None and time.monotonic() > self.deadline:
             self.asked = "clock"
         elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
             self.asked = "clock"  # Slurm's own signal comes before, where it comes
+        return self.asked is not None
 
     def _grace_s(self) -> float:
         """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
@@ -319,10 +321,9 @@ class Supervision:
                         print(f"{self.dir.path}: {error.strerror}; {what}", file=sys.stderr, flush=True)
                 tried_at = time.monotonic()
                 self._pulse("running", "the disk is full: waiting for room")
-            if self.asked is not None:
+            if self._look_around():
                 return False
             time.sleep(POLL_S)
-            self._look_around()
 
     def _say(self, state: str, text: str) -> None:
         self._note(text)
@@ -348,6 +349,7 @@ class Supervision:
             "text": text,
             "host": os.uname().nodename,
             "pid": os.getpid(),
+            "keeper": os.getppid(),
             "pulse": heartbeat(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
         }
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpc import status
-from hpc.rundir import RunDir, read_lines
+from hpc.rundir import RunDir, heartbeat, read_lines, write_json
 from tests.conftest import Launch
 
 SLURM = {
@@ -192,3 +192,52 @@ def test_a_supervisor_that_dies_at_once_again_and_again_fails_with_the_reason(he
     state = status.look(here.run)
     assert (state.word, state.code) == ("failed", 1)
     assert "its supervisor was ended by SIGKILL, 3 times in a row within 5 s of its start" in state.text
+
+
+def test_while_its_keeper_lives_a_run_is_not_lost(here: Kept) -> None:
+    """A supervisor was killed, and the keeper waits a moment before it starts the next."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    said = {"host": os.uname().nodename, "pid": 2**22 + 1, "keeper": sleeper.pid, "state": "running", "text": ""}
+    write_json(here.run.supervisor, said | {"time": time.time(), "job": None})
+    assert status.look(here.run).word == "running"
+    sleeper.kill()
+    sleeper.wait()
+    assert status.look(here.run).word == "lost"
+
+
+def test_a_supervisor_that_stands_still_is_named_and_can_be_ended(launch: Launch, here: Kept) -> None:
+    here.ranks_do("sleep 60")
+    supervisor = here.start()
+    try:
+        while not heartbeat(here.run.supervisor):
+            time.sleep(0.02)
+        pid = heartbeat(here.run.supervisor)["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        write_json(here.run.supervisor, heartbeat(here.run.supervisor) | {"time": time.time() - 60})
+        state = status.look(here.run)
+        assert state.word == "silent" and f"pid {pid} stands still" in state.text
+        refused = launch("count", "n=5", "--on", "local", code=3).stderr
+        assert f"holds the lock, and pid {pid} stands still" in refused
+        assert "asked to save and end, but pid" in launch("stop", here.run.name).stdout
+        assert "ended at once" in launch("stop", here.run.name, "--now").stdout
+        supervisor.communicate(timeout=10)
+        assert status.look(here.run).word == "lost"
+    finally:
+        if supervisor.poll() is None:
+            os.killpg(supervisor.pid, signal.SIGKILL)
+
+
+def test_a_supervisor_that_was_refused_says_who_holds_the_lock(launch: Launch, here: Kept) -> None:
+    here.ranks_do("sleep 60")
+    first = here.start()
+    try:
+        while not heartbeat(here.run.supervisor):
+            time.sleep(0.02)
+        pid = heartbeat(here.run.supervisor)["pid"]
+        here.run.supervisor.write_bytes(b"")
+        os.kill(pid, signal.SIGSTOP)
+        said = launch("count", "n=5", "--on", "local", code=3).stderr
+        assert f"another supervisor holds the lock, pid {pid} on {os.uname().nodename}" in said
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate(timeout=10)

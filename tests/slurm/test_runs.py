@@ -194,7 +194,10 @@ def test_a_second_supervisor_of_a_run_ends_without_touching_it(launch: Launch) -
     run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
     second = [sys.executable, "-m", "hpc.supervisor", str(run.path)]
     done = subprocess.run(second, env=launch.environ, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, f"{run.name} has a supervisor already: this one ends\n")
+    assert done.returncode == 3
+    pid = read_json(run.supervisor)["pid"]  # type: ignore[index]
+    said = f"{run.name}: another supervisor holds the lock, pid {pid} on {os.uname().nodename}: this one ends\n"
+    assert done.stdout == said
     watcher.communicate(timeout=60)
     assert run.last_attempt() == 1
 
