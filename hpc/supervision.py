@@ -28,6 +28,7 @@ GRACE_S = 60.0
 """How long ranks may take to agree and save when nobody says how long there is."""
 RESERVE_S = 12.0
 """Kept free at the end of the walltime, for killing what does not stop and for going back into the queue."""
+TOO_SHORT_SAYS = "the walltime is shorter than the start-up, ask for more --time"
 FULL_S = 10.0
 """How often a write to a full disk is tried again."""
 
@@ -105,6 +106,7 @@ class Supervision:
                 return DONE
             if damaged := damaged_lines(self.dir.attempts):
                 self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
+            self._until_there_is_room(lambda: verdict.account_for_lost(self.dir))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()
@@ -158,16 +160,20 @@ class Supervision:
         if not self._until_there_is_room(lambda: folder.path.mkdir(parents=True)):
             return "stopped"
         steps, before = committed_steps(self.dir.checkpoints), verdict.products(self.dir)
+        n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         start = {
             "attempt": self.attempt,
             "started": time.time(),
             "job": self.job and self.job.id,
             "from_step": steps[-1] if steps else 0,
+            "ranks": n_ranks,
         }
         if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there for the logs
             return "stopped"
         going_on = f", goes on from step {steps[-1]}" if steps else ""
-        n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
+        before_ranks = (read_lines(self.dir.attempts) or [{}])[-1].get("ranks", n_ranks)
+        if steps and before_ranks != n_ranks:
+            self._note(f"{n_ranks} ranks instead of {before_ranks}: with dropout it is not the same run to the bit now")
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
         started = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
         outcome, late = self._watch(started)
@@ -183,6 +189,7 @@ class Supervision:
             "why": why,
             "node": node,
             "got_on": verdict.products(self.dir) != before,
+            "walltime": self._walltime_is_over(),
         }
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome
@@ -215,11 +222,20 @@ class Supervision:
                 started.end()
         if any(started.codes):  # the neighbours of a crashed rank hear TERM and stop as well
             return ("crashed" if told_at is None else "stopped"), None
-        stopped = any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped"))
-        return ("stopped" if stopped else "finished"), None
+        if any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped")):
+            return "stopped", None
+        return ("finished" if self._found() else "crashed"), None
+
+    def _found(self) -> bool:
+        """Whether rank 0 has left what it found; an exit code of 0 alone does not say that it came to its end."""
+        metrics = self.dir.attempt(self.attempt).metrics
+        deadline = time.monotonic() + LATE_S
+        while not metrics.exists() and self.job and self.resources["nodes"] > 1 and time.monotonic() < deadline:
+            time.sleep(1)
+        return metrics.exists()
 
     def _look_around(self) -> bool:
-        """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all where another has taken over."""
+        """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all if another has taken over."""
         if heartbeat(self.dir.owner).get("since", self.began) > self.began:
             print(f"{self.dir.name} has another supervisor since: this one and its ranks end", flush=True)
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
@@ -233,6 +249,11 @@ class Supervision:
         elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
             self.asked = "clock"  # Slurm's own signal comes before, where it comes
         return self.asked is not None
+
+    def _walltime_is_over(self) -> bool:
+        """Whether the stop was for that; USR2 also comes when a site preempts."""
+        left_s = self.end.left_s() if self.end else None
+        return self.asked in AT_WALLTIME and (left_s is None or left_s < 2 * self.resources["lead_s"])
 
     def _grace_s(self) -> float:
         """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
@@ -264,6 +285,10 @@ class Supervision:
         if self.asked in AT_WALLTIME and self.dir.wish.exists():
             self.asked = "wish"  # while the ranks saved: whoever wishes it does not want it back
         if self.job and self.asked in AT_WALLTIME:
+            if n := verdict.too_short(verdict.since_submission(self.dir)):
+                where += f", nothing saved since its start: {TOO_SHORT_SAYS} ({n} of {verdict.TOO_SHORT})"
+            if n >= verdict.TOO_SHORT:
+                return self.give_up(FAILED, where)
             return self._leave(self.job, f"{where}; back into the queue", [])
         self.code = STOPPED
         if self.job and self.asked == signal.SIGTERM and not self.dir.wish.exists():

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpc import status
-from hpc.rundir import RunDir, heartbeat, read_lines, write_json
+from hpc.rundir import RunDir, append_line, heartbeat, read_lines, write_json
 from tests.conftest import Launch
 
 SLURM = {
@@ -241,3 +241,43 @@ def test_a_supervisor_that_was_refused_says_who_holds_the_lock(launch: Launch, h
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.communicate(timeout=10)
+
+
+def test_a_walltime_that_ends_before_anything_is_saved_is_not_asked_for_for_ever(job: Kept) -> None:
+    job.ranks_do(STOPPED)
+    ends = [job(restarts=restarts) for restarts in range(3)]
+    assert [code for code, _ in ends] == [75, 75, 1]
+    assert "the walltime is shorter than the start-up, ask for more --time (1 of 3)" in ends[0][1]
+    assert status.look(job.run).word == "failed"
+    assert job.asked_of_slurm.count("requeue") == 2
+    append_line(job.run.submissions, {"time": time.time(), "job": "7", "kind": "slurm", "name": job.run.name})
+    assert job()[0] == 75, "given again, it is worth another try"
+
+
+def test_on_another_number_of_ranks_it_says_what_is_not_the_same(here: Kept) -> None:
+    here.ranks_do(f"{SAVE} exit 1")
+    code, said = here()
+    assert code == 1 and "goes on from step 3" in said and "instead of" not in said
+    here.ranks_do(FINISHED)
+    plan = json.loads(here.run.plan.read_text())
+    plan["resources"]["ranks_per_node"] = 2
+    here.run.plan.write_text(json.dumps(plan))
+    code, said = here()
+    assert code == 0 and "2 ranks instead of 1: with dropout it is not the same run to the bit now" in said
+
+
+def test_an_attempt_that_ended_with_its_supervisor_is_counted(here: Kept) -> None:
+    here.ranks_do(f'test "$7" -gt 1 || {{ {SAVE} sleep 0.2; kill -KILL $PPID; }}; {FINISHED}')
+    assert here()[0] == 0
+    lost, finished = read_lines(here.run.attempts)
+    assert (lost["outcome"], lost["got_on"], lost["codes"]) == ("lost", True, [])
+    assert 0.2 < lost["ended"] - lost["started"] < 5
+    assert json.loads(here.run.result.read_text())["attempts"] == 2
+    assert (finished["outcome"], finished["from_step"]) == ("finished", 3)
+
+
+def test_ranks_that_end_well_without_a_result_have_not_finished(here: Kept) -> None:
+    here.ranks_do("exit 0")
+    code, said = here()
+    assert code == 1 and "metrics.json is not there: it did not come to the end of its stage" in said
+    assert not here.run.result.exists()

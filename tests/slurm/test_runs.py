@@ -162,8 +162,7 @@ def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> No
     out, _ = watcher.communicate(timeout=60)
     assert watcher.returncode == 0 and "1830" in out
     assert not Path(f"/proc/{rank}").exists(), "its ranks went with it"
-    assert len(read_lines(run.attempts)) == 1, "the other attempt had nobody to note it"
-    assert run.last_attempt() == 2
+    assert [line["outcome"] for line in read_lines(run.attempts)] == ["lost", "finished"]
 
 
 def test_a_machine_that_went_down_is_seen_and_the_run_goes_on(launch: Launch) -> None:
