@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,12 @@ class Ranks:
             environ = {"OMP_NUM_THREADS": threads} | self._environ() | {name: str(at) for name, at in place.items()}
             with open(self.folder.log(rank), "a") as log:
                 rank_process = subprocess.Popen(
-                    self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, preexec_fn=_not_yet
+                    self._command(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environ,
+                    preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ranks.append(rank_process)
         return ranks
@@ -91,7 +97,7 @@ class Ranks:
                     stdout=said,
                     stderr=said,
                     env={"OMP_NUM_THREADS": self._threads_here()} | self._environ(),
-                    preexec_fn=_not_yet,
+                    preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
 
@@ -115,7 +121,7 @@ class Ranks:
                     stdin=subprocess.DEVNULL,
                     stderr=said,
                     env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | self._environ(),
-                    preexec_fn=_not_yet,
+                    preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
 
@@ -241,14 +247,17 @@ def _ranks_below(ancestor: int) -> list[int]:
     return [pid for pid in ranks if below(pid)]
 
 
-def _not_yet() -> None:
+def _not_yet(supervisor: int) -> None:
     """In a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
     outlive the supervisor either: it would go on writing beside the ranks of the next one."""
     for number in (signal.SIGUSR2, STACKS):
         signal.signal(number, signal.SIG_IGN)
-    die_with_parent()
+    die_with_parent(supervisor)
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
+    """Also where it died before this could be asked for."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)

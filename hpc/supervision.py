@@ -309,7 +309,7 @@ class Supervision:
         if (refused := jobs.requeue(job.id, keep_off if bad_nodes else [], until)) is None:
             return STOPPED
         try:
-            next_job = jobs.successor(self.dir, job.id)
+            next_job = jobs.successor(self.dir, job.id, until)
             self._note(f"{refused}: goes on as job {next_job}")
         except RuntimeError as error:
             self.code = STOPPED

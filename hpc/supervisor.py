@@ -63,12 +63,13 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
     while True:
         began = time.monotonic()
         steps = committed_steps(run.checkpoints)
+        keeper = os.getpid()
         child = os.fork()
         if child == 0:
             code = FAILED
             try:
                 if job:  # the job is over without its batch step, and Slurm may not find us to end us
-                    ranks.die_with_parent()
+                    ranks.die_with_parent(keeper)
                 supervision = Supervision(run, environ, asked)
                 code = _supervise(supervision) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job

@@ -281,3 +281,30 @@ def test_ranks_that_end_well_without_a_result_have_not_finished(here: Kept) -> N
     code, said = here()
     assert code == 1 and "metrics.json is not there: it did not come to the end of its stage" in said
     assert not here.run.result.exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to contact slurm controller (connect failure)",
+        "Zero Bytes were transmitted or received",
+        "Slurm backup controller in standby mode",
+        "Munge encode failed: Invalid credential",
+        "Socket timed out on send/recv operation",
+    ],
+)
+def test_a_controller_in_trouble_is_asked_again(job: Kept, said: str) -> None:
+    program(job.said / "scontrol", f'echo "$@" >> "$SAID/scontrol.said"; test -e "$SAID/twice" || '
+            f'{{ touch "$SAID/twice"; echo "{said}" >&2; exit 1; }}')  # fmt: skip
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    code, out = job()
+    assert (code, job.asked_of_slurm.count("requeue"), "goes on as job" in out) == (75, 2, False), out
+
+
+@pytest.mark.parametrize("said", ["Requested operation is presently disabled", "Access/permission denied"])
+def test_a_refusal_gets_a_successor_at_once(job: Kept, said: str) -> None:
+    (job.said / "refusal").write_text(said)
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    assert "goes on as job 8" in job()[1]
+    assert job.asked_of_slurm.count("requeue") == 1
+    assert read_lines(job.run.submissions)[-1]["successor"] is True
