@@ -7,6 +7,7 @@ happened, how many steps were done twice, what it cost, and whether the last che
 """
 
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from hpc.errors import ConfigError, did_you_mean
 from hpc.faults import FAULTS, Case, NotPossible, mount, unmount
 from hpc.plan import Plan
 from hpc.queue import Queue
-from hpc.rundir import RunDir, atomic_write, committed_steps, heartbeat, read_json, write_json
+from hpc.rundir import RunDir, atomic_write, committed_steps, heartbeat, read_json, read_lines, write_json
 
 HANG_S = 30
 """In a drill a hang is found after so long, unless --hang says otherwise: nobody wants to wait a quarter of an hour."""
@@ -42,7 +43,24 @@ class Report:
     redone: int = 0
     seconds: float = 0.0
     same: bool | None = None
+    """The last checkpoint to the last bit, and each step in metrics.jsonl once."""
     text: str = ""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a run leaves that no fault may change."""
+
+    fingerprint: str
+    steps: tuple[int, ...]
+    """Those that metrics.jsonl has a line of."""
+
+    @classmethod
+    def of(cls, run: RunDir) -> "Learnt":
+        return cls(fingerprint(run), tuple(line["step"] for line in read_lines(run.metrics)))
+
+
+NOTHING = Learnt("", ())
 
 
 def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) -> int:
@@ -56,26 +74,26 @@ def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) 
     if plan.resources.hang_s == 900:
         plan = dataclasses.replace(plan, resources=dataclasses.replace(plan.resources, hang_s=HANG_S))
     print(f"\ndrill of {plan.science.name} in {place}\n\nundisturbed", flush=True)
-    calm, fingerprint = _case(plan, place / "undisturbed", "", rng, None)
+    calm, expected = _case(plan, place / "undisturbed", "", rng, None)
     reports = [calm]
     if calm.word != "finished":
         print(f"error: undisturbed it is {calm.word} already: {calm.text}", flush=True)
         return 1
     for number, name in enumerate(names, start=1):
         print(f"\n{number} of {len(names)}  {name}: {FAULTS[name][0]}", flush=True)
-        report, _ = _case(plan, place / f"{number:02d}-{name}", name, rng, fingerprint)
+        report, _ = _case(plan, place / f"{number:02d}-{name}", name, rng, expected)
         reports.append(report)
         print(f"  {_say(report, calm.seconds)}", flush=True)
     _certificate(place, plan, reports)
     return sum(not (report.same or report.word == "not tried") for report in reports[1:])
 
 
-def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: str | None) -> tuple[Report, str]:
-    """One run in a folder of its own; gives what came of it, and the fingerprint of what it has learnt."""
+def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: Learnt | None) -> tuple[Report, Learnt]:
+    """One run in a folder of its own; gives what came of it, and what it has learnt."""
     place.mkdir(parents=True)
     here = Case(dataclasses.replace(plan, runs=str(place)), RunDir(place / plan.science.name), rng)
     what, inject = FAULTS.get(fault, ("nothing", None))
-    mounted = fault == "disk"
+    mounted = fault.startswith("disk")
     try:
         if mounted:
             mount(place)
@@ -95,15 +113,19 @@ def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: str
             _start(here.plan)
             state = watch.until_ended()
         seconds = time.monotonic() - began
-        found_now = fingerprint(here.run) if state.word == "finished" else ""
+        learnt = Learnt.of(here.run) if state.word == "finished" else NOTHING
         attempts = here.run.last_attempt()
-        same = found_now == expected if expected is not None else None
+        same = learnt == expected if expected is not None else None
+        if inject is not None and attempts == 1 and not _felt(here.run):
+            state.word, state.text, same = "no effect", "the run did not notice the fault", False
+        elif expected is not None and learnt.steps != expected.steps and state.word == "finished":
+            state.text = f"metrics.jsonl has {len(learnt.steps)} lines, of the steps of {len(expected.steps)}"
         report = Report(fault, what, state.word, attempts, resumed, watch.redone, seconds, same, state.text)
-        return report, found_now
+        return report, learnt
     except NotPossible as why:
         if watch.seen:
             here.end()
-        return Report(fault, what, "not tried", text=str(why)), ""
+        return Report(fault, what, "not tried", text=str(why)), NOTHING
     finally:
         for undo in here.undo:
             undo()
@@ -158,6 +180,12 @@ class _Watch:
         return status.look(self.run, self.queue)
 
 
+def _felt(run: RunDir) -> bool:
+    """Whether a run that was started once has noticed a disk that was full."""
+    logs = [*run.jobs.glob("*.out"), *run.jobs.rglob("*.log")]
+    return any(os.strerror(errno.ENOSPC) in log.read_text(errors="replace") for log in logs)
+
+
 def fingerprint(run: RunDir) -> str:
     """Of all tensors and values in the last checkpoint, to the last bit; not of how they are written."""
     steps = committed_steps(run.checkpoints)
@@ -176,7 +204,7 @@ def _say(report: Report, calm_s: float) -> str:
     same = {True: "the same to the last bit", False: "NOT THE SAME", None: ""}[report.same]
     return (
         f"{report.word} after {report.attempts} attempts{again}, {report.redone} steps done twice, "
-        f"{report.seconds - calm_s:+.0f} s: {same} {'' if report.word == 'finished' else report.text}".rstrip()
+        f"{report.seconds - calm_s:+.0f} s: {same} {'' if report.same else report.text}".rstrip()
     )
 
 
@@ -190,11 +218,11 @@ def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
     lines = [
         f"# Drill of {plan.science.name}",
         "",
-        f"{plan.site.name}, {r.nodes} x {r.ranks_per_node} ranks, code {commit}, {when}. "
-        f"Undisturbed: {calm.seconds:.0f} s.",
+        f"{plan.site.name}, {r.ranks} ranks ({r.nodes} x {r.ranks_per_node}), --hang {r.hang_s:.0f}s, code {commit}, "
+        f"{when}. Undisturbed: {calm.seconds:.0f} s.",
         "",
         f"**{len(good)} of {len(tried)} faults ended in a finished run whose last checkpoint is the same to the last "
-        "bit.**",
+        "bit, with each step in metrics.jsonl once.**",
         "",
         "| fault | ended as | attempts | steps done twice | seconds more | the same |",
         "|---|---|---|---|---|---|",

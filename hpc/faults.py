@@ -109,7 +109,12 @@ def _damage(case: Case) -> None:
 
 
 def _disk_full(case: Case) -> None:
-    """The disk of the run folder is full for a while. It is a small one of its own, mounted before the start."""
+    """The disk of the run folder is full for a while."""
+    _fill(case, lambda: None)
+
+
+def _fill(case: Case, then: Callable[[], object]) -> None:
+    """The disk is a small one of its own, mounted before the start."""
     filler = Path(case.plan.runs) / "filler"
     with open(filler, "wb") as file:
         try:
@@ -117,8 +122,15 @@ def _disk_full(case: Case) -> None:
                 file.write(bytes(1 << 20))
                 file.flush()
         except OSError:
+            then()
             time.sleep(FULL_FOR_S)
     filler.unlink()
+
+
+def _disk_full_at_the_end(case: Case) -> None:
+    """The walltime ends while the disk is full."""
+    supervisor = _need(case.run.supervisor)
+    _fill(case, lambda: case.on_node(supervisor["host"], supervisor["pid"], signal.SIGUSR2))
 
 
 def _node_down(case: Case) -> None:
@@ -157,6 +169,7 @@ FAULTS: dict[str, tuple[str, Callable[[Case], None]]] = {
     "damage": ("the newest checkpoint is damaged, and a rank is killed", _damage),
     "scancel": ("the job is cancelled", _scancel),
     "disk": ("the disk is full for a while", _disk_full),
+    "disk+signal": ("the disk is full when the walltime ends", _disk_full_at_the_end),
     "node": ("a node goes down", _node_down),
     "controller": ("the controller is away when the walltime ends", _controller_down),
 }

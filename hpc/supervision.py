@@ -7,9 +7,9 @@ import errno
 import fcntl
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Literal
 
@@ -95,14 +95,14 @@ class Supervision:
                 if not self._takes_over():
                     holder = heartbeat(self.dir.owner)
                     who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which nothing more is known"
-                    print(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends", flush=True)
+                    tell(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks
-                print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
+                tell(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})")
             owner = self.me | {"restarts": self.job.restarts if self.job else 0}
             self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
-                print(f"{self.dir.name} is finished already", flush=True)
+                tell(f"{self.dir.name} is finished already")
                 return DONE
             if damaged := damaged_lines(self.dir.attempts):
                 self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
@@ -237,7 +237,7 @@ class Supervision:
     def _look_around(self) -> bool:
         """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all if another has taken over."""
         if heartbeat(self.dir.owner).get("since", self.began) > self.began:
-            print(f"{self.dir.name} has another supervisor since: this one and its ranks end", flush=True)
+            tell(f"{self.dir.name} has another supervisor since: this one and its ranks end")
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
         left_s = self.end.left_s() if self.end else None
         if self.asked is not None:
@@ -343,7 +343,7 @@ class Supervision:
                         raise
                     if tried_at is None or self.asked is not None:
                         what = "waiting for room" if self.asked is None else "going on without"
-                        print(f"{self.dir.path}: {error.strerror}; {what}", file=sys.stderr, flush=True)
+                        tell(f"{self.dir.path}: {error.strerror}; {what}")
                 tried_at = time.monotonic()
                 self._pulse("running", "the disk is full: waiting for room")
             if self._look_around():
@@ -355,11 +355,11 @@ class Supervision:
         self._pulse(state, text)
 
     def _note(self, text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}", flush=True)
+        tell(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}")
         try:
             append_line(self.dir.events, {"time": time.time(), "text": text})
         except OSError as error:
-            print(f"{self.dir.events}: {error.strerror}", file=sys.stderr, flush=True)
+            tell(f"{self.dir.events}: {error.strerror}")
 
     def _pulse(self, state: str, text: str = "") -> None:
         now = {
@@ -380,7 +380,13 @@ class Supervision:
         try:
             write_json(self.dir.supervisor, now, durable=False)
         except OSError as error:  # a full disk: the ranks go on, and the next pulse may succeed
-            print(f"{self.dir.supervisor}: {error.strerror}", file=sys.stderr, flush=True)
+            tell(f"{self.dir.supervisor}: {error.strerror}")
+
+
+def tell(text: str) -> None:
+    """In the log of the job, which may lie on the disk that is full."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 def _say(asked: Asked) -> str:

@@ -17,7 +17,7 @@ from types import FrameType
 from hpc import DONE, FAILED, ranks
 from hpc.jobs import Job
 from hpc.rundir import RunDir, committed_steps
-from hpc.supervision import Supervision
+from hpc.supervision import Supervision, tell
 
 QUICK_S, QUICK_DEATHS, BETWEEN_S = 5.0, 3, 1.0
 """A supervisor that is killed so soon after its start, so often in a row, is not started again; else after a moment."""
@@ -73,9 +73,8 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
                 supervision = Supervision(run, environ, asked)
                 code = _supervise(supervision) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
-                traceback.print_exc()
+                tell(traceback.format_exc())
             finally:
-                sys.stdout.flush()
                 os._exit(code)
         for signum in asked:  # between a death and this birth
             os.kill(child, signum)
@@ -86,7 +85,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         if n_quick == QUICK_DEATHS:
             return FAILED
         ended_by = f"its supervisor was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-        print(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}", flush=True)
+        tell(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}")
         quick = time.monotonic() - began < QUICK_S and committed_steps(run.checkpoints) == steps
         n_quick = n_quick + 1 if quick else 0
         ended_by += f", {n_quick} times in a row within {QUICK_S:.0f} s of its start"
@@ -97,7 +96,7 @@ def _supervise(supervision: Supervision) -> int:
     try:
         return supervision.run()
     except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
-        traceback.print_exc()
+        tell(traceback.format_exc())
         return supervision.rescue()
 
 
