@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+STARTING, BEGUN = "starting", "begun"
+"""The first words of a rank: it lives; it has begun with its stage. See Ranks.hang."""
+
 Input = NewType("Input", str)
 """The type of a config field that names what the stage reads: a run (`preprocess-k3f9x2ab`), or a path."""
 
@@ -180,7 +183,7 @@ class Context:
             write_json(self.run.pulse(self.world.rank), self._pulse, durable=False)
         except OSError as error:  # a full disk: the work goes on, and the next word may get through
             log.warning("%s: %s", self.run.pulse(self.world.rank), error.strerror)
-        if self.echo:
+        if self.echo and self._pulse["total"]:
             said = " ".join(f"{name}={value:.4g}" for name, value in self._pulse["figures"].items())
             self.echo(f"{self._pulse['what']} {self._pulse['done']}/{self._pulse['total']} {said}")
 

@@ -71,12 +71,24 @@ def read_json(path: Path | str) -> Any | None:
         raise Damaged(f"{path} is damaged: it is not JSON") from None
 
 
+def heartbeat(path: Path | str) -> dict[str, Any]:
+    """What a file below heartbeat/ says; nothing where there is none. They are not flushed to the disk, so that a node
+    that goes down can leave one empty: that is as if it were not there."""
+    try:
+        said = read_json(path)
+    except Damaged:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
 def append_line(path: Path, value: object) -> None:
     """One JSON line at the end of a file that has one writer; all of it, or on a full disk nothing."""
     line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         before = os.fstat(file).st_size
+        if before and os.pread(file, 1, before - 1) != b"\n":
+            line = b"\n" + line  # a node that went down has cut off the line before: that one is lost, ours is not
         if os.write(file, line) < len(line):
             os.ftruncate(file, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
@@ -85,16 +97,29 @@ def append_line(path: Path, value: object) -> None:
 
 
 def read_lines(path: Path | str) -> list[Any]:
-    """The JSON lines of a file; a last line that a kill cut off is left out."""
+    """The JSON lines of a file; what a kill or a disk has damaged is left out, and counted by damaged_lines."""
+    return [line for line in _lines(path) if line is not None]
+
+
+def damaged_lines(path: Path | str) -> list[int]:
+    """The numbers of the lines that are not what was written; the first is 1."""
+    return [number for number, line in enumerate(_lines(path), start=1) if line is None]
+
+
+def _lines(path: Path | str) -> list[dict[str, Any] | None]:
     try:
         with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+            return [_parsed(line) for line in file.read().splitlines()]
     except FileNotFoundError:
         return []
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        return [json.loads(line) for line in lines[:-1] if line]
+        value = json.loads(line)
     except ValueError:
-        raise Damaged(f"{path} is damaged: a line of it is not JSON") from None
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def committed_steps(checkpoints: Path) -> list[int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import checkpoint
-from hpc.context import Context
+from hpc.context import Context, Preempted
 from hpc.rundir import read_json, read_lines, write_json
 from hpc.statefile import Staging
 
@@ -91,7 +91,8 @@ class Saver:
         best
             The step that is best so far: its checkpoint, if there is one, is not deleted.
         last
-            Nothing is left to be done meanwhile: where the disk is full, wait for room.
+            Nothing is left to be done meanwhile: where the disk is full, wait for room. The next call raises Preempted
+            when a stop was asked for before there was any.
         """
         asked = time.monotonic()
         if self._writing is not None and not self._writing.done():
@@ -114,7 +115,9 @@ class Saver:
             writing.result()
 
     def _write_last(self, step: int, best: int | None, began: float) -> None:
-        while not self._write(step, best, began) and not self.ctx.should_stop():
+        while not self._write(step, best, began):
+            if self.ctx.should_stop():
+                raise Preempted  # not finished: the steps since the last whole checkpoint are done again
             time.sleep(FULL_S)
 
     def _write(self, step: int, best: int | None, began: float) -> bool:

@@ -1,42 +1,26 @@
 """One per job: starts the ranks, watches them, stops them, starts them again. `python -m hpc.supervisor RUN`.
 
-Under Slurm it is the batch step, the process that Slurm signals; its main thread only waits, so it is never stuck in
-a collective. On a laptop it is a process of its own. Exit codes: 0 finished, 75 stopped and resumable, 1 failed,
+Under Slurm it is the batch step, the process that Slurm signals: a keeper, and its child that does the work
+(hpc.supervision). On a laptop it is a process of its own. Exit codes: 0 finished, 75 stopped and resumable, 1 failed,
 76 hung again and again, 93 wrong for good.
 """
 
-import errno
-import fcntl
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
 
-from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, ranks, verdict
-from hpc.context import input_run
-from hpc.jobs import EndOfWalltime, Job
-from hpc.ranks import Ranks
-from hpc.rundir import RunDir, append_line, committed_steps, read_json, read_lines, write_json
-from hpc.stop import deaf
+from hpc import DONE, FAILED, ranks
+from hpc.jobs import Job
+from hpc.rundir import RunDir, committed_steps
+from hpc.supervision import Supervision, tell
 
-POLL_S = 0.1
-PULSE_S = 2.0
-LATE_S = 30.0
-"""How long a finished run's result may stay unseen on another node of a shared disk."""
-GRACE_S = 60.0
-"""How long ranks may take to agree and save when nobody says how long there is."""
-RESERVE_S = 12.0
-"""Kept free at the end of the walltime, for killing what does not stop and for going back into the queue."""
-FULL_S = 10.0
-"""How often a write to a full disk is tried again."""
-
-Outcome = Literal["finished", "stopped", "crashed", "hung"]
-Asked = signal.Signals | Literal["clock", "wish"]
+QUICK_S, QUICK_DEATHS, BETWEEN_S = 5.0, 3, 1.0
+"""A supervisor that is killed so soon after its start, so often in a row, is not started again; else after a moment."""
 
 
 class Supervisor:
@@ -62,29 +46,35 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
     A batch step that is killed ends the job, and nobody starts it again. This process does nothing that could fail.
     """
     asked: list[int] = []
+    job = Job.of(environ)
+    if (
+        job is None or not job.restarts
+    ):  # given anew. Not later: the wish may be older than the supervisor that heeds it
+        run.wish.unlink(missing_ok=True)
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         asked.append(signum)
         if child:
             os.kill(child, signum)
 
-    child = 0
+    child, n_quick, ended_by = 0, 0, ""
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
     while True:
         began = time.monotonic()
         steps = committed_steps(run.checkpoints)
+        keeper = os.getpid()
         child = os.fork()
         if child == 0:
             code = FAILED
             try:
-                if Job.of(environ):  # the job is over without its batch step, and Slurm may not find us to end us
-                    ranks.die_with_parent()
-                code = Supervision(run, environ, asked).run()
+                if job:  # the job is over without its batch step, and Slurm may not find us to end us
+                    ranks.die_with_parent(keeper)
+                supervision = Supervision(run, environ, asked)
+                code = _supervise(supervision) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
-                traceback.print_exc()
+                tell(traceback.format_exc())
             finally:
-                sys.stdout.flush()
                 os._exit(code)
         for signum in asked:  # between a death and this birth
             os.kill(child, signum)
@@ -92,305 +82,22 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         child = 0
         if not os.WIFSIGNALED(status):
             return os.WEXITSTATUS(status)
-        name = signal.Signals(os.WTERMSIG(status)).name
-        print(f"{time.strftime('%H:%M:%S')} {run.name} its supervisor was ended by {name}", flush=True)
-        if time.monotonic() - began < 5 and committed_steps(run.checkpoints) == steps:
+        if n_quick == QUICK_DEATHS:
             return FAILED
+        ended_by = f"its supervisor was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        tell(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}")
+        quick = time.monotonic() - began < QUICK_S and committed_steps(run.checkpoints) == steps
+        n_quick = n_quick + 1 if quick else 0
+        ended_by += f", {n_quick} times in a row within {QUICK_S:.0f} s of its start"
+        time.sleep(BETWEEN_S)
 
 
-class Supervision:
-    """The life of one job.
-
-    Parameters
-    ----------
-    run
-        The run folder.
-    environ
-        What Slurm says of the job this is the batch step of. The job's own layout counts, should somebody have
-        submitted the folder with another than the plan's.
-    asked
-        Signals that came before this began.
-    """
-
-    def __init__(self, run: RunDir, environ: Mapping[str, str], asked: list[int]) -> None:
-        self.dir = run
-        plan = read_json(run.plan)
-        if plan is None:
-            raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
-        self.plan: dict[str, Any] = plan
-        self.resources: dict[str, Any] = plan["resources"]
-        # On a laptop's site we may still be inside of somebody's interactive job, which is not ours
-        self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
-        self.end = EndOfWalltime(self.job.id) if self.job else None
-        if self.job:
-            self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
-            self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
-        self.asked: Asked | None = signal.Signals(asked[0]) if asked else None
-        self.attempt = run.last_attempt()
-        self.code: int | None = None
-        """The exit code, once it is known."""
-        self.began = time.time()
-        self.me = {
-            "host": os.uname().nodename,
-            "pid": os.getpid(),
-            "job": self.job and self.job.id,
-            "since": self.began,
-        }
-        time_s = None if self.job else self.resources["time_s"]
-        self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
-
-    def run(self) -> int:
-        """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on."""
-        for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-        self.dir.owner.parent.mkdir(exist_ok=True)
-        with open(self.dir.lock, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not self._takes_over():
-                    print(f"{self.dir.name} has a supervisor already: this one ends", flush=True)
-                    return REFUSED
-            except OSError as error:  # a shared disk mounted without locks
-                print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
-            write_json(self.dir.owner, self.me | {"restarts": self.job.restarts if self.job else 0})
-            self.dir.wish.unlink(missing_ok=True)
-            if self.dir.result.exists():  # two lines given at once, and the other one's job was first
-                print(f"{self.dir.name} is finished already", flush=True)
-                return DONE
-            if lacking := self._lacking():
-                return self._give_up(FAILED, f"it reads what is not there: {lacking}")
-            return self._attempts()
-
-    def _takes_over(self) -> bool:
-        """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node
-        that Slurm calls dead may only have lost its network."""
-        holder = read_json(self.dir.owner) or {}
-        return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
-
-    def _lacking(self) -> str:
-        """The runs among the inputs that have no result: an array starts when those before it have ended, even badly.
-
-        A shared disk may show another node's file half a minute late.
-        """
-        inputs = [input_run(ref, self.dir.path.parent) for ref in self.plan["inputs"].values()]
-        missing = [run for run in inputs if run and not run.result.exists()]
-        deadline = time.monotonic() + LATE_S
-        while missing and time.monotonic() < deadline and self.asked is None:
-            states = [(read_json(run.supervisor) or {}).get("state") for run in missing]
-            if any(state in ("failed", "stopped") for state in states):
-                break
-            time.sleep(1)
-            missing = [run for run in missing if not run.result.exists()]
-        words = [(read_json(run.supervisor) or {}).get("state", "not started") for run in missing]
-        return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
-
-    def _attempts(self) -> int:
-        while True:
-            outcome = self._attempt()
-            if outcome == "finished":
-                return self._finish()
-            if outcome == "stopped":
-                return self._stop()
-            lines = verdict.since_submission(self.dir)
-            why = lines[-1]["why"]
-            if verdict.hopeless(lines):
-                never = NEVER in lines[-1]["codes"]
-                return self._give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
-            if self.job and (nodes := verdict.bad_nodes(lines)):
-                return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
-            got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
-            self._say("running", f"{why}; {got_on}: starting again from what is saved")
-
-    def _attempt(self) -> Outcome:
-        """One start of the ranks, until all have ended."""
-        self.attempt = self.dir.last_attempt() + 1
-        folder = self.dir.attempt(self.attempt)
-        self._until_there_is_room(lambda: folder.path.mkdir(parents=True))
-        steps, before = committed_steps(self.dir.checkpoints), verdict.products(self.dir)
-        start = {
-            "attempt": self.attempt,
-            "started": time.time(),
-            "job": self.job and self.job.id,
-            "from_step": steps[-1] if steps else 0,
-        }
-        self._until_there_is_room(lambda: write_json(folder.start, start))  # else there is none for the logs either
-        going_on = f", goes on from step {steps[-1]}" if steps else ""
-        n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
-        self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
-        started = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
-        outcome, late = self._watch(started)
-        why, node = "", ""
-        if late:
-            why, node = verdict.hung(late, self.resources["hang_s"], folder), late["host"]
-        elif outcome == "crashed":
-            why, node = verdict.crashed(folder, started.codes)
-        end = {
-            "ended": time.time(),
-            "outcome": outcome,
-            "codes": started.codes,
-            "why": why,
-            "node": node,
-            "got_on": verdict.products(self.dir) != before,
-        }
-        self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
-        return outcome
-
-    def _watch(self, started: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
-        """Wait for the ranks; pass a wish to stop on to them; when one dies or all are silent, end the others. Gives
-        how it ended, and of a hang the pulse of the rank that is late."""
-        told_at: float | None = None
-        pulse_at = 0.0
-        while started.running:
-            time.sleep(POLL_S)
-            now = time.monotonic()
-            if now - pulse_at > PULSE_S:
-                pulse_at = now
-                self._pulse("running")
-                self._look_around()
-                started.cut_logs()
-                if started.silent_s() > self.resources["hang_s"]:
-                    late = started.late()
-                    started.end()
-                    return ("hung" if told_at is None else "stopped"), late
-            if self.asked is not None and told_at is None:
-                told_at = now
-                self._say("running", f"asked to stop ({_say(self.asked)}): the ranks save at the next step")
-                started.signal(signal.SIGUSR2)
-            if told_at is not None and now - told_at > self._grace_s():
-                self._say("running", f"not stopped after {now - told_at:.0f} s: ended, the last checkpoint counts")
-                started.end()
-            if started.broken:
-                started.end()
-        if any(started.codes):  # the neighbours of a crashed rank hear TERM and stop as well
-            return ("crashed" if told_at is None else "stopped"), None
-        stopped = any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped"))
-        return ("stopped" if stopped else "finished"), None
-
-    def _look_around(self) -> None:
-        """Whether the time is over, somebody wishes a stop, or another supervisor has taken over."""
-        if (read_json(self.dir.owner) or {}).get("since", self.began) > self.began:
-            print(f"{self.dir.name} has another supervisor since: this one and its ranks end", flush=True)
-            os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
-        left_s = self.end.left_s() if self.end else None
-        if self.asked is not None:
-            return
-        if self.dir.wish.exists():
-            self.asked = "wish"
-        elif self.deadline is not None and time.monotonic() > self.deadline:
-            self.asked = "clock"
-        elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
-            self.asked = "clock"  # Slurm's own signal comes before, where it comes
-
-    def _grace_s(self) -> float:
-        """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
-        lead_s = self.resources["lead_s"]
-        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in (signal.SIGUSR2, "clock") else GRACE_S
-
-    def _finish(self) -> int:
-        attempts = read_lines(self.dir.attempts)
-        metrics = read_json(self.dir.attempt(self.attempt).metrics)
-        spent = sum(line["ended"] - line["started"] for line in attempts)
-        found = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
-        self._until_there_is_room(lambda: write_json(self.dir.result, found))
-        self.code = DONE
-        self._say(
-            "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
-        )
-        return DONE
-
-    def _give_up(self, code: int, why: str) -> int:
-        self.code = code
-        self._say("failed", why)
-        return code
-
-    def _stop(self) -> int:
-        """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
-        steps = committed_steps(self.dir.checkpoints)
-        where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
-        if self.job and self.asked in (signal.SIGUSR2, "clock"):
-            return self._leave(self.job, f"{where}; back into the queue", [])
-        self.code = STOPPED
-        if self.job and self.asked == signal.SIGTERM and not self.dir.wish.exists():
-            # Preempted, cancelled, or a node was lost: whether the job comes back, Slurm knows. status asks it
-            self._say("left", f"{where}, at Slurm's TERM; the same command goes on from there")
-        else:
-            self._say("stopped", f"{where}; the same command goes on from there")
-        return STOPPED
-
-    def _leave(self, job: Job, text: str, bad_nodes: list[str]) -> int:
-        """Back into the queue; where that is refused, a new job follows this one."""
-        self._say("requeued", text)
-        deaf()
-        left_s = self.end.left_s() if self.end else None
-        until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
-        excluded = self.resources["options"].get("exclude")
-        keep_off = [*([excluded] if excluded else []), *bad_nodes]
-        if (refused := jobs.requeue(job.id, keep_off if bad_nodes else [], until)) is None:
-            return STOPPED
-        try:
-            next_job = jobs.successor(self.dir, job.id)
-            append_line(self.dir.events, {"time": time.time(), "text": f"{refused}: goes on as job {next_job}"})
-        except RuntimeError as error:
-            self.code = STOPPED
-            self._say("stopped", f"{text}, but Slurm does not take it ({refused}; {error}): give the line again")
-        return STOPPED
-
-    def _ask(self, signum: int, frame: FrameType | None) -> None:
-        self.asked = self.asked or signal.Signals(signum)
-
-    def _until_there_is_room(self, write: Callable[[], object]) -> None:
-        """A full disk is no reason to lose a run: wait until somebody has made room, or wishes a stop."""
-        told = False
-        while True:
-            try:
-                write()
-                return
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self.asked is not None:
-                    raise
-                if not told:
-                    print(f"{self.dir.path}: {error.strerror}; waiting for room", file=sys.stderr, flush=True)
-                told = True
-            time.sleep(FULL_S)
-
-    def _say(self, state: str, text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}", flush=True)
-        try:
-            append_line(self.dir.events, {"time": time.time(), "text": text})
-        except OSError as error:
-            print(f"{self.dir.events}: {error.strerror}", file=sys.stderr, flush=True)
-        self._pulse(state, text)
-
-    def _pulse(self, state: str, text: str = "") -> None:
-        now = {
-            "time": time.time(),
-            "state": state,
-            "code": self.code,
-            "attempt": self.attempt,
-            "job": self.job and self.job.id,
-            "label": self.plan["label"],
-            "settings": self.plan["settings"],
-            "nodes": self.resources["nodes"],
-            "text": text,
-            "host": os.uname().nodename,
-            "pid": os.getpid(),
-            "pulse": read_json(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
-        }
-        try:
-            write_json(self.dir.supervisor, now, durable=False)
-        except OSError as error:  # a full disk: the ranks go on, and the next pulse may succeed
-            print(f"{self.dir.supervisor}: {error.strerror}", file=sys.stderr, flush=True)
-
-
-def _say(asked: Asked) -> str:
-    words = {
-        "clock": "its time is over",
-        "wish": "somebody wishes it",
-        signal.SIGUSR2: "the walltime is near",
-        signal.SIGINT: "Ctrl-C",
-    }
-    return words.get(asked) or "TERM"
+def _supervise(supervision: Supervision) -> int:
+    try:
+        return supervision.run()
+    except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
+        tell(traceback.format_exc())
+        return supervision.rescue()
 
 
 if __name__ == "__main__":

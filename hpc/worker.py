@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpc import NEVER, config, stages
-from hpc.context import Context, Fenced, Preempted, World
+from hpc.context import BEGUN, STARTING, Context, Fenced, Preempted, World
 from hpc.rundir import RunDir, read_json, write_json
 from hpc.staging import Staging
 from hpc.stop import STACKS, Stop, deaf
@@ -46,6 +46,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     ctx = Context(world, run, options.attempt, should_stop=stop, host=host)
     ctx.near = staging = Staging(ctx, environ)
     try:
+        ctx.progress(STARTING, 0, 0)
         work(ctx)
         return 0
     except Fenced as error:  # what it saves and writes is nobody's any more
@@ -88,6 +89,7 @@ def work(ctx: Context) -> None:
     assert plan is not None, f"{ctx.run.path} has no plan.json"
     stage = stages.load(plan["entry"])
     cfg = config.build(stages.schema(stage), config.load([ctx.run.config]), plan["stage"])
+    ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)
     if ctx.world.is_first:
         write_json(ctx.run.attempt(ctx.attempt).metrics, metrics)

@@ -1,7 +1,8 @@
 """Fit a decoder: `python -m hpc.launch train …`. One function, in the order things happen.
 
 A batch is the same whoever draws it: pure in (seed, step), shared out over the ranks. So a run that was stopped goes on
-from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course.
+from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course
+(but for dropout: each rank draws its own).
 """
 
 import logging

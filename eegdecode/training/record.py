@@ -6,6 +6,7 @@ written follows when there is room.
 
 import json
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from hpc.context import Context
@@ -30,8 +31,11 @@ class Record:
         """The last step that TensorBoard has safe."""
         self._last = step
         if ctx.world.is_first:
-            kept = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
-            atomic_write(self.path, lambda file: file.write("".join(kept).encode()))
+            kept = [line for line in read_lines(self.path) if line["step"] <= step]
+            if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in kept}):
+                log.warning("%s has no line of step %s: damaged, or not written before the end", self.path, missing)
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            atomic_write(self.path, lambda file: file.write(text.encode()))
             self.writer = self._new_writer()
 
     def write(self, step: int, figures: dict[str, float]) -> None:
@@ -60,9 +64,15 @@ class Record:
 
     def flush(self) -> None:
         """Before a checkpoint: what the next attempt builds on must be on disk."""
+        if not self.ctx.world.is_first:
+            return
+        if self._waiting:
+            self._put_down()
         if self.writer is None:
             return
         try:
+            with open(self.path, "ab") as file:
+                os.fsync(file.fileno())
             self.writer.flush()
         except OSError as error:
             self._lost(error)
@@ -91,3 +101,10 @@ class Record:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.ctx.run.tensorboard), purge_step=self._flushed + 1)
+
+
+def _ranges(numbers: set[int]) -> str:
+    """`3-5, 9`: what stands in a row is one word."""
+    starts = sorted(number for number in numbers if number - 1 not in numbers)
+    ends = sorted(number for number in numbers if number + 1 not in numbers)
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends))

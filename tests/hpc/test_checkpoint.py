@@ -123,3 +123,11 @@ def test_rotation_leaves_the_only_whole_one_and_what_is_newer(tmp_path: Path) ->
     assert committed_steps(folder) == [1, 2, 9]
     save(tmp_path, 3, 4, attempt=2)
     assert committed_steps(folder) == [3, 4, 9]
+
+
+def test_one_that_was_being_replaced_when_a_kill_came_is_not_lost(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1, 2)
+    before = checkpoint.beside(folder, 2, attempt=1).with_suffix(checkpoint.BEFORE)
+    checkpoint.at(folder, 2).rename(before)
+    Saver(Context(World(), RunDir(tmp_path), attempt=2))
+    assert newest(folder) == 2

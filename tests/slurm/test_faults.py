@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hpc.drill import FAULTS
+from hpc.faults import FAULTS
 from hpc.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.conftest import ROOT, Launch
 from tests.slurm.test_bed import beds, start
