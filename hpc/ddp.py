@@ -95,8 +95,9 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
-    """The model, with its gradients averaged over the ranks.
+def wrap(model: torch.nn.Module, where: torch.device, shard: bool = False) -> torch.nn.Module:
+    """The model, with its gradients averaged over the ranks. `shard`: parameters, gradients and what an optimizer makes
+    of them lie spread over the ranks, and each block is put together when its turn comes (FSDP).
 
     find_unused_parameters keeps DDP from arranging its buckets anew after the first step of a process. Where a gradient
     lies in a bucket decides in which order the ranks' shares are added, so that, on three ranks and more, the first
@@ -104,10 +105,30 @@ def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
     """
     if not dist.is_initialized():
         return model
+    if shard:
+        from hpc import sharding  # which takes most of a second to import
+
+        return sharding.shard(model, where)
     devices = [where] if where.type == "cuda" else None
     wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
     _without_remark(wrapped)
     return wrapped
+
+
+@contextmanager
+def alone(model: torch.nn.Module, really: bool = True) -> Iterator[None]:
+    """Gradients stay with their rank meanwhile, to be added to those of a later backward pass."""
+    if not really or not dist.is_initialized():
+        yield
+    elif isinstance(model, DistributedDataParallel):
+        with model.no_sync():
+            yield
+    else:
+        model.set_requires_gradient_sync(False)  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)  # type: ignore[operator]
 
 
 REMARK = b"find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters"

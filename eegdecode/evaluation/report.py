@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegdecode.evaluation import plots
+from eegdecode import plots
 from eegdecode.evaluation.metrics import Scores, SubjectScore
-from eegdecode.evaluation.plots import Dots, Line
-from eegdecode.evaluation.predict import Decoded, DecodedTrial
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 from eegdecode.page import page, section
+from eegdecode.plots import Dots, Line
 from eegdecode.training.state import Trained
 from hpc.rundir import RunDir, atomic_write, read_json, read_lines
 

@@ -6,9 +6,7 @@ the target follows the signal in time, else [window, output]. What learns withou
 reads.
 """
 
-import dataclasses
 import importlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eegdecode.models.knobs.recurrent import BiLSTM
@@ -17,7 +15,7 @@ from eegdecode.signals import SignalSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build", "from_plain"]
+__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build"]
 
 Model = BiLSTM
 MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM}
@@ -40,17 +38,3 @@ def after_step(network: "nn.Module", done: float) -> None:
         act = getattr(module, "after_step", None)
         if act is not None:
             act(done)
-
-
-def from_plain(values: Mapping[str, Any]) -> Model:
-    """Knobs from the plain values of a saved run; `dataclasses.asdict` the other way round."""
-    kind = MODELS[values["name"]]
-    known = {field.name for field in dataclasses.fields(kind)}
-    made: Model = kind(
-        **{
-            key: from_plain(value) if isinstance(value, Mapping) and value.get("name") in MODELS else value
-            for key, value in values.items()
-            if key in known
-        }
-    )
-    return made

@@ -38,6 +38,8 @@ class Regression:
     loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"  # correlation: blind to offset and scale
     reads: ClassVar[str] = "outputs"
     """What a model has to give for it."""
+    takes_shares: ClassVar[bool] = False
+    """Whether a target may be shares of classes, [window, class], which mixed windows have."""
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
         """What the model has to fit, given the data as they are."""

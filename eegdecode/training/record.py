@@ -7,6 +7,7 @@ written follows when there is room.
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hpc.context import Context
@@ -60,6 +61,15 @@ class Record:
             for line in lines:
                 self._show(line)
         except OSError as error:  # TensorBoard's writer has a thread of its own, which such an error ends for good
+            self._lost(error)
+
+    def show(self, draw: "Callable[[tensorboard.SummaryWriter], None]") -> None:
+        """Pictures, for TensorBoard alone; on a full disk they are not drawn."""
+        if self.writer is None:
+            return
+        try:
+            draw(self.writer)
+        except OSError as error:
             self._lost(error)
 
     def flush(self) -> None:
