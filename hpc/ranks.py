@@ -50,7 +50,8 @@ class Ranks:
         self.plan = plan
         self.resources = plan["resources"]
         self.folder = run.attempt(attempt)
-        self.began = time.time()
+        self.heard_since = time.time()
+        """From when on their silence counts: the start, or when the disk last had no room for their words."""
         self.mpi = bool(self.resources.get("mpi"))
         if on_slurm:
             self.processes = self._start_srun()
@@ -186,7 +187,7 @@ class Ranks:
         if len(words) == self.size and all(word["what"] == BEGUN for word in words):
             return 0.0
         starting = all(word["what"] in (BEGUN, STARTING) for word in words)
-        heard = max((float(word["time"]) for word in words), default=self.began)
+        heard = max([self.heard_since, *(float(word["time"]) for word in words)])
         silent_s, patience_s = time.time() - heard, float(self.resources["hang_s"])
         return silent_s if silent_s > (max(patience_s, START_S) if starting else patience_s) else 0.0
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SUBMISSIONS, SUPERVISOR, RESULT = "jobs/submitted.jsonl", "heartbeat/supervisor.json", "result.json"
 """What `status` reads of a run that has ended, below its folder."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What an OSError says when there is no room; somebody may make some."""
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:

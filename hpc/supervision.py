@@ -3,7 +3,6 @@
 Under Slurm it runs in the batch step; its main thread only waits, so it is never stuck in a collective.
 """
 
-import errno
 import fcntl
 import os
 import signal
@@ -17,7 +16,17 @@ from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, verdict
 from hpc.context import input_run
 from hpc.jobs import EndOfWalltime, Job
 from hpc.ranks import Ranks
-from hpc.rundir import RunDir, append_line, committed_steps, damaged_lines, heartbeat, read_json, read_lines, write_json
+from hpc.rundir import (
+    FULL,
+    RunDir,
+    append_line,
+    committed_steps,
+    damaged_lines,
+    heartbeat,
+    read_json,
+    read_lines,
+    write_json,
+)
 from hpc.stop import deaf
 
 POLL_S = 0.1
@@ -204,7 +213,8 @@ class Supervision:
             now = time.monotonic()
             if now - pulse_at > PULSE_S:
                 pulse_at = now
-                self._pulse("running")
+                if not self._pulse("running"):
+                    started.heard_since = time.time()
                 self._look_around()
                 started.cut_logs()
                 if silent_s := started.hang_s():
@@ -339,7 +349,7 @@ class Supervision:
                     write()
                     return True
                 except OSError as error:
-                    if error.errno not in (errno.ENOSPC, errno.EDQUOT) and self.asked is None:
+                    if error.errno not in FULL and self.asked is None:
                         raise
                     if tried_at is None or self.asked is not None:
                         what = "waiting for room" if self.asked is None else "going on without"
@@ -361,7 +371,8 @@ class Supervision:
         except OSError as error:
             tell(f"{self.dir.events}: {error.strerror}")
 
-    def _pulse(self, state: str, text: str = "") -> None:
+    def _pulse(self, state: str, text: str = "") -> bool:
+        """Say how it is; False when there is no room for it, nor for what the ranks say: the next may get through."""
         now = {
             "time": time.time(),
             "state": state,
@@ -379,8 +390,10 @@ class Supervision:
         }
         try:
             write_json(self.dir.supervisor, now, durable=False)
-        except OSError as error:  # a full disk: the ranks go on, and the next pulse may succeed
+        except OSError as error:
             tell(f"{self.dir.supervisor}: {error.strerror}")
+            return error.errno not in FULL
+        return True
 
 
 def tell(text: str) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hpc import NEVER, config, stages
@@ -55,12 +56,14 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     except Preempted:
         ctx.say_how_far()
         logging.info("stopped and saved, can go on")
-        run.attempt(options.attempt).stopped(world.rank).touch()
+        with suppress(OSError):  # no room for the mark: who asked for the stop knows of it
+            run.attempt(options.attempt).stopped(world.rank).touch()
         return 0
     except Exception as error:  # noqa: BLE001  the edge: written down for the supervisor, with its trace
         traceback.print_exc()
         found = {"rank": world.rank, "host": host, "error": f"{type(error).__name__}: {error}"}
-        write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
+        with suppress(OSError):  # no room: it stands in the log, if there
+            write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
         # A ValueError is about what a user gave: the same tomorrow as today
         return NEVER if isinstance(error, ValueError) else 1
     finally:
@@ -92,7 +95,7 @@ def work(ctx: Context) -> None:
     ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)
     if ctx.world.is_first:
-        write_json(ctx.run.attempt(ctx.attempt).metrics, metrics)
+        ctx.until_there_is_room(lambda: write_json(ctx.run.attempt(ctx.attempt).metrics, metrics))
 
 
 if __name__ == "__main__":

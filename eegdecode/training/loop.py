@@ -169,7 +169,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         if optim.is_snapshot(cfg.optim, step):
             snapshot = {"step": step, "parameters": _whole(_copy(network)), "validation": found_last(figures)}
             if world.is_first:
-                state.save(ctx.out / f"snapshot-{step:08d}.pt", cfg, spec, snapshot)
+                place = ctx.out / f"snapshot-{step:08d}.pt"
+                ctx.until_there_is_room(partial(state.save, place, cfg, spec, snapshot))
         record.write(step, figures)
         ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
 
@@ -186,7 +187,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     record.close()
     best["parameters"] = _whole(best["parameters"])
     if world.is_first:
-        state.save(ctx.out / "model.pt", cfg, spec, best)
+        ctx.until_there_is_room(lambda: state.save(ctx.out / "model.pt", cfg, spec, best))
     ddp.barrier()
     ddp.stop()
     validation = {f"val_{name}": value for name, value in best["validation"].items()}
@@ -297,8 +298,9 @@ def _found_rate(
     page = finder.drawn(found)
     log.info("lr %.3g is taken, where the loss falls most steeply (%s)", found["lr"], place)
     if ctx.world.is_first:
-        atomic_write(ctx.out / "lr_finder.html", lambda file: file.write(page.encode()))
-        write_json(place, found)
+        drawn = ctx.out / "lr_finder.html"
+        ctx.until_there_is_room(lambda: atomic_write(drawn, lambda file: file.write(page.encode())))
+        ctx.until_there_is_room(lambda: write_json(place, found))
     return float(found["lr"])
 
 

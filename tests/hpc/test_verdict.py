@@ -80,7 +80,7 @@ def test_from_its_first_word_a_rank_is_taken_to_hang_when_it_is_silent(
     tmp_path: Path, words: list[str], silent_s: float, hangs: bool
 ) -> None:
     ranks = Ranks.__new__(Ranks)
-    ranks.run, ranks.attempt, ranks.began = RunDir(tmp_path), 1, time.time() - silent_s
+    ranks.run, ranks.attempt, ranks.heard_since = RunDir(tmp_path), 1, time.time() - silent_s
     ranks.resources = {"nodes": 1, "ranks_per_node": 2, "hang_s": 10}
     for rank, what in enumerate(words):
         write_json(ranks.run.pulse(rank), {"what": what, "attempt": 1, "time": time.time() - silent_s})
