@@ -41,6 +41,8 @@ class Report:
     resumed: bool = False
     """Whether the line had to be given again, as is meant after TERM or scancel."""
     redone: int = 0
+    unsavable: int = 0
+    """Of those, the ones that were done while the disk was full, so that no checkpoint could be written."""
     seconds: float = 0.0
     same: bool | None = None
     """The last checkpoint to the last bit, and each step in metrics.jsonl once."""
@@ -120,7 +122,8 @@ def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: Lea
             state.word, state.text, same = "no effect", "the run did not notice the fault", False
         elif expected is not None and learnt.steps != expected.steps and state.word == "finished":
             state.text = f"metrics.jsonl has {len(learnt.steps)} lines, of the steps of {len(expected.steps)}"
-        report = Report(fault, what, state.word, attempts, resumed, watch.redone, seconds, same, state.text)
+        redone = watch.redone, watch.unsavable
+        report = Report(fault, what, state.word, attempts, resumed, *redone, seconds, same, state.text)
         return report, learnt
     except NotPossible as why:
         if watch.seen:
@@ -144,9 +147,10 @@ class _Watch:
     """Follows a run by its folder, and counts what is done twice."""
 
     def __init__(self, case: Case) -> None:
+        self.case = case
         self.run = case.run
         self.queue = Queue()
-        self.redone = 0
+        self.redone = self.unsavable = 0
         self.seen: dict[int, int] = {}
         """The furthest step of each attempt."""
         self._heard = time.monotonic()
@@ -175,9 +179,16 @@ class _Watch:
             self._heard = time.monotonic()
             attempt, done = pulse["attempt"], pulse["done"]
             if attempt not in self.seen and self.seen:
-                self.redone += max(0, self.seen[max(self.seen)] - (pulse["from"] - 1))
+                self._count(max(self.seen), pulse["from"] - 1)
             self.seen[attempt] = done
         return status.look(self.run, self.queue)
+
+    def _count(self, before: int, saved: int) -> None:
+        """What an attempt did that the next one does again, as it goes on from the step that was saved."""
+        done, full = self.seen[before], self.case.full
+        self.redone += max(0, done - saved)
+        if full.get("attempt") == before:
+            self.unsavable += max(0, done - max(saved, full["done"]))
 
 
 def _felt(run: RunDir) -> bool:
@@ -203,9 +214,13 @@ def _say(report: Report, calm_s: float) -> str:
     again = ", the line given again" if report.resumed else ""
     same = {True: "the same to the last bit", False: "NOT THE SAME", None: ""}[report.same]
     return (
-        f"{report.word} after {report.attempts} attempts{again}, {report.redone} steps done twice, "
+        f"{report.word} after {report.attempts} attempts{again}, {_redone(report)} steps done twice, "
         f"{report.seconds - calm_s:+.0f} s: {same} {'' if report.same else report.text}".rstrip()
     )
+
+
+def _redone(report: Report) -> str:
+    return f"{report.redone}{f' ({report.unsavable} of a full disk)' if report.unsavable else ''}"
 
 
 def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
@@ -234,7 +249,7 @@ def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
         again = " (line given again)" if case.resumed else ""
         more, same = case.seconds - calm.seconds, "yes" if case.same else "NO"
         lines.append(
-            f"| {case.what} | {case.word}{again} | {case.attempts} | {case.redone} | {more:.0f} | {same} |",
+            f"| {case.what} | {case.word}{again} | {case.attempts} | {_redone(case)} | {more:.0f} | {same} |",
         )
     text = "\n".join(lines) + "\n"
     atomic_write(place / "certificate.md", lambda file: file.write(text.encode()))

@@ -29,6 +29,8 @@ class Case:
     plan: Plan
     run: RunDir
     rng: random.Random
+    full: Mapping[str, Any] = field(default_factory=dict)
+    """The first rank's last word before the disk was filled: from then on no checkpoint can be written."""
     undo: list[Callable[[], object]] = field(default_factory=list)
     """What sets the world right again, after the run has ended."""
 
@@ -116,6 +118,7 @@ def _disk_full(case: Case) -> None:
 def _fill(case: Case, then: Callable[[], object]) -> None:
     """The disk is a small one of its own, mounted before the start."""
     filler = Path(case.plan.runs) / "filler"
+    case.full = _need(case.run.pulse(0))
     with open(filler, "wb") as file:
         try:
             while True:

@@ -1,10 +1,12 @@
 """What a certificate is worth: that the fault was there, and that nothing else is."""
 
+import random
 from pathlib import Path
 
 import pytest
 
-from hpc.drill import Learnt, _felt
+from hpc.drill import Learnt, _felt, _Watch
+from hpc.faults import Case
 from hpc.rundir import RunDir, append_line, write_json
 
 
@@ -26,3 +28,18 @@ def test_a_full_disk_was_felt_when_a_log_says_so(tmp_path: Path) -> None:
     assert not _felt(RunDir(tmp_path))
     log.write_text("step 1\nmetrics.jsonl: No space left on device\n")
     assert _felt(RunDir(tmp_path))
+
+
+@pytest.mark.parametrize(("saved", "redone", "unsavable"), [(40, 15, 8), (50, 5, 5), (60, 0, 0)])
+def test_what_is_done_while_the_disk_is_full_is_no_loss_of_ours(
+    tmp_path: Path, saved: int, redone: int, unsavable: int
+) -> None:
+    case = Case(None, RunDir(tmp_path), random.Random(0))  # type: ignore[arg-type]
+    case.full = {"attempt": 1, "done": 47}
+    watch = _Watch(case)
+    watch.seen = {1: 55}
+    watch._count(1, saved)
+    assert (watch.redone, watch.unsavable) == (redone, unsavable)
+    watch.seen[2] = 90
+    watch._count(2, 80)
+    assert (watch.redone, watch.unsavable) == (redone + 10, unsavable), "by then there was room again"
