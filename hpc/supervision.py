@@ -90,8 +90,12 @@ class Supervision:
         time_s = None if self.job else self.resources["time_s"]
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
-    def run(self) -> int:
-        """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on."""
+    def run(self, first: bool) -> int:
+        """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on.
+
+        `first`: the keeper has started no other before. A wish to stop that is older than the line counts no more; one
+        that is older than a supervisor, or than a job that comes back, may be just what that is to heed.
+        """
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
         for early in self._before:  # now: those that came until our handlers stood are in it
@@ -108,6 +112,8 @@ class Supervision:
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks
                 tell(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})")
+            if first and not self._comes_back():
+                self.dir.wish.unlink(missing_ok=True)
             owner = self.me | {"restarts": self.job.restarts if self.job else 0}
             self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
@@ -119,6 +125,11 @@ class Supervision:
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()
+
+    def _comes_back(self) -> bool:
+        """Whether the job was requeued, or follows another where a site does not requeue: nobody gave the line."""
+        submitted = (read_lines(self.dir.submissions) or [{}])[-1]
+        return self.job is not None and bool(self.job.restarts or submitted.get("successor"))
 
     def _takes_over(self) -> bool:
         """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node

@@ -47,10 +47,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
     """
     asked: list[int] = []
     job = Job.of(environ)
-    if (
-        job is None or not job.restarts
-    ):  # given anew. Not later: the wish may be older than the supervisor that heeds it
-        run.wish.unlink(missing_ok=True)
+    first = True
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         asked.append(signum)
@@ -71,11 +68,14 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
                 if job:  # the job is over without its batch step, and Slurm may not find us to end us
                     ranks.die_with_parent(keeper)
                 supervision = Supervision(run, environ, asked)
-                code = _supervise(supervision) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
+                code = (
+                    _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
+                )
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
                 tell(traceback.format_exc())
             finally:
                 os._exit(code)
+        first = False
         for signum in asked:  # between a death and this birth
             os.kill(child, signum)
         _, status = os.waitpid(child, 0)
@@ -92,9 +92,9 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         time.sleep(BETWEEN_S)
 
 
-def _supervise(supervision: Supervision) -> int:
+def _supervise(supervision: Supervision, first: bool) -> int:
     try:
-        return supervision.run()
+        return supervision.run(first)
     except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
         tell(traceback.format_exc())
         return supervision.rescue()
