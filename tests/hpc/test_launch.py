@@ -324,6 +324,10 @@ def test_one_damaged_file_does_not_hide_the_other_runs(launch: Launch) -> None:
     (first / "heartbeat/supervisor.json").write_bytes(bytes(40))
     text = launch("status").stdout
     assert f"{first.name}  finished" in text and f"{second.name}  finished" in text
+    (first / "result.json").unlink()
+    (first / "jobs/submitted.jsonl").write_bytes(b"{")
+    text = launch("status").stdout
+    assert "never started" in text and f"{second.name}  finished" in text
     (first / "plan.json").write_text("")
     done = launch("resume", first.name, code=1)
     assert done.stderr.startswith("error: ") and "plan.json is damaged" in done.stderr

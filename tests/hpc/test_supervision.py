@@ -8,12 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from hpc import status
+from hpc import status, supervision
 from hpc.rundir import RunDir, append_line, heartbeat, read_lines, write_json
 from tests.conftest import Launch
 
@@ -125,12 +126,33 @@ def test_a_result_that_cannot_be_written_at_the_end_of_the_walltime_is_made_agai
     assert job.run.result.exists()
 
 
+def test_a_full_disk_is_waited_for_until_somebody_makes_room(here: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "FULL_S", 0.2)
+    here.run.owner.parent.mkdir()
+    place = here.said / "full"
+    place.symlink_to("/dev/full")
+    threading.Timer(0.5, place.unlink).start()
+    assert supervision.Supervision(here.run, {}, [])._until_there_is_room(lambda: place.write_text("line"))
+    assert place.read_text() == "line"
+
+
 def test_a_requeued_job_on_a_full_disk_waits_for_room_until_its_time_is_over(job: Kept) -> None:
     job.ranks_do(FINISHED)
     (job.said / "end").write_text(time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 25)))
     code, said = job.on_small_disk(full=True)
     assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
     assert "No space left on device; waiting for room" in said and not job.run.attempt(1).start.exists()
+
+
+def test_ranks_that_a_full_disk_keeps_from_saying_how_far_they_are_do_not_hang(here: Kept) -> None:
+    word = '{"what": "count", "done": 1, "total": 5, "attempt": 1, "host": "", "time": %s}'
+    here.ranks_do(f"printf '{word}' $(date +%s) > $RUN/heartbeat/rank-0000.json; "
+                  f"{FILL} sleep 5; rm $RUN/filler; {FINISHED}")  # fmt: skip
+    plan = json.loads(here.run.plan.read_text())
+    plan["resources"]["hang_s"] = 2.5
+    here.run.plan.write_text(json.dumps(plan))
+    code, said = here.on_small_disk()
+    assert (code, here.run.last_attempt()) == (0, 1), said
 
 
 def test_an_error_of_the_supervisors_own_at_the_end_of_the_walltime_costs_no_place_in_the_queue(job: Kept) -> None:
@@ -170,12 +192,15 @@ def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: 
     assert here()[0] == 0, "given again, it goes on"
 
 
-def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept) -> None:
+@pytest.mark.parametrize("restarts", [1, 0])
+def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: int) -> None:
+    """Or until one is there that follows it, where a site does not requeue."""
     job.ranks_do(f"{SAVE} {STOPPED}")
     assert job()[0] == 75 and job.asked_of_slurm
     job.run.wish.touch()
     job.ranks_do('sleep 0.5; touch "$HERE/rank-0000.stopped"')
-    code, said = job(restarts=1)
+    append_line(job.run.submissions, {"time": time.time(), "job": "8", "kind": "slurm", "successor": not restarts})
+    code, said = job(restarts=restarts)
     assert code == 75 and "asked to stop (somebody wishes it)" in said
     assert job.asked_of_slurm.count("requeue") == 1
 
@@ -227,7 +252,7 @@ def test_a_supervisor_that_stands_still_is_named_and_can_be_ended(launch: Launch
             os.killpg(supervisor.pid, signal.SIGKILL)
 
 
-def test_a_supervisor_that_was_refused_says_who_holds_the_lock(launch: Launch, here: Kept) -> None:
+def test_a_supervisor_that_was_refused_says_who_holds_the_lock_and_takes_no_wish(launch: Launch, here: Kept) -> None:
     here.ranks_do("sleep 60")
     first = here.start()
     try:
@@ -236,8 +261,10 @@ def test_a_supervisor_that_was_refused_says_who_holds_the_lock(launch: Launch, h
         pid = heartbeat(here.run.supervisor)["pid"]
         here.run.supervisor.write_bytes(b"")
         os.kill(pid, signal.SIGSTOP)
+        here.run.wish.touch()
         said = launch("count", "n=5", "--on", "local", code=3).stderr
         assert f"another supervisor holds the lock, pid {pid} on {os.uname().nodename}" in said
+        assert here.run.wish.exists()
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.communicate(timeout=10)
@@ -283,17 +310,8 @@ def test_ranks_that_end_well_without_a_result_have_not_finished(here: Kept) -> N
     assert not here.run.result.exists()
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "Unable to contact slurm controller (connect failure)",
-        "Zero Bytes were transmitted or received",
-        "Slurm backup controller in standby mode",
-        "Munge encode failed: Invalid credential",
-        "Socket timed out on send/recv operation",
-    ],
-)
-def test_a_controller_in_trouble_is_asked_again(job: Kept, said: str) -> None:
+def test_a_controller_in_trouble_is_asked_again(job: Kept) -> None:
+    said = "Unable to contact slurm controller (connect failure)"
     program(job.said / "scontrol", f'echo "$@" >> "$SAID/scontrol.said"; test -e "$SAID/twice" || '
             f'{{ touch "$SAID/twice"; echo "{said}" >&2; exit 1; }}')  # fmt: skip
     job.ranks_do(f"{SAVE} {STOPPED}")
@@ -301,9 +319,8 @@ def test_a_controller_in_trouble_is_asked_again(job: Kept, said: str) -> None:
     assert (code, job.asked_of_slurm.count("requeue"), "goes on as job" in out) == (75, 2, False), out
 
 
-@pytest.mark.parametrize("said", ["Requested operation is presently disabled", "Access/permission denied"])
-def test_a_refusal_gets_a_successor_at_once(job: Kept, said: str) -> None:
-    (job.said / "refusal").write_text(said)
+def test_a_refusal_gets_a_successor_at_once(job: Kept) -> None:
+    (job.said / "refusal").write_text("Requested operation is presently disabled")
     job.ranks_do(f"{SAVE} {STOPPED}")
     assert "goes on as job 8" in job()[1]
     assert job.asked_of_slurm.count("requeue") == 1

@@ -34,6 +34,14 @@ def test_the_budget_is_of_attempts_that_save_nothing(lines: list[dict[str, Any]]
     assert verdict.hopeless(lines) == hopeless
 
 
+def test_jobs_that_end_before_anything_is_saved_are_counted() -> None:
+    short = line(outcome="stopped") | {"walltime": True}
+    good, asked = short | {"got_on": True}, short | {"walltime": False}
+    assert verdict.too_short([good, short, short]) == 2
+    assert verdict.too_short([short, asked, short]) == verdict.too_short([short, line("SIGKILL"), short]) == 1
+    assert verdict.too_short([short, short, good]) == 0
+
+
 def test_a_node_is_bad_when_it_failed_twice_in_a_row() -> None:
     assert verdict.bad_nodes([line(node="n1"), line(node="n2"), line(node="n1")]) == ["n1"]
     assert verdict.bad_nodes([line(node="n1"), line(node="n1", got_on=True), line(node="n1")]) == []
