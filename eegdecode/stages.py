@@ -129,6 +129,20 @@ def estimate(cfg: Estimate, ctx: Context) -> Metrics:
 
 
 @dataclass(frozen=True)
+class Audit:
+    data: tuple[Input, ...]  # a preprocess run, or several
+    target: str = ""  # what is to be decoded: sounds among the channels and confounds of classes are looked for by it
+    split: Split = field(default_factory=Split)
+
+
+def audit(cfg: Audit, ctx: Context) -> Metrics:
+    """What in the data would make a decoder look better than it is: copies, leaks, units, sounds, confounds."""
+    from eegdecode.evaluation import audit
+
+    return audit.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
 class Soup:
     models: tuple[Input, ...]  # train runs of one model and one split
     how: Literal["greedy", "uniform"] = "greedy"  # greedy: best first, and only what makes validation no worse

@@ -95,6 +95,10 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def wrap(model: torch.nn.Module, where: torch.device, shard: bool = False) -> torch.nn.Module:
     """The model, with its gradients averaged over the ranks. `shard`: parameters, gradients and what an optimizer makes
     of them lie spread over the ranks, and each block is put together when its turn comes (FSDP).
@@ -192,6 +196,28 @@ def total(values: torch.Tensor) -> torch.Tensor:
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+def gather(rows: torch.Tensor) -> torch.Tensor:
+    """The rows of all ranks, each of which holds equally many. What follows may differ from rank to rank: the gradient
+    of each row is the sum over what all ranks make of it, so that with `wrap`, which means over ranks, a loss that is a
+    rank's mean over its own rows has the gradient of the mean over all rows in one process."""
+    if not dist.is_initialized():
+        return rows
+    gathered: torch.Tensor = _Gathered.apply(rows)
+    return gathered
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
+        return total(gradient.contiguous()).chunk(size())[rank()]
 
 
 def barrier() -> None:

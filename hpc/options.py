@@ -28,7 +28,7 @@ usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
 Run a stage of an experiment on this machine or as a Slurm job.
 
 verbs:
-  STAGE                one stage; with this project: synthesize, survey, preprocess, train, evaluate
+  STAGE                with this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate
 {verbs}
 {options}
 
@@ -73,6 +73,7 @@ class Words:
         self.after: str | None = None
         self.max_parallel: int | None = None
 
+        self.set: str | None = None
         self.name: str | None = None
         self.again = False
         self.dry_run = False
@@ -160,6 +161,7 @@ GROUPS: dict[str, list[Option]] = {
         ("--max-parallel", "N", natural, "sweep", "how many runs at a time"),
     ],
     "how": [
+        ("--set", "NAME=VALUE", str, "STAGE pipeline sweep drill", "one of the settings that the file's `sets` offer"),
         ("--name", "WORD", run_name, f"{START} export", "what you call the run, wherever RUN is asked for"),
         ("--again", "", None, "STAGE pipeline sweep", "a new run of what is finished or begun already"),
         ("--dry-run", "", None, START, "print the plan and the batch script, do nothing"),

@@ -9,16 +9,43 @@ reads.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from eegdecode.models.knobs.external import EEGPT2, Braindecode, NeuroGPT
+from eegdecode.models.knobs.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
 from eegdecode.models.knobs.recurrent import BiLSTM
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build"]
+__all__ = [
+    "EEGPT",
+    "EEGPT2",
+    "MAE",
+    "MODELS",
+    "TFC",
+    "BiLSTM",
+    "Braindecode",
+    "EEGPTPretrain",
+    "MAEPretrain",
+    "Model",
+    "NeuroGPT",
+    "TFCPretrain",
+    "after_step",
+    "build",
+]
 
-Model = BiLSTM
-MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM}
+Model = BiLSTM | Braindecode | EEGPT | EEGPT2 | EEGPTPretrain | MAE | MAEPretrain | NeuroGPT | TFC | TFCPretrain
+"""What a config may name. EEGPT2 and NeuroGPT say why they are not among MODELS."""
+MODELS: dict[str, type[Any]] = {
+    "bilstm": BiLSTM,
+    "braindecode": Braindecode,
+    "eegpt": EEGPT,
+    "eegpt_pretrain": EEGPTPretrain,
+    "mae": MAE,
+    "mae_pretrain": MAEPretrain,
+    "tfc": TFC,
+    "tfc_pretrain": TFCPretrain,
+}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":

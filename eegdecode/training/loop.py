@@ -24,7 +24,7 @@ from eegdecode.data.draw import Draw
 from eegdecode.data.loader import Loader
 from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
-from eegdecode.objectives import Batch
+from eegdecode.objectives import Batch, Classification
 from eegdecode.training import finder, halving, optim, state, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.judge import Judge
@@ -58,7 +58,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     parts = splits.split(cfg.split, data.recordings)
     for sentence in parts.audit():
         log.info("%s", sentence)
-    augment = Augmentation(cfg.augment, found_spec, soft=cfg.objective.takes_shares)
+    augment = Augmentation(cfg.augment, found_spec, soft=isinstance(cfg.objective, Classification))
     draw = Draw(cfg.windows, parts.train, data.recordings, cfg.seed)
     batches = Batches(cfg, ctx, data, draw, augment, where)
 

@@ -52,7 +52,7 @@ class Trained:
 
     @property
     def model(self) -> Model:
-        return config.build(Model, self.config["model"], "model")
+        return self.train().model
 
     @property
     def split(self) -> Split:

@@ -134,3 +134,25 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_a_word_that_is_no_setting_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match="is neither a file.yaml nor a key=value"):
         config.check_words([word])
+
+
+SETS = {"sets": {"size": {"tiny": {"train": {"lr": 1, "depth": 2}}, "full": {}}}, "train": {"lr": 5, "data": "x"}}
+
+
+def test_a_set_of_the_file_is_laid_over_it() -> None:
+    assert config.choose(SETS, None) == {"train": {"lr": 5, "data": "x"}}
+    assert config.choose(SETS, "size=tiny") == {"train": {"lr": 1, "depth": 2, "data": "x"}}
+    assert config.choose(SETS, "size=full") == {"train": {"lr": 5, "data": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("siz=tiny", "do not offer 'siz'. Did you mean 'size'"),
+        ("size=tinny", "size cannot be 'tinny'. Did you mean 'tiny'"),
+        ("size", "size cannot be ''"),
+    ],
+)
+def test_a_set_that_is_not_offered_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.choose(SETS, word)

@@ -88,7 +88,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "--mem", "nan"], "--mem needs a number below a million, but got 'nan'"),
         (["count", "--nodes", "\u00b2"], "--nodes needs a whole number, but got '\u00b2'"),
         (["count", "--time", "9999999d"], "--time 9999999d is more than 365d: ask for less, the run goes on"),
-        (["sweep", "status"], "status is not a stage. There is: "),
+        (["sweep", "status"], "status is not a stage. "),
         (["sweep", "count", "n=1,,2"], "'n=1,,2' has nothing between two commas"),
         (["sweep", "count", "n=0..1000000"], "these are 1000001 combinations, and a sweep has 10000 at most"),
         (["count", "n=1,2"], "got '1,2'. Several values are for sweep: sweep count n=1,2"),
