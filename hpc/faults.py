@@ -14,7 +14,8 @@ from typing import Any
 from hpc.plan import Plan
 from hpc.rundir import RunDir, committed_steps, read_json, read_lines
 
-FULL_FOR_S = 20.0
+FULL_FOR_S, FULL_AT_THE_END_S = 20.0, 10.0
+"""The first is longer than the --hang of our tests: who finds no room does not hang."""
 DOWN_FOR_S = 15.0
 
 
@@ -112,10 +113,10 @@ def _damage(case: Case) -> None:
 
 def _disk_full(case: Case) -> None:
     """The disk of the run folder is full for a while."""
-    _fill(case, lambda: None)
+    _fill(case, FULL_FOR_S, lambda: None)
 
 
-def _fill(case: Case, then: Callable[[], object]) -> None:
+def _fill(case: Case, seconds: float, then: Callable[[], object]) -> None:
     """The disk is a small one of its own, mounted before the start."""
     filler = Path(case.plan.runs) / "filler"
     case.full = _need(case.run.pulse(0))
@@ -126,14 +127,14 @@ def _fill(case: Case, then: Callable[[], object]) -> None:
                 file.flush()
         except OSError:
             then()
-            time.sleep(FULL_FOR_S)
+            time.sleep(seconds)
     filler.unlink()
 
 
 def _disk_full_at_the_end(case: Case) -> None:
     """The walltime ends while the disk is full."""
     supervisor = _need(case.run.supervisor)
-    _fill(case, lambda: case.on_node(supervisor["host"], supervisor["pid"], signal.SIGUSR2))
+    _fill(case, FULL_AT_THE_END_S, lambda: case.on_node(supervisor["host"], supervisor["pid"], signal.SIGUSR2))
 
 
 def _node_down(case: Case) -> None:
