@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from hpc.context import Context
+from hpc.context import STARTING, Context
 from hpc.rundir import read_json, write_json
 
 RENDEZVOUS_S = 120
@@ -31,8 +31,8 @@ def device(ctx: Context) -> torch.device:
 
 
 def start(ctx: Context) -> torch.device:
-    """Meet the other ranks; gives this rank's device."""
-    ctx.progress("starting", 0, 1)  # from here on a hang is found
+    """Meet the other ranks; gives this rank's device. From here on a rank that stands still is taken to hang."""
+    ctx.progress(STARTING, 0, 0)
     where = device(ctx)
     if where.type == "cuda":
         torch.cuda.set_device(where)
@@ -44,6 +44,7 @@ def start(ctx: Context) -> torch.device:
             world_size=ctx.world.size,
             timeout=timedelta(seconds=COLLECTIVE_S),
         )
+        ctx.progress(STARTING, 0, 0)
     return where
 
 
@@ -55,6 +56,7 @@ def _meet(ctx: Context) -> TCPStore:
     if ctx.world.is_first:
         store = TCPStore(here, 0, is_master=True, wait_for_workers=False, timeout=wait)
         write_json(place, {"host": here, "port": store.port})
+        _all_here(ctx, store)
         return store
     deadline = time.monotonic() + RENDEZVOUS_S
     while (address := read_json(place)) is None:
@@ -64,7 +66,24 @@ def _meet(ctx: Context) -> TCPStore:
             )
         time.sleep(0.05)
     host = "127.0.0.1" if address["host"] == here else address["host"]
-    return TCPStore(host, address["port"], is_master=False, timeout=wait)
+    store = TCPStore(host, address["port"], is_master=False, timeout=wait)
+    _all_here(ctx, store)
+    return store
+
+
+def _all_here(ctx: Context, store: TCPStore) -> None:
+    """Wait for every rank: the process group itself would wait as long as for a collective."""
+    names = [f"here-{rank}" for rank in range(ctx.world.size)]
+    store.set(names[ctx.world.rank], "")
+    deadline = time.monotonic() + RENDEZVOUS_S
+    while not store.check(names):
+        if time.monotonic() > deadline:
+            missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
+            raise TimeoutError(
+                f"rank {', '.join(missing)} of {ctx.world.size} has not come within {RENDEZVOUS_S} s: see its log, in "
+                f"{ctx.run.attempt(ctx.attempt).path}"
+            )
+        time.sleep(0.05)
 
 
 def stop() -> None:

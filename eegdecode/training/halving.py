@@ -26,7 +26,8 @@ def goes_on(cfg: Halving, number: int, loss: float, ctx: Context) -> bool:
     others = [found["loss"] for run in peers(ctx) if (found := read_json(run.out / f"rung-{number}.json")) is not None]
     better = sum(other < loss for other in others)
     goes = better < max(1, math.ceil((len(others) + 1) / cfg.factor))
-    write_json(mine, {"loss": loss, "better": better, "of": len(others) + 1, "goes_on": goes})
+    found = {"loss": loss, "better": better, "of": len(others) + 1, "goes_on": goes}
+    ctx.until_there_is_room(lambda: write_json(mine, found))
     return goes
 
 

@@ -1,7 +1,8 @@
 """Fit a decoder: `python -m hpc.launch train …`. One function, in the order things happen.
 
 A batch is the same whoever draws it: pure in (seed, step), shared out over the ranks. So a run that was stopped goes on
-from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course.
+from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course
+(but for dropout: each rank draws its own).
 """
 
 import copy
@@ -172,7 +173,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             parameters = lora.merged(_whole(_copy(network)), cfg.trainable.alpha)
             snapshot = {"step": step, "parameters": parameters, "validation": found_last(figures)}
             if world.is_first:
-                state.save(ctx.out / f"snapshot-{step:08d}.pt", cfg, spec, snapshot)
+                place = ctx.out / f"snapshot-{step:08d}.pt"
+                ctx.until_there_is_room(partial(state.save, place, cfg, spec, snapshot))
         record.write(step, figures)
         ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
 
@@ -189,7 +191,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     record.close()
     best = best | {"parameters": lora.merged(_whole(best["parameters"]), cfg.trainable.alpha)}
     if world.is_first:
-        state.save(ctx.out / "model.pt", cfg, spec, best)
+        ctx.until_there_is_room(lambda: state.save(ctx.out / "model.pt", cfg, spec, best))
     ddp.barrier()
     ddp.stop()
     validation = {f"val_{name}": value for name, value in best["validation"].items()}
@@ -300,8 +302,9 @@ def _found_rate(
     page = finder.drawn(found)
     log.info("lr %.3g is taken, where the loss falls most steeply (%s)", found["lr"], place)
     if ctx.world.is_first:
-        atomic_write(ctx.out / "lr_finder.html", lambda file: file.write(page.encode()))
-        write_json(place, found)
+        drawn = ctx.out / "lr_finder.html"
+        ctx.until_there_is_room(lambda: atomic_write(drawn, lambda file: file.write(page.encode())))
+        ctx.until_there_is_room(lambda: write_json(place, found))
     return float(found["lr"])
 
 

@@ -73,7 +73,8 @@ def run(cfg: "Soup", ctx: Context) -> dict[str, object]:
         judged(mean([ingredients[each].parameters for each in taken]), anew=True)
         kept = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     if ctx.world.is_first:
-        state.save(ctx.out / "model.pt", trained_as, first.spec, {"step": 0, "validation": best, "parameters": kept})
+        made = {"step": 0, "validation": best, "parameters": kept}
+        ctx.until_there_is_room(lambda: state.save(ctx.out / "model.pt", trained_as, first.spec, made))
     ddp.barrier()
     ddp.stop()
     figures = {f"val_{name}": value for name, value in best.items()}

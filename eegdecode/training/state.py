@@ -1,6 +1,7 @@
 """A trained model on disk: parameters and plain values in one file. Loading it runs no code from it."""
 
 import dataclasses
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
     """Write a model. Of `best` those that are fields of Trained."""
     kept = {name: best[name] for name in ("parameters", "step", "validation")}
     found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **kept}
-    atomic_write(path, lambda file: torch.save(found, file))
+    whole = io.BytesIO()
+    torch.save(found, whole)  # not into the file: there it does not say that the disk is full
+    atomic_write(path, lambda file: file.write(whole.getbuffer()))
 
 
 def load(folder: Path, name: str = "model.pt") -> Trained:
