@@ -71,6 +71,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         transfer.begin(network, cfg.start, ctx)
     moved = trainable.choose(network, cfg.trainable)
     network.to(where)
+    if cfg.compute.compile:
+        network.compile(dynamic=False)  # batches and windows have one shape each
     model = ddp.wrap(network, where, cfg.compute.shard)
     objective = objectives.build(cfg.objective, found_spec)
     judge = Judge(cfg, parts.val, data, spec, network)
