@@ -259,15 +259,16 @@ def _from_pulses(cfg: FilmEvents, stream: Stream, names: Mapping[str, str]) -> F
 
 def _cut(cfg: Segments, whole: Sequence[Trial]) -> Found:
     found = tuple(segment for trial in whole for segment in _pieces(trial, cfg.length_s))
-    rest_s = sum(trial.duration for trial in whole) - len(found) * cfg.length_s
+    rest_s = sum(trial.duration for trial in whole) - sum(segment.duration for segment in found)
     if rest_s < 1e-3:
         return Found(found)
     return Found(found, (f"{rest_s:.1f} s at the ends are shorter than a segment of {cfg.length_s:g} s: left out",))
 
 
 def _pieces(trial: Trial, length_s: float) -> Iterator[Trial]:
+    """On the stimulus's own clock: a piece is the same one for everybody, however their recorders drifted."""
     speed = float(trial.labels.get(SPEED, 1.0))
-    for number in range(math.floor(trial.duration / length_s + 1e-6)):
+    for number in range(math.floor(trial.duration * speed / length_s + 1e-6)):
         since_s = number * length_s
-        piece = stimuli.piece(trial.stimulus, since_s * speed, (since_s + length_s) * speed)
-        yield Trial(trial.start + since_s, length_s, piece, trial.labels)
+        piece = stimuli.piece(trial.stimulus, since_s, since_s + length_s)
+        yield Trial(trial.start + since_s / speed, length_s / speed, piece, trial.labels)

@@ -238,6 +238,19 @@ def test_segments_of_a_recording_and_of_its_trials(tmp_path: Path, study: Path) 
     assert stimuli.whole("a.wav#t=1.25,2.5") == ("a.wav", 1.25) and stimuli.whole("a#b.wav") == ("a#b.wav", 0.0)
 
 
+def test_a_piece_of_a_film_has_one_name_whatever_clock_recorded_it(tmp_path: Path) -> None:
+    cfg = Segments(length_s=10.0, of=FilmEvents((FILM,)))
+    found = []
+    for ppm in (-80.0, 0.0, 33.0):
+        line = film_line(75, (5.0, 64.0, 29.97 / (1 + ppm * 1e-6)))
+        found.append(trials_of(cfg, silent(75, STI=line), tmp_path).trials)
+        for number, trial in enumerate(found[-1]):
+            assert trial.start == pytest.approx(5 + 10 * number * (1 + ppm * 1e-6), abs=1e-3)
+            assert trial.duration == pytest.approx(10 * (1 + ppm * 1e-6), abs=1e-4)
+    names = [[trial.stimulus for trial in trials] for trials in found]
+    assert names[0] == names[1] == names[2] == [f"{FILM}#t={10 * k},{10 * k + 10}" for k in range(6)]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_segment_crosses_another_or_the_end(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)

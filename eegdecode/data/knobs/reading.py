@@ -127,7 +127,10 @@ class FilmEvents:
 
 @dataclass(frozen=True)
 class Segments:
-    """Trials are pieces of one length, of the whole recording or of each of its trials. A shorter rest is left out."""
+    """Trials are pieces of one length, of the whole recording or of each of its trials. A shorter rest is left out.
+
+    They are counted on the clock of the stimulus, so that a piece of a film is the same for all who saw it.
+    """
 
     name: Literal["segments"] = "segments"
     length_s: float = 60.0
