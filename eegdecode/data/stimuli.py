@@ -72,7 +72,7 @@ def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
             start_s = float(match[2])
             end_s = float(match[3]) if match[3] else start_s + longest_s
             by_file.setdefault(match[1], []).append((start_s, end_s, stimulus))
-    found = {}
+    found: dict[str, str] = {}
     for name, pieces in by_file.items():
         groups: list[list[tuple[float, float, str]]] = []
         reach_s = -math.inf
