@@ -6,12 +6,17 @@ manifest.json      the names of all recordings that belong here; written first, 
 index.json         what opening needs of all of them, so that 10,000 recordings are one small file; written last
 """
 
+import errno
 import hashlib
 import json
+import os
+import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -24,6 +29,8 @@ SCHEMA = 2
 BLOCK_VALUES = 1 << 22
 """Written and checked at a time: 16 MiB."""
 HIGHEST = 32767  # of int16
+FULL = (errno.ENOSPC, errno.EDQUOT)
+BESIDE = 1 << 20  # bytes; what stands beside the arrays
 BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
 """What h5py and json raise on bytes that are not those that were written."""
 
@@ -54,9 +61,32 @@ def write(
         Called now and then with the part that is written, 0–1; what it raises ends the writing, and nothing is left.
     """
     path = _file(folder, recording.name)
-    # By name, on top of the file that atomic_write holds open: its fsync and rename then cover what h5py wrote
-    atomic_write(path, lambda file: _write(file.name, recording, made or {}, key, int16, beat))
+
+    def fill(file: BinaryIO) -> None:
+        _refuse_full_disk(path, recording, int16)
+        try:
+            # By name, on top of the file that atomic_write holds open: its fsync and rename then cover what h5py wrote
+            _write(file.name, recording, made or {}, key, int16, beat)
+        except (OSError, RuntimeError) as error:
+            full = re.search(r"errno = (\d+)", str(error))  # the error of a write may come up when the file is closed
+            if full and int(full[1]) in FULL:
+                file.truncate(0)  # HDF5 will not let go of the file before it has room for the rest
+                raise OSError(int(full[1]), os.strerror(int(full[1])), str(path)) from None
+            raise
+
+    atomic_write(path, fill)
     return path
+
+
+def _refuse_full_disk(path: Path, recording: Recording, int16: bool) -> None:
+    """Before HDF5 meets it, which then neither writes nor closes."""
+    signal = recording.signal
+    arrays = [(signal.n_times, signal.n_channels, 2 if int16 else 4)]
+    arrays += [(stream.n_times, stream.n_channels, 4) for stream in recording.targets.values()]
+    needed = sum(n_rows * n_columns * width for n_rows, n_columns, width in arrays) + BESIDE
+    if (free := shutil.disk_usage(path.parent).free) < needed:
+        why = f"{os.strerror(errno.ENOSPC)}, {free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB needed"
+        raise OSError(errno.ENOSPC, why, str(path))
 
 
 def exists(folder: Path, name: str) -> bool:

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ def when_there_is_room(ctx: Context, work: Callable[[], object]) -> None:
                     "ALERT %s: %s. Delete something from that disk or quota, and it goes on by itself; or stop the "
                     "run, and give the same line again when there is room",
                     ctx.out,
-                    os.strerror(error.errno),
+                    error.strerror,
                 )
             told = True
         free, until = shutil.disk_usage(ctx.out).free, time.monotonic() + FULL_S

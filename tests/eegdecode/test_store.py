@@ -1,6 +1,10 @@
 """The store keeps recordings whole, maps their bytes, and names what is missing or does not fit."""
 
+import errno
+import os
 import pickle
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,3 +230,33 @@ def test_whatever_is_damaged_in_a_file_it_is_not_held_and_said_of_which(tmp_path
     # What opening reads is looked at as well
     path.write_bytes(good.replace(b"as it was", b"as it wos"))
     assert not store.holds(tmp_path, path.stem, "k") and "(about): remove it" in store.broken(opened, [0])[0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what HDF5 says when it lets go
+@pytest.mark.skipif(os.getuid() != 0, reason="a small disk is mounted, which takes root")
+def test_a_disk_that_fills_up_while_a_recording_is_written(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "small", small], check=False).returncode != 0:
+        pytest.skip("mount does not work here, as in a container")
+    data = np.random.default_rng(0).normal(size=(50_000, 16)).astype(np.float32)
+    large = Recording("sub-01", "sub-01", Signal(data, 64.0, tuple("abcdefghijklmnop")).stream(), ())
+
+    def somebody_else_writes(part: float) -> None:
+        (small / "filler").write_bytes(b"x" * shutil.disk_usage(small).free)
+
+    try:
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space left on device: ") as failure:
+                store.write(small, large, beat=somebody_else_writes)
+            assert failure.value.errno == errno.ENOSPC and [path.name for path in small.iterdir()] == ["filler"]
+            (small / "filler").unlink()
+        (small / "filler").write_bytes(b"x" * 3_000_000)
+        with pytest.raises(OSError, match="No space left on device, 3 MB are free and 4 MB needed"):
+            store.write(small, large)
+        (small / "filler").unlink()
+        store.write(small, large)
+        store.write_manifest(small, ["sub-01"])
+        assert not store.broken(store.open_store(small), [0])
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
