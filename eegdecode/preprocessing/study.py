@@ -292,7 +292,9 @@ def _explain(failed: Mapping[str, str], n: int, excluded: Sequence[str]) -> str:
     shown = list(why.items())[:REASONS]
     left = len(failed) - sum(len(names) for _, names in shown)
     more = f"\n  … and {left} more, all of them in survey.html" if left else ""
-    out = f"preprocess.exclude=[{','.join((*excluded, *failed))}]"
+    # As a shell and YAML take them: a * at the start would be a reference
+    patterns = [name if name[:1].isalnum() else f'"{name}"' for name in (*excluded, *failed)]
+    out = f"'preprocess.exclude=[{','.join(patterns)}]'"
     return (
         f"{len(failed)} of {n} recordings cannot be used; the others are done:\n"
         + "\n".join(f"  {listed(names)}: {reason}" for reason, names in shown)
