@@ -5,13 +5,15 @@ is imported when a stage runs, so that a config is checked on a login node witho
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
 from eegdecode.evaluation import Scoring
 from eegdecode.models import BiLSTM, Model
+from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.objectives import AnyObjective, Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
-from eegdecode.training import Optim
+from eegdecode.training import Augment, Compute, Optim, Start, Watch
 from hpc.context import Context, Input
 
 Metrics = dict[str, object]
@@ -66,10 +68,15 @@ class Train:
     data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
     target: str = "envelope"
     model: Model = field(default_factory=BiLSTM)
+    trainable: Trainable = field(default_factory=Trainable)
     objective: AnyObjective = field(default_factory=Regression)
     split: Split = field(default_factory=Split)
     windows: Windows = field(default_factory=RandomWindows)
+    augment: tuple[Augment, ...] = ()
     optim: Optim = field(default_factory=Optim)
+    compute: Compute = field(default_factory=Compute)
+    start: Start | None = None  # parameters of another run instead of drawn ones
+    watch: Watch = field(default_factory=Watch)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,13 +88,14 @@ class Train:
 
     def check_ranks(self, n_ranks: int) -> None:
         """Refuse a batch that so many ranks cannot share evenly: asked before a job is submitted."""
-        batch = self.windows.batch
-        if batch % n_ranks:
-            below = batch // n_ranks * n_ranks
-            nearest = " or ".join(str(n) for n in (below, below + n_ranks) if n)
+        batch, n_parts = self.windows.batch, n_ranks * self.compute.accumulate
+        if batch % n_parts:
+            below = batch // n_parts * n_parts
+            nearest = " or ".join(str(n) for n in (below, below + n_parts) if n)
+            portions = f" in {self.compute.accumulate} portions each" if self.compute.accumulate > 1 else ""
             raise ValueError(
                 f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
-                f"evenly: take {nearest}, or another number of ranks"
+                f"evenly{portions}: take {nearest}, or another number of ranks"
             )
 
 
@@ -99,19 +107,66 @@ def train(cfg: Train, ctx: Context) -> Metrics:
 
 
 @dataclass(frozen=True)
+class Estimate(Train):
+    """The settings of a training, those of its section where the file has one."""
+
+    section: ClassVar[str] = "train"
+    probe_steps: int = 50
+    price_a_day: float = 0.0  # of one GPU, in your currency: about 80 $ for an A100, 20 $ for an L4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.probe_steps < 10 or self.price_a_day < 0:
+            raise ValueError(
+                "probe_steps must be at least 10 and price_a_day not below 0, "
+                f"got {self.probe_steps} and {self.price_a_day}"
+            )
+
+
+def estimate(cfg: Estimate, ctx: Context) -> Metrics:
+    """Hours, GPU-hours and price of a training, from some steps of it on the machine where it runs."""
+    from eegdecode.training import estimate
+
+    return estimate.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Audit:
+    data: tuple[Input, ...]  # a preprocess run, or several
+    target: str = ""  # what is to be decoded: sounds among the channels and confounds of classes are looked for by it
+    split: Split = field(default_factory=Split)
+
+
+def audit(cfg: Audit, ctx: Context) -> Metrics:
+    """What in the data would make a decoder look better than it is: copies, leaks, units, sounds, confounds."""
+    from eegdecode.evaluation import audit
+
+    return audit.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Soup:
+    models: tuple[Input, ...]  # train runs of one model and one split
+    how: Literal["greedy", "uniform"] = "greedy"  # greedy: best first, and only what makes validation no worse
+    snapshots: bool = False  # take the snapshots of each run instead of its best parameters
+
+
+def soup(cfg: Soup, ctx: Context) -> Metrics:
+    """One model whose parameters are the mean of several's."""
+    from eegdecode.training import soup
+
+    return soup.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
 class Evaluate:
-    model: Input
+    model: tuple[Input, ...]  # a train run or a soup; or several, which decode together
+    weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several: whether the surer one counts for more
     scoring: Scoring = field(default_factory=Scoring)
 
 
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test part, compare with chance and with a linear baseline, write report.html."""
-    from eegdecode.evaluation import baseline, metrics, predict, report
+    from eegdecode.evaluation import judgement
 
-    if not ctx.world.is_first:  # a test part is decoded in seconds: not worth sharing, and one rank writes
-        return {}
-    trained, decoded = predict.decode(ctx.input(cfg.model), ctx)
-    ridge = baseline.ridge(trained, cfg.scoring, ctx)
-    scores = metrics.score(decoded, ridge, cfg.scoring)
-    report.write(ctx.out / "report.html", trained, decoded, scores)
-    return scores.summary() | {"report": "report.html"}
+    return judgement.run(cfg, ctx)

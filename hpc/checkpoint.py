@@ -22,6 +22,9 @@ from hpc.statefile import Damaged
 
 log = logging.getLogger(__name__)
 
+BEFORE = ".before.tmp"
+"""Ends the name of one that is being replaced."""
+
 
 def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """The newest whole checkpoint, as (step, state), or None. A damaged one is named, and the one before it taken."""
@@ -91,7 +94,7 @@ def commit(beside: Path, folder: Path, step: int) -> bool:
 
     Another state of the same step is replaced: a validation that was broken off is done now.
     """
-    place, before = at(folder, step), beside.with_name(f"{beside.name.removesuffix('.tmp')}.before.tmp")
+    place, before = at(folder, step), beside.with_name(beside.name.removesuffix(".tmp") + BEFORE)
     if place.exists():
         try:
             same = fingerprint(load(folder, step)) == fingerprint(load_from(beside))
@@ -128,15 +131,14 @@ def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | 
 
 
 def sweep(folder: Path, attempt: int, before: int | None = None) -> None:
-    """Delete what attempts up to this one have left half-written, of steps below `before` if it is given.
-
-    A whole one whose step has no other was set aside for another that a kill kept from its place: it goes back.
-    """
-    for beside in sorted(folder.glob(".step-*.tmp")):
+    """Delete what attempts up to this one have left half-written, of steps below `before` if it is given. One that was
+    about to be replaced when a kill came goes back to its place."""
+    for beside in folder.glob(".step-*.tmp"):
         step, of_attempt = (part.split("-")[1] for part in beside.name.split(".")[1:3])
         if int(of_attempt) <= attempt and (before is None or int(step) < before):
-            if _has_its_size(beside) and not at(folder, int(step)).exists():
-                os.rename(beside, at(folder, int(step)))
+            place = at(folder, int(step))
+            if beside.name.endswith(BEFORE) and not place.exists():
+                os.rename(beside, place)
                 continue
             shutil.rmtree(beside, ignore_errors=True)  # a rank that is late may still be writing into it
 

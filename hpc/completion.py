@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
-from hpc import options, profile, stages, status
+from hpc import options, profile, stages, status, verbs
 from hpc.errors import ConfigError
 from hpc.queue import Job, Queue
 
@@ -99,6 +99,8 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
         return ["refresh"] if len(plain) == 1 else []
     if verb == "completion":
         return ["bash", "zsh"]
+    if verb == "inspect" and not word:
+        return []  # files, which the shell knows itself
     if verb in ("sweep", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
     stage = plain[1] if verb in ("sweep", "drill") else verb
@@ -107,7 +109,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     key, equals, _ = word.partition("=")
     if equals:
         return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
-    return [*(f"{name}=" for name in settings), *_files(word)]
+    return [*(f"{name}=" for name in settings), *(_files(word) if verb != "inspect" else ())]
 
 
 class _NotAsked(Queue):
@@ -140,7 +142,8 @@ def _settings(stage: str) -> dict[str, list[Any]]:
     if stage == "pipeline":
         return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name).items()}
     try:
-        return _types(stages.schema(stages.load(stages.entry(stage))))
+        function = verbs.load(stage) if stage == "inspect" else stages.load(stages.entry(stage))
+        return _types(stages.schema(function))
     except ConfigError:  # no such stage, or a broken one: nothing to offer
         return {}
 

@@ -29,6 +29,25 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     return _plain(merged)
 
 
+def choose(values: Mapping[str, Any], word: str | None) -> dict[str, Any]:
+    """The config with the settings over it that `--set size=tiny` means, of those that its `sets` offer.
+
+    sets:
+      size:
+        tiny: {train: {optim: {steps: 60}}}
+    """
+    rest = {key: value for key, value in values.items() if key != "sets"}
+    sets = values.get("sets") or {}
+    if word is None:
+        return rest
+    name, _, value = word.partition("=")
+    if not isinstance(sets, Mapping) or name not in sets:
+        raise ConfigError(f"--set {word}: the file's `sets` do not offer {name!r}.{did_you_mean(name, list(sets))}")
+    if value not in sets[name]:
+        raise ConfigError(f"--set {word}: {name} cannot be {value!r}.{did_you_mean(value, list(sets[name]))}")
+    return _merge(rest, sets[name][value])
+
+
 def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[Path]:
     found = []
     for path in files:

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
-from hpc.rundir import RunDir, read_json, write_json
+from hpc.rundir import FULL, RunDir, read_json, write_json
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+FULL_S = 5.0
+"""How often a write to a full disk is tried again."""
+STARTING, BEGUN = "starting", "begun"
+"""The first words of a rank: it lives; it has begun with its stage. See Ranks.hang_s."""
 
 Input = NewType("Input", str)
 """The type of a config field that names what the stage reads: a run (`preprocess-k3f9x2ab`), or a path."""
@@ -113,6 +118,7 @@ class Context:
     _pulse: dict[str, Any] = field(default_factory=dict, repr=False)
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
     _gathered: int = field(default=0, repr=False)
+    _unheard: str = field(default="", repr=False)
 
     @property
     def out(self) -> Path:
@@ -153,10 +159,7 @@ class Context:
             if found is not None:
                 heard += found
                 continue
-            if self.should_stop():
-                raise Preempted
-            self.beat()
-            time.sleep(0.1)
+            self.pause(0.1)
         return heard
 
     def beat(self) -> None:
@@ -164,6 +167,33 @@ class Context:
         if self._pulse and time.time() - self._written >= 0.5:
             self._pulse["time"] = time.time()
             self.say_how_far()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, without being taken to hang. Raises Preempted when a stop is asked for."""
+        until = time.monotonic() + seconds
+        while not self.should_stop():
+            self.beat()
+            left_s = until - time.monotonic()
+            time.sleep(max(0.0, min(left_s, 0.5)))
+            if left_s <= 0.5:
+                return
+        raise Preempted
+
+    def until_there_is_room(self, write: Callable[[], object]) -> None:
+        """Write what this rank cannot go on without: where the disk is full, wait until somebody has made room. Raises
+        Preempted when a stop is asked for first; what is saved counts."""
+        told = False
+        while True:
+            try:
+                write()
+                return
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                if not told:
+                    log.error("ALERT %s: %s; waiting for room", error.filename or self.run.path, error.strerror)
+                told = True
+            self.pause(FULL_S)
 
     def fence(self) -> None:
         """Raise Fenced when a later attempt has begun. Before writing what all attempts share."""
@@ -178,9 +208,14 @@ class Context:
         self._written = self._pulse["time"]
         try:
             write_json(self.run.pulse(self.world.rank), self._pulse, durable=False)
+            if self._unheard:  # said again: the log stands on that disk as well
+                log.warning("%s is written again, after: %s", self.run.pulse(self.world.rank), self._unheard)
+            self._unheard = ""
         except OSError as error:  # a full disk: the work goes on, and the next word may get through
-            log.warning("%s: %s", self.run.pulse(self.world.rank), error.strerror)
-        if self.echo:
+            if not self._unheard:
+                log.warning("%s: %s", self.run.pulse(self.world.rank), error.strerror)
+            self._unheard = error.strerror or str(error)
+        if self.echo and self._pulse["total"]:
             said = " ".join(f"{name}={value:.4g}" for name, value in self._pulse["figures"].items())
             self.echo(f"{self._pulse['what']} {self._pulse['done']}/{self._pulse['total']} {said}")
 

@@ -8,7 +8,7 @@ import time
 from hpc import status
 from hpc.errors import ConfigError
 from hpc.queue import Queue
-from hpc.rundir import RunDir, append_line, read_json, read_lines
+from hpc.rundir import RunDir, append_line, heartbeat, read_lines
 from hpc.status import State
 
 PATIENCE_S = 30.0
@@ -45,24 +45,29 @@ def _cancel(states: list[State]) -> str:
 
 def _ask(run: RunDir, state: State, now: bool) -> str:
     """Ask one that runs; gives what was done."""
-    if not now and state.word == "running":
+    if not now and state.word in ("running", "silent"):
         run.wish.touch()  # the supervisor looks for it, also where no signal of ours gets through
     if state.on_slurm:
         # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
         refused = _scancel("--signal=TERM", "--batch", state.job)
         return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
-    supervisor = read_json(run.supervisor)
-    if state.word == "queued" or supervisor is None:
+    supervisor = heartbeat(run.supervisor)
+    if state.word == "queued" or not supervisor:
         raise ConfigError(f"{run.name} is only just starting: stop it in a second")
     if supervisor["host"] != os.uname().nodename:
         if now:
             raise ConfigError(f"{run.name} runs on {supervisor['host']}: end it there, or leave out --now")
         return f"asked to save and end, on {supervisor['host']}"
+    pid = status.living_pid(supervisor)
+    if not pid:
+        raise ConfigError(f"{run.name} has just ended: see status")
     if now:
         # It is in a session of its own, with its keeper and its ranks
-        os.killpg(os.getpgid(supervisor["pid"]), signal.SIGKILL)
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
         return "ended at once; the last checkpoint counts"
-    os.kill(supervisor["pid"], signal.SIGTERM)
+    os.kill(pid, signal.SIGTERM)
+    if state.word == "silent":
+        return f"asked to save and end, but {state.text}"
     return "asked to save and end"
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from hpc.context import Context
+from hpc.context import STARTING, Context
 from hpc.rundir import read_json, write_json
 
 RENDEZVOUS_S = 120
@@ -31,8 +31,8 @@ def device(ctx: Context) -> torch.device:
 
 
 def start(ctx: Context) -> torch.device:
-    """Meet the other ranks; gives this rank's device."""
-    ctx.progress("starting", 0, 1)  # from here on a hang is found
+    """Meet the other ranks; gives this rank's device. From here on a rank that stands still is taken to hang."""
+    ctx.progress(STARTING, 0, 0)
     where = device(ctx)
     if where.type == "cuda":
         torch.cuda.set_device(where)
@@ -44,6 +44,7 @@ def start(ctx: Context) -> torch.device:
             world_size=ctx.world.size,
             timeout=timedelta(seconds=COLLECTIVE_S),
         )
+        ctx.progress(STARTING, 0, 0)
     return where
 
 
@@ -55,6 +56,7 @@ def _meet(ctx: Context) -> TCPStore:
     if ctx.world.is_first:
         store = TCPStore(here, 0, is_master=True, wait_for_workers=False, timeout=wait)
         write_json(place, {"host": here, "port": store.port})
+        _all_here(ctx, store)
         return store
     deadline = time.monotonic() + RENDEZVOUS_S
     while (address := read_json(place)) is None:
@@ -64,7 +66,24 @@ def _meet(ctx: Context) -> TCPStore:
             )
         time.sleep(0.05)
     host = "127.0.0.1" if address["host"] == here else address["host"]
-    return TCPStore(host, address["port"], is_master=False, timeout=wait)
+    store = TCPStore(host, address["port"], is_master=False, timeout=wait)
+    _all_here(ctx, store)
+    return store
+
+
+def _all_here(ctx: Context, store: TCPStore) -> None:
+    """Wait for every rank: the process group itself would wait as long as for a collective."""
+    names = [f"here-{rank}" for rank in range(ctx.world.size)]
+    store.set(names[ctx.world.rank], "")
+    deadline = time.monotonic() + RENDEZVOUS_S
+    while not store.check(names):
+        if time.monotonic() > deadline:
+            missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
+            raise TimeoutError(
+                f"rank {', '.join(missing)} of {ctx.world.size} has not come within {RENDEZVOUS_S} s: see its log, in "
+                f"{ctx.run.attempt(ctx.attempt).path}"
+            )
+        time.sleep(0.05)
 
 
 def stop() -> None:
@@ -76,8 +95,13 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
-    """The model, with its gradients averaged over the ranks.
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def wrap(model: torch.nn.Module, where: torch.device, shard: bool = False) -> torch.nn.Module:
+    """The model, with its gradients averaged over the ranks. `shard`: parameters, gradients and what an optimizer makes
+    of them lie spread over the ranks, and each block is put together when its turn comes (FSDP).
 
     find_unused_parameters keeps DDP from arranging its buckets anew after the first step of a process. Where a gradient
     lies in a bucket decides in which order the ranks' shares are added, so that, on three ranks and more, the first
@@ -85,10 +109,30 @@ def wrap(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
     """
     if not dist.is_initialized():
         return model
+    if shard:
+        from hpc import sharding  # which takes most of a second to import
+
+        return sharding.shard(model, where)
     devices = [where] if where.type == "cuda" else None
     wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
     _without_remark(wrapped)
     return wrapped
+
+
+@contextmanager
+def alone(model: torch.nn.Module, really: bool = True) -> Iterator[None]:
+    """Gradients stay with their rank meanwhile, to be added to those of a later backward pass."""
+    if not really or not dist.is_initialized():
+        yield
+    elif isinstance(model, DistributedDataParallel):
+        with model.no_sync():
+            yield
+    else:
+        model.set_requires_gradient_sync(False)  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)  # type: ignore[operator]
 
 
 REMARK = b"find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters"
@@ -152,6 +196,28 @@ def total(values: torch.Tensor) -> torch.Tensor:
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+def gather(rows: torch.Tensor) -> torch.Tensor:
+    """The rows of all ranks, each of which holds equally many. What follows may differ from rank to rank: the gradient
+    of each row is the sum over what all ranks make of it, so that with `wrap`, which means over ranks, a loss that is a
+    rank's mean over its own rows has the gradient of the mean over all rows in one process."""
+    if not dist.is_initialized():
+        return rows
+    gathered: torch.Tensor = _Gathered.apply(rows)
+    return gathered
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
+        return total(gradient.contiguous()).chunk(size())[rank()]
 
 
 def barrier() -> None:

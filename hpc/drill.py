@@ -7,168 +7,27 @@ happened, how many steps were done twice, what it cost, and whether the last che
 """
 
 import dataclasses
+import errno
 import json
 import os
 import random
-import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hpc import checkpoint, executors, status
 from hpc.context import input_run
 from hpc.errors import ConfigError, did_you_mean
+from hpc.faults import FAULTS, Case, NotPossible, mount, unmount
 from hpc.plan import Plan
 from hpc.queue import Queue
-from hpc.rundir import RunDir, atomic_write, committed_steps, read_json, read_lines, write_json
+from hpc.rundir import RunDir, atomic_write, committed_steps, heartbeat, read_json, read_lines, write_json
 
 HANG_S = 30
 """In a drill a hang is found after so long, unless --hang says otherwise: nobody wants to wait a quarter of an hour."""
 PATIENCE_S = 1200.0
 """A run of which nothing is heard for so long is given up."""
-FULL_FOR_S = 20.0
-DOWN_FOR_S = 15.0
-
-
-class NotPossible(Exception):
-    """A fault that cannot be made here; says why."""
-
-
-@dataclass
-class Case:
-    """One run of the drill, as its fault sees it."""
-
-    plan: Plan
-    run: RunDir
-    rng: random.Random
-    undo: list[Callable[[], object]] = field(default_factory=list)
-    """What sets the world right again, after the run has ended."""
-
-    @property
-    def on_slurm(self) -> bool:
-        return self.plan.site.kind == "slurm"
-
-    @property
-    def job(self) -> str:
-        return str(read_lines(self.run.submissions)[-1]["job"])
-
-    def supervisor(self, number: signal.Signals) -> None:
-        """Signal it: Slurm does that to the batch step alone."""
-        if self.on_slurm:
-            _run("scancel", f"--signal={number.name.removeprefix('SIG')}", "--batch", self.job)
-        else:
-            os.kill(_need(self.run.supervisor)["pid"], number)
-
-    def on_node(self, host: str, pid: int, number: signal.Signals) -> None:
-        """Signal a process of the job, on whichever node it is."""
-        if host in ("", os.uname().nodename) or Path(f"/proc/{pid}").exists():
-            os.kill(pid, number)
-        else:
-            there = ["--overlap", f"--jobid={self.job}", "-N1", "-n1", "-w", host]
-            _run("srun", *there, "kill", "-s", number.name.removeprefix("SIG"), str(pid))
-
-    def rank(self, number: signal.Signals) -> None:
-        """Signal one of the ranks, any."""
-        rank = self.rng.randrange(self.plan.resources.ranks)
-        pulse = _need(self.run.pulse(rank))
-        self.on_node(pulse["host"], pulse["pid"], number)
-
-
-def _walltime(case: Case) -> None:
-    case.supervisor(signal.SIGUSR2)
-
-
-def _term(case: Case) -> None:
-    case.supervisor(signal.SIGTERM)
-
-
-def _kill_rank(case: Case) -> None:
-    case.rank(signal.SIGKILL)
-
-
-def _kill_supervisor(case: Case) -> None:
-    supervisor = _need(case.run.supervisor)
-    case.on_node(supervisor["host"], supervisor["pid"], signal.SIGKILL)
-
-
-def _hang(case: Case) -> None:
-    case.rank(signal.SIGSTOP)
-
-
-def _scancel(case: Case) -> None:
-    if not case.on_slurm:
-        raise NotPossible("there is no Slurm job to cancel")
-    _run("scancel", case.job)
-
-
-def _damage(case: Case) -> None:
-    """The newest checkpoint loses a few bits, and a rank dies."""
-    newest = case.run.checkpoints / f"step-{committed_steps(case.run.checkpoints)[-1]:08d}"
-    largest = max(newest.iterdir(), key=lambda path: path.stat().st_size)
-    with open(largest, "r+b") as file:
-        file.seek(largest.stat().st_size // 2)
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 0xFF]))
-    case.rank(signal.SIGKILL)
-
-
-def _disk_full(case: Case) -> None:
-    """The disk of the run folder is full for a while. It is a small one of its own, mounted before the start."""
-    filler = Path(case.plan.runs) / "filler"
-    with open(filler, "wb") as file:
-        try:
-            while True:
-                file.write(bytes(1 << 20))
-                file.flush()
-        except OSError:
-            time.sleep(FULL_FOR_S)
-    filler.unlink()
-
-
-def _node_down(case: Case) -> None:
-    bed = _bed(case)
-    node = _need(case.run.pulse(case.plan.resources.ranks - 1))["host"]
-    _run(*bed, "kill", node)
-    _run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=drill")
-    case.undo.append(lambda: _run(*bed, "revive", node))
-
-
-def _controller_down(case: Case) -> None:
-    """The controller is away just when the walltime ends."""
-    bed = _bed(case)
-    supervisor = _need(case.run.supervisor)
-    _run(*bed, "kill", "slurmctld")
-    case.on_node(supervisor["host"], supervisor["pid"], signal.SIGUSR2)
-    time.sleep(DOWN_FOR_S)
-    _run(*bed, "revive", "slurmctld")
-
-
-def _bed(case: Case) -> list[str]:
-    """The command of the test bed, where the Slurm is one."""
-    conf = Path(os.environ.get("SLURM_CONF", "/etc/slurm/slurm.conf"))
-    command = Path(__file__).parent.parent / "env/bed"
-    if not case.on_slurm or not (conf.parent / "pids.json").exists() or not command.exists():
-        raise NotPossible("only on the test bed: it takes the rights of those who run the cluster")
-    return [str(command)]
-
-
-FAULTS: dict[str, tuple[str, Callable[[Case], None]]] = {
-    "signal": ("the walltime ends", _walltime),
-    "term": ("TERM, as from preemption", _term),
-    "kill9": ("a rank is killed", _kill_rank),
-    "supervisor": ("the supervisor is killed", _kill_supervisor),
-    "hang": ("a rank stands still", _hang),
-    "damage": ("the newest checkpoint is damaged, and a rank is killed", _damage),
-    "scancel": ("the job is cancelled", _scancel),
-    "disk": ("the disk is full for a while", _disk_full),
-    "node": ("a node goes down", _node_down),
-    "controller": ("the controller is away when the walltime ends", _controller_down),
-}
 
 
 @dataclass(frozen=True)
@@ -182,9 +41,28 @@ class Report:
     resumed: bool = False
     """Whether the line had to be given again, as is meant after TERM or scancel."""
     redone: int = 0
+    unsavable: int = 0
+    """Of those, the ones that were done while the disk was full, so that no checkpoint could be written."""
     seconds: float = 0.0
     same: bool | None = None
+    """The last checkpoint to the last bit, and each step in metrics.jsonl once."""
     text: str = ""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a run leaves that no fault may change."""
+
+    fingerprint: str
+    steps: tuple[int, ...]
+    """Those that metrics.jsonl has a line of."""
+
+    @classmethod
+    def of(cls, run: RunDir) -> "Learnt":
+        return cls(fingerprint(run), tuple(line["step"] for line in read_lines(run.metrics)))
+
+
+NOTHING = Learnt("", ())
 
 
 def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) -> int:
@@ -198,29 +76,29 @@ def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) 
     if plan.resources.hang_s == 900:
         plan = dataclasses.replace(plan, resources=dataclasses.replace(plan.resources, hang_s=HANG_S))
     print(f"\ndrill of {plan.science.name} in {place}\n\nundisturbed", flush=True)
-    calm, fingerprint = _case(plan, place / "undisturbed", "", rng, None)
+    calm, expected = _case(plan, place / "undisturbed", "", rng, None)
     reports = [calm]
     if calm.word != "finished":
         print(f"error: undisturbed it is {calm.word} already: {calm.text}", flush=True)
         return 1
     for number, name in enumerate(names, start=1):
         print(f"\n{number} of {len(names)}  {name}: {FAULTS[name][0]}", flush=True)
-        report, _ = _case(plan, place / f"{number:02d}-{name}", name, rng, fingerprint)
+        report, _ = _case(plan, place / f"{number:02d}-{name}", name, rng, expected)
         reports.append(report)
         print(f"  {_say(report, calm.seconds)}", flush=True)
     _certificate(place, plan, reports)
     return sum(not (report.same or report.word == "not tried") for report in reports[1:])
 
 
-def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: str | None) -> tuple[Report, str]:
-    """One run in a folder of its own; gives what came of it, and the fingerprint of what it has learnt."""
+def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: Learnt | None) -> tuple[Report, Learnt]:
+    """One run in a folder of its own; gives what came of it, and what it has learnt."""
     place.mkdir(parents=True)
     here = Case(dataclasses.replace(plan, runs=str(place)), RunDir(place / plan.science.name), rng)
     what, inject = FAULTS.get(fault, ("nothing", None))
-    mounted = fault == "disk"
+    mounted = fault.startswith("disk")
     try:
         if mounted:
-            _mount(place)
+            mount(place)
         for ref in plan.science.inputs.values():
             if (found := input_run(ref, Path(plan.runs))) is not None:
                 (place / ref).symlink_to(os.path.relpath(found.path, place))
@@ -237,20 +115,25 @@ def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: str
             _start(here.plan)
             state = watch.until_ended()
         seconds = time.monotonic() - began
-        found_now = fingerprint(here.run) if state.word == "finished" else ""
+        learnt = Learnt.of(here.run) if state.word == "finished" else NOTHING
         attempts = here.run.last_attempt()
-        same = found_now == expected if expected is not None else None
-        report = Report(fault, what, state.word, attempts, resumed, watch.redone, seconds, same, state.text)
-        return report, found_now
+        same = learnt == expected if expected is not None else None
+        if inject is not None and attempts == 1 and not _felt(here.run):
+            state.word, state.text, same = "no effect", "the run did not notice the fault", False
+        elif expected is not None and learnt.steps != expected.steps and state.word == "finished":
+            state.text = f"metrics.jsonl has {len(learnt.steps)} lines, of the steps of {len(expected.steps)}"
+        redone = watch.redone, watch.unsavable
+        report = Report(fault, what, state.word, attempts, resumed, *redone, seconds, same, state.text)
+        return report, learnt
     except NotPossible as why:
         if watch.seen:
-            _end(here)
-        return Report(fault, what, "not tried", text=str(why)), ""
+            here.end()
+        return Report(fault, what, "not tried", text=str(why)), NOTHING
     finally:
         for undo in here.undo:
             undo()
         if mounted:
-            _unmount(place)
+            unmount(place)
 
 
 def _start(plan: Plan) -> None:
@@ -260,21 +143,14 @@ def _start(plan: Plan) -> None:
         executors.local(plan)
 
 
-def _end(case: Case) -> None:
-    """A run whose fault turned out not to be possible."""
-    if case.on_slurm:
-        _run("scancel", case.job)
-    else:
-        os.killpg(os.getpgid(_need(case.run.supervisor)["pid"]), signal.SIGKILL)
-
-
 class _Watch:
     """Follows a run by its folder, and counts what is done twice."""
 
     def __init__(self, case: Case) -> None:
+        self.case = case
         self.run = case.run
         self.queue = Queue()
-        self.redone = 0
+        self.redone = self.unsavable = 0
         self.seen: dict[int, int] = {}
         """The furthest step of each attempt."""
         self._heard = time.monotonic()
@@ -298,14 +174,27 @@ class _Watch:
 
     def _look(self) -> status.State:
         time.sleep(0.1)
-        pulse = read_json(self.run.pulse(0))
+        pulse = heartbeat(self.run.pulse(0))
         if pulse and pulse["done"] > self.seen.get(pulse["attempt"], 0):
             self._heard = time.monotonic()
             attempt, done = pulse["attempt"], pulse["done"]
             if attempt not in self.seen and self.seen:
-                self.redone += max(0, self.seen[max(self.seen)] - (pulse["from"] - 1))
+                self._count(max(self.seen), pulse["from"] - 1)
             self.seen[attempt] = done
         return status.look(self.run, self.queue)
+
+    def _count(self, before: int, saved: int) -> None:
+        """What an attempt did that the next one does again, as it goes on from the step that was saved."""
+        done, full = self.seen[before], self.case.full
+        self.redone += max(0, done - saved)
+        if full.get("attempt") == before:
+            self.unsavable += max(0, done - max(saved, full["done"]))
+
+
+def _felt(run: RunDir) -> bool:
+    """Whether a run that was started once has noticed a disk that was full."""
+    logs = [*run.jobs.glob("*.out"), *run.jobs.rglob("*.log")]
+    return any(os.strerror(errno.ENOSPC) in log.read_text(errors="replace") for log in logs)
 
 
 def fingerprint(run: RunDir) -> str:
@@ -325,9 +214,13 @@ def _say(report: Report, calm_s: float) -> str:
     again = ", the line given again" if report.resumed else ""
     same = {True: "the same to the last bit", False: "NOT THE SAME", None: ""}[report.same]
     return (
-        f"{report.word} after {report.attempts} attempts{again}, {report.redone} steps done twice, "
-        f"{report.seconds - calm_s:+.0f} s: {same} {'' if report.word == 'finished' else report.text}".rstrip()
+        f"{report.word} after {report.attempts} attempts{again}, {_redone(report)} steps done twice, "
+        f"{report.seconds - calm_s:+.0f} s: {same} {'' if report.same else report.text}".rstrip()
     )
+
+
+def _redone(report: Report) -> str:
+    return f"{report.redone}{f' ({report.unsavable} of a full disk)' if report.unsavable else ''}"
 
 
 def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
@@ -340,11 +233,11 @@ def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
     lines = [
         f"# Drill of {plan.science.name}",
         "",
-        f"{plan.site.name}, {r.nodes} x {r.ranks_per_node} ranks, code {commit}, {when}. "
-        f"Undisturbed: {calm.seconds:.0f} s.",
+        f"{plan.site.name}, {r.ranks} ranks ({r.nodes} x {r.ranks_per_node}), --hang {r.hang_s:.0f}s, code {commit}, "
+        f"{when}. Undisturbed: {calm.seconds:.0f} s.",
         "",
         f"**{len(good)} of {len(tried)} faults ended in a finished run whose last checkpoint is the same to the last "
-        "bit.**",
+        "bit, with each step in metrics.jsonl once.**",
         "",
         "| fault | ended as | attempts | steps done twice | seconds more | the same |",
         "|---|---|---|---|---|---|",
@@ -356,41 +249,9 @@ def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
         again = " (line given again)" if case.resumed else ""
         more, same = case.seconds - calm.seconds, "yes" if case.same else "NO"
         lines.append(
-            f"| {case.what} | {case.word}{again} | {case.attempts} | {case.redone} | {more:.0f} | {same} |",
+            f"| {case.what} | {case.word}{again} | {case.attempts} | {_redone(case)} | {more:.0f} | {same} |",
         )
     text = "\n".join(lines) + "\n"
     atomic_write(place / "certificate.md", lambda file: file.write(text.encode()))
     write_json(place / "certificate.json", [dataclasses.asdict(report) for report in reports])
     print(f"\n{text}\n{place / 'certificate.md'}", flush=True)
-
-
-def _mount(place: Path) -> None:
-    if os.geteuid() != 0:
-        raise NotPossible("a disk of its own to fill: that takes root")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise NotPossible(f"a disk of its own to fill: {' '.join(done.stderr.split())}")
-
-
-def _unmount(place: Path) -> None:
-    """What the runs said stays."""
-    kept = place.with_name(f"{place.name}.kept")
-    shutil.copytree(place, kept, symlinks=True, ignore=shutil.ignore_patterns("checkpoints", "filler"))
-    subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
-    place.rmdir()
-    kept.rename(place)
-
-
-def _need(path: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] | None = read_json(path)
-    if found is None:
-        raise NotPossible(f"{path} is not there: the stage says nothing of its progress")
-    return found
-
-
-def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise NotPossible(f"{' '.join(words)}: {' '.join(done.stderr.split())}")

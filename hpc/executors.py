@@ -137,7 +137,7 @@ def slurm_plain(plan: Plan, dependency: str) -> str:
         done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SubmitError(f"sbatch did not take the job: {' '.join(done.stderr.split())}")
-    return _submitted(plan, done.stdout.strip().partition(";")[0], began)
+    return _submitted(plan, done.stdout.strip().partition(";")[0], began, successor=True)
 
 
 def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int | None) -> list[str]:
@@ -262,7 +262,13 @@ def _executor(plan: Plan, dependency: str | None, folder: Path | None = None) ->
 
 
 def _submitted(
-    plan: Plan, job: str, began: float, name: str = "", after: Sequence[str] = (), log: Path | None = None
+    plan: Plan,
+    job: str,
+    began: float,
+    name: str = "",
+    after: Sequence[str] = (),
+    log: Path | None = None,
+    successor: bool = False,
 ) -> str:
     """Note it in the run folder. `began`: before the job could start, so that all it writes is later."""
     line = {
@@ -276,6 +282,7 @@ def _submitted(
         "after": list(after),
         "log": str(log or plan.run.jobs),
         "time": began,
+        "successor": successor,
     }
     append_line(plan.run.submissions, line)
     return job

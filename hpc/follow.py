@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpc import control, status
 from hpc.errors import ConfigError
 from hpc.queue import Queue
-from hpc.rundir import RunDir, read_json, read_lines
+from hpc.rundir import RunDir, heartbeat, read_json, read_lines
 from hpc.status import State
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def follow(run: RunDir, mine: bool) -> State:
                 for event in events[seen:]:
                     show(event["text"], None)
                 seen = len(events)
-                if state.word == "queued" and state.text != waits_for:
+                if state.word in ("queued", "silent") and state.text != waits_for:
                     waits_for = state.text
-                    show(f"queued: {waits_for}", None)
-                pulse = read_json(run.pulse(0))
+                    show(f"{state.word}: {waits_for}", None)
+                pulse = heartbeat(run.pulse(0))
                 show(None, state if pulse and pulse["time"] > began else None)
                 if state.ended:
                     return state

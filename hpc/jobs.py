@@ -82,7 +82,7 @@ def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
         # The controller took it, but its answer was lost: asked again, it says that the job is pending
         if "pending" in refused.lower() or "already" in refused.lower():
             break
-        if _is_final(refused) or time.monotonic() > until:
+        if _is_refusal(refused) or time.monotonic() > until:
             return refused
         time.sleep(RETRY_S)
     changes = [f"StartTime=now+{AGAIN_S}", *([f"ExcNodeList={','.join(keep_off)}"] if keep_off else [])]
@@ -91,17 +91,21 @@ def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
     return None
 
 
-def successor(run: RunDir, job: str) -> str:
-    """Where a site does not requeue: a new job that runs the same folder when this one has ended; gives its id.
+def successor(run: RunDir, job: str, until: float) -> str:
+    """Where a site does not requeue: a new job that runs the same folder when this one has ended; gives its id. Tried
+    as long as requeue is: should an answer be lost, the second job finds the run taken, or finished.
 
     Raises RuntimeError with what sbatch says against it.
     """
     from hpc import executors, plan
 
-    try:
-        return executors.slurm_plain(plan.of_folder(run), f"afterany:{job}")
-    except executors.SubmitError as error:
-        raise RuntimeError(str(error)) from None
+    while True:
+        try:
+            return executors.slurm_plain(plan.of_folder(run), f"afterany:{job}")
+        except executors.SubmitError as error:
+            if _is_refusal(str(error)) or time.monotonic() > until:
+                raise RuntimeError(str(error)) from None
+        time.sleep(RETRY_S)
 
 
 def _scontrol(*words: str) -> str | None:
@@ -113,8 +117,15 @@ def _scontrol(*words: str) -> str | None:
     return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"
 
 
-def _is_final(said: str) -> bool:
-    """Whether Slurm will not do it, whenever it is asked. All else it says may be otherwise in a moment: a controller
-    that comes back answers in many ways (`Unexpected message received`, `Zero Bytes were transmitted or received`)."""
-    refusals = "disabled", "denied", "invalid job id", "not permitted", "already finished", "only batch", "no such file"
-    return any(word in said.lower() for word in refusals)
+REFUSALS = (
+    "disabled", "permission denied", "invalid", "batch job", "not permitted", "violates", "not available",
+    "unrecognized", "no such file",
+)  # fmt: skip
+"""What Slurm says when it means it. All else is a controller that is busy, restarts, or cannot be reached."""
+PASSING = ("credential", "authentication", "munge", "protocol")
+"""Invalid for a moment: a munge that hiccups, or a controller that is just being upgraded."""
+
+
+def _is_refusal(said: str) -> bool:
+    words = said.lower()
+    return any(word in words for word in REFUSALS) and not any(word in words for word in PASSING)

@@ -217,7 +217,8 @@ def stop_run(said: Words, environ: Mapping[str, str]) -> int:
     with redirect_stdout(sys.stderr) if said.json else nullcontext():
         print("\n".join(control.stop(runs, said.now)), flush=True)
         for run in runs:
-            follow.follow(run, mine=False)
+            if status.look(run).word != "silent":  # one that stands still may never end
+                follow.follow(run, mine=False)
     if said.json:
         _print_states(runs)
     return DONE
@@ -247,6 +248,7 @@ def write_site(said: Words, environ: Mapping[str, str]) -> int:
 
 def run_drill(said: Words, environ: Mapping[str, str]) -> int:
     from hpc import drill, executors, planner, site
+    from hpc.faults import FAULTS
 
     if not said.words or "=" in said.words[0]:
         raise ConfigError("drill what? Say a stage first: drill train my-study.yaml --nodes 2")
@@ -256,12 +258,21 @@ def run_drill(said: Words, environ: Mapping[str, str]) -> int:
         raise ConfigError("drill one stage: the others run undisturbed before it, with `pipeline`")
     print(plans[0].render(), flush=True)
     site.check_usable(plans[0].site)
-    faults = said.faults.split(",") if said.faults else list(drill.FAULTS)
+    faults = said.faults.split(",") if said.faults else list(FAULTS)
     try:
         return FAILED if drill.drill(plans[0], faults, said.repeat) else DONE
     except executors.SubmitError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
+
+
+def inspect_files(said: Words, environ: Mapping[str, str]) -> int:
+    from hpc import verbs
+
+    if not said.words or all("=" in word and not os.path.exists(word) for word in said.words):
+        raise ConfigError("inspect which file? Name one, or two to compare them")
+    print(verbs.run(said))
+    return DONE
 
 
 def show_completion(said: Words, environ: Mapping[str, str]) -> int:
@@ -283,6 +294,7 @@ OTHER_VERBS: dict[str, Callable[[Words, Mapping[str, str]], int]] = {
     "stop": stop_run,
     "drill": run_drill,
     "site": write_site,
+    "inspect": inspect_files,
     "completion": show_completion,
 }
 

@@ -19,6 +19,7 @@ VERBS = {
     "drill": ("STAGE", "break a run on purpose and see whether it ends the same (--faults, --repeat)"),
     "export": ("RUN", "write a batch script that runs it without submitit (-o FILE)"),
     "site": ("refresh NAME", "write a profile of the cluster you are on, from what its Slurm says"),
+    "inspect": ("FILE [FILE]", "what a file of parameters holds, what of it model=NAME would load; how two differ"),
     "completion": ("bash|zsh", "what a shell needs to complete verbs, options, runs and settings"),
 }
 
@@ -28,7 +29,7 @@ usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
 Run a stage of an experiment on this machine or as a Slurm job.
 
 verbs:
-  STAGE                one stage; with this project: synthesize, survey, preprocess, train, evaluate
+  STAGE                with this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate
 {verbs}
 {options}
 
@@ -73,6 +74,7 @@ class Words:
         self.after: str | None = None
         self.max_parallel: int | None = None
 
+        self.set: str | None = None
         self.name: str | None = None
         self.again = False
         self.dry_run = False
@@ -160,13 +162,20 @@ GROUPS: dict[str, list[Option]] = {
         ("--max-parallel", "N", natural, "sweep", "how many runs at a time"),
     ],
     "how": [
+        ("--set", "NAME=VALUE", str, "STAGE pipeline sweep drill", "one of the settings that the file's `sets` offer"),
         ("--name", "WORD", run_name, f"{START} export", "what you call the run, wherever RUN is asked for"),
         ("--again", "", None, "STAGE pipeline sweep", "a new run of what is finished or begun already"),
         ("--dry-run", "", None, START, "print the plan and the batch script, do nothing"),
         ("--prepare", "", None, START, "write the run folder, start nothing: for slurm/run.sbatch"),
         ("--follow", "", None, f"{ONE} logs", "watch a Slurm run, as a local one is anyway; logs: go on printing"),
         ("--yes", "", None, "sweep stop", "do not ask before it is done to many runs"),
-        ("--json", "", None, f"{START} status stop", "what came of it as JSON, for scripts; all else goes to stderr"),
+        (
+            "--json",
+            "",
+            None,
+            f"{START} status stop inspect",
+            "what came of it as JSON, for scripts; all else goes to stderr",
+        ),
         ("--output", "FILE", str, "export", "where it writes; else to the terminal"),
     ],
     "one verb each": [

@@ -173,10 +173,13 @@ def sciences(
                 raise ConfigError(f"{word!r} names no section of the file.{did_you_mean(word.split('.')[0], sections)}")
         values = config.apply_words(values, full)
     elif verb in known:
-        own = [word.removeprefix(f"{verb}.") for word in words]
-        # A file with sections, none of which is for this stage: it can still read from what they make
+        # A file with sections, none of which is for this stage: it can still read from what they make, and a stage
+        # may take the settings of another one
+        like = getattr(stages.schema(stages.load(stages.entry(verb))), "section", "")
+        own = [word.removeprefix(f"{verb}.").removeprefix(f"{like}.") for word in words]
         rest = {key: value for key, value in values.items() if key not in sections}
-        values = {key: values[key] for key in sections} | {verb: config.apply_words(rest, own)}
+        start = values[like] if like in sections else rest
+        values = {key: values[key] for key in sections} | {verb: config.apply_words(start, own)}
         sections = [*sections, verb]
     elif verb in options.VERBS:  # of `sweep status`
         raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, known)}")

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpc.rundir import RunDir, read_json
+from hpc.context import BEGUN, STARTING
+from hpc.rundir import RunDir, heartbeat
 from hpc.stop import STACKS
 
 PR_SET_PDEATHSIG = 1
@@ -21,6 +23,8 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 _WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/ddp.py")
 """Where a rank is that waits for the others."""
+START_S = 300.0
+"""How long ranks may say nothing while they start, at least: to import, to meet, to read the last checkpoint."""
 LOG_MB, KEPT_MB = 200, 10
 """A log that grows beyond the first is cut to its last, so that a rank that floods it fills no disk."""
 
@@ -46,7 +50,8 @@ class Ranks:
         self.plan = plan
         self.resources = plan["resources"]
         self.folder = run.attempt(attempt)
-        self.began = time.time()
+        self.heard_since = time.time()
+        """From when on their silence counts: the start, or when the disk last had no room for their words."""
         self.mpi = bool(self.resources.get("mpi"))
         if on_slurm:
             self.processes = self._start_srun()
@@ -69,7 +74,12 @@ class Ranks:
             environ = {"OMP_NUM_THREADS": threads} | self._environ() | {name: str(at) for name, at in place.items()}
             with open(self.folder.log(rank), "a") as log:
                 rank_process = subprocess.Popen(
-                    self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, preexec_fn=_not_yet
+                    self._command(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environ,
+                    preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ranks.append(rank_process)
         return ranks
@@ -88,7 +98,7 @@ class Ranks:
                     stdout=said,
                     stderr=said,
                     env={"OMP_NUM_THREADS": self._threads_here()} | self._environ(),
-                    preexec_fn=_not_yet,
+                    preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
 
@@ -112,7 +122,7 @@ class Ranks:
                     stdin=subprocess.DEVNULL,
                     stderr=said,
                     env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | self._environ(),
-                    preexec_fn=_not_yet,
+                    preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
 
@@ -163,22 +173,30 @@ class Ranks:
 
     def pulses(self) -> list[dict[str, Any]]:
         """What the ranks of this attempt said last; those that have said nothing yet are not in it."""
-        found = ((read_json(self.run.pulse(rank)) or {}) | {"rank": rank} for rank in range(self.size))
+        found = (heartbeat(self.run.pulse(rank)) | {"rank": rank} for rank in range(self.size))
         return [pulse for pulse in found if pulse.get("attempt") == self.attempt]
 
-    def silent_s(self) -> float:
-        """For how long no rank has got on. 0 before the first says something, once they live: a stage may have nothing
-        to say. One that meets the other ranks says so when it starts (ddp.start)."""
-        if pulses := self.pulses():
-            return float(time.time() - max(pulse["time"] for pulse in pulses))
-        return 0.0 if any(self.folder.path.glob("rank-*.stacks")) else time.time() - self.began
+    def hang_s(self) -> float:
+        """For how long no rank has got on, when that is too long; else 0.
+
+        A rank says that it starts, then that its stage has begun. A stage may say nothing at all: when all have begun,
+        they are judged again from the first word of a stage on; ddp.start says one, for all stages that train. To start
+        takes long on a busy disk, so that has a patience of its own, where --hang is shorter.
+        """
+        words = self.pulses()
+        if len(words) == self.size and all(word["what"] == BEGUN for word in words):
+            return 0.0
+        starting = all(word["what"] in (BEGUN, STARTING) for word in words)
+        heard = max([self.heard_since, *(float(word["time"]) for word in words)])
+        silent_s, patience_s = time.time() - heard, float(self.resources["hang_s"])
+        return silent_s if silent_s > (max(patience_s, START_S) if starting else patience_s) else 0.0
 
     def late(self) -> dict[str, Any]:
         """After a hang, with their stacks taken: the pulse of the rank that the others wait for, as far as one can
         tell: one that is in no collective; else the one that did least; else the one that was heard longest ago."""
         self.signal(STACKS)
         time.sleep(2.0)
-        pulses = self.pulses() or [{"rank": 0, "host": "", "what": "starting", "done": 0, "total": 0, "time": 0.0}]
+        pulses = self.pulses() or [{"rank": 0, "host": "", "what": STARTING, "done": 0, "total": 0, "time": 0.0}]
         elsewhere = [pulse for pulse in pulses if not self._waits(pulse["rank"])]
         return min(elsewhere or pulses, key=lambda pulse: (pulse["done"], pulse["time"]))
 
@@ -230,14 +248,17 @@ def _ranks_below(ancestor: int) -> list[int]:
     return [pid for pid in ranks if below(pid)]
 
 
-def _not_yet() -> None:
+def _not_yet(supervisor: int) -> None:
     """In a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
     outlive the supervisor either: it would go on writing beside the ranks of the next one."""
     for number in (signal.SIGUSR2, STACKS):
         signal.signal(number, signal.SIG_IGN)
-    die_with_parent()
+    die_with_parent(supervisor)
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
+    """Also where it died before this could be asked for."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SUBMISSIONS, SUPERVISOR, RESULT = "jobs/submitted.jsonl", "heartbeat/supervisor.json", "result.json"
 """What `status` reads of a run that has ended, below its folder."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What an OSError says when there is no room; somebody may make some."""
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
@@ -61,17 +63,24 @@ class Damaged(ValueError):
 
 
 def read_json(path: Path | str) -> Any | None:
-    """What the file holds, or None when there is none. A heartbeat that a power cut has emptied is none: the next one
-    is seconds away."""
+    """What the file holds, or None when there is none."""
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())
     except FileNotFoundError:
         return None
     except ValueError:
-        if "/heartbeat/" in os.fspath(path):
-            return None
         raise Damaged(f"{path} is damaged: it is not JSON") from None
+
+
+def heartbeat(path: Path | str) -> dict[str, Any]:
+    """What a file below heartbeat/ says; nothing where there is none. They are not flushed to the disk, so that a node
+    that goes down can leave one empty: that is as if it were not there."""
+    try:
+        said = read_json(path)
+    except Damaged:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def append_line(path: Path, value: object) -> None:
@@ -80,8 +89,8 @@ def append_line(path: Path, value: object) -> None:
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         before = os.fstat(file).st_size
-        if before and os.pread(file, 1, before - 1) != b"\n":  # cut off by a power cut: only that line is lost
-            line = b"\n" + line
+        if before and os.pread(file, 1, before - 1) != b"\n":
+            line = b"\n" + line  # a node that went down has cut off the line before: that one is lost, ours is not
         if os.write(file, line) < len(line):
             os.ftruncate(file, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
@@ -90,19 +99,29 @@ def append_line(path: Path, value: object) -> None:
 
 
 def read_lines(path: Path | str) -> list[Any]:
-    """The JSON lines of a file; what a kill or a power cut has cut off is left out."""
+    """The JSON lines of a file; what a kill or a disk has damaged is left out, and counted by damaged_lines."""
+    return [line for line in _lines(path) if line is not None]
+
+
+def damaged_lines(path: Path | str) -> list[int]:
+    """The numbers of the lines that are not what was written; the first is 1."""
+    return [number for number, line in enumerate(_lines(path), start=1) if line is None]
+
+
+def _lines(path: Path | str) -> list[dict[str, Any] | None]:
     try:
         with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+            return [_parsed(line) for line in file.read().splitlines()]
     except FileNotFoundError:
         return []
-    found = []
-    for line in lines[:-1]:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def committed_steps(checkpoints: Path) -> list[int]:

@@ -5,7 +5,6 @@ writes its own, and leaves a mark beside it when that is on the disk. The first 
 files, not collectives, which belong to training.
 """
 
-import errno
 import logging
 import math
 import os
@@ -17,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from hpc import checkpoint
-from hpc.context import Context, Preempted
-from hpc.rundir import read_json, read_lines, write_json
+from hpc.context import FULL_S, Context
+from hpc.rundir import FULL, read_json, read_lines, write_json
 from hpc.statefile import Staging
 
 log = logging.getLogger(__name__)
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FULL_S = 5.0
-"""How often the last save is tried again on a full disk."""
 MARKS_S = 600
 """How long ranks may take to write their files, after the first has written its own."""
 SHORTEST_S, LONGEST_S = 30.0, 1800.0
@@ -91,7 +87,8 @@ class Saver:
         best
             The step that is best so far: its checkpoint, if there is one, is not deleted.
         last
-            Nothing is left to be done meanwhile: where the disk is full, wait for room.
+            Nothing is left to be done meanwhile: where the disk is full, wait for room. The next call raises Preempted
+            when a stop was asked for before there was any.
         """
         asked = time.monotonic()
         if self._writing is not None and not self._writing.done():
@@ -115,9 +112,7 @@ class Saver:
 
     def _write_last(self, step: int, best: int | None, began: float) -> None:
         while not self._write(step, best, began):
-            if self.ctx.should_stop():
-                raise Preempted  # the stage must not go on to its end without it
-            time.sleep(FULL_S)
+            self.ctx.pause(FULL_S)  # or Preempted: not finished, the steps since the last whole one are done again
 
     def _write(self, step: int, best: int | None, began: float) -> bool:
         """In the thread: this rank's file, and on the first rank the checkpoint. False when the disk is full."""

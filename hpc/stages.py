@@ -50,5 +50,6 @@ def load(where: str) -> Any:
 
 @functools.cache
 def schema(function: Any) -> Any:
-    """The dataclass that a stage takes as its config."""
+    """The dataclass that a stage takes as its config. One with a class variable `section` begins, where the file has no
+    section of its own, with what that one says."""
     return get_type_hints(function)["cfg"]

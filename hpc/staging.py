@@ -14,7 +14,7 @@ from pathlib import Path
 from hpc.context import Context, Preempted
 from hpc.copies import POLL_S, Copy, Listing, NotStaged, is_last, last_change, lock_file
 from hpc.profile import disk_path
-from hpc.rundir import read_json, write_json
+from hpc.rundir import heartbeat, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Staging:
         pulse_of = self.ctx.run.pulse(self._first)
         patience = _Patience()
         while str(source) not in (told := read_json(self._told) or {}):
-            pulse = read_json(pulse_of) or {}
+            pulse = heartbeat(pulse_of)
             if patience.renewed(pulse.get("time")) and pulse.get("attempt") == self.ctx.attempt:
                 self.ctx.progress(pulse["what"], pulse["done"], pulse["total"])
             self._pause()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import time
 
-from hpc import FAILED, STOPPED
+from hpc import FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError, did_you_mean
 from hpc.queue import Job, Queue
-from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, Damaged, RunDir, read_json, read_lines
+from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, heartbeat, read_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SILENT_S = 30
 """A supervisor that has not written for so long is gone."""
-ENDED = ("finished", "failed", "stopped", "lost", "broken")
+ENDED = ("finished", "failed", "stopped", "lost")
 
 
 class State:
@@ -34,7 +34,8 @@ class State:
         self.settings = ""
         """What was said for it on the command line; of a sweep, its own combination."""
         self.word = "stopped"
-        """queued, running, requeued, or how it ended: finished, failed, stopped, lost; broken (a file is damaged)."""
+        """queued, running, requeued; silent (its supervisor is on this machine, but stands still); or how it ended:
+        finished, failed, stopped, lost."""
         self.code: int | None = None
         """The exit code, once it has ended."""
         self.job = ""
@@ -65,7 +66,7 @@ def look(run: RunDir, queue: Queue | None = None) -> State:
 def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
     """What the folders say; of those that wait for Slurm, what Slurm says."""
     found = [_folder(run) for run in runs]
-    in_doubt = [(state, submitted, run) for (state, submitted), run in zip(found, runs) if state.word in _DOUBT]
+    in_doubt = [(one, line, run) for (one, line), run in zip(found, runs) if one.on_slurm and one.word in _DOUBT]
     jobs = queue.look(state.job for state, _, _ in in_doubt)
     for state, submitted, run in in_doubt:
         job = jobs.get(state.job)
@@ -87,17 +88,8 @@ that Slurm has ended, which may come back (preempted, a lost node) or not (cance
 
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
     """What the folder says, and the last submission. The word may be one of _DOUBT."""
-    try:
-        return _read(run)
-    except Damaged as damage:
-        state = State(run.name)
-        state.word, state.code, state.text = "broken", FAILED, str(damage)
-        return state, {}
-
-
-def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     state = State(run.name)
-    supervisor = read_json(f"{run.folder}/{SUPERVISOR}") or {}
+    supervisor = heartbeat(f"{run.folder}/{SUPERVISOR}")
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
     state.name = submitted.get("label") or supervisor.get("label", "")
@@ -122,12 +114,12 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     elif supervisor["state"] == "running" and not _alive(supervisor):
         state.word = "silent" if state.on_slurm else "lost"
         state.text = f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
+        if not state.on_slurm and (pid := living_pid(supervisor)):
+            state.word, since = "silent", time.strftime("%H:%M:%S", time.localtime(supervisor["time"]))
+            state.text = f"pid {pid} stands still, or finds no room to write, since {since}: `stop --now` ends it"
     else:
         state.word, state.code, state.text = supervisor["state"], supervisor.get("code"), supervisor["text"]
-        quiet_s = time.time() - supervisor["time"]
-        if state.word == "running" and not state.on_slurm and quiet_s > SILENT_S:
-            state.text = f"silent for {quiet_s:.0f} s, but process {supervisor['pid']} is there: does it stand still?"
-    _pace(state, (read_json(run.pulse(0)) if state.word == "running" else None) or supervisor.get("pulse") or {})
+    _pace(state, (heartbeat(run.pulse(0)) if state.word == "running" else {}) or supervisor.get("pulse") or {})
     return state, submitted
 
 
@@ -147,6 +139,10 @@ def _starting(state: State, run: RunDir) -> None:
     """Of a run on this machine whose supervisor has not spoken yet."""
     if _process_ended(int(state.job)):
         state.word, state.text = "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
+        holder = heartbeat(run.owner)
+        if holder and holder["host"] == os.uname().nodename and not _process_ended(holder["pid"]):
+            state.code = REFUSED
+            state.text = f"another supervisor holds the lock, pid {holder['pid']} on {holder['host']}: end that first"
     else:
         state.word, state.text = "queued", "starting"
 
@@ -203,10 +199,15 @@ def _ended_badly(names: Iterable[str], run: RunDir) -> list[tuple[str, str]]:
 
 
 def _alive(supervisor: Mapping[str, Any]) -> bool:
-    """Whether it is heard, or on this machine: whether it or its keeper, who starts another, is there."""
-    if supervisor["host"] != os.uname().nodename:
-        return time.time() - supervisor["time"] < SILENT_S
-    return not (_process_ended(supervisor["pid"]) and _process_ended(supervisor.get("keeper", supervisor["pid"])))
+    here = supervisor["host"] == os.uname().nodename
+    return time.time() - supervisor["time"] < SILENT_S and not (here and not living_pid(supervisor))
+
+
+def living_pid(supervisor: Mapping[str, Any]) -> int:
+    """The supervisor on this machine, else its keeper, who is about to start another; 0 when both are gone."""
+    here = supervisor["host"] == os.uname().nodename
+    pids = [supervisor["pid"], supervisor.get("keeper", 0)] if here else []
+    return next((pid for pid in pids if pid > 1 and not _process_ended(pid)), 0)
 
 
 def _process_ended(pid: int) -> bool:
@@ -284,7 +285,7 @@ def table(states: list[State]) -> str:
 
 def _summary(states: list[State]) -> str:
     words = [state.word for state in states]
-    counts = [f"{words.count(word)} {word}" for word in dict.fromkeys(("running", "queued", "requeued", *ENDED))]
+    counts = [f"{words.count(word)} {word}" for word in ("running", "silent", "queued", "requeued", *ENDED)]
     left = max((state.left_s for state in states if state.left_s is not None), default=None)
     said = ", ".join(count for count in counts if not count.startswith("0 "))
     return f"\n{len(states)} runs: {said}" + (f"; what runs now needs {_clock(left)} more" if left is not None else "")

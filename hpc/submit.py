@@ -45,6 +45,9 @@ def here(plans: list[Plan]) -> int:
                     file=sys.stderr,
                 )
                 return REFUSED
+            if before and before.word == "silent":
+                print(f"error: another supervisor of {name} holds the lock, and {before.text}", file=sys.stderr)
+                return REFUSED
             if before and not before.ended:
                 print(f"it is running already: watching it{_not_applied(plan)}")
             else:

@@ -1,17 +1,14 @@
-"""The life of one job: starts the ranks, watches them, stops them, starts them again, puts the job back into the queue.
+"""The life of one job: the ranks started, watched, stopped, and started again. hpc.supervisor keeps it.
 
-Its main thread only waits, so it is never stuck in a collective. What it decides is in the run folder; verdict.py says
-whether another start makes sense.
+Under Slurm it runs in the batch step; its main thread only waits, so it is never stuck in a collective.
 """
 
-import errno
 import fcntl
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Literal
 
@@ -19,7 +16,17 @@ from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, verdict
 from hpc.context import input_run
 from hpc.jobs import EndOfWalltime, Job
 from hpc.ranks import Ranks
-from hpc.rundir import RunDir, append_line, committed_steps, read_json, read_lines, write_json
+from hpc.rundir import (
+    FULL,
+    RunDir,
+    append_line,
+    committed_steps,
+    damaged_lines,
+    heartbeat,
+    read_json,
+    read_lines,
+    write_json,
+)
 from hpc.stop import deaf
 
 POLL_S = 0.1
@@ -30,8 +37,13 @@ GRACE_S = 60.0
 """How long ranks may take to agree and save when nobody says how long there is."""
 RESERVE_S = 12.0
 """Kept free at the end of the walltime, for killing what does not stop and for going back into the queue."""
+TOO_SHORT_SAYS = "the walltime is shorter than the start-up, ask for more --time"
 FULL_S = 10.0
 """How often a write to a full disk is tried again."""
+
+AT_WALLTIME = (signal.SIGUSR2, "clock")
+"""The wishes to stop after which a Slurm job goes on later."""
+
 Outcome = Literal["finished", "stopped", "crashed", "hung"]
 Asked = signal.Signals | Literal["clock", "wish"]
 
@@ -63,8 +75,8 @@ class Supervision:
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
-        self.before = asked
         self.asked: Asked | None = None
+        self._before = asked
         self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
@@ -78,40 +90,51 @@ class Supervision:
         time_s = None if self.job else self.resources["time_s"]
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
-    def run(self, fresh: bool) -> int:
+    def run(self, first: bool) -> int:
         """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on.
 
-        `fresh`: somebody has just given the line, so a wish to stop that was made before counts no more.
+        `first`: the keeper has started no other before. A wish to stop that is older than the line counts no more; one
+        that is older than a supervisor, or than a job that comes back, may be just what that is to heed.
         """
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
-        for before in self.before:  # only now: one that came since would be lost in the list
-            self._ask(before, None)
-        self.dir.owner.parent.mkdir(exist_ok=True)
+        for early in self._before:  # now: those that came until our handlers stood are in it
+            self._ask(early, None)
+        self._until_there_is_room(lambda: self.dir.owner.parent.mkdir(exist_ok=True))
         with open(self.dir.lock, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not self._takes_over():
-                    print(f"{self.dir.name} has a supervisor already: this one ends", flush=True)
+                    holder = heartbeat(self.dir.owner)
+                    who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which nothing more is known"
+                    tell(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks
-                print(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})", flush=True)
-            write_json(self.dir.owner, self.me | {"restarts": self.job.restarts if self.job else 0})
-            if fresh:
+                tell(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})")
+            if first and not self._comes_back():
                 self.dir.wish.unlink(missing_ok=True)
+            owner = self.me | {"restarts": self.job.restarts if self.job else 0}
+            self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
-                print(f"{self.dir.name} is finished already", flush=True)
+                tell(f"{self.dir.name} is finished already")
                 return DONE
+            if damaged := damaged_lines(self.dir.attempts):
+                self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
+            self._until_there_is_room(lambda: verdict.account_for_lost(self.dir))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
-            self._count_the_lost()
             return self._attempts()
+
+    def _comes_back(self) -> bool:
+        """Whether the job was requeued, or follows another where a site does not requeue: nobody gave the line."""
+        submitted = (read_lines(self.dir.submissions) or [{}])[-1]
+        return self.job is not None and bool(self.job.restarts or submitted.get("successor"))
 
     def _takes_over(self) -> bool:
         """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node
         that Slurm calls dead may only have lost its network."""
-        holder = read_json(self.dir.owner) or {}
+        holder = heartbeat(self.dir.owner)
         return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
 
     def _lacking(self) -> str:
@@ -123,41 +146,28 @@ class Supervision:
         missing = [run for run in inputs if run and not run.result.exists()]
         deadline = time.monotonic() + LATE_S
         while missing and time.monotonic() < deadline and self.asked is None:
-            states = [(read_json(run.supervisor) or {}).get("state") for run in missing]
+            states = [heartbeat(run.supervisor).get("state") for run in missing]
             if any(state in ("failed", "stopped") for state in states):
                 break
             time.sleep(1)
             missing = [run for run in missing if not run.result.exists()]
-        words = [(read_json(run.supervisor) or {}).get("state", "not started") for run in missing]
+        words = [heartbeat(run.supervisor).get("state", "not started") for run in missing]
         return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
-
-    def _count_the_lost(self) -> None:
-        """Attempts that ended with their supervisor have left no line of how: they are failures all the same."""
-        told = {line["attempt"] for line in read_lines(self.dir.attempts)}
-        for number in range(1, self.attempt + 1):
-            start = read_json(self.dir.attempt(number).start) if number not in told else None
-            if start:
-                ended = max((pulse["time"] for pulse in self._pulses_of(number)), default=start["started"])
-                end = {"ended": ended, "outcome": "lost", "codes": [], "why": "its supervisor ended", "node": ""}
-                line = start | end | {"got_on": True}
-                self._until_there_is_room(partial(append_line, self.dir.attempts, line))
-
-    def _pulses_of(self, attempt: int) -> list[dict[str, Any]]:
-        places = sorted(self.dir.pulse(0).parent.glob("rank-*.json"))
-        return [pulse for place in places if (pulse := read_json(place)) and pulse.get("attempt") == attempt]
 
     def _attempts(self) -> int:
         while True:
             outcome = self._attempt()
             if outcome == "finished":
                 return self._finish()
-            if outcome == "stopped":
+            if outcome == "stopped" or self.asked is not None:
                 return self._stop()
             lines = verdict.since_submission(self.dir)
             why = lines[-1]["why"]
             if verdict.hopeless(lines):
                 never = NEVER in lines[-1]["codes"]
                 return self.give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
+            if self._look_around():
+                return self._stop()
             if self.job and (nodes := verdict.bad_nodes(lines)):
                 return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
             got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
@@ -170,25 +180,26 @@ class Supervision:
         if not self._until_there_is_room(lambda: folder.path.mkdir(parents=True)):
             return "stopped"
         steps, before = committed_steps(self.dir.checkpoints), verdict.products(self.dir)
+        n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         start = {
             "attempt": self.attempt,
             "started": time.time(),
             "job": self.job and self.job.id,
             "from_step": steps[-1] if steps else 0,
-            "ranks": (n_ranks := self.resources["nodes"] * self.resources["ranks_per_node"]),
+            "ranks": n_ranks,
         }
-        if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there any for the logs
+        if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there for the logs
             return "stopped"
         going_on = f", goes on from step {steps[-1]}" if steps else ""
-        past = read_lines(self.dir.attempts)
-        if steps and past and past[-1].get("ranks", n_ranks) != n_ranks:
-            going_on += f", before on {past[-1]['ranks']}: the same batches, but noise (dropout) is drawn by rank"
+        before_ranks = (read_lines(self.dir.attempts) or [{}])[-1].get("ranks", n_ranks)
+        if steps and before_ranks != n_ranks:
+            self._note(f"{n_ranks} ranks instead of {before_ranks}: with dropout it is not the same run to the bit now")
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
         started = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
         outcome, late = self._watch(started)
         why, node = "", ""
         if late:
-            why, node = verdict.hung(late, self.resources["hang_s"], folder), late["host"]
+            why, node = verdict.hung(late, folder), late["host"]
         elif outcome == "crashed":
             why, node = verdict.crashed(folder, started.codes)
         end = {
@@ -198,6 +209,7 @@ class Supervision:
             "why": why,
             "node": node,
             "got_on": verdict.products(self.dir) != before,
+            "walltime": self._walltime_is_over(),
         }
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome
@@ -212,11 +224,12 @@ class Supervision:
             now = time.monotonic()
             if now - pulse_at > PULSE_S:
                 pulse_at = now
-                self._pulse("running")
+                if not self._pulse("running"):
+                    started.heard_since = time.time()
                 self._look_around()
                 started.cut_logs()
-                if started.silent_s() > self.resources["hang_s"]:
-                    late = started.late()
+                if silent_s := started.hang_s():
+                    late = started.late() | {"silent_s": silent_s}
                     started.end()
                     return ("hung" if told_at is None else "stopped"), late
             if self.asked is not None and told_at is None:
@@ -230,29 +243,43 @@ class Supervision:
                 started.end()
         if any(started.codes):  # the neighbours of a crashed rank hear TERM and stop as well
             return ("crashed" if told_at is None else "stopped"), None
-        # Not by the marks of those that stopped: another node may show them late
-        finished = self.dir.attempt(self.attempt).metrics.exists()
-        return ("finished" if finished else "stopped"), None
+        if any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped")):
+            return "stopped", None
+        return ("finished" if self._found() else "crashed"), None
 
-    def _look_around(self) -> None:
-        """Whether the time is over, somebody wishes a stop, or another supervisor has taken over."""
-        if (read_json(self.dir.owner) or {}).get("since", self.began) > self.began:
-            print(f"{self.dir.name} has another supervisor since: this one and its ranks end", flush=True)
+    def _found(self) -> bool:
+        """Whether rank 0 has left what it found; an exit code of 0 alone does not say that it came to its end."""
+        metrics = self.dir.attempt(self.attempt).metrics
+        deadline = time.monotonic() + LATE_S
+        while not metrics.exists() and self.job and self.resources["nodes"] > 1 and time.monotonic() < deadline:
+            time.sleep(1)
+        return metrics.exists()
+
+    def _look_around(self) -> bool:
+        """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all if another has taken over."""
+        if heartbeat(self.dir.owner).get("since", self.began) > self.began:
+            tell(f"{self.dir.name} has another supervisor since: this one and its ranks end")
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
         left_s = self.end.left_s() if self.end else None
         if self.asked is not None:
-            return
+            return True
         if self.dir.wish.exists():
             self.asked = "wish"
         elif self.deadline is not None and time.monotonic() > self.deadline:
             self.asked = "clock"
         elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
             self.asked = "clock"  # Slurm's own signal comes before, where it comes
+        return self.asked is not None
+
+    def _walltime_is_over(self) -> bool:
+        """Whether the stop was for that; USR2 also comes when a site preempts."""
+        left_s = self.end.left_s() if self.end else None
+        return self.asked in AT_WALLTIME and (left_s is None or left_s < 2 * self.resources["lead_s"])
 
     def _grace_s(self) -> float:
         """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
         lead_s = self.resources["lead_s"]
-        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in (signal.SIGUSR2, "clock") else GRACE_S
+        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in AT_WALLTIME else GRACE_S
 
     def _finish(self) -> int:
         attempts = read_lines(self.dir.attempts)
@@ -260,7 +287,7 @@ class Supervision:
         spent = sum(line["ended"] - line["started"] for line in attempts)
         found = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
         if not self._until_there_is_room(lambda: write_json(self.dir.result, found)):
-            return self._stop()
+            return self._stop()  # it is done again from the last checkpoint, where there is room
         self.code = DONE
         self._say(
             "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
@@ -276,14 +303,14 @@ class Supervision:
         """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
         steps = committed_steps(self.dir.checkpoints)
         where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
-        if self.dir.wish.exists():  # made while the end of the walltime was under way: it goes before
-            self.asked = "wish"
-        if self.job and self.at_the_end_of_time:
-            vain = verdict.too_short(verdict.since_submission(self.dir))
-            if vain >= verdict.BUDGET:
-                return self.give_up(FAILED, f"{vain} jobs ended before anything was saved: ask for more --time")
-            said = f"{where}, too short for anything to be saved (--time)" if vain else where
-            return self._leave(self.job, f"{said}; back into the queue", [])
+        if self.asked in AT_WALLTIME and self.dir.wish.exists():
+            self.asked = "wish"  # while the ranks saved: whoever wishes it does not want it back
+        if self.job and self.asked in AT_WALLTIME:
+            if n := verdict.too_short(verdict.since_submission(self.dir)):
+                where += f", nothing saved since its start: {TOO_SHORT_SAYS} ({n} of {verdict.TOO_SHORT})"
+            if n >= verdict.TOO_SHORT:
+                return self.give_up(FAILED, where)
+            return self._leave(self.job, f"{where}; back into the queue", [])
         self.code = STOPPED
         if self.job and self.asked == signal.SIGTERM and not self.dir.wish.exists():
             # Preempted, cancelled, or a node was lost: whether the job comes back, Slurm knows. status asks it
@@ -303,48 +330,60 @@ class Supervision:
         if (refused := jobs.requeue(job.id, keep_off if bad_nodes else [], until)) is None:
             return STOPPED
         try:
-            next_job = jobs.successor(self.dir, job.id)
-            append_line(self.dir.events, {"time": time.time(), "text": f"{refused}: goes on as job {next_job}"})
+            next_job = jobs.successor(self.dir, job.id, until)
+            self._note(f"{refused}: goes on as job {next_job}")
         except RuntimeError as error:
             self.code = STOPPED
             self._say("stopped", f"{text}, but Slurm does not take it ({refused}; {error}): give the line again")
         return STOPPED
 
-    @property
-    def at_the_end_of_time(self) -> bool:
-        """Whether it was the walltime that ended it, after which a job goes back into the queue."""
-        return self.asked in (signal.SIGUSR2, "clock")
-
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        self.asked = self.asked or signal.Signals(signum)
+        """A wish to end for good outranks the end of the walltime, whichever came first."""
+        asked = signal.Signals(signum)
+        if self.asked is None or (self.asked in AT_WALLTIME and asked not in AT_WALLTIME):
+            self.asked = asked
+
+    def rescue(self) -> int:
+        """After an error of our own, which must not cost the job its place: at the end of the walltime it still goes
+        back into the queue."""
+        if self.job and self.asked in AT_WALLTIME:
+            return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue", [])
+        return self.give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
 
     def _until_there_is_room(self, write: Callable[[], object]) -> bool:
-        """A full disk is no reason to lose a run: wait until somebody has made room. Asked to stop, go on without what
-        was to be written: the job must get back into the queue. Gives whether it was written."""
-        told = 0.0
+        """A full disk is no reason to lose a run: wait until somebody has made room. False when a stop was asked first:
+        what could not be written is said in the log, and is no reason to be late either."""
+        tried_at: float | None = None
         while True:
-            try:
-                write()
-                return True
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                if not told:
-                    print(f"{self.dir.path}: {error.strerror}; waiting for room", file=sys.stderr, flush=True)
-                    told = time.monotonic()
-            if self.asked is not None:
+            if tried_at is None or time.monotonic() - tried_at > FULL_S:
+                try:
+                    write()
+                    return True
+                except OSError as error:
+                    if error.errno not in FULL and self.asked is None:
+                        raise
+                    if tried_at is None or self.asked is not None:
+                        what = "waiting for room" if self.asked is None else "going on without"
+                        tell(f"{self.dir.path}: {error.strerror}; {what}")
+                tried_at = time.monotonic()
+                self._pulse("running", "the disk is full: waiting for room")
+            if self._look_around():
                 return False
-            time.sleep(FULL_S if time.monotonic() - told > FULL_S else 0.5)
+            time.sleep(POLL_S)
 
     def _say(self, state: str, text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}", flush=True)
+        self._note(text)
+        self._pulse(state, text)
+
+    def _note(self, text: str) -> None:
+        tell(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}")
         try:
             append_line(self.dir.events, {"time": time.time(), "text": text})
         except OSError as error:
-            print(f"{self.dir.events}: {error.strerror}", file=sys.stderr, flush=True)
-        self._pulse(state, text)
+            tell(f"{self.dir.events}: {error.strerror}")
 
-    def _pulse(self, state: str, text: str = "") -> None:
+    def _pulse(self, state: str, text: str = "") -> bool:
+        """Say how it is; False when there is no room for it, nor for what the ranks say: the next may get through."""
         now = {
             "time": time.time(),
             "state": state,
@@ -358,12 +397,20 @@ class Supervision:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "keeper": os.getppid(),
-            "pulse": read_json(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
+            "pulse": heartbeat(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
         }
         try:
             write_json(self.dir.supervisor, now, durable=False)
-        except OSError as error:  # a full disk: the ranks go on, and the next pulse may succeed
-            print(f"{self.dir.supervisor}: {error.strerror}", file=sys.stderr, flush=True)
+        except OSError as error:
+            tell(f"{self.dir.supervisor}: {error.strerror}")
+            return error.errno not in FULL
+        return True
+
+
+def tell(text: str) -> None:
+    """In the log of the job, which may lie on the disk that is full."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 def _say(asked: Asked) -> str:

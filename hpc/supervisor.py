@@ -1,7 +1,8 @@
-"""One per job: keeps its supervision alive. `python -m hpc.supervisor RUN`.
+"""One per job: starts the ranks, watches them, stops them, starts them again. `python -m hpc.supervisor RUN`.
 
-Under Slurm it is the batch step, the process that Slurm signals. On a laptop it is a process of its own. Exit codes: 0
-finished, 75 stopped and resumable, 1 failed, 76 hung again and again, 93 wrong for good.
+Under Slurm it is the batch step, the process that Slurm signals: a keeper, and its child that does the work
+(hpc.supervision). On a laptop it is a process of its own. Exit codes: 0 finished, 75 stopped and resumable, 1 failed,
+76 hung again and again, 93 wrong for good.
 """
 
 import os
@@ -13,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from hpc import DONE, FAILED, jobs, ranks
+from hpc import DONE, FAILED, ranks
 from hpc.jobs import Job
 from hpc.rundir import RunDir, committed_steps
-from hpc.supervision import Supervision
+from hpc.supervision import Supervision, tell
 
-QUICK_S, QUICK_DEATHS = 5.0, 3
-"""A supervisor that is killed so soon, so often in a row, is not started again."""
+QUICK_S, QUICK_DEATHS, BETWEEN_S = 5.0, 3, 1.0
+"""A supervisor that is killed so soon after its start, so often in a row, is not started again; else after a moment."""
 
 
 class Supervisor:
@@ -45,51 +46,58 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
     A batch step that is killed ends the job, and nobody starts it again. This process does nothing that could fail.
     """
     asked: list[int] = []
+    job = Job.of(environ)
+    first = True
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         asked.append(signum)
         if child:
             os.kill(child, signum)
 
-    child = quick_deaths = 0
+    child, n_quick, ended_by = 0, 0, ""
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    job = Job.of(environ)
-    fresh = not (job and job.restarts)  # of a job that comes back, a wish may have been made meanwhile
     while True:
         began = time.monotonic()
         steps = committed_steps(run.checkpoints)
+        keeper = os.getpid()
         child = os.fork()
         if child == 0:
-            code, supervision = FAILED, None
+            code = FAILED
             try:
                 if job:  # the job is over without its batch step, and Slurm may not find us to end us
-                    ranks.die_with_parent()
+                    ranks.die_with_parent(keeper)
                 supervision = Supervision(run, environ, asked)
-                code = supervision.run(fresh)
+                code = (
+                    _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
+                )
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
-                traceback.print_exc()
-                if supervision and supervision.job and supervision.at_the_end_of_time:  # what failed may be better then
-                    jobs.requeue(supervision.job.id, [], time.monotonic() + 60)
+                tell(traceback.format_exc())
             finally:
-                sys.stdout.flush()
                 os._exit(code)
-        fresh = False
+        first = False
         for signum in asked:  # between a death and this birth
             os.kill(child, signum)
         _, status = os.waitpid(child, 0)
         child = 0
         if not os.WIFSIGNALED(status):
             return os.WEXITSTATUS(status)
-        name = signal.Signals(os.WTERMSIG(status)).name
-        print(f"{time.strftime('%H:%M:%S')} {run.name} its supervisor was ended by {name}", flush=True)
+        if n_quick == QUICK_DEATHS:
+            return FAILED
+        ended_by = f"its supervisor was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        tell(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}")
         quick = time.monotonic() - began < QUICK_S and committed_steps(run.checkpoints) == steps
-        quick_deaths = quick_deaths + 1 if quick else 0
-        if quick_deaths == QUICK_DEATHS:
-            return Supervision(run, environ, asked).give_up(
-                FAILED, f"its supervisor was ended by {name} {quick_deaths} times within seconds of its start"
-            )
-        time.sleep(min(1.0, 0.3 * quick_deaths))
+        n_quick = n_quick + 1 if quick else 0
+        ended_by += f", {n_quick} times in a row within {QUICK_S:.0f} s of its start"
+        time.sleep(BETWEEN_S)
+
+
+def _supervise(supervision: Supervision, first: bool) -> int:
+    try:
+        return supervision.run(first)
+    except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
+        tell(traceback.format_exc())
+        return supervision.rescue()
 
 
 if __name__ == "__main__":

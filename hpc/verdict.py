@@ -6,10 +6,12 @@ from collections import Counter
 from typing import Any
 
 from hpc import NEVER
-from hpc.rundir import AttemptDir, RunDir, committed_steps, read_json, read_lines
+from hpc.rundir import AttemptDir, RunDir, append_line, committed_steps, heartbeat, read_json, read_lines
 
 BUDGET = 3
 """Attempts in a row that save nothing; attempts that get on are not counted."""
+TOO_SHORT = 3
+"""Ends of the walltime in a row before which nothing was saved."""
 STRIKES = 2
 """Attempts in vain that failed on the same node, after which it is kept off."""
 
@@ -21,16 +23,50 @@ def products(run: RunDir) -> object:
 
 
 def since_submission(run: RunDir) -> list[dict[str, Any]]:
-    """The attempts since somebody last gave the line: who gives it again means that it is worth another try."""
-    submitted = (read_lines(run.submissions) or [{"time": 0.0}])[-1]["time"]
-    return [line for line in read_lines(run.attempts) if line["started"] > submitted]
+    """The attempts since somebody last gave the line: who gives it again means that it is worth another try. A job that
+    follows another where a site does not requeue was given by nobody."""
+    given = [line["time"] for line in read_lines(run.submissions) if not line.get("successor")]
+    return [line for line in read_lines(run.attempts) if line["started"] > (given or [0.0])[-1]]
+
+
+def account_for_lost(run: RunDir) -> None:
+    """Note the attempts that ended with their supervisor, so that nobody could."""
+    noted = {line.get("attempt") for line in read_lines(run.attempts)}
+    steps = committed_steps(run.checkpoints)
+    for number in range(1, run.last_attempt() + 1):
+        folder = run.attempt(number)
+        start = None if number in noted else read_json(folder.start)
+        if start is None:
+            continue
+        files = [path for path in folder.path.iterdir() if path.exists()]
+        heard = [heartbeat(run.pulse(0)), heartbeat(run.supervisor)]
+        times = [said["time"] for said in heard if said.get("attempt") == number]
+        end = {
+            "ended": max([path.stat().st_mtime for path in files] + times),
+            "outcome": "lost",
+            "codes": [],
+            "why": "it ended with its supervisor",
+            "node": "",
+            "got_on": bool(steps) and steps[-1] > start["from_step"],
+        }
+        append_line(run.attempts, start | end)
+
+
+def too_short(lines: list[dict[str, Any]]) -> int:
+    """How many attempts at the end of the list met the end of the walltime before they had saved anything."""
+    n = 0
+    for line in reversed(lines):
+        if line["outcome"] != "stopped" or not line.get("walltime") or line["got_on"]:
+            break
+        n += 1
+    return n
 
 
 def in_vain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The attempts at the end of the list that failed and saved nothing."""
     found: list[dict[str, Any]] = []
     for line in reversed(lines):
-        if line["outcome"] not in ("crashed", "hung") or line["got_on"]:
+        if line["outcome"] not in ("crashed", "hung", "lost") or line["got_on"]:
             break
         found.insert(0, line)
     return found
@@ -46,29 +82,19 @@ def hopeless(lines: list[dict[str, Any]]) -> bool:
     return bool(same and by_itself) or len(vain) >= BUDGET
 
 
-def too_short(lines: list[dict[str, Any]]) -> int:
-    """How many attempts in a row were asked to stop before they had saved anything."""
-    vain = 0
-    for line in reversed(lines):
-        if line["outcome"] != "stopped" or line["got_on"]:
-            break
-        vain += 1
-    return vain
-
-
 def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
     """Nodes on which it failed again and again without getting on."""
     strikes = Counter(line["node"] for line in in_vain(lines) if line["node"])
     return sorted(node for node, count in strikes.items() if count >= STRIKES)
 
 
-def hung(late: dict[str, Any], hang_s: float, folder: AttemptDir) -> str:
+def hung(late: dict[str, Any], folder: AttemptDir) -> str:
     if not late["host"]:
-        return f"no rank has started within {hang_s:.0f} s; what srun said: {folder.srun}"
-    where = f"{late['what']} {late['done']}/{late['total']}"
+        return f"no rank has started within {late['silent_s']:.0f} s; what srun said: {folder.srun}"
+    where = f"{late['what']} {late['done']}/{late['total']}" if late["total"] else late["what"]
     return (
-        f"no rank got on for {hang_s:.0f} s; the others seem to wait for rank {late['rank']} on {late['host']}, last "
-        f"heard at {where}; where each was: {folder.path}/rank-*.stacks"
+        f"no rank got on for {late['silent_s']:.0f} s; the others seem to wait for rank {late['rank']} on "
+        f"{late['host']}, last heard at {where}; where each was: {folder.path}/rank-*.stacks"
     )
 
 
@@ -90,6 +116,8 @@ def crashed(folder: AttemptDir, codes: list[int]) -> tuple[str, str]:
         return f"a rank was ended by {killed[0]}{node and f' on {node}'}", node or "this machine"
     if errors:
         return f"rank {errors[0]['rank']} on {errors[0]['host']}: {errors[0]['error']}", errors[0]["host"]
+    if not bad:
+        return f"rank 0 ended well, but {folder.metrics} is not there: it did not come to the end of its stage", ""
     return f"exit codes {bad}, logs in {folder.path}", _node_of_the_dead(folder) or "this machine"
 
 

@@ -11,10 +11,11 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hpc import NEVER, config, stages
-from hpc.context import Context, Fenced, Preempted, World
+from hpc.context import BEGUN, STARTING, Context, Fenced, Preempted, World
 from hpc.rundir import RunDir, read_json, write_json
 from hpc.staging import Staging
 from hpc.stop import STACKS, Stop, deaf
@@ -46,6 +47,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     ctx = Context(world, run, options.attempt, should_stop=stop, host=host)
     ctx.near = staging = Staging(ctx, environ)
     try:
+        ctx.progress(STARTING, 0, 0)
         work(ctx)
         return 0
     except Fenced as error:  # what it saves and writes is nobody's any more
@@ -54,12 +56,14 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     except Preempted:
         ctx.say_how_far()
         logging.info("stopped and saved, can go on")
-        run.attempt(options.attempt).stopped(world.rank).touch()
+        with suppress(OSError):  # no room for the mark: who asked for the stop knows of it
+            run.attempt(options.attempt).stopped(world.rank).touch()
         return 0
     except Exception as error:  # noqa: BLE001  the edge: written down for the supervisor, with its trace
         traceback.print_exc()
         found = {"rank": world.rank, "host": host, "error": f"{type(error).__name__}: {error}"}
-        write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
+        with suppress(OSError):  # no room: it stands in the log, if there
+            write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
         # A ValueError is about what a user gave: the same tomorrow as today
         return NEVER if isinstance(error, ValueError) else 1
     finally:
@@ -88,9 +92,10 @@ def work(ctx: Context) -> None:
     assert plan is not None, f"{ctx.run.path} has no plan.json"
     stage = stages.load(plan["entry"])
     cfg = config.build(stages.schema(stage), config.load([ctx.run.config]), plan["stage"])
+    ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)
     if ctx.world.is_first:
-        write_json(ctx.run.attempt(ctx.attempt).metrics, metrics)
+        ctx.until_there_is_room(lambda: write_json(ctx.run.attempt(ctx.attempt).metrics, metrics))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts us in the background makes us ignore Ctrl-C, and those we start too: some tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SLURM_TESTS = pytest.StashKey[set[str]]()
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--site", help="run tests/slurm on this site (a profile of configs/site) instead of the test bed")
@@ -120,15 +118,27 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     subprocess.run([sys.executable, str(ROOT / "env/bed"), "stop", str(Path(conf).parent)], check=True)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.stash[SLURM_TESTS] = {item.nodeid for item in items if item.get_closest_marker("slurm")}
+SHARED = {"certificate", "prepared", "made"}
+"""Fixtures of the Slurm tier that take long: tests that share one stay in one process, others go where room is."""
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for a Slurm comes first, the longest before all, so that other tests fill the time it waits."""
+    for item in items:
+        shared = SHARED & set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("slurm") and shared:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{min(shared)}"))
+    items.sort(key=lambda item: 0 if _is_shared(item) else 1 if item.get_closest_marker("slurm") else 2)
+
+
+def _is_shared(item: pytest.Item) -> bool:
+    return item.get_closest_marker("xdist_group") is not None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many tests of the Slurm tier really ran: a green run that skipped them says so."""
-    tier = config.stash.get(SLURM_TESTS, set())
     outcomes = {
-        word: len({report.nodeid for report in terminalreporter.stats.get(word, [])} & tier)
+        word: len({r.nodeid for r in terminalreporter.stats.get(word, []) if "slurm" in getattr(r, "keywords", ())})
         for word in ("passed", "failed", "error", "skipped")
     }
     if any(outcomes.values()):

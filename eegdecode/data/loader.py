@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from eegdecode.data.draw import Draw
+from eegdecode.data.partners import Partners
 from eegdecode.data.ring import Ring, RingBatch
 from eegdecode.data.stored import Store
 from eegdecode.data.workers import Transform
@@ -45,7 +46,7 @@ class Loader:
     def __init__(
         self,
         store: Store,
-        draw: Draw,
+        draw: Draw | Partners,
         target: str = "",
         *,
         rank: int = 0,

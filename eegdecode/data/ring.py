@@ -10,6 +10,7 @@ import numpy as np
 
 from eegdecode.data.draw import Draw
 from eegdecode.data.gather import Source
+from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
 from eegdecode.data.windows import Places
 from eegdecode.data.workers import Filling, Job, Processes, Threads, Transform
@@ -51,7 +52,7 @@ class Ring:
     def __init__(
         self,
         store: Store,
-        draw: Draw,
+        draw: Draw | Partners,
         target: str = "",
         *,
         rank: int = 0,

@@ -14,8 +14,9 @@ from eegdecode.data.splits import Segment
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring
 from eegdecode.evaluation.metrics import correlation
-from eegdecode.evaluation.predict import Decoded, DecodedTrial, open_data
-from eegdecode.training.loop import whole_trial
+from eegdecode.evaluation.predict import open_data
+from eegdecode.evaluation.predictions import Decoded
+from eegdecode.training.judge import whole_trial
 from eegdecode.training.state import Trained
 from hpc.context import Context, Preempted
 
@@ -23,8 +24,8 @@ PENALTIES = np.logspace(-3, 4, 15)  # in units of the mean eigenvalue, so that t
 EVERYBODY = ""  # stands where a subject would
 
 
-def ridge(trained: Trained, cfg: Scoring, ctx: Context) -> Decoded:
-    """Decode the test trials linearly. The validation part chooses the penalty, one for all subjects.
+def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
+    """The same windows decoded linearly, [row, feature]. The validation part chooses the penalty, one for all subjects.
 
     A subject without trials in the training part is decoded by what all others together trained.
     """
@@ -46,17 +47,24 @@ def ridge(trained: Trained, cfg: Scoring, ctx: Context) -> Decoded:
 
     def decoded(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
         """The target [time, feature], and what each penalty makes of the EEG, [penalty, time, feature]."""
-        x, y, _ = whole_trial(data, segment, trained.target)
+        x, y = trial_of(data, segment, trained.target)
         subject = subject_of[segment]
-        return y[0], decoders[subject if subject in taught else EVERYBODY].decode(x[0])
+        return y, decoders[subject if subject in taught else EVERYBODY].decode(x, len(y))
 
     in_validation = [correlation(outputs, y).mean(axis=-1) for y, outputs in map(decoded, parts.val)]
     chosen = int(np.mean(in_validation, axis=0).argmax())
-    trials = []
+    whole = {}
     for segment in parts.test:
-        y, outputs = decoded(segment)
-        trials.append(DecodedTrial(subject_of[segment], segment.trial.stimulus, y, outputs[chosen]))
-    return Decoded(trained.spec.sfreq, tuple(trials), tuple(parts.audit()))
+        stored = data.recordings[segment.recording]
+        place = stored.name, stored.trials.index(segment.trial)
+        whole[place] = segment.trial.start, decoded(segment)[1][chosen]
+    rows = []
+    for window in windows.trials:
+        start_s, outputs = whole[window.recording, window.trial]
+        first = max(0, round((window.start_s - start_s) * windows.sfreq))
+        first = min(first, len(outputs) - len(window.output))  # what rounding does at the end
+        rows.append(outputs[first : first + len(window.output)])
+    return np.concatenate(rows)
 
 
 @dataclass(frozen=True)
@@ -68,19 +76,20 @@ class Decoder:
     y_mean: np.ndarray
     weights: np.ndarray  # [penalty, channel and lag, feature]
 
-    def decode(self, x: np.ndarray) -> np.ndarray:
-        return lagged(x - self.x_mean, self.n_lags) @ self.weights + self.y_mean
+    def decode(self, x: np.ndarray, n_steps: int) -> np.ndarray:
+        """[time, channel] -> [penalty, step, feature], for so many steps of the target in that time."""
+        return lagged(x - self.x_mean, self.n_lags)[at_steps(len(x), n_steps)] @ self.weights + self.y_mean
 
 
 def fit(data: Store, segments: Sequence[Segment], target: str, n_lags: int) -> Decoder:
     """All penalties from one eigendecomposition; a trial at a time, so memory does not grow with their number."""
-    sums = [(len(x), x.sum(axis=0), y.sum(axis=0)) for x, y in _trials(data, segments, target)]
-    n_times, x_sum, y_sum = (sum(column) for column in zip(*sums, strict=True))
-    x_mean, y_mean = x_sum / n_times, y_sum / n_times
+    sums = [(len(x), x.sum(axis=0), len(y), y.sum(axis=0)) for x, y in _trials(data, segments, target)]
+    n_times, x_sum, n_steps, y_sum = (sum(column) for column in zip(*sums, strict=True))
+    x_mean, y_mean = x_sum / n_times, y_sum / n_steps
     n_inputs = len(x_mean) * n_lags
     covariance, shared = np.zeros((n_inputs, n_inputs)), np.zeros((n_inputs, len(y_mean)))
     for x, y in _trials(data, segments, target):
-        inputs = lagged(x - x_mean, n_lags)
+        inputs = lagged(x - x_mean, n_lags)[at_steps(len(x), len(y))]
         covariance += inputs.T @ inputs
         shared += inputs.T @ (y - y_mean)
     values, vectors = np.linalg.eigh(covariance)
@@ -91,8 +100,18 @@ def fit(data: Store, segments: Sequence[Segment], target: str, n_lags: int) -> D
 
 def _trials(data: Store, segments: Sequence[Segment], target: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for segment in segments:
-        x, y, _ = whole_trial(data, segment, target)
-        yield x[0].astype(np.float64), y[0].astype(np.float64)
+        yield trial_of(data, segment, target)
+
+
+def trial_of(data: Store, segment: Segment, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Signal and target of a whole trial, each [time, …] at its own rate."""
+    x, y, _ = whole_trial(data, segment, target)
+    return x[0].astype(np.float64), y[0].astype(np.float64)
+
+
+def at_steps(n_times: int, n_steps: int) -> np.ndarray:
+    """For each step of the target the sample of the signal at its time."""
+    return np.minimum(np.arange(n_steps) * n_times // n_steps, n_times - 1)
 
 
 def lagged(x: np.ndarray, n_lags: int) -> np.ndarray:

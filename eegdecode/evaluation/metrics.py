@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eegdecode.evaluation import Scoring
-from eegdecode.evaluation.predict import Decoded, DecodedTrial
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 
 ALPHA = 0.05
 SHORTEST_SHIFT_S = 1.0  # envelopes resemble themselves for less than that

@@ -1,78 +1,180 @@
-"""Decode the test part of a trained model's data, each trial as a whole."""
+"""Decode the test part of a trained model's data: every window once, shared out over the ranks, in one order."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
+from eegdecode import sampling
 from eegdecode.data import splits, store
 from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
+from eegdecode.evaluation import ensemble
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
+from eegdecode.objectives import Batch, Diffusion
+from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.training import state
-from eegdecode.training.loop import to_device, whole_trial
+from eegdecode.training.judge import Judge
 from eegdecode.training.state import Trained
 from hpc import ddp
 from hpc.context import Context, Preempted
 from hpc.rundir import atomic_write
 
-
-@dataclass(frozen=True)
-class DecodedTrial:
-    """What was heard and what was made of the EEG, both [time, feature]."""
-
-    subject: str
-    stimulus: str
-    target: np.ndarray
-    output: np.ndarray
+SOUND_HZ = 4000
+"""A target of one feature that is sampled faster than that is a sound."""
+SAMPLED = 20
+"""Steps from noise to a decoded window."""
+EMBEDDED = 16
+"""Numbers a window from which on they are taken for an embedding, which is judged by retrieval."""
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """The test trials, decoded; `audit` says in sentences what the split means."""
+def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean") -> tuple[Trained, Decoded] | None:
+    """The first of the models, and the test windows as all of them together decode them; None on ranks but the first.
 
-    sfreq: float
-    trials: tuple[DecodedTrial, ...]
-    audit: tuple[str, ...]
-
-
-def decode(model: Path, ctx: Context) -> tuple[Trained, Decoded]:
-    """The model of a folder, and the test trials as it decodes them; they are kept in predictions.npz."""
-    trained = state.load(model)
+    Several models must be of one task on one split.
+    """
+    several = [state.load(model) for model in models]
+    trained = several[0]
     data, parts = open_data(trained, ctx)
+    for other in several[1:]:
+        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
+            raise ValueError(
+                f"models that decode together need one target, split and data, but {other.run.name} has "
+                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
+            )
     where = ddp.device(ctx)
-    network = trained.network().to(where)
-    trials = []
-    for done, segment in enumerate(parts.test):
-        ctx.progress("decode", done, len(parts.test))
+    networks = [each.network().to(where) for each in several]
+    kind = kind_of(trained)
+    judge = Judge(trained.train(), parts.test, data, trained.spec, networks[0])
+    mine = ctx.world.share(range(len(judge.batches)))
+    outputs: list[np.ndarray] = []
+    for done, number in enumerate(mine):
+        ctx.progress("decode", done, len(mine))
         if ctx.should_stop():
             raise Preempted
-        signal, target, whose = to_device(whole_trial(data, segment, trained.target), where)
+        batch = judge.batch(number, where)
+        pairs = zip(several, networks, strict=True)
         with torch.no_grad():
-            output = network(signal, whose).cpu().numpy()
-        subject = data.recordings[segment.recording].subject
-        trials.append(DecodedTrial(subject, segment.trial.stimulus, target[0].cpu().numpy(), output[0]))
-    ctx.progress("decode", len(parts.test), len(parts.test))
-    decoded = Decoded(trained.spec.sfreq, tuple(trials), tuple(parts.audit()))
-    save(ctx.out / "predictions.npz", decoded)
-    return trained, decoded
+            made = torch.stack([outputs_of(each, network, batch).float() for each, network in pairs])
+        if kind == "classes":
+            made = functional.log_softmax(made, dim=-1)
+        outputs += list(ensemble.together(made.cpu().numpy(), weigh, kind == "classes"))
+    ctx.progress("decode", len(mine), len(mine))
+    together = _all_ranks(outputs, len(judge.batches), [len(b.start) for b in judge.batches], ctx)
+    if together is None:
+        return None
+    windows = _trials(judge, together, data, trained, kind)
+    return trained, Decoded(
+        trained.spec.target_sfreq,
+        tuple(stitched(windows, trained.spec.target_sfreq) if kind == "sequence" else windows),
+        tuple(parts.audit()),
+        kind,
+        trained.target,
+        trained.spec.classes if kind == "classes" else (),
+    )
+
+
+def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """What a network makes of windows; one that takes noise off makes it out of noise, a step at a time."""
+    objective = trained.train().objective
+    if not isinstance(objective, Diffusion):
+        out: torch.Tensor = network(batch.signal, batch.subject)
+        return out
+    learned = schedule_of(objective)
+    shape = batch.target.shape[1], batch.target.shape[2]
+    is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
+    taken = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
+    limit = 1.0 if is_sound else None
+    return sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
+
+
+def kind_of(trained: Trained) -> Kind:
+    objective = trained.config["objective"]["name"]
+    if objective == "classification":
+        return "classes"
+    if trained.spec.is_sequence and objective != "clip":
+        return "sequence"
+    return "retrieval" if objective == "clip" or trained.spec.n_outputs >= EMBEDDED else "values"
+
+
+def _trials(
+    judge: Judge, outputs: Sequence[np.ndarray], data: Store, trained: Trained, kind: Kind
+) -> Sequence[DecodedTrial]:
+    """The windows in order, with their truth. Of a class that is its place in the names."""
+    found: list[DecodedTrial] = []
+    values = np.array(trained.spec.class_values)
+    for number, places in enumerate(judge.batches):
+        truth = judge.batch(number, torch.device("cpu")).target.numpy()
+        for row in range(len(places.start)):
+            recording, trial, start, _ = (int(column[row]) for column in places)
+            stored = data.recordings[recording]
+            target, output = truth[row], outputs[len(found)]
+            if kind == "classes":
+                target = np.searchsorted(values, target).astype(np.float32)
+            if kind == "retrieval" and target.ndim == 2:
+                target, output = target.ravel(), output.ravel()
+            found.append(
+                DecodedTrial(
+                    stored.subject,
+                    stored.trials[trial].stimulus,
+                    np.atleast_2d(target),
+                    np.atleast_2d(output),
+                    stored.name,
+                    trial,
+                    start / stored.sfreq,
+                )
+            )
+    return found
+
+
+def stitched(windows: Sequence[DecodedTrial], sfreq: float) -> list[DecodedTrial]:
+    """The windows of a trial that follow each other, as one; of those that overlap the first is taken."""
+    found: list[DecodedTrial] = []
+    for window in sorted(windows, key=lambda window: (window.recording, window.trial, window.start_s)):
+        last = found[-1] if found else None
+        if last is None or (last.recording, last.trial) != (window.recording, window.trial):
+            found.append(window)
+            continue
+        gap = (window.start_s - last.start_s) * sfreq - len(last.output)
+        if abs(gap) < 1:
+            target, output = (
+                np.concatenate(both) for both in ((last.target, window.target), (last.output, window.output))
+            )
+            found[-1] = replace(last, target=target, output=output)
+        elif gap > 0:
+            found.append(window)
+    return found
+
+
+def _all_ranks(
+    mine: Sequence[np.ndarray], n_batches: int, sizes: Sequence[int], ctx: Context
+) -> list[np.ndarray] | None:
+    """What all ranks decoded, in the order of the windows; None on ranks but the first. By files: no process group."""
+    if ctx.world.size == 1:
+        return list(mine)
+    folder = ctx.run.attempt(ctx.attempt).path
+    path = folder / f"decoded-{ctx.world.rank:04d}.npz"
+    atomic_write(path, lambda file: np.savez(file, *mine))
+    ctx.gather("decoded")
+    if not ctx.world.is_first:
+        return None
+    of_rank = []
+    for rank in range(ctx.world.size):
+        with np.load(folder / f"decoded-{rank:04d}.npz") as found:
+            of_rank.append(iter([found[f"arr_{index}"] for index in range(len(found.files))]))
+    return [next(of_rank[number % ctx.world.size]) for number in range(n_batches) for _ in range(sizes[number])]
 
 
 def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
     """The data a model was trained on, split as then."""
     data = store.open_store(*(ctx.input(name) for name in trained.data))
-    spec = replace(data.spec(trained.target), n_times=trained.spec.n_times)
+    found = data.spec(trained.target)
+    spec = replace(trained.train().objective.asks(found), n_times=trained.spec.n_times)
     if spec != trained.spec:
         raise ValueError(
             f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
         )
     return data, splits.split(trained.split, data.recordings)
-
-
-def save(path: Path, decoded: Decoded) -> None:
-    """For work beyond the report: target_0000, output_0000, … [time, feature], in the order of `trials`."""
-    arrays = {"trials": np.array([(trial.subject, trial.stimulus) for trial in decoded.trials])}
-    arrays["sfreq"] = np.array(decoded.sfreq)
-    for number, trial in enumerate(decoded.trials):
-        arrays |= {f"target_{number:04d}": trial.target, f"output_{number:04d}": trial.output}
-    atomic_write(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegdecode.evaluation import plots
+from eegdecode import plots
 from eegdecode.evaluation.metrics import Scores, SubjectScore
-from eegdecode.evaluation.plots import Dots, Line
-from eegdecode.evaluation.predict import Decoded, DecodedTrial
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 from eegdecode.page import page, section
+from eegdecode.plots import Dots, Line
 from eegdecode.training.state import Trained
 from hpc.rundir import RunDir, atomic_write, read_json, read_lines
 
@@ -65,7 +65,7 @@ def _verdict(scores: Scores, trained: Trained) -> str:
     above = sum(subject.r.is_above_chance for subject in scores.subjects)
     better = sum(subject.r.value > subject.r_ridge.value for subject in scores.subjects)
     fitted = "one for all too" if trained.split.by == "subject" else "fitted to each subject"
-    shared = "with a layer for each subject" if trained.model.subject_layer else "one for all"
+    shared = "with a layer for each subject" if getattr(trained.model, "subject_layer", False) else "one for all"
     side = "does better" if r.value > linear.value else "does not do better"
     return (
         f"<strong>{scores.verdict.capitalize()}.</strong> On {_many(len(scores.trials), 'test trial')} of "

@@ -6,21 +6,39 @@ the target follows the signal in time, else [window, output]. What learns withou
 reads.
 """
 
-import dataclasses
 import importlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from eegdecode.models.knobs.convolutional import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Shallow
+from eegdecode.models.knobs.encoders import Encoder
+from eegdecode.models.knobs.external import EEGPT2, Braindecode, NeuroGPT
+from eegdecode.models.knobs.fusion import Fusion, Multipath
+from eegdecode.models.knobs.generators import DiffWave, DiT, UNet
+from eegdecode.models.knobs.graphs import STGATE, Hybrid
+from eegdecode.models.knobs.joined import Joined
+from eegdecode.models.knobs.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
 from eegdecode.models.knobs.recurrent import BiLSTM
+from eegdecode.models.knobs.speech import BrainModule
+from eegdecode.models.knobs.streaming import TCN, Transformer
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "BiLSTM", "Model", "after_step", "build", "from_plain"]
+__all__ = [
+    "EEGPT", "EEGPT2", "LFCNN", "MAE", "MODELS", "STGATE", "TCN", "TFC", "VARCNN", "BiLSTM", "BrainModule",
+    "Braindecode", "Conformer", "Deep4", "DiT", "DiffWave", "EEGNet", "EEGNetSSVEP", "EEGPTPretrain", "Encoder",
+    "Fusion", "Hybrid", "Joined", "MAEPretrain", "Model", "Multipath", "NeuroGPT", "Shallow", "TFCPretrain",
+    "Transformer", "UNet", "after_step", "build",
+]  # fmt: skip
 
-Model = BiLSTM
-MODELS: dict[str, type[Any]] = {"bilstm": BiLSTM}
+Refused = EEGPT2 | NeuroGPT
+"""Names that people know and that are not here; they say why."""
+Model = (
+    Encoder | Fusion | Multipath | Joined | DiT | DiffWave | UNet | EEGPTPretrain | MAEPretrain | TFCPretrain | Refused
+)
+"""What a config may name; the biLSTM where it names none."""
+MODELS: dict[str, type[Any]] = {kind.name: kind for kind in get_args(Model) if kind not in get_args(Refused)}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
@@ -40,17 +58,3 @@ def after_step(network: "nn.Module", done: float) -> None:
         act = getattr(module, "after_step", None)
         if act is not None:
             act(done)
-
-
-def from_plain(values: Mapping[str, Any]) -> Model:
-    """Knobs from the plain values of a saved run; `dataclasses.asdict` the other way round."""
-    kind = MODELS[values["name"]]
-    known = {field.name for field in dataclasses.fields(kind)}
-    made: Model = kind(
-        **{
-            key: from_plain(value) if isinstance(value, Mapping) and value.get("name") in MODELS else value
-            for key, value in values.items()
-            if key in known
-        }
-    )
-    return made

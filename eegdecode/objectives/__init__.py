@@ -5,13 +5,31 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from eegdecode.objectives.knobs.diffusion import Diffusion
+from eegdecode.objectives.knobs.selfsupervised import Alignment, MaskedPatches, SimCLR, TimeFrequency
+from eegdecode.objectives.knobs.supervised import Classification, Clip, Regression
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:
     import torch
+
+__all__ = [
+    "OBJECTIVES",
+    "Alignment",
+    "AnyObjective",
+    "Batch",
+    "Classification",
+    "Clip",
+    "Diffusion",
+    "MaskedPatches",
+    "Objective",
+    "Regression",
+    "SimCLR",
+    "TimeFrequency",
+    "build",
+]
 
 
 class Batch(NamedTuple):
@@ -30,24 +48,17 @@ The model is called once. Ranks may be asked for what they hold while it trains,
 """
 
 
-@dataclass(frozen=True)
-class Regression:
-    """Follow the target sample by sample."""
-
-    name: Literal["regression"] = "regression"
-    loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"  # correlation: blind to offset and scale
-    reads: ClassVar[str] = "outputs"
-    """What a model has to give for it."""
-
-    def asks(self, spec: SignalSpec) -> SignalSpec:
-        """What the model has to fit, given the data as they are."""
-        if not spec.n_outputs:
-            raise ValueError("regression follows a target: name one (target=envelope)")
-        return spec
-
-
-AnyObjective = Regression
-OBJECTIVES: dict[str, type[Any]] = {"regression": Regression}
+AnyObjective = Alignment | Classification | Clip | Diffusion | MaskedPatches | Regression | SimCLR | TimeFrequency
+OBJECTIVES: dict[str, type[Any]] = {
+    "classification": Classification,
+    "clip": Clip,
+    "diffusion": Diffusion,
+    "eegpt": Alignment,
+    "mae": MaskedPatches,
+    "regression": Regression,
+    "simclr": SimCLR,
+    "tfc": TimeFrequency,
+}
 
 
 def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:

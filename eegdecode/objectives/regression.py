@@ -1,4 +1,4 @@
-"""Follow the target sample by sample: losses over [window, time, output], each the mean over the windows of a batch."""
+"""Give the numbers of the target: losses over [window, step, output] or [window, output], means over the batch."""
 
 import torch
 from torch.nn import functional
@@ -9,19 +9,23 @@ from eegdecode.signals import SignalSpec
 
 def objective(cfg: Regression, spec: SignalSpec) -> Objective:
     distance = LOSSES[cfg.loss]
+    # What is watched beside the loss: a single number has nothing to correlate over
+    has_course = spec.is_sequence or spec.n_outputs > 1
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         target = batch.target
         decoded = model(batch.signal, batch.subject)
         if decoded.shape != target.shape:
             raise ValueError(f"the model gives {tuple(decoded.shape)}, but the target is {tuple(target.shape)}")
-        return distance(decoded, target), {"r": correlation(decoded.detach(), target).mean()}
+        seen = decoded.detach()
+        watched = {"r": correlation(seen, target).mean()} if has_course else {"off_by": (seen - target).abs().mean()}
+        return distance(decoded, target), watched
 
     return loss_of
 
 
 def correlation(decoded: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Pearson's r over time, [window, output]; 0 where one of the two is constant."""
+    """Pearson's r over time, [window, output], or over the features of a window, [window]; 0 where one is constant."""
     return _cosine(decoded - decoded.mean(dim=1, keepdim=True), target - target.mean(dim=1, keepdim=True))
 
 

@@ -1,44 +1,39 @@
 """Fit a decoder: `python -m hpc.launch train …`. One function, in the order things happen.
 
 A batch is the same whoever draws it: pure in (seed, step), shared out over the ranks. So a run that was stopped goes on
-from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course.
+from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course
+(but for dropout: each rank draws its own).
 """
 
+import copy
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.data import (
-    BucketedWindows,
-    GridWindows,
-    LockedWindows,
-    Windows,
-    gather,
-    loader,
-    order,
-    splits,
-    store,
-    windows,
-)
+from eegdecode.data import loader, order, splits, store
 from eegdecode.data.draw import Draw
-from eegdecode.data.gather import Gathered
 from eegdecode.data.loader import Loader
-from eegdecode.data.splits import Segment
+from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
-from eegdecode.data.windows import Places
-from eegdecode.objectives import Batch, Objective
-from eegdecode.training import Optim, state
+from eegdecode.models import lora, trainable
+from eegdecode.objectives import Batch, Classification
+from eegdecode.training import finder, halving, optim, state, transfer
+from eegdecode.training.augment import Augmentation
+from eegdecode.training.judge import Judge
 from eegdecode.training.record import Record
-from hpc import checkpoint, ddp
+from eegdecode.training.watch import Watcher
+from hpc import checkpoint, ddp, sharding
 from hpc.context import Context, Preempted
+from hpc.rundir import atomic_write, read_json, write_json
 from hpc.saver import Saver
 
 if TYPE_CHECKING:
@@ -48,7 +43,8 @@ log = logging.getLogger(__name__)
 
 FILLING = 4
 """Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
-_MODEL, _NOISE, _JUDGED = 4, 5, 6  # tell the draws of one seed from each other, and from those of eegdecode.data
+_MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
@@ -63,157 +59,281 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     parts = splits.split(cfg.split, data.recordings)
     for sentence in parts.audit():
         log.info("%s", sentence)
+    augment = Augmentation(cfg.augment, found_spec, soft=isinstance(cfg.objective, Classification))
     draw = Draw(cfg.windows, parts.train, data.recordings, cfg.seed)
-    batches = Loader(
-        data,
-        draw,
-        cfg.target,
-        rank=world.rank,
-        size=world.size,
-        threads=min(loader.cores(world.local_size), FILLING),
-        device=where,
-    )
+    batches = Batches(cfg, ctx, data, draw, augment, where)
 
     # The model, the same on every rank
     spec = replace(cfg.objective.asks(found_spec), n_times=draw.one_length)
     torch.manual_seed(_seed(cfg.seed, _MODEL))
-    network = models.build(cfg.model, spec).to(where)
-    model = ddp.wrap(network, where)
+    network = models.build(cfg.model, spec)
+    if cfg.start is not None:
+        transfer.begin(network, cfg.start, ctx)
+    moved = trainable.choose(network, cfg.trainable)
+    network.to(where)
+    model = ddp.wrap(network, where, cfg.compute.shard)
     objective = objectives.build(cfg.objective, found_spec)
-    judged = judge_by(cfg.windows, parts.val, data, network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay)
+    judge = Judge(cfg, parts.val, data, spec, network)
+    optimizer = optim.adamw(network, cfg.optim)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    average = optim.Average(cfg.optim.average)
+    precision = torch.autocast(where.type, TYPES[cfg.compute.precision], enabled=cfg.compute.precision != "fp32")
+    scaler = torch.amp.GradScaler(where.type, enabled=cfg.compute.precision == "fp16")
 
     # Where an earlier attempt stopped
     saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
     step, found = _resume(ctx)
-    best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}}
+    best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}, "misses": 0, "ended": ""}
     unseen: dict[str, float] | None = None  # figures of a step whose validation was broken off by a wish to stop
     if found is not None:
-        network.load_state_dict(found["model"])
-        optimizer.load_state_dict(found["optimizer"])
+        sharding.restore(network, optimizer, found)
+        scaler.load_state_dict(found["scaler"])
+        average.load(found["average"], network)
         best, unseen = found["best"], found["unseen"]
-    log.info("%d parameters on %s, from step %d of %d", _count(network), where, step, cfg.optim.steps)
+    highest, said = optim.highest_rate(cfg.optim, cfg.windows.batch)
+    log.info("%s", said)
+    if cfg.optim.find_lr is not None:
+        highest = _found_rate(cfg, ctx, model, network, objective, optimizer, batches)
+    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where, len(moved),
+             step, cfg.optim.steps)  # fmt: skip
     record = Record(ctx, step)
-    coming = batches.at(step, stop=cfg.optim.steps)
+    watcher = Watcher(cfg.watch, ctx, record, step)
+    coming = batches.at(step, cfg.optim.steps)
 
-    while step < cfg.optim.steps or unseen:
+    while (step < cfg.optim.steps and not best["ended"]) or unseen:
         if unseen is None:
             began = time.perf_counter()
-            batch = Batch(*next(coming), keys(cfg, step, world.rank, world.size, where))
-
+            watcher.before(step)
+            batch = next(coming)
+            lr = optim.rate(cfg.optim, highest, step)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group["share"]
             # Dropout too is a function of the step, not of what was drawn before
             torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
-            model.train()
-            loss, watched = objective(model, batch)
+            trainable.train(model)
             optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(network.parameters(), cfg.optim.clip_norm)
+            sums: dict[str, torch.Tensor] = {}
+            portions = _portions(batch, cfg.compute.accumulate)
+            for number, portion in enumerate(portions):
+                with ddp.alone(model, number < len(portions) - 1):
+                    if cfg.optim.sam is None:
+                        with precision:
+                            loss, watched = objective(model, portion)
+                        scaler.scale(loss / len(portions)).backward()
+                    else:
+                        with precision:
+                            loss, watched = objective(network, portion)
+                        uphill = torch.autograd.grad(loss, trained, allow_unused=True)
+                        with optim.climbed(trained, uphill, cfg.optim.sam), optim.still_statistics(network):
+                            with precision:
+                                worst, _ = objective(model, portion)
+                            (worst / len(portions)).backward()
+                for name, value in {"loss": loss.detach(), **watched}.items():
+                    sums[name] = sums.get(name, 0.0) + value / len(portions)
             # Equal shares, so the mean over ranks is the mean over the global batch
-            means = (ddp.total(torch.stack([loss.detach(), *watched.values()])) / world.size).tolist()
-            lr = learning_rate(cfg.optim, step)
-            figures = dict(zip(["loss", *watched], means, strict=True)) | {"grad_norm": norm.item(), "lr": lr}
-            _refuse_nonfinite(figures, step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
+            means = (ddp.total(torch.stack([value.float() for value in sums.values()])) / world.size).tolist()
+            figures = dict(zip(sums, means, strict=True))
+            watcher.refuse_nonfinite(figures, step, batch, float(sums["loss"]), lr)
+            scaler.unscale_(optimizer)
+            norm = sharding.whole(nn.utils.clip_grad_norm_(trained, cfg.optim.clip_norm)).item()
+            if not scaler.is_enabled():
+                watcher.refuse_nonfinite({"grad_norm": norm}, step, batch, norm, lr)
+            scaler.step(optimizer)
+            scaler.update()
             step += 1
             models.after_step(network, step / cfg.optim.steps)
-            figures |= {"seconds": time.perf_counter() - began, "data_wait_s": batches.wait_s}
+            average.update(network, step, cfg.optim.steps)
+            seconds = time.perf_counter() - began
+            figures |= {"grad_norm": norm, "lr": lr, "seconds": seconds, "data_wait_s": batches.wait_s}
         else:
             figures, unseen = unseen, None
 
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
-            names = [name for name in figures if name not in ("grad_norm", "lr", "seconds", "data_wait_s")]
-            found_now = validate(network, objective, names, data, judged, cfg, ctx)
-            if found_now is None:
-                saver.save(step, _kept(network, optimizer, best, unseen=figures), best["step"])
-                _leave(saver, record, batches)
-            figures |= {f"val_{name}": value for name, value in found_now.items()}
-            _refuse_nonfinite(figures, step)
-            if found_now["loss"] < best["validation"]["loss"]:
-                parameters = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-                best = {"step": step, "validation": found_now, "parameters": parameters}
+            began = time.perf_counter()
+            with average.applied(network):
+                names = [name for name in figures if name not in TIMES]
+                with precision:
+                    found_now = judge(network, objective, names, ctx)
+                if found_now is None:
+                    saver.save(step, _kept(network, optimizer, scaler, average, best, figures), best["step"])
+                    _leave(saver, record, batches)
+                figures |= {f"val_{name}": value for name, value in found_now.items()}
+                watcher.refuse_nonfinite(figures, step, None, found_now["loss"], optim.rate(cfg.optim, highest, step))
+                watcher.judged(step, found_now, best, network, judge)
+                if found_now["loss"] < best["validation"]["loss"]:
+                    now = {"step": step, "validation": found_now, "parameters": _copy(network), "misses": 0}
+                else:
+                    now = {"misses": best["misses"] + 1}
+            figures |= {"validation_s": time.perf_counter() - began}
+            best = best | now
+            best = best | {"ended": _enough(cfg, ctx, step, best)}
             log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])
+        if optim.is_snapshot(cfg.optim, step):
+            parameters = lora.merged(_whole(_copy(network)), cfg.trainable.alpha)
+            snapshot = {"step": step, "parameters": parameters, "validation": found_last(figures)}
+            if world.is_first:
+                place = ctx.out / f"snapshot-{step:08d}.pt"
+                ctx.until_there_is_room(partial(state.save, place, cfg, spec, snapshot))
         record.write(step, figures)
         ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
 
+        last = last or bool(best["ended"])
         stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
         if last or stop or due:
             record.flush()
-            saver.save(step, _kept(network, optimizer, best), best["step"], last)
+            saver.save(step, _kept(network, optimizer, scaler, average, best), best["step"], last)
         if stop and not last:
             _leave(saver, record, batches)
 
     batches.close()
     saver.close()
     record.close()
+    best = best | {"parameters": lora.merged(_whole(best["parameters"]), cfg.trainable.alpha)}
     if world.is_first:
-        state.save(ctx.out, cfg, spec, best)
+        ctx.until_there_is_room(lambda: state.save(ctx.out / "model.pt", cfg, spec, best))
+    ddp.barrier()
     ddp.stop()
     validation = {f"val_{name}": value for name, value in best["validation"].items()}
-    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | validation
+    early = {"ended_early": best["ended"]} if best["ended"] else {}
+    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | validation | early
 
 
-def validate(
-    network: nn.Module,
-    objective: Objective,
-    names: Sequence[str],
-    data: Store,
-    judged: Sequence[Places],
+def found_last(figures: dict[str, float]) -> dict[str, float]:
+    """What validation found at this step, if it looked."""
+    return {name.removeprefix("val_"): value for name, value in figures.items() if name.startswith("val_")}
+
+
+TIMES = ("grad_norm", "lr", "seconds", "data_wait_s", "validation_s")
+"""Figures of a step that validation has not."""
+
+
+class Batches:
+    """This rank's batches from any step on, augmented, each window with its key."""
+
+    def __init__(
+        self, cfg: "Train", ctx: Context, data: Store, draw: Draw, augment: Augmentation, where: torch.device
+    ) -> None:
+        self.cfg, self.world, self.where, self.augment = cfg, ctx.world, where, augment
+        share = partial(Loader, data, target=cfg.target, rank=ctx.world.rank, size=ctx.world.size, device=where)
+        self.own = share(draw, threads=min(loader.cores(ctx.world.local_size), FILLING))
+        self.others: Loader | None = None
+        if augment.partners:
+            self.others = share(Partners(draw, augment.partners, cfg.target, data.recordings))
+        self.wait_s = 0.0
+
+    def at(self, step: int, stop: int | None = None) -> Iterator[Batch]:
+        others = self.others.at(step, stop) if self.others else None
+        for number, loaded in enumerate(self.own.at(step, stop), step):
+            self.wait_s = self.own.wait_s
+            batch = Batch(loaded.signal, loaded.target, loaded.subject, self._keys(number))
+            partners: list[Batch] = []
+            if others is not None:
+                columns = [column.tensor_split(len(self.augment.partners)) for column in next(others)]
+                partners = [Batch(x, y, whose, batch.key) for x, y, whose in zip(*columns, strict=True)]
+            yield self.augment(batch, partners)
+
+    def _keys(self, step: int) -> torch.Tensor:
+        """What is random of a window comes from seed, step and its place in the global batch."""
+        n = self.cfg.windows.batch
+        places = np.arange(self.world.rank, n, self.world.size, dtype=np.int64) + step * n
+        return torch.from_numpy(order.key(self.cfg.seed, _NOISE, places).astype(np.int64)).to(self.where)
+
+    def close(self) -> None:
+        self.own.close()
+        if self.others is not None:
+            self.others.close()
+
+
+def _portions(batch: Batch, n: int) -> list[Batch]:
+    """A rank's batch in equal parts, in order."""
+    return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
+
+
+def _enough(cfg: "Train", ctx: Context, step: int, best: dict[str, Any]) -> str:
+    """Why training ends after this validation, before its last step; "" where it goes on. The same on all ranks."""
+    if cfg.optim.patience and best["misses"] >= cfg.optim.patience:
+        return f"no better validation in {best['misses']} of them"
+    number = halving.rung(cfg.optim.halving, step) if cfg.optim.halving else None
+    if cfg.optim.halving is None or number is None:
+        return ""
+    goes = not ctx.world.is_first or halving.goes_on(cfg.optim.halving, number, best["validation"]["loss"], ctx)
+    return f"behind others at step {step}" if ddp.any_rank(not goes) else ""
+
+
+def _found_rate(
     cfg: "Train",
     ctx: Context,
-) -> dict[str, float] | None:
-    """The means over windows of the loss and what is watched, which are `names`; one rank sees a batch of them. None
-    when some rank was asked to stop meanwhile."""
-    where = next(network.parameters()).device
-    length = cast("int | None", network.n_times)
-    network.eval()
-    sums = dict.fromkeys(names, 0.0)
-    stopped = 0.0
-    with torch.no_grad():
-        for number, places in ctx.world.share(list(enumerate(judged))):
-            if ctx.should_stop():
-                stopped = 1.0
-                break
-            ctx.beat()
-            n_windows = len(places.start)
-            chance = torch.arange(n_windows, device=where) + _seed(cfg.seed, _JUDGED, number) // 2
-            signal, target, whose = to_device(gather.gather(data, places, cfg.target, length), where)
-            batch = Batch(signal, target, whose, chance)
-            loss, watched = objective(network, batch)
-            for name, value in {"loss": loss, **watched}.items():
-                sums[name] += value.item() * n_windows
-    *totals, n_stopped = ddp.total(torch.tensor([*sums.values(), stopped], dtype=torch.float64)).tolist()
-    n_judged = sum(len(places.start) for places in judged)
-    return None if n_stopped else {name: total / n_judged for name, total in zip(sums, totals, strict=True)}
+    model: nn.Module,
+    network: nn.Module,
+    objective: objectives.Objective,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+) -> float:
+    """The rate that was looked for before the first step; all that the search changed is put back."""
+    search = cfg.optim.find_lr
+    assert search is not None
+    place = ctx.out / "lr_finder.json"
+    found = read_json(place) if ctx.world.is_first else None
+    known = float(ddp.total(torch.tensor(found["lr"] if found else 0.0, dtype=torch.float64)))
+    if known:
+        return known
+    before = copy.deepcopy({"model": network.state_dict(), "optimizer": optimizer.state_dict()})
+    coming = batches.at(0)
 
+    def one(lr: float, number: int) -> float:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["share"]
+        ctx.progress("find lr", number, search.steps)
+        if ddp.any_rank(ctx.should_stop()):
+            raise Preempted
+        torch.manual_seed(_seed(cfg.seed, _NOISE, number, ctx.world.rank))
+        trainable.train(model)
+        optimizer.zero_grad()
+        loss, _ = objective(model, next(coming))
+        loss.backward()
+        optimizer.step()
+        models.after_step(network, 0.0)
+        return float(ddp.total(loss.detach())) / ctx.world.size
 
-def judge_by(cfg: Windows, part: Sequence[Segment], data: Store, network: nn.Module) -> list[Places]:
-    """The windows of a part that is looked at without chance, in batches: those of the training where they lie fixed,
-    whole trials where the network takes any length, else its length end to end."""
-    if not isinstance(cfg, GridWindows | LockedWindows):
-        if isinstance(cfg, BucketedWindows) or network.n_times is None:
-            return [windows.whole(segment, data.recordings[segment.recording]) for segment in part]
-        cfg = GridWindows(length_s=cfg.length_s, batch=cfg.batch)
-    places, _ = windows.cut(cfg, part, data.recordings)
-    return [places.take(slice(first, first + cfg.batch)) for first in range(0, len(places.start), cfg.batch)]
-
-
-def keys(cfg: "Train", step: int, rank: int, n_ranks: int, where: torch.device) -> torch.Tensor:
-    """What is random of this rank's windows comes from these: seed, step and the place in the global batch."""
-    places = np.arange(rank, cfg.windows.batch, n_ranks, dtype=np.int64) + step * cfg.windows.batch
-    return torch.from_numpy(order.key(cfg.seed, _NOISE, places).astype(np.int64)).to(where)
+    found = finder.find(search, one)
+    network.load_state_dict(before["model"])
+    optimizer.load_state_dict(before["optimizer"])
+    page = finder.drawn(found)
+    log.info("lr %.3g is taken, where the loss falls most steeply (%s)", found["lr"], place)
+    if ctx.world.is_first:
+        drawn = ctx.out / "lr_finder.html"
+        ctx.until_there_is_room(lambda: atomic_write(drawn, lambda file: file.write(page.encode())))
+        ctx.until_there_is_room(lambda: write_json(place, found))
+    return float(found["lr"])
 
 
 def _kept(
-    network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Any], unseen: dict[str, float] | None = None
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    average: optim.Average,
+    best: dict[str, Any],
+    unseen: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint holds."""
-    return {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "unseen": unseen}
+    both = sharding.state_of(network, optimizer)
+    return {**both, "scaler": scaler.state_dict(), "average": average.state(), "best": best, "unseen": unseen}
 
 
-def _leave(saver: Saver, record: Record, batches: Loader) -> NoReturn:
+def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters as they are, on the CPU; those of a sharded network stay where they are."""
+    return {
+        name: value.detach().clone() if sharding.is_sharded(value) else value.detach().cpu().clone()
+        for name, value in network.state_dict().items()
+    }
+
+
+def _whole(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: sharding.whole(value).cpu() for name, value in parameters.items()}
+
+
+def _leave(saver: Saver, record: Record, batches: Batches) -> NoReturn:
     """All is saved, on every rank, before any says that it has stopped."""
     batches.close()
     saver.close()
@@ -223,24 +343,6 @@ def _leave(saver: Saver, record: Record, batches: Loader) -> NoReturn:
     raise Preempted
 
 
-def to_device(gathered: Gathered, where: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Signal, target and subject."""
-    signal, target, subject = (torch.from_numpy(array).to(where) for array in gathered)
-    return signal, target, subject
-
-
-def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:
-    """All of a trial, as one window."""
-    return gather.gather(data, windows.whole(segment, data.recordings[segment.recording]), target)
-
-
-def learning_rate(cfg: Optim, step: int) -> float:
-    """A function of the step alone: a line up over the first steps, then half a cosine down to 0."""
-    if step < cfg.warmup_steps:
-        return cfg.lr * (step + 1) / cfg.warmup_steps
-    return cfg.lr * 0.5 * (1 + math.cos(math.pi * (step - cfg.warmup_steps) / (cfg.steps - cfg.warmup_steps)))
-
-
 def _resume(ctx: Context) -> tuple[int, dict[str, Any] | None]:
     """The step and state to go on from: rank 0 looks which is the newest whole one, and all read that."""
     found = checkpoint.latest(ctx.run.checkpoints) if ctx.world.is_first else None
@@ -248,15 +350,6 @@ def _resume(ctx: Context) -> tuple[int, dict[str, Any] | None]:
     if found is not None:
         return found
     return step, checkpoint.load(ctx.run.checkpoints, step) if step else None
-
-
-def _refuse_nonfinite(figures: dict[str, float], step: int) -> None:
-    broken = {name: value for name, value in figures.items() if not math.isfinite(value)}
-    if broken:
-        raise FloatingPointError(
-            f"{' and '.join(f'{name} {value}' for name, value in broken.items())} at step {step} "
-            f"(lr {figures['lr']:.3g}): lower optim.lr or optim.clip_norm, and look for NaN in the data"
-        )
 
 
 def _seed(*path: int) -> int:

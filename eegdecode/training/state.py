@@ -1,6 +1,7 @@
 """A trained model on disk: parameters and plain values in one file. Loading it runs no code from it."""
 
 import dataclasses
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from eegdecode import models
 from eegdecode.data import Split
 from eegdecode.models import Model
 from eegdecode.signals import SignalSpec
+from hpc import config
 from hpc.context import Input
 from hpc.rundir import RunDir, atomic_write
 
@@ -50,11 +52,17 @@ class Trained:
 
     @property
     def model(self) -> Model:
-        return models.from_plain(self.config["model"])
+        return self.train().model
 
     @property
     def split(self) -> Split:
         return Split(**self.config["split"])
+
+    def train(self) -> Any:
+        """The config as it was: a `stages.Train`."""
+        from eegdecode.stages import Train
+
+        return config.build(Train, self.config, "train")
 
     @property
     def n_parameters(self) -> int:
@@ -67,16 +75,19 @@ class Trained:
         return network.eval()
 
 
-def save(folder: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
-    """Write model.pt. `best`: the last three fields of Trained."""
-    found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **best}
-    atomic_write(folder / "model.pt", lambda file: torch.save(found, file))
+def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
+    """Write a model. Of `best` those that are fields of Trained."""
+    kept = {name: best[name] for name in ("parameters", "step", "validation")}
+    found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **kept}
+    whole = io.BytesIO()
+    torch.save(found, whole)  # not into the file: there it does not say that the disk is full
+    atomic_write(path, lambda file: file.write(whole.getbuffer()))
 
 
-def load(folder: Path) -> Trained:
-    """The model that a train run left in its `out` folder."""
-    path = folder / "model.pt"
+def load(folder: Path, name: str = "model.pt") -> Trained:
+    """A model that a train run left in its `out` folder."""
+    path = folder / name
     if not path.is_file():
-        raise ValueError(f"{folder} holds no model.pt: name a train run that has finished")
+        raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
     found = torch.load(path, map_location="cpu", weights_only=True)
     return Trained(RunDir(folder.resolve().parent), **(found | {"spec": SignalSpec(**found["spec"])}))

@@ -1,5 +1,6 @@
 """Figures of evaluation are what they say, fair at chance, and the baseline is a true ridge."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from sklearn.linear_model import Ridge
 from eegdecode import stages
 from eegdecode.data import Music, RandomWindows, Split, splits, store
 from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, metrics, predict
+from eegdecode.evaluation import Scoring, baseline, ensemble, metrics, predict, predictions
 from eegdecode.evaluation.predict import Decoded, DecodedTrial
 from eegdecode.models import BiLSTM
 from eegdecode.signals import Recording, Signal
 from eegdecode.stages import Evaluate, Preprocess, Train
 from eegdecode.training import Optim, state
-from eegdecode.training.loop import whole_trial
+from eegdecode.training.judge import whole_trial
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir
 
@@ -169,7 +170,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_planted_answer_is_found(model: Path, tmp_path: Path) -> None:
-    summary = stages.evaluate(Evaluate(Input(str(model))), ctx(tmp_path / "run"))
+    summary = stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "run"))
     assert summary["verdict"] == "above chance"
     for name in ("r", "r_ridge"):
         assert summary[name]["value"] > 2 * summary[name]["chance"]  # type: ignore[index]
@@ -189,7 +190,7 @@ def test_where_sounds_are_swapped_nothing_is_found(data: Path, tmp_path: Path) -
         signal = Signal(np.array(stored.signal), SFREQ, stored.channels).stream()
         store.write(swapped, Recording(stored.name, stored.subject, signal, stored.trials, targets=envelope))
     model = train(tmp_path / "train", swapped)
-    summary = stages.evaluate(Evaluate(Input(str(model))), ctx(tmp_path / "run"))
+    summary = stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "run"))
     assert summary["verdict"] == "not above chance"
 
 
@@ -205,28 +206,75 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
         store.write(three, recording)
     by_subject = Split(by="subject", train=0.4, val=0.3, test=0.3, shared=("stimulus",))
     trained = state.load(train(tmp_path / "train", three, split=by_subject))
-    ridge = baseline.ridge(trained, Scoring(), ctx(tmp_path / "run"))
+    found = predict.decode([trained.run.out], ctx(tmp_path / "run"))
+    assert found is not None
+    ridge = baseline.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
 
     data, parts = predict.open_data(trained, ctx(tmp_path / "run"))
     decoder = baseline.fit(data, parts.train, "envelope", n_lags=33)
     x, _, _ = whole_trial(data, parts.test[0], "envelope")
-    assert not {trial.subject for trial in ridge.trials} & {parts.subjects[s.recording] for s in parts.train}
-    assert any(np.allclose(ridge.trials[0].output, output) for output in decoder.decode(x[0]))
+    first = found[1].trials[0]
+    assert not {trial.subject for trial in found[1].trials} & {parts.subjects[s.recording] for s in parts.train}
+    n = len(first.output)
+    assert any(np.allclose(ridge[:n], output[:n]) for output in decoder.decode(x[0], x.shape[1]))
 
 
 def test_predictions_are_kept_for_work_beyond_the_report(model: Path, tmp_path: Path) -> None:
-    _, decoded = predict.decode(model, ctx(tmp_path / "run"))
-    with np.load(tmp_path / "run" / "out" / "predictions.npz") as kept:
-        assert kept["sfreq"] == SFREQ
-        assert kept["trials"].tolist() == [[trial.subject, trial.stimulus] for trial in decoded.trials]
-        np.testing.assert_array_equal(kept["output_0001"], decoded.trials[1].output)
-        np.testing.assert_array_equal(kept["target_0001"], decoded.trials[1].target)
+    stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "run"))
+    kept = predictions.read(tmp_path / "run" / "out" / "predictions.h5")
+    found = predict.decode([model], ctx(tmp_path / "again"))
+    assert found is not None
+    assert len(kept.trials) == len(found[1].trials)
+    for one, other in zip(kept.trials, found[1].trials, strict=True):
+        assert (one.subject, one.stimulus, one.recording, one.start_s) == (
+            other.subject, other.stimulus, other.recording, other.start_s,
+        )  # fmt: skip
+        np.testing.assert_array_equal(one.output, other.output)
+        np.testing.assert_array_equal(one.target, other.target)
+    assert (kept.audit, kept.sfreq, kept.kind) == (found[1].audit, SFREQ, "sequence")
+    assert kept.by("ridge").output.shape == kept.output.shape
 
 
-def test_one_rank_writes(model: Path, tmp_path: Path) -> None:
-    second = Context(World(1, 2), RunDir(tmp_path / "run"))
-    assert stages.evaluate(Evaluate(Input(str(model))), second) == {}
-    assert not (tmp_path / "run").exists()
+@pytest.mark.ranks
+def test_one_rank_and_three_decode_the_same(model: Path, tmp_path: Path) -> None:
+    stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "one"))
+    with ThreadPoolExecutor(3) as ranks:
+        contexts = [Context(World(rank, 3), RunDir(tmp_path / "three")) for rank in range(3)]
+        said = list(ranks.map(lambda each: stages.evaluate(Evaluate((Input(str(model)),)), each), contexts))
+    assert said[1] == said[2] == {} and said[0]["verdict"] == "above chance"
+    one, three = (predictions.read(tmp_path / run / "out" / "predictions.h5") for run in ("one", "three"))
+    np.testing.assert_array_equal(one.output, three.output)
+    np.testing.assert_array_equal(one.by("ridge").output, three.by("ridge").output)
+
+
+def test_windows_of_a_trial_are_stitched_and_those_that_overlap_are_not_counted_twice() -> None:
+    def window(trial: int, start_s: float) -> DecodedTrial:
+        rows = start_s * 10 + np.arange(10.0)[:, None]
+        return DecodedTrial("a", f"s{trial}", rows, -rows, "rec", trial, start_s)
+
+    starts = [(1, 0.0), (0, 1.0), (0, 0.0), (0, 0.5), (0, 3.0)]
+    found = predict.stitched([window(*start) for start in starts], 10.0)
+    assert [(each.trial, each.start_s, len(each.output)) for each in found] == [
+        (0, 0.0, 20),
+        (0, 3.0, 10),
+        (1, 0.0, 10),
+    ]
+    np.testing.assert_array_equal(found[0].target[:, 0], np.arange(20.0))
+
+
+def test_surer_models_count_for_more() -> None:
+    unsure, sure = np.full((1, 4), 0.25), np.array([[0.97, 0.01, 0.01, 0.01]])
+    both = np.stack([unsure, sure])
+    for weigh in ("mean", "confidence", "entropy"):
+        weights = ensemble.weights(both, weigh)  # type: ignore[arg-type]
+        np.testing.assert_allclose(weights.sum(axis=0), 1)
+        np.testing.assert_allclose(ensemble.weights(np.stack([unsure, unsure]), weigh), 0.5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(ensemble.weights(both, "mean"), 0.5)
+    np.testing.assert_allclose(ensemble.weights(both, "entropy")[:, 0], [0, 1], atol=1e-6)
+    mixed = ensemble.together(np.log(both), "entropy", are_classes=True)
+    np.testing.assert_allclose(np.exp(mixed), sure, atol=1e-6)
+    with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
+        ensemble.together(both, "entropy", are_classes=False)
 
 
 def test_data_that_have_changed_are_refused(model: Path, tmp_path: Path) -> None:

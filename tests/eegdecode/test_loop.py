@@ -15,10 +15,26 @@ from eegdecode.data.stored import Store
 from eegdecode.models import BiLSTM
 from eegdecode.objectives import Regression
 from eegdecode.stages import Train
-from eegdecode.training import Optim, loop, state
+from eegdecode.training import (
+    ChannelDropout,
+    Compute,
+    Ema,
+    FindRate,
+    FrequencyShift,
+    Mixup,
+    Noise,
+    Optim,
+    Sam,
+    SpecAugment,
+    TimeShift,
+    WarmRestarts,
+    loop,
+    optim,
+    state,
+)
 from hpc import checkpoint
 from hpc.context import Context, Input, Preempted, World
-from hpc.rundir import RunDir, committed_steps, read_lines
+from hpc.rundir import RunDir, committed_steps, read_json, read_lines
 
 STEPS = 12
 
@@ -51,7 +67,7 @@ def start(cfg: Train, run: Path, stop_at: int = 0, **world: Any) -> dict[str, ob
 def figures(run: Path) -> list[dict[str, float]]:
     """metrics.jsonl, less what is never the same: how long a step took."""
     return [
-        {name: value for name, value in line.items() if name not in ("seconds", "data_wait_s")}
+        {name: value for name, value in line.items() if name not in ("seconds", "data_wait_s", "validation_s")}
         for line in read_lines(RunDir(run).metrics)
     ]
 
@@ -159,7 +175,7 @@ def test_a_loss_that_is_no_number_ends_the_run_by_name(cfg: Train, tmp_path: Pat
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
     cfg = Optim(lr=1.0, steps=110, warmup_steps=10)
-    rates = [loop.learning_rate(cfg, step) for step in range(110)]
+    rates = [optim.rate(cfg, cfg.lr, step) for step in range(110)]
     assert rates[0] == pytest.approx(0.1)
     assert rates.index(max(rates)) in (9, 10)
     assert rates[60] == pytest.approx(0.5)
@@ -172,13 +188,138 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
         ({"lr": 0.0}, "lr and clip_norm must be above 0"),
         ({"steps": 0}, "steps, validate_every and checkpoint_every must be at least 1, got 0"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 400, 50 and 0"),
-        ({"keep_every": -1}, "keep_every must be a number of steps, or 0 for none, got -1"),
+        ({"keep_every": -1}, "keep_every must be a number of steps and .*, or 0 for none, got -1 and 0"),
         ({"steps": 10, "warmup_steps": 10}, r"warmup_steps must be fewer than steps \(10\), got 10"),
     ],
 )
 def test_nonsense_is_refused(knobs: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Optim(**knobs)  # type: ignore[arg-type]
+
+
+def everything(cfg: Train) -> Train:
+    """All that training can do and one may want at once."""
+    return replace(
+        cfg,
+        augment=(Mixup(), TimeShift(), ChannelDropout(), Noise(), FrequencyShift(), SpecAugment()),
+        compute=Compute(accumulate=2),
+        optim=replace(
+            cfg.optim,
+            warmup_steps=None,
+            schedule=WarmRestarts(first_steps=4, snapshots=True),
+            sam=Sam(),
+            average=Ema(decay=0.9),
+            checkpoint_every=3,
+        ),
+    )
+
+
+def test_interrupted_with_all_that_it_can_do_equals_uninterrupted(cfg: Train, tmp_path: Path) -> None:
+    cfg = everything(cfg)
+    whole = start(cfg, tmp_path / "whole")
+    for stop_at in (3, 4):
+        with pytest.raises(Preempted):
+            start(cfg, tmp_path / "parts", stop_at)
+    assert start(cfg, tmp_path / "parts") == whole
+    assert_same_parameters(tmp_path / "whole", tmp_path / "parts")
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    kept = checkpoint.latest(RunDir(tmp_path / "whole").checkpoints)[1]["average"]["kept"]  # type: ignore[index]
+    again = checkpoint.latest(RunDir(tmp_path / "parts").checkpoints)[1]["average"]["kept"]  # type: ignore[index]
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
+    for run in ("whole", "parts"):
+        found = sorted(path.name for path in RunDir(tmp_path / run).out.glob("snapshot-*"))
+        assert found == ["snapshot-00000004.pt", "snapshot-00000012.pt"]
+    one, other = (state.load(RunDir(tmp_path / run).out, "snapshot-00000004.pt") for run in ("whole", "parts"))
+    assert all(torch.equal(one.parameters[name], other.parameters[name]) for name in one.parameters)
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_interrupted_in_half_precision_equals_uninterrupted(cfg: Train, precision: str, tmp_path: Path) -> None:
+    cfg = replace(cfg, compute=Compute(precision=precision))  # type: ignore[arg-type]
+    start(cfg, tmp_path / "whole")
+    with pytest.raises(Preempted):
+        start(cfg, tmp_path / "parts", 6)
+    start(cfg, tmp_path / "parts")
+    assert_same_parameters(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_bf16_learns_as_fp32_does(cfg: Train, tmp_path: Path) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        start(replace(cfg, compute=Compute(precision=precision)), tmp_path / precision)  # type: ignore[arg-type]
+        losses.append(figures(tmp_path / precision)[-1]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_training_ends_when_validation_gets_no_better(cfg: Train, tmp_path: Path) -> None:
+    cfg = replace(cfg, optim=replace(cfg.optim, lr=1e-12, validate_every=1, patience=3, steps=40))
+    whole = start(cfg, tmp_path / "whole")
+    assert whole["steps"] == whole["best_step"] + 3 < 40  # type: ignore[operator]
+    with pytest.raises(Preempted):
+        start(cfg, tmp_path / "parts", 3)
+    assert start(cfg, tmp_path / "parts") == whole == start(cfg, tmp_path / "whole")
+
+
+def test_the_rate_is_looked_for_once_and_leaves_no_trace_in_the_model(cfg: Train, tmp_path: Path) -> None:
+    cfg = replace(cfg, optim=replace(cfg.optim, find_lr=FindRate(steps=30, high=0.1)))
+    start(cfg, tmp_path / "run")
+    found = read_json(RunDir(tmp_path / "run").out / "lr_finder.json")
+    assert found is not None
+    known = replace(cfg, optim=replace(cfg.optim, find_lr=None, lr=found["lr"]))
+    start(known, tmp_path / "known")
+    assert figures(tmp_path / "run") == figures(tmp_path / "known")
+    with pytest.raises(Preempted):
+        start(cfg, tmp_path / "parts", stop_at=34)  # 30 looks of the search, then some steps
+    start(cfg, tmp_path / "parts")
+    assert_same_parameters(tmp_path / "run", tmp_path / "parts")
+
+
+def test_the_batch_that_broke_it_is_kept(cfg: Train, tmp_path: Path) -> None:
+    wild = replace(cfg, objective=Regression(loss="mse"), optim=replace(cfg.optim, lr=1e30))
+    with pytest.raises(FloatingPointError, match=r"this rank's batch is in .*nonfinite-step-0.*pt"):
+        start(wild, tmp_path / "run")
+    out = RunDir(tmp_path / "run").out
+    (kept,) = out.glob("nonfinite-*.pt")
+    batch = torch.load(kept, weights_only=True)
+    assert batch["signal"].shape == (4, 64, 8) and len(batch["key"]) == 4
+    (line,) = read_lines(out / "alerts.jsonl")
+    assert line["title"] == "no number"
+
+
+@pytest.mark.ranks
+def test_one_rank_two_ranks_and_four_portions_come_to_the_same(cfg: Train, tmp_path: Path) -> None:
+    cfg = replace(
+        cfg,
+        model=BiLSTM(hidden=4),
+        objective=Regression(loss="mse"),  # correlation has no gradient for an offset but rounding, which Adam follows
+        augment=(Mixup(), TimeShift(), Noise()),
+        windows=RandomWindows(length_s=1.0, batch=8),
+        optim=replace(cfg.optim, steps=20, validate_every=20, average=Ema(decay=0.9)),
+    )
+    start(cfg, tmp_path / "1 x 8")
+    two_ranks(cfg, tmp_path / "2 x 4")
+    start(replace(cfg, compute=Compute(accumulate=4)), tmp_path / "4 portions of 2")
+    two_ranks(replace(cfg, compute=Compute(accumulate=2)), tmp_path / "2 x 2 portions of 2")
+    one = state.load(RunDir(tmp_path / "1 x 8").out).parameters
+    for run in ("2 x 4", "4 portions of 2", "2 x 2 portions of 2"):
+        other = state.load(RunDir(tmp_path / run).out).parameters
+        worst = max((one[name] - other[name]).abs().max().item() for name in one)
+        assert worst < 1e-6, run
+
+
+@pytest.mark.ranks
+def test_a_sharded_model_follows_the_course_of_a_whole_one_and_resumes(cfg: Train, tmp_path: Path) -> None:
+    cfg = replace(cfg, model=BiLSTM(hidden=4), optim=replace(cfg.optim, average=Ema(decay=0.9)))
+    two_ranks(cfg, tmp_path / "whole")
+    cfg = replace(cfg, compute=Compute(shard=True))
+    two_ranks(cfg, tmp_path / "sharded")
+    for line, other in zip(figures(tmp_path / "sharded"), figures(tmp_path / "whole"), strict=True):
+        assert line == pytest.approx(other, rel=1e-3, abs=1e-5)
+    two_ranks(cfg, tmp_path / "parts", stop_at=3)
+    two_ranks(cfg, tmp_path / "parts", attempt=2)
+    assert figures(tmp_path / "parts") == figures(tmp_path / "sharded")
+    one, other = (state.load(RunDir(tmp_path / run).out).parameters for run in ("parts", "sharded"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.ranks

@@ -2,16 +2,17 @@
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eegdecode import stages
+from eegdecode import plots, stages
 from eegdecode.data import RandomWindows
 from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, metrics, plots, predict, report
+from eegdecode.evaluation import Scoring, baseline, metrics, predict, report
 from eegdecode.models import BiLSTM
 from eegdecode.stages import Train
 from eegdecode.training import Optim
@@ -65,11 +66,12 @@ def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path
     stages.train(cfg, Context(World(), RunDir(runs / "train-c")))
 
     ctx = Context(World(), RunDir(runs / "evaluate-d"))
-    trained, decoded = predict.decode(ctx.input(Input("train-c")), ctx)
+    found = predict.decode([ctx.input(Input("train-c"))], ctx)
+    assert found is not None
+    trained, decoded = found
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
-    ridge = baseline.ridge(trained, Scoring(), ctx)
-    object.__setattr__(ridge.trials[0], "stimulus", "<b>&.wav")
-    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, ridge, Scoring()))
+    decoded = replace(decoded, baselines={"ridge": baseline.ridge(trained, decoded, Scoring(), ctx)})
+    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, decoded.by("ridge"), Scoring()))
     return ctx.out / "report.html"
 
 

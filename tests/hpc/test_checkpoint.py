@@ -125,11 +125,9 @@ def test_rotation_leaves_the_only_whole_one_and_what_is_newer(tmp_path: Path) ->
     assert committed_steps(folder) == [3, 4, 9]
 
 
-def test_a_kill_while_one_takes_the_place_of_another_costs_neither(tmp_path: Path) -> None:
-    """The one before is set aside, the new one comes to its place: between the two both have other names."""
-    folder = save(tmp_path, 7)
-    aside = checkpoint.beside(folder, 7, 1).with_name(f"{checkpoint.beside(folder, 7, 1).stem}.before.tmp")
-    (folder / "step-00000007").rename(aside)
-    assert committed_steps(folder) == []
-    checkpoint.sweep(folder, attempt=2)
-    assert newest(folder) == 7 and not list(folder.glob(".*"))
+def test_one_that_was_being_replaced_when_a_kill_came_is_not_lost(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1, 2)
+    before = checkpoint.beside(folder, 2, attempt=1).with_suffix(checkpoint.BEFORE)
+    checkpoint.at(folder, 2).rename(before)
+    Saver(Context(World(), RunDir(tmp_path), attempt=2))
+    assert newest(folder) == 2

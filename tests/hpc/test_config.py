@@ -147,3 +147,25 @@ def test_a_list_that_is_no_yaml_says_how_to_quote_it() -> None:
         with pytest.raises(ConfigError, match=r"is not YAML: what begins with \* .* as '.*=\[\"\*run2\"\]'"):
             config.apply_words({}, [word])
     assert config.apply_words({}, ['exclude=["*run2"]']) == {"exclude": ["*run2"]}
+
+
+SETS = {"sets": {"size": {"tiny": {"train": {"lr": 1, "depth": 2}}, "full": {}}}, "train": {"lr": 5, "data": "x"}}
+
+
+def test_a_set_of_the_file_is_laid_over_it() -> None:
+    assert config.choose(SETS, None) == {"train": {"lr": 5, "data": "x"}}
+    assert config.choose(SETS, "size=tiny") == {"train": {"lr": 1, "depth": 2, "data": "x"}}
+    assert config.choose(SETS, "size=full") == {"train": {"lr": 5, "data": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("siz=tiny", "do not offer 'siz'. Did you mean 'size'"),
+        ("size=tinny", "size cannot be 'tinny'. Did you mean 'tiny'"),
+        ("size", "size cannot be ''"),
+    ],
+)
+def test_a_set_that_is_not_offered_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.choose(SETS, word)

@@ -1,10 +1,15 @@
 """Who I am, and what my part is."""
 
+import logging
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hpc.context import Context, Input, World, input_path
+from hpc import context
+from hpc.context import Context, Input, Preempted, World, input_path
 from hpc.rundir import RunDir, read_json
 
 
@@ -50,6 +55,35 @@ def test_progress_is_written_at_first_and_at_last_however_fast(tmp_path: Path) -
         ctx.progress("train", done, 1000, loss=0.5)
     pulse = read_json(ctx.run.pulse(0))
     assert (pulse["done"], pulse["total"], pulse["figures"]) == (1000, 1000, {"loss": 0.5})
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A place in whose file nothing can be written, as on a full disk."""
+    place = tmp_path / "full"
+    place.symlink_to("/dev/full")
+    return place
+
+
+def test_what_must_be_written_waits_for_room_and_is_not_taken_to_hang(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(context, "FULL_S", 0.2)
+    ctx = Context(World(), RunDir(tmp_path))
+    ctx.progress("train", 7, 7)
+    before = (read_json(ctx.run.pulse(0)) or {})["time"]
+    threading.Timer(0.9, full.unlink).start()  # somebody makes room
+    with caplog.at_level(logging.ERROR):
+        ctx.until_there_is_room(lambda: full.write_text("model"))
+    assert full.read_text() == "model"
+    assert caplog.text.count("ALERT") == 1 and "No space left on device; waiting for room" in caplog.text
+    assert time.time() > (read_json(ctx.run.pulse(0)) or {})["time"] >= before + 0.5
+
+
+def test_who_waits_for_room_is_still_stopped(tmp_path: Path, full: Path) -> None:
+    ctx = Context(World(), RunDir(tmp_path), should_stop=lambda: True)
+    with pytest.raises(Preempted):
+        ctx.until_there_is_room(lambda: full.write_text("model"))
 
 
 def test_an_input_is_a_run_or_a_path(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from hpc import ddp
 from hpc.context import Context, World
-from hpc.rundir import RunDir
+from hpc.rundir import RunDir, read_json
 
 pytestmark = pytest.mark.ranks
 
@@ -31,6 +31,7 @@ def two_steps(rank: int, run: Path) -> None:
         model(torch.ones(1, 3))
     os.write(2, b"at the end\n")
     ddp.stop()
+    os._exit(0)  # as a worker does: now and then gloo aborts in an interpreter that shuts down
 
 
 def test_the_log_has_all_but_the_remark_that_an_option_was_not_needed(tmp_path: Path) -> None:
@@ -42,3 +43,19 @@ def test_the_log_has_all_but_the_remark_that_an_option_was_not_needed(tmp_path: 
     assert [process.exitcode for process in ranks] == [0, 0]
     said = ["before", "meanwhile", "meanwhile", "after", "at the end"]
     assert [(tmp_path / f"log/{rank}").read_text().split("\n")[:-1] for rank in (0, 1)] == [said, said]
+
+
+def alone(run: Path) -> None:
+    ddp.RENDEZVOUS_S = 1
+    ctx = Context(World(0, 2), RunDir(run), attempt=1)
+    with pytest.raises(TimeoutError, match="rank 1 of 2 has not come within 1 s: see its log, in"):
+        ddp.start(ctx)
+    assert (read_json(ctx.run.pulse(0)) or {})["what"] == "starting"
+
+
+def test_a_rank_that_does_not_come_is_named_soon(tmp_path: Path) -> None:
+    rank = multiprocessing.get_context("spawn").Process(target=alone, args=(tmp_path,))
+    rank.start()
+    rank.join(60)
+    rank.kill()
+    assert rank.exitcode == 0

@@ -2,13 +2,14 @@
 
 import pytest
 
-from hpc import jobs
+from hpc.jobs import _is_refusal
 
 
 @pytest.mark.parametrize(
-    ("said", "final"),
+    ("said", "meant"),
     [
         ("Requested operation is presently disabled for job 7", True),
+        ("Job violates accounting/QOS policy", True),
         ("Invalid job id specified", True),
         ("Access/permission denied", True),
         ("[Errno 2] No such file or directory: 'scontrol'", True),
@@ -17,7 +18,8 @@ from hpc import jobs
         ("Unexpected message received for job 14", False),
         ("Zero Bytes were transmitted or received", False),
         ("Slurm backup controller in standby mode", False),
+        ("Munge encode failed: Invalid credential", False),
     ],
 )
-def test_only_what_slurm_will_never_do_is_a_refusal(said: str, final: bool) -> None:
-    assert jobs._is_final(said) == final
+def test_only_what_slurm_will_never_do_is_a_refusal(said: str, meant: bool) -> None:
+    assert _is_refusal(said) == meant

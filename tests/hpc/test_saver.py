@@ -27,8 +27,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import distribute_tensor
 
 from hpc import checkpoint, ddp, saver
-from hpc.context import Context, Fenced, World
-from hpc.rundir import RunDir, append_line, committed_steps
+from hpc.context import Context, Fenced, Preempted, World
+from hpc.rundir import RunDir, append_line, committed_steps, read_json
 from hpc.saver import Saver
 
 
@@ -105,6 +105,36 @@ def test_without_room_training_goes_on_and_saves_later(
     ours.save(4, {"weights": torch.zeros(1000)})
     ours.close()
     assert committed_steps(run.checkpoints) == [2, 4]
+
+
+def test_the_last_save_waits_for_room_and_is_not_taken_to_hang(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = Context(World(), run, 1)
+    ours = Saver(ctx)
+    ctx.progress("train", 3, 3)
+    before = (read_json(run.pulse(0)) or {})["time"]
+    run.checkpoints.mkdir(parents=True)
+    real, none = os.statvfs(run.checkpoints), (0, 0)
+    monkeypatch.setattr(saver, "FULL_S", 0.2)
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*real[:3], *none, *real[5:]]))
+    ours.save(3, {"weights": torch.zeros(1000)}, last=True)
+    deadline = time.monotonic() + 20
+    while (said := (read_json(run.pulse(0)) or {})["time"]) == before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    monkeypatch.undo()
+    ours.close()
+    assert said > before and committed_steps(run.checkpoints) == [3]
+
+
+def test_asked_to_stop_on_a_full_disk_the_last_save_does_not_pass_for_done(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Saver(Context(World(), run, 1, should_stop=lambda: True))
+    run.checkpoints.mkdir(parents=True)
+    real = os.statvfs(run.checkpoints)
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*real[:3], 0, 0, *real[5:]]))
+    ours.save(3, {"weights": torch.zeros(1000)}, last=True)
+    with pytest.raises(Preempted):
+        ours.close()
 
 
 FULL = """

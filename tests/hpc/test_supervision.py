@@ -1,46 +1,327 @@
-"""What a supervision does when its own bookkeeping cannot be written."""
+"""What a supervisor does when its own files, its signals or its Slurm fail it.
 
-import errno
+Slurm here is four small programs that keep what they are told; the ranks are a shell script.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from hpc import STOPPED
-from hpc.rundir import RunDir, read_json, read_lines
-from hpc.supervision import Supervision
+from hpc import status, supervision
+from hpc.rundir import RunDir, append_line, heartbeat, read_lines, write_json
 from tests.conftest import Launch
+
+SLURM = {
+    "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
+    "scontrol": 'echo "$@" >> "$SAID/scontrol.said"; test ! -e "$SAID/refusal" || { cat "$SAID/refusal" >&2; exit 1; }',
+    "sbatch": 'echo "$@" >> "$SAID/sbatch.said"; cat > "$SAID/script"; echo 8',
+    "squeue": 'cat "$SAID/end" 2> "$SAID/none" || true',
+}
+
+
+class Kept:
+    """A run of the stage `count` that was prepared, and what keeps it alive: python -m hpc.supervisor."""
+
+    def __init__(self, launch: Launch, site: str) -> None:
+        launch("count", "n=5", "--on", site, "--prepare", "--ranks", "1")
+        self.run = RunDir(launch.runs()[0])
+        self.said = launch.folder / "said"
+        self.said.mkdir()
+        for name, text in SLURM.items():
+            program(self.said / name, text)
+        path = f"{self.said}{os.pathsep}{os.environ['PATH']}"
+        self.environ = launch.environ | {"SAID": str(self.said), "PATH": path}
+        if site != "local":
+            self.environ |= {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS_PER_NODE": "1"}
+
+    def ranks_do(self, text: str) -> None:
+        """What a rank is: a shell script, which finds the run in $RUN, its own attempt in $HERE."""
+        here = 'RUN="$5"; HERE="$RUN/jobs/attempt-$(printf %04d "$7")"\n'
+        program(self.said / "rank", here + text)
+        plan = json.loads(self.run.plan.read_text())
+        self.run.plan.write_text(json.dumps(plan | {"python": str(self.said / "rank")}))
+
+    def start(self, *before: str) -> "subprocess.Popen[str]":
+        command = [*before, sys.executable, "-m", "hpc.supervisor", str(self.run.path)]
+        return subprocess.Popen(
+            command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def __call__(self, *before: str, restarts: int = 0) -> tuple[int, str]:
+        """Its exit code, and what it says."""
+        if restarts:
+            self.environ["SLURM_RESTART_COUNT"] = str(restarts)
+        supervisor = self.start(*before)
+        try:
+            out, _ = supervisor.communicate(timeout=60)
+        finally:
+            if supervisor.poll() is None:
+                os.killpg(supervisor.pid, signal.SIGKILL)
+        return supervisor.returncode, out
+
+    def on_small_disk(self, full: bool = False) -> tuple[int, str]:
+        """With the run folder on a real disk of 2 MB, that may be full already; what stands there in the end stays."""
+        namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        path, kept = self.run.path, self.said / "kept"
+        mount = f"mount -t tmpfs -o size=2m tmpfs {path}"
+        if subprocess.run([*namespace, mount], capture_output=True, check=False).returncode != 0:
+            pytest.skip("no file systems of one's own here (unshare)")
+        text = (
+            f"cp -a {path} {kept}; {mount}; cp -a {kept}/. {path}; {FILL.replace('$RUN', str(path)) if full else ''}\n"
+            f'"$@"; code=$?; rm -rf {path}/filler {kept}; cp -a {path} {kept}; exit $code'
+        )
+        found = self(*namespace, text, "sh")
+        subprocess.run(["rm", "-r", str(path)], check=True)
+        kept.rename(path)
+        return found
+
+    @property
+    def asked_of_slurm(self) -> str:
+        said = self.said / "scontrol.said"
+        return said.read_text() if said.exists() else ""
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
 
 
 @pytest.fixture
-def supervision(launch: Launch) -> Supervision:
-    launch("count", "n=3", "--prepare")
-    (folder,) = launch.runs()
-    (folder / "heartbeat").mkdir(exist_ok=True)
-    return Supervision(RunDir(folder), {}, [])
+def job(launch: Launch) -> Kept:
+    return Kept(launch, "bed")
 
 
-def full(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.fixture
+def here(launch: Launch) -> Kept:
+    return Kept(launch, "local")
 
 
-def test_a_full_disk_is_waited_for_until_somebody_makes_room(supervision: Supervision) -> None:
-    left = [full, full]
-    assert supervision._until_there_is_room(lambda: left.pop()() if left else None)
+FILL = "head -c 4000000 /dev/zero > $RUN/filler 2> /dev/null; "
+SAVE = 'mkdir -p "$RUN/checkpoints/step-00000003"; echo "{}" > "$RUN/checkpoints/step-00000003/COMMIT"; '
+STOPPED = 'kill -USR2 $PPID; sleep 0.3; touch "$HERE/rank-0000.stopped"; '
+FINISHED = 'echo "{}" > "$HERE/metrics.json"; '
 
 
-def test_asked_to_stop_it_does_not_wait_for_room_but_ends_as_it_should(supervision: Supervision) -> None:
-    supervision.asked = "clock"
-    assert not supervision._until_there_is_room(full)
-    assert supervision._stop() == STOPPED
-    assert "stopped with nothing to save yet" in (read_json(supervision.dir.supervisor) or {})["text"]
+def test_a_disk_that_fills_up_as_the_walltime_ends_costs_no_place_in_the_queue(job: Kept) -> None:
+    job.ranks_do(f"{SAVE} {FILL} {STOPPED}")
+    code, said = job.on_small_disk()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    assert "No space left on device; going on without" in said
 
 
-def test_attempts_that_nobody_noted_are_counted_once(supervision: Supervision, tmp_path: Path) -> None:
-    run = supervision.dir
-    for number in (1, 2):
-        run.attempt(number).path.mkdir(parents=True)
-        run.attempt(number).start.write_text(f'{{"attempt": {number}, "started": {number}.0, "from_step": 0}}')
-    supervision.attempt = 2
-    supervision._count_the_lost()
-    supervision._count_the_lost()
-    assert [(line["attempt"], line["outcome"]) for line in read_lines(run.attempts)] == [(1, "lost"), (2, "lost")]
+def test_a_result_that_cannot_be_written_at_the_end_of_the_walltime_is_made_again(job: Kept) -> None:
+    job.ranks_do(f"{SAVE} {FINISHED} {FILL} kill -USR2 $PPID; sleep 0.3")
+    code, said = job.on_small_disk()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    job.ranks_do(FINISHED)
+    assert job(restarts=1)[0] == 0
+    assert job.run.result.exists()
+
+
+def test_a_full_disk_is_waited_for_until_somebody_makes_room(here: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "FULL_S", 0.2)
+    here.run.owner.parent.mkdir()
+    place = here.said / "full"
+    place.symlink_to("/dev/full")
+    threading.Timer(0.5, place.unlink).start()
+    assert supervision.Supervision(here.run, {}, [])._until_there_is_room(lambda: place.write_text("line"))
+    assert place.read_text() == "line"
+
+
+def test_a_requeued_job_on_a_full_disk_waits_for_room_until_its_time_is_over(job: Kept) -> None:
+    job.ranks_do(FINISHED)
+    (job.said / "end").write_text(time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 25)))
+    code, said = job.on_small_disk(full=True)
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    assert "No space left on device; waiting for room" in said and not job.run.attempt(1).start.exists()
+
+
+def test_ranks_that_a_full_disk_keeps_from_saying_how_far_they_are_do_not_hang(here: Kept) -> None:
+    word = '{"what": "count", "done": 1, "total": 5, "attempt": 1, "host": "", "time": %s}'
+    here.ranks_do(f"printf '{word}' $(date +%s) > $RUN/heartbeat/rank-0000.json; "
+                  f"{FILL} sleep 5; rm $RUN/filler; {FINISHED}")  # fmt: skip
+    plan = json.loads(here.run.plan.read_text())
+    plan["resources"]["hang_s"] = 2.5
+    here.run.plan.write_text(json.dumps(plan))
+    code, said = here.on_small_disk()
+    assert (code, here.run.last_attempt()) == (0, 1), said
+
+
+def test_an_error_of_the_supervisors_own_at_the_end_of_the_walltime_costs_no_place_in_the_queue(job: Kept) -> None:
+    odd = '"$RUN/checkpoints/step-odd"'
+    job.ranks_do(f"kill -USR2 $PPID; sleep 0.3; mkdir -p {odd}; touch {odd}/COMMIT")
+    code, said = job()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+
+
+def test_files_that_a_power_cut_has_damaged_hold_up_nothing(here: Kept) -> None:
+    here.ranks_do(FINISHED)
+    line = {"started": 1.0, "ended": 2.0, "outcome": "stopped", "codes": [0], "why": "", "node": "", "got_on": True}
+    here.run.attempts.write_text(json.dumps(line) + "\n" + json.dumps(line)[:30])
+    here.run.owner.parent.mkdir()
+    for path in (here.run.owner, here.run.supervisor, here.run.pulse(0)):
+        path.write_bytes(b"")
+    code, said = here()
+    assert code == 0, said
+    assert "attempts.jsonl: line 2 is damaged and does not count" in said
+    assert [line["outcome"] for line in read_lines(here.run.attempts)] == ["stopped", "finished"]
+
+
+@pytest.mark.parametrize("wish", ['touch "$RUN/heartbeat/stop"', "kill -TERM $PPID"])
+def test_a_stop_that_is_wished_while_the_walltime_save_is_under_way_is_heeded(job: Kept, wish: str) -> None:
+    job.ranks_do(f"{SAVE} kill -USR2 $PPID; sleep 0.3; {wish}; {STOPPED}")
+    code, said = job()
+    assert (code, job.asked_of_slurm) == (75, ""), said
+    assert "the same command goes on from there" in said
+
+
+def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: Kept) -> None:
+    once = 'if test "$7" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
+    here.ranks_do(f'{SAVE} {once}; sleep 1; touch "$HERE/rank-0000.stopped"')
+    code, said = here()
+    assert code == 75 and "asked to stop (somebody wishes it)" in said, said
+    here.ranks_do(FINISHED)
+    assert here()[0] == 0, "given again, it goes on"
+
+
+@pytest.mark.parametrize("restarts", [1, 0])
+def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: int) -> None:
+    """Or until one is there that follows it, where a site does not requeue."""
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    assert job()[0] == 75 and job.asked_of_slurm
+    job.run.wish.touch()
+    job.ranks_do('sleep 0.5; touch "$HERE/rank-0000.stopped"')
+    append_line(job.run.submissions, {"time": time.time(), "job": "8", "kind": "slurm", "successor": not restarts})
+    code, said = job(restarts=restarts)
+    assert code == 75 and "asked to stop (somebody wishes it)" in said
+    assert job.asked_of_slurm.count("requeue") == 1
+
+
+def test_a_supervisor_that_is_killed_at_its_start_is_started_again_three_times(here: Kept) -> None:
+    here.ranks_do(f'test "$7" -gt 2 || kill -KILL $PPID; {FINISHED}')
+    assert here()[0] == 0
+    assert here.run.last_attempt() == 3
+
+
+def test_a_supervisor_that_dies_at_once_again_and_again_fails_with_the_reason(here: Kept) -> None:
+    here.ranks_do("kill -KILL $PPID")
+    assert here()[0] == 1
+    state = status.look(here.run)
+    assert (state.word, state.code) == ("failed", 1)
+    assert "its supervisor was ended by SIGKILL, 3 times in a row within 5 s of its start" in state.text
+
+
+def test_while_its_keeper_lives_a_run_is_not_lost(here: Kept) -> None:
+    """A supervisor was killed, and the keeper waits a moment before it starts the next."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    said = {"host": os.uname().nodename, "pid": 2**22 + 1, "keeper": sleeper.pid, "state": "running", "text": ""}
+    write_json(here.run.supervisor, said | {"time": time.time(), "job": None})
+    assert status.look(here.run).word == "running"
+    sleeper.kill()
+    sleeper.wait()
+    assert status.look(here.run).word == "lost"
+
+
+def test_a_supervisor_that_stands_still_is_named_and_can_be_ended(launch: Launch, here: Kept) -> None:
+    here.ranks_do("sleep 60")
+    supervisor = here.start()
+    try:
+        while not heartbeat(here.run.supervisor):
+            time.sleep(0.02)
+        pid = heartbeat(here.run.supervisor)["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        write_json(here.run.supervisor, heartbeat(here.run.supervisor) | {"time": time.time() - 60})
+        state = status.look(here.run)
+        assert state.word == "silent" and f"pid {pid} stands still" in state.text
+        refused = launch("count", "n=5", "--on", "local", code=3).stderr
+        assert f"holds the lock, and pid {pid} stands still" in refused
+        assert "asked to save and end, but pid" in launch("stop", here.run.name).stdout
+        assert "ended at once" in launch("stop", here.run.name, "--now").stdout
+        supervisor.communicate(timeout=10)
+        assert status.look(here.run).word == "lost"
+    finally:
+        if supervisor.poll() is None:
+            os.killpg(supervisor.pid, signal.SIGKILL)
+
+
+def test_a_supervisor_that_was_refused_says_who_holds_the_lock_and_takes_no_wish(launch: Launch, here: Kept) -> None:
+    here.ranks_do("sleep 60")
+    first = here.start()
+    try:
+        while not heartbeat(here.run.supervisor):
+            time.sleep(0.02)
+        pid = heartbeat(here.run.supervisor)["pid"]
+        here.run.supervisor.write_bytes(b"")
+        os.kill(pid, signal.SIGSTOP)
+        here.run.wish.touch()
+        said = launch("count", "n=5", "--on", "local", code=3).stderr
+        assert f"another supervisor holds the lock, pid {pid} on {os.uname().nodename}" in said
+        assert here.run.wish.exists()
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate(timeout=10)
+
+
+def test_a_walltime_that_ends_before_anything_is_saved_is_not_asked_for_for_ever(job: Kept) -> None:
+    job.ranks_do(STOPPED)
+    ends = [job(restarts=restarts) for restarts in range(3)]
+    assert [code for code, _ in ends] == [75, 75, 1]
+    assert "the walltime is shorter than the start-up, ask for more --time (1 of 3)" in ends[0][1]
+    assert status.look(job.run).word == "failed"
+    assert job.asked_of_slurm.count("requeue") == 2
+    append_line(job.run.submissions, {"time": time.time(), "job": "7", "kind": "slurm", "name": job.run.name})
+    assert job()[0] == 75, "given again, it is worth another try"
+
+
+def test_on_another_number_of_ranks_it_says_what_is_not_the_same(here: Kept) -> None:
+    here.ranks_do(f"{SAVE} exit 1")
+    code, said = here()
+    assert code == 1 and "goes on from step 3" in said and "instead of" not in said
+    here.ranks_do(FINISHED)
+    plan = json.loads(here.run.plan.read_text())
+    plan["resources"]["ranks_per_node"] = 2
+    here.run.plan.write_text(json.dumps(plan))
+    code, said = here()
+    assert code == 0 and "2 ranks instead of 1: with dropout it is not the same run to the bit now" in said
+
+
+def test_an_attempt_that_ended_with_its_supervisor_is_counted(here: Kept) -> None:
+    here.ranks_do(f'test "$7" -gt 1 || {{ {SAVE} sleep 0.2; kill -KILL $PPID; }}; {FINISHED}')
+    assert here()[0] == 0
+    lost, finished = read_lines(here.run.attempts)
+    assert (lost["outcome"], lost["got_on"], lost["codes"]) == ("lost", True, [])
+    assert 0.2 < lost["ended"] - lost["started"] < 5
+    assert json.loads(here.run.result.read_text())["attempts"] == 2
+    assert (finished["outcome"], finished["from_step"]) == ("finished", 3)
+
+
+def test_ranks_that_end_well_without_a_result_have_not_finished(here: Kept) -> None:
+    here.ranks_do("exit 0")
+    code, said = here()
+    assert code == 1 and "metrics.json is not there: it did not come to the end of its stage" in said
+    assert not here.run.result.exists()
+
+
+def test_a_controller_in_trouble_is_asked_again(job: Kept) -> None:
+    said = "Unable to contact slurm controller (connect failure)"
+    program(job.said / "scontrol", f'echo "$@" >> "$SAID/scontrol.said"; test -e "$SAID/twice" || '
+            f'{{ touch "$SAID/twice"; echo "{said}" >&2; exit 1; }}')  # fmt: skip
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    code, out = job()
+    assert (code, job.asked_of_slurm.count("requeue"), "goes on as job" in out) == (75, 2, False), out
+
+
+def test_a_refusal_gets_a_successor_at_once(job: Kept) -> None:
+    (job.said / "refusal").write_text("Requested operation is presently disabled")
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    assert "goes on as job 8" in job()[1]
+    assert job.asked_of_slurm.count("requeue") == 1
+    assert read_lines(job.run.submissions)[-1]["successor"] is True

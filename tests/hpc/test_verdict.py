@@ -1,5 +1,6 @@
 """Whether another attempt makes sense, and where."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ def test_the_budget_is_of_attempts_that_save_nothing(lines: list[dict[str, Any]]
 
 
 def test_jobs_that_end_before_anything_is_saved_are_counted() -> None:
-    short, good = line(outcome="stopped"), line(outcome="stopped", got_on=True)
+    short = line(outcome="stopped") | {"walltime": True}
+    good, asked = short | {"got_on": True}, short | {"walltime": False}
     assert verdict.too_short([good, short, short]) == 2
+    assert verdict.too_short([short, asked, short]) == verdict.too_short([short, line("SIGKILL"), short]) == 1
     assert verdict.too_short([short, short, good]) == 0
-    assert verdict.too_short([short, line("SIGKILL"), short]) == 1
 
 
 def test_a_node_is_bad_when_it_failed_twice_in_a_row() -> None:
@@ -66,6 +68,31 @@ def test_a_killed_rank_is_laid_to_its_node(tmp_path: Path) -> None:
     write_json(folder.error(0), {"rank": 0, "host": "n1", "error": "RuntimeError: gloo: Connection closed by peer"})
     folder.srun.write_text("srun: error: n3: task 2: Killed\nsrun: error: n1: task 0: Terminated\n")
     assert verdict.crashed(folder, [137]) == ("a rank was ended by SIGKILL on n3", "n3")
+
+
+@pytest.mark.parametrize(
+    ("words", "silent_s", "hangs"),
+    [
+        ([], 200, False),
+        ([], 400, True),  # srun, or a disk, never let them live
+        (["starting", "starting"], 200, False),
+        (["starting", "starting"], 400, True),  # they live, and hang before the first step
+        (["begun", "begun"], 400, False),  # a stage that says nothing
+        (["begun"], 400, True),  # but for one that never came
+        (["begun", "starting"], 400, True),
+        (["train", "starting"], 20, True),
+        (["begun", "train"], 5, False),
+    ],
+)
+def test_from_its_first_word_a_rank_is_taken_to_hang_when_it_is_silent(
+    tmp_path: Path, words: list[str], silent_s: float, hangs: bool
+) -> None:
+    ranks = Ranks.__new__(Ranks)
+    ranks.run, ranks.attempt, ranks.heard_since = RunDir(tmp_path), 1, time.time() - silent_s
+    ranks.resources = {"nodes": 1, "ranks_per_node": 2, "hang_s": 10}
+    for rank, what in enumerate(words):
+        write_json(ranks.run.pulse(rank), {"what": what, "attempt": 1, "time": time.time() - silent_s})
+    assert bool(ranks.hang_s()) == hangs
 
 
 def test_a_log_that_grows_for_ever_is_cut(tmp_path: Path) -> None:

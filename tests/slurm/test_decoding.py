@@ -115,16 +115,3 @@ def test_the_pipeline_ends_with_figures_beside_chance_and_a_report(prepared: Pat
     assert result is not None
     assert set(result["metrics"]["r"]) == {"value", "chance"}
     assert (evaluate / "out" / result["metrics"]["report"]).stat().st_size > 10_000
-
-
-@pytest.mark.ranks
-def test_a_rank_that_hangs_while_it_starts_is_found(study: Launch) -> None:
-    watcher = study.start("train", "tiny.yaml", "optim.steps=20", "--nodes", "2", "--hang", "8s", "--on", "local")
-    wait_for(lambda: list((study.folder / "runs").glob("train-*/heartbeat/rank-0000.json")))
-    run = train_run(study.folder)
-    ranks = subprocess.run(["pgrep", "-f", f"hpc.worker {run.path}"], capture_output=True, text=True, check=True)
-    subprocess.run(["kill", "-STOP", ranks.stdout.split()[-1]], check=True)
-    out, _ = watcher.communicate(timeout=120)
-    assert watcher.returncode == 0, out
-    first, *_, last = read_lines(run.attempts)
-    assert (first["outcome"], last["outcome"]) == ("hung", "finished") and "no rank got on for 8 s" in first["why"]

@@ -1,0 +1,301 @@
+"""What in the data could make a decoder look better than it is: `python -m hpc.launch audit data=…`. Before training.
+
+Each check looks at the stored samples and trials themselves, not at what names and sidecars promise.
+"""
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import stats
+
+from eegdecode import page
+from eegdecode.data import Split, splits, store
+from eegdecode.data.splits import Segment
+from eegdecode.data.stored import Store, Stored
+from hpc.context import Context, Preempted
+from hpc.rundir import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from eegdecode.stages import Audit
+
+log = logging.getLogger(__name__)
+
+What = Literal["copy", "leak", "units", "sound", "order", "damage", "confound"]
+SOUND_R = 0.5
+"""Of a channel, or of how loud it is, with the target at one instant: brains follow sound, but far from that."""
+UNITS = 1000.0
+"""Recordings whose channels differ by so much are not in one unit."""
+CLIPPED = 0.01
+"""Of the samples at the very highest or lowest value: an amplifier that was driven to its end."""
+CONFOUNDED = 1e-4
+"""How unlikely so uneven classes over recordings would be by chance."""
+LOOKED_AT_S = 300.0
+"""Of each recording, from its middle, for what the samples tell."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: What
+    where: str
+    sentence: str
+
+
+def run(cfg: "Audit", ctx: Context) -> dict[str, object]:
+    """Write audit.json and audit.html; ranks share out the recordings."""
+    data = store.open_store(*(ctx.input(name) for name in cfg.data))
+    mine = ctx.world.share(range(len(data.recordings)))
+    looked: list[dict[str, object]] = []
+    for done, index in enumerate(mine):
+        ctx.progress("audit", done, len(mine))
+        if ctx.should_stop():
+            raise Preempted
+        looked.append({"index": index, **asdict(look(data.recordings[index], cfg.target))})
+    ctx.progress("audit", len(mine), len(mine))
+    heard = {int(each.pop("index")): Looked.of(each) for said in ctx.gather(looked) for each in said}
+    if not ctx.world.is_first:
+        return {}
+    found = findings(data, [heard[index] for index in range(len(data.recordings))], cfg.target, cfg.split)
+    for finding in found:
+        log.warning("%s: %s: %s", finding.what, finding.where, finding.sentence)
+    write_json(ctx.out / "audit.json", [asdict(finding) for finding in found])
+    atomic_write(ctx.out / "audit.html", lambda file: file.write(render(found, data).encode()))
+    return {"findings": len(found), **Counter(finding.what for finding in found), "page": "audit.html"}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the samples of one recording say."""
+
+    scale: list[float]  # of each channel, the median size of a sample
+    flat: list[str]
+    clipped: dict[str, float]  # channel: part of the samples
+    sounds: dict[str, float]  # channel: r with the target
+    trials: list[str]  # a hash of each trial's samples
+
+    @classmethod
+    def of(cls, found: dict[str, object]) -> "Looked":
+        return cls(**found)  # type: ignore[arg-type]
+
+
+def look(stored: Stored, target: str) -> Looked:
+    half = round(LOOKED_AT_S * stored.sfreq / 2)
+    first, stop = max(0, stored.n_times // 2 - half), min(stored.n_times, stored.n_times // 2 + half)
+    x = stored.read(first, stop).astype(np.float64)
+    spread = x.std(axis=0)
+    at_ends = np.maximum((x == x.max(axis=0)).mean(axis=0), (x == x.min(axis=0)).mean(axis=0))
+    moving = spread > 0
+    sounds: dict[str, float] = {}
+    if target and f"targets/{target}" in stored.blocks:
+        rate = stored.target_sfreq(target) / stored.sfreq
+        y = np.array(stored.target(target)[round(first * rate) : round(stop * rate)]).mean(axis=1)
+        sounds = dict(zip(stored.channels, _alike(x, y), strict=True))
+    hashes = []
+    for trial in stored.trials:
+        begin = round(trial.start * stored.sfreq)
+        samples = stored.read(begin, begin + round(trial.duration * stored.sfreq))
+        hashes.append(hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest())
+    return Looked(
+        np.median(np.abs(x - np.median(x, axis=0)), axis=0).tolist(),
+        [name for name, moves in zip(stored.channels, moving, strict=True) if not moves],
+        {
+            n: float(part)
+            for n, part, moves in zip(stored.channels, at_ends, moving, strict=True)
+            if moves and part > CLIPPED
+        },
+        {name: float(r) for name, r in sounds.items() if r > SOUND_R},
+        hashes,
+    )
+
+
+def _alike(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """For each channel the larger of |r| of its samples, and of their size, with the target, at the target's times."""
+    if len(y) < 2:
+        return np.zeros(x.shape[1])
+    edges = np.linspace(0, len(x), len(y) + 1).astype(int)
+    counts = np.maximum(np.diff(edges), 1)[:, None]
+    starts = np.minimum(edges[:-1], len(x) - 1)
+    best = np.zeros(x.shape[1])
+    for shown in (x, np.abs(x - x.mean(axis=0))):
+        means = np.add.reduceat(shown, starts, axis=0) / counts
+        means, wave = means - means.mean(axis=0), y - y.mean()
+        length = np.linalg.norm(means, axis=0) * np.linalg.norm(wave)
+        best = np.maximum(best, np.abs(wave @ means) / np.where(length > 0, length, np.inf))
+    return best
+
+
+def findings(data: Store, looked: Sequence[Looked], target: str, split: Split) -> list[Finding]:
+    return [
+        *_copies(data, looked),
+        *_leaks(data, split),
+        *_units(data, looked),
+        *_damages(data, looked, target),
+        *_orders(data),
+        *_confounds(data, target),
+    ]
+
+
+def _copies(data: Store, looked: Sequence[Looked]) -> Iterator[Finding]:
+    """Trials of the very same samples, whatever their recordings are called."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for stored, found in zip(data.recordings, looked, strict=True):
+        for trial, digest in zip(stored.trials, found.trials, strict=True):
+            places[digest].append(f"{stored.name} at {trial.start:.2f} s")
+    pairs: Counter[tuple[str, ...]] = Counter()
+    example: dict[tuple[str, ...], list[str]] = {}
+    for same in places.values():
+        if len(same) > 1:
+            names = tuple(sorted({place.rpartition(" at ")[0] for place in same}))
+            pairs[names] += 1
+            example.setdefault(names, same)
+    for names, count in pairs.items():
+        yield Finding(
+            "copy",
+            " and ".join(names),
+            f"{count} trials hold the same samples, as {' and '.join(example[names][:2])}: keep one of them",
+        )
+
+
+def _leaks(data: Store, split: Split) -> Iterator[Finding]:
+    """What stands on both sides of the split, whether it is wanted or not; and what the split itself refuses."""
+    try:
+        parts = splits.split(split, data.recordings)
+    except ValueError as refused:
+        yield Finding("leak", f"split by {split.by}", str(refused))
+        return
+    seen = [*parts.train, *parts.val]
+    for what, of in (
+        ("stimulus", lambda segment: segment.trial.stimulus),
+        ("subject", lambda segment: data.recordings[segment.recording].subject),
+    ):
+        both = sorted({of(segment) for segment in seen} & {of(segment) for segment in parts.test})
+        if both:
+            yield Finding(
+                "leak",
+                f"split by {split.by}",
+                f"{len(both)} {what}(s) are trained on and tested on: {', '.join(both[:5])}"
+                f"{' …' if len(both) > 5 else ''}. What is found holds for these, not for new ones",
+            )
+
+
+def _units(data: Store, looked: Sequence[Looked]) -> Iterator[Finding]:
+    """Recordings, and channels of one kind, that are larger than the others by factors no brain has."""
+    sizes = np.array([np.median([size for size in found.scale if size] or [0.0]) for found in looked])
+    usual = np.median(sizes[sizes > 0]) if (sizes > 0).any() else 0.0
+    for stored, size in zip(data.recordings, sizes, strict=True):
+        if size and usual and not usual / UNITS < size < usual * UNITS:
+            yield Finding("units", stored.name, f"samples are {size / usual:.1e} times the others': correct its unit")
+    for stored, found in zip(data.recordings, looked, strict=True):
+        own = np.median([size for size in found.scale if size] or [0.0])
+        odd = [
+            f"{name} ({size / own:.1e})"
+            for name, size in zip(stored.channels, found.scale, strict=True)
+            if size and own and not own / UNITS < size < own * UNITS
+        ]
+        if odd:
+            yield Finding("units", stored.name, f"channels of another unit than the others: {', '.join(odd[:5])}")
+
+
+def _damages(data: Store, looked: Sequence[Looked], target: str) -> Iterator[Finding]:
+    for stored, found in zip(data.recordings, looked, strict=True):
+        if found.flat:
+            yield Finding("damage", stored.name, f"flat: {', '.join(found.flat[:8])}")
+        if found.clipped:
+            said = ", ".join(f"{name} ({part:.0%})" for name, part in list(found.clipped.items())[:8])
+            yield Finding("damage", stored.name, f"clipped, samples at the very highest or lowest value: {said}")
+        for name, r in found.sounds.items():
+            yield Finding(
+                "sound",
+                stored.name,
+                f"channel {name} follows {target} at r {r:.2f} with no delay: that is no brain, leave it out (pick)",
+            )
+
+
+def _orders(data: Store) -> Iterator[Finding]:
+    for stored in data.recordings:
+        starts = [trial.start for trial in stored.trials]
+        if starts != sorted(starts):
+            late = next(index for index, (one, other) in enumerate(pairwise(starts), 1) if other < one)
+            yield Finding(
+                "order",
+                stored.name,
+                f"trial {late + 1}, at {starts[late]:.2f} s, stands after one at {starts[late - 1]:.2f} s: labels may "
+                "belong to other trials, look at the events",
+            )
+
+
+def _confounds(data: Store, target: str) -> Iterator[Finding]:
+    """Classes that recordings, subjects or the time in a recording tell, so that a decoder need not look at brains."""
+    if not target or f"values/{target}" not in data.recordings[0].blocks:
+        return
+    classes = np.concatenate([stored.values(target)[:, 0] for stored in data.recordings])
+    if len(np.unique(classes)) < 2 or len(np.unique(classes)) > len(classes) / 2:
+        return
+    segments = [Segment(index, trial) for index, each in enumerate(data.recordings) for trial in each.trials]
+    for what, names in (
+        ("recording", [data.recordings[segment.recording].name for segment in segments]),
+        ("subject", [data.recordings[segment.recording].subject for segment in segments]),
+        ("half of the recording", [_half(data.recordings[s.recording], s) for s in segments]),
+    ):
+        p, told = uneven(classes, names)
+        if p < CONFOUNDED:
+            yield Finding(
+                "confound",
+                target,
+                f"the {what} alone tells the class in {told:.0%} of the trials: split by {what.split(' ')[-1]}, and "
+                "compare with what a decoder of that would reach",
+            )
+
+
+def _half(stored: Stored, segment: Segment) -> str:
+    starts = [trial.start for trial in stored.trials]
+    return "later" if segment.trial.start > np.median(starts) else "earlier"
+
+
+def uneven(classes: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
+    """How likely classes lie so unevenly over names by chance, which shuffling tells; and in what part of the trials
+    the commonest class of the name is the right one."""
+    _, of_class = np.unique(classes, return_inverse=True)
+    _, of_name = np.unique(np.array(names), return_inverse=True)
+    if of_name.max() == 0:
+        return 1.0, 0.0
+
+    def table(order: np.ndarray) -> np.ndarray:
+        counts = np.zeros((of_name.max() + 1, of_class.max() + 1))
+        np.add.at(counts, (of_name, of_class[order]), 1)
+        return counts
+
+    def chi2(counts: np.ndarray) -> float:
+        expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
+        return float(((counts - expected) ** 2 / np.maximum(expected, 1e-12)).sum())
+
+    own = table(np.arange(len(classes)))
+    rng = np.random.default_rng(0)
+    null = np.array([chi2(table(rng.permutation(len(classes)))) for _ in range(200)])
+    # Beyond what 200 shuffles can tell, by a gamma distribution of their mean and variance
+    shape, scale = null.mean() ** 2 / null.var(), null.var() / null.mean()
+    return float(stats.gamma.sf(chi2(own), shape, scale=scale)), float(own.max(axis=1).sum() / own.sum())
+
+
+def render(found: Sequence[Finding], data: Store) -> str:
+    said = f"{len(data.recordings)} recordings of {len(data.subjects)} subjects"
+    rows = "\n".join(
+        f'<tr><th scope="row">{finding.what}</th><td>{escape(finding.where)}</td>'
+        f'<td class="text">{escape(finding.sentence)}</td></tr>'
+        for finding in found
+    )
+    body = (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Findings"><table><thead><tr><th scope="col">What'
+        f'</th><th scope="col">Where</th><th scope="col">Finding</th></tr></thead>\n<tbody>{rows}</tbody></table></div>'
+        if found
+        else "<p>Nothing was found: no copies, leaks, odd units, sounds among the channels, damages or confounds.</p>"
+    )
+    title = "Audit of the data"
+    head = f'<header><h1>{title}</h1>\n<p class="verdict">{len(found)} findings in {said}.</p></header>'
+    return page.page(f"{title}: {len(found)} findings", [head, page.section("Findings", body)])

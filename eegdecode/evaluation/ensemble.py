@@ -1,0 +1,35 @@
+"""Several decoders as one: the mean of what they say, or a mean in which the surer one counts for more. Numpy only."""
+
+from typing import Literal
+
+import numpy as np
+
+Weigh = Literal["mean", "confidence", "entropy"]
+
+
+def together(outputs: np.ndarray, weigh: Weigh, are_classes: bool) -> np.ndarray:
+    """[model, window, …] -> [window, …]. Classes come and go as logarithms of probabilities, [model, window, class]."""
+    if not are_classes:
+        if weigh != "mean" and len(outputs) > 1:
+            raise ValueError(f"weigh={weigh} asks how sure a model is, which only classes tell: say weigh=mean")
+        return outputs.mean(axis=0)
+    probabilities = np.exp(outputs)
+    mixed = (weights(probabilities, weigh)[:, :, None] * probabilities).sum(axis=0)
+    return np.log(np.maximum(mixed, np.finfo(np.float32).tiny))
+
+
+def weights(probabilities: np.ndarray, weigh: Weigh) -> np.ndarray:
+    """[model, window, class] -> [model, window], which make 1 together: all alike, by how far the likeliest class
+    stands out, or by how far the entropy lies below that of knowing nothing. Alike where none knows anything."""
+    n_classes = probabilities.shape[2]
+    if weigh == "mean":
+        sure = np.ones(probabilities.shape[:2])
+    elif weigh == "confidence":
+        sure = probabilities.max(axis=2) - 1 / n_classes
+    else:
+        entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-30))).sum(axis=2)
+        sure = 1 - entropy / np.log(n_classes)
+    sure = np.maximum(sure, 0)
+    total = sure.sum(axis=0, keepdims=True)
+    known = total > 1e-6
+    return np.where(known, sure / np.where(known, total, 1), 1 / len(probabilities))

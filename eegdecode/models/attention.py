@@ -1,0 +1,175 @@
+"""The one transformer block of the house: norm, attention, norm, two layers, a path past each (Vaswani 2017).
+
+    for block in blocks(8, width=512, heads=8):
+        x = block(x)  # [window, token, feature]
+
+Layers are named and ordered as those of a ViT in timm, so parameters of such references fit by name.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint as compute_again
+
+
+class Attention(nn.Module):
+    """Every token looks at all that it may see.
+
+    Parameters
+    ----------
+    scale
+        Of the products of queries and keys; None: 1 / sqrt(numbers of a head).
+    dropout
+        Of whom a token looks at.
+    """
+
+    def __init__(
+        self, width: int, heads: int, qkv_bias: bool = True, scale: float | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"heads share a width evenly, but got {heads} heads for a width of {width}")
+        self.heads, self.scale, self.dropout = heads, scale, dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        turn: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        causal: bool = False,
+        last: int | None = None,
+    ) -> torch.Tensor:
+        """`turn`: angles of rotary positions, [window or 1, token, pair]. `mask`: true where a token (second last) may
+        look at another (last). `causal`: only at itself and at those before, without a mask. `last`: what comes of so
+        many tokens at the end is all that is wanted (not together with causal)."""
+        query, key, value = self.split(x)
+        if turn is not None:
+            query, key = turned(query, turn), turned(key, turn)
+        return self.join(query if last is None else query[:, :, -last:], key, value, mask, causal)
+
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values, each [window, head, token, number]."""
+        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+    def join(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        causal: bool = False,
+    ) -> torch.Tensor:
+        """What the queries find, [window, token, feature]."""
+        found = functional.scaled_dot_product_attention(
+            query, key, value, mask, self.dropout if self.training else 0.0, causal, scale=self.scale
+        )
+        out: torch.Tensor = self.proj(found.transpose(1, 2).flatten(2))
+        return out
+
+
+def angles(places: torch.Tensor, pairs: int, longest: float = 10000.0) -> torch.Tensor:
+    """[1, token, pair] for tokens at these places [token]: turns of 1 radian a place, and ever slower ones."""
+    speeds = longest ** -(torch.arange(pairs, device=places.device, dtype=torch.float32) / pairs)
+    return (places.to(torch.float32)[:, None] * speeds)[None]
+
+
+def turned(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """[window, head, token, number], angles [window, token, pair]: neighbouring numbers turn as points of a plane, as
+    many pairs as there are angles; the others stay (rotary embedding, Su 2021)."""
+    n_turned = 2 * turn.shape[2]
+    cos, sin = turn.cos().to(x.dtype)[:, None], turn.sin().to(x.dtype)[:, None]
+    one, other = x[..., :n_turned].unflatten(3, (-1, 2)).unbind(4)
+    pairs = torch.stack([one * cos - other * sin, other * cos + one * sin], dim=4).flatten(3)
+    return torch.cat([pairs, x[..., n_turned:]], dim=3)
+
+
+class MLP(nn.Module):
+    """Two layers, of each token alone."""
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = functional.dropout(functional.gelu(self.fc1(x)), self.dropout, self.training)
+        out: torch.Tensor = self.fc2(inner)
+        return out
+
+
+class Block(nn.Module):
+    """Attention, then two layers, each on what was normalised and added to what it read.
+
+    Parameters
+    ----------
+    dropout
+        Of whom a token looks at, of the inner layer, and of what both parts add.
+    checkpoint
+        Compute it again on the way back instead of keeping what is inside: less memory, a third more time.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        eps: float = 1e-6,
+        checkpoint: bool = False,
+        qkv_bias: bool = True,
+        scale: float | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.checkpoint, self.dropout = checkpoint, dropout
+        self.norm1 = nn.LayerNorm(width, eps)
+        self.attn = Attention(width, heads, qkv_bias, scale, dropout)
+        self.norm2 = nn.LayerNorm(width, eps)
+        self.mlp = MLP(width, int(width * mlp_ratio), dropout)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        turn: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        causal: bool = False,
+        last: int | None = None,
+    ) -> torch.Tensor:
+        if self.checkpoint and self.training:
+            out: torch.Tensor = compute_again(self._forward, x, turn, mask, causal, last, use_reentrant=False)
+            return out
+        return self._forward(x, turn, mask, causal, last)
+
+    def _forward(
+        self,
+        x: torch.Tensor,
+        turn: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        causal: bool,
+        last: int | None,
+    ) -> torch.Tensor:
+        found = self.attn(self.norm1(x), turn, mask, causal, last)
+        return self.after_attention(x if last is None else x[:, -last:], found)
+
+    def after_attention(self, x: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+        """All that follows: who keeps keys and values of the past does the attention himself."""
+        x = x + functional.dropout(found, self.dropout, self.training)
+        return x + functional.dropout(self.mlp(self.norm2(x)), self.dropout, self.training)
+
+
+def blocks(
+    n: int,
+    width: int,
+    heads: int,
+    mlp_ratio: float = 4.0,
+    eps: float = 1e-6,
+    checkpoint: bool = False,
+    qkv_bias: bool = True,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> nn.ModuleList:
+    """So many, one after the other; wrap each for FSDP."""
+    return nn.ModuleList(Block(width, heads, mlp_ratio, eps, checkpoint, qkv_bias, scale, dropout) for _ in range(n))

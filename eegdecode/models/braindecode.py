@@ -1,0 +1,85 @@
+"""A model of braindecode under our roof: it gets its channels first, and gives what the target asks for."""
+
+import difflib
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from eegdecode.models import Braindecode, shapes
+from eegdecode.signals import SignalSpec
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, output], or [window, step, output] all at once."""
+
+    def __init__(self, cfg: Braindecode, spec: SignalSpec) -> None:
+        super().__init__()
+        self.n_times = shapes.need_length(spec, cfg.model)
+        self.n_channels = spec.n_channels
+        kind = _kind(cfg.model)
+        fixed: dict[str, Any] = {
+            "n_chans": spec.n_channels,
+            "n_outputs": shapes.size(spec),
+            "n_times": self.n_times,
+            "sfreq": spec.sfreq,
+        }
+        known = inspect.signature(kind).parameters
+        if unknown := [name for name in cfg.settings if name not in known]:
+            raise ValueError(
+                f"braindecode's {cfg.model} has no setting {', '.join(unknown)}: "
+                f"it takes {', '.join(name for name in known if name not in fixed)}"
+            )
+        if "chs_info" in known:
+            fixed["chs_info"] = _electrodes(spec)
+        try:
+            self.model = kind(**{name: value for name, value in fixed.items() if name in known}, **cfg.settings)
+        except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"braindecode's {cfg.model} cannot be built for {spec.n_channels} channels x {self.n_times} samples "
+                f"at {spec.sfreq:g} Hz: {type(error).__name__}: {error}"
+            ) from error
+        self.name, self.n_numbers = cfg.model, shapes.size(spec)
+        self.readout = shapes.Readout(nn.Identity(), spec)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.n_channels, self.n_times)
+        given: torch.Tensor = self.model(x.mT.contiguous())
+        if given.shape[1:] != (self.n_numbers,):
+            raise ValueError(
+                f"braindecode's {self.name} gives {list(given.shape[1:])} for a window, but {self.n_numbers} numbers "
+                "are asked for: it is not made for outputs of a window as a whole, take another"
+            )
+        out: torch.Tensor = self.readout(given)
+        return out
+
+
+def _electrodes(spec: SignalSpec) -> list[dict[str, Any]]:
+    """As mne describes channels: some models look for names, some for places."""
+    if None in spec.positions or not spec.positions:
+        return [{"ch_name": channel} for channel in spec.channels]
+    return [
+        {"ch_name": channel, "loc": np.array([*(position or ()), *[0.0] * 9])}
+        for channel, position in zip(spec.channels, spec.positions, strict=True)
+    ]
+
+
+def _kind(name: str) -> Any:
+    """The class of that name."""
+    try:
+        from braindecode import models
+    except (ImportError, OSError) as error:  # OSError: a torchaudio that was made for another torch
+        raise ValueError(
+            f"model=braindecode needs braindecode, which cannot be imported here ({error}): "
+            "pip install braindecode, or take a model of our own"
+        ) from None
+    kinds = {key: kind for key, kind in vars(models).items() if inspect.isclass(kind) and issubclass(kind, nn.Module)}
+    if name not in kinds:
+        near = difflib.get_close_matches(name, kinds, n=3, cutoff=0.4)
+        raise ValueError(
+            f"braindecode has no model {name!r}."
+            + (f" Did you mean {' or '.join(near)}?" if near else f" It has {', '.join(sorted(kinds))}")
+        )
+    return kinds[name]

@@ -1,0 +1,103 @@
+"""The brain module of Défossez 2023 (Nat Mach Intell 5:1097), which decodes speech from MEG and EEG."""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import BrainModule, shapes
+from eegdecode.models.merger import Merger
+from eegdecode.signals import SignalSpec
+
+DILATIONS = (1, 2, 4, 8, 16)
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, step, output], or the outputs of a window's mean over time."""
+
+    def __init__(self, cfg: BrainModule, spec: SignalSpec) -> None:
+        super().__init__()
+        self.spec, self.n_times = spec, None
+        n_merged = cfg.virtual_channels
+        self.merger = Merger(spec, n_merged, cfg.frequencies, cfg.dropout_radius) if cfg.merger else nn.Identity()
+        self.mix = nn.Linear(n_merged if cfg.merger else spec.n_channels, n_merged)
+        self.of_subject = None
+        if cfg.subject_layer:
+            self.of_subject = nn.Parameter(torch.randn(len(spec.subjects), n_merged, n_merged) / math.sqrt(n_merged))
+        sizes = [n_merged] + [cfg.hidden] * cfg.layers
+        self.layers = nn.ModuleList(
+            Layer(n_in, n_out, DILATIONS[depth % 5], cfg.skip, gated=depth % 2 == 1)
+            for depth, (n_in, n_out) in enumerate(pairwise(sizes))
+        )
+        self.wide = nn.Linear(cfg.hidden, 2 * cfg.hidden)
+        self.readout = nn.Linear(2 * cfg.hidden, spec.n_outputs)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.spec.n_channels)
+        n_times = x.shape[1]
+        x = self.mix(self.merger(x))
+        if self.of_subject is not None:
+            x = torch.bmm(x, self.of_subject[subject])
+        x = x.mT
+        for layer in self.layers:
+            x = layer(x)
+        x = functional.gelu(self.wide(x.mT))
+        # The read-out is linear, so it may come after the mean over time
+        made: torch.Tensor = self.readout(shapes.at_steps(x, self.spec, n_times))
+        return made
+
+
+class Layer(nn.Module):
+    """A dilated convolution over time with its input beside it, [window, feature, time]; a gate at the end of some."""
+
+    def __init__(self, n_in: int, n_out: int, dilation: int, skip: str, gated: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, 3, padding=dilation, dilation=dilation)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.skip = SKIPS[skip](n_in, n_out)
+        self.gate = nn.Conv1d(n_out, 2 * n_out, 3, padding=1) if gated else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.skip(x, functional.gelu(self.norm(self.conv(x))))
+        return x if self.gate is None else functional.glu(self.gate(x), dim=1)
+
+
+class Identity(nn.Module):
+    """The input is added where it has the same size, as in the paper."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.fits = n_in == n_out
+
+    def forward(self, x: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        return made + x if self.fits else made
+
+
+class Projection(nn.Module):
+    """The input is added as a linear layer sees it, so that the first layer too has one."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv1d(n_in, n_out, 1)
+
+    def forward(self, x: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = made + self.project(x)
+        return added
+
+
+class Gated(nn.Module):
+    """Of each feature at each time, so much of what was made and the rest of the input (highway, Srivastava 2015)."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv1d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
+        self.share = nn.Conv1d(n_in, n_out, 1)
+
+    def forward(self, x: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        kept: torch.Tensor = self.project(x)
+        return kept + self.share(x).sigmoid() * (made - kept)
+
+
+SKIPS = {"identity": Identity, "projection": Projection, "gated": Gated}

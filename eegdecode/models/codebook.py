@@ -1,0 +1,43 @@
+"""The 62 electrodes that EEGPT (Wang 2024) knows by name, in the order of its embeddings."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+log = logging.getLogger(__name__)
+
+_ROWS = """
+    FP1 FPZ FP2 AF7 AF3 AF4 AF8 F7 F5 F3 F1 FZ F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCZ FC2 FC4 FC6 FT8
+    T7 C5 C3 C1 CZ C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPZ CP2 CP4 CP6 TP8 P7 P5 P3 P1 PZ P2 P4 P6 P8
+    PO7 PO5 PO3 POZ PO4 PO6 PO8 O1 OZ O2
+"""
+NAMES = tuple(_ROWS.split())
+ALIASES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+"""Names of the older 10-20 system."""
+PRETRAINED = tuple(name for name in NAMES if name not in ("AF7", "AF8", "PO5", "PO6"))
+"""The 58 of the pretraining."""
+_TEN_TWENTY = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2"
+TEN_TWENTY = tuple(_TEN_TWENTY.split())
+"""The 19 of the linear probe."""
+
+
+def number(channel: str) -> int | None:
+    """The place of an electrode in the embeddings; None where it has none."""
+    name = channel.strip(" .").upper()
+    name = ALIASES.get(name, name)
+    return NAMES.index(name) if name in NAMES else None
+
+
+def places(channels: Sequence[str], unknown: Literal["drop", "error"]) -> tuple[list[int], list[int]]:
+    """Which of these channels the codebook knows, and their places in the embeddings."""
+    numbers = [number(channel) for channel in channels]
+    strange = [channel for channel, found in zip(channels, numbers, strict=True) if found is None]
+    if strange:
+        said = f"EEGPT does not know {', '.join(strange)}, {len(strange)} of {len(channels)} channels"
+        if unknown == "error":
+            raise ValueError(f"{said}: pick the others, rename them, say unknown=drop, or take a spatial filter")
+        if len(strange) == len(channels):
+            raise ValueError(f"{said}: rename them as in the 10-10 system, or take a spatial filter")
+        log.warning("%s: they are left out", said)
+    known = [(index, found) for index, found in enumerate(numbers) if found is not None]
+    return [index for index, _ in known], [found for _, found in known]

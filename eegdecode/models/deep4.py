@@ -1,0 +1,58 @@
+"""Deep ConvNet: four blocks of convolution and max-pooling (Schirrmeister 2017, Hum Brain Mapp 38:5391)."""
+
+import itertools
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import Deep4, shapes
+from eegdecode.models.filters import TimeThenSpace
+from eegdecode.signals import SignalSpec
+
+BLOCKS = 4
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
+
+    def __init__(self, cfg: Deep4, spec: SignalSpec) -> None:
+        super().__init__()
+        at_least = 1
+        for _ in range(BLOCKS):
+            at_least = at_least * cfg.pool + cfg.kernel - 1
+        self.n_channels, self.pool, self.dropout = spec.n_channels, cfg.pool, cfg.dropout
+        self.n_times = shapes.need_length(spec, "deep4", at_least)
+        widths = [cfg.filters * 2**block for block in range(BLOCKS)]
+        n_left = self.n_times
+        for _ in range(BLOCKS):
+            n_left = (n_left - cfg.kernel + 1) // cfg.pool
+
+        self.first = TimeThenSpace(spec.n_channels, cfg.filters, cfg.kernel, cfg.filters, bias=False)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(before, after, cfg.kernel, bias=False) for before, after in itertools.pairwise(widths)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths)
+        self.readout = shapes.Readout(nn.Linear(widths[-1] * n_left, shapes.size(spec)), spec)
+        start(self)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.n_channels, self.n_times)
+        x = self._pooled(self.norms[0](self.first(x)))
+        for convolution, norm in zip(self.convolutions, self.norms[1:], strict=True):
+            x = functional.dropout(x, self.dropout, self.training)
+            x = self._pooled(norm(convolution(x)))
+        out: torch.Tensor = self.readout(x.flatten(1))
+        return out
+
+    def _pooled(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool1d(functional.elu(x), self.pool)
+
+
+def start(network: nn.Module) -> None:
+    """Weights as the paper draws them (Glorot), biases of 0."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv1d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,138 @@
+"""The encoder of EEGPT (Wang et al., NeurIPS 2024), under a head: linear probe, last block, or everything.
+
+The names of its parameters are those of the authors, so that their checkpoint loads. Their recipe of the linear probe
+(BCIC-2A) is model=eegpt with train=probe: a spatial filter to 19 channels and the two linear layers learn.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import EEGPT, attention, codebook, norms, shapes
+from eegdecode.models.knobs.masked import EEGPT_SIZES, EEGPTSize
+from eegdecode.signals import SignalSpec
+
+PATCH = 64
+"""Samples: a quarter of a second at 256 Hz."""
+
+
+def patches(x: torch.Tensor, stride: int = PATCH) -> torch.Tensor:
+    """[window, time, channel] -> [window, patch, channel, sample]; samples after the last whole patch are not read."""
+    return x.unfold(1, PATCH, stride)
+
+
+class PatchEmbed(nn.Module):
+    """A linear map of the samples of a patch. In the authors' form, a convolution, for the sake of its parameters."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, width, (1, PATCH))
+
+    def forward(self, cut: torch.Tensor) -> torch.Tensor:
+        return functional.linear(cut, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class Encoder(nn.Module):
+    """Patches of one time, of whatever channels -> the tokens that sum them up. Each time is encoded on its own."""
+
+    def __init__(self, size: EEGPTSize, checkpoint: bool) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(size.width)
+        self.chan_embed = nn.Embedding(len(codebook.NAMES), size.width)
+        self.blocks = attention.blocks(size.encoder, size.width, size.heads, checkpoint=checkpoint)
+        self.norm = nn.LayerNorm(size.width, eps=1e-6)
+        self.summary_token = nn.Parameter(torch.zeros(1, size.summaries, size.width))
+        initialise(self, self.blocks, self.summary_token)
+
+    def forward(self, cut: torch.Tensor, electrodes: torch.Tensor) -> torch.Tensor:
+        """[window, patch, channel, sample] and whose these are in the codebook, [channel] or [window, patch, channel]
+        -> [window, patch, summary, feature]."""
+        tokens = self.patch_embed(cut) + self.chan_embed(electrodes)
+        n_windows, n_summaries = len(tokens), self.summary_token.shape[1]
+        tokens = tokens.flatten(0, 1)
+        x = torch.cat([tokens, self.summary_token.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
+        *before, final = self.blocks
+        for block in before:
+            x = block(x)
+        out: torch.Tensor = self.norm(final(x, last=n_summaries)).unflatten(0, (n_windows, -1))
+        return out
+
+
+def initialise(module: nn.Module, blocks: nn.ModuleList, token: nn.Parameter) -> None:
+    """As the authors do: narrow normals, and what blocks add made smaller with depth."""
+    nn.init.trunc_normal_(token, std=0.02)
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            assert part.bias is not None
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Embedding):
+            nn.init.normal_(part.weight, std=0.02)
+    with torch.no_grad():
+        for name, weight in blocks.named_parameters():
+            if name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
+                weight.div_(math.sqrt(2 * (int(name.split(".")[0]) + 1)))
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, output], or [window, step, output] all at once."""
+
+    heads = ("filter", "probe", "readout")
+    places: torch.Tensor
+    electrodes: torch.Tensor
+
+    def __init__(self, cfg: EEGPT, spec: SignalSpec) -> None:
+        super().__init__()
+        self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=PATCH), spec.n_channels
+        self.stride, self.frozen = cfg.patch_stride, cfg.train == "probe"
+        self.filter = None
+        if cfg.spatial_filter:
+            names = codebook.TEN_TWENTY if cfg.spatial_filter == 19 else codebook.PRETRAINED
+            self.filter = norms.Linear(spec.n_channels, cfg.spatial_filter, max_norm=1.0)
+            places, electrodes = list(range(len(names))), [codebook.NAMES.index(name) for name in names]
+        else:
+            places, electrodes = codebook.places(spec.channels, cfg.unknown)
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.register_buffer("electrodes", torch.tensor(electrodes), persistent=False)
+
+        size = EEGPT_SIZES[cfg.variant]
+        self.encoder = Encoder(size, cfg.checkpoint)
+        if cfg.train != "all":
+            self.encoder.requires_grad_(False)
+        if cfg.train == "last":
+            self.encoder.blocks[-1].requires_grad_(True)
+            self.encoder.norm.requires_grad_(True)
+
+        self.dropout = nn.Dropout(cfg.dropout)
+        self.probe = norms.Linear(size.summaries * size.width, cfg.probe, max_norm=1.0)
+        n_patches = (self.n_times - PATCH) // cfg.patch_stride + 1
+        # Within a norm of 0.25 for classes, as in the paper. What is followed in time has a scale of its own
+        last = (n_patches * cfg.probe, shapes.size(spec))
+        self.readout = shapes.Readout(
+            norms.Linear(*last, max_norm=0.25) if spec.class_values else nn.Linear(*last), spec
+        )
+
+    def train(self, mode: bool = True) -> "Network":
+        """A frozen encoder stays as it is in evaluation."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.n_channels, self.n_times)
+        x = x[:, :, self.places] if self.filter is None else self.filter(x)
+        features = self.encoder(patches(x, self.stride), self.electrodes).flatten(2)
+        out: torch.Tensor = self.readout(self.probe(self.dropout(features)).flatten(1))
+        return out
+
+    def translate(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors of a checkpoint under our names. Of its two encoders the authors go on with the one that followed
+        the other as an average, target_encoder."""
+        target = {name: value for name, value in given.items() if name.startswith("target_encoder.")}
+        if not target:
+            return dict(given)
+        return {name.removeprefix("target_"): value for name, value in target.items()}

@@ -1,0 +1,178 @@
+"""EEGPT as it is pretrained (Wang et al., NeurIPS 2024): an encoder of what is seen, a predictor of what an encoder
+that sees everything would say, a reconstructor of the samples that are hidden.
+
+Names and sizes are those of the authors' checkpoint. Which patches are seen comes from each window's key, and as many
+in every window; the authors draw once for a batch, and the number of times as well.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from eegdecode import noise
+from eegdecode.models import EEGPTPretrain, attention, codebook, shapes
+from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches
+from eegdecode.models.knobs.masked import EEGPT_SIZES, EEGPTSize
+from eegdecode.signals import SignalSpec
+
+TIMES, CHANNELS, ASKED = 20, 21, 22  # tell the draws of a window from each other
+SLOWEST, FASTEST = 0.996, 1.0  # how much of itself the following encoder keeps, at the start and at the end
+
+
+class Aligned(NamedTuple):
+    predicted: torch.Tensor  # [window, patch, summary, feature]
+    target: torch.Tensor  # of the encoder that sees everything; the same shape
+    reconstructed: torch.Tensor  # [window, hidden, sample]
+    patches: torch.Tensor  # as they were; the same shape
+
+
+class Masks(NamedTuple):
+    """What of a window is seen. A token's number is its time * channels + its channel."""
+
+    times: torch.Tensor  # [window, seen time]
+    seen: torch.Tensor  # [window, seen time, seen channel], numbers of tokens
+    asked: torch.Tensor  # [window, hidden], numbers of tokens that are to be reconstructed
+
+
+class RotaryEmbedding(nn.Module):
+    """Angles of positions in time, for half of each head; a step is half as long as usual."""
+
+    def __init__(self, size: EEGPTSize) -> None:
+        super().__init__()
+        n_turned = size.width // size.heads // 2
+        fractions = torch.arange(0, n_turned, 2) / n_turned
+        self.freqs = nn.Parameter(10000.0**-fractions, requires_grad=False)  # a parameter in the authors' checkpoint
+
+    def forward(self, times: torch.Tensor) -> torch.Tensor:
+        """[window, token] -> angles [window, token, pair]."""
+        return times[..., None] / 2 * self.freqs
+
+
+class Predictor(nn.Module):
+    """The summaries of the times that are seen -> those of all times."""
+
+    def __init__(self, size: EEGPTSize, n_patches: int, checkpoint: bool) -> None:
+        super().__init__()
+        self.n_patches = n_patches
+        self.predictor_embed = nn.Linear(size.width, size.width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, size.summaries, size.width))
+        self.time_embed = RotaryEmbedding(size)
+        self.predictor_blocks = attention.blocks(size.predictor, size.width, size.heads, checkpoint=checkpoint)
+        self.predictor_norm = nn.LayerNorm(size.width, eps=1e-6)
+        self.predictor_proj = nn.Linear(size.width, size.width)
+        initialise(self, self.predictor_blocks, self.mask_token)
+
+    def forward(self, seen: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[window, seen time, summary, feature] -> predictions for all times, and these with what is known put in."""
+        x = self.predictor_embed(seen)
+        n_summaries = x.shape[2]
+        at = times[:, :, None, None].expand_as(x)
+        x = self.mask_token.expand(len(x), self.n_patches, -1, -1).to(x.dtype).scatter(1, at, x).flatten(1, 2)
+        turn = self.time_embed(every_time(self.n_patches, n_summaries, x))
+        for block in self.predictor_blocks:
+            x = block(x, turn)
+        predicted = self.predictor_proj(self.predictor_norm(x)).unflatten(1, (self.n_patches, n_summaries))
+        return predicted, predicted.scatter(1, at, seen.to(predicted.dtype))
+
+
+class Reconstructor(nn.Module):
+    """The summaries of all times -> the samples of the patches that are asked for, by time and channel."""
+
+    def __init__(self, size: EEGPTSize, n_patches: int, checkpoint: bool) -> None:
+        super().__init__()
+        self.n_patches = n_patches
+        self.reconstructor_embed = nn.Linear(size.width, size.width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, size.width))
+        self.time_embed = RotaryEmbedding(size)
+        self.chan_embed = nn.Embedding(len(codebook.NAMES), size.width)
+        self.reconstructor_blocks = attention.blocks(size.reconstructor, size.width, size.heads, checkpoint=checkpoint)
+        self.reconstructor_norm = nn.LayerNorm(size.width, eps=1e-6)
+        self.reconstructor_proj = nn.Linear(size.width, PATCH)
+        initialise(self, self.reconstructor_blocks, self.mask_token)
+
+    def forward(self, summaries: torch.Tensor, times: torch.Tensor, electrodes: torch.Tensor) -> torch.Tensor:
+        """[window, time, summary, feature], and of what is asked for [window, asked] -> [window, asked, sample]."""
+        x = self.reconstructor_embed(summaries)
+        every = every_time(self.n_patches, x.shape[2], x).expand(len(x), -1)
+        asked = self.mask_token + self.chan_embed(electrodes)
+        x = torch.cat([x.flatten(1, 2), asked.to(x.dtype)], dim=1)
+        turn = self.time_embed(torch.cat([every, times], dim=1))
+        *before, final = self.reconstructor_blocks
+        for block in before:
+            x = block(x, turn)
+        x = final(x, turn, last=times.shape[1])
+        out: torch.Tensor = self.reconstructor_proj(self.reconstructor_norm(x))
+        return out
+
+
+def every_time(n_patches: int, n_summaries: int, like: torch.Tensor) -> torch.Tensor:
+    """[1, token]: the time of each summary."""
+    return torch.arange(n_patches, device=like.device).repeat_interleave(n_summaries)[None]
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window], [window] keys) -> Aligned."""
+
+    places: torch.Tensor
+    electrodes: torch.Tensor
+
+    def __init__(self, cfg: EEGPTPretrain, spec: SignalSpec) -> None:
+        super().__init__()
+        self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=2 * PATCH), spec.n_channels
+        places, electrodes = codebook.places(spec.channels, cfg.unknown)
+        if cfg.seen_channels >= len(places):
+            raise ValueError(
+                f"seen_channels is {cfg.seen_channels} of each time, but there are {len(places)} channels "
+                f"that EEGPT knows: take {len(places) // 5 or 1}, as large a part as in the paper"
+            )
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.register_buffer("electrodes", torch.tensor(electrodes), persistent=False)
+        self.n_patches = self.n_times // PATCH
+        self.n_seen = min(max(1, round(cfg.seen_times * self.n_patches)), self.n_patches - 1)
+        self.seen_channels = cfg.seen_channels
+        self.n_asked = round(cfg.asked * self.n_seen * (len(places) - cfg.seen_channels))
+
+        size = EEGPT_SIZES[cfg.variant]
+        self.encoder = Encoder(size, cfg.checkpoint)
+        self.target_encoder = Encoder(size, checkpoint=False)
+        self.target_encoder.load_state_dict(self.encoder.state_dict())
+        self.target_encoder.requires_grad_(False)
+        self.predictor = Predictor(size, self.n_patches, cfg.checkpoint)
+        self.reconstructor = Reconstructor(size, self.n_patches, cfg.checkpoint)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor, key: torch.Tensor) -> Aligned:
+        shapes.check(x, self.n_channels, self.n_times)
+        return self.aligned(patches(x[:, :, self.places]), self.masks(key))
+
+    def aligned(self, cut: torch.Tensor, masks: Masks) -> Aligned:
+        """[window, patch, channel, sample], seen through the masks."""
+        n_channels = cut.shape[2]
+        tokens = cut.flatten(1, 2)
+        seen = tokens.take_along_dim(masks.seen.flatten(1)[:, :, None], dim=1).unflatten(1, masks.seen.shape[1:])
+        encoded = self.encoder(seen, self.electrodes[masks.seen % n_channels])
+        predicted, summaries = self.predictor(encoded, masks.times)
+        electrodes = self.electrodes[masks.asked % n_channels]
+        reconstructed = self.reconstructor(summaries, masks.asked // n_channels, electrodes)
+        with torch.no_grad():
+            target = self.target_encoder(cut, self.electrodes)
+        return Aligned(predicted, target, reconstructed, tokens.take_along_dim(masks.asked[:, :, None], dim=1))
+
+    def masks(self, key: torch.Tensor) -> Masks:
+        """Half of the times, of these a few channels. All of the other times is asked for, and a part of the rest."""
+        n_channels = len(self.electrodes)
+        times = noise.permutation(key, TIMES, self.n_patches)
+        channels = noise.uniform(key, CHANNELS, self.n_patches, n_channels).argsort(dim=2, stable=True)
+        numbers = times[:, :, None] * n_channels + channels
+        seen, unseen = numbers[:, : self.n_seen, : self.seen_channels], numbers[:, : self.n_seen, self.seen_channels :]
+        unseen = unseen.flatten(1)
+        some = noise.permutation(key, ASKED, unseen.shape[1])[:, : self.n_asked]
+        asked = torch.cat([numbers[:, self.n_seen :].flatten(1), unseen.take_along_dim(some, dim=1)], dim=1)
+        return Masks(times[:, : self.n_seen], seen, asked)
+
+    @torch.no_grad()
+    def after_step(self, done: float) -> None:
+        """The encoder that sees everything follows the other, ever slower."""
+        keep = SLOWEST + (FASTEST - SLOWEST) * done
+        for ours, theirs in zip(self.target_encoder.parameters(), self.encoder.parameters(), strict=True):
+            ours.lerp_(theirs, 1 - keep)

@@ -1,0 +1,33 @@
+"""Filters in time and then over channels, as many networks for EEG begin; and what filters over channels look for."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class TimeThenSpace(nn.Module):
+    """[window, time, channel] -> [window, filter, time], without a filter's length less one sample.
+
+    Nothing stands between the two steps, so both are done as one convolution: less work, and nothing of the size of
+    channels x filters is kept.
+    """
+
+    def __init__(self, n_channels: int, in_time: int, kernel: int, over_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.time = nn.Conv1d(1, in_time, kernel)
+        self.space = nn.Conv1d(in_time, over_channels, n_channels, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        joined = torch.einsum("ftc,tk->fck", self.space.weight, self.time.weight[:, 0])
+        bias = self.space.weight.sum(dim=2) @ self.time.bias  # type: ignore[operator]  # it has one
+        if self.space.bias is not None:
+            bias = bias + self.space.bias
+        return functional.conv1d(x.mT, joined, bias.to(joined.dtype))
+
+
+def patterns(filters: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """[channel, filter]: how what each filter [filter, channel] lets through appears at the sensors, in the windows
+    x [window, time, channel]. Of the filters themselves it cannot be read (Haufe 2014)."""
+    samples = x.flatten(0, 1).double()
+    samples = samples - samples.mean(dim=0)
+    return samples.mT @ (samples @ filters.double().mT) / len(samples)

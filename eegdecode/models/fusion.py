@@ -1,0 +1,82 @@
+"""EEG and MEG through an encoder each, whose outputs become one; a window may lack one of the two."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode import models
+from eegdecode.models import Fusion, joining, shapes
+from eegdecode.signals import Kind, SignalSpec
+
+KINDS: dict[str, tuple[Kind, ...]] = {"eeg": ("eeg",), "meg": ("mag", "grad")}
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> what the target asks for. `eeg` and `meg` are networks of their own:
+    parameters of each, trained alone, load under its name."""
+
+    eeg_at: torch.Tensor
+    meg_at: torch.Tensor
+
+    def __init__(self, cfg: Fusion, spec: SignalSpec) -> None:
+        super().__init__()
+        self.spec, self.normalise = spec, cfg.normalise
+        n_each = joining.share(cfg.fusion, 2, spec.n_outputs)
+        places = which(spec)
+        self.register_buffer("eeg_at", torch.tensor(places["eeg"]), persistent=False)
+        self.register_buffer("meg_at", torch.tensor(places["meg"]), persistent=False)
+        self.eeg = models.build(cfg.eeg, part(spec, places["eeg"], n_each))
+        self.meg = models.build(cfg.meg, part(spec, places["meg"], n_each))
+        self.n_times = joining.one_length(self.eeg, self.meg)
+        self.join = joining.Join(cfg.fusion, 2, n_each)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.spec.n_channels, self.n_times)
+        made, there = [], []
+        for encoder, at in ((self.eeg, self.eeg_at), (self.meg, self.meg_at)):
+            own, whose, has = stood_in(x[:, :, at], subject)
+            given = encoder(own, whose)
+            made.append(functional.normalize(given, dim=-1) if self.normalise else given)
+            there.append(has)
+        joined: torch.Tensor = self.join(made, torch.stack(there, dim=1))
+        return joined
+
+
+def stood_in(x: torch.Tensor, subject: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The windows and whose they are, with another in the place of each that is 0 throughout, and [window]: which are
+    not.
+
+    So no encoder divides by the spread of zeros, nor takes them into the statistics of a batch; what it makes of a
+    window that stands in is not used. Where no window has samples there are waves.
+    """
+    has = (x != 0).flatten(1).any(dim=1)
+    row = torch.where(has, torch.arange(len(x), device=x.device), has.int().argmax())
+    time, channel = (torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[1:])
+    waves = torch.sin(time[:, None] * (1 + channel))
+    return torch.where(has.any(), x[row], waves), subject[row], has
+
+
+def which(spec: SignalSpec) -> dict[str, list[int]]:
+    """The places of the channels of each."""
+    found = {name: [at for at, kind in enumerate(spec.kinds) if kind in kinds] for name, kinds in KINDS.items()}
+    others = sorted(set(spec.kinds) - {kind for kinds in KINDS.values() for kind in kinds})
+    if others or not all(found.values()):
+        beside = f" and others ({', '.join(others)})" if others else ""
+        raise ValueError(
+            f"fusion reads EEG and MEG, but got {len(found['eeg'])} channels of EEG, {len(found['meg'])} of MEG"
+            f"{beside}: pick these two kinds in preprocess, or take the model of one kind"
+        )
+    return found
+
+
+def part(spec: SignalSpec, at: list[int], n_outputs: int) -> SignalSpec:
+    """These channels alone."""
+    return replace(
+        spec,
+        channels=tuple(spec.channels[place] for place in at),
+        kinds=tuple(spec.kinds[place] for place in at),
+        positions=tuple(spec.positions[place] for place in at) if spec.positions else (),
+        n_outputs=n_outputs,
+    )

@@ -1,0 +1,151 @@
+"""Convolutions, transformers and graph attention, one after the other, in the order that `stages` says.
+
+Between stages a window is [window, patch of time, node, feature]; a node is an electrode, or what a cnn mixed of them.
+A cnn over space and a transformer over time is also how Delvigne 2022 (arXiv 2204.07162) goes about it.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from eegdecode.models import Hybrid, attention, gatv2, patches, shapes
+from eegdecode.signals import SignalSpec
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, step, output], or their mean over patches."""
+
+    def __init__(self, cfg: Hybrid, spec: SignalSpec) -> None:
+        super().__init__()
+        self.spec, self.n_times = spec, None
+        self.samples = max(1, round(cfg.patch_s * spec.sfreq))
+        first: nn.Module
+        if cfg.stages[0] == "cnn":
+            first, n_nodes, later = Filters(cfg, spec, self.samples), cfg.nodes or spec.n_channels, cfg.stages[1:]
+        else:
+            first, n_nodes, later = Embedding(cfg.width, self.samples), spec.n_channels, cfg.stages
+        self.first = first
+        self.node = nn.Parameter(torch.randn(n_nodes, cfg.width) * 0.02)
+        self.stages = nn.ModuleList()
+        for stage in later:
+            if stage == "cnn":
+                self.stages.append(Convolution(cfg))
+            elif stage == "transformer":
+                self.stages.append(OverTime(cfg))
+            elif stage == "gat":
+                self.stages.append(OverNodes(cfg))
+            else:
+                self.stages.append(Together(cfg, n_nodes))
+                n_nodes = 1
+        self.norm = nn.LayerNorm(cfg.width)
+        self.readout = nn.Linear(cfg.width, spec.n_outputs)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.spec.n_channels)
+        n_times = x.shape[1]
+        x = self.first(x) + self.node
+        for stage in self.stages:
+            x = stage(x)
+        out = self.readout(self.norm(x.mean(dim=2)))
+        return patches.at_steps(out, self.spec, self.samples, n_times)
+
+
+class Embedding(nn.Module):
+    """[window, time, channel] -> [window, patch, channel, feature]: a linear layer of a patch's samples."""
+
+    def __init__(self, width: int, samples: int) -> None:
+        super().__init__()
+        self.samples = samples
+        self.linear = nn.Linear(samples, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(patches.cut(x, self.samples).mT)
+        return out
+
+
+class Filters(nn.Module):
+    """[window, time, channel] -> [window, patch, node, feature]: over channels, in time, the mean over a patch."""
+
+    def __init__(self, cfg: Hybrid, spec: SignalSpec, samples: int) -> None:
+        super().__init__()
+        self.samples = samples
+        kernel = max(1, round(cfg.kernel_s * spec.sfreq))
+        self.around = ((kernel - 1) // 2, kernel // 2)
+        self.space = nn.Linear(spec.n_channels, cfg.nodes, bias=False) if cfg.nodes else nn.Identity()
+        self.time = nn.Conv1d(1, cfg.width, kernel, bias=False)
+        self.norm = nn.BatchNorm1d(cfg.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n_windows = len(x)
+        x = self.space(functional.pad(x, (0, 0, 0, -x.shape[1] % self.samples)))
+        each = functional.pad(x.mT.flatten(0, 1)[:, None], self.around)
+        each = functional.avg_pool1d(functional.elu(self.norm(self.time(each))), self.samples)
+        return each.unflatten(0, (n_windows, -1)).permute(0, 3, 1, 2)
+
+
+class Convolution(nn.Module):
+    """Over neighbouring patches of each node, added to what it read."""
+
+    def __init__(self, cfg: Hybrid) -> None:
+        super().__init__()
+        self.dropout = cfg.dropout
+        self.norm = nn.LayerNorm(cfg.width)
+        self.inner = nn.Conv1d(cfg.width, 2 * cfg.width, 3, padding=1)
+        self.outer = nn.Conv1d(2 * cfg.width, cfg.width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n_windows = len(x)
+        each = self.norm(x).permute(0, 2, 3, 1).flatten(0, 1)
+        each = self.outer(functional.gelu(self.inner(each)))
+        found = each.unflatten(0, (n_windows, -1)).permute(0, 3, 1, 2)
+        return x + functional.dropout(found, self.dropout, self.training)
+
+
+class OverTime(nn.Module):
+    """A transformer over the patches of each node."""
+
+    def __init__(self, cfg: Hybrid) -> None:
+        super().__init__()
+        self.pairs = cfg.width // cfg.heads // 2
+        self.blocks = attention.blocks(cfg.layers, cfg.width, cfg.heads, checkpoint=cfg.checkpoint, dropout=cfg.dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n_windows = len(x)
+        turn = attention.angles(torch.arange(x.shape[1], device=x.device), self.pairs)
+        each = x.transpose(1, 2).flatten(0, 1)
+        for block in self.blocks:
+            each = block(each, turn)
+        return each.unflatten(0, (n_windows, -1)).transpose(1, 2)
+
+
+class OverNodes(nn.Module):
+    """Graph attention between all nodes, at each patch."""
+
+    def __init__(self, cfg: Hybrid) -> None:
+        super().__init__()
+        self.checkpoint = cfg.checkpoint
+        self.blocks = nn.ModuleList(gatv2.Block(cfg.width, cfg.heads, cfg.dropout) for _ in range(cfg.layers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        each = x.flatten(0, 1)
+        for block in self.blocks:
+            again = self.checkpoint and self.training
+            each = checkpoint(block, each, use_reentrant=False) if again else block(each)
+        return each.unflatten(0, x.shape[:2])
+
+
+class Together(nn.Module):
+    """[window, patch, node, feature] -> [window, patch, 1, feature]: fully connected over all nodes of a patch."""
+
+    def __init__(self, cfg: Hybrid, n_nodes: int) -> None:
+        super().__init__()
+        self.dropout = cfg.dropout
+        self.norm = nn.LayerNorm(cfg.width)
+        self.inner = nn.Linear(n_nodes * cfg.width, 2 * cfg.width)
+        self.outer = nn.Linear(2 * cfg.width, cfg.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = functional.elu(self.inner(self.norm(x).flatten(2)))
+        out: torch.Tensor = self.outer(functional.dropout(inner, self.dropout, self.training))
+        return out[:, :, None]

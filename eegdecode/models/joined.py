@@ -1,0 +1,45 @@
+"""An encoder and a generator as one network: EEG -> what the generator is told -> sound or a spectrogram.
+
+`encoder` and `generator` are networks of their own: parameters of each, trained alone, load under its name.
+"""
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from eegdecode import models
+from eegdecode.models import denoising
+from eegdecode.models.knobs.joined import Joined
+from eegdecode.signals import SignalSpec
+
+
+class Network(nn.Module):
+    """(signal, subject, noisy, t) -> the noise, [window, step, feature]."""
+
+    def __init__(self, cfg: Joined, spec: SignalSpec) -> None:
+        super().__init__()
+        denoising.need_sequence(spec, cfg.name)
+        told_sfreq = spec.target_sfreq / cfg.generator.hop
+        told = dataclasses.replace(spec, n_outputs=cfg.features, target_sfreq=told_sfreq, classes=(), class_values=())
+        if spec.n_times is not None and not told.n_steps(spec.n_times):
+            raise ValueError(
+                f"{cfg.generator.name} wants to be told one thing for {cfg.generator.hop} samples of the target "
+                f"({cfg.generator.hop / spec.target_sfreq:.2f} s), but a window lasts "
+                f"{spec.n_times / spec.sfreq:.2f} s: take longer windows"
+            )
+        self.encoder = models.build(cfg.encoder, told)
+        heard = SignalSpec(
+            tuple(f"feature{index}" for index in range(cfg.features)),
+            told_sfreq,
+            spec.n_outputs,
+            spec.subjects,
+            spec.target_sfreq,
+            None if spec.n_times is None else told.n_steps(spec.n_times),
+        )
+        self.generator = models.build(cfg.generator, heard)
+        self.n_times = self.encoder.n_times
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.generator(self.encoder(x, subject), subject, noisy, t)
+        return made

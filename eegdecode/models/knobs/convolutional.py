@@ -1,0 +1,144 @@
+"""Networks of filters in time and over channels."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class EEGNet:
+    """Filters in time, over channels, in time again (Lawhern 2018); its EEGNet-8,2 by default."""
+
+    name: Literal["eegnet"] = "eegnet"
+    filters: int = 8  # in time; F1 of the paper
+    spatial: int = 2  # over channels, for each of those in time; D. F2 is the product
+    kernel: int | None = None  # samples of a filter in time; None: half a second
+    dropout: float = 0.25  # 0.5 within a subject, the paper says
+    padding: Literal["same", "symmetric"] = "same"
+    """Around an even kernel: as in Keras, one more sample after than before; or alike, which adds a sample, as in
+    braindecode."""
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)
+        _need_fraction(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class EEGNetSSVEP:
+    """EEGNet for steady-state potentials (Waytowich 2018): many filters of a second, no bound on the last layer."""
+
+    name: Literal["eegnet_ssvep"] = "eegnet_ssvep"
+    filters: int = 96
+    spatial: int = 1
+    kernel: int | None = None  # samples; None: a second
+    dropout: float = 0.5
+    padding: Literal["same", "symmetric"] = "same"
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)
+        _need_fraction(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class Deep4:
+    """Four blocks of convolution and pooling, "Deep ConvNet" (Schirrmeister 2017); made for 250 Hz."""
+
+    name: Literal["deep4"] = "deep4"
+    filters: int = 25  # in time, and over channels; each block has twice those of the last
+    kernel: int = 10  # samples, in each block
+    pool: int = 3
+    dropout: float = 0.5
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool)
+        _need_fraction(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class Shallow:
+    """The logarithm of the power behind learnt filters, "Shallow ConvNet" (Schirrmeister 2017); made for 250 Hz."""
+
+    name: Literal["shallow"] = "shallow"
+    filters: int = 40  # in time, and over channels
+    kernel: int = 25  # samples
+    pool: int = 75  # samples that a power is the mean of
+    stride: int = 15  # samples from one such mean to the next
+    dropout: float = 0.5
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool, stride=self.stride)
+        _need_fraction(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class Conformer:
+    """EEG Conformer (Song 2023): the filters of Shallow, then a transformer over time; made for 250 Hz."""
+
+    name: Literal["conformer"] = "conformer"
+    filters: int = 40  # also the width of the transformer
+    kernel: int = 25  # samples
+    pool: int = 75  # samples of a token
+    stride: int = 15  # samples from one token to the next
+    layers: int = 6
+    heads: int = 10
+    scale: Literal["emb", "head"] = "emb"
+    """Products of queries and keys are divided by the root of the width, as the authors' code does, or of a head's
+    part of it, as braindecode does."""
+    dropout: float = 0.5
+    hidden: tuple[int, int] = (256, 32)  # layers between the tokens and the output
+    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(
+            filters=self.filters, kernel=self.kernel, pool=self.pool, stride=self.stride, layers=self.layers
+        )
+        _need_at_least_one(heads=self.heads, hidden=min(self.hidden))
+        _need_fraction(dropout=self.dropout)
+        if self.filters % self.heads:
+            raise ValueError(f"heads share filters evenly, but got {self.heads} heads for {self.filters} filters")
+
+
+@dataclass(frozen=True)
+class _Latent:
+    """Sources unmixed from the channels, filtered in time, pooled (Zubarev 2019). Its penalty on the sum of absolute
+    weights is not here: optim.weight_decay bounds them instead."""
+
+    latents: int = 32
+    kernel: int = 7  # samples
+    pool: int = 2  # samples that a maximum is taken of
+    dropout: float = 0.5
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(latents=self.latents, kernel=self.kernel, pool=self.pool)
+        _need_fraction(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class LFCNN(_Latent):
+    """LF-CNN (Zubarev 2019): each source has its own filter in time."""
+
+    name: Literal["lfcnn"] = "lfcnn"
+
+
+@dataclass(frozen=True)
+class VARCNN(_Latent):
+    """VAR-CNN (Zubarev 2019): filters in time go over all sources."""
+
+    name: Literal["varcnn"] = "varcnn"
+
+
+def _need_at_least_one(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _need_fraction(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {value}")

@@ -1,0 +1,90 @@
+"""Networks that make sound or spectrograms out of noise, told by a signal what to make.
+
+Each has a `hop`: of how many samples of the target it wants to be told one thing.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class DiffWave:
+    """Dilated convolutions over the sound itself (Kong 2021), by the sizes of its public vocoder."""
+
+    name: Literal["diffwave"] = "diffwave"
+    channels: int = 64
+    layers: int = 30
+    cycle: int = 10  # dilations 1, 2, 4, … 2^(cycle - 1), then again from 1
+    conditional: bool = True  # hears the signal; without it, sound of the kind it was trained on
+    checkpoint: bool = False  # what lies within a layer is computed again in the backward pass, not kept
+    hop: ClassVar[int] = 256
+    gives: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.layers, self.cycle) < 1:
+            raise ValueError(
+                f"channels, layers and cycle must be at least 1, got {self.channels}, {self.layers} and {self.cycle}"
+            )
+
+
+@dataclass(frozen=True)
+class UNet:
+    """A UNet over time (Ho 2020, in one dimension): of a waveform, or of a spectrogram whose bands are channels."""
+
+    name: Literal["unet"] = "unet"
+    widths: tuple[int, ...] = (64, 128, 256)  # channels, from the finest level to the coarsest
+    factor: int = 2  # between the rates of two levels: 2 for a spectrogram, 4 for a waveform
+    blocks: int = 2  # of each level, on the way down and on the way up
+    heads: int = 4  # of the attention at the coarsest level
+    gives: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        if not self.widths or any(width < GROUPS or width % GROUPS for width in self.widths):
+            raise ValueError(f"widths must be multiples of {GROUPS}, at least one of them, got {list(self.widths)}")
+        if self.factor < 2 or self.factor % 2:
+            raise ValueError(f"factor must be an even number, got {self.factor}")
+        if self.blocks < 1:
+            raise ValueError(f"blocks must be at least 1, got {self.blocks}")
+        _check_heads(self.widths[-1], self.heads, "the last of widths")
+
+    @property
+    def hop(self) -> int:
+        """A sample of the coarsest level."""
+        return int(self.factor ** (len(self.widths) - 1))
+
+
+GROUPS = 8
+"""Of channels that are normalised together, in a UNet."""
+
+
+@dataclass(frozen=True)
+class DiT:
+    """A transformer over patches of a spectrogram (Peebles and Xie 2023); the sizes are those of their DiT-S."""
+
+    name: Literal["dit"] = "dit"
+    width: int = 384
+    layers: int = 12
+    heads: int = 6
+    patch: tuple[int, int] = (8, 8)  # samples, bands: 800 x 80 make 1000 patches
+    checkpoint: bool = False  # what lies within a block is computed again in the backward pass, not kept
+    gives: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        if self.width < 4 or self.width % 4 or self.layers < 1:
+            raise ValueError(f"width must be a multiple of 4 and layers at least 1, got {self.width} and {self.layers}")
+        if min(self.patch) < 1:
+            raise ValueError(f"a patch has at least 1 x 1 values, got {self.patch[0]} x {self.patch[1]}")
+        _check_heads(self.width, self.heads, "width")
+
+    @property
+    def hop(self) -> int:
+        """The samples of a patch."""
+        return self.patch[0]
+
+
+Generator = DiffWave | UNet | DiT
+
+
+def _check_heads(width: int, heads: int, name: str) -> None:
+    if heads < 1 or width % heads:
+        raise ValueError(f"{name} ({width}) must be a multiple of heads, got {heads} heads")

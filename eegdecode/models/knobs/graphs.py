@@ -1,0 +1,71 @@
+"""Networks whose electrodes attend to each other."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Stage = Literal["cnn", "transformer", "gat", "fc"]
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Stages one after the other: gat+fc, cnn+transformer, transformer+cnn, cnn+gat, transformer+gat,
+    cnn+transformer+gat (over space, over time, over nodes), or any other order.
+
+    cnn: first, filters over the electrodes and in time; later, over neighbouring times. transformer: over time, of each
+    node. gat: GATv2 over nodes, at each time. fc: all nodes of a time become one.
+    """
+
+    name: Literal["hybrid"] = "hybrid"
+    stages: tuple[Stage, ...] = ("cnn", "transformer")
+    nodes: int = 8  # that a cnn which comes first makes of the electrodes; 0: each electrode stays one
+    patch_s: float = 0.125  # the time that becomes one, before all stages
+    kernel_s: float = 0.125  # of the filters in time of a cnn that comes first
+    width: int = 32  # features of a node at a time
+    heads: int = 4
+    layers: int = 2  # blocks of a transformer and of a gat
+    dropout: float = 0.1
+    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages are at least one of cnn, transformer, gat, fc; got none")
+        if self.nodes < 0:
+            raise ValueError(f"nodes must be 0 (the electrodes) or more, got {self.nodes}")
+        _need_sizes(self.width, self.heads, self.layers, self.dropout, patch_s=self.patch_s, kernel_s=self.kernel_s)
+
+
+@dataclass(frozen=True)
+class STGATE:
+    """STGATE (Li 2023): power in bands, a transformer over time, attention over electrodes that learns who is next to
+    whom, and over time. The paper's abstract gives no sizes: these are ours."""
+
+    name: Literal["stgate"] = "stgate"
+    bands_hz: tuple[float, ...] = (1.0, 4.0, 8.0, 14.0, 31.0, 50.0)  # edges: delta, theta, alpha, beta, gamma
+    patch_s: float = 1.0  # the time that a power is of
+    width: int = 32  # features of an electrode at a time
+    heads: int = 4
+    layers: int = 2  # blocks of the transformer
+    dropout: float = 0.1
+    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        if len(self.bands_hz) < 2 or list(self.bands_hz) != sorted(set(self.bands_hz)) or self.bands_hz[0] < 0:
+            raise ValueError(
+                f"bands_hz are the edges of at least one band, going up from 0 or more: got {self.bands_hz}"
+            )
+        _need_sizes(self.width, self.heads, self.layers, self.dropout, patch_s=self.patch_s)
+
+
+def _need_sizes(width: int, heads: int, layers: int, dropout: float, **times_s: float) -> None:
+    for name, value in {"heads": heads, "layers": layers}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if width < 1 or width % (2 * heads):
+        raise ValueError(f"heads share a width in even parts, but got {heads} heads for a width of {width}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    for name, time_s in times_s.items():
+        if time_s <= 0:
+            raise ValueError(f"{name} must be above 0 s, got {time_s}")

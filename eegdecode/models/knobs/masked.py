@@ -1,0 +1,177 @@
+"""Networks that first learn from signals alone, and what they become when there is something to decode.
+
+Each comes twice: NAME_pretrain learns with the objective of that name, NAME takes over its encoder and gives outputs.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+
+class EEGPTSize(NamedTuple):
+    width: int
+    summaries: int  # tokens that stand for a stretch of time
+    encoder: int  # blocks
+    predictor: int
+    reconstructor: int
+    heads: int
+
+
+EEGPTVariant = Literal["tiny1", "tiny2", "tiny3", "little", "base1", "base2", "base3", "large"]
+EEGPT_SIZES: dict[EEGPTVariant, EEGPTSize] = {
+    "tiny1": EEGPTSize(64, 1, 2, 2, 4, 4),
+    "tiny2": EEGPTSize(64, 4, 2, 2, 4, 4),
+    "tiny3": EEGPTSize(64, 4, 8, 8, 8, 4),
+    "little": EEGPTSize(128, 4, 8, 8, 8, 4),
+    "base1": EEGPTSize(256, 1, 6, 6, 6, 4),
+    "base2": EEGPTSize(256, 4, 8, 8, 8, 4),
+    "base3": EEGPTSize(512, 1, 6, 6, 6, 8),
+    "large": EEGPTSize(512, 4, 8, 8, 8, 8),
+}
+"""Of these the authors gave away the parameters of large."""
+
+
+@dataclass(frozen=True)
+class EEGPT:
+    """The encoder of EEGPT (Wang 2024) under a small head; made for windows of 4 s at 256 Hz, in millivolt."""
+
+    name: Literal["eegpt"] = "eegpt"
+    variant: EEGPTVariant = "large"
+    train: Literal["probe", "last", "all"] = "all"  # of the encoder: nothing, its last block and norm, everything
+    spatial_filter: Literal[0, 19, 58] = 19  # mix all channels to so many; 0: take those that it knows by name
+    unknown: Literal["drop", "error"] = "drop"  # with no filter: channels that it does not know
+    patch_stride: int = 64  # samples from one stretch of 64 to the next; 32 for the paper's P300 and ERN
+    probe: int = 16  # numbers the head makes of a stretch of time
+    dropout: float = 0.5
+    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(patch_stride=self.patch_stride, probe=self.probe)
+        _need_fraction(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class EEGPTPretrain:
+    """All of EEGPT: an encoder that sees a part, one that follows it and sees everything, predictor, reconstructor."""
+
+    name: Literal["eegpt_pretrain"] = "eegpt_pretrain"
+    variant: EEGPTVariant = "large"
+    unknown: Literal["drop", "error"] = "drop"  # channels that it does not know by name
+    seen_times: float = 0.5  # of the stretches of time
+    seen_channels: int = 12  # in each of these; the paper had 58 channels
+    asked: float = 0.2  # of the channels that are not seen at a time that is seen, so many are to be reconstructed
+    checkpoint: bool = False
+    gives: ClassVar[str] = "eegpt"
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(seen_channels=self.seen_channels)
+        if not 0 < self.seen_times < 1 or not 0 <= self.asked <= 1:
+            raise ValueError(
+                f"seen_times must lie in (0, 1) and asked in [0, 1], got {self.seen_times} and {self.asked}"
+            )
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """The sizes of a masked autoencoder on patches of time, those of MinD-Vis and DreamDiffusion by default."""
+
+    preset: Literal["scmbm", "dreamdiffusion"] = "scmbm"
+    patch: int | None = None  # samples; None: 16 in scmbm, 4 in dreamdiffusion
+    wrap: bool = False  # repeat a window's start at its end up to a whole patch; without, such a window is refused
+    width: int = 1024
+    depth: int = 24
+    heads: int = 16
+    mlp_ratio: float = 1.0
+    checkpoint: bool = False  # compute blocks again on the way back, for memory
+
+    def __post_init__(self) -> None:
+        _need_at_least_one(patch=self.patch_samples, width=self.width, depth=self.depth, heads=self.heads)
+        _need_even_heads(self.width, self.heads)
+        if self.mlp_ratio <= 0:
+            raise ValueError(f"mlp_ratio must be above 0, got {self.mlp_ratio}")
+
+    @property
+    def patch_samples(self) -> int:
+        return {"scmbm": 16, "dreamdiffusion": 4}[self.preset] if self.patch is None else self.patch
+
+
+@dataclass(frozen=True)
+class MAE(_Masked):
+    """The encoder of a masked autoencoder, a linear layer at every patch."""
+
+    name: Literal["mae"] = "mae"
+    gives: ClassVar[str] = "outputs"
+
+
+@dataclass(frozen=True)
+class MAEPretrain(_Masked):
+    """A masked autoencoder: SC-MBM of MinD-Vis (Chen 2023), or that of DreamDiffusion (Bai 2023)."""
+
+    name: Literal["mae_pretrain"] = "mae_pretrain"
+    mask_ratio: float | None = None  # of the patches; None: 0.75 in scmbm, and to be said in dreamdiffusion
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    gives: ClassVar[str] = "masked"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need_at_least_one(
+            decoder_width=self.decoder_width, decoder_depth=self.decoder_depth, decoder_heads=self.decoder_heads
+        )
+        _need_even_heads(self.decoder_width, self.decoder_heads)
+        if self.mask_ratio is None and self.preset == "dreamdiffusion":
+            raise ValueError(
+                "the code of DreamDiffusion hides 0.75 of the patches, its config file 0.1: say which, "
+                "with mask_ratio=0.75 or mask_ratio=0.1"
+            )
+        if not 0 < self.hidden < 1:
+            raise ValueError(f"mask_ratio must lie between 0 and 1, got {self.mask_ratio}")
+
+    @property
+    def hidden(self) -> float:
+        return 0.75 if self.mask_ratio is None else self.mask_ratio
+
+
+@dataclass(frozen=True)
+class _TimeFrequency:
+    """Two encoders, of a signal and of its spectrum.
+
+    `form`: paper, where a window's embedding is of the window alone; or released, the published code, whose attention
+    and batch norm go over the windows of a batch.
+    """
+
+    form: Literal["paper", "released"] = "paper"
+
+
+@dataclass(frozen=True)
+class TFC(_TimeFrequency):
+    """The two encoders of TF-C (Zhang 2022) under its classifier."""
+
+    name: Literal["tfc"] = "tfc"
+    gives: ClassVar[str] = "outputs"
+
+
+@dataclass(frozen=True)
+class TFCPretrain(_TimeFrequency):
+    """TF-C (Zhang 2022): what a signal says and what its spectrum says are to be near each other."""
+
+    name: Literal["tfc_pretrain"] = "tfc_pretrain"
+    gives: ClassVar[str] = "tfc"
+
+
+def _need_at_least_one(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _need_fraction(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {value}")
+
+
+def _need_even_heads(width: int, heads: int) -> None:
+    if width % heads or width % 2:
+        raise ValueError(f"a width is even and shared evenly by its heads, got {width} for {heads} heads")

@@ -1,0 +1,32 @@
+"""The networks that decode speech from MEG."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class BrainModule:
+    """The brain module of Défossez 2023: attention over the sensors' places, a matrix a subject, dilated convolutions.
+
+    The defaults are the paper's.
+    """
+
+    name: Literal["brainmodule"] = "brainmodule"
+    merger: bool = (
+        True  # weigh sensors by where they are; without it a linear layer reads them, whose places may be unknown
+    )
+    virtual_channels: int = 270  # that sensors are merged to
+    frequencies: int = 32  # of the Fourier embedding of a place, on each axis: 2 * 32 * 32 numbers
+    dropout_radius: float = 0.2  # sensors so near to a random place are left out of a step; the head is 1 wide
+    subject_layer: bool = True
+    hidden: int = 320
+    layers: int = 10  # dilated by 1, 2, 4, 8, 16, and again; a gate after each second
+    skip: Literal["identity", "projection", "gated"] = "identity"  # how a layer's input is added to what it makes
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("virtual_channels", "frequencies", "hidden", "layers")}
+        if min(sizes.values()) < 1:
+            raise ValueError(f"{', '.join(sizes)} must be at least 1, got {', '.join(map(str, sizes.values()))}")
+        if not 0 <= self.dropout_radius < 1:
+            raise ValueError(f"dropout_radius must lie in [0, 1), got {self.dropout_radius}")

@@ -1,0 +1,51 @@
+"""Networks that can follow a signal as it comes: at no time do they need what comes later."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class TCN:
+    """Convolutions over time, each block reaching twice as far as the last (Bai 2018)."""
+
+    name: Literal["tcn"] = "tcn"
+    causal: bool = True  # nothing is heard of later samples, and the network can stream
+    width: int = 32
+    blocks: int = 5
+    kernel: int = 5  # samples, further apart in each block
+    dropout: float = 0.1
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        for name, value in {"width": self.width, "blocks": self.blocks, "kernel": self.kernel}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A transformer over time (Vaswani 2017), its tokens some samples of all channels, placed by rotation (Su 2021)."""
+
+    name: Literal["transformer"] = "transformer"
+    causal: bool = False  # nothing is heard of later samples, and the network can stream
+    past: int = 256  # where causal: tokens that one looks at, itself included
+    patch: int = 8  # samples of a token
+    width: int = 64
+    heads: int = 4
+    layers: int = 4
+    dropout: float = 0.1
+    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        for name in ("past", "patch", "width", "heads", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"heads share a width in even parts, but got {self.heads} heads for a width of {self.width}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")

@@ -1,0 +1,42 @@
+"""LF-CNN and VAR-CNN: sources unmixed from the channels, filtered in time, pooled (Zubarev 2019, NeuroImage 197:425).
+
+What a source looks like at the sensors is `network.patterns(x)`.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import LFCNN, VARCNN, filters, shapes
+from eegdecode.signals import SignalSpec
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
+
+    def __init__(self, cfg: LFCNN | VARCNN, spec: SignalSpec) -> None:
+        super().__init__()
+        self.n_channels, self.pool, self.dropout = spec.n_channels, cfg.pool, cfg.dropout
+        self.n_times = shapes.need_length(spec, cfg.name)
+        self.around = ((cfg.kernel - 1) // 2, cfg.kernel // 2)
+        self.unmix = nn.Linear(spec.n_channels, cfg.latents)
+        groups = cfg.latents if isinstance(cfg, LFCNN) else 1
+        self.time = nn.Conv1d(cfg.latents, cfg.latents, cfg.kernel, groups=groups)
+        n_left = -(-self.n_times // cfg.pool)
+        self.readout = shapes.Readout(nn.Linear(cfg.latents * n_left, shapes.size(spec)), spec)
+        for layer in (self.unmix, self.time, self.readout.linear):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
+            nn.init.constant_(layer.bias, 0.1)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.n_channels, self.n_times)
+        x = functional.relu(self.time(functional.pad(self.unmix(x).mT, self.around)))
+        x = functional.max_pool1d(x, self.pool, ceil_mode=True)
+        x = functional.dropout(x, self.dropout, self.training)
+        out: torch.Tensor = self.readout(x.flatten(1))
+        return out
+
+    @torch.no_grad()
+    def patterns(self, x: torch.Tensor) -> torch.Tensor:
+        """[channel, latent]: how each source appears at the sensors, in these windows."""
+        return filters.patterns(self.unmix.weight, x)

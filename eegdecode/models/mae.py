@@ -1,0 +1,95 @@
+"""The encoder of a masked autoencoder on patches of time, a linear layer at every patch.
+
+That of SC-MBM in MinD-Vis (Chen et al. 2023), or of DreamDiffusion (Bai et al. 2023); mae_pretrain.py trains it without
+a target.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import MAE, MAEPretrain, attention, shapes
+from eegdecode.signals import SignalSpec
+
+
+class Patches(nn.Module):
+    """[window, time, channel] -> [window, patch, number]: all channels of some samples, sample after sample."""
+
+    def __init__(self, cfg: MAE | MAEPretrain, spec: SignalSpec) -> None:
+        super().__init__()
+        self.samples, self.n_channels = cfg.patch_samples, spec.n_channels
+        self.n_times = shapes.need_length(spec, cfg.name, at_least=1 if cfg.wrap else self.samples)
+        self.n_patches = -(-self.n_times // self.samples)
+        self.n_more = self.n_patches * self.samples - self.n_times
+        if self.n_more and not cfg.wrap:
+            raise ValueError(
+                f"a window of {self.n_times} samples is {self.n_times / self.samples:g} patches of {self.samples}: "
+                f"take {self.n_times + self.n_more - self.samples} or {self.n_times + self.n_more} samples, or say "
+                f"model.wrap=true, which repeats its start at its end up to {self.n_times + self.n_more}"
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.n_channels, self.n_times)
+        if self.n_more:
+            x = torch.cat([x] * (1 + -(-self.n_more // self.n_times)), dim=1)[:, : self.n_times + self.n_more]
+        return x.unflatten(1, (self.n_patches, self.samples)).flatten(2)
+
+
+class Encoder(nn.Module):
+    """Tokens of patches, of all or of those that are seen, before them one of no patch."""
+
+    places: torch.Tensor
+
+    def __init__(self, cfg: MAE | MAEPretrain, n_channels: int, n_patches: int) -> None:
+        super().__init__()
+        self.patch_embed = nn.Linear(cfg.patch_samples * n_channels, cfg.width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, cfg.width))
+        self.register_buffer("places", places(n_patches, cfg.width), persistent=False)
+        self.blocks = attention.blocks(
+            cfg.depth, cfg.width, cfg.heads, cfg.mlp_ratio, eps=1e-5, checkpoint=cfg.checkpoint
+        )
+        self.norm = nn.LayerNorm(cfg.width)
+        initialise(self, self.cls_token)
+
+    def forward(self, cut: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        """[window, patch, number], [window, seen] -> [window, 1 + patch or seen, feature]."""
+        tokens = self.patch_embed(cut) + self.places[1:]
+        if seen is not None:
+            tokens = tokens.take_along_dim(seen[:, :, None], dim=1)
+        first = (self.cls_token + self.places[:1]).expand(len(tokens), -1, -1)
+        x = torch.cat([first.to(tokens.dtype), tokens], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        out: torch.Tensor = self.norm(x)
+        return out
+
+
+def places(n_patches: int, width: int) -> torch.Tensor:
+    """[1 + patch, feature]: sines and cosines of where a patch is; nothing for the token of no patch."""
+    speeds = 10000.0 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
+    angles = torch.arange(n_patches, dtype=torch.float64)[:, None] * speeds
+    return functional.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, 0, 1, 0)).float()
+
+
+def initialise(module: nn.Module, token: nn.Parameter) -> None:
+    nn.init.normal_(token, std=0.02)
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, step, output], or their mean over patches."""
+
+    def __init__(self, cfg: MAE, spec: SignalSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.patches = Patches(cfg, spec)
+        self.n_times = self.patches.n_times
+        self.encoder = Encoder(cfg, spec.n_channels, self.patches.n_patches)
+        self.readout = nn.Linear(cfg.width, spec.n_outputs)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        features = self.encoder(self.patches(x))[:, 1:]
+        return shapes.at_steps(self.readout(features), self.spec, self.n_times)

@@ -1,0 +1,75 @@
+"""A masked autoencoder on patches of time: most are hidden, and a small decoder makes them up from the rest.
+
+SC-MBM of MinD-Vis (Chen et al. 2023) and that of DreamDiffusion (Bai et al. 2023), after He et al. 2022.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from eegdecode import noise
+from eegdecode.models import MAEPretrain, attention
+from eegdecode.models.mae import Encoder, Patches, initialise, places
+from eegdecode.signals import SignalSpec
+
+MASKING = 24
+
+
+class Masked(NamedTuple):
+    decoded: torch.Tensor  # [window, patch, number]
+    patches: torch.Tensor  # as they were; the same shape
+    hidden: torch.Tensor  # [window, patch], 1 where it was
+
+
+class Decoder(nn.Module):
+    """What was seen, in its places among tokens that stand for what was hidden -> the numbers of all patches."""
+
+    places: torch.Tensor
+
+    def __init__(self, cfg: MAEPretrain, n_numbers: int, n_patches: int) -> None:
+        super().__init__()
+        width = cfg.decoder_width
+        self.embed = nn.Linear(cfg.width, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.register_buffer("places", places(n_patches, width), persistent=False)
+        self.blocks = attention.blocks(
+            cfg.decoder_depth, width, cfg.decoder_heads, cfg.mlp_ratio, eps=1e-5, checkpoint=cfg.checkpoint
+        )
+        self.norm = nn.LayerNorm(width)
+        self.pred = nn.Linear(width, n_numbers)
+        initialise(self, self.mask_token)
+
+    def forward(self, encoded: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """[window, 1 + seen, feature], [window, seen] -> [window, patch, number]."""
+        x = self.embed(encoded)
+        first, known = x[:, :1], x[:, 1:]
+        every = self.mask_token.expand(len(x), len(self.places) - 1, -1).to(x.dtype)
+        x = torch.cat([first, every.scatter(1, seen[:, :, None].expand_as(known), known)], dim=1) + self.places
+        for block in self.blocks:
+            x = block(x)
+        out: torch.Tensor = self.pred(self.norm(x[:, 1:]))
+        return out
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window], [window] keys) -> Masked."""
+
+    def __init__(self, cfg: MAEPretrain, spec: SignalSpec) -> None:
+        super().__init__()
+        self.patches = Patches(cfg, spec)
+        self.n_times, n_patches = self.patches.n_times, self.patches.n_patches
+        self.n_seen = int(n_patches * (1 - cfg.hidden) + 1e-6)  # not one less where 0.3 is a little less than 0.3
+        if not 0 < self.n_seen < n_patches:
+            raise ValueError(
+                f"of {n_patches} patches a mask_ratio of {cfg.hidden} leaves {self.n_seen} to be seen: "
+                "some must be seen and some hidden, so lengthen the window or change mask_ratio"
+            )
+        self.encoder = Encoder(cfg, spec.n_channels, n_patches)
+        self.decoder = Decoder(cfg, cfg.patch_samples * spec.n_channels, n_patches)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor, key: torch.Tensor) -> Masked:
+        cut = self.patches(x)
+        seen = noise.permutation(key, MASKING, cut.shape[1])[:, : self.n_seen]
+        decoded = self.decoder(self.encoder(cut, seen), seen)
+        return Masked(decoded, cut, cut.new_ones(cut.shape[:2]).scatter(1, seen, 0.0))

@@ -1,0 +1,34 @@
+"""Shallow ConvNet: the logarithm of the power behind learnt filters (Schirrmeister 2017, Hum Brain Mapp 38:5391)."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import Shallow, shapes
+from eegdecode.models.deep4 import start
+from eegdecode.models.filters import TimeThenSpace
+from eegdecode.signals import SignalSpec
+
+LEAST_POWER = 1e-6
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
+
+    def __init__(self, cfg: Shallow, spec: SignalSpec) -> None:
+        super().__init__()
+        self.n_channels, self.pool, self.stride, self.dropout = spec.n_channels, cfg.pool, cfg.stride, cfg.dropout
+        at_least = cfg.kernel - 1 + cfg.pool
+        self.n_times = shapes.need_length(spec, "shallow", at_least)
+        n_left = (self.n_times - at_least) // cfg.stride + 1
+        self.first = TimeThenSpace(spec.n_channels, cfg.filters, cfg.kernel, cfg.filters, bias=False)
+        self.norm = nn.BatchNorm1d(cfg.filters)
+        self.readout = shapes.Readout(nn.Linear(cfg.filters * n_left, shapes.size(spec)), spec)
+        start(self)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.n_channels, self.n_times)
+        power = functional.avg_pool1d(self.norm(self.first(x)).square(), self.pool, self.stride)
+        x = functional.dropout(power.clamp(min=LEAST_POWER).log(), self.dropout, self.training)
+        out: torch.Tensor = self.readout(x.flatten(1))
+        return out

@@ -1,0 +1,95 @@
+"""STGATE: power in bands, a transformer, attention between electrodes and between times (Li 2023, Front Hum Neurosci
+17:1169949).
+
+Written from the paper's description, which has no code and no sizes. Who is next to whom is learnt, from all alike.
+"""
+
+import torch
+from torch import nn
+
+from eegdecode.models import STGATE, attention, gatv2, patches, shapes
+from eegdecode.signals import SignalSpec
+
+LEAST_POWER = 1e-30  # in square volt, of a channel that is flat; square tesla are near it
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, step, output], or their mean over patches."""
+
+    def __init__(self, cfg: STGATE, spec: SignalSpec) -> None:
+        super().__init__()
+        if spec.n_channels < 2:
+            raise ValueError(f"stgate needs at least 2 channels to look at each other, got {spec.n_channels}")
+        self.spec, self.n_times = spec, None
+        self.samples = max(1, round(cfg.patch_s * spec.sfreq))
+        self.pairs = cfg.width // cfg.heads // 2
+        self.power = BandPower(cfg, spec.sfreq, self.samples)
+        self.embed = nn.Linear(len(cfg.bands_hz) - 1, cfg.width)
+        self.node = nn.Parameter(torch.randn(spec.n_channels, cfg.width) * 0.02)
+        self.blocks = attention.blocks(cfg.layers, cfg.width, cfg.heads, checkpoint=cfg.checkpoint, dropout=cfg.dropout)
+        self.near = nn.Parameter(torch.zeros(spec.n_channels, spec.n_channels))
+        self.over_nodes = gatv2.Block(cfg.width, cfg.heads, cfg.dropout, self_loops=False)
+        self.over_time = gatv2.Block(cfg.width, cfg.heads, cfg.dropout)
+        self.norm = nn.LayerNorm(cfg.width)
+        self.readout = nn.Linear(spec.n_channels * cfg.width, spec.n_outputs)
+
+    def adjacency(self) -> torch.Tensor:
+        """[electrode, electrode]: how near each (first) has the others, 1 in all; itself does not count."""
+        return self._log_adjacency().exp()
+
+    def _log_adjacency(self) -> torch.Tensor:
+        itself = torch.eye(len(self.near), dtype=torch.bool, device=self.near.device)
+        return self.near.masked_fill(itself, -torch.inf).log_softmax(dim=1).masked_fill(itself, -torch.inf)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.spec.n_channels)
+        n_windows, n_times = x.shape[:2]
+        x = self.embed(self.power(patches.cut(x, self.samples))) + self.node  # [window, patch, electrode, feature]
+
+        turn = attention.angles(torch.arange(x.shape[1], device=x.device), self.pairs)
+        each = x.transpose(1, 2).flatten(0, 1)
+        for block in self.blocks:
+            each = block(each, turn)
+        x = each.unflatten(0, (n_windows, -1)).transpose(1, 2)
+
+        at_once = self.over_nodes(x.flatten(0, 1), self._log_adjacency()).unflatten(0, (n_windows, -1))
+        each = self.over_time(at_once.transpose(1, 2).flatten(0, 1))
+        x = self.norm(each.unflatten(0, (n_windows, -1)).transpose(1, 2))
+        return patches.at_steps(self.readout(x.flatten(2)), self.spec, self.samples, n_times)
+
+
+class BandPower(nn.Module):
+    """[window, patch, sample, channel] -> [window, patch, channel, band]: the logarithm, as a mean over windows has it
+    at 0 with a spread of 1. Of a normal signal it is twice the differential entropy, but for an offset."""
+
+    waves: torch.Tensor
+    bands: torch.Tensor
+
+    def __init__(self, cfg: STGATE, sfreq: float, samples: int) -> None:
+        super().__init__()
+        hz = torch.fft.rfftfreq(samples, 1 / sfreq)
+        edges = torch.tensor(cfg.bands_hz)
+        within = (hz[:, None] >= edges[:-1]) & (hz[:, None] < edges[1:])
+        for band, found in enumerate(within.any(dim=0).tolist()):
+            if not found:
+                raise ValueError(
+                    f"stgate: {samples} samples at {sfreq:g} Hz have no frequency from {cfg.bands_hz[band]:g} to "
+                    f"{cfg.bands_hz[band + 1]:g} Hz: choose model.bands_hz below {sfreq / 2:g} Hz, or a longer "
+                    "model.patch_s"
+                )
+        used = within.any(dim=1)
+        turns = torch.arange(samples, dtype=torch.float64)[:, None] * hz[used].double() / sfreq
+        taper = torch.hann_window(samples, dtype=torch.float64)[:, None] / samples
+        both = torch.stack([torch.cos(2 * torch.pi * turns) * taper, torch.sin(2 * torch.pi * turns) * taper])
+        self.register_buffer("waves", both.float(), persistent=False)
+        self.register_buffer("bands", within[used].float(), persistent=False)
+        self.norm = nn.BatchNorm1d(within.shape[1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # In full precision: a power is a square, and there may be a large offset in it
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = torch.einsum("wpsc,ksf->kwpcf", x.float(), self.waves)
+            power = spectrum.square().sum(dim=0) @ self.bands
+            log = (power + LEAST_POWER).log()
+            out: torch.Tensor = self.norm(log.flatten(0, 2)).unflatten(0, log.shape[:3])
+        return out

@@ -1,0 +1,84 @@
+"""Dilated convolutions over time that need not hear of later samples, TCN (Bai 2018, arXiv 1803.01271).
+
+Normalised at each sample alone, in place of the paper's normalised weights.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eegdecode.models import TCN, shapes, streaming
+from eegdecode.signals import SignalSpec
+
+Memory = list[torch.Tensor]
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, step, output], or their mean over time."""
+
+    samples = 1
+
+    def __init__(self, cfg: TCN, spec: SignalSpec) -> None:
+        super().__init__()
+        self.spec, self.n_times, self.causal = spec, None, cfg.causal
+        self.embed = nn.Linear(spec.n_channels, cfg.width)
+        self.blocks = nn.ModuleList(
+            Block(cfg.width, cfg.kernel, 2**depth, cfg.dropout, cfg.causal) for depth in range(cfg.blocks)
+        )
+        self.norm = nn.LayerNorm(cfg.width)
+        self.readout = nn.Linear(cfg.width, spec.n_outputs)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.spec.n_channels)
+        n_times = x.shape[1]
+        out, _ = self.follow(x, None)
+        if self.causal and self.spec.is_sequence:
+            known = torch.cat([streaming.nothing_yet(out), out], dim=1)
+            return streaming.at_steps(known, self.spec, 1, 0, self.spec.n_steps(n_times), 0)
+        return shapes.at_steps(out, self.spec, n_times)
+
+    def follow(self, x: torch.Tensor, memory: Memory | None) -> tuple[torch.Tensor, Memory]:
+        x = self.embed(x)
+        kept: Memory = []
+        for depth, block in enumerate(self.blocks):
+            x, *more = block(x, *(memory[2 * depth : 2 * depth + 2] if memory else ()))
+            kept += more
+        return self.readout(self.norm(x)), kept
+
+
+class Block(nn.Module):
+    """Two convolutions of the same dilation, added to what they read."""
+
+    def __init__(self, width: int, kernel: int, dilation: int, dropout: float, causal: bool) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.norm1 = nn.LayerNorm(width)
+        self.conv1 = Convolution(width, kernel, dilation, causal)
+        self.norm2 = nn.LayerNorm(width)
+        self.conv2 = Convolution(width, kernel, dilation, causal)
+
+    def forward(
+        self, x: torch.Tensor, past1: torch.Tensor | None = None, past2: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        inner, past1 = self.conv1(functional.relu(self.norm1(x)), past1)
+        inner = functional.dropout(inner, self.dropout, self.training)
+        found, past2 = self.conv2(functional.relu(self.norm2(inner)), past2)
+        return x + functional.dropout(found, self.dropout, self.training), past1, past2
+
+
+class Convolution(nn.Module):
+    """Over [window, time, feature]. Of what comes before the window it is told, or takes zeros."""
+
+    def __init__(self, width: int, kernel: int, dilation: int, causal: bool) -> None:
+        super().__init__()
+        self.reach, self.causal = (kernel - 1) * dilation, causal
+        self.conv = nn.Conv1d(width, width, kernel, dilation=dilation)
+
+    def forward(self, x: torch.Tensor, past: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """What comes out, and the past of what follows."""
+        if past is None:
+            before = self.reach if self.causal else self.reach // 2
+            x = functional.pad(x, (0, 0, before, self.reach - before))
+        else:
+            x = torch.cat([past, x], dim=1)
+        return self.conv(x.mT).mT, x[:, x.shape[1] - self.reach :]

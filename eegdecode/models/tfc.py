@@ -1,0 +1,93 @@
+"""Two encoders, of a signal and of its spectrum, under a classifier: TF-C (Zhang et al., NeurIPS 2022)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from eegdecode.models import TFC, TFCPretrain, shapes
+from eegdecode.signals import SignalSpec
+
+HEADS, LAYERS, HIDDEN, EMBEDDED, CLASSIFIER = 2, 2, 256, 128, 64
+
+
+class Embedded(NamedTuple):
+    """What each branch makes of a window, before (h) and after (z) its projector; [window, feature]."""
+
+    h_t: torch.Tensor
+    h_f: torch.Tensor
+    z_t: torch.Tensor
+    z_f: torch.Tensor
+
+
+class Branch(nn.Module):
+    """[window, time or frequency, channel] -> what is encoded, and its projection.
+
+    A channel is a token, as long as the window. The released code takes the windows of a batch for the positions of one
+    sequence, so that each attends to the others, and its batch norm mixes them once more; the paper means neither, so
+    in its form tokens of one window attend to each other, and a layer norm of the same size stands for the batch norm.
+    """
+
+    def __init__(self, cfg: TFC | TFCPretrain, n_channels: int, n_times: int) -> None:
+        super().__init__()
+        of_window = cfg.form == "paper"
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(n_times, HEADS, dim_feedforward=2 * n_times, batch_first=of_window)
+            for _ in range(LAYERS)
+        )
+        self.projector = nn.Sequential(
+            nn.Linear(n_channels * n_times, HIDDEN),
+            nn.LayerNorm(HIDDEN) if of_window else nn.BatchNorm1d(HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, EMBEDDED),
+        )
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = x.mT
+        for layer in self.layers:
+            tokens = layer(tokens)
+        encoded = tokens.flatten(1)
+        return encoded, self.projector(encoded)
+
+
+class Encoder(nn.Module):
+    """Both branches: (signal, its magnitudes of frequencies) -> what is encoded of each, and projected."""
+
+    def __init__(self, cfg: TFC | TFCPretrain, n_channels: int, n_times: int) -> None:
+        super().__init__()
+        if n_times % HEADS:
+            raise ValueError(
+                f"tfc attends with {HEADS} heads to tokens as long as a window: got {n_times} samples, "
+                f"take {n_times - 1} or {n_times + 1}"
+            )
+        self.time = Branch(cfg, n_channels, n_times)
+        self.frequency = Branch(cfg, n_channels, n_times)
+
+    def forward(self, x: torch.Tensor, spectrum: torch.Tensor) -> Embedded:
+        h_t, z_t = self.time(x)
+        h_f, z_f = self.frequency(spectrum)
+        return Embedded(h_t, h_f, z_t, z_f)
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, output], or [window, step, output] all at once."""
+
+    heads = ("classifier",)
+
+    def __init__(self, cfg: TFC, spec: SignalSpec) -> None:
+        super().__init__()
+        self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=2), spec.n_channels
+        self.encoder = Encoder(cfg, self.n_channels, self.n_times)
+        last = shapes.Readout(nn.Linear(CLASSIFIER, shapes.size(spec)), spec)
+        self.classifier = nn.Sequential(nn.Linear(2 * EMBEDDED, CLASSIFIER), nn.Sigmoid(), last)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.n_channels, self.n_times)
+        embedded = self.encoder(x, magnitudes(x))
+        out: torch.Tensor = self.classifier(torch.cat([embedded.z_t, embedded.z_f], dim=1))
+        return out
+
+
+def magnitudes(x: torch.Tensor) -> torch.Tensor:
+    """[window, frequency, channel], as many as samples."""
+    return torch.fft.fft(x.float(), dim=1).abs()

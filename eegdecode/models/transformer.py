@@ -1,0 +1,76 @@
+"""A transformer over time (Vaswani 2017): tokens of some samples of all channels, placed by rotation (Su 2021)."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import nn
+
+from eegdecode.models import Transformer, attention, patches, shapes, streaming
+from eegdecode.signals import SignalSpec
+
+Memory = tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]
+"""Samples of a token that is not whole yet; keys and values of each block, of the tokens that are still looked at."""
+
+
+class Network(nn.Module):
+    """([window, time, channel], [window]) -> [window, step, output], or their mean over tokens."""
+
+    def __init__(self, cfg: Transformer, spec: SignalSpec) -> None:
+        super().__init__()
+        self.spec, self.n_times, self.causal = spec, None, cfg.causal
+        self.samples, self.past, self.pairs = cfg.patch, cfg.past, cfg.width // cfg.heads // 2
+        self.embed = nn.Linear(cfg.patch * spec.n_channels, cfg.width)
+        self.blocks = attention.blocks(cfg.layers, cfg.width, cfg.heads, checkpoint=cfg.checkpoint, dropout=cfg.dropout)
+        self.norm = nn.LayerNorm(cfg.width)
+        self.readout = nn.Linear(cfg.width, spec.n_outputs)
+
+    def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+        shapes.check(x, self.spec.n_channels, at_least=self.samples)
+        n_times = x.shape[1]
+        if self.causal:
+            x = x[:, : n_times - n_times % self.samples]  # a token is there when its last sample is
+        x = self.embed(patches.cut(x, self.samples).flatten(2))
+        n_tokens = x.shape[1]
+        short = self.causal and n_tokens <= self.past
+        mask = self._may_look(n_tokens, n_tokens, x.device) if self.causal and not short else None
+        turn = self._turn(n_tokens, x.device)
+        for block in self.blocks:
+            x = block(x, turn, mask, short)
+        out = self.readout(self.norm(x))
+        if self.causal and self.spec.is_sequence:
+            known = torch.cat([streaming.nothing_yet(out), out], dim=1)
+            return streaming.at_steps(known, self.spec, self.samples, 0, self.spec.n_steps(n_times), 0)
+        return patches.at_steps(out, self.spec, self.samples, n_times)
+
+    def follow(self, x: torch.Tensor, memory: Memory | None) -> tuple[torch.Tensor, Memory]:
+        """As in streaming.Causal: who looks back finds the keys and values of before."""
+        rest, seen = memory or (x[:, :0], [])
+        x = torch.cat([rest, x], dim=1)
+        n_new = x.shape[1] // self.samples
+        x, rest = x[:, : n_new * self.samples], x[:, n_new * self.samples :]
+        x = self.embed(x.unflatten(1, (n_new, self.samples)).flatten(2))
+        n_before = seen[0][0].shape[2] if seen else 0
+        mask = self._may_look(n_new, n_before + n_new, x.device)
+        turn = self._turn(n_before + n_new, x.device)
+        kept = []
+        for depth, block in enumerate(cast("Iterable[attention.Block]", self.blocks)):
+            query, key, value = block.attn.split(block.norm1(x))
+            if seen:
+                key, value = torch.cat([seen[depth][0], key], dim=2), torch.cat([seen[depth][1], value], dim=2)
+            # Keys are kept as they are before they are turned: only how far apart two tokens are counts, so places
+            # can be counted from the oldest that is kept, and do not grow for ever
+            first = max(0, key.shape[2] - self.past + 1)
+            kept.append((key[:, :, first:], value[:, :, first:]))
+            query, key = attention.turned(query, turn[:, n_before:]), attention.turned(key, turn)
+            x = block.after_attention(x, block.attn.join(query, key, value, mask))
+        return self.readout(self.norm(x)), (rest, kept)
+
+    def _turn(self, n_tokens: int, device: torch.device) -> torch.Tensor:
+        return attention.angles(torch.arange(n_tokens, device=device), self.pairs)
+
+    def _may_look(self, n_looking: int, n_seen: int, device: torch.device) -> torch.Tensor:
+        """[token, token]: the last tokens of those that are seen look back, and only so far."""
+        seen = torch.arange(n_seen, device=device)
+        apart = seen[n_seen - n_looking :, None] - seen
+        return (apart >= 0) & (apart < self.past)

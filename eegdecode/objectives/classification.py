@@ -1,0 +1,40 @@
+"""Tell the class of a window: cross-entropy, or the focal loss of Lin 2017 (arXiv 1708.02002)."""
+
+import torch
+from torch.nn import functional
+
+from eegdecode.objectives import Batch, Classification, Objective
+from eegdecode.signals import SignalSpec
+
+
+def objective(cfg: Classification, spec: SignalSpec) -> Objective:
+    def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits = model(batch.signal, batch.subject)
+        if logits.shape != (len(batch.target), len(spec.class_values)):
+            raise ValueError(
+                f"the model gives {tuple(logits.shape)}, but {len(spec.class_values)} classes of "
+                f"{len(batch.target)} windows are asked for"
+            )
+        truth = shares(batch.target, spec.class_values)
+        loss = focal(logits.float(), truth, cfg.focus, cfg.label_smoothing)
+        return loss, {"accuracy": (logits.argmax(dim=1) == truth.argmax(dim=1)).float().mean()}
+
+    return loss_of
+
+
+def shares(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
+    """[window, class]: 1 for the class whose number a window has; what mixed windows have instead, as it is."""
+    if target.shape[1] == len(values):
+        return target
+    return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).float()
+
+
+def focal(logits: torch.Tensor, truth: torch.Tensor, focus: float, smoothing: float = 0.0) -> torch.Tensor:
+    """The mean over windows, and over the classes that are their truth, [window, class], of -(1 - p)^focus log p, where
+    p is what a class is given. Smoothing spreads a part of the truth over all classes."""
+    log_p = functional.log_softmax(logits, dim=1)
+    each = -log_p
+    if focus:
+        each = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** focus * each
+    truth = (1 - smoothing) * truth + smoothing / truth.shape[1]
+    return (truth * each).sum(dim=1).mean()

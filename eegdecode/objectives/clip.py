@@ -1,0 +1,68 @@
+"""Tell which of the batch's targets is a window's own: CLIP (Radford 2021), and as for speech (Défossez 2023).
+
+Decoded and target are [window, feature], or [window, step, feature], where time and features are one.
+"""
+
+import torch
+from torch.nn import functional
+
+from eegdecode import noise
+from eegdecode.objectives import Batch, Clip, Objective
+from eegdecode.signals import SignalSpec
+from hpc import ddp
+
+_SAME = 43  # the numbers by which equal targets are found
+
+
+def objective(cfg: Clip, spec: SignalSpec) -> Objective:
+    def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        decoded = model(batch.signal, batch.subject)
+        if decoded.shape != batch.target.shape:
+            raise ValueError(f"the model gives {tuple(decoded.shape)}, but the target is {tuple(batch.target.shape)}")
+        mine, target = decoded.to(batch.target.dtype).flatten(1), batch.target.flatten(1)
+        everywhere = ddp.gather if model.training else _as_they_are
+        first = ddp.rank() * len(mine) if model.training else 0
+        own = torch.arange(first, first + len(mine), device=mine.device)
+
+        wrong_twin = None
+        if cfg.mask_equal:
+            labels = fingerprint(target)
+            wrong_twin = labels[:, None] == everywhere(labels)
+            wrong_twin[torch.arange(len(mine), device=mine.device), own] = False
+        if cfg.form == "speech":
+            scores = alike(mine, functional.normalize(everywhere(target), dim=1), wrong_twin)
+            loss = functional.cross_entropy(scores, own)
+        else:
+            mine, target = functional.normalize(mine, dim=1), functional.normalize(target, dim=1)
+            scores = alike(mine, everywhere(target), wrong_twin) / cfg.temperature
+            back = alike(target, everywhere(mine), wrong_twin) / cfg.temperature
+            loss = (functional.cross_entropy(scores, own) + functional.cross_entropy(back, own)) / 2
+        better = place(scores.detach(), own)
+        return loss, {"top1": (better < 1).float().mean(), "top5": (better < 5).float().mean()}
+
+    return loss_of
+
+
+def alike(these: torch.Tensor, candidates: torch.Tensor, not_these: torch.Tensor | None = None) -> torch.Tensor:
+    """[window, candidate]: the product of each with each, and for those that are none -inf."""
+    with torch.autocast(these.device.type, enabled=False):  # over a temperature, what bf16 rounds off would count
+        scores = these @ candidates.mT
+    return scores if not_these is None else scores.masked_fill(not_these, -torch.inf)
+
+
+def place(scores: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """How many candidates come before a window's own, or as far: so what makes no difference is not found."""
+    return (scores >= scores.take_along_dim(own[:, None], dim=1)).sum(dim=1) - 1
+
+
+def fingerprint(target: torch.Tensor) -> torch.Tensor:
+    """[window] of int64, the same for targets that are equal to the last bit, and for others hardly ever: a sum of
+    their bits, weighted by chance, which wraps and so does not depend on its order."""
+    bits = (target.float() + 0.0).view(torch.int32).long()  # + 0.0: one zero, not two
+    key = torch.zeros(1, dtype=torch.int64, device=target.device)
+    high, low = (noise.uniform(key, _SAME, 2, target.shape[1]) * 2.0**24).long()[0]
+    return (bits * (high << 25 | low << 1 | 1)).sum(dim=1)
+
+
+def _as_they_are(rows: torch.Tensor) -> torch.Tensor:
+    return rows

@@ -1,0 +1,36 @@
+"""Tell the noise in a target that has been mixed with it: how networks learn to make sound and spectrograms.
+
+Which step and what noise are a function of the window's key. The loss is the mean over all values of the target.
+"""
+
+import torch
+from torch.nn import functional
+
+from eegdecode import noise
+from eegdecode.objectives import Batch, Objective
+from eegdecode.objectives.knobs.diffusion import Diffusion
+from eegdecode.sampling import Schedule, spoil
+from eegdecode.signals import SignalSpec
+
+_STEP, _NOISE = 41, 42  # tell the draws of a window from each other
+
+
+def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
+    schedule, distance = schedule_of(cfg), LOSSES[cfg.loss]
+
+    def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        drawn = noise.normal(batch.key, _NOISE, *batch.target.shape[1:])
+        t = (noise.uniform(batch.key, _STEP)[:, 0] * cfg.steps).long()
+        found = model(batch.signal, batch.subject, spoil(batch.target, drawn, t, schedule), t.float())
+        if found.shape != drawn.shape:
+            raise ValueError(f"the model gives {tuple(found.shape)}, but the target is {tuple(drawn.shape)}")
+        return distance(found.float(), drawn), {}
+
+    return loss_of
+
+
+def schedule_of(cfg: Diffusion) -> Schedule:
+    return Schedule.line(cfg.steps, cfg.first, cfg.last)
+
+
+LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss}

@@ -1,0 +1,1 @@
+"""The knobs of the objectives. Light to import."""

@@ -1,0 +1,90 @@
+"""What is learned from signals alone, without a target."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class MaskedPatches:
+    """Make up the patches that were hidden (He 2022): the mean square over hidden patches alone."""
+
+    name: Literal["mae"] = "mae"
+    reads: ClassVar[str] = "masked"
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return spec
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """EEGPT (Wang 2024): predict what an encoder that sees everything makes of each stretch of time, and the samples
+    of what was hidden."""
+
+    name: Literal["eegpt"] = "eegpt"
+    align: float = 1.0  # how much the first counts beside the second; 0: the paper's ablation
+    reads: ClassVar[str] = "eegpt"
+
+    def __post_init__(self) -> None:
+        if self.align < 0:
+            raise ValueError(f"align must be at least 0, got {self.align}")
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return spec
+
+
+@dataclass(frozen=True)
+class SimCLR:
+    """Two views of a window are nearer to each other than to all other windows (Chen 2020, NT-Xent)."""
+
+    name: Literal["simclr"] = "simclr"
+    size: int = 128  # of the embedding; the model's last layer is the projection, and left behind after it
+    temperature: float = 0.5
+    scale: float = 0.2  # amplitudes are multiplied by up to this much more or less
+    shift: float = 0.1  # of a window's length, to either side; what leaves at one end comes in at the other
+    silent: float = 0.2  # of the channels
+    noise: float = 0.1  # of a channel's own standard deviation
+    reads: ClassVar[str] = "outputs"
+    compares_windows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.temperature <= 0:
+            raise ValueError(f"size must be at least 1 and temperature above 0, got {self.size} and {self.temperature}")
+        for name in ("scale", "shift", "silent"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.noise < 0:
+            raise ValueError(f"noise must be at least 0, got {self.noise}")
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return replace(spec, n_outputs=self.size, target_sfreq=0.0, class_values=(), classes=())
+
+
+@dataclass(frozen=True)
+class TimeFrequency:
+    """TF-C (Zhang 2022): a window and its spectrum are near each other, both near what chance made of them.
+
+    `form`: paper, balance * (time + frequency) + (1 - balance) * consistency; or released, the published code,
+    balance * (time + frequency) + the distance of a window from its spectrum, by NT-Xent with a polynomial term.
+    """
+
+    name: Literal["tfc"] = "tfc"
+    form: Literal["paper", "released"] = "paper"
+    temperature: float = 0.2
+    balance: float = 0.2
+    margin: float = 1.0
+    anchor: float = 1.0  # how much of that distance the consistency holds beside the paper's differences of distances;
+    # 0: the paper to the letter, which after 200 steps has hardly brought windows and spectra together
+    reads: ClassVar[str] = "tfc"
+    compares_windows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or not 0 <= self.balance <= 1 or min(self.margin, self.anchor) < 0:
+            raise ValueError(
+                "temperature must be above 0, balance in [0, 1], margin and anchor at least 0, "
+                f"got {self.temperature}, {self.balance}, {self.margin} and {self.anchor}"
+            )
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return spec

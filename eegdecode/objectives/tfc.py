@@ -1,0 +1,88 @@
+"""Consistency of time and frequency, TF-C (Zhang et al., NeurIPS 2022)."""
+
+import torch
+
+from eegdecode import noise
+from eegdecode.models.tfc import Embedded, magnitudes
+from eegdecode.objectives import Batch, Objective, TimeFrequency
+from eegdecode.objectives.simclr import alike, nt_xent
+from eegdecode.signals import SignalSpec
+from hpc import ddp
+
+BANK, SPECTRUM = 50, 56  # the first numbers of what the two augmentations draw
+SEGMENTS = 5  # that are put into another order
+JITTER, SCALING = 0.1, 0.2  # of a channel's standard deviation; of its amplitude
+REMOVED, ADDED = 0.1, 0.1  # of the frequencies; of the strongest frequency, as the most that one is raised to
+
+
+def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
+    def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        x, spectrum = batch.signal, magnitudes(batch.signal)
+        embedded = model(
+            torch.cat([x, other_signal(x, batch.key)]),
+            batch.subject.repeat(2),
+            torch.cat([spectrum, other_spectrum(spectrum, batch.key)]),
+        )
+        halves = [tensor.float().chunk(2) for tensor in embedded]
+        if model.training:  # every rank then knows the whole loss
+            halves = [(ddp.gather(plain), ddp.gather(other)) for plain, other in halves]
+        return combined(cfg, Embedded(*(plain for plain, _ in halves)), Embedded(*(other for _, other in halves)))
+
+    return loss_of
+
+
+def combined(cfg: TimeFrequency, plain: Embedded, other: Embedded) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss, of windows as they are and as chance made them."""
+
+    def apart(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        distance = nt_xent(one, two, cfg.temperature)
+        return distance if cfg.form == "paper" else distance + _polynomial(one, two, cfg.temperature)
+
+    time, frequency = apart(plain.h_t, other.h_t), apart(plain.h_f, other.h_f)
+    across = apart(plain.z_t, plain.z_f)
+    watched = {"time": time.detach(), "frequency": frequency.detach(), "across": across.detach()}
+    if cfg.form == "released":
+        return cfg.balance * (time + frequency) + across, watched
+    # A triplet: a window and its spectrum as they are lie nearer than any pair of which chance changed one or both
+    pairs = ((plain.z_t, other.z_f), (other.z_t, plain.z_f), (other.z_t, other.z_f))
+    consistency = torch.stack([across - apart(*pair) + cfg.margin for pair in pairs]).sum() + cfg.anchor * across
+    return cfg.balance * (time + frequency) + (1 - cfg.balance) * consistency, watched
+
+
+def _polynomial(one: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
+    """What the released code adds to NT-Xent: 1 - N * the mean of (the softmax of the right, 0 of each wrong)."""
+    n_windows = len(one)
+    chance = (alike(one, other) / temperature).softmax(dim=1)
+    right = chance.diagonal(n_windows).sum() + chance.diagonal(-n_windows).sum()
+    return 1 - n_windows * right / (2 * n_windows * (2 * n_windows - 1))
+
+
+def other_signal(x: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """One of four, by chance: jitter, another amplitude, a shift in time, segments in another order."""
+    n_windows, n_times, n_channels = x.shape
+    jittered = x + JITTER * x.std(dim=1, keepdim=True) * noise.normal(key, BANK, n_times, n_channels)
+    scaled = x * (1 + SCALING * noise.normal(key, BANK + 1, 1, n_channels))
+    at = torch.arange(n_times, device=x.device).expand(n_windows, -1)
+    shifted = (at + (noise.uniform(key, BANK + 2, 1) * n_times).long()) % n_times
+    # Each sample goes where its segment goes: by the order of the segments, then by its own
+    segment = at * SEGMENTS // n_times
+    place = noise.permutation(key, BANK + 3, SEGMENTS).gather(1, segment)
+    cut = (place * n_times + at).argsort(dim=1)
+    choices = torch.stack(
+        [jittered, scaled, *(x.take_along_dim(one[:, :, None], dim=1) for one in (shifted, cut))], dim=1
+    )
+    which = (noise.uniform(key, BANK + 4, 1) * choices.shape[1]).long()
+    return choices.take_along_dim(which[:, :, None, None], dim=1)[:, 0]
+
+
+def other_spectrum(spectrum: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Some frequencies are taken away, some weak ones raised; the two that stand for one frequency fare alike."""
+    n_times = spectrum.shape[1]
+    at = torch.arange(n_times, device=spectrum.device)
+    mirrored = torch.minimum(at, (n_times - at) % n_times)  # its place in the half that is not doubled
+    n_half = n_times // 2 + 1
+    gone = noise.uniform(key, SPECTRUM, n_half, spectrum.shape[2])[:, mirrored] < REMOVED
+    raised = noise.uniform(key, SPECTRUM + 1, n_half, spectrum.shape[2])[:, mirrored] < REMOVED
+    most = ADDED * spectrum.amax(dim=1, keepdim=True)
+    height = most * noise.uniform(key, SPECTRUM + 2, n_half, spectrum.shape[2])[:, mirrored]
+    return torch.where(raised, torch.maximum(spectrum, height), spectrum.masked_fill(gone, 0.0))

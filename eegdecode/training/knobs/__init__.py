@@ -1,0 +1,1 @@
+"""The knobs of training, by what they turn. Light to import."""

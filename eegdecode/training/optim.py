@@ -1,0 +1,189 @@
+"""The optimizer, its rate as a function of the step, sharpness-aware steps and averages of the parameters."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from eegdecode.training import Constant, Cosine, Ema, OneCycle, Optim, Sam, Schedule, Swa, WarmRestarts
+from hpc import sharding
+
+
+def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
+    """Weights decay; biases, norms and other single numbers do not. A group's `share` is of the rate of the step."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, share in shares(network, cfg.layer_decay).items():
+        parameter = network.get_parameter(name)
+        groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
+    if not groups:
+        raise ValueError("nothing of the model is to be trained: every parameter is frozen")
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "share": share, "weight_decay": cfg.weight_decay if decays else 0.0}
+            for (share, decays), parameters in groups.items()
+        ],
+        lr=cfg.lr,
+        betas=cfg.betas,
+        fused=True,
+    )
+
+
+def shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
+    """By name of what is trained: its part of the learning rate. Blocks are the longest list of modules that the model
+    has; what comes before them counts as one block more, what comes after learns at the full rate."""
+    names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    lists = {name: len(part) for name, part in network.named_modules() if isinstance(part, nn.ModuleList)}
+    if layer_decay == 1.0 or not lists:
+        return dict.fromkeys(names, 1.0)
+    blocks = max(lists, key=lambda name: lists[name])
+    depth, found = lists[blocks] + 1, {}
+    everything = [name for name, _ in network.named_parameters()]
+    inside = [index for index, name in enumerate(everything) if name.startswith(f"{blocks}.")]
+    for name in names:
+        index = everything.index(name)
+        if index in inside:
+            above = depth - 1 - int(name.removeprefix(f"{blocks}.").split(".")[0])
+        else:
+            above = depth if index < inside[0] else 0
+        found[name] = layer_decay**above
+    return found
+
+
+def highest_rate(cfg: Optim, batch: int) -> tuple[float, str]:
+    """The rate at its highest for that global batch, and a sentence about it."""
+    factor = {"": 1.0, "linear": batch / cfg.lr_batch, "sqrt": math.sqrt(batch / cfg.lr_batch)}[cfg.scale_lr]
+    if not cfg.scale_lr:
+        return cfg.lr, f"lr {cfg.lr:g}, whatever the batch ({batch} windows): optim.scale_lr would change it"
+    lr = cfg.lr * factor
+    return lr, f"lr {lr:g} = {cfg.lr:g} x {factor:g}, {cfg.scale_lr} from {cfg.lr_batch} to {batch} windows a step"
+
+
+def rate(cfg: Optim, lr: float, step: int) -> float:
+    """A function of the step alone: a line up over the first ones, then the schedule. `lr`: at its highest."""
+    if step < cfg.rising:
+        return lr * (step + 1) / cfg.rising
+    return lr * _shape(cfg.schedule, step - cfg.rising, cfg.steps - cfg.rising)
+
+
+def _shape(schedule: Schedule, step: int, steps: int) -> float:
+    match schedule:
+        case Constant():
+            return 1.0
+        case Cosine():
+            return _fall(step / steps)
+        case WarmRestarts():
+            within, length = _cycle(schedule, step)
+            return 0.01 + 0.99 * _fall(within / length)
+        case OneCycle():
+            low, last = 1 / schedule.start_divisor, 1 / schedule.start_divisor / schedule.end_divisor
+            peak, end = schedule.rise * steps - 1, steps - 1
+            if step <= peak:
+                return low + (1 - low) * (1 - _fall(step / peak))
+            return last + (1 - last) * _fall((step - peak) / (end - peak))
+    raise AssertionError(schedule)
+
+
+def _fall(part: float) -> float:
+    """From 1 to 0 as half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * part))
+
+
+def _cycle(schedule: WarmRestarts, step: int) -> tuple[int, int]:
+    """How far into its cosine a step is, and how long that is."""
+    length = schedule.first_steps
+    while step >= length:
+        step -= length
+        length *= schedule.factor
+    return step, length
+
+
+def is_snapshot(cfg: Optim, done: int) -> bool:
+    """Whether a cosine has ended after so many steps of the training, and what it came to is to be kept."""
+    if not isinstance(cfg.schedule, WarmRestarts) or not cfg.schedule.snapshots or done <= cfg.rising:
+        return False
+    return done == cfg.steps or _cycle(cfg.schedule, done - cfg.rising)[0] == 0
+
+
+@contextmanager
+def climbed(parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None], cfg: Sam) -> Iterator[None]:
+    """Meanwhile the parameters stand where the loss is worst within rho of where they are; then they are put back."""
+    before = [parameter.detach().clone() for parameter in parameters]
+    sizes = [parameter.detach().abs() if cfg.adaptive else torch.ones(()).to(parameter) for parameter in parameters]
+    steps = [None if g is None else size * g for size, g in zip(sizes, gradients, strict=True)]
+    norm = torch.stack([step.norm() for step in steps if step is not None]).norm()
+    with torch.no_grad():
+        for parameter, size, step in zip(parameters, sizes, steps, strict=True):
+            if step is not None:
+                parameter.add_(size * step * (cfg.rho / (norm + 1e-12)))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, kept in zip(parameters, before, strict=True):
+                parameter.copy_(kept)
+
+
+@contextmanager
+def still_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norms go by their batch and learn nothing of it: for a second look at the same windows."""
+    norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    learning = [part for part in norms if part.track_running_stats]
+    for part in learning:
+        part.track_running_stats = False
+    try:
+        yield
+    finally:
+        for part in learning:
+            part.track_running_stats = True
+
+
+class Average:
+    """A mean of the parameters, and of what batch norms have seen, over steps; None until there is one."""
+
+    def __init__(self, cfg: Ema | Swa | None) -> None:
+        self.cfg = cfg
+        self.kept: dict[str, torch.Tensor] = {}
+        self.n = 0
+        """Steps that are in it."""
+
+    def update(self, network: nn.Module, step: int, steps: int) -> None:
+        """After so many steps of all."""
+        match self.cfg:
+            case None:
+                return
+            case Swa(start=start):
+                if step <= start * steps:
+                    return
+                new = 1 / (self.n + 1)
+            case Ema(decay=decay):
+                new = 1 - min(decay, (1 + self.n) / (10 + self.n)) if self.n else 1.0
+        self.n += 1
+        for name, value in network.state_dict().items():
+            if name not in self.kept or not value.is_floating_point():
+                self.kept[name] = value.detach().clone()
+            else:
+                self.kept[name].lerp_(value.detach(), new)
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """Meanwhile the network has the mean's parameters, where there is one."""
+        if not self.kept:
+            yield
+            return
+        own = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(self.kept)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)
+
+    def state(self) -> dict[str, Any]:
+        return {"n": self.n, "kept": self.kept}
+
+    def load(self, state: dict[str, Any], network: nn.Module) -> None:
+        own = network.state_dict()
+        self.n = state["n"]
+        self.kept = {name: sharding.like(value, own[name]) for name, value in state["kept"].items()}

@@ -1,0 +1,83 @@
+"""What a person would want to be told while training runs: alerts, the batch that broke it, a trace, pictures."""
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from eegdecode.objectives import Batch
+from eegdecode.training import Watch, alerts, pictures
+from eegdecode.training.judge import Judge
+from eegdecode.training.record import Record
+from hpc import sharding
+from hpc.context import Context
+from hpc.rundir import atomic_write, read_lines
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Looks at each step and each validation of one attempt, which begins after `step`."""
+
+    def __init__(self, cfg: Watch, ctx: Context, record: Record, step: int) -> None:
+        self.cfg, self.ctx, self.record = cfg, ctx, record
+        self.alerts = alerts.Alerts(cfg.alerts, ctx)
+        self._began = time.time()
+        self._lived_s = sum(line["ended"] - line["started"] for line in read_lines(ctx.run.attempts))
+        self._profiler: Any = None
+
+    def before(self, step: int) -> None:
+        """At the start of a step: the trace of the steps asked for begins or ends."""
+        if self.cfg.profile is None or not self.ctx.world.is_first:
+            return
+        first, last = self.cfg.profile
+        if step == first:
+            self._profiler = torch.profiler.profile(record_shapes=True)
+            self._profiler.start()
+        elif step == last + 1 and self._profiler is not None:
+            self._profiler.stop()
+            path = self.ctx.out / f"trace-{first:06d}-{last:06d}.json"
+            self._profiler.export_chrome_trace(str(path))
+            table = self._profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25)
+            atomic_write(path.with_suffix(".txt"), lambda file: file.write(table.encode()))
+            log.info("a trace of steps %d to %d is in %s (open it in chrome://tracing)", first, last, path)
+            self._profiler = None
+
+    def refuse_nonfinite(
+        self, figures: dict[str, float], step: int, batch: Batch | None, own: float, lr: float
+    ) -> None:
+        """End the run when a figure of all ranks is no number. A rank whose `own` part is none keeps its batch."""
+        broken = {name: value for name, value in figures.items() if not math.isfinite(value)}
+        if not broken:
+            return
+        kept = ""
+        if batch is not None and not math.isfinite(own):
+            path = self.ctx.out / f"nonfinite-step-{step:08d}-rank-{self.ctx.world.rank:04d}.pt"
+            found = {name: value.cpu() for name, value in batch._asdict().items()}
+            atomic_write(path, lambda file: torch.save(found, file))
+            kept = f"; this rank's batch is in {path}"
+        said = " and ".join(f"{name} {value}" for name, value in broken.items())
+        self.alerts.say("no number", f"{said} at step {step}")
+        raise FloatingPointError(
+            f"{said} at step {step} (lr {lr:.3g}): lower optim.lr or optim.clip_norm, "
+            f"and look for NaN in the data{kept}"
+        )
+
+    def judged(
+        self, step: int, found: dict[str, float], best: dict[str, Any], network: nn.Module, judge: Judge
+    ) -> None:
+        """After a validation, whose figures are `found`; `best` is as it was before."""
+        cfg, lowest = self.cfg.alerts, best["validation"]["loss"]
+        if math.isfinite(lowest) and found["loss"] > lowest + (cfg.diverged - 1) * abs(lowest):
+            self.alerts.say("diverged", f"validation loss {found['loss']:.4g} at step {step}, after {lowest:.4g}")
+        if cfg.stalled_steps and found["loss"] >= lowest and step - best["step"] >= cfg.stalled_steps:
+            self.alerts.say("stalled", f"no better validation since step {best['step']}, {step - best['step']} ago")
+        spent_h = (self._lived_s + time.time() - self._began) * self.ctx.world.size / 3600
+        if cfg.budget_gpu_h and spent_h > cfg.budget_gpu_h:
+            self.alerts.say("budget", f"{spent_h:.1f} GPU-hours spent by step {step}, of {cfg.budget_gpu_h:g}")
+        alone = not any(map(sharding.is_sharded, network.parameters()))
+        if self.ctx.world.is_first and alone and (self.cfg.examples or self.cfg.histograms):
+            self.record.show(lambda writer: pictures.draw(writer, self.cfg, step, network, judge))

@@ -1,0 +1,64 @@
+"""Parameters, gradients and optimizer spread over the ranks, for models that one GPU cannot hold (FSDP).
+
+Of a model that is not sharded, each function gives what it has, so that training says the same lines for both. What of
+torch is needed for sharding takes most of a second to import, so it is where it is used.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def shard(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
+    """The model itself, block by block over all ranks. Blocks are what stands in a ModuleList."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(where.type, (dist.get_world_size(),))
+    for part in list(model.modules()):
+        for block in part if isinstance(part, torch.nn.ModuleList) else ():
+            fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def is_sharded(tensor: torch.Tensor) -> bool:
+    return hasattr(tensor, "device_mesh")
+
+
+def state_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a checkpoint keeps of both; of sharded ones each rank has its part."""
+    if not any(map(is_sharded, model.parameters())):
+        return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+
+    return {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
+
+
+def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """The other way round, from whole tensors."""
+    if not any(map(is_sharded, model.parameters())):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        return
+    from torch.distributed.checkpoint import state_dict
+
+    of_whole = state_dict.StateDictOptions(full_state_dict=True)
+    state_dict.set_model_state_dict(model, state["model"], options=of_whole)
+    state_dict.set_optimizer_state_dict(model, optimizer, state["optimizer"], options=of_whole)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Put together, on every rank, which all must ask for it."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """A whole tensor on the device of the other one, and spread over the ranks as that is."""
+    tensor = tensor.to(other.device)
+    if not is_sharded(other):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, other.device_mesh, other.placements)  # type: ignore[attr-defined]

@@ -1,0 +1,367 @@
+"""The inspector says what a file holds and runs nothing of it; one that is cut off or no such file is named."""
+
+import argparse
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eegdecode import inspector, models
+from eegdecode.inspector import Inspect
+from eegdecode.inspector.files import Found, look
+from eegdecode.inspector.matching import match
+from eegdecode.inspector.pickles import ITEM_BYTES, STORAGES, Shape
+from eegdecode.models import BiLSTM
+from eegdecode.signals import SignalSpec
+from hpc.completion import candidates
+from hpc.config import build
+from hpc.context import Context, World
+from hpc.rundir import RunDir
+from hpc.saver import Saver
+from tests.conftest import Launch
+
+SPEC = SignalSpec(("E0", "E1", "E2"), 64.0, 2, ("sub-01",), 64.0)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ModuleDict({"norm": nn.LayerNorm(8), "mlp": nn.Linear(8, 8)}) for _ in range(3))
+        self.norm = nn.BatchNorm1d(8)
+        self.readout = nn.Linear(8, 2)
+
+
+def shapes(network: nn.Module) -> dict[str, Shape]:
+    return {
+        name: Shape(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for name, value in network.state_dict().items()
+    }
+
+
+WRITERS: dict[str, Callable[[nn.Module, Path], object]] = {
+    "torch.save": lambda net, path: torch.save(net.state_dict(), path),
+    "torch.save before 1.6": lambda net, path: torch.save(net.state_dict(), path, _use_new_zipfile_serialization=False),
+    "a whole module": torch.save,
+    "a whole module before 1.6": lambda net, path: torch.save(net, path, _use_new_zipfile_serialization=False),
+    "under a name": lambda net, path: torch.save({"model": net.state_dict(), "epoch": 3}, path),
+    "tensors beside": lambda net, path: torch.save({"mean": torch.zeros(4), "state_dict": net.state_dict()}, path),
+    "parameters": lambda net, path: torch.save(dict(net.named_parameters()) | dict(net.named_buffers()), path),
+    "pickle of arrays": lambda net, path: path.write_bytes(
+        pickle.dumps({name: value.numpy() for name, value in net.state_dict().items()})
+    ),
+    "safetensors": lambda net, path: path.write_bytes(safetensors(net.state_dict())),
+}
+
+
+def safetensors(parameters: dict[str, torch.Tensor]) -> bytes:
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    names, body = {torch.float32: "F32", torch.int64: "I64"}, b""
+    for name, value in parameters.items():
+        data = value.numpy().tobytes()
+        offsets = [len(body), len(body) + len(data)]
+        header[name] = {"dtype": names[value.dtype], "shape": list(value.shape), "data_offsets": offsets}
+        body += data
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_every_form_says_the_same(form: str, tmp_path: Path) -> None:
+    WRITERS[form](Net(), tmp_path / "file")
+    assert look(tmp_path / "file").shapes == shapes(Net())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_is_read_too(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(nn.Sequential(nn.Linear(4, 8))), tmp_path / "script.pt")
+    found = look(tmp_path / "script.pt")
+    assert (found.form, found.shapes["0.weight"]) == ("TorchScript", Shape((8, 4), "float32"))
+
+
+def test_every_type_of_torch_keeps_its_name_and_size(tmp_path: Path) -> None:
+    for name, size in ITEM_BYTES.items():
+        tensor = torch.zeros(3, dtype=getattr(torch, name))
+        torch.save({"x": tensor}, tmp_path / "x.pt")
+        assert look(tmp_path / "x.pt").shapes == {"x": Shape((3,), name)}
+        assert tensor.element_size() == size
+    assert {type(kind).__name__ for kind in STORAGES.values()} == {"str"}
+
+
+def test_a_lightning_checkpoint_is_told_apart(tmp_path: Path) -> None:
+    net = Net()
+    adam = torch.optim.Adam(net.parameters())
+    net.readout(torch.ones(1, 8)).sum().backward()
+    adam.step()
+    kept = {"state_dict": net.state_dict(), "optimizer_states": [adam.state_dict()], "epoch": 3, "lr": 0.5}
+    torch.save(kept | {"hyper_parameters": argparse.Namespace(lr=1)}, tmp_path / "a.ckpt")
+    found = look(tmp_path / "a.ckpt")
+    assert (found.place, found.said, found.code) == ("state_dict", {"epoch": 3, "lr": 0.5}, ("argparse.Namespace",))
+    assert found.beside == {"optimizer_states": (6, 2 * (16 + 2) + 2)}
+    assert found.shapes == shapes(net)
+
+
+# ---- No code runs
+
+
+class Bad:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> object:
+        return os.system, (f"touch {self.trace}",)
+
+
+def opcodes(trace: Path) -> dict[str, bytes]:
+    """The other ways in which a pickle calls something."""
+    path = str(trace).encode()
+    return {
+        "inst": b"(S'touch " + path + b"'\nios\nsystem\n.",
+        "obj": b"(cos\nsystem\nS'touch " + path + b"'\no.",
+        "getattr": b"\x80\x02cbuiltins\ngetattr\n(cos\nX\x06\x00\x00\x00systemtR(X"
+        + struct.pack("<I", len(b"touch " + path))
+        + b"touch "
+        + path
+        + b"tR.",
+        "eval": b"\x80\x02cbuiltins\neval\n(X"
+        + struct.pack("<I", len(b"open('" + path + b"', 'w')"))
+        + b"open('"
+        + path
+        + b"', 'w')tR.",
+        "extension": b"\x80\x02\x82\x01.",
+    }
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "plain", "in a tensor", "as a dictionary"])
+def test_a_malicious_pickle_runs_nothing(form: str, tmp_path: Path) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "bad.pt"
+    held = {"weight": torch.zeros(2), "x": Bad(trace)}
+    if form == "plain":
+        path.write_bytes(pickle.dumps({"weight": np.zeros(2, np.float32), "x": Bad(trace)}))
+    elif form == "in a tensor":
+        parameter = nn.Parameter(torch.zeros(2))
+        parameter.bad = Bad(trace)  # type: ignore[attr-defined]
+        torch.save({"weight": parameter}, path)
+    else:
+        torch.save([held] if form == "as a dictionary" else held, path, _use_new_zipfile_serialization=form != "old")
+    found = look(path)
+    assert any(name.endswith(".system") for name in found.code)
+    assert {Shape((2,), "float32")} == set(found.shapes.values())
+    assert not trace.exists()
+    if form == "plain":  # a check that there was something to run
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("how", ["inst", "obj", "getattr", "eval", "extension"])
+def test_no_opcode_runs_anything(how: str, tmp_path: Path) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "bad.pkl"
+    text = opcodes(trace)[how]
+    path.write_bytes(text if text.startswith(b"\x80") else b"\x80\x02" + text)
+    with pytest.raises(ValueError, match="bad.pkl"):
+        look(path)
+    assert not trace.exists()
+
+
+def test_what_a_stranger_wrote_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    torch.save({"a\x1b[2J": torch.zeros(1), "b\nc": torch.zeros(2)}, tmp_path / "x.pt")
+    text = inspector.run(Inspect(), [tmp_path / "x.pt"], False)
+    assert "\x1b" not in text and "b?c" in text
+
+
+def test_a_value_that_holds_itself_ends(tmp_path: Path) -> None:
+    endless: list[object] = [torch.zeros(1)]
+    endless.append(endless)
+    for _ in range(60):  # 2^60 ways to the same tensor
+        endless = [endless, endless]
+    torch.save(endless, tmp_path / "x.pt")
+    assert len(look(tmp_path / "x.pt").shapes) == 1
+    deep: list[object] = [torch.zeros(1)]
+    for _ in range(400):
+        deep = [deep]
+    torch.save(deep, tmp_path / "deep.pt")
+    with pytest.raises(ValueError, match="more than 200 deep in each other"):
+        look(tmp_path / "deep.pt")
+
+
+# ---- What cannot be read
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_file_that_is_cut_off_says_so(form: str, tmp_path: Path) -> None:
+    WRITERS[form](Net(), tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    for share in (0.02, 0.2, 0.5, 0.9, 0.99):
+        (tmp_path / "cut").write_bytes(whole[: max(12, int(share * len(whole)))])
+        with pytest.raises(ValueError, match="cut off|damaged"):
+            look(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "x.pt is empty"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(20), "neither of torch.save nor safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "pointer of git-lfs, not the file it stands for"),
+        (b"hpcstate" + bytes(20), "one file of a checkpoint: name its folder"),
+        (b"PK\x03\x04" + bytes(50), "its end is missing: it is cut off"),
+        (struct.pack("<Q", 10**15) + b"{", "a header of 1000000000000000 bytes"),
+        (struct.pack("<Q", 2) + b"{]", "damaged header"),
+        (pickle.dumps({"epoch": 3}), r"\(pickle\) holds no tensors"),
+    ],
+)
+def test_what_is_something_else_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        look(tmp_path / "x.pt")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a folder without a model.pt or a whole checkpoint"):
+        look(tmp_path)
+    with pytest.raises(ValueError, match="there is no file"):
+        look(tmp_path / "nothing")
+
+
+# ---- Ours
+
+
+def ours(folder: Path, cfg: BiLSTM) -> Found:
+    """As state.save writes it."""
+    config = {"model": asdict(cfg), "target": "envelope"}
+    best = {"parameters": models.build(cfg, SPEC).state_dict(), "step": 7, "validation": {"loss": 0.5}}
+    folder.mkdir(parents=True)
+    torch.save({"config": config, "spec": asdict(SPEC), **best}, folder / "model.pt")
+    return look(folder)
+
+
+def test_the_model_of_a_run_is_compared_with_what_it_is_a_model_of(tmp_path: Path) -> None:
+    found = ours(tmp_path / "run" / "out", BiLSTM(hidden=4))
+    assert found.place == "parameters" and found.said == {"step": 7}
+    text = inspector.run(Inspect(), [tmp_path / "run"], False)
+    assert "bilstm would load 18 of its 18 tensors, 754 of 754 numbers" in text
+    assert "missing" not in text and "unexpected" not in text
+    other = inspector.run(Inspect(model=BiLSTM(hidden=4), n_outputs=5), [tmp_path / "run"], False)
+    assert "other shape     2  readout.weight: 5 x 8 here, 2 x 8 in the file" in other
+
+
+def test_a_checkpoint_of_a_run_is_read_and_checked(tmp_path: Path) -> None:
+    network = models.build(BiLSTM(hidden=4), SPEC)
+    ctx = Context(World(), RunDir(tmp_path / "run"))
+    saver = Saver(ctx, None)
+    saver.save(12, {"model": network.state_dict(), "best": {"step": 3}})
+    saver.close()
+    found = look(tmp_path / "run")
+    assert (found.path.name, found.place, found.shapes) == ("step-00000012", "model", shapes(network))
+    (state,) = found.path.glob("state*")
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="were written"):
+        look(found.path)
+
+
+# ---- What a model would load
+
+
+@pytest.mark.parametrize(
+    ("strip", "add"), [("", ""), ("module.", ""), ("model.target_encoder.", ""), ("", "encoder."), ("net.", "encoder.")]
+)
+def test_prefixes_are_found(strip: str, add: str) -> None:
+    inner = shapes(Net())
+    found = {strip + name: shape for name, shape in inner.items()} | {"predictor.token": Shape((1, 8), "float32")}
+    wanted = {add + name: shape for name, shape in inner.items()} | {"probe.weight": Shape((2, 8), "float32")}
+    matched = match(found, wanted)
+    assert (matched.strip, matched.add) == (strip, add)
+    assert matched.loaded == {add + name: strip + name for name in inner}
+    assert (matched.missing, matched.unexpected) == (("probe.weight",), ("predictor.token",))
+
+
+def test_other_shapes_are_told_apart_from_other_names() -> None:
+    wanted = {"a.weight": Shape((2, 3), "float32"), "b": Shape((4,), "float32"), "c": Shape((), "int64")}
+    found = {"a.weight": Shape((3, 2), "float32"), "b": Shape((4,), "bfloat16"), "d": Shape((), "int64")}
+    matched = match(found, wanted)
+    assert matched.loaded == {"b": "b"}
+    assert matched.differ == {"a.weight": (wanted["a.weight"], found["a.weight"])}
+    assert (matched.missing, matched.unexpected) == (("c",), ("d",))
+
+
+@pytest.mark.parametrize("name", ["bilstm", "diffwave", "joined", "tfc"])
+def test_a_model_can_be_asked_for(name: str, tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
+    knobs = {"model": {"name": name}, "n_channels": 8, "n_times": 2560, "target_sfreq": 65536.0, "n_outputs": 1}
+    cfg = build(Inspect, knobs, "inspect")
+    told = json.loads(inspector.run(cfg, [tmp_path / "x.pt"], True))
+    assert told["loads"][0]["model"] == name
+    assert len(told["loads"][0]["missing"]) > 3 and told["loads"][0]["unexpected"] == ["x"]
+
+
+# ---- The command
+
+
+def test_the_command_tells_counts_parts_and_blocks(launch: Launch, tmp_path: Path) -> None:
+    torch.save({"state_dict": Net().state_dict()}, tmp_path / "epoch=3-step=4.ckpt")
+    text = launch("inspect", "epoch=3-step=4.ckpt").stdout
+    assert "torch.save, state_dict: 19 tensors, 298 parameters" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("blocks ")] == [
+        ["blocks", "264"],
+        ["blocks", "3", "x", "88", "width", "8"],
+    ]
+    assert "blocks.*.mlp.weight  (3 x)   8 x 8       float32" in text
+    told = json.loads(launch("inspect", "epoch=3-step=4.ckpt", "--json").stdout)
+    assert told["files"][0]["parameters"] == 298
+    assert told["files"][0]["shapes"]["readout.weight"] == {"shape": [2, 8], "dtype": "float32"}
+
+
+def test_two_files_stand_side_by_side(launch: Launch, tmp_path: Path) -> None:
+    net = Net()
+    torch.save(net.state_dict(), tmp_path / "a.pt")
+    net.blocks.append(net.blocks[0])
+    net.readout = nn.Linear(8, 5)
+    wrapped = {f"module.{name}": value for name, value in net.state_dict().items()}
+    torch.save(wrapped, tmp_path / "b.pt", _use_new_zipfile_serialization=False)
+    lines = [line.split() for line in launch("inspect", "a.pt", "b.pt").stdout.splitlines()]
+    assert ["form", "torch.save", "torch.save", "before", "1.6"] in lines
+    assert ["parameters", "298", "413"] in lines
+    assert ["blocks", "3", "x", "88,", "width", "8", "4", "x", "88,", "width", "8"] in lines
+    assert ["readout", "18", "45"] in lines
+    text = " ".join(word for line in lines for word in line)
+    assert "17 tensors have the same name and shape in both ('module.' taken off)" in text
+    assert "readout.bias: 2 and 5" in text and "only in b.pt: 4 module.blocks.3.norm.weight" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "inspect which file?"),
+        (["model=bilstm"], "inspect which file?"),
+        (["nothing.pt"], "there is no file nothing.pt"),
+        (["x.pt", "model=bilstmm"], "'bilstmm' is not one of the choices. Did you mean 'bilstm'"),
+        (["x.pt", "x.pt", "x.pt"], "inspect one file, or two to compare them, but got 3"),
+        (["x.pt", "n_channels=2", "channels=[a]"], "n_channels is 2, but 1 channels are named"),
+        (["x.pt", "--nodes", "2"], "--nodes is for"),
+    ],
+)
+def test_wrong_words_end_with_2_and_a_sentence(launch: Launch, tmp_path: Path, words: list[str], message: str) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
+    done = launch("inspect", *words, code=2)
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_look_at_a_file_is_had_without_torch(launch: Launch, tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
+    launch.environ["PYTHONPROFILEIMPORTTIME"] = "1"
+    assert "| torch\n" not in launch("inspect", "x.pt").stderr
+
+
+def test_the_tab_key_knows_models_and_leaves_files_to_the_shell() -> None:
+    assert "model=" not in candidates(["inspect", ""])
+    assert candidates(["inspect", "x.pt", "model.hid"]) == ["model.hidden="]
+    assert "--json" in candidates(["inspect", "--js"])

@@ -1,0 +1,143 @@
+"""Means of models, runs that end early as they are behind, and what a training will take."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from eegdecode import stages
+from eegdecode.data import RandomWindows, splits, store
+from eegdecode.data.stored import Store
+from eegdecode.models import BiLSTM
+from eegdecode.stages import Estimate, Soup, Train
+from eegdecode.training import Halving, Optim, WarmRestarts, halving, soup, state
+from hpc.context import Context, Input, World
+from hpc.rundir import RunDir, read_lines, write_json
+
+
+@pytest.fixture
+def cfg(tiny_store: Store) -> Train:
+    return Train(
+        data=(Input(str(tiny_store.recordings[0].path.parent)),),
+        model=BiLSTM(hidden=4),
+        windows=RandomWindows(length_s=1.0, batch=4),
+        optim=Optim(steps=12, validate_every=4, warmup_steps=0, lr=0.01),
+    )
+
+
+def context(run: Path) -> Context:
+    return Context(World(), RunDir(run))
+
+
+def trained(cfg: Train, *runs: Path) -> tuple[Input, ...]:
+    for seed, run in enumerate(runs):
+        stages.train(replace(cfg, seed=seed), context(run))
+    return tuple(Input(str(RunDir(run).out)) for run in runs)
+
+
+def test_a_mean_is_exact_and_counts_stay_whole() -> None:
+    several = [{"w": torch.tensor([float(k), 1e8 + k]), "n": torch.tensor(k)} for k in (1, 2, 4)]
+    found = soup.mean(several)
+    assert torch.equal(found["w"], torch.tensor([7 / 3, (3e8 + 7) / 3]))
+    assert found["n"].dtype == torch.int64 and found["n"].item() == 2
+
+
+def test_a_uniform_soup_is_the_mean_of_its_runs(cfg: Train, tmp_path: Path) -> None:
+    models = trained(cfg, tmp_path / "a", tmp_path / "b", tmp_path / "c")
+    found = stages.soup(Soup(models=models, how="uniform"), context(tmp_path / "soup"))
+    assert found["taken"] == 3
+    made = state.load(RunDir(tmp_path / "soup").out).parameters
+    by_hand = soup.mean([state.load(Path(model)).parameters for model in models])
+    assert all(torch.equal(made[name], by_hand[name]) for name in made)
+
+
+def test_a_greedy_soup_is_never_worse_than_the_best_of_its_runs(cfg: Train, tmp_path: Path) -> None:
+    models = trained(cfg, tmp_path / "a", tmp_path / "b", tmp_path / "c")
+    found = stages.soup(Soup(models=models), context(tmp_path / "soup"))
+    alone = [state.load(Path(model)).validation["loss"] for model in models]
+    assert found["best_alone"] == pytest.approx(min(alone), abs=1e-6)
+    assert found["val_loss"] <= found["best_alone"]  # type: ignore[operator]
+    read = stages.evaluate(stages.Evaluate(model=(Input(str(RunDir(tmp_path / "soup").out)),)), context(tmp_path / "e"))
+    assert read["report"] == "report.html"
+
+
+def test_snapshots_make_a_soup(cfg: Train, tmp_path: Path) -> None:
+    cfg = replace(cfg, optim=replace(cfg.optim, schedule=WarmRestarts(first_steps=4, snapshots=True)))
+    models = trained(cfg, tmp_path / "a")
+    found = stages.soup(Soup(models=models, how="uniform", snapshots=True), context(tmp_path / "soup"))
+    assert (found["models"], found["taken"]) == (2, 2)
+    with pytest.raises(ValueError, match="a soup needs two models at least, got 1"):
+        stages.soup(Soup(models=models), context(tmp_path / "alone"))
+
+
+def test_models_that_differ_are_refused(cfg: Train, tmp_path: Path) -> None:
+    (one,) = trained(cfg, tmp_path / "a")
+    (other,) = trained(replace(cfg, model=BiLSTM(hidden=5)), tmp_path / "b")
+    with pytest.raises(ValueError, match="models of one soup need one model, but a has .*'hidden': 4"):
+        stages.soup(Soup(models=(one, other)), context(tmp_path / "soup"))
+
+
+def test_batch_norms_see_the_training_anew(cfg: Train, tiny_store: Store) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.n_times = nn.BatchNorm1d(8), None
+
+        def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.norm(x.mT)
+            return out
+
+    network = Normed()
+    data = store.open_store(tiny_store.recordings[0].path.parent)
+    part = splits.split(cfg.split, data.recordings).train
+    soup.learn_statistics(network, cfg, data, part, torch.device("cpu"))
+    seen = network.norm.running_var
+    assert network.norm.momentum == 0.1 and not network.norm.training
+    assert seen is not None and (seen - 1).abs().max() > 0.01
+    before = seen.clone()
+    soup.learn_statistics(network, cfg, data, part, torch.device("cpu"))
+    assert torch.equal(network.norm.running_var, before)  # type: ignore[arg-type]
+
+
+def test_rungs_are_powers_of_the_factor() -> None:
+    cfg = Halving(first_steps=100, factor=3)
+    assert [step for step in range(1, 3000) if halving.rung(cfg, step) is not None] == [100, 300, 900, 2700]
+
+
+def test_of_nine_runs_those_behind_end_early(tmp_path: Path) -> None:
+    """In the order in which they come, each is compared with who was there before."""
+    cfg, going = Halving(first_steps=10, factor=3), []
+    for index, loss in enumerate([0.9, 0.5, 0.7, 0.4, 0.8, 0.3, 0.6, 0.2, 0.1]):
+        ctx = context(tmp_path / f"run-{index}")
+        write_json(ctx.run.plan, {"label": "search"})
+        if halving.goes_on(cfg, 0, loss, ctx):
+            going.append(loss)
+        assert halving.goes_on(cfg, 0, loss, ctx) == (loss in going), "a second attempt finds what the first decided"
+    assert going == [0.9, 0.5, 0.4, 0.3, 0.2, 0.1]
+    stranger = context(tmp_path / "stranger")
+    write_json(stranger.run.plan, {"label": "other"})
+    assert halving.goes_on(cfg, 0, 99.0, stranger), "runs of another name do not count"
+
+
+def test_a_run_that_is_behind_ends_and_says_why(cfg: Train, tmp_path: Path) -> None:
+    cfg = replace(cfg, optim=replace(cfg.optim, halving=Halving(first_steps=4)))
+    for index in range(3):
+        write_json(RunDir(tmp_path / f"good-{index}").plan, {"label": "search"})
+        write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", {"loss": -9.0})
+    write_json(RunDir(tmp_path / "bad").plan, {"label": "search"})
+    found = stages.train(cfg, context(tmp_path / "bad"))
+    assert found["steps"] == 4 and found["ended_early"] == "behind others at step 4"
+    assert stages.train(cfg, context(tmp_path / "bad")) == found
+
+
+def test_an_estimate_counts_steps_and_validations(cfg: Train, tmp_path: Path) -> None:
+    asked = Estimate(**{**vars(cfg), "optim": replace(cfg.optim, steps=1000)}, probe_steps=12, price_a_day=80.0)
+    found = stages.estimate(asked, context(tmp_path / "probe"))
+    lines = read_lines(RunDir(tmp_path / "probe").metrics)
+    assert len(lines) == 12 and found["steps"] == 1000
+    assert found["step_s"] == pytest.approx(sum(line["seconds"] for line in lines[5:]) / 7)
+    least_h = (1000 * found["step_s"] + 249 * lines[-1]["validation_s"]) / 3600  # type: ignore[operator]
+    assert found["hours"] > least_h  # type: ignore[operator]
+    assert found["price"] == pytest.approx(found["gpu_hours"] / 24 * 80)  # type: ignore[operator]
