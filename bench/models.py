@@ -36,29 +36,8 @@ def compared(quick: bool, peers: Any) -> bool:
     def spec(names: tuple[str, ...], sfreq: float, n_times: int) -> SignalSpec:
         return SignalSpec(names, sfreq, 4, n_times=n_times, class_values=(0, 1, 2, 3), classes=tuple("abcd"))
 
-    names = tuple(
-        [
-            "Fp1",
-            "Fp2",
-            "F7",
-            "F3",
-            "Fz",
-            "F4",
-            "F8",
-            "T7",
-            "C3",
-            "Cz",
-            "C4",
-            "T8",
-            "P7",
-            "P3",
-            "Pz",
-            "P4",
-            "P8",
-            "O1",
-            "O2",
-        ]
-    )
+    names = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8")
+    names += ("O1", "O2")  # type: ignore[assignment]
     e22 = tuple(f"E{index}" for index in range(22))
     pairs = {
         "EEGNet 22 x 256": (

@@ -122,6 +122,7 @@ SHARED = {"certificate", "prepared", "made"}
 """Fixtures of the Slurm tier that take long: tests that share one stay in one process, others go where room is."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits for a Slurm comes first, the longest before all, so that other tests fill the time it waits."""
     for item in items:
