@@ -229,7 +229,7 @@ def test_attention_turns_only_by_how_far_tokens_are_apart_and_a_mask_is_heeded()
 
 
 @pytest.mark.parametrize(
-    ("cfg", "steps", "lr"), [(EEGNet(), 60, 1e-2), (Shallow(), 30, 2e-3), (Conformer(layers=2), 30, 2e-3)]
+    ("cfg", "steps", "lr"), [(EEGNet(), 40, 1e-2), (Shallow(), 30, 2e-3), (Conformer(layers=2), 30, 2e-3)]
 )
 def test_two_rhythms_are_told_apart_in_unseen_subjects(cfg: Model, steps: int, lr: float) -> None:
     data = two_rhythms(amplitude=0.5)

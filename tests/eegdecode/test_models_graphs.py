@@ -106,7 +106,7 @@ def test_a_node_that_falls_silent_changes_nothing_for_those_who_do_not_look_at_i
 
 
 SMALL: list[Any] = [
-    *(Hybrid(stages=stages, width=8, heads=2, nodes=3, layers=1) for stages in NAMED),
+    *(Hybrid(stages=stages, width=8, heads=2, nodes=3, layers=1) for stages in (NAMED[0], NAMED[2])),
     Hybrid(stages=("cnn", "gat"), width=8, heads=2, nodes=0, layers=1, checkpoint=True),
     STGATE(width=8, heads=2, layers=1),
 ]
