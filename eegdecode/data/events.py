@@ -137,19 +137,21 @@ def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study:
             continue
         if cfg.stimulus == "stim_file" and not (file := stimulus_file(study, stimuli.whole(stimulus)[0])).is_file():
             raise ValueError(f"line {line} of events.tsv names {stimulus}, but {file} is missing: put it there")
-        labels = {
-            column: value if (number := _number(value)) is None else number
-            for column in row
-            if column not in ("onset", "duration", cfg.stimulus) and (value := _value(row, column)) is not None
-        }
         onset_s, duration_s = _number(row["onset"]), _number(row["duration"]) or cfg.duration_s
         if onset_s is None or onset_s < 0 or duration_s is None or duration_s < 0:
             raise ValueError(
                 f"line {line} of events.tsv ({stimulus}) has onset {row['onset']!r} and duration {row['duration']!r}, "
                 "which is no stretch of the recording: correct it, or set duration_s for events that mark a moment"
             )
-        found.append(Trial(onset_s, duration_s, stimulus, labels))
+        told = {column: value for column, value in row.items() if column not in ("onset", "duration", cfg.stimulus)}
+        found.append(Trial(onset_s, duration_s, stimulus, labels(told)))
     return Found(tuple(found))
+
+
+def labels(row: Mapping[str, str]) -> dict[str, str | float]:
+    """What a row says, numbers as such, without the columns where it says nothing."""
+    said = {column: value for column in row if (value := _value(row, column)) is not None}
+    return {column: value if (number := _number(value)) is None else number for column, value in said.items()}
 
 
 def _value(row: Mapping[str, str], column: str) -> str | None:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
@@ -129,7 +129,8 @@ def _one(
     found = _trials(cfg, study, entry, opened)
     trials, words = found.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
-    files = sources(study, entry, set().union(*stimuli))
+    told = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
+    files = sources(study, entry, told.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
@@ -183,7 +184,17 @@ def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> e
         return events.Found(tuple(cut))
     found = events.trials(cfg.events or events.usual(rows), rows, stream, opened.annotations, study, entry.words)
     _refuse_crossing(found.trials, opened)
+    if told := _of_subject(cfg, entry):
+        return found._replace(trials=tuple(replace(t, labels={**t.labels, **told}) for t in found.trials))
     return found
+
+
+def _of_subject(cfg: "Preprocess", entry: Entry) -> dict[str, str | float]:
+    """What labels are asked for that events.tsv has not, and participants.tsv has: an age, a score."""
+    columns = (entry.events() or [{}])[:1]
+    asked = [target.column for target in cfg.targets if isinstance(target, Label) and target.column != "stimulus"]
+    return {column: label for column, label in events.labels(entry.participant).items() if column in asked
+            and not any(column in row for row in columns)}  # fmt: skip
 
 
 def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:

@@ -220,13 +220,13 @@ def test_words_have_an_embedding_and_begin_within_their_sentence(make: Make) -> 
             assert len(audio) / audio_hz == pytest.approx(float(row["duration"]), abs=1e-4)
             assert rows[place + 1]["trial_type"] == "word"
         else:
-            assert first < float(row["onset"]) < last and index[int(row["word_index"])]["word"] == row["word"]
+            assert first < float(row["onset"]) < last and index[int(row["word_index"])]["stimulus"] == row["word"]
 
 
 @pytest.mark.parametrize("modality", ["eeg", "meg"])
 def test_pictures_come_every_100_ms_and_test_pictures_again_and_again(make: Make, modality: str) -> None:
     study = make(dataclasses.replace(TINY["images"], modality=modality))
-    index = {row["image"]: row for row in read_tsv(study / "stimuli" / "images.tsv")}
+    index = {row["stimulus"]: row for row in read_tsv(study / "stimuli" / "images.tsv")}
     assert np.load(study / "stimuli" / "images.npy").shape == (15, 8) and len(index) == 15
     for path, part, times in zip(recordings(study), ("test", "train"), (4, 2)):
         assert open_raw(path).get_channel_types() == [{"eeg": "eeg", "meg": "mag"}[modality]] * 63

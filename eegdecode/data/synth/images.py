@@ -40,7 +40,7 @@ def plan(cfg: Images) -> Plan:
         vectors = embeddings(cfg)
         write_npy(study / "stimuli" / "images.npy", vectors)
         rows = [(str(row), picture_name(cfg, row), _part(cfg, row)) for row in range(len(vectors))]
-        write_tsv(study / "stimuli" / "images.tsv", ("row", "image", "part"), rows)
+        write_tsv(study / "stimuli" / "images.tsv", ("row", "stimulus", "part"), rows)
         paint = draws(cfg.seed, _PICTURE).normal(size=(cfg.n_features, PIXELS, PIXELS, 3))
         for row, vector in enumerate(vectors):
             colours = 128 + 100 * np.tanh(np.tensordot(vector, paint, axes=1))
