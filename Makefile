@@ -19,7 +19,7 @@ demo: env
 
 # Three at a time, also on two cores: what runs on a Slurm waits more than it works
 test: env bed lint
-	$(PYTHON) -m pytest -n 3 --dist loadgroup
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 quick: env lint
 	$(PYTHON) -m pytest -n 2 -m "not ranks and not slurm and not docs"

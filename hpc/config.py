@@ -104,7 +104,7 @@ def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, An
     from omegaconf import OmegaConf
 
     if any("${" in word for word in words):  # refers to another value: only OmegaConf knows how
-        return _plain(OmegaConf.merge(OmegaConf.create(dict(values)), OmegaConf.from_dotlist(list(words))))
+        return _plain(OmegaConf.merge(OmegaConf.create(dict(values)), *map(_dotted, words)))
     merged = dict(values)
     for word in words:
         merged = _merge(merged, _read_word(word))
@@ -114,9 +114,26 @@ def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, An
 @functools.cache
 def _read_word(word: str) -> dict[str, Any]:
     """`a.b=1` as {"a": {"b": 1}}. Kept: a sweep has the same words many times, and reading one takes a millisecond."""
+    return _plain(_dotted(word))
+
+
+def _dotted(word: str) -> Any:
+    """What is no YAML is plain text, as **/{subject}.set is; but a list has to be one."""
+    import yaml
     from omegaconf import OmegaConf
 
-    return _plain(OmegaConf.from_dotlist([word]))
+    try:
+        return OmegaConf.from_dotlist([word])
+    except yaml.YAMLError:
+        key, _, value = word.partition("=")
+        if value.startswith("["):
+            raise ConfigError(
+                f"{word!r} is not YAML: what begins with * or has braces stands in quotes within a list, "
+                f"as '{key}=[\"*run2\"]'"
+            ) from None
+        config = OmegaConf.create({})
+        OmegaConf.update(config, key, value)
+        return config
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

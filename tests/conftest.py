@@ -118,21 +118,13 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     subprocess.run([sys.executable, str(ROOT / "env/bed"), "stop", str(Path(conf).parent)], check=True)
 
 
-SHARED = {"certificate", "prepared", "made"}
-"""Fixtures of the Slurm tier that take long: tests that share one stay in one process, others go where room is."""
+LONGEST = ["test_drill.py", "test_runs.py", "test_faults.py", "test_preprocess.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits for a Slurm comes first, the longest before all, so that other tests fill the time it waits."""
-    for item in items:
-        shared = SHARED & set(getattr(item, "fixturenames", ()))
-        if item.get_closest_marker("slurm") and shared:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{min(shared)}"))
-    items.sort(key=lambda item: 0 if _is_shared(item) else 1 if item.get_closest_marker("slurm") else 2)
-
-
-def _is_shared(item: pytest.Item) -> bool:
-    return item.get_closest_marker("xdist_group") is not None
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.path.parent.name != "slurm", rank.get(item.path.name, len(rank))))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from eegdecode.data import stimuli
+from eegdecode.data import headers, stimuli
 from eegdecode.data.recordings import stimulus_file
 from eegdecode.signals import Stream
 
@@ -17,6 +17,8 @@ WAV_PCM, WAV_FLOAT, WAV_EXTENSIBLE = 1, 3, 0xFFFE
 WAV_TYPES = {(WAV_PCM, 8): "u1", (WAV_PCM, 16): "<i2", (WAV_PCM, 24): "<i3", (WAV_PCM, 32): "<i4"}
 WAV_TYPES |= {(WAV_FLOAT, 32): "<f4", (WAV_FLOAT, 64): "<f8"}
 SUFFIXES = (".wav", ".au")
+UNKNOWN = 0x7FFFF000  # bytes; what is more, programs write as the length of what they cannot go back into
+LOOKED_AT = 1 << 20
 AU_TYPES = {2: "i1", 3: ">i2", 4: ">i3", 5: ">i4", 6: ">f4", 7: ">f8"}
 
 
@@ -37,11 +39,12 @@ def header(path: Path) -> Header:
     try:
         with open(path, "rb") as file:
             start = file.read(4)
-            if start == b".snd":
-                return _au(file)
-            if start != b"RIFF":
+            if start not in (b".snd", b"RIFF"):
                 raise ValueError(f"it starts with {start!r}, not as WAV or AU does" if start else "it is empty")
-            return _wav(file)
+            if damage := headers.translated(start + file.read(LOOKED_AT)):
+                raise ValueError(f"it {damage}")
+            file.seek(4)
+            return _au(file) if start == b".snd" else _wav(file)
     except FileNotFoundError:
         raise ValueError(f"there is no sound {path}: put it there") from None
     except (ValueError, struct.error) as error:
@@ -74,9 +77,17 @@ def _wav(file: BinaryIO) -> Header:
     if (tag, bits) not in WAV_TYPES or frame_bytes * 8 != bits * n_channels or not rate:
         raise ValueError(f"format {tag} with {bits} bits at {rate} Hz, which is neither PCM nor floats")
     first_byte = file.tell()
-    # A recorder that was cut off, or wrote to a pipe, left 0 or too much as the length
-    there = size - first_byte
-    return Header(rate, n_channels, WAV_TYPES[tag, bits], first_byte, (min(length, there) or there) // frame_bytes)
+    n_times = _n_frames(length, size - first_byte, frame_bytes)
+    return Header(rate, n_channels, WAV_TYPES[tag, bits], first_byte, n_times)
+
+
+def _n_frames(said: int, there: int, frame_bytes: int) -> int:
+    """The samples of each channel, by the bytes that the header tells of and those that are there."""
+    if not 0 < said < UNKNOWN:  # written to a pipe, or by a recorder that did not come to its end
+        return there // frame_bytes
+    if there < said:
+        raise ValueError(f"it is cut off: {there} of {said} bytes of samples are there")
+    return said // frame_bytes
 
 
 def _au(file: BinaryIO) -> Header:
@@ -85,9 +96,8 @@ def _au(file: BinaryIO) -> Header:
     if coding not in AU_TYPES or not rate or not n_channels:
         raise ValueError(f"AU coding {coding} at {rate} Hz, which is neither PCM nor floats")
     there = os.fstat(file.fileno()).st_size - first_byte
-    return Header(
-        rate, n_channels, AU_TYPES[coding], first_byte, min(length, there) // (n_channels * int(AU_TYPES[coding][-1]))
-    )
+    n_times = _n_frames(length, there, n_channels * int(AU_TYPES[coding][-1]))
+    return Header(rate, n_channels, AU_TYPES[coding], first_byte, n_times)
 
 
 def file_of(study: Path, stimulus: str) -> Path:
@@ -119,6 +129,9 @@ def _read(path: Path, found: Header, first: int, stop: int) -> np.ndarray:
         samples = (np.frombuffer(content, found.kind) - 128.0) / 128
     else:
         samples = np.frombuffer(content, found.kind).astype(np.float64)
+        if not np.isfinite(samples).all():
+            at_s = (first + int(np.flatnonzero(~np.isfinite(samples))[0]) // found.n_channels) / found.sfreq
+            raise ValueError(f"{path} has samples that are no numbers (NaN or infinite), the first at {at_s:.3f} s")
         if "i" in found.kind:
             samples /= 2.0 ** (8 * width - 1)
     return samples.reshape(-1, found.n_channels).mean(axis=1)

@@ -7,9 +7,9 @@ import numpy as np
 
 from eegdecode.data import BucketedWindows, RandomWindows, StratifiedWindows, Windows
 from eegdecode.data.order import Order, key, permuted, subset, uniform
-from eegdecode.data.splits import Segment
+from eegdecode.data.segments import Segment, n_samples
 from eegdecode.data.stored import Stored
-from eegdecode.data.windows import Places, cut, in_patches, n_samples
+from eegdecode.data.windows import Places, cut, in_patches
 
 _START, _PART, _BUCKET, _BATCH = 8, 9, 10, 11  # tell the draws of one seed from each other, and from those of order.py
 

@@ -8,10 +8,13 @@ A film that ran by a clock of its own has the labels `fps` and `stimulus_speed`,
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from eegdecode.data import (
     AnnotationEvents,
@@ -21,6 +24,7 @@ from eegdecode.data import (
     FilmEvents,
     Segments,
     TriggerEvents,
+    sidecars,
     stimuli,
     triggers,
 )
@@ -57,6 +61,7 @@ def trials(
     annotations: Sequence[Annotation],
     study: Path,
     names: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> Found:
     """The trials of a recording.
 
@@ -66,8 +71,10 @@ def trials(
         Of its events.tsv; None where there is none.
     names
         What `{run}` and the like stand for in names of stimuli.
+    units
+        In which the file has its channels; the stream is in volt.
     """
-    names = names or {}
+    names, units = names or {}, units or {}
     match cfg:
         case BidsEvents():
             found = _from_rows(cfg, rows, study)
@@ -76,14 +83,14 @@ def trials(
         case TriggerEvents():
             found = _from_triggers(cfg, stream, names)
         case CodeEvents():
-            found = _from_levels(cfg, stream, names)
+            found = _from_levels(cfg, stream, names, units.get(cfg.channel, ""))
         case FilmEvents():
-            found = _from_pulses(cfg, stream, names)
+            found = _from_pulses(cfg, stream, _films(cfg, rows, names))
         case Segments():
             if cfg.of is None:
                 inner = Found((Trial(0.0, stream.duration, names.get("name", "recording")),))
             else:
-                inner = trials(cfg.of, rows, stream, annotations, study, names)
+                inner = trials(cfg.of, rows, stream, annotations, study, names, units)
             cut = _cut(cfg, inner.trials)
             return Found(cut.trials, inner.notes + cut.notes)
     overlap = isinstance(cfg, BidsEvents | AnnotationEvents | TriggerEvents) and cfg.overlap
@@ -143,15 +150,17 @@ def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study:
                 f"line {line} of events.tsv ({stimulus}) has onset {row['onset']!r} and duration {row['duration']!r}, "
                 "which is no stretch of the recording: correct it, or set duration_s for events that mark a moment"
             )
-        told = {column: value for column, value in row.items() if column not in ("onset", "duration", cfg.stimulus)}
-        found.append(Trial(onset_s, duration_s, stimulus, labels(told)))
+        found.append(Trial(onset_s, duration_s, stimulus, labels(row, cfg.stimulus)))
     return Found(tuple(found))
 
 
-def labels(row: Mapping[str, str]) -> dict[str, str | float]:
-    """What a row says, numbers as such, without the columns where it says nothing."""
-    said = {column: value for column in row if (value := _value(row, column)) is not None}
-    return {column: value if (number := _number(value)) is None else number for column, value in said.items()}
+def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]:
+    """What the other columns of a row say, numbers as such."""
+    return {
+        column: value if (number := _number(value)) is None else number
+        for column in row
+        if column not in ("onset", "duration", stimulus) and (value := _value(row, column)) is not None
+    }
 
 
 def _value(row: Mapping[str, str], column: str) -> str | None:
@@ -223,53 +232,80 @@ def _from_triggers(cfg: TriggerEvents, stream: Stream, names: Mapping[str, str])
     return Found(tuple(found), (*pulses.notes, *_left_out("triggers", unused)))
 
 
-def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str]) -> Found:
-    levels = triggers.levels(stream, cfg.channel, (cfg.rest, *cfg.codes), cfg.shortest_s)
+def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str], unit: str) -> Found:
+    volts = sidecars.volts(unit) or 1.0
+    as_told = replace(stream, read=lambda first, stop: stream.read(first, stop) / np.float32(volts))
+    levels = triggers.levels(as_told, cfg.channel, (cfg.rest, *cfg.codes), cfg.shortest_s)
     found = [
         Trial(level.start_s, level.stop_s - level.start_s, stimuli.fill(cfg.codes[level.level], names))
         for level in levels
         if level.level != cfg.rest
     ]
+    if not found:
+        stands = ", ".join(f"{level:.3g}" for level in triggers.standing(as_told, cfg.channel, cfg.shortest_s))
+        raise ValueError(
+            f"none of the levels in codes ({', '.join(f'{code:g}' for code in cfg.codes)}) occurs in {cfg.channel}, "
+            f"which stands at {stands}{f' {unit}' if unit else ''}: correct codes, or leave the recording out"
+        )
     return Found(tuple(found))
 
 
-def _from_pulses(cfg: FilmEvents, stream: Stream, names: Mapping[str, str]) -> Found:
+def _films(
+    cfg: FilmEvents, rows: Sequence[Mapping[str, str]] | None, names: Mapping[str, str]
+) -> list[tuple[str, Mapping[str, str | float]]]:
+    """The films in their order, and what events.tsv says of them; when they began, the pulses know better."""
+    if cfg.films:
+        return [(stimuli.fill(template, names), {}) for template in cfg.films]
+    if not rows or not {"onset", cfg.column} <= set(rows[0]):
+        there = ", ".join(rows[0]) if rows else "none"
+        raise ValueError(
+            f"films stand in the columns onset and {cfg.column} of events.tsv, but there are {there}: write them "
+            "there, or name them in films"
+        )
+    shown = [(_number(row["onset"]), film, row) for row in rows if (film := _value(row, cfg.column)) is not None]
+    if unplaced := [film for onset_s, film, _ in shown if onset_s is None]:
+        raise ValueError(f"events.tsv has no onset of {unplaced[0]}: write it there, the films' order follows it")
+    return [(film, labels(row, cfg.column)) for _, film, row in sorted(shown, key=lambda each: each[0] or 0.0)]
+
+
+def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Mapping[str, str | float]]]) -> Found:
     pulses = triggers.pulses(stream, cfg.channel, cfg.fallback, cfg.bits, cfg.threshold, cfg.gap_s)
     runs = triggers.runs(pulses.times_s, PAUSE_S)
     shown = [run for run in runs if len(run) >= FEWEST_PULSES]
     notes = list(pulses.notes)
     if len(shown) < len(runs):
         notes.append(f"{len(runs) - len(shown)} groups of fewer than {FEWEST_PULSES} pulses are no film: left out")
-    if len(shown) != len(cfg.films):
+    if len(shown) != len(films):
         lengths = ", ".join(f"{run[-1] - run[0]:.1f} s" for run in shown) or "none"
         raise ValueError(
-            f"films names {len(cfg.films)}, but {pulses.channel} has {len(shown)} trains of pulses ({lengths}) with "
-            f"more than {PAUSE_S:g} s between: name each film that was shown"
+            f"{cfg.column or 'films'} names {len(films)}, but {pulses.channel} has {len(shown)} trains of pulses "
+            f"({lengths}) with more than {PAUSE_S:g} s between: name each film that was shown"
         )
     found = []
-    for run, template in zip(shown, cfg.films, strict=True):
-        stimulus = stimuli.fill(template, names)
-        fps = stimuli.fps(stimulus, cfg.fps)
+    for run, (stimulus, labels) in zip(shown, films, strict=True):
+        told = labels.get(FPS)
+        fps = stimuli.fps(stimulus, told if cfg.fps is None and isinstance(told, float) else cfg.fps)
         expected_hz = fps / cfg.frames_per_pulse
         clock = triggers.clock(run, expected_hz)
         start_s = max(0.0, clock.start_s)
         lasts_s = min(clock.n_periods * clock.period_s, stream.duration - start_s)
-        found.append(Trial(start_s, lasts_s, stimulus, {FPS: fps, SPEED: 1 / (clock.period_s * expected_hz)}))
+        found.append(Trial(start_s, lasts_s, stimulus, {**labels, FPS: fps, SPEED: 1 / (clock.period_s * expected_hz)}))
         notes.append(clock.say(pulses.channel, stream.sfreq))
     return Found(tuple(found), tuple(notes))
 
 
 def _cut(cfg: Segments, whole: Sequence[Trial]) -> Found:
     found = tuple(segment for trial in whole for segment in _pieces(trial, cfg.length_s))
-    rest_s = sum(trial.duration for trial in whole) - len(found) * cfg.length_s
+    rest_s = sum(trial.duration for trial in whole) - sum(segment.duration for segment in found)
     if rest_s < 1e-3:
         return Found(found)
     return Found(found, (f"{rest_s:.1f} s at the ends are shorter than a segment of {cfg.length_s:g} s: left out",))
 
 
 def _pieces(trial: Trial, length_s: float) -> Iterator[Trial]:
+    """On the stimulus's own clock: a piece is the same one for everybody, however their recorders drifted."""
     speed = float(trial.labels.get(SPEED, 1.0))
-    for number in range(math.floor(trial.duration / length_s + 1e-6)):
+    for number in range(math.floor(trial.duration * speed / length_s + 1e-6)):
         since_s = number * length_s
-        piece = stimuli.piece(trial.stimulus, since_s * speed, (since_s + length_s) * speed)
-        yield Trial(trial.start + since_s, length_s, piece, trial.labels)
+        piece = stimuli.piece(trial.stimulus, since_s, since_s + length_s)
+        yield Trial(trial.start + since_s / speed, length_s / speed, piece, trial.labels)

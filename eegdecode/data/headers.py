@@ -40,15 +40,18 @@ def look_at(path: Path) -> File | None:
 
 def as_text(file: File) -> str | None:
     """A binary file that some tool took for text. The size may be right: what was too much is then cut off."""
-    if file.suffix not in BINARY or file.path.is_dir():
-        return None
-    n_high = len(file.head) - len(file.head.translate(None, bytes(range(128, 256))))
+    return None if file.suffix not in BINARY or file.path.is_dir() else translated(file.head)
+
+
+def translated(head: bytes) -> str | None:
+    """What was done to a binary file, by its first megabyte."""
+    n_high = len(head) - len(head.translate(None, bytes(range(128, 256))))
     again = "fetch it again, in binary mode"
-    if n_high >= 64 and _is_utf8(file.head):
-        lost = file.head.count(b"\xef\xbf\xbd")
+    if n_high >= 64 and _is_utf8(head):
+        lost = head.count(b"\xef\xbf\xbd")
         how = f", and {lost} bytes or more became a replacement mark" if lost > n_high / 6 else ""
         return f"was re-encoded as UTF-8 text on its way{how}: the samples are lost; {again}"
-    n_lf, n_cr, n_pairs = file.head.count(b"\n"), file.head.count(b"\r"), file.head.count(b"\r\n")
+    n_lf, n_cr, n_pairs = head.count(b"\n"), head.count(b"\r"), head.count(b"\r\n")
     if n_lf >= 32 and n_pairs == n_lf and n_cr - n_pairs >= 8:
         return f"had its line feeds translated to CR LF (all {n_lf} of them), as text: the samples are shifted; {again}"
     return None

@@ -4,7 +4,7 @@ the ranks; every sample is read once, for damage and for recordings that are the
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,10 +25,13 @@ log = logging.getLogger(__name__)
 
 def run(cfg: "stages.Survey", ctx: Context) -> dict[str, object]:
     """Write survey.html and survey.tsv into ctx.out, and the table into the log."""
-    entries = [(folder, entry) for folder in map(ctx.input, cfg.study) for entry in recordings.find(folder, cfg.files)]
-    rows: list[dict[str, object]] = []
+    folders = [ctx.input(study) for study in cfg.study]
+    entries = [(number, entry) for number, folder in enumerate(folders) for entry in recordings.find(folder, cfg.files)]
+    labels = _labels(cfg.study)
+    sizes = Counter(_size(entry) for _, entry in entries) if cfg.samples else {}
+    rows: list[tuple[int, dict[str, object]]] = []
     mine = ctx.world.share(entries, lambda pair: pair[1].size)
-    for done, (folder, entry) in enumerate(mine):
+    for done, (number, entry) in enumerate(mine):
 
         def beat(done: int = done) -> None:
             if ctx.should_stop():
@@ -36,15 +39,29 @@ def run(cfg: "stages.Survey", ctx: Context) -> dict[str, object]:
             ctx.progress("survey", done, len(mine))
 
         beat()
-        rows.append(asdict(look(cfg, folder, entry, beat)))
+        row = replace(look(cfg, folders[number], entry, beat), study=labels[number])
+        if not row.failed and sizes.get(_size(entry), 0) > 1:
+            row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
+        rows.append((number, asdict(row)))
     ctx.progress("survey", len(mine), len(mine))
-    heard = {(row["name"], row["subject"]): Row(**row) for said in ctx.gather(rows) for row in said}
+    heard = {(number, row["name"]): Row(**row) for said in ctx.gather(rows) for number, row in said}
     if not ctx.world.is_first:
         return {}
     found = Survey(tuple(heard[key] for key in sorted(heard)))
     found.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
     log.info("%s\n\n%s", "\n".join(found.sentences()), found.table())
     return found.metrics() | {"page": "survey.html"}
+
+
+def _labels(studies: Sequence[str]) -> list[str]:
+    """What to call each of several; nothing where there is but one."""
+    names = [Path(study).name for study in studies]
+    return [""] if len(names) == 1 else names if len(set(names)) == len(names) else [str(study) for study in studies]
+
+
+def _size(entry: Entry) -> int:
+    file = recordings.samples_file(entry)
+    return file.stat().st_size if file.is_file() else 0
 
 
 def look(cfg: "stages.Survey", folder: Path, entry: Entry, beat: Callable[[], None]) -> Row:
@@ -54,7 +71,7 @@ def look(cfg: "stages.Survey", folder: Path, entry: Entry, beat: Callable[[], No
         opened = recordings.open_entry(entry, cfg.matlab)
         digest = hashlib.blake2b(digest_size=16)
         findings = samples.look(_heard(opened.stream, digest, beat)) if cfg.samples else ()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return replace(row, failed=str(error).replace(f"{folder}/", ""))
     if fatal := [finding.sentence for finding in findings if finding.fatal]:
         return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
@@ -62,10 +79,9 @@ def look(cfg: "stages.Survey", folder: Path, entry: Entry, beat: Callable[[], No
     notes = [*opened.notes, *(finding.sentence for finding in findings)]
     try:
         rows = entry.events()
-        trials = events.trials(
-            cfg.events or events.usual(rows), rows, stream, opened.annotations, folder, entry.words
-        ).trials
-    except ValueError as error:
+        how = cfg.events or events.usual(rows)
+        trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
+    except (ValueError, OSError) as error:
         trials, notes = (), [*notes, f"no trials: {error}"]
     return replace(
         row,

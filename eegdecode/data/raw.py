@@ -76,7 +76,8 @@ class Opened:
     bads
         Channels that somebody marked, and why.
     units
-        What the file says its numbers are in, where it says so by channel; the stream is in volt and tesla in any case.
+        What the file (or else channels.tsv) says its numbers are in, where it says so by channel; the stream is in volt
+        and tesla in any case.
     """
 
     stream: Stream

@@ -6,10 +6,11 @@
 Nothing is opened to find them: names and sizes only, so that a study of 10,000 recordings is known in seconds.
 """
 
+import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -93,11 +94,12 @@ def open_entry(entry: Entry, knobs: Matlab = Matlab()) -> "Opened":  # noqa: B00
     from eegdecode.data import raw  # mne: only for those who open
 
     opened = raw.open(entry.path, knobs)
-    stream, notes, bads = opened.stream, list(opened.notes), dict(opened.bads)
+    stream, notes, bads, units = opened.stream, list(opened.notes), dict(opened.bads), dict(opened.units)
     if tables := sidecars.applicable(entry.study, entry.path, "channels.tsv"):
         told = sidecars.channels(stream, opened.units, tables[-1], entry.path)
         notes += told.notes
         bads |= told.bads
+        units = {**told.units, **units}
         stream = _scaled(replace(stream, sensors=told.sensors), told.factors)
     if tables := sidecars.applicable(entry.study, entry.path, "electrodes.tsv"):
         stream, more = _placed(entry, stream, tables[-1])
@@ -114,6 +116,7 @@ def open_entry(entry: Entry, knobs: Matlab = Matlab()) -> "Opened":  # noqa: B00
         stream=stream,
         notes=tuple(notes),
         bads=bads,
+        units=units,
         line_hz=float(line_hz) if isinstance(line_hz, int | float) else opened.line_hz,
     )
 
@@ -145,6 +148,26 @@ def _placed(entry: Entry, stream: Stream, electrodes: Path) -> tuple[Stream, lis
     if unplaced := [n for n in stream.channels if sensors.get(n, Sensor()).kind == "eeg" and n not in places]:
         notes.append(f"{electrodes.name} has no place for {', '.join(unplaced[:6])}, which {entry.path.name} has")
     return replace(stream, sensors=sensors), notes
+
+
+def samples_file(entry: Entry) -> Path:
+    """Of the files of a recording the one with its samples: copies of it are one recording, whatever stands beside."""
+    path = entry.path
+    if path.is_dir():
+        inside = [file for file in path.rglob("*") if file.is_file()]
+        return max(inside, key=lambda file: (file.stat().st_size, file), default=path)
+    beside = {".set": (".fdt",), ".vhdr": (".eeg", ".dat")}.get(path.suffix.lower(), ())
+    return next((file for suffix in beside if (file := path.with_suffix(suffix)).is_file()), path)
+
+
+def content(file: Path, beat: Callable[[], None]) -> str:
+    """A digest of all its bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(file, "rb") as opened:
+        while block := opened.read(1 << 24):
+            digest.update(block)
+            beat()
+    return digest.hexdigest()
 
 
 def stimulus_file(study: Path, stimulus: str) -> Path:

@@ -48,7 +48,16 @@ def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter="\t", restval="n/a")
-            return list(reader.fieldnames or ()), list(reader)
+            columns, rows = list(reader.fieldnames or ()), []
+            for row in reader:
+                more = row.pop(None, [])
+                if any(value.strip() for value in more):
+                    raise ValueError(
+                        f"line {reader.line_num} of {path} has {len(columns) + len(more)} cells, but the table has "
+                        f"{len(columns)} columns: take out a tab, or name the column"
+                    )
+                rows.append(row)
+            return columns, rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no table ({error}): save it as text in UTF-8, columns apart by tabs") from None
 
@@ -96,18 +105,20 @@ def merged(files: Sequence[Path]) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Told:
-    """What channels.tsv makes of the channels; `factors` brings to volt what the file has in no unit."""
+    """What channels.tsv makes of the channels; `factors` brings to volt what the file has in no unit. `units` are those
+    it tells of, which the file may know better."""
 
     sensors: dict[str, Sensor]
     bads: dict[str, str]
     factors: dict[str, float]
     notes: list[str]
+    units: dict[str, str]
 
 
 def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> Told:
     """Types and bad channels as the table has them, units as the file has them; where they disagree is noted."""
     rows = by_name(channels_tsv)
-    told = Told(dict(stream.sensors), {}, {}, [])
+    told = Told(dict(stream.sensors), {}, {}, [], {})
     if lacking := [name for name in rows if name not in stream.channels]:
         told.notes.append(f"{channels_tsv.name} lists {_some(lacking)}, which {data.name} does not have")
     if untold := [name for name in stream.channels if name not in rows]:
@@ -124,7 +135,9 @@ def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data:
         if row.get("status", "").lower() == "bad":
             reason = row["status_description"]
             told.bads[name] = reason if reason not in ("", "n/a") else f"marked bad in {channels_tsv.name}"
-        scale, own = _volts(row.get("units", "")), _volts(units.get(name, ""))
+        scale, own = volts(row.get("units", "")), volts(units.get(name, ""))
+        if scale is not None:
+            told.units[name] = row["units"]
         if told.sensors.get(name, before).unit != "V" or scale is None:
             continue
         if name in units and own is None:
@@ -142,7 +155,8 @@ def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data:
     return told
 
 
-def _volts(unit: str) -> float | None:
+def volts(unit: str) -> float | None:
+    """What one of that unit is; None of what is no voltage."""
     return UNITS.get(unit.strip().lower())
 
 

@@ -1,59 +1,74 @@
-"""Which trials train, choose and test. What would leak from one part into another is refused by name."""
+"""Which trials train, choose and test."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 
-from eegdecode.data import Split
+from eegdecode.data import LockedWindows, Split, Windows
+from eegdecode.data.parts import Parts as Parts
+from eegdecode.data.parts import units
+from eegdecode.data.segments import Segment as Segment
+from eegdecode.data.segments import looked_at
 from eegdecode.data.stored import Stored
-from eegdecode.signals import Trial
+
+Stretch = Callable[[Segment], tuple[float, float]]
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One trial of one recording; `recording` counts in the store's order."""
+def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = None) -> Parts:
+    """Share out all trials; the same in every process, as it depends on the seed and the names alone.
 
-    recording: int
-    trial: Trial
-
-
-def split(cfg: Split, recordings: Sequence[Stored]) -> "Parts":
-    """Share out all trials; the same in every process, as it depends on the seed and the names alone."""
+    Parameters
+    ----------
+    windows
+        What will be seen of the trials. Where windows may overlap, those of training that reach into what chooses or
+        tests are left out, and those of what chooses that reach into what tests.
+    """
     segments = [Segment(index, trial) for index, stored in enumerate(recordings) for trial in stored.trials]
-    unit_of, group_of = _names(cfg.by, cfg, recordings), _names(cfg.within, cfg, recordings)
-    units: dict[str, set[str]] = {}
+    unit_of, group_of = (_names(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
+    in_groups: dict[str, set[str]] = {}
     for segment in segments:
-        units.setdefault(group_of(segment), set()).add(unit_of(segment))
+        in_groups.setdefault(group_of(segment), set()).add(unit_of(segment))
     part_of = {
         (group, unit): part
-        for group in sorted(units)
-        for unit, part in _deal(cfg, sorted(units[group]), f" of {group}" if group else "").items()
+        for group in sorted(in_groups)
+        for unit, part in _deal(cfg, sorted(in_groups[group]), f" of {group}" if group else "").items()
     }
     dealt: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
     for segment in segments:
         dealt[part_of[group_of(segment), unit_of(segment)]].append(segment)
-    train = _clear_of(dealt["train"], [*dealt["val"], *dealt["test"]], cfg.gap_s)
-    val = _clear_of(dealt["val"], dealt["test"], cfg.gap_s)
-    for name, part in (("train", train), ("val", val), ("test", dealt["test"])):
-        if not part:
-            raise ValueError(f"nothing is left for {name}: deal the trials otherwise, or have a shorter split.gap_s")
+    train, val, test = dealt.values()
+    if cfg.gap_s:
+        train, val = _clear(train, val, test, _seconds, cfg.gap_s)
+        _refuse_empty(train, val, test, "deal the trials otherwise, or have a shorter split.gap_s")
+    seen = {s: looked_at(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
+    before = len(train), len(val)
+    if isinstance(windows, LockedWindows) and windows.overlap:
+        train, val = _clear(train, val, test, seen.__getitem__)
+        why = "all its windows reach into another part's"
+        _refuse_empty(train, val, test, f"{why}; shorten them, or split by run, session or subject")
+    _refuse_empty(train, val, test, "deal the trials otherwise")
     return Parts(
         train=tuple(train),
         val=tuple(val),
-        test=tuple(dealt["test"]),
+        test=tuple(test),
         subjects=tuple(stored.subject for stored in recordings),
         shared=cfg.shared,
         names=tuple(stored.name for stored in recordings),
         checksums=tuple(stored.checksum for stored in recordings),
+        contents=tuple(str(stored.made.get("content", "")) for stored in recordings),
         by=cfg.by,
+        looked_at={segment: seen[segment] for segment in chain(train, val, test)} if windows else {},
+        left_out=(before[0] - len(train), before[1] - len(val)),
     )
 
 
-def _names(what: str, cfg: Split, recordings: Sequence[Stored]) -> Callable[[Segment], str]:
+def _names(
+    what: str, cfg: Split, recordings: Sequence[Stored], segments: Sequence[Segment]
+) -> Callable[[Segment], str]:
     """What a split by that tells apart."""
+    alike = units(segments) if what == "stimulus" else {}
 
     def label(segment: Segment) -> str:
         found = segment.trial.labels.get(cfg.label)
@@ -79,7 +94,7 @@ def _names(what: str, cfg: Split, recordings: Sequence[Stored]) -> Callable[[Seg
 
     kinds: dict[str, Callable[[Segment], str]] = {
         "": lambda segment: "",
-        "stimulus": lambda segment: segment.trial.stimulus,
+        "stimulus": lambda segment: alike[segment.trial.stimulus],
         "subject": subject,
         "session": session,
         "run": run,
@@ -133,123 +148,40 @@ def _deal(cfg: Split, units: Sequence[str], where: str) -> dict[str, str]:
 _SPLIT = 1  # tells this draw from others of the same seed
 
 
-def _clear_of(part: Sequence[Segment], others: Sequence[Segment], gap_s: float) -> list[Segment]:
+def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], how: str) -> None:
+    for name, part in (("train", train), ("val", val), ("test", test)):
+        if not part:
+            raise ValueError(f"nothing is left for {name}: {how}")
+
+
+def _seconds(segment: Segment) -> tuple[float, float]:
+    return segment.trial.start, segment.trial.start + segment.trial.duration
+
+
+def _clear(
+    train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], stretch: Stretch, gap: float = 0.0
+) -> tuple[list[Segment], list[Segment]]:
+    """What is left of training and of what chooses when each keeps clear of those after it."""
+    val = _clear_of(val, test, stretch, gap)
+    return _clear_of(train, chain(val, test), stretch, gap), val
+
+
+def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stretch, gap: float) -> list[Segment]:
     """Those that are further than that from all of the others: what comes shortly before or after is alike."""
-    if not gap_s:
-        return list(part)
-    edges: dict[int, list[tuple[float, float]]] = {}
+    taken: dict[int, list[tuple[float, float]]] = {}
     for other in others:
-        start = other.trial.start
-        edges.setdefault(other.recording, []).append((start - gap_s, start + other.trial.duration + gap_s))
+        first, end = stretch(other)
+        taken.setdefault(other.recording, []).append((first - gap, end + gap))
+    edges = {}
+    for recording, stretches in taken.items():
+        first, end = np.array(sorted(stretches)).T
+        edges[recording] = first, np.maximum.accumulate(end)
 
     def clear(segment: Segment) -> bool:
-        start, end = segment.trial.start, segment.trial.start + segment.trial.duration
-        return all(end <= first or start >= last for first, last in edges.get(segment.recording, ()))
+        if segment.recording not in edges:
+            return True
+        (start, stop), (first, end) = stretch(segment), edges[segment.recording]
+        n_before = int(np.searchsorted(first, stop))  # that begin before this ends
+        return n_before == 0 or bool(end[n_before - 1] <= start)
 
     return [segment for segment in part if clear(segment)]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The three parts. Refuses what leaks when it is made.
-
-    Parameters
-    ----------
-    train, val, test
-        The trials of each part.
-    subjects, names, checksums
-        Of each recording that a segment counts: whose it is, what it is called, and of its samples.
-    shared
-        What the config lets stand in two parts: "subject", "stimulus".
-    by
-        What the parts were dealt by.
-    """
-
-    train: tuple[Segment, ...]
-    val: tuple[Segment, ...]
-    test: tuple[Segment, ...]
-    subjects: tuple[str, ...]
-    shared: tuple[str, ...]
-    names: tuple[str, ...] = ()
-    checksums: tuple[str, ...] = ()
-    by: str = ""
-
-    def __post_init__(self) -> None:
-        for one, other in combinations(self._parts, 2):
-            for what, names in self._common(one, other):
-                if what not in self.shared:
-                    raise ValueError(
-                        f"the same {what} would stand in {one} and {other}: {', '.join(names)}. "
-                        f'Split by {what}, or say that it is wanted: shared must hold "{what}"'
-                    )
-        self._refuse_overlap()
-        self._refuse_copies()
-
-    @property
-    def _parts(self) -> dict[str, tuple[Segment, ...]]:
-        return {"train": self.train, "val": self.val, "test": self.test}
-
-    def audit(self) -> list[str]:
-        """What the split means, in sentences for the report."""
-        train, val, test = len(self.train), len(self.val), len(self.test)
-        said = [f"{train + val + test} trials: {train} train, {val} choose the best step, {test} test."]
-        for what, several, of in (("stimulus", "stimuli", self._stimuli), ("subject", "subjects", self._subjects)):
-            seen, tested = of(self.train) | of(self.val), of(self.test)
-            for start, names, end in (
-                ("Test has", sorted(tested - seen), "that neither training nor choosing saw: "),
-                ("On both sides, as shared allows:", sorted(tested & seen), ""),
-            ):
-                if names:
-                    count = f"{len(names)} {what if len(names) == 1 else several}"
-                    said.append(f"{start} {count}{' ' + end if end else ', '}{', '.join(names)}.")
-        runs = {segment.recording for segment in self.test} & {segment.recording for segment in self.train}
-        if runs and self.by in ("trial", "block", "label"):
-            said.append(
-                f"WARNING: {len(runs)} recordings have trials on both sides: what drifts over a recording tells "
-                "neighbours, so this overstates what is decoded. Split by run, session or subject to be sure."
-            )
-        said.append("No sample stands in two parts.")
-        return said
-
-    def _stimuli(self, part: Sequence[Segment]) -> set[str]:
-        return {segment.trial.stimulus for segment in part}
-
-    def _subjects(self, part: Sequence[Segment]) -> set[str]:
-        return {self.subjects[segment.recording] for segment in part}
-
-    def _common(self, one: str, other: str) -> Iterator[tuple[str, list[str]]]:
-        for what, of in (("stimulus", self._stimuli), ("subject", self._subjects)):
-            names = sorted(of(self._parts[one]) & of(self._parts[other]))
-            if names:
-                yield what, names
-
-    def _refuse_overlap(self) -> None:
-        """The same sample never stands in two parts, whatever is shared: also not by trials that overlap in time."""
-        by_start = sorted(
-            (segment.recording, segment.trial.start, segment.trial.duration, segment.trial.stimulus, name)
-            for name, part in self._parts.items()
-            for segment in part
-        )
-        reaching: dict[str, tuple[int, float, str]] = {}  # of each part: the trial that lasts longest so far
-        for recording, start, duration, stimulus, name in by_start:
-            for other, (index, until, before) in reaching.items():
-                if other != name and index == recording and start < until - 1e-6:
-                    raise ValueError(
-                        f"trials overlap across parts, subject {self.subjects[recording]}: {before} ({other}) until "
-                        f"{until:.2f} s, {stimulus} ({name}) from {start:.2f} s: correct the events"
-                    )
-            here = (recording, start + duration, stimulus)
-            reaching[name] = max(reaching.get(name, here), here)
-
-    def _refuse_copies(self) -> None:
-        """Nor does a recording that is there twice, under two names."""
-        where: dict[str, tuple[str, int]] = {}
-        for part, segments in self._parts.items():
-            for recording in sorted({segment.recording for segment in segments}):
-                checksum = self.checksums[recording] if self.checksums else ""
-                other, first = where.setdefault(checksum, (part, recording))
-                if checksum and first != recording and other != part:
-                    raise ValueError(
-                        f"{self.names[first]} ({other}) and {self.names[recording]} ({part}) hold the very same "
-                        "samples: leave one out, preprocess.exclude"
-                    )

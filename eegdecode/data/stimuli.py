@@ -1,5 +1,6 @@
 """What the name of a stimulus tells: where its file is, which piece of it is meant, which film it is."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +52,45 @@ def whole(stimulus: str) -> tuple[str, float]:
     """The name of the stimulus that a piece is of, and where in it the piece starts, in seconds."""
     match = _PIECE.fullmatch(stimulus)
     return (match[1], float(match[2])) if match else (stimulus, 0.0)
+
+
+def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
+    """Of each name what it is one with: what presents the same seconds of a file, under whatever name.
+
+    Parameters
+    ----------
+    lasts_s
+        By the name of a stimulus or of a piece, how much of it was presented at most. It counts where the name tells
+        no end; a name without a piece is all of its file.
+    """
+    by_file: dict[str, list[tuple[float, float, str]]] = {}
+    for stimulus, longest_s in lasts_s.items():
+        match = _PIECE.fullmatch(stimulus)
+        if match is None:
+            by_file.setdefault(stimulus, []).append((0.0, math.inf, stimulus))
+        else:
+            start_s = float(match[2])
+            end_s = float(match[3]) if match[3] else start_s + longest_s
+            by_file.setdefault(match[1], []).append((start_s, end_s, stimulus))
+    found: dict[str, str] = {}
+    for name, pieces in by_file.items():
+        groups: list[list[tuple[float, float, str]]] = []
+        reach_s = -math.inf
+        for piece in sorted(pieces):
+            if piece[0] < reach_s - TOUCHING_S:
+                groups[-1].append(piece)
+            else:
+                groups.append([piece])
+            reach_s = max(reach_s, piece[1])
+        for group in groups:
+            end_s = max(end_s for _, end_s, _ in group)
+            joined = name if end_s == math.inf else f"{name}#t={_seconds(group[0][0])},{_seconds(end_s)}"
+            found |= {stimulus: joined if len(group) > 1 else stimulus for _, _, stimulus in group}
+    return found
+
+
+TOUCHING_S = 0.01
+"""Pieces that share less than this only touch: names are rounded, and no sample is meant."""
 
 
 def _seconds(value: float) -> str:

@@ -6,11 +6,17 @@ manifest.json      the names of all recordings that belong here; written first, 
 index.json         what opening needs of all of them, so that 10,000 recordings are one small file; written last
 """
 
+import errno
 import hashlib
 import json
+import os
+import re
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -23,6 +29,14 @@ SCHEMA = 2
 BLOCK_VALUES = 1 << 22
 """Written and checked at a time: 16 MiB."""
 HIGHEST = 32767  # of int16
+FULL = (errno.ENOSPC, errno.EDQUOT)
+BESIDE = 1 << 20  # bytes; what stands beside the arrays
+BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
+"""What h5py and json raise on bytes that are not those that were written."""
+
+
+class OtherVersion(ValueError):
+    """A file that is whole, but of another schema."""
 
 
 def write(
@@ -47,9 +61,32 @@ def write(
         Called now and then with the part that is written, 0–1; what it raises ends the writing, and nothing is left.
     """
     path = _file(folder, recording.name)
-    # By name, on top of the file that atomic_write holds open: its fsync and rename then cover what h5py wrote
-    atomic_write(path, lambda file: _write(file.name, recording, made or {}, key, int16, beat))
+
+    def fill(file: BinaryIO) -> None:
+        _refuse_full_disk(path, recording, int16)
+        try:
+            # By name, on top of the file that atomic_write holds open: its fsync and rename then cover what h5py wrote
+            _write(file.name, recording, made or {}, key, int16, beat)
+        except (OSError, RuntimeError) as error:
+            full = re.search(r"errno = (\d+)", str(error))  # the error of a write may come up when the file is closed
+            if full and int(full[1]) in FULL:
+                file.truncate(0)  # HDF5 will not let go of the file before it has room for the rest
+                raise OSError(int(full[1]), os.strerror(int(full[1])), str(path)) from None
+            raise
+
+    atomic_write(path, fill)
     return path
+
+
+def _refuse_full_disk(path: Path, recording: Recording, int16: bool) -> None:
+    """Before HDF5 meets it, which then neither writes nor closes."""
+    signal = recording.signal
+    arrays = [(signal.n_times, signal.n_channels, 2 if int16 else 4)]
+    arrays += [(stream.n_times, stream.n_channels, 4) for stream in recording.targets.values()]
+    needed = sum(n_rows * n_columns * width for n_rows, n_columns, width in arrays) + BESIDE
+    if (free := shutil.disk_usage(path.parent).free) < needed:
+        why = f"{os.strerror(errno.ENOSPC)}, {free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB needed"
+        raise OSError(errno.ENOSPC, why, str(path))
 
 
 def exists(folder: Path, name: str) -> bool:
@@ -60,9 +97,9 @@ def holds(folder: Path, name: str, key: str) -> bool:
     """Whether the recording is there, made from that config and content, and its bytes are those written."""
     try:
         found = _read(_file(folder, name)) if exists(folder, name) else None
-    except ValueError:
+        return found is not None and found.key == key and not damaged(found)
+    except BROKEN:
         return False
-    return found is not None and found.key == key and not damaged(found)
 
 
 def damaged(stored: Stored) -> list[str]:
@@ -75,7 +112,25 @@ def damaged(stored: Stored) -> list[str]:
                 digest.add(block)
             if digest.text != file[name].attrs["checksum"]:
                 found.append(name)
+        if _of_bytes(file["about"][:]) != file["about"].attrs.get("checksum"):
+            found.append("about")
     return found
+
+
+def broken(data: Store, recordings: Iterable[int]) -> list[str]:
+    """A sentence for each of these recordings whose file is damaged: to be asked when a loss is no number."""
+    said = []
+    for stored in (data.recordings[number] for number in sorted(set(recordings))):
+        try:
+            arrays = ", ".join(damaged(stored))
+        except BROKEN as error:
+            arrays = f"all of it ({error})"
+        if arrays:
+            said.append(
+                f"{stored.path} is damaged, its bytes are not those that were written ({arrays}): remove it and run "
+                "preprocess again"
+            )
+    return said
 
 
 def write_manifest(folder: Path, names: Sequence[str]) -> None:
@@ -151,11 +206,12 @@ def _write(
         for name, stream in sorted(recording.targets.items()):
             target = file.create_dataset(f"targets/{name}", (stream.n_times, stream.n_channels), "<f4")
             target.attrs["sfreq"] = stream.sfreq
-            _fill(target, (stream.read(first, stop) for first, stop in _grid(*target.shape)), beat)
+            _fill(target, _numbers(stream.read, target, f"{name} of {recording.name}"), beat)
         for name, rows in sorted(recording.values.items()):
             value = file.create_dataset(f"values/{name}", rows.shape, "<f4")
             value.attrs["sfreq"] = 0.0
-            _fill(value, (rows[first:stop] for first, stop in _grid(*rows.shape)), beat)
+            of_rows = partial(_rows, rows)
+            _fill(value, _numbers(of_rows, value, f"{name} of {recording.name}"), beat)
         trials = recording.trials
         file["trials/start"] = np.array([trial.start for trial in trials], float)
         file["trials/duration"] = np.array([trial.duration for trial in trials], float)
@@ -165,6 +221,7 @@ def _write(
         # those are at most 64 KB
         about = json.dumps(to_json(_look(file, recording, made)), ensure_ascii=False, sort_keys=True)
         file["about"] = np.frombuffer(about.encode(), np.uint8)
+        file["about"].attrs["checksum"] = _of_bytes(file["about"][:])
 
 
 def _look(file: h5py.File, recording: Recording, made: Mapping[str, object]) -> Stored:
@@ -243,6 +300,24 @@ def _finite(block: np.ndarray, name: str, signal: Stream) -> np.ndarray:
     return block
 
 
+def _rows(rows: np.ndarray, first: int, stop: int) -> np.ndarray:
+    return rows[first:stop]
+
+
+def _numbers(read: Callable[[int, int], np.ndarray], dataset: h5py.Dataset, what: str) -> Iterator[np.ndarray]:
+    """All of a target, in the dataset's own type."""
+    for first, stop in _grid(*dataset.shape):
+        with np.errstate(over="ignore"):
+            block = np.asarray(read(first, stop), dataset.dtype)
+        if not np.isfinite(block).all():
+            row, column = np.argwhere(~np.isfinite(block))[0].tolist()
+            raise ValueError(
+                f"{what} has values that are no numbers (NaN or infinite), the first in row {first + row}, column "
+                f"{column}, counted from 0: look at what it is made from"
+            )
+        yield block
+
+
 def _fill(dataset: h5py.Dataset, blocks: Iterator[np.ndarray], beat: Callable[[float], None]) -> None:
     """Put down all rows of a dataset, and the checksum of their bytes."""
     digest, first = _Digest(), 0
@@ -269,6 +344,12 @@ class _Digest:
         return f"blake2b:{self._hash.hexdigest()}"
 
 
+def _of_bytes(array: np.ndarray) -> str:
+    digest = _Digest()
+    digest.add(array)
+    return digest.text
+
+
 def _stretches(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
     return (dataset[first:stop] for first, stop in _grid(*dataset.shape))
 
@@ -281,14 +362,16 @@ def _grid(n_rows: int, n_columns: int) -> Iterator[tuple[int, int]]:
 def _read(path: Path) -> Stored:
     try:
         return _read_whole(path)
-    except (OSError, KeyError) as error:
+    except OtherVersion:
+        raise
+    except BROKEN as error:
         raise ValueError(f"{path} is damaged ({error}): remove it and run preprocess again") from None
 
 
 def _read_whole(path: Path) -> Stored:
     with h5py.File(path, "r") as file:
         if file.attrs.get("schema", 1) != SCHEMA:
-            raise ValueError(
+            raise OtherVersion(
                 f"{path} was written by another version of this program (schema {file.attrs.get('schema', 1)}, "
                 f"this one reads {SCHEMA}): remove it and run preprocess again"
             )

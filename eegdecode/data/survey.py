@@ -28,12 +28,19 @@ class Row:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     checksum: str = ""  # of its samples
+    content: str = ""  # of its file, where another may be a copy of it
+    study: str = ""  # where there are several
     failed: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.study}/{self.name}" if self.study else self.name
 
     @property
     def cells(self) -> dict[str, str]:
         channels = " + ".join(f"{count} {kind}" for kind, count in self.channels.items())
         return {
+            "study": self.study,
             "recording": self.name,
             "subject": self.subject,
             "session": self.session,
@@ -71,11 +78,20 @@ class Survey:
 
     @property
     def duplicates(self) -> list[list[str]]:
-        """The names of recordings that hold the very same samples."""
-        found: dict[str, list[str]] = {}
-        for row in self.good:
-            found.setdefault(row.checksum, []).append(row.name)
-        return [names for checksum, names in found.items() if checksum and len(names) > 1]
+        """The names of recordings that hold the very same samples, or are made from copies of one file."""
+        group_of = {index: {index} for index in range(len(self.good))}
+        first: dict[tuple[str, str], int] = {}
+        for index, row in enumerate(self.good):
+            for key in (("samples", row.checksum), ("file", row.content)):
+                if key[1]:
+                    joined = group_of[first.setdefault(key, index)] | group_of[index]
+                    group_of |= dict.fromkeys(joined, joined)
+        groups = {min(group): sorted(group) for group in group_of.values() if len(group) > 1}
+        return [[self.good[index].label for index in group] for _, group in sorted(groups.items())]
+
+    @property
+    def without_trials(self) -> list[str]:
+        return [row.label for row in self.good if not row.stimuli]
 
     @property
     def missing(self) -> list[str]:
@@ -84,7 +100,7 @@ class Survey:
         count = Counter(run for of_subject in runs.values() for run in of_subject)
         usual = {run for run, n in count.items() if n > len(runs) / 2}
         return [
-            f"{subject} lacks {_list([_run(run) for run in sorted(usual - runs[subject])])}"
+            f"{subject} lacks {listed([_run(run) for run in sorted(usual - runs[subject])])}"
             for subject in self.subjects
             if usual - runs[subject]
         ]
@@ -95,18 +111,20 @@ class Survey:
         stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
         said = [
             f"{_many(len(self.rows), 'recording')} of {_many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
-            f"{_many(trials, 'trial')} of {len(stimuli)} stimuli, at {_list([f'{rate:g}' for rate in rates])} Hz."
+            f"{_many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
         ]
         why: dict[str, list[str]] = {}
         for row in self.failed:
-            why.setdefault(row.failed, []).append(row.name)
+            why.setdefault(row.failed, []).append(row.label)
         shown = list(why.items())[:REASONS]
-        said += [f"CANNOT BE USED: {_list(names)}: {reason}" for reason, names in shown]
+        said += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
             said.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
         said += [
-            f"THE SAME SAMPLES: {_list(names)} are one recording under several names." for names in self.duplicates
+            f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
+        if self.without_trials:
+            said.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, look at events.")
         said += [f"MISSING: {sentence}." for sentence in self.missing]
         alike = Counter(note for row in self.good for note in row.notes)
         said += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
@@ -149,6 +167,7 @@ class Survey:
             "subjects": len(self.subjects),
             "hours": round(self.hours, 3),
             "failed": len(self.failed),
+            "without_trials": len(self.without_trials),
             "duplicates": sum(len(names) - 1 for names in self.duplicates),
         }
 
@@ -164,7 +183,7 @@ def _run(run: tuple[str, str]) -> str:
 def _html_row(row: Row, columns: Sequence[str]) -> str:
     if row.failed:
         why = f'<td class="why" colspan="{len(columns) - 1}">cannot be used: {escape(row.failed)}</td>'
-        return f"<tr><td>{escape(row.name)}</td>{why}</tr>"
+        return f"<tr><td>{escape(row.label)}</td>{why}</tr>"
     return "<tr>" + "".join(f"<td>{escape(row.cells[column])}</td>" for column in columns) + "</tr>"
 
 
@@ -186,6 +205,7 @@ def _many(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def _list(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Some of them, as in a sentence."""
     some = [*words[:8], "…"] if len(words) > 8 else list(words)
     return f"{', '.join(some[:-1])} and {some[-1]}" if len(some) > 1 else "".join(some)

@@ -14,8 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from eegdecode.data import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target, audio, sound, stimuli
+from eegdecode.data import (
+    Audio,
+    Embedding,
+    Envelope,
+    Extra,
+    Frame,
+    Image,
+    Label,
+    Mel,
+    Target,
+    audio,
+    sound,
+    stimuli,
+    tables,
+)
 from eegdecode.data.events import FPS, SPEED
+from eegdecode.data.lookup import inside, lookup
 from eegdecode.data.sound import envelope, mel, value_at
 from eegdecode.signals import Sensor, Stream, Trial
 
@@ -153,7 +168,7 @@ def _embeddings(cfg: Embedding, trials: Sequence[Trial], study: Path) -> np.ndar
         if len(lengths) > 1:
             raise ValueError(f"{cfg.file} has {lengths[0]} to {lengths[-1]} features: make all by one model")
         return np.stack([vectors[name] for name in shown])
-    rows, place = _table(study / cfg.file), _index(study / cfg.index)
+    rows, place = tables.table(study / cfg.file), _index(study / cfg.index)
     if rows.ndim != 2 or len(rows) != len(place):
         raise ValueError(f"{cfg.file} is {rows.shape}, but {cfg.index} names {len(place)} stimuli: give each a row")
     missing = sorted(set(shown) - place.keys())
@@ -162,13 +177,15 @@ def _embeddings(cfg: Embedding, trials: Sequence[Trial], study: Path) -> np.ndar
             f"{cfg.index} has no embedding of {', '.join(missing[:3])} ({len(missing)} of {len(set(shown))} stimuli): "
             "compute them, or correct its column stimulus"
         )
+    for name in sorted(set(shown)):
+        tables.numbers(rows[place[name]][None], study / cfg.file, place[name])
     return np.asarray(rows[[place[name] for name in shown]], dtype=np.float32)
 
 
 def _vector(path: Path, stimulus: str) -> np.ndarray:
     if not path.is_file():
         raise ValueError(f"there is no embedding {path} for the stimulus {stimulus!r}: compute it, or correct file")
-    return np.asarray(_table(path), dtype=np.float32).ravel()
+    return np.asarray(tables.numbers(tables.table(path), path), dtype=np.float32).ravel()
 
 
 @functools.lru_cache(maxsize=4)
@@ -186,21 +203,6 @@ def _index(path: Path) -> dict[str, int]:
     return place
 
 
-def _table(path: Path) -> np.ndarray:
-    """A .npy, mapped, or the columns of a .tsv that has numbers under names."""
-    if not path.is_file():
-        raise ValueError(f"there is no {path}: put it there, or correct file")
-    try:
-        found: np.ndarray = (
-            np.load(path, mmap_mode="r")
-            if path.suffix == ".npy"
-            else np.genfromtxt(path, delimiter="\t", skip_header=1, encoding="utf-8", ndmin=2)
-        )
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is neither a .npy nor a .tsv of numbers under names ({error})") from None
-    return found
-
-
 # ---- Streams
 
 Sounding = Audio | Envelope | Mel
@@ -215,20 +217,22 @@ def _of_recording(cfg: Extra, path: Path, duration_s: float) -> Stream:
         )
 
     def read(first: int, stop: int) -> np.ndarray:
-        return _inside(rows, np.arange(first, stop) / cfg.sfreq - cfg.start_s)
+        return inside(rows, np.arange(first, stop) / cfg.sfreq - cfg.start_s)
 
     return Stream(rows.channels, cfg.sfreq, round(duration_s * cfg.sfreq), read, rows.sensors)
 
 
 def _rows(cfg: Extra, path: Path) -> Stream:
-    table = _table(path)
+    table = tables.table(path)
     table = table[:, None] if table.ndim == 1 else table
     if table.ndim != 2 or not len(table):
         raise ValueError(f"{path} is {table.shape}, but a stream is [time, feature]")
     channels = tuple(f"{kept_as(cfg)}{index}" for index in range(table.shape[1]))
     sensors = dict.fromkeys(channels, Sensor("stim" if cfg.hold else "misc"))
     rate = cfg.file_sfreq or cfg.sfreq
-    return Stream(channels, rate, len(table), lambda first, stop: np.asarray(table[first:stop]), sensors)
+    return Stream(
+        channels, rate, len(table), lambda first, stop: tables.numbers(table[first:stop], path, first), sensors
+    )
 
 
 def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, duration_s: float) -> Stream:
@@ -256,9 +260,44 @@ def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, dur
                 f"{cfg.name} has {len(sensors)} features for the first stimulus, but {rows.n_channels} for {name}: "
                 "make all by one model"
             )
-        return _inside(rows, times_s - start_s, nearest)
+        return inside(rows, times_s - start_s, nearest)
 
     return _on_clock(trials, duration_s, cfg.sfreq, sensors, values_at)
+
+
+def outlasted(cfg: Target, trials: Sequence[Trial], study: Path) -> list[str]:
+    """What to know where trials last longer than what there is of their stimuli. Refused where that is most of one."""
+    if not isinstance(cfg, Audio | Envelope | Mel | Extra) or (
+        isinstance(cfg, Extra) and not _is_of_stimulus(cfg.file)
+    ):
+        return []
+    ends: dict[str, tuple[Path, float]] = {}
+    over: list[tuple[float, str]] = []
+    for trial in trials:
+        name, piece_s = stimuli.whole(trial.stimulus)
+        if name not in ends and isinstance(cfg, Extra):
+            path = stimuli.file_of(cfg.file, name, study)
+            ends[name] = path, cfg.start_s + _rows(cfg, path).duration
+        elif name not in ends:
+            path = audio.file_of(study, name)
+            ends[name] = path, audio.header(path).duration_s
+        path, end_s = ends[name]
+        lasts_s = trial.duration * _speed(trial)
+        lacking_s = min(piece_s + lasts_s - end_s, lasts_s)
+        if lacking_s > MOST_SILENT * lasts_s:
+            raise ValueError(
+                f"{path} ends after {end_s:.2f} s, but the trial at {trial.start:.2f} s presents {trial.stimulus!r} "
+                f"for {lasts_s:.2f} s: fetch all of it, or correct the events"
+            )
+        if lacking_s > max(1 / cfg.sfreq, 0.1):
+            over.append((lacking_s, trial.stimulus))
+    if not over:
+        return []
+    longest_s, which = max(over)
+    return [f"{len(over)} trials outlast their {cfg.name}, by up to {longest_s:.2f} s ({which}): nothing counts as 0"]
+
+
+MOST_SILENT = 0.5  # of a trial; a sound that is missing for more is not that of the trial
 
 
 def _frames(cfg: Frame, trials: Sequence[Trial], duration_s: float) -> Stream:
@@ -309,44 +348,3 @@ def _span(trial: Trial, sfreq: float) -> tuple[int, int]:
 
 def _speed(trial: Trial) -> float:
     return float(trial.labels.get(SPEED, 1.0))
-
-
-def _inside(rows: Stream, times_s: np.ndarray, nearest: bool | None = None) -> np.ndarray:
-    """Its values where it has some, else 0. The last row lasts as long as the others do."""
-    there = (times_s > -1e-9) & (times_s < rows.duration - 1e-9)
-    found = np.zeros((len(times_s), rows.n_channels), np.float32)
-    if all(rows.sensor(name).kind == "stim" for name in rows.channels):
-        times_s = np.floor(times_s * rows.sfreq + 1e-6) / rows.sfreq  # a state holds until the next
-    found[there] = lookup(rows, times_s[there], nearest)
-    return found
-
-
-def lookup(found: Stream, times_s: np.ndarray, nearest: bool | None = None) -> np.ndarray:
-    """[time, feature] at any times: between two samples in proportion, or the nearest: of states as frames, always."""
-    if not len(times_s):
-        return np.empty((0, found.n_channels), np.float32)
-    at = np.clip(np.asarray(times_s, float) * found.sfreq, 0, found.n_times - 1)
-    closest = np.floor(at + 0.5).astype(int)
-    states = np.array([found.sensor(name).kind == "stim" if nearest is None else nearest for name in found.channels])
-    exact = np.abs(at - closest) < 1e-6
-    if states.all() or exact.all():
-        return _samples(found, closest)
-    before = np.where(exact, closest, np.floor(at).astype(int))
-    after = np.minimum(before + 1, found.n_times - 1)
-    low, high = _samples(found, before), _samples(found, after)
-    part = np.where(exact, 0, at - before)[:, None]
-    return np.where(states, np.where(part < 0.5, low, high), low + part * (high - low)).astype(np.float32)
-
-
-def _samples(found: Stream, index: np.ndarray) -> np.ndarray:
-    """Some samples; those near each other are read at once."""
-    if index.max() - index.min() < 4 * len(index) + NEAR:
-        first = int(index.min())
-        return found.read(first, int(index.max()) + 1)[index - first].astype(np.float32)
-    needed = np.unique(index)
-    near = np.split(needed, np.flatnonzero(np.diff(needed) > NEAR) + 1)
-    rows = np.concatenate([found.read(int(some[0]), int(some[-1]) + 1)[some - some[0]] for some in near])
-    return rows[np.searchsorted(needed, index)].astype(np.float32)
-
-
-NEAR = 1024  # samples; what is further apart is read apart

@@ -270,6 +270,15 @@ def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: flo
     return [*found, Level(since / stream.sfreq, stream.duration, at)]
 
 
+def standing(stream: Stream, channel: str, shortest_s: float) -> list[float]:
+    """At which levels a channel stands for that long, roughly, whatever they mean."""
+    samples = column(stream, channel)
+    n_parts = max(1, int(2 * len(samples) / (shortest_s * stream.sfreq)))
+    middles = np.sort([float(np.median(part)) for part in np.array_split(samples, n_parts)])
+    apart = np.flatnonzero(np.diff(middles) > 0.05 * (middles[-1] - middles[0])) + 1
+    return [float(np.median(group)) for group in np.split(middles, apart) if len(group) > 1 or n_parts == 1]
+
+
 def _check_level(channel: str, value: float, level: float, smallest: float, at_s: float) -> None:
     if abs(value - level) > 0.4 * smallest:
         raise ValueError(

@@ -3,7 +3,6 @@
 No window crosses a trial; where trials are segments of a recording, no window crosses a segment.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eegdecode.data import BucketedWindows, GridWindows, LockedWindows, Windows
-from eegdecode.data.splits import Segment
+from eegdecode.data.segments import Segment, bounds, locked, n_samples
 from eegdecode.data.stored import Store, Stored
 
 
@@ -69,7 +68,7 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
     """First sample and length of what is cut from one trial."""
     trial, sfreq = segment.trial, stored.sfreq
     if isinstance(cfg, LockedWindows):
-        start, n_times = round((trial.start + cfg.tmin_s) * sfreq), n_samples(cfg.tmax_s - cfg.tmin_s, sfreq)
+        start, n_times = locked(cfg, segment, stored)
         if start < 0 or start + n_times > stored.n_times:
             raise ValueError(
                 f"the window from {cfg.tmin_s:g} to {cfg.tmax_s:g} s after {_say(trial.stimulus, trial.start, stored)} "
@@ -99,23 +98,11 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
         yield start, n_times
 
 
-def bounds(segment: Segment, stored: Stored, length_s: float) -> tuple[int, int]:
-    """The first and the last sample at which a window of that length can start and stay within the trial."""
-    trial, sfreq = segment.trial, stored.sfreq
-    first_sample = math.ceil(trial.start * sfreq - 1e-6)
-    end = min(math.floor((trial.start + trial.duration) * sfreq + 1e-6), stored.n_times)
-    return first_sample, end - n_samples(length_s, sfreq)
-
-
 def whole(segment: Segment, stored: Stored) -> Places:
     """All of a trial, as one window."""
     first, end = bounds(segment, stored, 0.0)
     row = (segment.recording, stored.trials.index(segment.trial), first, end - first)
     return Places(*(np.array([value]) for value in row))
-
-
-def n_samples(length_s: float, sfreq: float) -> int:
-    return round(length_s * sfreq)
 
 
 def in_patches(n_times: int, cfg: Windows, sfreq: float) -> int:

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from eegdecode.data.splits import Segment
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring
-from eegdecode.evaluation.metrics import correlation
+from eegdecode.evaluation.correlation import correlation
 from eegdecode.evaluation.predict import open_data
 from eegdecode.evaluation.predictions import Decoded
 from eegdecode.training.judge import whole_trial

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eegdecode.evaluation import Scoring
+from eegdecode.evaluation import Scoring, nulls, ranking
+from eegdecode.evaluation.correlation import unit
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 
 ALPHA = 0.05
@@ -106,26 +107,11 @@ def score(decoded: Decoded, ridge: Decoded, cfg: Scoring) -> Scores:
     )
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Pearson's r over time, [..., time, feature] -> [..., feature]; 0 where one of the two is constant."""
-    return np.sum(_unit(one) * _unit(other), axis=-2)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    """Mean 0 and length 1 over time; all 0 where it was constant."""
-    x = x - x.mean(axis=-2, keepdims=True)
-    length = np.linalg.norm(x, axis=-2, keepdims=True)
-    return x / np.where(length > 1e-12, length, np.inf)
-
-
 def _rotations(trials: Sequence[DecodedTrial], cfg: Scoring) -> dict[str, np.ndarray]:
     """For each piece where its rotations start, as fractions of what is allowed."""
     stimuli = sorted({trial.stimulus for trial in trials})
-    drawn = np.random.default_rng(np.random.SeedSequence([cfg.seed, _NULL])).random((len(stimuli), cfg.n_null))
+    drawn = nulls.draws(cfg.seed, nulls.ROTATIONS).random((len(stimuli), cfg.n_null))
     return dict(zip(stimuli, drawn, strict=True))
-
-
-_NULL = 6  # tells this draw from others of the same seed
 
 
 @dataclass(frozen=True)
@@ -139,9 +125,9 @@ class _Rotated:
     def of(cls, decoded: Decoded, rotations: dict[str, np.ndarray]) -> "_Rotated":
         true, null = [], []
         for trial in decoded.trials:
-            at_shift = rotated(trial.output, trial.target)
-            nearest = min(round(SHORTEST_SHIFT_S * decoded.sfreq), len(at_shift) // 4)
-            shifts = nearest + (rotations[trial.stimulus] * (len(at_shift) - 2 * nearest)).astype(int)
+            at_shift = nulls.rotated(trial.output, trial.target)
+            nearest = round(SHORTEST_SHIFT_S * decoded.sfreq)
+            shifts = nulls.shifts(rotations[trial.stimulus], len(at_shift), nearest)
             true.append(at_shift[0])
             null.append(at_shift[shifts])
         return cls(np.array(true), np.array(null))
@@ -149,14 +135,7 @@ class _Rotated:
     def figure(self, which: np.ndarray) -> Figure:
         """The mean over some trials, against that of each rotation."""
         value, null = float(self.true[which].mean()), self.null[which].mean(axis=0)
-        reached = int(np.sum(null >= value))
-        return Figure(value, float(np.quantile(null, 1 - ALPHA)), (1 + reached) / (1 + len(null)))
-
-
-def rotated(output: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """r of what was decoded with the target rotated by every number of samples, [time]; the mean over features."""
-    spectra = np.fft.rfft(_unit(output), axis=0) * np.fft.rfft(_unit(target), axis=0).conj()
-    return np.fft.irfft(spectra, n=len(target), axis=0).mean(axis=1)
+        return Figure(value, float(np.quantile(null, 1 - ALPHA)), float(nulls.p_value(value, null)))
 
 
 def rank_accuracy(trials: Sequence[DecodedTrial]) -> np.ndarray:
@@ -165,16 +144,11 @@ def rank_accuracy(trials: Sequence[DecodedTrial]) -> np.ndarray:
     All are cut to the shortest piece, so that none is told by its length.
     """
     pieces = {trial.stimulus: trial.target for trial in reversed(trials)}
-    if len(pieces) == 1:
-        return np.full(len(trials), np.nan)
     n_times = min(len(trial.target) for trial in trials)
-    outputs = _unit(np.stack([trial.output[:n_times] for trial in trials]))
-    targets = _unit(np.stack([target[:n_times] for target in pieces.values()]))
-    fit = np.einsum("itf,jtf->ij", outputs, targets)
+    outputs = np.stack([trial.output[:n_times] for trial in trials])
+    targets = np.stack([target[:n_times] for target in pieces.values()])
     own = np.array([list(pieces).index(trial.stimulus) for trial in trials])
-    true = fit[np.arange(len(trials)), own][:, None]
-    # The piece itself ties with itself: half a point that is taken off again
-    return ((fit < true).sum(axis=1) + 0.5 * (fit == true).sum(axis=1) - 0.5) / (len(pieces) - 1)
+    return ranking.ranks(ranking.by_correlation(outputs, targets), own)
 
 
 def match_mismatch(trials: Sequence[DecodedTrial], window: int) -> np.ndarray:
@@ -182,7 +156,7 @@ def match_mismatch(trials: Sequence[DecodedTrial], window: int) -> np.ndarray:
     shares = []
     for trial in trials:
         n = len(trial.target) // window
-        output, target = (_unit(a[: n * window].reshape(n, window, -1)) for a in (trial.output, trial.target))
+        output, target = (unit(a[: n * window].reshape(n, window, -1)) for a in (trial.output, trial.target))
         fit = np.einsum("itf,jtf->ij", output, target)
         true = np.diagonal(fit)[:, None]
         wins = (fit < true).sum() + 0.5 * (fit == true).sum() - 0.5 * n

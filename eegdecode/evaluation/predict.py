@@ -177,4 +177,4 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
         raise ValueError(
             f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
         )
-    return data, splits.split(trained.split, data.recordings)
+    return data, splits.split(trained.split, data.recordings, trained.train().windows)

@@ -1,25 +1,21 @@
 """report.html: one file that needs nothing else, to be sent on. What was found, beside chance, and how."""
 
-import platform
-import time
-from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from eegdecode import plots
+from eegdecode.evaluation import chapters
+from eegdecode.evaluation.chapters import many, say
 from eegdecode.evaluation.metrics import Scores, SubjectScore
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 from eegdecode.page import page, section
 from eegdecode.plots import Dots, Line
 from eegdecode.training.state import Trained
-from hpc.rundir import RunDir, atomic_write, read_json, read_lines
+from hpc.rundir import RunDir, atomic_write
 
 SHOWN_S = 40.0  # of a trial; more is too dense to see
-SMOOTHED = 40  # the curve of training shows the mean of so many parts of the run
 
 
 def write(path: Path, trained: Trained, decoded: Decoded, scores: Scores) -> None:
@@ -31,17 +27,17 @@ def write(path: Path, trained: Trained, decoded: Decoded, scores: Scores) -> Non
 def render(run: RunDir, trained: Trained, decoded: Decoded, scores: Scores) -> str:
     """The page. Its order is that of a reader's questions."""
     title = f"Decoding the {trained.target} from brain signals"
-    runs = [*lineage(trained.run), run]
+    runs = [*chapters.lineage(trained.run), run]
     sections = [
         f'<header><p class="eyebrow">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>',
-        f'<p class="verdict">{_verdict(scores, trained)}</p>{_made_up(runs)}</header>',
+        f'<p class="verdict">{_verdict(scores, trained)}</p>{chapters.made_up(runs)}</header>',
         section("At a glance", _cards(scores)),
         section("Subjects", _subjects(scores)),
         section("Decoded and heard", _examples(decoded, scores)),
-        section("Learning", _learning(trained)),
-        section("Data and leakage", _data(trained, decoded)),
+        section("Learning", chapters.learning(trained)),
+        section("Data and leakage", chapters.data(trained, decoded)),
         section("How the figures are made", HOW),
-        section("How this came about", _capsule(runs, trained)),
+        section("How this came about", chapters.capsule(runs, trained)),
     ]
     return page(f"{title}: {scores.verdict}", sections)
 
@@ -68,21 +64,12 @@ def _verdict(scores: Scores, trained: Trained) -> str:
     shared = "with a layer for each subject" if getattr(trained.model, "subject_layer", False) else "one for all"
     side = "does better" if r.value > linear.value else "does not do better"
     return (
-        f"<strong>{scores.verdict.capitalize()}.</strong> On {_many(len(scores.trials), 'test trial')} of "
-        f"{_many(n_subjects, 'subject')}, what was decoded follows what was heard at r&nbsp;=&nbsp;{_say(r.value)}; "
-        f"by chance it would stay below {_say(r.chance)} in 95 of 100 cases (p&nbsp;=&nbsp;{r.p:.3f}). "
-        f"One by one, {above} of {_many(n_subjects, 'subject')} {'is' if above == 1 else 'are'} above chance. "
+        f"<strong>{scores.verdict.capitalize()}.</strong> On {many(len(scores.trials), 'test trial')} of "
+        f"{many(n_subjects, 'subject')}, what was decoded follows what was heard at r&nbsp;=&nbsp;{say(r.value)}; "
+        f"by chance it would stay below {say(r.chance)} in 95 of 100 cases (p&nbsp;=&nbsp;{r.p:.3f}). "
+        f"One by one, {above} of {many(n_subjects, 'subject')} {'is' if above == 1 else 'are'} above chance. "
         f"The network, {shared}, {side} than a linear ridge decoder, {fitted} "
-        f"(r&nbsp;=&nbsp;{_say(linear.value)} on the same trials); it is ahead in {better} of {n_subjects}."
-    )
-
-
-def _made_up(runs: list[RunDir]) -> str:
-    if not any((read_json(run.plan) or {}).get("stage") == "synthesize" for run in runs):
-        return ""
-    return (
-        '\n<p class="notice">The recordings are made up, with a planted answer to the music: '
-        "the figures show that the tools work, and say nothing of brains.</p>"
+        f"(r&nbsp;=&nbsp;{say(linear.value)} on the same trials); it is ahead in {better} of {n_subjects}."
     )
 
 
@@ -94,8 +81,8 @@ def _cards(scores: Scores) -> str:
         ("Match-mismatch", scores.match_mismatch, "true seconds against other seconds"),
     ]
     drawn = "\n".join(
-        f'<div><dt>{name}</dt><dd><div class="value">{_say(figure.value)}</div>'
-        f'<div>chance {_say(figure.chance)}</div><div class="note">{what}</div></dd></div>'
+        f'<div><dt>{name}</dt><dd><div class="value">{say(figure.value)}</div>'
+        f'<div>chance {say(figure.chance)}</div><div class="note">{what}</div></dd></div>'
         for name, figure, what in cards
         if figure is not None
     )
@@ -122,8 +109,15 @@ def _subjects(scores: Scores) -> str:
 
 
 def _row(name: str, n_trials: int, of: SubjectScore | Scores) -> str:
-    shares = ["–" if figure is None else _say(figure.value) for figure in (of.rank_accuracy, of.match_mismatch)]
-    cells = [str(n_trials), _say(of.r.value), _say(of.r.chance), f"{of.r.p:.3f}", _say(of.r_ridge.value), *shares]
+    shares = ["–" if figure is None else say(figure.value) for figure in (of.rank_accuracy, of.match_mismatch)]
+    cells = [
+        str(n_trials),
+        say(of.r.value),
+        say(of.r.chance),
+        f"{of.r.p:.3f}",
+        say(of.r_ridge.value),
+        *shares,
+    ]
     return f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -137,7 +131,7 @@ def _examples(decoded: Decoded, scores: Scores) -> str:
     for name, index in chosen.items():
         score, trial = scores.trials[index], decoded.trials[index]
         title = f"{name} trial: {score.subject}, {score.stimulus}"
-        said = f"r = {_say(score.r)} (ridge {_say(score.r_ridge)})"
+        said = f"r = {say(score.r)} (ridge {say(score.r_ridge)})"
         chart = _traces(trial, decoded.sfreq, f"{title}: heard and decoded over time, {said}")
         drawn.append(f"<h3>{escape(title)}</h3>\n<figure>{chart}<figcaption>{said}</figcaption></figure>")
     n_outputs = decoded.trials[0].target.shape[1]
@@ -156,95 +150,3 @@ def _traces(trial: DecodedTrial, sfreq: float, label: str) -> str:
 
 def _standard(curve: np.ndarray) -> np.ndarray:
     return (curve - curve.mean()) / (curve.std() or 1.0)
-
-
-def _learning(trained: Trained) -> str:
-    history = read_lines(trained.run.metrics)
-    if not history:
-        return "<p>The run that trained this model left no metrics beside it.</p>"
-    steps, losses = (np.array([line[name] for line in history], float) for name in ("step", "loss"))
-    checks = [(line["step"], line["val_loss"]) for line in history if "val_loss" in line]
-    parts = np.array_split(np.arange(len(steps)), min(SMOOTHED, len(steps)))
-    smooth = Line([steps[part].mean() for part in parts], [losses[part].mean() for part in parts], "heard")
-    validation = Line([step for step, _ in checks], [loss for _, loss in checks], "decoded")
-    lowest = _say(trained.validation["loss"])
-    chosen = f"step {trained.step} of {int(steps[-1])}, where the validation loss was lowest, {lowest}"
-    drawn = [Line(steps, losses, "faint"), smooth, validation]
-    label = f"Loss over steps, in training and in validation. Kept: {chosen}."
-    return (
-        '<p class="key"><span><i class="line faint"></i>training, each step</span><span><i class="line heard"></i>'
-        'training, smoothed</span><span><i class="line decoded"></i>validation</span></p>\n'
-        f"<figure>{plots.lines(drawn, label, 'steps', mark=trained.step)}<figcaption>Loss. The dashed line is the "
-        f"model that was kept: {chosen}. Training sees short windows, validation whole trials.</figcaption></figure>"
-    )
-
-
-def _data(trained: Trained, decoded: Decoded) -> str:
-    spec = trained.spec
-    minutes = sum(len(trial.target) for trial in decoded.trials) / decoded.sfreq / 60
-    said = [
-        f"{_many(spec.n_channels, 'channel')} at {spec.sfreq:g} Hz ({', '.join(spec.channels)}); the target "
-        f"“{trained.target}” has {_many(spec.n_outputs, 'feature')}.",
-        f"The test part lasts {minutes:.1f} minutes in {_many(len(decoded.trials), 'trial')}.",
-        *decoded.audit,
-    ]
-    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>"
-
-
-def lineage(run: RunDir) -> list[RunDir]:
-    """The runs that a run builds on, first to last, and itself; as far back as their folders stand side by side."""
-    inputs = (read_json(run.plan) or {}).get("inputs", {}).values()
-    before = [found for ref in inputs if "/" not in ref for found in lineage(RunDir(run.path.parent / ref))]
-    return [*before, run]
-
-
-def _capsule(runs: list[RunDir], trained: Trained) -> str:
-    """What one needs to make it again: runs, code, config, versions."""
-    rows = "\n".join(
-        f'<tr><th scope="row"><code>{escape(run.name)}</code></th><td>{escape(_code(run))}</td>'
-        f"<td>{_attempts(run)}</td></tr>"
-        for run in runs
-    )
-    model = trained.config["model"]["name"]
-    facts = (
-        f"Model {model} with {trained.n_parameters:,} parameters. Python {platform.python_version()}, "
-        f"torch {torch.__version__}, numpy {np.__version__}, on {platform.machine()}. "
-        f"Written on {time.strftime('%d %B %Y')}."
-    )
-    settings = "\n".join(_flat("train", trained.config))
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr><th scope="col">Run</th>'
-        '<th scope="col">Code</th><th scope="col">Attempts</th></tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>\n<p>{escape(facts)}</p>\n"
-        f"<details><summary>All settings of training</summary><pre>{escape(settings)}</pre></details>"
-    )
-
-
-def _code(run: RunDir) -> str:
-    said = []
-    for code in (read_json(run.plan) or {}).get("code", []):
-        changed = f" + {_many(len(code['modified']), 'changed file')}" if code["modified"] else ""
-        said.append(f"{Path(code['root']).name} {code['commit'][:10]}{changed}")
-    return ", ".join(said) or "not known"
-
-
-def _attempts(run: RunDir) -> int:
-    # One is written down when it ends, and the one that writes this report has not
-    return len(read_lines(run.attempts)) + (not run.result.exists())
-
-
-def _flat(at: str, value: Any) -> Iterable[str]:
-    """A config as the words that set it."""
-    if isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from _flat(f"{at}.{key}", below)
-    else:
-        yield f"{at}={list(value) if isinstance(value, tuple) else value}"
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _say(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")

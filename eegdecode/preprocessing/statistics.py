@@ -33,7 +33,8 @@ def keep(stream: Stream, scratch: Path | None) -> Stream:
         return replace(stream, read=lambda first, stop: data[first:stop])
     file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  open as long as the stream is read
     for block in blocks(stream):
-        block.tofile(file)
+        file.write(np.ascontiguousarray(block).data)  # unlike tofile, it says when the disk is full
+    file.flush()
 
     def read(first: int, stop: int) -> np.ndarray:
         # Not mapped: mapped pages count as memory of the job

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,9 @@ from eegdecode.data import Image, Label, events, recordings, samples, store, tar
 from eegdecode.data.recordings import Entry
 from eegdecode.data.sidecars import applicable, stem
 from eegdecode.data.stored import Stored
-from eegdecode.data.survey import Row, Survey
+from eegdecode.data.survey import REASONS, Row, Survey, listed
 from eegdecode.preprocessing import Pick, steps
+from eegdecode.preprocessing.room import when_there_is_room
 from eegdecode.signals import Recording, Stream, Trial
 from hpc.context import Context, Preempted
 
@@ -42,14 +44,14 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
         raise ValueError(f"two targets would be kept as {twice[0]}: give one of them another title, or leave it out")
     entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
-        store.write_manifest(ctx.out, [entry.name for entry in entries])
+        when_there_is_room(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
     mine = ctx.world.share(entries, lambda entry: entry.size)
     sizes = [entry.size for entry in mine]
     known = _classes(cfg, study, entries, _pulse(ctx, sizes, 0))
     failed: dict[str, str] = {}
     for done, entry in enumerate(mine):
         try:
-            _one(cfg, study, entry, known, ctx, _pulse(ctx, sizes, done))
+            when_there_is_room(ctx, partial(_one, cfg, study, entry, known, ctx, _pulse(ctx, sizes, done)))
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
                 raise  # a full disk and the like concern all recordings, not this one
@@ -66,10 +68,11 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
             names = {name for name, _ in heard}
             store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
         found = survey(ctx.out, entries, dict(heard), whole=not heard or cfg.skip_failed)
-        found.write(ctx.out, f"What preprocessing made of {Path(cfg.study).name}")
+        title = f"What preprocessing made of {Path(cfg.study).name}"
+        when_there_is_room(ctx, partial(found.write, ctx.out, title))
         log.info("%s\n%s", "\n".join(found.sentences()), found.table())
     if heard and not cfg.skip_failed:
-        raise ValueError(_explain(dict(sorted(heard)), len(entries)))
+        raise ValueError(_explain(dict(sorted(heard)), len(entries), cfg.exclude))
     return found.metrics() if found else {}
 
 
@@ -103,9 +106,12 @@ def _classes(
 ) -> dict[str, tuple[str, ...]]:
     """The names of classes in the whole study, of each target that has some, so that one has the same number in all
     recordings. What cannot be opened has none here, and is named when its turn comes."""
-    columns = {target.column if isinstance(target, Label) else "stimulus": targets.kept_as(target)
-               for target in cfg.targets if isinstance(target, Label | Image)}  # fmt: skip
-    seen: dict[str, set[str | float]] = {column: set() for column in columns}
+    columns = {
+        targets.kept_as(target): target.column if isinstance(target, Label) else "stimulus"
+        for target in cfg.targets
+        if isinstance(target, Label | Image)
+    }
+    seen: dict[str, set[str | float]] = {column: set() for column in columns.values()}
     for entry in entries if columns else ():
         beat(0.0)
         try:
@@ -114,7 +120,7 @@ def _classes(
                 labels.update(targets.values(column, trials))
         except ValueError as error:
             log.debug("%s: %s", entry.name, error)
-    return {kept: targets.classes(seen[column]) for column, kept in columns.items()}
+    return {kept: targets.classes(seen[column]) for kept, column in columns.items()}
 
 
 def _one(
@@ -135,6 +141,8 @@ def _one(
     if store.holds(ctx.out, entry.name, key):
         return
     notes = [*opened.notes, *found.notes]
+    for target in cfg.targets:
+        notes += targets.outlasted(target, trials, study)
     for finding in samples.look(opened.stream, LOOKED_AT):
         if finding.fatal:
             raise ValueError(f"{entry.path}: {finding.sentence}")
@@ -159,9 +167,11 @@ def _one(
             {name: each for name, each in made.items() if isinstance(each, Stream)},
             {name: each for name, each in made.items() if not isinstance(each, Stream)},
         )
+        samples_file = recordings.samples_file(entry)
         how = {
             "study": Path(cfg.study).name,
-            "sources": [str(path.relative_to(study)) for path in files],
+            "sources": [_called(path, study) for path in files],
+            "content": _content(samples_file, samples_file.stat().st_mtime_ns, lambda: beat(0.0)),
             "raw": {"channels": opened.stream.n_channels, "sfreq": opened.stream.sfreq},
             "notes": notes,
             "classes": known,
@@ -182,7 +192,8 @@ def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> e
         edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
         cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
         return events.Found(tuple(cut))
-    found = events.trials(cfg.events or events.usual(rows), rows, stream, opened.annotations, study, entry.words)
+    how = cfg.events or events.usual(rows)
+    found = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
     _refuse_crossing(found.trials, opened)
     if told := _of_subject(cfg, entry):
         return found._replace(trials=tuple(replace(t, labels={**t.labels, **told}) for t in found.trials))
@@ -191,10 +202,9 @@ def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> e
 
 def _of_subject(cfg: "Preprocess", entry: Entry) -> dict[str, str | float]:
     """What labels are asked for that events.tsv has not, and participants.tsv has: an age, a score."""
-    columns = (entry.events() or [{}])[:1]
-    asked = [target.column for target in cfg.targets if isinstance(target, Label) and target.column != "stimulus"]
-    return {column: label for column, label in events.labels(entry.participant).items() if column in asked
-            and not any(column in row for row in columns)}  # fmt: skip
+    asked = {target.column for target in cfg.targets if isinstance(target, Label)}
+    asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
+    return {column: label for column, label in events.labels(entry.participant).items() if column in asked}
 
 
 def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
@@ -233,9 +243,18 @@ def _settings(cfg: "Preprocess") -> dict[str, Any]:
 
 def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: Callable[[], None]) -> str:
     """Names what a recording is made of: these settings, and the content of these files."""
-    content = {str(path.relative_to(study)): _content(path, path.stat().st_mtime_ns, beat) for path in files}
-    text = json.dumps([store.SCHEMA, settings, content], sort_keys=True)
+    content = {_called(path, study): _content(path, path.stat().st_mtime_ns, beat) for path in files}
+    text = json.dumps([store.SCHEMA, MAKING, settings, content], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+MAKING = 2
+"""Grows when the same settings begin to make other numbers or trials, so that what is there is not taken for them."""
+
+
+def _called(path: Path, study: Path) -> str:
+    """From the study on, where it lies in there; embeddings and the like may lie elsewhere."""
+    return str(path.relative_to(study)) if path.is_relative_to(study) else str(path)
 
 
 _KNOWN: dict[tuple[Path, int], str] = {}
@@ -244,12 +263,7 @@ _KNOWN: dict[tuple[Path, int], str] = {}
 
 def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
     if (path, written_ns) not in _KNOWN:
-        digest = hashlib.blake2b(digest_size=16)
-        with open(path, "rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
-                beat()
-        _KNOWN[path, written_ns] = digest.hexdigest()
+        _KNOWN[path, written_ns] = recordings.content(path, beat)
     return _KNOWN[path, written_ns]
 
 
@@ -277,18 +291,27 @@ def _row(stored: Stored) -> Row:
         tuple(sorted({label for trial in stored.trials for label in trial.labels})),
         tuple(stored.made.get("notes", ())),
         stored.checksum,
+        str(stored.made.get("content", "")),
     )
 
 
-def _explain(failed: Mapping[str, str], n: int) -> str:
-    shown = list(failed.items())[:SHOWN]
-    more = f"\n  … and {len(failed) - len(shown)} more, all of them in survey.html" if len(failed) > len(shown) else ""
+def _explain(failed: Mapping[str, str], n: int, excluded: Sequence[str]) -> str:
+    why: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        why.setdefault(reason, []).append(name)
+    shown = list(why.items())[:REASONS]
+    left = len(failed) - sum(len(names) for _, names in shown)
+    more = f"\n  … and {left} more, all of them in survey.html" if left else ""
+    # As a shell and YAML take them: a * at the start would be a reference
+    patterns = [name if name[:1].isalnum() else f'"{name}"' for name in (*excluded, *failed)]
+    out = f"'preprocess.exclude=[{','.join(patterns)}]'"
     return (
         f"{len(failed)} of {n} recordings cannot be used; the others are done:\n"
-        + "\n".join(f"  {name}: {why}" for name, why in shown)
+        + "\n".join(f"  {listed(names)}: {reason}" for reason, names in shown)
         + f"{more}\nMend them and give the same line again; or leave them out, "
-        + (f"preprocess.exclude=[{','.join(failed)}]" if not more else "preprocess.skip_failed=true")
+        + (out if len(failed) <= NAMED else "preprocess.skip_failed=true")
     )
 
 
-SHOWN = 6
+NAMED = 6
+"""In a line that a person is to copy."""

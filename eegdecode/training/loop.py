@@ -56,7 +56,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     # The data
     data = store.open_store(*(ctx.input(data, often=True) for data in cfg.data))
     found_spec = data.spec(cfg.target)
-    parts = splits.split(cfg.split, data.recordings)
+    parts = splits.split(cfg.split, data.recordings, cfg.windows)
     for sentence in parts.audit():
         log.info("%s", sentence)
     augment = Augmentation(cfg.augment, found_spec, soft=isinstance(cfg.objective, Classification))
@@ -71,6 +71,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         transfer.begin(network, cfg.start, ctx)
     moved = trainable.choose(network, cfg.trainable)
     network.to(where)
+    if cfg.compute.compile:
+        network.compile(dynamic=False)  # batches and windows have one shape each
     model = ddp.wrap(network, where, cfg.compute.shard)
     objective = objectives.build(cfg.objective, found_spec)
     judge = Judge(cfg, parts.val, data, spec, network)
@@ -97,7 +99,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where, len(moved),
              step, cfg.optim.steps)  # fmt: skip
     record = Record(ctx, step)
-    watcher = Watcher(cfg.watch, ctx, record, step)
+    watcher = Watcher(cfg.watch, ctx, record, step, lambda at: store.broken(data, draw.at([at]).recording.tolist()))
     coming = batches.at(step, cfg.optim.steps)
 
     while (step < cfg.optim.steps and not best["ended"]) or unseen:

@@ -39,7 +39,7 @@ def run(cfg: "Soup", ctx: Context) -> dict[str, object]:
     first = ingredients[0]
     trained_as = first.train()
     data = store.open_store(*(ctx.input(name, often=True) for name in first.data))
-    parts = splits.split(trained_as.split, data.recordings)
+    parts = splits.split(trained_as.split, data.recordings, trained_as.windows)
     network = models.build(first.model, first.spec).to(where)
     objective = objectives.build(trained_as.objective, data.spec(first.target))
     judge = Judge(trained_as, parts.val, data, first.spec, network)

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,10 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Looks at each step and each validation of one attempt, which begins after `step`."""
+    """Looks at each step and each validation of one attempt, which begins after `step`. `damages` gives a sentence for
+    each file of a step's windows whose bytes are not those that were written."""
 
-    def __init__(self, cfg: Watch, ctx: Context, record: Record, step: int) -> None:
-        self.cfg, self.ctx, self.record = cfg, ctx, record
+    def __init__(
+        self, cfg: Watch, ctx: Context, record: Record, step: int, damages: Callable[[int], list[str]]
+    ) -> None:
+        self.cfg, self.ctx, self.record, self.damages = cfg, ctx, record, damages
         self.alerts = alerts.Alerts(cfg.alerts, ctx)
         self._began = time.time()
         self._lived_s = sum(line["ended"] - line["started"] for line in read_lines(ctx.run.attempts))
@@ -63,7 +67,7 @@ class Watcher:
         self.alerts.say("no number", f"{said} at step {step}")
         raise FloatingPointError(
             f"{said} at step {step} (lr {lr:.3g}): lower optim.lr or optim.clip_norm, "
-            f"and look for NaN in the data{kept}"
+            f"and look for NaN in the data{kept}{''.join(f'. {sentence}' for sentence in self.damages(step))}"
         )
 
     def judged(

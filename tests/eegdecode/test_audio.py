@@ -55,6 +55,10 @@ FILES = {
 }
 
 
+NOISE = wav(np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes(), 16)
+TEXT = NOISE.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_sample_format_gives_the_same_sound(tmp_path: Path, name: str) -> None:
     path = tmp_path / "sound"
@@ -71,6 +75,16 @@ def test_every_sample_format_gives_the_same_sound(tmp_path: Path, name: str) -> 
         ("a.mp3", b"ID3\x04", r"starts with b'ID3\\x04', not as WAV .*: ffmpeg -i a.mp3 a.wav makes one that can"),
         ("a.wav", b"", r"\(it is empty\): fetch it again, or write it as PCM WAV"),
         ("a.wav", FILES["16-bit"][:30], r"\(it is cut off\)"),
+        ("a.wav", FILES["16-bit"][:-400], r"\(it is cut off: 600 of 1000 bytes of samples are there\): fetch it again"),
+        ("a.wav", FILES["24-bit"][:-3], r"1497 of 1500 bytes"),
+        ("a.au", FILES["AU 24-bit"][:-3], r"it is cut off: 1497 of 1500 bytes"),
+        (
+            "a.wav",
+            TEXT,
+            r"had its line feeds translated to CR LF \(all \d+ of them\), as text",
+        ),
+        ("a.wav", TEXT[: len(NOISE)], "had its line feeds translated to CR LF"),
+        ("a.wav", NOISE.replace(b"\r\n", b"\n"), r"it is cut off: \d+ of 100000 bytes"),
         ("a.wav", wav(b"\0" * 10, 4, tag=17), "format 17 with 4 bits at 22050 Hz, which is neither PCM nor floats"),
         ("a.wav", FILES["16-bit"][:12] + FILES["16-bit"][36:], "does not say its format before its samples"),
         ("a.au", au(b"\0" * 10, 1), "AU coding 1 at 22050 Hz"),
@@ -112,3 +126,21 @@ def test_the_sound_of_a_film_is_the_wav_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "stimuli/film.wav").touch()
     assert audio.file_of(tmp_path, "film.mp4#t=60,120").name == "film.wav"
     assert audio.file_of(tmp_path, "other.mp4").name == "other.mp4"
+
+
+@pytest.mark.parametrize("said", [0, 0x7FFFFFFF - 36, 0xFFFFFFFF])
+def test_what_was_written_to_a_pipe_is_as_long_as_it_is(tmp_path: Path, said: int) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(whole(16, "<i2"), 16, said=said))
+    assert audio.header(tmp_path / "a.wav").n_times == 500
+    (tmp_path / "longer.wav").write_bytes(FILES["16-bit"] + b"ID3 and more")
+    assert audio.header(tmp_path / "longer.wav").n_times == 500
+
+
+def test_a_sample_that_is_no_number_is_named(tmp_path: Path) -> None:
+    broken = SHAPE.astype("<f4")
+    broken[441] = np.nan
+    (tmp_path / "a.wav").write_bytes(wav(broken.tobytes(), 32, tag=3))
+    sound = audio.open_sound(tmp_path / "a.wav")
+    assert np.isfinite(sound.read(0, 441)).all()
+    with pytest.raises(ValueError, match=r"a.wav has samples that are no numbers .*, the first at 0.020 s"):
+        sound.read(100, 500)

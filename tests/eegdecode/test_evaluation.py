@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from eegdecode import stages
 from eegdecode.data import Music, RandomWindows, Split, splits, store
 from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, ensemble, metrics, predict, predictions
+from eegdecode.evaluation import Scoring, baseline, ensemble, metrics, nulls, predict, predictions
 from eegdecode.evaluation.predict import Decoded, DecodedTrial
 from eegdecode.models import BiLSTM
 from eegdecode.signals import Recording, Signal
@@ -57,7 +57,7 @@ def identity(decoded: Decoded) -> Decoded:
 def test_rotations_are_those_of_numpy() -> None:
     trial = listening(0, n_times=201).trials[0]
     by_hand = [np.corrcoef(trial.output[:, 0], np.roll(trial.target[:, 0], k))[0, 1] for k in range(201)]
-    np.testing.assert_allclose(metrics.rotated(trial.output, trial.target), by_hand, atol=1e-9)
+    np.testing.assert_allclose(nulls.rotated(trial.output, trial.target), by_hand, atol=1e-9)
 
 
 def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:

@@ -1,6 +1,6 @@
 """Trials come from where the config says, with what the events say of them; what cannot be is named."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,19 @@ def silent(duration_s: float, sfreq: float = HZ, **channels: np.ndarray) -> Stre
     return Stream(("Cz", *channels), sfreq, n_times, lambda first, stop: data[first:stop], sensors)
 
 
-def trials_of(cfg: Events, stream: Stream, tmp_path: Path, tsv: str = "", marks: Sequence[Mark] = ()) -> events.Found:
+def trials_of(
+    cfg: Events,
+    stream: Stream,
+    tmp_path: Path,
+    tsv: str = "",
+    marks: Sequence[Mark] = (),
+    units: Mapping[str, str] | None = None,
+) -> events.Found:
     rows = None
     if tsv:
         (tmp_path / "events.tsv").write_text(tsv)
         rows = recordings.read_tsv(tmp_path / "events.tsv")
-    found = events.trials(cfg, rows, stream, marks, tmp_path, {"name": "sub-01_run-02", "run": "02"})
+    found = events.trials(cfg, rows, stream, marks, tmp_path, {"name": "sub-01_run-02", "run": "02"}, units)
     Recording("sub-01_run-02", "sub-01", stream, found.trials)  # takes them
     return found
 
@@ -162,6 +169,18 @@ def test_stimulus_codes_of_an_analogue_channel_become_trials(tmp_path: Path) -> 
     assert [trial.duration for trial in found] == pytest.approx([40.0] * 3, abs=0.004)
 
 
+def test_levels_are_in_the_unit_that_the_file_says(tmp_path: Path) -> None:
+    music = np.repeat([0.0, 10e-6, 0.0, 30e-6, 0.0], 5000)  # volt, as all that is read in µV
+    cfg = CodeEvents({10.0: "a.wav", 20.0: "b.wav", 30.0: "c.wav"})
+    found = trials_of(cfg, silent(25, music=music), tmp_path, units={"music": "µV"}).trials
+    assert [(trial.stimulus, round(trial.start, 2)) for trial in found] == [("a.wav", 5.0), ("c.wav", 15.0)]
+    message = r"none of the levels in codes \(10, 20, 30\) occurs in music, which stands at 0, 1e-05, 3e-05: corr"
+    with pytest.raises(ValueError, match=message):
+        trials_of(cfg, silent(25, music=music), tmp_path)
+    with pytest.raises(ValueError, match=r"\(1000\) occurs in music, which stands at 0, 10, 30 uV: correct codes"):
+        trials_of(CodeEvents({1000.0: "a.wav"}), silent(25, music=music), tmp_path, units={"music": "uV"})
+
+
 def test_trigger_values_become_trials(tmp_path: Path) -> None:
     line = np.zeros(10_000)
     for first, value in ((1000, 1), (3000, 2), (5000, 9), (7000, 1)):
@@ -204,6 +223,28 @@ def test_films_run_on_the_clock_of_their_pulses(tmp_path: Path) -> None:
         trials_of(FilmEvents(("film.mp4", "b.mp4")), silent(120, STI=line), tmp_path)
 
 
+def test_films_and_their_rates_can_stand_in_the_events(tmp_path: Path) -> None:
+    line = film_line(120, (5.0, 60.0, 29.97), (80.0, 30.0, 25.0))
+    tsv = "onset\tduration\tfilm\tfps\tmood\n79\t30\tb.mp4\t25\tcalm\n50\t0\tn/a\tn/a\tn/a\n4\t60\ta.mp4\t29.97\tn/a\n"
+    first, second = trials_of(FilmEvents(column="film"), silent(120, STI=line), tmp_path, tsv).trials
+    assert (first.stimulus, first.labels[events.FPS], second.stimulus, second.labels[events.FPS]) == (
+        "a.mp4", 29.97, "b.mp4", 25.0,
+    )  # fmt: skip
+    assert first.start == pytest.approx(5, abs=1e-3) and second.labels["mood"] == "calm" and "mood" not in first.labels
+    for cfg, rows, message in (
+        (
+            FilmEvents(column="stim_file"),
+            tsv,
+            "in the columns onset and stim_file of events.tsv, but there are onset",
+        ),
+        (FilmEvents(column="film"), "", "but there are none: write them there, or name them in films"),
+        (FilmEvents(column="film"), tsv.replace("79\t", "n/a\t"), "events.tsv has no onset of b.mp4"),
+        (FilmEvents(column="film"), tsv.replace("b.mp4", "n/a"), "film names 1, but STI has 2 trains"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trials_of(cfg, silent(120, STI=line), tmp_path, rows)
+
+
 def test_a_film_without_digital_triggers_is_found_by_its_light(tmp_path: Path) -> None:
     light = 0.3 * film_line(40, (5.0, 30.0, 29.97)) + 0.01 * np.random.default_rng(0).normal(size=40_000)
     found = trials_of(FilmEvents((FILM,), fallback="photo"), silent(40, STI=np.zeros(1), photo=light), tmp_path)
@@ -236,6 +277,19 @@ def test_segments_of_a_recording_and_of_its_trials(tmp_path: Path, study: Path) 
     ]  # fmt: skip
     assert pieces[0].labels["valence"] == 4.5
     assert stimuli.whole("a.wav#t=1.25,2.5") == ("a.wav", 1.25) and stimuli.whole("a#b.wav") == ("a#b.wav", 0.0)
+
+
+def test_a_piece_of_a_film_has_one_name_whatever_clock_recorded_it(tmp_path: Path) -> None:
+    cfg = Segments(length_s=10.0, of=FilmEvents((FILM,)))
+    found = []
+    for ppm in (-80.0, 0.0, 33.0):
+        line = film_line(75, (5.0, 64.0, 29.97 / (1 + ppm * 1e-6)))
+        found.append(trials_of(cfg, silent(75, STI=line), tmp_path).trials)
+        for number, trial in enumerate(found[-1]):
+            assert trial.start == pytest.approx(5 + 10 * number * (1 + ppm * 1e-6), abs=1e-3)
+            assert trial.duration == pytest.approx(10 * (1 + ppm * 1e-6), abs=1e-4)
+    names = [[trial.stimulus for trial in trials] for trials in found]
+    assert names[0] == names[1] == names[2] == [f"{FILM}#t={10 * k},{10 * k + 10}" for k in range(6)]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -281,6 +335,7 @@ def test_events_are_written_in_yaml() -> None:
         (lambda: TriggerEvents(bits=0), "bits is a mask of one bit at least, .* got 0"),
         (lambda: TriggerEvents(gap_s=-1), "gap_s must be 0 s or more, got -1"),
         (lambda: FilmEvents(()), "films needs the names of the films"),
+        (lambda: FilmEvents(("a",), column="stim_file"), r"one of the two, but got \('a',\) and 'stim_file'"),
         (lambda: FilmEvents(("a",), fps=0), "got 0 fps and a pulse every 2"),
         (lambda: Segments(length_s=0), "length_s must be above 0 s, got 0"),
     ],

@@ -76,3 +76,43 @@ def test_trials_are_what_was_done_where_nothing_was_played(tmp_path: Path) -> No
     synth.make_study(Motor(n_subjects=1, n_trials=4), ctx)
     survey(tmp_path / "run", ctx.out)
     assert "8 trials of" in said(tmp_path / "run")
+
+
+def test_of_several_studies_every_recording_counts_and_says_whose_it_is(three: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(three, tmp_path / name)
+    metrics = survey(tmp_path / "run", tmp_path / "a", tmp_path / "b", size=2)
+    assert (metrics["recordings"], metrics["duplicates"], metrics["subjects"]) == (6, 3, 3)
+    assert "a/sub-01_task-music_run-01 and b/sub-01_task-music_run-01 are one recording" in said(tmp_path / "run")
+    header, *rows = (tmp_path / "run/out/survey.tsv").read_text().splitlines()
+    assert header.startswith("study\trecording") and [line.split("\t")[0] for line in rows] == ["a"] * 3 + ["b"] * 3
+    # Two folders of one name are told apart by their paths
+    shutil.copytree(three, tmp_path / "other/a")
+    survey(tmp_path / "alike", tmp_path / "a", tmp_path / "other/a", samples=False)
+    assert f"<td>{tmp_path}/other/a</td>" in said(tmp_path / "alike")
+
+
+def test_a_copy_is_found_though_another_table_is_beside_it(three: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(three, study)
+    for path in study.glob("sub-01/eeg/*"):
+        new = study / "sub-09/eeg" / path.name.replace("sub-01", "sub-09")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, new)
+    (table,) = study.glob("sub-09/eeg/*_channels.tsv")
+    table.write_text(table.read_text().replace("Fp1\tEEG", "Fp1\tEOG"))
+    assert survey(tmp_path / "run", study)["duplicates"] == 1
+    assert "THE SAME SAMPLES: sub-01_task-music_run-01 and sub-09_task-music_run-01" in said(tmp_path / "run")
+
+
+def test_a_file_that_cannot_be_opened_is_named_and_the_others_are_looked_at(three: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(three, study)
+    for number, what in ((1, "channels"), (2, "events")):
+        (table,) = study.glob(f"sub-{number:02d}/eeg/*_{what}.tsv")
+        table.unlink()
+        table.mkdir()  # as root, all that has rights can be read
+    metrics = survey(tmp_path / "run", study)
+    assert (metrics["recordings"], metrics["failed"], metrics["without_trials"]) == (3, 1, 1)
+    assert "CANNOT BE USED: sub-01_task-music_run-01: [Errno 21] Is a directory" in said(tmp_path / "run")
+    assert "no trials: [Errno 21] Is a directory" in said(tmp_path / "run")

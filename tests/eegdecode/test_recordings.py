@@ -280,3 +280,14 @@ def test_a_window_is_read_without_the_rest(tmp_path: Path) -> None:
     idle = bytes_read() - before
     stream.read(123_000, 124_000)
     assert bytes_read() - before - 2 * idle <= 2 * 1000 * 16 * 4
+
+
+def test_a_row_with_a_cell_too_many_is_named_by_its_line(tmp_path: Path) -> None:
+    table = tmp_path / "events.tsv"
+    table.write_text("onset\tduration\n1\t2\n3\t4\tloud\n")
+    with pytest.raises(ValueError, match=r"line 3 of .*events.tsv has 3 cells, but the table has 2 columns: take"):
+        recordings.read_tsv(table)
+    table.write_text("onset\tduration\n1\t2\t\n3\t4\t \t\n5\n")  # tabs at the end of a line say nothing
+    assert recordings.read_tsv(table) == [
+        {"onset": "1", "duration": "2"}, {"onset": "3", "duration": "4"}, {"onset": "5", "duration": "n/a"},
+    ]  # fmt: skip

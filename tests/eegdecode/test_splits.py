@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from eegdecode.data import Split
+from eegdecode.data import GridWindows, LockedWindows, Split, Windows
 from eegdecode.data.splits import Parts, Segment, split
 from eegdecode.data.stored import Block, Stored
+from eegdecode.data.windows import cut
 from eegdecode.signals import Trial
 
 
@@ -187,3 +188,125 @@ def test_the_same_samples_under_two_names_are_refused() -> None:
     copied = replace(study[5], checksum=study[0].checksum)
     with pytest.raises(ValueError, match=r"sub-\d_run-\d \(\w+\) and sub-\d_run-\d \(\w+\) hold the very same samples"):
         split(Split(by="run", val_units=("sub-1_run-0",), test_units=("sub-2_run-1",)), [*study[:5], copied])
+
+
+def of_pieces(*names: Sequence[str]) -> list[Stored]:
+    """A recording for each, in which these stimuli were presented for 10 s each, 1 s apart."""
+    return [
+        Stored(
+            Path("nowhere.h5"), f"sub-{subject}", f"sub-{subject}", "", "", ("Cz",),
+            tuple(Trial(1.0 + 11.0 * at, 10.0, name) for at, name in enumerate(shown)),
+            {"signal": Block(0, (100 * 11 * (len(shown) + 1), 1), 100.0)},
+        )
+        for subject, shown in enumerate(names, 1)
+    ]  # fmt: skip
+
+
+def test_a_piece_of_a_film_is_the_same_whatever_the_clocks_said() -> None:
+    first, second = ([f"film.mp4#t={10 * k * speed:.9f},{10 * (k + 1) * speed:.9f}" for k in range(9)]
+                     for speed in (0.999980000, 0.999980184))  # fmt: skip
+    parts = split(Split(), of_pieces(first, second))
+    for one, other in ((parts.train, parts.test), (parts.train, parts.val), (parts.val, parts.test)):
+        assert not {s.trial.start for s in one} & {s.trial.start for s in other}
+    assert "Test has 2 stimuli that neither" in " ".join(parts.audit())
+    halves = [{s.trial for s in parts.test if s.recording == number} for number in (0, 1)]
+    assert len(halves[0]) == len(halves[1]) == 2, "both heard what is tested"
+
+
+def test_pieces_that_overlap_in_the_film_are_one() -> None:
+    whole = [f"film.mp4#t={10 * k},{10 * k + 10}" for k in range(4)]
+    shifted = ["film.mp4#t=5,15", "other.mp4", "third.mp4#t=3", "fourth.mp4"]
+    parts = split(Split(), of_pieces(whole, shifted))
+    of = [{s.trial.stimulus for s in part} for part in (parts.train, parts.val, parts.test)]
+    together = {"film.mp4#t=0,10", "film.mp4#t=10,20", "film.mp4#t=5,15"}
+    assert [together & names for names in of if together & names] == [together]
+    with pytest.raises(ValueError, match=r"same stimulus would stand in train and .*: film.mp4#t=0,20\."):
+        split(Split(by="subject", val_units=("sub-3",), test_units=("sub-2",)), of_pieces(whole, shifted, ["a.mp4"]))
+    # The whole film has all pieces, and a piece without an end lasts as long as it was presented
+    with pytest.raises(ValueError, match=r"in train and test: film.mp4\."):
+        split(Split(by="subject", val_units=("sub-3",), test_units=("sub-2",)), of_pieces(whole, ["film.mp4"], ["a"]))
+    for start, leaks in ((39.0, True), (40.0, False), (39.995, False)):
+        study = of_pieces([f"film.mp4#t={start - 10:g}"], ["film.mp4#t=30,39"], [f"film.mp4#t={start:g}"])
+        cfg = Split(by="subject", val_units=("sub-2",), test_units=("sub-3",))
+        if leaks:
+            with pytest.raises(ValueError, match="same stimulus"):
+                split(cfg, study)
+        else:
+            with pytest.raises(ValueError, match="in train and val"):
+                split(cfg, study)
+
+
+SOON: list[Windows] = [
+    LockedWindows(tmin_s=-0.1, tmax_s=0.4, overlap=True),
+    LockedWindows(tmin_s=0.25, tmax_s=1.13, overlap=True),
+    LockedWindows(tmin_s=-0.71, tmax_s=-0.3, overlap=True),
+    GridWindows(length_s=0.09),
+]
+
+
+PARTS = ("train", "val", "train", "test")
+
+
+def pictures(sfreq: float, soa_s: float = 0.2, n: int = 400) -> list[Stored]:
+    """Pictures in quick succession, of which the events say who trains, in blocks of 40."""
+    return [
+        Stored(
+            Path("nowhere.h5"), "sub-1", "sub-1", "", "", ("Cz",),
+            tuple(
+                Trial(5.0 + soa_s * at, soa_s / 2, f"{at}.png", {"split": PARTS[at // 40 % 4]}) for at in range(n)
+            ),
+            {"signal": Block(0, (round(sfreq * (10 + soa_s * n)), 1), sfreq)},
+        )
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("windows", SOON, ids=lambda cfg: f"{cfg.name}{getattr(cfg, 'tmin_s', '')}")
+@pytest.mark.parametrize("sfreq", [100.0, 250.0, 137.3])
+def test_no_sample_stands_in_two_parts_windows_included(windows: Windows, sfreq: float) -> None:
+    study = pictures(sfreq)
+    parts = split(Split(by="label"), study, windows)
+    seen = []
+    for part in (parts.train, parts.val, parts.test):
+        places, _ = cut(windows, part, study)
+        seen.append({k for first, n in zip(places.start, places.n_times, strict=True) for k in range(first, first + n)})
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+    before = split(Split(by="label"), study)
+    assert len(parts.test) == len(before.test), "what tests stays whole"
+    n_left = len(before.train) - len(parts.train), len(before.val) - len(parts.val)
+    said = " ".join(parts.audit())
+    assert (f"left out: {n_left[0]} of training, {n_left[1]} of what" in said) == any(n_left)
+    assert said.endswith("No sample stands in two parts.") and (n_left[0] > 0) == (windows.name == "locked")
+    assert " ".join(before.audit()).endswith("as long as windows stay within their trials.")
+
+
+def test_windows_that_leave_nothing_to_train_with_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"left for train: all its windows reach into .*; shorten them"):
+        split(Split(by="stimulus"), pictures(100.0), LockedWindows(tmin_s=0, tmax_s=20.0, overlap=True))
+
+
+def test_windows_that_meet_between_two_trials_are_refused() -> None:
+    study = of_pieces(["a", "b", "c", "d"])
+    cfg = Split(by="stimulus", val_units=("b",), test_units=("d",))
+    assert len(split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.5)).train) == 2
+    message = r"those of a at 1.00 s \(train\) and of b at 12.00 s \(val\): shorten them.*overlap=true"
+    with pytest.raises(ValueError, match=message):
+        split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.6))
+    with pytest.raises(ValueError, match="nothing is left for train: all its windows reach into"):
+        split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.6, overlap=True))
+
+
+def test_copies_are_found_wherever_the_first_of_them_stands() -> None:
+    by_label = Split(by="label", shared=("subject", "stimulus"))
+
+    def recording(name: str, *split_into: str, **known: object) -> Stored:
+        trials = tuple(Trial(10.0 * at, 8.0, f"{name}-{at}", {"split": part}) for at, part in enumerate(split_into))
+        return replace(of_pieces(["x"])[0], name=name, subject=name, trials=trials, **known)  # type: ignore[arg-type]
+
+    others = [recording("o", "train", "val", "test")]
+    split(by_label, [*others, recording("a", "train", "test", checksum="1"), recording("b", "val", checksum="2")])
+    for one, other in ((("train", "val"), ("train",)), (("val",), ("train", "val")), (("train", "test"), ("test",))):
+        for key, how in (("checksum", "hold the very same samples"), ("made", "are made from copies of one file")):
+            known = {key: "1" if key == "checksum" else {"content": "1"}}
+            with pytest.raises(ValueError, match=how):
+                split(by_label, [*others, recording("a", *one, **known), recording("b", *other, **known)])
+    split(by_label, [*others, recording("a", "test", checksum="1"), recording("b", "test", checksum="1")])

@@ -1,6 +1,10 @@
 """The store keeps recordings whole, maps their bytes, and names what is missing or does not fit."""
 
+import errno
+import os
 import pickle
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,3 +194,69 @@ def test_a_recording_is_written_in_stretches_whatever_its_length(
 def test_names_that_stand_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="these stand twice: sub-01"):
         store.write_manifest(tmp_path, ["sub-01", "sub-01", "sub-02"])
+
+
+def test_targets_and_values_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    signal, trials = Signal(np.zeros((64, 1), np.float32), 64.0, ("Cz",)).stream(), (Trial(0, 1, "a"),)
+    rows = np.zeros((128, 2))
+    rows[70, 1] = 1e39  # no float32
+    streams = {"mel": Signal(rows, 128.0, ("m0", "m1")).stream()}
+    with pytest.raises(ValueError, match=r"mel of sub-1 has values that are no numbers .* in row 70, column 1"):
+        store.write(tmp_path, Recording("sub-1", "sub-1", signal, trials, targets=streams))
+    values = {"clip": np.array([[0, 1, np.nan]], np.float32)}
+    with pytest.raises(ValueError, match=r"clip of sub-1 has values that are no numbers .* in row 0, column 2"):
+        store.write(tmp_path, Recording("sub-1", "sub-1", signal, trials, values=values))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whatever_is_damaged_in_a_file_it_is_not_held_and_said_of_which(tmp_path: Path) -> None:
+    path = store.write(tmp_path, recording(), {"notes": ["as it was"]}, key="k")
+    store.write_manifest(tmp_path, [path.stem])
+    opened = store.open_store(tmp_path)
+    assert store.holds(tmp_path, path.stem, "k") and store.broken(opened, [0, 0]) == []
+    good, n_damaged = path.read_bytes(), 0
+    blocks = [(block.offset, block.offset + block.n_bytes) for block in opened.recordings[0].blocks.values()]
+    for first in range(0, len(good), 192):
+        path.write_bytes(good[:first] + bytes(byte ^ 0x5A for byte in good[first : first + 64]) + good[first + 64 :])
+        held, told = store.holds(tmp_path, path.stem, "k"), store.broken(opened, [0])
+        in_data = any(begin <= first < end for begin, end in blocks)
+        assert not (in_data and held) and (held or told or not in_data)
+        n_damaged += not held
+    assert n_damaged > 10
+    for cut in (len(good) // 2, 100, 0):
+        path.write_bytes(good[:cut])
+        assert not store.holds(tmp_path, path.stem, "k")
+        assert store.broken(opened, [0])[0].startswith(f"{path} is damaged, its bytes are not those that were written")
+    # What opening reads is looked at as well
+    path.write_bytes(good.replace(b"as it was", b"as it wos"))
+    assert not store.holds(tmp_path, path.stem, "k") and "(about): remove it" in store.broken(opened, [0])[0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what HDF5 says when it lets go
+@pytest.mark.skipif(os.getuid() != 0, reason="a small disk is mounted, which takes root")
+def test_a_disk_that_fills_up_while_a_recording_is_written(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "small", small], check=False).returncode != 0:
+        pytest.skip("mount does not work here, as in a container")
+    data = np.random.default_rng(0).normal(size=(50_000, 16)).astype(np.float32)
+    large = Recording("sub-01", "sub-01", Signal(data, 64.0, tuple("abcdefghijklmnop")).stream(), ())
+
+    def somebody_else_writes(part: float) -> None:
+        (small / "filler").write_bytes(b"x" * shutil.disk_usage(small).free)
+
+    try:
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space left on device: ") as failure:
+                store.write(small, large, beat=somebody_else_writes)
+            assert failure.value.errno == errno.ENOSPC and [path.name for path in small.iterdir()] == ["filler"]
+            (small / "filler").unlink()
+        (small / "filler").write_bytes(b"x" * 3_000_000)
+        with pytest.raises(OSError, match="No space left on device, 3 MB are free and 4 MB needed"):
+            store.write(small, large)
+        (small / "filler").unlink()
+        store.write(small, large)
+        store.write_manifest(small, ["sub-01"])
+        assert not store.broken(store.open_store(small), [0])
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)

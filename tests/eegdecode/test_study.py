@@ -1,15 +1,35 @@
 """Preprocessing a study: whatever the number of workers, the same bytes; what cannot be used is named."""
 
+import logging
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eegdecode import stages
-from eegdecode.data import Music, store, synth
-from eegdecode.preprocessing import Bandpass
+from eegdecode.data import (
+    Embedding,
+    Envelope,
+    FilmEvents,
+    Frame,
+    Image,
+    Images,
+    Label,
+    MegMovie,
+    Music,
+    Segments,
+    Split,
+    splits,
+    store,
+    synth,
+)
+from eegdecode.preprocessing import Bandpass, Montage, Pick, Resample
 from eegdecode.stages import Preprocess
 from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir
@@ -124,3 +144,81 @@ def test_to_leave_out_what_is_not_there_is_a_slip(four: Path, tmp_path: Path) ->
         preprocess(tmp_path, four, exclude=("sub-9*",))
     with pytest.raises(ValueError, match="exclude leaves none of the 4 recordings"):
         preprocess(tmp_path, four, exclude=("sub-*",))
+
+
+def test_one_reason_is_told_once_and_the_hint_keeps_what_was_left_out_before(four: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 of 3 recordings cannot be used") as failure:
+        preprocess(tmp_path, four, exclude=("*-03*",), steps=(Montage(channels=("Fz", "Nowhere")),))
+    said = str(failure.value)
+    assert said.count("Nowhere") == 1 and "sub-01_task-music_run-01, sub-02_task-music_run-01 and sub-04" in said
+    names = ",".join(f"sub-0{number}_task-music_run-01" for number in (1, 2, 4))
+    assert said.endswith(f"leave them out, 'preprocess.exclude=[\"*-03*\",{names}]'")
+
+
+def test_a_picture_is_an_image_a_label_and_an_embedding_of_any_folder(tmp_path: Path) -> None:
+    ctx = Context(World(), RunDir(tmp_path / "made"))
+    synth.make_study(Images(n_subjects=1, n_train=4, n_test=2, n_channels=4), ctx)
+    shutil.copy(ctx.out / "stimuli/images.npy", tmp_path / "elsewhere.npy")
+    clip = Embedding("stimuli/images.npy", index="stimuli/images.tsv", title="clip")
+    far = Embedding(str(tmp_path / "elsewhere.npy"), index=str(ctx.out / "stimuli/images.tsv"))
+    preprocess(tmp_path / "run", ctx.out, targets=(Image(), Label(), clip, far), steps=(Pick(),))
+    vectors, opened = np.load(tmp_path / "elsewhere.npy"), store.open_store(tmp_path / "run/out")
+    assert opened.spec("image").classes == opened.spec("stimulus").classes and len(opened.spec("image").classes) == 6
+    for stored in opened.recordings:
+        np.testing.assert_array_equal(stored.values("image"), stored.values("stimulus"))
+        rows = [int(trial.labels["embedding_row"]) for trial in stored.trials]
+        np.testing.assert_array_equal(stored.values("clip"), vectors[rows])
+        np.testing.assert_array_equal(stored.values("elsewhere"), vectors[rows])
+        assert str(tmp_path / "elsewhere.npy") in stored.made["sources"] and len(stored.made["content"]) == 32
+
+
+def test_films_of_all_sessions_are_one_study_in_one_run(tmp_path: Path) -> None:
+    ctx = Context(World(), RunDir(tmp_path / "made"))
+    synth.make_study(MegMovie(n_subjects=2, n_titles=2, n_parts=1, part_s=32.0, n_channels=4), ctx)
+    films = FilmEvents(channel="STI 014", fallback="MISC 001", column="stim_file")
+    cfg = {"events": Segments(length_s=5.0, of=films), "steps": (Resample(100.0),), "targets": (Frame(sfreq=100.0),)}
+    metrics, *_ = preprocess(tmp_path / "run", ctx.out, **cfg)
+    assert (metrics["recordings"], metrics["failed"], metrics["without_trials"]) == (4, 0, 0)
+    recordings = store.open_store(tmp_path / "run/out").recordings
+    assert [{trial.labels["fps"] for trial in stored.trials} for stored in recordings] == [{29.97}, {25.0}] * 2
+    for first, second in zip(recordings[:2], recordings[2:], strict=True):
+        assert [trial.stimulus for trial in first.trials] == [trial.stimulus for trial in second.trials]
+        fps = float(first.trials[0].labels["fps"])
+        for trial in first.trials[1:]:
+            since_s = float(trial.stimulus.split("=")[1].split(",")[0])
+            at = int(np.ceil(trial.start * 100))
+            assert first.target("frame")[at, 0] == pytest.approx(since_s * fps, abs=1)
+    parts = splits.split(Split(), recordings)
+    heard = [{segment.trial.stimulus for segment in part} for part in (parts.train, parts.val, parts.test)]
+    assert not heard[0] & heard[1] and not heard[0] & heard[2] and not heard[1] & heard[2]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a small disk is mounted, which takes root")
+def test_on_a_full_disk_it_waits_for_room(four: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", small], check=False).returncode != 0:
+        pytest.skip("mount does not work here, as in a container")
+    filler = small / "filler"
+
+    def somebody_makes_room() -> bool:
+        if "ALERT" in caplog.text:
+            filler.unlink(missing_ok=True)
+        return False
+
+    try:
+        filler.write_bytes(b"x" * 3_500_000)
+        ctx = Context(World(), RunDir(small / "run"), should_stop=somebody_makes_room)
+        with caplog.at_level(logging.ERROR):
+            found = stages.preprocess(Preprocess(Input(str(four)), targets=(Envelope(),)), ctx)
+        assert found["recordings"] == 4 and len(store.open_store(ctx.out).recordings) == 4
+        (alert,) = [record.getMessage() for record in caplog.records if "ALERT" in record.getMessage()]
+        assert re.match(rf"ALERT {ctx.out}: No space left on device, 1 MB are free and 1 MB needed. Delete some", alert)
+        # Asked to stop instead, it stops
+        filler.write_bytes(b"x" * shutil.disk_usage(small).free)
+        stopped = Context(World(), RunDir(small / "run"), attempt=0, should_stop=lambda: "ALERT" in caplog.text)
+        caplog.clear()
+        with pytest.raises(Preempted):
+            stages.preprocess(Preprocess(Input(str(four)), steps=(Bandpass(),)), stopped)
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)

@@ -21,7 +21,9 @@ STUDY = Survey(
 
 def test_the_first_sentence_counts() -> None:
     assert STUDY.sentences()[0] == "6 recordings of 3 subjects, 0.8 hours, 45 trials of 1 stimuli, at 1000 Hz."
-    assert STUDY.metrics() == {"recordings": 6, "subjects": 3, "hours": 0.833, "failed": 1, "duplicates": 1}
+    assert STUDY.metrics() == {
+        "recordings": 6, "subjects": 3, "hours": 0.833, "failed": 1, "duplicates": 1, "without_trials": 0,
+    }  # fmt: skip
 
 
 def test_what_is_wrong_is_named() -> None:
@@ -45,3 +47,21 @@ def test_the_files_hold_all_of_it_and_escape_what_is_said(tmp_path: Path) -> Non
     page = (tmp_path / "survey.html").read_text()
     assert "A &lt;study&gt;" in page and "cut off &lt;here&gt;" in page and "sub-02_run-2" in page
     assert len((tmp_path / "survey.tsv").read_text().splitlines()) == 7
+
+
+def test_recordings_without_a_trial_are_counted_and_named() -> None:
+    found = Survey((row("sub-01", "1"), row("sub-02", "1", stimuli={}), row("sub-03", "1", stimuli={})))
+    assert found.metrics()["without_trials"] == 2
+    assert "NO TRIAL: sub-02_run-1 and sub-03_run-1: nothing can be decoded there, look at events." in found.sentences()
+
+
+def test_a_copy_is_found_by_its_samples_or_by_its_file() -> None:
+    rows = (
+        row("sub-01", "1", "x", content="f"), row("sub-02", "1", "y", content="g"), row("sub-03", "1", "y"),
+        row("sub-04", "1", "z", content="f"), row("sub-05", "1", content="g"), row("sub-06", "1", "w", content="h"),
+    )  # fmt: skip
+    assert Survey(rows).duplicates == [
+        ["sub-01_run-1", "sub-04_run-1"],
+        ["sub-02_run-1", "sub-03_run-1", "sub-05_run-1"],
+    ]
+    assert Survey(rows).metrics()["duplicates"] == 3

@@ -353,3 +353,43 @@ def test_a_stream_of_overlapping_trials_is_refused(sounds: Path) -> None:
 def test_nonsense_of_other_targets_is_refused(make: type, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_trial_that_outlasts_its_sound_is_told_and_one_that_lacks_most_of_it_refused(sounds: Path) -> None:
+    whole, longer = Trial(1.0, 4.0, "tremolo.wav"), Trial(6.0, 4.5, "tremolo.wav")
+    assert targets.outlasted(Envelope(), [whole], sounds) == []
+    assert targets.outlasted(Mel(), [whole, longer], sounds) == [
+        "1 trials outlast their mel, by up to 0.50 s (tremolo.wav): nothing counts as 0"
+    ]
+    message = r"tremolo.wav ends after 4.00 s, but the trial at 6.00 s presents '.*' for 9.00 s: fetch all of it"
+    with pytest.raises(ValueError, match=message):
+        targets.outlasted(Audio(), [whole, Trial(6.0, 9.0, "tremolo.wav")], sounds)
+    with pytest.raises(ValueError, match="ends after 4.00 s, but .* presents 'tremolo.wav#t=3,6' for 3.00 s"):
+        targets.outlasted(Envelope(), [Trial(6.0, 3.0, "tremolo.wav#t=3,6")], sounds)
+    np.save(sounds / "tremolo.npy", np.zeros((40, 2)))
+    extra = Extra("{stem}.npy", sfreq=20.0, title="text")
+    with pytest.raises(ValueError, match="tremolo.npy ends after 2.00 s"):
+        targets.outlasted(extra, [Trial(0.0, 4.5, "tremolo.wav")], sounds)
+    assert targets.outlasted(Label(), [longer], sounds) == []
+
+
+def test_what_is_no_number_in_a_table_is_named_by_its_place(tmp_path: Path) -> None:
+    table = tmp_path / "score.tsv"
+
+    def read(cfg: Extra) -> Signal:
+        return stream_of(cfg, [Trial(0.0, 1.0, "a")], tmp_path, 2.0)
+
+    for cell, said in (("happy", "'happy'"), ("n/a", "'n/a'"), ("", "''"), ("inf", "'inf'")):
+        table.write_text(f"level\tmood\n1\t2\n\n3\t{cell}\n5\t6\n")
+        with pytest.raises(ValueError, match=f"line 4 of .*score.tsv says {said} in column mood, which is no number"):
+            read(Extra("score.tsv", sfreq=2.0))
+    rows = np.ones((50, 2))
+    rows[13, 1] = np.nan
+    np.save(tmp_path / "rows.npy", rows)
+    with pytest.raises(ValueError, match=r"rows.npy holds values that are no numbers .* in row 13, column 1, counted"):
+        read(Extra("rows.npy", sfreq=25.0))
+    (tmp_path / "index.tsv").write_text("stimulus\n" + "".join(f"{k}.png\n" for k in range(50)))
+    cfg = Embedding("rows.npy", index="index.tsv")
+    assert targets.make(cfg, [Trial(0, 1, "12.png")], tmp_path, 2.0).shape == (1, 2)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"rows.npy holds values .* in row 13, column 1"):
+        targets.make(cfg, [Trial(0, 1, "12.png"), Trial(1, 1, "13.png")], tmp_path, 2.0)

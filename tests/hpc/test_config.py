@@ -136,6 +136,19 @@ def test_a_word_that_is_no_setting_is_refused(word: str) -> None:
         config.check_words([word])
 
 
+@pytest.mark.parametrize("text", ["**/{subject}.{ext}", "*run2", "{subject}/*_{run}.set", "a: b: c", "@x", "'a", "%x"])
+def test_a_value_that_is_no_yaml_is_text(text: str) -> None:
+    assert config.apply_words({"a": {"b": 1}}, [f"a.files={text}"]) == {"a": {"b": 1, "files": text}}
+    assert config.apply_words({"c": 3}, [f"files={text}", "d=${c}"]) == {"c": 3, "files": text, "d": 3}
+
+
+def test_a_list_that_is_no_yaml_says_how_to_quote_it() -> None:
+    for word in ("exclude=[*run2]", "exclude=[a, &b, *c]", "steps=[{name: pick]"):
+        with pytest.raises(ConfigError, match=r"is not YAML: what begins with \* .* as '.*=\[\"\*run2\"\]'"):
+            config.apply_words({}, [word])
+    assert config.apply_words({}, ['exclude=["*run2"]']) == {"exclude": ["*run2"]}
+
+
 SETS = {"sets": {"size": {"tiny": {"train": {"lr": 1, "depth": 2}}, "full": {}}}, "train": {"lr": 5, "data": "x"}}
 
 

@@ -135,7 +135,7 @@ class LockedWindows(_Drawn):
     name: Literal["locked"] = "locked"
     tmin_s: float = 0.0  # below 0: before the trial
     tmax_s: float = 1.0
-    overlap: bool = False  # may reach into other trials, as with pictures 0.1 s apart
+    overlap: bool = False  # may reach into other trials, as with pictures 0.1 s apart; but not into another part's
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -51,7 +51,7 @@ class AnnotationEvents:
 class CodeEvents:
     """Trials are levels of an analogue channel that stays at one level for as long as a stimulus lasts."""
 
-    codes: dict[float, str]  # level in the channel's unit: stimulus
+    codes: dict[float, str]  # level, in the unit that the file or channels.tsv says of the channel: stimulus
     channel: str = "music"
     name: Literal["codes"] = "codes"
     rest: float = 0.0  # the level between stimuli
@@ -104,20 +104,24 @@ class FilmEvents:
     `channel` to `gap_s` are those of TriggerEvents.
     """
 
-    films: tuple[str, ...]  # in the order they were shown
+    films: tuple[str, ...] = ()  # in the order they were shown
+    column: str = ""  # instead: that of events.tsv that names them, as stim_file; its column fps says their rate
     name: Literal["film"] = "film"
     channel: str = ""
     fallback: str = ""
     bits: int | None = None
     threshold: float | None = None
     gap_s: float = 0.005
-    fps: float | None = None  # frames a second; where not given, the film's name has to tell
+    fps: float | None = None  # frames a second; where not given, events.tsv or the film's name has to tell
     frames_per_pulse: int = 2
 
     def __post_init__(self) -> None:
         _check_trigger(self.bits, self.gap_s)
-        if not self.films:
-            raise ValueError("films needs the names of the films that were shown, in their order")
+        if bool(self.films) == bool(self.column):
+            raise ValueError(
+                "films needs the names of the films that were shown, in their order, or column the one of events.tsv "
+                f"that has them: one of the two, but got {self.films} and {self.column!r}"
+            )
         if (self.fps is not None and self.fps <= 0) or self.frames_per_pulse < 1:
             raise ValueError(
                 f"a film has frames and a pulse every one or more, got {self.fps} fps and a pulse "
@@ -127,7 +131,10 @@ class FilmEvents:
 
 @dataclass(frozen=True)
 class Segments:
-    """Trials are pieces of one length, of the whole recording or of each of its trials. A shorter rest is left out."""
+    """Trials are pieces of one length, of the whole recording or of each of its trials. A shorter rest is left out.
+
+    They are counted on the clock of the stimulus, so that a piece of a film is the same for all who saw it.
+    """
 
     name: Literal["segments"] = "segments"
     length_s: float = 60.0

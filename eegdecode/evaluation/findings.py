@@ -1,0 +1,267 @@
+"""What was found of windows that have one answer each: classes, embeddings to be retrieved, numbers. Beside chance,
+baselines, and how sure one may be over subjects.
+
+    found = judge(decoded, scoring)         decoded.baselines say what simpler decoders make of the same windows
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from eegdecode.evaluation import Scoring, correlation, intervals, nulls, retrieval
+from eegdecode.evaluation.classes import Tally, balanced_accuracy, kappa, weighted_f1
+from eegdecode.evaluation.classes import confusion as confusion_of
+from eegdecode.evaluation.predictions import Decoded
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure, what chance gives, what 95 % of draws in which nothing can be decoded stay below, and the share of them
+    that reach it; and where the mean over subjects lies, from low to high, in 95 of 100 studies."""
+
+    value: float
+    chance: float
+    bound: float | None = None
+    p: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_above_chance(self) -> bool:
+        return self.p is not None and self.p < ALPHA
+
+
+@dataclass(frozen=True)
+class OfSubject:
+    subject: str
+    n_windows: int
+    value: float
+    p: float
+    p_holm: float  # corrected for that there are many subjects
+    baselines: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`headline` names the figure that decides; `figures` and `baselines` have it, and others."""
+
+    kind: str
+    headline: str
+    what: str
+    figures: Mapping[str, Measured]
+    baselines: Mapping[str, Mapping[str, float]]
+    subjects: tuple[OfSubject, ...]
+    classes: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        return "above chance" if self.figures[self.headline].is_above_chance else "not above chance"
+
+    def summary(self) -> dict[str, object]:
+        """What the stage returns."""
+        said: dict[str, object] = {
+            name: {"value": figure.value, "chance": figure.chance} for name, figure in self.figures.items()
+        }
+        for name, figures in self.baselines.items():
+            said[f"{self.headline}_{name}"] = figures[self.headline]
+        return {**said, "p": self.figures[self.headline].p, "verdict": self.verdict}
+
+    def plain(self) -> dict[str, Any]:
+        return {"verdict": self.verdict, **asdict(self)}
+
+
+def judge(decoded: Decoded, cfg: Scoring) -> Findings:
+    return {"classes": _classes, "retrieval": _retrieval, "values": _values}[decoded.kind](decoded, cfg)
+
+
+Figures = dict[str, float]
+
+
+def _classes(decoded: Decoded, cfg: Scoring) -> Findings:
+    truth, n = decoded.truth[:, 0].astype(np.int64), len(decoded.classes)
+    chance = 1 / len(np.unique(truth))
+    subjects, trials = _numbers(decoded)
+
+    def figures(of: Decoded) -> Figures:
+        tally = Tally.of(truth, of.output)
+        counts = tally.confusion
+        return {
+            "balanced_accuracy": float(balanced_accuracy(counts)),
+            "kappa": float(kappa(counts)),
+            "weighted_f1": float(weighted_f1(counts)),
+            "auroc": tally.auroc,
+        }
+
+    def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
+        """Balanced accuracy of each subject, and of each with classes dealt out anew within it [null, subject]."""
+        said = of.output.argmax(axis=1)
+        own, null = [], []
+        for number in range(int(subjects.max()) + 1):
+            mine = subjects == number
+            own.append(float(balanced_accuracy(confusion_of(truth[mine], said[mine], n))))
+            dealt = nulls.confusions_dealt(truth[mine], said[mine], n, cfg.n_null, cfg.seed + number, trials[mine])
+            null.append(balanced_accuracy(dealt))
+        return np.array(own), np.array(null).T
+
+    said = decoded.output.argmax(axis=1)
+    dealt = nulls.confusions_dealt(truth, said, n, cfg.n_null, cfg.seed, trials, subjects)
+    chances = {"kappa": 0.0, "auroc": 0.5, "weighted_f1": float(weighted_f1(dealt).mean()), "balanced_accuracy": chance}
+    null = balanced_accuracy(dealt)
+    counts = confusion_of(truth, said, n)
+    return _found(
+        decoded,
+        "balanced_accuracy",
+        "the share that is right, the mean over classes",
+        figures,
+        chances,
+        null,
+        scores,
+        tuple(tuple(map(int, row)) for row in counts),
+    )
+
+
+def _retrieval(decoded: Decoded, cfg: Scoring) -> Findings:
+    candidates, own = retrieval.distinct(decoded.truth)
+    n = len(candidates)
+    if n < 3:
+        raise ValueError(f"retrieval needs 3 different targets in the test part at least, got {n}: split otherwise")
+    ways: dict[str, tuple[int, int | None]] = {f"top{k}": (k, None) for k in (1, 5, 10) if k < n}
+    if n > 200:
+        ways |= {"top1_of_200": (1, 200), "top5_of_200": (5, 200)}
+    headline = "top5" if "top5" in ways and n >= 20 else "top1"
+    subjects, _ = _numbers(decoded)
+
+    def figures(of: Decoded) -> Figures:
+        scores = retrieval.cosine(of.output, candidates)
+        found = {name: float(retrieval.hits(scores, own, k, among).mean()) for name, (k, among) in ways.items()}
+        true = scores[np.arange(len(own)), own][:, None]
+        rank = ((scores < true).sum(axis=1) + 0.5 * ((scores == true).sum(axis=1) - 1)) / (n - 1)
+        return found | {"rank": float(rank.mean())}
+
+    def hits(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
+        k, among = ways[headline]
+        table = retrieval.hits_of_all(retrieval.cosine(of.output, candidates), k, among)
+        return table[np.arange(len(own)), own], nulls.pieces_dealt(table, own, cfg.n_null, cfg.seed)
+
+    def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
+        value, null = hits(of)
+        return _by(subjects, value[None])[0], _by(subjects, null)
+
+    chances = {name: retrieval.chance(n, k, among) for name, (k, among) in ways.items()} | {"rank": 0.5}
+    null = hits(decoded)[1].mean(axis=1)
+    what = f"how often the right one of {n} candidates is among the first {ways[headline][0]}"
+    return _found(decoded, headline, what, figures, chances, null, scores)
+
+
+def _values(decoded: Decoded, cfg: Scoring) -> Findings:
+    subjects, _ = _numbers(decoded)
+    truth = decoded.truth
+    if all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects)):
+        return _scores_of_people(decoded, cfg, subjects)
+    order = nulls.permutations(len(truth), cfg.n_null, cfg.seed)
+
+    def figures(of: Decoded) -> Figures:
+        return {
+            "r": float(correlation.correlation(of.output, truth).mean()),
+            "nrmse": float(np.mean(correlation.nrmse(of.output, truth))),
+        }
+
+    def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
+        own, null = [], []
+        for number in range(int(subjects.max()) + 1):
+            mine = subjects == number
+            dealt = nulls.permutations(int(mine.sum()), cfg.n_null, cfg.seed + number)
+            own.append(float(correlation.correlation(of.output[mine], truth[mine]).mean()))
+            null.append(correlation.correlation(of.output[mine][None], truth[mine][dealt]).mean(axis=-1))
+        return np.array(own), np.array(null).T
+
+    null = correlation.correlation(decoded.output[None], truth[order]).mean(axis=-1)
+    chances = {"r": 0.0, "nrmse": 1.0}
+    return _found(decoded, "r", "Pearson's r over the test windows", figures, chances, null, scores)
+
+
+def _scores_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> Findings:
+    """Where each subject has one value, as a score of a questionnaire: subjects, not windows, are what is dealt out."""
+    truth = _by(subjects, decoded.truth.T).T
+    if len(truth) < 3:
+        raise ValueError(f"a value of each subject needs 3 of them in the test part at least, got {len(truth)}")
+    order = nulls.permutations(len(truth), cfg.n_null, cfg.seed)
+
+    def figures(of: Decoded) -> Figures:
+        said = _by(subjects, of.output.T).T
+        return {
+            "r": float(correlation.correlation(said, truth).mean()),
+            "nrmse": float(np.mean(correlation.nrmse(of.output, decoded.truth))),
+        }
+
+    def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
+        """How far from its subject's value what was decoded lies, as less of an error than the mean's is more."""
+        spread = decoded.truth.std() or 1.0
+        error = np.abs(_by(subjects, of.output.T).T - truth).mean(axis=1) / spread
+        return -error, -np.abs(_by(subjects, of.output.T).T[None] - truth[order]).mean(axis=2) / spread
+
+    null = correlation.correlation(_by(subjects, decoded.output.T).T[None], truth[order]).mean(axis=-1)
+    what = "Pearson's r over subjects; of each subject, the error in standard deviations, with a minus"
+    return _found(decoded, "r", what, figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
+
+
+def _found(
+    decoded: Decoded,
+    headline: str,
+    what: str,
+    figures: Callable[[Decoded], Figures],
+    chances: Mapping[str, float],
+    null: np.ndarray,
+    scores: Callable[[Decoded], tuple[np.ndarray, np.ndarray]],
+    confusion: tuple[tuple[int, ...], ...] = (),
+) -> Findings:
+    """Everything together, from what differs between the kinds."""
+    own = figures(decoded)
+    by_subject, null_by_subject = scores(decoded)
+    low, high = (float(edge) for edge in intervals.bootstrap(by_subject))
+    measured = {name: Measured(value, chances[name]) for name, value in own.items()}
+    measured[headline] = Measured(
+        own[headline],
+        chances[headline],
+        float(np.quantile(null, 1 - ALPHA)),
+        float(nulls.p_value(own[headline], null)),
+        None if np.isnan(low) else low,
+        None if np.isnan(high) else high,
+    )
+    p = nulls.p_value(by_subject, null_by_subject)
+    others = {name: decoded.by(name) for name in decoded.baselines}
+    beside = {name: scores(other)[0] for name, other in others.items()}
+    names = sorted({trial.subject for trial in decoded.trials})
+    counts = [sum(trial.subject == name for trial in decoded.trials) for name in names]
+    rows = tuple(
+        OfSubject(name, n, float(by_subject[i]), float(p[i]), float(holm), {b: float(v[i]) for b, v in beside.items()})
+        for i, (name, n, holm) in enumerate(zip(names, counts, intervals.holm(p), strict=True))
+    )
+    return Findings(
+        decoded.kind,
+        headline,
+        what,
+        measured,
+        {name: figures(other) for name, other in others.items()},
+        rows,
+        decoded.classes,
+        confusion,
+    )
+
+
+def _numbers(decoded: Decoded) -> tuple[np.ndarray, np.ndarray]:
+    """[window]: the number of its subject, and of its trial."""
+    subjects = np.unique([trial.subject for trial in decoded.trials], return_inverse=True)[1]
+    trials = np.unique([f"{trial.recording} {trial.trial}" for trial in decoded.trials], return_inverse=True)[1]
+    return subjects.reshape(-1), trials.reshape(-1)
+
+
+def _by(subjects: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[…, window] -> [… , subject]: the mean over each subject's windows."""
+    counts = np.bincount(subjects)
+    return np.stack([values[..., subjects == number].sum(axis=-1) for number in range(len(counts))], axis=-1) / counts

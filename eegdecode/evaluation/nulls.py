@@ -1,0 +1,101 @@
+"""What chance gives: the same figure of data in which nothing can be decoded, many times at once, by a seed alone.
+
+Rotation     the piece rotated in time, which keeps its loudness and rhythm: for figures of signals.
+Permutation  the pieces, or the classes, dealt out anew: for ranks, hits and confusions.
+"""
+
+import numpy as np
+
+from eegdecode.evaluation.correlation import unit
+
+ROTATIONS, PERMUTATIONS = 6, 7  # tell these draws from others of the same seed
+CHUNK = 1 << 24  # numbers at a time
+
+
+def p_value(value: np.ndarray | float, null: np.ndarray) -> np.ndarray:
+    """The share of draws [null, ...] that reach the value [...], itself among them, so never 0 (Phipson 2010)."""
+    return (1 + np.sum(null >= value, axis=0)) / (1 + len(null))
+
+
+def draws(seed: int, what: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence([seed, what]))
+
+
+def rotated(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """r with the target rotated by every number of samples, [..., time, feature] -> [..., time]; mean over features."""
+    spectra = np.fft.rfft(unit(outputs), axis=-2) * np.fft.rfft(unit(targets), axis=-2).conj()
+    return np.fft.irfft(spectra, n=targets.shape[-2], axis=-2).mean(axis=-1)
+
+
+def shifts(parts: np.ndarray, n_times: int, nearest: int) -> np.ndarray:
+    """Samples to rotate by, from parts in [0, 1) of what is allowed: `nearest` at least, to either side."""
+    nearest = min(nearest, n_times // 4)
+    return nearest + (parts * (n_times - 2 * nearest)).astype(int)
+
+
+def correlations(
+    outputs: np.ndarray, targets: np.ndarray, pieces: np.ndarray, n_null: int, nearest: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """r of each trial [trial], and with rotated targets [null, trial], for [trial, time, feature] of one length.
+
+    A piece, by its number in `pieces` [trial], is rotated alike for all who heard it, as their brains answered alike.
+    """
+    at_shift = rotated(outputs, targets)
+    parts = draws(seed, ROTATIONS).random((int(pieces.max()) + 1, n_null))
+    by = shifts(parts, at_shift.shape[1], nearest)[pieces]  # [trial, null]
+    return at_shift[:, 0], np.take_along_axis(at_shift, by, axis=1).T
+
+
+def permutations(n: int, n_null: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """[null, n]: orders of n things; with groups [n], such as their subjects, within each of them only."""
+    return _orders(draws(seed, PERMUTATIONS), n_null, n, groups)
+
+
+def _orders(rng: np.random.Generator, n_null: int, n: int, groups: np.ndarray | None) -> np.ndarray:
+    keys = rng.random((n_null, n))
+    if groups is None:
+        return keys.argsort(axis=1)
+    number = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    found = np.empty((n_null, n), np.int64)
+    found[:, np.argsort(number, kind="stable")] = (number + keys).argsort(axis=1)
+    return found
+
+
+def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> np.ndarray:
+    """[null, trial]: the figure of each trial with the pieces dealt out anew, alike for all trials of a piece.
+
+    `table` [trial, piece] is the figure each piece would have if it were the true one: ranking.ranks_of_all,
+    retrieval.hits_of_all.
+    """
+    dealt = permutations(table.shape[1], n_null, seed)[:, own]
+    return table[np.arange(len(table)), dealt]
+
+
+def confusions_dealt(
+    truth: np.ndarray,
+    said: np.ndarray,
+    n_classes: int,
+    n_null: int,
+    seed: int,
+    trials: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """[null, true class, said class]: counts with the classes dealt out anew among trials, within groups if given.
+
+    `trials` [window] numbers the trial of each window: those of one have one class, and are no independent evidence.
+    """
+    if trials is None:
+        trials = np.arange(len(truth))
+    _, first, trial = np.unique(trials, return_index=True, return_inverse=True)
+    trial, label = trial.reshape(-1), truth[first]
+    if np.any(label[trial] != truth):
+        raise ValueError("the windows of a trial have different classes: number as one trial only those of one class")
+    counts = np.bincount(trial * n_classes + said, minlength=len(first) * n_classes).reshape(-1, n_classes)
+    rng, group = draws(seed, PERMUTATIONS), None if groups is None else groups[first]
+    found = np.empty((n_null, n_classes, n_classes), np.int64)
+    step = max(1, CHUNK // len(first))
+    for begin in range(0, n_null, step):
+        dealt = label[_orders(rng, min(step, n_null - begin), len(first), group)]
+        for number in range(n_classes):
+            found[begin : begin + step, number] = (dealt == number).astype(np.float64) @ counts
+    return found

@@ -1,0 +1,125 @@
+"""Linear baselines find what is linear, find nothing where there is nothing, and are what their oracles are."""
+
+import numpy as np
+import pytest
+from scipy import signal as dsp
+from sklearn.linear_model import Ridge
+
+from eegdecode.evaluation import bandpower, csp, pooled
+from eegdecode.evaluation.bandpower import BandPower
+from eegdecode.evaluation.classes import balanced_accuracy, confusion
+from eegdecode.evaluation.csp import CSP
+from eegdecode.evaluation.pooled import PooledRidge
+
+SFREQ = 128.0
+
+
+def imagined(n_classes: int, effect: float = 1.5, n: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Windows [window, 256, 8] in which the rhythm of one source for each class is stronger, mixed, in average
+    reference."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % n_classes
+    sources = rng.normal(size=(n, 256, 8))
+    sos = dsp.butter(4, (9, 13), "bandpass", fs=SFREQ, output="sos")
+    rhythm = dsp.sosfiltfilt(sos, rng.normal(size=(n, 256, n_classes)), axis=1) * 3
+    sources[:, :, :n_classes] += rhythm * (1 + effect * np.eye(n_classes)[y])[:, None]
+    x = sources @ np.random.default_rng(99).normal(size=(8, 8))
+    return x - x.mean(axis=2, keepdims=True), y
+
+
+def found(decoder: type[CSP] | type[BandPower], n_classes: int, effect: float) -> float:
+    """Balanced accuracy on windows that were not trained on."""
+    x, y = imagined(n_classes, effect)
+    fitted = decoder.fit(x, y, SFREQ)
+    x, y = imagined(n_classes, effect, seed=1)
+    return float(balanced_accuracy(confusion(y, fitted.log_probabilities(x).argmax(axis=1), n_classes)))
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_csp_finds_imagined_movements_and_nothing_else(n_classes: int) -> None:
+    assert found(CSP, n_classes, 1.5) > 0.9
+    assert found(CSP, n_classes, 0.0) == pytest.approx(1 / n_classes, abs=0.15)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_band_power_finds_rhythms_and_nothing_else(n_classes: int) -> None:
+    assert found(BandPower, n_classes, 3.0) > 0.75
+    assert found(BandPower, n_classes, 0.0) == pytest.approx(1 / n_classes, abs=0.15)
+
+
+@pytest.mark.parametrize("decoder", [CSP, BandPower])
+def test_log_probabilities_are_of_all_classes(decoder: type[CSP] | type[BandPower]) -> None:
+    x, y = imagined(2, n=40)
+    said = decoder.fit(x, 2 * y, SFREQ, n_classes=4).log_probabilities(x)
+    np.testing.assert_allclose(np.exp(said).sum(axis=1), 1)
+    assert said.shape == (40, 4) and set(said.argmax(axis=1)) == {0, 2}
+
+
+@pytest.mark.parametrize("decoder", [CSP, BandPower])
+def test_one_class_is_refused(decoder: type[CSP] | type[BandPower]) -> None:
+    with pytest.raises(ValueError, match="training part, got 1"):
+        decoder.fit(np.zeros((4, 256, 8)), np.zeros(4, int), SFREQ)
+
+
+def test_csp_knows_no_mixing() -> None:
+    """Filters undo any invertible mixing, so that what is decoded stays."""
+    (x, y), (test, _) = imagined(2), imagined(2, seed=1)
+    x, test = x[:, :, :7], test[:, :, :7]  # of full rank without the last
+    mixing = np.random.default_rng(5).normal(size=(7, 7))
+    plain = CSP.fit(x, y, SFREQ, band_hz=None)
+    patterns = csp._covariances(x)
+    np.testing.assert_allclose(np.trace(patterns, axis1=1, axis2=2), 1)
+    mixed = CSP.fit(x @ mixing, y, SFREQ, band_hz=None)
+    said, again = plain.log_probabilities(test).argmax(axis=1), mixed.log_probabilities(test @ mixing).argmax(axis=1)
+    assert np.mean(said == again) > 0.95
+
+
+def test_csp_needs_its_band() -> None:
+    with pytest.raises(ValueError, match="8 to 30 Hz must lie below 25 Hz"):
+        CSP.fit(np.zeros((4, 100, 2)), np.array([0, 1, 0, 1]), 50.0)
+
+
+def test_a_rhythm_is_in_its_band() -> None:
+    time_s = np.arange(256) / SFREQ
+    window = np.sin(2 * np.pi * np.array([2.0, 6, 10, 20, 40]) * time_s[:, None])[None]
+    powers = bandpower.log_powers(window, SFREQ).reshape(5, 5)  # [band, channel]
+    np.testing.assert_array_equal(powers.argmax(axis=0), np.arange(5))
+    assert len(bandpower.BANDS_HZ) == 5
+
+
+def test_bands_without_a_frequency_are_left_out_and_all_of_them_refused() -> None:
+    assert bandpower.log_powers(np.ones((1, 16, 3)), SFREQ).shape == (1, 3 * 3)  # 8 Hz apart: alpha, beta, gamma
+    with pytest.raises(ValueError, match="0.0156.* s at 128 Hz has no frequency of a band"):
+        bandpower.log_powers(np.ones((1, 2, 3)), SFREQ)
+
+
+def test_pooling_is_the_mean_of_stretches() -> None:
+    x = np.arange(2 * 40 * 3, dtype=float).reshape(2, 40, 3)
+    found = pooled.pooled(x).reshape(2, 16, 3)
+    np.testing.assert_allclose(found[:, 0], x[:, :2].mean(axis=1))
+    np.testing.assert_allclose(found[:, -1], x[:, 37:].mean(axis=1))
+    np.testing.assert_allclose(pooled.pooled(x[:, :5]), x[:, :5].reshape(2, -1))
+
+
+def test_the_pooled_ridge_is_sklearns_and_finds_what_is_linear() -> None:
+    rng = np.random.default_rng(0)
+    x, x_val, x_test = rng.normal(size=(3, 300, 16, 4))
+    mapping = rng.normal(size=(64, 5))
+    y, y_val, y_test = (
+        part.reshape(300, -1) @ mapping + 3 * rng.normal(size=(300, 5)) + 7 for part in (x, x_val, x_test)
+    )
+    ridge = PooledRidge.fit(x, y, x_val, y_val)
+    inputs = x.reshape(300, -1)
+    size = np.square(inputs - inputs.mean(axis=0)).sum() / 64
+    oracle = Ridge(ridge.penalty * size).fit(inputs, y)
+    np.testing.assert_allclose(ridge.decode(x_test), oracle.predict(x_test.reshape(300, -1)), rtol=1e-6)
+    assert np.mean((ridge.decode(x_test) - y_test) ** 2) < 0.5 * y_test.var()
+
+
+def test_the_validation_part_tells_the_ridge_that_there_is_nothing() -> None:
+    rng = np.random.default_rng(0)
+    x, x_val = rng.normal(size=(2, 60, 16, 4))
+    y, y_val = rng.normal(size=(2, 60, 3))
+    ridge = PooledRidge.fit(x, y, x_val, y_val)
+    assert ridge.penalty >= 10
+    assert np.ptp(PooledRidge.fit(np.zeros_like(x), y, x_val, y_val).decode(x_val), axis=0).max() == 0
