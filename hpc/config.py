@@ -263,6 +263,8 @@ def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any) -> 
     if value is None and type(None) in args:
         return None
     kinds = [arg for arg in args if arg is not type(None)]
+    if len(kinds) == 1:  # settings or none: there is nothing to choose by a name
+        return _convert(kinds[0], value, at, default)
     choices: dict[str, Any] = {kind.name: kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[union-attr]
     if not choices:
         return _convert(kinds[0], value, at, default)

@@ -144,19 +144,18 @@ def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study:
             continue
         if cfg.stimulus == "stim_file" and not (file := stimulus_file(study, stimuli.whole(stimulus)[0])).is_file():
             raise ValueError(f"line {line} of events.tsv names {stimulus}, but {file} is missing: put it there")
-        labels = _labels(row, cfg.stimulus)
         onset_s, duration_s = _number(row["onset"]), _number(row["duration"]) or cfg.duration_s
         if onset_s is None or onset_s < 0 or duration_s is None or duration_s < 0:
             raise ValueError(
                 f"line {line} of events.tsv ({stimulus}) has onset {row['onset']!r} and duration {row['duration']!r}, "
                 "which is no stretch of the recording: correct it, or set duration_s for events that mark a moment"
             )
-        found.append(Trial(onset_s, duration_s, stimulus, labels))
+        found.append(Trial(onset_s, duration_s, stimulus, labels(row, cfg.stimulus)))
     return Found(tuple(found))
 
 
-def _labels(row: Mapping[str, str], stimulus: str) -> dict[str, str | float]:
-    """What the other columns say."""
+def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]:
+    """What the other columns of a row say, numbers as such."""
     return {
         column: value if (number := _number(value)) is None else number
         for column in row
@@ -266,7 +265,7 @@ def _films(
     shown = [(_number(row["onset"]), film, row) for row in rows if (film := _value(row, cfg.column)) is not None]
     if unplaced := [film for onset_s, film, _ in shown if onset_s is None]:
         raise ValueError(f"events.tsv has no onset of {unplaced[0]}: write it there, the films' order follows it")
-    return [(film, _labels(row, cfg.column)) for _, film, row in sorted(shown, key=lambda each: each[0] or 0.0)]
+    return [(film, labels(row, cfg.column)) for _, film, row in sorted(shown, key=lambda each: each[0] or 0.0)]
 
 
 def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Mapping[str, str | float]]]) -> Found:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import pairwise
@@ -135,7 +135,8 @@ def _one(
     found = _trials(cfg, study, entry, opened)
     trials, words = found.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
-    files = sources(study, entry, set().union(*stimuli))
+    told = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
+    files = sources(study, entry, told.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
@@ -194,7 +195,16 @@ def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> e
     how = cfg.events or events.usual(rows)
     found = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
     _refuse_crossing(found.trials, opened)
+    if told := _of_subject(cfg, entry):
+        return found._replace(trials=tuple(replace(t, labels={**t.labels, **told}) for t in found.trials))
     return found
+
+
+def _of_subject(cfg: "Preprocess", entry: Entry) -> dict[str, str | float]:
+    """What labels are asked for that events.tsv has not, and participants.tsv has: an age, a score."""
+    asked = {target.column for target in cfg.targets if isinstance(target, Label)}
+    asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
+    return {column: label for column, label in events.labels(entry.participant).items() if column in asked}
 
 
 def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:

@@ -157,16 +157,18 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
                 names = [name for name in figures if name not in TIMES]
                 with precision:
                     found_now = judge(network, objective, names, ctx)
-                if found_now is None:
-                    saver.save(step, _kept(network, optimizer, scaler, average, best, figures), best["step"])
-                    _leave(saver, record, batches)
-                figures |= {f"val_{name}": value for name, value in found_now.items()}
-                watcher.refuse_nonfinite(figures, step, None, found_now["loss"], optim.rate(cfg.optim, highest, step))
-                watcher.judged(step, found_now, best, network, judge)
-                if found_now["loss"] < best["validation"]["loss"]:
-                    now = {"step": step, "validation": found_now, "parameters": _copy(network), "misses": 0}
-                else:
-                    now = {"misses": best["misses"] + 1}
+                if found_now is not None:
+                    figures |= {f"val_{name}": value for name, value in found_now.items()}
+                    rate = optim.rate(cfg.optim, highest, step)
+                    watcher.refuse_nonfinite(figures, step, None, found_now["loss"], rate)
+                    watcher.judged(step, found_now, best, network, judge)
+                    if found_now["loss"] < best["validation"]["loss"]:
+                        now = {"step": step, "validation": found_now, "parameters": _copy(network), "misses": 0}
+                    else:
+                        now = {"misses": best["misses"] + 1}
+            if found_now is None:  # the parameters that go on are saved, not their average
+                saver.save(step, _kept(network, optimizer, scaler, average, best, figures), best["step"])
+                _leave(saver, record, batches)
             figures |= {"validation_s": time.perf_counter() - began}
             best = best | now
             best = best | {"ended": _enough(cfg, ctx, step, best)}

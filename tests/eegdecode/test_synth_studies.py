@@ -220,7 +220,7 @@ def test_words_have_an_embedding_and_begin_within_their_sentence(make: Make) -> 
             assert len(audio) / audio_hz == pytest.approx(float(row["duration"]), abs=1e-4)
             assert rows[place + 1]["trial_type"] == "word"
         else:
-            assert first < float(row["onset"]) < last and index[int(row["word_index"])]["word"] == row["word"]
+            assert first < float(row["onset"]) < last and index[int(row["word_index"])]["stimulus"] == row["word"]
 
 
 @pytest.mark.parametrize("modality", ["eeg", "meg"])

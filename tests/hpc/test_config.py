@@ -25,6 +25,12 @@ class Deep:
 
 
 @dataclass(frozen=True)
+class Search:
+    low: float
+    high: float = 1.0
+
+
+@dataclass(frozen=True)
 class Science:
     data: Input
     lr: float = 1e-3
@@ -33,6 +39,7 @@ class Science:
     bands: tuple[tuple[float, float], ...] = ((1.0, 8.0),)
     steps: tuple[Small | Deep, ...] = ()
     seed: int | None = None
+    search: Search | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -50,6 +57,13 @@ def test_values_get_the_types_of_their_fields() -> None:
     assert made.bands == ((1.0, 4.0), (8.0, 12.5))
     assert made.steps == (Deep(layers=2), Small())
     assert made.seed == 3
+
+
+def test_settings_that_may_be_left_out_have_no_name_to_be_chosen_by() -> None:
+    assert build(search={"low": 1}).search == Search(1.0)
+    assert build().search is build(search=None).search is None
+    with pytest.raises(ConfigError, match=r"train.search.low is missing"):
+        build(search={})
 
 
 def test_a_choice_keeps_the_default_settings_until_another_is_named() -> None:

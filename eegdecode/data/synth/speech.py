@@ -23,6 +23,7 @@ from eegdecode.signals import Signal
 EFFECT = 2.0  # in units of 25 fT, RMS of each answer at the sensor that shows it best
 LOUDNESS_LAG_S, MEANING_LAG_S = 0.1, 0.35
 AUDIO_HZ = 8000
+MEANING_HZ = 50  # the rate of wav2vec 2.0
 GAP_S = (1.0, 2.0)
 COLUMNS = ("onset", "duration", "trial_type", "stim_file", "word", "word_index")
 
@@ -58,9 +59,10 @@ def plan(cfg: Speech) -> Plan:
         write_readme(study, f"Made up by eegdecode.data.synth: nobody was measured. Planted: {planted}.\n")
         write_npy(study / "stimuli" / "words.npy", embeddings(cfg))
         words = [(str(row), word_name(row)) for row in range(cfg.n_words)]
-        write_tsv(study / "stimuli" / "words.tsv", ("row", "word"), words)
+        write_tsv(study / "stimuli" / "words.tsv", ("row", "stimulus"), words)
         for name, sentence in sentences.items():
             write_wav(stimulus_file(study, name), sentence.audio, AUDIO_HZ)
+            write_npy(stimulus_file(study, name.replace(".wav", ".npy")), meanings(cfg, sentence))
 
     minutes = cfg.n_subjects * sum(sentence.duration_s for sentence in sentences.values()) / 60
     return Plan(
@@ -76,6 +78,16 @@ def plan(cfg: Speech) -> Plan:
 def embeddings(cfg: Speech) -> np.ndarray:
     """[word, feature], each feature with a spread of 1."""
     return draws(cfg.seed, _VOCABULARY).normal(size=(cfg.n_words, cfg.n_features)).astype(np.float32)
+
+
+def meanings(cfg: Speech, sentence: Sentence) -> np.ndarray:
+    """[time, feature] at MEANING_HZ, as the features of a speech model come: the embedding of each word while it lasts,
+    0 between words."""
+    found = np.zeros((round(sentence.duration_s * MEANING_HZ), cfg.n_features), np.float32)
+    vectors = embeddings(cfg)
+    for onset_s, duration_s, word in zip(sentence.onsets_s, sentence.durations_s, sentence.words):
+        found[round(onset_s * MEANING_HZ) : round((onset_s + duration_s) * MEANING_HZ)] = vectors[word]
+    return found
 
 
 def word_name(row: int) -> str:
