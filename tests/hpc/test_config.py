@@ -183,3 +183,30 @@ def test_a_set_of_the_file_is_laid_over_it() -> None:
 def test_a_set_that_is_not_offered_is_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config.choose(SETS, word)
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "model"),
+    [
+        ({}, ["model=b", "model.layers=2"], {"name": "b", "layers": 2}),
+        ({}, ["model.layers=2", "model=b"], {"name": "b", "layers": 2}),
+        ({"model": {"name": "a", "layers": 9, "width": 3}}, ["model=b", "model.layers=2"], {"name": "b", "layers": 2}),
+        ({"model": {"name": "a", "layers": 9}}, ["model.name=b", "model.layers=2"], {"name": "b", "layers": 2}),
+        ({"model": {"name": "a", "layers": 9, "width": 3}}, ["model.layers=2"], {"name": "a", "layers": 2, "width": 3}),
+        ({"model": {"layers": 9}}, ["model.name=b"], {"name": "b", "layers": 9}),
+        ({"model": "b"}, ["model.layers=2"], {"name": "b", "layers": 2}),
+        ({"model": {"name": "a", "layers": 9}}, ["model=b"], "b"),
+    ],
+)
+def test_a_choice_said_by_its_name_keeps_its_own_settings_and_no_others(
+    values: dict[str, object], words: list[str], model: object
+) -> None:
+    assert config.apply_words(values, words) == {"model": model}
+
+
+def test_a_text_may_be_said_to_be_empty() -> None:
+    @dataclass(frozen=True)
+    class Said:
+        target: str = "envelope"
+
+    assert config.build(Said, config.apply_words({}, ["target="]), "train").target == ""
