@@ -10,7 +10,19 @@ import sys
 
 from bench.compare import PeerMissing
 
-NAMES = ("startup", "checkpoint", "staging", "formats", "preprocess", "day", "index", "loader", "models", "recovery")
+NAMES = (
+    "startup",
+    "checkpoint",
+    "staging",
+    "formats",
+    "preprocess",
+    "day",
+    "index",
+    "loader",
+    "metrics",
+    "models",
+    "recovery",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -18,16 +30,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
     parser.add_argument("path", nargs="?", help="formats: a folder of recordings to read")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute; recovery: three")
-    parser.add_argument("--peers-python", default="", help="loader, models: a python in which braindecode is installed")
+    parser.add_argument("--peers-python", default="", help="loader, metrics, models: a python that has the peers")
     options = parser.parse_args(argv)
     if options.path and options.name != "formats":
         parser.error(f"{options.name} takes no path, only formats does")
     code = 0
     for name in [options.name] if options.name else NAMES:
         try:
-            more = [options.path] if options.path else []
-            if name in ("loader", "models"):
-                more = [options.peers_python]
+            elsewhere = [options.peers_python]
+            paths = [options.path] if options.path else []
+            more = {"formats": paths, "loader": elsewhere, "metrics": elsewhere, "models": elsewhere}.get(name, [])
             reached = importlib.import_module(f"bench.{name}").run(options.quick, *more)
         except PeerMissing as missing:
             print(f"{name}: {missing}", file=sys.stderr)

@@ -5,6 +5,7 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,3 +65,32 @@ def show(
         print(f"{'ok   ' if goal.ok else 'SHORT'} {name}: {goal.value:.3g} ({sign} {goal.bar:g})")
     print(json.dumps({k: {"value": round(g.value, 4), "bar": g.bar, "ok": g.ok} for k, g in goals.items()}), flush=True)
     return all(goal.ok for goal in goals.values())
+
+
+class Peers:
+    """Methods that run in another python, in our rounds: those that `python -m module` says it has, by their names."""
+
+    def __init__(self, python: str, module: str, told: object, what: str) -> None:
+        self._process = subprocess.Popen(
+            [python, "-m", module, json.dumps(told)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.names: list[str] = json.loads(self._answer() or "[]")
+        if not self.names:
+            raise PeerMissing(f"{python} cannot run {what}: its error stands above")
+
+    def method(self, name: str) -> Callable[[], None]:
+        def run() -> None:
+            assert self._process.stdin is not None
+            self._process.stdin.write(f"{name}\n")
+            self._process.stdin.flush()
+            self._answer()
+
+        return run
+
+    def close(self) -> None:
+        self._process.kill()  # it would not see the end of its input: forks of this process hold it open
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()

@@ -9,9 +9,7 @@ batch buffer that is used again and again. Peers other than torch and h5py need 
 import contextlib
 import gc
 import importlib.util
-import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from bench.compare import Goal, PeerMissing, ratio, rounds, show
+from bench.compare import Goal, Peers, ratio, rounds, show
 from bench.loader_peers import H5Windows, data_loader
 from eegdecode.data import RandomWindows, store
 from eegdecode.data.draw import Draw
@@ -131,9 +129,11 @@ def _warm(root: Path, quick: bool, peers_python: str) -> bool:
         "DataLoader(0), h5py": (data_loader(H5Windows(data.paths, data.windows(n // 4), LENGTH), BATCH, 0), n // 4),
         "DataLoader(2), h5py": (data_loader(H5Windows(data.paths, data.windows(n // 4), LENGTH), BATCH, 2), n // 4),
     }
-    peers = _Peers(peers_python, data, n // 8) if peers_python else None
-    if peers:
-        each |= {name: (peers.method(name), peers.n) for name in peers.names}
+    peers = None
+    if peers_python:
+        told = [data.paths[0], n // 8, BATCH, LENGTH]
+        peers = Peers(peers_python, "bench.loader_peers", told, "braindecode")
+        each |= {name: (peers.method(name), n // 8) for name in peers.names}
     seconds = per_batch(each, 5 if quick else 15)
     if peers:
         peers.close()
@@ -151,37 +151,6 @@ def _warm(root: Path, quick: bool, peers_python: str) -> bool:
         there = importlib.util.find_spec(peer) is not None
         print(f"{peer}: {'installed, but there is no method for it here' if there else 'not installed'}")
     return show("64 channels, in memory", seconds, LIMIT, goals)
-
-
-class _Peers:
-    """Methods that run in another python, in our rounds."""
-
-    def __init__(self, python: str, data: Data, n: int) -> None:
-        self.n = n
-        told = json.dumps([data.paths[0], n, BATCH, LENGTH])
-        self._process = subprocess.Popen(
-            [python, "-m", "bench.loader_peers", told], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.names: list[str] = json.loads(self._answer() or "[]")
-        if not self.names:
-            raise PeerMissing(f"{python} cannot run braindecode: its error stands above")
-
-    def method(self, name: str) -> Method:
-        def run() -> None:
-            assert self._process.stdin is not None
-            self._process.stdin.write(f"{name}\n")
-            self._process.stdin.flush()
-            self._answer()
-
-        return run
-
-    def close(self) -> None:
-        self._process.kill()  # it would not see the end of its input: forks of this process hold it open
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
 
 
 def _wide(root: Path, quick: bool) -> bool:

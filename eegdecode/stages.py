@@ -170,3 +170,20 @@ def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     from eegdecode.evaluation import judgement
 
     return judgement.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Compare:
+    runs: tuple[Input, ...] = ()  # evaluate runs
+    named: str = ""  # and all that were started with that --name, as those of a sweep
+
+    def __post_init__(self) -> None:
+        if not self.runs and not self.named:
+            raise ValueError("say what is to be compared: runs=[a,b], or named=WORD for all that have that --name")
+
+
+def compare(cfg: Compare, ctx: Context) -> Metrics:
+    """Several evaluations on one page, in pairs over their subjects: folds, seeds, models."""
+    from eegdecode.evaluation import compare
+
+    return compare.run(cfg, ctx)

@@ -29,7 +29,7 @@ usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
 Run a stage of an experiment on this machine or as a Slurm job.
 
 verbs:
-  STAGE                with this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate
+  STAGE                in this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate, compare
 {verbs}
 {options}
 

@@ -23,8 +23,9 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 _WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/ddp.py")
 """Where a rank is that waits for the others."""
-START_S = 300.0
-"""How long ranks may say nothing while they start, at least: to import, to meet, to read the last checkpoint."""
+START_S, START_TIMES = 300.0, 8
+"""How long ranks may say nothing while they start: to import, to meet, to read the last checkpoint. As long as --hang,
+and where that is short, eight times as long, up to these seconds."""
 LOG_MB, KEPT_MB = 200, 10
 """A log that grows beyond the first is cut to its last, so that a rank that floods it fills no disk."""
 
@@ -189,7 +190,9 @@ class Ranks:
         starting = all(word["what"] in (BEGUN, STARTING) for word in words)
         heard = max([self.heard_since, *(float(word["time"]) for word in words)])
         silent_s, patience_s = time.time() - heard, float(self.resources["hang_s"])
-        return silent_s if silent_s > (max(patience_s, START_S) if starting else patience_s) else 0.0
+        if starting:
+            patience_s = max(patience_s, min(START_S, START_TIMES * patience_s))
+        return silent_s if silent_s > patience_s else 0.0
 
     def late(self) -> dict[str, Any]:
         """After a hang, with their stacks taken: the pulse of the rank that the others wait for, as far as one can

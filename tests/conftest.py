@@ -118,13 +118,13 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     subprocess.run([sys.executable, str(ROOT / "env/bed"), "stop", str(Path(conf).parent)], check=True)
 
 
-LONGEST = ["test_drill.py", "test_runs.py", "test_faults.py", "test_preprocess.py"]
+LONGEST = ["test_drill.py", "test_recipes.py", "test_runs.py", "test_faults.py", "test_preprocess.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits for a Slurm comes first, the longest before all, so that other tests fill the time it waits."""
+    """The longest come first, and what waits for a Slurm, so that other tests fill the time it waits."""
     rank = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: (item.path.parent.name != "slurm", rank.get(item.path.name, len(rank))))
+    items.sort(key=lambda item: (rank.get(item.path.name, len(rank)), item.path.parent.name != "slurm"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

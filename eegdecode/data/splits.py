@@ -30,11 +30,14 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
     in_groups: dict[str, set[str]] = {}
     for segment in segments:
         in_groups.setdefault(group_of(segment), set()).add(unit_of(segment))
-    part_of = {
-        (group, unit): part
-        for group in sorted(in_groups)
-        for unit, part in _deal(cfg, sorted(in_groups[group]), f" of {group}" if group else "").items()
-    }
+    if cfg.deal == "shuffled":
+        part_of = {
+            (group, unit): part
+            for group in sorted(in_groups)
+            for unit, part in _deal(cfg, sorted(in_groups[group]), f" of {group}" if group else "").items()
+        }
+    else:
+        part_of = {("", unit): part for unit, part in _deal_evenly(cfg, segments, unit_of).items()}
     dealt: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
     for segment in segments:
         dealt[part_of[group_of(segment), unit_of(segment)]].append(segment)
@@ -124,16 +127,8 @@ def _deal(cfg: Split, units: Sequence[str], where: str) -> dict[str, str]:
     order = np.random.Generator(np.random.Philox(drawn_from)).permutation(len(units))
     dealt = [units[index] for index in order]
     if cfg.folds is not None:
-        n_folds = cfg.folds or len(units)
-        if not 3 <= n_folds <= len(units):
-            raise ValueError(
-                f"{len(units)} units{where} ({cfg.by}) cannot be dealt into {n_folds} folds: 3 at least, as one tests, "
-                "one chooses and the others train, and no more than there are units"
-            )
-        if cfg.fold >= n_folds:
-            raise ValueError(f"split.fold counts from 0 to {n_folds - 1}, but got {cfg.fold}")
-        turn = {cfg.fold: "test", (cfg.fold + 1) % n_folds: "val"}
-        return {unit: turn.get(index % n_folds, "train") for index, unit in enumerate(dealt)}
+        n_folds, part_of = _turns(cfg, len(units), where)
+        return {unit: part_of[index % n_folds] for index, unit in enumerate(dealt)}
     n_val, n_test = (max(1, round(fraction * len(units))) for fraction in (cfg.val, cfg.test))
     if len(units) < n_val + n_test + 1:
         raise ValueError(
@@ -143,6 +138,40 @@ def _deal(cfg: Split, units: Sequence[str], where: str) -> dict[str, str]:
         unit: "test" if index < n_test else "val" if index < n_test + n_val else "train"
         for index, unit in enumerate(dealt)
     }
+
+
+def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
+    """The part of each unit, in folds as scikit-learn makes them."""
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    names = [unit_of(segment) for segment in segments]
+    n_folds, part_of = _turns(cfg, len(set(names)), "")
+    labels = [{"stimulus": s.trial.stimulus, **s.trial.labels}.get(cfg.stratify) for s in segments]
+    if cfg.deal == "stratified" and None in labels:
+        raise ValueError(
+            f"split.stratify is {cfg.stratify!r}, but some trials have no such label: name one that all have"
+        )
+    folds = (
+        GroupKFold(n_folds)
+        if cfg.deal == "balanced"
+        else StratifiedGroupKFold(n_folds, shuffle=True, random_state=cfg.seed)
+    )
+    parts = folds.split(names, list(map(str, labels)), names)
+    return {names[index]: part_of[fold] for fold, (_, test) in enumerate(parts) for index in test}
+
+
+def _turns(cfg: Split, n_units: int, where: str) -> tuple[int, list[str]]:
+    """How many folds, and what part each is."""
+    n_folds = cfg.folds or n_units
+    if not 3 <= n_folds <= n_units:
+        raise ValueError(
+            f"{n_units} units{where} ({cfg.by}) cannot be dealt into {n_folds} folds: 3 at least, as one tests, "
+            "one chooses and the others train, and no more than there are units"
+        )
+    if cfg.fold >= n_folds:
+        raise ValueError(f"split.fold counts from 0 to {n_folds - 1}, but got {cfg.fold}")
+    turn = {cfg.fold: "test", (cfg.fold + 1) % n_folds: "val"}
+    return n_folds, [turn.get(fold, "train") for fold in range(n_folds)]
 
 
 _SPLIT = 1  # tells this draw from others of the same seed

@@ -23,7 +23,7 @@ def made_up(runs: list[RunDir]) -> str:
     if not any((read_json(run.plan) or {}).get("stage") == "synthesize" for run in runs):
         return ""
     return (
-        '\n<p class="notice">The recordings are made up, with a planted answer to the music: '
+        '\n<p class="notice">The recordings are made up, with a planted effect: '
         "the figures show that the tools work, and say nothing of brains.</p>"
     )
 

@@ -56,12 +56,12 @@ def rhythm(output: np.ndarray, target: np.ndarray, sfreq: float) -> np.ndarray:
 
 
 def _repetition(log_mel: np.ndarray) -> np.ndarray:
-    """The autocorrelation of what grew louder, [..., frame, band] -> [..., lag]."""
+    """The autocorrelation of what grew louder, [..., frame, band] -> [..., lag from one frame upwards]."""
     onsets = np.maximum(np.diff(log_mel, axis=-2), 0).mean(axis=-1)
     onsets = onsets - onsets.mean(axis=-1, keepdims=True)
     spectra = np.fft.rfft(onsets, 2 * onsets.shape[-1])
     repeated = np.fft.irfft(np.abs(spectra) ** 2)
-    return repeated[..., : min(round(SLOWEST_S / HOP_S), onsets.shape[-1])]
+    return repeated[..., 1 : 1 + min(round(SLOWEST_S / HOP_S), onsets.shape[-1])]
 
 
 def chroma(output: np.ndarray, target: np.ndarray, sfreq: float) -> np.ndarray:

@@ -16,14 +16,19 @@ CHUNK = 1 << 20  # numbers at a time
 
 
 def daly(
-    outputs: np.ndarray, pieces: np.ndarray, own: np.ndarray, sfreq: float, mode: ssim.Mode = "skimage"
+    outputs: np.ndarray,
+    pieces: np.ndarray,
+    own: np.ndarray,
+    sfreq: float,
+    mode: ssim.Mode = "skimage",
+    window_s: float = 4.0,
 ) -> dict[str, np.ndarray]:
     """The ranks [trial] in time, of spectra and of spectrograms, as in the paper. Each from 0 to 1; chance is 0.5."""
     decoded, heard = prepared(outputs, sfreq), prepared(pieces, sfreq)
     return {
         "r": ranks(by_correlation(decoded, heard), own),
         "spectrum": ranks(by_spectrum(decoded, heard), own),
-        "ssim": ranks(by_ssim(decoded, heard, sfreq, mode), own),
+        "ssim": ranks(by_ssim(decoded, heard, sfreq, mode, window_s), own),
     }
 
 
@@ -54,9 +59,11 @@ def by_spectrum(outputs: np.ndarray, pieces: np.ndarray) -> np.ndarray:
     return by_correlation(powers(outputs), powers(pieces))
 
 
-def by_ssim(outputs: np.ndarray, pieces: np.ndarray, sfreq: float, mode: ssim.Mode = "skimage") -> np.ndarray:
+def by_ssim(
+    outputs: np.ndarray, pieces: np.ndarray, sfreq: float, mode: ssim.Mode = "skimage", window_s: float = 4.0
+) -> np.ndarray:
     """[trial, piece]: SSIM of spectrograms, the mean over features; of what `prepared` gives, as in the paper."""
-    decoded, heard = spectrograms(outputs, sfreq), spectrograms(pieces, sfreq)
+    decoded, heard = spectrograms(outputs, sfreq, window_s), spectrograms(pieces, sfreq, window_s)
     data_range = float(np.ptp(heard)) or 1.0
     features = range(outputs.shape[-1])
     return np.mean([ssim.ssim_of_all(decoded[:, f], heard[:, f], data_range, mode) for f in features], axis=0)
@@ -83,10 +90,10 @@ def spectrograms(x: np.ndarray, sfreq: float, window_s: float = 4.0, up_to_hz: f
     """
     *batch, n_times, n_features = x.shape
     window = min(round(window_s * sfreq), n_times)
-    n_frequencies = int(up_to_hz * window / sfreq)
+    n_frequencies = int(up_to_hz * window / sfreq + 1e-6)
     # As one product with sines and cosines: few frequencies are wanted of many
     angles = 2 * np.pi / window * np.outer(np.arange(window), np.arange(1, n_frequencies + 1))
-    hann = dsp.windows.hann(window, sym=False)[:, None] * (2 / window)
+    hann = dsp.windows.hann(window, sym=False)[:, None] * (4 / window)
     waves = np.concatenate([hann * np.cos(angles), hann * np.sin(angles)], axis=1)
     signals = np.moveaxis(x, -1, -2).reshape(-1, n_times)
     frames = np.lib.stride_tricks.sliding_window_view(signals, window, axis=1)[:, :: max(1, window // 8)]

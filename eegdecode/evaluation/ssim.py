@@ -8,14 +8,15 @@ differs from either. From -1 to 1, and 1 for identical ones. Chance is high, as 
 anyhow: set what shuffled trials give beside it.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 Mode = Literal["skimage", "wang"]
 K1, K2 = 0.01, 0.03
-OUTPUTS = 32  # of a filter as one matrix: more would be zeros mostly, fewer waste the caches
-PAIRS_BYTES = 1 << 19  # of products in one go: what stays in a cache
+OUTPUTS = 48  # of a filter as one matrix: more would be zeros mostly, fewer waste the caches
+PAIRS_BYTES = 1 << 20  # of products in one go: what stays in a cache
 
 
 def ssim(one: np.ndarray, other: np.ndarray, data_range: float, mode: Mode = "skimage") -> np.ndarray:
@@ -27,8 +28,10 @@ def ssim(one: np.ndarray, other: np.ndarray, data_range: float, mode: Mode = "sk
     batch, shape = ones.shape[:-2], ones.shape[-2:]
     ones, others = ones.reshape(-1, *shape), others.reshape(-1, *shape)
     windows = _Windows(mode, shape, data_range)
-    chunks = _chunks(len(ones), (4 * shape[0], shape[1]))
-    return np.concatenate([windows.paired(ones[some], others[some]) for some in chunks]).reshape(batch)
+    found = np.empty(len(ones))
+    for some in _chunks(len(ones), (4 * shape[0], shape[1])):
+        found[some] = windows.paired(ones[some], others[some])
+    return found.reshape(batch)
 
 
 def ssim_of_all(ones: np.ndarray, others: np.ndarray, data_range: float, mode: Mode = "skimage") -> np.ndarray:
@@ -97,14 +100,18 @@ class _Windows:
     def paired(self, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Of pairs whose pictures appear once: of their variances only the sum is needed."""
         four = self._buffer("paired", (4, *ones.shape))
-        four[0], four[1] = ones, others
         np.multiply(ones, others, out=four[2])
-        np.add(ones * ones, others * others, out=four[3])
+        np.multiply(ones, ones, out=four[3])
+        four[3] += np.multiply(others, others, out=four[0])
+        four[0], four[1] = ones, others
         mean, mean_, products, variances = self._filtered(four)
-        both, squares = mean * mean_, mean * mean + mean_ * mean_
-        variances -= squares
+        both = np.multiply(mean, mean_, out=self._buffer("both", mean.shape))
+        mean *= mean
+        mean_ *= mean_
+        mean += mean_
+        variances -= mean
         variances *= self.unbiased
-        return self._similarity(products, both, squares, variances)
+        return self._similarity(products, both, mean, variances)
 
     def _similarity(
         self, products: np.ndarray, both: np.ndarray, squares: np.ndarray, variances: np.ndarray
@@ -123,7 +130,8 @@ class _Windows:
         return products.mean(axis=(-2, -1))
 
     def _filtered(self, pictures: np.ndarray) -> np.ndarray:
-        """The windows' means along one axis and then the other, as products with matrices. In a buffer."""
+        """The windows' means along one axis and then the other, in a buffer: as products with matrices, so small that
+        BLAS takes one thread, as on a busy machine its threads wait for each other ten times as long as they work."""
         *batch, _, width = pictures.shape
         along = self._buffer("along", (*batch, self.rows[-1][0].stop, width))
         for some, inputs, matrix in self.rows:
@@ -141,12 +149,12 @@ class _Windows:
 
 def _bands(n: int, weights: np.ndarray) -> list[tuple[slice, slice, np.ndarray]]:
     """Along an axis of n inputs: some outputs, the inputs they see, and the matrix between."""
-    found, size = [], len(weights)
-    n_outputs = n - size + 1
-    for first in range(0, n_outputs, OUTPUTS):
-        count = min(OUTPUTS, n_outputs - first)
-        matrix = np.zeros((count, count + size - 1))
-        for output in range(count):
+    size, n_outputs = len(weights), n - len(weights) + 1
+    edges = np.linspace(0, n_outputs, -(-n_outputs // OUTPUTS) + 1).astype(int).tolist()
+    found = []
+    for first, stop in pairwise(edges):
+        matrix = np.zeros((stop - first, stop - first + size - 1))
+        for output in range(stop - first):
             matrix[output, output : output + size] = weights
-        found.append((slice(first, first + count), slice(first, first + count + size - 1), matrix))
+        found.append((slice(first, stop), slice(first, stop + size - 1), matrix))
     return found

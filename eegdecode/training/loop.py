@@ -98,7 +98,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         highest = _found_rate(cfg, ctx, model, network, objective, optimizer, batches)
     log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where, len(moved),
              step, cfg.optim.steps)  # fmt: skip
-    record = Record(ctx, step)
+    record = Record(ctx, step, found["unwritten"] if found else ())
     watcher = Watcher(cfg.watch, ctx, record, step, lambda at: store.broken(data, draw.at([at]).recording.tolist()))
     coming = batches.at(step, cfg.optim.steps)
 
@@ -167,7 +167,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
                     else:
                         now = {"misses": best["misses"] + 1}
             if found_now is None:  # the parameters that go on are saved, not their average
-                saver.save(step, _kept(network, optimizer, scaler, average, best, figures), best["step"])
+                saver.save(step, _kept(network, optimizer, scaler, average, best, record, figures), best["step"])
                 _leave(saver, record, batches)
             figures |= {"validation_s": time.perf_counter() - began}
             best = best | now
@@ -185,8 +185,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         last = last or bool(best["ended"])
         stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
         if last or stop or due:
-            record.flush()
-            saver.save(step, _kept(network, optimizer, scaler, average, best), best["step"], last)
+            record.flush(wait=last)
+            saver.save(step, _kept(network, optimizer, scaler, average, best, record), best["step"], last)
         if stop and not last:
             _leave(saver, record, batches)
 
@@ -318,11 +318,13 @@ def _kept(
     scaler: torch.amp.GradScaler,
     average: optim.Average,
     best: dict[str, Any],
+    record: Record,
     unseen: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """What a checkpoint holds."""
+    """What a checkpoint holds: beside the parameters, the lines of metrics.jsonl that a full disk has not taken yet."""
     both = sharding.state_of(network, optimizer)
-    return {**both, "scaler": scaler.state_dict(), "average": average.state(), "best": best, "unseen": unseen}
+    others = {"scaler": scaler.state_dict(), "average": average.state(), "best": best}
+    return {**both, **others, "unseen": unseen, "unwritten": record.unwritten}
 
 
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:

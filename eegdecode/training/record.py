@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,10 @@ AGAIN_S = 30.0
 
 
 class Record:
-    """Go on after `step`: what an earlier attempt wrote of later steps is dropped, as they will be done again."""
+    """Go on after `step`: what an earlier attempt wrote of later steps is dropped, as they will be done again. What it
+    could not write, `unwritten`, is."""
 
-    def __init__(self, ctx: Context, step: int) -> None:
+    def __init__(self, ctx: Context, step: int, unwritten: Sequence[dict[str, float]] = ()) -> None:
         self.ctx = ctx
         self.path = ctx.run.metrics
         self.writer: tensorboard.SummaryWriter | None = None
@@ -39,11 +40,12 @@ class Record:
         self._error: OSError | None = None
         """What keeps lines waiting; it has been said."""
         self._opened_at = -AGAIN_S
-        self._flushed = step
+        self._flushed = min([step, *(int(line["step"]) - 1 for line in unwritten)])
         """The last step that TensorBoard has safe."""
         self._last = step
         if ctx.world.is_first:
-            kept = [line for line in read_lines(self.path) if line["step"] <= step]
+            found = {line["step"]: line for line in (*unwritten, *read_lines(self.path)) if line["step"] <= step}
+            kept = [found[number] for number in sorted(found)]
             if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in kept}):
                 log.warning("%s has no line of step %s: damaged, or not written before the end", self.path, missing)
             text = "".join(json.dumps(line) + "\n" for line in kept)
@@ -86,12 +88,19 @@ class Record:
         except OSError as error:
             self._lost(error)
 
-    def flush(self) -> None:
-        """Before a checkpoint: what the next attempt builds on must be on disk."""
+    @property
+    def unwritten(self) -> list[dict[str, float]]:
+        """The lines that wait for room, for a checkpoint to keep."""
+        return list(self._waiting)
+
+    def flush(self, wait: bool = False) -> None:
+        """Before a checkpoint: what the next attempt builds on must be on disk. `wait`: for room, where it is full."""
         if not self.ctx.world.is_first:
             return
         if self._waiting:
             self._put_down()
+        if wait:
+            self._wait()
         try:
             with open(self.path, "ab") as file:
                 os.fsync(file.fileno())
@@ -106,16 +115,20 @@ class Record:
         self._opened_at = -AGAIN_S
         if self._waiting or (self.writer is None and self.ctx.world.is_first):
             self._put_down()
-        with suppress(Preempted):
-            while self._waiting and self._error and self._error.errno in FULL:
-                self.ctx.pause(FULL_S)
-                self._put_down()
+        self._wait()
         if self.writer is None:
             return
         try:
             self.writer.close()
         except OSError as error:
             self._lost(error)
+
+    def _wait(self) -> None:
+        """Until there is room for what is not written, or a stop is asked for."""
+        with suppress(Preempted):
+            while self._waiting and self._error and self._error.errno in FULL:
+                self.ctx.pause(FULL_S)
+                self._put_down()
 
     def _lost(self, error: OSError) -> None:
         if self._error is None:

@@ -1,6 +1,5 @@
 """Every trap that is planted in a study is named by the audit, and a clean study has none."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Audit
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir, read_json
+from tests.eegdecode.ranks import on_ranks
 
 SFREQ, N_TRIALS = 64.0, 12
 CHANNELS = ("Fz", "Cz", "Pz", "Oz")
@@ -142,9 +142,7 @@ def test_ranks_share_the_recordings_and_find_the_same(tmp_path: Path) -> None:
     clean[2] = replace(clean[2], signal=Signal(clean[2].signal.signal().data * 1e6, SFREQ, CHANNELS).stream())
     audited(tmp_path, clean)
     cfg = Audit(data=(Input(str(tmp_path / "store")),), target="side", split=Split(by="subject"))
-    with ThreadPoolExecutor(3) as ranks:
-        contexts = [Context(World(rank, 3), RunDir(tmp_path / "three")) for rank in range(3)]
-        said = list(ranks.map(lambda ctx: stages.audit(cfg, ctx), contexts))
+    said = on_ranks(stages.audit, cfg, tmp_path / "three", 3)
     assert said[1] == said[2] == {}
     one, three = (read_json(RunDir(tmp_path / run).out / "audit.json") for run in ("run", "three"))
     assert one == three != []

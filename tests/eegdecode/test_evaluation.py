@@ -1,6 +1,5 @@
 """Figures of evaluation are what they say, fair at chance, and the baseline is a true ridge."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from eegdecode.training import Optim, state
 from eegdecode.training.judge import whole_trial
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir
+from tests.eegdecode.ranks import on_ranks
 
 SFREQ = 64.0
 SUBJECTS, PIECES = 4, 5
@@ -238,9 +238,7 @@ def test_predictions_are_kept_for_work_beyond_the_report(model: Path, tmp_path: 
 @pytest.mark.ranks
 def test_one_rank_and_three_decode_the_same(model: Path, tmp_path: Path) -> None:
     stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "one"))
-    with ThreadPoolExecutor(3) as ranks:
-        contexts = [Context(World(rank, 3), RunDir(tmp_path / "three")) for rank in range(3)]
-        said = list(ranks.map(lambda each: stages.evaluate(Evaluate((Input(str(model)),)), each), contexts))
+    said = on_ranks(stages.evaluate, Evaluate((Input(str(model)),)), tmp_path / "three", 3)
     assert said[1] == said[2] == {} and said[0]["verdict"] == "above chance"
     one, three = (predictions.read(tmp_path / run / "out" / "predictions.h5") for run in ("one", "three"))
     np.testing.assert_array_equal(one.output, three.output)

@@ -1,7 +1,6 @@
 """A look at a raw study finds what is wrong with it before anything is computed."""
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from eegdecode.signals import Signal
 from eegdecode.stages import Survey
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir
+from tests.eegdecode.ranks import on_ranks
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def survey(run: Path, *studies: Path, size: int = 1, samples: bool = True) -> dict[str, object]:
     cfg = Survey(tuple(Input(str(study)) for study in studies), samples=samples)
-    with ThreadPoolExecutor(size) as ranks:
-        first, *_ = ranks.map(lambda rank: stages.survey(cfg, Context(World(rank, size), RunDir(run))), range(size))
-    return first
+    return on_ranks(stages.survey, cfg, run, size)[0]
 
 
 def said(run: Path) -> str:

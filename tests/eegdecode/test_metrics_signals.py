@@ -111,8 +111,9 @@ def test_chunks_of_pictures_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(ssim.ssim(one, other, 1.0), whole[1], atol=1e-14)
 
 
-def test_flat_pictures_have_an_ssim() -> None:
+def test_flat_pictures_have_an_ssim_and_no_pictures_have_none() -> None:
     np.testing.assert_allclose(ssim.ssim(np.zeros((8, 8)), np.zeros((8, 8)), 1.0), 1)
+    assert ssim.ssim(np.zeros((0, 8, 8)), np.zeros((0, 8, 8)), 1.0).shape == (0,)
 
 
 def test_what_ssim_cannot_do_is_said() -> None:
@@ -180,6 +181,6 @@ def test_a_spectrogram_has_the_amplitude_where_the_tone_is() -> None:
     found = ranking.spectrograms(tone, SFREQ)
     assert found.shape == (1, 1, 19, 73)
     assert found[0, 0, :, 10].argmax() == 7  # 2 Hz, as the first is 0.25 Hz
-    np.testing.assert_allclose(found[0, 0, 7], 1.5, atol=0.01)
+    np.testing.assert_allclose(found[0, 0, 7], 3, atol=0.01)
     oracle = dsp.stft(tone[0, :, 0], SFREQ, "hann", 80, 70, boundary=None, padded=False, detrend=False)[2]
-    np.testing.assert_allclose(found[0, 0], np.abs(oracle[1:20]), atol=1e-9)
+    np.testing.assert_allclose(found[0, 0], 2 * np.abs(oracle[1:20]), atol=1e-9)

@@ -64,6 +64,23 @@ def test_on_a_full_disk_steps_wait_in_memory_and_that_is_said_once(
     assert [line["step"] for line in read_lines(ours.path)] == [1, 2, 3, 4, 5], "at the end it waits for room"
 
 
+def test_what_a_full_disk_did_not_take_before_a_stop_is_written_by_the_next_attempt(tmp_path: Path) -> None:
+    stopped = Record(Context(World(), RunDir(tmp_path), should_stop=lambda: True), 0)
+    stopped.write(1, {"loss": 1.0})
+    make_room = fill(stopped.path)
+    for step in (2, 3):
+        stopped.write(step, {"loss": 1 / step})
+    stopped.flush()
+    kept = stopped.unwritten
+    stopped.close()  # a stop is asked for: it does not wait
+    assert [line["step"] for line in kept] == [2, 3]
+    make_room()
+    second = Record(Context(World(), RunDir(tmp_path)), 3, kept)
+    second.write(4, {"loss": 0.25})
+    second.close()
+    assert [line["step"] for line in read_lines(second.path)] == [1, 2, 3, 4]
+
+
 def test_no_more_steps_wait_than_memory_is_meant_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "KEPT_LINES", 2)
     ours = Record(Context(World(), RunDir(tmp_path)), 0)

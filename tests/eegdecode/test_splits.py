@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from eegdecode.data import GridWindows, LockedWindows, Split, Windows
 from eegdecode.data.splits import Parts, Segment, split
@@ -310,3 +311,27 @@ def test_copies_are_found_wherever_the_first_of_them_stands() -> None:
             with pytest.raises(ValueError, match=how):
                 split(by_label, [*others, recording("a", *one, **known), recording("b", *other, **known)])
     split(by_label, [*others, recording("a", "test", checksum="1"), recording("b", "test", checksum="1")])
+
+
+@pytest.mark.parametrize("deal", ["balanced", "stratified"])
+def test_folds_are_those_of_scikit_learn(deal: str) -> None:
+    """Nine subjects with unlike many trials, of two classes."""
+    heard = []
+    for more, stored in enumerate(study(9, 12)):
+        kept = (replace(trial, labels={"side": "lr"[k % 2]}) for k, trial in enumerate(stored.trials[: 3 + more]))
+        heard.append(replace(stored, trials=tuple(kept)))
+    groups = [stored.subject for stored in heard for _ in stored.trials]
+    sides = [trial.labels["side"] for stored in heard for trial in stored.trials]
+    theirs = GroupKFold(3) if deal == "balanced" else StratifiedGroupKFold(3, shuffle=True, random_state=5)
+    everything = [(stored.subject, trial.start) for stored in heard for trial in stored.trials]
+    for fold, (_, test) in enumerate(theirs.split(groups, sides, groups)):
+        cfg = Split(by="subject", folds=3, fold=fold, deal=deal, stratify="side", seed=5, shared=("stimulus",))  # type: ignore[arg-type]
+        ours = {(heard[segment.recording].subject, segment.trial.start) for segment in split(cfg, heard).test}
+        assert ours == {everything[index] for index in test}
+
+
+def test_folds_over_everybody_are_not_within_somebody() -> None:
+    with pytest.raises(ValueError, match="deal balanced is for folds over everybody: set folds, and leave within"):
+        Split(deal="balanced")
+    with pytest.raises(ValueError, match="split.stratify is 'mood', but some trials have no such label"):
+        split(Split(by="subject", folds=3, deal="stratified", stratify="mood", shared=("stimulus",)), study(4, 4))

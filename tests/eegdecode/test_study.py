@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from eegdecode.preprocessing import Bandpass, Montage, Pick, Resample
 from eegdecode.stages import Preprocess
 from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir
+from tests.eegdecode.ranks import on_ranks
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def preprocess(run: Path, study: Path, size: int = 1, **settings: object) -> list[dict[str, object]]:
     """By so many ranks at once; what each gives."""
     cfg = Preprocess(Input(str(study)), **settings)  # type: ignore[arg-type]
-    with ThreadPoolExecutor(size) as ranks:
-        return list(
-            ranks.map(lambda rank: stages.preprocess(cfg, Context(World(rank, size), RunDir(run))), range(size))
-        )
+    return on_ranks(stages.preprocess, cfg, run, size)
 
 
 def content(run: Path) -> dict[str, bytes]:
@@ -238,4 +235,4 @@ def test_a_label_may_be_that_of_the_subject(four: Path, tmp_path: Path) -> None:
     # What participants.tsv says counts as much as what the recordings hold
     (study / "participants.tsv").write_text("participant_id\tscore\n" + "".join(f"sub-0{n}\t7\n" for n in range(1, 5)))
     stages.preprocess(cfg, ctx)
-    assert {float(value) for r in store.open_store(ctx.out).recordings for value in r.values("score")} == {7.0}
+    assert {float(value) for r in store.open_store(ctx.out).recordings for value in r.values("score")[:, 0]} == {7.0}

@@ -53,7 +53,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
     from hpc import stages
 
     ours = [name for name in stages.names() if stages.entry(name).startswith("eegdecode")]
-    line = next(line for line in launch("--help").stdout.splitlines() if "with this project:" in line)
+    line = next(line for line in launch("--help").stdout.splitlines() if "in this project:" in line)
     assert sorted(line.split("project: ")[1].split(", ")) == sorted(ours)
 
 

@@ -73,9 +73,9 @@ def test_a_killed_rank_is_laid_to_its_node(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "silent_s", "hangs"),
     [
-        ([], 200, False),
-        ([], 400, True),  # srun, or a disk, never let them live
-        (["starting", "starting"], 200, False),
+        ([], 60, False),
+        ([], 100, True),  # srun, or a disk, never let them live
+        (["starting", "starting"], 60, False),
         (["starting", "starting"], 400, True),  # they live, and hang before the first step
         (["begun", "begun"], 400, False),  # a stage that says nothing
         (["begun"], 400, True),  # but for one that never came

@@ -20,6 +20,12 @@ class Split:
     folds, fold
         Cross-validation instead of fractions: deal into so many, this one tests and the next chooses. 0 folds: as many
         as there are of what `by` names, leave one out.
+    deal
+        How units go into folds: shuffled by the seed, as many in each; balanced, so that folds have as many trials
+        (scikit-learn's GroupKFold); stratified, so that folds have as many trials of each value of `stratify` too
+        (StratifiedGroupKFold).
+    stratify
+        A label of the trials, or stimulus.
     val_units, test_units
         Instead of drawing: the names of what `by` names for these parts; the others train.
     block_s
@@ -39,6 +45,8 @@ class Split:
     test: float = 0.2
     folds: int | None = None
     fold: int = 0
+    deal: Literal["shuffled", "balanced", "stratified"] = "shuffled"
+    stratify: str = "stimulus"
     val_units: tuple[str, ...] = ()
     test_units: tuple[str, ...] = ()
     block_s: float = 60.0
@@ -52,6 +60,11 @@ class Split:
             raise ValueError(f"folds must be 3 at least, or 0 to leave one out each time, got {self.folds}")
         if self.fold < 0 or (self.fold and self.folds is None):
             raise ValueError(f"fold counts from 0, and needs folds, got fold {self.fold} with folds {self.folds}")
+        if self.deal != "shuffled" and (self.folds is None or self.within):
+            raise ValueError(
+                f"deal {self.deal} is for folds over everybody: set folds, and leave within empty, got folds "
+                f"{self.folds} within {self.within or 'nothing'}"
+            )
         if bool(self.val_units) != bool(self.test_units) or set(self.val_units) & set(self.test_units):
             raise ValueError(
                 "val_units and test_units name what chooses and what tests: both, and none in both, "

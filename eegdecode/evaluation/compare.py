@@ -1,0 +1,152 @@
+"""Several evaluations on one page: `python -m hpc.launch compare runs=[evaluate-a,evaluate-b]`, or all of one --name.
+
+Each is read from its report.json. Runs that have subjects in common are compared by these, in pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eegdecode import page, plots
+from eegdecode.evaluation import intervals
+from eegdecode.evaluation.chapters import many, say
+from eegdecode.plots import Dots
+from hpc.context import Context, Input
+from hpc.rundir import RunDir, atomic_write, read_json, write_json
+
+if TYPE_CHECKING:
+    from eegdecode.stages import Compare
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One evaluation. `settings` tells it from the others of its sweep."""
+
+    run: str
+    settings: str
+    figure: str
+    value: float
+    chance: float
+    p: float
+    verdict: str
+    subjects: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How much better the first is than the second, over the subjects of both; p that it is no better."""
+
+    one: str
+    other: str
+    n_subjects: int
+    difference: float
+    p: float
+    p_holm: float
+
+
+def run(cfg: "Compare", ctx: Context) -> dict[str, object]:
+    """Write compare.html and compare.json."""
+    if not ctx.world.is_first:
+        return {}
+    found = [read(RunDir(ctx.input(name).parent)) for name in (*cfg.runs, *named(cfg.named, ctx))]
+    kinds = {each.figure for each in found}
+    if len(found) < 2 or len(kinds) > 1:
+        raise ValueError(
+            f"runs to compare are two at least and have one figure, got {len(found)} with {', '.join(sorted(kinds))}"
+        )
+    found.sort(key=lambda each: (-each.value, each.run))
+    pairs = compared(found)
+    everything = {"runs": [asdict(each) for each in found], "pairs": [asdict(pair) for pair in pairs]}
+    write_json(ctx.out / "compare.json", everything)
+    atomic_write(ctx.out / "compare.html", lambda file: file.write(render(found, pairs).encode()))
+    values = np.array([each.value for each in found])
+    return {
+        "runs": len(found),
+        "best": found[0].run,
+        found[0].figure: {"value": float(values.mean()), "chance": float(np.mean([each.chance for each in found]))},
+        "spread": float(values.std(ddof=1)),
+        "page": "compare.html",
+    }
+
+
+def named(label: str, ctx: Context) -> list[Input]:
+    """The finished evaluations that were started with that --name."""
+    if not label:
+        return []
+    beside = [RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir()]
+    plans = {run.name: read_json(run.plan) or {} for run in beside if (run.out / "report.json").is_file()}
+    return [Input(name) for name, plan in plans.items() if plan.get("label") == label]
+
+
+def read(run: RunDir) -> Compared:
+    report: dict[str, Any] | None = read_json(run.out / "report.json")
+    if report is None:
+        raise ValueError(f"{run.path} has no report.json: name evaluate runs that have finished")
+    plan = read_json(run.plan) or {}
+    if "headline" in report:
+        name, subjects = report["headline"], {row["subject"]: row["value"] for row in report["subjects"]}
+        main = report["figures"][name]
+    else:  # of what follows a signal in time
+        name, subjects = "r", {row["subject"]: row["r"]["value"] for row in report["subjects"]}
+        main = report["r"]
+    return Compared(
+        run.name, plan.get("settings", ""), name, main["value"], main["chance"], main["p"], report["verdict"], subjects
+    )
+
+
+def compared(found: Sequence[Compared]) -> list[Pair]:
+    """Every two runs that have subjects in common, by signs turned at random, corrected for the number of pairs."""
+    raw = []
+    for one, other in combinations(found, 2):
+        both = sorted(one.subjects.keys() & other.subjects.keys())
+        if len(both) > 1:
+            differences = np.array([one.subjects[name] - other.subjects[name] for name in both])
+            raw.append((one.run, other.run, len(both), float(differences.mean()), intervals.sign_flip(differences)))
+    corrected = intervals.holm(np.array([row[4] for row in raw]))
+    return [Pair(*row, float(p)) for row, p in zip(raw, corrected, strict=True)]
+
+
+def render(found: Sequence[Compared], pairs: Sequence[Pair]) -> str:
+    values, figure = np.array([each.value for each in found]), found[0].figure
+    low, high = intervals.bootstrap(values)
+    said = (
+        f"{many(len(found), 'evaluation')}: {figure} is {say(values.mean())} in the mean, {say(float(low))} to "
+        f"{say(float(high))} in 95 of 100 draws of runs. The best is {escape(found[0].run)} with {say(found[0].value)}."
+    )
+    rows = [Dots(each.settings or each.run, each.value, each.chance, each.chance) for each in found]
+    table = _table(
+        ("Run", "Settings", figure, "chance", "p", "verdict"),
+        [(e.run, e.settings, say(e.value), say(e.chance), f"{e.p:.3f}", e.verdict) for e in found],
+    )
+    names = sorted(set().union(*(each.subjects for each in found)))
+    by_subject = _table(
+        ("Subject", *(each.run for each in found)),
+        [(name, *(say(e.subjects[name]) if name in e.subjects else "–" for e in found)) for name in names],
+    )
+    tests = _table(
+        ("Better", "Worse", "subjects", "difference", "p", "p (Holm)"),
+        [(p.one, p.other, str(p.n_subjects), say(p.difference), f"{p.p:.3f}", f"{p.p_holm:.3f}") for p in pairs],
+    )
+    sections = [
+        f'<header><h1>Evaluations compared</h1>\n<p class="verdict">{said}</p></header>',
+        page.section("Runs", f"<figure>{plots.dots(rows, said)}</figure>{table}"),
+        page.section("Subjects", by_subject),
+        page.section("In pairs", tests if pairs else "<p>No two runs have two subjects in common.</p>"),
+    ]
+    return page.page("Evaluations compared", sections)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>'
+        f"<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+    )

@@ -1,0 +1,27 @@
+"""Ranks of a stage as processes of their own, as they are in life: HDF5 is no library for several threads."""
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hpc.context import Context, World
+from hpc.rundir import RunDir
+
+Stage = Callable[[Any, Context], dict[str, object]]
+
+
+def on_ranks(stage: Stage, cfg: Any, run: Path, size: int) -> list[dict[str, object]]:
+    """What each of them gives; all are there at once, as they wait for each other."""
+    if size == 1:
+        return [one(stage, cfg, run, 0, 1)]
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["eegdecode.preprocessing.study", "eegdecode.evaluation.judgement"])
+    with ProcessPoolExecutor(size, mp_context=server) as ranks:
+        going = [ranks.submit(one, stage, cfg, run, rank, size) for rank in range(size)]
+        return [each.result(timeout=120) for each in going]
+
+
+def one(stage: Stage, cfg: Any, run: Path, rank: int, size: int) -> dict[str, object]:
+    return stage(cfg, Context(World(rank, size), RunDir(run)))

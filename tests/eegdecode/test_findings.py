@@ -1,0 +1,92 @@
+"""On planted data every report says above chance, on shuffled ones it says not; and it needs the predictions alone."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eegdecode.evaluation import Scoring, findings, predictions, words
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
+
+SUBJECTS, TRIALS, CLASSES = 4, 24, 3
+
+
+def decoded(kind: Kind, effect: float, seed: int = 0) -> Decoded:
+    """What a decoder may give for windows of four subjects, two a trial, whose answers it holds as `effect` says."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for subject in range(SUBJECTS):
+        for trial in range(TRIALS):
+            if kind == "classes":
+                truth = np.array([[float(trial % CLASSES)]])
+                scores = effect * np.eye(CLASSES)[trial % CLASSES]
+            elif kind == "retrieval":
+                truth = np.random.default_rng(trial).normal(size=(1, 8))
+                scores = effect * truth[0]
+            else:
+                truth = rng.normal(size=(1, 1))
+                scores = effect * truth[0]
+            for _ in range(2):
+                output = (scores + rng.normal(size=len(scores)))[None]
+                if kind == "classes":
+                    output = output - np.log(np.exp(output).sum())
+                found.append(DecodedTrial(f"sub-{subject}", f"s{trial}", truth, output, f"rec-{subject}", trial, 0.0))
+    names = tuple("abc") if kind == "classes" else ()
+    made = Decoded(0.0, tuple(found), ("an audit",), kind, "target", names)
+    nothing = np.zeros_like(made.output) + rng.normal(size=made.output.shape) * 1e-3
+    return replace(made, baselines={"linear": nothing})
+
+
+@pytest.mark.parametrize("kind", ["classes", "retrieval", "values"])
+@pytest.mark.parametrize(("effect", "verdict"), [(3.0, "above chance"), (0.0, "not above chance")])
+def test_the_verdict_is_that_of_what_was_planted(kind: Kind, effect: float, verdict: str) -> None:
+    found = findings.judge(decoded(kind, effect), Scoring())
+    assert found.verdict == verdict
+    main = found.figures[found.headline]
+    assert main.bound is not None and main.bound > main.chance - 0.01
+    if effect:
+        assert main.value > main.bound and main.low is not None and main.low > main.chance
+        assert all(row.p_holm < 0.05 for row in found.subjects)
+    assert abs(found.baselines["linear"][found.headline] - main.chance) < 0.25
+    assert [row.n_windows for row in found.subjects] == [2 * TRIALS] * SUBJECTS
+
+
+@pytest.mark.parametrize("kind", ["classes", "retrieval", "values"])
+def test_chance_is_wrong_as_often_as_it_says(kind: Kind) -> None:
+    p = [findings.judge(decoded(kind, 0.0, seed), Scoring(n_null=100)).figures for seed in range(30)]
+    small = sum(next(f.p for f in figures.values() if f.p is not None) < 0.1 for figures in p)
+    assert small <= 9, "3 are expected; more than 9 come in 1 of 1000 such tests"
+
+
+def test_a_score_of_each_subject_is_dealt_out_over_subjects() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=12)
+    trials = [
+        DecodedTrial(
+            f"sub-{s:02d}", "x", np.array([[score]]), np.array([[score + rng.normal() * 0.5]]), f"r{s}", t, 0.0
+        )
+        for s, score in enumerate(scores)
+        for t in range(10)
+    ]
+    found = findings.judge(Decoded(0.0, tuple(trials), (), "values", "score"), Scoring())
+    assert found.verdict == "above chance" and found.figures["r"].value > 0.9
+    backwards = [replace(trial, target=-trial.target) for trial in trials]
+    assert findings.judge(Decoded(0.0, tuple(backwards), (), "values", "score"), Scoring()).verdict != "above chance"
+    with pytest.raises(ValueError, match="a value of each subject needs 3 of them in the test part at least, got 2"):
+        findings.judge(Decoded(0.0, tuple(trials[:20]), (), "values", "score"), Scoring())
+
+
+def test_every_figure_can_be_had_again_from_the_predictions(tmp_path: Path) -> None:
+    made = decoded("classes", 1.0)
+    predictions.write(tmp_path / "p.h5", made)
+    again = findings.judge(predictions.read(tmp_path / "p.h5"), Scoring())
+    found = findings.judge(made, Scoring())
+    assert again == found
+    assert json.loads(json.dumps(found.plain()))["verdict"] == "above chance"
+    words.write(tmp_path, found)
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# Above chance") and "| sub-3 | 48 |" in text
+    assert "balanced\\_accuracy & " in (tmp_path / "table.tex").read_text()
+    assert sum(map(sum, found.confusion)) == SUBJECTS * TRIALS * 2
