@@ -1,4 +1,4 @@
-"""Every recipe runs with one line at its tiny size and finds what was planted; one shows that without it it does not."""
+"""Every recipe runs with one line at its tiny size and finds what was planted; one, that else it does not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
