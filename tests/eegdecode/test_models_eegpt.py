@@ -245,6 +245,13 @@ def test_the_loss_is_that_of_normed_targets_and_normed_patches() -> None:
     assert without.item() == pytest.approx(rebuilt, abs=1e-5)
 
 
+def test_what_is_judged_is_the_rebuilding_as_the_other_target_moves() -> None:
+    network = models.build(EEGPTPretrain(variant="tiny1", seen_channels=4), spec(codebook.TEN_TWENTY, 256)).eval()
+    batch = Batch(torch.randn(3, 256, 19), torch.zeros(3, 0), FIRST.repeat(3), torch.arange(3))
+    loss, watched = objectives.build(Alignment(), spec())(network, batch)
+    assert loss == watched["rebuilt"] and watched["aligned"] > 0.1
+
+
 def test_half_of_the_times_and_twelve_of_58_channels_are_seen() -> None:
     network = models.build(EEGPTPretrain(variant="tiny1"), spec())
     keys = torch.arange(50)

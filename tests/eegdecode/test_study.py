@@ -219,3 +219,20 @@ def test_on_a_full_disk_it_waits_for_room(four: Path, tmp_path: Path, caplog: py
             stages.preprocess(Preprocess(Input(str(four)), steps=(Bandpass(),)), stopped)
     finally:
         subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_a_label_may_be_that_of_the_subject(four: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(four, study)
+    scores = "".join(f"sub-{number:02d}\t{0.5 * number}\tmusic\n" for number in (1, 2, 3, 4))
+    (study / "participants.tsv").write_text("participant_id\tscore\ttrial_type\n" + scores)
+    cfg = Preprocess(Input(str(study)), targets=(Label(column="score"),))
+    ctx = Context(World(), RunDir(tmp_path / "run"))
+    stages.preprocess(cfg, ctx)
+    made = store.open_store(ctx.out)
+    assert [stored.values("score").tolist() for stored in made.recordings] == [[[0.5 * n]] * 2 for n in (1, 2, 3, 4)]
+
+    # What participants.tsv says counts as much as what the recordings hold
+    (study / "participants.tsv").write_text("participant_id\tscore\n" + "".join(f"sub-0{n}\t7\n" for n in range(1, 5)))
+    stages.preprocess(cfg, ctx)
+    assert {float(value) for r in store.open_store(ctx.out).recordings for value in r.values("score")[:, 0]} == {7.0}

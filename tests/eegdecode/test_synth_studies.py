@@ -223,6 +223,16 @@ def test_words_have_an_embedding_and_begin_within_their_sentence(make: Make) -> 
             assert first < float(row["onset"]) < last and index[int(row["word_index"])]["stimulus"] == row["word"]
 
 
+def test_the_words_of_a_sentence_are_a_stream_beside_its_sound(make: Make) -> None:
+    study = make(TINY["speech"])
+    (path,) = recordings(study)
+    vectors, (sentence, word, *_) = np.load(study / "stimuli" / "words.npy"), read_tsv(beside(path, "events.tsv"))
+    stream = np.load((study / "stimuli" / sentence["stim_file"]).with_suffix(".npy"))
+    assert len(stream) == pytest.approx(50 * float(sentence["duration"]), abs=1)
+    middle_s = float(word["onset"]) + float(word["duration"]) / 2 - float(sentence["onset"])
+    assert (stream[round(50 * middle_s)] == vectors[int(word["word_index"])]).all() and not stream[0].any()
+
+
 @pytest.mark.parametrize("modality", ["eeg", "meg"])
 def test_pictures_come_every_100_ms_and_test_pictures_again_and_again(make: Make, modality: str) -> None:
     study = make(dataclasses.replace(TINY["images"], modality=modality))
