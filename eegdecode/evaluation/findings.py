@@ -1,11 +1,11 @@
-"""What was found of windows that have one answer each: classes, embeddings to be retrieved, numbers. Beside chance,
-baselines, and how sure one may be over subjects.
+"""What was found, beside chance, baselines, and how sure one may be over subjects; and how it is found of windows that
+have one answer each: classes, embeddings to be retrieved, numbers. What follows a signal in time is in metrics.py.
 
     found = judge(decoded, scoring)         decoded.baselines say what simpler decoders make of the same windows
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,34 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class OfTrials:
+    """A figure of each trial [trial], what chance gives, and the mean over trials where nothing is decoded [null]."""
+
+    value: np.ndarray
+    chance: float
+    null: np.ndarray | None = None
+
+    def measured(self) -> Measured:
+        value = float(self.value.mean())
+        if self.null is None:
+            return Measured(value, self.chance)
+        return Measured(
+            value, self.chance, float(np.quantile(self.null, 1 - ALPHA)), float(nulls.p_value(value, self.null))
+        )
+
+
+@dataclass(frozen=True)
 class OfSubject:
+    """`bound`: what 95 % of draws stay below in which nothing of this subject can be decoded."""
+
     subject: str
     n_windows: int
     value: float
     p: float
     p_holm: float  # corrected for that there are many subjects
     baselines: Mapping[str, float]
+    bound: float
+    figures: Mapping[str, float] = field(default_factory=dict)  # others, where each subject has its own
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,8 @@ class Findings:
     subjects: tuple[OfSubject, ...]
     classes: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    channels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What each channel is to the network, and to a baseline: see relevance.py."""
 
     @property
     def verdict(self) -> str:
@@ -233,13 +256,21 @@ def _found(
         None if np.isnan(low) else low,
         None if np.isnan(high) else high,
     )
-    p = nulls.p_value(by_subject, null_by_subject)
+    p, bounds = nulls.p_value(by_subject, null_by_subject), np.quantile(null_by_subject, 1 - ALPHA, axis=0)
     others = {name: decoded.by(name) for name in decoded.baselines}
     beside = {name: scores(other)[0] for name, other in others.items()}
     names = sorted({trial.subject for trial in decoded.trials})
     counts = [sum(trial.subject == name for trial in decoded.trials) for name in names]
     rows = tuple(
-        OfSubject(name, n, float(by_subject[i]), float(p[i]), float(holm), {b: float(v[i]) for b, v in beside.items()})
+        OfSubject(
+            name,
+            n,
+            float(by_subject[i]),
+            float(p[i]),
+            float(holm),
+            {other: float(values[i]) for other, values in beside.items()},
+            float(bounds[i]),
+        )
         for i, (name, n, holm) in enumerate(zip(names, counts, intervals.holm(p), strict=True))
     )
     return Findings(

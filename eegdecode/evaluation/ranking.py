@@ -4,15 +4,31 @@ Outputs are [trial, time, feature] and pieces [piece, time, feature], all cut to
 its length. Each way to compare them gives [trial, piece], higher where it fits better, and `ranks` judges that.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import signal as dsp
 from scipy.stats import rankdata
 
 from eegdecode.evaluation import ssim
 from eegdecode.evaluation.correlation import powers, unit
+from eegdecode.evaluation.predictions import DecodedTrial
 
 BAND_HZ = (0.035, 4.75)  # of the paper, where it was chosen by looking at two of the participants
 CHUNK = 1 << 20  # numbers at a time
+
+
+def together(trials: Sequence[DecodedTrial], most: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outputs [trial, time, feature], pieces [piece, time, feature], and the place [trial] of the true one.
+
+    All are cut to the shortest piece, so that none is told by its length; and to `most` samples.
+    """
+    pieces = {trial.stimulus: trial.target for trial in reversed(trials)}
+    n_times = min(len(trial.target) for trial in trials)
+    n_times = n_times if most is None else min(most, n_times)
+    outputs = np.stack([trial.output[:n_times] for trial in trials])
+    targets = np.stack([target[:n_times] for target in pieces.values()])
+    return outputs, targets, np.array([list(pieces).index(trial.stimulus) for trial in trials])
 
 
 def daly(

@@ -12,6 +12,7 @@ from scipy import fft
 log = logging.getLogger(__name__)
 
 FRAME_S, HOP_S = 0.046, 0.0115  # 1024 and 256 samples at 22.05 kHz
+JUDGED_S = 10.0  # of a trial, from its start: more tells little more, and takes long
 N_MELS = 40
 N_CEPSTRA = 13
 FLOOR = 1e-5  # of the largest power: 50 dB below, what is softer counts as this
@@ -65,9 +66,18 @@ def mel_powers(x: np.ndarray, sfreq: float) -> np.ndarray:
 
 def mel_bands(hz: np.ndarray, sfreq: float) -> np.ndarray:
     """[band, frequency]: triangles, equally far apart on the mel scale from 0 to half the rate."""
-    highest = 2595 * np.log10(1 + sfreq / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, highest, N_MELS + 2) / 2595) - 1)
+    edges = _mel_edges_hz(N_MELS, sfreq)
     # No narrower than frequencies lie apart, or low bands would be empty
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     low, high = np.minimum(low, centre - hz[1]), np.maximum(high, centre + hz[1])
     return np.maximum(0, np.minimum((hz - low) / (centre - low), (high - hz) / (high - centre)))
+
+
+def mel_centres_hz(n_bands: int, sfreq: float) -> np.ndarray:
+    """Where so many bands lie, from 0 to half the rate."""
+    return _mel_edges_hz(n_bands, sfreq)[1:-1]
+
+
+def _mel_edges_hz(n_bands: int, sfreq: float) -> np.ndarray:
+    highest = 2595 * np.log10(1 + sfreq / 2 / 700)
+    return 700 * (10 ** (np.linspace(0, highest, n_bands + 2) / 2595) - 1)

@@ -1,0 +1,143 @@
+"""Which channels what was decoded comes from.
+
+network     How much the loss grows when a channel is that of another window, or where the target follows it in time,
+            half a window late: what the network uses of it. Gradients say less, as they only see the smallest change.
+ridge       How what the linear decoder gives goes with each channel at the lag where it does most, r: its forward
+            pattern (Haufe 2014), as weights also tell what is taken off as noise.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eegdecode import objectives, plots
+from eegdecode.evaluation import Scoring
+from eegdecode.evaluation.correlation import correlation, unit
+from eegdecode.evaluation.findings import Findings
+from eegdecode.evaluation.predict import open_data
+from eegdecode.evaluation.predictions import Decoded
+from eegdecode.preprocessing.sphere import ten_ten
+from eegdecode.signals import SignalSpec
+from eegdecode.training import state
+from eegdecode.training.judge import Judge
+from hpc import ddp
+from hpc.context import Context, Preempted
+
+PROBED = 64
+"""Windows, or whole trials, that channels are tried out on: evenly taken from the test part."""
+
+
+def of_channels(models: Sequence[Path], decoded: Decoded, cfg: Scoring, ctx: Context) -> dict[str, dict[str, float]]:
+    """Of the network, the mean over several; and of the ridge where the target follows the signal in time."""
+    several = [of_network(model, decoded, cfg, ctx) for model in models]
+    channels = state.load(models[0]).spec.channels
+    found = {"network": dict(zip(channels, np.mean(several, axis=0).tolist(), strict=True))}
+    if decoded.kind == "sequence" and "ridge" in decoded.baselines:
+        pattern = pattern_of(decoded.by("ridge"), state.load(models[0]), cfg, ctx)
+        found["ridge"] = dict(zip(channels, pattern.tolist(), strict=True))
+    return found
+
+
+def of_network(model: Path, decoded: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
+    """[channel]: how much the loss grows."""
+    trained = state.load(model)
+    data, parts = open_data(trained, ctx)
+    as_trained, where = trained.train(), ddp.device(ctx)
+    network = trained.network().to(where)
+    objective = objectives.build(as_trained.objective, data.spec(trained.target))
+    judge = Judge(as_trained, parts.test, data, trained.spec, network)
+    sizes = [len(places.start) for places in judge.batches]
+    n = min(len(sizes), -(-PROBED // max(sizes)))
+    chosen = [int(place) for place in np.linspace(0, len(sizes) - 1, n)]
+    grown = np.zeros((len(chosen), trained.spec.n_channels))
+    for done, number in enumerate(chosen):
+        batch = judge.batch(number, where)
+        others = _others(len(batch.signal), cfg.seed, number).to(where)
+        late = decoded.kind == "sequence" or len(others) < 2
+        with torch.no_grad():
+            loss = float(objective(network, batch)[0])
+            for channel in range(trained.spec.n_channels):
+                ctx.progress("channels", done * trained.spec.n_channels + channel, grown.size)
+                if ctx.should_stop():
+                    raise Preempted
+                signal = batch.signal.clone()
+                own = batch.signal[:, :, channel]
+                signal[:, :, channel] = own.roll(own.shape[1] // 2, dims=1) if late else own[others]
+                grown[done, channel] = float(objective(network, batch._replace(signal=signal))[0]) - loss
+    return np.average(grown, axis=0, weights=np.array(sizes)[chosen])
+
+
+def _others(n: int, seed: int, number: int) -> torch.Tensor:
+    """[n]: for each window another one."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
+    others = torch.empty_like(order)
+    others[order] = order.roll(1)
+    return others
+
+
+def pattern_of(linear: Decoded, trained: state.Trained, cfg: Scoring, ctx: Context) -> np.ndarray:
+    """[channel]: r of the channel with what the linear decoder gives, at the lag where it is largest over channels;
+    the mean over trials, and of the decoder's features."""
+    data, _ = open_data(trained, ctx)
+    recordings = {stored.name: stored for stored in data.recordings}
+    n_lags = 1 + round(cfg.lags_s * trained.spec.sfreq)
+    sums = np.zeros((n_lags, trained.spec.n_channels))
+    for trial in linear.trials:
+        ctx.beat()
+        stored, made = recordings[trial.recording], trial.output.mean(axis=1, keepdims=True)
+        first = round(trial.start_s * stored.sfreq)
+        at = first + np.arange(len(made)) * stored.sfreq / linear.sfreq
+        whole = stored.read(first, min(int(at[-1]) + n_lags + 1, stored.n_times)).astype(np.float64)
+        for lag in range(n_lags):
+            rows = np.minimum(at.astype(int) + lag - first, len(whole) - 1)
+            sums[lag] += correlation(whole[rows], np.broadcast_to(unit(made), (len(made), whole.shape[1])))
+    found = sums / len(linear.trials)
+    return found[int((found**2).sum(axis=1).argmax())]
+
+
+def places(spec: SignalSpec) -> dict[str, tuple[float, float]]:
+    """Of the channels, seen from above: x to the right, y to the front, 1 on the ring round the head. By their 10-10
+    names where no position is known; those at unknown places are left out."""
+    known = {name: np.array(place) for name, place in zip(spec.channels, spec.positions, strict=False) if place}
+    if not known:
+        by_name = ten_ten()
+        known = {name: by_name[name] for name in spec.channels if name in by_name}
+    found = {}
+    for name, place in known.items():
+        away = np.arccos(np.clip(place[2] / (np.linalg.norm(place) or 1.0), -1, 1)) / (np.pi / 2)
+        away = min(away, 1.2) / 1.05
+        round_head = np.arctan2(place[1], place[0])
+        found[name] = (float(away * np.cos(round_head)), float(away * np.sin(round_head)))
+    return found
+
+
+SAID = {
+    "network": "How much the network's loss grows when a channel is put wrong: what it uses of it. Where it shrinks "
+    "instead, the colour is the other one.",
+    "ridge": "The forward pattern of the linear decoder: how its output goes with each channel (r), at the lag where "
+    "it does most.",
+}
+
+
+def drawn(found: Findings, spec: SignalSpec) -> str:
+    at = places(spec)
+    if not found.channels:
+        return "<p>What is not above chance comes from no channel, and is not drawn.</p>"
+    if not at:
+        ordered = sorted(found.channels["network"].items(), key=lambda pair: -pair[1])[:5]
+        said = ", ".join(f"{name} {value:.3g}" for name, value in ordered)
+        return f"<p>Nobody says where the channels are. {SAID['network']} Most: {said}.</p>"
+    figures = []
+    for name, values in found.channels.items():
+        known = {channel: value for channel, value in values.items() if channel in at}
+        most = sorted(known, key=lambda channel: -abs(known[channel]))[:5]
+        said = ", ".join(f"{channel} {known[channel]:.3g}" for channel in most)
+        lacking = f" {len(values) - len(known)} channels have no known place." if len(known) < len(values) else ""
+        label = f"Channels on the head, {name}. {SAID[name]} Most: {said}."
+        figures.append(
+            f"<div><p><b>{name.capitalize()}</b></p>{plots.head(known, at, label)}"
+            f'<p class="note">{SAID[name]} Most: {said}.{lacking}</p></div>'
+        )
+    return f'<figure class="pair">{"".join(figures)}</figure>'
