@@ -9,7 +9,7 @@ import numpy as np
 from eegdecode import plots
 from eegdecode.evaluation import playing, sound
 from eegdecode.evaluation.chapters import say
-from eegdecode.evaluation.correlation import correlation
+from eegdecode.evaluation.correlation import correlation, unit
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 from eegdecode.plots import Line, Picture
 from hpc.rundir import RunDir
@@ -27,7 +27,7 @@ def drawn(decoded: Decoded, runs: Sequence[RunDir]) -> str:
     r = [float(correlation(trial.output, trial.target).mean()) for trial in trials]
     others = {name: decoded.by(name) for name in decoded.baselines}
     order = np.argsort([-value for value in r], kind="stable")
-    chosen = {int(order[0]): "Best", int(order[-1]): "Worst", int(order[len(order) // 2]): "Median"}
+    chosen = {int(order[len(order) // 2]): "Median", int(order[-1]): "Worst", int(order[0]): "Best"}
     show, note = _way(decoded, runs)
     said = [f'<p class="note">{note}</p>']
     for index in sorted(chosen, key=lambda index: -r[index]):
@@ -56,16 +56,17 @@ def _way(decoded: Decoded, runs: Sequence[RunDir]) -> tuple[Show, str]:
         )
     if decoded.is_spectrogram:
         made_hz = playing.rate_hz(runs, decoded.trials[0].stimulus) if decoded.target == "mel" else None
-        note = "Each in standard deviations about its own mean."
+        note = "Each band in standard deviations about its own mean."
         if made_hz:
             note += (
                 f" The sounds, of the first {playing.PLAYED_S:g} s, are made from these spectrograms, the true one as "
-                "well, with a phase that fits (Griffin and Lim), and the decoded one brought to the mean and spread of "
-                "the true one: a fallback for the ear, no decoded waveform."
+                "well, with a phase that fits (Griffin and Lim); the bands of the decoded one are brought to the mean "
+                "and spread of those of all true test pieces. A fallback for the ear: no waveform was decoded."
             )
         elif decoded.target == "mel":
             note += " The study's sound files are not there, so that no sound can be made of them."
-        return lambda trial, title, figures: _bands(trial, sfreq, title, figures, made_hz), note
+        level = Level.of(decoded)
+        return lambda trial, title, figures: _bands(trial, sfreq, title, figures, made_hz, level), note
     n_outputs = decoded.trials[0].target.shape[1]
     mean = f", the mean of its {n_outputs} features" if n_outputs > 1 else ""
     return (
@@ -78,7 +79,10 @@ def _curves(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
     n_times = min(len(trial.target), round(SHOWN_S * sfreq))
     seconds = np.arange(n_times) / sfreq
     curves = {"heard": trial.target, "decoded": trial.output}
-    lines = [Line(seconds, _standard(curve.mean(axis=1))[:n_times], style) for style, curve in curves.items()]
+    lines = [
+        Line(seconds, _standard(curve.mean(axis=1, keepdims=True))[:n_times, 0], style)
+        for style, curve in curves.items()
+    ]
     key = (
         '<p class="key"><span><i class="line heard"></i>true</span><span><i class="line decoded"></i>decoded</span></p>'
     )
@@ -86,15 +90,28 @@ def _curves(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
     return f"<figure>{key}{chart}<figcaption>{escape(figures)}</figcaption></figure>"
 
 
-def _bands(trial: DecodedTrial, sfreq: float, title: str, figures: str, made_hz: float | None) -> str:
+@dataclass(frozen=True)
+class Level:
+    """Mean and spread of each band over all true pieces, [band]: a decoder may have been trained to follow their course
+    alone."""
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, decoded: Decoded) -> "Level":
+        truth = decoded.truth
+        return cls(truth.mean(axis=0), truth.std(axis=0))
+
+
+def _bands(trial: DecodedTrial, sfreq: float, title: str, figures: str, made_hz: float | None, level: Level) -> str:
     n_bands = trial.target.shape[1]
     pair = []
     for name, rows in (("True", trial.target), ("Decoded", trial.output)):
         played = ""
         if made_hz:
-            level = _standard(rows) * trial.target.std() + trial.target.mean()
-            level = np.clip(level, 0, trial.target.max())
-            heard = playing.from_mel(level, sfreq, made_hz)
+            log_mel = rows if rows is trial.target else _standard(rows) * level.spread + level.mean
+            heard = playing.from_mel(log_mel, sfreq, made_hz)
             played = playing.player(heard, made_hz, f"{title}: {name.lower()}, made from its mel spectrogram")
         pair.append(_Side(name, _standard(rows)[: round(DRAWN_S * sfreq)], played))
     hz = sound.mel_centres_hz(n_bands, made_hz) if made_hz else None
@@ -144,4 +161,5 @@ def _pair(
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean()) / (values.std() or 1.0)
+    """Each column with mean 0 and variance 1 over time; all 0 where it is constant."""
+    return unit(values) * np.sqrt(len(values))

@@ -37,14 +37,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class OfTrials:
-    """A figure of each trial [trial], what chance gives, and the mean over trials where nothing is decoded [null]."""
+    """A figure of each trial [trial], NaN for those that have none; what chance gives; and the mean over trials where
+    nothing is decoded [null]."""
 
     value: np.ndarray
     chance: float
     null: np.ndarray | None = None
 
     def measured(self) -> Measured:
-        value = float(self.value.mean())
+        value = float(np.nanmean(self.value))
         if self.null is None:
             return Measured(value, self.chance)
         return Measured(
@@ -186,7 +187,6 @@ def _values(decoded: Decoded, cfg: Scoring) -> Findings:
     truth = decoded.truth
     if all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects)):
         return _scores_of_people(decoded, cfg, subjects)
-    order = nulls.permutations(len(truth), cfg.n_null, cfg.seed)
 
     def figures(of: Decoded) -> Figures:
         return {
@@ -198,12 +198,11 @@ def _values(decoded: Decoded, cfg: Scoring) -> Findings:
         own, null = [], []
         for number in range(int(subjects.max()) + 1):
             mine = subjects == number
-            dealt = nulls.permutations(int(mine.sum()), cfg.n_null, cfg.seed + number)
             own.append(float(correlation.correlation(of.output[mine], truth[mine]).mean()))
-            null.append(correlation.correlation(of.output[mine][None], truth[mine][dealt]).mean(axis=-1))
+            null.append(nulls.correlations_dealt(of.output[mine], truth[mine], cfg.n_null, cfg.seed + number))
         return np.array(own), np.array(null).T
 
-    null = correlation.correlation(decoded.output[None], truth[order]).mean(axis=-1)
+    null = nulls.correlations_dealt(decoded.output, truth, cfg.n_null, cfg.seed)
     chances = {"r": 0.0, "nrmse": 1.0}
     return _found(decoded, "r", "Pearson's r over the test windows", figures, chances, null, scores)
 

@@ -63,9 +63,9 @@ TERMS = {
 KINDS = {
     "sequence": "Chance of r rotates the piece in time, alike for all who heard it, which keeps its loudness and "
     "rhythm; that of ranks, spectra and spectrograms deals the pieces out anew. Sounds are judged by the first ten "
-    "seconds of each trial. <b>Ridge</b> decodes each instant from the signals shortly after it, linearly: a decoder "
-    "for each subject, or one for all where a subject has no training trials. Validation trials choose its penalty, "
-    "as they choose the network's step.",
+    "seconds of a hundred trials at most. <b>Ridge</b> decodes each instant from the signals shortly after it, "
+    "linearly: a decoder for each subject, or one for all where a subject has no training trials. Validation trials "
+    "choose its penalty, as they choose the network's step.",
     "classes": "Chance deals the classes out anew among the trials of each subject. <b>CSP</b> and <b>band powers</b> "
     "are linear decoders fitted to each subject on the same windows.",
     "retrieval": "Chance deals the candidates out anew, alike for all windows of one. <b>Ridge</b> goes linearly from "

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 N_OTHERS = 3
 """Other pieces that each decoded trial is compared with."""
+MOST_TRIALS = 100
+"""Evenly taken from the test part: each takes half a second."""
 
 
 def figures(decoded: Decoded) -> dict[str, OfTrials]:
@@ -27,7 +29,7 @@ def figures(decoded: Decoded) -> dict[str, OfTrials]:
     true: dict[str, list[float]] = {}
     others: dict[str, list[float]] = {}
     ways = _ways(decoded.sfreq)
-    for trial in decoded.trials:
+    for trial in decoded.trials[:: -(-len(decoded.trials) // MOST_TRIALS)]:
         place = names.index(trial.stimulus)
         near = dict.fromkeys(names[(place + step) % len(names)] for step in range(1, 1 + min(N_OTHERS, len(names) - 1)))
         for target, kept in [(trial.target, true), *((pieces[name], others) for name in near)]:

@@ -35,7 +35,7 @@ def score(decoded: Decoded, cfg: Scoring) -> Findings:
     others = {name: decoded.by(name) for name in decoded.baselines}
     rotated = {name: _Rotated.of(other, rotations) for name, other in others.items()}
     beside = {
-        name: {figure: float(of.value.mean()) for figure, of in _figures(other, rotated[name], cfg).items()}
+        name: {figure: float(np.nanmean(of.value)) for figure, of in _figures(other, rotated[name], cfg).items()}
         for name, other in others.items()
     }
     subjects = _subjects(decoded.trials, r, rotated, figures)
@@ -50,7 +50,7 @@ def _figures(decoded: Decoded, r: "_Rotated", cfg: Scoring) -> dict[str, OfTrial
     found = {"r": OfTrials(r.true, 0.0, r.null.mean(axis=0))}
     matches = match_mismatch(decoded.trials, round(cfg.window_s * decoded.sfreq))
     found |= _ranks(decoded.trials, cfg)
-    if not np.isnan(matches).any():
+    if not np.isnan(matches).all():
         found["match_mismatch"] = OfTrials(matches, 0.5)
     return found | daly.figures(decoded, cfg) | hearing.figures(decoded)
 
@@ -64,7 +64,8 @@ def _subjects(
         value, null = float(r.true[own].mean()), r.null[own].mean(axis=0)
         p = float(nulls.p_value(value, null))
         beside = {other: float(of.true[own].mean()) for other, of in rotated.items()}
-        also = {figure: float(figures[figure].value[own].mean()) for figure in OF_SUBJECTS if figure in figures}
+        of_own = {figure: figures[figure].value[own] for figure in OF_SUBJECTS if figure in figures}
+        also = {figure: float(np.nanmean(each)) for figure, each in of_own.items() if not np.isnan(each).all()}
         bound = float(np.quantile(null, 1 - ALPHA))
         rows.append(OfSubject(name, int(own.sum()), value, p, p, beside, bound, also))
     corrected = intervals.holm(np.array([row.p for row in rows]))

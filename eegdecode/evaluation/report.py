@@ -60,6 +60,8 @@ def _verdict(found: Findings, trained: Trained) -> str:
         return said
     best = max(found.baselines, key=lambda name: found.baselines[name][found.headline])
     linear = found.baselines[best][found.headline]
+    if found.verdict != "above chance":
+        return f"{said} The best linear decoder, {escape(best)}, has {say(linear)}; which is ahead says nothing then."
     ahead = sum(row.value > row.baselines[best] for row in found.subjects)
     shared = "with a layer for each subject" if getattr(trained.model, "subject_layer", False) else "one for all"
     side = "does better" if main.value > linear else "does not do better"
@@ -118,11 +120,12 @@ def _subjects(found: Findings) -> str:
     )
     name = _label(found.headline)
     label = f"{name} of each subject, with chance and a baseline beside it. The numbers are in the table below."
-    others = list(found.subjects[0].figures)
+    others = list(dict.fromkeys(figure for row in found.subjects for figure in row.figures))
     head = ["Subject", f"{_unit(found)}s", name, "95 % below", "p (Holm)", *found.baselines, *map(_label, others)]
     body = [
         [row.subject, str(row.n_windows), say(row.value), say(row.bound), f"{row.p_holm:.3f}"]
-        + [say(value) for value in (*row.baselines.values(), *row.figures.values())]
+        + [say(value) for value in row.baselines.values()]
+        + [say(row.figures[other]) if other in row.figures else "–" for other in others]
         for row in found.subjects
     ]
     return (

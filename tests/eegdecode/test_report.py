@@ -53,9 +53,12 @@ def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path
     code = [{"root": "/home/somebody/thesis", "commit": "0123456789abcdef", "modified": ["a.py"]}]
     for name, before in zip(names, [None, *names], strict=False):
         inputs = {"data": before} if before else {}
-        write_json(runs / name / "plan.json", {"stage": name.split("-")[0], "inputs": inputs, "code": code})
+        resources = {"gpus_per_node": 4, "ranks_per_node": 4}
+        plan = {"stage": name.split("-")[0], "inputs": inputs, "code": code, "resources": resources}
+        write_json(runs / name / "plan.json", plan)
     for outcome in ("stopped", "done"):
-        append_line(runs / "train-c" / "attempts.jsonl", {"outcome": outcome, "started": 0.0, "ended": 1.0})
+        line = {"outcome": outcome, "started": 0.0, "ended": 900.0, "ranks": 4}
+        append_line(runs / "train-c" / "attempts.jsonl", line)
     write_json(runs / "train-c" / "result.json", {})
     cfg = Train(
         data=(Input(str(tiny_store.recordings[0].path.parent)),),
@@ -71,7 +74,7 @@ def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path
     trained, decoded = found
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
     decoded = replace(decoded, baselines={"ridge": baseline.ridge(trained, decoded, Scoring(), ctx)})
-    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, decoded.by("ridge"), Scoring()))
+    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, Scoring()))
     return ctx.out / "report.html"
 
 
@@ -91,7 +94,7 @@ def test_it_can_be_read_by_all(written: Path) -> None:
     assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
     pictures = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(pictures) == 5  # subjects, three trials, learning
+    assert len(pictures) == 4  # subjects, the best and the worst of two trials, learning
     assert all(len(attrs["aria-label"] or "") > 20 for attrs in pictures)
     assert all(attrs.get("aria-hidden") == "true" for attrs in page.all("svg"))
     assert "prefers-color-scheme: dark" in written.read_text()
@@ -102,7 +105,7 @@ def test_it_says_what_was_found_in_words(written: Path) -> None:
     verdict = re.search(r'<p class="verdict"><strong>(.*?)</strong>(.*?)</p>', text, re.DOTALL)
     assert verdict is not None
     assert verdict[1] in ("Above chance.", "Not above chance.")
-    assert re.search(r"On 2 test trials of 2 subjects.* r&nbsp;=&nbsp;.*by chance .* linear ridge", verdict[2])
+    assert re.search(r"On 2 test trials of 2 subjects, r&nbsp;=&nbsp;.*By chance .* linear decoder, ridge", verdict[2])
     assert "made up" in text
     assert "Test has 1 stimul" in text
 
@@ -114,10 +117,12 @@ def test_names_are_text_and_not_markup(written: Path) -> None:
 
 def test_it_says_how_it_came_about(written: Path) -> None:
     text = written.read_text()
-    rows = re.findall(r"<code>(.*?)</code></th><td>(.*?)</td><td>(.*?)</td>", text)
+    rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td>(.*?)</td>", text)
     code = "thesis 0123456789 + 1 changed file"
     names = ["synthesize-a", "preprocess-b", "train-c", "evaluate-d"]
-    assert rows == [(name, code, "2" if name == "train-c" else "1") for name in names]
+    cost = {"train-c": ("2", "0.50", "2.00")}
+    assert rows == [(name, code, *cost.get(name, ("1", "–", "–"))) for name in names]
+    assert re.search("Checksum of the 2 recordings of the data: blake2b:[0-9a-f]{32}", text)
     assert "train.model.hidden=4" in text
     assert "/home/somebody" not in text
 
