@@ -16,7 +16,8 @@ from hpc.rundir import RunDir, read_json
 
 PLAYED_S = 4.0  # of a trial, from its start: a page that is sent on is small
 HIGHEST_HZ = 16000.0  # of what is played
-ROUNDS = 32  # of Griffin and Lim's way to find a phase
+ROUNDS = 32  # of both searches, for what lies within a band and for a phase
+TINY = 1e-12
 
 
 def player(samples: np.ndarray, sfreq: float, label: str) -> str:
@@ -70,9 +71,13 @@ def from_mel(log_mel: np.ndarray, sfreq: float, sound_hz: float) -> np.ndarray:
     clock = np.arange(len(rows)) / sfreq
     smooth = np.stack([np.interp(times, clock, band) for band in rows.T], axis=1)
     bands = functional.melscale_fbanks(n_fft // 2 + 1, 0.0, sound_hz / 2, n_mels, int(sound_hz)).double().numpy()
-    levels = np.expm1(np.maximum(smooth, 0)) / np.maximum(bands.sum(axis=0), 1e-12)  # [frame, band]
-    power = levels @ bands.T / np.maximum(bands.sum(axis=1), 1e-12)
+    wanted = np.expm1(np.maximum(smooth, 0)) / 1e6  # [frame, band]
+    power = np.ones((len(wanted), len(bands)))  # [frame, frequency], nowhere below 0 (Lucy 1974)
+    for _ in range(ROUNDS):
+        ratio = wanted / np.maximum(power @ bands, TINY)
+        power *= ratio @ bands.T / np.maximum(bands.sum(axis=1), TINY)
     window = torch.hann_window(n_fft)
+    power *= float(window.square().sum())  # targets are powers of windows of length 1
     found: torch.Tensor = functional.griffinlim(
         torch.from_numpy(power.T.astype(np.float32)), window, n_fft, hop, n_fft,
         power=2.0, n_iter=ROUNDS, momentum=0.99, length=None, rand_init=False,

@@ -14,6 +14,7 @@ from eegdecode.plots import Dots
 from eegdecode.training.state import Trained
 from hpc.rundir import RunDir, atomic_write
 
+SHADE = 45  # per cent of colour behind a number that is all of its row: more, and it is hard to read
 N_CARDS = 4  # of figures; all are in the table below
 
 
@@ -139,7 +140,7 @@ def _confusion(found: Findings) -> str:
     rows = []
     for name, row in zip(found.classes, found.confusion, strict=True):
         shades = [
-            f"color-mix(in srgb, var(--decoded) {60 * count / max(1, sum(row)):.0f}%, transparent)" for count in row
+            f"color-mix(in srgb, var(--decoded) {SHADE * count / max(1, sum(row)):.0f}%, transparent)" for count in row
         ]
         cells = "".join(f'<td style="background:{shade}">{n}</td>' for shade, n in zip(shades, row, strict=True))
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')

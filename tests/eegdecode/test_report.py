@@ -9,15 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode import plots, stages
-from eegdecode.data import RandomWindows
+from eegdecode import plots
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring, baseline, metrics, predict, report
-from eegdecode.models import BiLSTM
-from eegdecode.stages import Train
-from eegdecode.training import Optim
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, append_line, write_json
+from hpc.context import Input
+from tests.eegdecode.reported import NAMES, chain
 
 VOID = {"meta", "br", "path"}
 
@@ -46,29 +42,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report at the end of a chain of runs, of which a stimulus has a name that HTML would trip over."""
-    runs = tmp_path_factory.mktemp("runs")
-    names = ["synthesize-a", "preprocess-b", "train-c", "evaluate-d"]
-    code = [{"root": "/home/somebody/thesis", "commit": "0123456789abcdef", "modified": ["a.py"]}]
-    for name, before in zip(names, [None, *names], strict=False):
-        inputs = {"data": before} if before else {}
-        resources = {"gpus_per_node": 4, "ranks_per_node": 4}
-        plan = {"stage": name.split("-")[0], "inputs": inputs, "code": code, "resources": resources}
-        write_json(runs / name / "plan.json", plan)
-    for outcome in ("stopped", "done"):
-        line = {"outcome": outcome, "started": 0.0, "ended": 900.0, "ranks": 4}
-        append_line(runs / "train-c" / "attempts.jsonl", line)
-    write_json(runs / "train-c" / "result.json", {})
-    cfg = Train(
-        data=(Input(str(tiny_store.recordings[0].path.parent)),),
-        model=BiLSTM(hidden=4),
-        windows=RandomWindows(length_s=2.0, batch=8),
-        optim=Optim(steps=10, warmup_steps=2, validate_every=4),
-    )
-    stages.train(cfg, Context(World(), RunDir(runs / "train-c")))
-
-    ctx = Context(World(), RunDir(runs / "evaluate-d"))
+    ctx = chain(tmp_path_factory.mktemp("runs"), tiny_store, study)
     found = predict.decode([ctx.input(Input("train-c"))], ctx)
     assert found is not None
     trained, decoded = found
@@ -119,9 +95,8 @@ def test_it_says_how_it_came_about(written: Path) -> None:
     text = written.read_text()
     rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td>(.*?)</td>", text)
     code = "thesis 0123456789 + 1 changed file"
-    names = ["synthesize-a", "preprocess-b", "train-c", "evaluate-d"]
     cost = {"train-c": ("2", "0.50", "2.00")}
-    assert rows == [(name, code, *cost.get(name, ("1", "–", "–"))) for name in names]
+    assert rows == [(name, code, *cost.get(name, ("1", "–", "–"))) for name in NAMES]
     assert re.search("Checksum of the 2 recordings of the data: blake2b:[0-9a-f]{32}", text)
     assert "train.model.hidden=4" in text
     assert "/home/somebody" not in text
