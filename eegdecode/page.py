@@ -59,7 +59,7 @@ p { margin: 0 0 0.75rem; max-width: 44rem; }
 .eyebrow { margin: 0 0 0.4rem; font-family: ui-monospace, monospace; }
 .verdict { font-size: 1.15rem; }
 .notice { border-left: 3px solid var(--ridge); padding-left: 0.8rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(12.5rem, 1fr)); gap: 0.75rem; margin: 0 0 1rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 0.75rem; margin: 0 0 1rem; }
 .cards > div { background: var(--card); border: 1px solid var(--rule); border-radius: 0.6rem; padding: 0.9rem 1rem; }
 .cards dt { font-weight: 600; }
 .cards dd { margin: 0; }

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def learning(trained: Trained) -> str:
     )
 
 
-def data(trained: Trained, decoded: Decoded, runs: Sequence[RunDir]) -> str:
+def data(trained: Trained, decoded: Decoded) -> str:
     spec = trained.spec
     lasts = f"has {many(len(decoded.trials), 'window')}"
     if decoded.sfreq:
@@ -62,24 +62,25 @@ def data(trained: Trained, decoded: Decoded, runs: Sequence[RunDir]) -> str:
         f"The test part {lasts}.",
         *decoded.audit,
     ]
-    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>\n" + _audited(trained, runs)
+    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>\n" + _audited(trained)
 
 
-def _audited(trained: Trained, runs: Sequence[RunDir]) -> str:
+def _audited(trained: Trained) -> str:
     """What an audit run of the same data has found, where one stands beside these runs."""
-    data = ",".join(trained.data)
-    for run in sorted(trained.run.path.parent.glob("audit-*/out/audit.json"), reverse=True):
-        inputs = (read_json(RunDir(run.parent.parent).plan) or {}).get("inputs", {})
-        if sorted(inputs.values()) != sorted(trained.data):
-            continue
-        found = read_json(run) or []
-        name = escape(run.parent.parent.name)
+    beside = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
+    same = [
+        run for run in beside if sorted((read_json(run.plan) or {}).get("inputs", {}).values()) == sorted(trained.data)
+    ]
+    if same:
+        last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
+        found, name = read_json(last.out / "audit.json") or [], escape(last.name)
         if not found:
             return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>"
         rows = [[each["what"], each["where"], each["sentence"]] for each in found]
         return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n" + table(
             ["What", "Where", "Finding"], rows, "Findings of the audit"
         )
+    data = ",".join(trained.data)
     return (
         "<p>Nobody has audited these data for copies, leaks, units, sounds among the channels and confounds: "
         f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)}</code></p>"

@@ -37,7 +37,7 @@ def render(run: RunDir, trained: Trained, decoded: Decoded, found: Findings) -> 
         *([section("Decoded and true", examples.drawn(decoded, runs))] if found.kind == "sequence" else []),
         section("Where on the head", relevance.drawn(found, trained.spec)),
         section("Learning", chapters.learning(trained)),
-        section("Data and leakage", chapters.data(trained, decoded, runs)),
+        section("Data and leakage", chapters.data(trained, decoded)),
         section("How the figures are made", _how(found)),
         section("How this came about", chapters.capsule(runs, trained)),
     ]

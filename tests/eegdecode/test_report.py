@@ -11,8 +11,10 @@ import pytest
 
 from eegdecode import plots
 from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, metrics, predict, report
+from eegdecode.evaluation import Scoring, baseline, chapters, metrics, predict, report
+from eegdecode.training import state
 from hpc.context import Input
+from hpc.rundir import write_json
 from tests.eegdecode.reported import NAMES, chain
 
 VOID = {"meta", "br", "path"}
@@ -100,6 +102,21 @@ def test_it_says_how_it_came_about(written: Path) -> None:
     assert re.search("Checksum of the 2 recordings of the data: blake2b:[0-9a-f]{32}", text)
     assert "train.model.hidden=4" in text
     assert "/home/somebody" not in text
+
+
+def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None:
+    trained = state.load(written.parents[2] / "train-c" / "out")
+    assert "launch audit data=[" in written.read_text()
+    for name, inputs, found in (
+        ("audit-x", list(trained.data), [{"what": "leak", "where": "split by run", "sentence": "12 <pieces>"}]),
+        ("audit-y", ["other"], [{"what": "copy", "where": "a", "sentence": "of other data"}]),
+    ):
+        write_json(written.parents[2] / name / "plan.json", {"inputs": dict(enumerate(inputs))})
+        write_json(written.parents[2] / name / "out" / "audit.json", found)
+    text = chapters._audited(trained)
+    assert "audit-x" in text and "12 &lt;pieces&gt;" in text and "of other data" not in text
+    write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
+    assert "has found nothing" in chapters._audited(trained)
 
 
 def test_ticks_are_round_and_few() -> None:
