@@ -58,6 +58,8 @@ def _of_bands(outputs: np.ndarray, pieces: np.ndarray) -> dict[str, np.ndarray]:
 
 def _of_sounds(outputs: np.ndarray, pieces: np.ndarray, sfreq: float) -> dict[str, np.ndarray]:
     """Of waveforms: their mean power in each frequency, and pictures of their levels in mel bands."""
+    if outputs.shape[1] < sound.FRAME_S * sfreq + 1:
+        return {}
     spectra = (np.stack([sound.powers(each, sfreq)[0].mean(axis=0) for each in x]) for x in (outputs, pieces))
     decoded, heard = (unit(each[..., None])[..., 0] for each in spectra)
     found = {"spectrum": decoded @ heard.T}

@@ -20,12 +20,15 @@ MOST_TRIALS = 100
 
 
 def figures(decoded: Decoded) -> dict[str, OfTrials]:
-    """None where the target is no sound, or there is a single piece. Of each trial its first ten seconds."""
+    """None where the target is no sound, or too short a one, or there is a single piece. Of each trial its first ten
+    seconds."""
     pieces = {trial.stimulus: trial.target for trial in reversed(decoded.trials)}
     names = sorted(pieces)
     if not decoded.is_sound or len(names) < 2:
         return {}
     most = round(sound.JUDGED_S * decoded.sfreq)
+    if min(len(trial.target) for trial in decoded.trials) < likeness.NOTES_S * decoded.sfreq:
+        return {}
     true: dict[str, list[float]] = {}
     others: dict[str, list[float]] = {}
     ways = _ways(decoded.sfreq)
@@ -37,7 +40,8 @@ def figures(decoded: Decoded) -> dict[str, OfTrials]:
             for way in ways:
                 for name, value in way(trial.output[:n_times, 0], target[:n_times, 0]).items():
                     kept.setdefault(name, []).append(value)
-    return {name: OfTrials(np.array(values), float(np.mean(others[name]))) for name, values in true.items()}
+    both = [name for name in true if name in others]  # PESQ may find no speech in any of one side
+    return {name: OfTrials(np.array(true[name]), float(np.mean(others[name]))) for name in both}
 
 
 Way = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -56,8 +60,17 @@ def _ways(sfreq: float) -> list[Way]:
         return {f"like_{name}": float(value) for name, value in likeness.likeness(output, target, sfreq).items()}
 
     ways: list[Way] = [plain, alike]
+
+    def speech(output: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        try:
+            return {"pesq": sound.pesq(output, target, sfreq)}
+        except ValueError as refused:
+            log.info("%s", refused)
+            return {}
+
     if sfreq in sound.PESQ_HZ and importlib.util.find_spec("pesq") is not None:
-        ways.append(lambda output, target: {"pesq": sound.pesq(output, target, sfreq)})
+        log.warning("PESQ is a speech metric: on music its value says little")
+        ways.append(speech)
     else:
         log.info("PESQ is left out: it is of sounds at 8000 or 16000 Hz, and needs the package pesq (extra audio)")
     return ways

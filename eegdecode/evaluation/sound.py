@@ -4,12 +4,9 @@ Sounds are [..., time] at `sfreq`, both of one length and in step with each othe
 """
 
 import importlib.util
-import logging
 
 import numpy as np
 from scipy import fft
-
-log = logging.getLogger(__name__)
 
 FRAME_S, HOP_S = 0.046, 0.0115  # 1024 and 256 samples at 22.05 kHz
 JUDGED_S = 10.0  # of a trial, from its start: more tells little more, and takes long
@@ -39,10 +36,13 @@ def pesq(output: np.ndarray, target: np.ndarray, sfreq: float) -> float:
         raise ValueError("PESQ needs the package pesq: env/setup.sh cpu --extras test,audio")
     import pesq as itu
 
-    log.warning("PESQ is a speech metric: on music its value says little")
-    return float(
-        itu.pesq(int(sfreq), np.asarray(target, np.float32), np.asarray(output, np.float32), PESQ_HZ[int(sfreq)])
-    )
+    output, target = (np.asarray(x, np.float32) for x in (output, target))
+    if not (output.any() and target.any()):
+        raise ValueError("PESQ compares two sounds, but one of them is silent: leave it out")
+    try:
+        return float(itu.pesq(int(sfreq), target, output, PESQ_HZ[int(sfreq)]))
+    except itu.NoUtterancesError:
+        raise ValueError("PESQ finds nothing like speech in the true sound: leave it out") from None
 
 
 def powers(x: np.ndarray, sfreq: float, frame_s: float = FRAME_S) -> tuple[np.ndarray, np.ndarray]:

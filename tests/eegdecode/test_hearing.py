@@ -45,7 +45,7 @@ def test_pieces_that_are_swapped_are_at_chance(target: str) -> None:
     assert all(figure.p is None or figure.p > 0.02 for figure in found.figures.values())
 
 
-def test_figures_are_of_what_has_them() -> None:
+def test_figures_are_of_what_has_them(caplog: pytest.LogCaptureFixture) -> None:
     assert not hearing.figures(heard("mel", 1.0))
     one = heard("audio", 1.0)
     assert (
@@ -54,7 +54,9 @@ def test_figures_are_of_what_has_them() -> None:
         == {}
     ), "nothing beside a single piece"
     there = importlib.util.find_spec("pesq") is not None
-    assert ("pesq" in hearing.figures(one)) == there
+    assert ("pesq" in hearing.figures(one)) == there == ("PESQ is a speech metric" in caplog.text)
+    click = tuple(replace(trial, target=trial.target[:500], output=trial.output[:500]) for trial in one.trials)
+    assert not hearing.figures(replace(one, trials=click)), "shorter than a frame"
 
 
 def test_a_wav_is_what_the_page_says_it_is() -> None:
