@@ -4,9 +4,11 @@ network     How much the loss grows when a channel is that of another window, or
             half a window late: what the network uses of it. Gradients say less, as they only see the smallest change.
 ridge       How what the linear decoder gives goes with each channel at the lag where it does most, r: its forward
             pattern (Haufe 2014), as weights also tell what is taken off as noise.
+bandpower   The same of classes: how the score of each goes with each channel's power, in the band where it does most.
 """
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 from eegdecode import objectives, plots
 from eegdecode.evaluation import Scoring
+from eegdecode.evaluation.bandpower import bands, log_powers
 from eegdecode.evaluation.correlation import correlation, unit
 from eegdecode.evaluation.findings import Findings
 from eegdecode.evaluation.predict import open_data
@@ -27,6 +30,8 @@ from hpc.context import Context, Preempted
 
 PROBED = 64
 """Windows, or whole trials, that channels are tried out on: evenly taken from the test part."""
+MOST_CLASSES = 6
+"""Of which each has a head of its own."""
 
 
 def of_channels(models: Sequence[Path], decoded: Decoded, cfg: Scoring, ctx: Context) -> dict[str, dict[str, float]]:
@@ -37,6 +42,10 @@ def of_channels(models: Sequence[Path], decoded: Decoded, cfg: Scoring, ctx: Con
     if decoded.kind == "sequence" and "ridge" in decoded.baselines:
         pattern = pattern_of(decoded.by("ridge"), state.load(models[0]), cfg, ctx)
         found["ridge"] = dict(zip(channels, pattern.tolist(), strict=True))
+    if "bandpower" in decoded.baselines and len(decoded.classes) <= MOST_CLASSES:
+        band, patterns = patterns_of(decoded.by("bandpower"), state.load(models[0]), ctx)
+        for name, pattern in zip(decoded.classes, patterns, strict=True):
+            found[f"bandpower: {name}, {band}"] = dict(zip(channels, pattern.tolist(), strict=True))
     return found
 
 
@@ -97,6 +106,31 @@ def pattern_of(linear: Decoded, trained: state.Trained, cfg: Scoring, ctx: Conte
     return found[int((found**2).sum(axis=1).argmax())]
 
 
+def patterns_of(linear: Decoded, trained: state.Trained, ctx: Context) -> tuple[str, np.ndarray]:
+    """The band, and [class, channel]: r of the power of the channel with the score of the class, within subjects."""
+    data, _ = open_data(trained, ctx)
+    recordings = {stored.name: stored for stored in data.recordings}
+    n_times = trained.spec.n_times
+    assert n_times, "linear decoders of classes need windows of one length"
+    powers = []
+    for trial in linear.trials:
+        ctx.beat()
+        stored = recordings[trial.recording]
+        first = round(trial.start_s * stored.sfreq)
+        powers.append(log_powers(stored.read(first, first + n_times)[None], stored.sfreq)[0])
+    names = list(bands(n_times, trained.spec.sfreq))
+    scores = linear.output - linear.output.mean(axis=1, keepdims=True)  # of a log softmax, what is linear in the powers
+    subjects = np.array([trial.subject for trial in linear.trials])
+    own, power = scores.astype(np.float64), np.array(powers)
+    for subject in set(subjects):
+        mine = subjects == subject
+        own[mine] -= own[mine].mean(axis=0)
+        power[mine] -= power[mine].mean(axis=0)
+    found = (unit(own).T @ unit(power)).reshape(own.shape[1], len(names), -1)  # [class, band, channel]
+    most = int((found**2).sum(axis=(0, 2)).argmax())
+    return names[most], found[:, most]
+
+
 def places(spec: SignalSpec) -> dict[str, tuple[float, float]]:
     """Of the channels, seen from above: x to the right, y to the front, 1 on the ring round the head. By their 10-10
     names where no position is known; those at unknown places are left out."""
@@ -118,6 +152,8 @@ SAID = {
     "instead, the colour is the other one.",
     "ridge": "The forward pattern of the linear decoder: how its output goes with each channel (r), at the lag where "
     "it does most.",
+    "bandpower": "The forward pattern of a class for the linear decoder of band powers: how its score goes with the "
+    "power of each channel (r), in the band where it does most.",
 }
 
 
@@ -135,9 +171,10 @@ def drawn(found: Findings, spec: SignalSpec) -> str:
         most = sorted(known, key=lambda channel: -abs(known[channel]))[:5]
         said = ", ".join(f"{channel} {known[channel]:.3g}" for channel in most)
         lacking = f" {len(values) - len(known)} channels have no known place." if len(known) < len(values) else ""
-        label = f"Channels on the head, {name}. {SAID[name]} Most: {said}."
+        how = SAID[name.partition(":")[0]]
+        label = f"Channels on the head, {name}. {how} Most: {said}."
         figures.append(
-            f"<div><p><b>{name.capitalize()}</b></p>{plots.head(known, at, label)}"
-            f'<p class="note">{SAID[name]} Most: {said}.{lacking}</p></div>'
+            f"<div><p><b>{escape(name[0].upper() + name[1:])}</b></p>{plots.head(known, at, label)}"
+            f'<p class="note">{how} Most: {escape(said)}.{lacking}</p></div>'
         )
     return f'<figure class="pair">{"".join(figures)}</figure>'

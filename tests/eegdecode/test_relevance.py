@@ -61,11 +61,17 @@ def clear(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
 
 def test_the_channel_that_tells_is_found(clear: Evaluate, tmp_path: Path) -> None:
     assert stages.evaluate(clear, context(tmp_path))["verdict"] == "above chance"
-    grown = (read_json(RunDir(tmp_path).out / "report.json") or {})["channels"]["network"]
+    channels = (read_json(RunDir(tmp_path).out / "report.json") or {})["channels"]
+    names = {"bandpower: 0, alpha", "bandpower: 1, alpha", "bandpower: 0, beta", "bandpower: 1, beta"}
+    patterns = [pattern for name, pattern in channels.items() if name in names]
+    assert len(patterns) == 2 and all(abs(pattern["C4"]) > 0.8 for pattern in patterns)
+    assert patterns[0]["C4"] == pytest.approx(-patterns[1]["C4"]), "what speaks for one class speaks against the other"
+    assert all(abs(pattern[name]) < 0.5 for pattern in patterns for name in ("C3", "Cz", "Oz"))
+    grown = channels["network"]
     others = [abs(value) for name, value in grown.items() if name != "C4"]
     assert list(grown) == list(CHANNELS) and grown["C4"] > 5 * max(others)
     text = (RunDir(tmp_path).out / "report.html").read_text()
-    assert re_most("C4") in text and text.count('class="place"') == len(CHANNELS)
+    assert re_most("C4") in text and text.count('class="place"') == 3 * len(CHANNELS)
 
 
 def re_most(channel: str) -> str:
