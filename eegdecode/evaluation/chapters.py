@@ -76,10 +76,9 @@ def _audited(trained: Trained) -> str:
         found, name = read_json(last.out / "audit.json") or [], escape(last.name)
         if not found:
             return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>"
-        rows = [[each["what"], each["where"], each["sentence"]] for each in found]
-        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n" + table(
-            ["What", "Where", "Finding"], rows, "Findings of the audit"
-        )
+        said = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in found)
+        items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>"
     data = ",".join(trained.data)
     return (
         "<p>Nobody has audited these data for copies, leaks, units, sounds among the channels and confounds: "

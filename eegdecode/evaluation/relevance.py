@@ -7,7 +7,7 @@ ridge       How what the linear decoder gives goes with each channel at the lag 
 bandpower   The same of classes: how the score of each goes with each channel's power, in the band where it does most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -148,12 +148,11 @@ def places(spec: SignalSpec) -> dict[str, tuple[float, float]]:
 
 
 SAID = {
-    "network": "How much the network's loss grows when a channel is put wrong: what it uses of it. Where it shrinks "
-    "instead, the colour is the other one.",
-    "ridge": "The forward pattern of the linear decoder: how its output goes with each channel (r), at the lag where "
-    "it does most.",
-    "bandpower": "The forward pattern of a class for the linear decoder of band powers: how its score goes with the "
-    "power of each channel (r), in the band where it does most.",
+    "network": "Network: how much its loss grows when a channel is put wrong, which is what it uses of it.",
+    "ridge": "Ridge: the forward pattern of the linear decoder, which is how its output goes with each channel (r), at "
+    "the lag where it does most.",
+    "bandpower": "Bandpower: the forward pattern of each class for the linear decoder of band powers, which is how its "
+    "score goes with the power of each channel (r), in the band where it does most.",
 }
 
 
@@ -162,19 +161,23 @@ def drawn(found: Findings, spec: SignalSpec) -> str:
     if not found.channels:
         return "<p>What is not above chance comes from no channel, and is not drawn.</p>"
     if not at:
-        ordered = sorted(found.channels["network"].items(), key=lambda pair: -pair[1])[:5]
-        said = ", ".join(f"{name} {value:.3g}" for name, value in ordered)
-        return f"<p>Nobody says where the channels are. {SAID['network']} Most: {said}.</p>"
-    figures = []
+        return (
+            f"<p>Nobody says where the channels are. {SAID['network']} {escape(_most(found.channels['network']))}</p>"
+        )
+    heads = []
     for name, values in found.channels.items():
         known = {channel: value for channel, value in values.items() if channel in at}
-        most = sorted(known, key=lambda channel: -abs(known[channel]))[:5]
-        said = ", ".join(f"{channel} {known[channel]:.3g}" for channel in most)
         lacking = f" {len(values) - len(known)} channels have no known place." if len(known) < len(values) else ""
-        how = SAID[name.partition(":")[0]]
-        label = f"Channels on the head, {name}. {how} Most: {said}."
-        figures.append(
+        said = _most(known) + lacking
+        label = f"Channels on the head, {name}. {said}"
+        heads.append(
             f"<div><p><b>{escape(name[0].upper() + name[1:])}</b></p>{plots.head(known, at, label)}"
-            f'<p class="note">{how} Most: {escape(said)}.{lacking}</p></div>'
+            f'<p class="note">{escape(said)}</p></div>'
         )
-    return f'<figure class="pair">{"".join(figures)}</figure>'
+    how = " ".join(SAID[kind] for kind in dict.fromkeys(name.partition(":")[0] for name in found.channels))
+    return f'<figure><div class="pair">{"".join(heads)}</div><figcaption>{how} Below 0 the colour is another.</figcaption></figure>'
+
+
+def _most(values: Mapping[str, float]) -> str:
+    largest = sorted(values, key=lambda channel: -abs(values[channel]))[:5]
+    return "Most: " + ", ".join(f"{channel} {values[channel]:.2g}".replace(" -", " −") for channel in largest) + "."
