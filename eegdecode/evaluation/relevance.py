@@ -175,7 +175,8 @@ def drawn(found: Findings, spec: SignalSpec) -> str:
             f'<p class="note">{escape(said)}</p></div>'
         )
     how = " ".join(SAID[kind] for kind in dict.fromkeys(name.partition(":")[0] for name in found.channels))
-    return f'<figure><div class="pair">{"".join(heads)}</div><figcaption>{how} Below 0 the colour is another.</figcaption></figure>'
+    caption = f"<figcaption>{how} Below 0 the colour is another.</figcaption>"
+    return f'<figure><div class="pair">{"".join(heads)}</div>{caption}</figure>'
 
 
 def _most(values: Mapping[str, float]) -> str:
