@@ -112,7 +112,10 @@ audio { width: 100%; max-width: 24rem; height: 2.5rem; margin-top: 0.5rem; displ
 .head circle.place { stroke: var(--heard); stroke-width: 0.008; }
 .head text { fill: var(--ink); font-size: 0.07px; text-anchor: middle; }
 
-.dots { display: grid; grid-template-columns: max-content 1fr; column-gap: 0.8rem; align-items: center; }
+.dots {
+  display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); column-gap: 0.8rem; align-items: center;
+}
+.dots > span { overflow-wrap: anywhere; }
 .track { position: relative; height: 1.9rem; border-bottom: 1px solid var(--rule); }
 .track i { position: absolute; top: 50%; transform: translate(-50%, -50%); }
 .track i.grid { top: 0; height: 100%; transform: none; border-left: 1px solid var(--rule); }

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, findings, metrics, report
+from eegdecode.evaluation import Scoring, compare, findings, metrics, report
+from eegdecode.evaluation.compare import Compared
 from eegdecode.evaluation.predictions import Decoded
 from eegdecode.training import state
 from tests.eegdecode import browser
@@ -52,6 +53,18 @@ def test_a_page_is_whole_and_legible_and_plays(
     assert all(sound["ready"] >= 1 and sound["at"] > 0 and 3 < sound["seconds"] < 5 for sound in seen.sounds), seen
     assert len(seen.pictures) == N_SOUNDS[kind] and all(width > 50 for width in seen.pictures)
     assert seen.contrasts[0][0] >= 4.5, seen.contrasts
+
+
+def test_a_comparison_of_runs_with_long_names_fits_a_phone(tmp_path: Path) -> None:
+    subjects = {f"sub-NDARAC{number:06d}": 0.4 for number in range(3)}
+    runs = [
+        Compared(f"evaluate-{name}", f"train.model.hidden=250,train.seed={name}", "r", 0.4, 0.0, 0.01, "x", subjects)
+        for name in "ab"
+    ]
+    (tmp_path / "page.html").write_text(compare.render(runs, compare.compared(runs)))
+    seen = browser.look(tmp_path / "page.html", 360, True, tmp_path / "profile")
+    assert seen.errors == seen.requests == []
+    assert seen.scrolls_to <= 360 and seen.contrasts[0][0] >= 4.5
 
 
 def test_the_browser_sees_what_is_wrong(tmp_path: Path) -> None:
