@@ -78,6 +78,7 @@ code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospac
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); padding: 0.75rem; }
 summary { cursor: pointer; margin-top: 1rem; }
 ul { padding-left: 1.1rem; max-width: 44rem; }
+p, li { overflow-wrap: anywhere; }
 .key { display: flex; flex-wrap: wrap; gap: 0.2rem 1.2rem; margin: 0 0 0.5rem; }
 .key i { display: inline-block; margin-right: 0.4rem; vertical-align: middle; }
 .key i.line { width: 1.5rem; height: 0; border-top: 2.5px solid; }

@@ -53,7 +53,7 @@ def learning(trained: Trained) -> str:
 def data(trained: Trained, decoded: Decoded) -> str:
     spec = trained.spec
     lasts = f"has {many(len(decoded.trials), 'window')}"
-    if decoded.sfreq:
+    if decoded.kind == "sequence":
         minutes = sum(len(trial.target) for trial in decoded.trials) / decoded.sfreq / 60
         lasts = f"lasts {minutes:.1f} minutes in {many(len(decoded.trials), 'trial')}"
     said = [

@@ -5,7 +5,7 @@ have one answer each: classes, embeddings to be retrieved, numbers. What follows
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,8 @@ class Findings:
     confusion: tuple[tuple[int, ...], ...] = ()
     channels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What each channel is to the network, and to a baseline: see relevance.py."""
+    of_subjects: str = ""
+    """What the figure of each subject is, where it is not the headline."""
 
     @property
     def verdict(self) -> str:
@@ -228,8 +230,11 @@ def _scores_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> F
         return -error, -np.abs(_by(subjects, of.output.T).T[None] - truth[order]).mean(axis=2) / spread
 
     null = correlation.correlation(_by(subjects, decoded.output.T).T[None], truth[order]).mean(axis=-1)
-    what = "Pearson's r over subjects; of each subject, the error in standard deviations, with a minus"
-    return _found(decoded, "r", what, figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
+    found = _found(decoded, "r", "Pearson's r over subjects", figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
+    # An interval of errors of subjects is none of r
+    r = replace(found.figures["r"], low=None, high=None)
+    said = "minus the error, in standard deviations"
+    return replace(found, figures={**found.figures, "r": r}, of_subjects=said)
 
 
 def _found(

@@ -119,7 +119,7 @@ def _subjects(found: Findings) -> str:
         f'<span><i class="ridge"></i>{escape(first)}</span>'
         '<span><i class="chance"></i>chance: 95 % of draws stay below</span></p>'
     )
-    name = _label(found.headline)
+    name = found.of_subjects.capitalize() or _label(found.headline)
     label = f"{name} of each subject, with chance and a baseline beside it. The numbers are in the table below."
     others = list(dict.fromkeys(figure for row in found.subjects for figure in row.figures))
     head = ["Subject", f"{_unit(found)}s", name, "95 % below", "p (Holm)", *found.baselines, *map(_label, others)]

@@ -55,5 +55,5 @@ def heard(target: str, clarity: float, stimuli: tuple[str, ...] = (), seconds: f
         for subject in range(SUBJECTS):
             made = clarity * truth + truth.std() * rng.normal(size=truth.shape)
             trials.append(DecodedTrial(f"sub-{subject}", name, truth, made, f"rec-{subject}", piece))
-    decoded = Decoded(sfreq, tuple(trials), ("Test has 5 stimuli.",), "sequence", target)
+    decoded = Decoded(sfreq, tuple(trials), (f"Checksum: blake2b:{32 * '0'}.",), "sequence", target)
     return replace(decoded, baselines={"ridge": decoded.output * 0.5 + decoded.truth.std()})
