@@ -30,6 +30,8 @@ from hpc.context import Context, Preempted
 
 PROBED = 64
 """Windows, or whole trials, that channels are tried out on: evenly taken from the test part."""
+MOST_LAGS = 33
+"""At which the ridge's pattern is looked for."""
 MOST_CLASSES = 6
 """Of which each has a head of its own."""
 
@@ -91,17 +93,18 @@ def pattern_of(linear: Decoded, trained: state.Trained, cfg: Scoring, ctx: Conte
     the mean over trials, and of the decoder's features."""
     data, _ = open_data(trained, ctx)
     recordings = {stored.name: stored for stored in data.recordings}
-    n_lags = 1 + round(cfg.lags_s * trained.spec.sfreq)
-    sums = np.zeros((n_lags, trained.spec.n_channels))
+    furthest = round(cfg.lags_s * trained.spec.sfreq)
+    lags = np.linspace(0, furthest, min(furthest + 1, MOST_LAGS)).astype(int)
+    sums = np.zeros((len(lags), trained.spec.n_channels))
     for trial in linear.trials:
         ctx.beat()
         stored, made = recordings[trial.recording], trial.output.mean(axis=1, keepdims=True)
         first = round(trial.start_s * stored.sfreq)
         at = first + np.arange(len(made)) * stored.sfreq / linear.sfreq
-        whole = stored.read(first, min(int(at[-1]) + n_lags + 1, stored.n_times)).astype(np.float64)
-        for lag in range(n_lags):
+        whole = stored.read(first, min(int(at[-1]) + furthest + 1, stored.n_times)).astype(np.float64)
+        for index, lag in enumerate(lags):
             rows = np.minimum(at.astype(int) + lag - first, len(whole) - 1)
-            sums[lag] += correlation(whole[rows], np.broadcast_to(unit(made), (len(made), whole.shape[1])))
+            sums[index] += correlation(whole[rows], np.broadcast_to(unit(made), (len(made), whole.shape[1])))
     found = sums / len(linear.trials)
     return found[int((found**2).sum(axis=1).argmax())]
 

@@ -7,15 +7,18 @@ import pytest
 
 from eegdecode import stages
 from eegdecode.data import LockedWindows, Split, store
-from eegdecode.evaluation import relevance
+from eegdecode.data.stored import Store
+from eegdecode.evaluation import Scoring, relevance
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.stages import Evaluate, Train
-from eegdecode.training import Optim
+from eegdecode.training import Optim, state
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks
+from tests.eegdecode.reported import chain
 
 SFREQ, CHANNELS, N_TRIALS = 64.0, ("C3", "Cz", "C4", "Oz"), 48
 
@@ -24,7 +27,7 @@ def context(run: Path) -> Context:
     return Context(World(), RunDir(run))
 
 
-def study(folder: Path, amplitude: float) -> Path:
+def rhythms(folder: Path, amplitude: float) -> Path:
     """Two subjects, of whom channel C4 alone has 10 or 20 Hz, by the class of the trial."""
     rng, names = np.random.default_rng(0), ["sub-01", "sub-02"]
     store.write_manifest(folder, names)
@@ -42,7 +45,7 @@ def study(folder: Path, amplitude: float) -> Path:
 
 def trained(folder: Path, amplitude: float) -> Evaluate:
     cfg = Train(
-        data=(Input(str(study(folder / "data", amplitude))),),
+        data=(Input(str(rhythms(folder / "data", amplitude))),),
         target="movement",
         model=EEGNet(dropout=0.1),
         objective=Classification(),
@@ -71,11 +74,7 @@ def test_the_channel_that_tells_is_found(clear: Evaluate, tmp_path: Path) -> Non
     others = [abs(value) for name, value in grown.items() if name != "C4"]
     assert list(grown) == list(CHANNELS) and grown["C4"] > 5 * max(others)
     text = (RunDir(tmp_path).out / "report.html").read_text()
-    assert re_most("C4") in text and text.count('class="place"') == 3 * len(CHANNELS)
-
-
-def re_most(channel: str) -> str:
-    return f"Most: {channel} "
+    assert "Most: C4 " in text and text.count('class="place"') == 3 * len(CHANNELS)
 
 
 @pytest.mark.ranks
@@ -91,6 +90,21 @@ def test_of_what_is_at_chance_no_head_is_drawn(tmp_path: Path) -> None:
     assert stages.evaluate(trained(tmp_path, 0.0), context(tmp_path / "run"))["verdict"] == "not above chance"
     assert (read_json(RunDir(tmp_path / "run").out / "report.json") or {})["channels"] == {}
     assert "comes from no channel" in (RunDir(tmp_path / "run").out / "report.html").read_text()
+
+
+def test_the_pattern_of_a_linear_decoder_is_where_its_output_comes_from(
+    tiny_store: Store, study: Path, tmp_path: Path
+) -> None:
+    """One that says what the fourth channel will be 0.1 s later."""
+    ctx, stored = chain(tmp_path, tiny_store, study), tiny_store.recordings[0]
+    trials = []
+    for number, trial in enumerate(stored.trials):
+        first = round(trial.start * SFREQ)
+        made = stored.read(first + 6, first + 206)[:, 3:4]
+        trials.append(DecodedTrial("sub-01", "x", made, made, stored.name, number, first / SFREQ))
+    trained = state.load(tmp_path / "train-c" / "out")
+    pattern = relevance.pattern_of(Decoded(SFREQ, tuple(trials), ()), trained, Scoring(), ctx)
+    assert pattern[3] == pytest.approx(1, abs=1e-6) and np.abs(np.delete(pattern, 3)).max() < 0.99
 
 
 def test_windows_are_exchanged_and_none_stays() -> None:
