@@ -140,6 +140,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             norm = sharding.whole(nn.utils.clip_grad_norm_(trained, cfg.optim.clip_norm)).item()
             if not scaler.is_enabled():
                 watcher.refuse_nonfinite({"grad_norm": norm}, step, batch, norm, lr)
+            saver.settle()
             scaler.step(optimizer)
             scaler.update()
             step += 1
@@ -186,7 +187,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
         if last or stop or due:
             record.flush(wait=last)
-            saver.save(step, _kept(network, optimizer, scaler, average, best, record), best["step"], last)
+            kept = _kept(network, optimizer, scaler, average, best, record)
+            saver.save(step, kept, best["step"], last, later=("optimizer", "average", "best"))
         if stop and not last:
             _leave(saver, record, batches)
 

@@ -163,11 +163,11 @@ def test_a_recipe_finds_what_was_planted(ran: list[Ran]) -> None:
 def test_a_recipe_that_was_interrupted_ends_as_one_that_was_not(ran: list[Ran]) -> None:
     for each in ran:
         folder = each.runs["train"].path.parent
-        short = ("train.optim.steps=12", "train.optim.validate_every=4")
+        short = ("train.optim.steps=24", "train.optim.validate_every=8")
         (train,) = (science for science in sciences(each.name, *each.words, *short) if science.stage == "train")
         whole, parts = folder / f"{each.name}-whole", folder / f"{each.name}-parts"
         run_train(train, whole)
-        for stop_at in (5, 4):
+        for stop_at in (9, 6):
             with pytest.raises(Preempted):
                 run_train(train, parts, stop_at)
         run_train(train, parts)
