@@ -41,6 +41,8 @@ class Network(nn.Module):
                 f"braindecode's {cfg.model} cannot be built for {spec.n_channels} channels x {self.n_times} samples "
                 f"at {spec.sfreq:g} Hz: {type(error).__name__}: {error}"
             ) from error
+        final = getattr(self.model, "final_layer", None)
+        self.heads = ("model.final_layer",) if isinstance(final, nn.Module) and [*final.parameters()] else ()
         self.name, self.n_numbers = cfg.model, shapes.size(spec)
         self.readout = shapes.Readout(nn.Identity(), spec)
 

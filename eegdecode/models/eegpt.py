@@ -80,7 +80,7 @@ def initialise(module: nn.Module, blocks: nn.ModuleList, token: nn.Parameter) ->
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, output], or [window, step, output] all at once."""
 
-    heads = ("filter", "probe", "readout")
+    last = ("encoder.blocks", "encoder.norm")
     places: torch.Tensor
     electrodes: torch.Tensor
 
@@ -88,8 +88,10 @@ class Network(nn.Module):
         super().__init__()
         self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=PATCH), spec.n_channels
         self.stride, self.frozen = cfg.patch_stride, cfg.train == "probe"
+        self.heads: tuple[str, ...] = ("probe", "readout")
         self.filter = None
         if cfg.spatial_filter:
+            self.heads = ("filter", *self.heads)  # made for these channels, so it is new with them
             names = codebook.TEN_TWENTY if cfg.spatial_filter == 19 else codebook.PRETRAINED
             self.filter = norms.Linear(spec.n_channels, cfg.spatial_filter, max_norm=1.0)
             places, electrodes = list(range(len(names))), [codebook.NAMES.index(name) for name in names]

@@ -114,6 +114,7 @@ def every_time(n_patches: int, n_summaries: int, like: torch.Tensor) -> torch.Te
 class Network(nn.Module):
     """([window, time, channel], [window], [window] keys) -> Aligned."""
 
+    heads = ("predictor.predictor_proj", "reconstructor.reconstructor_proj")
     places: torch.Tensor
     electrodes: torch.Tensor
 

@@ -16,6 +16,8 @@ LEAST_POWER = 1e-30  # in square volt, of a channel that is flat; square tesla a
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or their mean over patches."""
 
+    heads, last = ("readout",), ("over_time", "norm")
+
     def __init__(self, cfg: STGATE, spec: SignalSpec) -> None:
         super().__init__()
         if spec.n_channels < 2:
