@@ -68,7 +68,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     torch.manual_seed(_seed(cfg.seed, _MODEL))
     network = models.build(cfg.model, spec)
     if cfg.start is not None:
-        transfer.begin(network, cfg.start, ctx)
+        transfer.begin(network, cfg.start, ctx.input(cfg.start.source))
     moved = trainable.choose(network, cfg.trainable)
     network.to(where)
     if cfg.compute.compile:
