@@ -12,7 +12,7 @@ from torch import nn
 
 from eegdecode import noise
 from eegdecode.models import EEGPTPretrain, attention, codebook, shapes
-from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches
+from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches, warn
 from eegdecode.models.knobs.masked import EEGPT_SIZES, EEGPTSize
 from eegdecode.signals import SignalSpec
 
@@ -121,6 +121,7 @@ class Network(nn.Module):
     def __init__(self, cfg: EEGPTPretrain, spec: SignalSpec) -> None:
         super().__init__()
         self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=2 * PATCH), spec.n_channels
+        warn(spec, self.n_times)
         places, electrodes = codebook.places(spec.channels, cfg.unknown)
         if cfg.seen_channels >= len(places):
             raise ValueError(
