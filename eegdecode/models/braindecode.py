@@ -35,7 +35,8 @@ class Network(nn.Module):
         if "chs_info" in known:
             fixed["chs_info"] = _electrodes(spec)
         try:
-            self.model = kind(**{name: value for name, value in fixed.items() if name in known}, **cfg.settings)
+            with torch.device("cpu"):  # some of them look at their numbers, and cannot be built on meta
+                self.model = kind(**{name: value for name, value in fixed.items() if name in known}, **cfg.settings)
         except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"braindecode's {cfg.model} cannot be built for {spec.n_channels} channels x {self.n_times} samples "

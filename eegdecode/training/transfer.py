@@ -77,7 +77,8 @@ def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = ""
         for name in own
         if name in given and name not in fit
     ]
-    network.load_state_dict(fit, strict=False)
+    if not any(parameter.is_meta for parameter in network.parameters()):  # these have no place for numbers
+        network.load_state_dict(fit, strict=False)
     missing = [name for name in own if name not in given]
     return Transfer(tuple(fit), tuple(missing), tuple(name for name in given if name not in own), tuple(unlike))
 
