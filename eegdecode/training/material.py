@@ -5,7 +5,6 @@
 
 import functools
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,30 +85,27 @@ def _refuse_unseen(parts: Parts, data: Store, target: str, spec: SignalSpec) -> 
     """A class that training never sees cannot be told; one that only training sees is not judged, and that is said."""
     train, val, test = (_classes(part, data, target, spec) for part in (parts.train, parts.val, parts.test))
     how = (
-        f"The split is by {parts.by}: let every part have every class, by another split.by, or by folds with "
-        f"split.deal=stratified split.stratify={target}"
+        f"The split is by {parts.by}: split by what has every class in every part, as split.by=run or subject with "
+        f"split.shared=[subject,stimulus], or deal into folds with split.deal=stratified split.stratify={target}"
     )
     for name, found in (("what chooses", val), ("what tests", test)):
-        if strange := [kind for kind in spec.classes if found[kind] and not train[kind]]:
-            known = ", ".join(kind for kind in spec.classes if train[kind])
+        if strange := [kind for kind in found if kind not in train]:
             raise ValueError(
-                f"{name} has {sum(found[kind] for kind in strange)} trials of {target} {', '.join(strange)}, of which "
-                f"training has none; it has {known}. {how}"
+                f"{name} has trials of {target} {', '.join(strange)}, of which training has none; it has "
+                f"{', '.join(train)}. {how}"
             )
-        if missing := [kind for kind in spec.classes if train[kind] and not found[kind]]:
+        if missing := [kind for kind in train if kind not in found]:
             log.warning("%s has no trial of %s %s, which training has", name, target, ", ".join(missing))
     if len(train) < 2:
-        raise ValueError(
-            f"all trials of training are of {target} {', '.join(train)}, so there is nothing to tell. {how}"
-        )
+        raise ValueError(f"all trials of training are of {target} {train[0]}, so there is nothing to tell. {how}")
 
 
-def _classes(part: Sequence[Segment], data: Store, target: str, spec: SignalSpec) -> Counter[str]:
-    """How many trials of a part are of each class."""
-    names = dict(zip(spec.class_values, spec.classes, strict=True))
-    value_of: dict[int, dict[object, float]] = {}
-    for recording in {segment.recording for segment in part}:
-        stored = data.recordings[recording]
-        value_of[recording] = dict(zip(stored.trials, stored.values(target)[:, 0].tolist(), strict=True))
-    values = [value_of[segment.recording][segment.trial] for segment in part]
-    return Counter(names[value] for value in values if value in names)
+def _classes(part: Sequence[Segment], data: Store, target: str, spec: SignalSpec) -> list[str]:
+    """The classes of a part's trials, in their order."""
+    value_of = {
+        recording: dict(zip(stored.trials, stored.values(target)[:, 0].tolist(), strict=True))
+        for recording in {segment.recording for segment in part}
+        if (stored := data.recordings[recording])
+    }
+    found = {value_of[segment.recording][segment.trial] for segment in part}
+    return [name for value, name in zip(spec.class_values, spec.classes, strict=True) if value in found]
