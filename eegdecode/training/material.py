@@ -19,7 +19,7 @@ from eegdecode.data.splits import Parts, Segment
 from eegdecode.data.stored import Store
 from eegdecode.models import trainable
 from eegdecode.objectives import Classification
-from eegdecode.signals import SignalSpec
+from eegdecode.signals import SignalSpec, Trial
 from eegdecode.training import transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.judge import Judge
@@ -102,10 +102,9 @@ def _refuse_unseen(parts: Parts, data: Store, target: str, spec: SignalSpec) -> 
 
 def _classes(part: Sequence[Segment], data: Store, target: str, spec: SignalSpec) -> list[str]:
     """The classes of a part's trials, in their order."""
-    value_of = {
-        recording: dict(zip(stored.trials, stored.values(target)[:, 0].tolist(), strict=True))
-        for recording in {segment.recording for segment in part}
-        if (stored := data.recordings[recording])
-    }
+    value_of: dict[int, dict[Trial, float]] = {}
+    for recording in {segment.recording for segment in part}:
+        stored = data.recordings[recording]
+        value_of[recording] = dict(zip(stored.trials, stored.values(target)[:, 0].tolist(), strict=True))
     found = {value_of[segment.recording][segment.trial] for segment in part}
     return [name for value, name in zip(spec.class_values, spec.classes, strict=True) if value in found]
