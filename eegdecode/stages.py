@@ -4,7 +4,9 @@ A stage is a function `(cfg, ctx) -> metrics`. The annotation of `cfg` is its sc
 is imported when a stage runs, so that a config is checked on a login node without it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
@@ -97,6 +99,20 @@ class Train:
                 f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
                 f"evenly{portions}: take {nearest}, or another number of ranks"
             )
+
+    def check_inputs(self, find: Callable[[Input], Path | None]) -> str:
+        """Refuse what its data show that it cannot be run with, where they are there: asked before a job is submitted.
+
+        What would be trained, in words; nothing where data are still to be made, or there is no torch here.
+        """
+        folders = [folder for name in self.data if (folder := find(name)) is not None]
+        if len(folders) < len(self.data):
+            return ""
+        try:
+            from eegdecode.training import material
+        except ImportError as error:
+            return f"not tried on its data ({error})"
+        return material.checked(self, folders, find)
 
 
 def train(cfg: Train, ctx: Context) -> Metrics:

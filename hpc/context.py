@@ -226,6 +226,13 @@ def input_path(ref: Input, runs: Path) -> Path:
     return run.out if run else Path(ref)
 
 
+def input_there(ref: Input, runs: Path) -> Path | None:
+    """Where an Input is, once it is whole: the run has finished, or the path is there."""
+    run = input_run(ref, runs)
+    whole = (run.result if run else Path(ref)).exists()
+    return input_path(ref, runs) if whole else None
+
+
 def input_run(ref: str, runs: Path) -> RunDir | None:
     """The run that an Input names, or None when it is a path."""
     return None if "/" in ref or ref in (".", "..") else RunDir(runs / ref)

@@ -8,11 +8,8 @@ With LoRA, `lora.merged` of the parameters is what a network without it loads.
 
 from torch import nn
 
-from eegdecode.models import lora, shapes
+from eegdecode.models import lora
 from eegdecode.models.knobs.trainable import Trainable
-
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
-HEADS = ("readout", "head")
 
 
 def choose(network: nn.Module, cfg: Trainable) -> list[str]:
@@ -22,9 +19,8 @@ def choose(network: nn.Module, cfg: Trainable) -> list[str]:
     network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
     part.requires_grad_(cfg.train == "all")
     if cfg.train == "lora":
-        lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=_head(part))
-    chosen = [] if cfg.train == "all" else [*_head(part), *(_last(part) if cfg.train == "last" else [])]
-    for name in chosen:
+        lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=heads_of(part))
+    for name in _chosen(part, cfg):
         part.get_submodule(name).requires_grad_()
     for parameter in never:
         parameter.requires_grad_(False)
@@ -49,48 +45,43 @@ def _part(network: nn.Module, name: str) -> nn.Module:
         raise ValueError(f"the network has no part {name!r}; there is: {there}") from None
 
 
-def _head(part: nn.Module) -> list[str]:
-    """The names of what makes the outputs: all that stands behind the blocks, as a probe. Without blocks, a Readout or
-    what is called so, else the last layer that has parameters."""
-    words = (_blocks(part) or "").split(".")
-    for depth, word in enumerate(words):
-        above = ".".join(words[:depth])
-        children = [name for name, child in part.get_submodule(above).named_children() if _has_parameters(child)]
-        if word in children and (behind := children[children.index(word) + 1 :]):
-            return [f"{above}.{name}".lstrip(".") for name in behind]
-    found = {name: module for name, module in part.named_modules() if name}
-    heads = [name for name, module in found.items() if isinstance(module, shapes.Readout) or _last_word(name) in HEADS]
-    if heads:
-        outermost = min(name.count(".") for name in heads)
-        return [name for name in heads if name.count(".") == outermost][-1:]
-    layers = [name for name, module in found.items() if next(module.parameters(recurse=False), None) is not None]
-    if not layers:
-        raise ValueError("this network has no layer with parameters")
-    return layers[-1:]
+def _chosen(part: nn.Module, cfg: Trainable) -> tuple[str, ...]:
+    """The names of what is trained as it is."""
+    if cfg.train == "all":
+        return ()
+    heads, last = heads_of(part), last_of(part)
+    what = f"the part {cfg.part!r}" if cfg.part else "this network"
+    if not heads and cfg.train != "lora":
+        raise ValueError(
+            f"train={cfg.train} wants a network that says which of its layers make the outputs, but {what} does not: "
+            "take train=all or lora, or name another part, trainable.part"
+        )
+    if cfg.train != "last":
+        return heads
+    if not last:
+        raise ValueError(
+            f"train=last wants blocks that follow each other, of which one is the last, but {what} has none, or "
+            "several side by side: take train=head, or name one of several, trainable.part"
+        )
+    return (*heads, *last)
 
 
-def _last(part: nn.Module) -> list[str]:
-    """The name of the last block, and those of the norms behind it."""
-    blocks = _blocks(part)
-    if blocks is None:
-        raise ValueError("train=last wants a network with a list of blocks; this has none: take train=head")
-    found = dict(part.named_modules())
-    last = list(part.get_submodule(blocks).named_children())[-1][0]
-    names = list(found)
-    behind = [name for name in names[names.index(f"{blocks}.{last}") :] if not name.startswith(f"{blocks}.{last}")]
-    return [f"{blocks}.{last}", *(name for name in behind if isinstance(found[name], NORMS))]
+def heads_of(network: nn.Module) -> tuple[str, ...]:
+    """The names of its parts that make the outputs; none where it does not say."""
+    return tuple(getattr(network, "heads", ()))
 
 
-def _blocks(part: nn.Module) -> str | None:
-    """The name of the last list of blocks that is in no other."""
-    lists = [name for name, module in part.named_modules() if isinstance(module, nn.ModuleList) and len(module) > 1]
-    outermost = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    return outermost[-1] if outermost else None
+def last_of(network: nn.Module) -> tuple[str, ...]:
+    """The names of its last block and of the norm behind; none where there is no one chain of blocks."""
+    named = [(name, network.get_submodule(name)) for name in getattr(network, "last", ())]
+    if any(isinstance(module, nn.ModuleList) and not len(module) for _, module in named):
+        return ()
+    return tuple(f"{name}.{len(each) - 1}" if isinstance(each, nn.ModuleList) else name for name, each in named)
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
-
-
-def _last_word(name: str) -> str:
-    return name.rpartition(".")[2]
+def together(**parts: nn.Module | None) -> tuple[str, ...]:
+    """The heads of a network of several parts, of all that have parameters; none where one of these does not say."""
+    trained = {name: part for name, part in parts.items() if part is not None and list(part.parameters())}
+    if not all(map(heads_of, trained.values())):
+        return ()
+    return tuple(f"{name}.{head}" for name, part in trained.items() for head in heads_of(part))

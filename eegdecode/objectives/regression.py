@@ -14,7 +14,7 @@ def objective(cfg: Regression, spec: SignalSpec) -> Objective:
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         target = batch.target
-        decoded = model(batch.signal, batch.subject)
+        decoded = model(batch.signal, batch.subject).to(target.dtype)  # a mean in bf16 is as coarse as its values
         if decoded.shape != target.shape:
             raise ValueError(f"the model gives {tuple(decoded.shape)}, but the target is {tuple(target.shape)}")
         seen = decoded.detach()

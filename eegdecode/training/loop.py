@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,14 +18,14 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.data import loader, order, splits, store
+from eegdecode.data import loader, order, store
 from eegdecode.data.draw import Draw
 from eegdecode.data.loader import Loader
 from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
 from eegdecode.models import lora, trainable
 from eegdecode.objectives import Batch, Classification
-from eegdecode.training import finder, halving, optim, state, transfer
+from eegdecode.training import finder, halving, material, optim, state, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.judge import Judge
 from eegdecode.training.record import Record
@@ -54,21 +53,22 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     where = ddp.start(ctx)
 
     # The data
-    data = store.open_store(*(ctx.input(data, often=True) for data in cfg.data))
-    found_spec = data.spec(cfg.target)
-    parts = splits.split(cfg.split, data.recordings, cfg.windows)
+    tells_classes = isinstance(cfg.objective, Classification)
+    folders = [ctx.input(data, often=True) for data in cfg.data]
+    data, found_spec, parts, draw = material.prepare(
+        folders, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=tells_classes
+    )
     for sentence in parts.audit():
         log.info("%s", sentence)
-    augment = Augmentation(cfg.augment, found_spec, soft=isinstance(cfg.objective, Classification))
-    draw = Draw(cfg.windows, parts.train, data.recordings, cfg.seed)
+    augment = Augmentation(cfg.augment, found_spec, soft=tells_classes)
     batches = Batches(cfg, ctx, data, draw, augment, where)
 
     # The model, the same on every rank
-    spec = replace(cfg.objective.asks(found_spec), n_times=draw.one_length)
+    spec = material.fitted(cfg, found_spec, draw)
     torch.manual_seed(_seed(cfg.seed, _MODEL))
     network = models.build(cfg.model, spec)
     if cfg.start is not None:
-        transfer.begin(network, cfg.start, ctx)
+        transfer.begin(network, cfg.start, ctx.input(cfg.start.source))
     moved = trainable.choose(network, cfg.trainable)
     network.to(where)
     if cfg.compute.compile:

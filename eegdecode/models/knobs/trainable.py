@@ -11,8 +11,9 @@ class Trainable:
     Parameters
     ----------
     train
-        `all`; `head`: what stands behind the blocks and makes the outputs; `last`: that and the last block; `lora`:
-        the head, and a correction of low rank to every other linear layer (Hu 2021, arXiv 2106.09685).
+        `all`; `head`: what makes the outputs, and what joins those of several encoders; `last`: that, the last block
+        and the norm behind it; `lora`: the head, and a correction of low rank to every other linear layer (Hu 2021,
+        arXiv 2106.09685).
     part
         The part of the network that this is said of, as `encoder` of a joined model; all of it where empty.
     rest
