@@ -1,7 +1,8 @@
 """Train a part of any network: the head, the last block, corrections of low rank, or one of two that are joined.
 
-    trainable.choose(network, cfg)     once, before the optimizer and DDP look at the parameters
-    trainable.train(network)           instead of network.train(): what is frozen stays in eval mode
+    since = trainable.choose(network, cfg)      once, before the optimizer and DDP look at the parameters
+    trainable.free(network, since, step)        after that, and at each of cfg.free_at
+    trainable.train(network)                    instead of network.train(): what is frozen stays in eval mode
 
 With LoRA, `lora.merged` of the parameters is what a network without it loads.
 """
@@ -15,8 +16,9 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm
 HEADS = ("readout", "head")
 
 
-def choose(network: nn.Module, cfg: Trainable) -> list[str]:
-    """Freeze what is not to be trained; gives the names of the parameters that are."""
+def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
+    """Freeze what is never to be trained; gives the names of the other parameters, each with the step from which on it
+    is. The optimizer and DDP are to know all of them: then what joins later is no other course after a restart."""
     part = _part(network, cfg.part)
     never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as of EEGPT
     network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
@@ -26,9 +28,21 @@ def choose(network: nn.Module, cfg: Trainable) -> list[str]:
     chosen = [] if cfg.train == "all" else [*_head(part), *(_last(part) if cfg.train == "last" else [])]
     for name in chosen:
         part.get_submodule(name).requires_grad_()
+    since = dict.fromkeys((parameter for parameter in network.parameters() if parameter.requires_grad), 0)
+    for step, names in zip(cfg.free_at, _joining(part, chosen, cfg), strict=True):
+        for name in names:
+            for parameter in part.get_submodule(name).requires_grad_().parameters():
+                since.setdefault(parameter, step)
     for parameter in never:
         parameter.requires_grad_(False)
-    return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    return {name: since[parameter] for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def free(network: nn.Module, since: dict[str, int], step: int) -> None:
+    """Freeze what is trained from a later step on only. The optimizer leaves alone what has no gradient, and has no
+    moments of it until it joins."""
+    for name, first in since.items():
+        network.get_parameter(name).requires_grad_(first <= step)
 
 
 def train(network: nn.Module) -> None:
@@ -79,6 +93,21 @@ def _last(part: nn.Module) -> list[str]:
     names = list(found)
     behind = [name for name in names[names.index(f"{blocks}.{last}") :] if not name.startswith(f"{blocks}.{last}")]
     return [f"{blocks}.{last}", *(name for name in behind if isinstance(found[name], NORMS))]
+
+
+def _joining(part: nn.Module, chosen: list[str], cfg: Trainable) -> list[list[str]]:
+    """The names of the modules that join at each of the steps; "" is the part itself."""
+    if len(cfg.free_at) < 2:
+        return [[""] for _ in cfg.free_at]
+    blocks = _blocks(part)
+    names = [f"{blocks}.{name}" for name, _ in part.get_submodule(blocks).named_children()] if blocks else []
+    names = [name for name in names if name not in chosen]
+    if len(cfg.free_at) > len(names) + 1:
+        raise ValueError(
+            f"free_at has {len(cfg.free_at)} steps, but there are {len(names)} blocks to be freed one by one, and then "
+            f"what is left: list {len(names) + 1} steps at most"
+        )
+    return [*([name] for name in names[::-1][: len(cfg.free_at) - 1]), [""]]
 
 
 def _blocks(part: nn.Module) -> str | None:

@@ -35,6 +35,7 @@ def run(cfg: "Estimate", ctx: Context) -> dict[str, object]:
             halving=None,
             find_lr=None,
         ),
+        trainable=replace(cfg.trainable, free_at=cfg.trainable.free_at and (1,)),  # as dear as it becomes
     )
     loop.fit(probed, ctx)
     took_s = time.perf_counter() - began

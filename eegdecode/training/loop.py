@@ -77,7 +77,6 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     objective = objectives.build(cfg.objective, found_spec)
     judge = Judge(cfg, parts.val, data, spec, network)
     optimizer = optim.adamw(network, cfg.optim)
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     average = optim.Average(cfg.optim.average)
     precision = torch.autocast(where.type, TYPES[cfg.compute.precision], enabled=cfg.compute.precision != "fp32")
     scaler = torch.amp.GradScaler(where.type, enabled=cfg.compute.precision == "fp16")
@@ -92,13 +91,16 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         scaler.load_state_dict(found["scaler"])
         average.load(found["average"], network)
         best, unseen = found["best"], found["unseen"]
+    trainable.free(network, moved, step)
+    trained = _trained(optimizer)
     highest, said = optim.highest_rate(cfg.optim, cfg.windows.batch)
     log.info("%s", said)
     if cfg.optim.find_lr is not None:
         highest = _found_rate(cfg, ctx, model, network, objective, optimizer, batches)
-    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where, len(moved),
-             step, cfg.optim.steps)  # fmt: skip
-    record = Record(ctx, step, found["unwritten"] if found else ())
+    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where,
+             len(trained), step, cfg.optim.steps)  # fmt: skip
+    # The line of a step whose validation was broken off is still to be written
+    record = Record(ctx, step - (unseen is not None), found["unwritten"] if found else ())
     watcher = Watcher(cfg.watch, ctx, record, step, lambda at: store.broken(data, draw.at([at]).recording.tolist()))
     coming = batches.at(step, cfg.optim.steps)
 
@@ -107,6 +109,11 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             began = time.perf_counter()
             watcher.before(step)
             batch = next(coming)
+            if step in cfg.trainable.free_at:
+                trainable.free(network, moved, step)
+                trained = _trained(optimizer)
+                ddp.without_remark(model)
+                log.info("step %d: %d tensors are trained from here on", step, len(trained))
             lr = optim.rate(cfg.optim, highest, step)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["share"]
@@ -360,6 +367,11 @@ def _resume(ctx: Context) -> tuple[int, dict[str, Any] | None]:
 
 def _seed(*path: int) -> int:
     return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0])
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Of all that the optimizer will ever move, what it moves now."""
+    return [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
 
 
 def _count(network: nn.Module) -> int:

@@ -1,5 +1,7 @@
 """A part of any model is trained while the rest stays as it is, bit for bit; LoRA starts as nothing and merges."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -78,6 +80,9 @@ def test_what_is_trained_moves_and_all_else_stays_bit_for_bit(which: str) -> Non
     assert sorted(changed) == sorted(names)
 
 
+_BLOCKS = [f"blocks.{index}" for index in range(8)]
+
+
 class Norms(nn.Module):
     """A network with means that run, dropout, an average that is never trained, and blocks with a norm behind."""
 
@@ -93,7 +98,7 @@ class Norms(nn.Module):
 def test_what_is_frozen_does_not_drift_and_what_a_model_froze_itself_stays_frozen() -> None:
     network = Norms()
     assert "average.weight" not in trainable.choose(network, Trainable())
-    assert trainable.choose(network, Trainable("last")) == [
+    assert list(trainable.choose(network, Trainable("last"))) == [
         f"{part}.{value}" for part in ("blocks.7", "norm", "head") for value in ("weight", "bias")
     ]
     trainable.train(network)
@@ -131,6 +136,43 @@ def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
     torch.testing.assert_close(plain(*given), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="rank must be at least 1 and alpha above 0, got 0 and 16.0"):
-        Trainable("lora", rank=0)
+@pytest.mark.parametrize(
+    ("cfg", "joins"),
+    [
+        (Trainable("head", free_at=(5,)), {5: ["body", "blocks", "norm"]}),
+        (Trainable("head", free_at=(5, 7, 9)), {5: ["blocks.7"], 7: ["blocks.6"], 9: ["body", *_BLOCKS[:6]]}),
+        (Trainable("last", free_at=(2, 3)), {2: ["blocks.6"], 3: ["body", *_BLOCKS[:6]]}),
+        (Trainable("head", part="body", rest="trained", free_at=(4,)), {4: ["body.0"]}),
+    ],
+)
+def test_more_is_freed_at_each_of_the_steps_and_at_the_last_all(cfg: Trainable, joins: dict[int, list[str]]) -> None:
+    network = Norms()
+    since = trainable.choose(network, cfg)
+    for step, parts in joins.items():
+        names = {name for name, first in since.items() if first == step}
+        assert all(any(name.startswith(f"{part}.") for part in parts) for name in names), step
+        assert {part for part in parts if not any(name.startswith(f"{part}.") for name in names)} <= {"norm"}
+    for step in (0, *joins):
+        trainable.free(network, since, step)
+        moving = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        assert moving == [name for name, first in since.items() if first <= step]
+    whole = [name for name, _ in network.named_parameters() if not name.startswith("average")]
+    assert moving == whole, "what a model froze itself stays frozen"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Trainable("lora", rank=0), "rank must be at least 1 and alpha above 0, got 0 and 16.0"),
+        (lambda: Trainable("all", free_at=(5,)), "free_at begins with train=head or last, .*, got all"),
+        (lambda: Trainable("head", free_at=(5, 5)), r"each later than the one before, got \[5, 5\]"),
+        (lambda: Trainable("head", free_at=(0,)), r"each later than the one before, got \[0\]"),
+        (
+            lambda: trainable.choose(Norms(), Trainable("head", part="body", free_at=(1, 2))),
+            "free_at has 2 steps, but there are 0 blocks to be freed .*: list 1 steps at most",
+        ),
+    ],
+)
+def test_nonsense_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
