@@ -60,7 +60,7 @@ def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[s
             raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
         if said.again:
             raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
-        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:])
+        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:], said.draws)
         return [science for science, _ in found], [*map(str, files), *words[1:]], [own for _, own in found]
     anew = (lambda name: plan.next_again(name, runs)) if said.again else None
     sciences = plan.sciences(said.verb, config.choose(config.load(files), said.set), words, anew)
