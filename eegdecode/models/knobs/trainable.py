@@ -38,6 +38,8 @@ class Trainable:
         if self.rank < 1 or self.alpha <= 0:
             raise ValueError(f"rank must be at least 1 and alpha above 0, got {self.rank} and {self.alpha}")
         if self.free_at and self.train not in ("head", "last"):
-            raise ValueError(f"free_at begins with train=head or last, which leave something to be freed, got {self.train}")
+            raise ValueError(
+                f"free_at begins with train=head or last, which leave something to be freed, got {self.train}"
+            )
         if any(step <= before for before, step in pairwise((0, *self.free_at))):
             raise ValueError(f"free_at lists steps, each later than the one before, got {list(self.free_at)}")
