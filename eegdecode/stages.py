@@ -85,6 +85,10 @@ class Train:
                 f"objective {self.objective.name} reads {self.objective.reads}, "
                 f"but model {self.model.name} gives {self.model.gives}: choose another of the two"
             )
+        if getattr(self.objective, "balanced", False) and self.windows.balance:
+            raise ValueError(
+                f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
+            )
         freed = self.trainable.free_at
         if freed and (freed[-1] >= self.optim.steps or self.compute.shard):
             raise ValueError(

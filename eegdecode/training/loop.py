@@ -26,7 +26,7 @@ from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
 from eegdecode.models import lora, trainable
 from eegdecode.objectives import Batch, Classification
-from eegdecode.training import finder, halving, optim, state, transfer
+from eegdecode.training import finder, halving, optim, state, targets, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.judge import Judge
 from eegdecode.training.record import Record
@@ -64,7 +64,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     batches = Batches(cfg, ctx, data, draw, augment, where)
 
     # The model, the same on every rank
-    spec = replace(cfg.objective.asks(found_spec), n_times=draw.one_length)
+    wanted = cfg.objective.asks(found_spec)
+    found_spec = targets.known(cfg.objective, found_spec, data, cfg.target, draw.places)
+    spec = replace(wanted.knowing(found_spec), n_times=draw.one_length)
     torch.manual_seed(_seed(cfg.seed, _MODEL))
     network = models.build(cfg.model, spec)
     if cfg.start is not None:
