@@ -106,9 +106,10 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     watcher = Watcher(cfg.watch, ctx, record, step, lambda at: store.broken(data, draw.at([at]).recording.tolist()))
     coming = batches.at(step, cfg.optim.steps)
 
+    began = time.perf_counter()  # a step's time is all from the end of the one before, but for validation
+
     while (step < cfg.optim.steps and not best["ended"]) or unseen:
         if unseen is None:
-            began = time.perf_counter()
             watcher.before(step)
             batch = next(coming)
             if step in cfg.trainable.free_at:
@@ -154,14 +155,14 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             step += 1
             models.after_step(network, step / cfg.optim.steps)
             average.update(network, step, cfg.optim.steps)
-            seconds = time.perf_counter() - began
+            seconds, began = time.perf_counter() - began, time.perf_counter()
             figures |= {"grad_norm": norm, "lr": lr, "seconds": seconds, "data_wait_s": batches.wait_s}
         else:
             figures, unseen = unseen, None
 
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
-            began = time.perf_counter()
+            looked = time.perf_counter()
             with average.applied(network):
                 names = [name for name in figures if name not in TIMES]
                 with precision:
@@ -178,7 +179,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             if found_now is None:  # the parameters that go on are saved, not their average
                 saver.save(step, _kept(network, optimizer, scaler, average, best, record, figures), best["step"])
                 _leave(saver, record, batches)
-            figures |= {"validation_s": time.perf_counter() - began}
+            validation_s = time.perf_counter() - looked
+            began += validation_s
+            figures |= {"validation_s": validation_s}
             best = best | now
             best = best | {"ended": _enough(cfg, ctx, step, best)}
             log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])

@@ -42,7 +42,9 @@ def weights(data: Store, target: str, places: Places, spec: SignalSpec) -> tuple
     counts = (values == classes).sum(axis=0)
     if not counts.all():
         missing = ", ".join(name for name, count in zip(spec.classes, counts, strict=True) if not count)
-        raise ValueError(f"objective.balanced weighs classes by how often they come, but nothing is trained of {missing}")
+        raise ValueError(
+            f"objective.balanced weighs classes by how often they come, but training has none of {missing}"
+        )
     found: list[float] = (len(values) / (len(classes) * counts)).tolist()
     return tuple(found)
 

@@ -62,7 +62,7 @@ def test_classes_are_weighed_as_scikit_learn_balances_them(opened: Store) -> Non
     drawn = places(opened, LockedWindows(tmax_s=1)).places
     found = targets.weights(opened, "klass", drawn, opened.spec("klass"))
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.arange(3), y=KLASS[:, 0]))
-    with pytest.raises(ValueError, match="weighs classes by how often they come, but nothing is trained of 2"):
+    with pytest.raises(ValueError, match="weighs classes by how often they come, but training has none of 2"):
         targets.weights(opened, "klass", places(opened, LockedWindows(tmax_s=1), 16).places, opened.spec("klass"))
 
 

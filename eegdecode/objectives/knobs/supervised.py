@@ -11,8 +11,8 @@ class Regression:
     """Give the numbers of the target: sample by sample where it follows the signal in time, else those of the window.
 
     correlation and cosine compare over time, or over the features of a window that has one row of them: 1 less
-    Pearson's r, blind to offset and scale, and 1 less the cosine, blind to scale. mse and l1 are not: of a target that is
-    far from 0 or of unlike features they are small soonest where it is standardised.
+    Pearson's r, blind to offset and scale, and 1 less the cosine, blind to scale. mse and l1 are blind to neither:
+    where a target is far from 0, or its features are of unlike size, standardise it.
     """
 
     name: Literal["regression"] = "regression"
