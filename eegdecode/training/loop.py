@@ -94,7 +94,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         average.load(found["average"], network)
         best, unseen = found["best"], found["unseen"]
     trainable.free(network, moved, step)
-    trained = _trained(optimizer)
+    trained = optim.moved(optimizer)
     highest, said = optim.highest_rate(cfg.optim, cfg.windows.batch)
     log.info("%s", said)
     if cfg.optim.find_lr is not None:
@@ -114,7 +114,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             batch = next(coming)
             if step in cfg.trainable.free_at:
                 trainable.free(network, moved, step)
-                trained = _trained(optimizer)
+                trained = optim.moved(optimizer)
                 ddp.without_remark(model)
                 log.info("step %d: %d tensors are trained from here on", step, len(trained))
             lr = optim.rate(cfg.optim, highest, step)
@@ -372,11 +372,6 @@ def _resume(ctx: Context) -> tuple[int, dict[str, Any] | None]:
 
 def _seed(*path: int) -> int:
     return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0])
-
-
-def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Of all that the optimizer will ever move, what it moves now."""
-    return [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
 
 
 def _count(network: nn.Module) -> int:

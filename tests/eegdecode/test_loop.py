@@ -11,8 +11,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from eegdecode import stages
-from eegdecode.data import RandomWindows
+from eegdecode import models, stages
+from eegdecode.data import RandomWindows, splits
 from eegdecode.data.stored import Store
 from eegdecode.models import BiLSTM, EEGNet, Model, Transformer
 from eegdecode.models.knobs.trainable import Trainable
@@ -35,6 +35,7 @@ from eegdecode.training import (
     optim,
     state,
 )
+from eegdecode.training.judge import Judge
 from hpc import checkpoint
 from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir, committed_steps, read_json, read_lines
@@ -153,6 +154,18 @@ def test_stopped_at_any_look_it_ends_the_same(cfg: Train, tmp_path: Path, caplog
         assert shown(run) == {4, 8, 12}
     assert "has no line of step" not in caplog.text
     assert look > STEPS + 3, "it looks more than once a step"
+
+
+def test_windows_with_a_baseline_are_judged_as_they_are_trained_with(cfg: Train, tiny_store: Store) -> None:
+    cfg = replace(cfg, windows=RandomWindows(length_s=1.0, batch=4, baseline_s=0.25))
+    spec = tiny_store.spec(cfg.target)
+    part = splits.split(cfg.split, tiny_store.recordings, cfg.windows).val
+    judge = Judge(cfg, part, tiny_store, spec, models.build(cfg.model, spec))
+    assert len(judge.batches) > 1
+    for number in range(len(judge.batches)):
+        signal = judge.batch(number, torch.device("cpu")).signal
+        assert signal.shape[1:] == (64, 8), "windows, and not whole trials"
+        assert signal[:, :16].mean(dim=1).abs().max() < 1e-6 < signal.mean(dim=1).abs().max()
 
 
 def test_the_model_kept_is_the_best_in_validation(cfg: Train, tmp_path: Path) -> None:
