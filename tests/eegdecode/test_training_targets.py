@@ -18,7 +18,7 @@ from eegdecode.models import BiLSTM, EEGNet
 from eegdecode.objectives import Batch, Classification, Diffusion, Regression
 from eegdecode.objectives.classification import focal
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
-from eegdecode.stages import Train
+from eegdecode.stages import Soup, Train
 from eegdecode.training import Optim, state, targets
 from eegdecode.training.judge import Judge
 from hpc.context import Context, Input, World
@@ -109,6 +109,10 @@ def test_what_a_standardised_model_decodes_has_the_targets_units(opened: Store, 
     decoded, truth = (np.concatenate([getattr(t, what) for t in found[1].trials]) for what in ("output", "target"))
     np.testing.assert_allclose(decoded[:, 0], truth[:, 0], rtol=1e-4)
     np.testing.assert_allclose(decoded[:, 2], 7, atol=1)
+    trained(replace(cfg, seed=1), tmp_path / "another")
+    several = tuple(Input(str(RunDir(tmp_path / run).out)) for run in ("ours", "another"))
+    made = stages.soup(Soup(several, "uniform"), Context(World(), RunDir(tmp_path / "soup")))
+    assert made["val_loss"] < 2 and state.load(RunDir(tmp_path / "soup").out).spec == ours.spec  # type: ignore[operator]
 
 
 def test_made_out_of_noise_it_has_the_targets_units_too(opened: Store, tmp_path: Path) -> None:
