@@ -87,6 +87,16 @@ class Train:
                 f"objective {self.objective.name} reads {self.objective.reads}, "
                 f"but model {self.model.name} gives {self.model.gives}: choose another of the two"
             )
+        if getattr(self.objective, "balanced", False) and self.windows.balance:
+            raise ValueError(
+                f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
+            )
+        freed = self.trainable.free_at
+        if freed and (freed[-1] >= self.optim.steps or self.compute.shard):
+            raise ValueError(
+                f"trainable.free_at must be before the last of {self.optim.steps} steps, and is not for a model that "
+                f"is spread over the ranks, got {list(freed)}, shard={self.compute.shard}"
+            )
 
     def check_ranks(self, n_ranks: int) -> None:
         """Refuse a batch that so many ranks cannot share evenly: asked before a job is submitted."""

@@ -162,6 +162,11 @@ class Context:
             self.pause(0.1)
         return heard
 
+    @property
+    def began(self) -> float:
+        """When this rank first said that it lives: before its stage was imported."""
+        return min((when for when, _ in self._began.values()), default=time.time())
+
     def beat(self) -> None:
         """Say that this rank is still at it, in the middle of a step that takes long: else it is taken to hang."""
         if self._pulse and time.time() - self._written >= 0.5:

@@ -95,15 +95,15 @@ def _mpi(plan: Plan) -> str:
 
 
 def _array_limits(plans: Sequence[Plan]) -> None:
-    """That Slurm takes the arrays of a sweep, one a stage; of what is finished there will be no more jobs."""
-    counts = Counter(plan.science.stage for plan in plans if not plan.run.result.exists())
-    stage, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    """That Slurm takes the arrays of a sweep, one a section; of what is finished there will be no more jobs."""
+    counts = Counter(plan.science.section for plan in plans if not plan.run.result.exists())
+    section, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
     if n < 2:
         return
     limits = slurm_limits(_scontrol("show", "config"))
     in_all = sum(counts.values())
     for limit, count, what in (
-        (limits.get("MaxArraySize"), n, f"runs of {stage} would be one array"),
+        (limits.get("MaxArraySize"), n, f"runs of {section} would be one array"),
         (limits.get("MaxJobCount"), in_all, "runs would be in the queue"),
     ):
         if limit is not None and count > limit:

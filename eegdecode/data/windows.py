@@ -98,6 +98,11 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
         yield start, n_times
 
 
+def n_baseline(cfg: Windows, sfreq: float) -> int:
+    """The samples at a window's start whose mean is taken off; 0 where it stays as it is."""
+    return max(1, n_samples(cfg.baseline_s, sfreq)) if cfg.baseline_s else 0
+
+
 def whole(segment: Segment, stored: Stored) -> Places:
     """All of a trial, as one window."""
     first, end = bounds(segment, stored)

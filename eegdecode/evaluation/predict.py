@@ -14,7 +14,7 @@ from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import ensemble
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
-from eegdecode.objectives import Batch, Diffusion
+from eegdecode.objectives import Batch, Diffusion, in_units
 from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.training import state
 from eegdecode.training.judge import Judge
@@ -78,17 +78,19 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
 
 
 def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """What a network makes of windows; one that takes noise off makes it out of noise, a step at a time."""
+    """What a network makes of windows, in the target's units; one that takes noise off makes it out of noise, a step at
+    a time."""
     objective = trained.train().objective
     if not isinstance(objective, Diffusion):
         out: torch.Tensor = network(batch.signal, batch.subject)
-        return out
+        return in_units(out.float(), trained.spec)
     learned = schedule_of(objective)
     shape = batch.target.shape[1], batch.target.shape[2]
     is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
     taken = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
-    limit = 1.0 if is_sound else None
-    return sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
+    limit = 1.0 if is_sound and not trained.spec.target_std else None
+    made = sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
+    return in_units(made, trained.spec)
 
 
 def kind_of(trained: Trained) -> Kind:
@@ -172,7 +174,7 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
     """The data a model was trained on, split as then."""
     data = store.open_store(*(ctx.input(name) for name in trained.data))
     found = data.spec(trained.target)
-    spec = replace(trained.train().objective.asks(found), n_times=trained.spec.n_times)
+    spec = replace(trained.train().objective.asks(found).knowing(trained.spec), n_times=trained.spec.n_times)
     if spec != trained.spec:
         raise ValueError(
             f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"

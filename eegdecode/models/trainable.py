@@ -1,10 +1,13 @@
 """Train a part of any network: the head, the last block, corrections of low rank, or one of two that are joined.
 
-    trainable.choose(network, cfg)     once, before the optimizer and DDP look at the parameters
-    trainable.train(network)           instead of network.train(): what is frozen stays in eval mode
+    since = trainable.choose(network, cfg)      once, before the optimizer and DDP look at the parameters
+    trainable.free(network, since, step)        after that, and at each of cfg.free_at
+    trainable.train(network)                    instead of network.train(): what is frozen stays in eval mode
 
 With LoRA, `lora.merged` of the parameters is what a network without it loads.
 """
+
+from collections.abc import Collection
 
 from torch import nn
 
@@ -12,19 +15,33 @@ from eegdecode.models import lora
 from eegdecode.models.knobs.trainable import Trainable
 
 
-def choose(network: nn.Module, cfg: Trainable) -> list[str]:
-    """Freeze what is not to be trained; gives the names of the parameters that are."""
+def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
+    """Freeze what is never to be trained; gives the names of the other parameters, each with the step from which on it
+    is. The optimizer and DDP are to know all of them: then what joins later is no other course after a restart."""
     part = _part(network, cfg.part)
     never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as of EEGPT
     network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
     part.requires_grad_(cfg.train == "all")
     if cfg.train == "lora":
         lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=heads_of(part))
-    for name in _chosen(part, cfg):
+    chosen = _chosen(part, cfg)
+    for name in chosen:
         part.get_submodule(name).requires_grad_()
+    since = dict.fromkeys((parameter for parameter in network.parameters() if parameter.requires_grad), 0)
+    for step, names in zip(cfg.free_at, _joining(part, chosen, cfg), strict=True):
+        for name in names:
+            for parameter in part.get_submodule(name).requires_grad_().parameters():
+                since.setdefault(parameter, step)
     for parameter in never:
         parameter.requires_grad_(False)
-    return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    return {name: since[parameter] for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def free(network: nn.Module, since: dict[str, int], step: int) -> None:
+    """Freeze what is trained from a later step on only. The optimizer leaves alone what has no gradient, and has no
+    moments of it until it joins."""
+    for name, first in since.items():
+        network.get_parameter(name).requires_grad_(first <= step)
 
 
 def train(network: nn.Module) -> None:
@@ -77,6 +94,25 @@ def last_of(network: nn.Module) -> tuple[str, ...]:
     if any(isinstance(module, nn.ModuleList) and not len(module) for _, module in named):
         return ()
     return tuple(f"{name}.{len(each) - 1}" if isinstance(each, nn.ModuleList) else name for name, each in named)
+
+
+def _joining(part: nn.Module, chosen: Collection[str], cfg: Trainable) -> list[list[str]]:
+    """The names of the modules that join at each of the steps; "" is the part itself."""
+    if len(cfg.free_at) < 2:
+        return [[""] for _ in cfg.free_at]
+    named = {name: part.get_submodule(name) for name in getattr(part, "last", ())}
+    chains = {name: len(each) for name, each in named.items() if isinstance(each, nn.ModuleList)}
+    blocks = [
+        [f"{name}.{n - back}" for name, n in chains.items() if back <= n]
+        for back in range(1, max(chains.values(), default=0) + 1)
+    ]
+    still = [block for block in blocks if not set(block) <= set(chosen)]
+    if len(cfg.free_at) > len(still) + 1:
+        raise ValueError(
+            f"free_at has {len(cfg.free_at)} steps, but there are {len(still)} blocks to be freed one by one, and then "
+            f"what is left: list {len(still) + 1} steps at most"
+        )
+    return [*still[: len(cfg.free_at) - 1], [""]]
 
 
 def together(**parts: nn.Module | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A part of any model is trained while the rest stays as it is, bit for bit; LoRA starts as nothing and merges."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -140,12 +141,12 @@ def test_of_every_model_the_head_is_what_makes_the_outputs_and_the_rest_is_froze
     def within(parts: list[str]) -> list[str]:
         return [each for each in every if each.startswith(tuple(f"{part}." for part in parts))]
 
-    assert trainable.choose(network, Trainable("head")) == within(heads)
+    assert list(trainable.choose(network, Trainable("head"))) == within(heads)
     for part in heads:
         assert within([part]), part
     network = of_name(name)
     if last:
-        assert trainable.choose(network, Trainable("last")) == within([*last, *heads])
+        assert list(trainable.choose(network, Trainable("last"))) == within([*last, *heads])
     else:
         with pytest.raises(
             ValueError, match="train=last wants blocks that follow each other, .* this network has none"
@@ -172,7 +173,10 @@ def test_a_network_that_does_not_say_what_its_head_is_can_be_trained_whole_or_by
     with pytest.raises(ValueError, match="train=head wants a network that says which of its layers make the outputs"):
         trainable.choose(network, Trainable("head"))
     corrected = [f"{part}.lora_{letter}" for part in ("eeg", "meg") for letter in "ab"]
-    assert trainable.choose(network, Trainable("lora", rank=2)) == corrected
+    assert list(trainable.choose(network, Trainable("lora", rank=2))) == corrected
+
+
+_BLOCKS = [f"blocks.{index}" for index in range(8)]
 
 
 class Norms(nn.Module):
@@ -192,7 +196,7 @@ class Norms(nn.Module):
 def test_what_is_frozen_does_not_drift_and_what_a_model_froze_itself_stays_frozen() -> None:
     network = Norms()
     assert "average.weight" not in trainable.choose(network, Trainable())
-    assert trainable.choose(network, Trainable("last")) == [
+    assert list(trainable.choose(network, Trainable("last"))) == [
         f"{part}.{value}" for part in ("blocks.7", "norm", "head") for value in ("weight", "bias")
     ]
     trainable.train(network)
@@ -230,6 +234,42 @@ def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
     torch.testing.assert_close(plain(*given), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="rank must be at least 1 and alpha above 0, got 0 and 16.0"):
-        Trainable("lora", rank=0)
+@pytest.mark.parametrize(
+    ("cfg", "joins"),
+    [
+        (Trainable("head", free_at=(5,)), {5: ["body", "blocks", "norm"]}),
+        (Trainable("head", free_at=(5, 7, 9)), {5: ["blocks.7"], 7: ["blocks.6"], 9: ["body", "norm", *_BLOCKS[:6]]}),
+        (Trainable("last", free_at=(2, 3)), {2: ["blocks.6"], 3: ["body", *_BLOCKS[:6]]}),
+    ],
+)
+def test_more_is_freed_at_each_of_the_steps_and_at_the_last_all(cfg: Trainable, joins: dict[int, list[str]]) -> None:
+    network = Norms()
+    since = trainable.choose(network, cfg)
+    for step, parts in joins.items():
+        names = {name for name, first in since.items() if first == step}
+        assert all(any(name.startswith(f"{part}.") for part in parts) for name in names), step
+        assert all(any(name.startswith(f"{part}.") for name in names) for part in parts), step
+    for step in (0, *joins):
+        trainable.free(network, since, step)
+        moving = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        assert moving == [name for name, first in since.items() if first <= step]
+    whole = [name for name, _ in network.named_parameters() if not name.startswith("average")]
+    assert moving == whole, "what a model froze itself stays frozen"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Trainable("lora", rank=0), "rank must be at least 1 and alpha above 0, got 0 and 16.0"),
+        (lambda: Trainable("all", free_at=(5,)), "free_at begins with train=head or last, .*, got all"),
+        (lambda: Trainable("head", free_at=(5, 5)), r"each later than the one before, got \[5, 5\]"),
+        (lambda: Trainable("head", free_at=(0,)), r"each later than the one before, got \[0\]"),
+        (
+            lambda: trainable.choose(Norms(), Trainable("last", free_at=tuple(range(1, 10)))),
+            "free_at has 9 steps, but there are 7 blocks to be freed .*: list 8 steps at most",
+        ),
+    ],
+)
+def test_nonsense_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

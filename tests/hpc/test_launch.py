@@ -346,6 +346,15 @@ def test_a_name_is_not_given_to_what_has_another(launch: Launch) -> None:
     assert "a run has that name already" in launch("count", "n=3", "--name", taken, code=2).stderr
 
 
+def test_what_two_names_share_is_there_once(launch: Launch) -> None:
+    (launch.folder / "both.yaml").write_text("first: {stage: count, n: 2}\ncount: {after: first}\n")
+    words = ["pipeline", "both.yaml", "--json"]
+    begun = [json.loads(launch(*words, f"count.n={n}", "--name", name).stdout) for n, name in ((3, "one"), (4, "two"))]
+    (shared, one), (again, two) = begun
+    assert shared["run"] == again["run"] and (shared["name"], again["name"]) == ("one", "one")
+    assert (one["name"], two["name"]) == ("one", "two")
+
+
 def test_an_empty_word_is_no_run(launch: Launch) -> None:
     launch("count", "n=2")
     assert "The name is empty" in launch("stop", "", code=2).stderr
