@@ -39,12 +39,7 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     several = [state.load(model) for model in models]
     trained = several[0]
     data, parts = open_data(trained, ctx)
-    for other in several[1:]:
-        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
-            raise ValueError(
-                f"models that decode together need one target, split and data, but {other.run.name} has "
-                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
-            )
+    refuse_unlike(several)
     where = ddp.device(ctx)
     networks = [each.network().to(where) for each in several]
     kind = kind_of(trained)
@@ -75,6 +70,17 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
         trained.target,
         trained.spec.classes if kind == "classes" else (),
     )
+
+
+def refuse_unlike(several: Sequence[Trained]) -> None:
+    """Models that decode together must be of one task on one split."""
+    trained = several[0]
+    for other in several[1:]:
+        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
+            raise ValueError(
+                f"models that decode together need one target, split and data, but {other.run.name} has "
+                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
+            )
 
 
 def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
