@@ -16,10 +16,11 @@ from eegdecode.evaluation import ensemble
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, Diffusion
 from eegdecode.objectives.diffusion import schedule_of
+from eegdecode.preprocessing import Step
 from eegdecode.training import state
 from eegdecode.training.judge import Judge
 from eegdecode.training.state import Trained
-from hpc import ddp
+from hpc import config, ddp
 from hpc.context import Context, Preempted
 from hpc.rundir import atomic_write
 
@@ -184,3 +185,14 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
             f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
         )
     return data, splits.split(trained.split, data.recordings, trained.train().windows)
+
+
+def preprocessed(data: Store) -> list[tuple[float, tuple[Step, ...]]]:
+    """The ways in which the recordings were made, each once: the rate of the raw one in Hz, and the steps."""
+    from eegdecode.stages import Preprocess
+
+    ways = {(float(s.made["raw"]["sfreq"]), str(s.made["steps"])): s.made["steps"] for s in data.recordings}
+    return [
+        (sfreq, config.build(Preprocess, {"study": "", "steps": list(plain)}, "preprocess").steps)
+        for (sfreq, _), plain in ways.items()
+    ]

@@ -45,7 +45,7 @@ from eegdecode.signals import Signal
 from eegdecode.training import judge, state
 from eegdecode.training.judge import Judge
 from eegdecode.training.state import Trained
-from hpc import config, ddp
+from hpc import ddp
 from hpc.context import Context, Input, Preempted
 from hpc.rundir import atomic_write
 
@@ -65,7 +65,7 @@ FIRST_S = 0.5
 NEEDED = ("__init__.py", "signals.py", "noise.py", "models", "preprocessing/__init__.py", "preprocessing/sphere.py")
 """The code that builds any network."""
 ENOUGH = 1e-5
-"""By how much the outputs of the package may differ from ours, of a standard deviation."""
+"""By how much outputs of the package may differ from ours: of the largest of them, where that is more than 1."""
 
 
 def run(cfg: "Submission", ctx: Context) -> dict[str, object]:
@@ -104,11 +104,30 @@ def _challenge(number: int, runs: Sequence[Input], ctx: Context) -> tuple[dict[s
     predict.refuse_unlike(several)
     trained = several[0]
     data, parts = predict.open_data(trained, ctx)
-    windows = trained.train().windows
-    if predict.kind_of(trained) != "values" or trained.spec.n_outputs != 1:
+    for each in several:
+        _refuse_other_windows(number, each)
+    if lengths := [each.spec.n_times for each in several if each.spec.n_times != trained.spec.n_times]:
         raise ValueError(
-            f"the judge wants one number a window, but {trained.run.name} gives {trained.spec.n_outputs} outputs of "
-            f"{trained.target} by objective {trained.config['objective']['name']}: train a regression of one number"
+            f"models that answer together take one length, but got {trained.spec.n_times} and {lengths[0]}"
+        )
+    (_, chain), *others = predict.preprocessed(data)
+    if unlike := [other for _, other in others if other != chain]:
+        raise ValueError(f"its data were preprocessed in unlike ways, {chain} and {unlike[0]}: preprocess them alike")
+    saved = {
+        **prepared(chain, trained.spec.channels),
+        "n_times": trained.spec.n_times,
+        "models": [_plain(each) for each in several],
+    }
+    return saved, score(saved, several, data, parts, ctx)
+
+
+def _refuse_other_windows(number: int, trained: Trained) -> None:
+    windows, spec = trained.train().windows, trained.spec
+    if predict.kind_of(trained) != "values" or spec.n_outputs != 1:
+        raise ValueError(
+            f"the judge wants one number a window, but {trained.run.name} decodes {trained.target} as "
+            f"{'a signal in time' if spec.is_sequence else trained.config['objective']['name']} with "
+            f"{spec.n_outputs} output(s): train objective=regression with a target of one number"
         )
     if number == 1 and not (isinstance(windows, LockedWindows) and math.isclose(windows.tmin_s, FIRST_S)):
         said = f"from {windows.tmin_s:g} s on" if isinstance(windows, LockedWindows) else f"drawn by {windows.name}"
@@ -116,16 +135,24 @@ def _challenge(number: int, runs: Sequence[Input], ctx: Context) -> tuple[dict[s
             f"the judge gives 2 s from {FIRST_S:g} s after the stimulus on, but {trained.run.name} learnt from windows "
             f"{said}: train with windows={{name: locked, tmin_s: 0.5, tmax_s: 2.5}}"
         )
-    saved = {**prepared(data, trained), "n_times": trained.spec.n_times, "models": [_plain(each) for each in several]}
-    return saved, score(saved, several, data, parts, ctx)
+    lasts = windows.tmax_s - windows.tmin_s if isinstance(windows, LockedWindows) else getattr(windows, "length_s", 0.0)
+    if not math.isclose(lasts, N_TIMES / SFREQ_HZ):
+        raise ValueError(
+            f"the judge gives windows of 2 s, but {trained.run.name} learnt from "
+            f"{f'windows of {lasts:g} s' if lasts else 'whole trials'}: train with windows of 2 s"
+        )
+    if spec.sfreq != SFREQ_HZ:
+        raise ValueError(
+            f"the judge gives {SFREQ_HZ} Hz, but {trained.run.name} reads {spec.sfreq:g} Hz: "
+            f"preprocess with {{name: resample, sfreq: {SFREQ_HZ}}}"
+        )
 
 
-def prepared(data: Store, trained: Trained) -> dict[str, Any]:
-    """The steps that made the data, as they can be done to a window of the judge's; refuses those that cannot."""
-    chains = {str(stored.made["steps"]): stored.made["steps"] for stored in data.recordings}
-    if len(chains) > 1:
-        raise ValueError(f"its data were preprocessed in {len(chains)} ways, {' and '.join(chains)}: take one")
-    chain = _steps(next(iter(chains.values())))
+def prepared(chain: Sequence[Step], wanted: Sequence[str]) -> dict[str, Any]:
+    """The steps that made the data, as they can be done to a window of the judge's; refuses those that cannot.
+
+    `wanted`: the channels that the networks read.
+    """
     spatial: list[Step] = [] if any(isinstance(step, Pick) for step in chain) else [Pick()]
     scale, clamp = "", math.inf
     for step in chain:
@@ -145,29 +172,17 @@ def prepared(data: Store, trained: Trained) -> dict[str, Any]:
                 raise ValueError(
                     f"the step {step.name} {why}, but the judge gives single windows: preprocess without it there"
                 )
-    if trained.spec.sfreq != SFREQ_HZ:
-        raise ValueError(
-            f"the judge gives {SFREQ_HZ} Hz, but {trained.run.name} reads {trained.spec.sfreq:g} Hz: "
-            f"preprocess with {{name: resample, sfreq: {SFREQ_HZ}}}"
-        )
     units = Signal(np.eye(N_CHANNELS, dtype=np.float32), SFREQ_HZ, CHANNELS).stream()
     made = steps.apply(spatial, units)
-    if made.channels != trained.spec.channels:
+    if made.channels != tuple(wanted):
         raise ValueError(
-            f"{trained.run.name} reads {trained.spec.n_channels} channels ({_some(trained.spec.channels)}), but of the "
-            f"{N_CHANNELS} of the judge (E1 … E128, Cz) its steps make {made.n_channels} ({_some(made.channels)}): "
-            "pick among these in preprocess"
+            f"the model reads {len(wanted)} channels ({_some(wanted)}), but of the {N_CHANNELS} of the judge "
+            f"(E1 … E128, Cz) its steps make {made.n_channels} ({_some(made.channels)}): pick among these in preprocess"
         )
     return {"channels": torch.from_numpy(made.read(0, N_CHANNELS).T.copy()), "scale": scale, "clamp": clamp}
 
 
 ORDERED = (Aliases, Pick, Montage, Reference)
-
-
-def _steps(plain: Sequence[Any]) -> tuple[Step, ...]:
-    from eegdecode.stages import Preprocess
-
-    return config.build(Preprocess, {"study": "", "steps": list(plain)}, "preprocess").steps
 
 
 def _refuse_narrower(step: Bandpass | Notch) -> None:
@@ -181,7 +196,7 @@ def _refuse_narrower(step: Bandpass | Notch) -> None:
             return
         said = f"bandpass from {step.low_hz or 0:g} to {step.high_hz or math.inf:g} Hz"
     raise ValueError(
-        f"{said} takes out more than the judge, who gives {low:g} to {high:g} Hz in windows too short to filter: "
+        f"{said} takes out more than the judge, who gives {low:g} to {high:g} Hz, in windows too short to filter: "
         f"preprocess with {{name: bandpass, low_hz: {low:g}, high_hz: null}}"
     )
 
@@ -214,12 +229,6 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
     cfg = trained.train()
     judged = Judge(cfg, parts.test, data, trained.spec, decoder.networks[0])
     judged.batches = judge.batches(cfg.windows, parts.test, data, whole_trials=False)
-    lengths = sorted({int(n) for places in judged.batches for n in places.n_times})
-    if lengths != [N_TIMES]:
-        raise ValueError(
-            f"the judge gives windows of 2 s, {N_TIMES} samples, but {trained.run.name} has learnt from windows of "
-            f"{lengths[0]}{f' to {lengths[-1]}' if len(lengths) > 1 else ''}: train with windows.length_s=2"
-        )
     truth, said, stored = [], [], []
     first = None
     for number in range(len(judged.batches)):
