@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import eegdecode
+from eegdecode import models
 from eegdecode.data import LockedWindows
 from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
@@ -203,16 +204,13 @@ def _refuse_narrower(step: Bandpass | Notch) -> None:
 
 def _plain(trained: Trained) -> tuple[Any, Any, dict[str, torch.Tensor]]:
     """Settings, spec and parameters of a network, without the names of those it learnt from."""
-    network, spec = trained.network(), replace(trained.spec, subjects=())
-    if len(trained.spec.subjects) > 1:
-        x = torch.randn(1, trained.spec.n_times or N_TIMES, spec.n_channels, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            one, other = (network(x, torch.tensor([whose])) for whose in (0, 1))
-        if not torch.equal(one, other):
-            raise ValueError(
-                f"{trained.run.name} has a layer for each of its subjects, but the judge's are others: "
-                "train with model.subject_layer=false"
-            )
+    spec = replace(trained.spec, subjects=())
+    without = models.build(trained.model, spec).state_dict()
+    if any(value.shape != without[name].shape for name, value in trained.parameters.items()):
+        raise ValueError(
+            f"{trained.run.name} has a layer for each of its subjects, but the judge's are others: "
+            "train with model.subject_layer=false"
+        )
     return trained.model, spec, trained.parameters
 
 
