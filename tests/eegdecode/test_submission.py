@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from eegdecode import stages
-from eegdecode.data import BidsEvents, Eeg2025, Label, LockedWindows, Split, synth
+from eegdecode.data import BidsEvents, Eeg2025, Label, LockedWindows, Split, gather, splits, store, synth
 from eegdecode.evaluation import submission, submitted
 from eegdecode.models import TCN, BiLSTM, EEGNet
 from eegdecode.objectives import Regression
@@ -34,10 +34,11 @@ from eegdecode.preprocessing import (
 )
 from eegdecode.signals import Signal
 from eegdecode.stages import Evaluate, Preprocess, Submission, Train
-from eegdecode.training import Optim, state
+from eegdecode.training import Optim, judge, state
 from eegdecode.training.state import Trained
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir, read_json
+from tests.conftest import ROOT
 
 NAMES = ("Cz", "E90", "E100", "E110")
 """What is picked comes in the order of the recording."""
@@ -63,6 +64,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         targets=(Label(column="rt_from_stimulus"), Label(column="externalizing")),
     )
     stages.preprocess(cfg, context(folder / "data"))
+    stages.preprocess(replace(cfg, steps=cfg.steps[:2]), context(folder / "as-the-judge-has-it"))
     first = Train(
         data=(made(folder / "data"),),
         target="rt_from_stimulus",
@@ -125,6 +127,7 @@ def test_in_a_process_without_us_it_says_what_our_models_say(packed: tuple[Path,
     x = (np.random.default_rng(0).normal(size=(5, 129, 200)) * 2e-5).astype(np.float32)
     x[0, 109] += 1.0  # a channel far out, and one that is dead, as the reference is
     x[:, 128] = 0
+    x[1, 99, 50] = 1e-2  # and a spike that is cut off
     np.save(folder / "x.npy", x)
     done = subprocess.run(
         [sys.executable, "-I", "-c", ELSEWHERE], cwd=folder, capture_output=True, text=True, check=False
@@ -156,6 +159,22 @@ def test_the_score_is_beside_that_of_evaluate_and_adds_up(packed: tuple[Path, An
     assert found["nrmse_1_scaled_by_recording"]["value"] == pytest.approx(report["figures"]["nrmse"]["value"], abs=1e-5)
 
 
+def test_the_score_is_that_of_the_signals_as_the_judge_has_them(packed: tuple[Path, Any], runs: Path) -> None:
+    folder, found = packed
+    cfg = state.load(Path(made(runs / "rt"))).train()
+    data = store.open_store(Path(made(runs / "as-the-judge-has-it")))
+    decoder = submitted.Decoder(torch.load(folder / "weights_challenge_1.pt", weights_only=False))
+    truth, said = [], []
+    for places in judge.batches(cfg.windows, splits.split(cfg.split, data.recordings).test, data, whole_trials=False):
+        signal, target, _ = gather.gather(data, places, cfg.target)
+        assert signal.shape[1:] == (200, 129) and 1e-6 < signal.std() < 1e-4, "all channels, in volt"
+        with torch.no_grad():
+            said.append(decoder(torch.from_numpy(signal).mT).numpy())
+        truth.append(target)
+    wanted, got = np.concatenate(truth), np.concatenate(said)
+    assert found["nrmse_1"]["value"] == pytest.approx(np.sqrt(((got - wanted) ** 2).mean()) / wanted.std(), abs=1e-4)
+
+
 def test_the_overall_score_is_that_of_the_rules() -> None:
     assert round(sum(submission.SHARES[n] * nrmse for n, nrmse in ((1, 0.94021), (2, 0.99717))), 5) == 0.98008
 
@@ -166,12 +185,17 @@ def test_nobody_who_was_measured_is_named_in_it(packed: tuple[Path, Any]) -> Non
 
 
 def test_the_code_in_it_needs_no_other_of_ours(packed: tuple[Path, Any]) -> None:
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "eegdecode").rglob("*.py")}
     with zipfile.ZipFile(packed[0] / "eegdecode.zip") as whole:
-        names = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in whole.namelist()}
-        for name in whole.namelist():
+        there = set(whole.namelist())
+        assert there <= ours
+        for name in there:
             for node in ast.walk(ast.parse(whole.read(name), feature_version=(3, 10))):
-                module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-                assert not module.startswith("hpc") and (not module.startswith("eegdecode") or module in names), module
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    assert not node.module.startswith("hpc"), name
+                    asked = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                    files = {f"{each.replace('.', '/')}{end}" for each in asked for end in (".py", "/__init__.py")}
+                    assert files & ours <= there, f"{name} needs {files & ours - there}"
 
 
 @pytest.mark.parametrize(
