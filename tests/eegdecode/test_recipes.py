@@ -14,7 +14,7 @@ from eegdecode.training import state
 from hpc import config, plan
 from hpc.context import Context, Preempted, World
 from hpc.rundir import RunDir, read_json
-from tests.conftest import ROOT, Launch
+from tests.conftest import ROOT, Launch, users_environ
 
 FOLDER = ROOT / "configs" / "recipes"
 Chance = Callable[[RunDir], float]
@@ -89,9 +89,7 @@ RECIPES = {
     "scmbm-pretrain": Recipe("val_loss", always(1.0), by=-0.04),
     "simclr": Recipe("val_found", always(1 / 31), by=0.3),  # among the 2 * 16 views of a batch, but itself
     "speech-meg-clip": Recipe("val_top5", always(5 / 16), by=0.3),
-    "tfc": Recipe(
-        "val_across", always(float(np.log(31))), by=-0.2
-    ),  # as well as any of 31; before training 5.3  # of 31 other views, found by chance
+    "tfc": Recipe("val_across", always(float(np.log(31))), by=-0.2),  # as well as any of 31; before training 5.3
 }
 CONTROLS = {"motor-eegnet": ("val_accuracy", 0.45)}
 """What is at most found where nothing is planted."""
@@ -129,49 +127,55 @@ def test_the_full_size_of_each_recipe_can_be_planned(name: str, launch: Launch) 
     assert "config valid" in launch("pipeline", str(FOLDER / f"{name}.yaml"), "--on", "local", "--dry-run").stdout
 
 
-def stages_schema(stage: str) -> type:
-    from hpc import stages as known
+@dataclass(frozen=True)
+class Ran:
+    """A recipe that was run at its tiny size."""
 
-    return known.schema(known.load(known.entry(stage)))
+    name: str
+    words: tuple[str, ...]
+    runs: dict[str, RunDir]
+
+
+@pytest.fixture(scope="module", params=sorted(set(RECIPES) - {recipe.after for recipe in RECIPES.values()}))
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Ran]:
+    """A recipe, and before it the one that it begins with."""
+    launch = Launch(tmp_path_factory.mktemp(request.param), users_environ())
+    words: tuple[str, ...] = ()
+    done = []
+    for name in filter(None, (RECIPES[request.param].after, request.param)):
+        runs = found(launch, name, *words)
+        done.append(Ran(name, words, runs))
+        words = (f"train.start.source={runs['train'].path.name}",)
+    return done
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {recipe.after for recipe in RECIPES.values()}))
-def test_a_recipe_finds_what_was_planted(name: str, launch: Launch) -> None:
-    words: list[str] = []
-    for each in filter(None, (RECIPES[name].after, name)):
-        recipe = RECIPES[each]
-        runs = found(launch, each, *words)
-        words = [f"train.start.source={runs['train'].path.name}"]
-        run = runs[recipe.stage]
+def test_a_recipe_finds_what_was_planted(ran: list[Ran]) -> None:
+    for each in ran:
+        recipe = RECIPES[each.name]
+        run = each.runs[recipe.stage]
         value, chance = metric(run, recipe.figure), recipe.chance(run)
-        print(f"{each}: {recipe.figure} {value:.3f}, by chance {chance:.3f}")
-        assert (value - chance) / recipe.by >= 1, f"{each}: {recipe.figure} is {value:.3f}, by chance {chance:.3f}"
+        print(f"{each.name}: {recipe.figure} {value:.3f}, by chance {chance:.3f}")
+        assert (value - chance) / recipe.by >= 1, f"{each.name}: {recipe.figure} is {value:.3f}, by chance {chance:.3f}"
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("name", sorted(CONTROLS))
-def test_where_nothing_was_planted_it_finds_nothing(name: str, launch: Launch) -> None:
-    figure, most = CONTROLS[name]
-    assert metric(found(launch, name, "synthesize.effect=0")["train"], figure) < most
+def test_a_recipe_that_was_interrupted_ends_as_one_that_was_not(ran: list[Ran]) -> None:
+    for each in ran:
+        folder = each.runs["train"].path.parent
+        short = ("train.optim.steps=12", "train.optim.validate_every=4")
+        (train,) = (science for science in sciences(each.name, *each.words, *short) if science.stage == "train")
+        whole, parts = folder / f"{each.name}-whole", folder / f"{each.name}-parts"
+        run_train(train, whole)
+        for stop_at in (5, 4):
+            with pytest.raises(Preempted):
+                run_train(train, parts, stop_at)
+        run_train(train, parts)
+        one, other = (state.load(run / "out").parameters for run in (whole, parts))
+        assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("name", ["motor-eegnet", "music-diffusion"])
-def test_a_recipe_that_was_interrupted_ends_as_one_that_was_not(name: str, tmp_path: Path) -> None:
-    *before, train = (science for science in sciences(name, "train.optim.steps=12", "train.optim.validate_every=4")
-                      if science.stage != "evaluate")  # fmt: skip
-    for science in before:
-        run_stage(science, tmp_path / science.name)
-    run_stage(train, tmp_path / "whole")
-    for stop_at in (5, 4):
-        with pytest.raises(Preempted):
-            run_stage(train, tmp_path / "parts", stop_at)
-    run_stage(train, tmp_path / "parts")
-    one, other = (state.load(tmp_path / run / "out").parameters for run in ("whole", "parts"))
-    assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def run_stage(science: plan.Science, folder: Path, stop_at: int = 0) -> None:
+def run_train(science: plan.Science, folder: Path, stop_at: int = 0) -> None:
     asked = 0
 
     def should_stop() -> bool:
@@ -179,6 +183,12 @@ def run_stage(science: plan.Science, folder: Path, stop_at: int = 0) -> None:
         asked += 1
         return asked == stop_at
 
-    stage = {"synthesize": stages.synthesize, "preprocess": stages.preprocess, "train": stages.train}[science.stage]
-    cfg = config.build(stages_schema(science.stage), science.config, science.stage)
-    stage(cfg, Context(World(), RunDir(folder), should_stop=should_stop))  # type: ignore[operator]
+    cfg = config.build(stages.Train, science.config, science.stage)
+    stages.train(cfg, Context(World(), RunDir(folder), should_stop=should_stop))
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("name", sorted(CONTROLS))
+def test_where_nothing_was_planted_it_finds_nothing(name: str, launch: Launch) -> None:
+    figure, most = CONTROLS[name]
+    assert metric(found(launch, name, "synthesize.effect=0")["train"], figure) < most
