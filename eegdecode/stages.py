@@ -213,3 +213,38 @@ def compare(cfg: Compare, ctx: Context) -> Metrics:
     from eegdecode.evaluation import compare
 
     return compare.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Submission:
+    challenge_1: tuple[Input, ...] = ()  # train runs or soups that tell the reaction time; of several, the mean
+    challenge_2: tuple[Input, ...] = ()  # and the externalizing score
+
+    def __post_init__(self) -> None:
+        if not self.challenge_1 and not self.challenge_2:
+            raise ValueError("say which train runs are to be packed: challenge_1=RUN challenge_2=RUN")
+
+
+def submission(cfg: Submission, ctx: Context) -> Metrics:
+    """A package for the EEG challenge of 2025, which runs where only torch is, and its score on the test part."""
+    from eegdecode.evaluation import submission
+
+    return submission.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Stream:
+    model: Input  # a train run of a causal model, or a soup of some
+    chunk: int = 1  # samples that come at once, as an amplifier hands them over
+    most_s: float = 600.0  # of the test part's signal
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1 or self.most_s <= 0:
+            raise ValueError(f"chunk must be at least 1 and most_s above 0, got {self.chunk} and {self.most_s}")
+
+
+def stream(cfg: Stream, ctx: Context) -> Metrics:
+    """Decode the test part as it would come live: how late each chunk is, and whether it is decoded as at once."""
+    from eegdecode.evaluation import live
+
+    return live.run(cfg, ctx)

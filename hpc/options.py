@@ -29,7 +29,8 @@ usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
 Run a stage of an experiment on this machine or as a Slurm job.
 
 verbs:
-  STAGE                in this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate, compare
+  STAGE                in this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate, compare,
+                       submission, stream
 {verbs}
 {options}
 

@@ -16,10 +16,11 @@ from eegdecode.evaluation import ensemble
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, Diffusion, in_units
 from eegdecode.objectives.diffusion import schedule_of
+from eegdecode.preprocessing import Step
 from eegdecode.training import state
 from eegdecode.training.judge import Judge
 from eegdecode.training.state import Trained
-from hpc import ddp
+from hpc import config, ddp
 from hpc.context import Context, Preempted
 from hpc.rundir import atomic_write
 
@@ -39,12 +40,7 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     several = [state.load(model) for model in models]
     trained = several[0]
     data, parts = open_data(trained, ctx)
-    for other in several[1:]:
-        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
-            raise ValueError(
-                f"models that decode together need one target, split and data, but {other.run.name} has "
-                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
-            )
+    refuse_unlike(several)
     where = ddp.device(ctx)
     networks = [each.network().to(where) for each in several]
     kind = kind_of(trained)
@@ -75,6 +71,17 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
         trained.target,
         trained.spec.classes if kind == "classes" else (),
     )
+
+
+def refuse_unlike(several: Sequence[Trained]) -> None:
+    """Models that decode together must be of one task on one split."""
+    trained = several[0]
+    for other in several[1:]:
+        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
+            raise ValueError(
+                f"models that decode together need one target, split and data, but {other.run.name} has "
+                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
+            )
 
 
 def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -180,3 +187,14 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
             f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
         )
     return data, splits.split(trained.split, data.recordings, trained.train().windows)
+
+
+def preprocessed(data: Store) -> list[tuple[float, tuple[Step, ...]]]:
+    """The ways in which the recordings were made, each once: the rate of the raw one in Hz, and the steps."""
+    from eegdecode.stages import Preprocess
+
+    ways = {(float(s.made["raw"]["sfreq"]), str(s.made["steps"])): s.made["steps"] for s in data.recordings}
+    return [
+        (sfreq, config.build(Preprocess, {"study": "", "steps": list(plain)}, "preprocess").steps)
+        for (sfreq, _), plain in ways.items()
+    ]
