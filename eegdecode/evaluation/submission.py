@@ -27,6 +27,7 @@ from eegdecode import models
 from eegdecode.data import LockedWindows
 from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
+from eegdecode.data.windows import n_baseline
 from eegdecode.evaluation import correlation, predict, submitted
 from eegdecode.evaluation.submitted import N_CHANNELS, N_TIMES, SFREQ_HZ
 from eegdecode.preprocessing import (
@@ -111,12 +112,20 @@ def _challenge(number: int, runs: Sequence[Input], ctx: Context) -> tuple[dict[s
         raise ValueError(
             f"models that answer together take one length, but got {trained.spec.n_times} and {lengths[0]}"
         )
+    if baselines := [
+        b for each in several if (b := each.train().windows.baseline_s) != trained.train().windows.baseline_s
+    ]:
+        raise ValueError(
+            f"models that answer together take one windows.baseline_s, but got {trained.train().windows.baseline_s:g} "
+            f"and {baselines[0]:g}"
+        )
     (_, chain), *others = predict.preprocessed(data)
     if unlike := [other for _, other in others if other != chain]:
         raise ValueError(f"its data were preprocessed in unlike ways, {chain} and {unlike[0]}: preprocess them alike")
     saved = {
         **prepared(chain, trained.spec.channels),
         "n_times": trained.spec.n_times,
+        "baseline": n_baseline(trained.train().windows, trained.spec.sfreq),
         "models": [_plain(each) for each in several],
     }
     return saved, score(saved, several, data, parts, ctx)
@@ -237,7 +246,8 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
         x = back @ batch.signal[:, :N_TIMES].mT
         with torch.no_grad():
             said.append(decoder(x).cpu())
-            stored.append(torch.stack([n(batch.signal, batch.subject) for n in decoder.networks]).mean(dim=0).cpu())
+            made = [predict.outputs_of(*one, batch) for one in zip(several, decoder.networks, strict=True)]
+            stored.append(torch.stack(made).mean(dim=0).cpu())
         truth.append(batch.target.cpu())
         first = first or (x.cpu(), said[0])
     assert first is not None

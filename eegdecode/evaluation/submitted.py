@@ -59,7 +59,8 @@ class Decoder(nn.Module):
     saved
         `channels`: [channel of the networks, channel of the challenge], a sample of the one from a sample of the other.
         `scale`, `clamp`: as the step of that name, of the window alone. `n_times`: of the networks; a window that is
-        shorter repeats its start. `models`: settings, spec and parameters of each network.
+        shorter repeats its start. `baseline`: so many samples of its start have mean 0, unless it is 0. `models`:
+        settings, spec and parameters of each network; of outputs that are standardised the spec knows the units.
     """
 
     channels: torch.Tensor
@@ -70,6 +71,8 @@ class Decoder(nn.Module):
 
         self.register_buffer("channels", saved["channels"])
         self.scale, self.clamp, self.n_times = saved["scale"], saved["clamp"], saved["n_times"]
+        self.baseline = saved["baseline"]
+        self.units = [(spec.target_std or (1.0,), spec.target_mean or (0.0,)) for _, spec, _ in saved["models"]]
         self.networks = nn.ModuleList(models.build(knobs, spec) for knobs, spec, _ in saved["models"])
         for network, (_, _, parameters) in zip(self.networks, saved["models"]):
             network.load_state_dict(parameters)
@@ -81,8 +84,14 @@ class Decoder(nn.Module):
         x = (self.channels @ x.float()).mT
         x = scaled(x, self.scale).clamp(-self.clamp, self.clamp)
         x = torch.cat([x, x[:, : self.n_times - N_TIMES]], dim=1)
+        if self.baseline:
+            x = x - x[:, : self.baseline].mean(dim=1, keepdim=True)
         whose = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return torch.stack([network(x, whose) for network in self.networks]).mean(dim=0)
+        made = [
+            network(x, whose) * x.new_tensor(std) + x.new_tensor(mean)
+            for network, (std, mean) in zip(self.networks, self.units)
+        ]
+        return torch.stack(made).mean(dim=0)
 
 
 def scaled(x: torch.Tensor, how: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ from eegdecode import stages
 from eegdecode.data import BidsEvents, Eeg2025, Label, LockedWindows, Split, gather, splits, store, synth
 from eegdecode.evaluation import submission, submitted
 from eegdecode.models import TCN, BiLSTM, EEGNet
-from eegdecode.objectives import Regression
+from eegdecode.objectives import Regression, in_units
 from eegdecode.preprocessing import (
     ICA,
     Align,
@@ -71,11 +71,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=EEGNet(),
         objective=Regression(loss="mse"),
         split=Split(by="subject", train=0.34, val=0.33, test=0.33, shared=("stimulus",)),
-        windows=LockedWindows(tmin_s=0.5, tmax_s=2.5, batch=4),
+        windows=LockedWindows(tmin_s=0.5, tmax_s=2.5, batch=4, baseline_s=0.2),
         optim=Optim(steps=4, validate_every=2, warmup_steps=0, lr=0.01),
     )
     stages.train(first, context(folder / "rt"))
-    stages.train(replace(first, seed=1), context(folder / "rt-too"))
+    other = replace(first, seed=1, objective=Regression(loss="mse", standardize=True))
+    stages.train(other, context(folder / "rt-too"))
     stages.train(replace(first, target="externalizing", model=TCN(width=8, blocks=2)), context(folder / "score"))
     return folder
 
@@ -138,10 +139,12 @@ def test_in_a_process_without_us_it_says_what_our_models_say(packed: tuple[Path,
     spread = (high - low) / 1.349
     scaled = np.divide(picked - middle, spread, out=np.zeros(picked.shape), where=spread > 1e-7 * np.abs(middle))
     window = torch.from_numpy(scaled.clip(-20, 20)).float()
+    window -= window[:, :20].mean(dim=1, keepdim=True)  # the baseline
     for number, names in ((1, ("rt", "rt-too")), (2, ("score",))):
-        networks = [state.load(Path(made(runs / name))).network() for name in names]
+        several = [state.load(Path(made(runs / name))) for name in names]
         with torch.no_grad():
-            ours = np.mean([n(window, torch.zeros(5, dtype=torch.int64)).numpy() for n in networks], axis=0)
+            said = [in_units(one.network()(window, torch.zeros(5, dtype=torch.int64)), one.spec) for one in several]
+        ours = np.mean([out.numpy() for out in said], axis=0)
         for n in (1, 5):
             theirs = np.load(folder / f"y{number}-{n}.npy")
             assert theirs.shape == (n, 1) and np.ptp(ours) > 1e-3
