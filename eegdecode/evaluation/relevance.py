@@ -57,7 +57,7 @@ def of_network(model: Path, decoded: Decoded, cfg: Scoring, ctx: Context) -> np.
     data, parts = open_data(trained, ctx)
     as_trained, where = trained.train(), ddp.device(ctx)
     network = trained.network().to(where)
-    objective = objectives.build(as_trained.objective, data.spec(trained.target))
+    objective = objectives.build(as_trained.objective, data.spec(trained.target).knowing(trained.spec))
     judge = Judge(as_trained, parts.test, data, trained.spec, network)
     sizes = [len(places.start) for places in judge.batches]
     n = min(len(sizes), -(-PROBED // max(sizes)))
