@@ -176,7 +176,7 @@ def test_a_recipe_that_was_interrupted_ends_as_one_that_was_not(ran: list[Ran]) 
             short = (f"{section}.optim.steps=24", f"{section}.optim.validate_every=8")
             training = {science.section: science for science in sciences(each.name, *each.words, *short)}[section]
             folder = each.runs[section].path.parent
-            whole, parts = folder / f"{section}-whole", folder / f"{section}-parts"
+            whole, parts = (folder / f"{each.name}-{section}-{what}" for what in ("whole", "parts"))
             run_train(training, whole)
             for stop_at in (9, 6):
                 with pytest.raises(Preempted):
