@@ -23,10 +23,10 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     """Read YAML files, later ones over earlier. `include: other.yaml` in a file is read first, as from its folder."""
     from omegaconf import OmegaConf
 
-    merged = OmegaConf.create({})
+    merged: dict[str, Any] = {}
     for path in _with_includes(files):
-        merged = OmegaConf.merge(merged, _read(path))  # type: ignore[assignment]
-    return _plain(merged)
+        merged = _merge(merged, OmegaConf.to_container(_read(path), resolve=False))
+    return _plain(OmegaConf.create(merged))
 
 
 def choose(values: Mapping[str, Any], word: str | None) -> dict[str, Any]:

@@ -123,6 +123,15 @@ def test_an_include_that_goes_round_is_refused(tmp_path: Path) -> None:
         config.load([tmp_path / "a.yaml"])
 
 
+def test_a_choice_that_a_later_file_names_takes_nothing_of_another(tmp_path: Path) -> None:
+    one, two, same = tmp_path / "one.yaml", tmp_path / "two.yaml", tmp_path / "same.yaml"
+    one.write_text("events: {name: bids, only: [a], n: 1}\nstudy: s")
+    two.write_text("events: {name: film, fps: '${n_fps}'}\nn_fps: 25")
+    same.write_text("events: {n: 2}")
+    assert config.load([one, two]) == {"events": {"name": "film", "fps": 25}, "study": "s", "n_fps": 25}
+    assert config.load([one, same])["events"] == {"name": "bids", "only": ["a"], "n": 2}
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "demo.yaml").write_text("a: 1\n")
     with pytest.raises(ConfigError, match=r"no config file .*dmo.yaml. Did you mean .*demo.yaml"):
