@@ -1,4 +1,5 @@
-"""A segment is a trial of a recording that a part gets; which samples are its own, and which its window looks at."""
+"""A segment is a trial of a recording, or a stretch of one, that a part gets; which samples are its own, and which its
+window looks at."""
 
 import math
 from dataclasses import dataclass
@@ -10,10 +11,17 @@ from eegdecode.signals import Trial
 
 @dataclass(frozen=True)
 class Segment:
-    """One trial of one recording; `recording` counts in the store's order."""
+    """One trial of one recording, or from where to where in it; `recording` counts in the store's order."""
 
     recording: int
     trial: Trial
+    within: tuple[float, float] = (0.0, 1.0)  # of the trial
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of the recording, from and to."""
+        start, stop = (self.trial.start + share * self.trial.duration for share in self.within)
+        return start, stop
 
 
 def n_samples(length_s: float, sfreq: float) -> int:
@@ -22,9 +30,9 @@ def n_samples(length_s: float, sfreq: float) -> int:
 
 def bounds(segment: Segment, stored: Stored, length_s: float) -> tuple[int, int]:
     """The first and the last sample at which a window of that length can start and stay within the trial."""
-    trial, sfreq = segment.trial, stored.sfreq
-    first_sample = math.ceil(trial.start * sfreq - 1e-6)
-    end = min(math.floor((trial.start + trial.duration) * sfreq + 1e-6), stored.n_times)
+    (start, stop), sfreq = segment.seconds, stored.sfreq
+    first_sample = math.ceil(start * sfreq - 1e-6)
+    end = min(math.floor(stop * sfreq + 1e-6), stored.n_times)
     return first_sample, end - n_samples(length_s, sfreq)
 
 
