@@ -88,6 +88,7 @@ RECIPES = {
     "scmbm-finetune": Recipe("val_top5", always(5 / 16), by=0.3, after="scmbm-pretrain"),
     "scmbm-pretrain": Recipe("val_loss", always(1.0), by=-0.04),
     "simclr": Recipe("val_found", always(1 / 31), by=0.3),  # among the 2 * 16 views of a batch, but itself
+    "speech-eeg": Recipe("val_r", always(0.0), by=0.5),
     "speech-meg-clip": Recipe("val_top5", always(5 / 16), by=0.3),
     "tfc": Recipe(
         "val_across", always(float(np.log(31))), by=-0.2
