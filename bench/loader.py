@@ -66,14 +66,15 @@ class Data:
         places = self.draw.at(range(n))
         return list(zip(places.recording.tolist(), places.start.tolist(), strict=True))
 
-    def limit(self, n: int) -> Method:
-        """Windows of memory into one buffer."""
+    def limit(self, n: int, n_buffers: int = 1) -> Method:
+        """Windows of memory into one buffer, or several in turn as a ring has to."""
         memory = np.concatenate([stored.signal for stored in self.store.recordings])
-        buffer = np.zeros((BATCH, LENGTH, self.n_channels), memory.dtype)
+        buffers = [np.zeros((BATCH, LENGTH, self.n_channels), memory.dtype) for _ in range(n_buffers)]
         starts = np.random.default_rng(0).integers(0, len(memory) - LENGTH, (n, BATCH)).tolist()
 
         def gather() -> None:
-            for batch in starts:
+            for number, batch in enumerate(starts):
+                buffer = buffers[number % n_buffers]
                 for row, start in enumerate(batch):
                     buffer[row] = memory[start : start + LENGTH]
 
@@ -121,6 +122,7 @@ def _warm(root: Path, quick: bool, peers_python: str) -> bool:
     halves = Data(root / "64 int16", 64, _size(quick) // 2, int16=True)
     each = {
         LIMIT: (data.limit(n), n),
+        "LIMIT, two buffers": (data.limit(n, n_buffers=2), n),
         "ours, 1 thread": (ours(data, n), n),
         "ours, 2 threads": (ours(data, n, threads=2), n),
         "ours, 2 processes and a transform": (ours(data, n, processes=2, transform=same_for_all), n),

@@ -1,7 +1,7 @@
 """The nouns of the house: signals, trials, recordings. Frozen, self-checking, numpy only."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -180,6 +180,8 @@ class SignalSpec:
         Of the channels, where they are known.
     class_values, classes
         Of a target of classes: the numbers that stand for them in the data, going up, and their names.
+    target_mean, target_std, class_weights
+        Of what is trained with, where the objective asks for it: of each feature of the target; for each class.
     """
 
     channels: tuple[str, ...]
@@ -192,6 +194,9 @@ class SignalSpec:
     positions: tuple[tuple[float, float, float] | None, ...] = ()
     class_values: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = ()
 
     @property
     def n_channels(self) -> int:
@@ -201,6 +206,12 @@ class SignalSpec:
     def is_sequence(self) -> bool:
         """Whether the target follows the signal in time."""
         return self.target_sfreq > 0
+
+    def knowing(self, other: "SignalSpec") -> "SignalSpec":
+        """With what the other one knows of the targets of its training."""
+        return replace(
+            self, target_mean=other.target_mean, target_std=other.target_std, class_weights=other.class_weights
+        )
 
     def n_steps(self, n_times: int) -> int:
         """The samples of the target in a window of so many samples."""

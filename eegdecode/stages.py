@@ -4,7 +4,9 @@ A stage is a function `(cfg, ctx) -> metrics`. The annotation of `cfg` is its sc
 is imported when a stage runs, so that a config is checked on a login node without it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
@@ -85,6 +87,16 @@ class Train:
                 f"objective {self.objective.name} reads {self.objective.reads}, "
                 f"but model {self.model.name} gives {self.model.gives}: choose another of the two"
             )
+        if getattr(self.objective, "balanced", False) and self.windows.balance:
+            raise ValueError(
+                f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
+            )
+        freed = self.trainable.free_at
+        if freed and (freed[-1] >= self.optim.steps or self.compute.shard):
+            raise ValueError(
+                f"trainable.free_at must be before the last of {self.optim.steps} steps, and is not for a model that "
+                f"is spread over the ranks, got {list(freed)}, shard={self.compute.shard}"
+            )
 
     def check_ranks(self, n_ranks: int) -> None:
         """Refuse a batch that so many ranks cannot share evenly: asked before a job is submitted."""
@@ -97,6 +109,20 @@ class Train:
                 f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
                 f"evenly{portions}: take {nearest}, or another number of ranks"
             )
+
+    def check_inputs(self, find: Callable[[Input], Path | None]) -> str:
+        """Refuse what its data show that it cannot be run with, where they are there: asked before a job is submitted.
+
+        What would be trained, in words; nothing where data are still to be made, or there is no torch here.
+        """
+        folders = [folder for name in self.data if (folder := find(name)) is not None]
+        if len(folders) < len(self.data):
+            return ""
+        try:
+            from eegdecode.training import material
+        except ImportError as error:
+            return f"not tried on its data ({error})"
+        return material.checked(self, folders, find)
 
 
 def train(cfg: Train, ctx: Context) -> Metrics:
@@ -187,3 +213,38 @@ def compare(cfg: Compare, ctx: Context) -> Metrics:
     from eegdecode.evaluation import compare
 
     return compare.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Submission:
+    challenge_1: tuple[Input, ...] = ()  # train runs or soups that tell the reaction time; of several, the mean
+    challenge_2: tuple[Input, ...] = ()  # and the externalizing score
+
+    def __post_init__(self) -> None:
+        if not self.challenge_1 and not self.challenge_2:
+            raise ValueError("say which train runs are to be packed: challenge_1=RUN challenge_2=RUN")
+
+
+def submission(cfg: Submission, ctx: Context) -> Metrics:
+    """A package for the EEG challenge of 2025, which runs where only torch is, and its score on the test part."""
+    from eegdecode.evaluation import submission
+
+    return submission.run(cfg, ctx)
+
+
+@dataclass(frozen=True)
+class Stream:
+    model: Input  # a train run of a causal model, or a soup of some
+    chunk: int = 1  # samples that come at once, as an amplifier hands them over
+    most_s: float = 600.0  # of the test part's signal
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1 or self.most_s <= 0:
+            raise ValueError(f"chunk must be at least 1 and most_s above 0, got {self.chunk} and {self.most_s}")
+
+
+def stream(cfg: Stream, ctx: Context) -> Metrics:
+    """Decode the test part as it would come live: how late each chunk is, and whether it is decoded as at once."""
+    from eegdecode.evaluation import live
+
+    return live.run(cfg, ctx)

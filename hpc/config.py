@@ -25,7 +25,7 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
 
     merged: dict[str, Any] = {}
     for path in _with_includes(files):
-        merged = _merge(merged, OmegaConf.to_container(_read(path), resolve=False))
+        merged = _merge(merged, OmegaConf.to_container(_read(path)))  # type: ignore[arg-type]
     return _plain(OmegaConf.create(merged))
 
 
@@ -212,12 +212,14 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
 
 def inputs(config: Any) -> dict[str, str]:
     """The fields of a config that name what the stage reads, as {field: value}; those left at None are left out. Of a
-    field that names several: `data`, `data[1]`, …"""
+    field that names several: `data`, `data[1]`, …; of one in settings below: `start.source`."""
     hints = get_type_hints(type(config))
-    kinds = {field.name: (hints[field.name], *get_args(hints[field.name])) for field in dataclasses.fields(config)}
     found: dict[str, str] = {}
-    for name, kind in kinds.items():
-        if any(isinstance(k, NewType) for k in kind) and (value := getattr(config, name)) is not None:
+    for name in (field.name for field in dataclasses.fields(config)):
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            found |= {f"{name}.{below}": ref for below, ref in inputs(value).items()}
+        elif value is not None and any(isinstance(kind, NewType) for kind in (hints[name], *get_args(hints[name]))):
             several = [value] if isinstance(value, str) else value
             found |= {f"{name}[{index}]" if index else name: one for index, one in enumerate(several)}
     return found
@@ -226,10 +228,15 @@ def inputs(config: Any) -> dict[str, str]:
 def with_inputs(config: T, refs: Mapping[str, str]) -> T:
     """The config with other names for what it reads, in the form of `inputs`."""
     changed: dict[str, Any] = {}
+    below: dict[str, dict[str, str]] = {}
     for key, ref in refs.items():
-        name = key.partition("[")[0]
-        several = not isinstance(getattr(config, name), str)
-        changed[name] = (*changed.get(name, ()), ref) if several else ref
+        name, dot, rest = key.partition(".")
+        name = name.partition("[")[0]
+        if dot:
+            below.setdefault(name, {})[rest] = ref
+        else:
+            changed[name] = ref if isinstance(getattr(config, name), str) else (*changed.get(name, ()), ref)
+    changed |= {name: with_inputs(getattr(config, name), refs) for name, refs in below.items()}
     return dataclasses.replace(config, **changed)  # type: ignore[type-var]
 
 

@@ -162,6 +162,11 @@ class Context:
             self.pause(0.1)
         return heard
 
+    @property
+    def began(self) -> float:
+        """When this rank first said that it lives: before its stage was imported."""
+        return min((when for when, _ in self._began.values()), default=time.time())
+
     def beat(self) -> None:
         """Say that this rank is still at it, in the middle of a step that takes long: else it is taken to hang."""
         if self._pulse and time.time() - self._written >= 0.5:
@@ -224,6 +229,13 @@ def input_path(ref: Input, runs: Path) -> Path:
     """Where an Input is: `a/path` as it stands, else the products of the run of that name."""
     run = input_run(ref, runs)
     return run.out if run else Path(ref)
+
+
+def input_there(ref: Input, runs: Path) -> Path | None:
+    """Where an Input is, once it is whole: the run has finished, or the path is there."""
+    run = input_run(ref, runs)
+    whole = (run.result if run else Path(ref)).exists()
+    return input_path(ref, runs) if whole else None
 
 
 def input_run(ref: str, runs: Path) -> RunDir | None:

@@ -115,7 +115,7 @@ def wrap(model: torch.nn.Module, where: torch.device, shard: bool = False) -> to
         return sharding.shard(model, where)
     devices = [where] if where.type == "cuda" else None
     wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
-    _without_remark(wrapped)
+    without_remark(wrapped)
     return wrapped
 
 
@@ -138,26 +138,30 @@ def alone(model: torch.nn.Module, really: bool = True) -> Iterator[None]:
 REMARK = b"find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters"
 
 
-def _without_remark(wrapped: DistributedDataParallel) -> None:
-    """Keep out of the log what DDP says once, after its first forward pass: that nobody needed the option.
+def without_remark(model: torch.nn.Module) -> None:
+    """Keep out of the log what DDP says once, after the first forward pass of which all parameters are needed: that
+    nobody needed the option. To be called again when parameters join.
 
     It is written in C++ and goes round Python's warnings. So stderr is held back where it is said, between the end of
     the model's own forward pass and the end of DDP's: nothing there waits for another rank, so nothing gets stuck.
     """
+    if not isinstance(model, DistributedDataParallel):
+        return
     held, handles = ExitStack(), ExitStack()
 
     def begin(*_: object) -> None:  # of DDP's pass: the model may be called without it as well, to validate
-        handles.callback(wrapped.module.register_forward_hook(hold).remove)
+        held.callback(model.module.register_forward_hook(hold).remove)
 
     def hold(*_: object) -> None:
         held.enter_context(_stderr_without(REMARK))
 
     def end(*_: object) -> None:
-        handles.close()
         held.close()
+        if model.require_backward_grad_sync:  # of several portions, it looks after the last
+            handles.close()
 
-    handles.callback(wrapped.register_forward_pre_hook(begin).remove)
-    handles.callback(wrapped.register_forward_hook(end, always_call=True).remove)
+    handles.callback(model.register_forward_pre_hook(begin).remove)
+    handles.callback(model.register_forward_hook(end, always_call=True).remove)
 
 
 @contextmanager

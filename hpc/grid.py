@@ -1,5 +1,7 @@
-"""A sweep's words, `lr=1e-3,1e-4` and `seed=0..4`, become every combination of their values."""
+"""A sweep's words, `lr=1e-3,1e-4` and `seed=0..4`, become every combination of their values, or some that are drawn:
+then `lr=log:1e-4..1e-2` and `dropout=0..0.5` are words as well."""
 
+import hashlib
 import itertools
 import math
 import re
@@ -9,7 +11,12 @@ from hpc.errors import ConfigError
 
 MOST = 10_000
 """Combinations of one sweep; planning more takes minutes, and no queue takes them."""
+TRIES = 100
+"""Draws for each that is wanted; where there are few combinations, the last of them seldom come."""
 SPAN = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
+NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+RANGE = re.compile(rf"(log:)?({NUMBER})\.\.({NUMBER})")
+"""What one may draw from; a SPAN is one."""
 
 
 def grid(words: Sequence[str]) -> list[list[str]]:
@@ -21,10 +28,70 @@ def grid(words: Sequence[str]) -> list[list[str]]:
     return [list(combination) for combination in itertools.product(*(_words(parts) for _, parts in spread))]
 
 
+def draws(words: Sequence[str], n: int) -> list[list[str]]:
+    """So many different combinations, of each word a value by itself. The same whenever they are asked for; more of
+    them begin with the fewer."""
+    if n > MOST:
+        raise ConfigError(f"these are {n} combinations, and a sweep has {MOST} at most: draw fewer")
+    if not any(map(is_list, words)):
+        raise ConfigError("what is to be drawn? Say key=a,b or key=0..9 or key=0.1..0.5 or key=log:1e-4..1e-2")
+    there = math.prod(_n_values(word) for word in words)
+    if there < n:
+        raise ConfigError(f"there are only {there} combinations to draw {n} of: without --draws a sweep takes them all")
+    found: dict[tuple[str, ...], None] = {}
+    for number in range(TRIES * n):
+        found.setdefault(tuple(_drawn(word, number) for word in words))
+        if len(found) == n:
+            return [list(combination) for combination in found]
+    raise ConfigError(f"{TRIES * n} draws gave {len(found)} different combinations, and not {n}: draw fewer")
+
+
+def _n_values(word: str) -> float:
+    limits = _limits(word)
+    if limits is None:
+        return _spread(word)[0]
+    low, high, _ = limits
+    return high - low + 1 if isinstance(low, int) else math.inf
+
+
+def _drawn(word: str, number: int) -> str:
+    """The word with one of its values."""
+    key, equals, _ = word.partition("=")
+    bits = hashlib.sha256(f"{key}\n{number}".encode()).digest()
+    chance = int.from_bytes(bits[:6], "big") / 2**48  # in [0, 1)
+    limits = _limits(word)
+    if limits is None:
+        n, parts = _spread(word)
+        place = int(chance * n)
+        for start, span in parts:
+            if place < (1 if span is None else len(span)):
+                return start if span is None else f"{start}{span[place]}"
+            place -= 1 if span is None else len(span)
+        raise AssertionError(word)
+    low, high, is_log = limits
+    is_whole = isinstance(low, int)
+    past = high + 1 if is_whole else high
+    value = low * (past / low) ** chance if is_log else low + (past - low) * chance
+    found = math.floor(value) if is_whole else float(f"{value:.4g}")
+    return f"{key}{equals}{min(max(found, low), high)}"
+
+
+def _limits(word: str) -> tuple[float, float, bool] | None:
+    """Lowest and highest of a range, and whether it is one of orders of magnitude; whole numbers where both are."""
+    found = RANGE.fullmatch(word.partition("=")[2])
+    if found is None:
+        return None
+    is_whole = SPAN.fullmatch(f"{found[2]}..{found[3]}") is not None
+    low, high = (int(end) if is_whole else float(end) for end in found.groups()[1:])
+    if low >= high or (found[1] and low <= 0):
+        raise ConfigError(f"{word!r} is no range to draw from: it goes from lower to higher, with log: from above 0")
+    return low, high, bool(found[1])
+
+
 def is_list(word: str) -> bool:
     """Whether it is a word for a sweep."""
     values = _split(word.partition("=")[2])
-    return len(values) > 1 or SPAN.fullmatch(values[0]) is not None
+    return len(values) > 1 or RANGE.fullmatch(values[0]) is not None
 
 
 def _spread(word: str) -> tuple[int, list[tuple[str, range | None]]]:
@@ -37,6 +104,8 @@ def _spread(word: str) -> tuple[int, list[tuple[str, range | None]]]:
     parts: list[tuple[str, range | None]] = []
     for value in values:
         span = SPAN.fullmatch(value)
+        if RANGE.fullmatch(value) and not span:
+            raise ConfigError(f"{word!r}: what lies in {value} is drawn, with --draws N, and has no values beside it")
         first, last = (int(span[1]), int(span[2])) if span else (0, 0)
         if last < first:
             raise ConfigError(f"{word!r}: {value} runs backwards; say {key}={last}..{first}")

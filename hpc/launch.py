@@ -73,8 +73,10 @@ def _show(said: Words, plans: list[Plan]) -> None:
     from collections import Counter
 
     if said.verb == "sweep":
-        counts = Counter(plan.science.stage for plan in plans)
-        print(f"sweep   {len(plans)} runs: {', '.join(f'{n} x {stage}' for stage, n in counts.items())}\nthe first:\n")
+        counts = Counter(plan.science.section for plan in plans)
+        print(
+            f"sweep   {len(plans)} runs: {', '.join(f'{n} x {section}' for section, n in counts.items())}\nthe first:\n"
+        )
         plans = plans[:1]
     print("\n\n".join(plan.render() for plan in plans), flush=True)
 
@@ -105,7 +107,7 @@ def _sure(question: str) -> bool:
 
 
 def _dry_run(said: Words, plans: list[Plan]) -> int:
-    """The batch scripts, as they would be submitted; of a sweep, one a stage."""
+    """The batch scripts, as they would be submitted; of a sweep, one a section."""
     import itertools
     import json
 
@@ -115,10 +117,10 @@ def _dry_run(said: Words, plans: list[Plan]) -> int:
     if said.json:
         print(json.dumps([p.to_json() | {"sbatch": executors.sbatch_text(p) if on_slurm else None} for p in plans]))
     elif on_slurm and said.verb == "sweep":
-        for stage, group in itertools.groupby(plans, key=lambda plan: plan.science.stage):
+        for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
             every = list(group)
             text = executors.array_text(every, said.max_parallel)
-            print(f"\n# {stage}: what of these {len(every)} is not finished, as one array\n{text}")
+            print(f"\n# {section}: what of these {len(every)} is not finished, as one array\n{text}")
     elif on_slurm:
         for plan in plans:
             done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""

@@ -29,7 +29,8 @@ usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
 Run a stage of an experiment on this machine or as a Slurm job.
 
 verbs:
-  STAGE                in this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate, compare
+  STAGE                in this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate, compare,
+                       submission, stream
 {verbs}
 {options}
 
@@ -75,6 +76,7 @@ class Words:
         self.max_parallel: int | None = None
 
         self.set: str | None = None
+        self.draws: int | None = None
         self.name: str | None = None
         self.again = False
         self.dry_run = False
@@ -163,6 +165,13 @@ GROUPS: dict[str, list[Option]] = {
     ],
     "how": [
         ("--set", "NAME=VALUE", str, "STAGE pipeline sweep drill", "one of the settings that the file's `sets` offer"),
+        (
+            "--draws",
+            "N",
+            natural,
+            "sweep",
+            "so many combinations, drawn, also from lr=log:1e-4..1e-2 or dropout=0..0.5",
+        ),
         ("--name", "WORD", run_name, f"{START} export", "what you call the run, wherever RUN is asked for"),
         ("--again", "", None, "STAGE pipeline sweep", "a new run of what is finished or begun already"),
         ("--dry-run", "", None, START, "print the plan and the batch script, do nothing"),

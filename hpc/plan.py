@@ -6,6 +6,9 @@ A config file holds the settings of one stage, or those of a whole pipeline, a s
       study: data/my-bids-study
     train:
       data: preprocess          # an input that names a section stands for the run of that section
+    again:
+      stage: train              # a section of another name says of which stage it is
+      start: {source: train}
 """
 
 import dataclasses
@@ -23,7 +26,7 @@ from typing import Any
 from hpc import config, options, stages
 from hpc.context import Input, input_path, input_run
 from hpc.errors import ConfigError, did_you_mean
-from hpc.grid import grid, is_list
+from hpc.grid import draws, grid, is_list
 from hpc.rundir import RunDir, read_json
 from hpc.site import Resources, Site
 from hpc.snapshot import Code
@@ -40,6 +43,8 @@ class Science:
     """Of the config's fields, those that name what is read."""
     again: int = 1
     """The how-manieth run of this science it is: 2 after the first `--again`."""
+    section: str = ""
+    """Of the file; it is not part of the science."""
 
     @functools.cached_property
     def name(self) -> str:
@@ -158,7 +163,10 @@ def sciences(
     known = stages.names()
     config.check_words(words)
     values = {key: {} if key in known and value is None else value for key, value in values.items()}
-    sections = [key for key in values if key in known and isinstance(values[key], Mapping)]
+    sections = [key for key, value in values.items() if isinstance(value, Mapping) and value.get("stage", key) in known]
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value.get("stage", known[0]) not in known:
+            raise ConfigError(f"{key}.stage cannot be {value['stage']!r}.{did_you_mean(str(value['stage']), known)}")
     if verb == "pipeline" or verb in sections:
         if plain := [key for key in values if key in known and key not in sections]:
             raise ConfigError(f"{plain[0]} is a stage, and its section needs settings, but got {values[plain[0]]!r}")
@@ -190,7 +198,7 @@ def sciences(
     asked = sections if verb == "pipeline" else [verb]
     try:
         for section in asked:
-            _science(section, values, sections, done, (), lambda o: anew(o.name) if anew and o.stage in asked else 1)
+            _science(section, values, sections, done, (), lambda o: anew(o.name) if anew and o.section in asked else 1)
     except ConfigError as error:
         for word in filter(is_list, words):
             key = word.partition("=")[0].removesuffix(".name")
@@ -201,18 +209,20 @@ def sciences(
     return list(done.values()) if verb == "pipeline" else [done[verb]]
 
 
-def sweep(verb: str, values: Mapping[str, Any], words: Sequence[str]) -> list[tuple[Science, str]]:
-    """The sciences of every combination of the words, each with what tells it from the others; what several
-    combinations have in common stands there once, without."""
-    combinations = grid(words)
+def sweep(
+    verb: str, values: Mapping[str, Any], words: Sequence[str], n_draws: int | None = None
+) -> list[tuple[Science, str]]:
+    """The sciences of every combination of the words, or of so many that are drawn, each with what tells it from the
+    others; what several combinations have in common stands there once, without."""
+    combinations = grid(words) if n_draws is None else draws(words, n_draws)
     found: dict[str, tuple[Science, str]] = {}
     for combination in combinations:
         own = " ".join(word for word in combination if word not in words)
         for science in sciences(verb, values, combination):
             shared = science.name in found and found[science.name][1] != own
             found[science.name] = (science, "" if shared else own)
-    order = list(dict.fromkeys(science.stage for science, _ in found.values()))
-    return sorted(found.values(), key=lambda pair: order.index(pair[0].stage))
+    order = list(dict.fromkeys(science.section for science, _ in found.values()))
+    return sorted(found.values(), key=lambda pair: order.index(pair[0].section))
 
 
 def of_run(run: RunDir) -> Science:
@@ -256,7 +266,7 @@ def next_again(name: str, runs: Path) -> int:
 
 
 def _science(
-    stage: str,
+    section: str,
     values: Mapping[str, Any],
     sections: Sequence[str],
     done: dict[str, Science],
@@ -264,22 +274,23 @@ def _science(
     again: Callable[[Science], int],
 ) -> Science:
     """The science of a section, those of its inputs first: their names are part of its config."""
-    if stage in above:
-        raise ConfigError(f"the stages wait for each other: {' -> '.join([*above, stage])}")
-    if stage in done:
-        return done[stage]
+    if section in above:
+        raise ConfigError(f"the stages wait for each other: {' -> '.join([*above, section])}")
+    if section in done:
+        return done[section]
+    stage = values[section].get("stage", section)
     where = stages.entry(stage)
     schema = stages.schema(stages.load(where))
-    cfg = config.build(schema, values[stage], stage)
+    cfg = config.build(schema, {key: value for key, value in values[section].items() if key != "stage"}, section)
     refs = config.inputs(cfg)
     for field, ref in refs.items():
         if ref in sections:
-            name = _science(ref, values, sections, done, (*above, stage), again).name
+            name = _science(ref, values, sections, done, (*above, section), again).name
             refs[field] = name
     cfg = config.with_inputs(cfg, refs)
-    first = Science(stage, where, config.plain(cfg), refs)
-    done[stage] = dataclasses.replace(first, again=again(first))
-    return done[stage]
+    first = Science(stage, where, config.plain(cfg), refs, section=section)
+    done[section] = dataclasses.replace(first, again=again(first))
+    return done[section]
 
 
 def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
@@ -289,7 +300,7 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
         if ref in coming or (run.result if run else Path(ref)).exists():
             continue
         if run is None:
-            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such folder")
+            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
         if run.path.exists():
             raise ConfigError(
                 f"{science.stage}.{field} is the run {ref}, which is not finished: "

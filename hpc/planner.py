@@ -32,7 +32,8 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     coming = [science.name for science in sciences]
     for science in sciences:
         plan.check_inputs(science, runs, coming)
-    labels = [_label(said, runs, science.name) for science in sciences]
+    read = {ref for science in sciences for ref in science.inputs.values()}
+    labels = [_label(said, runs, science.name, science.name in read) for science in sciences]
     plans = [
         Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
                   label, own, asked)
@@ -60,7 +61,7 @@ def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[s
             raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
         if said.again:
             raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
-        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:])
+        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:], said.draws)
         return [science for science, _ in found], [*map(str, files), *words[1:]], [own for _, own in found]
     anew = (lambda name: plan.next_again(name, runs)) if said.again else None
     sciences = plan.sciences(said.verb, config.choose(config.load(files), said.set), words, anew)
@@ -103,14 +104,17 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
     return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 
 
-def _label(said: Words, runs: Path, name: str) -> str:
-    """What the run is called: as is said now, or was before."""
+def _label(said: Words, runs: Path, name: str, is_read: bool) -> str:
+    """What the run is called: as is said now, or was before. What others of the plan read may have been there before,
+    under a name of its own, as a store that two sweeps share."""
     run = RunDir(runs / name)
     before = plan.label_of(run)
     if said.name is None:
         return before
     if (runs / said.name).exists():
         raise ConfigError(f"--name {said.name}: a run has that name already, and is found by it")
+    if run.result.exists() and is_read:
+        return before
     if run.result.exists() and said.name != before:
         raise ConfigError(f"{name} is finished, as {before or 'a run without --name'}; --again makes another")
     return said.name

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpc import config, executors, profile, ranks, stages
+from hpc.context import input_there
 from hpc.errors import ConfigError
 from hpc.plan import Plan
 from hpc.rundir import RunDir, committed_steps, read_json
@@ -29,18 +30,23 @@ def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
     """The plans, and what was looked at. What is the same for all runs of a stage is looked at for the first."""
     for plan in plans:
         _ranks(plan)
+    tried = [_inputs(plan) for plan in plans]
     firsts = {plan.science.stage: plan for plan in reversed(plans)}
-    found = [dataclasses.replace(p, checks=_look(p)) if p is firsts[p.science.stage] else p for p in plans]
+    found = [
+        dataclasses.replace(plan, checks=_look(plan, said)) if plan is firsts[plan.science.stage] else plan
+        for plan, said in zip(plans, tried, strict=True)
+    ]
     if profile.is_here(plans[0].site, environ):
         _array_limits(plans)
         found[0] = dataclasses.replace(found[0], start=_estimated_start(plans[0], environ))
     return found
 
 
-def _look(plan: Plan) -> tuple[str, ...]:
+def _look(plan: Plan, tried: str) -> tuple[str, ...]:
     """That its config is valid, its inputs are there and its stage imports, we would not be here without."""
     found = [f"{plan.science.stage} imports", "config valid"]
     found += ["inputs there"] if plan.science.inputs else []
+    found += [tried] if tried else []
     found += [_room(Path(plan.runs))]
     if plan.site.kind == "slurm":
         found += [_tasks(plan)]
@@ -51,13 +57,25 @@ def _look(plan: Plan) -> tuple[str, ...]:
 
 def _ranks(plan: Plan) -> None:
     """That so many ranks can share the work, if the stage's config has a word in it."""
+    _ask(plan, "check_ranks", plan.resources.ranks)
+
+
+def _inputs(plan: Plan) -> str:
+    """That it goes with what it reads and is there already, if the stage's config has a word in it; what that says."""
+    if plan.run.result.exists():
+        return ""
+    return str(_ask(plan, "check_inputs", lambda ref: input_there(ref, Path(plan.runs))) or "")
+
+
+def _ask(plan: Plan, method: str, given: object) -> object:
+    """What the stage's config answers, where it has that method. A ValueError refuses the plan."""
     science = plan.science
     schema = stages.schema(stages.load(science.entry))
-    if not hasattr(schema, "check_ranks"):
-        return
+    if not hasattr(schema, method):
+        return None
     cfg = config.build(schema, science.config, science.stage)
     try:
-        cfg.check_ranks(plan.resources.ranks)
+        return getattr(cfg, method)(given)
     except ValueError as error:
         raise ConfigError(f"{science.stage}: {error}") from None
 
@@ -77,15 +95,15 @@ def _mpi(plan: Plan) -> str:
 
 
 def _array_limits(plans: Sequence[Plan]) -> None:
-    """That Slurm takes the arrays of a sweep, one a stage; of what is finished there will be no more jobs."""
-    counts = Counter(plan.science.stage for plan in plans if not plan.run.result.exists())
-    stage, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    """That Slurm takes the arrays of a sweep, one a section; of what is finished there will be no more jobs."""
+    counts = Counter(plan.science.section for plan in plans if not plan.run.result.exists())
+    section, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
     if n < 2:
         return
     limits = slurm_limits(_scontrol("show", "config"))
     in_all = sum(counts.values())
     for limit, count, what in (
-        (limits.get("MaxArraySize"), n, f"runs of {stage} would be one array"),
+        (limits.get("MaxArraySize"), n, f"runs of {section} would be one array"),
         (limits.get("MaxJobCount"), in_all, "runs would be in the queue"),
     ):
         if limit is not None and count > limit:

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,14 @@ class Saver:
             return step % self.every == 0
         return self.ctx.world.is_first and time.monotonic() - self._saved_at >= self._interval_s
 
-    def save(self, step: int, state: dict[str, Any], best: int | None = None, last: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: dict[str, Any],
+        best: int | None = None,
+        last: bool = False,
+        later: Collection[str] = (),
+    ) -> None:
         """Copy the state, and have it written. Raises what the save before met, unless that was a full disk.
 
         Parameters
@@ -89,6 +96,8 @@ class Saver:
         last
             Nothing is left to be done meanwhile: where the disk is full, wait for room. The next call raises Preempted
             when a stop was asked for before there was any.
+        later
+            What stands under these names in the state stays as it is until `settle` is called, and is copied meanwhile.
         """
         asked = time.monotonic()
         if self._writing is not None and not self._writing.done():
@@ -98,11 +107,17 @@ class Saver:
         self.close()
         self.ctx.fence()
         began = time.monotonic()
-        self._staging.take(state, self.ctx.world.is_first)
+        self._staging.take(state, self.ctx.world.is_first, later)
         self._saved_at = time.monotonic()
         self.blocked_s = self._saved_at - asked
         if self.ctx.world.is_first or self._staging.sharded:
             self._writing = self._thread.submit(self._write_last if last else self._write, step, best, began)
+
+    def settle(self) -> None:
+        """To be called before what was to be copied `later` changes, as by the optimizer's step."""
+        asked = time.monotonic()
+        self._staging.settle()
+        self.blocked_s += time.monotonic() - asked
 
     def close(self) -> None:
         """Wait until what was saved is on the disk."""

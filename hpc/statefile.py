@@ -18,8 +18,8 @@ import hashlib
 import io
 import mmap
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,14 +50,16 @@ class Staging:
         self.sharded = False
         self._n_threads = min(4, len(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(self._n_threads)
+        self._copying: list[Future[None]] = []
         self._tree: Any = None
         self._pieces: dict[str, dict[str, Any]] = {}
 
-    def take(self, state: dict[str, Any], is_first: bool) -> None:
-        """Copy the tensors; training may change them as soon as this returns.
+    def take(self, state: dict[str, Any], is_first: bool, later: Collection[str] = ()) -> None:
+        """Copy the tensors; training may change them as soon as this returns, those `later` as soon as `settle` does.
 
         A tensor that is sharded over the ranks is copied in part by each rank, any other by the first rank only.
         """
+        self.settle()
         found: list[tuple[str, torch.Tensor]] = []
 
         def outline(path: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -69,14 +71,17 @@ class Staging:
         self.sharded = any(_is_sharded(tensor) for _, tensor in found)
         self._pieces = {}
         end = 0
-        mine: list[tuple[int, torch.Tensor]] = []
+        now: list[tuple[int, torch.Tensor]] = []
+        beside: list[tuple[int, torch.Tensor]] = []
         for path, tensor in found:
             if not is_first and not _is_sharded(tensor):
                 continue
             local, offset = _local(tensor)
             like = torch.empty(local.shape, dtype=local.dtype, device="meta")
             self._pieces[path] = {"begin": end, "offset": offset, "like": like}
-            mine.append((end, local))
+            # From a GPU in this thread, which knows its stream
+            can_wait = not local.is_cuda and path.startswith(tuple(f"[{key!r}]" for key in later))
+            (beside if can_wait else now).append((end, local))
             end = _up(end + local.nbytes, 64)
         self.n_bytes = _up(end, PAGE)
         if self.n_bytes > self.memory.numel():
@@ -87,16 +92,26 @@ class Staging:
             for begin, local in parts:
                 _view(self.memory, begin, local).copy_(local, non_blocking=True)
 
-        # From a GPU in this thread, which knows its stream; in the CPU's memory several copy faster than one
-        copy(part for part in mine if part[1].is_cuda)
-        on_cpu = iter([part for part in mine if not part[1].is_cuda])  # each thread takes the next
-        for done in [self._threads.submit(copy, on_cpu) for _ in range(self._n_threads)]:
+        def copying(parts: list[tuple[int, torch.Tensor]], n: int) -> "list[Future[None]]":
+            in_turn = iter(parts)  # each thread takes the next
+            return [self._threads.submit(copy, in_turn) for _ in range(min(n, len(parts)))]
+
+        copy(part for part in now if part[1].is_cuda)
+        # In the CPU's memory several copy faster than one; where nobody waits, one leaves the cores to training
+        for done in copying([part for part in now if not part[1].is_cuda], self._n_threads):
             done.result()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+        self._copying = copying(beside, 1)
+
+    def settle(self) -> None:
+        """Wait until all is copied, in any thread."""
+        for done in self._copying:
+            done.result()
 
     def write(self, path: Path) -> dict[str, Any]:
         """Put it into a new file and onto the disk; gives the bytes and the checksum."""
+        self.settle()
         head = _head({"tree": self._tree, "pieces": self._pieces})
         body = self.memory.numpy().data[: self.n_bytes]
         digests = self._threads.map(

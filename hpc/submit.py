@@ -26,7 +26,7 @@ def here(plans: list[Plan]) -> int:
     missing: set[str] = set()
     for plan in plans:
         name = plan.science.name
-        print(f"\n{plan.science.stage}: {name}", flush=True)
+        print(f"\n{plan.science.section or plan.science.stage}: {name}", flush=True)
         if lacking := missing.intersection(plan.science.inputs.values()):
             print(f"left out, for want of {', '.join(sorted(lacking))}")
             missing.add(name)
@@ -124,43 +124,46 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
 
 
 def sweep(plans: list[Plan], max_parallel: int | None) -> int:
-    """What is neither finished nor on its way, as one array for each stage; a stage waits for those before it."""
+    """What is neither finished nor on its way, as one array for each section; it waits for those before it."""
     with _alone(Path(plans[0].runs)):
         queue = Queue()
-        waiting: list[str] = []
-        for stage, group in itertools.groupby(plans, key=lambda plan: plan.science.stage):
-            jobs = _submit_stage(stage, list(group), waiting, max_parallel, queue)
-            if jobs is None:
+        jobs: dict[str, str] = {}
+        for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
+            submitted = _submit_section(section, list(group), jobs, max_parallel, queue)
+            if submitted is None:
                 return REFUSED
-            waiting = jobs
+            jobs |= submitted
     runs = _runs_option(plans[0])
     print(f"\n  watch   python -m hpc.launch status{runs}\n  the same line again submits what is missing then")
     return DONE
 
 
-def _submit_stage(
-    stage: str, every: list[Plan], after: list[str], max_parallel: int | None, queue: Queue
-) -> list[str] | None:
-    """The jobs of a stage's runs that are not finished; None when the array was refused."""
+def _submit_section(
+    section: str, every: list[Plan], before: dict[str, str], max_parallel: int | None, queue: Queue
+) -> dict[str, str] | None:
+    """The jobs of a section's runs that are not finished, by their names; None when the array was refused. `before`:
+    those of the sections before it, of which it waits for what it reads from."""
     looked = status.look_all([plan.run for plan in every if plan.run.path.exists()], queue)
     states = {state.run: state for state in looked}
     on_way = [state for state in states.values() if not state.ended]
     missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
     finished = len(every) - len(on_way) - len(missing)
-    print(f"\n{stage}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
+    print(f"\n{section}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
     if elsewhere := [state.run for state in on_way if not state.on_slurm]:
         raise ConfigError(
             f"{', '.join(elsewhere)} runs on a machine of its own, of which Slurm knows nothing: wait, or stop it"
         )
     jobs: list[str] = []
     if missing:
+        read = dict.fromkeys(ref for plan in missing for ref in plan.science.inputs.values())
         try:
-            jobs = executors.slurm_array(missing, after, max_parallel)
+            jobs = executors.slurm_array(missing, [before[ref] for ref in read if ref in before], max_parallel)
         except executors.SubmitError as error:
             print(f"error: {error}", file=sys.stderr)
             return None
         print(f"submitted as array {jobs[0].partition('_')[0]}")
-    return [*(state.job for state in on_way), *jobs]
+    named = {plan.science.name: job for plan, job in zip(missing, jobs, strict=True)}
+    return {state.run: state.job for state in on_way} | named
 
 
 @contextmanager

@@ -38,11 +38,15 @@ def example() -> Iterator[None]:
     stages._installed.cache_clear()
 
 
-@pytest.fixture
-def environ() -> dict[str, str]:
-    """The environment of a user who has the example package beside ours, and no Slurm."""
+def users_environ() -> dict[str, str]:
+    """That of a user who has the example package beside ours, and no Slurm."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
     return inherited | {"PYTHONPATH": str(EXAMPLE), "HPC_SITE": "local"}
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    return users_environ()
 
 
 class Launch:

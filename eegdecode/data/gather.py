@@ -28,13 +28,15 @@ class Gathered(NamedTuple):
     subject: np.ndarray  # [window], a place in the subjects of the store
 
 
-def gather(store: Store, places: Places, target: str, length: int | None = None) -> Gathered:
-    """Windows as float32, each of that length, or as long as the first."""
+def gather(store: Store, places: Places, target: str, length: int | None = None, baseline: int = 0) -> Gathered:
+    """Windows as float32, each of that length, or as long as the first; the mean of `baseline` samples is taken off."""
     source = Source(store, target)
     length = length or int(places.n_times[0])
     signal = np.empty((len(places.start), length, source.n_channels), np.float32)
     values = np.empty((len(places.start), *source.target_shape(length)), np.float32)
     source.fill(places, signal, values)
+    if baseline:
+        signal -= signal[:, :baseline].mean(axis=1, keepdims=True)
     return Gathered(signal, values, source.subject[places.recording])
 
 

@@ -14,6 +14,7 @@ from eegdecode.data.draw import Draw
 from eegdecode.data.partners import Partners
 from eegdecode.data.ring import Ring, RingBatch
 from eegdecode.data.stored import Store
+from eegdecode.data.windows import n_baseline
 from eegdecode.data.workers import Transform
 
 
@@ -77,6 +78,7 @@ class Loader:
         if self.ring.dtype == np.int16:
             scale = np.array([stored.scale for stored in store.recordings], np.float32)
             self._scale = torch.from_numpy(scale[:, None]).to(self.device)
+        self._baseline = n_baseline(draw.cfg, store.recordings[0].sfreq)
         self._pinned = self.device.type == "cuda" and _pin(self.ring.memory)
 
     def at(self, step: int, stop: int | None = None) -> Iterator[Loaded]:
@@ -104,6 +106,8 @@ class Loader:
         target = torch.from_numpy(batch.target).to(self.device, non_blocking=self._pinned)
         if self._scale is not None:
             signal = signal * self._scale[recording.to(self.device)]
+        if self._baseline:
+            signal = signal - signal[:, : self._baseline].mean(dim=1, keepdim=True)
         if self.channels_first:
             signal = signal.transpose(1, 2).contiguous()
         return Loaded(signal, target, self._subject[recording].to(self.device))

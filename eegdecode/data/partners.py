@@ -28,7 +28,7 @@ class Partners:
     def __init__(self, draw: Draw, same: Sequence[bool], target: str, recordings: Sequence[Stored]) -> None:
         if draw.one_length is None:
             raise ValueError("windows that are mixed with others must be of one length: choose others than buckets")
-        self.draw, self.same = draw, tuple(same)
+        self.draw, self.cfg, self.same = draw, draw.cfg, tuple(same)
         self.batch, self.longest = draw.batch * len(self.same), draw.longest
         self._classes: dict[int, np.ndarray] = {}
         self._target, self._recordings = target, recordings

@@ -53,6 +53,11 @@ class Stored:
     def n_times(self) -> int:
         return self.blocks["signal"].shape[0]
 
+    @cached_property
+    def in_order(self) -> tuple[Trial, ...]:
+        """The trials by their start."""
+        return tuple(sorted(self.trials, key=lambda trial: trial.start))
+
     @property
     def signal(self) -> np.ndarray:
         """[time, channel], read-only: float32, or int16 in steps of `scale`."""
@@ -118,7 +123,7 @@ class Stored:
 
     def __getstate__(self) -> dict[str, object]:
         # A pickled map would carry the data with it
-        return {name: value for name, value in self.__dict__.items() if name != "_maps"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_maps", "in_order")}
 
 
 def _no_such(what: str, there: Sequence[str], name: str, recording: str) -> str:

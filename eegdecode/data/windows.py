@@ -76,7 +76,7 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
             )
         yield start, n_times
         return
-    first, end = bounds(segment, stored, 0.0)
+    first, end = bounds(segment, stored)
     if isinstance(cfg, BucketedWindows):
         yield first, end - first
         return
@@ -85,8 +85,8 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
         raise ValueError(f"a window of {cfg.length_s} s has no sample at {sfreq:g} Hz: lengthen it")
     if end - first < n_times:
         raise ValueError(
-            f"a window of {cfg.length_s} s does not fit into {trial.stimulus} of {stored.name}, "
-            f"which lasts {trial.duration:.2f} s: shorten the window"
+            f"a window of {cfg.length_s} s does not fit into {trial.stimulus} of {stored.name}, which lasts "
+            f"{trial.duration:.2f} s ({n_times} samples, where there are {end - first}): shorten the window"
         )
     if not isinstance(cfg, GridWindows):
         yield first, end - first
@@ -98,9 +98,14 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
         yield start, n_times
 
 
+def n_baseline(cfg: Windows, sfreq: float) -> int:
+    """The samples at a window's start whose mean is taken off; 0 where it stays as it is."""
+    return max(1, n_samples(cfg.baseline_s, sfreq)) if cfg.baseline_s else 0
+
+
 def whole(segment: Segment, stored: Stored) -> Places:
     """All of a trial, as one window."""
-    first, end = bounds(segment, stored, 0.0)
+    first, end = bounds(segment, stored)
     row = (segment.recording, stored.trials.index(segment.trial), first, end - first)
     return Places(*(np.array([value]) for value in row))
 
@@ -124,13 +129,13 @@ def _refuse_overlap(rows: Sequence[tuple[int, ...]], recordings: Sequence[Stored
         stored = recordings[recording]
         if recording not in sorted_trials:
             by_start = sorted(range(len(stored.trials)), key=lambda index: stored.trials[index].start)
-            starts = np.array([stored.trials[index].start for index in by_start]) * stored.sfreq
-            ends = starts + np.array([stored.trials[index].duration for index in by_start]) * stored.sfreq
+            stretches = [bounds(Segment(recording, stored.trials[index]), stored) for index in by_start]
+            starts, ends = np.array(stretches).T
             sorted_trials[recording] = (by_start, np.argsort(by_start), starts, np.maximum.accumulate(ends))
         by_start, place_of, starts, last_ends = sorted_trials[recording]
         place = int(place_of[number])
-        before = place > 0 and last_ends[place - 1] > start + 0.5
-        if before or (place + 1 < len(starts) and starts[place + 1] < start + n_times - 0.5):
+        before = place > 0 and last_ends[place - 1] > start
+        if before or (place + 1 < len(starts) and starts[place + 1] < start + n_times):
             trial, other = stored.trials[number], stored.trials[by_start[place - 1 if before else place + 1]]
             raise ValueError(
                 f"the window of {_say(trial.stimulus, trial.start, stored)} reaches into {other.stimulus} "

@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from eegdecode.data.splits import Segment
+from eegdecode.data.segments import Segment, bounds
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring
 from eegdecode.evaluation.correlation import correlation
@@ -57,7 +57,7 @@ def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.
     for segment in parts.test:
         stored = data.recordings[segment.recording]
         place = stored.name, stored.trials.index(segment.trial)
-        whole[place] = segment.trial.start, decoded(segment)[1][chosen]
+        whole[place] = bounds(segment, stored)[0] / stored.sfreq, decoded(segment)[1][chosen]
     rows = []
     for window in windows.trials:
         start_s, outputs = whole[window.recording, window.trial]

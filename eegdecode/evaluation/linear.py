@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from eegdecode.data import gather
+from eegdecode.data import gather, windows
 from eegdecode.data.splits import Segment
 from eegdecode.data.stored import Store
 from eegdecode.evaluation.bandpower import BandPower
@@ -75,7 +75,8 @@ def _windows(trained: Trained, part: tuple[Segment, ...], data: Store, ctx: Cont
         n_windows = sum(len(places.start) for places in batches)
         keep = max(1, -(-n_windows * length * trained.spec.n_channels // MOST))
         batches = batches[::keep] if len(batches) > keep else batches
-    columns = [gather.gather(data, places, trained.target, length) for places in batches]
+    baseline = windows.n_baseline(cfg.windows, trained.spec.sfreq)
+    columns = [gather.gather(data, places, trained.target, length, baseline) for places in batches]
     ctx.beat()
     x, y, subject = (np.concatenate(column) for column in zip(*columns, strict=True))
     return _Part(x, y.reshape(len(y), -1), subject)

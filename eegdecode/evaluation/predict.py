@@ -14,12 +14,13 @@ from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import ensemble
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
-from eegdecode.objectives import Batch, Diffusion
+from eegdecode.objectives import Batch, Diffusion, in_units
 from eegdecode.objectives.diffusion import schedule_of
+from eegdecode.preprocessing import Step
 from eegdecode.training import state
 from eegdecode.training.judge import Judge
 from eegdecode.training.state import Trained
-from hpc import ddp
+from hpc import config, ddp
 from hpc.context import Context, Preempted
 from hpc.rundir import atomic_write
 
@@ -39,12 +40,7 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     several = [state.load(model) for model in models]
     trained = several[0]
     data, parts = open_data(trained, ctx)
-    for other in several[1:]:
-        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
-            raise ValueError(
-                f"models that decode together need one target, split and data, but {other.run.name} has "
-                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
-            )
+    refuse_unlike(several)
     where = ddp.device(ctx)
     networks = [each.network().to(where) for each in several]
     kind = kind_of(trained)
@@ -77,18 +73,31 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     )
 
 
+def refuse_unlike(several: Sequence[Trained]) -> None:
+    """Models that decode together must be of one task on one split."""
+    trained = several[0]
+    for other in several[1:]:
+        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
+            raise ValueError(
+                f"models that decode together need one target, split and data, but {other.run.name} has "
+                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
+            )
+
+
 def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """What a network makes of windows; one that takes noise off makes it out of noise, a step at a time."""
+    """What a network makes of windows, in the target's units; one that takes noise off makes it out of noise, a step at
+    a time."""
     objective = trained.train().objective
     if not isinstance(objective, Diffusion):
         out: torch.Tensor = network(batch.signal, batch.subject)
-        return out
+        return in_units(out.float(), trained.spec)
     learned = schedule_of(objective)
     shape = batch.target.shape[1], batch.target.shape[2]
     is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
     taken = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
-    limit = 1.0 if is_sound else None
-    return sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
+    limit = 1.0 if is_sound and not trained.spec.target_std else None
+    made = sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
+    return in_units(made, trained.spec)
 
 
 def kind_of(trained: Trained) -> Kind:
@@ -172,9 +181,20 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
     """The data a model was trained on, split as then."""
     data = store.open_store(*(ctx.input(name) for name in trained.data))
     found = data.spec(trained.target)
-    spec = replace(trained.train().objective.asks(found), n_times=trained.spec.n_times)
+    spec = replace(trained.train().objective.asks(found).knowing(trained.spec), n_times=trained.spec.n_times)
     if spec != trained.spec:
         raise ValueError(
             f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
         )
     return data, splits.split(trained.split, data.recordings, trained.train().windows)
+
+
+def preprocessed(data: Store) -> list[tuple[float, tuple[Step, ...]]]:
+    """The ways in which the recordings were made, each once: the rate of the raw one in Hz, and the steps."""
+    from eegdecode.stages import Preprocess
+
+    ways = {(float(s.made["raw"]["sfreq"]), str(s.made["steps"])): s.made["steps"] for s in data.recordings}
+    return [
+        (sfreq, config.build(Preprocess, {"study": "", "steps": list(plain)}, "preprocess").steps)
+        for (sfreq, _), plain in ways.items()
+    ]

@@ -44,7 +44,8 @@ MODELS: dict[str, type[Any]] = {kind.name: kind for kind in get_args(Model) if k
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
     """A network for that signal. Parameters are drawn from torch's own seed.
 
-    Its `n_times` is the only length of windows that it takes, or None where it takes any.
+    Its `n_times` is the only length of windows that it takes, or None where it takes any. `heads` names its parts that
+    make the outputs, `last` its last block (or the list that ends with it) and the norm behind, where there is one.
     """
     return importlib.import_module(f"eegdecode.models.{cfg.name}").Network(cfg, spec)
 

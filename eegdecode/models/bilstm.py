@@ -11,6 +11,8 @@ from eegdecode.signals import SignalSpec
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or their mean over time."""
 
+    heads, last = ("readout",), ("layers",)
+
     def __init__(self, cfg: BiLSTM, spec: SignalSpec) -> None:
         super().__init__()
         self.spec, self.n_times = spec, None

@@ -35,12 +35,15 @@ class Network(nn.Module):
         if "chs_info" in known:
             fixed["chs_info"] = _electrodes(spec)
         try:
-            self.model = kind(**{name: value for name, value in fixed.items() if name in known}, **cfg.settings)
+            with torch.device("cpu"):  # some of them look at their numbers, and cannot be built on meta
+                self.model = kind(**{name: value for name, value in fixed.items() if name in known}, **cfg.settings)
         except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"braindecode's {cfg.model} cannot be built for {spec.n_channels} channels x {self.n_times} samples "
                 f"at {spec.sfreq:g} Hz: {type(error).__name__}: {error}"
             ) from error
+        final = getattr(self.model, "final_layer", None)
+        self.heads = ("model.final_layer",) if isinstance(final, nn.Module) and [*final.parameters()] else ()
         self.name, self.n_numbers = cfg.model, shapes.size(spec)
         self.readout = shapes.Readout(nn.Identity(), spec)
 

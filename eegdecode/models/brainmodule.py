@@ -17,6 +17,8 @@ DILATIONS = (1, 2, 4, 8, 16)
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or the outputs of a window's mean over time."""
 
+    heads, last = ("wide", "readout"), ("layers",)
+
     def __init__(self, cfg: BrainModule, spec: SignalSpec) -> None:
         super().__init__()
         self.spec, self.n_times = spec, None

@@ -15,6 +15,8 @@ from eegdecode.signals import SignalSpec
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
 
+    heads, last = ("wide", "narrow", "readout"), ("blocks",)
+
     def __init__(self, cfg: Conformer, spec: SignalSpec) -> None:
         super().__init__()
         self.n_channels, self.pool, self.stride, self.dropout = spec.n_channels, cfg.pool, cfg.stride, cfg.dropout

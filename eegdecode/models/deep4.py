@@ -16,6 +16,8 @@ BLOCKS = 4
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
 
+    heads, last = ("readout",), ("convolutions", "norms")
+
     def __init__(self, cfg: Deep4, spec: SignalSpec) -> None:
         super().__init__()
         at_least = 1

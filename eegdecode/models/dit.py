@@ -19,6 +19,8 @@ from eegdecode.signals import SignalSpec
 class Network(nn.Module):
     """(signal, subject, noisy, t) -> the noise, [window, step, feature]."""
 
+    heads, last = ("modulation", "readout"), ("blocks",)
+
     def __init__(self, cfg: DiT, spec: SignalSpec) -> None:
         super().__init__()
         denoising.need_sequence(spec, cfg.name)

@@ -17,6 +17,8 @@ FIRST_POOL, SECOND_POOL, SECOND_KERNEL = 4, 8, 16
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
 
+    heads, last = ("readout",), ("depth", "point", "norm_point")
+
     def __init__(self, cfg: EEGNet | EEGNetSSVEP, spec: SignalSpec) -> None:
         super().__init__()
         ssvep = isinstance(cfg, EEGNetSSVEP)

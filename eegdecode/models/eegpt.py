@@ -4,6 +4,7 @@ The names of its parameters are those of the authors, so that their checkpoint l
 (BCIC-2A) is model=eegpt with train=probe: a spatial filter to 19 channels and the two linear layers learn.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -15,8 +16,24 @@ from eegdecode.models import EEGPT, attention, codebook, norms, shapes
 from eegdecode.models.knobs.masked import EEGPT_SIZES, EEGPTSize
 from eegdecode.signals import SignalSpec
 
+log = logging.getLogger(__name__)
+
 PATCH = 64
 """Samples: a quarter of a second at 256 Hz."""
+
+
+SFREQ = 256.0
+
+
+def warn(spec: SignalSpec, n_times: int, stride: int = PATCH) -> None:
+    """Say in one line what of the signal is not as EEGPT was trained, or is not read."""
+    said = []
+    if spec.sfreq != SFREQ:
+        said.append(f"was trained at {SFREQ:g} Hz, where this signal has {spec.sfreq:g}: resample it in preprocess")
+    if unread := (n_times - PATCH) % stride:
+        said.append(f"does not read the last {unread} of {n_times} samples: take windows of {n_times - unread}")
+    if said:
+        log.warning("EEGPT %s", "; it ".join(said))
 
 
 def patches(x: torch.Tensor, stride: int = PATCH) -> torch.Tensor:
@@ -80,16 +97,19 @@ def initialise(module: nn.Module, blocks: nn.ModuleList, token: nn.Parameter) ->
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, output], or [window, step, output] all at once."""
 
-    heads = ("filter", "probe", "readout")
+    last = ("encoder.blocks", "encoder.norm")
     places: torch.Tensor
     electrodes: torch.Tensor
 
     def __init__(self, cfg: EEGPT, spec: SignalSpec) -> None:
         super().__init__()
         self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=PATCH), spec.n_channels
+        warn(spec, self.n_times, cfg.patch_stride)
         self.stride, self.frozen = cfg.patch_stride, cfg.train == "probe"
+        self.heads: tuple[str, ...] = ("probe", "readout")
         self.filter = None
         if cfg.spatial_filter:
+            self.heads = ("filter", *self.heads)  # made for these channels, so it is new with them
             names = codebook.TEN_TWENTY if cfg.spatial_filter == 19 else codebook.PRETRAINED
             self.filter = norms.Linear(spec.n_channels, cfg.spatial_filter, max_norm=1.0)
             places, electrodes = list(range(len(names))), [codebook.NAMES.index(name) for name in names]

@@ -12,7 +12,7 @@ from torch import nn
 
 from eegdecode import noise
 from eegdecode.models import EEGPTPretrain, attention, codebook, shapes
-from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches
+from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches, warn
 from eegdecode.models.knobs.masked import EEGPT_SIZES, EEGPTSize
 from eegdecode.signals import SignalSpec
 
@@ -114,12 +114,14 @@ def every_time(n_patches: int, n_summaries: int, like: torch.Tensor) -> torch.Te
 class Network(nn.Module):
     """([window, time, channel], [window], [window] keys) -> Aligned."""
 
+    heads = ("predictor.predictor_proj", "reconstructor.reconstructor_proj")
     places: torch.Tensor
     electrodes: torch.Tensor
 
     def __init__(self, cfg: EEGPTPretrain, spec: SignalSpec) -> None:
         super().__init__()
         self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=2 * PATCH), spec.n_channels
+        warn(spec, self.n_times)
         places, electrodes = codebook.places(spec.channels, cfg.unknown)
         if cfg.seen_channels >= len(places):
             raise ValueError(

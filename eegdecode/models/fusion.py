@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import Fusion, joining, shapes
+from eegdecode.models import Fusion, joining, shapes, trainable
 from eegdecode.signals import Kind, SignalSpec
 
 KINDS: dict[str, tuple[Kind, ...]] = {"eeg": ("eeg",), "meg": ("mag", "grad")}
@@ -31,6 +31,7 @@ class Network(nn.Module):
         self.meg = models.build(cfg.meg, part(spec, places["meg"], n_each))
         self.n_times = joining.one_length(self.eeg, self.meg)
         self.join = joining.Join(cfg.fusion, 2, n_each)
+        self.heads = trainable.together(eeg=self.eeg, meg=self.meg, join=self.join)
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         shapes.check(x, self.spec.n_channels, self.n_times)

@@ -16,6 +16,8 @@ from eegdecode.signals import SignalSpec
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or their mean over patches."""
 
+    heads, last = ("readout",), ("stages", "norm")
+
     def __init__(self, cfg: Hybrid, spec: SignalSpec) -> None:
         super().__init__()
         self.spec, self.n_times = spec, None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import denoising
+from eegdecode.models import denoising, trainable
 from eegdecode.models.knobs.joined import Joined
 from eegdecode.signals import SignalSpec
 
@@ -39,6 +39,8 @@ class Network(nn.Module):
         )
         self.generator = models.build(cfg.generator, heard)
         self.n_times = self.encoder.n_times
+        self.heads = trainable.together(generator=self.generator)
+        self.last = tuple(f"generator.{name}" for name in trainable.last_of(self.generator))
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         made: torch.Tensor = self.generator(self.encoder(x, subject), subject, noisy, t)

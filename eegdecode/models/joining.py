@@ -15,6 +15,8 @@ class Join(nn.Module):
         See knobs/fusion.py. The gate is that of Arevalo 2017 (arXiv 1702.01992): of each output, how much of whom.
     """
 
+    heads = ("gate",)
+
     def __init__(self, how: str, n_encoders: int, n_outputs: int) -> None:
         super().__init__()
         self.how = how

@@ -14,6 +14,8 @@ from eegdecode.signals import SignalSpec
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
 
+    heads = ("readout",)
+
     def __init__(self, cfg: LFCNN | VARCNN, spec: SignalSpec) -> None:
         super().__init__()
         self.n_channels, self.pool, self.dropout = spec.n_channels, cfg.pool, cfg.dropout

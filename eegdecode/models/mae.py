@@ -82,6 +82,8 @@ def initialise(module: nn.Module, token: nn.Parameter) -> None:
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or their mean over patches."""
 
+    heads, last = ("readout",), ("encoder.blocks", "encoder.norm")
+
     def __init__(self, cfg: MAE, spec: SignalSpec) -> None:
         super().__init__()
         self.spec = spec

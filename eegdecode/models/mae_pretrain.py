@@ -55,6 +55,8 @@ class Decoder(nn.Module):
 class Network(nn.Module):
     """([window, time, channel], [window], [window] keys) -> Masked."""
 
+    heads, last = ("decoder.pred",), ("decoder.blocks", "decoder.norm")
+
     def __init__(self, cfg: MAEPretrain, spec: SignalSpec) -> None:
         super().__init__()
         self.patches = Patches(cfg, spec)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import Multipath, joining, shapes
+from eegdecode.models import Multipath, joining, shapes, trainable
 from eegdecode.signals import SignalSpec
 
 SHORTEST = 8
@@ -31,6 +31,9 @@ class Network(nn.Module):
         if joining.one_length(self.spectrum) is not None:  # so many frames as the windows of the data have
             self.n_times = shapes.need_length(spec, cfg.spectrum.name)
         self.join = joining.Join(cfg.fusion, n_paths, n_each)
+        self.heads = trainable.together(
+            waveform=self.waveform, spectrum=self.spectrum, picture=self.picture, join=self.join
+        )
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         shapes.check(x, self.spec.n_channels, self.n_times)
@@ -99,6 +102,8 @@ class Spectra(nn.Module):
 
 class Picture(nn.Module):
     """[window, frame, channel, band] -> [window, frame, output], by convolutions over frames and bands."""
+
+    heads = ("readout",)
 
     def __init__(self, n_channels: int, n_maps: int, n_outputs: int) -> None:
         super().__init__()

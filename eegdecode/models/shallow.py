@@ -15,6 +15,8 @@ LEAST_POWER = 1e-6
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, output], or [window, step, output]."""
 
+    heads = ("readout",)
+
     def __init__(self, cfg: Shallow, spec: SignalSpec) -> None:
         super().__init__()
         self.n_channels, self.pool, self.stride, self.dropout = spec.n_channels, cfg.pool, cfg.stride, cfg.dropout

@@ -16,6 +16,8 @@ LEAST_POWER = 1e-30  # in square volt, of a channel that is flat; square tesla a
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or their mean over patches."""
 
+    heads, last = ("readout",), ("over_time", "norm")
+
     def __init__(self, cfg: STGATE, spec: SignalSpec) -> None:
         super().__init__()
         if spec.n_channels < 2:
@@ -67,23 +69,11 @@ class BandPower(nn.Module):
 
     def __init__(self, cfg: STGATE, sfreq: float, samples: int) -> None:
         super().__init__()
-        hz = torch.fft.rfftfreq(samples, 1 / sfreq)
-        edges = torch.tensor(cfg.bands_hz)
-        within = (hz[:, None] >= edges[:-1]) & (hz[:, None] < edges[1:])
-        for band, found in enumerate(within.any(dim=0).tolist()):
-            if not found:
-                raise ValueError(
-                    f"stgate: {samples} samples at {sfreq:g} Hz have no frequency from {cfg.bands_hz[band]:g} to "
-                    f"{cfg.bands_hz[band + 1]:g} Hz: choose model.bands_hz below {sfreq / 2:g} Hz, or a longer "
-                    "model.patch_s"
-                )
-        used = within.any(dim=1)
-        turns = torch.arange(samples, dtype=torch.float64)[:, None] * hz[used].double() / sfreq
-        taper = torch.hann_window(samples, dtype=torch.float64)[:, None] / samples
-        both = torch.stack([torch.cos(2 * torch.pi * turns) * taper, torch.sin(2 * torch.pi * turns) * taper])
-        self.register_buffer("waves", both.float(), persistent=False)
-        self.register_buffer("bands", within[used].float(), persistent=False)
-        self.norm = nn.BatchNorm1d(within.shape[1])
+        with torch.device("cpu"):  # also where a network is built without numbers: these are looked at
+            waves, bands = _waves(cfg, sfreq, samples)
+        self.register_buffer("waves", waves, persistent=False)
+        self.register_buffer("bands", bands, persistent=False)
+        self.norm = nn.BatchNorm1d(bands.shape[1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # In full precision: a power is a square, and there may be a large offset in it
@@ -93,3 +83,22 @@ class BandPower(nn.Module):
             log = (power + LEAST_POWER).log()
             out: torch.Tensor = self.norm(log.flatten(0, 2)).unflatten(0, log.shape[:3])
         return out
+
+
+def _waves(cfg: STGATE, sfreq: float, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """[cosine or sine, sample, frequency], tapered; and which frequency is of which band, [frequency, band]."""
+    hz = torch.fft.rfftfreq(samples, 1 / sfreq)
+    edges = torch.tensor(cfg.bands_hz)
+    within = (hz[:, None] >= edges[:-1]) & (hz[:, None] < edges[1:])
+    for band, found in enumerate(within.any(dim=0).tolist()):
+        if not found:
+            raise ValueError(
+                f"stgate: {samples} samples at {sfreq:g} Hz have no frequency from {cfg.bands_hz[band]:g} to "
+                f"{cfg.bands_hz[band + 1]:g} Hz: choose model.bands_hz below {sfreq / 2:g} Hz, or a longer "
+                "model.patch_s"
+            )
+    used = within.any(dim=1)
+    turns = torch.arange(samples, dtype=torch.float64)[:, None] * hz[used].double() / sfreq
+    taper = torch.hann_window(samples, dtype=torch.float64)[:, None] / samples
+    both = torch.stack([torch.cos(2 * torch.pi * turns) * taper, torch.sin(2 * torch.pi * turns) * taper])
+    return both.float(), within[used].float()

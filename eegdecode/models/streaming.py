@@ -1,7 +1,7 @@
 """Causal networks fed as the signal comes: chunk after chunk gives the outputs that the whole window gives.
 
     stream = Stream(network.eval())
-    for chunk in chunks:          # [window, time, channel], of any length
+    for chunk in chunks:          # [window, time, channel], of any length, also none
         out = stream.feed(chunk)  # [window, step, output]: the steps that are known now
 
 What is kept in between does not grow.
@@ -48,7 +48,10 @@ class Stream:
         window has one row of values, their mean from the beginning up to now, [window, output]; 0 until a token is
         whole."""
         spec = self.network.spec
-        shapes.check(x, spec.n_channels)
+        shapes.check(x, spec.n_channels, at_least=0)
+        if not x.shape[1]:  # nothing has come since the last chunk
+            held = x.new_zeros(len(x), 1, spec.n_outputs) if self.held is None else self.held
+            return held[:, :0] if spec.is_sequence else held[:, 0]
         tokens, self.memory = self.network.follow(x, self.memory)
         held = nothing_yet(tokens) if self.held is None else self.held
         first, self.n_times = self.n_times, self.n_times + x.shape[1]

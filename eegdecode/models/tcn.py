@@ -16,6 +16,7 @@ Memory = list[torch.Tensor]
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or their mean over time."""
 
+    heads, last = ("readout",), ("blocks", "norm")
     samples = 1
 
     def __init__(self, cfg: TCN, spec: SignalSpec) -> None:

@@ -11,6 +11,8 @@ from eegdecode.signals import SignalSpec
 class Network(nn.Module):
     """([window, time, channel], [window], [window, frequency, channel]) -> what is encoded and projected of both."""
 
+    heads = ("encoder.time.projector", "encoder.frequency.projector")
+
     def __init__(self, cfg: TFCPretrain, spec: SignalSpec) -> None:
         super().__init__()
         self.n_times, self.n_channels = shapes.need_length(spec, cfg.name, at_least=2), spec.n_channels

@@ -1,34 +1,47 @@
 """Train a part of any network: the head, the last block, corrections of low rank, or one of two that are joined.
 
-    trainable.choose(network, cfg)     once, before the optimizer and DDP look at the parameters
-    trainable.train(network)           instead of network.train(): what is frozen stays in eval mode
+    since = trainable.choose(network, cfg)      once, before the optimizer and DDP look at the parameters
+    trainable.free(network, since, step)        after that, and at each of cfg.free_at
+    trainable.train(network)                    instead of network.train(): what is frozen stays in eval mode
 
 With LoRA, `lora.merged` of the parameters is what a network without it loads.
 """
 
+from collections.abc import Collection
+
 from torch import nn
 
-from eegdecode.models import lora, shapes
+from eegdecode.models import lora
 from eegdecode.models.knobs.trainable import Trainable
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
-HEADS = ("readout", "head")
 
-
-def choose(network: nn.Module, cfg: Trainable) -> list[str]:
-    """Freeze what is not to be trained; gives the names of the parameters that are."""
+def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
+    """Freeze what is never to be trained; gives the names of the other parameters, each with the step from which on it
+    is. The optimizer and DDP are to know all of them: then what joins later is no other course after a restart."""
     part = _part(network, cfg.part)
     never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as of EEGPT
     network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
     part.requires_grad_(cfg.train == "all")
     if cfg.train == "lora":
-        lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=_head(part))
-    chosen = [] if cfg.train == "all" else [*_head(part), *(_last(part) if cfg.train == "last" else [])]
+        lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=heads_of(part))
+    chosen = _chosen(part, cfg)
     for name in chosen:
         part.get_submodule(name).requires_grad_()
+    since = dict.fromkeys((parameter for parameter in network.parameters() if parameter.requires_grad), 0)
+    for step, names in zip(cfg.free_at, _joining(part, chosen, cfg), strict=True):
+        for name in names:
+            for parameter in part.get_submodule(name).requires_grad_().parameters():
+                since.setdefault(parameter, step)
     for parameter in never:
         parameter.requires_grad_(False)
-    return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    return {name: since[parameter] for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def free(network: nn.Module, since: dict[str, int], step: int) -> None:
+    """Freeze what is trained from a later step on only. The optimizer leaves alone what has no gradient, and has no
+    moments of it until it joins."""
+    for name, first in since.items():
+        network.get_parameter(name).requires_grad_(first <= step)
 
 
 def train(network: nn.Module) -> None:
@@ -49,48 +62,62 @@ def _part(network: nn.Module, name: str) -> nn.Module:
         raise ValueError(f"the network has no part {name!r}; there is: {there}") from None
 
 
-def _head(part: nn.Module) -> list[str]:
-    """The names of what makes the outputs: all that stands behind the blocks, as a probe. Without blocks, a Readout or
-    what is called so, else the last layer that has parameters."""
-    words = (_blocks(part) or "").split(".")
-    for depth, word in enumerate(words):
-        above = ".".join(words[:depth])
-        children = [name for name, child in part.get_submodule(above).named_children() if _has_parameters(child)]
-        if word in children and (behind := children[children.index(word) + 1 :]):
-            return [f"{above}.{name}".lstrip(".") for name in behind]
-    found = {name: module for name, module in part.named_modules() if name}
-    heads = [name for name, module in found.items() if isinstance(module, shapes.Readout) or _last_word(name) in HEADS]
-    if heads:
-        outermost = min(name.count(".") for name in heads)
-        return [name for name in heads if name.count(".") == outermost][-1:]
-    layers = [name for name, module in found.items() if next(module.parameters(recurse=False), None) is not None]
-    if not layers:
-        raise ValueError("this network has no layer with parameters")
-    return layers[-1:]
+def _chosen(part: nn.Module, cfg: Trainable) -> tuple[str, ...]:
+    """The names of what is trained as it is."""
+    if cfg.train == "all":
+        return ()
+    heads, last = heads_of(part), last_of(part)
+    what = f"the part {cfg.part!r}" if cfg.part else "this network"
+    if not heads and cfg.train != "lora":
+        raise ValueError(
+            f"train={cfg.train} wants a network that says which of its layers make the outputs, but {what} does not: "
+            "take train=all or lora, or name another part, trainable.part"
+        )
+    if cfg.train != "last":
+        return heads
+    if not last:
+        raise ValueError(
+            f"train=last wants blocks that follow each other, of which one is the last, but {what} has none, or "
+            "several side by side: take train=head, or name one of several, trainable.part"
+        )
+    return (*heads, *last)
 
 
-def _last(part: nn.Module) -> list[str]:
-    """The name of the last block, and those of the norms behind it."""
-    blocks = _blocks(part)
-    if blocks is None:
-        raise ValueError("train=last wants a network with a list of blocks; this has none: take train=head")
-    found = dict(part.named_modules())
-    last = list(part.get_submodule(blocks).named_children())[-1][0]
-    names = list(found)
-    behind = [name for name in names[names.index(f"{blocks}.{last}") :] if not name.startswith(f"{blocks}.{last}")]
-    return [f"{blocks}.{last}", *(name for name in behind if isinstance(found[name], NORMS))]
+def heads_of(network: nn.Module) -> tuple[str, ...]:
+    """The names of its parts that make the outputs; none where it does not say."""
+    return tuple(getattr(network, "heads", ()))
 
 
-def _blocks(part: nn.Module) -> str | None:
-    """The name of the last list of blocks that is in no other."""
-    lists = [name for name, module in part.named_modules() if isinstance(module, nn.ModuleList) and len(module) > 1]
-    outermost = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    return outermost[-1] if outermost else None
+def last_of(network: nn.Module) -> tuple[str, ...]:
+    """The names of its last block and of the norm behind; none where there is no one chain of blocks."""
+    named = [(name, network.get_submodule(name)) for name in getattr(network, "last", ())]
+    if any(isinstance(module, nn.ModuleList) and not len(module) for _, module in named):
+        return ()
+    return tuple(f"{name}.{len(each) - 1}" if isinstance(each, nn.ModuleList) else name for name, each in named)
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
+def _joining(part: nn.Module, chosen: Collection[str], cfg: Trainable) -> list[list[str]]:
+    """The names of the modules that join at each of the steps; "" is the part itself."""
+    if len(cfg.free_at) < 2:
+        return [[""] for _ in cfg.free_at]
+    named = {name: part.get_submodule(name) for name in getattr(part, "last", ())}
+    chains = {name: len(each) for name, each in named.items() if isinstance(each, nn.ModuleList)}
+    blocks = [
+        [f"{name}.{n - back}" for name, n in chains.items() if back <= n]
+        for back in range(1, max(chains.values(), default=0) + 1)
+    ]
+    still = [block for block in blocks if not set(block) <= set(chosen)]
+    if len(cfg.free_at) > len(still) + 1:
+        raise ValueError(
+            f"free_at has {len(cfg.free_at)} steps, but there are {len(still)} blocks to be freed one by one, and then "
+            f"what is left: list {len(still) + 1} steps at most"
+        )
+    return [*still[: len(cfg.free_at) - 1], [""]]
 
 
-def _last_word(name: str) -> str:
-    return name.rpartition(".")[2]
+def together(**parts: nn.Module | None) -> tuple[str, ...]:
+    """The heads of a network of several parts, of all that have parameters; none where one of these does not say."""
+    trained = {name: part for name, part in parts.items() if part is not None and list(part.parameters())}
+    if not all(map(heads_of, trained.values())):
+        return ()
+    return tuple(f"{name}.{head}" for name, part in trained.items() for head in heads_of(part))

@@ -16,6 +16,8 @@ Memory = tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]
 class Network(nn.Module):
     """([window, time, channel], [window]) -> [window, step, output], or their mean over tokens."""
 
+    heads, last = ("readout",), ("blocks", "norm")
+
     def __init__(self, cfg: Transformer, spec: SignalSpec) -> None:
         super().__init__()
         self.spec, self.n_times, self.causal = spec, None, cfg.causal

@@ -18,6 +18,8 @@ from eegdecode.signals import SignalSpec
 class Network(nn.Module):
     """(signal, subject, noisy, t) -> the noise, [window, step, feature]."""
 
+    heads, last = ("readout",), ("up", "norm")
+
     def __init__(self, cfg: UNet, spec: SignalSpec) -> None:
         super().__init__()
         denoising.need_sequence(spec, cfg.name)

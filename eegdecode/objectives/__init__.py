@@ -29,6 +29,8 @@ __all__ = [
     "SimCLR",
     "TimeFrequency",
     "build",
+    "in_units",
+    "standard",
 ]
 
 
@@ -61,7 +63,21 @@ OBJECTIVES: dict[str, type[Any]] = {
 }
 
 
+def standard(target: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
+    """A target as the network gives it: each feature by its mean and spread in training, where these are known."""
+    if not spec.target_std:
+        return target
+    return (target - target.new_tensor(spec.target_mean)) / target.new_tensor(spec.target_std)
+
+
+def in_units(decoded: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
+    """What the network gives, in the units of the target."""
+    if not spec.target_std:
+        return decoded
+    return decoded * decoded.new_tensor(spec.target_std) + decoded.new_tensor(spec.target_mean)
+
+
 def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:
-    """`spec`: of the data, not what was made of it for the model."""
+    """`spec`: of the data, not what was made of it for the model; with what is known of the targets of training."""
     made: Objective = importlib.import_module(f"eegdecode.objectives.{cfg.name}").objective(cfg, spec)
     return made

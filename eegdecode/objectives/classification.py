@@ -16,7 +16,8 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
                 f"{len(batch.target)} windows are asked for"
             )
         truth = shares(batch.target, spec.class_values)
-        loss = focal(logits.float(), truth, cfg.focus, cfg.label_smoothing)
+        weights = logits.new_tensor(spec.class_weights).float() if spec.class_weights else None
+        loss = focal(logits.float(), truth, cfg.focus, cfg.label_smoothing, weights)
         return loss, {"accuracy": (logits.argmax(dim=1) == truth.argmax(dim=1)).float().mean()}
 
     return loss_of
@@ -29,12 +30,21 @@ def shares(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
     return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).float()
 
 
-def focal(logits: torch.Tensor, truth: torch.Tensor, focus: float, smoothing: float = 0.0) -> torch.Tensor:
+def focal(
+    logits: torch.Tensor,
+    truth: torch.Tensor,
+    focus: float,
+    smoothing: float = 0.0,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The mean over windows, and over the classes that are their truth, [window, class], of -(1 - p)^focus log p, where
-    p is what a class is given. Smoothing spreads a part of the truth over all classes."""
+    p is what a class is given. Smoothing spreads a part of the truth over all classes. Weights of classes are 1 in the
+    mean over all windows: divided by those of a batch, ranks and portions would not add up to the whole."""
     log_p = functional.log_softmax(logits, dim=1)
     each = -log_p
     if focus:
         each = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** focus * each
     truth = (1 - smoothing) * truth + smoothing / truth.shape[1]
+    if weights is not None:
+        truth = truth * weights
     return (truth * each).sum(dim=1).mean()

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from eegdecode import noise
-from eegdecode.objectives import Batch, Objective
+from eegdecode.objectives import Batch, Objective, standard
 from eegdecode.objectives.knobs.diffusion import Diffusion
 from eegdecode.sampling import Schedule, spoil
 from eegdecode.signals import SignalSpec
@@ -21,7 +21,8 @@ def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         drawn = noise.normal(batch.key, _NOISE, *batch.target.shape[1:])
         t = (noise.uniform(batch.key, _STEP)[:, 0] * cfg.steps).long()
-        found = model(batch.signal, batch.subject, spoil(batch.target, drawn, t, schedule), t.float())
+        target = standard(batch.target, spec)
+        found = model(batch.signal, batch.subject, spoil(target, drawn, t, schedule), t.float())
         if found.shape != drawn.shape:
             raise ValueError(f"the model gives {tuple(found.shape)}, but the target is {tuple(drawn.shape)}")
         return distance(found.float(), drawn), {}

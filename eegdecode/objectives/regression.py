@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from eegdecode.objectives import Batch, Objective, Regression
+from eegdecode.objectives import Batch, Objective, Regression, in_units, standard
 from eegdecode.signals import SignalSpec
 
 
@@ -13,13 +13,14 @@ def objective(cfg: Regression, spec: SignalSpec) -> Objective:
     has_course = spec.is_sequence or spec.n_outputs > 1
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        target = batch.target
-        decoded = model(batch.signal, batch.subject)
+        target = standard(batch.target, spec)
+        decoded = model(batch.signal, batch.subject).to(target.dtype)  # a mean in bf16 is as coarse as its values
         if decoded.shape != target.shape:
             raise ValueError(f"the model gives {tuple(decoded.shape)}, but the target is {tuple(target.shape)}")
         seen = decoded.detach()
-        watched = {"r": correlation(seen, target).mean()} if has_course else {"off_by": (seen - target).abs().mean()}
-        return distance(decoded, target), watched
+        if has_course:
+            return distance(decoded, target), {"r": correlation(seen, target).mean()}
+        return distance(decoded, target), {"off_by": (in_units(seen, spec) - batch.target).abs().mean()}
 
     return loss_of
 

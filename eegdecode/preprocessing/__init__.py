@@ -1,5 +1,6 @@
 """The knobs of preprocessing: each step is one dataclass, a config lists them in the order they run."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -168,6 +169,18 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """Multiply all channels: from volt, in which everything is read, to the unit that a model was trained with."""
+
+    name: Literal["gain"] = "gain"
+    factor: float = 1e3  # volt to millivolt, as EEGPT wants them
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.factor) or self.factor == 0:
+            raise ValueError(f"factor is a number other than 0, got {self.factor}")
+
+
+@dataclass(frozen=True)
 class Clamp:
     """Cut what is larger, as `scale` does, where something comes after it."""
 
@@ -188,5 +201,5 @@ class Align:
 
 Step = (
     Aliases | Pick | Montage | BadChannels | Reference | Notch | Bandpass | Resample
-    | ICA | Sources | Scale | Clamp | Align
+    | ICA | Sources | Scale | Gain | Clamp | Align
 )  # fmt: skip

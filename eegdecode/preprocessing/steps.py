@@ -17,6 +17,7 @@ from eegdecode.preprocessing import (
     BadChannels,
     Bandpass,
     Clamp,
+    Gain,
     Montage,
     Notch,
     Pick,
@@ -122,6 +123,8 @@ def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[s
             return replace(channels.mapped(stream, matrix, names), sensors={n: Sensor("source") for n in names})
         case Scale():
             return scale(step, stream)
+        case Gain():
+            return replace(stream, read=lambda first, stop: stream.read(first, stop) * np.float32(step.factor))
         case Clamp():
             return replace(stream, read=lambda first, stop: stream.read(first, stop).clip(-step.limit, step.limit))
         case Align():

@@ -32,6 +32,8 @@ class Judge:
         self.cfg, self.data, self.spec = cfg, data, spec
         self.length = cast("int | None", network.n_times)
         alone = self.length is None and not getattr(cfg.objective, "compares_windows", False)
+        alone = alone and not cfg.windows.baseline_s  # that of a trial is not that of a window
+        self.baseline = windows.n_baseline(cfg.windows, spec.sfreq)
         self.batches = batches(cfg.windows, part, data, alone)
         self.n_windows = sum(len(places.start) for places in self.batches)
 
@@ -69,7 +71,8 @@ class Judge:
 
     def batch(self, number: int, where: torch.device) -> Batch:
         places = self.batches[number]
-        signal, target, whose = to_device(gather.gather(self.data, places, self.cfg.target, self.length), where)
+        gathered = gather.gather(self.data, places, self.cfg.target, self.length, self.baseline)
+        signal, target, whose = to_device(gathered, where)
         key = order.key(self.cfg.seed, _JUDGED, number, torch.arange(len(whose)).numpy())
         return Batch(signal, target, whose, torch.from_numpy(key.astype("int64")).to(where))
 

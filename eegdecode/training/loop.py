@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,14 +18,14 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.data import loader, order, splits, store
+from eegdecode.data import loader, order, store
 from eegdecode.data.draw import Draw
 from eegdecode.data.loader import Loader
 from eegdecode.data.partners import Partners
 from eegdecode.data.stored import Store
 from eegdecode.models import lora, trainable
 from eegdecode.objectives import Batch, Classification
-from eegdecode.training import finder, halving, optim, state, transfer
+from eegdecode.training import finder, halving, material, optim, state, targets, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.judge import Judge
 from eegdecode.training.record import Record
@@ -54,21 +53,24 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     where = ddp.start(ctx)
 
     # The data
-    data = store.open_store(*(ctx.input(data, often=True) for data in cfg.data))
-    found_spec = data.spec(cfg.target)
-    parts = splits.split(cfg.split, data.recordings, cfg.windows)
+    tells_classes = isinstance(cfg.objective, Classification)
+    folders = [ctx.input(data, often=True) for data in cfg.data]
+    data, found_spec, parts, draw = material.prepare(
+        folders, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=tells_classes
+    )
     for sentence in parts.audit():
         log.info("%s", sentence)
-    augment = Augmentation(cfg.augment, found_spec, soft=isinstance(cfg.objective, Classification))
-    draw = Draw(cfg.windows, parts.train, data.recordings, cfg.seed)
+    augment = Augmentation(cfg.augment, found_spec, soft=tells_classes)
     batches = Batches(cfg, ctx, data, draw, augment, where)
 
     # The model, the same on every rank
-    spec = replace(cfg.objective.asks(found_spec), n_times=draw.one_length)
+    spec = material.fitted(cfg, found_spec, draw)
+    found_spec = targets.known(cfg.objective, found_spec, data, cfg.target, draw.places)
+    spec = spec.knowing(found_spec)
     torch.manual_seed(_seed(cfg.seed, _MODEL))
     network = models.build(cfg.model, spec)
     if cfg.start is not None:
-        transfer.begin(network, cfg.start, ctx)
+        transfer.begin(network, cfg.start, ctx.input(cfg.start.source))
     moved = trainable.choose(network, cfg.trainable)
     network.to(where)
     if cfg.compute.compile:
@@ -77,7 +79,6 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     objective = objectives.build(cfg.objective, found_spec)
     judge = Judge(cfg, parts.val, data, spec, network)
     optimizer = optim.adamw(network, cfg.optim)
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     average = optim.Average(cfg.optim.average)
     precision = torch.autocast(where.type, TYPES[cfg.compute.precision], enabled=cfg.compute.precision != "fp32")
     scaler = torch.amp.GradScaler(where.type, enabled=cfg.compute.precision == "fp16")
@@ -92,21 +93,30 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         scaler.load_state_dict(found["scaler"])
         average.load(found["average"], network)
         best, unseen = found["best"], found["unseen"]
+    trainable.free(network, moved, step)
+    trained = optim.moved(optimizer)
     highest, said = optim.highest_rate(cfg.optim, cfg.windows.batch)
     log.info("%s", said)
     if cfg.optim.find_lr is not None:
         highest = _found_rate(cfg, ctx, model, network, objective, optimizer, batches)
-    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where, len(moved),
-             step, cfg.optim.steps)  # fmt: skip
-    record = Record(ctx, step, found["unwritten"] if found else ())
+    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where,
+             len(trained), step, cfg.optim.steps)  # fmt: skip
+    # The line of a step whose validation was broken off is still to be written
+    record = Record(ctx, step - (unseen is not None), found["unwritten"] if found else ())
     watcher = Watcher(cfg.watch, ctx, record, step, lambda at: store.broken(data, draw.at([at]).recording.tolist()))
     coming = batches.at(step, cfg.optim.steps)
 
+    began = time.perf_counter()  # a step's time is all from the end of the one before, but for validation
+
     while (step < cfg.optim.steps and not best["ended"]) or unseen:
         if unseen is None:
-            began = time.perf_counter()
             watcher.before(step)
             batch = next(coming)
+            if step in cfg.trainable.free_at:
+                trainable.free(network, moved, step)
+                trained = optim.moved(optimizer)
+                ddp.without_remark(model)
+                log.info("step %d: %d tensors are trained from here on", step, len(trained))
             lr = optim.rate(cfg.optim, highest, step)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["share"]
@@ -140,19 +150,20 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             norm = sharding.whole(nn.utils.clip_grad_norm_(trained, cfg.optim.clip_norm)).item()
             if not scaler.is_enabled():
                 watcher.refuse_nonfinite({"grad_norm": norm}, step, batch, norm, lr)
+            saver.settle()
             scaler.step(optimizer)
             scaler.update()
             step += 1
             models.after_step(network, step / cfg.optim.steps)
             average.update(network, step, cfg.optim.steps)
-            seconds = time.perf_counter() - began
+            seconds, began = time.perf_counter() - began, time.perf_counter()
             figures |= {"grad_norm": norm, "lr": lr, "seconds": seconds, "data_wait_s": batches.wait_s}
         else:
             figures, unseen = unseen, None
 
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
-            began = time.perf_counter()
+            looked = time.perf_counter()
             with average.applied(network):
                 names = [name for name in figures if name not in TIMES]
                 with precision:
@@ -169,7 +180,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             if found_now is None:  # the parameters that go on are saved, not their average
                 saver.save(step, _kept(network, optimizer, scaler, average, best, record, figures), best["step"])
                 _leave(saver, record, batches)
-            figures |= {"validation_s": time.perf_counter() - began}
+            validation_s = time.perf_counter() - looked
+            began += validation_s
+            figures |= {"validation_s": validation_s}
             best = best | now
             best = best | {"ended": _enough(cfg, ctx, step, best)}
             log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])
@@ -186,7 +199,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
         if last or stop or due:
             record.flush(wait=last)
-            saver.save(step, _kept(network, optimizer, scaler, average, best, record), best["step"], last)
+            kept = _kept(network, optimizer, scaler, average, best, record)
+            saver.save(step, kept, best["step"], last, later=("optimizer", "average", "best"))
         if stop and not last:
             _leave(saver, record, batches)
 

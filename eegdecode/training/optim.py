@@ -31,6 +31,11 @@ def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
     )
 
 
+def moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What it moves now of all that it ever will."""
+    return [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
+
+
 def shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
     """By name of what is trained: its part of the learning rate. Blocks are the longest list of modules that the model
     has; what comes before them counts as one block more, what comes after learns at the full rate."""

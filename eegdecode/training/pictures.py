@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from eegdecode.objectives import in_units
 from eegdecode.signals import SignalSpec
 from eegdecode.training import Watch
 from eegdecode.training.judge import Judge
@@ -38,7 +39,8 @@ def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, jud
             decoded = network(signal, batch.subject[:n])
             decoded.square().sum().backward(inputs=[signal])
         if judge.spec.is_sequence:
-            examples(writer, step, len(saliency), batch.target[:n].cpu(), decoded.detach().float().cpu(), judge.spec)
+            made = in_units(decoded.detach().float(), judge.spec).cpu()
+            examples(writer, step, len(saliency), batch.target[:n].cpu(), made, judge.spec)
         if signal.grad is not None:
             saliency += list(signal.grad.abs().mean(dim=1).cpu().numpy())
         if len(saliency) >= cfg.examples:

@@ -41,7 +41,7 @@ def run(cfg: "Soup", ctx: Context) -> dict[str, object]:
     data = store.open_store(*(ctx.input(name, often=True) for name in first.data))
     parts = splits.split(trained_as.split, data.recordings, trained_as.windows)
     network = models.build(first.model, first.spec).to(where)
-    objective = objectives.build(trained_as.objective, data.spec(first.target))
+    objective = objectives.build(trained_as.objective, data.spec(first.target).knowing(first.spec))
     judge = Judge(trained_as, parts.val, data, first.spec, network)
     names = [name for name in first.validation]
 

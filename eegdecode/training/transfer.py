@@ -1,7 +1,7 @@
 """Begin with parameters that were trained elsewhere: what fits by name and shape is taken, what does not is said."""
 
 import logging
-import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from eegdecode.inspector import files, pickles
+from eegdecode.models import trainable
 from eegdecode.training import Start, state
 from hpc import checkpoint
-from hpc.context import Context, input_run
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,12 @@ class Transfer:
         return found
 
 
-def begin(network: nn.Module, cfg: Start, ctx: Context) -> Transfer:
-    """Load what fits into the network."""
-    found = load(network, tensors(cfg, ctx), cfg.prefix)
+def begin(network: nn.Module, cfg: Start, source: Path) -> Transfer:
+    """Load what fits into the network. `source`: where what cfg names is."""
+    found = load(network, tensors(source), cfg.prefix)
     for sentence in found.sentences():
         log.info("%s: %s", cfg.source, sentence)
-    heads = _heads(network)
+    heads = tuple(f"{head}." for head in trainable.heads_of(network))
     lacking = [name for name in (*found.missing, *(text.split(" ")[0] for text in found.unlike))]
     if cfg.need == "encoder":
         lacking = [name for name in lacking if not name.startswith(heads)]
@@ -76,28 +77,48 @@ def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = ""
         for name in own
         if name in given and name not in fit
     ]
-    network.load_state_dict(fit, strict=False)
+    if not any(parameter.is_meta for parameter in network.parameters()):  # these have no place for numbers
+        network.load_state_dict(fit, strict=False)
     missing = [name for name in own if name not in given]
     return Transfer(tuple(fit), tuple(missing), tuple(name for name in given if name not in own), tuple(unlike))
 
 
-def tensors(cfg: Start, ctx: Context) -> dict[str, torch.Tensor]:
-    """The tensors of a run's model, or of a file. Nothing in it is executed."""
-    if input_run(cfg.source, ctx.run.path.parent) is not None:
-        return state.load(ctx.input(cfg.source)).parameters
-    path = Path(cfg.source)
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a run's model, of a checkpoint or of a file. Nothing in it is executed."""
     if path.is_dir():
-        return state.load(path).parameters if (path / "model.pt").is_file() else checkpoint.load_from(path)["model"]
+        if (path / "model.pt").is_file():
+            return state.load(path).parameters
+        if (path / "COMMIT").is_file():
+            return checkpoint.load_from(path)["model"]
+        raise ValueError(
+            f"start.source {path} is a folder without a model.pt, and no checkpoint: name a train run, or a file"
+        )
     if not path.is_file():
         raise ValueError(f"start.source {path} is not there: name a train run, or a file of parameters")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read without running code from it ({str(error).splitlines()[0]}): "
-            "look at it with `python -m hpc.launch inspect`, and save its tensors alone"
-        ) from None
-    return flat(found)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (*pickles.BROKEN, RuntimeError, OSError):  # what torch says of it is to load it with the code it brings
+        raise ValueError(f"start.source: {_why_not(path)}") from None
+    if not (tensors := flat(found)):
+        raise ValueError(f"start.source: {path} holds no tensors by name, but a {type(found).__name__}")
+    return tensors
+
+
+def _why_not(path: Path) -> str:
+    """Why the tensors of a file are not read, as a reader finds that runs nothing of it."""
+    try:
+        found = files.look(path)
+    except ValueError as error:
+        return str(error)
+    if found.code:
+        return (
+            f"{path} cannot be read without running code from it ({', '.join(found.code[:5])}). Where you trust who "
+            "made it, save its tensors alone: torch.save(model.state_dict(), …)"
+        )
+    how = (
+        "pip install safetensors" if found.form == "safetensors" else "save it anew, torch.save(model.state_dict(), …)"
+    )
+    return f"{path} ({found.form}) cannot be read by torch: {how}"
 
 
 def flat(found: Any) -> dict[str, torch.Tensor]:
@@ -106,7 +127,7 @@ def flat(found: Any) -> dict[str, torch.Tensor]:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             return flat(found[key])
     if not isinstance(found, Mapping):
-        raise ValueError(f"holds a {type(found).__name__}, and no tensors by name")
+        return {}
     return {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
 
 
@@ -116,8 +137,3 @@ def _bare(name: str, own: Mapping[str, torch.Tensor]) -> str:
     while bare not in own and bare.startswith(WRAPS):
         bare = bare.removeprefix(next(wrap for wrap in WRAPS if bare.startswith(wrap)))
     return bare if bare in own else name
-
-
-def _heads(network: nn.Module) -> tuple[str, ...]:
-    """Names of what makes outputs of features: it is drawn anew for a new task."""
-    return tuple(getattr(network, "heads", ("readout", "head")))

@@ -9,12 +9,12 @@ from scipy import signal as dsp
 from sklearn.linear_model import Ridge
 
 from eegdecode import stages
-from eegdecode.data import Music, RandomWindows, Split, splits, store
+from eegdecode.data import GridWindows, Music, RandomWindows, Split, splits, store
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import Scoring, baseline, ensemble, metrics, nulls, predict, predictions
 from eegdecode.evaluation.predict import Decoded, DecodedTrial
 from eegdecode.models import BiLSTM
-from eegdecode.signals import Recording, Signal
+from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Evaluate, Preprocess, Train
 from eegdecode.training import Optim, state
 from eegdecode.training.judge import whole_trial
@@ -217,6 +217,25 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
     assert not {trial.subject for trial in found[1].trials} & {parts.subjects[s.recording] for s in parts.train}
     n = len(first.output)
     assert any(np.allclose(ridge[:n], output[:n]) for output in decoder.decode(x[0], x.shape[1]))
+
+
+def test_the_ridge_answers_for_the_windows_own_samples_where_trials_begin_between_two(tmp_path: Path) -> None:
+    """The target is a channel: an answer that is a sample late would tell nothing of it."""
+    folder = tmp_path / "store"
+    store.write_manifest(folder, ["sub-01"])
+    samples = np.random.default_rng(0).normal(size=(64 * 40, 3)).astype(np.float32)
+    trials = tuple(Trial(1.004 + 6 * number, 4.5, f"{number}.wav") for number in range(6))
+    heard = {"envelope": Signal(samples[:, :1].copy(), SFREQ, ("envelope0",)).stream()}
+    signal = Signal(samples, SFREQ, ("Cz", "C3", "C4")).stream()
+    store.write(folder, Recording("sub-01", "sub-01", signal, trials, targets=heard))
+    cfg = Train((Input(str(folder)),), windows=GridWindows(length_s=1.0, batch=4), optim=Optim(steps=1))
+    stages.train(cfg, ctx(tmp_path / "train"))
+    trained = state.load(RunDir(tmp_path / "train").out)
+    found = predict.decode([trained.run.out], ctx(tmp_path / "run"))
+    assert found is not None
+    ridge = baseline.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
+    truth = np.concatenate([trial.target for trial in found[1].trials])
+    assert np.corrcoef(ridge[:, 0], truth[:, 0])[0, 1] > 0.99
 
 
 def test_predictions_are_kept_for_work_beyond_the_report(model: Path, tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode.data import BucketedWindows, RandomWindows, Windows
+from eegdecode.data import BucketedWindows, LockedWindows, RandomWindows, Windows
 from eegdecode.data.gather import Source, Storage, gather
 from eegdecode.data.loader import Loader, cores
 from eegdecode.data.ring import Ring
 from eegdecode.data.stored import Store
+from eegdecode.data.windows import n_baseline
 from eegdecode.signals import Trial
 from tests.eegdecode.test_windows import a_store, draw
 from tests.eegdecode.transforms import plus_place, unlucky
@@ -93,6 +94,26 @@ def test_whole_numbers_are_scaled_where_they_arrive_and_channels_come_first(tmp_
     wanted = gather(small, draw(CFG, small).at([3]), "").signal
     assert found.dtype == np.float32 and found.flags.c_contiguous
     np.testing.assert_array_equal(found, wanted.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("int16", [False, True])
+def test_the_start_of_a_window_has_mean_0_in_training_and_where_it_is_judged(tmp_path: Path, int16: bool) -> None:
+    found = a_store(tmp_path, [(Trial(1.0, 19.0, "a"),), (Trial(4.0, 19.0, "b"),)], int16=int16)
+    cfg = LockedWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=0.5, batch=2)
+    plain = gather(found, draw(cfg, found).at([3]), "").signal
+    wanted = plain - plain[:, :50].mean(axis=1, keepdims=True)
+    ((trained, _, _),) = taken(Loader(found, draw(cfg, found)), 3, 1)
+    judged = gather(found, draw(cfg, found).at([3]), "", baseline=n_baseline(cfg, 100.0)).signal
+    np.testing.assert_allclose(trained, wanted, atol=1e-6)
+    np.testing.assert_allclose(judged, wanted, atol=1e-6)
+    assert abs(plain[:, :50].mean(axis=1)).max() > 0.1
+
+
+def test_a_baseline_that_is_no_part_of_a_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="baseline_s is a part of a window, which lasts 3 s, got 4 s"):
+        LockedWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=4)
+    with pytest.raises(ValueError, match="baseline_s must be above 0 s, or 0 for none, got -1"):
+        RandomWindows(baseline_s=-1)
 
 
 @pytest.mark.parametrize("cfg", [BucketedWindows(batch=4, patch=16), RandomWindows(length_s=4.1, patch=16, wrap=True)])

@@ -3,16 +3,19 @@
 import multiprocessing
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from eegdecode import stages
-from eegdecode.data import RandomWindows
+from eegdecode import models, stages
+from eegdecode.data import RandomWindows, splits
 from eegdecode.data.stored import Store
-from eegdecode.models import BiLSTM, EEGNet, Model
+from eegdecode.models import BiLSTM, EEGNet, Model, Transformer
+from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.objectives import Regression
 from eegdecode.stages import Train
 from eegdecode.training import (
@@ -32,6 +35,7 @@ from eegdecode.training import (
     optim,
     state,
 )
+from eegdecode.training.judge import Judge
 from hpc import checkpoint
 from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir, committed_steps, read_json, read_lines
@@ -70,6 +74,13 @@ def figures(run: Path) -> list[dict[str, float]]:
         {name: value for name, value in line.items() if name not in ("seconds", "data_wait_s", "validation_s")}
         for line in read_lines(RunDir(run).metrics)
     ]
+
+
+def shown(run: Path) -> set[int]:
+    """The steps whose validation TensorBoard shows."""
+    found = [EventAccumulator(str(file)).Reload() for file in RunDir(run).tensorboard.iterdir()]
+    of = [each.Scalars("val_loss") for each in found if "val_loss" in each.Tags()["scalars"]]
+    return {event.step for events in of for event in events}
 
 
 def assert_same_parameters(one: Path, other: Path) -> None:
@@ -128,7 +139,7 @@ def test_a_finished_run_started_again_says_the_same(cfg: Train, tmp_path: Path) 
     assert start(cfg, tmp_path / "run") == start(cfg, tmp_path / "run")
 
 
-def test_stopped_at_any_look_it_ends_the_same(cfg: Train, tmp_path: Path) -> None:
+def test_stopped_at_any_look_it_ends_the_same(cfg: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Between steps and in the middle of validation, the last one included; after that a wish comes too late."""
     whole = start(cfg, tmp_path / "whole")
     for look in range(1, 100):
@@ -140,7 +151,21 @@ def test_stopped_at_any_look_it_ends_the_same(cfg: Train, tmp_path: Path) -> Non
             assert start(cfg, run) == whole
         assert figures(run) == figures(tmp_path / "whole")
         assert_same_parameters(tmp_path / "whole", run)
+        assert shown(run) == {4, 8, 12}
+    assert "has no line of step" not in caplog.text
     assert look > STEPS + 3, "it looks more than once a step"
+
+
+def test_windows_with_a_baseline_are_judged_as_they_are_trained_with(cfg: Train, tiny_store: Store) -> None:
+    cfg = replace(cfg, windows=RandomWindows(length_s=1.0, batch=4, baseline_s=0.25))
+    spec = tiny_store.spec(cfg.target)
+    part = splits.split(cfg.split, tiny_store.recordings, cfg.windows).val
+    judge = Judge(cfg, part, tiny_store, spec, models.build(cfg.model, spec))
+    assert len(judge.batches) > 1
+    for number in range(len(judge.batches)):
+        signal = judge.batch(number, torch.device("cpu")).signal
+        assert signal.shape[1:] == (64, 8), "windows, and not whole trials"
+        assert signal[:, :16].mean(dim=1).abs().max() < 1e-6 < signal.mean(dim=1).abs().max()
 
 
 def test_the_model_kept_is_the_best_in_validation(cfg: Train, tmp_path: Path) -> None:
@@ -231,6 +256,55 @@ def test_interrupted_with_all_that_it_can_do_equals_uninterrupted(cfg: Train, tm
         assert found == ["snapshot-00000004.pt", "snapshot-00000012.pt"]
     one, other = (state.load(RunDir(tmp_path / run).out, "snapshot-00000004.pt") for run in ("whole", "parts"))
     assert all(torch.equal(one.parameters[name], other.parameters[name]) for name in one.parameters)
+
+
+def freed_step_by_step(cfg: Train, free_at: tuple[int, ...] = (3, 6)) -> Train:
+    """With all that remembers something of each parameter."""
+    return replace(
+        cfg,
+        model=Transformer(width=8, heads=2, layers=2, dropout=0.3),
+        trainable=Trainable("head", free_at=free_at),
+        compute=Compute(accumulate=2),
+        optim=replace(cfg.optim, layer_decay=0.8, average=Ema(decay=0.9), keep_every=3),
+    )
+
+
+def test_what_is_freed_later_stays_until_then_and_ends_the_same_over_a_stop(cfg: Train, tmp_path: Path) -> None:
+    cfg = freed_step_by_step(cfg)
+    whole = start(cfg, tmp_path / "whole")
+    for stop_at in (3, 1, 2):  # at step 3, which is the first to be freed at; then in between, and at the last of them
+        with pytest.raises(Preempted):
+            start(cfg, tmp_path / "parts", stop_at)
+    assert start(cfg, tmp_path / "parts") == whole
+    assert_same_parameters(tmp_path / "whole", tmp_path / "parts")
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+
+    of = [checkpoint.load(RunDir(tmp_path / "whole").checkpoints, step)["model"] for step in (3, 6, 9)]
+    changed = [{name for name in one if not torch.equal(one[name], other[name])} for one, other in pairwise(of)]
+    head = {"norm.weight", "norm.bias", "readout.weight", "readout.bias"}
+    assert changed[0] - head == {name for name in of[0] if name.startswith("blocks.1.")}
+    assert changed[1] == set(of[0])
+
+
+@pytest.mark.ranks
+def test_two_ranks_free_as_one_does(cfg: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cfg = freed_step_by_step(cfg)
+    cfg = replace(cfg, model=replace(cfg.model, dropout=0.0), objective=Regression(loss="mse"))
+    start(cfg, tmp_path / "alone")
+    two_ranks(cfg, tmp_path / "two")
+    two_ranks(cfg, tmp_path / "parts", stop_at=3)
+    two_ranks(cfg, tmp_path / "parts", attempt=2)
+    assert "find_unused_parameters" not in capfd.readouterr().err
+    for line, alone in zip(figures(tmp_path / "two"), figures(tmp_path / "alone"), strict=True):
+        assert line == pytest.approx(alone, rel=1e-3, abs=1e-5)
+    assert figures(tmp_path / "parts") == figures(tmp_path / "two")
+    assert_same_parameters(tmp_path / "parts", tmp_path / "two")
+
+
+@pytest.mark.parametrize(("free_at", "shard"), [((3, 12), False), ((3,), True)])
+def test_what_cannot_be_freed_is_refused(cfg: Train, free_at: tuple[int, ...], shard: bool) -> None:
+    with pytest.raises(ValueError, match=r"free_at must be before the last of 12 steps, .* got \[3.*, shard="):
+        replace(freed_step_by_step(cfg, free_at), compute=Compute(shard=shard))
 
 
 @pytest.mark.parametrize(("precision", "model"), [("bf16", BiLSTM(hidden=4)), ("fp16", EEGNet(filters=2))])

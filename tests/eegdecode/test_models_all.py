@@ -102,6 +102,16 @@ def test_it_learns_from_every_parameter_that_it_trains(name: str) -> None:
 
 
 @EVERY
+def test_it_is_built_without_numbers_to_see_whether_it_fits(name: str) -> None:
+    with torch.device("meta"):
+        empty = models.build(knobs(name), spec_of(name))
+    network = built(name)
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    shapes = [{n: p.shape for n, p in each.named_parameters()} for each in (empty, network)]
+    assert shapes[0] == shapes[1]
+
+
+@EVERY
 def test_it_is_saved_and_read_back(name: str) -> None:
     network, other = built(name).eval(), models.build(knobs(name), spec_of(name)).eval()
     other.load_state_dict(network.state_dict())

@@ -346,6 +346,33 @@ def test_a_shorter_stride_gives_more_patches() -> None:
     assert network(torch.randn(1, 512, 58), FIRST).shape == (1, 4)
 
 
+@pytest.mark.parametrize(
+    ("cfg", "data", "said"),
+    [
+        (EEGPT(variant="tiny1"), spec(), []),
+        (EEGPT(variant="tiny1", patch_stride=32), spec(n_times=544), []),
+        (
+            EEGPT(variant="tiny1"),
+            spec(n_times=1000, sfreq=200.0),
+            [
+                "EEGPT was trained at 256 Hz, where this signal has 200: resample it in preprocess; it does not read "
+                "the last 40 of 1000 samples: take windows of 960"
+            ],
+        ),
+        (
+            EEGPTPretrain(variant="tiny1"),
+            spec(n_times=300),
+            ["EEGPT does not read the last 44 of 300 samples: take windows of 256"],
+        ),
+    ],
+)
+def test_what_is_not_read_and_another_rate_are_said_in_a_line(
+    cfg: Any, data: SignalSpec, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    models.build(cfg, data)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == said
+
+
 @pytest.mark.parametrize("train", ["probe", "last", "all"])
 def test_only_what_is_asked_for_learns(train: Any) -> None:
     network = models.build(EEGPT(variant="tiny3", train=train, spatial_filter=0), classes(codebook.TEN_TWENTY, 256))

@@ -60,6 +60,20 @@ def test_what_a_window_has_one_of_is_the_mean_up_to_now(cfg: Model) -> None:
         assert (so_far[3] - network(x[:, :46], WHOSE)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("target_sfreq", [0.0, 30.0])
+@pytest.mark.parametrize("cfg", CAUSAL, ids=lambda cfg: f"{cfg.name}{getattr(cfg, 'patch', '')}")
+def test_a_chunk_of_nothing_changes_nothing(cfg: Model, target_sfreq: float) -> None:
+    network, x, _ = whole(cfg, spec(target_sfreq))
+    stream, other = Stream(network), Stream(network)
+    nothing = stream.feed(x[:, :0])
+    assert nothing.shape == ((2, 0, 2) if target_sfreq else (2, 2)) and not nothing.any()
+    first = stream.feed(x[:, :50])
+    again = stream.feed(x[:, :0])
+    assert again.shape == (2, 0, 2) if target_sfreq else torch.equal(again, first)
+    assert torch.equal(first, other.feed(x[:, :50]))
+    assert torch.equal(stream.feed(x[:, 50:]), other.feed(x[:, 50:]))
+
+
 @pytest.mark.parametrize("target_sfreq", [100.0, 30.0, 250.0])
 @pytest.mark.parametrize("cfg", CAUSAL, ids=lambda cfg: f"{cfg.name}{getattr(cfg, 'patch', '')}")
 def test_no_output_changes_at_all_when_later_samples_do(cfg: Model, target_sfreq: float) -> None:

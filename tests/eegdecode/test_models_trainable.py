@@ -1,13 +1,17 @@
 """A part of any model is trained while the rest stays as it is, bit for bit; LoRA starts as nothing and merges."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import BiLSTM, DiT, Joined, lora, trainable
+from eegdecode.models import EEGPT, MODELS, BiLSTM, DiT, EEGNet, Fusion, Hybrid, Joined, Multipath, lora, trainable
 from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.signals import SignalSpec
+from tests.eegdecode.test_models_all import CLASSES, built, given
 
 WHOSE = torch.tensor([0, 1])
 EEG = SignalSpec(tuple(f"E{index}" for index in range(8)), 64.0, 16, ("sub-01", "sub-02"), 32.0)
@@ -78,8 +82,107 @@ def test_what_is_trained_moves_and_all_else_stays_bit_for_bit(which: str) -> Non
     assert sorted(changed) == sorted(names)
 
 
+GATED: dict[str, Any] = {
+    "fusion, gated": Fusion(eeg=EEGNet(), meg=EEGNet(), fusion="gated"),
+    "multipath, gated": Multipath(waveform=EEGNet(), spectrum=EEGNet(), picture=4, fusion="gated"),
+    "eegpt without its filter": EEGPT(variant="tiny1", spatial_filter=0),
+    "hybrid of one stage": Hybrid(stages=("cnn",)),
+}
+READ = "readout"
+PARTS: dict[str, tuple[list[str], list[str]]] = {
+    "bilstm": ([READ], ["layers.1"]),
+    "brainmodule": (["wide", READ], ["layers.9"]),
+    "conformer": (["wide", "narrow", READ], ["blocks.5"]),
+    "deep4": ([READ], ["convolutions.2", "norms.3"]),
+    "diffwave": (["skip_projection", "output_projection"], ["residual_layers.1"]),
+    "dit": (["modulation", READ], ["blocks.0"]),
+    "eegnet": ([READ], ["depth", "point", "norm_point"]),
+    "eegnet_ssvep": ([READ], ["depth", "point", "norm_point"]),
+    "eegpt": (["filter", "probe", READ], ["encoder.blocks.1", "encoder.norm"]),
+    "eegpt without its filter": (["probe", READ], ["encoder.blocks.1", "encoder.norm"]),
+    "eegpt_pretrain": (["predictor.predictor_proj", "reconstructor.reconstructor_proj"], []),
+    "fusion": (["eeg.readout", "meg.readout"], []),
+    "fusion, gated": (["eeg.readout", "meg.readout", "join.gate"], []),
+    "hybrid": ([READ], ["stages.0", "norm"]),
+    "hybrid of one stage": ([READ], []),
+    "joined": (["generator.readout"], ["generator.up.0", "generator.norm"]),
+    "lfcnn": ([READ], []),
+    "mae": ([READ], ["encoder.blocks.0", "encoder.norm"]),
+    "mae_pretrain": (["decoder.pred"], ["decoder.blocks.0", "decoder.norm"]),
+    "multipath": (["waveform.readout", "spectrum.readout", "picture.readout"], []),
+    "multipath, gated": (["waveform.readout", "spectrum.readout", "picture.readout", "join.gate"], []),
+    "shallow": ([READ], []),
+    "stgate": ([READ], ["over_time", "norm"]),
+    "tcn": ([READ], ["blocks.4", "norm"]),
+    "tfc": (["classifier"], []),
+    "tfc_pretrain": (["encoder.time.projector", "encoder.frequency.projector"], []),
+    "transformer": ([READ], ["blocks.3", "norm"]),
+    "unet": ([READ], ["up.0", "norm"]),
+    "varcnn": ([READ], []),
+}
+"""Of each model what makes its outputs, and its last block; none where blocks stand side by side, or there is one."""
+
+
+def of_name(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return models.build(GATED[name], CLASSES) if name in GATED else built(name)
+
+
+def test_every_model_is_in_the_table() -> None:
+    assert set(PARTS) - set(GATED) == set(MODELS) - {"braindecode"}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_of_every_model_the_head_is_what_makes_the_outputs_and_the_rest_is_frozen(name: str) -> None:
+    heads, last = PARTS[name]
+    network = of_name(name)
+    every = [each for each, parameter in network.named_parameters() if parameter.requires_grad]
+
+    def within(parts: list[str]) -> list[str]:
+        return [each for each in every if each.startswith(tuple(f"{part}." for part in parts))]
+
+    assert list(trainable.choose(network, Trainable("head"))) == within(heads)
+    for part in heads:
+        assert within([part]), part
+    network = of_name(name)
+    if last:
+        assert list(trainable.choose(network, Trainable("last"))) == within([*last, *heads])
+    else:
+        with pytest.raises(
+            ValueError, match="train=last wants blocks that follow each other, .* this network has none"
+        ):
+            trainable.choose(network, Trainable("last"))
+
+
+@pytest.mark.parametrize("name", [n for n in PARTS if n in GATED or MODELS[n].gives in ("outputs", "noise")])
+def test_nothing_goes_round_the_head(name: str) -> None:
+    network = moved(of_name(name)).eval()
+    kind = name if name in MODELS else name.split(",")[0].split(" ")[0]
+    x, *others = given(kind, network)
+    with torch.no_grad():
+        assert not torch.equal(network(x, *others), network(x.roll(1, dims=1), *others)) or name == "diffwave"
+        for head in trainable.heads_of(network):
+            for parameter in network.get_submodule(head).parameters():
+                parameter.zero_()
+        assert torch.equal(network(x, *others), network(x.roll(1, dims=1), *others))
+
+
+def test_a_network_that_does_not_say_what_its_head_is_can_be_trained_whole_or_by_lora() -> None:
+    network = nn.ModuleDict({"eeg": nn.Linear(4, 4), "meg": nn.Linear(4, 4)})
+    assert trainable.together(eeg=network["eeg"], meg=built("eegnet")) == ()
+    with pytest.raises(ValueError, match="train=head wants a network that says which of its layers make the outputs"):
+        trainable.choose(network, Trainable("head"))
+    corrected = [f"{part}.lora_{letter}" for part in ("eeg", "meg") for letter in "ab"]
+    assert list(trainable.choose(network, Trainable("lora", rank=2))) == corrected
+
+
+_BLOCKS = [f"blocks.{index}" for index in range(8)]
+
+
 class Norms(nn.Module):
     """A network with means that run, dropout, an average that is never trained, and blocks with a norm behind."""
+
+    heads, last = ("head",), ("blocks", "norm")
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +196,7 @@ class Norms(nn.Module):
 def test_what_is_frozen_does_not_drift_and_what_a_model_froze_itself_stays_frozen() -> None:
     network = Norms()
     assert "average.weight" not in trainable.choose(network, Trainable())
-    assert trainable.choose(network, Trainable("last")) == [
+    assert list(trainable.choose(network, Trainable("last"))) == [
         f"{part}.{value}" for part in ("blocks.7", "norm", "head") for value in ("weight", "bias")
     ]
     trainable.train(network)
@@ -108,7 +211,7 @@ def test_what_is_frozen_does_not_drift_and_what_a_model_froze_itself_stays_froze
     ("cfg", "message"),
     [
         (Trainable(part="encodr"), "no part 'encodr'; there is: body, blocks, norm, average, head"),
-        (Trainable("last", part="body"), "train=last wants a network with a list of blocks"),
+        (Trainable("last", part="body"), "train=last wants a network that says .* the part 'body' does not: take"),
         (Trainable("lora", layers=("qkv",)), "no linear layer called qkv but its head; there is: body.0, blocks.0"),
     ],
 )
@@ -131,6 +234,42 @@ def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
     torch.testing.assert_close(plain(*given), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="rank must be at least 1 and alpha above 0, got 0 and 16.0"):
-        Trainable("lora", rank=0)
+@pytest.mark.parametrize(
+    ("cfg", "joins"),
+    [
+        (Trainable("head", free_at=(5,)), {5: ["body", "blocks", "norm"]}),
+        (Trainable("head", free_at=(5, 7, 9)), {5: ["blocks.7"], 7: ["blocks.6"], 9: ["body", "norm", *_BLOCKS[:6]]}),
+        (Trainable("last", free_at=(2, 3)), {2: ["blocks.6"], 3: ["body", *_BLOCKS[:6]]}),
+    ],
+)
+def test_more_is_freed_at_each_of_the_steps_and_at_the_last_all(cfg: Trainable, joins: dict[int, list[str]]) -> None:
+    network = Norms()
+    since = trainable.choose(network, cfg)
+    for step, parts in joins.items():
+        names = {name for name, first in since.items() if first == step}
+        assert all(any(name.startswith(f"{part}.") for part in parts) for name in names), step
+        assert all(any(name.startswith(f"{part}.") for name in names) for part in parts), step
+    for step in (0, *joins):
+        trainable.free(network, since, step)
+        moving = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        assert moving == [name for name, first in since.items() if first <= step]
+    whole = [name for name, _ in network.named_parameters() if not name.startswith("average")]
+    assert moving == whole, "what a model froze itself stays frozen"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Trainable("lora", rank=0), "rank must be at least 1 and alpha above 0, got 0 and 16.0"),
+        (lambda: Trainable("all", free_at=(5,)), "free_at begins with train=head or last, .*, got all"),
+        (lambda: Trainable("head", free_at=(5, 5)), r"each later than the one before, got \[5, 5\]"),
+        (lambda: Trainable("head", free_at=(0,)), r"each later than the one before, got \[0\]"),
+        (
+            lambda: trainable.choose(Norms(), Trainable("last", free_at=tuple(range(1, 10)))),
+            "free_at has 9 steps, but there are 7 blocks to be freed .*: list 8 steps at most",
+        ),
+    ],
+)
+def test_nonsense_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -75,6 +75,13 @@ def test_features_of_a_window_correlate_with_each_other() -> None:
     assert measured(Regression(), x, y) == pytest.approx({"loss": 1 - by_hand, "r": by_hand})
 
 
+def test_what_is_decoded_in_half_precision_is_compared_in_whole() -> None:
+    """Both values stand in bf16 as they are, their mean does not."""
+    course = torch.tensor([256.0, 258.0]).repeat(8)[None, :, None]
+    found = measured(Regression(), course.bfloat16(), course)
+    assert found["loss"] == pytest.approx(0, abs=1e-6) and found["r"] == pytest.approx(1, abs=1e-6)
+
+
 def test_a_single_number_of_a_window_is_followed_but_not_correlated() -> None:
     x, y = gaussian(5, 1), gaussian(5, 1, seed=1)
     assert measured(Regression(loss="mse"), x, y) == pytest.approx(

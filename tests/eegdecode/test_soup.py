@@ -1,5 +1,6 @@
 """Means of models, runs that end early as they are behind, and what a training will take."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from eegdecode import stages
 from eegdecode.data import RandomWindows, splits, store
 from eegdecode.data.stored import Store
 from eegdecode.models import BiLSTM
+from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.stages import Estimate, Soup, Train
 from eegdecode.training import Halving, Optim, WarmRestarts, halving, soup, state
+from hpc import checkpoint
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir, read_lines, write_json
 
@@ -141,3 +144,22 @@ def test_an_estimate_counts_steps_and_validations(cfg: Train, tmp_path: Path) ->
     least_h = (1000 * found["step_s"] + 249 * lines[-1]["validation_s"]) / 3600  # type: ignore[operator]
     assert found["hours"] > least_h  # type: ignore[operator]
     assert found["price"] == pytest.approx(found["gpu_hours"] / 24 * 80)  # type: ignore[operator]
+
+
+def test_the_time_of_a_step_is_all_that_passes_but_for_validation(cfg: Train, tmp_path: Path) -> None:
+    """So that steps and validations make up the whole, as an estimate takes them to."""
+    slow = Context(World(), RunDir(tmp_path / "run"), should_stop=lambda: time.sleep(0.05) is not None)
+    stages.train(cfg, slow)  # asked once after each step, and at each trial of a validation
+    lines = read_lines(RunDir(tmp_path / "run").metrics)
+    assert min(line["seconds"] for line in lines[1:]) > 0.05
+    assert min(line["validation_s"] for line in lines if "validation_s" in line) > 0.05
+
+
+def test_what_is_freed_later_is_estimated_as_dear_as_it_becomes(cfg: Train, tmp_path: Path) -> None:
+    freed = Trainable("head", free_at=(500,))
+    asked = Estimate(**{**vars(cfg), "trainable": freed, "optim": replace(cfg.optim, steps=1000)}, probe_steps=10)
+    stages.estimate(asked, context(tmp_path / "probe"))
+    kept = checkpoint.latest(RunDir(tmp_path / "probe").checkpoints)
+    assert kept is not None
+    moved = {int(state["step"]) for state in kept[1]["optimizer"]["state"].values()}
+    assert moved == {10, 9}, "from its second step on the probe trains all"

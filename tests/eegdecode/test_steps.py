@@ -15,6 +15,7 @@ from eegdecode.preprocessing import (
     BadChannels,
     Bandpass,
     Clamp,
+    Gain,
     Notch,
     Pick,
     Reference,
@@ -235,6 +236,15 @@ def test_ica_needs_no_eye_channel_where_components_are_spiky(caplog: pytest.LogC
         run([Pick(), ICA()], Signal(blinking().data[:250], SFREQ, blinking().channels, blinking().sensors))
 
 
+def test_gain_brings_volt_to_millivolt_wherever_it_stands() -> None:
+    before = noise(3)
+    for chain in ([Gain()], [Bandpass(), Gain()], [Gain(), Bandpass()]):
+        plain = run([step for step in chain if not isinstance(step, Gain)], before)
+        np.testing.assert_allclose(run(chain, before).data, 1e3 * plain.data, rtol=1e-4, atol=1e-7)
+    found = run([Gain(factor=-2)], before).data
+    np.testing.assert_array_equal(found, np.float32(-2) * before.data)
+
+
 def test_every_step_runs_gives_float32_and_leaves_its_input_alone() -> None:
     for kind in set(get_args(Step)) - {Sources}:
         before = noise(8)
@@ -280,6 +290,8 @@ def test_what_is_no_number_is_named() -> None:
         (lambda: Notch(hz=0.0), "got 0.0"),
         (lambda: Resample(sfreq=-1.0), "got -1.0"),
         (lambda: Scale(clamp=0.0), "got 0.0"),
+        (lambda: Gain(factor=0.0), "factor is a number other than 0, got 0.0"),
+        (lambda: Gain(factor=float("nan")), "got nan"),
         (lambda: Clamp(limit=-1.0), "got -1.0"),
         (lambda: ICA(follows=2.0), "got 2.0 and 20.0"),
         (lambda: BadChannels(z=0.0), "got 0.0, 10.0, 0.3 and 0.34"),

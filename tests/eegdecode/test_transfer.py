@@ -1,5 +1,6 @@
 """What fits is taken from another run or file, what does not is said, and nothing in a file is executed."""
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -9,12 +10,12 @@ import torch
 from torch import nn
 
 from eegdecode.training import Start, transfer
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir
+from hpc.context import Input
 
 
 def network(n_outputs: int = 2, n_in: int = 3) -> nn.Module:
     parts = nn.ModuleDict({"encoder": nn.Linear(n_in, 4), "readout": nn.Linear(4, n_outputs)})
+    parts.heads = ("readout",)  # type: ignore[assignment]
     return parts
 
 
@@ -23,18 +24,17 @@ def written(path: Path, content: object) -> Start:
     return Start(source=Input(str(path)))
 
 
-@pytest.fixture
-def ctx(tmp_path: Path) -> Context:
-    return Context(World(), RunDir(tmp_path / "runs" / "run"))
+def begin(ours: nn.Module, start: Start) -> transfer.Transfer:
+    return transfer.begin(ours, start, Path(start.source))
 
 
 @pytest.mark.parametrize("wrap", ["", "module.", "model.module.", "_orig_mod."])
 @pytest.mark.parametrize("key", ["", "state_dict", "model_state_dict", "parameters"])
-def test_an_encoder_is_taken_whole_and_the_head_drawn_anew(wrap: str, key: str, ctx: Context, tmp_path: Path) -> None:
+def test_an_encoder_is_taken_whole_and_the_head_drawn_anew(wrap: str, key: str, tmp_path: Path) -> None:
     theirs, ours = network(n_outputs=5), network(n_outputs=2)
     content: object = {f"{wrap}{name}": value for name, value in theirs.state_dict().items()}
     start = written(tmp_path / "there.ckpt", {key: content, "epoch": 3} if key else content)
-    found = transfer.begin(ours, start, ctx)
+    found = begin(ours, start)
     assert found.loaded == ("encoder.weight", "encoder.bias") and found.missing == ()
     assert [text.split()[0] for text in found.unlike] == ["readout.weight", "readout.bias"]
     assert torch.equal(ours.get_parameter("encoder.weight"), theirs.get_parameter("encoder.weight"))
@@ -42,23 +42,23 @@ def test_an_encoder_is_taken_whole_and_the_head_drawn_anew(wrap: str, key: str, 
     assert "readout.weight (5, 4) there, (2, 4) here" in found.sentences()[1]
 
 
-def test_a_prefix_chooses_one_of_several_networks(ctx: Context, tmp_path: Path) -> None:
+def test_a_prefix_chooses_one_of_several_networks(tmp_path: Path) -> None:
     one, other, ours = network(), network(), network()
     content = {f"target_encoder.{name}": value for name, value in one.state_dict().items()}
     content |= {f"predictor.{name}": value for name, value in other.state_dict().items()}
     start = written(tmp_path / "there.pt", content)
-    transfer.begin(ours, Start(source=start.source, prefix="target_encoder.", need="all"), ctx)
+    begin(ours, Start(source=start.source, prefix="target_encoder.", need="all"))
     assert all(torch.equal(value, one.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
-def test_an_encoder_that_is_not_there_is_refused(ctx: Context, tmp_path: Path) -> None:
+def test_an_encoder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     start = written(tmp_path / "there.pt", network(n_in=7).state_dict())
     with pytest.raises(ValueError, match=r"has not what start.need=encoder asks for.*encoder.weight \(4, 7\) there"):
-        transfer.begin(network(), start, ctx)
+        begin(network(), start)
     with pytest.raises(ValueError, match="0 of 4 tensors found"):
-        transfer.begin(network(), written(tmp_path / "other.pt", {"a": torch.zeros(1)}), ctx)
+        begin(network(), written(tmp_path / "other.pt", {"a": torch.zeros(1)}))
     with pytest.raises(ValueError, match="is not there: name a train run, or a file of parameters"):
-        transfer.begin(network(), Start(source=Input(str(tmp_path / "none.pt"))), ctx)
+        begin(network(), Start(source=Input(str(tmp_path / "none.pt"))))
 
 
 class Trap:
@@ -66,12 +66,53 @@ class Trap:
         return os.system, ("touch trapped",)
 
 
-def test_nothing_of_a_file_is_executed(ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    start = written(tmp_path / "trap.pt", {"state_dict": Trap()})
-    with pytest.raises(ValueError, match="cannot be read without running code from it"):
-        transfer.begin(network(), start, ctx)
+    start = written(tmp_path / "trap.pt", {"state_dict": network().state_dict(), "more": Trap()})
+    with pytest.raises(ValueError, match=r"cannot be read without running code from it \(posix.system\)\. Where you"):
+        begin(network(), start)
     (tmp_path / "trap.bin").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match="cannot be read without running code from it"):
-        transfer.begin(network(), Start(source=Input(str(tmp_path / "trap.bin"))), ctx)
+    with pytest.raises(ValueError, match=r"trap.bin \(pickle\) holds no tensors"):
+        begin(network(), Start(source=Input(str(tmp_path / "trap.bin"))))
     assert not (tmp_path / "trapped").exists()
+
+
+def test_a_file_that_torch_wrote_before_1_6_is_read(tmp_path: Path) -> None:
+    theirs = network()
+    torch.save(theirs.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert len(begin(network(), Start(source=Input(str(tmp_path / "old.pth")))).loaded) == 4
+
+
+def saved(content: object, **how: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, **how)
+    return file.getvalue()
+
+
+WRONG = {
+    "a table": (b"a,b\n1,2\n", r"wrong.pt \(8 bytes\) is neither of torch.save nor safetensors"),
+    "nothing": (b"", "wrong.pt is empty"),
+    "cut off": (saved({"a": torch.zeros(9999)})[:20000], "wrong.pt begins as .* its end is missing: it is cut off"),
+    "cut off, of old": (
+        saved({"a": torch.zeros(9)}, _use_new_zipfile_serialization=False)[:-6],
+        r"wrong.pt \(\d+ bytes\) is cut off or damaged",
+    ),
+    "a module": (saved(nn.Linear(2, 2)), r"running code from it \(torch.nn.modules.linear.Linear\)"),
+    "one tensor": (saved(torch.zeros(2)), "wrong.pt holds no tensors by name, but a Tensor"),
+    "figures": (saved({"epoch": 3}), "wrong.pt holds no tensors by name, but a dict"),
+}
+
+
+@pytest.mark.parametrize("which", WRONG)
+def test_a_wrong_file_is_told_in_a_sentence_of_ours(which: str, tmp_path: Path) -> None:
+    """And not in torch's, which is to load it with the code that it brings."""
+    content, message = WRONG[which]
+    (tmp_path / "wrong.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^start.source: .*{message}") as told:
+        begin(network(), Start(source=Input(str(tmp_path / "wrong.pt"))))
+    assert "weights_only" not in str(told.value)
+
+
+def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder without a model.pt, and no checkpoint: name a train run"):
+        begin(network(), Start(source=Input(str(tmp_path))))

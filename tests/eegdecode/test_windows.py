@@ -173,6 +173,43 @@ def test_a_session_of_15_minutes_has_4500_windows_within_its_segments(tmp_path: 
     assert (places.start // 6000 == places.trial).all()
 
 
+OFF_GRID = [0.0, 0.001, 0.008, 0.012]  # seconds; a sample lasts 0.015625
+
+
+@pytest.mark.parametrize("length_s", [4.0, 4.01])
+@pytest.mark.parametrize("off_s", OFF_GRID)
+def test_a_window_as_long_as_its_trial_fits_wherever_on_the_grid_that_begins(
+    tmp_path: Path, off_s: float, length_s: float
+) -> None:
+    """The last one ends with the recording."""
+    trials = tuple(Trial(start + off_s, length_s, f"{start}.wav") for start in (1.0, 10.0))
+    opened = a_store(tmp_path, [trials], sfreq=64.0, duration_s=10 + off_s + length_s)
+    kinds = [kind(length_s=length_s, batch=2) for kind in (RandomWindows, StratifiedWindows, GridWindows)]
+    for cfg in (*kinds, LockedWindows(tmax_s=length_s, batch=2), BucketedWindows(batch=2)):
+        places = draw(cfg, opened).at([0])
+        assert places.n_times.tolist() == [round(length_s * 64)] * 2
+        late_s = np.sort(places.start) / 64 - [trial.start for trial in trials]
+        assert (np.abs(late_s) < 1 / 64).all()
+        assert (places.start + places.n_times <= opened.recordings[0].n_times).all()
+
+
+@pytest.mark.parametrize("length_s", [4.0, 4.01])
+@pytest.mark.parametrize("off_s", OFF_GRID)
+def test_trials_that_follow_each_other_share_no_sample_wherever_on_the_grid_they_begin(
+    tmp_path: Path, off_s: float, length_s: float
+) -> None:
+    trials = tuple(Trial(off_s + length_s * number, length_s, f"{number}.wav") for number in range(6))
+    opened = a_store(tmp_path, [trials], sfreq=64.0, duration_s=25.0)
+    places = draw(BucketedWindows(batch=6), opened).at([0])
+    order = np.argsort(places.start)
+    start, end = places.start[order], (places.start + places.n_times)[order]
+    assert (start[1:] == end[:-1]).all()
+    assert length_s > 4 or (places.n_times == 256).all()
+    cfg = LockedWindows(tmax_s=4.0)
+    parts = split(Split(by="trial", shared=("subject", "stimulus")), opened.recordings, cfg)
+    assert len(Draw(cfg, parts.train, opened.recordings, 0)) == len(parts.train)
+
+
 @pytest.mark.parametrize(("length_s", "said", "padded"), [(0.2, "200 samples is 12.5", 208), (0.5, "500.* 31.25", 512)])
 def test_a_window_that_is_no_whole_number_of_patches_is_refused_or_wrapped(
     tmp_path: Path, length_s: float, said: str, padded: int

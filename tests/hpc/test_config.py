@@ -31,6 +31,12 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Start:
+    source: Input
+    more: tuple[Input, ...] = ()
+
+
+@dataclass(frozen=True)
 class Science:
     data: Input
     lr: float = 1e-3
@@ -41,6 +47,7 @@ class Science:
     seed: int | None = None
     search: Search | None = None
     quiet: bool = False
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -107,6 +114,11 @@ def test_plain_values_build_the_same_config_again() -> None:
 
 def test_inputs_are_the_fields_that_name_what_is_read() -> None:
     assert config.inputs(build()) == {"data": "x"}
+    made = build(start={"source": "a", "more": ["b", "c"]})
+    found = {"data": "x", "start.source": "a", "start.more": "b", "start.more[1]": "c"}
+    assert config.inputs(made) == found
+    renamed = config.with_inputs(made, {name: ref * 2 for name, ref in found.items()})
+    assert renamed == build(data="xx", start={"source": "aa", "more": ["bb", "cc"]})
 
 
 def test_files_lie_over_those_they_include_and_words_over_files(tmp_path: Path) -> None:
@@ -121,15 +133,6 @@ def test_an_include_that_goes_round_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("include: a.yaml\n")
     with pytest.raises(ConfigError, match="includes itself"):
         config.load([tmp_path / "a.yaml"])
-
-
-def test_a_choice_that_a_later_file_names_takes_nothing_of_another(tmp_path: Path) -> None:
-    one, two, same = tmp_path / "one.yaml", tmp_path / "two.yaml", tmp_path / "same.yaml"
-    one.write_text("events: {name: bids, only: [a], n: 1}\nstudy: s")
-    two.write_text("events: {name: film, fps: '${n_fps}'}\nn_fps: 25")
-    same.write_text("events: {n: 2}")
-    assert config.load([one, two]) == {"events": {"name": "film", "fps": 25}, "study": "s", "n_fps": 25}
-    assert config.load([one, same])["events"] == {"name": "bids", "only": ["a"], "n": 2}
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -211,6 +214,45 @@ def test_a_choice_said_by_its_name_keeps_its_own_settings_and_no_others(
     values: dict[str, object], words: list[str], model: object
 ) -> None:
     assert config.apply_words(values, words) == {"model": model}
+
+
+CHOICES = {
+    "train": {"data": "x", "model": {"name": "small", "width": 9}},
+    "sets": {
+        "how": {
+            "word": {"train": {"model": "deep"}},
+            "name": {"train": {"model": {"name": "deep", "layers": 2}}},
+            "same": {"train": {"model": {"width": 5}}},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("word", "said", "model"),
+    [
+        (None, [], Small(width=9)),
+        ("how=same", [], Small(width=5)),
+        ("how=word", [], Deep()),
+        ("how=word", ["train.model.layers=3"], Deep(layers=3)),
+        ("how=name", [], Deep(layers=2)),
+        ("how=name", ["train.model.rate=0.5"], Deep(layers=2, rate=0.5)),
+        ("how=name", ["train.model=small"], Small(width=16)),
+    ],
+)
+def test_a_set_may_choose_another_and_leaves_the_settings_of_the_first(
+    word: str | None, said: list[str], model: Small | Deep
+) -> None:
+    values = config.apply_words(config.choose(CHOICES, word), said)
+    assert config.build(Science, values["train"], "train").model == model
+
+
+def test_a_file_may_choose_another_than_the_one_it_includes(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("train: {data: x, lr: '${b}', model: {name: small, width: 9}}\nb: 0.5\n")
+    for text in ("{name: deep}", "deep"):
+        (tmp_path / "own.yaml").write_text(f"include: base.yaml\ntrain: {{model: {text}}}\n")
+        made = config.build(Science, config.load([tmp_path / "own.yaml"])["train"], "train")
+        assert (made.model, made.lr) == (Deep(), 0.5)
 
 
 def test_a_text_may_be_said_to_be_empty() -> None:

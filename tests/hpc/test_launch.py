@@ -53,8 +53,8 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
     from hpc import stages
 
     ours = [name for name in stages.names() if stages.entry(name).startswith("eegdecode")]
-    line = next(line for line in launch("--help").stdout.splitlines() if "in this project:" in line)
-    assert sorted(line.split("project: ")[1].split(", ")) == sorted(ours)
+    said = re.search(r"in this project: ((?:\w+,\s+)*\w+)", launch("--help").stdout)
+    assert said and sorted(re.split(r",\s+", said[1])) == sorted(ours)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +344,15 @@ def test_a_name_is_not_given_to_what_has_another(launch: Launch) -> None:
     assert "is finished, as first; --again" in launch("count", "n=2", "--name", "second", code=2).stderr
     taken = launch.runs()[0].name
     assert "a run has that name already" in launch("count", "n=3", "--name", taken, code=2).stderr
+
+
+def test_what_two_names_share_is_there_once(launch: Launch) -> None:
+    (launch.folder / "both.yaml").write_text("first: {stage: count, n: 2}\ncount: {after: first}\n")
+    words = ["pipeline", "both.yaml", "--json"]
+    begun = [json.loads(launch(*words, f"count.n={n}", "--name", name).stdout) for n, name in ((3, "one"), (4, "two"))]
+    (shared, one), (again, two) = begun
+    assert shared["run"] == again["run"] and (shared["name"], again["name"]) == ("one", "one")
+    assert (one["name"], two["name"]) == ("one", "two")
 
 
 def test_an_empty_word_is_no_run(launch: Launch) -> None:

@@ -48,6 +48,8 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
     [
         ("pipeline", {}, [], "a pipeline needs a config file with a section for each stage"),
         ("pipeline", {"cuont": {}, "count": {}}, [], "'cuont' is not the section of a stage. Did you mean 'count'"),
+        ("pipeline", {"more": {"stage": "cuont"}}, [], "more.stage cannot be 'cuont'. Did you mean 'count'"),
+        ("pipeline", {"more": {"stage": "count", "m": 3}}, [], "more has no setting 'm'"),
         ("pipeline", {"count": 5}, [], "count is a stage, and its section needs settings, but got 5"),
         ("pipeline", {"count": {}}, ["n=3"], "'n=3' names no section of the file. .*There is: count"),
         ("cuont", {}, [], "there is no stage or verb 'cuont'. Did you mean 'count'"),
@@ -75,6 +77,27 @@ def test_a_sweep_holds_what_its_runs_have_in_common_once() -> None:
     assert [science.stage for science, _ in plan.sweep("pipeline", file, ["count.n=3,3"])] == ["count", "tally"]
 
 
+def test_draws_of_a_pipeline_share_what_they_have_in_common() -> None:
+    file = {"first": {"stage": "count", "n": 3}, "count": {"after": "first"}}
+    drawn = plan.sweep("pipeline", file, ["count.step_s=log:0.1..10"], 5)
+    assert [science.section for science, _ in drawn] == ["first", *["count"] * 5]
+    assert {science.inputs["after"] for science, _ in drawn[1:]} == {drawn[0][0].name}
+    again = plan.sweep("pipeline", file, ["count.step_s=log:0.1..10"], 8)
+    assert again[:6] == drawn, "said again with more, those that are there are found"
+
+
+def test_two_sections_may_be_of_one_stage() -> None:
+    file = {"tally": {"of": "second"}, "second": {"stage": "count", "after": "count"}, "count": {"n": 3}}
+    count, second, tally = plan.sciences("pipeline", file, [])
+    assert [(one.section, one.stage) for one in (second, count)] == [("second", "count"), ("count", "count")]
+    assert (second.inputs, tally.inputs) == ({"after": count.name}, {"of": second.name})
+    assert plan.sciences("second", file, []) == [second], "a section is a verb, as a stage is"
+    assert plan.sciences("second", file, ["n=4"]) == [plan.sciences("pipeline", file, ["second.n=4"])[1]]
+    assert second.name == science(f"after={count.name}").name, "a run does not know which section it was"
+    swept = plan.sweep("pipeline", file, ["count.n=2,3"])
+    assert [one.section for one, _ in swept] == ["count"] * 2 + ["second"] * 2 + ["tally"] * 2
+
+
 def test_the_next_run_of_a_science_is_counted_by_its_runs_alone(tmp_path: Path) -> None:
     assert plan.next_again("count-a", tmp_path) == 1
     for name in ("count-a", "count-a-3", "count-a-old2", "count-a-3-9", "count-ab-7", "count-a-\u00b2"):
@@ -92,7 +115,7 @@ def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:
         plan.check_inputs(reads, tmp_path)
     write_json(RunDir(tmp_path / "count-abc").result, {})
     plan.check_inputs(reads, tmp_path)
-    with pytest.raises(ConfigError, match="count.after is no/where, but there is no such folder"):
+    with pytest.raises(ConfigError, match="count.after is no/where, but there is no such file or folder"):
         plan.check_inputs(science("after=no/where"), tmp_path)
 
 

@@ -61,6 +61,33 @@ def test_training_goes_on_while_the_disk_works(run: RunDir) -> None:
     assert checkpoint.load(run.checkpoints, 1)["weights"].sum() == 1000
 
 
+def test_what_changes_later_is_copied_beside_training(run: RunDir) -> None:
+    ours = saver_of(run)
+    weights, moments = torch.ones(1000), torch.ones(3_000_000)
+    for step in range(1, 6):
+        ours.save(step, {"weights": weights, "optimizer": {"moments": moments}}, later=("optimizer",))
+        weights += 1  # as a forward pass may
+        ours.settle()
+        moments += 1
+    ours.close()
+    found = checkpoint.load(run.checkpoints, 5)
+    assert found["weights"].unique().tolist() == found["optimizer"]["moments"].unique().tolist() == [5.0]
+
+
+def test_who_is_about_to_change_it_waits_for_the_copy(run: RunDir) -> None:
+    ours = saver_of(run)
+    moments = torch.ones(3_000_000)
+    slow = threading.Event()
+    for _ in range(os.cpu_count() or 1):
+        ours._staging._threads.submit(slow.wait)
+    threading.Timer(0.2, slow.set).start()
+    ours.save(1, {"optimizer": moments}, later=("optimizer",))
+    assert not slow.is_set()
+    ours.settle()
+    assert slow.is_set()
+    ours.close()
+
+
 def test_a_second_save_waits_for_the_first_and_says_so(run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     ours = saver_of(run)

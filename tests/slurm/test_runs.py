@@ -251,11 +251,19 @@ def word(launch: Launch, name: str) -> str:
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
-def test_in_a_sweep_of_pipelines_one_failed_input_holds_up_no_other(launch: Launch, on: str) -> None:
-    (launch.folder / "study.yaml").write_text("count: {n: 3}\ntally: {of: count}\n")
-    launch("sweep", "pipeline", "study.yaml", "count.fail_at=2,null", "--on", on)
+@pytest.mark.parametrize(
+    ("study", "n"),
+    [("first: {stage: count, n: 3}\ntally: {of: first}\n", 2),
+     ("first: {stage: count, n: 3}\ncount: {after: first}\ntally: {of: count}\n", 3)],
+    ids=["two stages", "two sections of one stage"],
+)  # fmt: skip
+def test_in_a_sweep_of_pipelines_one_failed_input_holds_up_no_other(
+    launch: Launch, on: str, study: str, n: int
+) -> None:
+    (launch.folder / "study.yaml").write_text(study)
+    launch("sweep", "pipeline", "study.yaml", "first.fail_at=2,null", "--on", on)
     wait_for(
-        lambda: launch("status").stdout.count(" failed ") == 2 and launch("status").stdout.count(" finished ") == 2
+        lambda: launch("status").stdout.count(" failed ") == n and launch("status").stdout.count(" finished ") == n
     )
     assert "it reads what is not there" in launch("status").stdout
 

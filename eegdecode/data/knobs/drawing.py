@@ -96,16 +96,21 @@ class _Drawn:
     balance: str = ""  # subject, stimulus, or a label of the trials: each of its values comes equally often
     patch: int = 1  # samples; a window is a multiple of it
     wrap: bool = False  # repeat a window's start at its end until it is that, instead of refusing
+    baseline_s: float = 0.0  # so much of a window's start has mean 0 in each channel, as before an onset; 0: as it is
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.patch < 1:
             raise ValueError(f"windows need a batch and a patch of 1 at least, got {self.batch} and {self.patch}")
         if not 0 < self.subset <= 1:
             raise ValueError(f"subset is a part of the training trials, above 0 and up to 1, got {self.subset}")
+        if self.baseline_s < 0:
+            raise ValueError(f"baseline_s must be above 0 s, or 0 for none, got {self.baseline_s}")
 
     def _need_length(self, length_s: float) -> None:
         if length_s <= 0:
             raise ValueError(f"windows need a length above 0 s, got {length_s}")
+        if self.baseline_s > length_s:
+            raise ValueError(f"baseline_s is a part of a window, which lasts {length_s:g} s, got {self.baseline_s:g} s")
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ class LockedWindows(_Drawn):
         super().__post_init__()
         if self.tmin_s >= self.tmax_s:
             raise ValueError(f"tmin_s must come before tmax_s, got {self.tmin_s} and {self.tmax_s} s")
+        self._need_length(self.tmax_s - self.tmin_s)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Diffusion:
     first: float = 1e-4  # of the variance is noise that the first step adds, rising in a line
     last: float = 0.05
     loss: Literal["l1", "mse"] = "l1"
+    standardize: bool = False  # by mean and spread of each feature in training; what is made has the target's units
     reads: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:

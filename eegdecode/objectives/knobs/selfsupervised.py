@@ -67,6 +67,8 @@ class TimeFrequency:
 
     `form`: paper, balance * (time + frequency) + (1 - balance) * consistency; or released, the published code,
     balance * (time + frequency) + the distance of a window from its spectrum, by NT-Xent with a polynomial term.
+    `anchor` is ours: so much of that distance the consistency holds beside the paper's differences of distances, which
+    are small already when all four are equally far apart; 0 is the paper to the letter, see docs/LOG.md.
     """
 
     name: Literal["tfc"] = "tfc"
@@ -74,8 +76,7 @@ class TimeFrequency:
     temperature: float = 0.2
     balance: float = 0.2
     margin: float = 1.0
-    anchor: float = 1.0  # how much of that distance the consistency holds beside the paper's differences of distances;
-    # 0: the paper to the letter, which after 200 steps has hardly brought windows and spectra together
+    anchor: float = 1.0
     reads: ClassVar[str] = "tfc"
     compares_windows: ClassVar[bool] = True
 

@@ -11,11 +11,13 @@ class Regression:
     """Give the numbers of the target: sample by sample where it follows the signal in time, else those of the window.
 
     correlation and cosine compare over time, or over the features of a window that has one row of them: 1 less
-    Pearson's r, blind to offset and scale, and 1 less the cosine, blind to scale.
+    Pearson's r, blind to offset and scale, and 1 less the cosine, blind to scale. mse and l1 are blind to neither:
+    where a target is far from 0, or its features are of unlike size, standardise it.
     """
 
     name: Literal["regression"] = "regression"
     loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"
+    standardize: bool = False  # by mean and spread of each feature in training; what is decoded has the target's units
     reads: ClassVar[str] = "outputs"
     """What a model has to give for it."""
 
@@ -37,6 +39,7 @@ class Classification:
     name: Literal["classification"] = "classification"
     focus: float = 0.0  # the focal loss, by how much what is told well counts less (Lin 2017: 2); 0: cross-entropy
     label_smoothing: float = 0.0  # the share of the truth that is spread over all classes
+    balanced: bool = False  # a window counts less the more of its class there are: n / (classes x n of the class)
     reads: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

@@ -1,0 +1,315 @@
+"""The package for the EEG challenge of 2025: `python -m hpc.launch submission challenge_1=train-a challenge_2=train-b`
+
+submission.zip has no folders: submission.py (what stands here in submitted.py), weights_challenge_1.pt and _2.pt, and
+in eegdecode.zip the code that these need. It is unpacked and called once as the judge does, in a process of its own.
+
+The score is that of the package on the test part, window by window; of what was learnt with the scale of a whole
+recording, which the judge does not give, the score with that scale stands beside it.
+"""
+
+import io
+import logging
+import math
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+import eegdecode
+from eegdecode import models
+from eegdecode.data import LockedWindows
+from eegdecode.data.splits import Parts
+from eegdecode.data.stored import Store
+from eegdecode.data.windows import n_baseline
+from eegdecode.evaluation import correlation, predict, submitted
+from eegdecode.evaluation.submitted import N_CHANNELS, N_TIMES, SFREQ_HZ
+from eegdecode.preprocessing import (
+    Aliases,
+    Bandpass,
+    Clamp,
+    Montage,
+    Notch,
+    Pick,
+    Reference,
+    Resample,
+    Scale,
+    Step,
+    steps,
+)
+from eegdecode.signals import Signal
+from eegdecode.training import judge, state
+from eegdecode.training.judge import Judge
+from eegdecode.training.state import Trained
+from hpc import ddp
+from hpc.context import Context, Input, Preempted
+from hpc.rundir import atomic_write
+
+if TYPE_CHECKING:
+    from eegdecode.stages import Submission
+
+log = logging.getLogger(__name__)
+
+CHANNELS = (*(f"E{number}" for number in range(1, N_CHANNELS)), "Cz")
+"""Of the challenge, in its order."""
+BAND_HZ = (0.5, 50.0)
+"""What the judge leaves of the signals."""
+SHARES = {1: 0.3, 2: 0.7}
+"""Of the overall score."""
+FIRST_S = 0.5
+"""After the stimulus, the windows of challenge 1 begin."""
+NEEDED = ("__init__.py", "signals.py", "noise.py", "models", "preprocessing/__init__.py", "preprocessing/sphere.py")
+"""The code that builds any network."""
+ENOUGH = 1e-5
+"""By how much outputs of the package may differ from ours: of the largest of them, where that is more than 1."""
+
+
+def run(cfg: "Submission", ctx: Context) -> dict[str, object]:
+    """Leave submission.zip, and what it scores."""
+    if not ctx.world.is_first:
+        return {}
+    files = {"submission.py": Path(submitted.__file__).read_bytes(), submitted.CODE: code()}
+    found: dict[str, object] = {}
+    expected: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    scores: dict[int, float] = {}
+    for number, runs in ((1, cfg.challenge_1), (2, cfg.challenge_2)):
+        if not runs:
+            log.warning("without challenge_%d: the judge asks for both, so this package is for trying it out", number)
+            continue
+        try:
+            saved, one = _challenge(number, runs, ctx)
+        except ValueError as error:
+            raise ValueError(f"challenge {number}: {error}") from None
+        files[f"weights_challenge_{number}.pt"] = _bytes(saved)
+        expected[number] = one.first
+        scores[number] = one.nrmse
+        found[f"nrmse_{number}"] = {"value": one.nrmse, "chance": 1.0}
+        if saved["scale"]:
+            found[f"nrmse_{number}_scaled_by_recording"] = {"value": one.nrmse_stored, "chance": 1.0}
+    if len(scores) == len(SHARES):
+        found["overall"] = {"value": sum(SHARES[number] * score for number, score in scores.items()), "chance": 1.0}
+    package = _zip(files)
+    try_out(package, expected)
+    atomic_write(ctx.out / "submission.zip", lambda file: file.write(package))
+    return {**found, "megabytes": round(len(package) / 1e6, 3), "package": "submission.zip"}
+
+
+def _challenge(number: int, runs: Sequence[Input], ctx: Context) -> tuple[dict[str, Any], "Scored"]:
+    """What is saved of the models of a challenge, and how good they are."""
+    several = [state.load(ctx.input(name)) for name in runs]
+    predict.refuse_unlike(several)
+    trained = several[0]
+    data, parts = predict.open_data(trained, ctx)
+    for each in several:
+        _refuse_other_windows(number, each)
+    if lengths := [each.spec.n_times for each in several if each.spec.n_times != trained.spec.n_times]:
+        raise ValueError(
+            f"models that answer together take one length, but got {trained.spec.n_times} and {lengths[0]}"
+        )
+    if baselines := [
+        b for each in several if (b := each.train().windows.baseline_s) != trained.train().windows.baseline_s
+    ]:
+        raise ValueError(
+            f"models that answer together take one windows.baseline_s, but got {trained.train().windows.baseline_s:g} "
+            f"and {baselines[0]:g}"
+        )
+    (_, chain), *others = predict.preprocessed(data)
+    if unlike := [other for _, other in others if other != chain]:
+        raise ValueError(f"its data were preprocessed in unlike ways, {chain} and {unlike[0]}: preprocess them alike")
+    saved = {
+        **prepared(chain, trained.spec.channels),
+        "n_times": trained.spec.n_times,
+        "baseline": n_baseline(trained.train().windows, trained.spec.sfreq),
+        "models": [_plain(each) for each in several],
+    }
+    return saved, score(saved, several, data, parts, ctx)
+
+
+def _refuse_other_windows(number: int, trained: Trained) -> None:
+    windows, spec = trained.train().windows, trained.spec
+    if predict.kind_of(trained) != "values" or spec.n_outputs != 1:
+        raise ValueError(
+            f"the judge wants one number a window, but {trained.run.name} decodes {trained.target} as "
+            f"{'a signal in time' if spec.is_sequence else trained.config['objective']['name']} with "
+            f"{spec.n_outputs} output(s): train objective=regression with a target of one number"
+        )
+    if number == 1 and not (isinstance(windows, LockedWindows) and math.isclose(windows.tmin_s, FIRST_S)):
+        said = f"from {windows.tmin_s:g} s on" if isinstance(windows, LockedWindows) else f"drawn by {windows.name}"
+        raise ValueError(
+            f"the judge gives 2 s from {FIRST_S:g} s after the stimulus on, but {trained.run.name} learnt from windows "
+            f"{said}: train with windows={{name: locked, tmin_s: 0.5, tmax_s: 2.5}}"
+        )
+    lasts = windows.tmax_s - windows.tmin_s if isinstance(windows, LockedWindows) else getattr(windows, "length_s", 0.0)
+    if not math.isclose(lasts, N_TIMES / SFREQ_HZ):
+        raise ValueError(
+            f"the judge gives windows of 2 s, but {trained.run.name} learnt from "
+            f"{f'windows of {lasts:g} s' if lasts else 'whole trials'}: train with windows of 2 s"
+        )
+    if spec.sfreq != SFREQ_HZ:
+        raise ValueError(
+            f"the judge gives {SFREQ_HZ} Hz, but {trained.run.name} reads {spec.sfreq:g} Hz: "
+            f"preprocess with {{name: resample, sfreq: {SFREQ_HZ}}}"
+        )
+
+
+def prepared(chain: Sequence[Step], wanted: Sequence[str]) -> dict[str, Any]:
+    """The steps that made the data, as they can be done to a window of the judge's; refuses those that cannot.
+
+    `wanted`: the channels that the networks read.
+    """
+    spatial: list[Step] = [] if any(isinstance(step, Pick) for step in chain) else [Pick()]
+    scale, clamp = "", math.inf
+    for step in chain:
+        match step:
+            case Aliases() | Pick() | Montage() | Reference() if not scale and clamp == math.inf:
+                spatial.append(step)
+            case Scale() if not scale and clamp == math.inf:
+                scale, clamp = step.method, step.clamp
+            case Clamp():
+                clamp = min(clamp, step.limit)
+            case Bandpass() | Notch():
+                _refuse_narrower(step)
+            case Resample():
+                pass  # what counts is where it ends
+            case _:
+                why = "comes after scale or clamp" if type(step) in (*ORDERED, Scale) else "asks for a whole recording"
+                raise ValueError(
+                    f"the step {step.name} {why}, but the judge gives single windows: preprocess without it there"
+                )
+    units = Signal(np.eye(N_CHANNELS, dtype=np.float32), SFREQ_HZ, CHANNELS).stream()
+    made = steps.apply(spatial, units)
+    if made.channels != tuple(wanted):
+        raise ValueError(
+            f"the model reads {len(wanted)} channels ({_some(wanted)}), but of the {N_CHANNELS} of the judge "
+            f"(E1 … E128, Cz) its steps make {made.n_channels} ({_some(made.channels)}): pick among these in preprocess"
+        )
+    return {"channels": torch.from_numpy(made.read(0, N_CHANNELS).T.copy()), "scale": scale, "clamp": clamp}
+
+
+ORDERED = (Aliases, Pick, Montage, Reference)
+
+
+def _refuse_narrower(step: Bandpass | Notch) -> None:
+    low, high = BAND_HZ
+    if isinstance(step, Notch):
+        if step.hz >= high:
+            return
+        said = f"notch at {step.hz:g} Hz"
+    else:
+        if (step.low_hz or 0) <= low and (step.high_hz or math.inf) >= high:
+            return
+        said = f"bandpass from {step.low_hz or 0:g} to {step.high_hz or math.inf:g} Hz"
+    raise ValueError(
+        f"{said} takes out more than the judge, who gives {low:g} to {high:g} Hz, in windows too short to filter: "
+        f"preprocess with {{name: bandpass, low_hz: {low:g}, high_hz: null}}"
+    )
+
+
+def _plain(trained: Trained) -> tuple[Any, Any, dict[str, torch.Tensor]]:
+    """Settings, spec and parameters of a network, without the names of those it learnt from."""
+    spec = replace(trained.spec, subjects=())
+    without = models.build(trained.model, spec).state_dict()
+    if any(value.shape != without[name].shape for name, value in trained.parameters.items()):
+        raise ValueError(
+            f"{trained.run.name} has a layer for each of its subjects, but the judge's are others: "
+            "train with model.subject_layer=false"
+        )
+    return trained.model, spec, trained.parameters
+
+
+class Scored(NamedTuple):
+    nrmse: float
+    nrmse_stored: float  # of the networks on the signals as they were preprocessed
+    first: tuple[torch.Tensor, torch.Tensor]  # a batch as the judge gives it, and what is said of it
+
+
+def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts: Parts, ctx: Context) -> Scored:
+    """On the windows of the test part, put back into the judge's channels."""
+    trained, where = several[0], ddp.device(ctx)
+    decoder, back = submitted.Decoder(saved).to(where), torch.linalg.pinv(saved["channels"]).to(where)
+    cfg = trained.train()
+    judged = Judge(cfg, parts.test, data, trained.spec, decoder.networks[0])
+    judged.batches = judge.batches(cfg.windows, parts.test, data, whole_trials=False)
+    truth, said, stored = [], [], []
+    first = None
+    for number in range(len(judged.batches)):
+        ctx.progress("score", number, len(judged.batches))
+        if ctx.should_stop():
+            raise Preempted
+        batch = judged.batch(number, where)
+        x = back @ batch.signal[:, :N_TIMES].mT
+        with torch.no_grad():
+            said.append(decoder(x).cpu())
+            made = [predict.outputs_of(*one, batch) for one in zip(several, decoder.networks, strict=True)]
+            stored.append(torch.stack(made).mean(dim=0).cpu())
+        truth.append(batch.target.cpu())
+        first = first or (x.cpu(), said[0])
+    assert first is not None
+    wanted = torch.cat(truth).numpy()
+    nrmse, nrmse_stored = (float(correlation.nrmse(torch.cat(made).numpy(), wanted)[0]) for made in (said, stored))
+    return Scored(nrmse, nrmse_stored, first)
+
+
+def code() -> bytes:
+    """The files of the package that build any network, as a zip from which Python imports."""
+    root = Path(eegdecode.__file__).parent
+    found = [
+        path for name in NEEDED for path in ((root / name).rglob("*.py") if (root / name).is_dir() else (root / name,))
+    ]
+    return _zip({f"eegdecode/{path.relative_to(root)}": path.read_bytes() for path in sorted(found)})
+
+
+def try_out(package: bytes, expected: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Unpack it and call it as the judge does, in a process that knows nothing of us; its outputs must be ours."""
+    with tempfile.TemporaryDirectory(prefix="submission-") as folder:
+        zipfile.ZipFile(io.BytesIO(package)).extractall(folder)
+        torch.save({number: x for number, (x, _) in expected.items()}, Path(folder) / "windows.pt")
+        done = subprocess.run([sys.executable, "-I", "-c", AS_THE_JUDGE, folder], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"the package does not run by itself:\n{done.stderr}")
+        outputs = torch.load(Path(folder) / "outputs.pt", weights_only=True)
+    for number, (_, ours) in expected.items():
+        away = (outputs[number] - ours).abs().max().item()
+        if not away <= ENOUGH * max(1.0, ours.abs().max().item()):
+            raise RuntimeError(f"challenge {number}: the package says something else than our model, by {away:.2g}")
+
+
+AS_THE_JUDGE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from submission import Submission
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+entry, outputs = Submission(100, device), {}
+with torch.inference_mode():
+    for number, x in torch.load(sys.argv[1] + "/windows.pt", weights_only=True).items():
+        model = getattr(entry, f"get_model_challenge_{number}")()
+        model.eval()
+        outputs[number] = model.forward(x.to(dtype=torch.float32, device=device)).cpu()
+torch.save(outputs, sys.argv[1] + "/outputs.pt")
+"""
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    """The same bytes for the same files: no times in it."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in files.items():
+            made.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return whole.getvalue()
+
+
+def _bytes(saved: dict[str, Any]) -> bytes:
+    whole = io.BytesIO()
+    torch.save(saved, whole)
+    return whole.getvalue()
+
+
+def _some(names: Sequence[str]) -> str:
+    return " ".join(names) if len(names) <= 6 else f"{' '.join(names[:3])} … {names[-1]}"

@@ -1,0 +1,163 @@
+"""A training that its data show cannot run is refused before a job waits in a queue; what runs is told in words."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eegdecode.data import LockedWindows, Split, store
+from eegdecode.models import EEGPT, BiLSTM, Deep4, Shallow
+from eegdecode.models.knobs.trainable import Trainable
+from eegdecode.objectives import Classification, Clip, Regression
+from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.stages import Train
+from eegdecode.training import Start
+from hpc import config, preflight, site
+from hpc.context import Input
+from hpc.errors import ConfigError
+from hpc.plan import Plan, Science
+from hpc.rundir import write_json
+
+KINDS = ("left", "right", "feet")
+BY_RUN = Split(by="run", shared=("subject", "stimulus"))
+
+
+def classes(folder: Path, *kinds: tuple[str, ...]) -> Path:
+    """A store with a recording for each of these, whose trials are of these classes; a trial is called as its class."""
+    names = [f"sub-01_run-{number}" for number in range(len(kinds))]
+    folder.mkdir(exist_ok=True)
+    store.write_manifest(folder, names)
+    for name, own in zip(names, kinds, strict=True):
+        noise = np.random.default_rng(len(name) + len(own)).normal(size=(64 * 30, 4)).astype(np.float32)
+        noise += names.index(name)
+        signal = Signal(noise, 64.0, ("C3", "Cz", "C4", "Pz")).stream()
+        trials = tuple(Trial(2.0 * at, 2.0, kind) for at, kind in enumerate(own))
+        values = {"kind": np.array([[KINDS.index(kind)] for kind in own], np.float32)}
+        recording = Recording(name, "sub-01", signal, trials, values=values)
+        store.write(folder, recording, made={"classes": {"kind": list(KINDS)}})
+    store.write_index(folder)
+    return folder
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    return classes(tmp_path / "whole", KINDS * 2, KINDS, KINDS, KINDS)
+
+
+def training(folder: Path, **knobs: Any) -> Train:
+    usual: dict[str, Any] = {
+        "target": "kind", "model": Shallow(filters=4), "objective": Classification(), "split": BY_RUN,
+        "windows": LockedWindows(tmax_s=2.0, batch=4),
+    }  # fmt: skip
+    return Train(data=(Input(str(folder)),), **(usual | knobs))
+
+
+def told(cfg: Train) -> str:
+    return cfg.check_inputs(lambda ref: Path(ref) if Path(ref).exists() else None)
+
+
+def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
+    assert told(training(whole)) == "shallow of 203 parameters fits 4 channels x 128 samples"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"target": "knd"}, "target must be one of kind, which sub-01_run-0 has, but got 'knd'"),
+        ({"objective": Regression()}, "this target is 1: take objective.loss=mse or l1"),
+        ({"objective": Clip(), "model": BiLSTM()}, "clip tells targets by their direction"),
+        ({"model": Deep4()}, "deep4: got 4 channels x 128 samples; needs at least 441 samples"),
+        ({"windows": LockedWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),
+        ({"split": Split()}, "has trials of kind .*, of which training has none; it has .* The split is by stim"),
+        ({"split": Split(by="subject")}, "a split by subject needs 3 of them at least"),
+        ({"trainable": Trainable("last")}, "train=last wants blocks that follow each other"),
+        ({"start": Start(Input("/nowhere/there.pt"), need="all")}, None),
+        ({"start": Start(Input(__file__))}, r"start.source: .*test_material.py .* is neither of torch.save nor"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_run_is_refused_before_it_is_submitted(
+    whole: Path, tmp_path: Path, knobs: dict[str, Any], message: str | None
+) -> None:
+    """But for an input that is not there: that is another's to say."""
+    cfg = training(whole, **knobs)
+    here = site.load("local")
+    science = Science("train", "eegdecode.stages:train", config.plain(cfg), {})
+    plan = Plan(science, (), here, site.fit(here, site.Request()), (), str(tmp_path / "runs"), "/", "python")
+    if message is None:
+        (checked,) = preflight.checked([plan], {})
+        assert any("parameters fits 4 channels" in check for check in checked.checks)
+        return
+    with pytest.raises(ConfigError, match=f"^train: .*{message}"):
+        preflight.checked([plan], {})
+    write_json(plan.run.result, {})
+    preflight.checked([plan], {})  # what has finished is not run again
+
+
+def test_parameters_to_begin_with_are_tried_too(whole: Path, tmp_path: Path) -> None:
+    torch.save({"encoder.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="has not what start.need=encoder asks for: 0 of 10 tensors found"):
+        told(training(whole, start=Start(Input(str(tmp_path / "other.pt")))))
+
+
+def test_nothing_heavy_is_imported_while_the_data_are_still_to_be_made() -> None:
+    program = (
+        "import sys; from eegdecode.stages import Train\n"
+        "assert Train(data=('preprocess-1',)).check_inputs(lambda ref: None) == ''\n"
+        "assert not {'torch', 'h5py', 'mne'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_without_torch_it_says_that_it_was_not_tried(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "eegdecode.training.material", None)
+    monkeypatch.delattr("eegdecode.training.material", raising=False)
+    assert told(training(whole)).startswith("not tried on its data (")
+
+
+def test_large_models_are_tried_without_their_numbers(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda weight, **_: _no_numbers(weight))
+    large = EEGPT(variant="large", spatial_filter=0)
+    assert told(training(whole, model=large)).startswith("eegpt of 25,")
+
+
+def _no_numbers(weight: torch.Tensor) -> None:
+    assert weight.is_meta
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (
+            [("left", "right"), ("feet", "left"), ("left", "right")],
+            "what chooses has trials of kind feet, of which training has none; it has left, right. The split is by run",
+        ),
+        (
+            [("left", "right"), ("left", "right"), ("feet", "feet")],
+            "what tests has trials of kind feet, of which training has none; it has left, right",
+        ),
+        (
+            [("left", "left"), ("left", "left"), ("left", "left")],
+            "all trials of training are of kind left, so there is nothing to tell",
+        ),
+        ([("left", "right"), ("left", "right"), ("left", "left")], None),
+    ],
+)
+def test_a_class_that_training_never_sees_is_refused_and_one_that_only_it_sees_is_said(
+    tmp_path: Path, kinds: list[tuple[str, ...]], message: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = classes(tmp_path / "some", *kinds)
+    split = dataclasses.replace(BY_RUN, val_units=("sub-01_run-1",), test_units=("sub-01_run-2",))
+    cfg = training(folder, split=split)
+    if message is not None:
+        with pytest.raises(ValueError, match=message):
+            told(cfg)
+        return
+    told(cfg)
+    assert "what tests has no trial of kind right, which training has" in caplog.text
+    told(training(folder, split=split, objective=Regression(loss="mse")))  # numbers are not told apart

@@ -1,0 +1,295 @@
+"""The package for the EEG challenge runs where only torch is, and says there what our model says."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eegdecode import stages
+from eegdecode.data import BidsEvents, Eeg2025, Label, LockedWindows, Split, gather, splits, store, synth
+from eegdecode.evaluation import submission, submitted
+from eegdecode.models import TCN, BiLSTM, EEGNet
+from eegdecode.objectives import Regression, in_units
+from eegdecode.preprocessing import (
+    ICA,
+    Align,
+    BadChannels,
+    Bandpass,
+    Clamp,
+    Montage,
+    Notch,
+    Pick,
+    Reference,
+    Resample,
+    Scale,
+    Step,
+    steps,
+)
+from eegdecode.signals import Signal
+from eegdecode.stages import Evaluate, Preprocess, Submission, Train
+from eegdecode.training import Optim, judge, state
+from eegdecode.training.state import Trained
+from hpc.context import Context, Input, World
+from hpc.rundir import RunDir, read_json
+from tests.conftest import ROOT
+
+NAMES = ("Cz", "E90", "E100", "E110")
+"""What is picked comes in the order of the recording."""
+
+
+def context(run: Path) -> Context:
+    return Context(World(), RunDir(run))
+
+
+def made(run: Path) -> Input:
+    return Input(str(RunDir(run).out))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six children; two models of their reaction times, and one of their scores that is of another kind."""
+    folder = tmp_path_factory.mktemp("challenge")
+    synth.make_study(Eeg2025(n_subjects=6, n_trials=6), context(folder / "study"))
+    cfg = Preprocess(
+        made(folder / "study"),
+        events=BidsEvents(stimulus="value", only=("*_target",)),
+        steps=(Bandpass(low_hz=0.5, high_hz=None), Resample(sfreq=100.0), Pick(names=NAMES), Scale()),
+        targets=(Label(column="rt_from_stimulus"), Label(column="externalizing")),
+    )
+    stages.preprocess(cfg, context(folder / "data"))
+    stages.preprocess(replace(cfg, steps=cfg.steps[:2]), context(folder / "as-the-judge-has-it"))
+    first = Train(
+        data=(made(folder / "data"),),
+        target="rt_from_stimulus",
+        model=EEGNet(),
+        objective=Regression(loss="mse"),
+        split=Split(by="subject", train=0.34, val=0.33, test=0.33, shared=("stimulus",)),
+        windows=LockedWindows(tmin_s=0.5, tmax_s=2.5, batch=4, baseline_s=0.2),
+        optim=Optim(steps=4, validate_every=2, warmup_steps=0, lr=0.01),
+    )
+    stages.train(first, context(folder / "rt"))
+    other = replace(first, seed=1, objective=Regression(loss="mse", standardize=True))
+    stages.train(other, context(folder / "rt-too"))
+    stages.train(replace(first, target="externalizing", model=TCN(width=8, blocks=2)), context(folder / "score"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(runs: Path) -> Trained:
+    return state.load(Path(made(runs / "rt")))
+
+
+@pytest.fixture(scope="module")
+def packed(runs: Path) -> tuple[Path, dict[str, Any]]:
+    """The zip, unpacked; and what the stage says of it."""
+    cfg = Submission(challenge_1=(made(runs / "rt"), made(runs / "rt-too")), challenge_2=(made(runs / "score"),))
+    found = stages.submission(cfg, context(runs / "package"))
+    folder = runs / "unpacked"
+    with zipfile.ZipFile(RunDir(runs / "package").out / "submission.zip") as whole:
+        assert sorted(whole.namelist()) == [
+            "eegdecode.zip", "submission.py", "weights_challenge_1.pt", "weights_challenge_2.pt"
+        ]  # fmt: skip
+        whole.extractall(folder)
+    return folder, found
+
+
+ELSEWHERE = """
+import importlib.abc, sys
+class Bare(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("hpc", "mne", "h5py", "omegaconf", "scipy", "braindecode"):
+            raise ImportError(f"the judge has no {name}")
+sys.meta_path.insert(0, Bare())
+sys.path.insert(0, ".")
+import numpy, torch
+from submission import Submission
+entry = Submission(100, torch.device("cpu"))
+for number in (1, 2):
+    model = getattr(entry, f"get_model_challenge_{number}")()
+    model.eval()
+    for n in (1, 5):
+        x = torch.from_numpy(numpy.load("x.npy"))[:n]
+        with torch.inference_mode():
+            numpy.save(f"y{number}-{n}.npy", model.forward(x).numpy())
+import eegdecode
+assert "eegdecode.zip" in eegdecode.__file__, eegdecode.__file__
+"""
+
+
+def test_in_a_process_without_us_it_says_what_our_models_say(packed: tuple[Path, Any], runs: Path) -> None:
+    folder, _ = packed
+    x = (np.random.default_rng(0).normal(size=(5, 129, 200)) * 2e-5).astype(np.float32)
+    x[0, 109] += 1.0  # a channel far out, and one that is dead, as the reference is
+    x[:, 128] = 0
+    x[1, 99, 50] = 1e-2  # and a spike that is cut off
+    np.save(folder / "x.npy", x)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ELSEWHERE], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    picked = x[:, [89, 99, 109, 128]].transpose(0, 2, 1)
+    low, middle, high = np.quantile(picked.astype(np.float64), (0.25, 0.5, 0.75), axis=1, keepdims=True)
+    spread = (high - low) / 1.349
+    scaled = np.divide(picked - middle, spread, out=np.zeros(picked.shape), where=spread > 1e-7 * np.abs(middle))
+    window = torch.from_numpy(scaled.clip(-20, 20)).float()
+    window -= window[:, :20].mean(dim=1, keepdim=True)  # the baseline
+    for number, names in ((1, ("rt", "rt-too")), (2, ("score",))):
+        several = [state.load(Path(made(runs / name))) for name in names]
+        with torch.no_grad():
+            said = [in_units(one.network()(window, torch.zeros(5, dtype=torch.int64)), one.spec) for one in several]
+        ours = np.mean([out.numpy() for out in said], axis=0)
+        for n in (1, 5):
+            theirs = np.load(folder / f"y{number}-{n}.npy")
+            assert theirs.shape == (n, 1) and np.ptp(ours) > 1e-3
+            assert np.abs(theirs - ours[:n])[1:].max(initial=0) < 1e-5
+            assert np.abs(theirs - ours[:n]).max() < 1e-2, "far out, float32 of the raw signal has fewer digits"
+
+
+def test_the_score_is_beside_that_of_evaluate_and_adds_up(packed: tuple[Path, Any], runs: Path) -> None:
+    _, found = packed
+    one, two, overall = (found[name]["value"] for name in ("nrmse_1", "nrmse_2", "overall"))
+    assert overall == pytest.approx(0.3 * one + 0.7 * two) and one != two
+    models = (made(runs / "rt"), made(runs / "rt-too"))
+    stages.evaluate(Evaluate(model=models), context(runs / "evaluated"))
+    report = read_json(RunDir(runs / "evaluated").out / "report.json") or {}
+    assert found["nrmse_1_scaled_by_recording"]["value"] == pytest.approx(report["figures"]["nrmse"]["value"], abs=1e-5)
+
+
+def test_the_score_is_that_of_the_signals_as_the_judge_has_them(packed: tuple[Path, Any], runs: Path) -> None:
+    folder, found = packed
+    cfg = state.load(Path(made(runs / "rt"))).train()
+    data = store.open_store(Path(made(runs / "as-the-judge-has-it")))
+    decoder = submitted.Decoder(torch.load(folder / "weights_challenge_1.pt", weights_only=False))
+    truth, said = [], []
+    for places in judge.batches(cfg.windows, splits.split(cfg.split, data.recordings).test, data, whole_trials=False):
+        signal, target, _ = gather.gather(data, places, cfg.target)
+        assert signal.shape[1:] == (200, 129) and 1e-6 < signal.std() < 1e-4, "all channels, in volt"
+        with torch.no_grad():
+            said.append(decoder(torch.from_numpy(signal).mT).numpy())
+        truth.append(target)
+    wanted, got = np.concatenate(truth), np.concatenate(said)
+    assert found["nrmse_1"]["value"] == pytest.approx(np.sqrt(((got - wanted) ** 2).mean()) / wanted.std(), abs=1e-4)
+
+
+def test_the_overall_score_is_that_of_the_rules() -> None:
+    assert round(sum(submission.SHARES[n] * nrmse for n, nrmse in ((1, 0.94021), (2, 0.99717))), 5) == 0.98008
+
+
+def test_nobody_who_was_measured_is_named_in_it(packed: tuple[Path, Any]) -> None:
+    for path in packed[0].glob("*.pt"):
+        assert b"NDAR" not in path.read_bytes() and path.stat().st_size > 1000
+
+
+def test_the_code_in_it_needs_no_other_of_ours(packed: tuple[Path, Any]) -> None:
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "eegdecode").rglob("*.py")}
+    with zipfile.ZipFile(packed[0] / "eegdecode.zip") as whole:
+        there = set(whole.namelist())
+        assert there <= ours
+        for name in there:
+            for node in ast.walk(ast.parse(whole.read(name), feature_version=(3, 10))):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    assert not node.module.startswith("hpc"), name
+                    asked = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                    files = {f"{each.replace('.', '/')}{end}" for each in asked for end in (".py", "/__init__.py")}
+                    assert files & ours <= there, f"{name} needs {files & ours - there}"
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        (Reference(),),
+        (Pick(names=NAMES), Reference(), Scale(clamp=2.0)),
+        (Reference(), Pick(names=NAMES), Scale(method="standard"), Clamp(limit=1.5)),
+        (Montage(channels=("Cz", "E7", "E3")), Clamp(limit=1e-5)),
+        (Bandpass(low_hz=0.5, high_hz=None), Notch(hz=60.0), Pick(names=NAMES)),
+    ],
+    ids=lambda chain: "-".join(step.name for step in chain),
+)
+def test_a_window_goes_through_the_steps_as_a_recording_does(chain: tuple[Step, ...]) -> None:
+    raw = (np.random.default_rng(0).normal(size=(200, 129)) * 2e-5).astype(np.float32)
+    here = [step for step in chain if not isinstance(step, Bandpass | Notch)]  # the judge has done that
+    ours = steps.apply(here, Signal(raw, 100.0, submission.CHANNELS).stream()).signal()
+    found = submission.prepared(chain, ours.channels)
+    x = submitted.scaled((found["channels"] @ torch.from_numpy(raw.T)).mT[None], found["scale"])
+    unit = np.abs(ours.data).max()
+    assert np.abs(x.clamp(-found["clamp"], found["clamp"])[0].numpy() - ours.data).max() < 1e-5 * unit
+
+
+@pytest.mark.parametrize(
+    ("chain", "message"),
+    [
+        ((ICA(),), "the step ica asks for a whole recording, but the judge gives single windows"),
+        ((Align(),), "the step align asks for a whole recording"),
+        ((BadChannels(),), "the step bad_channels asks for a whole recording"),
+        ((Scale(), Reference()), "the step reference comes after scale or clamp"),
+        (
+            (Bandpass(low_hz=6.0, high_hz=14.0),),
+            "bandpass from 6 to 14 Hz takes out more than the judge, who gives 0.5 to 50 Hz",
+        ),
+        ((Bandpass(low_hz=None),), "bandpass from 0 to 20 Hz takes out more"),
+        ((Notch(hz=25.0),), "notch at 25 Hz takes out more"),
+        ((Pick(names=("Fz",)),), "pick: there is no channel Fz among E1"),
+        (
+            (),
+            r"the model reads 2 channels \(Cz E7\), but of the 129 of the judge .* steps make 129 \(E1 E2 E3 … Cz\)",
+        ),
+    ],
+)
+def test_steps_that_the_judge_leaves_no_room_for_are_refused(chain: tuple[Step, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        submission.prepared(chain, ("Cz", "E7"))
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        (
+            {"name": "locked", "tmin_s": 0.0, "tmax_s": 2.0},
+            "from 0.5 s after the stimulus .* learnt from windows from 0 s",
+        ),
+        ({"name": "locked", "tmin_s": 0.5, "tmax_s": 1.5}, "windows of 2 s, but rt learnt from windows of 1 s"),
+        ({"name": "random", "length_s": 2.0}, "learnt from windows drawn by random: train with windows={name: locked"),
+    ],
+)
+def test_windows_other_than_the_judges_are_refused(trained: Trained, windows: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        submission._refuse_other_windows(1, replace(trained, config={**trained.config, "windows": windows}))
+
+
+def test_models_that_do_not_fit_are_refused(trained: Trained, runs: Path) -> None:
+    with pytest.raises(ValueError, match="the judge gives 100 Hz, but rt reads 128 Hz: preprocess with"):
+        submission._refuse_other_windows(1, replace(trained, spec=replace(trained.spec, sfreq=128.0)))
+    with pytest.raises(ValueError, match=r"wants one number a window, but rt .* a signal in time with 1 output\(s\)"):
+        submission._refuse_other_windows(1, replace(trained, spec=replace(trained.spec, target_sfreq=64.0)))
+    mixed = Submission(challenge_2=(made(runs / "rt"), made(runs / "score")))
+    with pytest.raises(ValueError, match="challenge 2: models that decode together need one target"):
+        stages.submission(mixed, context(runs / "mixed"))
+    with pytest.raises(ValueError, match="challenge_1=RUN challenge_2=RUN"):
+        Submission()
+
+
+def test_a_layer_for_each_subject_is_refused(runs: Path) -> None:
+    cfg = state.load(Path(made(runs / "rt"))).train()
+    stages.train(replace(cfg, model=BiLSTM(hidden=4, layers=1, subject_layer=True)), context(runs / "own"))
+    with pytest.raises(ValueError, match="own has a layer for each of its subjects, but the judge's are others"):
+        stages.submission(Submission(challenge_1=(made(runs / "own"),)), context(runs / "of-own"))
+
+
+def test_the_entry_says_what_is_wrong(
+    packed: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="these models read 100 Hz, but SFREQ is 500"):
+        submitted.Submission(500, "cpu")
+    monkeypatch.setattr(submitted, "FOLDERS", (tmp_path,))
+    with pytest.raises(FileNotFoundError, match=r"weights_challenge_2.pt is not in the zip: it was made without"):
+        submitted.found("weights_challenge_2.pt")
+    decoder = submitted.Decoder(torch.load(packed[0] / "weights_challenge_1.pt", weights_only=False))
+    with pytest.raises(ValueError, match=r"129 channels x 200 samples, but got \(129, 100\)"):
+        decoder(torch.zeros(2, 129, 100))
