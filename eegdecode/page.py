@@ -1,7 +1,7 @@
 """The frame of every page we write: one file that needs nothing else, light and dark by the reader's own setting, one
 column on a phone, no web font."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 
@@ -18,6 +18,19 @@ def page(title: str, sections: Iterable[str]) -> str:
 
 def section(title: str, body: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
+    """One that scrolls by itself where it is too wide; its first column says what each row is."""
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{top}</tr>'
+        f"</thead>\n<tbody>{body}</tbody></table></div>"
+    )
 
 
 CSS = """
@@ -42,11 +55,11 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; letter-spacing: -0.0
 h2 { font-size: 1.15rem; margin: 2.75rem 0 0.75rem; padding-top: 0.9rem; border-top: 1px solid var(--rule); }
 h3 { font-size: 1rem; margin: 1.5rem 0 0.25rem; }
 p { margin: 0 0 0.75rem; max-width: 44rem; }
-.eyebrow, .note, figcaption, .label, .unit, .x, .y, .key { color: var(--soft); font-size: 0.86rem; }
+.eyebrow, .note, figcaption, .label, .unit, .x, .y, .key, .colours { color: var(--soft); font-size: 0.86rem; }
 .eyebrow { margin: 0 0 0.4rem; font-family: ui-monospace, monospace; }
 .verdict { font-size: 1.15rem; }
 .notice { border-left: 3px solid var(--ridge); padding-left: 0.8rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(12.5rem, 1fr)); gap: 0.75rem; margin: 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 0.75rem; margin: 0 0 1rem; }
 .cards > div { background: var(--card); border: 1px solid var(--rule); border-radius: 0.6rem; padding: 0.9rem 1rem; }
 .cards dt { font-weight: 600; }
 .cards dd { margin: 0; }
@@ -65,6 +78,7 @@ code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospac
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); padding: 0.75rem; }
 summary { cursor: pointer; margin-top: 1rem; }
 ul { padding-left: 1.1rem; max-width: 44rem; }
+p, li { overflow-wrap: anywhere; }
 .key { display: flex; flex-wrap: wrap; gap: 0.2rem 1.2rem; margin: 0 0 0.5rem; }
 .key i { display: inline-block; margin-right: 0.4rem; vertical-align: middle; }
 .key i.line { width: 1.5rem; height: 0; border-top: 2.5px solid; }
@@ -87,8 +101,22 @@ path.decoded { stroke: var(--decoded); } .chart path.heard { stroke: var(--heard
 .x { position: relative; height: 1.4rem; }
 .x span { position: absolute; transform: translateX(-50%); }
 .chart .x { grid-area: 2 / 2; } .chart .unit { grid-area: 3 / 2; text-align: center; }
+.chart img { grid-area: 1 / 2; width: 100%; height: 100%; image-rendering: pixelated; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 0.75rem 1.5rem; }
+.pair > div { min-width: 0; }
+.pair p { margin: 0 0 0.25rem; }
+audio { width: 100%; max-width: 24rem; height: 2.5rem; margin-top: 0.5rem; display: block; }
+.colours { display: flex; align-items: center; gap: 0.5rem; margin-top: 0.5rem; }
+.colours i { width: 8rem; height: 0.7rem; }
+.head { width: 100%; max-width: 26rem; display: block; }
+.head .skull { fill: none; stroke: var(--heard); stroke-width: 0.015; }
+.head circle.place { stroke: var(--heard); stroke-width: 0.008; }
+.head text { fill: var(--ink); font-size: 0.07px; text-anchor: middle; }
 
-.dots { display: grid; grid-template-columns: max-content 1fr; column-gap: 0.8rem; align-items: center; }
+.dots {
+  display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); column-gap: 0.8rem; align-items: center;
+}
+.dots > span { overflow-wrap: anywhere; }
 .track { position: relative; height: 1.9rem; border-bottom: 1px solid var(--rule); }
 .track i { position: absolute; top: 50%; transform: translate(-50%, -50%); }
 .track i.grid { top: 0; height: 100%; transform: none; border-left: 1px solid var(--rule); }

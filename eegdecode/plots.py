@@ -1,14 +1,20 @@
 """Charts of the report, as HTML with SVG lines in it. Text stays HTML, so that it keeps its size on a phone while the
 lines stretch; colours are classes, so that a chart follows the reader's light or dark page."""
 
+import base64
 import math
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 MOST_POINTS = 1500  # of one line; no screen shows more
+MOST_COLUMNS = 600  # of a picture
+SHADES = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+"""Of pictures, from low to high, equally far apart (viridis): also in grey, and for who sees few colours."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,17 @@ class Dots:
     decoded: float
     ridge: float
     chance: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Values [time, row] over so many seconds, the first row lowest; `hz` of each row, where they are frequencies."""
+
+    values: np.ndarray
+    seconds: float
+    hz: np.ndarray | None
+    low: float
+    high: float
 
 
 def lines(drawn: Sequence[Line], label: str, x_unit: str, mark: float | None = None) -> str:
@@ -79,6 +96,90 @@ def dots(rows: Sequence[Dots], label: str) -> str:
         f'<div class="dots" role="img" aria-label="{escape(label)}">{drawn}'
         f'<span></span><div class="x" aria-hidden="true">{axis}</div></div>'
     )
+
+
+def picture(drawn: Picture, label: str) -> str:
+    """A picture with axes. Its colours are the same in light and dark, and go from `low` to `high`."""
+    n_rows = drawn.values.shape[1]
+    rows = range(n_rows) if drawn.hz is None else drawn.hz / 1000
+    wanted = ticks(0.0, float(max(rows)), 5)
+    at = [(100 * (1 - (np.interp(value, rows, np.arange(n_rows)) + 0.5) / n_rows), value) for value in wanted]
+    at = [each for index, each in enumerate(at) if all(abs(each[0] - other[0]) > 8 for other in at[:index])]
+    y_ticks = "".join(f'<span style="top:{top:.2f}%">{_say(value)}</span>' for top, value in at)
+    x_ticks = "".join(
+        f'<span style="left:{100 * x / drawn.seconds:.2f}%">{_say(x)}</span>' for x in ticks(0.0, drawn.seconds, 6)
+    )
+    unit = "seconds; bands from low to high" if drawn.hz is None else "seconds; kHz from low to high"
+    data = base64.b64encode(png(drawn.values, drawn.low, drawn.high)).decode()
+    return (
+        f'<div class="chart" role="img" aria-label="{escape(label)}"><div class="y" aria-hidden="true">{y_ticks}</div>'
+        f'<img alt="" src="data:image/png;base64,{data}"><div class="x" aria-hidden="true">{x_ticks}</div>'
+        f'<div class="unit" aria-hidden="true">{unit}</div></div>'
+    )
+
+
+def png(values: np.ndarray, low: float, high: float) -> bytes:
+    """[time, row] as a PNG with a palette, the first row lowest; of more columns than one sees, the means."""
+    group = math.ceil(len(values) / MOST_COLUMNS)
+    starts = np.arange(0, len(values), group)
+    values = np.add.reduceat(values, starts, axis=0) / np.diff([*starts, len(values)])[:, None]
+    shades = np.round(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8).T[::-1]
+    lines_of_bytes = np.hstack([np.zeros((len(shades), 1), np.uint8), shades])  # each begins with its filter: none
+    anchors = np.array([[int(shade[at : at + 2], 16) for at in (1, 3, 5)] for shade in SHADES])
+    places = np.linspace(0, len(SHADES) - 1, 256)
+    palette = np.stack([np.interp(places, np.arange(len(SHADES)), channel) for channel in anchors.T], axis=1)
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    height, width = shades.shape
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
+        + chunk(b"PLTE", np.round(palette).astype(np.uint8).tobytes())
+        + chunk(b"IDAT", zlib.compress(lines_of_bytes.tobytes(), 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def colours(low: float, high: float, unit: str) -> str:
+    """What the colours of pictures mean."""
+    return (
+        f'<div class="colours"><span>{_say(low)}</span><i style="background:linear-gradient(90deg,{",".join(SHADES)})">'
+        f"</i><span>{_say(high)} {escape(unit)}</span></div>"
+    )
+
+
+def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> str:
+    """Channels on a head seen from above, nose up; the fuller the colour the larger, in another one below 0.
+
+    `places`: x to the right and y to the front, 1 where the head is widest. Of many channels only the largest have
+    their names written beside them; all have it where one points at them.
+    """
+    largest = max(map(abs, values.values()), default=0.0) or 1.0
+    order = sorted(values, key=lambda name: -abs(values[name]))
+    named = set(order if len(order) <= MOST_NAMED else order[:FEW_NAMED])
+    radius = 0.07 if len(order) <= MOST_NAMED else 0.035
+    drawn = []
+    for name, value in values.items():
+        x, y = places[name]
+        colour = "decoded" if value >= 0 else "ridge"
+        fill = f"color-mix(in srgb, var(--{colour}) {100 * abs(value) / largest:.0f}%, var(--card))"
+        drawn.append(
+            f'<circle class="place" cx="{x:.3f}" cy="{-y:.3f}" r="{radius}" style="fill:{fill}">'
+            f"<title>{escape(name)} {value:.3g}</title></circle>"
+        )
+        if name in named:
+            drawn.append(f'<text x="{x:.3f}" y="{-y + radius + 0.075:.3f}">{escape(name)}</text>')
+    return (
+        f'<div role="img" aria-label="{escape(label)}"><svg class="head" viewBox="-1.35 -1.35 2.7 2.7" '
+        'aria-hidden="true"><path class="skull" d="M-0.12 -0.99L0 -1.15L0.12 -0.99"/><path class="skull" '
+        'd="M-1 -0.15Q-1.1 0 -1 0.15M1 -0.15Q1.1 0 1 0.15"/><circle class="skull" r="1"/>'
+        f"{''.join(drawn)}</svg></div>"
+    )
+
+
+MOST_NAMED, FEW_NAMED = 70, 10
 
 
 def thinned(line: Line) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Scoring:
     """How decoded trials are judged, and the linear baseline beside them."""
 
-    n_null: int = 200  # circular shifts that the chance level is read from
+    n_null: int = 1000  # draws that chance is read from: p of one among 20 subjects needs 400 at least
     lags_s: float = 0.5  # the ridge sees the EEG from each instant to this much after it: the brain answers later
     window_s: float = 5.0  # of match-mismatch
     seed: int = 0

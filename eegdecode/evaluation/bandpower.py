@@ -46,11 +46,16 @@ def log_powers(x: np.ndarray, sfreq: float) -> np.ndarray:
     x = np.asarray(x, np.float64)
     hann = np.hanning(x.shape[1] + 2)[1:-1, None]
     spectra = np.fft.rfft((x - x.mean(axis=1, keepdims=True)) * hann, axis=1)
-    power, hz = spectra.real**2 + spectra.imag**2, np.fft.rfftfreq(x.shape[1], 1 / sfreq)
-    inside = [within for low, high in BANDS_HZ.values() if (within := (hz >= low) & (hz < high)).any()]
-    if not inside:
-        raise ValueError(
-            f"a window of {x.shape[1] / sfreq:g} s at {sfreq:g} Hz has no frequency of a band: lengthen it"
-        )
-    means = np.concatenate([power[:, within].mean(axis=1) for within in inside], axis=1)
+    power = spectra.real**2 + spectra.imag**2
+    means = np.concatenate([power[:, within].mean(axis=1) for within in bands(x.shape[1], sfreq).values()], axis=1)
     return np.log(np.maximum(means, np.finfo(np.float64).tiny))
+
+
+def bands(n_times: int, sfreq: float) -> dict[str, np.ndarray]:
+    """Of the bands in which windows of so many samples have frequencies, which these are."""
+    hz = np.fft.rfftfreq(n_times, 1 / sfreq)
+    inside = {name: (hz >= low) & (hz < high) for name, (low, high) in BANDS_HZ.items()}
+    found = {name: within for name, within in inside.items() if within.any()}
+    if not found:
+        raise ValueError(f"a window of {n_times / sfreq:g} s at {sfreq:g} Hz has no frequency of a band: lengthen it")
+    return found

@@ -12,6 +12,7 @@ import torch
 
 from eegdecode import plots
 from eegdecode.evaluation.predictions import Decoded
+from eegdecode.page import table
 from eegdecode.plots import Line
 from eegdecode.training.state import Trained
 from hpc.rundir import RunDir, read_json, read_lines
@@ -52,7 +53,7 @@ def learning(trained: Trained) -> str:
 def data(trained: Trained, decoded: Decoded) -> str:
     spec = trained.spec
     lasts = f"has {many(len(decoded.trials), 'window')}"
-    if decoded.sfreq:
+    if decoded.kind == "sequence":
         minutes = sum(len(trial.target) for trial in decoded.trials) / decoded.sfreq / 60
         lasts = f"lasts {minutes:.1f} minutes in {many(len(decoded.trials), 'trial')}"
     said = [
@@ -61,7 +62,28 @@ def data(trained: Trained, decoded: Decoded) -> str:
         f"The test part {lasts}.",
         *decoded.audit,
     ]
-    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>"
+    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>\n" + _audited(trained)
+
+
+def _audited(trained: Trained) -> str:
+    """What an audit run of the same data has found, where one stands beside these runs."""
+    beside = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
+    same = [
+        run for run in beside if sorted((read_json(run.plan) or {}).get("inputs", {}).values()) == sorted(trained.data)
+    ]
+    if same:
+        last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
+        found, name = read_json(last.out / "audit.json") or [], escape(last.name)
+        if not found:
+            return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>"
+        said = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in found)
+        items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>"
+    data = ",".join(trained.data)
+    return (
+        "<p>Nobody has audited these data for copies, leaks, units, sounds among the channels and confounds: "
+        f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)}</code></p>"
+    )
 
 
 def lineage(run: RunDir) -> list[RunDir]:
@@ -72,12 +94,8 @@ def lineage(run: RunDir) -> list[RunDir]:
 
 
 def capsule(runs: list[RunDir], trained: Trained) -> str:
-    """What one needs to make it again: runs, code, config, versions."""
-    rows = "\n".join(
-        f'<tr><th scope="row"><code>{escape(run.name)}</code></th><td>{escape(_code(run))}</td>'
-        f"<td>{_attempts(run)}</td></tr>"
-        for run in runs
-    )
+    """What one needs to make it again, and what it has cost: runs, code, config, versions."""
+    rows = [[run.name, _code(run), str(_attempts(run)), *_cost(run)] for run in runs]
     model = trained.config["model"]["name"]
     facts = (
         f"Model {model} with {trained.n_parameters:,} parameters. Python {platform.python_version()}, "
@@ -86,11 +104,21 @@ def capsule(runs: list[RunDir], trained: Trained) -> str:
     )
     settings = "\n".join(_flat("train", trained.config))
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr><th scope="col">Run</th>'
-        '<th scope="col">Code</th><th scope="col">Attempts</th></tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>\n<p>{escape(facts)}</p>\n"
+        table(["Run", "Code", "Attempts", "Hours", "GPU hours"], rows, "Runs") + f"\n<p>{escape(facts)}</p>\n"
         f"<details><summary>All settings of training</summary><pre>{escape(settings)}</pre></details>"
     )
+
+
+def _cost(run: RunDir) -> tuple[str, str]:
+    """Hours of all attempts, and those of its GPUs; nothing is known of the one that writes this report."""
+    ended = [line for line in read_lines(run.attempts) if "ended" in line]
+    if not ended:
+        return "–", "–"
+    resources = (read_json(run.plan) or {}).get("resources", {})
+    gpus_a_rank = resources.get("gpus_per_node", 0) / resources.get("ranks_per_node", 1)
+    lasted = [(line["ended"] - line["started"]) / 3600 for line in ended]
+    gpu_hours = sum(hours * line.get("ranks", 1) * gpus_a_rank for hours, line in zip(lasted, ended, strict=True))
+    return f"{sum(lasted):.2f}", f"{gpu_hours:.2f}"
 
 
 def _code(run: RunDir) -> str:

@@ -87,12 +87,8 @@ def read(run: RunDir) -> Compared:
     if report is None:
         raise ValueError(f"{run.path} has no report.json: name evaluate runs that have finished")
     plan = read_json(run.plan) or {}
-    if "headline" in report:
-        name, subjects = report["headline"], {row["subject"]: row["value"] for row in report["subjects"]}
-        main = report["figures"][name]
-    else:  # of what follows a signal in time
-        name, subjects = "r", {row["subject"]: row["r"]["value"] for row in report["subjects"]}
-        main = report["r"]
+    name, subjects = report["headline"], {row["subject"]: row["value"] for row in report["subjects"]}
+    main = report["figures"][name]
     return Compared(
         run.name, plan.get("settings", ""), name, main["value"], main["chance"], main["p"], report["verdict"], subjects
     )
@@ -118,18 +114,21 @@ def render(found: Sequence[Compared], pairs: Sequence[Pair]) -> str:
         f"{say(float(high))} in 95 of 100 draws of runs. The best is {escape(found[0].run)} with {say(found[0].value)}."
     )
     rows = [Dots(each.settings or each.run, each.value, each.chance, each.chance) for each in found]
-    table = _table(
+    table = page.table(
         ("Run", "Settings", figure, "chance", "p", "verdict"),
         [(e.run, e.settings, say(e.value), say(e.chance), f"{e.p:.3f}", e.verdict) for e in found],
+        "Runs",
     )
     names = sorted(set().union(*(each.subjects for each in found)))
-    by_subject = _table(
+    by_subject = page.table(
         ("Subject", *(each.run for each in found)),
         [(name, *(say(e.subjects[name]) if name in e.subjects else "–" for e in found)) for name in names],
+        "Figures of each subject",
     )
-    tests = _table(
+    tests = page.table(
         ("Better", "Worse", "subjects", "difference", "p", "p (Holm)"),
         [(p.one, p.other, str(p.n_subjects), say(p.difference), f"{p.p:.3f}", f"{p.p_holm:.3f}") for p in pairs],
+        "Runs in pairs",
     )
     sections = [
         f'<header><h1>Evaluations compared</h1>\n<p class="verdict">{said}</p></header>',
@@ -138,15 +137,3 @@ def render(found: Sequence[Compared], pairs: Sequence[Pair]) -> str:
         page.section("In pairs", tests if pairs else "<p>No two runs have two subjects in common.</p>"),
     ]
     return page.page("Evaluations compared", sections)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "\n".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>'
-        f"<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-    )

@@ -1,11 +1,11 @@
-"""What was found of windows that have one answer each: classes, embeddings to be retrieved, numbers. Beside chance,
-baselines, and how sure one may be over subjects.
+"""What was found, beside chance, baselines, and how sure one may be over subjects; and how it is found of windows that
+have one answer each: classes, embeddings to be retrieved, numbers. What follows a signal in time is in metrics.py.
 
     found = judge(decoded, scoring)         decoded.baselines say what simpler decoders make of the same windows
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,35 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class OfTrials:
+    """A figure of each trial [trial], NaN for those that have none; what chance gives; and the mean over trials where
+    nothing is decoded [null]."""
+
+    value: np.ndarray
+    chance: float
+    null: np.ndarray | None = None
+
+    def measured(self) -> Measured:
+        value = float(np.nanmean(self.value))
+        if self.null is None:
+            return Measured(value, self.chance)
+        return Measured(
+            value, self.chance, float(np.quantile(self.null, 1 - ALPHA)), float(nulls.p_value(value, self.null))
+        )
+
+
+@dataclass(frozen=True)
 class OfSubject:
+    """`bound`: what 95 % of draws stay below in which nothing of this subject can be decoded."""
+
     subject: str
     n_windows: int
     value: float
     p: float
     p_holm: float  # corrected for that there are many subjects
     baselines: Mapping[str, float]
+    bound: float
+    figures: Mapping[str, float] = field(default_factory=dict)  # others, where each subject has its own
 
 
 @dataclass(frozen=True)
@@ -57,6 +79,10 @@ class Findings:
     subjects: tuple[OfSubject, ...]
     classes: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    channels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What each channel is to the network, and to a baseline: see relevance.py."""
+    of_subjects: str = ""
+    """What the figure of each subject is, where it is not the headline."""
 
     @property
     def verdict(self) -> str:
@@ -163,7 +189,6 @@ def _values(decoded: Decoded, cfg: Scoring) -> Findings:
     truth = decoded.truth
     if all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects)):
         return _scores_of_people(decoded, cfg, subjects)
-    order = nulls.permutations(len(truth), cfg.n_null, cfg.seed)
 
     def figures(of: Decoded) -> Figures:
         return {
@@ -175,12 +200,11 @@ def _values(decoded: Decoded, cfg: Scoring) -> Findings:
         own, null = [], []
         for number in range(int(subjects.max()) + 1):
             mine = subjects == number
-            dealt = nulls.permutations(int(mine.sum()), cfg.n_null, cfg.seed + number)
             own.append(float(correlation.correlation(of.output[mine], truth[mine]).mean()))
-            null.append(correlation.correlation(of.output[mine][None], truth[mine][dealt]).mean(axis=-1))
+            null.append(nulls.correlations_dealt(of.output[mine], truth[mine], cfg.n_null, cfg.seed + number))
         return np.array(own), np.array(null).T
 
-    null = correlation.correlation(decoded.output[None], truth[order]).mean(axis=-1)
+    null = nulls.correlations_dealt(decoded.output, truth, cfg.n_null, cfg.seed)
     chances = {"r": 0.0, "nrmse": 1.0}
     return _found(decoded, "r", "Pearson's r over the test windows", figures, chances, null, scores)
 
@@ -206,8 +230,11 @@ def _scores_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> F
         return -error, -np.abs(_by(subjects, of.output.T).T[None] - truth[order]).mean(axis=2) / spread
 
     null = correlation.correlation(_by(subjects, decoded.output.T).T[None], truth[order]).mean(axis=-1)
-    what = "Pearson's r over subjects; of each subject, the error in standard deviations, with a minus"
-    return _found(decoded, "r", what, figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
+    found = _found(decoded, "r", "Pearson's r over subjects", figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
+    # An interval of errors of subjects is none of r
+    r = replace(found.figures["r"], low=None, high=None)
+    said = "minus the error, in standard deviations"
+    return replace(found, figures={**found.figures, "r": r}, of_subjects=said)
 
 
 def _found(
@@ -233,13 +260,21 @@ def _found(
         None if np.isnan(low) else low,
         None if np.isnan(high) else high,
     )
-    p = nulls.p_value(by_subject, null_by_subject)
+    p, bounds = nulls.p_value(by_subject, null_by_subject), np.quantile(null_by_subject, 1 - ALPHA, axis=0)
     others = {name: decoded.by(name) for name in decoded.baselines}
     beside = {name: scores(other)[0] for name, other in others.items()}
     names = sorted({trial.subject for trial in decoded.trials})
     counts = [sum(trial.subject == name for trial in decoded.trials) for name in names]
     rows = tuple(
-        OfSubject(name, n, float(by_subject[i]), float(p[i]), float(holm), {b: float(v[i]) for b, v in beside.items()})
+        OfSubject(
+            name,
+            n,
+            float(by_subject[i]),
+            float(p[i]),
+            float(holm),
+            {other: float(values[i]) for other, values in beside.items()},
+            float(bounds[i]),
+        )
         for i, (name, n, holm) in enumerate(zip(names, counts, intervals.holm(p), strict=True))
     )
     return Findings(

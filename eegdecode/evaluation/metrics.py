@@ -1,110 +1,75 @@
-"""Decoded against heard, each figure beside what chance gives. Numpy only.
+"""What was found of targets that follow the signal in time: decoded against heard, trial by trial. Numpy only.
 
 r               Pearson's r over a whole trial. Chance: the same with the heard piece rotated in time, which keeps its
                 loudness and its rhythm. A piece is rotated alike for all who heard it, as their brains answered alike.
 rank_accuracy   How many of the other test pieces fit a decoded trial worse than the true one does. Chance: 0.5.
 match_mismatch  How often some seconds of decoded signal fit the same of the piece better than others. Chance: 0.5.
+
+Spectra and spectrograms are in daly.py, sounds in hearing.py: where a target has them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eegdecode.evaluation import Scoring, nulls, ranking
+from eegdecode.evaluation import Scoring, daly, hearing, intervals, nulls, ranking
 from eegdecode.evaluation.correlation import unit
+from eegdecode.evaluation.findings import ALPHA, Findings, OfSubject, OfTrials
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 
-ALPHA = 0.05
 SHORTEST_SHIFT_S = 1.0  # envelopes resemble themselves for less than that
+OF_SUBJECTS = ("rank_accuracy", "match_mismatch")
+"""Figures that each subject has beside r."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A number and the one chance gives: for r, what 95 % of rotations stay below; `p` the share that reach `value`."""
+def score(decoded: Decoded, cfg: Scoring) -> Findings:
+    """All figures that the target has, of the network and of the baselines on the same trials.
 
-    value: float
-    chance: float
-    p: float | None = None
-
-    @property
-    def is_above_chance(self) -> bool:
-        return self.p is not None and self.p < ALPHA
-
-
-@dataclass(frozen=True)
-class TrialScore:
-    subject: str
-    stimulus: str
-    r: float
-    r_ridge: float
-
-
-@dataclass(frozen=True)
-class SubjectScore:
-    subject: str
-    n_trials: int
-    r: Figure
-    r_ridge: Figure
-    rank_accuracy: Figure | None
-    match_mismatch: Figure | None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Means over all test trials, over those of each subject, and each trial in the order of the decoded ones.
-
-    None where the test part cannot tell: a single piece has no rank, and trials may be too short for two windows.
+    A single piece has no rank, and trials may be too short for two windows: such figures are left out.
     """
-
-    r: Figure
-    r_ridge: Figure
-    rank_accuracy: Figure | None
-    match_mismatch: Figure | None
-    subjects: tuple[SubjectScore, ...]
-    trials: tuple[TrialScore, ...]
-
-    @property
-    def verdict(self) -> str:
-        return "above chance" if self.r.is_above_chance else "not above chance"
-
-    def summary(self) -> dict[str, object]:
-        """What the stage returns."""
-        named = {
-            "r": self.r,
-            "r_ridge": self.r_ridge,
-            "rank_accuracy": self.rank_accuracy,
-            "match_mismatch": self.match_mismatch,
-        }
-        figures = {name: {"value": f.value, "chance": f.chance} for name, f in named.items() if f is not None}
-        return {**figures, "p": self.r.p, "verdict": self.verdict}
+    rotations = _rotations(decoded.trials, cfg)
+    r = _Rotated.of(decoded, rotations)
+    figures = _figures(decoded, r, cfg)
+    measured = {name: figure.measured() for name, figure in figures.items()}
+    others = {name: decoded.by(name) for name in decoded.baselines}
+    rotated = {name: _Rotated.of(other, rotations) for name, other in others.items()}
+    beside = {
+        name: {figure: float(np.nanmean(of.value)) for figure, of in _figures(other, rotated[name], cfg).items()}
+        for name, other in others.items()
+    }
+    subjects = _subjects(decoded.trials, r, rotated, figures)
+    low, high = (float(edge) for edge in intervals.bootstrap(np.array([subject.value for subject in subjects])))
+    if not np.isnan(low):
+        measured["r"] = replace(measured["r"], low=low, high=high)
+    what = "Pearson's r of decoded and true over a trial, the mean over trials"
+    return Findings(decoded.kind, "r", what, measured, beside, subjects)
 
 
-def score(decoded: Decoded, ridge: Decoded, cfg: Scoring) -> Scores:
-    """All scores of the network's trials; the ridge's r on the same trials with the same rotations."""
-    trials = decoded.trials
-    rotations = _rotations(trials, cfg)
-    r, r_ridge = (_Rotated.of(d, rotations) for d in (decoded, ridge))
-    ranks = rank_accuracy(trials)
-    matches = match_mismatch(trials, round(cfg.window_s * decoded.sfreq))
+def _figures(decoded: Decoded, r: "_Rotated", cfg: Scoring) -> dict[str, OfTrials]:
+    found = {"r": OfTrials(r.true, 0.0, r.null.mean(axis=0))}
+    matches = match_mismatch(decoded.trials, round(cfg.window_s * decoded.sfreq))
+    found |= _ranks(decoded.trials, cfg)
+    if not np.isnan(matches).all():
+        found["match_mismatch"] = OfTrials(matches, 0.5)
+    return found | daly.figures(decoded, cfg) | hearing.figures(decoded)
 
-    subjects = []
-    for subject in sorted({trial.subject for trial in trials}):
-        own = np.array([trial.subject == subject for trial in trials])
-        figures = r.figure(own), r_ridge.figure(own), _against_half(ranks[own]), _against_half(matches[own])
-        subjects.append(SubjectScore(subject, int(own.sum()), *figures))
-    everything = np.ones(len(trials), bool)
-    return Scores(
-        r.figure(everything),
-        r_ridge.figure(everything),
-        _against_half(ranks),
-        _against_half(matches),
-        tuple(subjects),
-        tuple(
-            TrialScore(trial.subject, trial.stimulus, float(own), float(linear))
-            for trial, own, linear in zip(trials, r.true, r_ridge.true, strict=True)
-        ),
-    )
+
+def _subjects(
+    trials: Sequence[DecodedTrial], r: "_Rotated", rotated: Mapping[str, "_Rotated"], figures: Mapping[str, OfTrials]
+) -> tuple[OfSubject, ...]:
+    rows = []
+    for name in sorted({trial.subject for trial in trials}):
+        own = np.array([trial.subject == name for trial in trials])
+        value, null = float(r.true[own].mean()), r.null[own].mean(axis=0)
+        p = float(nulls.p_value(value, null))
+        beside = {other: float(of.true[own].mean()) for other, of in rotated.items()}
+        of_own = {figure: figures[figure].value[own] for figure in OF_SUBJECTS if figure in figures}
+        also = {figure: float(np.nanmean(each)) for figure, each in of_own.items() if not np.isnan(each).all()}
+        bound = float(np.quantile(null, 1 - ALPHA))
+        rows.append(OfSubject(name, int(own.sum()), value, p, p, beside, bound, also))
+    corrected = intervals.holm(np.array([row.p for row in rows]))
+    return tuple(replace(row, p_holm=float(p)) for row, p in zip(rows, corrected, strict=True))
 
 
 def _rotations(trials: Sequence[DecodedTrial], cfg: Scoring) -> dict[str, np.ndarray]:
@@ -132,23 +97,13 @@ class _Rotated:
             null.append(at_shift[shifts])
         return cls(np.array(true), np.array(null))
 
-    def figure(self, which: np.ndarray) -> Figure:
-        """The mean over some trials, against that of each rotation."""
-        value, null = float(self.true[which].mean()), self.null[which].mean(axis=0)
-        return Figure(value, float(np.quantile(null, 1 - ALPHA)), float(nulls.p_value(value, null)))
 
-
-def rank_accuracy(trials: Sequence[DecodedTrial]) -> np.ndarray:
-    """[trial]: the share of other pieces that fit worse, ties counting half; NaN when there is one piece only.
-
-    All are cut to the shortest piece, so that none is told by its length.
-    """
-    pieces = {trial.stimulus: trial.target for trial in reversed(trials)}
-    n_times = min(len(trial.target) for trial in trials)
-    outputs = np.stack([trial.output[:n_times] for trial in trials])
-    targets = np.stack([target[:n_times] for target in pieces.values()])
-    own = np.array([list(pieces).index(trial.stimulus) for trial in trials])
-    return ranking.ranks(ranking.by_correlation(outputs, targets), own)
+def _ranks(trials: Sequence[DecodedTrial], cfg: Scoring) -> dict[str, OfTrials]:
+    """The share of other pieces that fit worse, ties counting half. Nothing where there is one piece only."""
+    outputs, pieces, own = ranking.together(trials)
+    if len(pieces) < 2:
+        return {}
+    return {"rank_accuracy": daly.ranked(ranking.by_correlation(outputs, pieces), own, cfg)}
 
 
 def match_mismatch(trials: Sequence[DecodedTrial], window: int) -> np.ndarray:
@@ -162,8 +117,3 @@ def match_mismatch(trials: Sequence[DecodedTrial], window: int) -> np.ndarray:
         wins = (fit < true).sum() + 0.5 * (fit == true).sum() - 0.5 * n
         shares.append(wins / (n * (n - 1)) if n > 1 else np.nan)
     return np.array(shares)
-
-
-def _against_half(shares: np.ndarray) -> Figure | None:
-    known = shares[~np.isnan(shares)]
-    return Figure(float(known.mean()), 0.5) if len(known) else None

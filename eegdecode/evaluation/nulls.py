@@ -71,6 +71,16 @@ def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> 
     return table[np.arange(len(table)), dealt]
 
 
+def correlations_dealt(outputs: np.ndarray, truth: np.ndarray, n_null: int, seed: int) -> np.ndarray:
+    """[null]: r of [row, feature], the mean over features, with the rows of the truth dealt out anew."""
+    rng, own, found = draws(seed, PERMUTATIONS), unit(outputs), []
+    scaled, step = unit(truth), max(1, CHUNK // truth.size)
+    for begin in range(0, n_null, step):
+        orders = _orders(rng, min(step, n_null - begin), len(truth), None)
+        found.append(np.einsum("rf,nrf->n", own, scaled[orders]) / truth.shape[1])
+    return np.concatenate(found)
+
+
 def confusions_dealt(
     truth: np.ndarray,
     said: np.ndarray,

@@ -1,5 +1,6 @@
 """Decode the test part of a trained model's data: every window once, shared out over the ranks, in one order."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from eegdecode.data import splits, store
 from eegdecode.data.splits import Parts
 from eegdecode.data.stored import Store
 from eegdecode.evaluation import ensemble
-from eegdecode.evaluation.predictions import Decoded, DecodedTrial, Kind
+from eegdecode.evaluation.predictions import SOUND_HZ, Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, Diffusion, in_units
 from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.preprocessing import Step
@@ -24,8 +25,6 @@ from hpc import config, ddp
 from hpc.context import Context, Preempted
 from hpc.rundir import atomic_write
 
-SOUND_HZ = 4000
-"""A target of one feature that is sampled faster than that is a sound."""
 SAMPLED = 20
 """Steps from noise to a decoded window."""
 EMBEDDED = 16
@@ -66,11 +65,19 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     return trained, Decoded(
         trained.spec.target_sfreq,
         tuple(stitched(windows, trained.spec.target_sfreq) if kind == "sequence" else windows),
-        tuple(parts.audit()),
+        (*parts.audit(), _checksum(data)),
         kind,
         trained.target,
         trained.spec.classes if kind == "classes" else (),
     )
+
+
+def _checksum(data: Store) -> str:
+    """One of all recordings, from what was written down of each when it was stored."""
+    whole = hashlib.blake2b(digest_size=16)
+    for stored in data.recordings:
+        whole.update(f"{stored.name} {stored.checksum} {stored.key}\n".encode())
+    return f"Checksum of the {len(data.recordings)} recordings of the data: blake2b:{whole.hexdigest()}."
 
 
 def refuse_unlike(several: Sequence[Trained]) -> None:

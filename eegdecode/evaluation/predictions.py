@@ -17,6 +17,10 @@ import numpy as np
 
 from hpc.rundir import atomic_write
 
+SOUND_HZ = 4000
+"""A target of one feature that is sampled faster than that is a sound."""
+BANDS = 7
+"""Features from which on a target in time is a spectrogram."""
 Kind = Literal["sequence", "classes", "retrieval", "values"]
 TEXT = h5py.string_dtype()
 
@@ -53,6 +57,15 @@ class Decoded:
     classes: tuple[str, ...] = ()
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What other decoders make of the same rows, [row, feature]."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether one can listen to it: a waveform."""
+        return self.trials[0].target.shape[1] == 1 and self.sfreq > SOUND_HZ
+
+    @property
+    def is_spectrogram(self) -> bool:
+        return self.sfreq > 0 and self.trials[0].target.shape[1] >= BANDS
 
     @property
     def truth(self) -> np.ndarray:

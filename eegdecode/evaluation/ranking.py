@@ -4,32 +4,43 @@ Outputs are [trial, time, feature] and pieces [piece, time, feature], all cut to
 its length. Each way to compare them gives [trial, piece], higher where it fits better, and `ranks` judges that.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import signal as dsp
 from scipy.stats import rankdata
 
 from eegdecode.evaluation import ssim
 from eegdecode.evaluation.correlation import powers, unit
+from eegdecode.evaluation.predictions import DecodedTrial
 
 BAND_HZ = (0.035, 4.75)  # of the paper, where it was chosen by looking at two of the participants
+SMALLEST = 7  # rows and columns of a picture that SSIM is defined for
 CHUNK = 1 << 20  # numbers at a time
 
 
+def together(trials: Sequence[DecodedTrial], most: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outputs [trial, time, feature], pieces [piece, time, feature], and the place [trial] of the true one.
+
+    All are cut to the shortest piece, so that none is told by its length; and to `most` samples.
+    """
+    pieces = {trial.stimulus: trial.target for trial in reversed(trials)}
+    n_times = min(len(trial.target) for trial in trials)
+    n_times = n_times if most is None else min(most, n_times)
+    outputs = np.stack([trial.output[:n_times] for trial in trials])
+    targets = np.stack([target[:n_times] for target in pieces.values()])
+    return outputs, targets, np.array([list(pieces).index(trial.stimulus) for trial in trials])
+
+
 def daly(
-    outputs: np.ndarray,
-    pieces: np.ndarray,
-    own: np.ndarray,
-    sfreq: float,
-    mode: ssim.Mode = "skimage",
-    window_s: float = 4.0,
+    outputs: np.ndarray, pieces: np.ndarray, sfreq: float, mode: ssim.Mode = "skimage", window_s: float = 4.0
 ) -> dict[str, np.ndarray]:
-    """The ranks [trial] in time, of spectra and of spectrograms, as in the paper. Each from 0 to 1; chance is 0.5."""
+    """[trial, piece]: the r of spectra, and where pieces are long enough the SSIM of spectrograms, as in the paper."""
     decoded, heard = prepared(outputs, sfreq), prepared(pieces, sfreq)
-    return {
-        "r": ranks(by_correlation(decoded, heard), own),
-        "spectrum": ranks(by_spectrum(decoded, heard), own),
-        "ssim": ranks(by_ssim(decoded, heard, sfreq, mode, window_s), own),
-    }
+    found = {"spectrum": by_spectrum(decoded, heard)}
+    if outputs.shape[1] >= window_s * sfreq * (1 + SMALLEST / 8):
+        found["ssim"] = by_ssim(decoded, heard, sfreq, mode, window_s)
+    return found
 
 
 def ranks(fit: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -3,150 +3,157 @@
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 from eegdecode import plots
-from eegdecode.evaluation import chapters
+from eegdecode.evaluation import chapters, examples, relevance
 from eegdecode.evaluation.chapters import many, say
-from eegdecode.evaluation.metrics import Scores, SubjectScore
-from eegdecode.evaluation.predictions import Decoded, DecodedTrial
-from eegdecode.page import page, section
-from eegdecode.plots import Dots, Line
+from eegdecode.evaluation.findings import Findings, Measured
+from eegdecode.evaluation.glossary import KINDS, TERMS
+from eegdecode.evaluation.predictions import Decoded
+from eegdecode.page import page, section, table
+from eegdecode.plots import Dots
 from eegdecode.training.state import Trained
 from hpc.rundir import RunDir, atomic_write
 
-SHOWN_S = 40.0  # of a trial; more is too dense to see
+SHADE = 45  # per cent of colour behind a number that is all of its row: more, and it is hard to read
+N_CARDS = 4  # of figures; all are in the table below
 
 
-def write(path: Path, trained: Trained, decoded: Decoded, scores: Scores) -> None:
+def write(path: Path, trained: Trained, decoded: Decoded, found: Findings) -> None:
     """Write the report of an evaluation run, into its `out` folder."""
-    page = render(RunDir(path.resolve().parent.parent), trained, decoded, scores)
-    atomic_write(path, lambda file: file.write(page.encode()))
+    rendered = render(RunDir(path.resolve().parent.parent), trained, decoded, found)
+    atomic_write(path, lambda file: file.write(rendered.encode()))
 
 
-def render(run: RunDir, trained: Trained, decoded: Decoded, scores: Scores) -> str:
+def render(run: RunDir, trained: Trained, decoded: Decoded, found: Findings) -> str:
     """The page. Its order is that of a reader's questions."""
     title = f"Decoding the {trained.target} from brain signals"
     runs = [*chapters.lineage(trained.run), run]
     sections = [
         f'<header><p class="eyebrow">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>',
-        f'<p class="verdict">{_verdict(scores, trained)}</p>{chapters.made_up(runs)}</header>',
-        section("At a glance", _cards(scores)),
-        section("Subjects", _subjects(scores)),
-        section("Decoded and heard", _examples(decoded, scores)),
+        f'<p class="verdict">{_verdict(found, trained)}</p>{chapters.made_up(runs)}</header>',
+        section("At a glance", _cards(found) + _figures(found)),
+        section("Subjects", _subjects(found)),
+        *([section("Told and true", _confusion(found))] if found.confusion else []),
+        *([section("Decoded and true", examples.drawn(decoded, runs))] if found.kind == "sequence" else []),
+        section("Where on the head", relevance.drawn(found, trained.spec)),
         section("Learning", chapters.learning(trained)),
         section("Data and leakage", chapters.data(trained, decoded)),
-        section("How the figures are made", HOW),
+        section("How the figures are made", _how(found)),
         section("How this came about", chapters.capsule(runs, trained)),
     ]
-    return page(f"{title}: {scores.verdict}", sections)
+    return page(f"{title}: {found.verdict}", sections)
 
 
-HOW = """<ul>
-<li><b>r</b> is Pearson's correlation of decoded and heard over a whole trial, then the mean over trials. Its chance
-level is what 95&nbsp;% of rotations stay below: the heard piece is rotated in time, alike for all who heard it, which
-keeps its loudness and rhythm. p is the share of rotations that reach r.</li>
-<li><b>Rank accuracy</b> is the share of the other test pieces that fit a decoded trial worse than the true piece does,
-all cut to the length of the shortest.</li>
-<li><b>Match-mismatch</b> is how often a few seconds of a decoded trial fit the same seconds of the piece better than
-other seconds of it.</li>
-<li><b>Linear ridge</b> decodes each instant from the EEG shortly after it: a decoder for each subject, or one for all
-where a subject has no training trials. Validation trials choose its penalty, as they choose the network's step.</li>
-</ul>"""
-
-
-def _verdict(scores: Scores, trained: Trained) -> str:
-    """What was found, in words, against chance and against the baseline."""
-    r, linear, n_subjects = scores.r, scores.r_ridge, len(scores.subjects)
-    above = sum(subject.r.is_above_chance for subject in scores.subjects)
-    better = sum(subject.r.value > subject.r_ridge.value for subject in scores.subjects)
-    fitted = "one for all too" if trained.split.by == "subject" else "fitted to each subject"
+def _verdict(found: Findings, trained: Trained) -> str:
+    """What was found, in words, against chance and against the baselines."""
+    main, n_subjects = found.figures[found.headline], len(found.subjects)
+    assert main.bound is not None and main.p is not None
+    above = sum(row.p_holm < 0.05 for row in found.subjects)
+    n_rows = sum(row.n_windows for row in found.subjects)
+    said = (
+        f"<strong>{found.verdict.capitalize()}.</strong> On {many(n_rows, f'test {_unit(found)}')} of "
+        f"{many(n_subjects, 'subject')}, {_label(found.headline)}&nbsp;=&nbsp;{say(main.value)}: {escape(found.what)}. "
+        f"By chance it is {say(main.chance)}, and would stay below {say(main.bound)} in 95 of 100 cases "
+        f"(p&nbsp;=&nbsp;{main.p:.3f}). One by one, {above} of {many(n_subjects, 'subject')} "
+        f"{'is' if above == 1 else 'are'} above chance."
+    )
+    if not found.baselines:
+        return said
+    best = max(found.baselines, key=lambda name: found.baselines[name][found.headline])
+    linear = found.baselines[best][found.headline]
+    if found.verdict != "above chance":
+        return f"{said} The best linear decoder, {escape(best)}, has {say(linear)}; which is ahead says nothing then."
+    ahead = sum(row.value > row.baselines[best] for row in found.subjects)
     shared = "with a layer for each subject" if getattr(trained.model, "subject_layer", False) else "one for all"
-    side = "does better" if r.value > linear.value else "does not do better"
+    side = "does better" if main.value > linear else "does not do better"
     return (
-        f"<strong>{scores.verdict.capitalize()}.</strong> On {many(len(scores.trials), 'test trial')} of "
-        f"{many(n_subjects, 'subject')}, what was decoded follows what was heard at r&nbsp;=&nbsp;{say(r.value)}; "
-        f"by chance it would stay below {say(r.chance)} in 95 of 100 cases (p&nbsp;=&nbsp;{r.p:.3f}). "
-        f"One by one, {above} of {many(n_subjects, 'subject')} {'is' if above == 1 else 'are'} above chance. "
-        f"The network, {shared}, {side} than a linear ridge decoder, {fitted} "
-        f"(r&nbsp;=&nbsp;{say(linear.value)} on the same trials); it is ahead in {better} of {n_subjects}."
+        f"{said} The network, {shared}, {side} than the best linear decoder ({escape(best)}, with {say(linear)} on the "
+        f"same {_unit(found)}s); it is ahead in {ahead} of {n_subjects}."
     )
 
 
-def _cards(scores: Scores) -> str:
-    cards = [
-        ("r", scores.r, "correlation in time, network"),
-        ("r, linear ridge", scores.r_ridge, "the same trials, linear baseline"),
-        ("Rank accuracy", scores.rank_accuracy, "true piece against the other pieces"),
-        ("Match-mismatch", scores.match_mismatch, "true seconds against other seconds"),
-    ]
-    drawn = "\n".join(
-        f'<div><dt>{name}</dt><dd><div class="value">{say(figure.value)}</div>'
-        f'<div>chance {say(figure.chance)}</div><div class="note">{what}</div></dd></div>'
-        for name, figure, what in cards
-        if figure is not None
-    )
+def _unit(found: Findings) -> str:
+    return "trial" if found.kind == "sequence" else "window"
+
+
+def _label(name: str) -> str:
+    return TERMS[name].label
+
+
+def _cards(found: Findings) -> str:
+    cards = []
+    for name in list(found.figures)[:N_CARDS]:
+        figure = found.figures[name]
+        beside = ", ".join(f"{escape(other)} {say(figures[name])}" for other, figures in found.baselines.items())
+        cards.append(
+            f'<div><dt>{_label(name)}</dt><dd><div class="value">{say(figure.value)}</div>'
+            f'<div>chance {say(figure.chance)}</div><div class="note">{_interval(figure)}{beside}</div></dd></div>'
+        )
+    drawn = "\n".join(cards)
     return f'<dl class="cards">\n{drawn}\n</dl>'
 
 
-def _subjects(scores: Scores) -> str:
-    rows = [Dots(s.subject, s.r.value, s.r_ridge.value, s.r.chance) for s in scores.subjects]
+def _interval(figure: Measured) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"95&nbsp;% {say(figure.low)} to {say(figure.high)} over subjects; "
+
+
+def _figures(found: Findings) -> str:
+    rows = []
+    for name, figure in found.figures.items():
+        bound = "–" if figure.bound is None else say(figure.bound)
+        p = "–" if figure.p is None else f"{figure.p:.3f}"
+        beside = [say(figures[name]) for figures in found.baselines.values()]
+        rows.append([_label(name), say(figure.value), say(figure.chance), bound, p, *beside])
+    head = ["Figure", "network", "chance", "95 % below", "p", *found.baselines]
+    return table(head, rows, "All figures")
+
+
+def _subjects(found: Findings) -> str:
+    chance = found.figures[found.headline].chance
+    first = next(iter(found.baselines), "")
+    rows = [Dots(row.subject, row.value, row.baselines.get(first, chance), row.bound) for row in found.subjects]
     key = (
-        '<p class="key"><span><i class="decoded"></i>network</span><span><i class="ridge"></i>linear ridge</span>'
-        '<span><i class="chance"></i>chance: 95 % of rotations stay below</span></p>'
+        '<p class="key"><span><i class="decoded"></i>network</span>'
+        f'<span><i class="ridge"></i>{escape(first)}</span>'
+        '<span><i class="chance"></i>chance: 95 % of draws stay below</span></p>'
     )
-    label = "r of each subject, with chance and ridge beside it. The numbers are in the table below."
-    columns = ("Subject", "Trials", "r", "chance", "p", "r, linear ridge", "rank accuracy", "match-mismatch")
-    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    body = "\n".join(_row(s.subject, s.n_trials, s) for s in scores.subjects)
+    name = found.of_subjects.capitalize() or _label(found.headline)
+    label = f"{name} of each subject, with chance and a baseline beside it. The numbers are in the table below."
+    others = list(dict.fromkeys(figure for row in found.subjects for figure in row.figures))
+    head = ["Subject", f"{_unit(found)}s", name, "95 % below", "p (Holm)", *found.baselines, *map(_label, others)]
+    body = [
+        [row.subject, str(row.n_windows), say(row.value), say(row.bound), f"{row.p_holm:.3f}"]
+        + [say(value) for value in row.baselines.values()]
+        + [say(row.figures[other]) if other in row.figures else "–" for other in others]
+        for row in found.subjects
+    ]
     return (
-        f"<figure>{key}{plots.dots(rows, label)}<figcaption>Pearson's r, mean over each subject's test trials."
-        '</figcaption></figure>\n<div class="scroll" tabindex="0" role="region" aria-label="Scores of each subject">'
-        f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>\n"
-        f"<tfoot>{_row('All trials', len(scores.trials), scores)}</tfoot></table></div>\n"
-        '<p class="note">Chance of rank accuracy and match-mismatch is 0.5.</p>'
+        f"<figure>{key}{plots.dots(rows, label)}<figcaption>{name}, of each subject.</figcaption></figure>\n"
+        + table(head, body, "Scores of each subject")
     )
 
 
-def _row(name: str, n_trials: int, of: SubjectScore | Scores) -> str:
-    shares = ["–" if figure is None else say(figure.value) for figure in (of.rank_accuracy, of.match_mismatch)]
-    cells = [
-        str(n_trials),
-        say(of.r.value),
-        say(of.r.chance),
-        f"{of.r.p:.3f}",
-        say(of.r_ridge.value),
-        *shares,
-    ]
-    return f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+def _confusion(found: Findings) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in found.classes)
+    rows = []
+    for name, row in zip(found.classes, found.confusion, strict=True):
+        shades = [
+            f"color-mix(in srgb, var(--decoded) {SHADE * count / max(1, sum(row)):.0f}%, transparent)" for count in row
+        ]
+        cells = "".join(f'<td style="background:{shade}">{n}</td>' for shade, n in zip(shades, row, strict=True))
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    body = "\n".join(rows)
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Confusion of classes"><table><thead><tr>'
+        f'<th scope="col">true \\ told</th>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    )
 
 
-def _examples(decoded: Decoded, scores: Scores) -> str:
-    order = np.argsort([-trial.r for trial in scores.trials], kind="stable")
-    chosen = {"Best": order[0], "Median": order[len(order) // 2], "Worst": order[-1]}
-    drawn = [
-        '<p class="key"><span><i class="line heard"></i>heard</span>'
-        '<span><i class="line decoded"></i>decoded</span></p>'
-    ]
-    for name, index in chosen.items():
-        score, trial = scores.trials[index], decoded.trials[index]
-        title = f"{name} trial: {score.subject}, {score.stimulus}"
-        said = f"r = {say(score.r)} (ridge {say(score.r_ridge)})"
-        chart = _traces(trial, decoded.sfreq, f"{title}: heard and decoded over time, {said}")
-        drawn.append(f"<h3>{escape(title)}</h3>\n<figure>{chart}<figcaption>{said}</figcaption></figure>")
-    n_outputs = decoded.trials[0].target.shape[1]
-    mean = f", the mean of its {n_outputs} features" if n_outputs > 1 else ""
-    drawn.append(f'<p class="note">Each curve in units of its own standard deviation{mean}.</p>')
-    return "\n".join(drawn)
-
-
-def _traces(trial: DecodedTrial, sfreq: float, label: str) -> str:
-    n_times = min(len(trial.target), round(SHOWN_S * sfreq))
-    seconds = np.arange(n_times) / sfreq
-    curves = {"heard": trial.target, "decoded": trial.output}
-    drawn = [Line(seconds, _standard(curve.mean(axis=1))[:n_times], style) for style, curve in curves.items()]
-    return plots.lines(drawn, label, "seconds")
-
-
-def _standard(curve: np.ndarray) -> np.ndarray:
-    return (curve - curve.mean()) / (curve.std() or 1.0)
+def _how(found: Findings) -> str:
+    terms = "\n".join(f"<li><b>{TERMS[name].label}</b>: {escape(TERMS[name].how)}</li>" for name in found.figures)
+    return (
+        f"<ul>\n{terms}\n</ul>\n<p>{KINDS[found.kind]} p is the share of such draws that reach the figure. Intervals "
+        "are of the mean over subjects, who are drawn anew; p of subjects is corrected for their number (Holm).</p>"
+    )

@@ -4,14 +4,12 @@ Sounds are [..., time] at `sfreq`, both of one length and in step with each othe
 """
 
 import importlib.util
-import logging
 
 import numpy as np
 from scipy import fft
 
-log = logging.getLogger(__name__)
-
 FRAME_S, HOP_S = 0.046, 0.0115  # 1024 and 256 samples at 22.05 kHz
+JUDGED_S = 10.0  # of a trial, from its start: more tells little more, and takes long
 N_MELS = 40
 N_CEPSTRA = 13
 FLOOR = 1e-5  # of the largest power: 50 dB below, what is softer counts as this
@@ -38,10 +36,13 @@ def pesq(output: np.ndarray, target: np.ndarray, sfreq: float) -> float:
         raise ValueError("PESQ needs the package pesq: env/setup.sh cpu --extras test,audio")
     import pesq as itu
 
-    log.warning("PESQ is a speech metric: on music its value says little")
-    return float(
-        itu.pesq(int(sfreq), np.asarray(target, np.float32), np.asarray(output, np.float32), PESQ_HZ[int(sfreq)])
-    )
+    output, target = (np.asarray(x, np.float32) for x in (output, target))
+    if not (output.any() and target.any()):
+        raise ValueError("PESQ compares two sounds, but one of them is silent: leave it out")
+    try:
+        return float(itu.pesq(int(sfreq), target, output, PESQ_HZ[int(sfreq)]))
+    except itu.NoUtterancesError:
+        raise ValueError("PESQ finds nothing like speech in the true sound: leave it out") from None
 
 
 def powers(x: np.ndarray, sfreq: float, frame_s: float = FRAME_S) -> tuple[np.ndarray, np.ndarray]:
@@ -65,9 +66,18 @@ def mel_powers(x: np.ndarray, sfreq: float) -> np.ndarray:
 
 def mel_bands(hz: np.ndarray, sfreq: float) -> np.ndarray:
     """[band, frequency]: triangles, equally far apart on the mel scale from 0 to half the rate."""
-    highest = 2595 * np.log10(1 + sfreq / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, highest, N_MELS + 2) / 2595) - 1)
+    edges = _mel_edges_hz(N_MELS, sfreq)
     # No narrower than frequencies lie apart, or low bands would be empty
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     low, high = np.minimum(low, centre - hz[1]), np.maximum(high, centre + hz[1])
     return np.maximum(0, np.minimum((hz - low) / (centre - low), (high - hz) / (high - centre)))
+
+
+def mel_centres_hz(n_bands: int, sfreq: float) -> np.ndarray:
+    """Where so many bands lie, from 0 to half the rate."""
+    return _mel_edges_hz(n_bands, sfreq)[1:-1]
+
+
+def _mel_edges_hz(n_bands: int, sfreq: float) -> np.ndarray:
+    highest = 2595 * np.log10(1 + sfreq / 2 / 700)
+    return 700 * (10 ** (np.linspace(0, highest, n_bands + 2) / 2595) - 1)

@@ -12,7 +12,7 @@ def write(folder: Path, found: Findings) -> None:
 
 
 def markdown(found: Findings) -> str:
-    main = found.figures[found.headline]
+    main, unit = found.figures[found.headline], "trial" if found.kind == "sequence" else "window"
     lines = [
         f"# {found.verdict.capitalize()}",
         "",
@@ -24,7 +24,8 @@ def markdown(found: Findings) -> str:
     for name, figure in found.figures.items():
         beside = " | ".join(_say(figures[name]) for figures in found.baselines.values())
         lines.append(f"| {name} | {_with_interval(figure)} | {_say(figure.chance)} | {beside} |")
-    lines += ["", "| subject | windows | " + found.headline + " | p | " + " | ".join(found.baselines) + " |"]
+    each = found.of_subjects or found.headline
+    lines += ["", f"| subject | {unit}s | {each} | p | " + " | ".join(found.baselines) + " |"]
     lines.append("| --- " * (4 + len(found.baselines)) + "|")
     for row in found.subjects:
         beside = " | ".join(_say(value) for value in row.baselines.values())

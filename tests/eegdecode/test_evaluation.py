@@ -19,11 +19,13 @@ from eegdecode.stages import Evaluate, Preprocess, Train
 from eegdecode.training import Optim, state
 from eegdecode.training.judge import whole_trial
 from hpc.context import Context, Input, World
-from hpc.rundir import RunDir
+from hpc.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks
 
 SFREQ = 64.0
 SUBJECTS, PIECES = 4, 5
+EVERY = ("r", "rank_accuracy", "match_mismatch", "spectrum_r", "spectrum_rank", "ssim", "ssim_rank")
+"""The figures of a target that is slow and of one feature."""
 
 
 def ctx(run: Path) -> Context:
@@ -61,41 +63,46 @@ def test_rotations_are_those_of_numpy() -> None:
 
 
 def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
-    decoded = identity(listening(0))
-    scores = metrics.score(decoded, decoded, Scoring())
-    assert scores.r.value == pytest.approx(1)
-    assert scores.rank_accuracy == metrics.Figure(1.0, 0.5)
-    assert scores.match_mismatch == metrics.Figure(1.0, 0.5)
-    assert scores.verdict == "above chance"
-    assert [subject.n_trials for subject in scores.subjects] == [PIECES] * SUBJECTS
+    found = metrics.score(identity(listening(0)), Scoring())
+    values = {name: figure.value for name, figure in found.figures.items()}
+    assert values == pytest.approx(dict.fromkeys(EVERY, 1.0))
+    assert all(figure.chance < 0.9 for figure in found.figures.values())
+    assert found.verdict == "above chance"
+    assert [row.n_windows for row in found.subjects] == [PIECES] * SUBJECTS
 
 
 def test_the_summary_has_chance_beside_each_figure() -> None:
     decoded = listening(0, clarity=1.0)
-    summary = metrics.score(decoded, identity(decoded), Scoring()).summary()
-    assert summary["r"]["value"] > summary["r"]["chance"] > 0  # type: ignore[index]
-    assert summary["r_ridge"]["value"] == pytest.approx(1)  # type: ignore[index]
-    assert summary["rank_accuracy"]["chance"] == summary["match_mismatch"]["chance"] == 0.5  # type: ignore[index]
+    decoded = replace(decoded, baselines={"ridge": identity(decoded).output})
+    found = metrics.score(decoded, Scoring(n_null=200))
+    summary = found.summary()
+    for name in EVERY:
+        assert summary[name]["value"] > summary[name]["chance"]  # type: ignore[index]
+    assert summary["r_ridge"] == pytest.approx(1)
+    for name in ("rank_accuracy", "match_mismatch", "spectrum_rank", "ssim_rank"):
+        assert summary[name]["chance"] == 0.5  # type: ignore[index]
+    assert summary["spectrum_r"]["chance"] > 0.1, "music has like spectra"  # type: ignore[index]
     assert (summary["p"], summary["verdict"]) == (pytest.approx(1 / 201), "above chance")
+    assert all(row.p_holm == pytest.approx(SUBJECTS * row.p) for row in found.subjects)
 
 
 def test_decoders_that_follow_something_else_pass_for_above_chance_in_5_of_100_cases() -> None:
     """Also where all who hear a piece share what is decoded, so that their trials are not independent."""
-    found = [metrics.score(decoded, decoded, Scoring(seed=1)) for decoded in map(listening, range(100))]
+    found = [metrics.score(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
     assert 1 <= sum(scores.verdict == "above chance" for scores in found) <= 10
-    for name in ("rank_accuracy", "match_mismatch"):
-        values = [getattr(scores, name).value for scores in found]
-        assert np.mean(values) == pytest.approx(0.5, abs=3 * np.std(values) / np.sqrt(len(values)))
+    for name in EVERY:
+        beyond = [scores.figures[name].value - scores.figures[name].chance for scores in found]
+        assert np.mean(beyond) == pytest.approx(0, abs=3.5 * np.std(beyond) / np.sqrt(len(beyond))), name
 
 
 def test_what_never_moves_is_at_chance() -> None:
     decoded = listening(0)
     flat = replace(decoded, trials=tuple(replace(trial, output=np.ones_like(trial.target)) for trial in decoded.trials))
-    scores = metrics.score(flat, decoded, Scoring())
-    assert scores.r.value == 0
-    assert scores.rank_accuracy is not None and scores.rank_accuracy.value == 0.5
-    assert scores.match_mismatch is not None and scores.match_mismatch.value == 0.5
-    assert scores.verdict == "not above chance"
+    found = metrics.score(flat, Scoring())
+    assert found.figures["r"].value == 0
+    for name in ("rank_accuracy", "match_mismatch", "spectrum_rank", "ssim_rank"):
+        assert found.figures[name].value == 0.5, name
+    assert found.verdict == "not above chance"
 
 
 def test_what_cannot_be_told_is_left_out() -> None:
@@ -106,14 +113,21 @@ def test_what_cannot_be_told_is_left_out() -> None:
             replace(trial, target=trial.target[:400], output=trial.output[:400]) for trial in decoded.trials[:SUBJECTS]
         ),
     )
-    scores = metrics.score(one_short_piece, one_short_piece, Scoring())
-    assert scores.rank_accuracy is scores.match_mismatch is None
-    assert "rank_accuracy" not in scores.summary()
+    assert list(metrics.score(one_short_piece, Scoring()).figures) == ["r"]
+    short = replace(
+        decoded, trials=tuple(replace(t, target=t.target[:400], output=t.output[:400]) for t in decoded.trials)
+    )
+    assert list(metrics.score(short, Scoring()).figures) == ["r", "rank_accuracy", "spectrum_r", "spectrum_rank"]
+    assert list(metrics.score(replace(decoded, sfreq=8.0), Scoring()).figures) == [
+        "r",
+        "rank_accuracy",
+        "match_mismatch",
+    ]
 
 
 def test_the_seed_alone_decides_the_chance_level() -> None:
     decoded = listening(3)
-    first, again, other = (metrics.score(decoded, decoded, Scoring(seed=seed)).r.chance for seed in (1, 1, 2))
+    first, again, other = (metrics.score(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -172,8 +186,8 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_planted_answer_is_found(model: Path, tmp_path: Path) -> None:
     summary = stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "run"))
     assert summary["verdict"] == "above chance"
-    for name in ("r", "r_ridge"):
-        assert summary[name]["value"] > 2 * summary[name]["chance"]  # type: ignore[index]
+    report = read_json(tmp_path / "run" / "out" / "report.json") or {}
+    assert min(summary["r"]["value"], summary["r_ridge"]) > 2 * report["figures"]["r"]["bound"]  # type: ignore[index]
     for name in ("rank_accuracy", "match_mismatch"):
         assert summary[name]["value"] > 0.8  # type: ignore[index]
     assert (tmp_path / "run" / "out" / str(summary["report"])).is_file()
@@ -262,6 +276,8 @@ def test_one_rank_and_three_decode_the_same(model: Path, tmp_path: Path) -> None
     one, three = (predictions.read(tmp_path / run / "out" / "predictions.h5") for run in ("one", "three"))
     np.testing.assert_array_equal(one.output, three.output)
     np.testing.assert_array_equal(one.by("ridge").output, three.by("ridge").output)
+    for name in ("report.json", "report.md", "table.tex"):
+        assert (tmp_path / "one" / "out" / name).read_bytes() == (tmp_path / "three" / "out" / name).read_bytes()
 
 
 def test_windows_of_a_trial_are_stitched_and_those_that_overlap_are_not_counted_twice() -> None:

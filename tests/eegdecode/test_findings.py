@@ -72,6 +72,7 @@ def test_a_score_of_each_subject_is_dealt_out_over_subjects() -> None:
     ]
     found = findings.judge(Decoded(0.0, tuple(trials), (), "values", "score"), Scoring())
     assert found.verdict == "above chance" and found.figures["r"].value > 0.9
+    assert found.of_subjects.startswith("minus the error") and found.figures["r"].low is None
     backwards = [replace(trial, target=-trial.target) for trial in trials]
     assert findings.judge(Decoded(0.0, tuple(backwards), (), "values", "score"), Scoring()).verdict != "above chance"
     with pytest.raises(ValueError, match="a value of each subject needs 3 of them in the test part at least, got 2"):

@@ -123,8 +123,10 @@ def test_pesq_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
         sound.pesq(noise(), noise(), SFREQ)
 
 
-def test_pesq_is_for_speech_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_pesq_falls_with_noise_and_refuses_silence() -> None:
     pytest.importorskip("pesq")
     good = sound.pesq(music(0), music(0), SFREQ)
     assert good > 4 > sound.pesq(music(0) + 0.1 * noise(), music(0), SFREQ)
-    assert "PESQ is a speech metric" in caplog.text
+    for output, target in ((0 * noise(), music(0)), (music(0), 0 * noise())):
+        with pytest.raises(ValueError, match="one of them is silent"):
+            sound.pesq(output, target, SFREQ)

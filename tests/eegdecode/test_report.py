@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode import plots, stages
-from eegdecode.data import RandomWindows
+from eegdecode import plots
 from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, metrics, predict, report
-from eegdecode.models import BiLSTM
-from eegdecode.stages import Train
-from eegdecode.training import Optim
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, append_line, write_json
+from eegdecode.evaluation import Scoring, baseline, chapters, metrics, predict, report
+from eegdecode.training import state
+from hpc.context import Input
+from hpc.rundir import write_json
+from tests.eegdecode.reported import NAMES, chain
 
 VOID = {"meta", "br", "path"}
 
@@ -46,32 +44,15 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report at the end of a chain of runs, of which a stimulus has a name that HTML would trip over."""
-    runs = tmp_path_factory.mktemp("runs")
-    names = ["synthesize-a", "preprocess-b", "train-c", "evaluate-d"]
-    code = [{"root": "/home/somebody/thesis", "commit": "0123456789abcdef", "modified": ["a.py"]}]
-    for name, before in zip(names, [None, *names], strict=False):
-        inputs = {"data": before} if before else {}
-        write_json(runs / name / "plan.json", {"stage": name.split("-")[0], "inputs": inputs, "code": code})
-    for outcome in ("stopped", "done"):
-        append_line(runs / "train-c" / "attempts.jsonl", {"outcome": outcome, "started": 0.0, "ended": 1.0})
-    write_json(runs / "train-c" / "result.json", {})
-    cfg = Train(
-        data=(Input(str(tiny_store.recordings[0].path.parent)),),
-        model=BiLSTM(hidden=4),
-        windows=RandomWindows(length_s=2.0, batch=8),
-        optim=Optim(steps=10, warmup_steps=2, validate_every=4),
-    )
-    stages.train(cfg, Context(World(), RunDir(runs / "train-c")))
-
-    ctx = Context(World(), RunDir(runs / "evaluate-d"))
+    ctx = chain(tmp_path_factory.mktemp("runs"), tiny_store, study)
     found = predict.decode([ctx.input(Input("train-c"))], ctx)
     assert found is not None
     trained, decoded = found
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
     decoded = replace(decoded, baselines={"ridge": baseline.ridge(trained, decoded, Scoring(), ctx)})
-    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, decoded.by("ridge"), Scoring()))
+    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, Scoring()))
     return ctx.out / "report.html"
 
 
@@ -91,7 +72,7 @@ def test_it_can_be_read_by_all(written: Path) -> None:
     assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
     pictures = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(pictures) == 5  # subjects, three trials, learning
+    assert len(pictures) == 4  # subjects, the best and the worst of two trials, learning
     assert all(len(attrs["aria-label"] or "") > 20 for attrs in pictures)
     assert all(attrs.get("aria-hidden") == "true" for attrs in page.all("svg"))
     assert "prefers-color-scheme: dark" in written.read_text()
@@ -102,7 +83,7 @@ def test_it_says_what_was_found_in_words(written: Path) -> None:
     verdict = re.search(r'<p class="verdict"><strong>(.*?)</strong>(.*?)</p>', text, re.DOTALL)
     assert verdict is not None
     assert verdict[1] in ("Above chance.", "Not above chance.")
-    assert re.search(r"On 2 test trials of 2 subjects.* r&nbsp;=&nbsp;.*by chance .* linear ridge", verdict[2])
+    assert re.search(r"On 2 test trials of 2 subjects, r&nbsp;=&nbsp;.*By chance .* linear decoder, ridge", verdict[2])
     assert "made up" in text
     assert "Test has 1 stimul" in text
 
@@ -114,12 +95,28 @@ def test_names_are_text_and_not_markup(written: Path) -> None:
 
 def test_it_says_how_it_came_about(written: Path) -> None:
     text = written.read_text()
-    rows = re.findall(r"<code>(.*?)</code></th><td>(.*?)</td><td>(.*?)</td>", text)
+    rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td>(.*?)</td>", text)
     code = "thesis 0123456789 + 1 changed file"
-    names = ["synthesize-a", "preprocess-b", "train-c", "evaluate-d"]
-    assert rows == [(name, code, "2" if name == "train-c" else "1") for name in names]
+    cost = {"train-c": ("2", "0.50", "2.00")}
+    assert rows == [(name, code, *cost.get(name, ("1", "–", "–"))) for name in NAMES]
+    assert re.search("Checksum of the 2 recordings of the data: blake2b:[0-9a-f]{32}", text)
     assert "train.model.hidden=4" in text
     assert "/home/somebody" not in text
+
+
+def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None:
+    trained = state.load(written.parents[2] / "train-c" / "out")
+    assert "launch audit data=[" in written.read_text()
+    for name, inputs, found in (
+        ("audit-x", list(trained.data), [{"what": "leak", "where": "split by run", "sentence": "12 <pieces>"}]),
+        ("audit-y", ["other"], [{"what": "copy", "where": "a", "sentence": "of other data"}]),
+    ):
+        write_json(written.parents[2] / name / "plan.json", {"inputs": dict(enumerate(inputs))})
+        write_json(written.parents[2] / name / "out" / "audit.json", found)
+    text = chapters._audited(trained)
+    assert "audit-x" in text and "12 &lt;pieces&gt;" in text and "of other data" not in text
+    write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
+    assert "has found nothing" in chapters._audited(trained)
 
 
 def test_ticks_are_round_and_few() -> None:

@@ -1,0 +1,118 @@
+"""Sounds and spectrograms: figures beside other pieces, and what a page shows and plays of them."""
+
+import base64
+import importlib.util
+import io
+import re
+import wave
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eegdecode import plots
+from eegdecode.data import Mel
+from eegdecode.data import sound as made
+from eegdecode.evaluation import Scoring, daly, examples, hearing, metrics, playing, sound
+from eegdecode.evaluation.correlation import correlation
+from hpc.rundir import RunDir, write_json
+from tests.eegdecode.reported import heard
+
+UNLIKE = {"mcd_db", "nrmse"}
+"""Figures that are less where the decoder is better."""
+
+
+@pytest.mark.parametrize("target", ["audio", "mel"])
+def test_a_clear_decoder_is_better_than_other_pieces_by_every_figure(target: str) -> None:
+    found = metrics.score(heard(target, 3.0), Scoring())
+    assert found.verdict == "above chance"
+    for name, figure in found.figures.items():
+        better = figure.chance - figure.value if name in UNLIKE else figure.value - figure.chance
+        assert better > -0.01, name
+        assert figure.p is None or figure.p < 0.05, name
+    assert {"r", "rank_accuracy", "spectrum_r", "ssim", "ssim_rank"} <= found.figures.keys()
+    assert ("si_sdr_db" in found.figures) == (target == "audio")
+
+
+@pytest.mark.parametrize("target", ["audio", "mel"])
+def test_pieces_that_are_swapped_are_at_chance(target: str) -> None:
+    decoded = heard(target, 3.0)
+    swapped = tuple(replace(trial, output=decoded.trials[i - 4].output) for i, trial in enumerate(decoded.trials))
+    found = metrics.score(replace(decoded, trials=swapped), Scoring())
+    assert found.verdict == "not above chance"
+    assert all(figure.p is None or figure.p > 0.02 for figure in found.figures.values())
+
+
+def test_figures_are_of_what_has_them(caplog: pytest.LogCaptureFixture) -> None:
+    assert not hearing.figures(heard("mel", 1.0))
+    one = heard("audio", 1.0)
+    assert (
+        hearing.figures(replace(one, trials=one.trials[:2]))
+        == daly.figures(replace(one, trials=one.trials[:2]), Scoring())
+        == {}
+    ), "nothing beside a single piece"
+    there = importlib.util.find_spec("pesq") is not None
+    assert ("pesq" in hearing.figures(one)) == there == ("PESQ is a speech metric" in caplog.text)
+    click = tuple(replace(trial, target=trial.target[:500], output=trial.output[:500]) for trial in one.trials)
+    assert not hearing.figures(replace(one, trials=click)), "shorter than a frame"
+
+
+def test_a_wav_is_what_the_page_says_it_is() -> None:
+    said = playing.player(np.sin(np.arange(60_000) / 3), 8000.0, 'a "name"')
+    found = re.search(r'src="data:audio/wav;base64,(.*?)"', said)
+    assert found and 'aria-label="a &quot;name&quot;"' in said
+    with wave.open(io.BytesIO(base64.b64decode(found[1]))) as file:
+        assert (file.getframerate(), file.getnframes()) == (8000, 8000 * playing.PLAYED_S)
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    assert np.abs(samples).max() == round(0.9 * 32767)
+
+
+def test_what_is_made_of_a_mel_spectrogram_has_that_spectrogram() -> None:
+    rng, hz = np.random.default_rng(0), 8000.0
+    time_s = np.arange(int(4 * hz)) / hz
+    loudness = np.repeat(rng.uniform(size=(16, 3)), int(hz / 4), axis=0)
+    notes = sum(loudness[:, i] * np.sin(2 * np.pi * f * time_s) for i, f in enumerate((300.0, 900.0, 2100.0)))
+    cfg = Mel(sfreq=32.0, n_mels=16)
+    rows = made.mel(cfg, np.asarray(notes), hz)
+    step = round(rows.sfreq / 32)
+    log_mel = rows.data[::step]
+    again = made.mel(cfg, playing.from_mel(log_mel, 32.0, hz), hz).data[::step]
+    n = min(len(again), len(log_mel))
+    again, log_mel = again[:n], log_mel[:n]
+    assert correlation(again.reshape(-1, 1), log_mel.reshape(-1, 1))[0] > 0.8
+    loud = log_mel > log_mel.max() - 5
+    assert np.abs(again - log_mel)[loud].mean() < 0.5, "in nepers, so that loudness is kept as well"
+    once, twice = (playing.from_mel(log_mel, 32.0, hz) for _ in range(2))
+    np.testing.assert_array_equal(once, twice)
+
+
+def test_bands_are_named_by_the_sounds_they_were_made_of(study: Path, tmp_path: Path) -> None:
+    name = next((study / "stimuli").glob("*.wav")).name
+    run = RunDir(tmp_path / "preprocess-a")
+    write_json(run.plan, {"inputs": {"study": str(study)}})
+    assert playing.rate_hz([run], name) == 8000.0
+    decoded = heard("mel", 1.0, (name,))
+    assert "kHz" in examples.drawn(decoded, [run]) and "<audio" in examples.drawn(decoded, [run])
+    write_json(run.plan, {"inputs": {"study": str(tmp_path)}})
+    without = examples.drawn(decoded, [run])
+    assert "sound files are not there" in without and "<audio" not in without and "kHz" not in without
+
+
+def test_a_picture_holds_its_values_upside_up() -> None:
+    values = np.array([[0.0, 1.0], [0.5, 2.0], [-1.0, 0.25]])
+    found = plots.png(values, 0.0, 1.0)
+    size = int.from_bytes(found[16:20]), int.from_bytes(found[20:24])
+    assert found.startswith(b"\x89PNG") and size == (3, 2)
+    at = found.index(b"IDAT")
+    lines = zlib.decompress(found[at + 4 : at + 4 + int.from_bytes(found[at - 4 : at])])
+    assert list(lines) == [0, 255, 255, 64, 0, 0, 128, 0]
+    wide = plots.png(np.ones((5000, 2)), 0.0, 1.0)
+    assert int.from_bytes(wide[16:20]) <= plots.MOST_COLUMNS
+
+
+def test_centres_are_those_of_the_bands() -> None:
+    hz = np.fft.rfftfreq(4096, 1 / 16000)
+    peaks = hz[sound.mel_bands(hz, 16000.0).argmax(axis=1)]
+    np.testing.assert_allclose(sound.mel_centres_hz(sound.N_MELS, 16000.0), peaks, atol=4)
