@@ -60,6 +60,11 @@ def show(
     print(f"{'':<{width}}  {unit:>9}  {'/ ' + limit:>16}")
     for name, values in seconds.items():
         print(f"{name:<{width}}  {statistics.median(values) * per_s:>9.1f}  {ratio(seconds, name, limit):>16.2f}")
+    return judged(goals)
+
+
+def judged(goals: Mapping[str, Goal]) -> bool:
+    """Print each goal and the line of JSON; gives whether every one is reached."""
     for name, goal in goals.items():
         sign = ">=" if goal.at_least else "<="
         print(f"{'ok   ' if goal.ok else 'SHORT'} {name}: {goal.value:.3g} ({sign} {goal.bar:g})")

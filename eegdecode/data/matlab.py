@@ -33,18 +33,7 @@ class _Variable:
 
 def read(path: Path, knobs: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str, ...]]:
     """The samples, where a trial ends and the next begins, and what was assumed."""
-    try:
-        variables = _version_7(path) if h5py.is_hdf5(path) else _version_5(path)
-    except (
-        OSError,
-        ValueError,
-        NotImplementedError,
-        TypeError,
-        KeyError,
-        EOFError,
-        scipy.io.matlab.MatReadError,
-    ) as error:
-        raise ValueError(f"{path} is cut off or damaged ({error}): fetch it again") from None
+    variables = _variables(path)
     name = _samples(path, variables, knobs)
     sfreq = knobs.sfreq or _rate(path, variables)
     labels = _labels(variables)
@@ -70,6 +59,41 @@ def read(path: Path, knobs: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str,
     return Stream(labels, sfreq, n_times * n_trials, in_volt, sensors), edges, tuple(notes)
 
 
+def array(path: Path) -> np.ndarray:
+    """The one large array of a file, a vector or a matrix [row, column] as MATLAB has it: no recording."""
+    variables = {
+        name: variable
+        for name, variable in _variables(path).items()
+        if variable.is_number and len(variable.shape) == 2 and max(variable.shape) > 1
+    }
+    sizes = {name: int(np.prod(variable.shape)) for name, variable in variables.items()}
+    large = [name for name, size in sizes.items() if size >= LARGE * max(sizes.values())]
+    if len(large) != 1:
+        what = f"several arrays that may be meant ({', '.join(large)})" if large else "no array of numbers"
+        raise ValueError(f"{path} has {what}: save the one that is meant to a file of its own")
+    found = variables[large[0]].value()
+    return found.ravel() if min(found.shape) == 1 else found
+
+
+LARGE = 0.25
+"""Of the largest: what is smaller are settings and the like."""
+
+
+def _variables(path: Path) -> dict[str, _Variable]:
+    try:
+        return _version_7(path) if h5py.is_hdf5(path) else _version_5(path)
+    except (
+        OSError,
+        ValueError,
+        NotImplementedError,
+        TypeError,
+        KeyError,
+        EOFError,
+        scipy.io.matlab.MatReadError,
+    ) as error:
+        raise ValueError(f"{path} is cut off or damaged ({error}): fetch it again") from None
+
+
 def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable[[int, int], np.ndarray]:
     """Reads [time, channel], trials one after the other."""
     if samples.read is not None and channel_axis == 0 and n_trials == 1:
@@ -90,7 +114,7 @@ def _samples(path: Path, variables: Mapping[str, _Variable], knobs: Matlab) -> s
         for name, variable in variables.items()
         if variable.is_number and len(variable.shape) in (2, 3) and min(variable.shape) > 1
     }
-    largest = [name for name, size in sizes.items() if size >= max(1000, 0.25 * max(sizes.values()))]
+    largest = [name for name, size in sizes.items() if size >= max(1000, LARGE * max(sizes.values()))]
     if len(largest) == 1:
         return largest[0]
     what = f"several that may be the samples ({', '.join(largest)})" if largest else "no matrix of samples"

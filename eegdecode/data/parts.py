@@ -44,6 +44,8 @@ class Parts:
 
     def __post_init__(self) -> None:
         for one, other in combinations(self._parts, 2):
+            if self._by_end and other == "val":
+                continue  # the same trials by design
             for what, names in self._common(one, other):
                 if what not in self.shared:
                     raise ValueError(
@@ -62,6 +64,8 @@ class Parts:
         """What the split means, in sentences for the report."""
         train, val, test = len(self.train), len(self.val), len(self.test)
         said = [f"{train + val + test} trials: {train} train, {val} choose the best step, {test} test."]
+        if self._by_end:
+            said = [f"{train + test} trials: {train} train, whose ends choose the best step, {test} test."]
         for what, several, of in (("stimulus", "stimuli", self._stimuli), ("subject", "subjects", self._subjects)):
             seen, tested = of(self.train) | of(self.val), of(self.test)
             for start, names, end in (
@@ -93,6 +97,11 @@ class Parts:
     def _subjects(self, part: Sequence[Segment]) -> set[str]:
         return {self.subjects[segment.recording] for segment in part}
 
+    @property
+    def _by_end(self) -> bool:
+        """Whether the ends of the training trials choose."""
+        return any(segment.within != (0.0, 1.0) for segment in self.val)
+
     @cached_property
     def _units(self) -> dict[str, str]:
         return units((*self.train, *self.val, *self.test))
@@ -120,8 +129,8 @@ class Parts:
 
     def _stretch(self, segment: Segment) -> tuple[float, float]:
         """In samples, where it is known what is looked at; else in seconds."""
-        trial = segment.trial
-        return self.looked_at.get(segment, (trial.start, trial.start + trial.duration - 1e-6))
+        start, stop = segment.seconds
+        return self.looked_at.get(segment, (start, stop - 1e-6))
 
     def _overlap(self, before: Segment, other: str, segment: Segment, name: str) -> str:
         whose, (one, two) = self.subjects[segment.recording], (before.trial, segment.trial)

@@ -1,4 +1,4 @@
-"""A segment is a trial of a recording that a part gets; which samples are its own, and which its window looks at."""
+"""A segment is a trial of a recording, or some of one, that a part gets; which samples are its own, and looked at."""
 
 import math
 from bisect import bisect_left
@@ -11,10 +11,17 @@ from eegdecode.signals import Trial
 
 @dataclass(frozen=True)
 class Segment:
-    """One trial of one recording; `recording` counts in the store's order."""
+    """One trial of one recording, or what lies `within` it; `recording` counts in the store's order."""
 
     recording: int
     trial: Trial
+    within: tuple[float, float] = (0.0, 1.0)  # from and to, in parts of the trial
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of the recording, from and to."""
+        start, stop = (self.trial.start + share * self.trial.duration for share in self.within)
+        return start, stop
 
 
 def n_samples(length_s: float, sfreq: float) -> int:
@@ -28,7 +35,7 @@ def first_sample(trial: Trial, stored: Stored) -> int:
 
 
 def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
-    """From which sample to which a trial goes: as many for a length, wherever between two samples it begins.
+    """From which sample to which a segment goes: as many for a length, wherever between two samples its trial begins.
 
     Where that is no whole number, the last sample may be the next trial's first, and is left to it.
     """
@@ -38,7 +45,8 @@ def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
     after = bisect_left(stored.in_order, trial.start + trial.duration - 1e-6, key=lambda other: other.start)
     if after < len(stored.in_order):
         end = min(end, first_sample(stored.in_order[after], stored))
-    return first, end
+    start, stop = (first + round(share * (end - first)) for share in segment.within)
+    return start, stop
 
 
 def locked(cfg: LockedWindows, segment: Segment, stored: Stored) -> tuple[int, int]:

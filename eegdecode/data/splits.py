@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -42,8 +43,13 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
     for segment in segments:
         dealt[part_of[group_of(segment), unit_of(segment)]].append(segment)
     train, val, test = dealt.values()
+    if cfg.val_end:
+        if isinstance(windows, LockedWindows):
+            raise ValueError("locked windows look at a moment of a trial, which has no end to choose by: val_end=0")
+        whole, until = [*train, *val], 1 - cfg.val_end
+        train, val = ([replace(s, within=part) for s in whole] for part in ((0.0, until), (until, 1.0)))
     if cfg.gap_s:
-        train, val = _clear(train, val, test, _seconds, cfg.gap_s)
+        train, val = _clear(train, val, test, lambda segment: segment.seconds, cfg.gap_s)
         _refuse_empty(train, val, test, "deal the trials otherwise, or have a shorter split.gap_s")
     seen = {s: looked_at(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
     before = len(train), len(val)
@@ -181,10 +187,6 @@ def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequen
     for name, part in (("train", train), ("val", val), ("test", test)):
         if not part:
             raise ValueError(f"nothing is left for {name}: {how}")
-
-
-def _seconds(segment: Segment) -> tuple[float, float]:
-    return segment.trial.start, segment.trial.start + segment.trial.duration
 
 
 def _clear(

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
+from eegdecode.data import matlab
+
 TAB = "\t"
 
 
 def table(path: Path) -> np.ndarray:
-    """A .npy, mapped, or the columns of a .tsv."""
+    """A .npy, mapped, the columns of a .tsv, or the one large array of a .mat."""
     if not path.is_file():
         raise ValueError(f"there is no {path}: put it there, or correct file")
+    if path.suffix == ".mat":
+        return matlab.array(path)
     try:
         found: np.ndarray = (
             np.load(path, mmap_mode="r")
@@ -19,7 +23,7 @@ def table(path: Path) -> np.ndarray:
         )
     except (ValueError, EOFError) as error:
         why = " ".join(str(error).split())
-        raise ValueError(f"{path} is neither a .npy nor a .tsv of numbers under names ({why})") from None
+        raise ValueError(f"{path} is neither a .npy, a .mat nor a .tsv of numbers under names ({why})") from None
     if path.suffix != ".npy" and not np.isfinite(found).all():
         row, column = np.argwhere(~np.isfinite(found))[0].tolist()
         lines = [(n, text) for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if text.strip()]

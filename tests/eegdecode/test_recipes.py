@@ -92,6 +92,7 @@ RECIPES = {
         "val_top5", always(5 / 16), by=0.3, also=(Recipe("val_loss", always(1.0), by=-0.04, section="pretrain"),)
     ),
     "simclr": Recipe("val_found", always(1 / 31), by=0.3),  # among the 2 * 16 views of a batch, but itself
+    "speech-eeg": Recipe("val_r", always(0.0), by=0.5),
     "speech-meg-clip": Recipe("val_top5", always(5 / 16), by=0.3),
     "tfc": Recipe("val_across", always(float(np.log(31))), by=-0.2),  # as well as any of 31; before training 5.3
 }

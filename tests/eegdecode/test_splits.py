@@ -335,3 +335,34 @@ def test_folds_over_everybody_are_not_within_somebody() -> None:
         Split(deal="balanced")
     with pytest.raises(ValueError, match="split.stratify is 'mood', but some trials have no such label"):
         split(Split(by="subject", folds=3, deal="stratified", stratify="mood", shared=("stimulus",)), study(4, 4))
+
+
+def test_the_ends_of_the_training_trials_choose() -> None:
+    parts = split(Split(folds=0, fold=4, val_end=0.25), study())
+    assert stimuli(parts.train) == stimuli(parts.val) and len(stimuli(parts.train)) == 9
+    assert not stimuli(parts.test) & stimuli(parts.train) and len(stimuli(parts.test)) == 1
+    whole = [(segment.recording, segment.trial) for segment in parts.train]
+    assert [(segment.recording, segment.trial) for segment in parts.val] == whole
+    windows = GridWindows(length_s=2)
+    for segments, seconds in ((parts.train, (0, 2, 4)), (parts.val, (6,)), (parts.test, (0, 2, 4, 6))):
+        places, origin = cut(windows, segments, study())
+        since_s = [start / 64 - segments[which].trial.start for start, which in zip(places.start, origin, strict=True)]
+        assert since_s == list(seconds) * len(segments)
+    assert parts.audit()[0] == "40 trials: 36 train, whose ends choose the best step, 4 test."
+    assert not any("sides: piece" in sentence for sentence in parts.audit())
+
+
+def test_what_tests_may_be_all_that_is_named_where_ends_choose() -> None:
+    parts = split(Split(test_units=("piece-3.wav",), val_end=0.1), study())
+    assert stimuli(parts.test) == {"piece-3.wav"} and len(parts.train) == len(parts.val) == 36
+    with pytest.raises(ValueError, match=r"val_units and test_units name .*: both"):
+        Split(test_units=("piece-3.wav",))
+    with pytest.raises(ValueError, match=r"val_end is a share .* got 0.1 and \('b',\)"):
+        Split(val_units=("b",), test_units=("a",), val_end=0.1)
+    with pytest.raises(ValueError, match="locked windows look at a moment of a trial"):
+        split(Split(val_end=0.1), study(), LockedWindows(tmax_s=1.0))
+
+
+def test_a_gap_keeps_training_clear_of_the_ends_that_choose() -> None:
+    with pytest.raises(ValueError, match="nothing is left for train"):
+        split(Split(val_end=0.1, gap_s=0.5), study())

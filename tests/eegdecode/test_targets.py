@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 
 from eegdecode.data import (
     Audio,
@@ -265,6 +266,22 @@ def test_an_extra_stream_of_each_stimulus_starts_with_it(tmp_path: Path) -> None
     assert targets.lookup(made, asked).tolist() == [[0, 0], [2, 20], [9, 90]], "a state lasts until the next"
     with pytest.raises(ValueError, match=r"there is no .*states/b.tsv"):
         streamed(cfg, [Trial(1.0, 1.0, "b.wav")], tmp_path, 3.0)
+
+
+def test_an_extra_stream_may_be_the_one_large_array_of_a_mat_file(tmp_path: Path) -> None:
+    loudness = np.arange(300.0)
+    scipy.io.savemat(tmp_path / "story.mat", {"attended": loudness[:, None], "Fs": 100.0, "b": np.ones((1, 20))})
+    cfg = Extra("{stem}.mat", sfreq=50.0, file_sfreq=100.0)
+    made = streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
+    np.testing.assert_allclose(targets.lookup(made, np.array([1.0, 1.5, 2.98])), [[0], [50], [198]])
+    scipy.io.savemat(tmp_path / "story.mat", {"one": loudness, "other": loudness})
+    with pytest.raises(
+        ValueError, match=r"story.mat has several arrays that may be meant \(one, other\): save the one"
+    ):
+        streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
+    (tmp_path / "story.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(ValueError, match=r"story.mat is cut off or damaged"):
+        streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
 
 
 HEARD = (

@@ -28,6 +28,8 @@ class Split:
         A label of the trials, or stimulus.
     val_units, test_units
         Instead of drawing: the names of what `by` names for these parts; the others train.
+    val_end
+        Instead of what is dealt for it, so much of each training trial chooses, its end. For few and long trials.
     block_s
         By block: how long a stretch of time is.
     gap_s
@@ -49,6 +51,7 @@ class Split:
     stratify: str = "stimulus"
     val_units: tuple[str, ...] = ()
     test_units: tuple[str, ...] = ()
+    val_end: float = 0.0
     block_s: float = 60.0
     gap_s: float = 0.0
     label: str = "split"
@@ -65,7 +68,13 @@ class Split:
                 f"deal {self.deal} is for folds over everybody: set folds, and leave within empty, got folds "
                 f"{self.folds} within {self.within or 'nothing'}"
             )
-        if bool(self.val_units) != bool(self.test_units) or set(self.val_units) & set(self.test_units):
+        if not 0 <= self.val_end < 1 or (self.val_end and self.val_units):
+            raise ValueError(
+                "val_end is a share of the training trials, from 0 to below 1, and needs no val_units, "
+                f"got {self.val_end} and {self.val_units}"
+            )
+        needs_val = bool(self.test_units) and not self.val_end
+        if bool(self.val_units) != needs_val or set(self.val_units) & set(self.test_units):
             raise ValueError(
                 "val_units and test_units name what chooses and what tests: both, and none in both, "
                 f"got {self.val_units} and {self.test_units}"

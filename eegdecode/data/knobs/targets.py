@@ -57,7 +57,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Extra:
-    """Any stream that was measured or computed elsewhere: [time, feature] in a .npy, or columns with names in a .tsv.
+    """Any stream that was measured or computed elsewhere: [time, feature] in a .npy or .mat, or columns in a .tsv.
 
     It belongs to the recording and starts with it, unless its file's name has `{stimulus}` or `{stem}`: then there is
     one for each stimulus.
