@@ -16,6 +16,7 @@ from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.objectives import AnyObjective, Regression
 from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
 from eegdecode.training import Augment, Compute, Optim, Start, Watch
+from eegdecode.training.knobs import augmenting
 from hpc.context import Context, Input
 
 Metrics = dict[str, object]
@@ -91,6 +92,7 @@ class Train:
             raise ValueError(
                 f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
             )
+        augmenting.check_order(self.augment)
         freed = self.trainable.free_at
         if freed and (freed[-1] >= self.optim.steps or self.compute.shard):
             raise ValueError(

@@ -1,5 +1,7 @@
 """What is done to windows does what it says, is a function of the window's key, and the same on any number of ranks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from eegdecode.data.draw import Draw
 from eegdecode.data.partners import Partners
 from eegdecode.data.splits import Segment
 from eegdecode.data.stored import Store
-from eegdecode.objectives import Batch
+from eegdecode.models import Shallow
+from eegdecode.objectives import Batch, Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
+from eegdecode.stages import Train
 from eegdecode.training import (
     Augment,
     ChannelDropout,
@@ -24,6 +28,7 @@ from eegdecode.training import (
     TimeShift,
     augment,
 )
+from hpc.context import Input
 
 SPEC = SignalSpec(("A", "B", "C"), 64.0, 1, target_sfreq=64.0, n_times=128)
 CLASSES = SignalSpec(("A", "B", "C"), 64.0, 1, n_times=128, class_values=(3.0, 7.0), classes=("left", "right"))
@@ -135,6 +140,17 @@ def rows(partners: Partners, step: int) -> np.ndarray:
     return partners.at([step]).trial.reshape(len(partners.same), -1)
 
 
+WRONG: list[list[Augment]] = [[Mixup(), Recombine()], [Noise(), CutMix(), Noise(), Recombine()]]
+
+
+@pytest.mark.parametrize("steps", WRONG, ids=["mixup", "cutmix"])
+def test_windows_are_not_put_together_under_a_target_that_is_mixed(steps: list[Augment]) -> None:
+    usual: dict[str, Any] = {"data": (Input("preprocess"),), "objective": Classification(), "model": Shallow()}
+    Train(augment=(Noise(), Recombine(), Mixup(), CutMix()), **usual)
+    with pytest.raises(ValueError, match="list recombine before mixup and cutmix: after .*, got augment .*recombine"):
+        Train(augment=tuple(steps), **usual)
+
+
 def test_partners_are_the_same_in_any_order_and_of_the_same_step(labelled: Store) -> None:
     segments = [Segment(0, trial) for trial in labelled.recordings[0].trials]
     draw = Draw(RandomWindows(length_s=0.5, batch=10), segments, labelled.recordings, 0)
@@ -156,5 +172,5 @@ def test_classes_are_asked_for_where_there_are_none(labelled: Store) -> None:
 
 
 def test_each_partner_goes_to_who_asked_for_it() -> None:
-    done = augment.Augmentation([Mixup(), Recombine(segments=3), CutMix()], CLASSES, soft=True)
-    assert done.partners == (False, True, True, True, False)
+    done = augment.Augmentation([Recombine(segments=3), Mixup(), CutMix()], CLASSES, soft=True)
+    assert done.partners == (True, True, True, False, False)

@@ -3,6 +3,7 @@
 All chance is a function of seed, step and the window's place in the global batch: the same on any number of ranks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +36,7 @@ class CutMix:
 @dataclass(frozen=True)
 class Recombine:
     """Each window put together of as many segments, each from some window of its class in the same step (Song 2023:
-    segmentation and reconstruction)."""
+    segmentation and reconstruction). These come as they were read: what is listed before does not change them."""
 
     name: Literal["recombine"] = "recombine"
     segments: int = 8
@@ -113,3 +114,14 @@ class SpecAugment:
 
 
 Augment = Mixup | CutMix | Recombine | TimeShift | ChannelDropout | Noise | FrequencyShift | SpecAugment
+
+
+def check_order(steps: Sequence[Augment]) -> None:
+    """Refuse an order that gives windows the targets of others."""
+    names = [step.name for step in steps]
+    for number, name in enumerate(names):
+        if name == "recombine" and (mixed := {"mixup", "cutmix"} & set(names[:number])):
+            raise ValueError(
+                f"list recombine before mixup and cutmix: after {' and '.join(sorted(mixed))} it would put windows of "
+                f"one class under a target that is mixed, got augment {', '.join(names)}"
+            )
