@@ -96,12 +96,17 @@ def last_of(network: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}.{len(each) - 1}" if isinstance(each, nn.ModuleList) else name for name, each in named)
 
 
+def chains_of(network: nn.Module) -> dict[str, int]:
+    """The lists of blocks among them, and how many each has; several, as convolutions and their norms, end together."""
+    named = {name: network.get_submodule(name) for name in getattr(network, "last", ())}
+    return {name: len(each) for name, each in named.items() if isinstance(each, nn.ModuleList) and len(each)}
+
+
 def _joining(part: nn.Module, chosen: Collection[str], cfg: Trainable) -> list[list[str]]:
     """The names of the modules that join at each of the steps; "" is the part itself."""
     if len(cfg.free_at) < 2:
         return [[""] for _ in cfg.free_at]
-    named = {name: part.get_submodule(name) for name in getattr(part, "last", ())}
-    chains = {name: len(each) for name, each in named.items() if isinstance(each, nn.ModuleList)}
+    chains = chains_of(part)
     blocks = [
         [f"{name}.{n - back}" for name, n in chains.items() if back <= n]
         for back in range(1, max(chains.values(), default=0) + 1)

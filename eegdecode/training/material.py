@@ -20,7 +20,7 @@ from eegdecode.data.stored import Store
 from eegdecode.models import trainable
 from eegdecode.objectives import Classification
 from eegdecode.signals import SignalSpec, Trial
-from eegdecode.training import transfer
+from eegdecode.training import optim, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.judge import Judge
 from hpc.context import Input
@@ -69,6 +69,7 @@ def checked(cfg: "Train", folders: Sequence[Path], find: Callable[[Input], Path 
     if cfg.start is not None and (source := find(cfg.start.source)) is not None:
         transfer.begin(network, cfg.start, source)
     trainable.choose(network, cfg.trainable)
+    optim.shares(network, cfg.optim.layer_decay)
     Judge(cfg, parts.val, data, spec, network)
     n = sum(parameter.numel() for parameter in network.parameters())
     length = "any number of" if spec.n_times is None else spec.n_times

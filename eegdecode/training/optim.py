@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from eegdecode.models import trainable
 from eegdecode.training import Constant, Cosine, Ema, OneCycle, Optim, Sam, Schedule, Swa, WarmRestarts
 from hpc import sharding
 
@@ -37,23 +38,25 @@ def moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
-    """By name of what is trained: its part of the learning rate. Blocks are the longest list of modules that the model
-    has; what comes before them counts as one block more, what comes after learns at the full rate."""
+    """By name of what is trained: its part of the learning rate. Blocks are those that the network says it has; what
+    comes before them counts as one block more, what comes after learns at the full rate."""
     names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-    lists = {name: len(part) for name, part in network.named_modules() if isinstance(part, nn.ModuleList)}
-    if layer_decay == 1.0 or not lists:
+    if layer_decay == 1.0:
         return dict.fromkeys(names, 1.0)
-    blocks = max(lists, key=lambda name: lists[name])
-    depth, found = lists[blocks] + 1, {}
-    everything = [name for name, _ in network.named_parameters()]
-    inside = [index for index, name in enumerate(everything) if name.startswith(f"{blocks}.")]
-    for name in names:
-        index = everything.index(name)
-        if index in inside:
-            above = depth - 1 - int(name.removeprefix(f"{blocks}.").split(".")[0])
+    if not (chains := trainable.chains_of(network)):
+        raise ValueError(
+            f"optim.layer_decay={layer_decay:g} wants a model of blocks that follow each other, and this one has no "
+            "such chain, or several side by side: leave it at 1"
+        )
+    depth, found, begun = max(chains.values()) + 1, {}, False
+    for name, parameter in network.named_parameters():
+        chain = next((chain for chain in chains if name.startswith(f"{chain}.")), None)
+        if chain is not None:
+            begun, above = True, chains[chain] - int(name.removeprefix(f"{chain}.").split(".")[0])
         else:
-            above = depth if index < inside[0] else 0
-        found[name] = layer_decay**above
+            above = 0 if begun else depth
+        if parameter.requires_grad:
+            found[name] = layer_decay**above
     return found
 
 
@@ -85,7 +88,7 @@ def _shape(schedule: Schedule, step: int, steps: int) -> float:
         case OneCycle():
             low, last = 1 / schedule.start_divisor, 1 / schedule.start_divisor / schedule.end_divisor
             peak, end = schedule.rise * steps - 1, steps - 1
-            if step <= peak:
+            if step < peak:
                 return low + (1 - low) * (1 - _fall(step / peak))
             return last + (1 - last) * _fall((step - peak) / (end - peak))
     raise AssertionError(schedule)

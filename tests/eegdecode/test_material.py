@@ -16,7 +16,7 @@ from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.objectives import Classification, Clip, Regression
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Train
-from eegdecode.training import Start
+from eegdecode.training import Optim, Start
 from hpc import config, preflight, site
 from hpc.context import Input
 from hpc.errors import ConfigError
@@ -76,6 +76,7 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
         ({"split": Split()}, "has trials of kind .*, of which training has none; it has .* The split is by stim"),
         ({"split": Split(by="subject")}, "a split by subject needs 3 of them at least"),
         ({"trainable": Trainable("last")}, "train=last wants blocks that follow each other"),
+        ({"optim": Optim(layer_decay=0.8)}, "layer_decay=0.8 wants a model of blocks that follow each other"),
         ({"start": Start(Input("/nowhere/there.pt"), need="all")}, None),
         ({"start": Start(Input(__file__))}, r"start.source: .*test_material.py .* is neither of torch.save nor"),
     ],

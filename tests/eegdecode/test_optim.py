@@ -42,6 +42,12 @@ def test_one_cycle_is_torchs() -> None:
     np.testing.assert_allclose(rates(cfg)[:49], theirs, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("rise", "steps"), [(0.1, 10), (0.01, 10), (0.5, 2), (0.5, 1)])
+def test_one_cycle_whose_rise_is_a_step_or_less_begins_at_the_top(rise: float, steps: int) -> None:
+    found = rates(Optim(lr=0.1, steps=steps, schedule=OneCycle(rise=rise)))
+    assert max(found) == found[0] <= 0.1 and found == sorted(found, reverse=True) and found[-1] > 0
+
+
 def test_a_snapshot_is_taken_at_the_end_of_each_cosine_and_at_the_end() -> None:
     cfg = Optim(steps=40, warmup_steps=0, schedule=WarmRestarts(first_steps=5, snapshots=True))
     assert [done for done in range(1, 41) if optim.is_snapshot(cfg, done)] == [5, 15, 35, 40]
@@ -70,6 +76,8 @@ def test_weights_decay_by_exactly_lr_times_decay_and_biases_do_not() -> None:
 
 
 class Deep(nn.Module):
+    last = ("blocks",)
+
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Linear(2, 2)
@@ -86,6 +94,15 @@ def test_each_block_learns_at_a_part_of_the_rate_of_the_next() -> None:
     assert "embed.weight" not in optim.shares(network, 0.5)
     groups = optim.adamw(network, Optim(layer_decay=0.5)).param_groups
     assert sum(len(group["params"]) for group in groups) == 8
+
+
+def test_layer_decay_without_a_chain_of_blocks_is_refused() -> None:
+    class Lists(Deep):
+        last = ("embed",)  # lists of modules that are no chain are not taken for one
+
+    assert set(optim.shares(Lists(), 1.0).values()) == {1.0}
+    with pytest.raises(ValueError, match=r"layer_decay=0.5 wants a model of blocks .* leave it at 1"):
+        optim.adamw(Lists(), Optim(layer_decay=0.5))
 
 
 def sam_step(start: list[float], loss_of: Any, cfg: Sam, lr: float = 0.1) -> torch.Tensor:
