@@ -1,15 +1,17 @@
 """How long a training will take, and what it will cost: from some steps of it. `python -m hpc.launch estimate …`"""
 
 import logging
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eegdecode.training import loop
+from eegdecode.training import Optim, loop
 from hpc.context import Context
-from hpc.rundir import read_lines
+from hpc.rundir import committed_steps, read_lines
 
 if TYPE_CHECKING:
     from eegdecode.stages import Estimate
@@ -36,15 +38,13 @@ def run(cfg: "Estimate", ctx: Context) -> dict[str, object]:
         ),
         trainable=replace(cfg.trainable, free_at=cfg.trainable.free_at and (1,)),  # as dear as it becomes
     )
+    first = max(committed_steps(ctx.run.checkpoints), default=0)  # where an attempt before this one was stopped
     loop.fit(probed, ctx)
     took_s = time.time() - ctx.began  # with the imports
     if not ctx.world.is_first:
         return {}
-    steps_s = np.array([line["seconds"] for line in read_lines(ctx.run.metrics)])
-    step_s = float(steps_s[min(WARMUP, len(steps_s) - 1) :].mean())
-    once_s = took_s - steps_s.sum()  # opening, building, a validation and a save
-    more = (cfg.optim.steps / cfg.optim.validate_every - 1) * read_lines(ctx.run.metrics)[-1]["validation_s"]
-    hours = (cfg.optim.steps * step_s + once_s + more) / 3600
+    step_s, whole_s = counted(cfg.optim, read_lines(ctx.run.metrics), first, took_s)
+    hours = whole_s / 3600
     gpu_hours = hours * ctx.world.size
     found: dict[str, object] = {"hours": hours, "gpu_hours": gpu_hours, "step_s": step_s, "steps": cfg.optim.steps}
     said = f"{cfg.optim.steps} steps of {step_s:.3g} s: {hours:.2f} h on {ctx.world.size} rank(s)"
@@ -53,3 +53,14 @@ def run(cfg: "Estimate", ctx: Context) -> dict[str, object]:
         said += f", {found['price']:.2f} at {cfg.price_a_day:g} a GPU and day"
     log.info("%s", said)
     return found
+
+
+def counted(cfg: Optim, lines: Sequence[dict[str, float]], first: int, took_s: float) -> tuple[float, float]:
+    """Seconds of a step, and of the whole training. `lines` are of the probe, which validated after its last step; what
+    came after step `first` was done in the `took_s` of this attempt."""
+    steps_s = np.array([line["seconds"] for line in lines])
+    step_s = float(steps_s[min(WARMUP, len(steps_s) - 1) :].mean())
+    mine = [line["seconds"] + line.get("validation_s", 0.0) for line in lines if line["step"] > first]
+    once_s = took_s - sum(mine)  # opening, building and a save
+    n_validations = math.ceil(cfg.steps / cfg.validate_every)
+    return step_s, cfg.steps * step_s + n_validations * lines[-1]["validation_s"] + once_s
