@@ -27,6 +27,7 @@ from eegdecode.models import lora, trainable
 from eegdecode.objectives import Batch, Classification
 from eegdecode.training import finder, halving, material, optim, state, targets, transfer
 from eegdecode.training.augment import Augmentation
+from eegdecode.training.descent import Descent
 from eegdecode.training.judge import Judge
 from eegdecode.training.record import Record
 from eegdecode.training.watch import Watcher
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 FILLING = 4
 """Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
 _MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
@@ -79,9 +79,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     objective = objectives.build(cfg.objective, found_spec)
     judge = Judge(cfg, parts.val, data, spec, network)
     optimizer = optim.adamw(network, cfg.optim)
+    descent = Descent(cfg.optim, cfg.compute, model, network, objective, optimizer, where)
+    precision, scaler = descent.precision, descent.scaler
     average = optim.Average(cfg.optim.average)
-    precision = torch.autocast(where.type, TYPES[cfg.compute.precision], enabled=cfg.compute.precision != "fp32")
-    scaler = torch.amp.GradScaler(where.type, enabled=cfg.compute.precision == "fp16")
 
     # Where an earlier attempt stopped
     saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
@@ -94,13 +94,15 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         average.load(found["average"], network)
         best, unseen = found["best"], found["unseen"]
     trainable.free(network, moved, step)
-    trained = optim.moved(optimizer)
+    descent.trained = optim.moved(optimizer)
     highest, said = optim.highest_rate(cfg.optim, cfg.windows.batch)
     log.info("%s", said)
+    if cfg.optim.halving is not None:
+        halving.remark(ctx)
     if cfg.optim.find_lr is not None:
-        highest = _found_rate(cfg, ctx, model, network, objective, optimizer, batches)
+        highest = _found_rate(cfg, ctx, network, descent, batches)
     log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where,
-             len(trained), step, cfg.optim.steps)  # fmt: skip
+             len(descent.trained), step, cfg.optim.steps)  # fmt: skip
     # The line of a step whose validation was broken off is still to be written
     record = Record(ctx, step - (unseen is not None), found["unwritten"] if found else ())
     watcher = Watcher(cfg.watch, ctx, record, step, lambda at: store.broken(data, draw.at([at]).recording.tolist()))
@@ -114,45 +116,23 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             batch = next(coming)
             if step in cfg.trainable.free_at:
                 trainable.free(network, moved, step)
-                trained = optim.moved(optimizer)
+                descent.trained = optim.moved(optimizer)
                 ddp.without_remark(model)
-                log.info("step %d: %d tensors are trained from here on", step, len(trained))
+                log.info("step %d: %d tensors are trained from here on", step, len(descent.trained))
             lr = optim.rate(cfg.optim, highest, step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group["share"]
             # Dropout too is a function of the step, not of what was drawn before
             torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
             trainable.train(model)
-            optimizer.zero_grad()
-            sums: dict[str, torch.Tensor] = {}
-            portions = _portions(batch, cfg.compute.accumulate)
-            for number, portion in enumerate(portions):
-                with ddp.alone(model, number < len(portions) - 1):
-                    if cfg.optim.sam is None:
-                        with precision:
-                            loss, watched = objective(model, portion)
-                        scaler.scale(loss / len(portions)).backward()
-                    else:
-                        with precision:
-                            loss, watched = objective(network, portion)
-                        uphill = torch.autograd.grad(loss, trained, allow_unused=True)
-                        with optim.climbed(trained, uphill, cfg.optim.sam), optim.still_statistics(network):
-                            with precision:
-                                worst, _ = objective(model, portion)
-                            (worst / len(portions)).backward()
-                for name, value in {"loss": loss.detach(), **watched}.items():
-                    sums[name] = sums.get(name, 0.0) + value / len(portions)
+            sums = descent.look(batch, lr)
             # Equal shares, so the mean over ranks is the mean over the global batch
             means = (ddp.total(torch.stack([value.float() for value in sums.values()])) / world.size).tolist()
             figures = dict(zip(sums, means, strict=True))
             watcher.refuse_nonfinite(figures, step, batch, float(sums["loss"]), lr)
-            scaler.unscale_(optimizer)
-            norm = sharding.whole(nn.utils.clip_grad_norm_(trained, cfg.optim.clip_norm)).item()
+            norm = descent.length()
             if not scaler.is_enabled():
                 watcher.refuse_nonfinite({"grad_norm": norm}, step, batch, norm, lr)
             saver.settle()
-            scaler.step(optimizer)
-            scaler.update()
+            descent.go()
             step += 1
             models.after_step(network, step / cfg.optim.steps)
             average.update(network, step, cfg.optim.steps)
@@ -188,7 +168,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])
         if optim.is_snapshot(cfg.optim, step):
             parameters = lora.merged(_whole(_copy(network)), cfg.trainable.alpha)
-            snapshot = {"step": step, "parameters": parameters, "validation": found_last(figures)}
+            # What validation found of an average is not of these parameters
+            validation = {} if average.kept else found_last(figures)
+            snapshot = {"step": step, "parameters": parameters, "validation": validation}
             if world.is_first:
                 place = ctx.out / f"snapshot-{step:08d}.pt"
                 ctx.until_there_is_room(partial(state.save, place, cfg, spec, snapshot))
@@ -212,9 +194,9 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
         ctx.until_there_is_room(lambda: state.save(ctx.out / "model.pt", cfg, spec, best))
     ddp.barrier()
     ddp.stop()
-    validation = {f"val_{name}": value for name, value in best["validation"].items()}
+    judged = {f"val_{name}": value for name, value in best["validation"].items()}
     early = {"ended_early": best["ended"]} if best["ended"] else {}
-    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | validation | early
+    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | judged | early
 
 
 def found_last(figures: dict[str, float]) -> dict[str, float]:
@@ -263,11 +245,6 @@ class Batches:
             self.others.close()
 
 
-def _portions(batch: Batch, n: int) -> list[Batch]:
-    """A rank's batch in equal parts, in order."""
-    return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
-
-
 def _enough(cfg: "Train", ctx: Context, step: int, best: dict[str, Any]) -> str:
     """Why training ends after this validation, before its last step; "" where it goes on. The same on all ranks."""
     if cfg.optim.patience and best["misses"] >= cfg.optim.patience:
@@ -275,19 +252,11 @@ def _enough(cfg: "Train", ctx: Context, step: int, best: dict[str, Any]) -> str:
     number = halving.rung(cfg.optim.halving, step) if cfg.optim.halving else None
     if cfg.optim.halving is None or number is None:
         return ""
-    goes = not ctx.world.is_first or halving.goes_on(cfg.optim.halving, number, best["validation"]["loss"], ctx)
+    goes = not ctx.world.is_first or halving.goes_on(cfg, number, best["validation"]["loss"], ctx)
     return f"behind others at step {step}" if ddp.any_rank(not goes) else ""
 
 
-def _found_rate(
-    cfg: "Train",
-    ctx: Context,
-    model: nn.Module,
-    network: nn.Module,
-    objective: objectives.Objective,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-) -> float:
+def _found_rate(cfg: "Train", ctx: Context, network: nn.Module, descent: Descent, batches: Batches) -> float:
     """The rate that was looked for before the first step; all that the search changed is put back."""
     search = cfg.optim.find_lr
     assert search is not None
@@ -296,27 +265,27 @@ def _found_rate(
     known = float(ddp.total(torch.tensor(found["lr"] if found else 0.0, dtype=torch.float64)))
     if known:
         return known
-    before = copy.deepcopy({"model": network.state_dict(), "optimizer": optimizer.state_dict()})
+    optimizer, scaler = descent.optimizer, descent.scaler
+    kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+    before = copy.deepcopy(kept)
     coming = batches.at(0)
 
     def one(lr: float, number: int) -> float:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["share"]
         ctx.progress("find lr", number, search.steps)
         if ddp.any_rank(ctx.should_stop()):
             raise Preempted
         torch.manual_seed(_seed(cfg.seed, _NOISE, number, ctx.world.rank))
-        trainable.train(model)
-        optimizer.zero_grad()
-        loss, _ = objective(model, next(coming))
-        loss.backward()
-        optimizer.step()
+        trainable.train(descent.model)
+        loss = descent.look(next(coming), lr)["loss"]
+        descent.length()
+        descent.go()
         models.after_step(network, 0.0)
-        return float(ddp.total(loss.detach())) / ctx.world.size
+        return float(ddp.total(loss)) / ctx.world.size
 
     found = finder.find(search, one)
     network.load_state_dict(before["model"])
     optimizer.load_state_dict(before["optimizer"])
+    scaler.load_state_dict(before["scaler"])
     page = finder.drawn(found)
     log.info("lr %.3g is taken, where the loss falls most steeply (%s)", found["lr"], place)
     if ctx.world.is_first:

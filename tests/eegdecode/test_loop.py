@@ -307,12 +307,16 @@ def test_what_cannot_be_freed_is_refused(cfg: Train, free_at: tuple[int, ...], s
         replace(freed_step_by_step(cfg, free_at), compute=Compute(shard=shard))
 
 
-@pytest.mark.parametrize(("precision", "model"), [("bf16", BiLSTM(hidden=4)), ("fp16", EEGNet(filters=2))])
+@pytest.mark.parametrize(
+    ("precision", "model", "sam"),
+    [("bf16", BiLSTM(hidden=4), None), ("fp16", EEGNet(filters=2), None), ("fp16", EEGNet(filters=2), Sam())],
+)
 def test_interrupted_in_half_precision_equals_uninterrupted(
-    cfg: Train, precision: str, model: Model, tmp_path: Path
+    cfg: Train, precision: str, model: Model, sam: Sam | None, tmp_path: Path
 ) -> None:
     """fp16 has a scaler, whose state goes on too; on this CPU there is no LSTM in fp16."""
-    cfg = replace(cfg, model=model, compute=Compute(precision=precision))  # type: ignore[arg-type]
+    compute = Compute(precision=precision)  # type: ignore[arg-type]
+    cfg = replace(cfg, model=model, compute=compute, optim=replace(cfg.optim, sam=sam))
     start(cfg, tmp_path / "whole")
     with pytest.raises(Preempted):
         start(cfg, tmp_path / "parts", 6)
@@ -351,6 +355,19 @@ def test_the_rate_is_looked_for_once_and_leaves_no_trace_in_the_model(cfg: Train
         start(cfg, tmp_path / "parts", stop_at=34)  # 30 looks of the search, then some steps
     start(cfg, tmp_path / "parts")
     assert_same_parameters(tmp_path / "run", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("precision", "model"), [("bf16", BiLSTM(hidden=4)), ("fp16", EEGNet(filters=2))])
+def test_the_rate_is_looked_for_as_is_trained(cfg: Train, precision: str, model: Model, tmp_path: Path) -> None:
+    compute = Compute(precision=precision, accumulate=2)  # type: ignore[arg-type]
+    optimum = replace(cfg.optim, steps=4, find_lr=FindRate(steps=20, high=0.1))
+    cfg = replace(cfg, model=model, compute=compute, optim=optimum)
+    start(cfg, tmp_path / "run")
+    found = read_json(RunDir(tmp_path / "run").out / "lr_finder.json")
+    assert found is not None
+    start(replace(cfg, optim=replace(optimum, find_lr=None, lr=found["lr"])), tmp_path / "known")
+    assert figures(tmp_path / "run") == figures(tmp_path / "known"), "a scale of the gradients is put back too"
+    assert found["losses"][0] == pytest.approx(figures(tmp_path / "run")[0]["loss"], rel=1e-9)
 
 
 def test_the_batch_that_broke_it_is_kept(cfg: Train, tmp_path: Path) -> None:

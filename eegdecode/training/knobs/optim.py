@@ -60,7 +60,8 @@ Schedule = Cosine | WarmRestarts | OneCycle | Constant
 @dataclass(frozen=True)
 class Sam:
     """Sharpness-aware steps: the gradient is taken where the loss is worst nearby (Foret 2021). Each rank looks around
-    with its own part of the batch. Twice the time."""
+    with its own part of the batch, as in the paper: another number of ranks is another course. Portions of a rank's
+    batch look around together. Twice the time."""
 
     rho: float = 0.05  # how far it looks
     adaptive: bool = False  # in units of each parameter's own size (ASAM, Kwon 2021); rho is then about 0.5 to 2
@@ -84,7 +85,8 @@ class Ema:
 
 @dataclass(frozen=True)
 class Swa:
-    """Judge and keep the plain mean of the parameters over the last part of the training (Izmailov 2018)."""
+    """Judge and keep the plain mean of the parameters over the last part of the training (Izmailov 2018). So is what
+    batch norms have seen a mean over its steps; in the paper they see the data anew, as those of a soup do."""
 
     name: Literal["swa"] = "swa"
     start: float = 0.75  # of the steps; before it, the parameters as they are
@@ -114,7 +116,8 @@ class FindRate:
 
 @dataclass(frozen=True)
 class Halving:
-    """Among the runs of one --name, those that are behind end early (asynchronous successive halving, Li 2020).
+    """Among the runs of one --name that learn the same, those that are behind end early (asynchronous successive
+    halving, Li 2020).
 
     After `first_steps`, and each time `factor` times as many, a run goes on only if its best validation loss is among
     the best 1/factor of those that have come so far. Which runs end depends on who was there first.
