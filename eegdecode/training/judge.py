@@ -69,6 +69,13 @@ class Judge:
             return None
         return {name: total / self.n_windows for name, total in zip(sums, totals, strict=True)}
 
+    def names(self, network: nn.Module, objective: Objective) -> list[str]:
+        """What the objective tells of a batch; the same on every rank, also on one that has no batch of its own."""
+        network.eval()
+        with torch.no_grad():
+            _, watched = objective(network, self.batch(0, next(network.parameters()).device))
+        return ["loss", *watched]
+
     def batch(self, number: int, where: torch.device) -> Batch:
         places = self.batches[number]
         gathered = gather.gather(self.data, places, self.cfg.target, self.length, self.baseline)

@@ -43,7 +43,8 @@ def run(cfg: "Soup", ctx: Context) -> dict[str, object]:
     network = models.build(first.model, first.spec).to(where)
     objective = objectives.build(trained_as.objective, data.spec(first.target).knowing(first.spec))
     judge = Judge(trained_as, parts.val, data, first.spec, network)
-    names = [name for name in first.validation]
+    network.load_state_dict(first.parameters)
+    names = judge.names(network, objective)
 
     def judged(parameters: dict[str, torch.Tensor], anew: bool) -> dict[str, float]:
         network.load_state_dict(parameters)
@@ -93,6 +94,8 @@ def gathered(cfg: "Soup", ctx: Context) -> list[Trained]:
         for what, one, its in (
             ("model", asdict(first.model), asdict(other.model)),
             ("signal", first.spec, other.spec),
+            ("data", _data(first, ctx), _data(other, ctx)),
+            ("target", first.target, other.target),
             ("split", first.split, other.split),
             ("objective", first.config["objective"], other.config["objective"]),
         ):
@@ -103,6 +106,10 @@ def gathered(cfg: "Soup", ctx: Context) -> list[Trained]:
     if len(found) < 2:
         raise ValueError(f"a soup needs two models at least, got {len(found)}: name several runs, or snapshots=true")
     return found
+
+
+def _data(trained: Trained, ctx: Context) -> list[str]:
+    return [str(ctx.input(name).resolve()) for name in trained.data]
 
 
 def mean(several: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -13,8 +13,9 @@ from eegdecode.data import RandomWindows, splits, store
 from eegdecode.data.stored import Store
 from eegdecode.models import BiLSTM
 from eegdecode.models.knobs.trainable import Trainable
+from eegdecode.objectives import Regression
 from eegdecode.stages import Estimate, Soup, Train
-from eegdecode.training import Halving, Optim, WarmRestarts, halving, soup, state
+from eegdecode.training import Ema, Halving, Optim, WarmRestarts, estimate, halving, soup, state
 from hpc import checkpoint
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir, read_lines, write_json
@@ -75,6 +76,35 @@ def test_snapshots_make_a_soup(cfg: Train, tmp_path: Path) -> None:
         stages.soup(Soup(models=models), context(tmp_path / "alone"))
 
 
+@pytest.mark.parametrize("average", [None, Ema(decay=0.9)])
+def test_a_snapshot_has_only_figures_that_are_its_own_and_a_soup_asks_anew(
+    cfg: Train, average: Ema | None, tmp_path: Path
+) -> None:
+    """What validation says is of the average where there is one, and it does not come at the end of every cosine."""
+    restarts = WarmRestarts(first_steps=3, factor=3, snapshots=True)  # after 3 steps, and after the last
+    models = trained(replace(cfg, optim=replace(cfg.optim, schedule=restarts, average=average)), tmp_path / "a")
+    first, last = (state.load(Path(models[0]), f"snapshot-{step:08d}.pt") for step in (3, 12))
+    assert first.validation == {} and bool(last.validation) == (average is None)
+    found = stages.soup(Soup(models=models, snapshots=True), context(tmp_path / "soup"))
+    assert found["models"] == 2 and "val_r" in found
+    if average is None:
+        assert found["best_alone"] <= last.validation["loss"] + 1e-6  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("what", "knobs"), [("data", {"data": (Input("./o"),)}), ("target", {"target": "pitch"})])
+def test_models_of_other_data_or_targets_are_refused(
+    cfg: Train, what: str, knobs: dict[str, object], tmp_path: Path, tiny_store: Store
+) -> None:
+    models = []
+    for name, each in (("a", cfg), ("b", replace(cfg, **knobs))):  # type: ignore[arg-type]
+        place = RunDir(tmp_path / name).out / "model.pt"
+        place.parent.mkdir(parents=True)
+        state.save(place, each, tiny_store.spec("envelope"), {"parameters": {}, "step": 1, "validation": {}})
+        models.append(Input(str(place.parent)))
+    with pytest.raises(ValueError, match=f"models of one soup need one {what}, but a has .* and b has"):
+        stages.soup(Soup(models=tuple(models)), context(tmp_path / "soup"))
+
+
 def test_models_that_differ_are_refused(cfg: Train, tmp_path: Path) -> None:
     (one,) = trained(cfg, tmp_path / "a")
     (other,) = trained(replace(cfg, model=BiLSTM(hidden=5)), tmp_path / "b")
@@ -109,9 +139,9 @@ def test_rungs_are_powers_of_the_factor() -> None:
     assert [step for step in range(1, 3000) if halving.rung(cfg, step) is not None] == [100, 300, 900, 2700]
 
 
-def test_of_nine_runs_those_behind_end_early(tmp_path: Path) -> None:
+def test_of_nine_runs_those_behind_end_early(cfg: Train, tmp_path: Path) -> None:
     """In the order in which they come, each is compared with who was there before."""
-    cfg, going = Halving(first_steps=10, factor=3), []
+    cfg, going = replace(cfg, optim=replace(cfg.optim, halving=Halving(first_steps=4, factor=3))), []
     for index, loss in enumerate([0.9, 0.5, 0.7, 0.4, 0.8, 0.3, 0.6, 0.2, 0.1]):
         ctx = context(tmp_path / f"run-{index}")
         write_json(ctx.run.plan, {"label": "search"})
@@ -122,13 +152,29 @@ def test_of_nine_runs_those_behind_end_early(tmp_path: Path) -> None:
     stranger = context(tmp_path / "stranger")
     write_json(stranger.run.plan, {"label": "other"})
     assert halving.goes_on(cfg, 0, 99.0, stranger), "runs of another name do not count"
+    for name, other in (("objective", {"objective": Regression(loss="mse")}), ("target", {"target": "pitch"})):
+        ctx = context(tmp_path / f"other-{name}")
+        write_json(ctx.run.plan, {"label": "search"})
+        assert halving.goes_on(replace(cfg, **other), 0, 99.0, ctx), f"nor does what has another {name}"  # type: ignore[arg-type]
+
+
+def test_a_run_that_has_nobody_to_be_compared_with_says_so(
+    cfg: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = replace(cfg, optim=replace(cfg.optim, steps=4, halving=Halving(first_steps=4)))
+    write_json(RunDir(tmp_path / "named").plan, {"label": "search"})
+    stages.train(cfg, context(tmp_path / "named"))
+    assert "--name" not in caplog.text
+    stages.train(cfg, context(tmp_path / "alone"))
+    assert caplog.text.count("compares runs of one --name, and this one has none") == 1
 
 
 def test_a_run_that_is_behind_ends_and_says_why(cfg: Train, tmp_path: Path) -> None:
     cfg = replace(cfg, optim=replace(cfg.optim, halving=Halving(first_steps=4)))
     for index in range(3):
         write_json(RunDir(tmp_path / f"good-{index}").plan, {"label": "search"})
-        write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", {"loss": -9.0})
+        found = {"loss": -9.0, "learns": halving.learned(cfg)}
+        write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", found)
     write_json(RunDir(tmp_path / "bad").plan, {"label": "search"})
     found = stages.train(cfg, context(tmp_path / "bad"))
     assert found["steps"] == 4 and found["ended_early"] == "behind others at step 4"
@@ -144,6 +190,19 @@ def test_an_estimate_counts_steps_and_validations(cfg: Train, tmp_path: Path) ->
     least_h = (1000 * found["step_s"] + 249 * lines[-1]["validation_s"]) / 3600  # type: ignore[operator]
     assert found["hours"] > least_h  # type: ignore[operator]
     assert found["price"] == pytest.approx(found["gpu_hours"] / 24 * 80)  # type: ignore[operator]
+
+
+PROBE = [{"step": step, "seconds": 2.0} for step in range(1, 12)] + [{"step": 12, "seconds": 2.0, "validation_s": 7.0}]
+
+
+@pytest.mark.parametrize(("steps", "every", "validations"), [(100, 50, 2), (101, 50, 3), (20, 1000, 1)])
+@pytest.mark.parametrize(("first", "mine_s"), [(0, 12 * 2 + 7), (8, 4 * 2 + 7), (12, 0)])
+def test_an_estimate_has_every_validation_whichever_attempt_saw_the_probe(
+    steps: int, every: int, validations: int, first: int, mine_s: int
+) -> None:
+    """The attempt before was stopped at step `first`; this one took 30 s to begin, and `mine_s` for what was left."""
+    cfg = Optim(steps=steps, validate_every=every)
+    assert estimate.counted(cfg, PROBE, first, took_s=30.0 + mine_s) == (2.0, steps * 2 + validations * 7 + 30)
 
 
 def test_the_time_of_a_step_is_all_that_passes_but_for_validation(cfg: Train, tmp_path: Path) -> None:
