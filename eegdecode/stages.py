@@ -100,6 +100,12 @@ class Train:
                 f"is spread over the ranks, got {list(freed)}, shard={self.compute.shard}"
             )
 
+        if self.optim.sam is not None and self.compute.shard:
+            raise ValueError(
+                "optim.sam looks around with the gradient of one rank, which has but a part of a model that is spread "
+                "over them, compute.shard=true: take one of the two"
+            )
+
     def check_ranks(self, n_ranks: int) -> None:
         """Refuse a batch that so many ranks cannot share evenly: asked before a job is submitted."""
         batch, n_parts = self.windows.batch, n_ranks * self.compute.accumulate

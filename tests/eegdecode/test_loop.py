@@ -307,6 +307,11 @@ def test_what_cannot_be_freed_is_refused(cfg: Train, free_at: tuple[int, ...], s
         replace(freed_step_by_step(cfg, free_at), compute=Compute(shard=shard))
 
 
+def test_a_model_that_no_rank_has_whole_is_not_looked_around_with(cfg: Train) -> None:
+    with pytest.raises(ValueError, match="optim.sam looks around .*, compute.shard=true: take one of the two"):
+        replace(cfg, optim=replace(cfg.optim, sam=Sam()), compute=Compute(shard=True))
+
+
 @pytest.mark.parametrize(
     ("precision", "model", "sam"),
     [("bf16", BiLSTM(hidden=4), None), ("fp16", EEGNet(filters=2), None), ("fp16", EEGNet(filters=2), Sam())],
