@@ -62,5 +62,6 @@ def counted(cfg: Optim, lines: Sequence[dict[str, float]], first: int, took_s: f
     step_s = float(steps_s[min(WARMUP, len(steps_s) - 1) :].mean())
     mine = [line["seconds"] + line.get("validation_s", 0.0) for line in lines if line["step"] > first]
     once_s = took_s - sum(mine)  # opening, building and a save
+    n_steps = cfg.steps + (cfg.find_lr.steps if cfg.find_lr else 0)
     n_validations = math.ceil(cfg.steps / cfg.validate_every)
-    return step_s, cfg.steps * step_s + n_validations * lines[-1]["validation_s"] + once_s
+    return step_s, n_steps * step_s + n_validations * lines[-1]["validation_s"] + once_s

@@ -1,5 +1,6 @@
 """Means of models, runs that end early as they are behind, and what a training will take."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from eegdecode.models import BiLSTM
 from eegdecode.models.knobs.trainable import Trainable
 from eegdecode.objectives import Regression
 from eegdecode.stages import Estimate, Soup, Train
-from eegdecode.training import Ema, Halving, Optim, WarmRestarts, estimate, halving, soup, state
+from eegdecode.training import Ema, FindRate, Halving, Optim, WarmRestarts, estimate, halving, soup, state
 from hpc import checkpoint
-from hpc.context import Context, Input, World
+from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir, read_lines, write_json
 
 
@@ -202,7 +203,25 @@ def test_an_estimate_has_every_validation_whichever_attempt_saw_the_probe(
 ) -> None:
     """The attempt before was stopped at step `first`; this one took 30 s to begin, and `mine_s` for what was left."""
     cfg = Optim(steps=steps, validate_every=every)
-    assert estimate.counted(cfg, PROBE, first, took_s=30.0 + mine_s) == (2.0, steps * 2 + validations * 7 + 30)
+    whole_s = steps * 2 + validations * 7 + 30
+    assert estimate.counted(cfg, PROBE, first, took_s=30.0 + mine_s) == (2.0, whole_s)
+    searching = replace(cfg, find_lr=FindRate(steps=40))
+    assert estimate.counted(searching, PROBE, first, took_s=30.0 + mine_s) == (2.0, whole_s + 40 * 2)
+
+
+def test_an_estimate_that_was_stopped_does_not_take_the_first_attempt_for_its_own(cfg: Train, tmp_path: Path) -> None:
+    asked = Estimate(**{**vars(cfg), "optim": replace(cfg.optim, steps=1000)}, probe_steps=12)
+    metrics = RunDir(tmp_path / "probe").metrics
+    with pytest.raises(Preempted):
+        stages.estimate(
+            asked, Context(World(), RunDir(tmp_path / "probe"), should_stop=lambda: len(read_lines(metrics)) >= 6)
+        )
+    lines = read_lines(metrics)
+    assert len(lines) == 6
+    slow = [line | {"seconds": 1e6} if line["step"] <= 4 else line for line in lines]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in slow))
+    found = stages.estimate(asked, context(tmp_path / "probe"))
+    assert found["hours"] > 1000 * found["step_s"] / 3600  # type: ignore[operator]
 
 
 def test_the_time_of_a_step_is_all_that_passes_but_for_validation(cfg: Train, tmp_path: Path) -> None:
