@@ -43,12 +43,15 @@ class Descent:
         portions = _portions(batch, self.n_portions)
         if self.cfg.sam is None:
             return self._gradients(portions)
-        seen = [self._uphill(portion) for portion in portions]
-        # Of all portions together, so that they come to the same as one batch
-        uphill = [_sum(each) for each in zip(*(gradients for gradients, _ in seen), strict=True)]
+        uphill: list[torch.Tensor | None] = [None] * len(self.trained)
+        figures = []
+        for portion in portions:  # all of them before the climb, so that they come to the same as one batch
+            steps, seen = self._uphill(portion)
+            uphill = [_sum(so_far, step) for so_far, step in zip(uphill, steps, strict=True)]
+            figures.append(seen)
         with optim.climbed(self.trained, uphill, self.cfg.sam), optim.still_statistics(self.network):
             self._gradients(portions)
-        return _means([figures for _, figures in seen])
+        return _means(figures)
 
     def length(self) -> float:
         """Of the gradient, which is cut to the longest that is allowed."""
@@ -83,10 +86,11 @@ def _portions(batch: Batch, n: int) -> list[Batch]:
     return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
 
 
-def _sum(gradients: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-    """None where no portion has one."""
-    found = [gradient for gradient in gradients if gradient is not None]
-    return torch.stack(found).sum(dim=0) if found else None
+def _sum(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    """None where neither has one."""
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other
 
 
 def _means(figures: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
