@@ -39,7 +39,7 @@ def moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 def shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
     """By name of what is trained: its part of the learning rate. Blocks are those that the network says it has; what
-    comes before them counts as one block more, what comes after learns at the full rate."""
+    comes before them counts as one block more, what comes after and its heads learn at the full rate."""
     names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if layer_decay == 1.0:
         return dict.fromkeys(names, 1.0)
@@ -48,13 +48,14 @@ def shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
             f"optim.layer_decay={layer_decay:g} wants a model of blocks that follow each other, and this one has no "
             "such chain, or several side by side: leave it at 1"
         )
+    heads = tuple(f"{head}." for head in trainable.heads_of(network))  # a filter for other channels stands before
     depth, found, begun = max(chains.values()) + 1, {}, False
     for name, parameter in network.named_parameters():
         chain = next((chain for chain in chains if name.startswith(f"{chain}.")), None)
         if chain is not None:
             begun, above = True, chains[chain] - int(name.removeprefix(f"{chain}.").split(".")[0])
         else:
-            above = 0 if begun else depth
+            above = 0 if begun or name.startswith(heads) else depth
         if parameter.requires_grad:
             found[name] = layer_decay**above
     return found

@@ -76,10 +76,11 @@ def test_weights_decay_by_exactly_lr_times_decay_and_biases_do_not() -> None:
 
 
 class Deep(nn.Module):
-    last = ("blocks",)
+    heads, last = ("filter", "readout"), ("blocks",)
 
     def __init__(self) -> None:
         super().__init__()
+        self.filter = nn.Linear(3, 2)
         self.embed = nn.Linear(2, 2)
         self.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
         self.readout = nn.Linear(2, 1)
@@ -87,13 +88,13 @@ class Deep(nn.Module):
 
 def test_each_block_learns_at_a_part_of_the_rate_of_the_next() -> None:
     shares = optim.shares(Deep(), 0.5)
-    assert shares["readout.weight"] == 1 and shares["embed.bias"] == 0.5**4
+    assert shares["filter.weight"] == shares["readout.weight"] == 1 and shares["embed.bias"] == 0.5**4
     assert [shares[f"blocks.{index}.weight"] for index in range(3)] == [0.5**3, 0.5**2, 0.5]
     network = Deep()
     network.embed.requires_grad_(False)
     assert "embed.weight" not in optim.shares(network, 0.5)
     groups = optim.adamw(network, Optim(layer_decay=0.5)).param_groups
-    assert sum(len(group["params"]) for group in groups) == 8
+    assert sum(len(group["params"]) for group in groups) == 10
 
 
 def test_layer_decay_without_a_chain_of_blocks_is_refused() -> None:
