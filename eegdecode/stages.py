@@ -92,10 +92,20 @@ class Train:
                 f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
             )
         freed = self.trainable.free_at
-        if freed and (freed[-1] >= self.optim.steps or self.compute.shard):
+        if freed and freed[-1] >= self.optim.steps:
             raise ValueError(
-                f"trainable.free_at must be before the last of {self.optim.steps} steps, and is not for a model that "
-                f"is spread over the ranks, got {list(freed)}, shard={self.compute.shard}"
+                f"trainable.free_at must be before the last of {self.optim.steps} steps, got {list(freed)}"
+            )
+        if freed and self.compute.shard:
+            raise ValueError(
+                f"trainable.free_at={list(freed)} is not for a model that is spread over the ranks: leave it out, or "
+                "say compute.shard=false"
+            )
+        if self.watch.profile and self.watch.profile[1] >= self.optim.steps:
+            first, last = self.watch.profile
+            raise ValueError(
+                f"watch.profile is of steps {first} to {last}, but training has {self.optim.steps}, counted from 0: "
+                f"the last to be traced is {self.optim.steps - 1} at most"
             )
 
     def check_ranks(self, n_ranks: int) -> None:
@@ -105,6 +115,11 @@ class Train:
             below = batch // n_parts * n_parts
             nearest = " or ".join(str(n) for n in (below, below + n_parts) if n)
             portions = f" in {self.compute.accumulate} portions each" if self.compute.accumulate > 1 else ""
+            if n_ranks == 1:
+                raise ValueError(
+                    f"windows.batch is {batch}, which cannot be cut evenly into {n_parts} portions: take {nearest}, or "
+                    "another compute.accumulate"
+                )
             raise ValueError(
                 f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
                 f"evenly{portions}: take {nearest}, or another number of ranks"
