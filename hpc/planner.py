@@ -1,13 +1,15 @@
 """From what was said to plans: which science, on which site, with what, from which code."""
 
 import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hpc import config, plan, preflight, site, snapshot, status
+from hpc.context import input_run
 from hpc.errors import ConfigError
 from hpc.options import Words
 from hpc.plan import Plan, Science
@@ -56,16 +58,28 @@ def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[s
     words = [word for word in said.words if Path(word) not in files]
     if not files and os.path.isfile(DEFAULT):
         files = [Path(DEFAULT)]
+    named = _named(runs)
     if said.verb == "sweep":
         if not words or "=" in words[0]:
             raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
         if said.again:
             raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
-        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:], said.draws)
+        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:], said.draws, named)
         return [science for science, _ in found], [*map(str, files), *words[1:]], [own for _, own in found]
     anew = (lambda name: plan.next_again(name, runs)) if said.again else None
-    sciences = plan.sciences(said.verb, config.choose(config.load(files), said.set), words, anew)
+    sciences = plan.sciences(said.verb, config.choose(config.load(files), said.set), words, anew, named)
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
+
+
+def _named(runs: Path) -> Callable[[str], list[RunDir]]:
+    """The runs that are there and that an input means, as `status` takes a word; each is looked up once."""
+
+    @functools.cache
+    def look(ref: str) -> list[RunDir]:
+        run = input_run(ref, runs)
+        return status.meant(ref, runs) if ref and run and not run.path.exists() else []
+
+    return look
 
 
 def _asked(said: Words, runs: Path) -> dict[str, Any]:

@@ -426,3 +426,9 @@ def test_who_ends_the_launcher_stops_the_run_which_saves(launch: Launch) -> None
 def test_the_same_error_at_the_same_step_is_tried_twice_though_the_first_had_saved(launch: Launch) -> None:
     failed = launch("count", "n=5", "fail_at=4", code=1)
     assert "attempt 2 starts" in failed.stdout and "attempt 3 starts" not in failed.stdout
+
+
+def test_an_input_may_be_what_its_user_calls_a_run(launch: Launch) -> None:
+    launch("count", "n=2", "--name", "pilot")
+    assert "digits" in launch("tally", "of=pilot").stdout
+    assert "finished before" in launch("tally", f"of={launch.runs()[0].name}").stdout, "the same science"
