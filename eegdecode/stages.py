@@ -205,6 +205,17 @@ class Evaluate:
     weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several: whether the surer one counts for more
     scoring: Scoring = field(default_factory=Scoring)
 
+    def check_inputs(self, find: Callable[[Input], Path | None]) -> str:
+        """Refuse several models that cannot decode together, where they are there: asked before a job is submitted."""
+        folders = [folder for name in self.model if (folder := find(name)) is not None]
+        if len(folders) < max(2, len(self.model)):
+            return ""
+        try:
+            from eegdecode.evaluation import predict
+        except ImportError as error:
+            return f"not tried together ({error})"
+        return predict.checked(folders, self.weigh)
+
 
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test part, compare with chance and with a linear baseline, write report.html."""
