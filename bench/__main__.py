@@ -23,6 +23,7 @@ NAMES = (
     "models",
     "speech",
     "recovery",
+    "drills",
 )
 
 
@@ -30,7 +31,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
     parser.add_argument("path", nargs="?", help="formats: a folder of recordings to read; speech: the set of Etard")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech: three")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech, drills: longer"
+    )
     parser.add_argument("--peers-python", default="", help="loader, metrics, models: a python that has the peers")
     options = parser.parse_args(argv)
     if options.path and options.name not in ("formats", "speech"):

@@ -161,6 +161,10 @@ class _Watch:
             state = self._look()
             if state.ended:
                 raise NotPossible(f"it is {state.word} before the fault could be made: give it more steps")
+            if state.word == "running" and 0 < state.total <= state.done:
+                raise NotPossible(
+                    "its work was done before it had saved anything: give it more steps, or save more often"
+                )
             far = state.word == "running" and state.total > 0 and state.done >= share * state.total
             if far and committed_steps(self.run.checkpoints):
                 return

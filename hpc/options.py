@@ -262,8 +262,8 @@ def help_text() -> str:
     blocks = []
     for group, options in GROUPS.items():
         lines = []
-        for name, metavar, _, verbs, what in options:
-            how, whose = f"{short.get(name, '')}{name} {metavar}", "" if " " in verbs else f"{verbs}: "
+        for name, metavar, _, taken_by, what in options:
+            how, whose = f"{short.get(name, '')}{name} {metavar}", "" if " " in taken_by else f"{taken_by}: "
             lines.append(f"  {how:<20} {whose}{what}")
         blocks.append("\n".join([f"\n{group}:", *lines]))
     return TEXT.format(verbs=verbs, options="\n".join(blocks))

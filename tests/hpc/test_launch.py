@@ -45,8 +45,10 @@ def test_a_plan_is_made_without_torch_and_mne(tmp_path: Path) -> None:
 
 def test_help_names_every_verb_and_exit_code(launch: Launch) -> None:
     text = launch("--help").stdout
-    for word in ("pipeline", "status", "logs", "train", "--dry-run", "--nodes", "75 stopped"):
+    for word in ("train", "--dry-run", "--nodes", "75 stopped"):
         assert word in text
+    for verb in options.VERBS:
+        assert re.search(rf"^  {verb}\b", text, re.MULTILINE), verb
     assert all(len(line) <= 120 for line in text.splitlines())
     assert launch("count", "-h").stdout == text
 
