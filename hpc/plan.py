@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config, options, stages
-from hpc.context import Input, input_path, input_run
+from hpc.context import Input, input_path
 from hpc.errors import ConfigError, did_you_mean
 from hpc.grid import draws, grid, is_list
 from hpc.rundir import RunDir, read_json
@@ -328,34 +328,6 @@ def _names(at: str, ref: str, found: Sequence[RunDir], several: bool) -> list[st
         return names
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     raise ConfigError(f"{at} is {ref}, which could be {', '.join(names[:6])}{more}: say which, by its whole name")
-
-
-def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
-    """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
-    for field, ref in science.inputs.items():
-        run = input_run(ref, runs)
-        if ref in coming or (run.result if run else Path(ref)).exists():
-            continue
-        if run is None:
-            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
-        if run.path.exists():
-            raise ConfigError(
-                f"{science.stage}.{field} is the run {ref}, which is not finished: "
-                f"see `python -m hpc.launch status {ref}`"
-            )
-        if "," in ref:
-            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: say several as [{ref}]")
-        stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
-        if stage is None:
-            raise ConfigError(
-                f"{science.stage}.{field} is {ref}, but no run in {runs} is called so: see `python -m hpc.launch "
-                f"status`, or give a folder, {field}=path/to/folder"
-            )
-        raise ConfigError(
-            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
-            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
-            f"or give a folder, {field}=path/to/folder"
-        )
 
 
 def _count(value: Any) -> int:

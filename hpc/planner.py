@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc import config, plan, preflight, site, snapshot, status
+from hpc import config, plan, preflight, site, snapshot, stages, status
 from hpc.context import input_run
 from hpc.errors import ConfigError
 from hpc.options import Words
@@ -33,7 +33,7 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
     coming = [science.name for science in sciences]
     for science in sciences:
-        plan.check_inputs(science, runs, coming)
+        check_inputs(science, runs, coming)
     read = {ref for science in sciences for ref in science.inputs.values()}
     labels = [_label(said, runs, science.name, science.name in read) for science in sciences]
     plans = [
@@ -80,6 +80,34 @@ def _named(runs: Path) -> Callable[[str], list[RunDir]]:
         return status.meant(ref, runs) if ref and run and not run.path.exists() else []
 
     return look
+
+
+def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
+    """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
+    for field, ref in science.inputs.items():
+        run = input_run(ref, runs)
+        if ref in coming or (run.result if run else Path(ref)).exists():
+            continue
+        if run is None:
+            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
+        if run.path.exists():
+            raise ConfigError(
+                f"{science.stage}.{field} is the run {ref}, which is not finished: "
+                f"see `python -m hpc.launch status {ref}`"
+            )
+        if "," in ref:
+            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: say several as [{ref}]")
+        stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
+        if stage is None:
+            raise ConfigError(
+                f"{science.stage}.{field} is {ref}, but no run in {runs} is called so: see `python -m hpc.launch "
+                f"status`, or give a folder, {field}=path/to/folder"
+            )
+        raise ConfigError(
+            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
+            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
+            f"or give a folder, {field}=path/to/folder"
+        )
 
 
 def _asked(said: Words, runs: Path) -> dict[str, Any]:
