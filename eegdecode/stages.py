@@ -94,10 +94,20 @@ class Train:
             )
         augmenting.check_order(self.augment)
         freed = self.trainable.free_at
-        if freed and (freed[-1] >= self.optim.steps or self.compute.shard):
+        if freed and freed[-1] >= self.optim.steps:
             raise ValueError(
-                f"trainable.free_at must be before the last of {self.optim.steps} steps, and is not for a model that "
-                f"is spread over the ranks, got {list(freed)}, shard={self.compute.shard}"
+                f"trainable.free_at must be before the last of {self.optim.steps} steps, got {list(freed)}"
+            )
+        if freed and self.compute.shard:
+            raise ValueError(
+                f"trainable.free_at={list(freed)} is not for a model that is spread over the ranks: leave it out, or "
+                "say compute.shard=false"
+            )
+        if self.watch.profile and self.watch.profile[1] >= self.optim.steps:
+            first, last = self.watch.profile
+            raise ValueError(
+                f"watch.profile is of steps {first} to {last}, but training has {self.optim.steps}, counted from 0: "
+                f"the last to be traced is {self.optim.steps - 1} at most"
             )
 
         if self.optim.sam is not None and self.compute.shard:
@@ -113,6 +123,11 @@ class Train:
             below = batch // n_parts * n_parts
             nearest = " or ".join(str(n) for n in (below, below + n_parts) if n)
             portions = f" in {self.compute.accumulate} portions each" if self.compute.accumulate > 1 else ""
+            if n_ranks == 1:
+                raise ValueError(
+                    f"windows.batch is {batch}, which cannot be cut evenly into {n_parts} portions: take {nearest}, or "
+                    "another compute.accumulate"
+                )
             raise ValueError(
                 f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
                 f"evenly{portions}: take {nearest}, or another number of ranks"
@@ -197,6 +212,17 @@ class Evaluate:
     model: tuple[Input, ...]  # a train run or a soup; or several, which decode together
     weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several: whether the surer one counts for more
     scoring: Scoring = field(default_factory=Scoring)
+
+    def check_inputs(self, find: Callable[[Input], Path | None]) -> str:
+        """Refuse several models that cannot decode together, where they are there: asked before a job is submitted."""
+        folders = [folder for name in self.model if (folder := find(name)) is not None]
+        if len(folders) < max(2, len(self.model)):
+            return ""
+        try:
+            from eegdecode.evaluation import predict
+        except ImportError as error:
+            return f"not tried together ({error})"
+        return predict.checked(folders, self.weigh)
 
 
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:

@@ -163,6 +163,11 @@ class Context:
         return heard
 
     @property
+    def reached(self) -> int:
+        """How far this rank is, as progress was told last."""
+        return int(self._pulse.get("done", 0))
+
+    @property
     def began(self) -> float:
         """When this rank first said that it lives: before its stage was imported."""
         return min((when for when, _ in self._began.values()), default=time.time())

@@ -13,6 +13,7 @@ from hpc.errors import ConfigError
 from hpc.queue import Queue
 from hpc.rundir import RunDir, heartbeat, read_json, read_lines
 from hpc.status import State
+from hpc.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 5.0
 
 
-def follow(run: RunDir, mine: bool) -> State:
+def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
     """Show what happens until the run ends; gives how it ended.
 
     Parameters
@@ -29,6 +30,9 @@ def follow(run: RunDir, mine: bool) -> State:
         The run folder.
     mine
         Ctrl-C stops the run (once: it saves first; twice: at once). Otherwise Ctrl-C only ends the watching.
+    ended
+        Whether whoever started this process wants it to end (TERM, of `timeout` or an editor): stops the run as Ctrl-C
+        does, but once only, as TERM may come twice in a row.
     """
     asked = 0
     waits_for = "starting"  # not worth a line
@@ -50,6 +54,11 @@ def follow(run: RunDir, mine: bool) -> State:
                 show(None, state if pulse and pulse["time"] > began else None)
                 if state.ended:
                     return state
+                if ended and ended() and state.word != "queued" and not asked:  # one that only starts hears nothing yet
+                    asked = 1
+                    _stop(run, asked, show)
+                    if state.word == "silent":  # one that stands still may never end
+                        return state
                 time.sleep(0.2)
             except KeyboardInterrupt:
                 if not mine:

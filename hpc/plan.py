@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import operator
 import os
 import re
 from base64 import b32encode
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config, options, stages
-from hpc.context import Input, input_path, input_run
+from hpc.context import Input, input_path
 from hpc.errors import ConfigError, did_you_mean
 from hpc.grid import draws, grid, is_list
 from hpc.rundir import RunDir, read_json
@@ -144,7 +145,11 @@ class Plan:
 
 
 def sciences(
-    verb: str, values: Mapping[str, Any], words: Sequence[str], anew: Callable[[str], int] | None = None
+    verb: str,
+    values: Mapping[str, Any],
+    words: Sequence[str],
+    anew: Callable[[str], int] | None = None,
+    named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
 ) -> list[Science]:
     """What a verb means to compute, in order: one stage, or for `pipeline` every section of the file.
 
@@ -159,12 +164,19 @@ def sciences(
         the section's name may be left out.
     anew
         With --again: the how-manieth run of a name it is to be.
+    named
+        The runs that an input means which is neither a section nor a run's own name: what is computed from them has
+        one name, however they were called.
     """
     known = stages.names()
     config.check_words(words)
     values = {key: {} if key in known and value is None else value for key, value in values.items()}
     sections = [key for key, value in values.items() if isinstance(value, Mapping) and value.get("stage", key) in known]
     for key, value in values.items():
+        if isinstance(value, Mapping) and key in known and value.get("stage", key) != key:
+            raise ConfigError(
+                f"{key} is a stage, so its section cannot be of {value['stage']}: call the section otherwise"
+            )
         if isinstance(value, Mapping) and value.get("stage", known[0]) not in known:
             raise ConfigError(f"{key}.stage cannot be {value['stage']!r}.{did_you_mean(str(value['stage']), known)}")
     if verb == "pipeline" or verb in sections:
@@ -198,7 +210,8 @@ def sciences(
     asked = sections if verb == "pipeline" else [verb]
     try:
         for section in asked:
-            _science(section, values, sections, done, (), lambda o: anew(o.name) if anew and o.section in asked else 1)
+            again = lambda o: anew(o.name) if anew and o.section in asked else 1  # noqa: E731
+            _science(section, values, sections, done, (), again, named)
     except ConfigError as error:
         for word in filter(is_list, words):
             key = word.partition("=")[0].removesuffix(".name")
@@ -210,7 +223,11 @@ def sciences(
 
 
 def sweep(
-    verb: str, values: Mapping[str, Any], words: Sequence[str], n_draws: int | None = None
+    verb: str,
+    values: Mapping[str, Any],
+    words: Sequence[str],
+    n_draws: int | None = None,
+    named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
 ) -> list[tuple[Science, str]]:
     """The sciences of every combination of the words, or of so many that are drawn, each with what tells it from the
     others; what several combinations have in common stands there once, without."""
@@ -218,7 +235,7 @@ def sweep(
     found: dict[str, tuple[Science, str]] = {}
     for combination in combinations:
         own = " ".join(word for word in combination if word not in words)
-        for science in sciences(verb, values, combination):
+        for science in sciences(verb, values, combination, named=named):
             shared = science.name in found and found[science.name][1] != own
             found[science.name] = (science, "" if shared else own)
     order = list(dict.fromkeys(science.section for science, _ in found.values()))
@@ -272,46 +289,45 @@ def _science(
     done: dict[str, Science],
     above: tuple[str, ...],
     again: Callable[[Science], int],
+    named: Callable[[str], Sequence[RunDir]],
 ) -> Science:
     """The science of a section, those of its inputs first: their names are part of its config."""
     if section in above:
-        raise ConfigError(f"the stages wait for each other: {' -> '.join([*above, section])}")
+        raise ConfigError(
+            f"the stages wait for each other: {' -> '.join([*above, section])}. Let one of them read a run that is "
+            "there, or a folder"
+        )
     if section in done:
         return done[section]
     stage = values[section].get("stage", section)
     where = stages.entry(stage)
     schema = stages.schema(stages.load(where))
     cfg = config.build(schema, {key: value for key, value in values[section].items() if key != "stage"}, section)
-    refs = config.inputs(cfg)
-    for field, ref in refs.items():
+    refs: dict[str, str] = {}
+    for field, ref in config.inputs(cfg).items():
         if ref in sections:
-            name = _science(ref, values, sections, done, (*above, section), again).name
-            refs[field] = name
+            refs[field] = _science(ref, values, sections, done, (*above, section), again, named).name
+            continue
+        several = isinstance(operator.attrgetter(field.partition("[")[0])(cfg), tuple)
+        names = _names(f"{section}.{field}", ref, named(ref), several)
+        refs |= {f"{field}[{number}]": name for number, name in enumerate(names)}
     cfg = config.with_inputs(cfg, refs)
-    first = Science(stage, where, config.plain(cfg), refs, section=section)
+    first = Science(stage, where, config.plain(cfg), config.inputs(cfg), section=section)
     done[section] = dataclasses.replace(first, again=again(first))
     return done[section]
 
 
-def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
-    """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
-    for field, ref in science.inputs.items():
-        run = input_run(ref, runs)
-        if ref in coming or (run.result if run else Path(ref)).exists():
-            continue
-        if run is None:
-            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
-        if run.path.exists():
-            raise ConfigError(
-                f"{science.stage}.{field} is the run {ref}, which is not finished: "
-                f"see `python -m hpc.launch status {ref}`"
-            )
-        stage = next((name for name in stages.names() if ref.startswith(f"{name}-")), ref)
-        raise ConfigError(
-            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
-            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
-            f"or give a folder, {field}=path/to/folder"
-        )
+def _names(at: str, ref: str, found: Sequence[RunDir], several: bool) -> list[str]:
+    """The own names of the runs that an input means; itself where there are none. Those of a sweep, which have one
+    --name and one stage, are all meant where several can be."""
+    names = sorted(run.name for run in found)
+    if len(names) < 2:
+        return names or [ref]
+    stages_of = {(read_json(run.plan) or {}).get("stage") for run in found}
+    if several and len(stages_of) == 1 and all(label_of(run) == ref for run in found):
+        return names
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    raise ConfigError(f"{at} is {ref}, which could be {', '.join(names[:6])}{more}: say which, by its whole name")
 
 
 def _count(value: Any) -> int:

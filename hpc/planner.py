@@ -1,13 +1,15 @@
 """From what was said to plans: which science, on which site, with what, from which code."""
 
 import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc import config, plan, preflight, site, snapshot, status
+from hpc import config, plan, preflight, site, snapshot, stages, status
+from hpc.context import input_run
 from hpc.errors import ConfigError
 from hpc.options import Words
 from hpc.plan import Plan, Science
@@ -31,7 +33,7 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
     coming = [science.name for science in sciences]
     for science in sciences:
-        plan.check_inputs(science, runs, coming)
+        check_inputs(science, runs, coming)
     read = {ref for science in sciences for ref in science.inputs.values()}
     labels = [_label(said, runs, science.name, science.name in read) for science in sciences]
     plans = [
@@ -56,16 +58,56 @@ def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[s
     words = [word for word in said.words if Path(word) not in files]
     if not files and os.path.isfile(DEFAULT):
         files = [Path(DEFAULT)]
+    named = _named(runs)
     if said.verb == "sweep":
         if not words or "=" in words[0]:
             raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
         if said.again:
             raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
-        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:], said.draws)
+        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:], said.draws, named)
         return [science for science, _ in found], [*map(str, files), *words[1:]], [own for _, own in found]
     anew = (lambda name: plan.next_again(name, runs)) if said.again else None
-    sciences = plan.sciences(said.verb, config.choose(config.load(files), said.set), words, anew)
+    sciences = plan.sciences(said.verb, config.choose(config.load(files), said.set), words, anew, named)
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
+
+
+def _named(runs: Path) -> Callable[[str], list[RunDir]]:
+    """The runs that are there and that an input means, as `status` takes a word; each is looked up once."""
+
+    @functools.cache
+    def look(ref: str) -> list[RunDir]:
+        run = input_run(ref, runs)
+        return status.meant(ref, runs) if ref and run and not run.path.exists() else []
+
+    return look
+
+
+def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
+    """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
+    for field, ref in science.inputs.items():
+        run = input_run(ref, runs)
+        if ref in coming or (run.result if run else Path(ref)).exists():
+            continue
+        if run is None:
+            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
+        if run.path.exists():
+            raise ConfigError(
+                f"{science.stage}.{field} is the run {ref}, which is not finished: "
+                f"see `python -m hpc.launch status {ref}`"
+            )
+        if "," in ref:
+            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: say several as [{ref}]")
+        stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
+        if stage is None:
+            raise ConfigError(
+                f"{science.stage}.{field} is {ref}, but no run in {runs} is called so: see `python -m hpc.launch "
+                f"status`, or give a folder, {field}=path/to/folder"
+            )
+        raise ConfigError(
+            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
+            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
+            f"or give a folder, {field}=path/to/folder"
+        )
 
 
 def _asked(said: Words, runs: Path) -> dict[str, Any]:

@@ -233,6 +233,14 @@ def find_all(word: str, runs: Path | str) -> list[RunDir]:
     """All runs that a word can mean, one at least."""
     if not word:
         raise ConfigError("which run? The name is empty")
+    if near := meant(word, runs):
+        return near
+    names = sorted(run.name for run in all_runs(runs))
+    raise ConfigError(f"there is no run {word!r} in {runs}.{did_you_mean(word, names)}")
+
+
+def meant(word: str, runs: Path | str) -> list[RunDir]:
+    """All runs that a word can mean, if there are any."""
     known = all_runs(runs)
     last = {run: (read_lines(run.submissions) or [{}])[-1] for run in known}
     for means in (
@@ -244,7 +252,7 @@ def find_all(word: str, runs: Path | str) -> list[RunDir]:
     ):
         if near := [run for run in known if means(run)]:
             return near
-    raise ConfigError(f"there is no run {word!r} in {runs}.{did_you_mean(word, sorted(run.name for run in known))}")
+    return []
 
 
 def all_runs(runs: Path | str) -> list[RunDir]:

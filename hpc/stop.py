@@ -1,6 +1,8 @@
 """A signal sets a flag; the loop looks at it. Nothing else happens in a handler."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 STACKS = signal.SIGUSR1
@@ -27,6 +29,17 @@ class Stop:
 
     def _set(self, signum: int, frame: FrameType | None) -> None:
         self.asked = True
+
+
+@contextmanager
+def heard(number: signal.Signals) -> Iterator[Stop]:
+    """Whether that signal has come meanwhile, for a process that it would end."""
+    stop = Stop()
+    before = signal.signal(number, stop._set)
+    try:
+        yield stop
+    finally:
+        signal.signal(number, before)
 
 
 def deaf() -> None:

@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,25 @@ from hpc.plan import Plan
 from hpc.queue import Queue
 from hpc.rundir import RunDir, read_json
 from hpc.status import State
+from hpc.stop import Stop, heard
 
 NOT_DONE = ("failed", "stopped", "lost")
 
 
 def here(plans: list[Plan]) -> int:
     """One run after the other on this machine, each watched to its end; those that need a failed one are left out."""
+    if plans[0].site.kind == "inline":  # in this process, which TERM ends as any other
+        return _one_by_one(plans, Stop())
+    with heard(signal.SIGTERM) as ended:
+        return _one_by_one(plans, ended)
+
+
+def _one_by_one(plans: list[Plan], ended: Stop) -> int:
     worst = DONE
     missing: set[str] = set()
     for plan in plans:
+        if ended():
+            return STOPPED
         name = plan.science.name
         print(f"\n{plan.science.section or plan.science.stage}: {name}", flush=True)
         if lacking := missing.intersection(plan.science.inputs.values()):
@@ -52,7 +63,7 @@ def here(plans: list[Plan]) -> int:
                 print(f"it is running already: watching it{_not_applied(plan)}")
             else:
                 executors.local(plan)
-            state = follow.follow(plan.run, mine=True)
+            state = follow.follow(plan.run, mine=True, ended=ended)
             code = DONE if state.word == "finished" else _report_end(plan.run, state)
         if code == STOPPED:  # by the one who watches: he wants the rest to end as well
             return STOPPED

@@ -208,6 +208,7 @@ class Supervision:
             "codes": started.codes,
             "why": why,
             "node": node,
+            "at": verdict.at(folder),
             "got_on": verdict.products(self.dir) != before,
             "walltime": self._walltime_is_over(),
         }

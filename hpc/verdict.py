@@ -77,9 +77,19 @@ def hopeless(lines: list[dict[str, Any]]) -> bool:
     vain = in_vain(lines)
     if NEVER in lines[-1]["codes"]:
         return True
-    same = len(vain) >= 2 and vain[-1]["why"] == vain[-2]["why"] and vain[-1]["from_step"] == vain[-2]["from_step"]
     by_itself = vain and not vain[-1]["node"]  # an error of the program's own; a kill or a hang may be the machine's
-    return bool(same and by_itself) or len(vain) >= BUDGET
+    return bool(by_itself and _again(lines)) or len(vain) >= BUDGET
+
+
+def _again(lines: list[dict[str, Any]]) -> bool:
+    """Whether the last attempt ended by the error of the one before, at its step: that one may have saved before it
+    came there, or left the batch that broke it."""
+    if len(lines) < 2 or lines[-1]["why"] != lines[-2]["why"]:
+        return False
+    at, before = ((line.get("at"), line["from_step"]) for line in (lines[-1], lines[-2]))
+    if at[0] is None or before[0] is None:  # no rank could say
+        return at[1] == before[1] and not lines[-2]["got_on"]
+    return max(at) == max(before)
 
 
 def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
@@ -101,9 +111,7 @@ def hung(late: dict[str, Any], folder: AttemptDir) -> str:
 def crashed(folder: AttemptDir, codes: list[int]) -> tuple[str, str]:
     """Why, from the first error that a rank has written or from the exit codes; and the node of a rank that was killed,
     or nothing when the program itself failed."""
-    errors = [error for path in sorted(folder.path.glob("rank-*.error.json")) if (error := read_json(path))]
-    # A rank that lost its neighbour complains of the connection; the cause is the other's error
-    errors.sort(key=_lost_neighbour)
+    errors = _errors(folder)
     bad = [code for code in codes if code != 0]
     # srun tells a rank's signal as 128 + its number
     killed = [
@@ -119,6 +127,18 @@ def crashed(folder: AttemptDir, codes: list[int]) -> tuple[str, str]:
     if not bad:
         return f"rank 0 ended well, but {folder.metrics} is not there: it did not come to the end of its stage", ""
     return f"exit codes {bad}, logs in {folder.path}", _node_of_the_dead(folder) or "this machine"
+
+
+def at(folder: AttemptDir) -> int | None:
+    """How far the rank had come whose error ended the attempt; None when none has written one."""
+    return next((error.get("at") for error in _errors(folder)), None)
+
+
+def _errors(folder: AttemptDir) -> list[dict[str, Any]]:
+    """What the ranks have written. One that lost its neighbour complains of the connection; the cause is the other's
+    error, which comes first."""
+    errors = [error for path in sorted(folder.path.glob("rank-*.error.json")) if (error := read_json(path))]
+    return sorted(errors, key=_lost_neighbour)
 
 
 def _node_of_the_dead(folder: AttemptDir) -> str:

@@ -53,11 +53,12 @@ def run(cfg: "Compare", ctx: Context) -> dict[str, object]:
     if not ctx.world.is_first:
         return {}
     found = [read(RunDir(ctx.input(name).parent)) for name in (*cfg.runs, *named(cfg.named, ctx))]
-    kinds = {each.figure for each in found}
-    if len(found) < 2 or len(kinds) > 1:
-        raise ValueError(
-            f"runs to compare are two at least and have one figure, got {len(found)} with {', '.join(sorted(kinds))}"
-        )
+    if len(found) < 2:
+        of_name = f", of which {len(found) - len(cfg.runs)} by named={cfg.named}" if cfg.named else ""
+        raise ValueError(f"runs to compare are two finished evaluations at least, got {len(found)}{of_name}")
+    if len({each.figure for each in found}) > 1:
+        kinds = ", ".join(f"{each.run} {each.figure}" for each in found)
+        raise ValueError(f"runs to compare have one figure, but these differ: {kinds}")
     found.sort(key=lambda each: (-each.value, each.run))
     pairs = compared(found)
     everything = {"runs": [asdict(each) for each in found], "pairs": [asdict(pair) for pair in pairs]}

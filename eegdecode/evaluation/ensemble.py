@@ -9,13 +9,17 @@ Weigh = Literal["mean", "confidence", "entropy"]
 
 def together(outputs: np.ndarray, weigh: Weigh, are_classes: bool) -> np.ndarray:
     """[model, window, …] -> [window, …]. Classes come and go as logarithms of probabilities, [model, window, class]."""
+    refuse_unsure(weigh, len(outputs), are_classes)
     if not are_classes:
-        if weigh != "mean" and len(outputs) > 1:
-            raise ValueError(f"weigh={weigh} asks how sure a model is, which only classes tell: say weigh=mean")
         return outputs.mean(axis=0)
     probabilities = np.exp(outputs)
     mixed = (weights(probabilities, weigh)[:, :, None] * probabilities).sum(axis=0)
     return np.log(np.maximum(mixed, np.finfo(np.float32).tiny))
+
+
+def refuse_unsure(weigh: Weigh, n_models: int, are_classes: bool) -> None:
+    if weigh != "mean" and n_models > 1 and not are_classes:
+        raise ValueError(f"weigh={weigh} asks how sure a model is, which only classes tell: say weigh=mean")
 
 
 def weights(probabilities: np.ndarray, weigh: Weigh) -> np.ndarray:

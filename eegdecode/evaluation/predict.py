@@ -72,6 +72,14 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     )
 
 
+def checked(models: Sequence[Path], weigh: ensemble.Weigh) -> str:
+    """Refuse models that cannot decode together; says in words that they can."""
+    several = [state.load(model) for model in models]
+    refuse_unlike(several)
+    ensemble.refuse_unsure(weigh, len(several), kind_of(several[0]) == "classes")
+    return f"{len(several)} models decode together"
+
+
 def _checksum(data: Store) -> str:
     """One of all recordings, from what was written down of each when it was stored."""
     whole = hashlib.blake2b(digest_size=16)

@@ -36,6 +36,7 @@ def run(cfg: "Estimate", ctx: Context) -> dict[str, object]:
             halving=None,
             find_lr=None,
         ),
+        watch=replace(cfg.watch, profile=None),
         trainable=replace(cfg.trainable, free_at=cfg.trainable.free_at and (1,)),  # as dear as it becomes
     )
     first = max(committed_steps(ctx.run.checkpoints), default=0)  # where an attempt before this one was stopped

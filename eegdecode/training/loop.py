@@ -158,6 +158,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
                     else:
                         now = {"misses": best["misses"] + 1}
             if found_now is None:  # the parameters that go on are saved, not their average
+                watcher.after(step, over=True)
                 saver.save(step, _kept(network, optimizer, scaler, average, best, record, figures), best["step"])
                 _leave(saver, record, batches)
             validation_s = time.perf_counter() - looked
@@ -179,6 +180,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
 
         last = last or bool(best["ended"])
         stop, due = ddp.agree(ctx.should_stop(), saver.due(step))
+        watcher.after(step, over=last or stop)
         if last or stop or due:
             record.flush(wait=last)
             kept = _kept(network, optimizer, scaler, average, best, record)

@@ -32,23 +32,32 @@ class Watcher:
         self._began = time.time()
         self._lived_s = sum(line["ended"] - line["started"] for line in read_lines(ctx.run.attempts))
         self._profiler: Any = None
+        self._traced_from = step
+        if cfg.profile is not None and cfg.profile[0] < step <= cfg.profile[1]:
+            log.info("of steps %d to %d, only those from %d on are traced", *cfg.profile, step)
 
     def before(self, step: int) -> None:
-        """At the start of a step: the trace of the steps asked for begins or ends."""
-        if self.cfg.profile is None or not self.ctx.world.is_first:
+        """At the start of a step: the trace of the steps asked for begins, or what is left of it after a restart."""
+        if self.cfg.profile is None or not self.ctx.world.is_first or self._profiler is not None:
             return
         first, last = self.cfg.profile
-        if step == first:
+        if first <= step <= last:
+            self._traced_from = step
             self._profiler = torch.profiler.profile(record_shapes=True)
             self._profiler.start()
-        elif step == last + 1 and self._profiler is not None:
-            self._profiler.stop()
-            path = self.ctx.out / f"trace-{first:06d}-{last:06d}.json"
-            self._profiler.export_chrome_trace(str(path))
-            table = self._profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25)
-            atomic_write(path.with_suffix(".txt"), lambda file: file.write(table.encode()))
-            log.info("a trace of steps %d to %d is in %s (open it in chrome://tracing)", first, last, path)
-            self._profiler = None
+
+    def after(self, step: int, over: bool) -> None:
+        """After so many steps: the trace ends, with the last step asked for or where training is `over`."""
+        if self._profiler is None or self.cfg.profile is None or not (over or step > self.cfg.profile[1]):
+            return
+        self._profiler.stop()
+        first, last = self._traced_from, step - 1
+        path = self.ctx.out / f"trace-{first:06d}-{last:06d}.json"
+        self._profiler.export_chrome_trace(str(path))
+        table = self._profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25)
+        atomic_write(path.with_suffix(".txt"), lambda file: file.write(table.encode()))
+        log.info("a trace of steps %d to %d is in %s (open it in chrome://tracing)", first, last, path)
+        self._profiler = None
 
     def refuse_nonfinite(
         self, figures: dict[str, float], step: int, batch: Batch | None, own: float, lr: float

@@ -51,8 +51,10 @@ def test_a_sweep_is_compared_by_its_name(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     evaluated(tmp_path, "evaluate-a", np.array([0.6]))
-    with pytest.raises(ValueError, match="two at least and have one figure, got 1 with balanced_accuracy"):
+    with pytest.raises(ValueError, match="two finished evaluations at least, got 1$"):
         compared(tmp_path, runs=(Input("evaluate-a"),))
+    with pytest.raises(ValueError, match="at least, got 1, of which 0 by named=nix$"):
+        compared(tmp_path, runs=(Input("evaluate-a"),), named="nix")
     (tmp_path / "train-x" / "out").mkdir(parents=True)
     with pytest.raises(ValueError, match="train-x has no report.json: name evaluate runs that have finished"):
         compared(tmp_path, runs=(Input("evaluate-a"), Input("train-x")))

@@ -252,6 +252,14 @@ def test_the_ridge_answers_for_the_windows_own_samples_where_trials_begin_betwee
     assert np.corrcoef(ridge[:, 0], truth[:, 0])[0, 1] > 0.99
 
 
+def test_models_that_tell_no_classes_are_not_weighed_and_that_is_said_before_the_job(model: Path) -> None:
+    both = stages.Evaluate(model=(Input("a"), Input("b")))
+    assert both.check_inputs(lambda ref: model) == "2 models decode together"
+    with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
+        replace(both, weigh="entropy").check_inputs(lambda ref: model)
+    assert replace(both, weigh="entropy").check_inputs(lambda ref: None) == "", "they are still to be made"
+
+
 def test_predictions_are_kept_for_work_beyond_the_report(model: Path, tmp_path: Path) -> None:
     stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "run"))
     kept = predictions.read(tmp_path / "run" / "out" / "predictions.h5")

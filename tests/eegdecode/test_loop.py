@@ -301,9 +301,15 @@ def test_two_ranks_free_as_one_does(cfg: Train, tmp_path: Path, capfd: pytest.Ca
     assert_same_parameters(tmp_path / "parts", tmp_path / "two")
 
 
-@pytest.mark.parametrize(("free_at", "shard"), [((3, 12), False), ((3,), True)])
-def test_what_cannot_be_freed_is_refused(cfg: Train, free_at: tuple[int, ...], shard: bool) -> None:
-    with pytest.raises(ValueError, match=r"free_at must be before the last of 12 steps, .* got \[3.*, shard="):
+@pytest.mark.parametrize(
+    ("free_at", "shard", "message"),
+    [
+        ((3, 12), False, r"free_at must be before the last of 12 steps, got \[3, 12\]$"),
+        ((3,), True, r"free_at=\[3\] is not for a model that is spread over the ranks: .* compute.shard=false$"),
+    ],
+)
+def test_what_cannot_be_freed_is_refused(cfg: Train, free_at: tuple[int, ...], shard: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         replace(freed_step_by_step(cfg, free_at), compute=Compute(shard=shard))
 
 

@@ -16,8 +16,8 @@ from eegdecode.data import RandomWindows
 from eegdecode.data.stored import Store
 from eegdecode.models import BiLSTM
 from eegdecode.stages import Train
-from eegdecode.training import Alerts, Optim, Watch, alerts
-from hpc.context import Context, Input, World
+from eegdecode.training import Alerts, Compute, Optim, Watch, alerts
+from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir, read_lines
 
 
@@ -113,6 +113,28 @@ def test_a_trace_of_the_steps_asked_for_is_kept(cfg: Train, tmp_path: Path) -> N
     trace = json.loads((run.out / "trace-000002-000003.json").read_text())
     assert any("lstm" in event.get("name", "") for event in trace["traceEvents"])
     assert "Self CPU" in (run.out / "trace-000002-000003.txt").read_text()
+
+
+def test_a_trace_may_end_with_training_and_no_later(cfg: Train, tmp_path: Path) -> None:
+    run = trained(replace(cfg, watch=Watch(profile=(4, 5))), tmp_path)
+    assert (run.out / "trace-000004-000005.json").exists() and (run.out / "trace-000004-000005.txt").exists()
+    with pytest.raises(ValueError, match="steps 4 to 6, but training has 6, counted from 0: the last .* is 5 at most"):
+        replace(cfg, watch=Watch(profile=(4, 6)))
+
+
+def test_a_run_that_stops_within_a_trace_keeps_both_parts_of_it(cfg: Train, tmp_path: Path) -> None:
+    cfg, looked = replace(cfg, watch=Watch(profile=(1, 4))), iter([False, False, True])
+    with pytest.raises(Preempted):
+        stages.train(cfg, replace(context(tmp_path), should_stop=lambda: next(looked, True)))
+    run = trained(cfg, tmp_path)
+    spans = [tuple(map(int, path.stem.split("-")[1:])) for path in sorted(run.out.glob("trace-*.json"))]
+    (first, stopped), (on, last) = spans
+    assert (first, last) == (1, 4) and on == stopped + 1
+
+
+def test_a_batch_that_one_rank_cannot_cut_names_what_would_help(cfg: Train) -> None:
+    with pytest.raises(ValueError, match="4, which cannot be cut .* 3 portions: take 3 or 6, or another compute.accum"):
+        replace(cfg, compute=Compute(accumulate=3)).check_ranks(1)
 
 
 def test_tensorboard_shows_examples_topographies_and_histograms(cfg: Train, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -410,3 +412,25 @@ def test_a_finished_run_says_when_what_it_read_has_changed_since(launch: Launch,
     os.utime(tmp_path / "data/new.edf", (2e9, 2e9))
     said = launch("count", "n=2", "after=./data").stdout
     assert "CAREFUL: 1 files in ./data are newer than this result, data/new.edf for one" in said
+
+
+def test_who_ends_the_launcher_stops_the_run_which_saves(launch: Launch) -> None:
+    started = launch.start("count", "n=10000", "step_s=0.05")
+    while not list(launch.folder.glob("runs/*/checkpoints/*/COMMIT")) and started.poll() is None:
+        time.sleep(0.1)
+    for _ in range(2):  # as `timeout` does
+        started.send_signal(signal.SIGTERM)
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == 75 and "the same command goes on from there" in said
+    assert "at once;" not in said
+
+
+def test_the_same_error_at_the_same_step_is_tried_twice_though_the_first_had_saved(launch: Launch) -> None:
+    failed = launch("count", "n=5", "fail_at=4", code=1)
+    assert "attempt 2 starts" in failed.stdout and "attempt 3 starts" not in failed.stdout
+
+
+def test_an_input_may_be_what_its_user_calls_a_run(launch: Launch) -> None:
+    launch("count", "n=2", "--name", "pilot")
+    assert "digits" in launch("tally", "of=pilot").stdout
+    assert "finished before" in launch("tally", f"of={launch.runs()[0].name}").stdout, "the same science"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc import plan
+from hpc import plan, planner
 from hpc.errors import ConfigError
 from hpc.rundir import RunDir, write_json
 
@@ -39,7 +39,7 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
     assert tally.inputs == {"of": count.name} and tally.config == {"of": count.name}
     assert plan.sciences("tally", file, []) == [tally]
     assert plan.sciences("pipeline", file, ["count.n=4"])[1].name != tally.name, "another input is another run"
-    with pytest.raises(ConfigError, match="the stages wait for each other: count -> tally -> count"):
+    with pytest.raises(ConfigError, match="count -> tally -> count. Let one of them read a run"):
         plan.sciences("pipeline", {"count": {"after": "tally"}, "tally": {"of": "count"}}, [])
 
 
@@ -50,6 +50,12 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
         ("pipeline", {"cuont": {}, "count": {}}, [], "'cuont' is not the section of a stage. Did you mean 'count'"),
         ("pipeline", {"more": {"stage": "cuont"}}, [], "more.stage cannot be 'cuont'. Did you mean 'count'"),
         ("pipeline", {"more": {"stage": "count", "m": 3}}, [], "more has no setting 'm'"),
+        (
+            "pipeline",
+            {"tally": {"stage": "count"}},
+            [],
+            "tally is a stage, so its .* of count: call the section otherwise",
+        ),
         ("pipeline", {"count": 5}, [], "count is a stage, and its section needs settings, but got 5"),
         ("pipeline", {"count": {}}, ["n=3"], "'n=3' names no section of the file. .*There is: count"),
         ("cuont", {}, [], "there is no stage or verb 'cuont'. Did you mean 'count'"),
@@ -108,15 +114,15 @@ def test_the_next_run_of_a_science_is_counted_by_its_runs_alone(tmp_path: Path) 
 def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:
     reads = science("after=count-abc")
     with pytest.raises(ConfigError, match="count.after is the run count-abc, which is not in .* make it first with"):
-        plan.check_inputs(reads, tmp_path)
-    plan.check_inputs(reads, tmp_path, coming=["count-abc"])
+        planner.check_inputs(reads, tmp_path)
+    planner.check_inputs(reads, tmp_path, coming=["count-abc"])
     (tmp_path / "count-abc").mkdir()
     with pytest.raises(ConfigError, match="which is not finished: see `python -m hpc.launch status count-abc`"):
-        plan.check_inputs(reads, tmp_path)
+        planner.check_inputs(reads, tmp_path)
     write_json(RunDir(tmp_path / "count-abc").result, {})
-    plan.check_inputs(reads, tmp_path)
+    planner.check_inputs(reads, tmp_path)
     with pytest.raises(ConfigError, match="count.after is no/where, but there is no such file or folder"):
-        plan.check_inputs(science("after=no/where"), tmp_path)
+        planner.check_inputs(science("after=no/where"), tmp_path)
 
 
 def test_a_stage_without_a_section_takes_words_and_reads_from_those_that_have_one(example: None) -> None:
@@ -126,3 +132,39 @@ def test_a_stage_without_a_section_takes_words_and_reads_from_those_that_have_on
     assert tallied.inputs == {"of": counted.name}
     (elsewhere,) = plan.sciences("tally", values, ["of=./folder"])
     assert elsewhere.inputs == {"of": "./folder"}
+
+
+def a_run(runs: Path, name: str, label: str, stage: str = "count") -> RunDir:
+    write_json(RunDir(runs / name).plan, {"label": label, "stage": stage})
+    return RunDir(runs / name)
+
+
+def test_a_run_is_read_by_what_its_user_calls_it_and_it_is_the_same_science(tmp_path: Path) -> None:
+    runs = {"pilot": [a_run(tmp_path, "count-abc", "pilot")]}
+    (found,) = plan.sciences("count", {}, ["after=pilot"], named=lambda ref: runs.get(ref, []))
+    assert found.inputs == {"after": "count-abc"} and found == science("after=count-abc")
+
+
+def test_a_name_of_several_is_all_of_a_sweep_where_several_can_be_read(tmp_path: Path) -> None:
+    swept = [a_run(tmp_path, f"evaluate-{number}", "folds", "evaluate") for number in "21"]
+    mixed = [swept[0], a_run(tmp_path, "train-1", "both", "train")]
+    runs = {"folds": swept, "both": mixed}
+    (found,) = plan.sciences("compare", {}, ["runs=[folds,evaluate-9]"], named=lambda ref: runs.get(ref, []))
+    assert found.config["runs"] == list(found.inputs.values()) == ["evaluate-1", "evaluate-2", "evaluate-9"]
+    for stage, word in (("compare", "runs=both"), ("stream", "model=folds")):
+        with pytest.raises(ConfigError, match=r"which could be evaluate-[12], .*: say which, by its whole name"):
+            plan.sciences(stage, {}, [word], named=lambda ref: runs.get(ref, []))
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("st1", "count.after is st1, but no run in .* is called so: see .*, or give a folder, after=path/to/folder$"),
+        ("st1,st2", r"count.after is one run, st1,st2, which is not there: say several as \[st1,st2\]"),
+        ("tally", "make it first with `python -m hpc.launch tally …`"),
+    ],
+)
+def test_only_a_stage_is_advised_to_be_launched(tmp_path: Path, ref: str, message: str) -> None:
+    reads = plan.sciences("count", {"count": {"after": ref}}, [])[0]
+    with pytest.raises(ConfigError, match=message):
+        planner.check_inputs(reads, tmp_path)

@@ -12,9 +12,10 @@ from hpc.rundir import RunDir, append_line, write_json
 
 
 def line(
-    why: str = "", got_on: bool = False, node: str = "", outcome: str = "crashed", code: int = 1
+    why: str = "", got_on: bool = False, node: str = "", outcome: str = "crashed", code: int = 1, at: int | None = None
 ) -> dict[str, Any]:
-    return {"outcome": outcome, "why": why, "got_on": got_on, "node": node, "from_step": 7, "codes": [code]}
+    found = {"outcome": outcome, "why": why, "got_on": got_on, "node": node, "from_step": 7, "codes": [code]}
+    return found | {"at": at}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ def line(
         ([line("KeyError")], False),
         ([line("KeyError"), line("KeyError")], True),  # the same, at the same step
         ([line("KeyError"), line("another")], False),
+        ([line("KeyError", got_on=True, at=9), line("KeyError", at=9)], True),  # it had saved before
+        ([line("KeyError", got_on=True, at=9), line("KeyError", at=8)], False),
         ([line("KeyError"), line("KeyError", got_on=True)], False),
         ([line("a bad value", code=93)], True),  # wrong for good
         ([line("SIGKILL", node="n1"), line("SIGKILL", node="n1")], False),  # it may be the node
