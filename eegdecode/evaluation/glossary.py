@@ -9,7 +9,7 @@ class Term(NamedTuple):
 
 
 TERMS = {
-    "r": Term("r", "Pearson's correlation of decoded and true: 1 is perfect, 0 nothing."),
+    "r": Term("r", "Pearson's correlation of decoded and true: 1 is perfect, 0 unrelated."),
     "rank_accuracy": Term(
         "Rank accuracy",
         "the share of the other test pieces that fit a decoded trial worse than the true piece does, by r in time; all "
@@ -17,7 +17,8 @@ TERMS = {
     ),
     "match_mismatch": Term(
         "Match-mismatch",
-        "how often a few seconds of a decoded trial fit the same seconds of the piece better than other seconds of it.",
+        "how often a few seconds of a decoded trial fit the same seconds of the piece better than other seconds of it. "
+        "Who knows when trials fade in and out is above 0.5 as well, so no verdict goes by it.",
     ),
     "spectrum_r": Term(
         "r of spectra",
@@ -61,8 +62,10 @@ TERMS = {
     "top5_of_200": Term("Top 5 of 200", "the same as top 5 among 200 candidates."),
 }
 KINDS = {
-    "sequence": "Chance of r rotates the piece in time, alike for all who heard it, which keeps its loudness and "
-    "rhythm; that of ranks, spectra and spectrograms deals the pieces out anew. Sounds are judged by the first ten "
+    "sequence": "Chance of r is what other test pieces give at the same instants. p of r is the larger of two: the "
+    "piece rotated in time, alike for all who heard it, which keeps its loudness and rhythm; and the same of what sets "
+    "the piece apart from the other test pieces, so that what all trials share, as how they fade in, proves nothing. "
+    "Chance of ranks, spectra and spectrograms deals the pieces out anew. Sounds are judged by the first ten "
     "seconds of a hundred trials at most. <b>Ridge</b> decodes each instant from the signals shortly after it, "
     "linearly: a decoder for each subject, or one for all where a subject has no training trials. Validation trials "
     "choose its penalty, as they choose the network's step.",

@@ -1,7 +1,9 @@
 """What was found of targets that follow the signal in time: decoded against heard, trial by trial. Numpy only.
 
-r               Pearson's r over a whole trial. Chance: the same with the heard piece rotated in time, which keeps its
-                loudness and its rhythm. A piece is rotated alike for all who heard it, as their brains answered alike.
+r               Pearson's r over a whole trial. Chance: the same with other test pieces, which share what all trials
+                have, as how they fade in. It is judged twice, and the worse counts: the heard piece rotated in time,
+                which keeps its loudness and its rhythm; and only what sets it apart from other pieces rotated, with
+                the rest in its place. A piece is rotated alike for all who heard it, as their brains answered alike.
 rank_accuracy   How many of the other test pieces fit a decoded trial worse than the true one does. Chance: 0.5.
 match_mismatch  How often some seconds of decoded signal fit the same of the piece better than others. Chance: 0.5.
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from eegdecode.evaluation import Scoring, daly, hearing, intervals, nulls, ranking
 from eegdecode.evaluation.correlation import unit
-from eegdecode.evaluation.findings import ALPHA, Findings, OfSubject, OfTrials
+from eegdecode.evaluation.findings import ALPHA, Findings, Measured, OfSubject, OfTrials
 from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 
 SHORTEST_SHIFT_S = 1.0  # envelopes resemble themselves for less than that
@@ -31,7 +33,7 @@ def score(decoded: Decoded, cfg: Scoring) -> Findings:
     rotations = _rotations(decoded.trials, cfg)
     r = _Rotated.of(decoded, rotations)
     figures = _figures(decoded, r, cfg)
-    measured = {name: figure.measured() for name, figure in figures.items()}
+    measured = {name: figure.measured() for name, figure in figures.items()} | {"r": r.measured()}
     others = {name: decoded.by(name) for name in decoded.baselines}
     rotated = {name: _Rotated.of(other, rotations) for name, other in others.items()}
     beside = {
@@ -43,11 +45,13 @@ def score(decoded: Decoded, cfg: Scoring) -> Findings:
     if not np.isnan(low):
         measured["r"] = replace(measured["r"], low=low, high=high)
     what = "Pearson's r of decoded and true over a trial, the mean over trials"
+    if len(rotations) < 2:
+        what += "; with a single test piece, following it cannot be told from following what all trials share"
     return Findings(decoded.kind, "r", what, measured, beside, subjects)
 
 
 def _figures(decoded: Decoded, r: "_Rotated", cfg: Scoring) -> dict[str, OfTrials]:
-    found = {"r": OfTrials(r.true, 0.0, r.null.mean(axis=0))}
+    found = {"r": OfTrials(r.true, float(r.others.mean()))}
     matches = match_mismatch(decoded.trials, round(cfg.window_s * decoded.sfreq))
     found |= _ranks(decoded.trials, cfg)
     if not np.isnan(matches).all():
@@ -61,13 +65,12 @@ def _subjects(
     rows = []
     for name in sorted({trial.subject for trial in trials}):
         own = np.array([trial.subject == name for trial in trials])
-        value, null = float(r.true[own].mean()), r.null[own].mean(axis=0)
-        p = float(nulls.p_value(value, null))
+        of_r = r.measured(own)
+        assert of_r.p is not None and of_r.bound is not None
         beside = {other: float(of.true[own].mean()) for other, of in rotated.items()}
         of_own = {figure: figures[figure].value[own] for figure in OF_SUBJECTS if figure in figures}
         also = {figure: float(np.nanmean(each)) for figure, each in of_own.items() if not np.isnan(each).all()}
-        bound = float(np.quantile(null, 1 - ALPHA))
-        rows.append(OfSubject(name, int(own.sum()), value, p, p, beside, bound, also))
+        rows.append(OfSubject(name, int(own.sum()), of_r.value, of_r.p, of_r.p, beside, of_r.bound, also))
     corrected = intervals.holm(np.array([row.p for row in rows]))
     return tuple(replace(row, p_holm=float(p)) for row, p in zip(rows, corrected, strict=True))
 
@@ -81,21 +84,41 @@ def _rotations(trials: Sequence[DecodedTrial], cfg: Scoring) -> dict[str, np.nda
 
 @dataclass(frozen=True)
 class _Rotated:
-    """r of each trial [trial], and with the piece rotated [trial, rotation]."""
+    """r of each trial [trial], and the mean with other pieces; and what nothing decoded gives, in one or two ways
+    [trial, rotation]."""
 
     true: np.ndarray
-    null: np.ndarray
+    others: np.ndarray
+    unrelated: tuple[np.ndarray, ...]
 
     @classmethod
     def of(cls, decoded: Decoded, rotations: dict[str, np.ndarray]) -> "_Rotated":
-        true, null = [], []
-        for trial in decoded.trials:
-            at_shift = nulls.rotated(trial.output, trial.target)
-            nearest = round(SHORTEST_SHIFT_S * decoded.sfreq)
-            shifts = nulls.shifts(rotations[trial.stimulus], len(at_shift), nearest)
-            true.append(at_shift[0])
-            null.append(at_shift[shifts])
-        return cls(np.array(true), np.array(null))
+        nearest = round(SHORTEST_SHIFT_S * decoded.sfreq)
+
+        def drawn(trial: DecodedTrial, at_shift: np.ndarray) -> np.ndarray:
+            return at_shift[nulls.shifts(rotations[trial.stimulus], len(at_shift), nearest)]
+
+        whole = [nulls.rotated(trial.output, trial.target) for trial in decoded.trials]
+        true = np.array([at_shift[0] for at_shift in whole])
+        null = np.array([drawn(*each) for each in zip(decoded.trials, whole, strict=True)])
+        if len(rotations) < 2:
+            return cls(true, np.zeros(len(true)), (null,))
+        outputs, pieces, own = ranking.together(decoded.trials)
+        outputs, pieces = unit(outputs), unit(pieces)
+        rest = (pieces.sum(axis=0) - pieces) / (len(pieces) - 1)
+        # Summed over pieces nothing sets them apart: who says the same of all has 0 here, whatever all pieces share
+        apart = [nulls.products(output, (pieces - rest)[piece]) for output, piece in zip(outputs, own, strict=True)]
+        shared = true - [at_shift[0] for at_shift in apart]
+        beyond = np.array([drawn(*each) for each in zip(decoded.trials, apart, strict=True)])
+        others = np.array([(output * rest[piece]).sum() for output, piece in zip(outputs, own, strict=True)])
+        return cls(true, others / outputs.shape[-1], (null, shared[:, None] + beyond))
+
+    def measured(self, of: np.ndarray | slice = slice(None)) -> Measured:
+        """The mean over these trials; its p and its bound are the worse of both ways."""
+        value, means = float(self.true[of].mean()), [null[of].mean(axis=0) for null in self.unrelated]
+        bound = max(float(np.quantile(mean, 1 - ALPHA)) for mean in means)
+        p = max(float(nulls.p_value(value, mean)) for mean in means)
+        return Measured(value, float(self.others[of].mean()), bound, p)
 
 
 def _ranks(trials: Sequence[DecodedTrial], cfg: Scoring) -> dict[str, OfTrials]:

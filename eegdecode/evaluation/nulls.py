@@ -4,6 +4,9 @@ Rotation     the piece rotated in time, which keeps its loudness and rhythm: for
 Permutation  the pieces, or the classes, dealt out anew: for ranks, hits and confusions.
 """
 
+from itertools import permutations as every_order
+from math import factorial
+
 import numpy as np
 
 from eegdecode.evaluation.correlation import unit
@@ -13,8 +16,12 @@ CHUNK = 1 << 24  # numbers at a time
 
 
 def p_value(value: np.ndarray | float, null: np.ndarray) -> np.ndarray:
-    """The share of draws [null, ...] that reach the value [...], itself among them, so never 0 (Phipson 2010)."""
-    return (1 + np.sum(null >= value, axis=0)) / (1 + len(null))
+    """The share of draws [null, ...] that reach the value [...], itself among them, so never 0 (Phipson 2010).
+
+    What is equal but for rounding reaches it, and all do that are not below a value that is no number.
+    """
+    reached = value - 1e-9 * np.maximum(1, np.abs(value))
+    return (1 + np.sum(~(null < reached), axis=0)) / (1 + len(null))
 
 
 def draws(seed: int, what: int) -> np.random.Generator:
@@ -23,7 +30,12 @@ def draws(seed: int, what: int) -> np.random.Generator:
 
 def rotated(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """r with the target rotated by every number of samples, [..., time, feature] -> [..., time]; mean over features."""
-    spectra = np.fft.rfft(unit(outputs), axis=-2) * np.fft.rfft(unit(targets), axis=-2).conj()
+    return products(unit(outputs), unit(targets))
+
+
+def products(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The same of what has its scale already: sums over time of one times the other, rotated."""
+    spectra = np.fft.rfft(outputs, axis=-2) * np.fft.rfft(targets, axis=-2).conj()
     return np.fft.irfft(spectra, n=targets.shape[-2], axis=-2).mean(axis=-1)
 
 
@@ -31,19 +43,6 @@ def shifts(parts: np.ndarray, n_times: int, nearest: int) -> np.ndarray:
     """Samples to rotate by, from parts in [0, 1) of what is allowed: `nearest` at least, to either side."""
     nearest = min(nearest, n_times // 4)
     return nearest + (parts * (n_times - 2 * nearest)).astype(int)
-
-
-def correlations(
-    outputs: np.ndarray, targets: np.ndarray, pieces: np.ndarray, n_null: int, nearest: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """r of each trial [trial], and with rotated targets [null, trial], for [trial, time, feature] of one length.
-
-    A piece, by its number in `pieces` [trial], is rotated alike for all who heard it, as their brains answered alike.
-    """
-    at_shift = rotated(outputs, targets)
-    parts = draws(seed, ROTATIONS).random((int(pieces.max()) + 1, n_null))
-    by = shifts(parts, at_shift.shape[1], nearest)[pieces]  # [trial, null]
-    return at_shift[:, 0], np.take_along_axis(at_shift, by, axis=1).T
 
 
 def permutations(n: int, n_null: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
@@ -65,9 +64,11 @@ def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> 
     """[null, trial]: the figure of each trial with the pieces dealt out anew, alike for all trials of a piece.
 
     `table` [trial, piece] is the figure each piece would have if it were the true one: ranking.ranks_of_all,
-    retrieval.hits_of_all.
+    retrieval.hits_of_all. Few pieces are dealt out in each other way there is, once.
     """
-    dealt = permutations(table.shape[1], n_null, seed)[:, own]
+    n = table.shape[1]
+    few = 1 < factorial(n) <= n_null
+    dealt = (np.array(list(every_order(range(n)))[1:]) if few else permutations(n, n_null, seed))[:, own]
     return table[np.arange(len(table)), dealt]
 
 

@@ -95,6 +95,42 @@ def test_decoders_that_follow_something_else_pass_for_above_chance_in_5_of_100_c
         assert np.mean(beyond) == pytest.approx(0, abs=3.5 * np.std(beyond) / np.sqrt(len(beyond))), name
 
 
+def fading(seed: int, n_pieces: int, clarity: float, n_times: int = 640) -> Decoded:
+    """Pieces that all fade in and out, and decoders that know when, and of the piece itself what `clarity` says."""
+    rng, instants = np.random.default_rng(seed), np.arange(n_times) / SFREQ
+    fade = np.clip(np.minimum(instants, n_times / SFREQ - instants) / 2, 0, 1)[:, None]
+    trials = []
+    for piece in range(n_pieces):
+        target = fade * (1 + slow_noise(rng, n_times))
+        for subject in range(SUBJECTS):
+            output = fade + clarity * target + 0.5 * slow_noise(rng, n_times)
+            trials.append(DecodedTrial(f"sub-{subject}", f"piece-{piece}", target, output))
+    return Decoded(SFREQ, tuple(trials), ())
+
+
+@pytest.mark.parametrize("n_pieces", [2, 4, 12])
+def test_who_knows_only_how_trials_begin_and_end_decodes_nothing(n_pieces: int) -> None:
+    found = [metrics.score(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
+    assert sum(scores.verdict == "above chance" for scores in found) <= 4
+    of_r = [scores.figures["r"] for scores in found]
+    assert np.mean([r.value for r in of_r]) == pytest.approx(np.mean([r.chance for r in of_r]), abs=0.02)
+    assert min(r.value for r in of_r) > 0.3
+    same_for_all = fading(0, n_pieces, 0.0)
+    trials = tuple(replace(trial, output=same_for_all.trials[0].output) for trial in same_for_all.trials)
+    assert metrics.score(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
+
+
+def test_who_follows_the_piece_beyond_that_is_above_chance() -> None:
+    found = metrics.score(fading(0, 4, 1.0), Scoring())
+    assert found.verdict == "above chance" and all(row.p_holm < 0.05 for row in found.subjects)
+
+
+def test_of_a_single_piece_it_is_said_what_cannot_be_told() -> None:
+    found = metrics.score(fading(0, 1, 1.0), Scoring())
+    assert found.figures["r"].chance == 0 and "with a single test piece, following it cannot be told" in found.what
+    assert "single" not in metrics.score(fading(0, 2, 1.0), Scoring()).what
+
+
 def test_what_never_moves_is_at_chance() -> None:
     decoded = listening(0)
     flat = replace(decoded, trials=tuple(replace(trial, output=np.ones_like(trial.target)) for trial in decoded.trials))
