@@ -74,11 +74,6 @@ def confusion(truth: np.ndarray, said: np.ndarray, n_classes: int) -> np.ndarray
     return np.bincount(truth * n_classes + said, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def accuracy(confusions: np.ndarray) -> np.ndarray:
-    """From 0 to 1. Chance is 1 / classes only where all are equally frequent, so prefer balanced_accuracy."""
-    return np.trace(confusions, axis1=-2, axis2=-1) / confusions.sum(axis=(-2, -1))
-
-
 def balanced_accuracy(confusions: np.ndarray) -> np.ndarray:
     """The mean over classes that occur of the share that was found. From 0 to 1; chance is 1 / their number."""
     occur = confusions.sum(axis=-1)

@@ -109,10 +109,11 @@ def compared(found: Sequence[Compared]) -> list[Pair]:
 
 def render(found: Sequence[Compared], pairs: Sequence[Pair]) -> str:
     values, figure = np.array([each.value for each in found]), found[0].figure
-    low, high = intervals.bootstrap(values)
+    low, high = intervals.of_mean(values)
+    spread = "" if np.isnan(low) else f", {say(float(low))} to {say(float(high))} in 95 of 100 such sets of runs"
     said = (
-        f"{many(len(found), 'evaluation')}: {figure} is {say(values.mean())} in the mean, {say(float(low))} to "
-        f"{say(float(high))} in 95 of 100 draws of runs. The best is {escape(found[0].run)} with {say(found[0].value)}."
+        f"{many(len(found), 'evaluation')}: {figure} is {say(values.mean())} in the mean{spread}. "
+        f"The best is {escape(found[0].run)} with {say(found[0].value)}."
     )
     rows = [Dots(each.settings or each.run, each.value, each.chance, each.chance) for each in found]
     table = page.table(

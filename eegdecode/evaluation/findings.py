@@ -6,6 +6,8 @@ have one answer each: classes, embeddings to be retrieved, numbers. What follows
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from math import factorial, prod
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from eegdecode.evaluation import Scoring, correlation, intervals, nulls, retrieval
 from eegdecode.evaluation.classes import Tally, balanced_accuracy, kappa, weighted_f1
 from eegdecode.evaluation.classes import confusion as confusion_of
-from eegdecode.evaluation.predictions import Decoded
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 
 ALPHA = 0.05
 
@@ -110,18 +112,9 @@ Figures = dict[str, float]
 
 def _classes(decoded: Decoded, cfg: Scoring) -> Findings:
     truth, n = decoded.truth[:, 0].astype(np.int64), len(decoded.classes)
-    chance = 1 / len(np.unique(truth))
     subjects, trials = _numbers(decoded)
-
-    def figures(of: Decoded) -> Figures:
-        tally = Tally.of(truth, of.output)
-        counts = tally.confusion
-        return {
-            "balanced_accuracy": float(balanced_accuracy(counts)),
-            "kappa": float(kappa(counts)),
-            "weighted_f1": float(weighted_f1(counts)),
-            "auroc": tally.auroc,
-        }
+    if _is_one_each(truth, subjects):
+        return _classes_of_people(decoded, cfg, subjects)
 
     def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
         """Balanced accuracy of each subject, and of each with classes dealt out anew within it [null, subject]."""
@@ -136,19 +129,46 @@ def _classes(decoded: Decoded, cfg: Scoring) -> Findings:
 
     said = decoded.output.argmax(axis=1)
     dealt = nulls.confusions_dealt(truth, said, n, cfg.n_null, cfg.seed, trials, subjects)
-    chances = {"kappa": 0.0, "auroc": 0.5, "weighted_f1": float(weighted_f1(dealt).mean()), "balanced_accuracy": chance}
-    null = balanced_accuracy(dealt)
-    counts = confusion_of(truth, said, n)
-    return _found(
-        decoded,
-        "balanced_accuracy",
-        "the share that is right, the mean over classes",
-        figures,
-        chances,
-        null,
-        scores,
-        tuple(tuple(map(int, row)) for row in counts),
-    )
+    what = "the share that is right, the mean over classes"
+    return _found(decoded, "balanced_accuracy", what, _told, *_chance_of_classes(truth, dealt), scores)
+
+
+def _told(of: Decoded) -> Figures:
+    tally = Tally.of(of.truth[:, 0].astype(np.int64), of.output)
+    counts = tally.confusion
+    return {
+        "balanced_accuracy": float(balanced_accuracy(counts)),
+        "kappa": float(kappa(counts)),
+        "weighted_f1": float(weighted_f1(counts)),
+        "auroc": tally.auroc,
+    }
+
+
+def _chance_of_classes(truth: np.ndarray, dealt: np.ndarray) -> tuple[Figures, np.ndarray]:
+    """Of each figure, and balanced accuracy of each draw, from confusions where nothing can be told."""
+    chances = {"kappa": 0.0, "auroc": 0.5, "weighted_f1": float(weighted_f1(dealt).mean())}
+    return chances | {"balanced_accuracy": 1 / len(np.unique(truth))}, balanced_accuracy(dealt)
+
+
+def _classes_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> Findings:
+    """Where each subject has one class, as patients and controls: subjects, not windows, are what is dealt out."""
+    truth = decoded.truth[:, 0].astype(np.int64)
+    own = truth[np.unique(subjects, return_index=True)[1]]
+    dealt = own[nulls.permutations(len(own), cfg.n_null, cfg.seed)]
+    said = decoded.output.argmax(axis=1)
+    confusions = nulls.confusions_dealt(truth, said, len(decoded.classes), cfg.n_null, cfg.seed, subjects)
+
+    def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
+        """The share of each subject's windows that is right, and that are told as the class it was dealt."""
+        shares = _by(subjects, np.eye(len(decoded.classes))[of.output.argmax(axis=1)].T)
+        return shares[own, np.arange(len(own))], shares[dealt, np.arange(len(own))]
+
+    what = "the share that is right, the mean over classes, of which each subject has one"
+    counts = np.bincount(own)
+    orders = factorial(len(own)) // prod(factorial(int(count)) for count in counts)
+    what += _least(orders, f"{len(own)} subjects")
+    found = _found(decoded, "balanced_accuracy", what, _told, *_chance_of_classes(truth, confusions), scores)
+    return _of_subjects(found, "the share that is right")
 
 
 def _retrieval(decoded: Decoded, cfg: Scoring) -> Findings:
@@ -181,32 +201,55 @@ def _retrieval(decoded: Decoded, cfg: Scoring) -> Findings:
     chances = {name: retrieval.chance(n, k, among) for name, (k, among) in ways.items()} | {"rank": 0.5}
     null = hits(decoded)[1].mean(axis=1)
     what = f"how often the right one of {n} candidates is among the first {ways[headline][0]}"
+    what += _least(factorial(n), f"{n} candidates")
     return _found(decoded, headline, what, figures, chances, null, scores)
 
 
 def _values(decoded: Decoded, cfg: Scoring) -> Findings:
     subjects, _ = _numbers(decoded)
     truth = decoded.truth
-    if all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects)):
+    if _is_one_each(truth, subjects):
         return _scores_of_people(decoded, cfg, subjects)
+    recordings = _in_time(decoded)
 
     def figures(of: Decoded) -> Figures:
         return {
-            "r": float(correlation.correlation(of.output, truth).mean()),
+            "r": float(of_each(of).mean()),
+            "r_pooled": float(correlation.correlation(of.output, truth).mean()),
             "nrmse": float(np.mean(correlation.nrmse(of.output, truth))),
         }
 
-    def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
-        own, null = [], []
-        for number in range(int(subjects.max()) + 1):
-            mine = subjects == number
-            own.append(float(correlation.correlation(of.output[mine], truth[mine]).mean()))
-            null.append(nulls.correlations_dealt(of.output[mine], truth[mine], cfg.n_null, cfg.seed + number))
-        return np.array(own), np.array(null).T
+    def of_each(of: Decoded) -> np.ndarray:
+        each = (subjects == number for number in range(int(subjects.max()) + 1))
+        return np.array([float(correlation.correlation(of.output[own], truth[own]).mean()) for own in each])
 
-    null = nulls.correlations_dealt(decoded.output, truth, cfg.n_null, cfg.seed)
-    chances = {"r": 0.0, "nrmse": 1.0}
-    return _found(decoded, "r", "Pearson's r over the test windows", figures, chances, null, scores)
+    def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
+        null = []
+        for number in range(int(subjects.max()) + 1):
+            rows = [each for each in recordings if subjects[each[0]] == number]
+            null.append(nulls.correlations_dealt(of.output, truth, rows, cfg.n_null, cfg.seed + number))
+        return of_each(of), np.array(null).T
+
+    null = scores(decoded)[1].mean(axis=1)
+    # Who knows the mean of each recording, and nothing else
+    means = np.empty(truth.shape)
+    for rows in recordings:
+        means[rows] = truth[rows].mean(axis=0)
+    told = np.sum(correlation.unit(decoded.output) * (means - means.mean(axis=0)), axis=0)
+    pooled = float(np.mean(told / np.linalg.norm(truth - truth.mean(axis=0), axis=0)))
+    what = "Pearson's r over the test windows of a subject, the mean over subjects"
+    return _found(decoded, "r", what, figures, {"r": 0.0, "r_pooled": pooled, "nrmse": 1.0}, null, scores)
+
+
+def _in_time(decoded: Decoded) -> list[np.ndarray]:
+    """The rows of each recording, in time."""
+    order = sorted(range(len(decoded.trials)), key=lambda row: _when(decoded.trials[row]))
+    by_recording = groupby(order, key=lambda row: _when(decoded.trials[row])[:2])
+    return [np.array(list(rows)) for _, rows in by_recording]
+
+
+def _when(trial: DecodedTrial) -> tuple[str, str, float, int]:
+    return trial.subject, trial.recording, trial.start_s, trial.trial
 
 
 def _scores_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> Findings:
@@ -230,11 +273,9 @@ def _scores_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> F
         return -error, -np.abs(_by(subjects, of.output.T).T[None] - truth[order]).mean(axis=2) / spread
 
     null = correlation.correlation(_by(subjects, decoded.output.T).T[None], truth[order]).mean(axis=-1)
-    found = _found(decoded, "r", "Pearson's r over subjects", figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
-    # An interval of errors of subjects is none of r
-    r = replace(found.figures["r"], low=None, high=None)
-    said = "minus the error, in standard deviations"
-    return replace(found, figures={**found.figures, "r": r}, of_subjects=said)
+    what = "Pearson's r over subjects" + _least(factorial(len(truth)), f"{len(truth)} subjects")
+    found = _found(decoded, "r", what, figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
+    return _of_subjects(found, "minus the error, in standard deviations")
 
 
 def _found(
@@ -245,12 +286,11 @@ def _found(
     chances: Mapping[str, float],
     null: np.ndarray,
     scores: Callable[[Decoded], tuple[np.ndarray, np.ndarray]],
-    confusion: tuple[tuple[int, ...], ...] = (),
 ) -> Findings:
     """Everything together, from what differs between the kinds."""
     own = figures(decoded)
     by_subject, null_by_subject = scores(decoded)
-    low, high = (float(edge) for edge in intervals.bootstrap(by_subject))
+    low, high = (float(edge) for edge in intervals.of_mean(by_subject))
     measured = {name: Measured(value, chances[name]) for name, value in own.items()}
     measured[headline] = Measured(
         own[headline],
@@ -285,8 +325,31 @@ def _found(
         {name: figures(other) for name, other in others.items()},
         rows,
         decoded.classes,
-        confusion,
+        _confusion(decoded) if decoded.kind == "classes" else (),
     )
+
+
+def _confusion(decoded: Decoded) -> tuple[tuple[int, ...], ...]:
+    truth, said = decoded.truth[:, 0].astype(np.int64), decoded.output.argmax(axis=1)
+    return tuple(tuple(map(int, row)) for row in confusion_of(truth, said, len(decoded.classes)))
+
+
+def _least(orders: int, of: str) -> str:
+    """What is to be said where nothing could be above chance, as there are so few orders to deal things out in."""
+    return f"; of {of} p cannot be less than {1 / orders:.2g}, so this can never be above chance" * (
+        orders * ALPHA <= 1
+    )
+
+
+def _is_one_each(truth: np.ndarray, subjects: np.ndarray) -> bool:
+    """Whether all windows of a subject have the same truth, as a diagnosis or a score."""
+    return all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects))
+
+
+def _of_subjects(found: Findings, what: str) -> Findings:
+    """With another figure of each subject than the headline, of which an interval over subjects says nothing."""
+    main = replace(found.figures[found.headline], low=None, high=None)
+    return replace(found, figures={**found.figures, found.headline: main}, of_subjects=what)
 
 
 def _numbers(decoded: Decoded) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,10 @@ class Term(NamedTuple):
 
 TERMS = {
     "r": Term("r", "Pearson's correlation of decoded and true: 1 is perfect, 0 unrelated."),
+    "r_pooled": Term(
+        "r, pooled",
+        "the same over the windows of all subjects together. Its chance is what the mean of each recording gives.",
+    ),
     "rank_accuracy": Term(
         "Rank accuracy",
         "the share of the other test pieces that fit a decoded trial worse than the true piece does, by r in time; all "
@@ -69,11 +73,14 @@ KINDS = {
     "seconds of a hundred trials at most. <b>Ridge</b> decodes each instant from the signals shortly after it, "
     "linearly: a decoder for each subject, or one for all where a subject has no training trials. Validation trials "
     "choose its penalty, as they choose the network's step.",
-    "classes": "Chance deals the classes out anew among the trials of each subject. <b>CSP</b> and <b>band powers</b> "
+    "classes": "Chance deals the classes out anew among the trials of each subject, or among subjects where each has "
+    "one. <b>CSP</b> and <b>band powers</b> "
     "are linear decoders fitted to each subject on the same windows.",
     "retrieval": "Chance deals the candidates out anew, alike for all windows of one. <b>Ridge</b> goes linearly from "
     "the window, averaged to a few instants, to the embedding.",
-    "values": "Chance deals the truth out anew. <b>Ridge</b> goes linearly from the window, averaged to a few "
+    "values": "Chance rotates the truth of each recording in time, or deals it out anew among the windows of a subject "
+    "whose recordings have few; among subjects where each has one value. "
+    "<b>Ridge</b> goes linearly from the window, averaged to a few "
     "instants, to the numbers.",
 }
 """What chance and the baselines are, by kind of task."""

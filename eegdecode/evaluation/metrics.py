@@ -41,7 +41,7 @@ def score(decoded: Decoded, cfg: Scoring) -> Findings:
         for name, other in others.items()
     }
     subjects = _subjects(decoded.trials, r, rotated, figures)
-    low, high = (float(edge) for edge in intervals.bootstrap(np.array([subject.value for subject in subjects])))
+    low, high = (float(edge) for edge in intervals.of_mean(np.array([subject.value for subject in subjects])))
     if not np.isnan(low):
         measured["r"] = replace(measured["r"], low=low, high=high)
     what = "Pearson's r of decoded and true over a trial, the mean over trials"

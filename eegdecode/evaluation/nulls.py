@@ -1,9 +1,11 @@
 """What chance gives: the same figure of data in which nothing can be decoded, many times at once, by a seed alone.
 
 Rotation     the piece rotated in time, which keeps its loudness and rhythm: for figures of signals.
+             For values of windows too, as both they and the signal may drift.
 Permutation  the pieces, or the classes, dealt out anew: for ranks, hits and confusions.
 """
 
+from collections.abc import Sequence
 from itertools import permutations as every_order
 from math import factorial
 
@@ -12,6 +14,7 @@ import numpy as np
 from eegdecode.evaluation.correlation import unit
 
 ROTATIONS, PERMUTATIONS = 6, 7  # tell these draws from others of the same seed
+SHORTEST = 8  # windows of a recording that are rotated: fewer have too few rotations
 CHUNK = 1 << 24  # numbers at a time
 
 
@@ -72,14 +75,32 @@ def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> 
     return table[np.arange(len(table)), dealt]
 
 
-def correlations_dealt(outputs: np.ndarray, truth: np.ndarray, n_null: int, seed: int) -> np.ndarray:
-    """[null]: r of [row, feature], the mean over features, with the rows of the truth dealt out anew."""
-    rng, own, found = draws(seed, PERMUTATIONS), unit(outputs), []
-    scaled, step = unit(truth), max(1, CHUNK // truth.size)
+def correlations_dealt(
+    outputs: np.ndarray, truth: np.ndarray, recordings: Sequence[np.ndarray], n_null: int, seed: int
+) -> np.ndarray:
+    """[null]: r over the rows of some recordings, [row, feature], the mean over features, with the truth dealt anew.
+
+    `recordings` has the rows of each in time. What drifts slowly is like itself for long, and like other drifts by
+    chance: the truth of a recording is rotated, and backwards in half of the draws. Where a recording is too short for
+    that, the truths of all are dealt out among all.
+    """
+    rng, rows, found = draws(seed, PERMUTATIONS), np.concatenate(recordings), []
+    own, scaled = unit(outputs[rows]), unit(truth[rows])
+    lengths, step = [len(each) for each in recordings], max(1, CHUNK // scaled.size)
     for begin in range(0, n_null, step):
-        orders = _orders(rng, min(step, n_null - begin), len(truth), None)
-        found.append(np.einsum("rf,nrf->n", own, scaled[orders]) / truth.shape[1])
+        n = min(step, n_null - begin)
+        orders = _turned(rng, n, lengths) if min(lengths) >= SHORTEST else _orders(rng, n, len(rows), None)
+        found.append(np.einsum("rf,nrf->n", own, scaled[orders]) / scaled.shape[1])
     return np.concatenate(found)
+
+
+def _turned(rng: np.random.Generator, n_null: int, lengths: Sequence[int]) -> np.ndarray:
+    """[null, row]: places of things that follow each other, of each stretch begun anywhere, onwards or backwards."""
+    stretches = []
+    for first, n in zip(np.cumsum(lengths) - lengths, lengths, strict=True):
+        start, way = rng.integers(n, size=(n_null, 1)), 1 - 2 * rng.integers(2, size=(n_null, 1))
+        stretches.append(first + (start + way * np.arange(n)) % n)
+    return np.concatenate(stretches, axis=1)
 
 
 def confusions_dealt(

@@ -155,5 +155,6 @@ def _how(found: Findings) -> str:
     terms = "\n".join(f"<li><b>{TERMS[name].label}</b>: {escape(TERMS[name].how)}</li>" for name in found.figures)
     return (
         f"<ul>\n{terms}\n</ul>\n<p>{KINDS[found.kind]} p is the share of such draws that reach the figure. Intervals "
-        "are of the mean over subjects, who are drawn anew; p of subjects is corrected for their number (Holm).</p>"
+        "are of the mean over subjects, by Student's t, from three of them on; "
+        "p of subjects is corrected for their number (Holm).</p>"
     )

@@ -48,7 +48,7 @@ def test_the_verdict_is_that_of_what_was_planted(kind: Kind, effect: float, verd
     assert main.bound is not None and main.bound > main.chance - 0.01
     if effect:
         assert main.value > main.bound and main.low is not None and main.low > main.chance
-        assert all(row.p_holm < 0.05 for row in found.subjects)
+        assert all(row.p_holm < 0.1 for row in found.subjects)  # a recording of 48 windows has 96 rotations only
     assert abs(found.baselines["linear"][found.headline] - main.chance) < 0.25
     assert [row.n_windows for row in found.subjects] == [2 * TRIALS] * SUBJECTS
 
@@ -77,6 +77,64 @@ def test_a_score_of_each_subject_is_dealt_out_over_subjects() -> None:
     assert findings.judge(Decoded(0.0, tuple(backwards), (), "values", "score"), Scoring()).verdict != "above chance"
     with pytest.raises(ValueError, match="a value of each subject needs 3 of them in the test part at least, got 2"):
         findings.judge(Decoded(0.0, tuple(trials[:20]), (), "values", "score"), Scoring())
+
+
+def windows(said: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = ()) -> Decoded:
+    """[subject, window, feature], one recording a subject, its windows in time."""
+    trials = [
+        DecodedTrial(f"sub-{s:02d}", "x", truth[s, w][None], said[s, w][None], f"rec-{s}", w, float(w))
+        for s in range(len(truth))
+        for w in range(truth.shape[1])
+    ]
+    return Decoded(0.0, tuple(trials), (), "classes" if names else "values", "target", names)
+
+
+def test_who_knows_only_the_mean_of_each_subject_decodes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    mean = 3 * rng.normal(size=(6, 1, 1))
+    found = findings.judge(windows(*(mean + 0.5 * rng.normal(size=(2, 6, 40, 1)))), Scoring())
+    r, pooled = found.figures["r"], found.figures["r_pooled"]
+    assert found.verdict == "not above chance" and r.low is not None and r.high is not None and r.low < 0 < r.high
+    assert r.value == pytest.approx(np.mean([row.value for row in found.subjects]))
+    assert pooled.value > 0.8 and pooled.value == pytest.approx(pooled.chance, abs=0.02)
+
+
+@pytest.mark.parametrize(("n_windows", "most"), [(60, 10), (6, 10)])
+def test_slow_drifts_of_their_own_are_no_decoding(n_windows: int, most: int) -> None:
+    """Rotated, 5 of 60 are expected to pass; dealt out window by window, 25 did of drifts."""
+    rng, above = np.random.default_rng(0), 0
+    for _ in range(60):
+        made = rng.normal(size=(2, 4, n_windows, 1))
+        made = made.cumsum(axis=2) if n_windows > 8 else made
+        above += findings.judge(windows(*made), Scoring(n_null=200)).verdict == "above chance"
+    assert above <= most
+
+
+def groups(n_subjects: int, effect: float, seed: int = 0) -> Decoded:
+    """Every second subject is a patient, and what is said is alike for all windows of a subject."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(n_subjects) % 2, 20).reshape(n_subjects, 20, 1)
+    told = effect * (2 * truth - 1) + rng.normal(size=(n_subjects, 1, 1)) + 0.1 * rng.normal(size=truth.shape)
+    return windows(np.concatenate([-told, told], axis=2), truth.astype(float), ("control", "patient"))
+
+
+def test_a_class_of_each_subject_is_dealt_out_over_subjects() -> None:
+    found = findings.judge(groups(12, 5.0), Scoring())
+    assert found.verdict == "above chance" and found.figures["balanced_accuracy"].value == 1
+    assert found.of_subjects == "the share that is right" and found.figures["balanced_accuracy"].low is None
+    above = [findings.judge(groups(12, 0.0, seed), Scoring(n_null=200)).verdict == "above chance" for seed in range(60)]
+    assert sum(above) <= 9, "windows of a subject are no independent evidence"
+
+
+def test_where_nothing_could_be_above_chance_it_is_said() -> None:
+    found = findings.judge(groups(4, 5.0), Scoring())
+    assert found.verdict != "above chance"
+    assert "of 4 subjects p cannot be less than 0.17, so this can never be above chance" in found.what
+    made = decoded("retrieval", 3.0)
+    few = replace(made, trials=tuple(trial for trial in made.trials if trial.trial < 3), baselines={})
+    found = findings.judge(few, Scoring())
+    assert found.figures["top1"].p == pytest.approx(1 / 6) and "of 3 candidates p cannot be less" in found.what
+    assert "cannot" not in findings.judge(made, Scoring()).what
 
 
 def test_every_figure_can_be_had_again_from_the_predictions(tmp_path: Path) -> None:
