@@ -6,16 +6,15 @@ have one answer each: classes, embeddings to be retrieved, numbers. What follows
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
 from math import factorial, prod
 from typing import Any
 
 import numpy as np
 
-from eegdecode.evaluation import Scoring, correlation, intervals, nulls, retrieval
+from eegdecode.evaluation import Scoring, correlation, intervals, nulls, retrieval, rows
 from eegdecode.evaluation.classes import Tally, balanced_accuracy, kappa, weighted_f1
 from eegdecode.evaluation.classes import confusion as confusion_of
-from eegdecode.evaluation.predictions import Decoded, DecodedTrial
+from eegdecode.evaluation.predictions import Decoded
 
 ALPHA = 0.05
 
@@ -112,8 +111,8 @@ Figures = dict[str, float]
 
 def _classes(decoded: Decoded, cfg: Scoring) -> Findings:
     truth, n = decoded.truth[:, 0].astype(np.int64), len(decoded.classes)
-    subjects, trials = _numbers(decoded)
-    if _is_one_each(truth, subjects):
+    subjects, trials = rows.numbers(decoded)
+    if rows.is_one_each(truth, subjects):
         return _classes_of_people(decoded, cfg, subjects)
 
     def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +159,7 @@ def _classes_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> 
 
     def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
         """The share of each subject's windows that is right, and that are told as the class it was dealt."""
-        shares = _by(subjects, np.eye(len(decoded.classes))[of.output.argmax(axis=1)].T)
+        shares = rows.by_subject(subjects, np.eye(len(decoded.classes))[of.output.argmax(axis=1)].T)
         return shares[own, np.arange(len(own))], shares[dealt, np.arange(len(own))]
 
     what = "the share that is right, the mean over classes, of which each subject has one"
@@ -180,7 +179,7 @@ def _retrieval(decoded: Decoded, cfg: Scoring) -> Findings:
     if n > 200:
         ways |= {"top1_of_200": (1, 200), "top5_of_200": (5, 200)}
     headline = "top5" if "top5" in ways and n >= 20 else "top1"
-    subjects, _ = _numbers(decoded)
+    subjects, _ = rows.numbers(decoded)
 
     def figures(of: Decoded) -> Figures:
         scores = retrieval.cosine(of.output, candidates)
@@ -196,7 +195,7 @@ def _retrieval(decoded: Decoded, cfg: Scoring) -> Findings:
 
     def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
         value, null = hits(of)
-        return _by(subjects, value[None])[0], _by(subjects, null)
+        return rows.by_subject(subjects, value[None])[0], rows.by_subject(subjects, null)
 
     chances = {name: retrieval.chance(n, k, among) for name, (k, among) in ways.items()} | {"rank": 0.5}
     null = hits(decoded)[1].mean(axis=1)
@@ -206,11 +205,11 @@ def _retrieval(decoded: Decoded, cfg: Scoring) -> Findings:
 
 
 def _values(decoded: Decoded, cfg: Scoring) -> Findings:
-    subjects, _ = _numbers(decoded)
+    subjects, _ = rows.numbers(decoded)
     truth = decoded.truth
-    if _is_one_each(truth, subjects):
+    if rows.is_one_each(truth, subjects):
         return _scores_of_people(decoded, cfg, subjects)
-    recordings = _in_time(decoded)
+    recordings = rows.in_time(decoded)
 
     def figures(of: Decoded) -> Figures:
         return {
@@ -226,41 +225,30 @@ def _values(decoded: Decoded, cfg: Scoring) -> Findings:
     def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
         null = []
         for number in range(int(subjects.max()) + 1):
-            rows = [each for each in recordings if subjects[each[0]] == number]
-            null.append(nulls.correlations_dealt(of.output, truth, rows, cfg.n_null, cfg.seed + number))
+            own = [each for each in recordings if subjects[each[0]] == number]
+            null.append(nulls.correlations_dealt(of.output, truth, own, cfg.n_null, cfg.seed + number))
         return of_each(of), np.array(null).T
 
     null = scores(decoded)[1].mean(axis=1)
     # Who knows the mean of each recording, and nothing else
     means = np.empty(truth.shape)
-    for rows in recordings:
-        means[rows] = truth[rows].mean(axis=0)
+    for each in recordings:
+        means[each] = truth[each].mean(axis=0)
     told = np.sum(correlation.unit(decoded.output) * (means - means.mean(axis=0)), axis=0)
     pooled = float(np.mean(told / np.linalg.norm(truth - truth.mean(axis=0), axis=0)))
     what = "Pearson's r over the test windows of a subject, the mean over subjects"
     return _found(decoded, "r", what, figures, {"r": 0.0, "r_pooled": pooled, "nrmse": 1.0}, null, scores)
 
 
-def _in_time(decoded: Decoded) -> list[np.ndarray]:
-    """The rows of each recording, in time."""
-    order = sorted(range(len(decoded.trials)), key=lambda row: _when(decoded.trials[row]))
-    by_recording = groupby(order, key=lambda row: _when(decoded.trials[row])[:2])
-    return [np.array(list(rows)) for _, rows in by_recording]
-
-
-def _when(trial: DecodedTrial) -> tuple[str, str, float, int]:
-    return trial.subject, trial.recording, trial.start_s, trial.trial
-
-
 def _scores_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> Findings:
     """Where each subject has one value, as a score of a questionnaire: subjects, not windows, are what is dealt out."""
-    truth = _by(subjects, decoded.truth.T).T
+    truth = rows.by_subject(subjects, decoded.truth.T).T
     if len(truth) < 3:
         raise ValueError(f"a value of each subject needs 3 of them in the test part at least, got {len(truth)}")
     order = nulls.permutations(len(truth), cfg.n_null, cfg.seed)
 
     def figures(of: Decoded) -> Figures:
-        said = _by(subjects, of.output.T).T
+        said = rows.by_subject(subjects, of.output.T).T
         return {
             "r": float(correlation.correlation(said, truth).mean()),
             "nrmse": float(np.mean(correlation.nrmse(of.output, decoded.truth))),
@@ -269,10 +257,10 @@ def _scores_of_people(decoded: Decoded, cfg: Scoring, subjects: np.ndarray) -> F
     def scores(of: Decoded) -> tuple[np.ndarray, np.ndarray]:
         """How far from its subject's value what was decoded lies, as less of an error than the mean's is more."""
         spread = decoded.truth.std() or 1.0
-        error = np.abs(_by(subjects, of.output.T).T - truth).mean(axis=1) / spread
-        return -error, -np.abs(_by(subjects, of.output.T).T[None] - truth[order]).mean(axis=2) / spread
+        error = np.abs(rows.by_subject(subjects, of.output.T).T - truth).mean(axis=1) / spread
+        return -error, -np.abs(rows.by_subject(subjects, of.output.T).T[None] - truth[order]).mean(axis=2) / spread
 
-    null = correlation.correlation(_by(subjects, decoded.output.T).T[None], truth[order]).mean(axis=-1)
+    null = correlation.correlation(rows.by_subject(subjects, decoded.output.T).T[None], truth[order]).mean(axis=-1)
     what = "Pearson's r over subjects" + _least(factorial(len(truth)), f"{len(truth)} subjects")
     found = _found(decoded, "r", what, figures, {"r": 0.0, "nrmse": 1.0}, null, scores)
     return _of_subjects(found, "minus the error, in standard deviations")
@@ -305,7 +293,7 @@ def _found(
     beside = {name: scores(other)[0] for name, other in others.items()}
     names = sorted({trial.subject for trial in decoded.trials})
     counts = [sum(trial.subject == name for trial in decoded.trials) for name in names]
-    rows = tuple(
+    of_subjects = tuple(
         OfSubject(
             name,
             n,
@@ -323,7 +311,7 @@ def _found(
         what,
         measured,
         {name: figures(other) for name, other in others.items()},
-        rows,
+        of_subjects,
         decoded.classes,
         _confusion(decoded) if decoded.kind == "classes" else (),
     )
@@ -336,30 +324,12 @@ def _confusion(decoded: Decoded) -> tuple[tuple[int, ...], ...]:
 
 def _least(orders: int, of: str) -> str:
     """What is to be said where nothing could be above chance, as there are so few orders to deal things out in."""
-    return f"; of {of} p cannot be less than {1 / orders:.2g}, so this can never be above chance" * (
-        orders * ALPHA <= 1
-    )
-
-
-def _is_one_each(truth: np.ndarray, subjects: np.ndarray) -> bool:
-    """Whether all windows of a subject have the same truth, as a diagnosis or a score."""
-    return all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects))
+    if orders > 1 / ALPHA:
+        return ""
+    return f"; of {of} p cannot be less than {1 / orders:.2g}, so this can never be above chance"
 
 
 def _of_subjects(found: Findings, what: str) -> Findings:
     """With another figure of each subject than the headline, of which an interval over subjects says nothing."""
     main = replace(found.figures[found.headline], low=None, high=None)
     return replace(found, figures={**found.figures, found.headline: main}, of_subjects=what)
-
-
-def _numbers(decoded: Decoded) -> tuple[np.ndarray, np.ndarray]:
-    """[window]: the number of its subject, and of its trial."""
-    subjects = np.unique([trial.subject for trial in decoded.trials], return_inverse=True)[1]
-    trials = np.unique([f"{trial.recording} {trial.trial}" for trial in decoded.trials], return_inverse=True)[1]
-    return subjects.reshape(-1), trials.reshape(-1)
-
-
-def _by(subjects: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """[…, window] -> [… , subject]: the mean over each subject's windows."""
-    counts = np.bincount(subjects)
-    return np.stack([values[..., subjects == number].sum(axis=-1) for number in range(len(counts))], axis=-1) / counts

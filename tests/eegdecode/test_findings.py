@@ -137,6 +137,13 @@ def test_where_nothing_could_be_above_chance_it_is_said() -> None:
     assert "cannot" not in findings.judge(made, Scoring()).what
 
 
+def test_hundreds_of_candidates_are_judged_too() -> None:
+    wanted = np.random.default_rng(0).normal(size=(250, 4))
+    trials = tuple(DecodedTrial("sub-0", f"s{i}", row[None], row[None], "r", i, 0.0) for i, row in enumerate(wanted))
+    found = findings.judge(Decoded(0.0, trials, (), "retrieval", "target"), Scoring())
+    assert found.verdict == "above chance" and "cannot" not in found.what
+
+
 def test_every_figure_can_be_had_again_from_the_predictions(tmp_path: Path) -> None:
     made = decoded("classes", 1.0)
     predictions.write(tmp_path / "p.h5", made)
