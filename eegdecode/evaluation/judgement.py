@@ -1,14 +1,24 @@
 """The evaluate stage: decode, set beside chance and baselines, report. Ranks share the decoding, the first judges."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from eegdecode.evaluation import baseline, findings, linear, metrics, predict, predictions, relevance, report, words
+from eegdecode.evaluation.chapters import many
+from eegdecode.evaluation.predictions import Decoded
 from hpc.context import Context
 from hpc.rundir import write_json
 
 if TYPE_CHECKING:
     from eegdecode.stages import Evaluate
+
+MOST_NAMED = 10
+"""Subjects whose windows cannot be judged."""
 
 
 def run(cfg: "Evaluate", ctx: Context) -> dict[str, object]:
@@ -17,10 +27,12 @@ def run(cfg: "Evaluate", ctx: Context) -> dict[str, object]:
     if made is None:
         return {}
     trained, decoded = made
+    refuse_no_numbers(decoded, models)
     if decoded.kind == "sequence":
         beside = {"ridge": baseline.ridge(trained, decoded, cfg.scoring, ctx)}
     else:
-        beside = linear.baselines(trained, decoded, ctx)
+        beside, lacking = linear.baselines(trained, decoded, ctx)
+        decoded = replace(decoded, audit=(*decoded.audit, *lacking))
     decoded = replace(decoded, baselines=beside)
     predictions.write(ctx.out / "predictions.h5", decoded)
     judge = metrics.score if decoded.kind == "sequence" else findings.judge
@@ -31,3 +43,19 @@ def run(cfg: "Evaluate", ctx: Context) -> dict[str, object]:
     write_json(ctx.out / "report.json", found.plain())
     words.write(ctx.out, found)
     return found.summary() | {"report": "report.html"}
+
+
+def refuse_no_numbers(decoded: Decoded, models: Sequence[Path]) -> None:
+    """What is NaN or infinite is neither above chance nor below."""
+    broken = Counter(trial.subject for trial in decoded.trials if not np.isfinite(trial.output).all())
+    if not broken:
+        return
+    unit = "trial" if decoded.kind == "sequence" else "window"
+    whose = ", ".join(f"{n} of {subject}" for subject, n in sorted(broken.items())[:MOST_NAMED])
+    more = f" and {many(len(broken) - MOST_NAMED, 'more subject')}" if len(broken) > MOST_NAMED else ""
+    names = " and ".join(model.resolve().parent.name for model in models)
+    of = f"{broken.total()} of {many(len(decoded.trials), f'test {unit}')}"
+    raise ValueError(
+        f"{names} gave outputs that are NaN or infinite for {of} ({whose}{more}), which "
+        "cannot be judged: look at these signals, and at how training went"
+    )

@@ -58,7 +58,7 @@ def _verdict(found: Findings, trained: Trained) -> str:
         f"{'is' if above == 1 else 'are'} above chance."
     )
     if not found.baselines:
-        return said
+        return f"{said} No linear decoder could be fitted to be set beside it; why is said below, of the data."
     best = max(found.baselines, key=lambda name: found.baselines[name][found.headline])
     linear = found.baselines[best][found.headline]
     if found.verdict != "above chance":
@@ -114,9 +114,9 @@ def _subjects(found: Findings) -> str:
     chance = found.figures[found.headline].chance
     first = next(iter(found.baselines), "")
     rows = [Dots(row.subject, row.value, row.baselines.get(first, chance), row.bound) for row in found.subjects]
+    linear = f'<span><i class="ridge"></i>{escape(first)}</span>' if first else ""
     key = (
-        '<p class="key"><span><i class="decoded"></i>network</span>'
-        f'<span><i class="ridge"></i>{escape(first)}</span>'
+        f'<p class="key"><span><i class="decoded"></i>network</span>{linear}'
         '<span><i class="chance"></i>chance: 95 % of draws stay below</span></p>'
     )
     name = found.of_subjects.capitalize() or _label(found.headline)

@@ -1,0 +1,77 @@
+"""An evaluation says what it cannot judge, which baselines it lacks, and which models decode together."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eegdecode import stages
+from eegdecode.data import LockedWindows, Split, store
+from eegdecode.models import EEGNet
+from eegdecode.objectives import Classification
+from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.stages import Evaluate, Train
+from eegdecode.training import Optim, state
+from hpc.context import Context, Input, World
+from hpc.rundir import RunDir, read_json
+
+SFREQ, CHANNELS, N_TRIALS = 50.0, ("C3", "Cz", "C4"), 40  # CSP's band goes up to 30 Hz, which 50 Hz do not hold
+
+
+def context(run: Path) -> Context:
+    return Context(World(), RunDir(run))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a network that tells noise of two subjects apart, badly."""
+    folder = tmp_path_factory.mktemp("runs")
+    rng, names = np.random.default_rng(0), ["sub-01", "sub-02"]
+    store.write_manifest(folder / "data", names)
+    for name in names:
+        signal = rng.normal(size=(round(N_TRIALS * SFREQ), len(CHANNELS))).astype(np.float32)
+        trials = tuple(Trial(float(n), 1.0, f"s{n}") for n in range(N_TRIALS))
+        kinds = rng.permutation(np.arange(N_TRIALS) % 2).astype(np.float32)[:, None]
+        recording = Recording(name, name, Signal(signal, SFREQ, CHANNELS).stream(), trials, values={"side": kinds})
+        store.write(folder / "data", recording)
+    cfg = Train(
+        data=(Input(str(folder / "data")),),
+        target="side",
+        model=EEGNet(dropout=0.1),
+        objective=Classification(),
+        split=Split(by="trial", shared=("subject", "stimulus")),
+        windows=LockedWindows(tmin_s=0.0, tmax_s=1.0, batch=16),
+        optim=Optim(steps=4, warmup_steps=2, validate_every=2),
+    )
+    stages.train(cfg, context(folder / "train-a"))
+    return folder / "train-a"
+
+
+def copied(model: Path, name: str, **changed: object) -> Input:
+    """The same run under another name, with something else in its model."""
+    beside = model.parent / name
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(model, beside)
+    path = RunDir(beside).out / "model.pt"
+    torch.save(torch.load(path, weights_only=True) | changed, path)
+    return Input(str(path.parent))
+
+
+def test_outputs_that_are_no_numbers_are_not_judged(model: Path, tmp_path: Path) -> None:
+    found = state.load(RunDir(model).out)
+    spoilt = {name: torch.full_like(value, torch.nan) for name, value in found.parameters.items() if value.ndim}
+    broken = copied(model, "train-b", parameters=found.parameters | spoilt)
+    said = r"^train-b gave .* NaN or infinite for (\d+) of \1 test windows \(\d of sub-01, \d of sub-02\), .* judged"
+    with pytest.raises(ValueError, match=said):
+        stages.evaluate(Evaluate((broken,)), context(tmp_path / "run"))
+    assert not (tmp_path / "run" / "out" / "report.json").exists()
+
+
+def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model: Path, tmp_path: Path) -> None:
+    summary = stages.evaluate(Evaluate((Input(str(RunDir(model).out)),)), context(tmp_path / "run"))
+    assert "balanced_accuracy_bandpower" in summary and "balanced_accuracy_csp" not in summary
+    page = (RunDir(tmp_path / "run").out / "report.html").read_text()
+    assert "The linear decoder csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
+    assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
