@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,14 @@ def made_up(runs: list[RunDir]) -> str:
     )
 
 
-def learning(trained: Trained) -> str:
+def learning(several: Sequence[Trained]) -> str:
+    """How training went, of each of the models that decode together."""
+    if len(several) == 1:
+        return _learning(several[0])
+    return "\n".join(f"<h3>{escape(each.run.name)}</h3>\n{_learning(each)}" for each in several)
+
+
+def _learning(trained: Trained) -> str:
     history = read_lines(trained.run.metrics)
     if not history:
         return "<p>The run that trained this model left no metrics beside it.</p>"
@@ -93,20 +100,30 @@ def lineage(run: RunDir) -> list[RunDir]:
     return [*before, run]
 
 
-def capsule(runs: list[RunDir], trained: Trained) -> str:
-    """What one needs to make it again, and what it has cost: runs, code, config, versions."""
+def lineages(runs: Iterable[RunDir]) -> list[RunDir]:
+    """The same of several runs; what they have in common once."""
+    return list({each.path: each for run in runs for each in lineage(run)}.values())
+
+
+def capsule(runs: list[RunDir], several: Sequence[Trained]) -> str:
+    """What one needs to make it again, and what it has cost: runs, code, configs, versions."""
     rows = [[run.name, _code(run), str(_attempts(run)), *_cost(run)] for run in runs]
-    model = trained.config["model"]["name"]
+    sizes = [f"{each.config['model']['name']} with {each.n_parameters:,} parameters" for each in several]
     facts = (
-        f"Model {model} with {trained.n_parameters:,} parameters. Python {platform.python_version()}, "
+        f"Model{'' if len(sizes) == 1 else 's'} {', '.join(sizes)}. Python {platform.python_version()}, "
         f"torch {torch.__version__}, numpy {np.__version__}, on {platform.machine()}. "
         f"Written on {time.strftime('%d %B %Y')}."
     )
-    settings = "\n".join(_flat("train", trained.config))
+    settings = "\n".join(_settings(each, each.run.name if len(several) > 1 else "") for each in several)
     return (
-        table(["Run", "Code", "Attempts", "Hours", "GPU hours"], rows, "Runs") + f"\n<p>{escape(facts)}</p>\n"
-        f"<details><summary>All settings of training</summary><pre>{escape(settings)}</pre></details>"
+        table(["Run", "Code", "Attempts", "Hours", "GPU hours"], rows, "Runs") + f"\n<p>{escape(facts)}</p>\n{settings}"
     )
+
+
+def _settings(trained: Trained, of: str) -> str:
+    settings = "\n".join(_flat("train", trained.config))
+    whose = f", {escape(of)}" if of else ""
+    return f"<details><summary>All settings of training{whose}</summary><pre>{escape(settings)}</pre></details>"
 
 
 def _cost(run: RunDir) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from eegdecode.evaluation import baseline, findings, linear, metrics, predict, predictions, relevance, report, words
 from eegdecode.evaluation.chapters import many
 from eegdecode.evaluation.predictions import Decoded
+from eegdecode.training import state
 from hpc.context import Context
 from hpc.rundir import write_json
 
@@ -39,7 +40,8 @@ def run(cfg: "Evaluate", ctx: Context) -> dict[str, object]:
     found = judge(decoded, cfg.scoring)
     if found.verdict == "above chance":
         found = replace(found, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
-    report.write(ctx.out / "report.html", trained, decoded, found)
+    others = [state.load(model) for model in models[1:]]
+    report.write(ctx.out / "report.html", trained, decoded, found, others, cfg.weigh)
     write_json(ctx.out / "report.json", found.plain())
     words.write(ctx.out, found)
     return found.summary() | {"report": "report.html"}

@@ -282,7 +282,7 @@ def render(run: RunDir, trained: Trained, found: Live, took_ms: np.ndarray, wher
         f'<p class="verdict">{said}</p>{chapters.made_up(runs)}</header>',
         page.section("How fast", f'<dl class="cards">\n{drawn}\n</dl>{chart}'),
         page.section("What was streamed", honest),
-        page.section("How this came about", chapters.capsule(runs, trained)),
+        page.section("How this came about", chapters.capsule(runs, [trained])),
     ]
     return page.page(f"{title}: {found.verdict}", sections)
 

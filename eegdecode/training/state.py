@@ -66,7 +66,10 @@ class Trained:
 
     @property
     def n_parameters(self) -> int:
-        return sum(value.numel() for value in self.parameters.values())
+        """Of what is learnt: without the counts and averages of batch norms, which stand among `parameters` too."""
+        with torch.device("meta"):
+            network = models.build(self.model, self.spec)
+        return sum(parameter.numel() for parameter in network.parameters())
 
     def network(self) -> torch.nn.Module:
         """The model with its parameters, ready to decode."""

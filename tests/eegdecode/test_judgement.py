@@ -9,6 +9,7 @@ import torch
 
 from eegdecode import stages
 from eegdecode.data import LockedWindows, Split, store
+from eegdecode.evaluation import predict
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, Trial
@@ -75,3 +76,35 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
     assert "The linear decoder csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
     assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
+
+
+def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_path: Path) -> None:
+    both = Input(str(RunDir(model).out)), copied(model, "train-b")
+    stages.evaluate(Evaluate(both, weigh="entropy"), context(tmp_path / "run"))
+    page = (RunDir(tmp_path / "run").out / "report.html").read_text()
+    assert "The network is 2 models that decode together, of which the one that hesitates less" in page
+    assert "(weigh=entropy): train-a, train-b." in page
+    for name in ("train-a", "train-b"):
+        assert f'<tr><th scope="row">{name}</th>' in page and f"<h3>{name}</h3>" in page
+        assert f"All settings of training, {name}" in page
+    found = state.load(RunDir(model).out)
+    learnt = sum(parameter.numel() for parameter in found.network().parameters())
+    assert learnt < sum(value.numel() for value in found.parameters.values()), "batch norms keep more than they learn"
+    assert f"Models eegnet with {learnt:,} parameters, eegnet with {learnt:,} parameters." in page
+
+
+@pytest.mark.parametrize(
+    ("part", "knobs", "differs"),
+    [
+        ("split", {"train": 0.5, "val": 0.3}, "split.train=0.5 and split.val=0.3, where train-a has split.train=0.67"),
+        ("windows", {"tmax_s": 0.5}, "windows.tmax_s=0.5, where train-a has windows.tmax_s=1.0"),
+    ],
+)
+def test_models_that_cannot_decode_together_are_told_what_differs(
+    part: str, knobs: dict[str, float], differs: str, model: Path
+) -> None:
+    first = state.load(RunDir(model).out)
+    changed = first.config | {part: first.config[part] | knobs}
+    second = state.load(Path(copied(model, "train-b", config=changed)))
+    with pytest.raises(ValueError, match="need one target, split, data and windows, but train-b has .*" + differs):
+        predict.refuse_unlike([first, second])
