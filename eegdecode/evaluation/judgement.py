@@ -12,8 +12,9 @@ from eegdecode.evaluation import baseline, findings, linear, metrics, predict, p
 from eegdecode.evaluation.chapters import many
 from eegdecode.evaluation.predictions import Decoded
 from eegdecode.training import state
+from eegdecode.training.state import Trained
 from hpc.context import Context
-from hpc.rundir import write_json
+from hpc.rundir import RunDir, read_json, write_json
 
 if TYPE_CHECKING:
     from eegdecode.stages import Evaluate
@@ -42,9 +43,18 @@ def run(cfg: "Evaluate", ctx: Context) -> dict[str, object]:
         found = replace(found, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [state.load(model) for model in models[1:]]
     report.write(ctx.out / "report.html", trained, decoded, found, others, cfg.weigh)
-    write_json(ctx.out / "report.json", found.plain())
+    write_json(ctx.out / "report.json", found.plain() | {"of": tested(trained)})
     words.write(ctx.out, found)
     return found.summary() | {"report": "report.html"}
+
+
+def tested(trained: Trained) -> dict[str, object]:
+    """Whose test part it was, for who compares: the studies, however they were preprocessed, and the split."""
+    studies: set[str] = set()
+    for name in trained.data:
+        plan = read_json(RunDir(trained.run.path.parent / name).plan) if "/" not in name else None
+        studies |= set((plan or {}).get("inputs", {}).values()) or {name}
+    return {"study": sorted(studies), "split": trained.config["split"]}
 
 
 def refuse_no_numbers(decoded: Decoded, models: Sequence[Path]) -> None:

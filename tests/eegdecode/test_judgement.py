@@ -1,6 +1,7 @@
 """An evaluation says what it cannot judge, which baselines it lacks, and which models decode together."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,14 @@ import torch
 
 from eegdecode import stages
 from eegdecode.data import LockedWindows, Split, store
-from eegdecode.evaluation import predict
+from eegdecode.evaluation import judgement, predict
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Evaluate, Train
 from eegdecode.training import Optim, state
 from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json
+from hpc.rundir import RunDir, read_json, write_json
 
 SFREQ, CHANNELS, N_TRIALS = 50.0, ("C3", "Cz", "C4"), 40  # CSP's band goes up to 30 Hz, which 50 Hz do not hold
 
@@ -76,6 +77,15 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
     assert "The linear decoder csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
     assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
+
+
+def test_a_report_says_which_study_and_split_it_is_of_however_it_was_preprocessed(tmp_path: Path, model: Path) -> None:
+    trained = state.load(RunDir(model).out)
+    split = trained.config["split"]
+    assert judgement.tested(trained) == {"study": list(trained.data), "split": split}
+    here = replace(trained, run=RunDir(tmp_path / "train-a"), config=trained.config | {"data": ["preprocess-b"]})
+    write_json(RunDir(tmp_path / "preprocess-b").plan, {"inputs": {"study": "synthesize-a"}})
+    assert judgement.tested(here) == {"study": ["synthesize-a"], "split": split}
 
 
 def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_path: Path) -> None:
