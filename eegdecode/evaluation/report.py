@@ -77,9 +77,10 @@ def _verdict(found: Findings, trained: Trained) -> str:
         f"<strong>{found.verdict.capitalize()}.</strong> On {many(n_rows, f'test {_unit(found)}')} of "
         f"{many(n_subjects, 'subject')}, {_label(found.headline)}&nbsp;=&nbsp;{say(main.value)}: {escape(found.what)}. "
         f"By chance it is {say(main.chance)}, and would stay below {say(main.bound)} in 95 of 100 cases "
-        f"(p&nbsp;=&nbsp;{main.p:.3f}). One by one, {above} of {many(n_subjects, 'subject')} "
-        f"{'is' if above == 1 else 'are'} above chance."
+        f"(p&nbsp;=&nbsp;{main.p:.3f})."
     )
+    if not found.of_subjects:  # where subjects are what is dealt out, none of them has a chance of its own
+        said += f" One by one, {above} of {many(n_subjects, 'subject')} {'is' if above == 1 else 'are'} above chance."
     if not found.baselines:
         return f"{said} No linear decoder could be fitted to be set beside it; why is said below, of the data."
     best = max(found.baselines, key=lambda name: found.baselines[name][found.headline])
@@ -153,9 +154,10 @@ def _subjects(found: Findings) -> str:
     name = found.of_subjects.capitalize() or _label(found.headline)
     label = f"{name} of each subject, with chance and a baseline beside it. The numbers are in the table below."
     others = list(dict.fromkeys(figure for row in found.subjects for figure in row.figures))
-    head = ["Subject", f"{_unit(found)}s", name, "95 % below", "p (Holm)", *found.baselines, *map(_label, others)]
+    tested = [] if found.of_subjects else ["95 % below", "p (Holm)"]
+    head = ["Subject", f"{_unit(found)}s", name, *tested, *found.baselines, *map(_label, others)]
     body = [
-        [row.subject, str(row.n_windows), say(row.value), say(row.bound), f"{row.p_holm:.3f}"]
+        [row.subject, str(row.n_windows), say(row.value), *[say(row.bound), f"{row.p_holm:.3f}"][: len(tested)]]
         + [say(value) for value in row.baselines.values()]
         + [say(row.figures[other]) if other in row.figures else "–" for other in others]
         for row in found.subjects

@@ -10,7 +10,9 @@ import torch
 
 from eegdecode import stages
 from eegdecode.data import LockedWindows, Split, store
-from eegdecode.evaluation import judgement, predict
+from eegdecode.evaluation import Scoring, findings, judgement, predict, report, words
+from eegdecode.evaluation.findings import Findings
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, Trial
@@ -118,3 +120,37 @@ def test_models_that_cannot_decode_together_are_told_what_differs(
     second = state.load(Path(copied(model, "train-b", config=changed)))
     with pytest.raises(ValueError, match="need one target, split, data and windows, but train-b has .*" + differs):
         predict.refuse_unlike([first, second])
+
+
+def people() -> Findings:
+    """Of twelve subjects who have one score each, which is decoded well."""
+    rng = np.random.default_rng(0)
+    trials = [
+        DecodedTrial(f"sub-{s:02d}", "x", np.array([[score]]), np.array([[score + rng.normal() / 4]]), f"r{s}", t)
+        for s, score in enumerate(rng.normal(size=12))
+        for t in range(4)
+    ]
+    decoded = Decoded(0.0, tuple(trials), (), "values", "score")
+    return findings.judge(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
+
+
+def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(model: Path) -> None:
+    found, trained = people(), state.load(RunDir(model).out)
+    verdict, table, text = report._verdict(found, trained), report._subjects(found), words.markdown(found)
+    assert "Above chance." in verdict and "One by one" not in verdict
+    assert "p (Holm)" not in table and "95 % below" not in table
+    assert (
+        "| subject | windows | minus the error, in standard deviations | ridge |\n| --- | --- | --- | --- |\n" in text
+    )
+    each = replace(found, of_subjects="")
+    assert "One by one, " in report._verdict(each, trained) and "p (Holm)" in report._subjects(each)
+
+
+def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_in_each_row() -> None:
+    for found in (people(), replace(people(), of_subjects="")):
+        for part in words.markdown(found).split("\n\n")[2:]:
+            assert len({line.count("|") for line in part.strip().splitlines()}) == 1
+        rows = [line for line in words.latex(found).splitlines() if "&" in line]
+        assert {row.count("&") for row in rows} == {4} and "95\\,\\% below" in rows[0]
+        bound = found.figures["r"].bound
+        assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in words.markdown(found)
