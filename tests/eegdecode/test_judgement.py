@@ -154,3 +154,21 @@ def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_i
         assert {row.count("&") for row in rows} == {4} and "95\\,\\% below" in rows[0]
         bound = found.figures["r"].bound
         assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in words.markdown(found)
+
+
+def test_a_model_of_which_a_byte_was_changed_is_refused(model: Path) -> None:
+    """Wherever the byte stands: in a parameter, in the outline, in the list of parts. Between them it does no harm."""
+    place = Path(copied(model, "train-b")) / "model.pt"
+    whole, original = place.read_bytes(), state.load(place.parent)
+    said: list[str] = []
+    for at in range(100, len(whole), len(whole) // 200):
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            found = state.load(place.parent)
+        except ValueError as error:
+            said.append(str(error))
+        else:
+            assert all(torch.equal(found.parameters[name], value) for name, value in original.parameters.items())
+            assert (found.config, found.step) == (original.config, original.step)
+    assert len(said) > 20
+    assert all("model.pt is damaged: its bytes are not those that were written" in each for each in said)
