@@ -77,6 +77,7 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
     summary = stages.evaluate(Evaluate((Input(str(RunDir(model).out)),)), context(tmp_path / "run"))
     assert "balanced_accuracy_bandpower" in summary and "balanced_accuracy_csp" not in summary
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
+    assert "the target “side” has 2 classes (0, 1)." in page
     assert "The linear decoder csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
     assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
 
