@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 
 from eegdecode import plots
+from eegdecode.data import Split
 from eegdecode.evaluation.predictions import Decoded
 from eegdecode.page import table
 from eegdecode.plots import Line
 from eegdecode.training.state import Trained
+from hpc import config
 from hpc.rundir import RunDir, read_json, read_lines
 
 MOST_NAMED = 10  # classes
@@ -88,16 +91,30 @@ def _audited(trained: Trained) -> str:
     if same:
         last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
         found, name = read_json(last.out / "audit.json") or [], escape(last.name)
+        looked = config.load([last.config])["split"] if last.config.is_file() else {}
+        other = (
+            f"<p>It was of another split than this training's, whose leaks it does not tell: audit with "
+            f"<code>{escape(' '.join(_split(trained)))}</code></p>"
+            if looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
+            else ""
+        )
         if not found:
-            return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>"
+            return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>{other}"
         said = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in found)
         items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said)
-        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>"
+        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>{other}"
     data = ",".join(trained.data)
     return (
         "<p>Nobody has audited these data for copies, leaks, units, sounds among the channels and confounds: "
-        f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)}</code></p>"
+        f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)} "
+        f"{escape(' '.join(_split(trained)))}</code></p>"
     )
+
+
+def _split(trained: Trained) -> list[str]:
+    """The words that set the split as in training."""
+    usual = asdict(Split())
+    return list(_flat("split", {name: value for name, value in asdict(trained.split).items() if value != usual[name]}))
 
 
 def lineage(run: RunDir) -> list[RunDir]:
