@@ -9,6 +9,9 @@ from eegdecode.data import stimuli
 from eegdecode.data.events import SPEED
 from eegdecode.data.segments import Segment
 
+MOST_NAMED = 10
+"""Stimuli or subjects that a sentence names."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -74,7 +77,7 @@ class Parts:
             ):
                 if names:
                     count = f"{len(names)} {what if len(names) == 1 else several}"
-                    said.append(f"{start} {count}{' ' + end if end else ', '}{', '.join(names)}.")
+                    said.append(f"{start} {count}{' ' + end if end else ', '}{_first(names)}.")
         runs = {segment.recording for segment in self.test} & {segment.recording for segment in self.train}
         if runs and self.by in ("trial", "block", "label"):
             said.append(
@@ -170,3 +173,8 @@ def units(segments: Sequence[Segment]) -> dict[str, str]:
         heard_s = trial.duration * float(trial.labels.get(SPEED, 1.0))
         lasts_s[trial.stimulus] = max(lasts_s.get(trial.stimulus, 0.0), heard_s)
     return stimuli.units(lasts_s)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -50,6 +50,8 @@ class Finding:
 def run(cfg: "Audit", ctx: Context) -> dict[str, object]:
     """Write audit.json and audit.html; ranks share out the recordings."""
     data = store.open_store(*(ctx.input(name) for name in cfg.data))
+    for stored in data.recordings:
+        stored.shape_of(cfg.target)  # refuses a target that is not there
     mine = ctx.world.share(range(len(data.recordings)))
     looked: list[dict[str, object]] = []
     for done, index in enumerate(mine):

@@ -2,7 +2,8 @@
 
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import numpy as np
 import torch
 
 from eegdecode import plots
+from eegdecode.data import Split
 from eegdecode.evaluation.predictions import Decoded
 from eegdecode.page import table
 from eegdecode.plots import Line
 from eegdecode.training.state import Trained
+from hpc import config
 from hpc.rundir import RunDir, read_json, read_lines
 
+MOST_NAMED = 10  # classes
 SMOOTHED = 40  # the curve of training shows the mean of so many parts of the run
 
 
@@ -29,7 +33,14 @@ def made_up(runs: list[RunDir]) -> str:
     )
 
 
-def learning(trained: Trained) -> str:
+def learning(several: Sequence[Trained]) -> str:
+    """How training went, of each of the models that decode together."""
+    if len(several) == 1:
+        return _learning(several[0])
+    return "\n".join(f"<h3>{escape(each.run.name)}</h3>\n{_learning(each)}" for each in several)
+
+
+def _learning(trained: Trained) -> str:
     history = read_lines(trained.run.metrics)
     if not history:
         return "<p>The run that trained this model left no metrics beside it.</p>"
@@ -56,13 +67,19 @@ def data(trained: Trained, decoded: Decoded) -> str:
     if decoded.kind == "sequence":
         minutes = sum(len(trial.target) for trial in decoded.trials) / decoded.sfreq / 60
         lasts = f"lasts {minutes:.1f} minutes in {many(len(decoded.trials), 'trial')}"
+    told = _classes(decoded.classes) if decoded.kind == "classes" else many(spec.n_outputs, "feature")
     said = [
         f"{many(spec.n_channels, 'channel')} at {spec.sfreq:g} Hz ({', '.join(spec.channels)}); the target "
-        f"“{trained.target}” has {many(spec.n_outputs, 'feature')}.",
+        f"“{trained.target}” has {told}.",
         f"The test part {lasts}.",
         *decoded.audit,
     ]
     return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>\n" + _audited(trained)
+
+
+def _classes(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{len(names)} classes ({', '.join(names[:MOST_NAMED])}{more})"
 
 
 def _audited(trained: Trained) -> str:
@@ -74,16 +91,30 @@ def _audited(trained: Trained) -> str:
     if same:
         last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
         found, name = read_json(last.out / "audit.json") or [], escape(last.name)
+        looked = config.load([last.config])["split"] if last.config.is_file() else {}
+        other = (
+            f"<p>It was of another split than this training's, whose leaks it does not tell: audit with "
+            f"<code>{escape(' '.join(_split(trained)))}</code></p>"
+            if looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
+            else ""
+        )
         if not found:
-            return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>"
+            return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>{other}"
         said = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in found)
         items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said)
-        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>"
+        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>{other}"
     data = ",".join(trained.data)
     return (
         "<p>Nobody has audited these data for copies, leaks, units, sounds among the channels and confounds: "
-        f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)}</code></p>"
+        f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)} "
+        f"{escape(' '.join(_split(trained)))}</code></p>"
     )
+
+
+def _split(trained: Trained) -> list[str]:
+    """The words that set the split as in training."""
+    usual = asdict(Split())
+    return list(_flat("split", {name: value for name, value in asdict(trained.split).items() if value != usual[name]}))
 
 
 def lineage(run: RunDir) -> list[RunDir]:
@@ -93,20 +124,30 @@ def lineage(run: RunDir) -> list[RunDir]:
     return [*before, run]
 
 
-def capsule(runs: list[RunDir], trained: Trained) -> str:
-    """What one needs to make it again, and what it has cost: runs, code, config, versions."""
+def lineages(runs: Iterable[RunDir]) -> list[RunDir]:
+    """The same of several runs; what they have in common once."""
+    return list({each.path: each for run in runs for each in lineage(run)}.values())
+
+
+def capsule(runs: list[RunDir], several: Sequence[Trained]) -> str:
+    """What one needs to make it again, and what it has cost: runs, code, configs, versions."""
     rows = [[run.name, _code(run), str(_attempts(run)), *_cost(run)] for run in runs]
-    model = trained.config["model"]["name"]
+    sizes = [f"{each.config['model']['name']} with {each.n_parameters:,} parameters" for each in several]
     facts = (
-        f"Model {model} with {trained.n_parameters:,} parameters. Python {platform.python_version()}, "
+        f"Model{'' if len(sizes) == 1 else 's'} {', '.join(sizes)}. Python {platform.python_version()}, "
         f"torch {torch.__version__}, numpy {np.__version__}, on {platform.machine()}. "
         f"Written on {time.strftime('%d %B %Y')}."
     )
-    settings = "\n".join(_flat("train", trained.config))
+    settings = "\n".join(_settings(each, each.run.name if len(several) > 1 else "") for each in several)
     return (
-        table(["Run", "Code", "Attempts", "Hours", "GPU hours"], rows, "Runs") + f"\n<p>{escape(facts)}</p>\n"
-        f"<details><summary>All settings of training</summary><pre>{escape(settings)}</pre></details>"
+        table(["Run", "Code", "Attempts", "Hours", "GPU hours"], rows, "Runs") + f"\n<p>{escape(facts)}</p>\n{settings}"
     )
+
+
+def _settings(trained: Trained, of: str) -> str:
+    settings = "\n".join(_flat("train", trained.config))
+    whose = f", {escape(of)}" if of else ""
+    return f"<details><summary>All settings of training{whose}</summary><pre>{escape(settings)}</pre></details>"
 
 
 def _cost(run: RunDir) -> tuple[str, str]:

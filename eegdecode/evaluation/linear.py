@@ -31,27 +31,46 @@ FEWEST = 8
 Decode = Callable[[np.ndarray], np.ndarray]
 
 
-def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> dict[str, np.ndarray]:
-    """By name, [row, feature]: what each makes of the decoded windows."""
+def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[str, np.ndarray], list[str]]:
+    """By name, [row, feature]: what each makes of the decoded windows. And in sentences, which could not be fitted."""
     data, parts = open_data(trained, ctx)
     train, val, test = (_windows(trained, part, data, ctx) for part in (parts.train, parts.val, parts.test))
     fits = {"csp": _csp, "bandpower": _bandpower} if decoded.kind == "classes" else {"ridge": _ridge}
     found: dict[str, np.ndarray] = {}
+    lacking: list[str] = []
     for name, fit in fits.items():
-        outputs = np.zeros((len(test.x), decoded.output.shape[1]))
-        for done, subject in enumerate(np.unique(test.subject)):
-            ctx.progress(name, done, len(np.unique(test.subject)))
-            if ctx.should_stop():
-                raise Preempted
-            mine = test.subject == subject
-            learned, chosen = (part.of(subject) if part.has(subject) else part for part in (train, val))
-            try:
-                outputs[mine] = fit(learned, chosen, trained, decoded)(test.x[mine])
-            except ValueError as error:  # as where a subject has heard but one class
-                log.info("%s of subject %s: %s; decoded by what all others trained", name, subject, error)
-                outputs[mine] = fit(train, val, trained, decoded)(test.x[mine])
-        found[name] = outputs
-    return found
+        try:
+            found[name] = _decoded(name, fit, (train, val, test), trained, decoded, ctx)
+        except ValueError as error:  # as where all subjects together have too few windows of a class
+            said = f"The linear decoder {name} is left out, as it could not be fitted: {str(error).rstrip('.')}."
+            log.warning("%s", said)
+            lacking.append(said)
+    return found, lacking
+
+
+def _decoded(
+    name: str,
+    fit: "Callable[[_Part, _Part, Trained, Decoded], Decode]",
+    parts: "tuple[_Part, _Part, _Part]",
+    trained: Trained,
+    decoded: Decoded,
+    ctx: Context,
+) -> np.ndarray:
+    """[row, feature]: what one baseline makes of the test part, subject by subject."""
+    train, val, test = parts
+    outputs = np.zeros((len(test.x), decoded.output.shape[1]))
+    for done, subject in enumerate(np.unique(test.subject)):
+        ctx.progress(name, done, len(np.unique(test.subject)))
+        if ctx.should_stop():
+            raise Preempted
+        mine = test.subject == subject
+        learned, chosen = (part.of(subject) if part.has(subject) else part for part in (train, val))
+        try:
+            outputs[mine] = fit(learned, chosen, trained, decoded)(test.x[mine])
+        except ValueError as error:  # as where a subject has heard but one class
+            log.info("%s of subject %s: %s; decoded by what all others trained", name, subject, error)
+            outputs[mine] = fit(train, val, trained, decoded)(test.x[mine])
+    return outputs
 
 
 class _Part:

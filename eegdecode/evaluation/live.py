@@ -81,7 +81,9 @@ class Live:
     def verdict(self) -> str:
         same = "as at once" if self.is_equal else "NOT as at once"
         pace = "keeps up" if self.late_share == 0 else "is late" if self.late_share > 0.5 else "mostly keeps up"
-        return f"decodes {same}, {pace}"
+        # It keeps up with what comes; but what was fed here would itself have come later
+        ahead = f", with signals whose preprocessing looked {self.ahead / 1e3:.2f} s ahead" if self.ahead > 0 else ""
+        return f"decodes {same}, {pace}{ahead}"
 
 
 def run(cfg: "Cfg", ctx: Context) -> dict[str, object]:
@@ -282,7 +284,7 @@ def render(run: RunDir, trained: Trained, found: Live, took_ms: np.ndarray, wher
         f'<p class="verdict">{said}</p>{chapters.made_up(runs)}</header>',
         page.section("How fast", f'<dl class="cards">\n{drawn}\n</dl>{chart}'),
         page.section("What was streamed", honest),
-        page.section("How this came about", chapters.capsule(runs, trained)),
+        page.section("How this came about", chapters.capsule(runs, [trained])),
     ]
     return page.page(f"{title}: {found.verdict}", sections)
 

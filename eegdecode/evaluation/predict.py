@@ -27,6 +27,8 @@ from hpc.rundir import atomic_write
 
 SAMPLED = 20
 """Steps from noise to a decoded window."""
+WINDOWS = ("name", "length_s", "stride_s", "tmin_s", "tmax_s", "baseline_s", "patch", "wrap")
+"""What of the windows of training says which samples a model is given."""
 EMBEDDED = 16
 """Numbers a window from which on they are taken for an embedding, which is judged by retrieval."""
 
@@ -89,14 +91,27 @@ def _checksum(data: Store) -> str:
 
 
 def refuse_unlike(several: Sequence[Trained]) -> None:
-    """Models that decode together must be of one task on one split."""
-    trained = several[0]
-    for other in several[1:]:
-        if (other.target, other.split, other.data) != (trained.target, trained.split, trained.data):
+    """Models that decode together must be of one task on one split and its windows, and none may be there twice."""
+    trained, wanted = several[0], _asked(several[0])
+    for number, other in enumerate(several[1:], 1):
+        if any(other.run.path == each.run.path for each in several[:number]):
+            raise ValueError(f"{other.run.name} is named twice: models that decode together are different runs")
+        asked = _asked(other)
+        differ = [word for word in {**wanted, **asked} if wanted.get(word) != asked.get(word)]
+        if differ:
+            theirs, ours = (" and ".join(f"{word}={of.get(word)}" for word in differ) for of in (asked, wanted))
             raise ValueError(
-                f"models that decode together need one target, split and data, but {other.run.name} has "
-                f"{other.target}, {other.split} and {', '.join(other.data)}, other than {trained.run.name}"
+                f"models that decode together need one target, split, data and windows, but {other.run.name} has "
+                f"{theirs}, where {trained.run.name} has {ours}"
             )
+
+
+def _asked(trained: Trained) -> dict[str, object]:
+    """What a model is to tell, and from which windows, by the words that set it."""
+    found = {"target": trained.target, "data": f"[{','.join(trained.data)}]"}
+    found |= {f"split.{name}": value for name, value in trained.config["split"].items()}
+    windows = trained.config["windows"].items()
+    return found | {f"windows.{name}": value for name, value in windows if name in WINDOWS}
 
 
 def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:

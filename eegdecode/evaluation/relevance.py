@@ -158,6 +158,11 @@ SAID = {
     "score goes with the power of each channel (r), in the band where it does most.",
 }
 
+COLOURS = (
+    'The fuller the colour, the larger: <span class="key"><span><i class="decoded"></i>above 0</span>'
+    '<span><i class="ridge"></i>below 0</span></span>'
+)
+
 
 def drawn(found: Findings, spec: SignalSpec) -> str:
     at = places(spec)
@@ -175,10 +180,10 @@ def drawn(found: Findings, spec: SignalSpec) -> str:
         label = f"Channels on the head, {name}. {said}"
         heads.append(
             f"<div><p><b>{escape(name[0].upper() + name[1:])}</b></p>{plots.head(known, at, label)}"
-            f'<p class="note">{escape(said)}</p></div>'
+            f'<p class="note">{escape(said)} Full colour: {max(map(abs, known.values())):.2g}.</p></div>'
         )
     how = " ".join(SAID[kind] for kind in dict.fromkeys(name.partition(":")[0] for name in found.channels))
-    caption = f"<figcaption>{how} Below 0 the colour is another.</figcaption>"
+    caption = f"<figcaption>{how} {COLOURS}</figcaption>"
     return f'<figure><div class="pair">{"".join(heads)}</div>{caption}</figure>'
 
 

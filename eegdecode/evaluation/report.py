@@ -1,11 +1,13 @@
 """report.html: one file that needs nothing else, to be sent on. What was found, beside chance, and how."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from eegdecode import plots
 from eegdecode.evaluation import chapters, examples, relevance
 from eegdecode.evaluation.chapters import many, say
+from eegdecode.evaluation.ensemble import Weigh
 from eegdecode.evaluation.findings import Findings, Measured
 from eegdecode.evaluation.glossary import KINDS, TERMS
 from eegdecode.evaluation.predictions import Decoded
@@ -15,31 +17,52 @@ from eegdecode.training.state import Trained
 from hpc.rundir import RunDir, atomic_write
 
 SHADE = 45  # per cent of colour behind a number that is all of its row: more, and it is hard to read
+WEIGHED: dict[Weigh, str] = {
+    "mean": "as the mean of what they say",
+    "confidence": "of which the one whose likeliest class stands out further counts for more (weigh=confidence)",
+    "entropy": "of which the one that hesitates less between the classes counts for more (weigh=entropy)",
+}
 N_CARDS = 4  # of figures; all are in the table below
 
 
-def write(path: Path, trained: Trained, decoded: Decoded, found: Findings) -> None:
-    """Write the report of an evaluation run, into its `out` folder."""
-    rendered = render(RunDir(path.resolve().parent.parent), trained, decoded, found)
+def write(
+    path: Path,
+    trained: Trained,
+    decoded: Decoded,
+    found: Findings,
+    others: Sequence[Trained] = (),
+    weigh: Weigh = "mean",
+) -> None:
+    """Write the report of an evaluation run, into its `out` folder. `others` have decoded together with the model."""
+    rendered = render(RunDir(path.resolve().parent.parent), trained, decoded, found, others, weigh)
     atomic_write(path, lambda file: file.write(rendered.encode()))
 
 
-def render(run: RunDir, trained: Trained, decoded: Decoded, found: Findings) -> str:
+def render(
+    run: RunDir,
+    trained: Trained,
+    decoded: Decoded,
+    found: Findings,
+    others: Sequence[Trained] = (),
+    weigh: Weigh = "mean",
+) -> str:
     """The page. Its order is that of a reader's questions."""
+    several = [trained, *others]
     title = f"Decoding the {trained.target} from brain signals"
-    runs = [*chapters.lineage(trained.run), run]
+    runs = [*chapters.lineages([each.run for each in several]), run]
     sections = [
         f'<header><p class="eyebrow">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>',
-        f'<p class="verdict">{_verdict(found, trained)}</p>{chapters.made_up(runs)}</header>',
+        f'<p class="verdict">{_verdict(found, trained)}{_together(several, weigh)}</p>',
+        f"{chapters.made_up(runs)}</header>",
         section("At a glance", _cards(found) + _figures(found)),
         section("Subjects", _subjects(found)),
         *([section("Told and true", _confusion(found))] if found.confusion else []),
         *([section("Decoded and true", examples.drawn(decoded, runs))] if found.kind == "sequence" else []),
         section("Where on the head", relevance.drawn(found, trained.spec)),
-        section("Learning", chapters.learning(trained)),
+        section("Learning", chapters.learning(several)),
         section("Data and leakage", chapters.data(trained, decoded)),
         section("How the figures are made", _how(found)),
-        section("How this came about", chapters.capsule(runs, trained)),
+        section("How this came about", chapters.capsule(runs, several)),
     ]
     return page(f"{title}: {found.verdict}", sections)
 
@@ -54,11 +77,12 @@ def _verdict(found: Findings, trained: Trained) -> str:
         f"<strong>{found.verdict.capitalize()}.</strong> On {many(n_rows, f'test {_unit(found)}')} of "
         f"{many(n_subjects, 'subject')}, {_label(found.headline)}&nbsp;=&nbsp;{say(main.value)}: {escape(found.what)}. "
         f"By chance it is {say(main.chance)}, and would stay below {say(main.bound)} in 95 of 100 cases "
-        f"(p&nbsp;=&nbsp;{main.p:.3f}). One by one, {above} of {many(n_subjects, 'subject')} "
-        f"{'is' if above == 1 else 'are'} above chance."
+        f"(p&nbsp;=&nbsp;{main.p:.3f})."
     )
+    if not found.of_subjects:  # where subjects are what is dealt out, none of them has a chance of its own
+        said += f" One by one, {above} of {many(n_subjects, 'subject')} {'is' if above == 1 else 'are'} above chance."
     if not found.baselines:
-        return said
+        return f"{said} No linear decoder could be fitted to be set beside it; why is said below, of the data."
     best = max(found.baselines, key=lambda name: found.baselines[name][found.headline])
     linear = found.baselines[best][found.headline]
     if found.verdict != "above chance":
@@ -70,6 +94,14 @@ def _verdict(found: Findings, trained: Trained) -> str:
         f"{said} The network, {shared}, {side} than the best linear decoder ({escape(best)}, with {say(linear)} on the "
         f"same {_unit(found)}s); it is ahead in {ahead} of {n_subjects}."
     )
+
+
+def _together(several: Sequence[Trained], weigh: Weigh) -> str:
+    """That it was not one model, where it was not."""
+    if len(several) == 1:
+        return ""
+    names = ", ".join(escape(each.run.name) for each in several)
+    return f" The network is {len(several)} models that decode together, {WEIGHED[weigh]}: {names}."
 
 
 def _unit(found: Findings) -> str:
@@ -114,17 +146,18 @@ def _subjects(found: Findings) -> str:
     chance = found.figures[found.headline].chance
     first = next(iter(found.baselines), "")
     rows = [Dots(row.subject, row.value, row.baselines.get(first, chance), row.bound) for row in found.subjects]
+    linear = f'<span><i class="ridge"></i>{escape(first)}</span>' if first else ""
     key = (
-        '<p class="key"><span><i class="decoded"></i>network</span>'
-        f'<span><i class="ridge"></i>{escape(first)}</span>'
+        f'<p class="key"><span><i class="decoded"></i>network</span>{linear}'
         '<span><i class="chance"></i>chance: 95 % of draws stay below</span></p>'
     )
     name = found.of_subjects.capitalize() or _label(found.headline)
     label = f"{name} of each subject, with chance and a baseline beside it. The numbers are in the table below."
     others = list(dict.fromkeys(figure for row in found.subjects for figure in row.figures))
-    head = ["Subject", f"{_unit(found)}s", name, "95 % below", "p (Holm)", *found.baselines, *map(_label, others)]
+    tested = [] if found.of_subjects else ["95 % below", "p (Holm)"]
+    head = ["Subject", f"{_unit(found)}s", name, *tested, *found.baselines, *map(_label, others)]
     body = [
-        [row.subject, str(row.n_windows), say(row.value), say(row.bound), f"{row.p_holm:.3f}"]
+        [row.subject, str(row.n_windows), say(row.value), *[say(row.bound), f"{row.p_holm:.3f}"][: len(tested)]]
         + [say(value) for value in row.baselines.values()]
         + [say(row.figures[other]) if other in row.figures else "–" for other in others]
         for row in found.subjects

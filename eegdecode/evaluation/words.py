@@ -18,28 +18,30 @@ def markdown(found: Findings) -> str:
         "",
         f"{found.headline} {_say(main.value)} (chance {_say(main.chance)}, p = {main.p:.3f}): {found.what}.",
         "",
-        "| figure | network | chance | " + " | ".join(found.baselines) + " |",
-        "| --- " * (3 + len(found.baselines)) + "|",
+        "| figure | network | chance | 95 % below | " + " | ".join(found.baselines) + " |",
+        "| --- " * (4 + len(found.baselines)) + "|",
     ]
     for name, figure in found.figures.items():
         beside = " | ".join(_say(figures[name]) for figures in found.baselines.values())
-        lines.append(f"| {name} | {_with_interval(figure)} | {_say(figure.chance)} | {beside} |")
+        lines.append(f"| {name} | {_with_interval(figure)} | {_say(figure.chance)} | {_bound(figure)} | {beside} |")
     each = found.of_subjects or found.headline
-    lines += ["", f"| subject | {unit}s | {each} | p | " + " | ".join(found.baselines) + " |"]
-    lines.append("| --- " * (4 + len(found.baselines)) + "|")
+    tested = "" if found.of_subjects else "| 95 % below | p "
+    lines += ["", f"| subject | {unit}s | {each} {tested}| " + " | ".join(found.baselines) + " |"]
+    lines.append("| --- " * (3 + tested.count("|") + len(found.baselines)) + "|")
     for row in found.subjects:
         beside = " | ".join(_say(value) for value in row.baselines.values())
-        lines.append(f"| {row.subject} | {row.n_windows} | {_say(row.value)} | {row.p_holm:.3f} | {beside} |")
+        own = f"| {_say(row.bound)} | {row.p_holm:.3f} " if tested else ""
+        lines.append(f"| {row.subject} | {row.n_windows} | {_say(row.value)} {own}| {beside} |")
     return "\n".join(lines) + "\n"
 
 
 def latex(found: Findings) -> str:
-    columns = "l" + "r" * (2 + len(found.baselines))
-    head = " & ".join(["Figure", "Network", "Chance", *map(_escaped, found.baselines)])
+    columns = "l" + "r" * (3 + len(found.baselines))
+    head = " & ".join(["Figure", "Network", "Chance", "95\\,\\% below", *map(_escaped, found.baselines)])
     rows = []
     for name, figure in found.figures.items():
         beside = [_say(figures[name]) for figures in found.baselines.values()]
-        rows.append(" & ".join([_escaped(name), _with_interval(figure), _say(figure.chance), *beside]))
+        rows.append(" & ".join([_escaped(name), _with_interval(figure), _say(figure.chance), _bound(figure), *beside]))
     body = " \\\\\n".join(rows)
     return f"\\begin{{tabular}}{{{columns}}}\n\\hline\n{head} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n"
 
@@ -48,6 +50,10 @@ def _with_interval(figure: Measured) -> str:
     if figure.low is None or figure.high is None:
         return _say(figure.value)
     return f"{_say(figure.value)} [{_say(figure.low)}, {_say(figure.high)}]"
+
+
+def _bound(figure: Measured) -> str:
+    return "–" if figure.bound is None else _say(figure.bound)
 
 
 def _escaped(text: str) -> str:

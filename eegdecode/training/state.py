@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,10 @@ class Trained:
 
     @property
     def n_parameters(self) -> int:
-        return sum(value.numel() for value in self.parameters.values())
+        """Of what is learnt: without the counts and averages of batch norms, which stand among `parameters` too."""
+        with torch.device("meta"):
+            network = models.build(self.model, self.spec)
+        return sum(parameter.numel() for parameter in network.parameters())
 
     def network(self) -> torch.nn.Module:
         """The model with its parameters, ready to decode."""
@@ -89,5 +94,20 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
     path = folder / name
     if not path.is_file():
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    found = _read(path)
     return Trained(RunDir(folder.resolve().parent), **(found | {"spec": SignalSpec(**found["spec"])}))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What torch saves is a zip with a checksum of each part, at which torch itself does not look."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            broken = parts.testzip()
+        if broken is None:
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return found
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, UnicodeDecodeError) as error:
+        broken = str(error).partition("\n")[0]
+    raise ValueError(
+        f"{path} is damaged: its bytes are not those that were written ({broken}); copy it again, or train again"
+    )

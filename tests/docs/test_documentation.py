@@ -77,7 +77,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: str, clone: Path, 
 def test_the_stage_in_the_guide_is_a_stage() -> None:
     from hpc import config, stages
 
-    ((_, text),) = blocks("docs/guide.md", "python")
+    (text,) = (text for _, text in blocks("docs/guide.md", "python") if "class Count" in text)
     scope: dict[str, object] = {}
     exec(text, scope)
     made = config.build(stages.schema(scope["count"]), {"n": 3}, "count")
@@ -86,6 +86,20 @@ def test_the_stage_in_the_guide_is_a_stage() -> None:
     parsed = configparser.ConfigParser()
     parsed.read_string(ini)
     assert parsed["options.entry_points"]["hpc.stages"].strip() == "count = counting.stages:count"
+
+
+def test_predictions_are_read_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eegdecode.evaluation import Scoring, metrics, predictions
+    from tests.eegdecode.reported import heard
+
+    kept, decoded = tmp_path / "runs/evaluate-x/out/predictions.h5", heard("mel", 1.0)
+    kept.parent.mkdir(parents=True)
+    predictions.write(kept, decoded)
+    monkeypatch.chdir(tmp_path)
+    (text,) = (text for _, text in blocks("docs/guide.md", "python") if "predictions.read" in text)
+    scope: dict[str, object] = {}
+    exec(text, scope)
+    assert scope["found"] == metrics.score(decoded, Scoring())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

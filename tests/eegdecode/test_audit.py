@@ -102,6 +102,11 @@ def test_sound_among_the_channels(how: str, tmp_path: Path) -> None:
     assert list(found) == ["sound sub-01"] and "channel Oz follows envelope at r" in found["sound sub-01"]
 
 
+def test_a_target_that_is_not_there_is_refused_and_those_that_are_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="target must be one of envelope, side, which sub-00 has, but got 'nonsense'"):
+        audited(tmp_path, study(), target="nonsense")
+
+
 def test_labels_out_of_order(tmp_path: Path) -> None:
     clean = study()
     trials = clean[5].trials

@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 
 from eegdecode import stages
+from eegdecode.evaluation import compare
 from eegdecode.stages import Compare
 from hpc.context import Context, Input, World
 from hpc.rundir import RunDir, read_json, write_json
 
 
-def evaluated(runs: Path, name: str, values: np.ndarray, label: str = "") -> None:
+def evaluated(runs: Path, name: str, values: np.ndarray, label: str = "", **of: object) -> None:
     rows = [{"subject": f"sub-{index:02d}", "value": float(value)} for index, value in enumerate(values)]
     main = {"value": float(values.mean()), "chance": 0.5, "p": 0.005}
-    report = {"headline": "balanced_accuracy", "figures": {"balanced_accuracy": main}, "subjects": rows}
+    report: dict[str, object] = {
+        "headline": "balanced_accuracy",
+        "figures": {"balanced_accuracy": main},
+        "subjects": rows,
+    }
+    report["of"] = {"study": ["synthesize-a"], "split": {"by": "run", "seed": 0}} | of
     write_json(RunDir(runs / name).out / "report.json", {"verdict": "above chance", **report})
     write_json(RunDir(runs / name).plan, {"label": label, "settings": f"train.seed={name[-1]}"})
 
@@ -53,10 +59,52 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     evaluated(tmp_path, "evaluate-a", np.array([0.6]))
     with pytest.raises(ValueError, match="two finished evaluations at least, got 1$"):
         compared(tmp_path, runs=(Input("evaluate-a"),))
-    with pytest.raises(ValueError, match="at least, got 1, of which 0 by named=nix$"):
+    with pytest.raises(ValueError, match="no finished evaluation .* bears the --name nix"):
         compared(tmp_path, runs=(Input("evaluate-a"),), named="nix")
+    evaluated(tmp_path, "evaluate-b", np.array([0.7]), label="one")
+    with pytest.raises(ValueError, match="at least, got 1, of which 1 by named=one$"):
+        compared(tmp_path, named="one")
+    with pytest.raises(ValueError, match="runs to compare are different ones, but evaluate-a is named twice"):
+        compared(tmp_path, runs=(Input("evaluate-a"), Input(str(tmp_path / "evaluate-a" / "out"))))
     (tmp_path / "train-x" / "out").mkdir(parents=True)
     with pytest.raises(ValueError, match="train-x has no report.json: name evaluate runs that have finished"):
         compared(tmp_path, runs=(Input("evaluate-a"), Input("train-x")))
     with pytest.raises(ValueError, match="say what is to be compared"):
         Compare()
+
+
+def test_pairs_of_noise_are_told_apart_as_rarely_as_p_says() -> None:
+    """Though the better of two stands first: one-sided, it would be twice as often."""
+    rng = np.random.default_rng(0)
+    draws = [np.sign(d.mean()) * d for d in rng.normal(size=(400, 8))]
+    assert 0.02 < np.mean([compare.two_sided(d) < 0.05 for d in draws]) < 0.08
+    assert compare.two_sided(np.ones(8)) == compare.two_sided(-np.ones(8)) == 2 / 2**8
+    assert compare.two_sided(np.zeros(8)) == 1
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ({"study": ["synthesize-b"]}, "they are of synthesize-b, and of synthesize-a"),
+        ({"split": {"by": "run", "seed": 1}}, "their test parts differ, as split.seed is 1 and 0"),
+    ],
+)
+def test_subjects_of_other_data_or_splits_are_no_pairs(of: dict[str, object], said: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(0.5, 0.7, 6)
+    evaluated(tmp_path, "evaluate-a", values)
+    evaluated(tmp_path, "evaluate-b", values + 0.1, **of)
+    compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
+    everything = read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {}
+    assert everything["pairs"] == [] and said in everything["unlike"][0]
+    text = (RunDir(tmp_path / "compare-x").out / "compare.html").read_text()
+    assert "Not compared in pairs" in text and "No two runs of one study and split" in text
+
+
+def test_a_report_that_does_not_say_what_it_is_of_makes_no_pairs(tmp_path: Path) -> None:
+    for name in ("evaluate-a", "evaluate-b"):
+        evaluated(tmp_path, name, np.linspace(0.5, 0.7, 6))
+    path = RunDir(tmp_path / "evaluate-b").out / "report.json"
+    write_json(path, {name: value for name, value in (read_json(path) or {}).items() if name != "of"})
+    compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
+    (said,) = (read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {})["unlike"]
+    assert "the report of evaluate-b does not say which data and split it is of: evaluate it again" in said

@@ -1,5 +1,6 @@
 """Figures of evaluation are what they say, fair at chance, and the baseline is a true ridge."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,11 +289,16 @@ def test_the_ridge_answers_for_the_windows_own_samples_where_trials_begin_betwee
     assert np.corrcoef(ridge[:, 0], truth[:, 0])[0, 1] > 0.99
 
 
-def test_models_that_tell_no_classes_are_not_weighed_and_that_is_said_before_the_job(model: Path) -> None:
-    both = stages.Evaluate(model=(Input("a"), Input("b")))
-    assert both.check_inputs(lambda ref: model) == "2 models decode together"
+def test_models_that_tell_no_classes_are_not_weighed_and_that_is_said_before_the_job(
+    model: Path, tmp_path: Path
+) -> None:
+    beside = Path(shutil.copytree(model.parent, tmp_path / "b")) / "out"
+    both, found = stages.Evaluate(model=(Input("a"), Input("b"))), {"a": model, "b": beside}.get
+    assert both.check_inputs(found) == "2 models decode together"
     with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
-        replace(both, weigh="entropy").check_inputs(lambda ref: model)
+        replace(both, weigh="entropy").check_inputs(found)
+    with pytest.raises(ValueError, match="train is named twice: models that decode together are different runs"):
+        both.check_inputs(lambda ref: model)
     assert replace(both, weigh="entropy").check_inputs(lambda ref: None) == "", "they are still to be made"
 
 

@@ -102,6 +102,8 @@ def test_a_chunk_waits_for_those_before_it() -> None:
     found = live.summed(1.0, 1, 1, [np.array([0.5, 2.5, 0.1, 0.1, 0.1])], 0.0, 0.0)
     assert found.late_share == pytest.approx(2 / 5) and found.delay_worst == pytest.approx(2500)
     assert found.verdict == "decodes as at once, mostly keeps up"
+    ahead = replace(found, ahead=6760.0).verdict
+    assert ahead == "decodes as at once, mostly keeps up, with signals whose preprocessing looked 6.76 s ahead"
 
 
 @pytest.mark.parametrize(("samples", "chunk"), [(1, 1), (4, 1), (1, 8), (4, 3), (6, 4), (8, 8)])

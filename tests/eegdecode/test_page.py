@@ -57,8 +57,11 @@ def test_a_page_is_whole_and_legible_and_plays(
 
 def test_a_comparison_of_runs_with_long_names_fits_a_phone(tmp_path: Path) -> None:
     subjects = {f"sub-NDARAC{number:06d}": 0.4 for number in range(3)}
+    of = {"study": ["preprocess-a"], "split": {"by": "run"}}
     runs = [
-        Compared(f"evaluate-{name}", f"train.model.hidden=250,train.seed={name}", "r", 0.4, 0.0, 0.01, "x", subjects)
+        Compared(
+            f"evaluate-{name}", f"train.model.hidden=250,train.seed={name}", "r", 0.4, 0.0, 0.01, "x", subjects, of
+        )
         for name in "ab"
     ]
     (tmp_path / "page.html").write_text(compare.render(runs, compare.compared(runs)))

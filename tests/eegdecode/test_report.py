@@ -117,6 +117,9 @@ def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None
     assert "audit-x" in text and "12 &lt;pieces&gt;" in text and "of other data" not in text
     write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
     assert "has found nothing" in chapters._audited(trained)
+    for by, is_other in (("stimulus", False), ("subject", True)):
+        (written.parents[2] / "audit-x" / "config.yaml").write_text(f"split: {{by: {by}}}\n")
+        assert ("of another split than this training" in chapters._audited(trained)) == is_other
 
 
 def test_ticks_are_round_and_few() -> None:

@@ -1,5 +1,6 @@
 """A split is the same everywhere, and what leaks is refused by name."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,8 @@ def test_the_audit_reads_as_sentences() -> None:
     assert "On both sides, as shared allows: 4 subjects, sub-1, sub-2, sub-3, sub-4." in by_stimulus
     by_subject = " ".join(split(Split(by="subject", shared=("stimulus",)), study()).audit())
     assert "Test has 1 subject that neither training nor choosing saw: sub-" in by_subject
+    many = " ".join(split(Split(test=0.6, train=0.2, val=0.2), study(n_pieces=25)).audit())
+    assert re.search(r"Test has 15 stimuli that .* saw: ([^,]+, ){9}[^,]+ and 5 more\.", many)
 
 
 def runs(n_subjects: int = 3, n_runs: int = 2, n_trials: int = 6) -> list[Stored]:

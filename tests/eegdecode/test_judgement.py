@@ -1,0 +1,175 @@
+"""An evaluation says what it cannot judge, which baselines it lacks, and which models decode together."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eegdecode import stages
+from eegdecode.data import LockedWindows, Split, store
+from eegdecode.evaluation import Scoring, findings, judgement, predict, report, words
+from eegdecode.evaluation.findings import Findings
+from eegdecode.evaluation.predictions import Decoded, DecodedTrial
+from eegdecode.models import EEGNet
+from eegdecode.objectives import Classification
+from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.stages import Evaluate, Train
+from eegdecode.training import Optim, state
+from hpc.context import Context, Input, World
+from hpc.rundir import RunDir, read_json, write_json
+
+SFREQ, CHANNELS, N_TRIALS = 50.0, ("C3", "Cz", "C4"), 40  # CSP's band goes up to 30 Hz, which 50 Hz do not hold
+
+
+def context(run: Path) -> Context:
+    return Context(World(), RunDir(run))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a network that tells noise of two subjects apart, badly."""
+    folder = tmp_path_factory.mktemp("runs")
+    rng, names = np.random.default_rng(0), ["sub-01", "sub-02"]
+    store.write_manifest(folder / "data", names)
+    for name in names:
+        signal = rng.normal(size=(round(N_TRIALS * SFREQ), len(CHANNELS))).astype(np.float32)
+        trials = tuple(Trial(float(n), 1.0, f"s{n}") for n in range(N_TRIALS))
+        kinds = rng.permutation(np.arange(N_TRIALS) % 2).astype(np.float32)[:, None]
+        recording = Recording(name, name, Signal(signal, SFREQ, CHANNELS).stream(), trials, values={"side": kinds})
+        store.write(folder / "data", recording)
+    cfg = Train(
+        data=(Input(str(folder / "data")),),
+        target="side",
+        model=EEGNet(dropout=0.1),
+        objective=Classification(),
+        split=Split(by="trial", shared=("subject", "stimulus")),
+        windows=LockedWindows(tmin_s=0.0, tmax_s=1.0, batch=16),
+        optim=Optim(steps=4, warmup_steps=2, validate_every=2),
+    )
+    stages.train(cfg, context(folder / "train-a"))
+    return folder / "train-a"
+
+
+def copied(model: Path, name: str, **changed: object) -> Input:
+    """The same run under another name, with something else in its model."""
+    beside = model.parent / name
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(model, beside)
+    path = RunDir(beside).out / "model.pt"
+    torch.save(torch.load(path, weights_only=True) | changed, path)
+    return Input(str(path.parent))
+
+
+def test_outputs_that_are_no_numbers_are_not_judged(model: Path, tmp_path: Path) -> None:
+    found = state.load(RunDir(model).out)
+    spoilt = {name: torch.full_like(value, torch.nan) for name, value in found.parameters.items() if value.ndim}
+    broken = copied(model, "train-b", parameters=found.parameters | spoilt)
+    said = r"^train-b gave .* NaN or infinite for (\d+) of \1 test windows \(\d of sub-01, \d of sub-02\), .* judged"
+    with pytest.raises(ValueError, match=said):
+        stages.evaluate(Evaluate((broken,)), context(tmp_path / "run"))
+    assert not (tmp_path / "run" / "out" / "report.json").exists()
+
+
+def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model: Path, tmp_path: Path) -> None:
+    summary = stages.evaluate(Evaluate((Input(str(RunDir(model).out)),)), context(tmp_path / "run"))
+    assert "balanced_accuracy_bandpower" in summary and "balanced_accuracy_csp" not in summary
+    page = (RunDir(tmp_path / "run").out / "report.html").read_text()
+    assert "the target “side” has 2 classes (0, 1)." in page
+    assert "The linear decoder csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
+    assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
+
+
+def test_a_report_says_which_study_and_split_it_is_of_however_it_was_preprocessed(tmp_path: Path, model: Path) -> None:
+    trained = state.load(RunDir(model).out)
+    split = trained.config["split"]
+    assert judgement.tested(trained) == {"study": list(trained.data), "split": split}
+    here = replace(trained, run=RunDir(tmp_path / "train-a"), config=trained.config | {"data": ["preprocess-b"]})
+    write_json(RunDir(tmp_path / "preprocess-b").plan, {"inputs": {"study": "synthesize-a"}})
+    assert judgement.tested(here) == {"study": ["synthesize-a"], "split": split}
+
+
+def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_path: Path) -> None:
+    both = Input(str(RunDir(model).out)), copied(model, "train-b")
+    stages.evaluate(Evaluate(both, weigh="entropy"), context(tmp_path / "run"))
+    page = (RunDir(tmp_path / "run").out / "report.html").read_text()
+    assert "The network is 2 models that decode together, of which the one that hesitates less" in page
+    assert "(weigh=entropy): train-a, train-b." in page
+    for name in ("train-a", "train-b"):
+        assert f'<tr><th scope="row">{name}</th>' in page and f"<h3>{name}</h3>" in page
+        assert f"All settings of training, {name}" in page
+    found = state.load(RunDir(model).out)
+    learnt = sum(parameter.numel() for parameter in found.network().parameters())
+    assert learnt < sum(value.numel() for value in found.parameters.values()), "batch norms keep more than they learn"
+    assert f"Models eegnet with {learnt:,} parameters, eegnet with {learnt:,} parameters." in page
+
+
+@pytest.mark.parametrize(
+    ("part", "knobs", "differs"),
+    [
+        ("split", {"train": 0.5, "val": 0.3}, "split.train=0.5 and split.val=0.3, where train-a has split.train=0.67"),
+        ("windows", {"tmax_s": 0.5}, "windows.tmax_s=0.5, where train-a has windows.tmax_s=1.0"),
+    ],
+)
+def test_models_that_cannot_decode_together_are_told_what_differs(
+    part: str, knobs: dict[str, float], differs: str, model: Path
+) -> None:
+    first = state.load(RunDir(model).out)
+    changed = first.config | {part: first.config[part] | knobs}
+    second = state.load(Path(copied(model, "train-b", config=changed)))
+    with pytest.raises(ValueError, match="need one target, split, data and windows, but train-b has .*" + differs):
+        predict.refuse_unlike([first, second])
+
+
+def people() -> Findings:
+    """Of twelve subjects who have one score each, which is decoded well."""
+    rng = np.random.default_rng(0)
+    trials = [
+        DecodedTrial(f"sub-{s:02d}", "x", np.array([[score]]), np.array([[score + rng.normal() / 4]]), f"r{s}", t)
+        for s, score in enumerate(rng.normal(size=12))
+        for t in range(4)
+    ]
+    decoded = Decoded(0.0, tuple(trials), (), "values", "score")
+    return findings.judge(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
+
+
+def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(model: Path) -> None:
+    found, trained = people(), state.load(RunDir(model).out)
+    verdict, table, text = report._verdict(found, trained), report._subjects(found), words.markdown(found)
+    assert "Above chance." in verdict and "One by one" not in verdict
+    assert "p (Holm)" not in table and "95 % below" not in table
+    assert (
+        "| subject | windows | minus the error, in standard deviations | ridge |\n| --- | --- | --- | --- |\n" in text
+    )
+    each = replace(found, of_subjects="")
+    assert "One by one, " in report._verdict(each, trained) and "p (Holm)" in report._subjects(each)
+
+
+def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_in_each_row() -> None:
+    for found in (people(), replace(people(), of_subjects="")):
+        for part in words.markdown(found).split("\n\n")[2:]:
+            assert len({line.count("|") for line in part.strip().splitlines()}) == 1
+        rows = [line for line in words.latex(found).splitlines() if "&" in line]
+        assert {row.count("&") for row in rows} == {4} and "95\\,\\% below" in rows[0]
+        bound = found.figures["r"].bound
+        assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in words.markdown(found)
+
+
+def test_a_model_of_which_a_byte_was_changed_is_refused(model: Path) -> None:
+    """Wherever the byte stands: in a parameter, in the outline, in the list of parts. Between them it does no harm."""
+    place = Path(copied(model, "train-b")) / "model.pt"
+    whole, original = place.read_bytes(), state.load(place.parent)
+    said: list[str] = []
+    for at in range(100, len(whole), len(whole) // 200):
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            found = state.load(place.parent)
+        except ValueError as error:
+            said.append(str(error))
+        else:
+            assert all(torch.equal(found.parameters[name], value) for name, value in original.parameters.items())
+            assert (found.config, found.step) == (original.config, original.step)
+    assert len(said) > 20
+    assert all("model.pt is damaged: its bytes are not those that were written" in each for each in said)
