@@ -112,9 +112,10 @@ def _audited(trained: Trained) -> str:
 
 
 def _split(trained: Trained) -> list[str]:
-    """The words that set the split as in training."""
+    """The words that set the split as in training, as a shell takes them."""
     usual = asdict(Split())
-    return list(_flat("split", {name: value for name, value in asdict(trained.split).items() if value != usual[name]}))
+    differ = {name: value for name, value in asdict(trained.split).items() if value != usual[name]}
+    return [word.replace("'", "").replace(", ", ",") for word in _flat("split", differ)]
 
 
 def lineage(run: RunDir) -> list[RunDir]:
