@@ -64,7 +64,7 @@ def test_a_comparison_of_runs_with_long_names_fits_a_phone(tmp_path: Path) -> No
         )
         for name in "ab"
     ]
-    (tmp_path / "page.html").write_text(compare.render(runs, compare.compared(runs)))
+    (tmp_path / "page.html").write_text(compare.render(runs, *compare.compared(runs)))
     seen = browser.look(tmp_path / "page.html", 360, True, tmp_path / "profile")
     assert seen.errors == seen.requests == []
     assert seen.scrolls_to <= 360 and seen.contrasts[0][0] >= 4.5
