@@ -2,7 +2,7 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class ConfigError(ValueError):
@@ -10,6 +10,11 @@ class ConfigError(ValueError):
 
 
 MOST = 12
+
+
+def first_of(names: "Sequence[str]", most: int = 6) -> str:
+    """`a, b, c and 4 more`: a list that a sentence can hold."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def did_you_mean(word: str, choices: "Iterable[str]") -> str:

@@ -26,7 +26,7 @@ from typing import Any
 
 from hpc import config, options, stages
 from hpc.context import Input, input_path
-from hpc.errors import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.grid import draws, grid, is_list
 from hpc.rundir import RunDir, read_json
 from hpc.site import Resources, Site
@@ -326,8 +326,7 @@ def _names(at: str, ref: str, found: Sequence[RunDir], several: bool) -> list[st
     stages_of = {(read_json(run.plan) or {}).get("stage") for run in found}
     if several and len(stages_of) == 1 and all(label_of(run) == ref for run in found):
         return names
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    raise ConfigError(f"{at} is {ref}, which could be {', '.join(names[:6])}{more}: say which, by its whole name")
+    raise ConfigError(f"{at} is {ref}, which could be {first_of(names)}: say which, by its whole name")
 
 
 def _count(value: Any) -> int:

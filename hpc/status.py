@@ -9,7 +9,7 @@ import os
 import time
 
 from hpc import FAILED, REFUSED, STOPPED
-from hpc.errors import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.queue import Job, Queue
 from hpc.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, heartbeat, read_lines
 
@@ -224,9 +224,8 @@ def find(word: str, runs: Path | str) -> RunDir:
     near = find_all(word, runs)
     if len(near) == 1:
         return near[0]
-    names = sorted(run.name for run in near)
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    raise ConfigError(f"{word!r} could be {', '.join(names[:6])}{more}: say which, by its whole name")
+    names = first_of(sorted(run.name for run in near))
+    raise ConfigError(f"{word!r} could be {names}: say which, by its whole name")
 
 
 def find_all(word: str, runs: Path | str) -> list[RunDir]:

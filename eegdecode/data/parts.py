@@ -8,6 +8,7 @@ from itertools import combinations
 from eegdecode.data import stimuli
 from eegdecode.data.events import SPEED
 from eegdecode.data.segments import Segment
+from hpc.errors import first_of
 
 MOST_NAMED = 10
 """Stimuli or subjects that a sentence names."""
@@ -77,7 +78,7 @@ class Parts:
             ):
                 if names:
                     count = f"{len(names)} {what if len(names) == 1 else several}"
-                    said.append(f"{start} {count}{' ' + end if end else ', '}{_first(names)}.")
+                    said.append(f"{start} {count}{' ' + end if end else ', '}{first_of(names, MOST_NAMED)}.")
         runs = {segment.recording for segment in self.test} & {segment.recording for segment in self.train}
         if runs and self.by in ("trial", "block", "label"):
             said.append(
@@ -173,8 +174,3 @@ def units(segments: Sequence[Segment]) -> dict[str, str]:
         heard_s = trial.duration * float(trial.labels.get(SPEED, 1.0))
         lasts_s[trial.stimulus] = max(lasts_s.get(trial.stimulus, 0.0), heard_s)
     return stimuli.units(lasts_s)
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more

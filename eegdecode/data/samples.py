@@ -11,6 +11,7 @@ import numpy as np
 
 from eegdecode.data.damage import Finding
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
+from hpc.errors import first_of
 
 BLOCK_S = 10.0  # short enough that drift does not count as amplitude
 BLOCK_VALUES = 1 << 22
@@ -191,4 +192,4 @@ def _named(names: Sequence[str], which: np.ndarray) -> tuple[str, ...]:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return first_of(names, 8)

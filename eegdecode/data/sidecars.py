@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegdecode.signals import Kind, Sensor, Stream
+from hpc.errors import first_of
 
 SUFFIXES = ("eeg", "meg", "ieeg")
 KINDS: dict[str, Kind] = {
@@ -120,9 +121,9 @@ def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data:
     rows = by_name(channels_tsv)
     told = Told(dict(stream.sensors), {}, {}, [], {})
     if lacking := [name for name in rows if name not in stream.channels]:
-        told.notes.append(f"{channels_tsv.name} lists {_some(lacking)}, which {data.name} does not have")
+        told.notes.append(f"{channels_tsv.name} lists {first_of(lacking)}, which {data.name} does not have")
     if untold := [name for name in stream.channels if name not in rows]:
-        told.notes.append(f"{data.name} has {_some(untold)}, which {channels_tsv.name} does not list")
+        told.notes.append(f"{data.name} has {first_of(untold)}, which {channels_tsv.name} does not list")
     types, scales, given = [], [], []
     for name in stream.channels:
         row, before = rows.get(name, {}), stream.sensor(name)
@@ -147,11 +148,11 @@ def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data:
             scales.append(f"{name} ({units[name]} and {row['units']})")
     both = f"{data.name} and {channels_tsv.name} disagree on"
     if types:
-        told.notes.append(f"{both} types, the table was believed: {_some(types)}")
+        told.notes.append(f"{both} types, the table was believed: {first_of(types)}")
     if scales:
-        told.notes.append(f"{both} units, the file was believed: {_some(scales)}")
+        told.notes.append(f"{both} units, the file was believed: {first_of(scales)}")
     if given:
-        told.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {_some(given)}")
+        told.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {first_of(given)}")
     return told
 
 
@@ -196,7 +197,3 @@ def positions(
     if system in ALS:
         return {name: (-y * scale, x * scale, z * scale) for name, (x, y, z) in places.items()}, note
     return {name: (x * scale, y * scale, z * scale) for name, (x, y, z) in places.items()}, note
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

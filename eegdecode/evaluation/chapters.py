@@ -18,6 +18,7 @@ from eegdecode.page import table
 from eegdecode.plots import Line
 from eegdecode.training.state import Trained
 from hpc import config
+from hpc.errors import first_of
 from hpc.rundir import RunDir, read_json, read_lines
 
 MOST_NAMED = 10  # classes
@@ -67,7 +68,9 @@ def data(trained: Trained, decoded: Decoded) -> str:
     if decoded.kind == "sequence":
         minutes = sum(len(trial.target) for trial in decoded.trials) / decoded.sfreq / 60
         lasts = f"lasts {minutes:.1f} minutes in {many(len(decoded.trials), 'trial')}"
-    told = _classes(decoded.classes) if decoded.kind == "classes" else many(spec.n_outputs, "feature")
+    told = many(spec.n_outputs, "feature")
+    if decoded.kind == "classes":
+        told = f"{len(decoded.classes)} classes ({first_of(decoded.classes, MOST_NAMED)})"
     said = [
         f"{many(spec.n_channels, 'channel')} at {spec.sfreq:g} Hz ({', '.join(spec.channels)}); the target "
         f"“{trained.target}” has {told}.",
@@ -75,11 +78,6 @@ def data(trained: Trained, decoded: Decoded) -> str:
         *decoded.audit,
     ]
     return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>\n" + _audited(trained)
-
-
-def _classes(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{len(names)} classes ({', '.join(names[:MOST_NAMED])}{more})"
 
 
 def _audited(trained: Trained) -> str:

@@ -74,9 +74,8 @@ KINDS = {
     "linearly: a decoder for each subject, or one for all where a subject has no training trials. Validation trials "
     "choose its penalty, as they choose the network's step.",
     "classes": "Chance deals the classes out anew among the trials of each subject, or among subjects where each has "
-    "one. <b>CSP</b> and <b>band powers</b> "
-    "are linear decoders of the same windows: one for each subject, or one for all where a subject has no training "
-    "windows.",
+    "one. <b>CSP</b> and <b>band powers</b> are linear decoders of the same windows: one for each subject, or one for "
+    "all where a subject has no training windows.",
     "retrieval": "Chance deals the candidates out anew, alike for all windows of one. <b>Ridge</b> goes linearly from "
     "the window, averaged to a few instants, to the embedding.",
     "values": "Chance rotates the truth of each recording in time, or deals it out anew among the windows of a subject "

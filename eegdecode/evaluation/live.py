@@ -95,7 +95,7 @@ def run(cfg: "Cfg", ctx: Context) -> dict[str, object]:
     data, parts = predict.open_data(trained, ctx)
     where = ddp.device(ctx)
     network: Any = trained.network().to(where)
-    trials = _some(trained, parts.test, data, network.samples, cfg.most_s)
+    trials = _windows(trained, parts.test, data, network.samples, cfg.most_s)
     warm_up(network, cfg.chunk, where)
     took: list[np.ndarray] = []
     away: list[float] = []
@@ -135,7 +135,7 @@ def refuse_other_than_causal(trained: Trained) -> None:
     )
 
 
-def _some(trained: Trained, part: Sequence[Any], data: Store, samples: int, most_s: float) -> list[torch.Tensor]:
+def _windows(trained: Trained, part: Sequence[Any], data: Store, samples: int, most_s: float) -> list[torch.Tensor]:
     """The windows of the test part as it is judged, one by one, [1, time, channel], up to so many seconds in all."""
     judged = judge.Judge(trained.train(), part, data, trained.spec, trained.network())
     found: list[torch.Tensor] = []

@@ -108,17 +108,6 @@ def _challenge(number: int, runs: Sequence[Input], ctx: Context) -> tuple[dict[s
     data, parts = predict.open_data(trained, ctx)
     for each in several:
         _refuse_other_windows(number, each)
-    if lengths := [each.spec.n_times for each in several if each.spec.n_times != trained.spec.n_times]:
-        raise ValueError(
-            f"models that answer together take one length, but got {trained.spec.n_times} and {lengths[0]}"
-        )
-    if baselines := [
-        b for each in several if (b := each.train().windows.baseline_s) != trained.train().windows.baseline_s
-    ]:
-        raise ValueError(
-            f"models that answer together take one windows.baseline_s, but got {trained.train().windows.baseline_s:g} "
-            f"and {baselines[0]:g}"
-        )
     (_, chain), *others = predict.preprocessed(data)
     if unlike := [other for _, other in others if other != chain]:
         raise ValueError(f"its data were preprocessed in unlike ways, {chain} and {unlike[0]}: preprocess them alike")

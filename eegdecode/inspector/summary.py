@@ -8,6 +8,7 @@ from typing import Any
 from eegdecode.inspector.files import Found
 from eegdecode.inspector.matching import Match, match
 from eegdecode.inspector.pickles import Shape
+from hpc.errors import first_of
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 MOST = 12
@@ -194,9 +195,7 @@ def _columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[s
 
 
 def _few(words: Iterable[str]) -> str:
-    every = [_clean(word) for word in words]
-    more = f" and {len(every) - MOST} more" if len(every) > MOST else ""
-    return ", ".join(every[:MOST]) + more
+    return first_of([_clean(word) for word in words], MOST)
 
 
 def _clean(text: str) -> str:
