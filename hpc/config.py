@@ -210,6 +210,16 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
         raise ConfigError(f"{at}: {error}") from None
 
 
+def required(schema: Any) -> list[str]:
+    """The settings of a stage that have no default."""
+    kinds = get_args(schema) if get_origin(schema) in (Union, types.UnionType) else (schema,)
+    return [
+        field.name
+        for field in dataclasses.fields(kinds[0])
+        if field.init and field.default is field.default_factory is dataclasses.MISSING
+    ]
+
+
 def inputs(config: Any) -> dict[str, str]:
     """The fields of a config that name what the stage reads, as {field: value}; those left at None are left out. Of a
     field that names several: `data`, `data[1]`, …; of one in settings below: `start.source`."""

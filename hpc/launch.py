@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036  before anything that an older Python cannot read
+    sys.exit(f"error: hpc needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}")
+
 from hpc import DONE, FAILED, REFUSED, USAGE, options
 from hpc.errors import ConfigError
 from hpc.rundir import Damaged
@@ -31,18 +34,45 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         if said.help:
             print(options.help_text(), end="")
             return DONE
+        if said.version:
+            print(version())
+            return DONE
         return OTHER_VERBS.get(said.verb, act)(said, environ)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:
         raise
+    except ModuleNotFoundError as error:
+        if (error.name or "hpc").partition(".")[0] in ("hpc", "eegdecode"):
+            raise  # a mistake of ours
+        print(f"error: {_not_installed(str(error.name))}", file=sys.stderr)
+        return USAGE
     except Damaged as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except OSError as error:  # a disk that is full or read-only, a folder that is a file
         print(f"error: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
         return FAILED
+
+
+def version() -> str:
+    import platform
+
+    from hpc import __version__
+
+    return f"hpc {__version__} in {os.path.dirname(__file__)}, Python {platform.python_version()}"
+
+
+def _not_installed(module: str) -> str:
+    """What to do where a package that we need is missing: most often the environment is not active."""
+    checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not os.path.exists(f"{checkout}/env/setup.sh"):
+        return f"{module} is not installed for {sys.executable}: pip install hpc-eegdecode"
+    there = os.path.exists(f"{checkout}/.venv/bin/python")
+    how = f". {os.path.relpath(checkout)}/env/activate.sh"
+    first = "" if there else f"make the environment with {os.path.relpath(checkout)}/env/setup.sh cpu, then "
+    return f"{module} is not installed for {sys.executable}: {first}activate it with `{how}`"
 
 
 def act(said: Words, environ: Mapping[str, str]) -> int:
@@ -237,6 +267,55 @@ def show_log(said: Words, environ: Mapping[str, str]) -> int:
     return DONE
 
 
+def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
+    from hpc import recipes
+
+    titles = {name: (str(path), recipes.title(path)) for name, path in recipes.every().items()}
+    if said.json:
+        import json
+
+        print(json.dumps([{"name": name, "file": path, "title": title} for name, (path, title) in titles.items()]))
+        return DONE
+    if not titles:
+        print("there is no recipe: no package that is installed here brings one, and there is no configs/ here")
+        return DONE
+    from shutil import get_terminal_size
+    from textwrap import shorten
+
+    width = max(map(len, titles))
+    room = max(40, get_terminal_size((120, 24)).columns - width - 2)
+    for name, (_, title) in titles.items():
+        print(f"{name:<{width}}  {shorten(title, room, placeholder=' …')}")
+    print("\n  run one   python -m hpc.launch pipeline NAME   (many have --set size=tiny; the file says more)")
+    return DONE
+
+
+def list_sites(said: Words, environ: Mapping[str, str]) -> int:
+    from hpc import profile
+
+    here = profile.detect(environ)
+    rows: list[tuple[str, str, str, str]] = []
+    for name in profile.names():
+        try:
+            site = profile.load(name)
+            rows.append((name, site.kind, site.status, site.description))
+        except ConfigError as error:  # of a file that somebody is just writing
+            rows.append((name, "", "broken", str(error)))
+    if said.json:
+        import json
+
+        fields = ("name", "kind", "status", "description")
+        every = [dict(zip(fields, row)) | {"file": str(profile.find(row[0])), "here": row[0] == here} for row in rows]
+        print(json.dumps(every))
+        return DONE
+    width = max(len(row[0]) for row in rows)
+    for name, kind, status, description in rows:
+        mark = "*" if name == here else " "
+        print(f"{mark} {name:<{width}}  {kind:<7}{status:<15}{description}")
+    print(f"\n  * is this machine   another   --on NAME   a profile of your own   {profile.folders()[0]}/NAME.yaml")
+    return DONE
+
+
 def write_site(said: Words, environ: Mapping[str, str]) -> int:
     from pathlib import Path
 
@@ -295,13 +374,16 @@ OTHER_VERBS: dict[str, Callable[[Words, Mapping[str, str]], int]] = {
     "logs": show_log,
     "stop": stop_run,
     "drill": run_drill,
+    "recipes": list_recipes,
+    "sites": list_sites,
     "site": write_site,
     "inspect": inspect_files,
     "completion": show_completion,
 }
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command `hpc`, and `python -m hpc.launch`."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows a ? for what it does not have
     try:
@@ -313,3 +395,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -18,13 +18,15 @@ VERBS = {
     "resume": ("RUN", "go on with a run that has stopped, also with other --nodes, --time, --on"),
     "drill": ("STAGE", "break a run on purpose and see whether it ends the same (--faults, --repeat)"),
     "export": ("RUN", "write a batch script that runs it without submitit (-o FILE)"),
+    "recipes": ("", "the config files that come with what is installed, and those in configs/ here"),
+    "sites": ("", "the clusters that have a profile, and which of them this machine is"),
     "site": ("refresh NAME", "write a profile of the cluster you are on, from what its Slurm says"),
     "inspect": ("FILE [FILE]", "what a file of parameters holds, what of it model=NAME would load; how two differ"),
     "completion": ("bash|zsh", "what a shell needs to complete verbs, options, runs and settings"),
 }
 
 TEXT = """\
-usage: python -m hpc.launch VERB [FILE.yaml ...] [key=value ...] [options]
+usage: python -m hpc.launch VERB [FILE.yaml or RECIPE ...] [key=value ...] [options]     (hpc VERB ... is the same)
 
 Run a stage of an experiment on this machine or as a Slurm job.
 
@@ -39,9 +41,10 @@ examples:
   python -m hpc.launch train configs/demo.yaml optim.lr=1e-3 --nodes 2
   python -m hpc.launch train --nodes 2 --on slurm --dry-run
 
-Without a file, configs/default.yaml is read. The same science twice is the same run: finished, it says so;
-stopped, it goes on. RUN is a run's name, the beginning of it, its --name or its job. Exit codes: 0 done,
-1 failed, 2 wrong usage, 3 not taken by the scheduler, 75 stopped, can go on, 76 hung, 93 wrong for good.
+Without a file, configs/default.yaml is read, or the recipe that comes with the stage. What a stage reads is
+made first where it is not there yet. The same science twice is the same run: finished, it says so; stopped, it
+goes on. RUN is a run's name, the beginning of it, its --name or its job. Exit codes: 0 done, 1 failed, 2 wrong
+usage, 3 not taken by the scheduler, 75 stopped, can go on, 76 hung, 93 wrong for good.
 """
 
 
@@ -53,6 +56,7 @@ class Words:
         self.words: list[str] = []
         """Config files, key=value settings, or names of runs."""
         self.help = False
+        self.version = False
 
         self.on: str | None = None
         self.nodes: int | None = None
@@ -79,6 +83,7 @@ class Words:
         self.draws: int | None = None
         self.name: str | None = None
         self.again = False
+        self.only = False
         self.dry_run = False
         self.prepare = False
         self.follow = False
@@ -174,6 +179,7 @@ GROUPS: dict[str, list[Option]] = {
         ),
         ("--name", "WORD", run_name, f"{START} export", "what you call the run, wherever RUN is asked for"),
         ("--again", "", None, "STAGE pipeline sweep", "a new run of what is finished or begun already"),
+        ("--only", "", None, "STAGE sweep", "refuse where what it reads is not there, instead of making it first"),
         ("--dry-run", "", None, START, "print the plan and the batch script, do nothing"),
         ("--prepare", "", None, START, "write the run folder, start nothing: for slurm/run.sbatch"),
         ("--follow", "", None, f"{ONE} logs", "watch a Slurm run, as a local one is anyway; logs: go on printing"),
@@ -182,7 +188,7 @@ GROUPS: dict[str, list[Option]] = {
             "--json",
             "",
             None,
-            f"{START} status stop inspect",
+            f"{START} status stop inspect recipes sites",
             "what came of it as JSON, for scripts; all else goes to stderr",
         ),
         ("--output", "FILE", str, "export", "where it writes; else to the terminal"),
@@ -201,11 +207,12 @@ GROUPS: dict[str, list[Option]] = {
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
 OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
 OPTIONS["--help"] = ("--help", "", None, "", "this")
+OPTIONS["--version"] = ("--version", "", None, "", "which hpc this is, and of which Python")
 
 
 def fits(option: Option, verb: str) -> bool:
     """Whether a verb, or the stage of that name, takes an option."""
-    return option[0] == "--help" or (verb if verb in VERBS else "STAGE") in option[3].split()
+    return option[0] in ("--help", "--version") or (verb if verb in VERBS else "STAGE") in option[3].split()
 
 
 def read(argv: "Sequence[str]") -> Words:
@@ -233,7 +240,7 @@ def read(argv: "Sequence[str]") -> Words:
             plain.append(word)
     if plain:
         said.verb, said.words = plain[0], plain[1:]
-    elif not said.help:
+    elif not said.help and not said.version:
         raise ConfigError("say what to do: python -m hpc.launch VERB; --help lists the verbs")
     for option in used:
         if not said.help and not fits(option, said.verb):

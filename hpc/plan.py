@@ -79,6 +79,10 @@ class Plan:
     """What was looked at before, and found right: see preflight.py."""
     start: str = ""
     """When Slurm thinks that it would start."""
+    installed: tuple[str, ...] = ()
+    """Of the code, the packages that are installed for good and not copied, with their versions."""
+    reason: str = ""
+    """Why it is planned, where the command line does not name it."""
 
     @property
     def run(self) -> RunDir:
@@ -120,12 +124,20 @@ class Plan:
     def render(self) -> str:
         """What a person reads before it happens."""
         r, science = self.resources, self.science
+        layout = f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"
+        gpus = f", {_many(r.gpus_per_node, 'GPU')} a node" if r.gpus_per_node else ""
         whose_word = f"   profile: {self.site.status}, {self.site.verified_on}" if self.site.kind == "slurm" else ""
         places = {"off": "", "auto": ", else ".join(self.site.storage.scratch_local)}.get(r.stage, r.stage)
         rows = [
             ("run", f"{science.name}{self.label and f' ({self.label})'}   in {self.runs}"),
+            *([("because", self.reason)] if self.reason else []),
             ("where", f"{self.site.name} ({self.site.description or self.site.kind}){whose_word}"),
-            ("layout", f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"),
+            ("layout", layout + gpus),
+            *(
+                [("time", f"{r.time_s / 60:g} min, asked to save {r.lead_s} s before the end")]
+                if r.time_s is not None
+                else []
+            ),
             ("config", f"{_many(_count(science.config), 'value')} from {', '.join(self.sources) or 'the defaults'}"),
             *(
                 ("input", f"{field}: {input_path(Input(ref), Path(self.runs))}")
@@ -133,14 +145,11 @@ class Plan:
             ),
             *([("copies", f"what is read often goes to {places} of each node")] if places else []),
             *(("code", _say_code(code)) for code in self.code),
+            *([("code", f"installed: {', '.join(self.installed)}")] if self.installed else []),
             *(("note", note) for note in r.notes),
             *([("checks", " · ".join(self.checks))] if self.checks else []),
             *([("start", self.start)] if self.start else []),
         ]
-        if r.gpus_per_node:
-            rows[2] = ("layout", f"{rows[2][1]}, {_many(r.gpus_per_node, 'GPU')} a node")
-        if r.time_s is not None:
-            rows.insert(3, ("time", f"{r.time_s / 60:g} min, asked to save {r.lead_s} s before the end"))
         return "\n".join(f"{label:<8}{text}" for label, text in rows)
 
 
@@ -150,6 +159,7 @@ def sciences(
     words: Sequence[str],
     anew: Callable[[str], int] | None = None,
     named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
+    lacks: Callable[[str], bool] | None = None,
 ) -> list[Science]:
     """What a verb means to compute, in order: one stage, or for `pipeline` every section of the file.
 
@@ -167,6 +177,8 @@ def sciences(
     named
         The runs that an input means which is neither a section nor a run's own name: what is computed from them has
         one name, however they were called.
+    lacks
+        Whether a run has no result yet: then, for a single stage, the sections that it reads from are computed first.
     """
     known = stages.names()
     config.check_words(words)
@@ -219,7 +231,18 @@ def sciences(
             if str(error).startswith((f"{at} ", f"{at}: ")):
                 raise ConfigError(f"{error}. Several values are for sweep: sweep {verb} {word}") from None
         raise
-    return list(done.values()) if verb == "pipeline" else [done[verb]]
+    if verb == "pipeline":
+        return list(done.values())
+    return _with_missing(done[verb], list(done.values()), lacks) if lacks else [done[verb]]
+
+
+def _with_missing(asked: Science, above: Sequence[Science], lacks: Callable[[str], bool]) -> list[Science]:
+    """A science and, before it, those that it reads from and that are not there: of `above`, in their order."""
+    needed = [asked]
+    for science in needed:
+        read = [other for other in above if other.name in science.inputs.values() and other not in needed]
+        needed += [other for other in read if lacks(other.name)]
+    return [science for science in above if science in needed]
 
 
 def sweep(
@@ -228,6 +251,7 @@ def sweep(
     words: Sequence[str],
     n_draws: int | None = None,
     named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
+    lacks: Callable[[str], bool] | None = None,
 ) -> list[tuple[Science, str]]:
     """The sciences of every combination of the words, or of so many that are drawn, each with what tells it from the
     others; what several combinations have in common stands there once, without."""
@@ -235,7 +259,7 @@ def sweep(
     found: dict[str, tuple[Science, str]] = {}
     for combination in combinations:
         own = " ".join(word for word in combination if word not in words)
-        for science in sciences(verb, values, combination, named=named):
+        for science in sciences(verb, values, combination, named=named, lacks=lacks):
             shared = science.name in found and found[science.name][1] != own
             found[science.name] = (science, "" if shared else own)
     order = list(dict.fromkeys(science.section for science, _ in found.values()))

@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc import config, plan, preflight, site, snapshot, stages, status
+from hpc import config, plan, preflight, recipes, site, snapshot, stages, status
 from hpc.context import input_run
-from hpc.errors import ConfigError
+from hpc.errors import ConfigError, first_of
 from hpc.options import Words
 from hpc.plan import Plan, Science
 from hpc.rundir import RunDir
 from hpc.site import Resources, Site
 
-DEFAULT = "configs/default.yaml"
 ASKED = (
     "on", "nodes", "gpus", "ranks", "cpus", "mem", "time", "partition", "account", "scratch",
     "exclude", "constraint", "comment", "mail", "hang", "stage", "mpi",
@@ -30,7 +29,8 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     asked = _asked(said, runs)
     where, resources = _where(asked, runs, environ, said.dry_run)
     asked["on"] = where.name  # also when it was found out
-    code = snapshot.look(["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)])
+    packages = ["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)]
+    code = snapshot.look(packages)
     coming = [science.name for science in sciences]
     for science in sciences:
         check_inputs(science, runs, coming)
@@ -38,10 +38,21 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     labels = [_label(said, runs, science.name, science.name in read) for science in sciences]
     plans = [
         Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
-                  label, own, asked)
+                  label, own, asked, installed=snapshot.installed(packages, code), reason=_reason(science, said, runs))
         for science, label, own in zip(sciences, labels, settings, strict=True)
     ]  # fmt: skip
     return preflight.checked(plans, environ)
+
+
+def _reason(science: Science, said: Words, runs: Path) -> str:
+    """Why a run is made that the line does not name, and what it could read instead; empty for the others."""
+    verb = said.words[0] if said.verb == "sweep" else said.verb
+    if verb in ("pipeline", "resume", "export") or science.section == verb:
+        return ""
+    stage = science.stage
+    others = sorted(path.parent.name for path in runs.glob(f"{stage}-*/result.json"))
+    instead = f", or let it read {first_of(others, 3)}" if others else ""
+    return f"{verb} reads it, and it is not there yet; --only refuses instead{instead}"
 
 
 def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[str]]:
@@ -54,21 +65,43 @@ def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[s
         if kept.science.name != run.name:
             raise ConfigError(f"{run.path} is a copy, or was renamed: it holds {kept.science.name}. Give it that name")
         return [kept.science], [str(run.config)], [kept.settings]
-    files = [Path(word) for word in said.words if word.endswith((".yaml", ".yml")) and "=" not in word]
-    words = [word for word in said.words if Path(word) not in files]
-    if not files and os.path.isfile(DEFAULT):
-        files = [Path(DEFAULT)]
+    if said.verb == "sweep" and (not said.words or "=" in said.words[0]):
+        raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
+    verb, *rest = said.words if said.verb == "sweep" else [said.verb, *said.words]
+    if said.verb == "sweep" and said.again:
+        raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
+    words = [word for word in rest if "=" in word]
+    files = [_config_file(word) for word in rest if "=" not in word] or _default_file(verb, words)
+    values = config.choose(config.load(files), said.set)
     named = _named(runs)
+    lacks = None if said.only or said.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
     if said.verb == "sweep":
-        if not words or "=" in words[0]:
-            raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
-        if said.again:
-            raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
-        found = plan.sweep(words[0], config.choose(config.load(files), said.set), words[1:], said.draws, named)
-        return [science for science, _ in found], [*map(str, files), *words[1:]], [own for _, own in found]
+        pairs = plan.sweep(verb, values, words, said.draws, named, lacks)
+        return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
     anew = (lambda name: plan.next_again(name, runs)) if said.again else None
-    sciences = plan.sciences(said.verb, config.choose(config.load(files), said.set), words, anew, named)
+    sciences = plan.sciences(verb, values, words, anew, named, lacks)
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
+
+
+def _config_file(word: str) -> Path:
+    """A file as it is named, or the recipe of that name."""
+    path = Path(word)
+    return path if path.suffix in (".yaml", ".yml") else recipes.find(word)
+
+
+def _default_file(verb: str, words: Sequence[str]) -> list[Path]:
+    """Where no file is named: `configs/default.yaml` here; else, where the words do not say what to read, the file
+    that the stage's own package brings for this."""
+    if path := recipes.default_here():
+        return [path]
+    packages = [stages.entry(name).partition(".")[0] for name in stages.names() if name == verb or verb == "pipeline"]
+    if verb in stages.names():
+        schema = stages.schema(stages.load(stages.entry(verb)))
+        said = {word.removeprefix(f"{verb}.").partition("=")[0].partition(".")[0] for word in words}
+        if set(config.required(schema)) <= said:
+            return []
+    brought = [path for package in dict.fromkeys(packages) if (path := recipes.default_of(package))]
+    return brought[:1]
 
 
 def _named(runs: Path) -> Callable[[str], list[RunDir]]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpc import config, executors, profile, ranks, stages
-from hpc.context import input_there
+from hpc.context import Input, input_there
 from hpc.errors import ConfigError
 from hpc.plan import Plan
 from hpc.rundir import RunDir, committed_steps, read_json
@@ -45,7 +45,8 @@ def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
 def _look(plan: Plan, tried: str) -> tuple[str, ...]:
     """That its config is valid, its inputs are there and its stage imports, we would not be here without."""
     found = [f"{plan.science.stage} imports", "config valid"]
-    found += ["inputs there"] if plan.science.inputs else []
+    there = [input_there(Input(ref), Path(plan.runs)) for ref in plan.science.inputs.values()]
+    found += ["inputs there" if all(there) else "inputs are made first"] if there else []
     found += [tried] if tried else []
     found += [_room(Path(plan.runs))]
     if plan.site.kind == "slurm":

@@ -14,6 +14,8 @@ from typing import Literal
 from hpc import config
 from hpc.errors import ConfigError, did_you_mean
 
+OURS = Path(__file__).parent / "configs/site"
+"""Where a wheel has our profiles; a checkout has them at its top."""
 ANY = "slurm"
 """The profile for any Slurm that no other describes."""
 
@@ -182,7 +184,7 @@ def folders() -> list[Path]:
 
     In our own checkout `here` are those that came with hpc, and the user's own go before them.
     """
-    ours = Path(__file__).parent.parent / "configs/site"
+    ours = OURS if OURS.is_dir() else OURS.parent.parent.parent / "configs/site"
     here = Path("configs/site")
     own = Path.home() / ".config/hpc/site"
     return [own, ours] if here.resolve() == ours else [here, own, ours]

@@ -5,6 +5,7 @@ runs/train-k3f9x2ab/code         a link to it
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -50,6 +51,24 @@ def look(packages: list[str]) -> list[Code]:
         if root and "site-packages" not in imports.parts and root not in found:
             found[root] = _checkout(Path(root), imports)
     return list(found.values())
+
+
+def installed(packages: Sequence[str], checkouts: Sequence[Code]) -> tuple[str, ...]:
+    """The other packages, as `name version`: the ranks import them from where they are installed."""
+    copied = [Path(checkout.root, checkout.imports).resolve() for checkout in checkouts]
+    versions = []
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec and spec.origin and Path(spec.origin).resolve().parent.parent not in copied:
+            versions.append(f"{package} {_version(package)}".rstrip())
+    return tuple(versions)
+
+
+def _version(package: str) -> str:
+    """Of the distribution that brings the package."""
+    for distribution in importlib.metadata.packages_distributions().get(package, []):
+        return importlib.metadata.version(distribution)
+    return ""
 
 
 def _checkout(root: Path, imports: Path) -> Code:

@@ -134,9 +134,12 @@ def match_mismatch(trials: Sequence[DecodedTrial], window: int) -> np.ndarray:
     shares = []
     for trial in trials:
         n = len(trial.target) // window
+        if n < 2:
+            shares.append(np.nan)
+            continue
         output, target = (unit(a[: n * window].reshape(n, window, -1)) for a in (trial.output, trial.target))
         fit = np.einsum("itf,jtf->ij", output, target)
         true = np.diagonal(fit)[:, None]
         wins = (fit < true).sum() + 0.5 * (fit == true).sum() - 0.5 * n
-        shares.append(wins / (n * (n - 1)) if n > 1 else np.nan)
+        shares.append(wins / (n * (n - 1)))
     return np.array(shares)

@@ -155,6 +155,10 @@ def test_what_cannot_be_told_is_left_out() -> None:
         decoded, trials=tuple(replace(t, target=t.target[:400], output=t.output[:400]) for t in decoded.trials)
     )
     assert list(metrics.score(short, Scoring()).figures) == ["r", "rank_accuracy", "spectrum_r", "spectrum_rank"]
+    of_less_than_a_window = replace(
+        decoded, trials=tuple(replace(t, target=t.target[:200], output=t.output[:200]) for t in decoded.trials)
+    )
+    assert "match_mismatch" not in metrics.score(of_less_than_a_window, Scoring()).figures
     assert list(metrics.score(replace(decoded, sfreq=8.0), Scoring()).figures) == [
         "r",
         "rank_accuracy",

@@ -142,7 +142,7 @@ def test_a_dry_run_does_nothing(launch: Launch, tmp_path: Path) -> None:
 
 def test_a_file_with_sections_serves_a_stage_and_the_pipeline(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
-    assert "make it first with" in launch("tally", "study.yaml", code=2).stderr
+    assert "make it first with" in launch("tally", "study.yaml", "--only", code=2).stderr
     text = launch("pipeline", "study.yaml").stdout
     assert "total             10" in text
     assert re.search(r"half +5.000 +chance 0.500", text)

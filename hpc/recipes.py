@@ -1,0 +1,82 @@
+"""Config files that packages bring, by name: `hpc pipeline demo`, `hpc train motor-eegnet`.
+
+    [options.entry_points]
+    hpc.recipes =
+        eegdecode = eegdecode:RECIPES
+
+RECIPES is a folder of YAML files; a package of your own adds its recipes the same way. A file of yours in `configs/`
+goes before one of the same name.
+"""
+
+import functools
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from hpc.errors import ConfigError, did_you_mean
+
+HERE = Path("configs")
+DEFAULT = "default"
+"""What is read where no file is named."""
+SITES = "site"
+"""The folder of site profiles in `configs/`: no recipes."""
+
+
+@functools.cache
+def _folders() -> dict[str, Path]:
+    """The folder of each package that brings recipes, by the package's name."""
+    folders = {}
+    for point in entry_points(group="hpc.recipes"):
+        try:
+            folders[point.name] = Path(point.load())
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"the recipes {point.value} of {point.name} cannot be found: {error}") from error
+    return folders
+
+
+def every() -> Mapping[str, Path]:
+    """All recipes by name: those of the packages, and those in `configs/` here, which go first."""
+    by_name: dict[str, Path] = {}
+    for folder in (*_folders().values(), HERE):
+        by_name |= {_name(path, folder): path for path in sorted(folder.rglob("*.yaml")) if _is_recipe(path, folder)}
+    return {name: by_name[name] for name in sorted(by_name)}
+
+
+def _name(path: Path, folder: Path) -> str:
+    """`recipes/motor-eegnet.yaml` is motor-eegnet; `synthesize/motor.yaml` is synthesize/motor."""
+    return path.relative_to(folder).with_suffix("").as_posix().removeprefix("recipes/")
+
+
+def _is_recipe(path: Path, folder: Path) -> bool:
+    return path.relative_to(folder).parts[0] != SITES and _name(path, folder) != DEFAULT
+
+
+def find(name: str) -> Path:
+    """The file of the recipe of that name."""
+    recipes = every()
+    if name in recipes:
+        return recipes[name]
+    raise ConfigError(f"{name!r} is neither a key=value, nor a .yaml file, nor a recipe.{did_you_mean(name, recipes)}")
+
+
+def default_here() -> Path | None:
+    """`configs/default.yaml` of the folder we are in."""
+    path = HERE / f"{DEFAULT}.yaml"
+    return path if path.is_file() else None
+
+
+def default_of(package: str) -> Path | None:
+    """The file that a package brings to be read where no file is named."""
+    folder = _folders().get(package)
+    path = folder and folder / f"{DEFAULT}.yaml"
+    return path if path and path.is_file() else None
+
+
+def title(path: Path) -> str:
+    """The first sentence of a recipe's opening comment."""
+    comment = []
+    for line in path.read_text(errors="replace").splitlines():
+        if not line.startswith("# ") or line.startswith("#   "):  # a command to run it with
+            break
+        comment.append(line[2:])
+    return " ".join(comment).partition(". ")[0].rstrip(".")

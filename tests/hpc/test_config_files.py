@@ -1,0 +1,160 @@
+"""Recipes are found by name, and what a stage reads is made first where it is not there."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpc import __version__, options, planner, profile, recipes
+from hpc.errors import ConfigError
+from tests.conftest import ROOT, Launch
+
+
+def test_a_recipe_is_found_by_its_name(launch: Launch) -> None:
+    by_name = launch("pipeline", "motor-eegnet", "--set", "size=tiny", "--dry-run", "--on", "local").stdout
+    path = ROOT / "configs/recipes/motor-eegnet.yaml"
+    by_path = launch("pipeline", str(path), "--set", "size=tiny", "--dry-run", "--on", "local").stdout
+    assert by_name == by_path
+    assert f"values from {path}" in by_name
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pipeline", "motor-egnet"], "'motor-egnet' is neither a key=value, nor a .yaml file, nor a recipe. "
+         "Did you mean 'motor-eegnet'?"),
+        (["train", "lr"], "'lr' is neither a key=value, nor a .yaml file, nor a recipe"),
+        (["sweep", "train", "demmo", "seed=0,1"], "Did you mean 'demo'?"),
+        (["status", "--only"], "--only is for STAGE and sweep, not for status"),
+    ],
+)  # fmt: skip
+def test_a_word_that_is_nothing_is_refused(launch: Launch, words: list[str], message: str) -> None:
+    assert message in launch(*words, code=2).stderr
+
+
+def test_a_recipe_of_ones_own_goes_before_one_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    installed = recipes.find("demo")
+    own = tmp_path / "configs" / "recipes" / "demo.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# Mine. And more.\n#   hpc pipeline demo\ncount: {n: 2}\n")
+    assert recipes.find("demo") == Path("configs/recipes/demo.yaml") != installed
+    assert recipes.title(recipes.find("demo")) == "Mine"
+
+
+def test_every_recipe_is_listed_with_a_title(launch: Launch) -> None:
+    listed = json.loads(launch("recipes", "--json").stdout)
+    files = {path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "site"}
+    assert {Path(recipe["file"]) for recipe in listed} == files - {ROOT / "configs/default.yaml"}
+    assert all(recipe["title"] for recipe in listed)
+    table = launch("recipes").stdout
+    assert all(re.search(rf"^{re.escape(recipe['name'])} +\w", table, re.MULTILINE) for recipe in listed)
+
+
+def test_every_site_is_listed_and_that_of_this_machine_marked(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "configs/site").mkdir(parents=True)
+    (tmp_path / "configs/site/half.yaml").write_text("kind: slurm\npartitoin: x\n")
+    listed = {site["name"]: site for site in json.loads(launch("sites", "--json").stdout)}
+    assert {path.stem for path in profile.OURS.parent.parent.parent.glob("configs/site/*.yaml")} < set(listed)
+    assert [name for name, site in listed.items() if site["here"]] == ["local"]
+    assert listed["half"]["status"] == "broken" and "partitoin" in listed["half"]["description"]
+    table = launch("sites").stdout
+    assert re.search(r"^\* local ", table, re.MULTILINE) and re.search(r"^  bed ", table, re.MULTILINE)
+
+
+def test_what_a_stage_reads_is_made_first_and_only_once(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
+    refused = launch("tally", "study.yaml", "--only", code=2)
+    assert re.search(r"tally.of is the run count-\w+, which is not in .* yet: make it first", refused.stderr)
+    first = launch("tally", "study.yaml").stdout
+    assert "because tally reads it, and it is not there yet; --only refuses instead\n" in first
+    assert "inputs are made first" in first and first.count("finished after") == 2
+    second = launch("tally", "study.yaml", "--again").stdout
+    assert "because" not in second and second.count("finished after") == 1
+    other = launch("tally", "study.yaml", "count.n=5", "--dry-run").stdout
+    (made,) = (run.name for run in launch.runs() if run.name.startswith("count"))
+    assert f"--only refuses instead, or let it read {made}\n" in other
+
+
+def test_a_sweep_makes_what_it_reads_first(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
+    planned = launch("sweep", "tally", "study.yaml", "count.n=3,4", "--dry-run", "--on", "bed").stdout
+    assert "4 runs: 2 x count, 2 x tally" in planned
+    assert "make it first" in launch("sweep", "tally", "study.yaml", "--only", "--on", "bed", code=2).stderr
+
+
+def test_in_an_empty_folder_a_training_makes_the_demo_s_data_first(launch: Launch, tmp_path: Path) -> None:
+    text = launch("train", "--nodes", "2", "--on", "local", "--dry-run").stdout
+    assert re.findall(r"^run +([a-z]+)-", text, re.MULTILINE) == ["synthesize", "preprocess", "train"]
+    assert text.count("2 nodes x 1 rank = 2 ranks") == 3
+    assert f"values from {ROOT / 'configs/default.yaml'}" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_that_is_told_what_to_read_takes_nothing_of_the_demo(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    assert "values from study=./study" in launch("preprocess", "study=./study", "--on", "local", "--dry-run").stdout
+    own = tmp_path / "configs/default.yaml"
+    own.parent.mkdir()
+    own.write_text("preprocess: {study: ./study}\ntrain: {data: preprocess}\n")
+    text = launch("train", "--on", "local", "--dry-run").stdout
+    assert "values from configs/default.yaml" in text and "synthesize" not in text
+
+
+def test_the_default_of_a_package_is_for_its_own_stages(
+    example: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert planner._default_file("tally", []) == []
+    assert planner._default_file("train", []) == [ROOT / "configs/default.yaml"]
+
+
+def test_a_package_whose_recipes_are_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    point = EntryPoint("counting", "counting:NOTHING", "hpc.recipes")
+    monkeypatch.setattr(recipes, "entry_points", lambda group: [point])
+    recipes._folders.cache_clear()
+    with pytest.raises(ConfigError, match=r"the recipes counting:NOTHING of counting cannot be found"):
+        recipes.every()
+    recipes._folders.cache_clear()
+
+
+def test_the_command_hpc_is_the_module(launch: Launch) -> None:
+    command = shutil.which("hpc", path=str(Path(sys.executable).parent))
+    assert command, "install the project again: env/setup.sh cpu"
+    for words in (["--version"], ["status"], ["nonsense"]):
+        one, other = (
+            subprocess.run([*start, *words], cwd=launch.folder, env=launch.environ, capture_output=True, check=False)
+            for start in ([command], launch.command())
+        )
+        assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+    assert f"hpc {__version__} in {ROOT}/hpc, Python 3." in launch("--version").stdout
+
+
+def test_without_the_environment_one_sentence_says_what_to_activate(tmp_path: Path) -> None:
+    """-S: a Python that has none of our packages."""
+    for words in (["train", "--nodes", "2"], ["pipeline", "configs/demo.yaml"]):
+        done = subprocess.run(
+            [sys.executable, "-S", "-m", "hpc.launch", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2 and done.stdout == ""
+        assert re.fullmatch(
+            r"error: \w+ is not installed for \S+: .*activate it with `\. ./env/activate.sh`\n", done.stderr
+        )
+    shutil.copytree(ROOT / "hpc", tmp_path / "hpc")
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "hpc.launch", "train"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.endswith("pip install hpc-eegdecode\n") and len(done.stderr.splitlines()) == 1
+
+
+def test_version_is_for_every_verb() -> None:
+    assert options.read(["--version"]).version
+    assert options.read(["train", "--version"]).version
