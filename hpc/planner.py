@@ -35,11 +35,15 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     for science in sciences:
         check_inputs(science, runs, coming)
     read = {ref for science in sciences for ref in science.inputs.values()}
-    labels = [_label(said, runs, science.name, science.name in read) for science in sciences]
+    reasons = [_reason(science, said, runs) for science in sciences]
+    labels = [
+        plan.label_of(RunDir(runs / science.name)) if reason else _label(said, runs, science.name, science.name in read)
+        for science, reason in zip(sciences, reasons)
+    ]
     plans = [
         Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
-                  label, own, asked, installed=snapshot.installed(packages, code), reason=_reason(science, said, runs))
-        for science, label, own in zip(sciences, labels, settings, strict=True)
+                  label, own, asked, installed=snapshot.installed(packages, code), reason=reason)
+        for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
     ]  # fmt: skip
     return preflight.checked(plans, environ)
 

@@ -72,7 +72,8 @@ def test_what_a_stage_reads_is_made_first_and_only_once(launch: Launch, tmp_path
     (tmp_path / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
     refused = launch("tally", "study.yaml", "--only", code=2)
     assert re.search(r"tally.of is the run count-\w+, which is not in .* yet: make it first", refused.stderr)
-    first = launch("tally", "study.yaml").stdout
+    first = launch("tally", "study.yaml", "--name", "mine").stdout
+    assert [state["name"] for state in json.loads(launch("status", "mine", "--json").stdout)] == ["mine"]
     assert "because tally reads it, and it is not there yet; --only refuses instead\n" in first
     assert "inputs are made first" in first and first.count("finished after") == 2
     second = launch("tally", "study.yaml", "--again").stdout
