@@ -9,7 +9,8 @@ import pytest
 from hpc import NEVER
 from hpc.rundir import RunDir, read_json, read_lines
 from tests.conftest import Launch
-from tests.slurm.test_runs import on, wait_for
+from tests.slurm.test_runs import on
+from tests.waiting import output_of
 
 __all__ = ["on"]  # a fixture
 
@@ -71,12 +72,12 @@ def test_mpi_on_two_nodes_writes_the_same_store(launch: Launch, slurm: str, made
 
 def test_killed_at_work_it_goes_on_to_the_same_store(launch: Launch, on: str, made: Launch) -> None:
     watcher = again(launch, made).start("preprocess", "tiny.yaml", "--ranks", "2", "--on", on, "--follow")
-    wait_for(lambda: list(launch.folder.glob("runs/preprocess-*/out/*.h5")))
+    launch.wait_for(lambda: list(launch.folder.glob("runs/preprocess-*/out/*.h5")))
     (path,) = launch.folder.glob("runs/preprocess-*")
     run = RunDir(path)
     victims = [pulse["pid"] for rank in range(2) if (pulse := read_json(run.pulse(rank)))]
     subprocess.run(["kill", f"-{signal.SIGKILL}", *map(str, victims)], check=False)
-    out, _ = watcher.communicate(timeout=120)
+    out = output_of(watcher)
     assert watcher.returncode == 0, out
     assert content(launch.folder) == content(made.folder)
 
