@@ -201,6 +201,24 @@ def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: 
     assert here()[0] == 0, "given again, it goes on"
 
 
+HARD_OF_HEARING = """
+import signal, sys, time
+heard = []
+signal.signal(signal.SIGUSR2, lambda *_: heard.append(None))
+open(sys.argv[1], "w")
+while len(heard) < 2:
+    time.sleep(0.05)
+open(sys.argv[2], "w")
+"""
+
+
+def test_a_rank_that_was_only_just_starting_is_told_again_to_stop(here: Kept) -> None:
+    (here.said / "rank.py").write_text(HARD_OF_HEARING)
+    here.ranks_do(f'{SAVE} exec {sys.executable} {here.said}/rank.py "$RUN/heartbeat/stop" "$HERE/rank-0000.stopped"')
+    code, said = here()
+    assert code == 75 and "not stopped after" not in said, said
+
+
 @pytest.mark.parametrize("restarts", [1, 0])
 def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: int) -> None:
     """Or until one is there that follows it, where a site does not requeue."""
