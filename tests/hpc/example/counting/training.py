@@ -1,4 +1,4 @@
-"""`held`: our training, each rank of which waits at the gate behind a step, so that a test can break it there."""
+"""Our own stages, but that each rank waits at the gate in the midst of its work, so that a test can break it there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +18,29 @@ class Held(stages.Train):
 
 
 def held(cfg: Held, ctx: Context) -> dict[str, object]:
-    ctx.should_stop = _at_gate(cfg.hold_at, ctx, ctx.should_stop)
+    """`held`: behind a step, as training looks there whether it is to stop."""
+    _hold_when(lambda: ctx.reached == cfg.hold_at, ctx)
     return stages.train(cfg, ctx)
 
 
-def _at_gate(step: int, ctx: Context, is_asked: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether a stop was asked for. Training wants to know behind each step, so it is held there."""
+@dataclass(frozen=True)
+class HeldPreprocess(stages.Preprocess):
+    section: ClassVar[str] = "preprocess"
+
+
+def held_preprocess(cfg: HeldPreprocess, ctx: Context) -> dict[str, object]:
+    """`held_preprocess`: in the midst of a recording, when another is whole."""
+    _hold_when(lambda: any(ctx.out.glob("*.h5")), ctx)
+    return stages.preprocess(cfg, ctx)
+
+
+def _hold_when(is_there: Callable[[], bool], ctx: Context) -> None:
+    """Wait at the gate before it is said whether a stop was asked for."""
+    is_asked = ctx.should_stop
 
     def should_stop() -> bool:
-        if ctx.reached == step:
+        if is_there():
             hold(ctx, is_asked)
         return is_asked()
 
-    return should_stop
+    ctx.should_stop = should_stop
