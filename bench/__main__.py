@@ -1,6 +1,7 @@
 """Run a comparison: `python -m bench NAME [PATH] [--quick]`, or all of them without a name.
 
 Each prints a table of ours, the peers and the limit, then one line of JSON, {"goal": {"value", "bar", "ok"}}.
+`python -m bench busy [SECONDS]` compares nothing: it keeps the machine busy, for tests to be run beside it.
 Exit codes: 0 every goal reached, 1 one falls short, 2 wrong usage, 3 a peer is not installed.
 """
 
@@ -8,6 +9,7 @@ import argparse
 import importlib
 import sys
 
+from bench import busy
 from bench.compare import PeerMissing
 
 NAMES = (
@@ -25,19 +27,28 @@ NAMES = (
     "recovery",
     "drills",
 )
+TOOLS = ("busy",)
+"""What is no comparison, and not one of all."""
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
-    parser.add_argument("path", nargs="?", help="formats: a folder of recordings to read; speech: the set of Etard")
+    parser.add_argument("name", nargs="?", choices=(*NAMES, *TOOLS), help="which comparison; all without it")
+    parser.add_argument(
+        "path", nargs="?", help="formats: a folder of recordings; speech: the set of Etard; busy: SECONDS"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech, drills: longer"
     )
     parser.add_argument("--peers-python", default="", help="loader, metrics, models: a python that has the peers")
     options = parser.parse_args(argv)
-    if options.path and options.name not in ("formats", "speech"):
+    if options.path and options.name not in ("formats", "speech", *TOOLS):
         parser.error(f"{options.name or 'all of them'} takes no path, only formats and speech do")
+    if options.name in TOOLS:
+        if options.path and not options.path.isdigit():
+            parser.error(f"busy takes a whole number of seconds, or none for until Ctrl-C, but got {options.path!r}")
+        busy.stay(int(options.path) if options.path else None)
+        return 0
     code = 0
     for name in [options.name] if options.name else NAMES:
         try:

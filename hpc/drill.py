@@ -12,20 +12,22 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc import checkpoint, executors, status
 from hpc.context import input_run
 from hpc.errors import ConfigError, did_you_mean
-from hpc.faults import FAULTS, Case, NotPossible, mount, unmount
+from hpc.faults import FAULTS, Case, NotPossible, TooLate, mount, unmount
 from hpc.plan import Plan
 from hpc.queue import Queue
 from hpc.rundir import RunDir, atomic_write, committed_steps, heartbeat, read_json, read_lines, write_json
 
 HANG_S = 30
 """In a drill a hang is found after so long, unless --hang says otherwise: nobody wants to wait a quarter of an hour."""
+TRIES = 3
+"""How often a fault is made that comes too late, as it does where a training is short and the machine busy."""
 PATIENCE_S = 1200.0
 """A run of which nothing is heard for so long is given up."""
 
@@ -47,6 +49,8 @@ class Report:
     same: bool | None = None
     """The last checkpoint to the last bit, and each step in metrics.jsonl once."""
     text: str = ""
+    too_late: bool = False
+    """The run was over before its fault was made, or has not noticed it."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,29 @@ def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) 
         return 1
     for number, name in enumerate(names, start=1):
         print(f"\n{number} of {len(names)}  {name}: {FAULTS[name][0]}", flush=True)
-        report, _ = _case(plan, place / f"{number:02d}-{name}", name, rng, expected)
+        report = _in_time(plan, place / f"{number:02d}-{name}", name, rng, expected)
         reports.append(report)
         print(f"  {_say(report, calm.seconds)}", flush=True)
     _certificate(place, plan, reports)
     return sum(not (report.same or report.word == "not tried") for report in reports[1:])
 
 
-def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: Learnt | None) -> tuple[Report, Learnt]:
-    """One run in a folder of its own; gives what came of it, and what it has learnt."""
+def _in_time(plan: Plan, place: Path, fault: str, rng: random.Random, expected: Learnt) -> Report:
+    """What came of a fault; one that came too late is made again, earlier in a new run."""
+    report, _ = _case(plan, place, fault, rng, expected)
+    for turn in range(2, TRIES + 1):
+        if not report.too_late:
+            break
+        print(f"  too late ({report.text}): once more, earlier", flush=True)
+        report, _ = _case(plan, place.with_name(f"{place.name}-{turn}"), fault, rng, expected, latest=0.7 / turn)
+    return report
+
+
+def _case(
+    plan: Plan, place: Path, fault: str, rng: random.Random, expected: Learnt | None, latest: float = 0.7
+) -> tuple[Report, Learnt]:
+    """One run in a folder of its own, broken before the share `latest` of its work is done; gives what came of it, and
+    what it has learnt."""
     place.mkdir(parents=True)
     here = Case(dataclasses.replace(plan, runs=str(place)), RunDir(place / plan.science.name), rng)
     what, inject = FAULTS.get(fault, ("nothing", None))
@@ -106,8 +124,8 @@ def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: Lea
         watch = _Watch(here)
         _start(here.plan)
         if inject is not None:
-            watch.until_under_way(rng.uniform(0.2, 0.7))
-            inject(here)
+            watch.until_under_way(rng.uniform(0.2, latest))
+            _make(inject, here)
         state = watch.until_ended()
         resumed = state.word in ("stopped", "lost") and inject is not None
         if resumed:
@@ -118,22 +136,30 @@ def _case(plan: Plan, place: Path, fault: str, rng: random.Random, expected: Lea
         learnt = Learnt.of(here.run) if state.word == "finished" else NOTHING
         attempts = here.run.last_attempt()
         same = learnt == expected if expected is not None else None
-        if inject is not None and attempts == 1 and not _felt(here.run):
+        too_late = inject is not None and attempts == 1 and not _felt(here.run)
+        if too_late:
             state.word, state.text, same = "no effect", "the run did not notice the fault", False
         elif expected is not None and learnt.steps != expected.steps and state.word == "finished":
             state.text = f"metrics.jsonl has {len(learnt.steps)} lines, of the steps of {len(expected.steps)}"
         redone = watch.redone, watch.unsavable
-        report = Report(fault, what, state.word, attempts, resumed, *redone, seconds, same, state.text)
+        report = Report(fault, what, state.word, attempts, resumed, *redone, seconds, same, state.text, too_late)
         return report, learnt
     except NotPossible as why:
         if watch.seen:
             here.end()
-        return Report(fault, what, "not tried", text=str(why)), NOTHING
+        return Report(fault, what, "not tried", text=str(why), too_late=isinstance(why, TooLate)), NOTHING
     finally:
         for undo in here.undo:
             undo()
         if mounted:
             unmount(place)
+
+
+def _make(inject: Callable[[Case], None], case: Case) -> None:
+    try:
+        inject(case)
+    except ProcessLookupError:
+        raise TooLate("the process that it was for had ended: give it more steps") from None
 
 
 def _start(plan: Plan) -> None:
@@ -160,11 +186,10 @@ class _Watch:
         while True:
             state = self._look()
             if state.ended:
-                raise NotPossible(f"it is {state.word} before the fault could be made: give it more steps")
+                why = f"it is {state.word} before the fault could be made: give it more steps"
+                raise TooLate(why) if state.word == "finished" else NotPossible(why)
             if state.word == "running" and 0 < state.total <= state.done:
-                raise NotPossible(
-                    "its work was done before it had saved anything: give it more steps, or save more often"
-                )
+                raise TooLate("its work was done before it had saved anything: give it more steps, or save more often")
             far = state.word == "running" and state.total > 0 and state.done >= share * state.total
             if far and committed_steps(self.run.checkpoints):
                 return

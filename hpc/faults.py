@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ DOWN_FOR_S = 15.0
 
 class NotPossible(Exception):
     """A fault that cannot be made here; says why."""
+
+
+class TooLate(NotPossible):
+    """The run was over, or all but, before the fault was made."""
 
 
 @dataclass
@@ -65,11 +70,12 @@ class Case:
         self.on_node(pulse["host"], pulse["pid"], number)
 
     def end(self) -> None:
-        """Whose fault turned out not to be possible."""
+        """Whose fault turned out not to be possible; it may have ended by itself."""
         if self.on_slurm:
-            _run("scancel", self.job)
+            subprocess.run(["scancel", self.job], capture_output=True, check=False)
         else:
-            os.killpg(os.getpgid(_need(self.run.supervisor)["pid"]), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(os.getpgid(_need(self.run.supervisor)["pid"]), signal.SIGKILL)
 
 
 def _walltime(case: Case) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,8 @@ class Ranks:
         """srun passes it on to the ranks on all nodes. mpiexec would die of it, so its ranks are told themselves."""
         if self._under_mpiexec and number not in (signal.SIGTERM, signal.SIGKILL):
             for pid in _ranks_below(self.processes[0].pid):
-                os.kill(pid, number)
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(pid, number)
             return
         for process in self.processes:
             if process.poll() is None:

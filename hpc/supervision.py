@@ -35,6 +35,8 @@ LATE_S = 30.0
 """How long a finished run's result may stay unseen on another node of a shared disk."""
 GRACE_S = 60.0
 """How long ranks may take to agree and save when nobody says how long there is."""
+AGAIN_S = 5.0
+"""How often ranks are told to stop: one that is only just starting does not hear it yet."""
 RESERVE_S = 12.0
 """Kept free at the end of the walltime, for killing what does not stop and for going back into the queue."""
 TOO_SHORT_SAYS = "the walltime is shorter than the start-up, ask for more --time"
@@ -219,7 +221,7 @@ class Supervision:
         """Wait for the ranks; pass a wish to stop on to them; when one dies or all are silent, end the others. Gives
         how it ended, and of a hang the pulse of the rank that is late."""
         told_at: float | None = None
-        pulse_at = 0.0
+        pulse_at = signal_at = 0.0
         while started.running:
             time.sleep(POLL_S)
             now = time.monotonic()
@@ -236,6 +238,8 @@ class Supervision:
             if self.asked is not None and told_at is None:
                 told_at = now
                 self._say("running", f"asked to stop ({_say(self.asked)}): the ranks save at the next step")
+            if told_at is not None and now - signal_at > AGAIN_S:
+                signal_at = now
                 started.signal(signal.SIGUSR2)
             if told_at is not None and now - told_at > self._grace_s():
                 self._say("running", f"not stopped after {now - told_at:.0f} s: ended, the last checkpoint counts")

@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hpc import stages
+from hpc.rundir import RunDir
+from tests.waiting import LONG_S, open_gate, story, wait_for
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "hpc" / "example"
@@ -55,31 +57,54 @@ class Launch:
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.folder = folder
         self.environ = environ
+        self.started: list[subprocess.Popen[str]] = []
 
     def __call__(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         """Wait for it; another exit code than `code` fails the test."""
-        done = subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                self.command(*words),
+                cwd=self.folder,
+                env=self.environ,
+                capture_output=True,
+                text=True,
+                timeout=LONG_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            pytest.fail(
+                f"{words} has not ended within {LONG_S:.0f} s\n{late.stdout!r}\n{late.stderr!r}\n{self.story()}"
+            )
         assert done.returncode == code, f"{words} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """Do not wait for it."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*words),
             cwd=self.folder,
-            env=self.environ,
+            env=self.environ | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def wait_for(self, condition: Callable[[], object], what: str = "") -> None:
+        """Until it is so; a failure tells what has become of the runs here."""
+        wait_for(condition, what, self.story)
+
+    def story(self) -> str:
+        return "\n".join(story(RunDir(path)) for path in self.runs())
+
+    def end(self) -> None:
+        """A test that failed leaves runs held: let them go, and end who watches them."""
+        open_gate(*(RunDir(path.parent) for path in self.folder.rglob("plan.json")))
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def runs(self) -> list[Path]:
         """The run folders that it has made."""
@@ -90,8 +115,10 @@ class Launch:
 
 
 @pytest.fixture
-def launch(tmp_path: Path, environ: dict[str, str]) -> Launch:
-    return Launch(tmp_path, environ)
+def launch(tmp_path: Path, environ: dict[str, str]) -> Iterator[Launch]:
+    launch = Launch(tmp_path, environ)
+    yield launch
+    launch.end()
 
 
 def missing_for_slurm() -> str:

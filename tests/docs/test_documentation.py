@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, missing_for_slurm
+from tests.waiting import LONG_S
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("env/*.md"), *ROOT.glob("docs/**/*.md")])
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
@@ -65,7 +66,8 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: str, clone: Path, 
     }
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)],
-        cwd=clone, env=environ | {"TMPDIR": str(short_tmp)}, capture_output=True, text=True, timeout=900, check=False,
+        cwd=clone, env=environ | {"TMPDIR": str(short_tmp)},
+        capture_output=True, text=True, timeout=4 * LONG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     if page == "README.md":

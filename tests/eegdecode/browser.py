@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import LONG_S
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 ASK = """(async () => {
@@ -37,7 +39,7 @@ const sounds = [];
 for (const audio of document.querySelectorAll('audio')) {
   audio.muted = true;
   const problem = await audio.play().then(() => '', String);
-  for (let turn = 0; !problem && turn < 200 && !audio.currentTime; turn++) await new Promise(go => setTimeout(go, 20));
+  for (let turn = 0; !problem && turn < 9999 && !audio.currentTime; turn++) await new Promise(go => setTimeout(go, 20));
   sounds.push({ready: audio.readyState, seconds: audio.duration || 0, at: audio.currentTime, problem});
   audio.pause();
 }
@@ -115,7 +117,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self._session = ""
         self.say("Browser.close")
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=LONG_S)
         os.close(self._to)
         os.close(self._from)
 
@@ -137,7 +139,7 @@ class Browser:
             self._next()
 
     def _next(self) -> dict[str, Any]:
-        until = time.monotonic() + 60
+        until = time.monotonic() + LONG_S
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._from], [], [], until - time.monotonic())
             more = os.read(self._from, 1 << 20) if ready else b""

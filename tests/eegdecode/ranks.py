@@ -8,6 +8,7 @@ from typing import Any
 
 from hpc.context import Context, World
 from hpc.rundir import RunDir
+from tests.waiting import LONG_S
 
 Stage = Callable[[Any, Context], dict[str, object]]
 
@@ -20,7 +21,7 @@ def on_ranks(stage: Stage, cfg: Any, run: Path, size: int) -> list[dict[str, obj
     server.set_forkserver_preload(["eegdecode.preprocessing.study", "eegdecode.evaluation.judgement"])
     with ProcessPoolExecutor(size, mp_context=server) as ranks:
         going = [ranks.submit(one, stage, cfg, run, rank, size) for rank in range(size)]
-        return [each.result(timeout=120) for each in going]
+        return [each.result(timeout=LONG_S) for each in going]
 
 
 def one(stage: Stage, cfg: Any, run: Path, rank: int, size: int) -> dict[str, object]:

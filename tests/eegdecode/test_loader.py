@@ -25,6 +25,7 @@ from eegdecode.data.windows import n_baseline
 from eegdecode.signals import Trial
 from tests.eegdecode.test_windows import a_store, draw
 from tests.eegdecode.transforms import plus_place, unlucky
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +217,7 @@ def test_nothing_is_left_of_a_rank_that_was_killed(opened: Store, tmp_path: Path
         fork, *pids = (int(pid) for pid in parent.stdout.readline().split())
         parent.kill()
     assert len(pids) == 2
-    deadline = time.monotonic() + 20
-    while any(_runs(pid) for pid in pids):
-        assert time.monotonic() < deadline, f"{pids} outlive their parent"
-        time.sleep(0.02)
+    wait_for(lambda: not any(_runs(pid) for pid in pids), f"{pids} end with their parent")
     os.kill(fork, signal.SIGKILL)
     assert not {name for name in set(os.listdir("/dev/shm")) - before if "ring" in name or name.startswith("psm_")}
 

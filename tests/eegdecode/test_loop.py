@@ -39,6 +39,7 @@ from eegdecode.training.judge import Judge
 from hpc import checkpoint
 from hpc.context import Context, Input, Preempted, World
 from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from tests.waiting import LONG_S
 
 STEPS = 12
 
@@ -452,7 +453,7 @@ def two_ranks(cfg: Train, run: Path, attempt: int = 1, stop_at: int = 0) -> None
         for rank in ranks:
             rank.start()
         for rank in ranks:
-            rank.join(120)
+            rank.join(LONG_S)
         assert [rank.exitcode for rank in ranks] == [3 if stop_at else 0] * 2
     finally:
         for rank in ranks:

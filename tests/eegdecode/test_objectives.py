@@ -19,6 +19,7 @@ from eegdecode.signals import SignalSpec
 from hpc import ddp
 from hpc.context import Context, World
 from hpc.rundir import RunDir
+from tests.waiting import LONG_S
 
 
 class Echo(nn.Module):
@@ -264,7 +265,8 @@ def test_two_ranks_contrast_as_one_does_with_all_windows(tmp_path: Path) -> None
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join()
+        process.join(LONG_S)
+        process.kill()
     assert [process.exitcode for process in ranks] == [0, 0]
     both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for number, cfg in enumerate(FORMS):

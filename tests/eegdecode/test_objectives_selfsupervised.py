@@ -17,6 +17,7 @@ from eegdecode.signals import SignalSpec
 from hpc import ddp
 from hpc.context import Context, World
 from hpc.rundir import RunDir
+from tests.waiting import LONG_S
 
 NAMES = ("Cz", "C3", "C4", "Pz", "Fz", "O1", "O2", "T3")
 
@@ -129,7 +130,8 @@ def test_two_ranks_have_the_loss_and_the_gradient_of_one(tmp_path: Path) -> None
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join()
+        process.join(LONG_S)
+        process.kill()
     assert [process.exitcode for process in ranks] == [0, 0]
     for name, (network, objective, given) in trained_by_contrast().items():
         loss, _ = objective(network, given)

@@ -11,6 +11,7 @@ from torch import nn
 from hpc import ddp
 from hpc.context import Context, World
 from hpc.rundir import RunDir, read_json
+from tests.waiting import LONG_S
 
 pytestmark = pytest.mark.ranks
 
@@ -39,7 +40,8 @@ def test_the_log_has_all_but_the_remark_that_an_option_was_not_needed(tmp_path: 
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join()
+        process.join(LONG_S)
+        process.kill()
     assert [process.exitcode for process in ranks] == [0, 0]
     said = ["before", "meanwhile", "meanwhile", "after", "at the end"]
     assert [(tmp_path / f"log/{rank}").read_text().split("\n")[:-1] for rank in (0, 1)] == [said, said]
@@ -56,6 +58,6 @@ def alone(run: Path) -> None:
 def test_a_rank_that_does_not_come_is_named_soon(tmp_path: Path) -> None:
     rank = multiprocessing.get_context("spawn").Process(target=alone, args=(tmp_path,))
     rank.start()
-    rank.join(60)
+    rank.join(LONG_S)
     rank.kill()
     assert rank.exitcode == 0

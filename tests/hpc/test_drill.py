@@ -8,6 +8,7 @@ import pytest
 from hpc.drill import Learnt, _felt, _Watch
 from hpc.faults import Case
 from hpc.rundir import RunDir, append_line, write_json
+from tests.conftest import Launch
 
 
 @pytest.mark.parametrize("steps", [[1, 3], [1, 2, 2, 3], [1, 2]])
@@ -43,3 +44,11 @@ def test_what_is_done_while_the_disk_is_full_is_no_loss_of_ours(
     watch.seen[2] = 90
     watch._count(2, 80)
     assert (watch.redone, watch.unsavable) == (redone + 10, unsavable), "by then there was room again"
+
+
+@pytest.mark.ranks
+def test_a_fault_that_comes_too_late_is_made_again_and_then_said_not_to_be_tried(launch: Launch) -> None:
+    text = launch("drill", "count", "n=1", "--faults", "kill9", "--on", "local").stdout
+    assert text.count("once more, earlier") == 2
+    assert "not tried: " in text and "give it more steps" in text
+    assert len(list(launch.folder.glob("runs/.drill/*/01-kill9*"))) == 3

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from hpc import options
 from tests.conftest import EXAMPLE, Launch
+from tests.waiting import output_of
 
 HEAVY = {"torch", "mne", "submitit", "omegaconf", "h5py", "numpy", "rich"}
 
@@ -130,7 +130,7 @@ def test_data_beside_the_code_is_not_copied(launch: Launch, tmp_path: Path) -> N
     (run,) = launch.runs()
     code = run / "code/checkout"
     copied = {path.name for path in code.rglob("*.*") if path.is_file() and path.suffix != ".pyc"}
-    assert copied == {"__init__.py", "stages.py"}
+    assert copied == {"__init__.py", "stages.py", "training.py"}
 
 
 def test_a_dry_run_does_nothing(launch: Launch, tmp_path: Path) -> None:
@@ -415,12 +415,14 @@ def test_a_finished_run_says_when_what_it_read_has_changed_since(launch: Launch,
 
 
 def test_who_ends_the_launcher_stops_the_run_which_saves(launch: Launch) -> None:
-    started = launch.start("count", "n=10000", "step_s=0.05")
-    while not list(launch.folder.glob("runs/*/checkpoints/*/COMMIT")) and started.poll() is None:
-        time.sleep(0.1)
+    started = launch.start("count", "hold_at=3")
+    launch.wait_for(
+        lambda: list(launch.folder.glob("runs/*/checkpoints/*/COMMIT")) or started.poll() is not None,
+        "a step is saved",
+    )
     for _ in range(2):  # as `timeout` does
         started.send_signal(signal.SIGTERM)
-    said, _ = started.communicate(timeout=60)
+    said = output_of(started)
     assert started.returncode == 75 and "the same command goes on from there" in said
     assert "at once;" not in said
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from hpc import checkpoint, ddp, saver
 from hpc.context import Context, Fenced, Preempted, World
 from hpc.rundir import RunDir, append_line, committed_steps, read_json
 from hpc.saver import Saver
+from tests.waiting import LONG_S, wait_for
 
 
 @pytest.fixture
@@ -80,9 +80,9 @@ def test_who_is_about_to_change_it_waits_for_the_copy(run: RunDir) -> None:
     slow = threading.Event()
     for _ in range(os.cpu_count() or 1):
         ours._staging._threads.submit(slow.wait)
-    threading.Timer(0.2, slow.set).start()
     ours.save(1, {"optimizer": moments}, later=("optimizer",))
     assert not slow.is_set()
+    threading.Timer(0.2, slow.set).start()
     ours.settle()
     assert slow.is_set()
     ours.close()
@@ -95,8 +95,7 @@ def test_a_second_save_waits_for_the_first_and_says_so(run: RunDir, caplog: pyte
     ours.save(1, {"value": 1})
     second = threading.Thread(target=ours.save, args=(2, {"value": 2}))
     second.start()
-    while ours.n_waited == 0:
-        time.sleep(0.001)
+    wait_for(lambda: ours.n_waited, "the second save waits")
     slow.go.set()
     second.join()
     ours.close()
@@ -144,12 +143,10 @@ def test_the_last_save_waits_for_room_and_is_not_taken_to_hang(run: RunDir, monk
     monkeypatch.setattr(saver, "FULL_S", 0.2)
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*real[:3], *none, *real[5:]]))
     ours.save(3, {"weights": torch.zeros(1000)}, last=True)
-    deadline = time.monotonic() + 20
-    while (said := (read_json(run.pulse(0)) or {})["time"]) == before and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: (read_json(run.pulse(0)) or {})["time"] > before, "it says that it lives")
     monkeypatch.undo()
     ours.close()
-    assert said > before and committed_steps(run.checkpoints) == [3]
+    assert committed_steps(run.checkpoints) == [3]
 
 
 def test_asked_to_stop_on_a_full_disk_the_last_save_does_not_pass_for_done(
@@ -257,6 +254,7 @@ def test_a_rank_that_does_not_write_is_named(run: RunDir, monkeypatch: pytest.Mo
         ours.save(1, {"weights": sharded})
         with pytest.raises(TimeoutError, match="no file from rank 1 for the checkpoint of step 1 within"):
             ours.close()
+        monkeypatch.undo()
         ours.save(2, {"weights": sharded})
         mark = checkpoint.beside(run.checkpoints, 2, 1) / "state-0001-of-0002.json"
         mark.parent.mkdir(parents=True, exist_ok=True)
@@ -295,7 +293,7 @@ def on_ranks(size: int, run: RunDir, first: int, last: int) -> None:
         for rank in ranks:
             rank.start()
         for rank in ranks:
-            rank.join(120)
+            rank.join(LONG_S)
         assert [rank.exitcode for rank in ranks] == [0] * size
     finally:
         for rank in ranks:

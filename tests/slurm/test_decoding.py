@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from hpc import checkpoint
-from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.rundir import RunDir, committed_steps, heartbeat, read_json, read_lines
 from tests.conftest import Launch
-from tests.slurm.test_runs import on, wait_for
+from tests.slurm.test_runs import on
+from tests.waiting import open_gate, output_of
 
 __all__ = ["on"]  # a fixture
 
@@ -78,22 +79,30 @@ def test_two_nodes_of_two_ranks_follow_the_course_of_one(study: Launch, on: str,
 
 @pytest.mark.parametrize("how", ["asked to stop", "killed"])
 def test_interrupted_equals_uninterrupted_bit_for_bit(study: Launch, on: str, how: str) -> None:
-    words = ["train", "tiny.yaml", "--nodes", "2", "--on", on, "--follow"]
-    watcher = study.start(*words)
-    wait_for(lambda: list((study.folder / "runs").glob("train-*")))
-    run = train_run(study.folder)
-    wait_for(lambda: committed_steps(run.checkpoints))
+    """Held behind step 7, when the checkpoint of step 5 is there."""
+    words = ["tiny.yaml", "--nodes", "2", "--on", on, "--follow"]
+    watcher = study.start("held", *words)
+    study.wait_for(lambda: watcher.poll() is not None or is_held(study.folder), "both ranks are held")
+    run = RunDir(next(study.folder.glob("runs/held-*")))
     interrupt(study, run, on, how)
-    out, _ = watcher.communicate(timeout=120)
-    study(*words)  # a local run that was asked to stop ends there; the others have gone on by themselves
+    study.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
+    open_gate(run)
+    out = output_of(watcher)
+    study("held", *words)  # a local run that was asked to stop ends there; the others have gone on by themselves
     assert len(read_lines(run.attempts)) >= 2, out
     assert [line["step"] for line in read_lines(run.metrics)] == list(range(1, 61)), "every step once"
-    interrupted = parameters(run)
-    shutil.rmtree(run.path)
-    study(*words)
-    assert len(read_lines(run.attempts)) == 1
-    for name, value in parameters(run).items():
-        assert torch.equal(value, interrupted[name]), name
+    study("train", *words)
+    whole = train_run(study.folder)
+    assert len(read_lines(whole.attempts)) == 1
+    for name, value in parameters(whole).items():
+        assert torch.equal(value, parameters(run)[name]), name
+
+
+def is_held(folder: Path) -> bool:
+    for run in map(RunDir, folder.glob("runs/held-*")):
+        done = [heartbeat(run.pulse(rank)).get("done") for rank in (0, 1)]
+        return done == [7, 7] and committed_steps(run.checkpoints) == [5]
+    return False
 
 
 def interrupt(study: Launch, run: RunDir, on: str, how: str) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.rundir import RunDir, committed_steps, read_json
 from tests.conftest import ROOT, Launch
-from tests.slurm.test_runs import on, only_run, wait_for
+from tests.slurm.test_runs import HELD, attempts, on, only_run
+from tests.waiting import open_gate, story, wait_for
 
 __all__ = ["on"]  # a fixture
 pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("on", ["slurm"], indirect=True)]
@@ -28,7 +29,7 @@ def sbatch(launch: Launch, *words: str) -> str:
 
 
 def total(run: RunDir) -> object:
-    wait_for(run.result.exists)
+    wait_for(run.result.exists, f"{run.name} has finished", lambda: story(run))
     return (read_json(run.result) or {})["metrics"]["total"]
 
 
@@ -43,16 +44,18 @@ def test_a_prepared_folder_runs_through_run_sbatch_in_the_layout_that_sbatch_was
 
 
 def test_an_exported_script_stands_alone_and_survives_the_end_of_its_walltime(launch: Launch, on: str) -> None:
-    launch("count", "n=60", "step_s=0.05", "--nodes", "2", "--on", on, "--prepare")
+    launch("count", "n=6", HELD, "--nodes", "2", "--on", on, "--prepare")
     run = only_run(launch.folder)
     launch("export", run.name, "--nodes", "2", "--on", on, "-o", "job.sbatch")
     assert "submitit" not in (launch.folder / "job.sbatch").read_text()
     job = sbatch(launch, "job.sbatch")
-    wait_for(lambda: len(committed_steps(run.checkpoints)) >= 3)
+    launch.wait_for(lambda: committed_steps(run.checkpoints)[-1:] == [3], "it is held")
     assert f" {job} " in launch("status").stdout
     subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
-    assert total(run) == 1830
-    first, second = read_lines(run.attempts)
+    launch.wait_for(lambda: attempts(run), "the first attempt is over")
+    open_gate(run)
+    assert total(run) == 21
+    first, second = attempts(run)
     assert (first["outcome"], first["job"], second["job"]) == ("stopped", job, job)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.rundir import RunDir, read_json, read_lines
 from tests.conftest import ROOT, Launch
 from tests.slurm.test_bed import beds, start
-from tests.slurm.test_runs import texts, under_way, wait_for
+from tests.slurm.test_runs import attempts, texts, under_way
+from tests.waiting import open_gate, output_of
 
 __all__ = ["beds"]  # fixtures
 pytestmark = pytest.mark.slurm
@@ -27,7 +28,7 @@ def bed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
         pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
     request.getfixturevalue("slurm")  # skips, or fails when Slurm is required and missing
     started: list[str] = []
-    yield start(started)
+    yield start(started, "--grace", "60")  # a preempted job is gone as soon as it has saved
     for folder in started:
         subprocess.run([*BED, "stop", folder], check=True, capture_output=True)
 
@@ -39,50 +40,50 @@ def on_bed(launch: Launch, bed: dict[str, str]) -> Launch:
 
 
 def test_the_walltime_ends_while_a_rank_hangs(on_bed: Launch) -> None:
-    run, watcher = under_way(on_bed, "count", "n=200", "step_s=0.05", "--nodes", "2", on="bed")
+    run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", on="bed")
     os.kill(pulse(run, 1)["pid"], signal.SIGSTOP)
     signal_batch(on_bed, run, "USR2")
-    out, _ = watcher.communicate(timeout=200)
-    assert watcher.returncode == 0 and "20100" in out, out
+    finishes(on_bed, run, watcher)
     assert "not stopped after" in texts(run)
 
 
 def test_a_second_signal_changes_nothing(on_bed: Launch) -> None:
-    run, watcher = under_way(on_bed, "count", "n=100", "step_s=0.05", "--nodes", "2", on="bed")
+    run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", on="bed")
     for _ in range(3):
         signal_batch(on_bed, run, "USR2")
-    out, _ = watcher.communicate(timeout=200)
-    assert watcher.returncode == 0 and "5050" in out, out
-    assert [line["outcome"] for line in read_lines(run.attempts)] == ["stopped", "finished"]
+    finishes(on_bed, run, watcher)
+    assert [line["outcome"] for line in attempts(run)] == ["stopped", "finished"]
 
 
 def test_preempted_by_slurm_itself(on_bed: Launch) -> None:
-    run, watcher = under_way(on_bed, "count", "n=150", "step_s=0.05", "--nodes", "2", "--partition", "low", on="bed")
+    run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", "--partition", "low", on="bed")
     high = ["sbatch", "--partition=high", "--nodes=4", "--exclusive", "--wrap=sleep 3", "--output=/dev/null"]
     subprocess.run(high, env=on_bed.environ, check=True, capture_output=True)
-    out, _ = watcher.communicate(timeout=200)
-    assert watcher.returncode == 0 and "11325" in out, out
-    first, second = read_lines(run.attempts)
-    assert second["from_step"] > 0 and first["outcome"] == "stopped"
+    finishes(on_bed, run, watcher)
+    first, second = attempts(run)
+    assert second["from_step"] == 3 and first["outcome"] == "stopped"
 
 
 def test_slurms_own_step_daemon_dies_on_a_node(on_bed: Launch) -> None:
     """The rank on that node is Slurm's no more, and srun waits for it for ever."""
-    words = ["count", "n=150", "step_s=0.05", "--nodes", "2", "--hang", "5s"]
-    run, watcher = under_way(on_bed, *words, on="bed")
+    run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", "--hang", "10s", on="bed")
     job = read_lines(run.submissions)[-1]["job"]
     found = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\.0\]"], capture_output=True, text=True, check=True)
     os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
-    out, _ = watcher.communicate(timeout=200)
-    assert watcher.returncode == 0 and "11325" in out, out
+    open_gate(run)
+    out = output_of(watcher)
+    assert watcher.returncode == 0 and "total             21" in out, out
 
 
 def test_a_node_on_which_it_fails_again_and_again_is_kept_off(launch: Launch, beds: list[str]) -> None:
     launch.environ["SLURM_CONF"] = start(beds)["SLURM_CONF"]  # of its own: every node must be there
-    done = launch("count", "n=1", "step_s=8", "kill_on=n2", "--nodes", "2", "--on", "bed", "--follow")
-    assert "total             1" in done.stdout and "n2 failed before: back into the queue" in done.stdout
+    watcher = launch.start("count", "n=1", "hold_at=0", "kill_on=n2", "--nodes", "2", "--on", "bed", "--follow")
+    launch.wait_for(lambda: launch.runs() and len(attempts(RunDir(launch.runs()[0]))) == 2, "it has failed twice")
     run = RunDir(launch.runs()[0])
-    assert [line["node"] for line in read_lines(run.attempts)] == ["n2", "n2", ""]
+    open_gate(run)
+    out = output_of(watcher)
+    assert "total             1" in out and "n2 failed before: back into the queue" in out
+    assert [line["node"] for line in attempts(run)] == ["n2", "n2", ""]
     assert pulse(run, 3)["host"] in ("n3", "n4")
 
 
@@ -91,28 +92,35 @@ def test_a_site_that_does_not_requeue_gets_a_new_job(launch: Launch, beds: list[
     (launch.folder / "configs/site").mkdir(parents=True)
     profile = (ROOT / "configs/site/bed.yaml").read_text() + "\nskip: [requeue]\n"
     (launch.folder / "configs/site/strict.yaml").write_text(profile)
-    run, watcher = under_way(launch, "count", "n=100", "step_s=0.05", "--nodes", "2", on="strict")
+    run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", on="strict")
     signal_batch(launch, run, "USR2")
-    out, _ = watcher.communicate(timeout=200)
-    assert watcher.returncode == 0 and "5050" in out, out
+    finishes(launch, run, watcher)
     first, second = read_lines(run.submissions)
     assert first["job"] != second["job"] and f"goes on as job {second['job']}" in texts(run)
 
 
 def test_without_a_controller_one_sees_stops_and_is_told(on_bed: Launch) -> None:
-    run, watcher = under_way(on_bed, "count", "n=1000", "step_s=0.05", "--nodes", "2", on="bed")
+    run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", on="bed")
     subprocess.run([*BED, "kill", "slurmctld"], env=on_bed.environ, check=True, capture_output=True)
     try:
-        wait_for(lambda: json.loads(on_bed("status", "--json").stdout)[0]["left_s"])
+        on_bed.wait_for(lambda: json.loads(on_bed("status", "--json").stdout)[0]["left_s"])
         assert " running " in on_bed("status").stdout
         done = on_bed("count", "n=7", "--on", "bed", code=3)
         assert "sbatch did not take the job" in done.stderr and "ontact slurm controller" in done.stderr
         assert "asked to save and end" in on_bed("stop", run.name).stdout
     finally:
         subprocess.run([*BED, "revive", "slurmctld"], env=on_bed.environ, check=True, capture_output=True)
-    assert watcher.wait(60) == 75
-    saved = committed_steps(run.checkpoints)[-1]
-    assert f"stopped at step {saved}" in texts(run)
+    output_of(watcher)
+    assert watcher.returncode == 75
+    assert "stopped at step 3" in texts(run)
+
+
+def finishes(launch: Launch, run: RunDir, watcher: "subprocess.Popen[str]") -> None:
+    """When its first attempt is over the gate is opened, and the next one comes to the end."""
+    launch.wait_for(lambda: attempts(run), "the first attempt is over")
+    open_gate(run)
+    out = output_of(watcher)
+    assert watcher.returncode == 0 and "total             21" in out, out
 
 
 def signal_batch(launch: Launch, run: RunDir, name: str) -> None:

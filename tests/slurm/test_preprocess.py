@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hpc import NEVER
-from hpc.rundir import RunDir, read_json, read_lines
+from hpc.rundir import RunDir, heartbeat, read_lines
 from tests.conftest import Launch
-from tests.slurm.test_runs import on, wait_for
+from tests.slurm.test_runs import on
+from tests.waiting import open_gate, output_of
 
 __all__ = ["on"]  # a fixture
 
@@ -31,8 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Launch:
     return launch
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    (out,) = folder.glob("runs*/preprocess-*/out")
+def content(folder: Path, stage: str = "preprocess") -> dict[str, bytes]:
+    (out,) = folder.glob(f"runs*/{stage}-*/out")
     return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file()}
 
 
@@ -70,15 +71,19 @@ def test_mpi_on_two_nodes_writes_the_same_store(launch: Launch, slurm: str, made
 
 
 def test_killed_at_work_it_goes_on_to_the_same_store(launch: Launch, on: str, made: Launch) -> None:
-    watcher = again(launch, made).start("preprocess", "tiny.yaml", "--ranks", "2", "--on", on, "--follow")
-    wait_for(lambda: list(launch.folder.glob("runs/preprocess-*/out/*.h5")))
-    (path,) = launch.folder.glob("runs/preprocess-*")
+    watcher = again(launch, made).start("held_preprocess", "tiny.yaml", "--ranks", "2", "--on", on, "--follow")
+    launch.wait_for(lambda: list(launch.folder.glob("runs/held_preprocess-*/out/*.h5")), "a recording is whole")
+    (path,) = launch.folder.glob("runs/held_preprocess-*")
     run = RunDir(path)
-    victims = [pulse["pid"] for rank in range(2) if (pulse := read_json(run.pulse(rank)))]
-    subprocess.run(["kill", f"-{signal.SIGKILL}", *map(str, victims)], check=False)
-    out, _ = watcher.communicate(timeout=120)
+    victims = [heartbeat(run.pulse(rank))["pid"] for rank in range(2)]
+    subprocess.run(["kill", f"-{signal.SIGKILL}", *map(str, victims)], check=True)
+    launch.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
+    assert len(list(path.glob("out/*.h5"))) < 5
+    open_gate(run)
+    out = output_of(watcher)
     assert watcher.returncode == 0, out
-    assert content(launch.folder) == content(made.folder)
+    assert [line["outcome"] for line in read_lines(run.attempts)] == ["crashed", "finished"]
+    assert content(launch.folder, "held_preprocess") == content(made.folder)
 
 
 def test_one_broken_recording_does_not_stop_the_others(launch: Launch, on: str, made: Launch) -> None:

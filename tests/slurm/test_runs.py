@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpc.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.conftest import Launch
+from tests.waiting import open_gate, output_of, said_first, wait_for
+
+__all__ = ["wait_for"]  # tests that run here wait as these do
 
 
 @pytest.fixture(params=[pytest.param("local", marks=pytest.mark.ranks), pytest.param("slurm", marks=pytest.mark.slurm)])
@@ -30,24 +33,28 @@ def only_run(folder: Path) -> RunDir:
     return RunDir(path)
 
 
-def wait_for(what: Callable[[], object], patience_s: float = 60) -> None:
-    deadline = time.monotonic() + patience_s
-    while not what():
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.05)
-
-
 def texts(run: RunDir) -> str:
     return "\n".join(event["text"] for event in read_lines(run.events))
 
 
+HELD = "hold_at=3"
+
+
 def under_way(launch: Launch, *words: str, on: str) -> tuple[RunDir, "subprocess.Popen[str]"]:
-    """A run that has saved step 3, and the launcher that watches it."""
-    watcher = launch.start(*words, "--on", on, "--follow")
-    wait_for(lambda: list((launch.folder / "runs").glob("*/plan.json")))
-    run = only_run(launch.folder)
-    wait_for(lambda: len(committed_steps(run.checkpoints)) >= 3)
-    return run, watcher
+    """A run that has saved step 3 and is held there until its gate is opened, and the launcher that watches it."""
+    watcher = launch.start(*words, HELD, "--on", on, "--follow")
+
+    def is_held() -> bool:
+        assert watcher.poll() is None, f"the run has ended already:\n{watcher.communicate()[0]}"
+        return any(committed_steps(RunDir(path).checkpoints) == [1, 2, 3] for path in launch.runs())
+
+    launch.wait_for(is_held, "step 3 is saved")
+    return only_run(launch.folder), watcher
+
+
+def attempts(run: RunDir) -> list[dict[str, Any]]:
+    """Those that have ended."""
+    return read_lines(run.attempts)
 
 
 def test_two_nodes_of_two_ranks(launch: Launch, on: str) -> None:
@@ -61,12 +68,15 @@ def test_two_nodes_of_two_ranks(launch: Launch, on: str) -> None:
 
 
 def test_a_killed_rank_is_started_again_in_the_same_job(launch: Launch, on: str) -> None:
-    done = launch("count", "n=30", "kill_at=4", "step_s=0.1", "--nodes", "2", "--ranks", "2", "--on", on, "--follow")
-    assert "total             465" in done.stdout
+    words = ["count", "n=8", "kill_at=4", "hold_at=5", "--nodes", "2", "--ranks", "2", "--on", on]
+    watcher = launch.start(*words, "--follow")
+    launch.wait_for(lambda: launch.runs() and len(attempts(only_run(launch.folder))) == 1, "the attempt is over")
     run = only_run(launch.folder)
-    first, second = read_lines(run.attempts)
+    open_gate(run)
+    assert "total             36" in output_of(watcher)
+    first, second = attempts(run)
     assert (first["outcome"], second["outcome"]) == ("crashed", "finished")
-    assert first["job"] == second["job"] and 3 <= second["from_step"] < 30
+    assert first["job"] == second["job"] and second["from_step"] in (3, 4, 5)
     assert "got on since the last start" in texts(run)
 
 
@@ -75,102 +85,116 @@ def test_a_run_that_gets_nowhere_fails_with_its_cause(launch: Launch, on: str) -
     assert "RuntimeError: told to fail at step 1" in done.stderr
     run = only_run(launch.folder)
     assert f"python -m hpc.launch logs {run.name}" in done.stderr
-    assert len(read_lines(run.attempts)) == 2, "once again, as it might have been the machine; then no more"
+    assert len(attempts(run)) == 2, "once again, as it might have been the machine; then no more"
     assert "Traceback" in launch("logs", run.name).stdout
     assert "failed" in launch("status").stdout
 
 
 def test_asked_to_stop_it_saves_and_goes_on_later(launch: Launch, on: str) -> None:
     """TERM: on a laptop from Ctrl-C, on a cluster from preemption or scancel."""
-    run, watcher = under_way(launch, "count", "n=100", "step_s=0.1", "--nodes", "2", on=on)
+    words = ["count", "n=6", "--nodes", "2"]
+    run, watcher = under_way(launch, *words, on=on)
     if on == "local":
         watcher.send_signal(signal.SIGINT)
     else:
         job = read_lines(run.submissions)[-1]["job"]
         subprocess.run(["scancel", "--signal=TERM", "--batch", job], env=launch.environ, check=True)
-    out, _ = watcher.communicate(timeout=60)
+    out = output_of(watcher)
     assert watcher.returncode == 75, out
-    saved = committed_steps(run.checkpoints)[-1]
-    assert 3 <= saved < 100
-    assert f"stopped at step {saved}" in texts(run)
-    assert "5050" in launch("count", "n=100", "step_s=0.1", "--on", on, "--follow").stdout
-    assert [line["from_step"] for line in read_lines(run.attempts)] == [0, saved]
+    assert committed_steps(run.checkpoints)[-1] == 3
+    assert "stopped at step 3" in texts(run)
+    open_gate(run)
+    assert "total             21" in launch(*words, HELD, "--on", on, "--follow").stdout
+    assert [line["from_step"] for line in attempts(run)] == [0, 3]
 
 
 def test_stopped_by_its_name_and_resumed_on_more_nodes(launch: Launch, on: str) -> None:
-    run, watcher = under_way(launch, "count", "n=100", "step_s=0.05", on=on)
+    run, watcher = under_way(launch, "count", "n=6", on=on)
     assert "asked to save and end" in launch("stop", run.name[:9]).stdout
-    assert watcher.wait(60) == 75
+    output_of(watcher)
+    assert watcher.returncode == 75
     (state,) = json.loads(launch("status", run.name, "--json").stdout)
-    saved = committed_steps(run.checkpoints)[-1]
-    assert (state["run"], state["word"], state["nodes"], state["done"]) == (run.name, "stopped", 1, saved)
+    assert (state["run"], state["word"], state["nodes"], state["done"]) == (run.name, "stopped", 1, 3)
     assert f"nothing to stop: {run.name} is stopped" in launch("stop", run.name, code=2).stderr
-    assert "total             5050" in launch("resume", run.name, "--nodes", "2", "--on", on, "--follow").stdout
-    second = read_lines(run.attempts)[1]
-    assert second["from_step"] == saved
+    open_gate(run)
+    assert "total             21" in launch("resume", run.name, "--nodes", "2", "--on", on, "--follow").stdout
+    assert attempts(run)[1]["from_step"] == 3
     assert "finished before" in launch("resume", run.name, "--on", on).stdout
     assert len((run.attempt(2).path / "rank-0001.log").read_text().splitlines()) == 1
-    assert f"starts at {saved}" in launch("logs", run.name, "--attempt", "2").stdout
+    assert "starts at 3" in launch("logs", run.name, "--attempt", "2").stdout
     assert "starts at 0" in launch("logs", run.name, "--attempt", "1").stdout
 
 
 def test_ended_at_once_it_goes_on_from_the_last_checkpoint(launch: Launch, on: str) -> None:
-    run, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on=on)
+    run, watcher = under_way(launch, "count", "n=6", on=on)
     assert "the last checkpoint counts" in launch("stop", run.name, "--now").stdout
-    assert watcher.wait(90) != 0
+    output_of(watcher)
+    assert watcher.returncode != 0
     assert not run.result.exists()
-    assert "1830" in launch("resume", run.name, "--on", on, "--follow").stdout
+    open_gate(run)
+    assert "total             21" in launch("resume", run.name, "--on", on, "--follow").stdout
 
 
 def test_a_log_is_followed_to_its_end(launch: Launch, on: str) -> None:
-    run, watcher = under_way(launch, "count", "n=30", "step_s=0.05", on=on)
-    assert "rank 0 of" in launch("logs", run.name, "--follow").stdout
-    assert run.result.exists()
-    watcher.communicate(timeout=60)
+    run, watcher = under_way(launch, "count", "n=6", on=on)
+    follower = launch.start("logs", run.name, "--follow")
+    said_first(follower, "starts at 0")
+    assert follower.poll() is None
+    open_gate(run)
+    output_of(follower)
+    assert follower.returncode == 0 and run.result.exists()
+    output_of(watcher)
 
 
 def test_at_the_end_of_the_walltime_it_saves(launch: Launch, on: str) -> None:
     """On a laptop the run ends there, resumable; Slurm puts it back into the queue, and it ends by itself."""
-    words = ["count", "n=200", "step_s=0.05", "--nodes", "2", "--on", on, "--follow"]
+    words = ["count", "n=6", "--nodes", "2"]
     if on == "local":
-        launch(*words, "--time", "4s", code=75)
-        run = only_run(launch.folder)
-        assert "its time is over" in texts(run)
+        launch(*words, HELD, "--on", on, "--follow", "--time", "4s", code=75)
+        assert "its time is over" in texts(only_run(launch.folder))
     else:
-        run, watcher = under_way(launch, *words[:-3], on=on)
+        run, watcher = under_way(launch, *words, on=on)
         job = read_lines(run.submissions)[-1]["job"]
         subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
-        out, _ = watcher.communicate(timeout=200)
-        assert watcher.returncode == 0 and "20100" in out, out
-        first, second = read_lines(run.attempts)
-        assert second["from_step"] > 0 and first["job"] == second["job"]
+        launch.wait_for(lambda: len(attempts(run)) == 1, "it has stopped")
+        open_gate(run)
+        out = output_of(watcher)
+        assert watcher.returncode == 0 and "total             21" in out, out
+        first, second = attempts(run)
+        assert second["from_step"] == 3 and first["job"] == second["job"]
 
 
 def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) -> None:
-    words = ["count", "n=40", "step_s=0.05"]
+    words = ["count", "n=6"]
     run, watcher = under_way(launch, *words, on=on)
-    second = launch(*words, "--on", on, "--follow")
-    assert "already" in second.stdout
-    watcher.communicate(timeout=60)
+    second = launch.start(*words, HELD, "--on", on, "--follow")
+    said_first(second, "already")
+    open_gate(run)
+    for each in (second, watcher):
+        output_of(each)
+        assert each.returncode == 0
     assert len(read_lines(run.submissions)) == 1
 
 
 def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> None:
-    run, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on=on)
+    run, watcher = under_way(launch, "count", "n=6", on=on)
     rank = read_json(run.pulse(0))["pid"]  # type: ignore[index]
     os.kill(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
-    out, _ = watcher.communicate(timeout=60)
-    assert watcher.returncode == 0 and "1830" in out
-    assert not Path(f"/proc/{rank}").exists(), "its ranks went with it"
-    assert [line["outcome"] for line in read_lines(run.attempts)] == ["lost", "finished"]
+    launch.wait_for(lambda: not Path(f"/proc/{rank}").exists(), "its ranks went with it")
+    launch.wait_for(lambda: run.last_attempt() == 2, "another supervisor starts them again")
+    open_gate(run)
+    out = output_of(watcher)
+    assert watcher.returncode == 0 and "total             21" in out
+    assert [line["outcome"] for line in attempts(run)] == ["lost", "finished"]
 
 
 def test_a_machine_that_went_down_is_seen_and_the_run_goes_on(launch: Launch) -> None:
-    run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
+    run, watcher = under_way(launch, "count", "n=6", on="local")
     os.killpg(os.getpgid(read_json(run.supervisor)["pid"]), signal.SIGKILL)  # type: ignore[index]
-    assert "ended without a word" in watcher.communicate(timeout=60)[0]
+    assert "ended without a word" in output_of(watcher)
     assert "lost" in launch("status").stdout
-    assert "820" in launch("count", "n=40", "step_s=0.05").stdout
+    open_gate(run)
+    assert "total             21" in launch("count", "n=6", HELD).stdout
 
 
 @pytest.mark.slurm
@@ -184,27 +208,30 @@ def test_what_a_surrounding_job_left_does_not_get_into_ours(launch: Launch, on: 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_run_that_runs_here_is_not_submitted(launch: Launch, on: str) -> None:
-    _, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on="local")
-    assert "runs on a machine of its own already" in launch("count", "n=60", "step_s=0.05", "--on", on, code=3).stderr
-    watcher.communicate(timeout=60)
+    run, watcher = under_way(launch, "count", "n=6", on="local")
+    assert "runs on a machine of its own already" in launch("count", "n=6", HELD, "--on", on, code=3).stderr
+    open_gate(run)
+    output_of(watcher)
 
 
 def test_a_second_supervisor_of_a_run_ends_without_touching_it(launch: Launch) -> None:
-    run, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on="local")
+    run, watcher = under_way(launch, "count", "n=6", on="local")
     second = [sys.executable, "-m", "hpc.supervisor", str(run.path)]
     done = subprocess.run(second, env=launch.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     pid = read_json(run.supervisor)["pid"]  # type: ignore[index]
     said = f"{run.name}: another supervisor holds the lock, pid {pid} on {os.uname().nodename}: this one ends\n"
     assert done.stdout == said
-    watcher.communicate(timeout=60)
+    open_gate(run)
+    output_of(watcher)
     assert run.last_attempt() == 1
 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_run_that_waits_in_slurm_is_not_started_here(launch: Launch, on: str) -> None:
-    launch("count", "n=500", "step_s=0.1", "--nodes", "4", "--ranks", "1", "--on", on)
+    launch("count", "n=6", HELD, "--nodes", "4", "--ranks", "1", "--on", on)
+    launch.wait_for(lambda: word(launch, only_run(launch.folder).name) == "running")
     launch("count", "n=2", "--nodes", "4", "--on", on)
     done = launch("count", "n=2", "--on", "local", code=3)
     assert "is a Slurm job already" in done.stderr
@@ -230,16 +257,17 @@ def test_a_pipeline_waits_for_its_inputs(launch: Launch, on: str) -> None:
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_failed_input_is_named_by_what_waited_for_it(launch: Launch, on: str) -> None:
     """Slurm itself would leave the job of the second stage in the queue for ever."""
-    (launch.folder / "study.yaml").write_text("count: {n: 40, fail_at: 35, step_s: 0.1}\ntally: {of: count}\n")
+    (launch.folder / "study.yaml").write_text("count: {n: 6, fail_at: 5, hold_at: 3}\ntally: {of: count}\n")
     launch("pipeline", "study.yaml", "--on", on)
     count, tally = launch.runs()
-    wait_for(lambda: word(launch, count.name) == "running")
+    launch.wait_for(lambda: word(launch, count.name) == "running")
     (state,) = json.loads(launch("status", tally.name, "--json").stdout)
     assert (state["word"], state["text"]) == ("queued", f"waits for {count.name}")
-    wait_for(lambda: word(launch, tally.name) == "failed")
+    open_gate(RunDir(count))
+    launch.wait_for(lambda: word(launch, tally.name) == "failed")
     (state,) = json.loads(launch("status", tally.name, "--json").stdout)
     assert f"never started: it was to follow {count.name}, which is failed" in state["text"]
-    again = launch("pipeline", "study.yaml", "count.fail_at=null", "--on", on, "--follow").stdout
+    again = launch("pipeline", "study.yaml", "count.fail_at=null", "count.hold_at=null", "--on", on, "--follow").stdout
     assert "page.html" in again
 
 
@@ -262,7 +290,7 @@ def test_in_a_sweep_of_pipelines_one_failed_input_holds_up_no_other(
 ) -> None:
     (launch.folder / "study.yaml").write_text(study)
     launch("sweep", "pipeline", "study.yaml", "first.fail_at=2,null", "--on", on)
-    wait_for(
+    launch.wait_for(
         lambda: launch("status").stdout.count(" failed ") == n and launch("status").stdout.count(" finished ") == n
     )
     assert "it reads what is not there" in launch("status").stdout
@@ -272,14 +300,17 @@ def test_in_a_sweep_of_pipelines_one_failed_input_holds_up_no_other(
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_what_follows_an_array_waits_for_its_requeued_elements(launch: Launch, on: str) -> None:
     """afterany: a job that goes back into the queue has not ended. And no element takes the whole array with it."""
-    (launch.folder / "study.yaml").write_text("count: {n: 60, step_s: 0.05}\ntally: {of: count}\n")
-    launch("sweep", "pipeline", "study.yaml", "count.n=60,61", "--on", on)
+    (launch.folder / "study.yaml").write_text("count: {hold_at: 3}\ntally: {of: count}\n")
+    launch("sweep", "pipeline", "study.yaml", "count.n=6,7", "--on", on)
     counts = [RunDir(path) for path in launch.runs() if path.name.startswith("count")]
-    wait_for(lambda: all(len(committed_steps(run.checkpoints)) >= 3 for run in counts))
-    jobs = [read_lines(run.submissions)[-1]["job"] for run in counts]
-    subprocess.run(["scancel", "--signal=USR2", "--batch", max(jobs)], env=launch.environ, check=True)
-    wait_for(lambda: launch("status").stdout.count(" finished ") == 4, 200)
-    assert sorted(len(read_lines(run.attempts)) for run in counts) == [1, 2]
+    launch.wait_for(lambda: all(committed_steps(run.checkpoints)[-1:] == [3] for run in counts), "both are held")
+    last = max(counts, key=lambda run: read_lines(run.submissions)[-1]["job"])
+    job = read_lines(last.submissions)[-1]["job"]
+    subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
+    launch.wait_for(lambda: len(attempts(last)) == 1, "it has stopped")
+    open_gate(*counts)
+    launch.wait_for(lambda: launch("status").stdout.count(" finished ") == 4)
+    assert sorted(len(attempts(run)) for run in counts) == [1, 2]
 
 
 @pytest.mark.slurm
@@ -289,7 +320,7 @@ def test_a_job_of_another_with_our_number_is_not_ours(launch: Launch, on: str) -
     launch("count", "n=3", "--on", on, "--prepare")
     run = RunDir(launch.runs()[0])
     other = subprocess.run(
-        ["sbatch", "--parsable", "--job-name=other", "--wrap=sleep 60", "--output=/dev/null"],
+        ["sbatch", "--parsable", "--job-name=other", "--wrap=sleep 3600", "--output=/dev/null"],
         env=launch.environ, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     line = {"job": other, "name": run.name, "kind": "slurm", "site": on, "time": time.time()}
@@ -302,14 +333,14 @@ def test_a_job_of_another_with_our_number_is_not_ours(launch: Launch, on: str) -
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_whole_sweep_is_stopped_by_its_name_and_takes_up_where_it_was(launch: Launch, on: str) -> None:
-    words = ["sweep", "count", "step_s=0.1", "n=100..103", "--max-parallel", "2", "--name", "many", "--on", on]
+    words = ["sweep", "count", HELD, "n=6..9", "--max-parallel", "2", "--name", "many", "--on", on]
     launch(*words)
     runs = [RunDir(path) for path in launch.runs()]
-    wait_for(lambda: sum(len(committed_steps(run.checkpoints)) > 2 for run in runs) == 2)
+    launch.wait_for(lambda: sum(committed_steps(run.checkpoints)[-1:] == [3] for run in runs) == 2, "two are held")
     launch("stop", "many")
     states = json.loads(launch("status", "many", "--json").stdout)
     assert {(state["word"], state["code"]) for state in states} == {("stopped", 75)}
-    assert sorted(state["settings"] for state in states) == [f"n={n}" for n in range(100, 104)]
+    assert sorted(state["settings"] for state in states) == [f"n={n}" for n in range(6, 10)]
     assert sum("cancelled while it waited" in state["text"] for state in states) == 2
     assert "0 finished, 0 on their way, 4 to submit" in launch(*words).stdout
     launch("stop", "many", "--now")
@@ -318,36 +349,38 @@ def test_a_whole_sweep_is_stopped_by_its_name_and_takes_up_where_it_was(launch: 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_the_same_line_given_twice_at_once_is_submitted_once(launch: Launch, on: str) -> None:
-    words = ["sweep", "count", "n=40..42", "step_s=0.05", "--on", on]
+    words = ["sweep", "count", "n=6..8", HELD, "--on", on]
     both = [launch.start(*words), launch.start(*words)]
-    said = "".join(one.communicate(timeout=60)[0] for one in both)
+    said = "".join(output_of(one) for one in both)
     assert "0 on their way, 3 to submit" in said and "3 on their way, 0 to submit" in said
-    wait_for(lambda: launch("status").stdout.count(" finished ") == 3)
-    assert all(len(read_lines(RunDir(path).attempts)) == 1 for path in launch.runs())
+    open_gate(*map(RunDir, launch.runs()))
+    launch.wait_for(lambda: launch("status").stdout.count(" finished ") == 3)
+    assert all(len(attempts(RunDir(path))) == 1 for path in launch.runs())
 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_run_on_this_machine_is_nothing_that_slurm_can_wait_for(launch: Launch, on: str) -> None:
-    first, watcher = under_way(launch, "count", "n=60", "step_s=0.05", on="local")
+    first, watcher = under_way(launch, "count", "n=6", on="local")
     done = launch("count", "n=2", "--on", on, "--after", first.name, code=2)
     assert "of which Slurm knows nothing" in done.stderr
-    done = launch("sweep", "count", "n=60,61", "step_s=0.05", "--on", on, code=2)
+    done = launch("sweep", "count", "n=6,7", HELD, "--on", on, code=2)
     assert f"{first.name} runs on a machine of its own" in done.stderr
-    watcher.communicate(timeout=60)
+    open_gate(first)
+    output_of(watcher)
 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_resume_goes_on_in_the_shape_it_had(launch: Launch, on: str) -> None:
     """What runs or waits is left as it is, by export and --prepare too."""
-    run, watcher = under_way(launch, "count", "n=60", "step_s=0.1", "--nodes", "2", "--time", "15m", on=on)
+    run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", "--time", "15m", on=on)
     before = run.plan.read_text()
-    assert "must not change under it" in launch("count", "n=60", "step_s=0.1", "--prepare", code=2).stderr
+    assert "must not change under it" in launch("count", "n=6", HELD, "--prepare", code=2).stderr
     assert "#SBATCH --nodes=3" in launch("export", run.name, "--nodes", "3").stdout
     assert run.plan.read_text() == before
     launch("stop", run.name)
-    watcher.communicate(timeout=60)
+    output_of(watcher)
     text = launch("resume", run.name, "--dry-run", "--comment", "later").stdout
     assert "#SBATCH --nodes=2\n" in text and "#SBATCH --time=15\n" in text and "--comment=later" in text
 
@@ -364,26 +397,28 @@ def test_the_plan_has_slurms_own_estimate(launch: Launch, on: str) -> None:
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_what_is_asked_of_a_run_on_its_way_is_not_dropped_in_silence(launch: Launch, on: str) -> None:
-    _, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on=on)
-    second = launch("count", "n=40", "step_s=0.05", "--on", on, "--nodes", "2", "--json")
+    run, watcher = under_way(launch, "count", "n=6", on=on)
+    second = launch("count", "n=6", HELD, "--on", on, "--nodes", "2", "--json")
     assert "not applied: nodes 2 (it has 1)" in second.stderr
-    assert json.loads(second.stdout)[0]["word"] in ("running", "finished")
-    watcher.communicate(timeout=60)
+    assert json.loads(second.stdout)[0]["word"] == "running"
+    open_gate(run)
+    output_of(watcher)
 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_one_element_of_an_array_is_stopped_and_resumed_by_itself(launch: Launch, on: str) -> None:
-    launch("sweep", "count", "step_s=0.05", "n=60..62", "--on", on)
+    launch("sweep", "count", HELD, "n=6..8", "--on", on)
     runs = [RunDir(path) for path in launch.runs()]
-    wait_for(lambda: all(len(committed_steps(run.checkpoints)) >= 3 for run in runs))
+    launch.wait_for(lambda: all(committed_steps(run.checkpoints)[-1:] == [3] for run in runs), "all are held")
     last = max(runs, key=lambda run: read_lines(run.submissions)[-1]["job"])
     launch("stop", last.name, "--now")
-    wait_for(lambda: launch("status").stdout.count(" finished ") == 2)
+    open_gate(*runs)
+    launch.wait_for(lambda: launch("status").stdout.count(" finished ") == 2)
     assert not last.result.exists()
     assert "starts at" in launch("logs", read_lines(last.submissions)[-1]["job"]).stdout
     launch("resume", last.name, "--on", on, "--follow")
-    assert [len(read_lines(run.attempts)) for run in runs if run != last] == [1, 1]
+    assert [len(attempts(run)) for run in runs if run != last] == [1, 1]
 
 
 def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
@@ -392,11 +427,11 @@ def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
     folder = launch.folder / "runs"
     first = launch(*words, "n=2,3", "--max-parallel", "2", code=1 if on == "local" else 0).stdout
     assert "sweep   4 runs: 4 x count" in first
-    wait_for(
+    launch.wait_for(
         lambda: launch("status").stdout.count(" finished ") == 2 and launch("status").stdout.count(" failed ") == 2
     )
     again = launch("sweep", "count", "rule=plain,squares", "n=2", "fail_at=3,null", "--on", on).stdout
-    wait_for(lambda: len(list(folder.glob("*/result.json"))) == 4)
+    launch.wait_for(lambda: len(list(folder.glob("*/result.json"))) == 4)
     assert len(launch.runs()) == 6
     if on != "local":
         assert "submitted as array" in first
@@ -409,18 +444,27 @@ def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_after_another_run_and_with_options_that_are_passed_on(launch: Launch, on: str) -> None:
-    first, watcher = under_way(launch, "count", "n=40", "step_s=0.05", on=on)
+    first, watcher = under_way(launch, "count", "n=6", on=on)
     words = ["count", "n=2", "--on", on, "--exclude", "n4", "--comment", "a 'quoted' word"]
-    launch(*words, "--after", first.name, "--follow")
-    assert first.result.exists(), "it has waited"
-    (second,) = set(launch.runs()) - {first.path}
+    follower = launch.start(*words, "--after", first.name, "--follow")
+    launch.wait_for(lambda: len(launch.runs()) == 2 and word(launch, second_of(launch, first).name) == "queued")
+    second = second_of(launch, first).path
+    assert not (second / "jobs/attempt-0001").exists(), "it waits"
+    open_gate(first)
+    output_of(follower)
+    assert follower.returncode == 0 and first.result.exists()
     script = next((second / "jobs").glob("*_submission.sh")).read_text()
     assert "#SBATCH --exclude=n4\n" in script
     assert "--dependency=afterok:" in script
-    watcher.communicate(timeout=60)
+    output_of(watcher)
     launch("count", "fail_at=1", "--on", on, "--follow", code=1)
     failed = next(line.split()[0] for line in launch("status").stdout.splitlines() if " failed " in line)
     assert "so this would never start" in launch(*words, "n=3", "--after", failed, code=2).stderr
+
+
+def second_of(launch: Launch, first: RunDir) -> RunDir:
+    (path,) = set(launch.runs()) - {first.path}
+    return RunDir(path)
 
 
 @pytest.mark.slurm

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,15 +30,31 @@ class Count:
     rule: Plain | Squares = field(default_factory=Plain)
     after: Input | None = None
     kill_at: int | None = None
-    """Rank size-1 kills itself at this step, the first time it comes there."""
+    """Rank size-1 kills itself at this step, the first time it comes there, when the step before is saved."""
     kill_on: str | None = None
     """Ranks on this node kill themselves before the first step, each time."""
     fail_at: int | None = None
     bad_at: int | None = None
+    hold_at: int | None = None
+    """Behind this step, each time it stands there, a rank waits at the gate."""
 
     def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"n must be at least 1, got {self.n}")
+
+
+GATE_S = 3600.0
+"""When nobody opens it for so long, the test that should have is gone."""
+
+
+def hold(ctx: Context, is_asked: Callable[[], bool]) -> None:
+    """Wait at the gate, until a file `gate` in the run folder opens it or a stop is asked for. Who waits says so."""
+    until = time.monotonic() + GATE_S
+    while not (ctx.run.path / "gate").exists() and not is_asked():
+        if time.monotonic() > until:
+            raise TimeoutError(f"nobody has opened the gate: touch {ctx.run.path / 'gate'}")
+        ctx.beat()
+        time.sleep(0.02)
 
 
 def count(cfg: Count, ctx: Context) -> dict[str, object]:
@@ -49,10 +66,14 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
     here = ctx.run.attempt(ctx.attempt).path
     write_json(here / f"here-{ctx.world.rank}", step)
     while len(list(here.glob("here-*"))) < ctx.world.size:  # nobody saves before all have read where to start
-        time.sleep(0.01)
+        ctx.pause(0.01)
     if cfg.kill_on and cfg.kill_on == ctx.host:
         os.kill(os.getpid(), signal.SIGKILL)
     while step < cfg.n:
+        if step == cfg.hold_at:
+            hold(ctx, ctx.should_stop)
+            if ctx.should_stop():
+                raise Preempted
         time.sleep(cfg.step_s)
         step += 1
         if step == cfg.fail_at:
@@ -61,6 +82,8 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
             raise ValueError(f"told to refuse step {step}")
         mark = ctx.run.path / "killed"
         if step == cfg.kill_at and ctx.world.rank == ctx.world.size - 1 and not mark.exists():
+            while step - 1 not in committed_steps(ctx.run.checkpoints):
+                ctx.pause(0.01)
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         total += step ** getattr(cfg.rule, "power", 1)
