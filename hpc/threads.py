@@ -7,7 +7,8 @@ A smaller number of the user's own stands.
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 GIVEN = "HPC_THREADS"
@@ -64,6 +65,16 @@ def cap(n: int) -> None:
         from threadpoolctl import threadpool_limits
 
         threadpool_limits({"blas": int(environ["OPENBLAS_NUM_THREADS"]), "openmp": int(environ[OF_ALL])})
+
+
+@contextmanager
+def one() -> Iterator[None]:
+    """What is loaded computes in one thread meanwhile, so that it comes to the same bits whatever was given: a BLAS
+    takes its blocks of a matrix by the number of its threads."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def _whole(text: str) -> int:
