@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from hpc import config, snapshot
+from hpc import config, snapshot, threads
 from hpc.context import Context, World
 from hpc.plan import Plan
 from hpc.rundir import RunDir, append_line, atomic_write, read_json, write_json
@@ -78,6 +78,7 @@ def inline(plan: Plan) -> int:
     from hpc import worker
 
     run = write_run(plan)
+    threads.cap(threads.of_a_rank(plan.to_json(), 1, on_slurm=False))  # as a rank of its own would get
     ctx = Context(World(), run, attempt=0, echo=print)
     try:
         worker.work(ctx)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hpc import threads
 from hpc.context import BEGUN, STARTING
 from hpc.rundir import RunDir, heartbeat
 from hpc.stop import STACKS
@@ -55,6 +56,7 @@ class Ranks:
         self.heard_since = time.time()
         """From when on their silence counts: the start, or when the disk last had no room for their words."""
         self.mpi = bool(self.resources.get("mpi"))
+        self.threads = threads.of_a_rank(plan, self.size, on_slurm)
         if on_slurm:
             self.processes = self._start_srun()
         else:
@@ -67,13 +69,13 @@ class Ranks:
         return n
 
     def _start_here(self) -> list[subprocess.Popen[bytes]]:
-        per_node, threads = self.resources["ranks_per_node"], self._threads_here()
+        per_node = self.resources["ranks_per_node"]
         ranks = []
         for rank in range(self.size):
             place = {
                 "HPC_RANK": rank, "HPC_SIZE": self.size, "HPC_LOCAL_RANK": rank % per_node, "HPC_LOCAL_SIZE": per_node
             }  # fmt: skip
-            environ = {"OMP_NUM_THREADS": threads} | self._environ() | {name: str(at) for name, at in place.items()}
+            environ = self._environ() | {name: str(at) for name, at in place.items()}
             with open(self.folder.log(rank), "a") as log:
                 rank_process = subprocess.Popen(
                     self._command(),
@@ -86,11 +88,6 @@ class Ranks:
             ranks.append(rank_process)
         return ranks
 
-    def _threads_here(self) -> str:
-        """One core for all else that runs: the threads of a rank wait for the slowest at each step, so that one of them
-        on a busy core makes small models several times slower."""
-        return str(max(1, (len(os.sched_getaffinity(0)) - 1) // self.size))
-
     def _start_mpiexec(self) -> list[subprocess.Popen[bytes]]:
         with open(self.folder.srun, "ab") as said:
             return [
@@ -99,7 +96,7 @@ class Ranks:
                     stdin=subprocess.DEVNULL,
                     stdout=said,
                     stderr=said,
-                    env={"OMP_NUM_THREADS": self._threads_here()} | self._environ(),
+                    env=self._environ(),
                     preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
@@ -123,16 +120,17 @@ class Ranks:
                     ["srun", *layout, "--kill-on-bad-exit=1", *output, *self._command()],
                     stdin=subprocess.DEVNULL,
                     stderr=said,
-                    env={"OMP_NUM_THREADS": str(r["cpus_per_rank"])} | self._environ(),
+                    env=self._environ(),
                     preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
 
     def _environ(self) -> dict[str, str]:
-        """What ranks get: our own, and the code of this run, also where an array shares one batch script."""
+        """What ranks get: our own, less the threads that are not theirs, and the code of this run, also where an array
+        shares one batch script."""
         own = self.plan["python_path"]
         inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
-        return os.environ | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
+        return threads.capped(self.threads, os.environ) | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
 
     def _command(self) -> list[str]:
         # -P: not from the working directory but from the run's own copy of the code

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Literal
 
-from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, verdict
+from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, jobs, threads, verdict
 from hpc.context import input_run
 from hpc.jobs import EndOfWalltime, Job
 from hpc.ranks import Ranks
@@ -183,19 +183,28 @@ class Supervision:
             return "stopped"
         steps, before = committed_steps(self.dir.checkpoints), verdict.products(self.dir)
         n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
+        given = threads.of_a_rank(self.plan, n_ranks, self.job is not None)
+        n_threads = int(threads.capped(given, os.environ)[threads.OF_ALL])
         start = {
             "attempt": self.attempt,
             "started": time.time(),
             "job": self.job and self.job.id,
             "from_step": steps[-1] if steps else 0,
             "ranks": n_ranks,
+            "threads": n_threads,
         }
         if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there for the logs
             return "stopped"
         going_on = f", goes on from step {steps[-1]}" if steps else ""
-        before_ranks = (read_lines(self.dir.attempts) or [{}])[-1].get("ranks", n_ranks)
+        last = (read_lines(self.dir.attempts) or [{}])[-1]
+        before_ranks, before_threads = last.get("ranks", n_ranks), last.get("threads", n_threads)
         if steps and before_ranks != n_ranks:
             self._note(f"{n_ranks} ranks instead of {before_ranks}: with dropout it is not the same run to the bit now")
+        elif steps and before_threads != n_threads and not self.resources["gpus_per_node"]:
+            self._note(
+                f"{n_threads} threads a rank instead of {before_threads}: CPUs add in another order, so it is not the "
+                "same run to the bit now"
+            )
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
         started = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
         outcome, late = self._watch(started)

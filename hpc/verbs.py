@@ -9,17 +9,19 @@ Such a function is `(cfg, files, as_json) -> text`, and the annotation of `cfg` 
 
 import functools
 import importlib
+import os
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from hpc import config, stages
+from hpc import config, stages, threads
 from hpc.errors import ConfigError
 from hpc.options import Words
 
 
 def run(said: Words) -> str:
     """Call the function of a verb with the files and the settings that were said; gives what it has to say."""
+    threads.cap(threads.given(os.environ))
     function = load(said.verb)
     # Files of Lightning are called epoch=3-step=100.ckpt
     files = [word for word in said.words if "=" not in word or Path(word).exists()]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from hpc import NEVER, config, stages
+from hpc import NEVER, config, stages, threads
 from hpc.context import BEGUN, STARTING, Context, Fenced, Preempted, World
 from hpc.rundir import RunDir, read_json, write_json
 from hpc.staging import Staging
@@ -28,6 +28,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     parser.add_argument("--mpi", action="store_true", help="MPI says which rank this is")
     options = parser.parse_args(argv)
 
+    threads.cap(threads.given(environ))  # before numpy and torch are imported
     stop = Stop()
     stop.listen()
     faulthandler.enable()

@@ -28,6 +28,7 @@ import numpy as np
 from eegdecode.data.gather import Source, Storage
 from eegdecode.data.stored import Store
 from eegdecode.data.windows import Places
+from hpc import threads
 
 Transform = Callable[[np.ndarray, int], None]
 """Changes a window, float32 [time, channel], in place. The number is its place in training: chance comes from that."""
@@ -206,6 +207,7 @@ class _Process:
                 ],
                 pass_fds=(theirs.fileno(), file),
                 stdin=subprocess.DEVNULL,
+                env=threads.capped(1, os.environ),  # they are several, and share what the rank was given
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

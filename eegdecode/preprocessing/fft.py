@@ -96,12 +96,12 @@ class _Pass:
         self.hop = self.n_rows * row
         self.length = self.hop + (row if polyphase else 0) + 2 * self.reach
         self.n_fft = scipy.fft.next_fast_len(self.length, real=True)
-        self.response = np.prod([filter.response(self.n_fft) for filter in filters], axis=0) if filters else None
+        self.gains = _gains(filters, self.n_fft) if filters else None
         up, down = (polyphase.up, polyphase.down) if polyphase else (1, 1)
         self.n_times = -(-stream.n_times * up // down)
         self.hop_out = self.hop * up // down
-        self._before = (0, np.empty((0, stream.n_channels), np.float32))
-        self._block = (-1, self._before[1])
+        self._before: tuple[int, list[np.ndarray]] = (0, [])
+        self._block = (-1, np.empty((0, stream.n_channels), np.float32))
 
     def read(self, first: int, stop: int) -> np.ndarray:
         out = np.empty((max(0, stop - first), self.stream.n_channels), np.float32)
@@ -116,17 +116,18 @@ class _Pass:
 
     def _compute(self, number: int) -> np.ndarray:
         first = number * self.hop - self.lead - self.reach
-        block = self._mirrored(first, first + self.length)
-        out = np.empty((self.hop_out, block.shape[1]), np.float32)
-        for some in (slice(start, start + TOGETHER) for start in range(0, block.shape[1], TOGETHER)):
-            out[:, some] = self._resampled(self._filtered(block[:, some])).T
+        parts = self._mirrored(first, first + self.length)
+        out = np.empty((self.hop_out, self.stream.n_channels), np.float32)
+        for some in (slice(start, start + TOGETHER) for start in range(0, out.shape[1], TOGETHER)):
+            out[:, some] = self._resampled(self._filtered([part[:, some] for part in parts])).T
         return out[: self.n_times - number * self.hop_out]
 
-    def _filtered(self, block: np.ndarray) -> np.ndarray:
-        if self.response is None:
-            return block.T.astype(np.float64, order="C")
-        spectrum = scipy.fft.rfft(block.T.astype(np.float64, order="C"), self.n_fft, axis=1, overwrite_x=True)
-        spectrum *= self.response
+    def _filtered(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """[channel, time], less what the filters reach."""
+        if self.gains is None:
+            return _side_by_side(parts, self.length)
+        spectrum = scipy.fft.rfft(_side_by_side(parts, self.n_fft), axis=1, overwrite_x=True)
+        spectrum.view(np.float64)[:] *= self.gains
         whole = scipy.fft.irfft(spectrum, self.n_fft, axis=1, overwrite_x=True)
         return np.ascontiguousarray(whole[:, self.reach : self.length - self.reach])
 
@@ -135,13 +136,14 @@ class _Pass:
             return data
         return self.polyphase.apply(data.reshape(len(data), -1, self.polyphase.n_in))
 
-    def _mirrored(self, first: int, stop: int) -> np.ndarray:
-        """Any stretch, also beyond the ends: 2 x[0] - x[k] at -k; as far as the signal is long, zeros from there on."""
+    def _mirrored(self, first: int, stop: int) -> list[np.ndarray]:
+        """Any stretch, in parts, also beyond the ends: 2 x[0] - x[k] at -k; as far as the signal is long, zeros from
+        there on."""
         last = self.stream.n_times - 1
         if first >= 0 and stop <= last + 1:
             return self._read(first, stop)
         low, high = max(0, min(first, 2 * last - stop)), min(last + 1, max(stop, 1 - first))
-        inside = self._read(low, high)
+        inside = np.concatenate(self._read(low, high))
         out = np.zeros((stop - first, inside.shape[1]), inside.dtype)
         here = slice(max(first, 0), min(stop, last + 1))
         if here.start < here.stop:
@@ -153,17 +155,39 @@ class _Pass:
             away = np.arange(1, min(stop - last - 1, last) + 1)
             start = last + 1 - first
             out[start : start + len(away)] = 2 * inside[last - low] - inside[last - low - away]
-        return out
+        return [out]
 
-    def _read(self, first: int, stop: int) -> np.ndarray:
-        """What the block before has read already is not read again."""
-        begin, data = self._before
-        if begin <= first < begin + len(data) < stop:
-            more = self.stream.read(begin + len(data), stop)
-            data = np.concatenate([data[first - begin :].T, more.T], axis=1).T  # in the order that transforms want
-        elif not begin <= first <= stop <= begin + len(data):
-            data = self.stream.read(first, stop)
-        else:
-            return data[first - begin : stop - begin]
-        self._before = (first, data)
-        return data
+    def _read(self, first: int, stop: int) -> list[np.ndarray]:
+        """In parts: what the block before has read already is not read again."""
+        begin, parts = self._before
+        end = begin + sum(map(len, parts))
+        if begin <= first <= stop <= end:
+            return _stretch(parts, first - begin, stop - begin)
+        there = _stretch(parts, first - begin, end - begin) if begin <= first < end else []
+        self._before = (first, [*there, self.stream.read(end if there else first, stop)])
+        return self._before[1]
+
+
+def _gains(filters: Sequence[Filter], n_fft: int) -> np.ndarray:
+    """Of all filters at once, at the real and at the imaginary part of each bin."""
+    return np.repeat(np.prod([filter.response(n_fft) for filter in filters], axis=0), 2)
+
+
+def _stretch(parts: Sequence[np.ndarray], first: int, stop: int) -> list[np.ndarray]:
+    """From one row to another of what lies in parts."""
+    found, begin = [], 0
+    for part in parts:
+        if begin < stop and first < begin + len(part):
+            found.append(part[max(0, first - begin) : stop - begin])
+        begin += len(part)
+    return found
+
+
+def _side_by_side(parts: Sequence[np.ndarray], n_times: int) -> np.ndarray:
+    """[channel, time] in float64, zeros behind the last."""
+    out, done = np.empty((parts[0].shape[1], n_times)), 0
+    for part in parts:
+        out[:, done : done + len(part)] = part.T
+        done += len(part)
+    out[:, done:] = 0
+    return out

@@ -28,6 +28,7 @@ from eegdecode.data.survey import REASONS, Row, Survey, listed
 from eegdecode.preprocessing import Pick, steps
 from eegdecode.preprocessing.room import when_there_is_room
 from eegdecode.signals import Recording, Stream, Trial
+from hpc import threads
 from hpc.context import Context, Preempted
 
 if TYPE_CHECKING:
@@ -38,7 +39,15 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
-    """Fill ctx.out with the store; gives what the survey of it counts."""
+    """Fill ctx.out with the store; gives what the survey of it counts.
+
+    In one thread: the products here are too small for two, and the store is the same in any layout of ranks.
+    """
+    with threads.one():
+        return _run(cfg, ctx)
+
+
+def _run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
     if twice := [name for name, n in Counter(map(targets.kept_as, cfg.targets)).items() if n > 1]:
         raise ValueError(f"two targets would be kept as {twice[0]}: give one of them another title, or leave it out")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from eegdecode import stages
 from eegdecode.data import (
@@ -66,6 +67,20 @@ def test_any_number_of_workers_writes_the_same_bytes(size: int, alone: Path, fou
     assert content(tmp_path) == content(alone) and len(content(alone)) == 4 + 4
     assert (metrics["recordings"], metrics["subjects"], metrics["failed"], metrics["duplicates"]) == (4, 4, 0, 0)
     assert others == [{}] * (size - 1)
+
+
+def test_it_computes_in_one_thread_whatever_was_given(four: Path, tmp_path: Path) -> None:
+    """In two, a BLAS comes to other last bits with some processors' kernels."""
+
+    def blas() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+    ctx = Context(World(), RunDir(tmp_path), should_stop=lambda: bool(seen.append(blas())))  # type: ignore[func-returns-value]
+    with threadpool_limits(2):
+        stages.preprocess(Preprocess(Input(str(four))), ctx)
+        assert blas() == {2}
+    assert len(seen) > 4 and all(threads == {1} for threads in seen)
 
 
 def test_stopped_at_any_recording_it_goes_on_to_the_same_bytes(alone: Path, four: Path, tmp_path: Path) -> None:

@@ -321,6 +321,19 @@ def test_on_another_number_of_ranks_it_says_what_is_not_the_same(here: Kept) -> 
     assert code == 0 and "2 ranks instead of 1: with dropout it is not the same run to the bit now" in said
 
 
+def test_in_another_number_of_threads_it_says_what_is_not_the_same(here: Kept) -> None:
+    here.environ.pop("OMP_NUM_THREADS", None)
+    here.ranks_do(f"{SAVE} exit 1")
+    code, said = here()
+    assert code == 1 and "goes on from step 3" in said and "instead of" not in said
+    here.ranks_do(FINISHED)
+    plan = json.loads(here.run.plan.read_text())
+    n = read_lines(here.run.attempts)[-1]["threads"]
+    here.run.plan.write_text(json.dumps(plan | {"asked": plan["asked"] | {"cpus": n + 1}}))
+    code, said = here()
+    assert code == 0 and f"{n + 1} threads a rank instead of {n}: CPUs add in another order" in said
+
+
 def test_an_attempt_that_ended_with_its_supervisor_is_counted(here: Kept) -> None:
     here.ranks_do(f'test "$7" -gt 1 || {{ {SAVE} touch "$HERE/mark"; kill -KILL $PPID; }}; {FINISHED}')
     assert here()[0] == 0

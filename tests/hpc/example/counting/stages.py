@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from hpc.context import Context, Input, Preempted
@@ -105,6 +106,25 @@ def tally(cfg: Tally, ctx: Context) -> dict[str, object]:
     total = int((ctx.input(cfg.of) / "total.txt").read_text())
     (ctx.out / "page.html").write_text(f"<p>{total}</p>")
     return {"digits": len(str(total)), "page": "page.html"}
+
+
+@dataclass(frozen=True)
+class Pools:
+    pass
+
+
+def pools(cfg: Pools, ctx: Context) -> dict[str, object]:
+    """How many threads each library that computes in several has on this rank."""
+    import numpy  # noqa: F401  its BLAS and that of scipy are two
+    import scipy.linalg  # noqa: F401
+    import torch
+    from threadpoolctl import threadpool_info
+
+    # First those that stand in the environment; torch sets OpenMP's to its own
+    threads = {Path(pool["filepath"]).name: pool["num_threads"] for pool in threadpool_info()}
+    ctx.out.mkdir(parents=True, exist_ok=True)
+    write_json(ctx.out / f"pools-{ctx.world.rank}.json", threads | {"torch": torch.get_num_threads()})
+    return {}
 
 
 def wrong(config: Count) -> None:
