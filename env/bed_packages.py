@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,6 +260,11 @@ class Apt:
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*self.command, *words], capture_output=True, text=True, check=False, env=plain())
 
+    def update(self) -> subprocess.CompletedProcess[str]:
+        """Fetch the list of packages; says what comes."""
+        command = [*self.command, "update", "--error-on=any"]
+        return followed(command, None, lambda line: line.strip() if line.startswith("Get:") else "", every_s=0)
+
 
 def plain() -> dict[str, str]:
     """apt's lines in English, as they are read."""
@@ -272,11 +277,11 @@ def download(folder: Path, suite: str, what: str) -> list[Path]:
     keyring = next((path for path in KEYRINGS if Path(path).exists()), "")
     say(f"{what} is not here: looking it up at {uri}")
     apt = Apt(folder / "apt", uri, suite, keyring)
-    done = apt("update", "--error-on=any")
+    done = apt.update()
     if done.returncode != 0 and unknown_key(done) and own_suite != suite:
         say(f"this machine's keyring lacks the key of {suite}: taking the newer keyring that {own_suite} has")
         apt = Apt(folder / "apt-newer", uri, suite, newer_keyring(folder, uri, own_suite, keyring))
-        done = apt("update", "--error-on=any")
+        done = apt.update()
     if done.returncode != 0:
         why = (
             "its signature cannot be checked; as root: apt-get install debian-archive-keyring"
@@ -296,27 +301,34 @@ def download(folder: Path, suite: str, what: str) -> list[Path]:
     say(f"{what}: {len(sizes)} packages, {total_mb:.0f} MB from {uri}")
     place = folder / "debs"
     place.mkdir()
-    get_with_progress([*apt.command, "download", *sizes], place, sizes)
+    done = followed(
+        [*apt.command, "download", *sizes], place, lambda _: f"{n_packages(place)} of {len(sizes)} packages"
+    )
+    if done.returncode != 0 or n_packages(place) != len(sizes):
+        raise BedError(f"{n_packages(place)} of {len(sizes)} packages came, then no more:\n{complaints(done)}")
     return sorted(place.glob("*.deb"))
 
 
-def get_with_progress(command: list[str], place: Path, sizes: dict[str, int]) -> None:
-    """One line a second at most, of what has come."""
+def n_packages(place: Path) -> int:
+    return len(list(place.glob("*.deb")))
+
+
+def followed(
+    command: list[str], cwd: Path | None, progress: Callable[[str], str], every_s: float = 1
+) -> subprocess.CompletedProcess[str]:
+    """Run it, and say as often as that at most how far its output shows it to be."""
+    lines: list[str] = []
+    spoke = time.monotonic()
     with subprocess.Popen(
-        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=plain()
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=plain()
     ) as process:
         assert process.stdout is not None
-        lines: list[str] = []
-        spoke = time.monotonic()
         for line in process.stdout:
             lines.append(line)
-            if time.monotonic() - spoke > 1:
+            if time.monotonic() - spoke >= every_s and (text := progress(line)):
                 spoke = time.monotonic()
-                mb = sum(path.stat().st_size for path in place.glob("*.deb")) / 1e6
-                say(f"{len(list(place.glob('*.deb')))} of {len(sizes)} packages, {mb:.0f} MB")
-    come = len(list(place.glob("*.deb")))
-    if process.returncode != 0 or come != len(sizes):
-        raise BedError(f"{come} of {len(sizes)} packages came, then apt-get gave up:\n{''.join(lines[-5:]).rstrip()}")
+                say(text)
+    return subprocess.CompletedProcess(command, process.returncode, "".join(lines), "")
 
 
 def mirror() -> tuple[str, str]:
@@ -339,12 +351,11 @@ def newer_keyring(folder: Path, uri: str, own_suite: str, keyring: str) -> str:
     apt = Apt(folder / "apt-own", uri, own_suite, keyring)
     place = folder / "keyring"
     place.mkdir()
-    for words in (["update", "--error-on=any"], ["download", "debian-archive-keyring"]):
-        done = subprocess.run(
-            [*apt.command, *words], cwd=place, capture_output=True, text=True, check=False, env=plain()
-        )
-        if done.returncode != 0:
-            raise BedError(f"the newer debian-archive-keyring of {own_suite} did not come:\n{complaints(done)}")
+    done = apt.update()
+    if done.returncode == 0:
+        done = followed([*apt.command, "download", "debian-archive-keyring"], place, lambda _: "")
+    if done.returncode != 0:
+        raise BedError(f"the newer debian-archive-keyring of {own_suite} did not come:\n{complaints(done)}")
     (package,) = place.glob("*.deb")
     run(["dpkg-deb", "-x", str(package), str(place / "tree")], "the keyring cannot be unpacked")
     keyrings = (place / "tree" / path.lstrip("/") for path in KEYRINGS)
