@@ -1,16 +1,19 @@
 """The test bed is a real Slurm that comes and goes without a trace. Skipped when a site of your own is tested."""
 
 import os
+import pwd
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpc.rundir import RunDir, committed_steps, read_lines
-from tests.conftest import BED, ROOT, Launch, exported
+from tests.conftest import BED, ROOT, Launch, exported, other_slurm
 from tests.slurm.test_runs import only_run, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -174,3 +177,57 @@ def test_an_owner_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"there is no process {ended.pid}" in done.stderr and not (tmp_path / "bed").exists()
+
+
+@pytest.fixture
+def other(request: pytest.FixtureRequest) -> str:
+    """The release that --other-slurm names."""
+    return other_slurm(request.config) or pytest.skip("--other-slurm is not given")
+
+
+def test_two_releases_run_side_by_side_each_with_its_own_commands_also_in_jobs(beds: Beds, other: str) -> None:
+    """And jobs have the programs and the libraries of this machine."""
+    script = "srun $(command -v srun) --version; srun --version; echo libraries=$LD_LIBRARY_PATH; python3 -c 'import ssl'"
+    for options in ([], ["--slurm", other]):
+        environ = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+        environ |= start(beds, "--nodes", "1", *options)
+        for export in ("ALL", "NONE"):
+            output = Path(beds[-1], f"log/{export}")
+            job = ["sbatch", "--wait", f"--export={export}", f"--output={output}", f"--wrap={script}"]
+            subprocess.run(job, env=environ, check=True, capture_output=True, timeout=60)
+            versions, libraries = output.read_text().splitlines()[:2], output.read_text().splitlines()[2:]
+            assert (options == []) == (other not in versions[0]) and versions[0] == versions[1]
+            assert libraries == ["libraries="]
+        assert Path(beds[-1], "cgroup.conf").exists() == (versions[0].split()[1] >= "23.11")
+        assert (
+            versions[0].split()[1] in subprocess.run([*BED, "status", beds[-1]], capture_output=True, text=True).stdout
+        )
+
+
+def test_a_release_is_fetched_without_root_and_lies_in_the_cache_alone(other: str) -> None:
+    """A user who may change nothing of the system fetches it, and runs it."""
+    home = Path(tempfile.mkdtemp(prefix="bed"))  # pytest's own folder is closed to others
+    try:
+        for name in ("bed", "bed_owner.py", "bed_packages.py"):
+            shutil.copy(ROOT / "env" / name, home)
+        words = [os.path.realpath(sys.executable), str(home / "bed")]
+        user: dict[str, Any] = {"env": {"PATH": "/usr/bin:/bin", "BED_CACHE": str(home / "cache"), "TMPDIR": str(home)}}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            user |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            if subprocess.run(["test", "-x", words[0]], **user, check=False).returncode != 0:
+                words[0] = "/usr/bin/python3"
+        start_it = [*words, "start", "--slurm", other, "--nodes", "1", "--owner", str(os.getpid())]
+        started = subprocess.run(start_it, **user, cwd=home, capture_output=True, text=True, check=False)
+        assert started.returncode == 0, started.stderr
+        assert "packages" in started.stderr and "nothing of the system was changed" in started.stderr
+        user["env"] |= exported(started.stdout)
+        said = subprocess.run(
+            ["srun", "--version"], **user, cwd=home, capture_output=True, text=True, check=True
+        ).stdout
+        assert other in said
+        subprocess.run([*words, "stop"], **user, cwd=home, check=True, capture_output=True)
+        assert sorted(path.name for path in (home / "cache").iterdir()) == [f"slurm-{other}", f"slurm-{other}.lock"]
+    finally:
+        shutil.rmtree(home)
