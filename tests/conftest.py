@@ -4,12 +4,13 @@ Tiers: no mark (pure functions, real files), ranks (real processes), slurm (the 
 """
 
 import os
-import shutil
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,10 @@ from hpc.rundir import RunDir
 from tests.waiting import LONG_S, open_gate, story, wait_for
 
 ROOT = Path(__file__).parent.parent
+BED = [sys.executable, str(ROOT / "env/bed")]
+sys.path.append(str(ROOT / "env"))
+import bed_packages  # noqa: E402  a part of env/bed, which is no package
+
 EXAMPLE = Path(__file__).parent / "hpc" / "example"
 # Two processes with two threads each on two cores wait for each other at every step, ten times slower than with one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +33,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--site", help="run tests/slurm on this site (a profile of configs/site) instead of the test bed")
+    parser.addoption(
+        "--other-slurm", metavar="RELEASE",
+        help="run the doors, faults and requeue tests a second time, on this Slurm (see env/bed start --slurm); "
+        "auto: 24.11, or 22.05 where the system's is 24.11",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "requeue: a job goes back into the queue; run on --other-slurm too")
 
 
 @pytest.fixture
@@ -123,47 +137,146 @@ def launch(tmp_path: Path, environ: dict[str, str]) -> Iterator[Launch]:
 
 def missing_for_slurm() -> str:
     """What this machine lacks for a test bed, in words, or ""."""
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    lacking = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(name, path=path)]
-    return f"{', '.join(lacking)} not installed (as root on Debian/Ubuntu: env/bed install)" if lacking else ""
+    lacking = bed_packages.missing_daemons()
+    return f"{lacking} not installed (as root on Debian/Ubuntu: env/bed install)" if lacking else ""
+
+
+def other_slurm(config: pytest.Config) -> str | None:
+    """The release that --other-slurm asks for."""
+    asked: str | None = config.getoption("--other-slurm")
+    if asked != "auto" or config.getoption("--site"):
+        return None if config.getoption("--site") else asked
+    system = bed_packages.installed()
+    return next(release for release in reversed(bed_packages.DEBIAN) if not system or release != system.release)
 
 
 @pytest.fixture(scope="session")
-def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def slurm_release(request: pytest.FixtureRequest) -> str | None:
+    """None: the system's. Tests that run on --other-slurm too are given both, one after the other."""
+    release: str | None = getattr(request, "param", None)
+    return release
+
+
+@pytest.fixture(scope="session")
+def bed_options(slurm_release: str | None) -> list[str]:
+    """What a test gives to `env/bed start`: whose the bed is, which Slurm. Skips, or fails, where that is missing."""
+    if slurm_release is None:
+        lacking = missing_for_slurm()
+    else:  # not the name alone: it is fetched, by one process for all
+        fetched = subprocess.run(
+            [*BED, "install", "--slurm", slurm_release], capture_output=True, text=True, check=False
+        )
+        lacking = fetched.stderr.strip() if fetched.returncode != 0 else ""
+    if lacking and os.environ.get("REQUIRE_SLURM") == "1":
+        pytest.fail(f"REQUIRE_SLURM=1, but {lacking}")
+    if lacking:
+        pytest.skip(f"no Slurm{f' {slurm_release}' if slurm_release else ''}: {lacking}")
+    return ["--owner", str(os.getpid()), *(["--slurm", slurm_release] if slurm_release else [])]
+
+
+def exported(lines: str) -> dict[str, str]:
+    """The variables that `env/bed start` says; PATH as it is where it stays."""
+    words = [shlex.split(line) for line in lines.splitlines()]
+    assert words and all(word[0] == "export" and len(word) == 2 for word in words), lines
+    return {"PATH": os.environ["PATH"]} | dict(word[1].split("=", 1) for word in words)
+
+
+@pytest.fixture(scope="session")
+def slurm(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a site with a real Slurm: --site, else a bed started for this session."""
     if site := request.config.getoption("--site"):
         yield site
         return
-    if lacking := missing_for_slurm():
-        if os.environ.get("REQUIRE_SLURM") == "1":
-            pytest.fail(f"REQUIRE_SLURM=1, but {lacking}")
-        pytest.skip(f"no Slurm: {lacking}")
-    started = subprocess.run(
-        [sys.executable, str(ROOT / "env/bed"), "start"], capture_output=True, text=True, check=False
-    )
+    options = request.getfixturevalue("bed_options")
+    started = subprocess.run([*BED, "start", *options], capture_output=True, text=True, check=False)
     assert started.returncode == 0, started.stderr
-    conf = started.stdout.strip().removeprefix("export SLURM_CONF=")
-    os.environ["SLURM_CONF"] = conf
-    yield "bed"
-    del os.environ["SLURM_CONF"]
-    subprocess.run([sys.executable, str(ROOT / "env/bed"), "stop", str(Path(conf).parent)], check=True)
+    variables = exported(started.stdout)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield "bed"
+    subprocess.run([*BED, "stop", str(Path(variables["SLURM_CONF"]).parent)], check=True)
+
+
+ON_OTHER_SLURM = ("test_doors.py", "test_faults.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """On the system's Slurm and on the other one: the doors, the faults, and what is marked `requeue`."""
+    other = other_slurm(metafunc.config)
+    chosen = metafunc.definition.path.name in ON_OTHER_SLURM or metafunc.definition.get_closest_marker("requeue")
+    if other and chosen and "slurm_release" in metafunc.fixturenames:
+        system = bed_packages.installed()
+        ids = [f"slurm-{system.release if system else 'system'}", f"slurm-{other}"]
+        metafunc.parametrize("slurm_release", [None, other], ids=ids, indirect=True, scope="session")
 
 
 LONGEST = ["test_drill.py", "test_recipes.py", "test_runs.py", "test_faults.py", "test_preprocess.py"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# After pytest's own sorting by parameters of fixtures, which would take tests of one Slurm out of their files
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest come first, and what waits for a Slurm, so that other tests fill the time it waits."""
+    other = other_slurm(config)
+    items[:] = [item for item in items if not (release_of(item) and parameter(item, "on") == "local")]
+    for item in items:
+        if item.get_closest_marker("slurm"):
+            item.user_properties.append(("slurm", config.getoption("--site") or release_of(item) or "system"))
     rank = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: (rank.get(item.path.name, len(rank)), item.path.parent.name != "slurm"))
+    items.sort(
+        key=lambda item: (
+            rank.get(item.path.name, len(rank)),
+            item.path.parent.name != "slurm",
+            str(item.path) if other else "",
+            release_of(item) or "",
+        )
+    )
+
+
+def parameter(item: pytest.Item, name: str) -> Any:
+    return item.callspec.params.get(name) if hasattr(item, "callspec") else None
+
+
+def release_of(item: pytest.Item) -> str | None:
+    """The release of Slurm that a test is run on a second time."""
+    release: str | None = parameter(item, "slurm_release")
+    return release
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """--dist loadfile, where the tests of a file on the other Slurm are as if in a file of their own."""
+    other = other_slurm(config)
+    if config.getoption("dist") != "loadfile" or not other:
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileAndSlurm(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            return f"{file} on {other}" if f"slurm-{other}" in test.partition("[")[2] else file
+
+    return ByFileAndSlurm(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many tests of the Slurm tier really ran: a green run that skipped them says so."""
-    outcomes = {
-        word: len({r.nodeid for r in terminalreporter.stats.get(word, []) if "slurm" in getattr(r, "keywords", ())})
-        for word in ("passed", "failed", "error", "skipped")
-    }
-    if any(outcomes.values()):
-        said = ", ".join(f"{count} {word}" for word, count in outcomes.items())
-        terminalreporter.write_line(f"Slurm tier: {said}")
+    """How many tests of the Slurm tier really ran, on which Slurm: a green run that skipped them says so."""
+    ran_on: dict[str, dict[str, set[str]]] = {}
+    for word in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(word, []):
+            if "slurm" in (properties := dict(getattr(report, "user_properties", ()))):
+                ran_on.setdefault(properties["slurm"], {}).setdefault(word, set()).add(report.nodeid)
+    if ran_on:
+        parts = []
+        for release in sorted(ran_on, key=lambda name: name != "system"):
+            counts = {word: len(ran_on[release].get(word, ())) for word in ("passed", "failed", "error", "skipped")}
+            parts.append(f"{full_name(release)}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
+        terminalreporter.write_line(f"Slurm tier: {'; '.join(parts)}")
+
+
+def full_name(release: str) -> str:
+    """24.11 as 24.11.5."""
+    is_other = release in bed_packages.DEBIAN
+    slurm = bed_packages.unpacked(release) if is_other else bed_packages.installed() if release == "system" else None
+    return slurm.version if slurm else release

@@ -1,11 +1,13 @@
-"""The bed's own commands in a pipe; that it is a real Slurm is for tests/slurm/test_bed.py."""
+"""The bed's commands where no Slurm runs; that it is a real Slurm is for tests/slurm/test_bed.py."""
 
 import os
+import platform
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+import pytest
+
+from tests.conftest import BED, bed_packages
 
 
 def test_status_into_a_pipe_that_nobody_reads_ends_without_a_trace(tmp_path: Path) -> None:
@@ -16,7 +18,46 @@ def test_status_into_a_pipe_that_nobody_reads_ends_without_a_trace(tmp_path: Pat
     read, write = os.pipe()
     os.close(read)
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    words = [sys.executable, str(ROOT / "env/bed"), "status", str(tmp_path)]
-    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, env=environ, text=True, check=False)
+    done = subprocess.run(
+        [*BED, "status", str(tmp_path)], stdout=write, stderr=subprocess.PIPE, env=environ, text=True, check=False
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def refusal(release: str, **variables: str) -> str:
+    """What `env/bed install --slurm` says when it fails."""
+    command, environ = [*BED, "install", "--slurm", release], os.environ | variables
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "") and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def not_the_systems() -> str:
+    system = bed_packages.installed()
+    return next(release for release in bed_packages.DEBIAN if not system or release != system.release)
+
+
+def test_a_release_that_no_debian_has_is_answered_with_those_there_are() -> None:
+    said = refusal("23.02")
+    assert "--slurm takes 22.05 (Debian 12) or 24.11 (Debian 13)" in said and "but got '23.02' instead" in said
+
+
+def test_without_a_network_it_says_so_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    if platform.freedesktop_os_release().get("ID") != "debian":
+        pytest.skip("not a Debian, so no packages are asked for")
+    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")}
+    release = not_the_systems()
+    said = refusal(release, BED_CACHE=str(tmp_path), **nowhere)
+    assert "is there no network?" in said and "127.0.0.1:9" in said
+    assert [path.name for path in tmp_path.iterdir()] == [f"slurm-{release}.lock"]
+
+
+def test_elsewhere_than_on_a_debian_it_says_what_would_do(tmp_path: Path) -> None:
+    said = refusal(not_the_systems(), BED_CACHE=str(tmp_path), PATH=str(tmp_path))
+    assert "has no apt-get and no dpkg-deb" in said and "install Slurm from the system's packages" in said
+
+
+def test_a_cache_that_slurm_conf_cannot_hold_is_refused(tmp_path: Path) -> None:
+    said = refusal(not_the_systems(), BED_CACHE=str(tmp_path / "a cache"))
+    assert "set BED_CACHE to one of letters" in said

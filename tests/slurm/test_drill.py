@@ -28,7 +28,7 @@ def certificate(prepared: Path, bed: dict[str, str]) -> dict[str, dict[str, Any]
     """What `drill` says of the real training on two nodes, by fault."""
     words = ["drill", "held", "tiny.yaml", "optim.steps=120", "hold_at=90", f"optim.checkpoint_every={EVERY}"]
     layout = ["--nodes", "2", "--ranks", "1", "--on", "bed", "--hang", "15s"]
-    launch = Launch(prepared, os.environ | {"SLURM_CONF": bed["SLURM_CONF"], "PYTHONPATH": str(EXAMPLE)})
+    launch = Launch(prepared, os.environ | bed | {"PYTHONPATH": str(EXAMPLE)})
     said = drilled(launch, *words, *layout)
     places = sorted(prepared.glob("runs/.drill/*/certificate.json"))
     assert places, said

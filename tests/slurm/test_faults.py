@@ -4,38 +4,34 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hpc.rundir import RunDir, read_json, read_lines
-from tests.conftest import ROOT, Launch
-from tests.slurm.test_bed import beds, start
+from tests.conftest import BED, ROOT, Launch
+from tests.slurm.test_bed import Beds, beds, start
 from tests.slurm.test_runs import attempts, texts, under_way
 from tests.waiting import open_gate, output_of
 
 __all__ = ["beds"]  # fixtures
 pytestmark = pytest.mark.slurm
-BED = [sys.executable, str(ROOT / "env/bed")]
 
 
 @pytest.fixture(scope="module")
-def bed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    """A bed of this module's own, whose daemons may be killed; gives the environment in which its commands work."""
+def bed(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict[str, str]]:
+    """A bed of this module's own, whose daemons may be killed; gives the variables with which its commands work."""
     if request.config.getoption("--site"):
         pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
-    request.getfixturevalue("slurm")  # skips, or fails when Slurm is required and missing
-    started: list[str] = []
+    started = Beds(bed_options)
     yield start(started, "--grace", "60")  # a preempted job is gone as soon as it has saved
-    for folder in started:
-        subprocess.run([*BED, "stop", folder], check=True, capture_output=True)
+    started.stop()
 
 
 @pytest.fixture
 def on_bed(launch: Launch, bed: dict[str, str]) -> Launch:
-    launch.environ["SLURM_CONF"] = bed["SLURM_CONF"]
+    launch.environ |= bed
     return launch
 
 
@@ -75,8 +71,8 @@ def test_slurms_own_step_daemon_dies_on_a_node(on_bed: Launch) -> None:
     assert watcher.returncode == 0 and "total             21" in out, out
 
 
-def test_a_node_on_which_it_fails_again_and_again_is_kept_off(launch: Launch, beds: list[str]) -> None:
-    launch.environ["SLURM_CONF"] = start(beds)["SLURM_CONF"]  # of its own: every node must be there
+def test_a_node_on_which_it_fails_again_and_again_is_kept_off(launch: Launch, beds: Beds) -> None:
+    launch.environ |= start(beds)  # of its own: every node must be there
     watcher = launch.start("count", "n=1", "hold_at=0", "kill_on=n2", "--nodes", "2", "--on", "bed", "--follow")
     launch.wait_for(lambda: launch.runs() and len(attempts(RunDir(launch.runs()[0]))) == 2, "it has failed twice")
     run = RunDir(launch.runs()[0])
@@ -87,8 +83,8 @@ def test_a_node_on_which_it_fails_again_and_again_is_kept_off(launch: Launch, be
     assert pulse(run, 3)["host"] in ("n3", "n4")
 
 
-def test_a_site_that_does_not_requeue_gets_a_new_job(launch: Launch, beds: list[str]) -> None:
-    launch.environ["SLURM_CONF"] = start(beds, "--no-requeue")["SLURM_CONF"]
+def test_a_site_that_does_not_requeue_gets_a_new_job(launch: Launch, beds: Beds) -> None:
+    launch.environ |= start(beds, "--no-requeue")
     (launch.folder / "configs/site").mkdir(parents=True)
     profile = (ROOT / "configs/site/bed.yaml").read_text() + "\nskip: [requeue]\n"
     (launch.folder / "configs/site/strict.yaml").write_text(profile)

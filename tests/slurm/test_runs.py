@@ -19,12 +19,12 @@ __all__ = ["wait_for"]  # tests that run here wait as these do
 
 
 @pytest.fixture(params=[pytest.param("local", marks=pytest.mark.ranks), pytest.param("slurm", marks=pytest.mark.slurm)])
-def on(request: pytest.FixtureRequest, launch: Launch) -> str:
+def on(request: pytest.FixtureRequest, launch: Launch, slurm_release: str | None) -> str:
     """Where the runs of a test go: the name of a site."""
     if request.param == "local":
         return "local"
     site: str = request.getfixturevalue("slurm")
-    launch.environ |= {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    launch.environ |= {name: os.environ[name] for name in ("SLURM_CONF", "PATH") if name in os.environ}
     return site
 
 
@@ -146,6 +146,7 @@ def test_a_log_is_followed_to_its_end(launch: Launch, on: str) -> None:
     output_of(watcher)
 
 
+@pytest.mark.requeue
 def test_at_the_end_of_the_walltime_it_saves(launch: Launch, on: str) -> None:
     """On a laptop the run ends there, resumable; Slurm puts it back into the queue, and it ends by itself."""
     words = ["count", "n=6", "--nodes", "2"]
@@ -297,6 +298,7 @@ def test_in_a_sweep_of_pipelines_one_failed_input_holds_up_no_other(
 
 
 @pytest.mark.slurm
+@pytest.mark.requeue
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_what_follows_an_array_waits_for_its_requeued_elements(launch: Launch, on: str) -> None:
     """afterany: a job that goes back into the queue has not ended. And no element takes the whole array with it."""
