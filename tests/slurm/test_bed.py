@@ -187,7 +187,9 @@ def other(request: pytest.FixtureRequest) -> str:
 
 def test_two_releases_run_side_by_side_each_with_its_own_commands_also_in_jobs(beds: Beds, other: str) -> None:
     """And jobs have the programs and the libraries of this machine."""
-    script = "srun $(command -v srun) --version; srun --version; echo libraries=$LD_LIBRARY_PATH; python3 -c 'import ssl'"
+    script = (
+        "srun $(command -v srun) --version; srun --version; echo libraries=$LD_LIBRARY_PATH; python3 -c 'import ssl'"
+    )
     for options in ([], ["--slurm", other]):
         environ = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
         environ |= start(beds, "--nodes", "1", *options)
