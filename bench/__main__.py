@@ -6,9 +6,11 @@ Exit codes: 0 every goal reached, 1 one falls short, 2 wrong usage, 3 a peer is 
 
 import argparse
 import importlib
+import os
 import sys
 
 from bench.compare import PeerMissing
+from hpc import threads
 
 NAMES = (
     "startup",
@@ -38,6 +40,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.path and options.name not in ("formats", "speech"):
         parser.error(f"{options.name or 'all of them'} takes no path, only formats and speech do")
+    threads.cap(threads.given(os.environ))  # as a rank that has this machine to itself
     code = 0
     for name in [options.name] if options.name else NAMES:
         try:
