@@ -7,10 +7,12 @@ Exit codes: 0 every goal reached, 1 one falls short, 2 wrong usage, 3 a peer is 
 
 import argparse
 import importlib
+import os
 import sys
 
 from bench import busy
 from bench.compare import PeerMissing
+from hpc import threads
 
 NAMES = (
     "startup",
@@ -49,6 +51,7 @@ def main(argv: list[str]) -> int:
             parser.error(f"busy takes a whole number of seconds, or none for until Ctrl-C, but got {options.path!r}")
         busy.stay(int(options.path) if options.path else None)
         return 0
+    threads.cap(threads.given(os.environ))  # as a rank that has this machine to itself
     code = 0
     for name in [options.name] if options.name else NAMES:
         try:

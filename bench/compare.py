@@ -54,13 +54,23 @@ def show(
 ) -> bool:
     """Print the table and the line of JSON; gives whether every goal is reached."""
     n = len(next(iter(seconds.values())))
-    print(f"\n{title}: medians of {n} interleaved rounds, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(
+        f"\n{title}: medians of {n} interleaved rounds, {os.cpu_count()} cores of {processor()}, "
+        f"Python {platform.python_version()}"
+    )
     width = max(map(len, seconds))
     per_s = {"ms": 1e3, "s": 1}[unit]
     print(f"{'':<{width}}  {unit:>9}  {'/ ' + limit:>16}")
     for name, values in seconds.items():
         print(f"{name:<{width}}  {statistics.median(values) * per_s:>9.1f}  {ratio(seconds, name, limit):>16.2f}")
     return judged(goals)
+
+
+def processor() -> str:
+    """What this machine calls its processor."""
+    with open("/proc/cpuinfo") as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def judged(goals: Mapping[str, Goal]) -> bool:

@@ -2,25 +2,31 @@
 
 All do the same: notch at the mains and its harmonics, FIR band-pass, 256 Hz, z-score. Recording-hours per minute, peak
 memory of a process at one and two hours, two processes beside one; how far the numbers are from those of mne's filters
-and scipy's resample_poly in float64, and by how much time is shifted.
+and scipy's resample_poly in float64, and by how much time is shifted. All in one thread a process, as the stage has it.
 """
 
 import multiprocessing
+import os
+import re
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
-from bench.compare import Goal, ratio, rounds, show
+from bench.compare import Goal, processor, ratio, rounds, show
 from eegdecode.signals import Signal
+from hpc import threads
 
 N_CHANNELS, SFREQ, TO_HZ = 20, 1000.0, 256.0
 LOW_HZ, HIGH_HZ = 0.5, 100.0
@@ -29,15 +35,23 @@ MINUTES = 10  # written once, and over and over for longer recordings
 OURS, DEFAULT, POLYPHASE = "ours", "mne, default", "mne, polyphase"
 ONE, TWO = "ours, 2 recordings, 1 process", "ours, 2 recordings, 2 processes"
 INTERIOR_S = 20
+BUSY = 0.3
+"""Cores that others may want of those that two processes leave, and it still counts."""
 
 
 def run(quick: bool) -> bool:
+    with threads.one():
+        return _run(quick)
+
+
+def _run(quick: bool) -> bool:
     hours, n = (0.5, 3) if quick else (1.0, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = write(folder, hours)
         methods = (OURS, DEFAULT, POLYPHASE)
-        seconds = rounds({method: partial(process, method, path, folder) for method in methods}, n)
+        cpu = {method: _Cpu() for method in methods}
+        seconds = rounds({method: cpu[method].of(partial(process, method, path, folder)) for method in methods}, n)
         difference, shift_ms = exact(folder, OURS)
         memory = {method: peak_mb(method, write(folder, 1.0), folder) for method in methods}
         twice = peak_mb(OURS, write(folder, 2.0), folder)
@@ -52,18 +66,55 @@ def run(quick: bool) -> bool:
         reached = show(f"{hours:g} h from file to store", seconds, OURS, goals, "s")
         for method, values in seconds.items():
             rate = 60 * hours / statistics.median(values)
-            print(f"{method}: {rate:.0f} recording-hours per minute, {memory[method]:.0f} MiB for an hour")
+            print(
+                f"{method}: {rate:.0f} recording-hours per minute, {memory[method]:.0f} MiB for an hour; {cpu[method]}"
+            )
         print(f"{OURS}: {twice:.0f} MiB for two hours")
         print(
             f"{DEFAULT}: shifted by {exact(folder, DEFAULT)[1]:.1f} ms where the length is no multiple of 125 samples"
         )
+        print(_machine())
         return _two_processes(n) and reached
+
+
+class _Cpu:
+    """The CPU seconds of a method, round by round: its own, and the system's in its name."""
+
+    def __init__(self) -> None:
+        self.own: list[float] = []
+        self.systems: list[float] = []
+
+    def of(self, work: Callable[[], object]) -> Callable[[], None]:
+        def measured() -> None:
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            work()
+            after = resource.getrusage(resource.RUSAGE_SELF)
+            self.own.append(after.ru_utime - before.ru_utime)
+            self.systems.append(after.ru_stime - before.ru_stime)
+
+        return measured
+
+    def __str__(self) -> str:
+        own, systems = (statistics.median(values) for values in (self.own, self.systems))
+        return f"{own:.2f} CPU seconds of its own, {systems:.2f} of the system"
+
+
+def _machine() -> str:
+    """What the ratios hang on beside our code: the kernels of BLAS, and what the system takes for handing out memory,
+    which mne asks for much of."""
+    kernels = {pool["architecture"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    huge = re.search(r"\[(\w+)\]", Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text())
+    return f"{processor()}; BLAS for {', '.join(sorted(kernels))}; huge pages: {huge[1] if huge else 'unknown'}"
 
 
 def _two_processes(n: int) -> bool:
     """In memory: it is about cores, not about the disk. Where others want the cores too, CPU seconds tell more."""
+    others = os.getloadavg()[0] - 1
     spawn, cpu_s = multiprocessing.get_context("spawn"), defaultdict[str, list[float]](list)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, ProcessPoolExecutor(2, spawn) as pool:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as name,
+        ProcessPoolExecutor(2, spawn, initializer=threads.cap, initargs=(1,)) as pool,
+    ):
         path = write(Path(name), 0.5)
         outs = [Path(name) / "first", Path(name) / "second"]
         methods = {
@@ -75,6 +126,10 @@ def _two_processes(n: int) -> bool:
     reached = show("two processes", seconds, TWO, goals, "s")
     alone, beside = (statistics.median(cpu_s[method]) for method in (ONE, TWO))
     print(f"CPU seconds a recording: {alone:.2f} alone, {beside:.2f} side by side")
+    if not reached and others > len(os.sched_getaffinity(0)) - 2 + BUSY:
+        print(
+            f"short on a busy machine: before it began, others wanted {others:.1f} cores; two processes want two alone"
+        )
     return reached
 
 
@@ -174,6 +229,7 @@ def _signal(n: int) -> Signal:
 
 
 if __name__ == "__main__":
+    threads.cap(1)
     process(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
     # Not getrusage: that remembers what the parent had when it forked
     (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)

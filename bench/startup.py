@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 OURS, BARE, EAGER = "hpc.launch --help", "bare python", "import torch, mne, submitit"
 STATUS = "hpc.launch status of 100 runs"
+DRY_RUN = "hpc.launch train --dry-run"
 SUBMIT, SBATCH = "submit 100 runs as an array", "sbatch --array=0-99"
+STUDY = """
+synthesize: {n_subjects: 3, n_pieces: 4, piece_s: [4, 6], n_channels: 4}
+preprocess: {study: synthesize}
+train: {data: preprocess, windows: {length_s: 2, batch: 8}}
+"""
 EXAMPLE = Path(__file__).parent.parent / "tests/hpc/example"
 
 
@@ -37,7 +43,7 @@ def run(quick: bool) -> bool:
             {
                 OURS: _command(*launch, "--help", cwd=folder),
                 STATUS: _command(*launch, "status", cwd=folder),
-                "hpc.launch train --dry-run": _command(*launch, "train", "--on", "bed", "--dry-run", cwd=None),
+                DRY_RUN: dry_run(Path(folder) / "training"),
                 BARE: _command(sys.executable, "-c", "pass", cwd=folder),
                 EAGER: _command(sys.executable, "-c", EAGER, cwd=folder),
                 "torchrun --help": _command(torchrun, "--help", cwd=folder),
@@ -55,6 +61,19 @@ def run(quick: bool) -> bool:
         print('\nsubmission: left out, no Slurm answers here; on the bed: eval "$(env/bed start)"')
         return reached
     return _submission(3 if quick else 10) and reached
+
+
+def dry_run(folder: Path) -> Callable[[], object]:
+    """Of a training, in a new folder with the study and the store that the plan looks at."""
+    folder.mkdir()
+    (folder / "study.yaml").write_text(STUDY)
+
+    def launch(*words: str) -> Callable[[], object]:
+        return _command(sys.executable, "-m", "hpc.launch", *words, cwd=str(folder))
+
+    for stage in ("synthesize", "preprocess"):
+        launch(stage, "study.yaml", "--on", "local")()
+    return launch("train", "study.yaml", "--on", "bed", "--dry-run")
 
 
 def _hundred_runs(folder: Path) -> None:
@@ -114,7 +133,7 @@ def _bare_array(folder: str) -> None:
     subprocess.run(["scancel", job], check=True)
 
 
-def _command(*words: str, cwd: str | None) -> Callable[[], object]:
+def _command(*words: str, cwd: str) -> Callable[[], object]:
     # As a user has it: with compiled modules kept
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environ["PYTHONPATH"] = str(EXAMPLE)
