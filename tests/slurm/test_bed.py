@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hpc.rundir import RunDir, committed_steps, read_lines
-from tests.conftest import BED, ROOT, Launch, exported, other_slurm
+from tests.conftest import BED, ROOT, Launch, bed_packages, exported, other_slurm
 from tests.slurm.test_runs import only_run, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -125,7 +125,7 @@ def test_a_bed_ends_with_who_started_it_and_so_do_its_jobs(beds: Beds, who: str)
     conf = owner.stdout.readline().strip().removeprefix("export SLURM_CONF=")
     folder = str(Path(conf).parent)
     beds.append(folder)
-    environ = os.environ | {"SLURM_CONF": conf}
+    environ = os.environ | {"SLURM_CONF": conf, "PATH": bed_packages.system_path()}
     job = ["sbatch", "--output=/dev/null", "--wrap", f"exec tail -f {conf}"]
     subprocess.run(job, env=environ, check=True, capture_output=True)
     wait_for(lambda: any(f"tail -f {conf}" in line for line in processes_of(folder)))
@@ -187,7 +187,9 @@ def other(request: pytest.FixtureRequest) -> str:
 
 def test_two_releases_run_side_by_side_each_with_its_own_commands_also_in_jobs(beds: Beds, other: str) -> None:
     """And jobs have the programs and the libraries of this machine."""
-    script = "srun $(command -v srun) --version; srun --version; echo libraries=$LD_LIBRARY_PATH; python3 -c 'import ssl'"
+    script = (
+        "srun $(command -v srun) --version; srun --version; echo libraries=$LD_LIBRARY_PATH; python3 -c 'import ssl'"
+    )
     for options in ([], ["--slurm", other]):
         environ = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
         environ |= start(beds, "--nodes", "1", *options)
