@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,18 @@ def test_elsewhere_than_on_a_debian_it_says_what_would_do(tmp_path: Path) -> Non
 def test_a_cache_that_slurm_conf_cannot_hold_is_refused(tmp_path: Path) -> None:
     said = refusal(not_the_systems(), BED_CACHE=str(tmp_path / "a cache"))
     assert "set BED_CACHE to one of letters" in said
+
+
+def test_a_machine_without_cgroups_can_have_a_bed_of_every_release() -> None:
+    bed = SourceFileLoader("bed", BED[1]).load_module()
+    texts = {
+        (version, is_mounted): bed.cgroup_conf(bed_packages.Slurm(version), is_mounted)
+        for version in ("22.05.8", "23.02.1", "24.11.5", "26.05.5")
+        for is_mounted in (True, False)
+    }
+    assert texts == {
+        ("22.05.8", True): "", ("22.05.8", False): "CgroupPlugin=cgroup/v1\n",
+        ("23.02.1", True): "", ("23.02.1", False): "CgroupPlugin=cgroup/v1\n",
+        ("24.11.5", True): "CgroupPlugin=disabled\n", ("24.11.5", False): "CgroupPlugin=disabled\n",
+        ("26.05.5", True): "CgroupPlugin=disabled\n", ("26.05.5", False): "CgroupPlugin=disabled\n",
+    }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hpc.rundir import RunDir, committed_steps, read_lines
-from tests.conftest import BED, ROOT, Launch, exported, other_slurm
+from tests.conftest import BED, ROOT, Launch, bed_packages, exported, other_slurm
 from tests.slurm.test_runs import only_run, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -125,7 +125,7 @@ def test_a_bed_ends_with_who_started_it_and_so_do_its_jobs(beds: Beds, who: str)
     conf = owner.stdout.readline().strip().removeprefix("export SLURM_CONF=")
     folder = str(Path(conf).parent)
     beds.append(folder)
-    environ = os.environ | {"SLURM_CONF": conf}
+    environ = os.environ | {"SLURM_CONF": conf, "PATH": bed_packages.system_path()}
     job = ["sbatch", "--output=/dev/null", "--wrap", f"exec tail -f {conf}"]
     subprocess.run(job, env=environ, check=True, capture_output=True)
     wait_for(lambda: any(f"tail -f {conf}" in line for line in processes_of(folder)))
