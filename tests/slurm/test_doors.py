@@ -11,7 +11,7 @@ from tests.conftest import ROOT, Launch
 from tests.slurm.test_runs import on, only_run, wait_for
 
 __all__ = ["on"]  # a fixture
-pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("on", ["slurm"], indirect=True)]
+pytestmark = [pytest.mark.slurm, pytest.mark.both_slurms, pytest.mark.parametrize("on", ["slurm"], indirect=True)]
 
 
 def sbatch(launch: Launch, *words: str) -> str:

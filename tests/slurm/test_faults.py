@@ -15,7 +15,7 @@ from tests.slurm.test_bed import Beds, beds, start
 from tests.slurm.test_runs import texts, under_way, wait_for
 
 __all__ = ["beds"]  # fixtures
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.both_slurms]
 
 
 @pytest.fixture(scope="module")
