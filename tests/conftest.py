@@ -35,13 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--site", help="run tests/slurm on this site (a profile of configs/site) instead of the test bed")
     parser.addoption(
         "--other-slurm", metavar="RELEASE",
-        help="run the doors, faults and requeue tests a second time, on this Slurm (see env/bed start --slurm); "
+        help="run tests marked both_slurms a second time, on this Slurm (see env/bed start --slurm); "
         "auto: 24.11, or 22.05 where the system's is 24.11",
     )  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "requeue: a job goes back into the queue; run on --other-slurm too")
+    config.addinivalue_line("markers", "both_slurms: hangs on what Slurm's release does; run on --other-slurm too")
 
 
 @pytest.fixture
@@ -182,8 +182,8 @@ def exported(lines: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def slurm(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a site with a real Slurm: --site, else a bed started for this session."""
+def slurm(request: pytest.FixtureRequest, slurm_release: str | None) -> Iterator[str]:
+    """The name of a site with a real Slurm: --site, else a bed started for this session, anew for another release."""
     if site := request.config.getoption("--site"):
         yield site
         return
@@ -198,14 +198,11 @@ def slurm(request: pytest.FixtureRequest) -> Iterator[str]:
     subprocess.run([*BED, "stop", str(Path(variables["SLURM_CONF"]).parent)], check=True)
 
 
-ON_OTHER_SLURM = ("test_doors.py", "test_faults.py")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """On the system's Slurm and on the other one: the doors, the faults, and what is marked `requeue`."""
+    """What is marked both_slurms runs on the system's Slurm and on the other one."""
     other = other_slurm(metafunc.config)
-    chosen = metafunc.definition.path.name in ON_OTHER_SLURM or metafunc.definition.get_closest_marker("requeue")
-    if other and chosen and "slurm_release" in metafunc.fixturenames:
+    chosen = metafunc.definition.get_closest_marker("both_slurms") and "slurm_release" in metafunc.fixturenames
+    if other and chosen:
         system = bed_packages.installed()
         ids = [f"slurm-{system.release if system else 'system'}", f"slurm-{other}"]
         metafunc.parametrize("slurm_release", [None, other], ids=ids, indirect=True, scope="session")

@@ -2,8 +2,8 @@
 
 import os
 import platform
+import runpy
 import subprocess
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -65,9 +65,9 @@ def test_a_cache_that_slurm_conf_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_cgroups_can_have_a_bed_of_every_release() -> None:
-    bed = SourceFileLoader("bed", BED[1]).load_module()
+    bed = runpy.run_path(BED[1], run_name="bed")
     texts = {
-        (version, is_mounted): bed.cgroup_conf(bed_packages.Slurm(version), is_mounted)
+        (version, is_mounted): bed["cgroup_conf"](bed_packages.Slurm(version), is_mounted)
         for version in ("22.05.8", "23.02.1", "24.11.5", "26.05.5")
         for is_mounted in (True, False)
     }

@@ -89,7 +89,13 @@ def test_a_folder_whose_path_is_too_long_for_sockets_is_refused(tmp_path: Path) 
     assert "characters long, at most 70" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.requeue
+@pytest.mark.both_slurms
+def test_what_runs_on_both_slurms_does(slurm: str, slurm_release: str | None) -> None:
+    release = slurm_release or getattr(bed_packages.installed(), "release", "")
+    assert release in subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.both_slurms
 def test_a_requeued_run_does_not_wait_for_the_two_minutes_that_slurm_holds_it(beds: Beds, launch: Launch) -> None:
     launch.environ |= start(beds, "--cred-expire", "0")  # Slurm's own default
     launch("count", "n=100", "step_s=0.05", "--nodes", "2", "--on", "bed")

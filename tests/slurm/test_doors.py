@@ -12,7 +12,7 @@ from tests.slurm.test_runs import HELD, attempts, on, only_run
 from tests.waiting import open_gate, story, wait_for
 
 __all__ = ["on"]  # a fixture
-pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("on", ["slurm"], indirect=True)]
+pytestmark = [pytest.mark.slurm, pytest.mark.both_slurms, pytest.mark.parametrize("on", ["slurm"], indirect=True)]
 
 
 def sbatch(launch: Launch, *words: str) -> str:

@@ -16,7 +16,7 @@ from tests.slurm.test_runs import attempts, texts, under_way
 from tests.waiting import open_gate, output_of
 
 __all__ = ["beds"]  # fixtures
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.both_slurms]
 
 
 @pytest.fixture(scope="module")

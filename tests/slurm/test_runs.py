@@ -146,7 +146,7 @@ def test_a_log_is_followed_to_its_end(launch: Launch, on: str) -> None:
     output_of(watcher)
 
 
-@pytest.mark.requeue
+@pytest.mark.both_slurms
 def test_at_the_end_of_the_walltime_it_saves(launch: Launch, on: str) -> None:
     """On a laptop the run ends there, resumable; Slurm puts it back into the queue, and it ends by itself."""
     words = ["count", "n=6", "--nodes", "2"]
@@ -298,7 +298,7 @@ def test_in_a_sweep_of_pipelines_one_failed_input_holds_up_no_other(
 
 
 @pytest.mark.slurm
-@pytest.mark.requeue
+@pytest.mark.both_slurms
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_what_follows_an_array_waits_for_its_requeued_elements(launch: Launch, on: str) -> None:
     """afterany: a job that goes back into the queue has not ended. And no element takes the whole array with it."""
