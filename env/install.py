@@ -70,6 +70,10 @@ def spoken(n_bytes: float) -> str:
     return f"{n_bytes / UNITS[unit]:.{1 if unit == 'GB' else 0}f} {unit}"
 
 
+def counted(n: int) -> str:
+    return f"{n} package{'' if n == 1 else 's'}"
+
+
 def torch_has_cuda(version: str, listed: str, system: str, machine: str) -> bool:
     """Whether the torch that pip would take brings CUDA, going by what `pip index versions torch` lists.
 
@@ -103,7 +107,7 @@ class Progress:
             return self.doing
         elif text.startswith("Installing collected packages: "):
             self.n_to_install = text.count(",") + 1
-            return f"installing {self.n_to_install} packages"
+            return f"installing {counted(self.n_to_install)}"
         elif wheel := WHEEL.match(text):
             return self._wheel(wheel["file"], wheel["size"])
         return ""
@@ -123,10 +127,10 @@ class Progress:
         if self.n_to_install:
             there = packages(self.folder)
             n_done = len(there - self.before)
-            return f"{n_done} of {self.n_to_install} packages are in place, {spoken(disk_use(self.folder))} on disk"
+            return f"{n_done} of {counted(self.n_to_install)} in place, {spoken(disk_use(self.folder))} on disk"
         if self.doing.startswith("at ") and (part := newest_file(self.tmp)):
             return f"still {self.doing}, {spoken(part)} of it are here"
-        return f"still {self.doing}, {max(self.n_looked_at, self.n_wheels)} packages so far"
+        return f"still {self.doing}, {counted(max(self.n_looked_at, self.n_wheels))} so far"
 
 
 def bytes_of(size: str) -> float:
@@ -207,7 +211,7 @@ def run(words: Sequence[str]) -> int:
         return code
     compile_packages(folder, screen)
     screen.line(
-        f"setup: {progress.n_to_install} packages, {spoken(progress.fetched)} came, "
+        f"setup: {counted(progress.n_to_install)}, {spoken(progress.fetched)} came, "
         f"{spoken(disk_use(folder))} on disk, {time.monotonic() - started:.0f} s"
     )
     return 0
@@ -271,6 +275,7 @@ def main(argv: list[str]) -> int:
         if options.torch:
             print(f"setup: torch {options.torch} comes with CUDA here ({cost([], there, torch)}): {SMALL}", flush=True)
         if options.no_cuda:
+            print("setup: went no further, as --no-cuda says", flush=True)
             return NO_CUDA
     print(f"setup: {'at most ' if again and not there else ''}{cost(extras, there, torch)}", flush=True)
     return run(words)
@@ -278,6 +283,7 @@ def main(argv: list[str]) -> int:
 
 def listed_torch() -> str:
     """The versions there are for this Python, or nothing where no index can be asked: then pip will say so."""
+    print("setup: looking which torch comes here, with CUDA or without", flush=True)
     words = ["pip", "index", "versions", "torch", "--retries", "0", "--timeout", "5"]
     return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False).stdout
 

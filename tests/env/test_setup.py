@@ -78,11 +78,11 @@ def test_while_pip_is_silent_one_hears_how_far_it_is(tmp_path: Path) -> None:
     (tmp / "torch.whl").write_bytes(b"x" * 2_000_000)
     assert progress.beat() == "still at torch 2.13.0, 2 MB of it are here"
     progress.hear("Installing collected packages: sympy, torch")
-    assert progress.beat().startswith("0 of 2 packages are in place, ")
+    assert progress.beat().startswith("0 of 2 packages in place, ")
     (folder / "sympy-1.dist-info").mkdir()
-    assert progress.beat().startswith("0 of 2 packages are in place, ")
+    assert progress.beat().startswith("0 of 2 packages in place, ")
     (folder / "sympy-1.dist-info/RECORD").touch()
-    assert progress.beat().startswith("1 of 2 packages are in place, ")
+    assert progress.beat().startswith("1 of 2 packages in place, ")
 
 
 def test_a_silent_child_does_not_make_us_silent() -> None:
