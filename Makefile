@@ -1,34 +1,51 @@
-# The front door. Each target does the set-up it needs.
-PYTHON := .venv/bin/python
+# The front door. Each target does the set-up it needs, and no more: `make demo` after `make test` takes nothing away.
+# PYTHON=python3.12 VENV=.venv-3.12 on the line: another interpreter, in an environment of its own.
+VENV ?= .venv
+python := $(VENV)/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env demo test quick lint bed soak bench clean
+.PHONY: help env env-test demo test quick quick-each lint wheel bed soak bench clean
 
 help:
-	@echo "make demo    decode EEG from a small study made here, with a report to look at (a minute after set-up)"
-	@echo "make test    all that CI runs, the tests on a real Slurm included"
-	@echo "make quick   lint and the tests without processes, under a minute"
-	@echo "make soak    twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
-	@echo "make bench   the figures we claim, beside those of the peers"
+	@echo "make demo        decode EEG from a small study made here, with a report to look at (a minute after set-up)"
+	@echo "make test        all that CI runs, the tests on a real Slurm included"
+	@echo "make quick       lint and the tests without processes, under a minute"
+	@echo "make quick-each  the same on each of Python 3.11, 3.12 and 3.13 that is here"
+	@echo "make lint        ruff, mypy and the layers"
+	@echo "make wheel       what pip installs elsewhere, in dist/"
+	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests"
+	@echo "make bed         Slurm's packages, for the tests that need one (root on Debian or Ubuntu)"
+	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
+	@echo "make bench       the figures we claim, beside those of the peers"
+	@echo "make clean       removes .venv and caches"
 
 env:
-	@env/setup.sh cpu --extras test
+	@env/setup.sh cpu --venv $(VENV)
+
+env-test:
+	@env/setup.sh cpu --venv $(VENV) --extras test,dev
 
 demo: env
-	$(PYTHON) -m hpc.launch pipeline configs/demo.yaml --on local
+	$(python) -m hpc.launch pipeline configs/demo.yaml --on local
 
 # Three at a time, also on two cores: what runs on a Slurm waits more than it works
-test: env bed lint
-	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: env-test bed lint
+	$(python) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-quick: env lint
-	$(PYTHON) -m pytest -n 2 -m "not ranks and not slurm and not docs"
+quick: env-test lint
+	$(python) -m pytest -n 2 -m "not ranks and not slurm and not docs"
 
-lint: env
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports
+quick-each:
+	@env/each-python quick
+
+lint: env-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+wheel: env-test
+	$(python) -m build --no-isolation
 
 # Without Slurm its tests are skipped, and say so; with REQUIRE_SLURM=1 that is a failure
 bed:
@@ -38,11 +55,11 @@ bed:
 soak: env
 	@env/bed install
 	eval "$$(env/bed start)" && trap 'env/bed stop' EXIT && export OMP_NUM_THREADS=1 && \
-	$(PYTHON) -m hpc.launch pipeline configs/drill.yaml --on local && \
-	$(PYTHON) -m hpc.launch drill train configs/drill.yaml --nodes 2 --ranks 1 --on bed --hang 15s --repeat $(or $(N),20)
+	$(python) -m hpc.launch pipeline configs/drill.yaml --on local && \
+	$(python) -m hpc.launch drill train configs/drill.yaml --nodes 2 --ranks 1 --on bed --hang 15s --repeat $(or $(N),20)
 
-bench: env
-	$(PYTHON) -m bench
+bench: env-test
+	$(python) -m bench
 
 clean:
-	rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .import_linter_cache build dist *.egg-info

@@ -83,13 +83,18 @@ def _ask(plan: Plan, method: str, given: object) -> object:
 
 def _mpi(plan: Plan) -> str:
     """That MPI is there; which one a cluster has is known on its nodes only."""
-    how = "`env/setup.sh cpu --extras mpi` brings both on one machine; on a cluster load the site's MPI module"
     if importlib.util.find_spec("mpi4py") is None:
-        raise ConfigError(f"--mpi needs mpi4py, which is not installed: {how}")
+        raise ConfigError(
+            "--mpi needs mpi4py, which is not installed: `pip install hpc-eegdecode[mpi]` brings it with an MPI for "
+            "one machine; on a cluster load the site's MPI module and `pip install mpi4py`"
+        )
     if plan.site.kind == "slurm":
         return f"MPI through srun{' --mpi=' + plan.site.mpi if plan.site.mpi else ''}"
     if (found := ranks.mpiexec(plan.python)) is None:
-        raise ConfigError(f"--mpi needs mpiexec, which is not found: {how}")
+        raise ConfigError(
+            "--mpi needs mpiexec, which is not found: `pip install hpc-eegdecode[mpi]` brings one for one machine; "
+            "on a cluster load the site's MPI module"
+        )
     if plan.resources.nodes > 1:
         raise ConfigError(f"--mpi starts {plan.resources.nodes} nodes under Slurm only: leave out --nodes, say --ranks")
     return f"MPI through {found}"

@@ -33,7 +33,7 @@ def pesq(output: np.ndarray, target: np.ndarray, sfreq: float) -> float:
     if sfreq not in PESQ_HZ:
         raise ValueError(f"PESQ is defined at 8000 and 16000 Hz, got {sfreq:g} Hz: resample both sounds to 16000 Hz")
     if importlib.util.find_spec("pesq") is None:
-        raise ValueError("PESQ needs the package pesq: env/setup.sh cpu --extras test,audio")
+        raise ValueError("PESQ needs the package pesq: pip install hpc-eegdecode[audio]")
     import pesq as itu
 
     output, target = (np.asarray(x, np.float32) for x in (output, target))

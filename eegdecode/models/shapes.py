@@ -10,7 +10,8 @@ def check(x: torch.Tensor, n_channels: int, n_times: int | None = None, at_least
     """Refuse a batch that is not [window, time, channel] with these channels and so many samples."""
     if x.ndim != 3:
         raise ValueError(f"a model reads [window, time, channel], got a tensor of shape {tuple(x.shape)}")
-    if x.shape[2] == n_channels and x.shape[1] >= at_least and n_times in (None, x.shape[1]):
+    # `n_times in (None, x.shape[1])` would be False to torch.compile, once it has met windows of two lengths
+    if x.shape[2] == n_channels and x.shape[1] >= at_least and (n_times is None or x.shape[1] == n_times):
         return
     wrong = []
     if x.shape[2] != n_channels:

@@ -119,7 +119,7 @@ def test_pesq_refuses_other_rates(sfreq: float) -> None:
 
 def test_pesq_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sound.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="needs the package pesq: env/setup.sh"):
+    with pytest.raises(ValueError, match=r"needs the package pesq: pip install hpc-eegdecode\[audio\]"):
         sound.pesq(noise(), noise(), SFREQ)
 
 

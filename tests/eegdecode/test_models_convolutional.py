@@ -84,6 +84,12 @@ def test_each_gives_classes_and_sequences_compiles_and_takes_half_precision(cfg:
     assert torch.equal(again.eval()(x, WHOSE), network.eval()(x, WHOSE))
 
 
+def test_windows_of_two_lengths_one_after_the_other_compile() -> None:
+    for n_times in (200, 300):
+        network = torch.compile(models.build(LFCNN(), spec(5, n_times, 4)), fullgraph=True, backend="aot_eager")
+        assert network(torch.randn(3, n_times, 5), WHOSE).shape == (3, 4)
+
+
 @pytest.mark.parametrize(
     ("cfg", "at_least"), [(EEGNet(), 32), (EEGNetSSVEP(), 32), (Deep4(), 441), (Shallow(), 99), (Conformer(), 99)]
 )

@@ -1,6 +1,7 @@
 """What would be found out after hours in the queue is found out before."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_it_waits_in_a_que
     too_many = dataclasses.replace(fits, resources=dataclasses.replace(layout, ranks_per_node=3))
     with pytest.raises(ConfigError, match="^train: windows.batch is 4 .* which 3 ranks cannot share evenly: take 3 or"):
         preflight.checked([too_many], {})
+
+
+@pytest.mark.parametrize("site_name", ["local", "bed"])
+def test_mpi_without_mpi4py_names_the_extra_that_brings_it(
+    tmp_path: Path, example: None, monkeypatch: pytest.MonkeyPatch, site_name: str
+) -> None:
+    science, where = Science("count", "counting.stages:count", {}, {}), site.load(site_name)
+    layout = site.fit(where, site.Request(ranks=2, mpi=True))
+    asked = Plan(science, (), where, layout, (), str(tmp_path), "/", "python")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ConfigError, match=r"--mpi needs mpi4py, .*: `pip install hpc-eegdecode\[mpi\]` brings it"):
+        preflight.checked([asked], {})
 
 
 def test_a_machine_without_proc_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,5 +114,5 @@ def test_mpi_that_is_not_there_is_said_before_anything_is_written(launch: Launch
         check=False,
     )
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "--mpi needs mpiexec, which is not found: `env/setup.sh cpu --extras mpi`" in done.stderr
+    assert "--mpi needs mpiexec, which is not found: `pip install hpc-eegdecode[mpi]`" in done.stderr
     assert not list(launch.folder.glob("runs/preprocess-*"))
