@@ -339,7 +339,7 @@ def mirror() -> tuple[str, str]:
     for uri, suite, component in filter(lambda words: len(words) == 3, map(str.split, targets)):
         if component == "main" and "-" not in suite and "security" not in uri and "debian" in uri:
             return uri.rstrip("/"), suite
-    raise BedError("apt's sources name no Debian mirror (`deb http://deb.debian.org/debian ... main`): add one")
+    raise BedError("apt's sources name no Debian mirror (`deb http://YOUR-MIRROR/debian SUITE main`): add one")
 
 
 def unknown_key(done: subprocess.CompletedProcess[str]) -> bool:
