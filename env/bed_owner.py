@@ -39,7 +39,7 @@ def default_owner(pid: int) -> int:
     In eval "$(env/bed start)" the parent may be a subshell that ends with us: a copy of its shell by fork, not exec,
     which the arguments and where the kernel has put them tell.
     """
-    while (fields := stat(pid)) and (parent := int(fields[1])) > 1:
+    while (fields := stat(pid)) and (parent := int(fields[1])):
         if name_of(pid) not in WRAPPERS and not is_subshell(pid, parent):
             break
         pid = parent
