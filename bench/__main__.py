@@ -24,27 +24,31 @@ NAMES = (
     "speech",
     "recovery",
     "drills",
+    "recipes",
 )
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES, help="which comparison; all without it")
-    parser.add_argument("path", nargs="?", help="formats: a folder of recordings to read; speech: the set of Etard")
     parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech, drills: longer"
+        "path", nargs="?", help="formats: a folder of recordings; speech: the set of Etard; recipes: one of them"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech, drills, recipes: longer"
     )
     parser.add_argument("--peers-python", default="", help="loader, metrics, models: a python that has the peers")
     options = parser.parse_args(argv)
-    if options.path and options.name not in ("formats", "speech"):
-        parser.error(f"{options.name or 'all of them'} takes no path, only formats and speech do")
+    if options.path and options.name not in ("formats", "speech", "recipes"):
+        parser.error(f"{options.name or 'all of them'} takes no path, only formats, speech and recipes do")
     code = 0
     for name in [options.name] if options.name else NAMES:
         try:
             elsewhere = [options.peers_python]
             paths = [options.path] if options.path else []
             more = {
-                "formats": paths, "speech": paths, "loader": elsewhere, "metrics": elsewhere, "models": elsewhere,
+                "formats": paths, "speech": paths, "recipes": paths,
+                "loader": elsewhere, "metrics": elsewhere, "models": elsewhere,
             }.get(name, [])  # fmt: skip
             reached = importlib.import_module(f"bench.{name}").run(options.quick, *more)
         except PeerMissing as missing:
