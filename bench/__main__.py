@@ -28,24 +28,28 @@ NAMES = (
     "speech",
     "recovery",
     "drills",
+    "recipes",
 )
 TOOLS = ("busy",)
 """What is no comparison, and not one of all."""
+WITH_PATH = ("formats", "speech", "recipes")
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=(*NAMES, *TOOLS), help="which comparison; all without it")
     parser.add_argument(
-        "path", nargs="?", help="formats: a folder of recordings; speech: the set of Etard; busy: SECONDS"
+        "path",
+        nargs="?",
+        help="formats: a folder of recordings; speech: the set of Etard; recipes: one of them; busy: SECONDS",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech, drills: longer"
+        "--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech, drills, recipes: longer"
     )
     parser.add_argument("--peers-python", default="", help="loader, metrics, models: a python that has the peers")
     options = parser.parse_args(argv)
-    if options.path and options.name not in ("formats", "speech", *TOOLS):
-        parser.error(f"{options.name or 'all of them'} takes no path, only formats and speech do")
+    if options.path and options.name not in (*WITH_PATH, *TOOLS):
+        parser.error(f"{options.name or 'all of them'} takes no path, only {', '.join(WITH_PATH)} do")
     if options.name in TOOLS:
         if options.path and not options.path.isdigit():
             parser.error(f"busy takes a whole number of seconds, or none for until Ctrl-C, but got {options.path!r}")
@@ -58,7 +62,8 @@ def main(argv: list[str]) -> int:
             elsewhere = [options.peers_python]
             paths = [options.path] if options.path else []
             more = {
-                "formats": paths, "speech": paths, "loader": elsewhere, "metrics": elsewhere, "models": elsewhere,
+                "formats": paths, "speech": paths, "recipes": paths,
+                "loader": elsewhere, "metrics": elsewhere, "models": elsewhere,
             }.get(name, [])  # fmt: skip
             reached = importlib.import_module(f"bench.{name}").run(options.quick, *more)
         except PeerMissing as missing:

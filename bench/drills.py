@@ -10,12 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench import effects
 from bench.compare import Goal, judged
-from hpc import config, plan
 
 ROOT = Path(__file__).parent.parent
-AFTER = {"eegpt-probe": "eegpt-pretrain"}
-"""Begins with the training of another recipe."""
 
 
 def run(quick: bool) -> bool:
@@ -25,11 +23,11 @@ def run(quick: bool) -> bool:
     same = tried = 0
     print(f"{'':<36}{'fault':<8}{'ended as':<12}{'steps done twice':>18}  the same to the last bit")
     with tempfile.TemporaryDirectory(prefix="bench-drills-") as folder:
-        for path in sorted((ROOT / "configs/recipes").glob("*.yaml")):
-            words = [f"train.start.source={trained[AFTER[path.stem]]}"] if path.stem in AFTER else []
+        for path in sorted(effects.FOLDER.glob("*.yaml")):
+            after = effects.EFFECTS[path.stem].after
+            words = [f"train.start.source={trained[after]}"] if after else []
             _launch(["pipeline"], path, folder, *words)
-            values = config.choose(config.load([path]), "size=tiny")
-            for science in plan.sciences("pipeline", values, words):
+            for science in effects.sciences(path.stem, words):
                 if science.stage != "train":
                     continue
                 trained[path.stem] = science.name

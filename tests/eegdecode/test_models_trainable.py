@@ -226,8 +226,11 @@ def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
     given = (X, WHOSE, NOISY, torch.zeros(2))
     cfg = Trainable("lora", rank=2, alpha=6.0)
     names = trainable.choose(network, cfg)
-    assert torch.equal(network(*given), plain(*given))
+    torch.testing.assert_close(network(*given), plain(*given), atol=1e-6, rtol=1e-5)  # each processor rounds its way
     assert sum(name.endswith("lora_a") for name in names) == 2 + 1 + 3 * 5  # step, embedding, blocks
+    second = [parameter for name, parameter in network.named_parameters() if name.endswith("lora_b")]
+    moved(nn.ParameterList(second), seed=3)
+    assert (network(*given) - plain(*given)).abs().max() > 1e-2  # had they not started at 0
     moved(network, seed=3)
     expected = network(*given)
     plain.load_state_dict(lora.merged(network.state_dict(), cfg.alpha))
