@@ -2,11 +2,13 @@
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 
 from hpc.rundir import RunDir, committed_steps, read_lines
 from tests.conftest import BED, ROOT, Launch, bed_packages, exported, other_slurm
-from tests.slurm.test_runs import only_run, wait_for
+from tests.slurm.test_runs import only_run
+from tests.waiting import LONG_S, open_gate, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -44,7 +47,7 @@ def beds(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[Bed
 def start(beds: Beds, *options: str) -> dict[str, str]:
     """Start a bed; gives the variables with which its commands work."""
     command = [*BED, "start", *beds.options, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=True)
     variables = exported(done.stdout)
     beds.append(str(Path(variables["SLURM_CONF"]).parent))
     return variables
@@ -68,7 +71,7 @@ def test_two_beds_run_side_by_side_and_leave_nothing(beds: Beds) -> None:
     for environ, nodes in zip(environs, (1, 3), strict=True):
         done = subprocess.run(
             ["srun", f"-N{nodes}", "--gres=gpu:2", "bash", "-c", "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES"],
-            env=environ, capture_output=True, text=True, timeout=60, check=True,
+            env=environ, capture_output=True, text=True, timeout=LONG_S, check=True,
         )  # fmt: skip
         assert sorted(done.stdout.split("\n")[:-1]) == [f"n{number} 0,1" for number in range(1, nodes + 1)]
     subprocess.run(
@@ -98,15 +101,21 @@ def test_what_runs_on_both_slurms_does(slurm: str, slurm_release: str | None) ->
 @pytest.mark.both_slurms
 def test_a_requeued_run_does_not_wait_for_the_two_minutes_that_slurm_holds_it(beds: Beds, launch: Launch) -> None:
     launch.environ |= start(beds, "--cred-expire", "0")  # Slurm's own default
-    launch("count", "n=100", "step_s=0.05", "--nodes", "2", "--on", "bed")
+    launch("count", "n=6", "hold_at=3", "--nodes", "2", "--on", "bed")
     run: RunDir = only_run(launch.folder)
-    wait_for(lambda: len(committed_steps(run.checkpoints)) >= 3)
+    launch.wait_for(lambda: 3 in committed_steps(run.checkpoints))
     job = read_lines(run.submissions)[-1]["job"]
     subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
-    wait_for(run.result.exists, patience_s=60)
-    first, second = read_lines(run.attempts)
-    assert first["outcome"] == "stopped"
-    assert second["started"] - first["ended"] < 60, "the hold of 121 s was in force"
+    launch.wait_for(run.attempt(2).start.exists, "it runs again, and is held by its gate")
+    assert [line["outcome"] for line in read_lines(run.attempts)] == ["stopped"]
+    command = ["scontrol", "--oneliner", "show", "job", job]
+    shown = subprocess.run(command, env=launch.environ, capture_output=True, text=True, check=True).stdout
+    requeued, eligible = (
+        datetime.fromisoformat(dict(re.findall(r"(\w+)=(\S+)", shown))[key]) for key in ("SubmitTime", "EligibleTime")
+    )
+    assert eligible - requeued < timedelta(seconds=60), f"Slurm's hold of 121 s was in force: {shown}"
+    open_gate(run)
+    launch.wait_for(run.result.exists)
 
 
 SHELLS = {
@@ -202,7 +211,7 @@ def test_two_releases_run_side_by_side_each_with_its_own_commands_also_in_jobs(b
         for export in ("ALL", "NONE"):
             output = Path(beds[-1], f"log/{export}")
             job = ["sbatch", "--wait", f"--export={export}", f"--output={output}", f"--wrap={script}"]
-            subprocess.run(job, env=environ, check=True, capture_output=True, timeout=60)
+            subprocess.run(job, env=environ, check=True, capture_output=True, timeout=LONG_S)
             versions, libraries = output.read_text().splitlines()[:2], output.read_text().splitlines()[2:]
             assert (options == []) == (other not in versions[0]) and versions[0] == versions[1]
             assert libraries == ["libraries="]
