@@ -113,10 +113,10 @@ EFFECTS = {
     "motor-conformer": Effect("val_accuracy", always(1 / 4), by=0.4),
     "motor-eegnet": Effect("val_accuracy", always(1 / 4), by=0.4),
     "music-bilstm": Effect("val_r", always(0.0), by=0.5),
-    "music-diffusion": Effect("r", bound("r"), by=0.15, section="evaluate"),
+    "music-diffusion": Effect("r", bound("r"), by=0.12, section="evaluate"),
     "music-eegpt-spectrogram": Effect("val_r", always(0.0), by=0.25),
     "scmbm": Effect(
-        "val_top5", always(5 / 16), by=0.3, also=(Effect("val_loss", always(1.0), by=-0.04, section="pretrain"),)
+        "val_top5", always(5 / 16), by=0.3, also=(Effect("val_r", always(0.0), by=0.1, section="pretrain"),)
     ),
     "simclr": Effect("val_found", always(1 / 31), by=0.3),  # among the 2 * 16 views of a batch, but itself
     "speech-eeg": Effect("val_r", always(0.0), by=0.5),

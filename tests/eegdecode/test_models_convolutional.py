@@ -253,7 +253,7 @@ def test_the_pattern_of_a_source_is_found_again(cfg: Model) -> None:
     noise = torch.randn(n, 64, 12, generator=draw) @ near
     label = torch.arange(n) % 2
     pulse = torch.exp(-((torch.arange(64) - (20 + 20 * label[:, None])) ** 2) / 10)
-    x = noise + 3 * pulse[:, :, None] * at_sensors
+    x = noise + 6 * pulse[:, :, None] * at_sensors
     torch.manual_seed(0)
     network: Any = models.build(cfg, spec(12, 64, 2))
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)

@@ -289,14 +289,14 @@ def test_checkpointing_changes_no_gradient(cfg: DiT | DiffWave, spec: SignalSpec
 
 
 def test_a_small_diffwave_learns_to_tell_the_noise() -> None:
-    """6 layers of 16 channels, told which of two tones it is: from 0.80, the mean of |noise|, to below 0.45."""
+    """6 layers of 16 channels, told which of two tones it is: from 0.80, the mean of |noise|, to below 0.5."""
     torch.manual_seed(0)
     spec = mel(2)
     network = models.build(DiffWave(channels=16, layers=6, cycle=6), spec)
     objective = objectives.build(Diffusion(), spec)
     optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
     losses = []
-    for step in range(90):
+    for step in range(140):
         keys = torch.arange(8) + 8 * step
         tone = (keys % 2)[:, None]
         start = noise.uniform(keys, 1)
@@ -308,7 +308,7 @@ def test_a_small_diffwave_learns_to_tell_the_noise() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[:2]) > 0.7
-    assert np.mean(losses[-15:]) < 0.45
+    assert np.mean(losses[-15:]) < 0.5
 
 
 # ---- The transformer over patches

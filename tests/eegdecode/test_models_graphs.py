@@ -139,19 +139,19 @@ def coupled() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Signal, class, subject: 10 Hz comes and goes at three electrodes, half of the time at each; at the first when it
     does at the second (class 0) or the third (class 1). No electrode alone tells the class."""
     draw = torch.Generator().manual_seed(0)
-    n, n_patches, samples = 320, 8, 64
+    n, n_patches, samples = 640, 8, 64
     label = torch.arange(n) % 2
     comes = torch.rand(n, n_patches, 3, generator=draw) < 0.5
     comes[torch.arange(n), :, 1 + label] = comes[:, :, 0]
     turns = 10 * torch.arange(samples)[:, None] / 128 + torch.rand(n, n_patches, 1, 3, generator=draw)
     x = torch.randn(n, n_patches, samples, 6, generator=draw)
-    x[..., :3] += 3 * comes[:, :, None] * torch.sin(2 * torch.pi * turns)
+    x[..., :3] += 5 * comes[:, :, None] * torch.sin(2 * torch.pi * turns)
     return x.flatten(1, 2), label, torch.arange(n) * 8 // n
 
 
 def test_stgate_hears_which_electrodes_go_together() -> None:
     data = coupled()
-    network = trained(STGATE(patch_s=0.5, width=16, layers=1), *data, steps=100, lr=5e-3)
+    network = trained(STGATE(patch_s=0.5, width=16, layers=1), *data, steps=150, lr=5e-3)
     assert accuracy(network, *data) >= 0.90
 
 
