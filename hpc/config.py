@@ -69,7 +69,12 @@ def _read(path: Path) -> Any:
         raise ConfigError(f"{path} is a folder: name a .yaml file in it")
     if not path.is_file():
         beside = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ConfigError(f"there is no config file {path}.{did_you_mean(str(path), sorted(beside))}")
+        hint = (
+            did_you_mean(str(path), sorted(beside))
+            if beside
+            else " `python -m hpc.launch recipes` lists what comes along."
+        )
+        raise ConfigError(f"there is no config file {path}.{hint}")
     try:
         content = OmegaConf.load(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -22,25 +22,40 @@ def stop(runs: list[RunDir], now: bool) -> list[str]:
         said = ", ".join(f"{s.run} is {s.word}{s.text and f' ({s.text})'}" for s in list(states.values())[:6])
         raise ConfigError(f"nothing to stop: {said}")
     waiting = [state for state in alive.values() if state.on_slurm and (now or state.word != "running")]
-    done = [_cancel(waiting)] if waiting else []
+    cancelled, silence = _cancel(waiting, now) if waiting else ("", "")
+    done = [cancelled] if waiting else []
     for run, state in alive.items():
         if state not in waiting:
             done.append(f"{run.name}: {_ask(run, state, now)}")
         elif state.word != "running":
-            text = "cancelled while it waited; the same command submits it again"
+            how = f"given up, as {silence}" if silence else "cancelled while it waited"
+            text = f"{how}; the same command submits it again"
             line = read_lines(run.submissions)[-1] | {"kind": "cancelled", "text": text, "time": time.time()}
             append_line(run.submissions, line)
     return done
 
 
-def _cancel(states: list[State]) -> str:
-    """End jobs, all in one call."""
+def _cancel(states: list[State], now: bool) -> tuple[str, str]:
+    """End jobs, all in one call; gives what was done, and why Slurm did not answer.
+
+    With `now`, jobs that wait in a Slurm that does not answer are given up: it may be gone for good, as a test bed's.
+    Should one start after all, it finds its run finished, or taken.
+    """
     jobs = [state.job for state in states]
     refused = _scancel(*jobs)
+    running = any(state.word == "running" for state in states)
+    if refused and now and not running and (silence := _silence(jobs)):
+        return f"gave up job {', '.join(jobs)}, as {silence}", silence
     if refused:
         raise ConfigError(f"scancel did not take {', '.join(jobs)}: {refused}")
-    running = any(state.word == "running" for state in states)
-    return f"cancelled job {', '.join(jobs)}{'; the last checkpoint counts' if running else ', which was waiting'}"
+    return f"cancelled job {', '.join(jobs)}{'; the last checkpoint counts' if running else ', which was waiting'}", ""
+
+
+def _silence(jobs: list[str]) -> str:
+    """Why Slurm does not say what it knows of them, or nothing."""
+    queue = Queue()
+    queue.look(jobs)
+    return queue.silence
 
 
 def _ask(run: RunDir, state: State, now: bool) -> str:

@@ -21,6 +21,7 @@ RANGE = re.compile(rf"(log:)?({NUMBER})\.\.({NUMBER})")
 
 def grid(words: Sequence[str]) -> list[list[str]]:
     """Every combination; the last word changes fastest."""
+    _refuse_twice(words)
     spread = [_spread(word) for word in words]
     n = math.prod(count for count, _ in spread)
     if n > MOST:
@@ -33,6 +34,7 @@ def draws(words: Sequence[str], n: int) -> list[list[str]]:
     them begin with the fewer."""
     if n > MOST:
         raise ConfigError(f"these are {n} combinations, and a sweep has {MOST} at most: draw fewer")
+    _refuse_twice(words)
     if not any(map(is_list, words)):
         raise ConfigError("what is to be drawn? Say key=a,b or key=0..9 or key=0.1..0.5 or key=log:1e-4..1e-2")
     there = math.prod(_n_values(word) for word in words)
@@ -44,6 +46,15 @@ def draws(words: Sequence[str], n: int) -> list[list[str]]:
         if len(found) == n:
             return [list(combination) for combination in found]
     raise ConfigError(f"{TRIES * n} draws gave {len(found)} different combinations, and not {n}: draw fewer")
+
+
+def _refuse_twice(words: Sequence[str]) -> None:
+    """Of a setting that is said twice, the last would win without a word."""
+    keys = [word.partition("=")[0] for word in words]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ConfigError(
+            f"{twice[0]} is said {keys.count(twice[0])} times: several values are one word, {twice[0]}=a,b"
+        )
 
 
 def _n_values(word: str) -> float:

@@ -52,8 +52,20 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except OSError as error:  # a disk that is full or read-only, a folder that is a file
+        if _is_gone():
+            print("error: the folder that you are in was removed: cd to one that is there", file=sys.stderr)
+            return FAILED
         print(f"error: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
         return FAILED
+
+
+def _is_gone() -> bool:
+    """Whether the folder we are in was removed; a path like `.` is still there then."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def version() -> str:
@@ -71,8 +83,8 @@ def _not_installed(module: str) -> str:
         return f"{module} is not installed for {sys.executable}: pip install hpc-eegdecode"
     there = os.path.exists(f"{checkout}/.venv/bin/python")
     how = f". {os.path.relpath(checkout)}/env/activate.sh"
-    first = "" if there else f"make the environment with {os.path.relpath(checkout)}/env/setup.sh cpu, then "
-    return f"{module} is not installed for {sys.executable}: {first}activate it with `{how}`"
+    first = "" if there else f"make one with `{os.path.relpath(checkout)}/env/setup.sh cpu`, then "
+    return f"{module} is not installed for {sys.executable}: {first}activate the environment with `{how}`"
 
 
 def act(said: Words, environ: Mapping[str, str]) -> int:
@@ -270,6 +282,7 @@ def show_log(said: Words, environ: Mapping[str, str]) -> int:
 def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
     from hpc import recipes
 
+    _no_words(said)
     titles = {name: (str(path), recipes.title(path)) for name, path in recipes.every().items()}
     if said.json:
         import json
@@ -293,6 +306,7 @@ def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
 def list_sites(said: Words, environ: Mapping[str, str]) -> int:
     from hpc import profile
 
+    _no_words(said)
     here = profile.detect(environ)
     rows: list[tuple[str, str, str, str]] = []
     for name in profile.names():
@@ -314,6 +328,11 @@ def list_sites(said: Words, environ: Mapping[str, str]) -> int:
         print(f"{mark} {name:<{width}}  {kind:<7}{status:<15}{description}")
     print(f"\n  * is this machine   another   --on NAME   a profile of your own   {profile.folders()[0]}/NAME.yaml")
     return DONE
+
+
+def _no_words(said: Words) -> None:
+    if said.words:
+        raise ConfigError(f"{said.verb} lists all and takes no word, but got {' '.join(said.words)!r}")
 
 
 def write_site(said: Words, environ: Mapping[str, str]) -> int:
@@ -388,7 +407,8 @@ def run() -> None:
         sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows a ? for what it does not have
     try:
         code = main(sys.argv[1:], os.environ)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where somebody has closed it
+            sys.stdout.flush()
     except BrokenPipeError:  # `status | head`: what is left to print has no reader. A run goes on in its own session
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE

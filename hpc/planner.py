@@ -90,7 +90,11 @@ def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[s
 def _config_file(word: str) -> Path:
     """A file as it is named, or the recipe of that name."""
     path = Path(word)
-    return path if path.suffix in (".yaml", ".yml") else recipes.find(word)
+    if path.suffix not in (".yaml", ".yml"):
+        return recipes.find(word)
+    if not path.exists() and path.stem in recipes.every():
+        raise ConfigError(f"there is no config file {word}; the recipe {path.stem} has that name: say {path.stem}")
+    return path
 
 
 def _default_file(verb: str, words: Sequence[str]) -> list[Path]:

@@ -209,7 +209,8 @@ def load(name: str) -> Site:
 def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name: str | None = None) -> str:
     """The site of this machine: what HPC_SITE says, else the profile whose signs are here, else `slurm` or `local`.
 
-    The Slurm commands alone do not make a cluster: Debian's package puts them on a laptop, without a configuration.
+    The Slurm commands alone do not make a cluster: Debian's package puts them on a laptop, without a configuration. Nor
+    does a SLURM_CONF whose file is gone, as a shell has that of a test bed which was ended.
     """
     if environ.get("HPC_SITE"):
         return environ["HPC_SITE"]
@@ -219,7 +220,7 @@ def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name
     hostname = os.uname().nodename if hostname is None else hostname
     cluster_name = _cluster_name(conf) if cluster_name is None else cluster_name
     found = recognise(_profiles(), environ, hostname, cluster_name)
-    return found or (ANY if conf or "SLURM_CONF" in environ else "local")
+    return found or (ANY if conf else "local")
 
 
 def is_here(site: Site, environ: Mapping[str, str]) -> bool:
@@ -246,8 +247,9 @@ def _profiles() -> Iterable[Site]:
 
 
 def _slurm_confs(environ: Mapping[str, str]) -> list[Path]:
-    said = [Path(environ["SLURM_CONF"])] if "SLURM_CONF" in environ else []
-    return [*said, *map(Path, ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf"))]
+    if "SLURM_CONF" in environ:  # Slurm's commands look nowhere else then
+        return [Path(environ["SLURM_CONF"])]
+    return [*map(Path, ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf"))]
 
 
 def _cluster_name(conf: Path | None) -> str:

@@ -35,11 +35,27 @@ def _folders() -> dict[str, Path]:
 
 
 def every() -> Mapping[str, Path]:
-    """All recipes by name: those of the packages, and those in `configs/` here, which go first."""
-    by_name: dict[str, Path] = {}
-    for folder in (*_folders().values(), HERE):
-        by_name |= {_name(path, folder): path for path in sorted(folder.rglob("*.yaml")) if _is_recipe(path, folder)}
+    """All recipes by name; those in `configs/` here go first. What two packages call the same is `PACKAGE/NAME`."""
+    owners: dict[str, list[str]] = {}
+    for package, recipes in _of_packages().items():
+        for name in recipes:
+            owners.setdefault(name, []).append(package)
+    by_name = {
+        name if len(packages) == 1 else f"{package}/{name}": _of_packages()[package][name]
+        for name, packages in owners.items()
+        for package in packages
+    }
+    by_name |= _in(HERE)
     return {name: by_name[name] for name in sorted(by_name)}
+
+
+@functools.cache
+def _of_packages() -> dict[str, dict[str, Path]]:
+    return {package: _in(folder) for package, folder in _folders().items()}
+
+
+def _in(folder: Path) -> dict[str, Path]:
+    return {_name(path, folder): path for path in sorted(folder.rglob("*.yaml")) if _is_recipe(path, folder)}
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -52,10 +68,13 @@ def _is_recipe(path: Path, folder: Path) -> bool:
 
 
 def find(name: str) -> Path:
-    """The file of the recipe of that name."""
+    """The file of the recipe of that name; `PACKAGE/NAME` is that of a package, whatever else is called so."""
     recipes = every()
-    if name in recipes:
-        return recipes[name]
+    package, _, rest = name.partition("/")
+    if path := recipes.get(name) or _of_packages().get(package, {}).get(rest):
+        return path
+    if several := [full for full in recipes if full.endswith(f"/{name}") and full.partition("/")[0] in _folders()]:
+        raise ConfigError(f"several packages bring a recipe {name!r}: say {' or '.join(several)}")
     raise ConfigError(f"{name!r} is neither a key=value, nor a .yaml file, nor a recipe.{did_you_mean(name, recipes)}")
 
 

@@ -245,7 +245,7 @@ def meant(word: str, runs: Path | str) -> list[RunDir]:
     for means in (
         lambda run: run.name == word,
         lambda run: last[run].get("label") == word,
-        lambda run: word in [str(line["job"]) for line in read_lines(run.submissions)],
+        lambda run: word in [str(line["job"]) for line in read_lines(run.submissions) if "job" in line],
         lambda run: word == str(last[run].get("job", "")).partition("_")[0],  # a whole array
         lambda run: run.name.startswith(word) or run.name.endswith(f"-{word}"),
     ):

@@ -26,8 +26,25 @@ def here(plans: list[Plan]) -> int:
     """One run after the other on this machine, each watched to its end; those that need a failed one are left out."""
     if plans[0].site.kind == "inline":  # in this process, which TERM ends as any other
         return _one_by_one(plans, Stop())
+    if elsewhere := _on_slurm(plans):  # before the first of them begins
+        print(f"error: {elsewhere}", file=sys.stderr)
+        return REFUSED
     with heard(signal.SIGTERM) as ended:
         return _one_by_one(plans, ended)
+
+
+def _on_slurm(plans: list[Plan]) -> str:
+    """Why not here: the first of the runs that is a Slurm job already, and what to do; else nothing."""
+    begun = [plan.run for plan in plans if plan.run.path.exists() and not plan.run.result.exists()]
+    queue = Queue()
+    for state in status.look_all(begun, queue):
+        if not state.ended and state.on_slurm:
+            gone = " (also where that Slurm is gone for good)" if queue.silence else ""
+            return (
+                f"{state.run} is a Slurm job already, {state.job} ({state.word}: {state.text}). Stop it first "
+                f"(python -m hpc.launch stop {state.run} --now){gone}, or watch it with status"
+            )
+    return ""
 
 
 def _one_by_one(plans: list[Plan], ended: Stop) -> int:
@@ -49,13 +66,6 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
             code = DONE
         else:
             before = status.look(plan.run) if plan.run.path.exists() else None
-            if before and not before.ended and before.on_slurm:
-                print(
-                    f"error: {name} is a Slurm job already, {before.job} ({before.word}: {before.text}). Stop it first "
-                    f"(python -m hpc.launch stop {name} --now), or watch it with status",
-                    file=sys.stderr,
-                )
-                return REFUSED
             if before and before.word == "silent":
                 print(f"error: another supervisor of {name} holds the lock, and {before.text}", file=sys.stderr)
                 return REFUSED

@@ -27,6 +27,11 @@ def test_a_recipe_is_found_by_its_name(launch: Launch) -> None:
     [
         (["pipeline", "motor-egnet"], "'motor-egnet' is neither a key=value, nor a .yaml file, nor a recipe. "
          "Did you mean 'motor-eegnet'?"),
+        (["pipeline", "motor-eegnet.yaml"], "there is no config file motor-eegnet.yaml; the recipe motor-eegnet has "
+         "that name: say motor-eegnet"),
+        (["pipeline", "nothing.yaml"], "there is no config file nothing.yaml. `python -m hpc.launch recipes` lists"),
+        (["recipes", "bogus"], "recipes lists all and takes no word, but got 'bogus'"),
+        (["sweep", "count", "n=1", "n=2"], "n is said 2 times: several values are one word, n=a,b"),
         (["train", "lr"], "'lr' is neither a key=value, nor a .yaml file, nor a recipe"),
         (["sweep", "train", "demmo", "seed=0,1"], "Did you mean 'demo'?"),
         (["status", "--only"], "--only is for STAGE and sweep, not for status"),
@@ -46,6 +51,30 @@ def test_a_recipe_of_ones_own_goes_before_one_that_is_installed(
     own.write_text("# Mine. And more.\n#   hpc pipeline demo\ncount: {n: 2}\n")
     assert recipes.find("demo") == Path("configs/recipes/demo.yaml") != installed
     assert recipes.title(recipes.find("demo")) == "Mine"
+
+
+def test_what_two_packages_call_the_same_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    theirs = tmp_path / "theirs"
+    (theirs / "recipes").mkdir(parents=True)
+    (theirs / "recipes/demo.yaml").write_text("count: {n: 2}\n")
+    (theirs / "other.yaml").write_text("count: {n: 3}\n")
+    ours = recipes.find("demo")
+    monkeypatch.setattr(recipes, "_folders", lambda: {"eegdecode": ours.parent, "counting": theirs})
+    recipes._of_packages.cache_clear()
+    try:
+        assert recipes.find("counting/demo") == theirs / "recipes/demo.yaml"
+        assert recipes.find("eegdecode/demo") == ours
+        assert recipes.find("other") == recipes.find("counting/other") == theirs / "other.yaml"
+        with pytest.raises(ConfigError, match="'demo': say counting/demo or eegdecode/demo"):
+            recipes.find("demo")
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs/demo.yaml").write_text("count: {n: 4}\n")
+        assert recipes.find("demo") == Path("configs/demo.yaml")
+    finally:
+        recipes._of_packages.cache_clear()
 
 
 def test_every_recipe_is_listed_with_a_title(launch: Launch) -> None:
@@ -122,9 +151,11 @@ def test_a_package_whose_recipes_are_not_there_is_named(monkeypatch: pytest.Monk
     point = EntryPoint("counting", "counting:NOTHING", "hpc.recipes")
     monkeypatch.setattr(recipes, "entry_points", lambda group: [point])
     recipes._folders.cache_clear()
+    recipes._of_packages.cache_clear()
     with pytest.raises(ConfigError, match=r"the recipes counting:NOTHING of counting cannot be found"):
         recipes.every()
     recipes._folders.cache_clear()
+    recipes._of_packages.cache_clear()
 
 
 def test_the_command_hpc_is_the_module(launch: Launch) -> None:
@@ -147,7 +178,8 @@ def test_without_the_environment_one_sentence_says_what_to_activate(tmp_path: Pa
         )
         assert done.returncode == 2 and done.stdout == ""
         assert re.fullmatch(
-            r"error: \w+ is not installed for \S+: .*activate it with `\. ./env/activate.sh`\n", done.stderr
+            r"error: \w+ is not installed for \S+: .*activate the environment with `\. ./env/activate.sh`\n",
+            done.stderr,
         )
     shutil.copytree(ROOT / "hpc", tmp_path / "hpc")
     done = subprocess.run(

@@ -436,3 +436,52 @@ def test_an_input_may_be_what_its_user_calls_a_run(launch: Launch) -> None:
     launch("count", "n=2", "--name", "pilot")
     assert "digits" in launch("tally", "of=pilot").stdout
     assert "finished before" in launch("tally", f"of={launch.runs()[0].name}").stdout, "the same science"
+
+
+def slurm_says(launch: Launch, **commands: str) -> None:
+    """Stand-ins for Slurm's commands, which a login node has; each is a shell script."""
+    folder = launch.folder / "slurm"
+    folder.mkdir(exist_ok=True)
+    for name, script in commands.items():
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    launch.environ["PATH"] = f"{folder}:{launch.environ['PATH']}"
+
+
+def test_after_a_refused_submission_all_verbs_still_find_their_runs(launch: Launch) -> None:
+    launch("count", "n=2", "--on", "local")
+    slurm_says(launch, sbatch="echo 'sbatch: error: Invalid account or account/partition combination' >&2; exit 1")
+    assert "Invalid account" in launch("count", "n=3", "--on", "slurm", code=3).stderr
+    states = {state["word"] for state in json.loads(launch("status", "count", "--json").stdout)}
+    assert states == {"finished", "stopped"}
+    assert "there is no run 'bogus'" in launch("status", "bogus", code=2).stderr
+    assert "could be count-" in launch("logs", "count", code=2).stderr
+    assert "nothing to stop" in launch("stop", "count", code=2).stderr
+
+
+def test_jobs_of_a_slurm_that_is_gone_are_given_up_and_their_runs_go_on_here(launch: Launch) -> None:
+    silent = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    slurm_says(launch, sbatch="echo Submitted batch job 7", squeue=silent, scancel=silent, scontrol=silent)
+    (launch.folder / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
+    launch("tally", "study.yaml", "--on", "slurm")
+    tally = next(run for run in launch.runs() if run.name.startswith("tally"))
+    refused = launch("tally", "study.yaml", "--on", "local", code=3)
+    assert "is a Slurm job already, 7" in refused.stderr and "also where that Slurm is gone for good" in refused.stderr
+    assert "starts" not in refused.stdout, "nothing has begun"
+    assert "scancel did not take 7" in launch("stop", "tally", code=2).stderr
+    said = launch("stop", "tally", "count", "--now").stdout
+    assert "gave up job 7, 7, as squeue does not answer" in said
+    assert "given up, as squeue does not answer" in launch("status", tally.name).stdout
+    assert launch("tally", "study.yaml", "--on", "local").stdout.count("finished after") == 2
+
+
+def test_a_folder_that_was_removed_is_named(launch: Launch, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"cd {gone} && rmdir {gone} && {sys.executable} -P -m hpc.launch count --dry-run"
+    done = subprocess.run(["bash", "-c", script], env=launch.environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the folder that you are in was removed: cd to one that is there\n",
+    )

@@ -318,11 +318,14 @@ def test_slurm_commands_without_a_configuration_are_no_cluster(tmp_path: Path, m
     (tmp_path / "sbatch").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert site.detect({}) == ("slurm" if Path("/etc/slurm/slurm.conf").exists() else "local")
-    assert site.detect({"SLURM_CONF": "/x/slurm.conf"}) == "slurm"
+    (tmp_path / "slurm.conf").touch()
+    there, gone = {"SLURM_CONF": str(tmp_path / "slurm.conf")}, {"SLURM_CONF": str(tmp_path / "bed/slurm.conf")}
+    assert site.detect(there) == "slurm"
+    assert site.detect(gone) == "local"
     assert site.detect({"HPC_SITE": "bed"}) == "bed"
-    assert site.detect({"HPC_SITE": "", "SLURM_CONF": "/x/slurm.conf"}) == "slurm"
+    assert site.detect({"HPC_SITE": ""} | there) == "slurm"
     monkeypatch.setenv("PATH", "")
-    assert site.detect({"SLURM_CONF": "/x/slurm.conf"}) == "local"
+    assert site.detect(there) == "local"
 
 
 def test_in_our_checkout_the_users_own_profiles_go_before_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
