@@ -289,7 +289,7 @@ def test_checkpointing_changes_no_gradient(cfg: DiT | DiffWave, spec: SignalSpec
 
 
 def test_a_small_diffwave_learns_to_tell_the_noise() -> None:
-    """6 layers of 16 channels, told which of two tones it is: from 0.80, the mean of |noise|, to below 0.5."""
+    """6 layers of 16 channels, told which of two tones it is: from 0.80, the mean of |noise|, to below 0.45."""
     torch.manual_seed(0)
     spec = mel(2)
     network = models.build(DiffWave(channels=16, layers=6, cycle=6), spec)
@@ -308,7 +308,7 @@ def test_a_small_diffwave_learns_to_tell_the_noise() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[:2]) > 0.7
-    assert np.mean(losses[-15:]) < 0.5
+    assert np.mean(losses[-15:]) < 0.45
 
 
 # ---- The transformer over patches
