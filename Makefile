@@ -4,7 +4,7 @@ VENV ?= .venv
 python := $(VENV)/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env env-test demo test quick quick-each lint wheel bed soak bench clean
+.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak bench clean
 
 help:
 	@echo "make demo        decode EEG from a small study made here, with a report to look at (a minute after set-up)"
@@ -13,7 +13,7 @@ help:
 	@echo "make quick-each  the same on each of Python 3.11, 3.12 and 3.13 that is here"
 	@echo "make lint        ruff, mypy and the layers"
 	@echo "make wheel       what pip installs elsewhere, in dist/"
-	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests"
+	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests; make env-dev: the linters' and build"
 	@echo "make bed         Slurm's packages, for the tests that need one (root on Debian or Ubuntu)"
 	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
 	@echo "make bench       the figures we claim, beside those of the peers"
@@ -24,6 +24,9 @@ env:
 
 env-test:
 	@env/setup.sh cpu --venv $(VENV) --extras test,dev
+
+env-dev:
+	@env/setup.sh cpu --venv $(VENV) --extras dev
 
 demo: env
 	$(python) -m hpc.launch pipeline configs/demo.yaml --on local
@@ -45,7 +48,7 @@ lint: env-test
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-wheel: env-test
+wheel: env-dev
 	$(python) -m build --no-isolation
 
 # Without Slurm its tests are skipped, and say so; with REQUIRE_SLURM=1 that is a failure

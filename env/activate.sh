@@ -7,7 +7,20 @@
 # shellcheck disable=SC3028 # sh leaves BASH_SOURCE empty, and does not say which file it reads: then the folder decides
 _env_here=${BASH_SOURCE:-$0}
 case $_env_here in
-  */activate.sh) _env_repo=$(cd "$(dirname "$_env_here")/.." && pwd) ;;
+  */activate.sh | activate.sh)
+    # Run and not read, this is the shell's own file. zsh names the file it reads so, too, and says that it reads it
+    case ${ZSH_EVAL_CONTEXT:-} in
+      *:file*) ;;
+      *)
+        if [ "$_env_here" = "$0" ]; then
+          echo "activate: source this, as a program of its own it changes nothing for your shell: . $0" >&2
+          # shellcheck disable=SC2317 # bash does not return from a program, and goes on to exit
+          return 2 2> /dev/null || exit 2
+        fi
+        ;;
+    esac
+    _env_repo=$(cd "$(dirname "$_env_here")/.." && pwd)
+    ;;
   *) _env_repo=$PWD ;;
 esac
 _env_tmp=${TMPDIR:-/tmp}
@@ -43,6 +56,8 @@ fi
 if [ ! -x "$_env_venv/bin/python" ]; then
   if [ -L "$_env_venv/bin/python" ]; then
     echo "activate: $_env_venv needs the Python it was made with, and $(readlink -m "$_env_venv/bin/python") is not on this machine: load its module, or make the environment again here with env/setup.sh" >&2
+  elif [ -z "${ENV_VENV:-}${ENV_PACK:-}" ] && [ ! -e "$_env_repo/env/activate.sh" ]; then
+    echo "activate: looked for .venv in $_env_repo, as this shell does not say which file it reads: source it from the repository's root, or set ENV_VENV=/path/to/.venv" >&2
   else
     echo "activate: no environment in $_env_venv: run env/setup.sh cpu (or cuda), or set ENV_VENV or ENV_PACK" >&2
   fi

@@ -13,6 +13,7 @@ import os
 import platform
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,8 +46,8 @@ SMALL = (
     'for the small build end this, set PIP_EXTRA_INDEX_URL to PyTorch\'s CPU index (pytorch.org, "Get started") and '
     "start again"
 )
-NO_CUDA = 3
-"""The exit code where torch has CUDA and must not."""
+NO_CUDA, UNKNOWN = 3, 4
+"""The exit codes where torch must not have CUDA: it has, and it could not be asked."""
 
 WHEEL = re.compile(
     r"(?:Downloading|Using cached|Processing) (?P<file>\S+\.(?:whl|tar\.gz|zip))"
@@ -89,8 +90,9 @@ class Progress:
         self.log: list[str] = []
         self.n_looked_at = 0
         self.n_wheels = 0
-        self.fetched = 0.0
+        self.fetched = self.n_bytes = 0.0
         self.doing = "looking what is needed"
+        self.wheel = ""
         self.n_to_install = 0
         self.before = packages(folder)
 
@@ -103,7 +105,7 @@ class Progress:
         elif text.startswith("WARNING: Retrying"):
             return text
         elif text.startswith("Building ") and text.endswith("started"):
-            self.doing = text[0].lower() + text[1:].removesuffix(": started")
+            self.wheel, self.doing = "", text[0].lower() + text[1:].removesuffix(": started")
             return self.doing
         elif text.startswith("Installing collected packages: "):
             self.n_to_install = text.count(",") + 1
@@ -117,8 +119,9 @@ class Progress:
         n_bytes = bytes_of(size) if size else path.stat().st_size if path.is_file() else 0.0
         name, _, version = path.name.partition("-")
         package = f"{name} {version.split('-')[0]}"
-        self.doing = f"at {package}"
+        self.wheel, self.doing = path.name, f"at {package}"
         self.n_wheels += 1
+        self.n_bytes = n_bytes
         self.fetched += n_bytes
         return f"{self.n_wheels:4d}  {package}, {size or spoken(n_bytes)}"
 
@@ -128,9 +131,13 @@ class Progress:
             there = packages(self.folder)
             n_done = len(there - self.before)
             return f"{n_done} of {counted(self.n_to_install)} in place, {spoken(disk_use(self.folder))} on disk"
-        if self.doing.startswith("at ") and (part := newest_file(self.tmp)):
+        n_so_far = counted(max(self.n_looked_at, self.n_wheels))
+        if not self.wheel:
+            return f"still {self.doing}, {n_so_far} so far"
+        part = size_of(self.wheel, self.tmp)
+        if 0 < part < self.n_bytes and spoken(part) != spoken(self.n_bytes):
             return f"still {self.doing}, {spoken(part)} of it are here"
-        return f"still {self.doing}, {counted(max(self.n_looked_at, self.n_wheels))} so far"
+        return f"still fetching, {n_so_far} so far"
 
 
 def bytes_of(size: str) -> float:
@@ -143,6 +150,13 @@ def packages(folder: Path) -> set[tuple[str, int]]:
     """What is installed whole: pip writes RECORD last."""
     records = [entry / "RECORD" for entry in folder.glob("*.dist-info")]
     return {(str(record), record.stat().st_mtime_ns) for record in records if record.exists()}
+
+
+def forget_half_installed(folder: Path) -> None:
+    """What pip was stopped at has no RECORD, and pip would take it as being there."""
+    for entry in folder.glob("*.dist-info"):
+        if not (entry / "RECORD").exists():
+            shutil.rmtree(entry)
 
 
 def files_in(folder: Path) -> Iterator[os.stat_result]:
@@ -159,10 +173,15 @@ def disk_use(folder: Path) -> int:
     return sum(stat.st_blocks * 512 for stat in files_in(folder))
 
 
-def newest_file(folder: Path) -> int:
-    """The size of the file that was written last, or 0."""
-    newest = max(files_in(folder), key=lambda stat: stat.st_mtime_ns, default=None)
-    return newest.st_size if newest else 0
+def size_of(name: str, folder: Path) -> int:
+    """Of a file that pip is fetching somewhere in this folder, or 0."""
+    for place, _, names in os.walk(folder):
+        if name in names:
+            try:
+                return Path(place, name).stat().st_size
+            except FileNotFoundError:  # pip took it away meanwhile
+                return 0
+    return 0
 
 
 class Screen:
@@ -186,6 +205,7 @@ def run(words: Sequence[str]) -> int:
     """pip's exit code."""
     started = time.monotonic()
     folder = Path(sysconfig.get_path("purelib"))
+    forget_half_installed(folder)
     screen = Screen()
     with tempfile.TemporaryDirectory(prefix="setup-") as tmp:
         progress = Progress(folder, Path(tmp))
@@ -223,11 +243,17 @@ def compile_packages(folder: Path, screen: Screen) -> None:
     A file that does not compile is a template of its package's; nobody imports it."""
     files = sorted(str(path) for path in folder.rglob("*.py") if not NOT_COMPILED.search(str(path.relative_to(folder))))
     beat = time.monotonic()
-    with ProcessPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ProcessPoolExecutor(min(4, os.cpu_count() or 1), initializer=end_on_a_signal) as pool:
         for n_done, _ in enumerate(pool.map(compile_one, files, chunksize=20)):
             if time.monotonic() - beat > screen.beat_s:
                 screen.beat(f"setup:       {n_done} of {len(files)} files compiled")
                 beat = time.monotonic()
+
+
+def end_on_a_signal() -> None:
+    """And not as this process does, which has a folder to remove."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def compile_one(path: str) -> None:
@@ -265,29 +291,52 @@ def main(argv: list[str]) -> int:
     options, words = parser.parse_known_args(argv)
     extras, there = (list(filter(None, text.split(","))) for text in (options.extras, options.there))
     again = Path(sysconfig.get_path("purelib"), "torch").exists()
-    torch = (0, 0) if again else TORCH_MB
-    if (
-        not again
-        and "base" not in there
-        and torch_has_cuda(options.torch, listed_torch(), platform.system(), platform.machine())
-    ):
-        torch = TORCH_CUDA_MB
-        if options.torch:
-            print(f"setup: torch {options.torch} comes with CUDA here ({cost([], there, torch)}): {SMALL}", flush=True)
+    if again or "base" in there:
+        print(f"setup: {'at most ' if again and not there else ''}{cost(extras, there, (0, 0))}", flush=True)
+        return run(words)
+    try:
+        has_cuda = comes_with_cuda(options.torch)
+    except CannotAskError as error:
+        print(f"setup: could not ask pip whether torch comes with CUDA here: {error}", flush=True)
         if options.no_cuda:
-            print("setup: went no further, as --no-cuda says", flush=True)
-            return NO_CUDA
-    print(f"setup: {'at most ' if again and not there else ''}{cost(extras, there, torch)}", flush=True)
+            return UNKNOWN
+        print(f"setup: {cost(extras, there, TORCH_MB)}, or with CUDA {cost(extras, there, TORCH_CUDA_MB)}", flush=True)
+        return run(words)
+    torch = TORCH_CUDA_MB if has_cuda else TORCH_MB
+    if has_cuda and options.torch:
+        print(f"setup: torch {options.torch} comes with CUDA here ({cost([], there, torch)}): {SMALL}", flush=True)
+    if has_cuda and options.no_cuda:
+        print("setup: went no further, as --no-cuda says", flush=True)
+        return NO_CUDA
+    print(f"setup: {cost(extras, there, torch)}", flush=True)
     return run(words)
 
 
+class CannotAskError(Exception):
+    """pip could not list the versions of torch; the message is the last line that it wrote."""
+
+
+def comes_with_cuda(version: str) -> bool:
+    """pip is asked only where both may be; without a version it is the one with CUDA that is wanted."""
+    here = platform.system(), platform.machine()
+    may = torch_has_cuda(version, "", *here)
+    return may and (not version or torch_has_cuda(version, listed_torch(), *here))
+
+
 def listed_torch() -> str:
-    """The versions there are for this Python, or nothing where no index can be asked: then pip will say so."""
+    """The versions there are for this Python."""
     print("setup: looking which torch comes here, with CUDA or without", flush=True)
     words = ["pip", "index", "versions", "torch", "--retries", "0", "--timeout", "5"]
-    return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False).stdout
+    asked = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        raise CannotAskError((asked.stderr.strip() or f"exit code {asked.returncode}").splitlines()[-1])
+    return asked.stdout
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("\nsetup: stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)

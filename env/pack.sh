@@ -56,7 +56,7 @@ find "$stage/$site" -name __pycache__ -prune -exec rm -rf {} +
 rm -f "$out.part"
 case $out in *.gz) how=-z ;; *.zst) how=--zstd ;; *) how=--no-auto-compress ;; esac
 tar -cf "$out.part" "$how" --owner=0 --group=0 \
-  --exclude=./bin --exclude=./.setup-stamp --exclude="./$site/__editable__*" --exclude="./$site/__pycache__/__editable__*" \
+  --exclude=./bin --exclude=./.setup-stamp --exclude=./.setup-lock --exclude="./$site/__editable__*" --exclude="./$site/__pycache__/__editable__*" \
   --transform='flags=r;s,^\./bin\.packed,./bin,' -C "$venv" . -C "$stage" ./bin.packed "./$site" || fail "tar failed, see above; is there room for $out?"
 mv "$out.part" "$out"
 printf 'pack: %s, %s; in a job: ENV_PACK=%s . env/activate.sh\n' "$out" "$(du -h "$out" | cut -f1)" "$(realpath "$out")"

@@ -7,11 +7,12 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -75,7 +76,8 @@ def test_while_pip_is_silent_one_hears_how_far_it_is(tmp_path: Path) -> None:
     progress = install.Progress(folder, tmp)
     assert progress.beat() == "still looking what is needed, 0 packages so far"
     progress.hear("Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (526.6 MB)")
-    (tmp / "torch.whl").write_bytes(b"x" * 2_000_000)
+    (tmp / "unpack").mkdir()
+    (tmp / "unpack/torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl").write_bytes(b"x" * 2_000_000)
     assert progress.beat() == "still at torch 2.13.0, 2 MB of it are here"
     progress.hear("Installing collected packages: sympy, torch")
     assert progress.beat().startswith("0 of 2 packages in place, ")
@@ -83,6 +85,14 @@ def test_while_pip_is_silent_one_hears_how_far_it_is(tmp_path: Path) -> None:
     assert progress.beat().startswith("0 of 2 packages in place, ")
     (folder / "sympy-1.dist-info/RECORD").touch()
     assert progress.beat().startswith("1 of 2 packages in place, ")
+
+
+def test_a_package_that_is_here_does_not_get_the_bytes_of_the_next_one(tmp_path: Path) -> None:
+    progress = install.Progress(tmp_path, tmp_path)
+    progress.hear("Downloading cycler-0.12.1-py3-none-any.whl (8.3 kB)")
+    (tmp_path / "cycler-0.12.1-py3-none-any.whl").write_bytes(b"x" * 8_321)
+    (tmp_path / "fonttools-4.60.1-cp311-cp311-manylinux_2_17_x86_64.whl").write_bytes(b"x" * 2_000_000)
+    assert progress.beat() == "still fetching, 1 package so far"
 
 
 def test_a_silent_child_does_not_make_us_silent() -> None:
@@ -170,6 +180,63 @@ def test_when_pip_fails_all_that_it_wrote_is_shown(fresh: Path, shop: Path) -> N
     wrote = done.stderr.splitlines()
     assert wrote[0].startswith("Looking in links: ") and any(line.startswith("Processing ") for line in wrote)
     assert any("No matching distribution found for gamma" in line for line in wrote)
+
+
+def test_what_pip_was_stopped_at_is_installed_when_it_goes_on(fresh: Path, shop: Path) -> None:
+    assert run_install(fresh, shop, "--there", "base", "install", "alpha").returncode == 0
+    (site,) = fresh.glob("lib/python*/site-packages")
+    (site / "beta-1.0.dist-info/RECORD").unlink()
+    (site / "beta/__init__.py").unlink()
+    assert run_install(fresh, shop, "--there", "base", "install", "alpha").returncode == 0
+    assert (site / "beta/__init__.py").exists()
+
+
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="only there torch may be either")
+def test_where_pip_cannot_say_which_torch_there_is_nothing_is_said_of_cuda_being_there(fresh: Path, shop: Path) -> None:
+    done = run_install(fresh, shop, "--torch", "2.13.0", "install", "alpha")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "comes with CUDA here (" not in done.stdout
+    assert "could not ask pip whether torch comes with CUDA here: ERROR: No matching distribution" in done.stdout
+    refused = run_install(fresh, shop, "--torch", "2.13.0", "--no-cuda", "install", "alpha")
+    assert refused.returncode == install.UNKNOWN
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_pip_and_leaves_no_traceback_and_no_folder(
+    fresh: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (site,) = fresh.glob("lib/python*/site-packages")
+    (site / "pip").unlink()
+    (site / "pip").mkdir()
+    (site / "pip/__main__.py").write_text("print('Building me: started')\ninput()\n")
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    child = subprocess.Popen(
+        [fresh / "bin/python", ROOT / "env/install.py", "--there", "base", "install", "alpha"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+        env=os.environ | {"TMPDIR": str(tmp)},
+    )  # fmt: skip
+    wait_for_line(child, "building me")
+    child.send_signal(number)
+    rest = ended(child)
+    assert child.returncode == code and "Traceback" not in rest
+    assert ("stopped; the same command goes on" in rest) == (number == signal.SIGINT)
+    assert not list(tmp.iterdir())
+
+
+def wait_for_line(child: "subprocess.Popen[bytes]", text: str) -> None:
+    assert child.stdout
+    lines = []
+    for line in child.stdout:  # unbuffered, what comes after stays for `ended`
+        lines.append(line.decode())
+        if text in lines[-1]:
+            return
+    pytest.fail(f"it ended without {text!r}:\n{''.join(lines)}")
+
+
+def ended(child: "subprocess.Popen[bytes]") -> str:
+    """The rest of what it and its children wrote: the pipe is closed by the last of them. 60 s stand for never."""
+    return child.communicate(timeout=60)[0].decode()
 
 
 # ---- what it costs
@@ -264,19 +331,46 @@ class Checkout:
             shutil.copy(ROOT / name, folder / name)
         python = folder / ".venv/bin/python"
         python.parent.mkdir(parents=True)
-        python.write_text(
-            "#!/bin/sh\n"
-            f"case $* in *version_info*) echo 3.11 ;; *install.py*) echo \"$@\" >> '{folder}/calls' ;; esac\n"
+        (folder / ".venv/pyvenv.cfg").touch()
+        self.program(
+            python,
+            f"case $* in *version_info*) echo 3.11 ;; *install.py*) echo \"$@\" >> '{folder}/calls' ;; esac",
         )
-        python.chmod(0o755)
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def program(self, path: Path, text: str) -> Path:
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def on_install(self, text: str) -> None:
+        """What the python of the environment does instead of installing."""
+        self.program(self.folder / ".venv/bin/python", f"case $* in *install.py*) {text} ;; esac")
+
+    def inherited(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name != "PYTHON"}
+
+    def start(self, *words: str, **environ: str) -> "subprocess.Popen[bytes]":
+        child = subprocess.Popen(
+            [self.folder / "env/setup.sh", "cpu", *words],
+            env=self.inherited() | environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+            start_new_session=True,
+        )  # fmt: skip
+        self.running.append(child)
+        return child
+
+    def end(self) -> None:
+        for child in self.running:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
 
     def __call__(self, *words: str, code: int = 0, **environ: str) -> str:
         """What it said, after what it had installed; "" stands for nothing."""
         (self.folder / "calls").unlink(missing_ok=True)
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHON"}
         done = subprocess.run(
             [self.folder / "env/setup.sh", "cpu", *words],
-            env=inherited | environ, capture_output=True, text=True, check=False,
+            env=self.inherited() | environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -292,8 +386,10 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path / "a check out")
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    checkout = Checkout(tmp_path / "a check out")
+    yield checkout
+    checkout.end()
 
 
 def test_the_demo_takes_nothing_that_only_tests_need_and_nothing_away(checkout: Checkout) -> None:
@@ -329,3 +425,146 @@ def test_an_environment_of_another_python_is_not_taken(checkout: Checkout) -> No
     other.chmod(0o755)
     said = checkout(code=1, PYTHON=str(other))
     assert "has Python 3.11, and PYTHON=" in said and "make VENV=.venv-3.12" in said
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.9", "3.10"])
+def test_a_python_that_is_too_old_is_refused(checkout: Checkout, version: str) -> None:
+    old = checkout.program(checkout.folder / "old", f"echo {version}")
+    said = checkout("--venv", str(checkout.folder / "new"), code=1, PYTHON=str(old))
+    assert f"PYTHON={old} is Python {version}, and this needs 3.11 or newer" in said
+    assert not (checkout.folder / "new").exists()
+
+
+def test_a_folder_with_somebodys_files_is_not_filled(checkout: Checkout) -> None:
+    folder = checkout.folder / "thesis"
+    folder.mkdir()
+    (folder / "chapter.tex").write_text("mine")
+    said = checkout("--venv", str(folder), code=1)
+    assert f"{folder} has files in it and is no virtual environment (no pyvenv.cfg)" in said
+    assert os.listdir(folder) == ["chapter.tex"]
+
+
+def test_help_is_help_and_a_word_too_many_is_called_a_word(checkout: Checkout) -> None:
+    for words in (["--help"], ["cpu", "-h"]):
+        done = subprocess.run([ROOT / "env/setup.sh", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout.startswith("usage: env/setup.sh cpu|cuda ") and not done.stderr
+    assert "unknown word 'extra'" in checkout("extra", code=2)
+    assert "unknown option '--vnev'" in checkout("--vnev", code=2)
+    assert "--venv needs a value" in checkout("--venv", code=2)
+    assert checkout.installed() is None
+
+
+# ---- stopped, and two at once
+
+
+def test_stopped_while_the_environment_is_made_there_is_none_and_the_same_command_goes_on(checkout: Checkout) -> None:
+    """As Ctrl-C in a terminal does it: to the script and all that belong to it."""
+    venv = checkout.folder / "new"
+    half = f"mkdir -p '{venv}/bin'; touch '{venv}/pyvenv.cfg'; ln -s /bin/true '{venv}/bin/python'; echo half made"
+    waits = f"exec '{sys.executable}' -c 'import time; time.sleep(1000)'"
+    goes_on = f"case $* in *version_info*) echo 3.11 ;; *'-m venv'*) {half}; %s ;; esac"
+    python = checkout.program(checkout.folder / "python", goes_on % f"sleep 1000 & {waits}")
+    child = checkout.start("--venv", str(venv), PYTHON=str(python))
+    wait_for_line(child, "half made")
+    os.killpg(child.pid, signal.SIGINT)
+    assert ended(child) == "setup: stopped; the same command goes on\n"
+    assert child.returncode == 130
+    assert not (venv / "bin").exists()
+    checkout.program(python, goes_on % "true")
+    assert "done; next: " in checkout("--venv", str(venv), PYTHON=str(python))
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(checkout: Checkout, tmp_path: Path) -> None:
+    """With the mark of ours, as after kill -9, or without pip and packages, as older set-ups left it."""
+    new = tmp_path / "new"
+    work = f"mkdir '{new}/bin'; touch '{new}/pyvenv.cfg'; ln -s /bin/true '{new}/bin/python'"
+    python = checkout.program(tmp_path / "python", f"case $* in *info*) echo 3.11 ;; *'-m venv'*) {work} ;; esac")
+    for mark in (True, False):
+        shutil.rmtree(new, ignore_errors=True)
+        (new / "bin").mkdir(parents=True)
+        for name in ("pyvenv.cfg", "left", *[".half-made"] * mark):
+            (new / name).touch()
+        checkout.program(new / "bin/python", "case $* in *version_info*) echo 3.11 ;; *) exit 1 ;; esac")
+        assert "making it anew" in checkout("--venv", str(new), PYTHON=str(python))
+        assert not (new / "left").exists() and not (new / ".half-made").exists()
+
+
+def test_an_environment_with_packages_and_no_pip_is_left_alone(checkout: Checkout) -> None:
+    package = checkout.folder / ".venv/lib/python3.11/site-packages/mine-1.0.dist-info"
+    package.mkdir(parents=True)
+    checkout.program(checkout.folder / ".venv/bin/python", "exit 1")
+    assert "has packages in it but no pip that works: remove that folder" in checkout(code=1)
+    assert package.exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_to_set_up_alone_ends_what_it_has_started(
+    checkout: Checkout, number: signal.Signals, code: int
+) -> None:
+    checkout.on_install("echo installing now; sleep 1000 & sleep 1000")
+    child = checkout.start()
+    wait_for_line(child, "installing now")
+    child.send_signal(number)
+    assert "stopped; the same command goes on" in ended(child)
+    assert child.returncode == code
+
+
+def test_a_second_set_up_waits_for_the_first_and_finds_it_done(checkout: Checkout) -> None:
+    os.mkfifo(checkout.folder / "go on")
+    checkout.on_install(f"echo >> '{checkout.folder}/calls'; echo installing now; cat '{checkout.folder}/go on'")
+    first = checkout.start()
+    wait_for_line(first, "installing now")
+    second = checkout.start()
+    wait_for_line(second, f"another set-up is at work in {checkout.folder}/.venv (process {first.pid} on ")
+    (checkout.folder / "go on").write_text("")
+    assert "done; next: " in ended(first) and "is up to date" in ended(second)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert (checkout.folder / "calls").read_text() == "\n"
+
+
+def test_one_that_is_stopped_while_it_waits_takes_nothing_from_the_first(checkout: Checkout) -> None:
+    os.mkfifo(checkout.folder / "go on")
+    checkout.on_install(f"echo installing now; cat '{checkout.folder}/go on'")
+    first = checkout.start()
+    wait_for_line(first, "installing now")
+    (checkout.folder / ".venv/.half-made").touch()
+    second = checkout.start()
+    wait_for_line(second, "another set-up is at work")
+    second.terminate()
+    ended(second)
+    assert second.returncode == 143 and (checkout.folder / ".venv/pyvenv.cfg").exists()
+    (checkout.folder / "go on").write_text("")
+    assert "done; next: " in ended(first)
+
+
+# ---- the front door
+
+
+def test_a_wheel_needs_what_builds_it_and_not_the_tests() -> None:
+    said = subprocess.run(["make", "-n", "wheel"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--extras dev\n" in said and "test" not in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash", "sh"])
+def test_activate_that_is_run_says_that_it_is_to_be_sourced(shell: str) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    done = subprocess.run([shell, "env/activate.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("activate: source this") and done.stderr.endswith(": . env/activate.sh\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_activate_elsewhere_works_or_says_where_it_looked(checkout: Checkout, shell: str, tmp_path: Path) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    activate = f". '{checkout.folder}/env/activate.sh' && echo \"$VIRTUAL_ENV\""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ENV_")}
+    done = subprocess.run(
+        [shell, "-c", activate], cwd=tmp_path, env=inherited, capture_output=True, text=True, check=False
+    )
+    if shell == "bash":
+        assert done.stdout == f"{checkout.folder}/.venv\n"
+    else:
+        assert f"looked for .venv in {tmp_path}, as this shell does not say which file it reads" in done.stderr
+        assert "source it from the repository's root, or set ENV_VENV=" in done.stderr
