@@ -113,7 +113,7 @@ EFFECTS = {
     "motor-conformer": Effect("val_accuracy", always(1 / 4), by=0.4),
     "motor-eegnet": Effect("val_accuracy", always(1 / 4), by=0.4),
     "music-bilstm": Effect("val_r", always(0.0), by=0.5),
-    "music-diffusion": Effect("r", bound("r"), by=0.12, section="evaluate"),
+    "music-diffusion": Effect("r", bound("r"), by=0.15, section="evaluate"),
     "music-eegpt-spectrogram": Effect("val_r", always(0.0), by=0.25),
     "scmbm": Effect(
         "val_top5", always(5 / 16), by=0.3, also=(Effect("val_r", always(0.0), by=0.1, section="pretrain"),)

@@ -250,7 +250,7 @@ def test_generators_run_backward_in_half_precision_and_compile_without_a_break(n
     with torch.autocast("cpu", torch.bfloat16):
         assert (network(EEG_X, WHOSE, noisy, t) - plain).abs().max() < 0.1 * plain.abs().max()
     if "joined" not in name:  # their encoder is an LSTM, which torch compiles around
-        compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")
         torch.testing.assert_close(compiled(EEG_X, WHOSE, noisy, t), plain)
     again = models.build(SMALL[name], EEG)
     again.load_state_dict(network.state_dict())

@@ -122,7 +122,7 @@ def test_each_gives_classes_and_sequences_compiles_and_takes_half_precision(cfg:
         assert follows(x[:, :n_times], WHOSE).shape == (3, round(n_times * 30 / 128), 3)
     with torch.autocast("cpu", torch.bfloat16):
         assert network(x, WHOSE).isfinite().all()
-    torch.compile(network, fullgraph=True, backend="aot_eager")(x, WHOSE).sum().backward()
+    torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(x, WHOSE).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
     with pytest.raises(ValueError, match="got 4 channels x 300 samples; this model was built for 5 channels"):
         network(x[:, :, :4], WHOSE)
