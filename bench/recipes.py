@@ -260,6 +260,7 @@ def _compute(science: plan.Science, folder: Path) -> RunDir:
 
 def main(processor: str, threads: str, what: str, name: str, store: str, *seeds: str) -> None:
     """A child: prepares or measures, with seeds as STUDY/TRAINING; prints what it measured, a line of JSON each."""
+    lines, sys.stdout = sys.stdout, sys.stderr  # what stages and mne print is none of them
     for study, training in (map(int, pair.split("/")) for pair in seeds):
         if what == "prepare":
             prepare(name, study, training, Path(store))
@@ -268,7 +269,7 @@ def main(processor: str, threads: str, what: str, name: str, store: str, *seeds:
             for recipe, size in measure(name, study, training, Path(store), Path(folder)):
                 where = (training, processor, int(threads), _identity(name, study, training))
                 row = Measured(recipe, size.effect.figure, size.value, size.chance, *where)
-                print(json.dumps(asdict(row)), flush=True)
+                print(json.dumps(asdict(row)), file=lines, flush=True)
 
 
 if __name__ == "__main__":
