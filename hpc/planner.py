@@ -31,6 +31,7 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     asked["on"] = where.name  # also when it was found out
     packages = ["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)]
     code = snapshot.look(packages)
+    installed = snapshot.installed(packages, code)
     coming = [science.name for science in sciences]
     for science in sciences:
         check_inputs(science, runs, coming)
@@ -42,7 +43,7 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     ]
     plans = [
         Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
-                  label, own, asked, installed=snapshot.installed(packages, code), reason=reason)
+                  label, own, asked, installed=installed, reason=reason)
         for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
     ]  # fmt: skip
     return preflight.checked(plans, environ)
