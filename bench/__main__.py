@@ -12,7 +12,7 @@ import sys
 
 from bench import busy
 from bench.compare import PeerMissing
-from hpc import threads
+from hpc.rank import threads
 
 NAMES = (
     "startup",

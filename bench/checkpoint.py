@@ -20,10 +20,10 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 
 from bench.compare import Goal, ratio, show
-from hpc import checkpoint
-from hpc.context import Context, World
-from hpc.rundir import RunDir
-from hpc.saver import Saver
+from hpc.checkpoint import checkpoint
+from hpc.checkpoint.saver import Saver
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir
 
 EVERY = 8  # steps from save to save
 OURS, TORCH, DCP, DCP_ASYNC, RAW = "ours", "torch.save + fsync", "DCP", "DCP async", "disk alone"

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.compare import Goal, show
-from eegdecode.data import store
-from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, steps
+from eegdecode.data.store import store
+from eegdecode.preprocessing import steps
+from eegdecode.preprocessing.config import Bandpass, Notch, Reference, Resample, Scale
 from eegdecode.signals import Recording, Stream
 
 N_CHANNELS, SFREQ = 64, 1000.0

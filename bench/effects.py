@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc import config, plan
-from hpc.rundir import RunDir, read_json
+from hpc import config
+from hpc.plan import plan
+from hpc.runs.rundir import RunDir, read_json
 
 FOLDER = Path(__file__).parent.parent / "configs" / "recipes"
 Chance = Callable[[RunDir], float]
@@ -78,10 +79,11 @@ def best_constant(off_by: Callable[[np.ndarray], float]) -> Chance:
     """How far off the best constant is on the validation part."""
 
     def chance(run: RunDir) -> float:
-        from eegdecode.data import splits, store
-        from eegdecode.training import state
+        from eegdecode.data.split import splits
+        from eegdecode.data.store import store
+        from eegdecode.training import model_file
 
-        trained = state.load(run.out)
+        trained = model_file.load(run.out)
         data = store.open_store(*(run.path.parent / name / "out" for name in trained.data))
         part = splits.split(trained.split, data.recordings, trained.train().windows).val
         of = [(data.recordings[segment.recording], segment.trial) for segment in part]

@@ -16,7 +16,7 @@ import mne
 import numpy as np
 
 from bench.compare import Goal, rounds, show
-from eegdecode.data import damage, raw, recordings
+from eegdecode.data.io import damage, raw, recordings
 
 FOLDERS = (".ds", ".mff", ".mefd")  # recordings that are a folder
 N_SUBJECTS, N_RUNS = 120, 84

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.compare import Goal, rounds, show
-from eegdecode.data import store
+from eegdecode.data.store import store
 from eegdecode.signals import Recording, Signal, Trial
 
 OURS, H5PY, RANDOM = "open the store, draw from 64 recordings", "h5py, every file", "no index, every file by us"

@@ -21,12 +21,13 @@ import numpy as np
 
 from bench.compare import Goal, Peers, ratio, rounds, show
 from bench.loader_peers import H5Windows, data_loader
-from eegdecode.data import RandomWindows, store
-from eegdecode.data.draw import Draw
-from eegdecode.data.loader import Loader
-from eegdecode.data.ring import Ring
-from eegdecode.data.splits import Segment
-from eegdecode.data.stored import Store
+from eegdecode.data.config import RandomWindows
+from eegdecode.data.loading.draw import Draw
+from eegdecode.data.loading.loader import Loader
+from eegdecode.data.loading.ring import Ring
+from eegdecode.data.split.splits import Segment
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Recording, Stream, Trial
 
 SFREQ, LENGTH, BATCH, N_RECORDINGS = 256.0, 1024, 64, 8

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_info
 
 from bench.compare import Goal, processor, ratio, rounds, show
 from eegdecode.signals import Signal
-from hpc import threads
+from hpc.rank import threads
 
 N_CHANNELS, SFREQ, TO_HZ = 20, 1000.0, 256.0
 LOW_HZ, HIGH_HZ = 0.5, 100.0
@@ -141,7 +141,7 @@ def _cpu_s(path: Path, folder: Path) -> float:
 
 def write(folder: Path, hours: float) -> Path:
     """A BrainVision file: noise on drifts and offsets, and mains."""
-    from eegdecode.data import formats
+    from eegdecode.synth import formats
 
     path = folder / f"{hours:g}h.vhdr"
     if not path.exists():
@@ -173,8 +173,9 @@ def process(method: str, path: Path, folder: Path) -> None:
 def _ours(path: Path, folder: Path) -> None:
     import mne
 
-    from eegdecode.data import store
-    from eegdecode.preprocessing import Bandpass, Notch, Resample, Scale, steps
+    from eegdecode.data.store import store
+    from eegdecode.preprocessing import steps
+    from eegdecode.preprocessing.config import Bandpass, Notch, Resample, Scale
     from eegdecode.signals import Recording, Stream
 
     raw = mne.io.read_raw(path, verbose="error")
@@ -199,7 +200,7 @@ def exact(folder: Path, method: str) -> tuple[float, float]:
     import mne
     from scipy import signal as dsp
 
-    from eegdecode.data import formats
+    from eegdecode.synth import formats
 
     path = folder / "odd.vhdr"
     formats.write_brainvision(path, _signal(300_002))

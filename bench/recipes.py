@@ -26,9 +26,11 @@ from pathlib import Path
 
 from bench import effects
 from bench.compare import Goal, judged
-from hpc import config, plan, stages
-from hpc.context import Context, World
-from hpc.rundir import RunDir, write_json
+from hpc import config
+from hpc.config import stages
+from hpc.plan import plan
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir, write_json
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "runs" / "bench-recipes"

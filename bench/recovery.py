@@ -19,7 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.compare import Goal, PeerMissing, show
-from hpc.rundir import RunDir, append_line, read_json, read_lines
+from hpc.runs.rundir import RunDir, append_line, read_json, read_lines
 
 if TYPE_CHECKING:
     from submitit import Job

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.compare import Goal, ratio, rounds, show
-from hpc.context import Context, World
-from hpc.copies import Copy, Listing, lock_file
-from hpc.rundir import RunDir
+from hpc.rank.context import Context, World
+from hpc.rank.local_copy import Copy, Listing, lock_file
+from hpc.runs.rundir import RunDir
 
-OURS, CHECKED, BARE = "hpc.copies, read back", "cp -r, then diff -r", "cp -r"
+OURS, CHECKED, BARE = "hpc.rank.local_copy, read back", "cp -r, then diff -r", "cp -r"
 
 
 def run(quick: bool) -> bool:

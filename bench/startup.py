@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from bench.compare import Goal, PeerMissing, ratio, rounds, show
 
 if TYPE_CHECKING:
-    from hpc.plan import Plan
+    from hpc.plan.plan import Plan
 
 OURS, BARE, EAGER = "hpc.launch --help", "bare python", "import torch, mne, submitit"
 STATUS = "hpc.launch status of 100 runs"
@@ -108,10 +108,11 @@ def _submission(n: int) -> bool:
 
 def _hundred_plans(folder: str, number: int) -> "list[Plan]":
     """Of runs that are not there yet. Their jobs start held, so that they do not keep the machine busy."""
-    from hpc import plan, site, snapshot
+    from hpc.plan import plan, snapshot
+    from hpc.site import allocation
 
-    where = dataclasses.replace(site.load("bed"), directives={"hold": ""})
-    resources = site.fit(where, site.Request())
+    where = dataclasses.replace(allocation.load("bed"), directives={"hold": ""})
+    resources = allocation.fit(where, allocation.Request())
     code = tuple(snapshot.look(["hpc"]))
     words = [f"n={100 * number + 1}..{100 * number + 100}"]
     return [
@@ -121,7 +122,7 @@ def _hundred_plans(folder: str, number: int) -> "list[Plan]":
 
 
 def _array(plans: "list[Plan]") -> None:
-    from hpc import executors
+    from hpc.submit import executors
 
     jobs = executors.slurm_array(plans, [], None)
     subprocess.run(["scancel", jobs[0].partition("_")[0]], check=True)

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from eegdecode.data import Envelope, Events, Matlab, RandomWindows, Split, Study, Target, Windows
-from eegdecode.evaluation import Scoring
+from eegdecode.data.config import Envelope, Events, Matlab, RandomWindows, Split, Target, Windows
+from eegdecode.evaluation.config import Scoring
 from eegdecode.models import BiLSTM, Model
-from eegdecode.models.knobs.trainable import Trainable
+from eegdecode.models.config.trainable import Trainable
 from eegdecode.objectives import AnyObjective, Regression
-from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Scale, Step
-from eegdecode.training import Augment, Compute, Optim, Start, Watch
-from eegdecode.training.knobs import augmenting
-from hpc.context import Context, Input
+from eegdecode.preprocessing.config import Bandpass, Notch, Reference, Resample, Scale, Step
+from eegdecode.synth.config import Study
+from eegdecode.training.config import Augment, Compute, Optim, Start, Watch, augment
+from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
 """What a stage returns: numbers, or {"value": x, "chance": c} where there is a chance level to stand beside."""
@@ -25,7 +25,7 @@ Metrics = dict[str, object]
 
 def synthesize(cfg: Study, ctx: Context) -> Metrics:
     """Make up a study: real files in BIDS, with a planted effect."""
-    from eegdecode.data import synth
+    from eegdecode import synth
 
     return synth.make_study(cfg, ctx)
 
@@ -41,9 +41,9 @@ class Survey:
 
 def survey(cfg: Survey, ctx: Context) -> Metrics:
     """What is in a study: subjects, runs, channels, rates, hours, labels; what is missing, damaged or there twice."""
-    from eegdecode.data import inspection
+    from eegdecode.data.survey import survey
 
-    return inspection.run(cfg, ctx)
+    return survey.run(cfg, ctx)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Train:
             raise ValueError(
                 f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
             )
-        augmenting.check_order(self.augment)
+        augment.check_order(self.augment)
         freed = self.trainable.free_at
         if freed and freed[-1] >= self.optim.steps:
             raise ValueError(
@@ -142,10 +142,10 @@ class Train:
         if len(folders) < len(self.data):
             return ""
         try:
-            from eegdecode.training import material
+            from eegdecode.training import setup
         except ImportError as error:
             return f"not tried on its data ({error})"
-        return material.checked(self, folders, find)
+        return setup.checked(self, folders, find)
 
 
 def train(cfg: Train, ctx: Context) -> Metrics:
@@ -219,7 +219,7 @@ class Evaluate:
         if len(folders) < max(2, len(self.model)):
             return ""
         try:
-            from eegdecode.evaluation import predict
+            from eegdecode.evaluation.decode import predict
         except ImportError as error:
             return f"not tried together ({error})"
         return predict.checked(folders, self.weigh)
@@ -227,9 +227,9 @@ class Evaluate:
 
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test part, compare with chance and with a linear baseline, write report.html."""
-    from eegdecode.evaluation import judgement
+    from eegdecode.evaluation import evaluate
 
-    return judgement.run(cfg, ctx)
+    return evaluate.run(cfg, ctx)
 
 
 @dataclass(frozen=True)

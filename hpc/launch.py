@@ -11,18 +11,19 @@ import sys
 if sys.version_info < (3, 11):  # noqa: UP036  before anything that an older Python cannot read
     sys.exit(f"error: hpc needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}")
 
-from hpc import DONE, FAILED, REFUSED, USAGE, options
+from hpc import DONE, FAILED, REFUSED, USAGE
+from hpc.cli import options
 from hpc.errors import ConfigError
-from hpc.rundir import Damaged
+from hpc.runs.rundir import Damaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hpc.options import Words
-    from hpc.plan import Plan
-    from hpc.rundir import RunDir
-    from hpc.status import State
+    from hpc.cli.options import Words
+    from hpc.plan.plan import Plan
+    from hpc.runs.rundir import RunDir
+    from hpc.runs.status import State
 
 MANY_RUNS = 20
 """A sweep of more is asked about at a terminal."""
@@ -91,13 +92,14 @@ def act(said: Words, environ: Mapping[str, str]) -> int:
     """Words -> plans -> executor. With --json, stdout is kept for it."""
     from contextlib import nullcontext, redirect_stdout
 
-    from hpc import planner, site
+    from hpc.cli import planner
+    from hpc.site import allocation
 
     with redirect_stdout(sys.stderr) if said.json or said.verb == "export" else nullcontext():
         plans = planner.make(said, environ)
         _show(said, plans)
         if said.verb != "export" and not said.dry_run and not said.prepare:
-            site.check_usable(plans[0].site)
+            allocation.check_usable(plans[0].site)
             code = _carry_out(said, plans)
     if said.dry_run:
         return _dry_run(said, plans)
@@ -124,14 +126,14 @@ def _show(said: Words, plans: list[Plan]) -> None:
 
 
 def _carry_out(said: Words, plans: list[Plan]) -> int:
-    from hpc import submit
+    from hpc.submit import start
 
     if plans[0].site.kind != "slurm":
         if said.after:
             raise ConfigError(
                 f"--after is for jobs of a Slurm site; runs on {plans[0].site.name} come one after another"
             )
-        return submit.here(plans)
+        return start.here(plans)
     if said.verb == "sweep":
         if (
             len(plans) > MANY_RUNS
@@ -140,8 +142,8 @@ def _carry_out(said: Words, plans: list[Plan]) -> int:
             and not _sure(f"submit what is missing of these {len(plans)} runs?")
         ):
             return DONE
-        return submit.sweep(plans, said.max_parallel)
-    return submit.chain(plans, said.follow, said.after)
+        return start.sweep(plans, said.max_parallel)
+    return start.chain(plans, said.follow, said.after)
 
 
 def _sure(question: str) -> bool:
@@ -153,7 +155,7 @@ def _dry_run(said: Words, plans: list[Plan]) -> int:
     import itertools
     import json
 
-    from hpc import executors
+    from hpc.submit import executors
 
     on_slurm = plans[0].site.kind == "slurm"
     if said.json:
@@ -172,7 +174,8 @@ def _dry_run(said: Words, plans: list[Plan]) -> int:
 
 def _prepare(plans: list[Plan], as_json: bool) -> int:
     """Run folders, and nothing started."""
-    from hpc import executors, status
+    from hpc.runs import status
+    from hpc.submit import executors
 
     for plan in plans:
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
@@ -189,8 +192,8 @@ def export(plan: Plan, output: str | None) -> int:
     """The batch script of a run, for sbatch alone."""
     from pathlib import Path
 
-    from hpc import executors
-    from hpc.rundir import atomic_write
+    from hpc.runs.rundir import atomic_write
+    from hpc.submit import executors
 
     if plan.site.kind != "slurm":
         raise ConfigError(f"export writes for a Slurm site, but {plan.site.name} is none: say --on SITE")
@@ -204,8 +207,8 @@ def export(plan: Plan, output: str | None) -> int:
 
 
 def show_status(said: Words, environ: Mapping[str, str]) -> int:
-    from hpc import status
-    from hpc.queue import Queue
+    from hpc.runs import status
+    from hpc.slurm.squeue import Queue
 
     runs, queue = said.runs, Queue()
     while True:
@@ -223,8 +226,8 @@ def show_status(said: Words, environ: Mapping[str, str]) -> int:
 
 
 def _print_states(runs: list[RunDir]) -> None:
-    from hpc import status
-    from hpc.queue import Queue
+    from hpc.runs import status
+    from hpc.slurm.squeue import Queue
 
     print(_as_json(status.look_all(runs, Queue())))
 
@@ -237,7 +240,7 @@ def _as_json(states: list[State]) -> str:
 
 def _one_run(said: Words, question: str) -> RunDir:
     """The run that a verb is about, or the question which one."""
-    from hpc import status
+    from hpc.runs import status
 
     if len(said.words) != 1:
         raise ConfigError(f"{question} See `python -m hpc.launch status`")
@@ -248,7 +251,8 @@ def stop_run(said: Words, environ: Mapping[str, str]) -> int:
     """One run, or all that the words mean: a whole sweep by its --name or its job."""
     from contextlib import nullcontext, redirect_stdout
 
-    from hpc import control, follow, status
+    from hpc.runs import cancel, status
+    from hpc.submit import watch
 
     if said.save and said.now:
         raise ConfigError("stop --save or --now: not both")
@@ -259,28 +263,28 @@ def stop_run(said: Words, environ: Mapping[str, str]) -> int:
     if many and not _sure(f"stop what runs or waits of these {len(runs)} runs?"):
         return DONE
     with redirect_stdout(sys.stderr) if said.json else nullcontext():
-        print("\n".join(control.stop(runs, said.now)), flush=True)
+        print("\n".join(cancel.stop(runs, said.now)), flush=True)
         for run in runs:
             if status.look(run).word != "silent":  # one that stands still may never end
-                follow.follow(run, mine=False)
+                watch.follow(run, mine=False)
     if said.json:
         _print_states(runs)
     return DONE
 
 
 def show_log(said: Words, environ: Mapping[str, str]) -> int:
-    from hpc import follow
+    from hpc.submit import watch
 
     run = _one_run(said, "logs of which run?")
     log = run.attempt(said.attempt or run.last_attempt()).log(said.rank)
     if not log.exists():
         raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
-    follow.print_log(run, log, wait=said.follow)
+    watch.print_log(run, log, wait=said.follow)
     return DONE
 
 
 def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
-    from hpc import recipes
+    from hpc.config import recipes
 
     _no_words(said)
     titles = {name: (str(path), recipes.title(path)) for name, path in recipes.every().items()}
@@ -304,7 +308,7 @@ def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
 
 
 def list_sites(said: Words, environ: Mapping[str, str]) -> int:
-    from hpc import profile
+    from hpc.site import profile
 
     _no_words(said)
     here = profile.detect(environ)
@@ -338,7 +342,7 @@ def _no_words(said: Words) -> None:
 def write_site(said: Words, environ: Mapping[str, str]) -> int:
     from pathlib import Path
 
-    from hpc import refresh
+    from hpc.site import refresh
 
     if len(said.words) != 2 or said.words[0] != "refresh":
         raise ConfigError("say `site refresh NAME`: it writes a profile of that name from what Slurm here says")
@@ -347,8 +351,11 @@ def write_site(said: Words, environ: Mapping[str, str]) -> int:
 
 
 def run_drill(said: Words, environ: Mapping[str, str]) -> int:
-    from hpc import drill, executors, planner, site
-    from hpc.faults import FAULTS
+    from hpc.cli import planner
+    from hpc.drill import drill
+    from hpc.drill.faults import FAULTS
+    from hpc.site import allocation
+    from hpc.submit import executors
 
     if not said.words or "=" in said.words[0]:
         raise ConfigError("drill what? Say a stage first: drill train my-study.yaml --nodes 2")
@@ -357,7 +364,7 @@ def run_drill(said: Words, environ: Mapping[str, str]) -> int:
     if len(plans) != 1:
         raise ConfigError("drill one stage: the others run undisturbed before it, with `pipeline`")
     print(plans[0].render(), flush=True)
-    site.check_usable(plans[0].site)
+    allocation.check_usable(plans[0].site)
     faults = said.faults.split(",") if said.faults else list(FAULTS)
     try:
         return FAILED if drill.drill(plans[0], faults, said.repeat) else DONE
@@ -367,7 +374,7 @@ def run_drill(said: Words, environ: Mapping[str, str]) -> int:
 
 
 def inspect_files(said: Words, environ: Mapping[str, str]) -> int:
-    from hpc import verbs
+    from hpc.cli import verbs
 
     if not said.words or all("=" in word and not os.path.exists(word) for word in said.words):
         raise ConfigError("inspect which file? Name one, or two to compare them")
@@ -377,7 +384,7 @@ def inspect_files(said: Words, environ: Mapping[str, str]) -> int:
 
 def show_completion(said: Words, environ: Mapping[str, str]) -> int:
     """`completion bash` is for the shell's start file; `completion -- WORDS` is what that asks at each tab."""
-    from hpc import completion
+    from hpc.cli import completion
 
     if said.words in (["bash"], ["zsh"]):
         print(completion.SCRIPTS[said.words[0]])

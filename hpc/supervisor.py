@@ -1,104 +1,15 @@
-"""One per job: starts the ranks, watches them, stops them, starts them again. `python -m hpc.supervisor RUN`.
+"""The door to the supervisor of a run: `python -m hpc.supervisor RUN`. It starts the ranks, and looks after them.
 
-Under Slurm it is the batch step, the process that Slurm signals: a keeper, and its child that does the work
-(hpc.supervision). On a laptop it is a process of its own. Exit codes: 0 finished, 75 stopped and resumable, 1 failed,
-76 hung again and again, 93 wrong for good.
+Under Slurm it is the batch step, the process that Slurm signals; on a laptop a process of its own. Exit codes: 0
+finished, 75 stopped and resumable, 1 failed, 76 hung again and again, 93 wrong for good.
 """
 
 import os
-import signal
 import sys
-import time
-import traceback
-from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
-from hpc import DONE, FAILED, ranks
-from hpc.jobs import Job
-from hpc.rundir import RunDir, committed_steps
-from hpc.supervision import Supervision, tell
-
-QUICK_S, QUICK_DEATHS, BETWEEN_S = 5.0, 3, 1.0
-"""A supervisor that is killed so soon after its start, so often in a row, is not started again; else after a moment."""
-
-
-class Supervisor:
-    """The thing that submitit pickles: a path."""
-
-    def __init__(self, run: str) -> None:
-        self.path = run
-
-    def checkpoint(self) -> None:
-        """submitit looks whether this is here before it requeues; its handler is never the one at work."""
-        raise AssertionError("submitit's signal handler ran: the keeper's should have replaced it")
-
-    def __call__(self) -> None:
-        code = keep(RunDir(Path(self.path)), os.environ)
-        if code != DONE:
-            sys.stdout.flush()
-            raise SystemExit(code)
-
-
-def keep(run: RunDir, environ: Mapping[str, str]) -> int:
-    """Run a supervision in a child of this process, and another should that be killed; gives its exit code.
-
-    A batch step that is killed ends the job, and nobody starts it again. This process does nothing that could fail.
-    """
-    asked: list[int] = []
-    job = Job.of(environ)
-    first = True
-
-    def pass_on(signum: int, frame: FrameType | None) -> None:
-        asked.append(signum)
-        if child:
-            os.kill(child, signum)
-
-    child, n_quick, ended_by = 0, 0, ""
-    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    while True:
-        began = time.monotonic()
-        steps = committed_steps(run.checkpoints)
-        keeper = os.getpid()
-        child = os.fork()
-        if child == 0:
-            code = FAILED
-            try:
-                if job:  # the job is over without its batch step, and Slurm may not find us to end us
-                    ranks.die_with_parent(keeper)
-                supervision = Supervision(run, environ, asked)
-                code = (
-                    _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
-                )
-            except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
-                tell(traceback.format_exc())
-            finally:
-                os._exit(code)
-        first = False
-        for signum in asked:  # between a death and this birth
-            os.kill(child, signum)
-        _, status = os.waitpid(child, 0)
-        child = 0
-        if not os.WIFSIGNALED(status):
-            return os.WEXITSTATUS(status)
-        if n_quick == QUICK_DEATHS:
-            return FAILED
-        ended_by = f"its supervisor was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-        tell(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}")
-        quick = time.monotonic() - began < QUICK_S and committed_steps(run.checkpoints) == steps
-        n_quick = n_quick + 1 if quick else 0
-        ended_by += f", {n_quick} times in a row within {QUICK_S:.0f} s of its start"
-        time.sleep(BETWEEN_S)
-
-
-def _supervise(supervision: Supervision, first: bool) -> int:
-    try:
-        return supervision.run(first)
-    except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
-        tell(traceback.format_exc())
-        return supervision.rescue()
-
+from hpc.runs.rundir import RunDir
+from hpc.supervise.keeper import keep
 
 if __name__ == "__main__":
     sys.exit(keep(RunDir(Path(sys.argv[1])), os.environ))

@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from hpc import NEVER, config, stages, threads
-from hpc.context import BEGUN, STARTING, Context, Fenced, Preempted, World
-from hpc.rundir import RunDir, read_json, write_json
-from hpc.staging import Staging
-from hpc.stop import STACKS, Stop, deaf
+from hpc import NEVER, config
+from hpc.config import stages
+from hpc.rank import threads
+from hpc.rank.context import BEGUN, STARTING, Context, Fenced, Preempted, World
+from hpc.rank.signals import STACKS, Stop, deaf
+from hpc.rank.staging import Staging
+from hpc.runs.rundir import RunDir, read_json, write_json
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:

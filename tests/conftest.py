@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from hpc import stages
-from hpc.rundir import RunDir
+from hpc.config import stages
+from hpc.runs.rundir import RunDir
 from tests.waiting import LONG_S, open_gate, story, wait_for
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.rundir import RunDir, read_lines
+from hpc.runs.rundir import RunDir, read_lines
 
 LONG_S = 1200.0
 

@@ -16,11 +16,13 @@ import numpy as np
 from scipy import stats
 
 from eegdecode import page
-from eegdecode.data import Split, splits, store
-from eegdecode.data.splits import Segment
-from eegdecode.data.stored import Store, Stored
-from hpc.context import Context, Preempted
-from hpc.rundir import atomic_write, write_json
+from eegdecode.data.config import Split
+from eegdecode.data.split import splits
+from eegdecode.data.split.splits import Segment
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store, Stored
+from hpc.rank.context import Context, Preempted
+from hpc.runs.rundir import atomic_write, write_json
 
 if TYPE_CHECKING:
     from eegdecode.stages import Audit

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegdecode import page, plots
-from eegdecode.evaluation import intervals
-from eegdecode.evaluation.chapters import many, say
+from eegdecode.evaluation.metrics import intervals
+from eegdecode.evaluation.report.sections import many, say
 from eegdecode.plots import Dots
-from hpc.context import Context, Input
-from hpc.rundir import RunDir, atomic_write, read_json, write_json
+from hpc.rank.context import Context, Input
+from hpc.runs.rundir import RunDir, atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from eegdecode.stages import Compare

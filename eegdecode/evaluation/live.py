@@ -17,19 +17,21 @@ import numpy as np
 import torch
 
 from eegdecode import page, plots
-from eegdecode.data.stored import Store
-from eegdecode.evaluation import chapters, predict
-from eegdecode.evaluation.chapters import many
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.decode import predict
+from eegdecode.evaluation.report import sections
+from eegdecode.evaluation.report.sections import many
 from eegdecode.models import MODELS
-from eegdecode.models.streaming import Stream
+from eegdecode.models.parts.streaming import Stream
 from eegdecode.plots import Line
-from eegdecode.preprocessing import Bandpass, Notch, Resample, Step, designs, fft
+from eegdecode.preprocessing import designs, fft
+from eegdecode.preprocessing.config import Bandpass, Notch, Resample, Step
 from eegdecode.preprocessing.steps import OF_THE_WHOLE
-from eegdecode.training import judge, state
-from eegdecode.training.state import Trained
-from hpc import ddp
-from hpc.context import Context, Preempted
-from hpc.rundir import RunDir, atomic_write, write_json
+from eegdecode.training import model_file, validator
+from eegdecode.training.model_file import Trained
+from hpc.rank import ddp
+from hpc.rank.context import Context, Preempted
+from hpc.runs.rundir import RunDir, atomic_write, write_json
 
 if TYPE_CHECKING:
     from eegdecode.stages import Stream as Cfg
@@ -90,7 +92,7 @@ def run(cfg: "Cfg", ctx: Context) -> dict[str, object]:
     """Leave stream.html and stream.json."""
     if not ctx.world.is_first:
         return {}
-    trained = state.load(ctx.input(cfg.model))
+    trained = model_file.load(ctx.input(cfg.model))
     refuse_other_than_causal(trained)
     data, parts = predict.open_data(trained, ctx)
     where = ddp.device(ctx)
@@ -137,7 +139,7 @@ def refuse_other_than_causal(trained: Trained) -> None:
 
 def _windows(trained: Trained, part: Sequence[Any], data: Store, samples: int, most_s: float) -> list[torch.Tensor]:
     """The windows of the test part as it is judged, one by one, [1, time, channel], up to so many seconds in all."""
-    judged = judge.Judge(trained.train(), part, data, trained.spec, trained.network())
+    judged = validator.Judge(trained.train(), part, data, trained.spec, trained.network())
     found: list[torch.Tensor] = []
     left = math.ceil(most_s * trained.spec.sfreq)
     for number in range(len(judged.batches)):
@@ -278,15 +280,15 @@ def render(run: RunDir, trained: Trained, found: Live, took_ms: np.ndarray, wher
         "<li>The computing is from a chunk in the memory of this machine to its outputs there, after "
         f"{WARM_UP} chunks to warm up.</li></ul>"
     )
-    runs = [*chapters.lineage(trained.run), run]
-    sections = [
+    runs = [*sections.lineage(trained.run), run]
+    blocks = [
         f'<header><p class="eyebrow">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>',
-        f'<p class="verdict">{said}</p>{chapters.made_up(runs)}</header>',
+        f'<p class="verdict">{said}</p>{sections.made_up(runs)}</header>',
         page.section("How fast", f'<dl class="cards">\n{drawn}\n</dl>{chart}'),
         page.section("What was streamed", honest),
-        page.section("How this came about", chapters.capsule(runs, [trained])),
+        page.section("How this came about", sections.capsule(runs, [trained])),
     ]
-    return page.page(f"{title}: {found.verdict}", sections)
+    return page.page(f"{title}: {found.verdict}", blocks)
 
 
 def _place(where: torch.device) -> str:

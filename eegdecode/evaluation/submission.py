@@ -24,13 +24,16 @@ import torch
 
 import eegdecode
 from eegdecode import models
-from eegdecode.data import LockedWindows
-from eegdecode.data.splits import Parts
-from eegdecode.data.stored import Store
-from eegdecode.data.windows import n_baseline
-from eegdecode.evaluation import correlation, predict, submitted
+from eegdecode.data.config import LockedWindows
+from eegdecode.data.loading.windows import n_baseline
+from eegdecode.data.split.splits import Parts
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation import submitted
+from eegdecode.evaluation.decode import predict
+from eegdecode.evaluation.metrics import correlation
 from eegdecode.evaluation.submitted import N_CHANNELS, N_TIMES, SFREQ_HZ
-from eegdecode.preprocessing import (
+from eegdecode.preprocessing import steps
+from eegdecode.preprocessing.config import (
     Aliases,
     Bandpass,
     Clamp,
@@ -41,15 +44,14 @@ from eegdecode.preprocessing import (
     Resample,
     Scale,
     Step,
-    steps,
 )
 from eegdecode.signals import Signal
-from eegdecode.training import judge, state
-from eegdecode.training.judge import Judge
-from eegdecode.training.state import Trained
-from hpc import ddp
-from hpc.context import Context, Input, Preempted
-from hpc.rundir import atomic_write
+from eegdecode.training import model_file, validator
+from eegdecode.training.model_file import Trained
+from eegdecode.training.validator import Judge
+from hpc.rank import ddp
+from hpc.rank.context import Context, Input, Preempted
+from hpc.runs.rundir import atomic_write
 
 if TYPE_CHECKING:
     from eegdecode.stages import Submission
@@ -102,7 +104,7 @@ def run(cfg: "Submission", ctx: Context) -> dict[str, object]:
 
 def _challenge(number: int, runs: Sequence[Input], ctx: Context) -> tuple[dict[str, Any], "Scored"]:
     """What is saved of the models of a challenge, and how good they are."""
-    several = [state.load(ctx.input(name)) for name in runs]
+    several = [model_file.load(ctx.input(name)) for name in runs]
     predict.refuse_unlike(several)
     trained = several[0]
     data, parts = predict.open_data(trained, ctx)
@@ -224,7 +226,7 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
     decoder, back = submitted.Decoder(saved).to(where), torch.linalg.pinv(saved["channels"]).to(where)
     cfg = trained.train()
     judged = Judge(cfg, parts.test, data, trained.spec, decoder.networks[0])
-    judged.batches = judge.batches(cfg.windows, parts.test, data, whole_trials=False)
+    judged.batches = validator.batches(cfg.windows, parts.test, data, whole_trials=False)
     truth, said, stored = [], [], []
     first = None
     for number in range(len(judged.batches)):

@@ -9,17 +9,17 @@ reads.
 import importlib
 from typing import TYPE_CHECKING, Any, get_args
 
-from eegdecode.models.knobs.convolutional import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Shallow
-from eegdecode.models.knobs.encoders import Encoder
-from eegdecode.models.knobs.external import EEGPT2, Braindecode, NeuroGPT
-from eegdecode.models.knobs.fusion import Fusion, Multipath
-from eegdecode.models.knobs.generators import DiffWave, DiT, UNet
-from eegdecode.models.knobs.graphs import STGATE, Hybrid
-from eegdecode.models.knobs.joined import Joined
-from eegdecode.models.knobs.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
-from eegdecode.models.knobs.recurrent import BiLSTM
-from eegdecode.models.knobs.speech import BrainModule
-from eegdecode.models.knobs.streaming import TCN, Transformer
+from eegdecode.models.config.convolutional import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Shallow
+from eegdecode.models.config.encoders import Encoder
+from eegdecode.models.config.external import EEGPT2, Braindecode, NeuroGPT
+from eegdecode.models.config.fusion import Fusion, Multipath
+from eegdecode.models.config.generators import DiffWave, DiT, UNet
+from eegdecode.models.config.graphs import STGATE, Hybrid
+from eegdecode.models.config.joined import Joined
+from eegdecode.models.config.masked import EEGPT, MAE, TFC, EEGPTPretrain, MAEPretrain, TFCPretrain
+from eegdecode.models.config.recurrent import BiLSTM
+from eegdecode.models.config.speech import BrainModule
+from eegdecode.models.config.streaming import TCN, Transformer
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:

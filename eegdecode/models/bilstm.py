@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import BiLSTM, shapes
+from eegdecode.models import BiLSTM
+from eegdecode.models.parts import shapes
 from eegdecode.signals import SignalSpec
 
 

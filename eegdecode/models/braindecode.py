@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from eegdecode.models import Braindecode, shapes
+from eegdecode.models import Braindecode
+from eegdecode.models.parts import shapes
 from eegdecode.signals import SignalSpec
 
 

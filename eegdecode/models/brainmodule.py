@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import BrainModule, shapes
-from eegdecode.models.merger import Merger
+from eegdecode.models import BrainModule
+from eegdecode.models.parts import shapes
+from eegdecode.models.parts.merger import Merger
 from eegdecode.signals import SignalSpec
 
 DILATIONS = (1, 2, 4, 8, 16)

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import Conformer, attention, shapes
-from eegdecode.models.filters import TimeThenSpace
+from eegdecode.models import Conformer
+from eegdecode.models.parts import attention, shapes
+from eegdecode.models.parts.filters import TimeThenSpace
 from eegdecode.signals import SignalSpec
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import Deep4, shapes
-from eegdecode.models.filters import TimeThenSpace
+from eegdecode.models import Deep4
+from eegdecode.models.parts import shapes
+from eegdecode.models.parts.filters import TimeThenSpace
 from eegdecode.signals import SignalSpec
 
 BLOCKS = 4

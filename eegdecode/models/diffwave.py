@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from eegdecode.models import denoising, shapes
-from eegdecode.models.knobs.generators import DiffWave
+from eegdecode.models.config.generators import DiffWave
+from eegdecode.models.parts import denoising, shapes
 from eegdecode.signals import SignalSpec
 
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from eegdecode.models import denoising
-from eegdecode.models.attention import MLP, Attention
-from eegdecode.models.knobs.generators import DiT
+from eegdecode.models.config.generators import DiT
+from eegdecode.models.parts import denoising
+from eegdecode.models.parts.attention import MLP, Attention
 from eegdecode.signals import SignalSpec
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import EEGNet, EEGNetSSVEP, norms, shapes
+from eegdecode.models import EEGNet, EEGNetSSVEP
+from eegdecode.models.parts import norms, shapes
 from eegdecode.signals import SignalSpec
 
 FIRST_POOL, SECOND_POOL, SECOND_KERNEL = 4, 8, 16

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import EEGPT, attention, codebook, norms, shapes
-from eegdecode.models.knobs.masked import EEGPT_SIZES, EEGPTSize
+from eegdecode.models import EEGPT
+from eegdecode.models.config.masked import EEGPT_SIZES, EEGPTSize
+from eegdecode.models.parts import attention, codebook, norms, shapes
 from eegdecode.signals import SignalSpec
 
 log = logging.getLogger(__name__)

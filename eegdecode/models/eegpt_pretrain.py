@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from eegdecode import noise
-from eegdecode.models import EEGPTPretrain, attention, codebook, shapes
+from eegdecode.models import EEGPTPretrain
+from eegdecode.models.config.masked import EEGPT_SIZES, EEGPTSize
 from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches, warn
-from eegdecode.models.knobs.masked import EEGPT_SIZES, EEGPTSize
+from eegdecode.models.parts import attention, codebook, shapes
 from eegdecode.signals import SignalSpec
 
 TIMES, CHANNELS, ASKED = 20, 21, 22  # tell the draws of a window from each other

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import Fusion, joining, shapes, trainable
+from eegdecode.models import Fusion
+from eegdecode.models.parts import joining, shapes, trainable
 from eegdecode.signals import Kind, SignalSpec
 
 KINDS: dict[str, tuple[Kind, ...]] = {"eeg": ("eeg",), "meg": ("mag", "grad")}

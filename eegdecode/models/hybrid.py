@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from eegdecode.models import Hybrid, attention, gatv2, patches, shapes
+from eegdecode.models import Hybrid
+from eegdecode.models.parts import attention, gatv2, patches, shapes
 from eegdecode.signals import SignalSpec
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import denoising, trainable
-from eegdecode.models.knobs.joined import Joined
+from eegdecode.models.config.joined import Joined
+from eegdecode.models.parts import denoising, trainable
 from eegdecode.signals import SignalSpec
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import LFCNN, VARCNN, filters, shapes
+from eegdecode.models import LFCNN, VARCNN
+from eegdecode.models.parts import filters, shapes
 from eegdecode.signals import SignalSpec
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import MAE, MAEPretrain, attention, shapes
+from eegdecode.models import MAE, MAEPretrain
+from eegdecode.models.parts import attention, shapes
 from eegdecode.signals import SignalSpec
 
 

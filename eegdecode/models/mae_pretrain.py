@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from eegdecode import noise
-from eegdecode.models import MAEPretrain, attention
+from eegdecode.models import MAEPretrain
 from eegdecode.models.mae import Encoder, Patches, initialise, places
+from eegdecode.models.parts import attention
 from eegdecode.signals import SignalSpec
 
 MASKING = 24

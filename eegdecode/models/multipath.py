@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import Multipath, joining, shapes, trainable
+from eegdecode.models import Multipath
+from eegdecode.models.parts import joining, shapes, trainable
 from eegdecode.signals import SignalSpec
 
 SHORTEST = 8

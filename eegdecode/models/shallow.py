@@ -4,9 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import Shallow, shapes
+from eegdecode.models import Shallow
 from eegdecode.models.deep4 import start
-from eegdecode.models.filters import TimeThenSpace
+from eegdecode.models.parts import shapes
+from eegdecode.models.parts.filters import TimeThenSpace
 from eegdecode.signals import SignalSpec
 
 LEAST_POWER = 1e-6

@@ -7,7 +7,8 @@ Written from the paper's description, which has no code and no sizes. Who is nex
 import torch
 from torch import nn
 
-from eegdecode.models import STGATE, attention, gatv2, patches, shapes
+from eegdecode.models import STGATE
+from eegdecode.models.parts import attention, gatv2, patches, shapes
 from eegdecode.signals import SignalSpec
 
 LEAST_POWER = 1e-30  # in square volt, of a channel that is flat; square tesla are near it

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import TCN, shapes, streaming
+from eegdecode.models import TCN
+from eegdecode.models.parts import shapes, streaming
 from eegdecode.signals import SignalSpec
 
 Memory = list[torch.Tensor]

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from eegdecode.models import TFC, TFCPretrain, shapes
+from eegdecode.models import TFC, TFCPretrain
+from eegdecode.models.parts import shapes
 from eegdecode.signals import SignalSpec
 
 HEADS, LAYERS, HIDDEN, EMBEDDED, CLASSIFIER = 2, 2, 256, 128, 64

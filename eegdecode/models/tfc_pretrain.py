@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from eegdecode.models import TFCPretrain, shapes
+from eegdecode.models import TFCPretrain
+from eegdecode.models.parts import shapes
 from eegdecode.models.tfc import Embedded, Encoder
 from eegdecode.signals import SignalSpec
 

@@ -6,7 +6,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from eegdecode.models import Transformer, attention, patches, shapes, streaming
+from eegdecode.models import Transformer
+from eegdecode.models.parts import attention, patches, shapes, streaming
 from eegdecode.signals import SignalSpec
 
 Memory = tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]

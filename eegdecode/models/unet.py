@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import denoising
-from eegdecode.models.attention import Attention
-from eegdecode.models.knobs.generators import GROUPS, UNet
+from eegdecode.models.config.generators import GROUPS, UNet
+from eegdecode.models.parts import denoising
+from eegdecode.models.parts.attention import Attention
 from eegdecode.signals import SignalSpec
 
 

@@ -7,9 +7,9 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eegdecode.objectives.knobs.diffusion import Diffusion
-from eegdecode.objectives.knobs.selfsupervised import Alignment, MaskedPatches, SimCLR, TimeFrequency
-from eegdecode.objectives.knobs.supervised import Classification, Clip, Regression
+from eegdecode.objectives.config.diffusion import Diffusion
+from eegdecode.objectives.config.selfsupervised import Alignment, MaskedPatches, SimCLR, TimeFrequency
+from eegdecode.objectives.config.supervised import Classification, Clip, Regression
 from eegdecode.signals import SignalSpec
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from eegdecode import noise
 from eegdecode.objectives import Batch, Clip, Objective
 from eegdecode.signals import SignalSpec
-from hpc import ddp
+from hpc.rank import ddp
 
 _SAME = 43  # the numbers by which equal targets are found
 

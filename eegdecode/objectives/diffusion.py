@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from eegdecode import noise
 from eegdecode.objectives import Batch, Objective, standard
-from eegdecode.objectives.knobs.diffusion import Diffusion
-from eegdecode.sampling import Schedule, spoil
+from eegdecode.objectives.config.diffusion import Diffusion
+from eegdecode.objectives.sampling import Schedule, spoil
 from eegdecode.signals import SignalSpec
 
 _STEP, _NOISE = 41, 42  # tell the draws of a window from each other

@@ -6,7 +6,7 @@ from torch.nn import functional
 from eegdecode import noise
 from eegdecode.objectives import Batch, Objective, SimCLR
 from eegdecode.signals import SignalSpec
-from hpc import ddp
+from hpc.rank import ddp
 
 VIEWS, DRAWS = 40, 4  # the first number of what the views draw, and how many draws a view has
 

@@ -7,7 +7,7 @@ from eegdecode.models.tfc import Embedded, magnitudes
 from eegdecode.objectives import Batch, Objective, TimeFrequency
 from eegdecode.objectives.simclr import alike, nt_xent
 from eegdecode.signals import SignalSpec
-from hpc import ddp
+from hpc.rank import ddp
 
 BANK, SPECTRUM = 50, 56  # the first numbers of what the two augmentations draw
 SEGMENTS = 5  # that are put into another order

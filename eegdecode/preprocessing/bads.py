@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eegdecode.preprocessing import BadChannels
+from eegdecode.preprocessing.config import BadChannels
 from eegdecode.signals import BRAIN, Stream
 
 MOST_BLOCKS = 300  # spread evenly over the recording

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from eegdecode.preprocessing import Aliases, Montage, Pick, sphere
+from eegdecode.preprocessing import sphere
+from eegdecode.preprocessing.config import Aliases, Montage, Pick
 from eegdecode.signals import Kind, Stream
 
 OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal as dsp
 
-from eegdecode.preprocessing import Bandpass, Notch
+from eegdecode.preprocessing.config import Bandpass, Notch
 
 HAMMING = 3.3  # length × width of the transition
 NOTCH_WIDTH = 1 / 200  # of the frequency

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kurtosis
 
-from eegdecode.preprocessing import ICA, Bandpass
 from eegdecode.preprocessing.channels import mapped
+from eegdecode.preprocessing.config import ICA, Bandpass
 from eegdecode.preprocessing.designs import design
 from eegdecode.preprocessing.fft import fused
 from eegdecode.preprocessing.statistics import blocks

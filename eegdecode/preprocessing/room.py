@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 
-from hpc.context import Context, Preempted
+from hpc.rank.context import Context, Preempted
 
 log = logging.getLogger(__name__)
 

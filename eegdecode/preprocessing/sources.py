@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eegdecode.preprocessing import Sources
+from eegdecode.preprocessing.config import Sources
 from eegdecode.signals import Stream
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eegdecode.preprocessing import (
+from eegdecode.preprocessing import bads as bad_channels
+from eegdecode.preprocessing import channels, ica, statistics
+from eegdecode.preprocessing.config import (
     ICA,
     Aliases,
     Align,
@@ -26,11 +28,7 @@ from eegdecode.preprocessing import (
     Scale,
     Sources,
     Step,
-    channels,
-    ica,
-    statistics,
 )
-from eegdecode.preprocessing import bads as bad_channels
 from eegdecode.preprocessing.designs import Filter, design
 from eegdecode.preprocessing.fft import fused
 from eegdecode.signals import Sensor, Stream, Trial

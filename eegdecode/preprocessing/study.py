@@ -20,19 +20,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegdecode.data import Image, Label, events, recordings, samples, store, targets
-from eegdecode.data.recordings import Entry
-from eegdecode.data.sidecars import applicable, stem
-from eegdecode.data.stored import Stored
-from eegdecode.data.survey import REASONS, Row, Survey, listed
-from eegdecode.preprocessing import Pick, steps
+from eegdecode.data.config import Image, Label
+from eegdecode.data.events import events
+from eegdecode.data.io import recordings, samples
+from eegdecode.data.io.bids import applicable, stem
+from eegdecode.data.io.recordings import Entry
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Stored
+from eegdecode.data.survey.table import REASONS, Row, Survey, listed
+from eegdecode.data.targets import targets
+from eegdecode.preprocessing import steps
+from eegdecode.preprocessing.config import Pick
 from eegdecode.preprocessing.room import when_there_is_room
 from eegdecode.signals import Recording, Stream, Trial
-from hpc import threads
-from hpc.context import Context, Preempted
+from hpc.rank import threads
+from hpc.rank.context import Context, Preempted
 
 if TYPE_CHECKING:
-    from eegdecode.data.raw import Opened
+    from eegdecode.data.io.raw import Opened
     from eegdecode.stages import Preprocess
 
 log = logging.getLogger(__name__)

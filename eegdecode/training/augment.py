@@ -13,7 +13,7 @@ from scipy import special
 from eegdecode import noise
 from eegdecode.objectives import Batch
 from eegdecode.signals import SignalSpec
-from eegdecode.training import (
+from eegdecode.training.config import (
     Augment,
     ChannelDropout,
     CutMix,

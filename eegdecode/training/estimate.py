@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eegdecode.training import Optim, loop
-from hpc.context import Context
-from hpc.rundir import committed_steps, read_lines
+from eegdecode.training import loop
+from eegdecode.training.config import Optim
+from hpc.rank.context import Context
+from hpc.runs.rundir import committed_steps, read_lines
 
 if TYPE_CHECKING:
     from eegdecode.stages import Estimate

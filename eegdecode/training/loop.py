@@ -18,23 +18,25 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.data import loader, order, store
-from eegdecode.data.draw import Draw
-from eegdecode.data.loader import Loader
-from eegdecode.data.partners import Partners
-from eegdecode.data.stored import Store
-from eegdecode.models import lora, trainable
+from eegdecode.data.loading import loader, order
+from eegdecode.data.loading.draw import Draw
+from eegdecode.data.loading.loader import Loader
+from eegdecode.data.loading.partners import Partners
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
+from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives import Batch, Classification
-from eegdecode.training import finder, halving, material, optim, state, targets, transfer
+from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
 from eegdecode.training.augment import Augmentation
-from eegdecode.training.descent import Descent
-from eegdecode.training.judge import Judge
-from eegdecode.training.record import Record
-from eegdecode.training.watch import Watcher
-from hpc import checkpoint, ddp, sharding
-from hpc.context import Context, Preempted
-from hpc.rundir import atomic_write, read_json, write_json
-from hpc.saver import Saver
+from eegdecode.training.monitor.logger import Record
+from eegdecode.training.monitor.watch import Watcher
+from eegdecode.training.step import Descent
+from eegdecode.training.validator import Judge
+from hpc.checkpoint import checkpoint
+from hpc.checkpoint.saver import Saver
+from hpc.rank import ddp, fsdp
+from hpc.rank.context import Context, Preempted
+from hpc.runs.rundir import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from eegdecode.stages import Train
@@ -55,7 +57,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     # The data
     tells_classes = isinstance(cfg.objective, Classification)
     folders = [ctx.input(data, often=True) for data in cfg.data]
-    data, found_spec, parts, draw = material.prepare(
+    data, found_spec, parts, draw = setup.prepare(
         folders, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=tells_classes
     )
     for sentence in parts.audit():
@@ -64,8 +66,8 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     batches = Batches(cfg, ctx, data, draw, augment, where)
 
     # The model, the same on every rank
-    spec = material.fitted(cfg, found_spec, draw)
-    found_spec = targets.known(cfg.objective, found_spec, data, cfg.target, draw.places)
+    spec = setup.fitted(cfg, found_spec, draw)
+    found_spec = target_statistics.known(cfg.objective, found_spec, data, cfg.target, draw.places)
     spec = spec.knowing(found_spec)
     torch.manual_seed(_seed(cfg.seed, _MODEL))
     network = models.build(cfg.model, spec)
@@ -89,7 +91,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}, "misses": 0, "ended": ""}
     unseen: dict[str, float] | None = None  # figures of a step whose validation was broken off by a wish to stop
     if found is not None:
-        sharding.restore(network, optimizer, found)
+        fsdp.restore(network, optimizer, found)
         scaler.load_state_dict(found["scaler"])
         average.load(found["average"], network)
         best, unseen = found["best"], found["unseen"]
@@ -98,7 +100,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     highest, said = optim.highest_rate(cfg.optim, cfg.windows.batch)
     log.info("%s", said)
     if cfg.optim.halving is not None:
-        halving.remark(ctx)
+        successive_halving.remark(ctx)
     if cfg.optim.find_lr is not None:
         highest = _found_rate(cfg, ctx, network, descent, batches)
     log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where,
@@ -174,7 +176,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
             snapshot = {"step": step, "parameters": parameters, "validation": validation}
             if world.is_first:
                 place = ctx.out / f"snapshot-{step:08d}.pt"
-                ctx.until_there_is_room(partial(state.save, place, cfg, spec, snapshot))
+                ctx.until_there_is_room(partial(model_file.save, place, cfg, spec, snapshot))
         record.write(step, figures)
         ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
 
@@ -193,7 +195,7 @@ def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
     record.close()
     best = best | {"parameters": lora.merged(_whole(best["parameters"]), cfg.trainable.alpha)}
     if world.is_first:
-        ctx.until_there_is_room(lambda: state.save(ctx.out / "model.pt", cfg, spec, best))
+        ctx.until_there_is_room(lambda: model_file.save(ctx.out / "model.pt", cfg, spec, best))
     ddp.barrier()
     ddp.stop()
     judged = {f"val_{name}": value for name, value in best["validation"].items()}
@@ -251,10 +253,10 @@ def _enough(cfg: "Train", ctx: Context, step: int, best: dict[str, Any]) -> str:
     """Why training ends after this validation, before its last step; "" where it goes on. The same on all ranks."""
     if cfg.optim.patience and best["misses"] >= cfg.optim.patience:
         return f"no better validation in {best['misses']} of them"
-    number = halving.rung(cfg.optim.halving, step) if cfg.optim.halving else None
+    number = successive_halving.rung(cfg.optim.halving, step) if cfg.optim.halving else None
     if cfg.optim.halving is None or number is None:
         return ""
-    goes = not ctx.world.is_first or halving.goes_on(cfg, number, best["validation"]["loss"], ctx)
+    goes = not ctx.world.is_first or successive_halving.goes_on(cfg, number, best["validation"]["loss"], ctx)
     return f"behind others at step {step}" if ddp.any_rank(not goes) else ""
 
 
@@ -284,11 +286,11 @@ def _found_rate(cfg: "Train", ctx: Context, network: nn.Module, descent: Descent
         models.after_step(network, 0.0)
         return float(ddp.total(loss)) / ctx.world.size
 
-    found = finder.find(search, one)
+    found = lr_finder.find(search, one)
     network.load_state_dict(before["model"])
     optimizer.load_state_dict(before["optimizer"])
     scaler.load_state_dict(before["scaler"])
-    page = finder.drawn(found)
+    page = lr_finder.drawn(found)
     log.info("lr %.3g is taken, where the loss falls most steeply (%s)", found["lr"], place)
     if ctx.world.is_first:
         drawn = ctx.out / "lr_finder.html"
@@ -307,7 +309,7 @@ def _kept(
     unseen: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint holds: beside the parameters, the lines of metrics.jsonl that a full disk has not taken yet."""
-    both = sharding.state_of(network, optimizer)
+    both = fsdp.state_of(network, optimizer)
     others = {"scaler": scaler.state_dict(), "average": average.state(), "best": best}
     return {**both, **others, "unseen": unseen, "unwritten": record.unwritten}
 
@@ -315,13 +317,13 @@ def _kept(
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
     """The parameters as they are, on the CPU; those of a sharded network stay where they are."""
     return {
-        name: value.detach().clone() if sharding.is_sharded(value) else value.detach().cpu().clone()
+        name: value.detach().clone() if fsdp.is_sharded(value) else value.detach().cpu().clone()
         for name, value in network.state_dict().items()
     }
 
 
 def _whole(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: sharding.whole(value).cpu() for name, value in parameters.items()}
+    return {name: fsdp.whole(value).cpu() for name, value in parameters.items()}
 
 
 def _leave(saver: Saver, record: Record, batches: Batches) -> NoReturn:

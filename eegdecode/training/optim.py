@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from eegdecode.models import trainable
-from eegdecode.training import Constant, Cosine, Ema, OneCycle, Optim, Sam, Schedule, Swa, WarmRestarts
-from hpc import sharding
+from eegdecode.models.parts import trainable
+from eegdecode.training.config import Constant, Cosine, Ema, OneCycle, Optim, Sam, Schedule, Swa, WarmRestarts
+from hpc.rank import fsdp
 
 
 def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
@@ -195,4 +195,4 @@ class Average:
     def load(self, state: dict[str, Any], network: nn.Module) -> None:
         own = network.state_dict()
         self.n = state["n"]
-        self.kept = {name: sharding.like(value, own[name]) for name, value in state["kept"].items()}
+        self.kept = {name: fsdp.like(value, own[name]) for name, value in state["kept"].items()}

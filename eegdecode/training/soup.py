@@ -13,15 +13,16 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.data import splits, store
-from eegdecode.data.draw import Draw
-from eegdecode.data.loader import Loader
-from eegdecode.data.stored import Store
-from eegdecode.training import state
-from eegdecode.training.judge import Judge
-from eegdecode.training.state import Trained
-from hpc import ddp
-from hpc.context import Context, Preempted
+from eegdecode.data.loading.draw import Draw
+from eegdecode.data.loading.loader import Loader
+from eegdecode.data.split import splits
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
+from eegdecode.training import model_file
+from eegdecode.training.model_file import Trained
+from eegdecode.training.validator import Judge
+from hpc.rank import ddp
+from hpc.rank.context import Context, Preempted
 
 if TYPE_CHECKING:
     from eegdecode.stages import Soup, Train
@@ -75,7 +76,7 @@ def run(cfg: "Soup", ctx: Context) -> dict[str, object]:
         kept = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     if ctx.world.is_first:
         made = {"step": 0, "validation": best, "parameters": kept}
-        ctx.until_there_is_room(lambda: state.save(ctx.out / "model.pt", trained_as, first.spec, made))
+        ctx.until_there_is_room(lambda: model_file.save(ctx.out / "model.pt", trained_as, first.spec, made))
     ddp.barrier()
     ddp.stop()
     figures = {f"val_{name}": value for name, value in best.items()}
@@ -88,7 +89,7 @@ def gathered(cfg: "Soup", ctx: Context) -> list[Trained]:
     for name in cfg.models:
         folder = ctx.input(name)
         snapshots = sorted(path.name for path in folder.glob("snapshot-*.pt")) if cfg.snapshots else []
-        found += [state.load(folder, each) for each in (snapshots or ["model.pt"])]
+        found += [model_file.load(folder, each) for each in (snapshots or ["model.pt"])]
     first = found[0]
     for other in found[1:]:
         for what, one, its in (

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from eegdecode.inspector import files, pickles
-from eegdecode.models import trainable
-from eegdecode.training import Start, state
-from hpc import checkpoint
+from eegdecode.models.parts import trainable
+from eegdecode.training import model_file
+from eegdecode.training.config import Start
+from eegdecode.weights import files, pickles
+from hpc.checkpoint import checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a run's model, of a checkpoint or of a file. Nothing in it is executed."""
     if path.is_dir():
         if (path / "model.pt").is_file():
-            return state.load(path).parameters
+            return model_file.load(path).parameters
         if (path / "COMMIT").is_file():
             return checkpoint.load_from(path)["model"]
         raise ValueError(

@@ -77,7 +77,8 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: str, clone: Path, 
 
 
 def test_the_stage_in_the_guide_is_a_stage() -> None:
-    from hpc import config, stages
+    from hpc import config
+    from hpc.config import stages
 
     (text,) = (text for _, text in blocks("docs/guide.md", "python") if "class Count" in text)
     scope: dict[str, object] = {}
@@ -91,7 +92,9 @@ def test_the_stage_in_the_guide_is_a_stage() -> None:
 
 
 def test_predictions_are_read_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eegdecode.evaluation import Scoring, metrics, predictions
+    from eegdecode.evaluation.config import Scoring
+    from eegdecode.evaluation.decode import predictions
+    from eegdecode.evaluation.metrics import time_courses
     from tests.eegdecode.reported import heard
 
     kept, decoded = tmp_path / "runs/evaluate-x/out/predictions.h5", heard("mel", 1.0)
@@ -101,7 +104,7 @@ def test_predictions_are_read_as_the_guide_says(tmp_path: Path, monkeypatch: pyt
     (text,) = (text for _, text in blocks("docs/guide.md", "python") if "predictions.read" in text)
     scope: dict[str, object] = {}
     exec(text, scope)
-    assert scope["found"] == metrics.score(decoded, Scoring())
+    assert scope["found"] == time_courses.score(decoded, Scoring())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from eegdecode import stages
-from eegdecode.data import Music, store, synth
-from eegdecode.data.stored import Store
+from eegdecode import stages, synth
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
 from eegdecode.stages import Preprocess
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir
+from eegdecode.synth.config import Music
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir
 
 TINY = Music(n_subjects=2, n_pieces=4, piece_s=(5.0, 7.0), n_channels=8, response_uv=3.0)
 

@@ -6,8 +6,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from hpc.context import Context, World
-from hpc.rundir import RunDir
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir
 from tests.waiting import LONG_S
 
 Stage = Callable[[Any, Context], dict[str, object]]
@@ -18,7 +18,7 @@ def on_ranks(stage: Stage, cfg: Any, run: Path, size: int) -> list[dict[str, obj
     if size == 1:
         return [one(stage, cfg, run, 0, 1)]
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["eegdecode.preprocessing.study", "eegdecode.evaluation.judgement"])
+    server.set_forkserver_preload(["eegdecode.preprocessing.study", "eegdecode.evaluation.evaluate"])
     with ProcessPoolExecutor(size, mp_context=server) as ranks:
         going = [ranks.submit(one, stage, cfg, run, rank, size) for rank in range(size)]
         return [each.result(timeout=LONG_S) for each in going]

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from eegdecode import stages
-from eegdecode.data import RandomWindows
-from eegdecode.data.stored import Store
-from eegdecode.evaluation.predictions import Decoded, DecodedTrial
+from eegdecode.data.config import RandomWindows
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.models import BiLSTM
 from eegdecode.stages import Train
-from eegdecode.training import Optim
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, append_line, write_json
+from eegdecode.training.config import Optim
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, append_line, write_json
 
 NAMES = ("synthesize-a", "preprocess-b", "train-c", "evaluate-d")
 SUBJECTS, PIECES = 2, 5

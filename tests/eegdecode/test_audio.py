@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode.data import audio
+from eegdecode.data.targets import audio
 
 RATE = 22050
 

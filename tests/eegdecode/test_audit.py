@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from eegdecode import stages
-from eegdecode.data import Split, store
+from eegdecode.data.config import Split
+from eegdecode.data.store import store
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Audit
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks
 
 SFREQ, N_TRIALS = 64.0, 12

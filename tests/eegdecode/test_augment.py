@@ -7,16 +7,18 @@ import pytest
 import torch
 
 from eegdecode import noise
-from eegdecode.data import LockedWindows, RandomWindows, store
-from eegdecode.data.draw import Draw
-from eegdecode.data.partners import Partners
-from eegdecode.data.splits import Segment
-from eegdecode.data.stored import Store
+from eegdecode.data.config import LockedWindows, RandomWindows
+from eegdecode.data.loading.draw import Draw
+from eegdecode.data.loading.partners import Partners
+from eegdecode.data.split.splits import Segment
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
 from eegdecode.models import Shallow
 from eegdecode.objectives import Batch, Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.stages import Train
-from eegdecode.training import (
+from eegdecode.training import augment
+from eegdecode.training.config import (
     Augment,
     ChannelDropout,
     CutMix,
@@ -26,9 +28,8 @@ from eegdecode.training import (
     Recombine,
     SpecAugment,
     TimeShift,
-    augment,
 )
-from hpc.context import Input
+from hpc.rank.context import Input
 
 SPEC = SignalSpec(("A", "B", "C"), 64.0, 1, target_sfreq=64.0, n_times=128)
 CLASSES = SignalSpec(("A", "B", "C"), 64.0, 1, n_times=128, class_values=(3.0, 7.0), classes=("left", "right"))

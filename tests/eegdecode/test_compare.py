@@ -8,8 +8,8 @@ import pytest
 from eegdecode import stages
 from eegdecode.evaluation import compare
 from eegdecode.stages import Compare
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json, write_json
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_json, write_json
 
 
 def evaluated(runs: Path, name: str, values: np.ndarray, label: str = "", **of: object) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from eegdecode.data import damage, raw, samples
-from eegdecode.data.formats import write_brainvision, write_edf
+from eegdecode.data.io import damage, raw, samples
 from eegdecode.signals import Kind, Sensor, Signal
+from eegdecode.synth.formats import write_brainvision, write_edf
 
 rng = np.random.default_rng(0)
 SIGNAL = Signal(rng.normal(size=(20 * 250, 4)) * 20e-6, 250.0, ("Fz", "Cz", "Pz", "Oz"))

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from eegdecode.objectives import Batch
-from eegdecode.training import Compute, Optim, Sam, optim
-from eegdecode.training.descent import Descent
+from eegdecode.training import optim
+from eegdecode.training.config import Compute, Optim, Sam
+from eegdecode.training.step import Descent
 
 CPU = torch.device("cpu")
 

@@ -10,17 +10,24 @@ from scipy import signal as dsp
 from sklearn.linear_model import Ridge
 
 from eegdecode import stages
-from eegdecode.data import GridWindows, Music, RandomWindows, Split, splits, store
-from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, ensemble, metrics, nulls, predict, predictions
-from eegdecode.evaluation.predict import Decoded, DecodedTrial
+from eegdecode.data.config import GridWindows, RandomWindows, Split
+from eegdecode.data.split import splits
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.baselines import lagged_ridge
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.decode import ensemble, predict, predictions
+from eegdecode.evaluation.decode.predict import Decoded, DecodedTrial
+from eegdecode.evaluation.metrics import nulls, time_courses
 from eegdecode.models import BiLSTM
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Evaluate, Preprocess, Train
-from eegdecode.training import Optim, state
-from eegdecode.training.judge import whole_trial
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json
+from eegdecode.synth.config import Music
+from eegdecode.training import model_file
+from eegdecode.training.config import Optim
+from eegdecode.training.validator import whole_trial
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks
 
 SFREQ = 64.0
@@ -64,7 +71,7 @@ def test_rotations_are_those_of_numpy() -> None:
 
 
 def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
-    found = metrics.score(identity(listening(0)), Scoring())
+    found = time_courses.score(identity(listening(0)), Scoring())
     values = {name: figure.value for name, figure in found.figures.items()}
     assert values == pytest.approx(dict.fromkeys(EVERY, 1.0))
     assert all(figure.chance < 0.9 for figure in found.figures.values())
@@ -75,7 +82,7 @@ def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
 def test_the_summary_has_chance_beside_each_figure() -> None:
     decoded = listening(0, clarity=1.0)
     decoded = replace(decoded, baselines={"ridge": identity(decoded).output})
-    found = metrics.score(decoded, Scoring(n_null=200))
+    found = time_courses.score(decoded, Scoring(n_null=200))
     summary = found.summary()
     for name in EVERY:
         assert summary[name]["value"] > summary[name]["chance"]  # type: ignore[index]
@@ -89,7 +96,7 @@ def test_the_summary_has_chance_beside_each_figure() -> None:
 
 def test_decoders_that_follow_something_else_pass_for_above_chance_in_5_of_100_cases() -> None:
     """Also where all who hear a piece share what is decoded, so that their trials are not independent."""
-    found = [metrics.score(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
+    found = [time_courses.score(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
     assert 1 <= sum(scores.verdict == "above chance" for scores in found) <= 10
     for name in EVERY:
         beyond = [scores.figures[name].value - scores.figures[name].chance for scores in found]
@@ -111,31 +118,31 @@ def fading(seed: int, n_pieces: int, clarity: float, n_times: int = 640) -> Deco
 
 @pytest.mark.parametrize("n_pieces", [2, 4, 12])
 def test_who_knows_only_how_trials_begin_and_end_decodes_nothing(n_pieces: int) -> None:
-    found = [metrics.score(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
+    found = [time_courses.score(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
     assert sum(scores.verdict == "above chance" for scores in found) <= 4
     of_r = [scores.figures["r"] for scores in found]
     assert np.mean([r.value for r in of_r]) == pytest.approx(np.mean([r.chance for r in of_r]), abs=0.02)
     assert min(r.value for r in of_r) > 0.3
     same_for_all = fading(0, n_pieces, 0.0)
     trials = tuple(replace(trial, output=same_for_all.trials[0].output) for trial in same_for_all.trials)
-    assert metrics.score(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
+    assert time_courses.score(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
 
 
 def test_who_follows_the_piece_beyond_that_is_above_chance() -> None:
-    found = metrics.score(fading(0, 4, 1.0), Scoring())
+    found = time_courses.score(fading(0, 4, 1.0), Scoring())
     assert found.verdict == "above chance" and all(row.p_holm < 0.05 for row in found.subjects)
 
 
 def test_of_a_single_piece_it_is_said_what_cannot_be_told() -> None:
-    found = metrics.score(fading(0, 1, 1.0), Scoring())
+    found = time_courses.score(fading(0, 1, 1.0), Scoring())
     assert found.figures["r"].chance == 0 and "with a single test piece, following it cannot be told" in found.what
-    assert "single" not in metrics.score(fading(0, 2, 1.0), Scoring()).what
+    assert "single" not in time_courses.score(fading(0, 2, 1.0), Scoring()).what
 
 
 def test_what_never_moves_is_at_chance() -> None:
     decoded = listening(0)
     flat = replace(decoded, trials=tuple(replace(trial, output=np.ones_like(trial.target)) for trial in decoded.trials))
-    found = metrics.score(flat, Scoring())
+    found = time_courses.score(flat, Scoring())
     assert found.figures["r"].value == 0
     for name in ("rank_accuracy", "match_mismatch", "spectrum_rank", "ssim_rank"):
         assert found.figures[name].value == 0.5, name
@@ -150,16 +157,16 @@ def test_what_cannot_be_told_is_left_out() -> None:
             replace(trial, target=trial.target[:400], output=trial.output[:400]) for trial in decoded.trials[:SUBJECTS]
         ),
     )
-    assert list(metrics.score(one_short_piece, Scoring()).figures) == ["r"]
+    assert list(time_courses.score(one_short_piece, Scoring()).figures) == ["r"]
     short = replace(
         decoded, trials=tuple(replace(t, target=t.target[:400], output=t.output[:400]) for t in decoded.trials)
     )
-    assert list(metrics.score(short, Scoring()).figures) == ["r", "rank_accuracy", "spectrum_r", "spectrum_rank"]
+    assert list(time_courses.score(short, Scoring()).figures) == ["r", "rank_accuracy", "spectrum_r", "spectrum_rank"]
     of_less_than_a_window = replace(
         decoded, trials=tuple(replace(t, target=t.target[:200], output=t.output[:200]) for t in decoded.trials)
     )
-    assert "match_mismatch" not in metrics.score(of_less_than_a_window, Scoring()).figures
-    assert list(metrics.score(replace(decoded, sfreq=8.0), Scoring()).figures) == [
+    assert "match_mismatch" not in time_courses.score(of_less_than_a_window, Scoring()).figures
+    assert list(time_courses.score(replace(decoded, sfreq=8.0), Scoring()).figures) == [
         "r",
         "rank_accuracy",
         "match_mismatch",
@@ -168,7 +175,7 @@ def test_what_cannot_be_told_is_left_out() -> None:
 
 def test_the_seed_alone_decides_the_chance_level() -> None:
     decoded = listening(3)
-    first, again, other = (metrics.score(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
+    first, again, other = (time_courses.score(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -180,19 +187,19 @@ def test_too_few_rotations_are_refused() -> None:
 def test_lags_look_ahead_of_each_sample() -> None:
     x = np.arange(1, 9).reshape(4, 2)
     np.testing.assert_array_equal(
-        baseline.lagged(x, 3), [[1, 3, 5, 2, 4, 6], [3, 5, 7, 4, 6, 8], [5, 7, 0, 6, 8, 0], [7, 0, 0, 8, 0, 0]]
+        lagged_ridge.lagged(x, 3), [[1, 3, 5, 2, 4, 6], [3, 5, 7, 4, 6, 8], [5, 7, 0, 6, 8, 0], [7, 0, 0, 8, 0, 0]]
     )
 
 
 def test_the_ridge_is_sklearns(tiny_store: Store) -> None:
     segments = splits.split(Split(), tiny_store.recordings).train
-    decoder = baseline.fit(tiny_store, segments, "envelope", n_lags=5)
+    decoder = lagged_ridge.fit(tiny_store, segments, "envelope", n_lags=5)
     trials = [whole_trial(tiny_store, segment, "envelope") for segment in segments]
-    inputs = np.concatenate([baseline.lagged(x[0] - decoder.x_mean, 5) for x, _, _ in trials]).astype(np.float64)
+    inputs = np.concatenate([lagged_ridge.lagged(x[0] - decoder.x_mean, 5) for x, _, _ in trials]).astype(np.float64)
     heard = np.concatenate([y[0] - decoder.y_mean for _, y, _ in trials])
     mean_eigenvalue = np.square(inputs).sum() / inputs.shape[1]
     for index in (0, 7, 14):
-        oracle = Ridge(baseline.PENALTIES[index] * mean_eigenvalue, fit_intercept=False).fit(inputs, heard[:, 0])
+        oracle = Ridge(lagged_ridge.PENALTIES[index] * mean_eigenvalue, fit_intercept=False).fit(inputs, heard[:, 0])
         np.testing.assert_allclose(decoder.weights[index, :, 0], oracle.coef_, rtol=1e-3, atol=1e-6)
 
 
@@ -260,13 +267,13 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
         recording = Recording(name or stored.name, name or stored.subject, signal, stored.trials, targets=envelope)
         store.write(three, recording)
     by_subject = Split(by="subject", train=0.4, val=0.3, test=0.3, shared=("stimulus",))
-    trained = state.load(train(tmp_path / "train", three, split=by_subject))
+    trained = model_file.load(train(tmp_path / "train", three, split=by_subject))
     found = predict.decode([trained.run.out], ctx(tmp_path / "run"))
     assert found is not None
-    ridge = baseline.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
+    ridge = lagged_ridge.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
 
     data, parts = predict.open_data(trained, ctx(tmp_path / "run"))
-    decoder = baseline.fit(data, parts.train, "envelope", n_lags=33)
+    decoder = lagged_ridge.fit(data, parts.train, "envelope", n_lags=33)
     x, _, _ = whole_trial(data, parts.test[0], "envelope")
     first = found[1].trials[0]
     assert not {trial.subject for trial in found[1].trials} & {parts.subjects[s.recording] for s in parts.train}
@@ -285,10 +292,10 @@ def test_the_ridge_answers_for_the_windows_own_samples_where_trials_begin_betwee
     store.write(folder, Recording("sub-01", "sub-01", signal, trials, targets=heard))
     cfg = Train((Input(str(folder)),), windows=GridWindows(length_s=1.0, batch=4), optim=Optim(steps=1))
     stages.train(cfg, ctx(tmp_path / "train"))
-    trained = state.load(RunDir(tmp_path / "train").out)
+    trained = model_file.load(RunDir(tmp_path / "train").out)
     found = predict.decode([trained.run.out], ctx(tmp_path / "run"))
     assert found is not None
-    ridge = baseline.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
+    ridge = lagged_ridge.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
     truth = np.concatenate([trial.target for trial in found[1].trials])
     assert np.corrcoef(ridge[:, 0], truth[:, 0])[0, 1] > 0.99
 
@@ -365,7 +372,7 @@ def test_surer_models_count_for_more() -> None:
 
 
 def test_data_that_have_changed_are_refused(model: Path, tmp_path: Path) -> None:
-    trained = state.load(model)
+    trained = model_file.load(model)
     other = replace(trained, spec=replace(trained.spec, channels=("Cz", "Pz")))
     with pytest.raises(ValueError, match=r"the model fits .*Pz.* now holds .*: train it again"):
         predict.open_data(other, ctx(tmp_path / "run"))

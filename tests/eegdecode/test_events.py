@@ -7,20 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode.data import (
-    AnnotationEvents,
-    BidsEvents,
-    CodeEvents,
-    Events,
-    FilmEvents,
-    Segments,
-    TriggerEvents,
-    events,
-    recordings,
-    stimuli,
-)
-from eegdecode.data.formats import write_wav
+from eegdecode.data.config import AnnotationEvents, BidsEvents, CodeEvents, Events, FilmEvents, Segments, TriggerEvents
+from eegdecode.data.events import events, stimuli
+from eegdecode.data.io import recordings
 from eegdecode.signals import Recording, Sensor, Stream, Trial
+from eegdecode.synth.formats import write_wav
 from hpc import config
 
 HZ = 1000.0

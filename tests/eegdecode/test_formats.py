@@ -7,8 +7,8 @@ import mne
 import numpy as np
 import pytest
 
-from eegdecode.data.formats import write_brainvision, write_edf
 from eegdecode.signals import Signal
+from eegdecode.synth.formats import write_brainvision, write_edf
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from eegdecode import plots
-from eegdecode.data import Mel
-from eegdecode.data import sound as made
-from eegdecode.evaluation import Scoring, daly, examples, hearing, metrics, playing, sound
-from eegdecode.evaluation.correlation import correlation
-from hpc.rundir import RunDir, write_json
+from eegdecode.data.config import Mel
+from eegdecode.data.targets import sound as made
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.metrics import audio_metrics, daly, sound, time_courses
+from eegdecode.evaluation.metrics.correlation import correlation
+from eegdecode.evaluation.report import audio_player, examples
+from hpc.runs.rundir import RunDir, write_json
 from tests.eegdecode.reported import heard
 
 UNLIKE = {"mcd_db", "nrmse"}
@@ -26,7 +28,7 @@ UNLIKE = {"mcd_db", "nrmse"}
 
 @pytest.mark.parametrize("target", ["audio", "mel"])
 def test_a_clear_decoder_is_better_than_other_pieces_by_every_figure(target: str) -> None:
-    found = metrics.score(heard(target, 3.0), Scoring())
+    found = time_courses.score(heard(target, 3.0), Scoring())
     assert found.verdict == "above chance"
     for name, figure in found.figures.items():
         better = figure.chance - figure.value if name in UNLIKE else figure.value - figure.chance
@@ -40,31 +42,31 @@ def test_a_clear_decoder_is_better_than_other_pieces_by_every_figure(target: str
 def test_pieces_that_are_swapped_are_at_chance(target: str) -> None:
     decoded = heard(target, 3.0)
     swapped = tuple(replace(trial, output=decoded.trials[i - 4].output) for i, trial in enumerate(decoded.trials))
-    found = metrics.score(replace(decoded, trials=swapped), Scoring())
+    found = time_courses.score(replace(decoded, trials=swapped), Scoring())
     assert found.verdict == "not above chance"
     assert all(figure.p is None or figure.p > 0.02 for figure in found.figures.values())
 
 
 def test_figures_are_of_what_has_them(caplog: pytest.LogCaptureFixture) -> None:
-    assert not hearing.figures(heard("mel", 1.0))
+    assert not audio_metrics.figures(heard("mel", 1.0))
     one = heard("audio", 1.0)
     assert (
-        hearing.figures(replace(one, trials=one.trials[:2]))
+        audio_metrics.figures(replace(one, trials=one.trials[:2]))
         == daly.figures(replace(one, trials=one.trials[:2]), Scoring())
         == {}
     ), "nothing beside a single piece"
     there = importlib.util.find_spec("pesq") is not None
-    assert ("pesq" in hearing.figures(one)) == there == ("PESQ is a speech metric" in caplog.text)
+    assert ("pesq" in audio_metrics.figures(one)) == there == ("PESQ is a speech metric" in caplog.text)
     click = tuple(replace(trial, target=trial.target[:500], output=trial.output[:500]) for trial in one.trials)
-    assert not hearing.figures(replace(one, trials=click)), "shorter than a frame"
+    assert not audio_metrics.figures(replace(one, trials=click)), "shorter than a frame"
 
 
 def test_a_wav_is_what_the_page_says_it_is() -> None:
-    said = playing.player(np.sin(np.arange(60_000) / 3), 8000.0, 'a "name"')
+    said = audio_player.player(np.sin(np.arange(60_000) / 3), 8000.0, 'a "name"')
     found = re.search(r'src="data:audio/wav;base64,(.*?)"', said)
     assert found and 'aria-label="a &quot;name&quot;"' in said
     with wave.open(io.BytesIO(base64.b64decode(found[1]))) as file:
-        assert (file.getframerate(), file.getnframes()) == (8000, 8000 * playing.PLAYED_S)
+        assert (file.getframerate(), file.getnframes()) == (8000, 8000 * audio_player.PLAYED_S)
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     assert np.abs(samples).max() == round(0.9 * 32767)
 
@@ -78,13 +80,13 @@ def test_what_is_made_of_a_mel_spectrogram_has_that_spectrogram() -> None:
     rows = made.mel(cfg, np.asarray(notes), hz)
     step = round(rows.sfreq / 32)
     log_mel = rows.data[::step]
-    again = made.mel(cfg, playing.from_mel(log_mel, 32.0, hz), hz).data[::step]
+    again = made.mel(cfg, audio_player.from_mel(log_mel, 32.0, hz), hz).data[::step]
     n = min(len(again), len(log_mel))
     again, log_mel = again[:n], log_mel[:n]
     assert correlation(again.reshape(-1, 1), log_mel.reshape(-1, 1))[0] > 0.8
     loud = log_mel > log_mel.max() - 5
     assert np.abs(again - log_mel)[loud].mean() < 0.5, "in nepers, so that loudness is kept as well"
-    once, twice = (playing.from_mel(log_mel, 32.0, hz) for _ in range(2))
+    once, twice = (audio_player.from_mel(log_mel, 32.0, hz) for _ in range(2))
     np.testing.assert_array_equal(once, twice)
 
 
@@ -92,7 +94,7 @@ def test_bands_are_named_by_the_sounds_they_were_made_of(study: Path, tmp_path: 
     name = next((study / "stimuli").glob("*.wav")).name
     run = RunDir(tmp_path / "preprocess-a")
     write_json(run.plan, {"inputs": {"study": str(study)}})
-    assert playing.rate_hz([run], name) == 8000.0
+    assert audio_player.rate_hz([run], name) == 8000.0
     decoded = heard("mel", 1.0, (name,))
     assert "kHz" in examples.drawn(decoded, [run]) and "<audio" in examples.drawn(decoded, [run])
     write_json(run.plan, {"inputs": {"study": str(tmp_path)}})

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode import stages
-from eegdecode.data import Motor, Music, synth
-from eegdecode.data.formats import write_brainvision
+from eegdecode import stages, synth
 from eegdecode.signals import Signal
 from eegdecode.stages import Survey
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir
+from eegdecode.synth.config import Motor, Music
+from eegdecode.synth.formats import write_brainvision
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir
 from tests.eegdecode.ranks import on_ranks
 
 

@@ -14,18 +14,19 @@ import pytest
 import torch
 from torch import nn
 
-from eegdecode import inspector, models
-from eegdecode.inspector import Inspect
-from eegdecode.inspector.files import Found, look
-from eegdecode.inspector.matching import match
-from eegdecode.inspector.pickles import ITEM_BYTES, STORAGES, Shape
+from eegdecode import models
 from eegdecode.models import BiLSTM
 from eegdecode.signals import SignalSpec
-from hpc.completion import candidates
+from eegdecode.weights import inspect
+from eegdecode.weights.files import Found, look
+from eegdecode.weights.inspect import Inspect
+from eegdecode.weights.matching import match
+from eegdecode.weights.pickles import ITEM_BYTES, STORAGES, Shape
+from hpc.checkpoint.saver import Saver
+from hpc.cli.completion import candidates
 from hpc.config import build
-from hpc.context import Context, World
-from hpc.rundir import RunDir
-from hpc.saver import Saver
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir
 from tests.conftest import Launch
 
 SPEC = SignalSpec(("E0", "E1", "E2"), 64.0, 2, ("sub-01",), 64.0)
@@ -174,7 +175,7 @@ def test_no_opcode_runs_anything(how: str, tmp_path: Path) -> None:
 
 def test_what_a_stranger_wrote_does_not_steer_the_terminal(tmp_path: Path) -> None:
     torch.save({"a\x1b[2J": torch.zeros(1), "b\nc": torch.zeros(2)}, tmp_path / "x.pt")
-    text = inspector.run(Inspect(), [tmp_path / "x.pt"], False)
+    text = inspect.run(Inspect(), [tmp_path / "x.pt"], False)
     assert "\x1b" not in text and "b?c" in text
 
 
@@ -247,10 +248,10 @@ def ours(folder: Path, cfg: BiLSTM) -> Found:
 def test_the_model_of_a_run_is_compared_with_what_it_is_a_model_of(tmp_path: Path) -> None:
     found = ours(tmp_path / "run" / "out", BiLSTM(hidden=4))
     assert found.place == "parameters" and found.said == {"step": 7}
-    text = inspector.run(Inspect(), [tmp_path / "run"], False)
+    text = inspect.run(Inspect(), [tmp_path / "run"], False)
     assert "bilstm would load 18 of its 18 tensors, 754 of 754 numbers" in text
     assert "missing" not in text and "unexpected" not in text
-    other = inspector.run(Inspect(model=BiLSTM(hidden=4), n_outputs=5), [tmp_path / "run"], False)
+    other = inspect.run(Inspect(model=BiLSTM(hidden=4), n_outputs=5), [tmp_path / "run"], False)
     assert "other shape     2  readout.weight: 5 x 8 here, 2 x 8 in the file" in other
 
 
@@ -298,7 +299,7 @@ def test_a_model_can_be_asked_for(name: str, tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
     knobs = {"model": {"name": name}, "n_channels": 8, "n_times": 2560, "target_sfreq": 65536.0, "n_outputs": 1}
     cfg = build(Inspect, knobs, "inspect")
-    told = json.loads(inspector.run(cfg, [tmp_path / "x.pt"], True))
+    told = json.loads(inspect.run(cfg, [tmp_path / "x.pt"], True))
     assert told["loads"][0]["model"] == name
     assert len(told["loads"][0]["missing"]) > 3 and told["loads"][0]["unexpected"] == ["x"]
 

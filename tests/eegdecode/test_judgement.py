@@ -9,17 +9,23 @@ import pytest
 import torch
 
 from eegdecode import stages
-from eegdecode.data import LockedWindows, Split, store
-from eegdecode.evaluation import Scoring, findings, judgement, predict, report, words
-from eegdecode.evaluation.findings import Findings
-from eegdecode.evaluation.predictions import Decoded, DecodedTrial
+from eegdecode.data.config import LockedWindows, Split
+from eegdecode.data.store import store
+from eegdecode.evaluation import evaluate
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.decode import predict
+from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
+from eegdecode.evaluation.metrics import results
+from eegdecode.evaluation.metrics.results import Findings
+from eegdecode.evaluation.report import export, report
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Evaluate, Train
-from eegdecode.training import Optim, state
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json, write_json
+from eegdecode.training import model_file
+from eegdecode.training.config import Optim
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_json, write_json
 
 SFREQ, CHANNELS, N_TRIALS = 50.0, ("C3", "Cz", "C4"), 40  # CSP's band goes up to 30 Hz, which 50 Hz do not hold
 
@@ -64,7 +70,7 @@ def copied(model: Path, name: str, **changed: object) -> Input:
 
 
 def test_outputs_that_are_no_numbers_are_not_judged(model: Path, tmp_path: Path) -> None:
-    found = state.load(RunDir(model).out)
+    found = model_file.load(RunDir(model).out)
     spoilt = {name: torch.full_like(value, torch.nan) for name, value in found.parameters.items() if value.ndim}
     broken = copied(model, "train-b", parameters=found.parameters | spoilt)
     said = r"^train-b gave .* NaN or infinite for (\d+) of \1 test windows \(\d of sub-01, \d of sub-02\), .* judged"
@@ -83,12 +89,12 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
 
 
 def test_a_report_says_which_study_and_split_it_is_of_however_it_was_preprocessed(tmp_path: Path, model: Path) -> None:
-    trained = state.load(RunDir(model).out)
+    trained = model_file.load(RunDir(model).out)
     split = trained.config["split"]
-    assert judgement.tested(trained) == {"study": list(trained.data), "split": split}
+    assert evaluate.tested(trained) == {"study": list(trained.data), "split": split}
     here = replace(trained, run=RunDir(tmp_path / "train-a"), config=trained.config | {"data": ["preprocess-b"]})
     write_json(RunDir(tmp_path / "preprocess-b").plan, {"inputs": {"study": "synthesize-a"}})
-    assert judgement.tested(here) == {"study": ["synthesize-a"], "split": split}
+    assert evaluate.tested(here) == {"study": ["synthesize-a"], "split": split}
 
 
 def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_p
     for name in ("train-a", "train-b"):
         assert f'<tr><th scope="row">{name}</th>' in page and f"<h3>{name}</h3>" in page
         assert f"All settings of training, {name}" in page
-    found = state.load(RunDir(model).out)
+    found = model_file.load(RunDir(model).out)
     learnt = sum(parameter.numel() for parameter in found.network().parameters())
     assert learnt < sum(value.numel() for value in found.parameters.values()), "batch norms keep more than they learn"
     assert f"Models eegnet with {learnt:,} parameters, eegnet with {learnt:,} parameters." in page
@@ -116,9 +122,9 @@ def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_p
 def test_models_that_cannot_decode_together_are_told_what_differs(
     part: str, knobs: dict[str, float], differs: str, model: Path
 ) -> None:
-    first = state.load(RunDir(model).out)
+    first = model_file.load(RunDir(model).out)
     changed = first.config | {part: first.config[part] | knobs}
-    second = state.load(Path(copied(model, "train-b", config=changed)))
+    second = model_file.load(Path(copied(model, "train-b", config=changed)))
     with pytest.raises(ValueError, match="need one target, split, data and windows, but train-b has .*" + differs):
         predict.refuse_unlike([first, second])
 
@@ -132,12 +138,12 @@ def people() -> Findings:
         for t in range(4)
     ]
     decoded = Decoded(0.0, tuple(trials), (), "values", "score")
-    return findings.judge(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
+    return results.judge(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
 
 
 def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(model: Path) -> None:
-    found, trained = people(), state.load(RunDir(model).out)
-    verdict, table, text = report._verdict(found, trained), report._subjects(found), words.markdown(found)
+    found, trained = people(), model_file.load(RunDir(model).out)
+    verdict, table, text = report._verdict(found, trained), report._subjects(found), export.markdown(found)
     assert "Above chance." in verdict and "One by one" not in verdict
     assert "p (Holm)" not in table and "95 % below" not in table
     assert (
@@ -149,23 +155,23 @@ def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(
 
 def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_in_each_row() -> None:
     for found in (people(), replace(people(), of_subjects="")):
-        for part in words.markdown(found).split("\n\n")[2:]:
+        for part in export.markdown(found).split("\n\n")[2:]:
             assert len({line.count("|") for line in part.strip().splitlines()}) == 1
-        rows = [line for line in words.latex(found).splitlines() if "&" in line]
+        rows = [line for line in export.latex(found).splitlines() if "&" in line]
         assert {row.count("&") for row in rows} == {4} and "95\\,\\% below" in rows[0]
         bound = found.figures["r"].bound
-        assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in words.markdown(found)
+        assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in export.markdown(found)
 
 
 def test_a_model_of_which_a_byte_was_changed_is_refused(model: Path) -> None:
     """Wherever the byte stands: in a parameter, in the outline, in the list of parts. Between them it does no harm."""
     place = Path(copied(model, "train-b")) / "model.pt"
-    whole, original = place.read_bytes(), state.load(place.parent)
+    whole, original = place.read_bytes(), model_file.load(place.parent)
     said: list[str] = []
     for at in range(100, len(whole), len(whole) // 200):
         place.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         try:
-            found = state.load(place.parent)
+            found = model_file.load(place.parent)
         except ValueError as error:
             said.append(str(error))
         else:

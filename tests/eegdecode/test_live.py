@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from eegdecode import models, stages
-from eegdecode.data import RandomWindows
-from eegdecode.data.stored import Store
+from eegdecode.data.config import RandomWindows
+from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import live
 from eegdecode.models import TCN, BiLSTM, Transformer
-from eegdecode.preprocessing import Bandpass, Notch, Resample
+from eegdecode.preprocessing.config import Bandpass, Notch, Resample
 from eegdecode.signals import SignalSpec
 from eegdecode.stages import Stream, Train
-from eegdecode.training import Optim
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json
+from eegdecode.training.config import Optim
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_json
 
 CAUSAL = [TCN(width=8, blocks=3), Transformer(causal=True, width=16, heads=2, layers=1, patch=4)]
 CPU = torch.device("cpu")

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode.data import BucketedWindows, LockedWindows, RandomWindows, Windows
-from eegdecode.data.gather import Source, Storage, gather
-from eegdecode.data.loader import Loader, cores
-from eegdecode.data.ring import Ring
-from eegdecode.data.stored import Store
-from eegdecode.data.windows import n_baseline
+from eegdecode.data.config import BucketedWindows, LockedWindows, RandomWindows, Windows
+from eegdecode.data.loading.gather import Source, Storage, gather
+from eegdecode.data.loading.loader import Loader, cores
+from eegdecode.data.loading.ring import Ring
+from eegdecode.data.loading.windows import n_baseline
+from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Trial
 from tests.eegdecode.test_windows import a_store, draw
 from tests.eegdecode.transforms import plus_place, unlucky
@@ -278,7 +278,7 @@ def _refuse(*what: object) -> int:
 
 
 def test_what_is_read_cold_is_what_is_mapped(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eegdecode.data.gather.OPEN_FILES", 2)
+    monkeypatch.setattr("eegdecode.data.loading.gather.OPEN_FILES", 2)
     places = draw(CFG, opened).at(range(10))
     storage, source = Storage(opened), Source(opened, "")
     assert storage.is_cold

@@ -12,13 +12,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eegdecode import models, stages
-from eegdecode.data import RandomWindows, splits
-from eegdecode.data.stored import Store
+from eegdecode.data.config import RandomWindows
+from eegdecode.data.split import splits
+from eegdecode.data.store.dataset import Store
 from eegdecode.models import BiLSTM, EEGNet, Model, Transformer
-from eegdecode.models.knobs.trainable import Trainable
+from eegdecode.models.config.trainable import Trainable
 from eegdecode.objectives import Regression
 from eegdecode.stages import Train
-from eegdecode.training import (
+from eegdecode.training import loop, model_file, optim
+from eegdecode.training.config import (
     ChannelDropout,
     Compute,
     Ema,
@@ -31,14 +33,11 @@ from eegdecode.training import (
     SpecAugment,
     TimeShift,
     WarmRestarts,
-    loop,
-    optim,
-    state,
 )
-from eegdecode.training.judge import Judge
-from hpc import checkpoint
-from hpc.context import Context, Input, Preempted, World
-from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from eegdecode.training.validator import Judge
+from hpc.checkpoint import checkpoint
+from hpc.rank.context import Context, Input, Preempted, World
+from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.waiting import LONG_S
 
 STEPS = 12
@@ -87,7 +86,7 @@ def shown(run: Path) -> set[int]:
 def assert_same_parameters(one: Path, other: Path) -> None:
     for kept in ("model.pt", "last step"):
         first, second = (
-            state.load(RunDir(run).out).parameters
+            model_file.load(RunDir(run).out).parameters
             if kept == "model.pt"
             else checkpoint.latest(RunDir(run).checkpoints)[1]["model"]  # type: ignore[index]
             for run in (one, other)
@@ -174,18 +173,18 @@ def test_the_model_kept_is_the_best_in_validation(cfg: Train, tmp_path: Path) ->
     checked = [line for line in figures(tmp_path / "run") if "val_loss" in line]
     assert [line["step"] for line in checked] == [4, 8, 12]
     best = min(checked, key=lambda line: line["val_loss"])
-    trained = state.load(RunDir(tmp_path / "run").out)
+    trained = model_file.load(RunDir(tmp_path / "run").out)
     assert (trained.step, trained.validation["loss"]) == (best["step"], best["val_loss"])
     assert (found["best_step"], found["val_r"]) == (best["step"], best["val_r"])
 
 
 def test_a_trained_model_is_read_back_whole(cfg: Train, tmp_path: Path) -> None:
     start(cfg, tmp_path / "run")
-    trained = state.load(RunDir(tmp_path / "run").out)
+    trained = model_file.load(RunDir(tmp_path / "run").out)
     assert (trained.model, trained.split, trained.data) == (cfg.model, cfg.split, cfg.data)
     assert trained.network()(torch.zeros(1, 64, 8), torch.tensor([0])).shape == (1, 64, 1)
     with pytest.raises(ValueError, match="holds no model.pt: name a train run that has finished"):
-        state.load(tmp_path)
+        model_file.load(tmp_path)
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(cfg: Train, tmp_path: Path) -> None:
@@ -255,7 +254,7 @@ def test_interrupted_with_all_that_it_can_do_equals_uninterrupted(cfg: Train, tm
     for run in ("whole", "parts"):
         found = sorted(path.name for path in RunDir(tmp_path / run).out.glob("snapshot-*"))
         assert found == ["snapshot-00000004.pt", "snapshot-00000012.pt"]
-    one, other = (state.load(RunDir(tmp_path / run).out, "snapshot-00000004.pt") for run in ("whole", "parts"))
+    one, other = (model_file.load(RunDir(tmp_path / run).out, "snapshot-00000004.pt") for run in ("whole", "parts"))
     assert all(torch.equal(one.parameters[name], other.parameters[name]) for name in one.parameters)
 
 
@@ -408,9 +407,9 @@ def test_one_rank_two_ranks_and_four_portions_come_to_the_same(cfg: Train, tmp_p
     two_ranks(cfg, tmp_path / "2 x 4")
     start(replace(cfg, compute=Compute(accumulate=4)), tmp_path / "4 portions of 2")
     two_ranks(replace(cfg, compute=Compute(accumulate=2)), tmp_path / "2 x 2 portions of 2")
-    one = state.load(RunDir(tmp_path / "1 x 8").out).parameters
+    one = model_file.load(RunDir(tmp_path / "1 x 8").out).parameters
     for run in ("2 x 4", "4 portions of 2", "2 x 2 portions of 2"):
-        other = state.load(RunDir(tmp_path / run).out).parameters
+        other = model_file.load(RunDir(tmp_path / run).out).parameters
         worst = max((one[name] - other[name]).abs().max().item() for name in one)
         assert worst < 1e-6, run
 
@@ -426,7 +425,7 @@ def test_a_sharded_model_follows_the_course_of_a_whole_one_and_resumes(cfg: Trai
     two_ranks(cfg, tmp_path / "parts", stop_at=3)
     two_ranks(cfg, tmp_path / "parts", attempt=2)
     assert figures(tmp_path / "parts") == figures(tmp_path / "sharded")
-    one, other = (state.load(RunDir(tmp_path / run).out).parameters for run in ("parts", "sharded"))
+    one, other = (model_file.load(RunDir(tmp_path / run).out).parameters for run in ("parts", "sharded"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

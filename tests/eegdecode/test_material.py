@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode.data import LockedWindows, Split, store
+from eegdecode.data.config import LockedWindows, Split
+from eegdecode.data.store import store
 from eegdecode.models import EEGPT, BiLSTM, Deep4, Shallow
-from eegdecode.models.knobs.trainable import Trainable
+from eegdecode.models.config.trainable import Trainable
 from eegdecode.objectives import Classification, Clip, Regression
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.stages import Train
-from eegdecode.training import Optim, Start
-from hpc import config, preflight, site
-from hpc.context import Input
+from eegdecode.training.config import Optim, Start
+from hpc import config
+from hpc.cli import preflight
 from hpc.errors import ConfigError
-from hpc.plan import Plan, Science
-from hpc.rundir import write_json
+from hpc.plan.plan import Plan, Science
+from hpc.rank.context import Input
+from hpc.runs.rundir import write_json
+from hpc.site import allocation
 
 KINDS = ("left", "right", "feet")
 BY_RUN = Split(by="run", shared=("subject", "stimulus"))
@@ -87,9 +90,11 @@ def test_what_cannot_run_is_refused_before_it_is_submitted(
 ) -> None:
     """But for an input that is not there: that is another's to say."""
     cfg = training(whole, **knobs)
-    here = site.load("local")
+    here = allocation.load("local")
     science = Science("train", "eegdecode.stages:train", config.plain(cfg), {})
-    plan = Plan(science, (), here, site.fit(here, site.Request()), (), str(tmp_path / "runs"), "/", "python")
+    plan = Plan(
+        science, (), here, allocation.fit(here, allocation.Request()), (), str(tmp_path / "runs"), "/", "python"
+    )
     if message is None:
         (checked,) = preflight.checked([plan], {})
         assert any("parameters fits 4 channels" in check for check in checked.checks)
@@ -116,8 +121,8 @@ def test_nothing_heavy_is_imported_while_the_data_are_still_to_be_made() -> None
 
 
 def test_without_torch_it_says_that_it_was_not_tried(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "eegdecode.training.material", None)
-    monkeypatch.delattr("eegdecode.training.material", raising=False)
+    monkeypatch.setitem(sys.modules, "eegdecode.training.setup", None)
+    monkeypatch.delattr("eegdecode.training.setup", raising=False)
     assert told(training(whole)).startswith("not tried on its data (")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from eegdecode.data import Matlab, raw
+from eegdecode.data.config import Matlab
+from eegdecode.data.io import raw
 
 DATA = np.random.default_rng(0).normal(size=(5, 2000))
 LABELS = ("E1", "E2", "E3", "Cz", "EOG")

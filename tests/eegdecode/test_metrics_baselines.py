@@ -5,11 +5,11 @@ import pytest
 from scipy import signal as dsp
 from sklearn.linear_model import Ridge
 
-from eegdecode.evaluation import bandpower, csp, pooled
-from eegdecode.evaluation.bandpower import BandPower
-from eegdecode.evaluation.classes import balanced_accuracy, confusion
-from eegdecode.evaluation.csp import CSP
-from eegdecode.evaluation.pooled import PooledRidge
+from eegdecode.evaluation.baselines import bandpower, csp, window_ridge
+from eegdecode.evaluation.baselines.bandpower import BandPower
+from eegdecode.evaluation.baselines.csp import CSP
+from eegdecode.evaluation.baselines.window_ridge import PooledRidge
+from eegdecode.evaluation.metrics.classes import balanced_accuracy, confusion
 
 SFREQ = 128.0
 
@@ -95,10 +95,10 @@ def test_bands_without_a_frequency_are_left_out_and_all_of_them_refused() -> Non
 
 def test_pooling_is_the_mean_of_stretches() -> None:
     x = np.arange(2 * 40 * 3, dtype=float).reshape(2, 40, 3)
-    found = pooled.pooled(x).reshape(2, 16, 3)
+    found = window_ridge.pooled(x).reshape(2, 16, 3)
     np.testing.assert_allclose(found[:, 0], x[:, :2].mean(axis=1))
     np.testing.assert_allclose(found[:, -1], x[:, 37:].mean(axis=1))
-    np.testing.assert_allclose(pooled.pooled(x[:, :5]), x[:, :5].reshape(2, -1))
+    np.testing.assert_allclose(window_ridge.pooled(x[:, :5]), x[:, :5].reshape(2, -1))
 
 
 def test_the_pooled_ridge_is_sklearns_and_finds_what_is_linear() -> None:

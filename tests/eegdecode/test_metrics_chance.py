@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eegdecode.evaluation import classes, intervals, nulls, ranking
+from eegdecode.evaluation.metrics import classes, intervals, nulls, ranking
 
 
 def test_p_counts_the_value_itself() -> None:

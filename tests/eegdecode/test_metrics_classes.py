@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from eegdecode.evaluation import classes, distances, retrieval
-from eegdecode.evaluation.classes import Tally
+from eegdecode.evaluation.metrics import classes, distances, retrieval
+from eegdecode.evaluation.metrics.classes import Tally
 
 
 def said(n: int = 300, n_classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import pytest
 from scipy import signal as dsp
 from scipy import stats
 
-from eegdecode.evaluation import correlation, ranking, ssim
+from eegdecode.evaluation.metrics import correlation, ranking, ssim
 
 SFREQ = 20.0
 

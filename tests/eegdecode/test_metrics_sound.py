@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eegdecode.evaluation import likeness, sound
+from eegdecode.evaluation.metrics import audio_similarity, sound
 
 SFREQ = 16000.0
 
@@ -26,39 +26,41 @@ def noise(seed: int = 0) -> np.ndarray:
 
 
 def test_weights_make_1() -> None:
-    assert sum(likeness.WEIGHTS.values()) == pytest.approx(1)
+    assert sum(audio_similarity.WEIGHTS.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_sound_is_like_itself_at_any_loudness(seed: int) -> None:
-    for name, value in likeness.likeness(0.3 * music(seed), music(seed), SFREQ).items():
+    for name, value in audio_similarity.likeness(0.3 * music(seed), music(seed), SFREQ).items():
         assert value == pytest.approx(1), name
 
 
 def test_noise_is_less_like_music_in_every_respect() -> None:
-    for name, value in likeness.likeness(noise(), music(0), SFREQ).items():
+    for name, value in audio_similarity.likeness(noise(), music(0), SFREQ).items():
         assert 0 <= value < 0.9, name
 
 
 def test_what_is_nearer_is_more_like() -> None:
-    near, far = (likeness.likeness(music(0) + part * noise(), music(0), SFREQ)["weighted"] for part in (0.02, 0.5))
-    other = likeness.likeness(music(1), music(0), SFREQ)["weighted"]
+    near, far = (
+        audio_similarity.likeness(music(0) + part * noise(), music(0), SFREQ)["weighted"] for part in (0.02, 0.5)
+    )
+    other = audio_similarity.likeness(music(1), music(0), SFREQ)["weighted"]
     assert 1 > near > far and near > other > 0
 
 
 def test_many_sounds_are_compared_at_once() -> None:
     several = np.stack([music(0), music(1), noise()])
-    together = likeness.likeness(several, music(0), SFREQ)
+    together = audio_similarity.likeness(several, music(0), SFREQ)
     for row, one in enumerate(several):
-        for name, value in likeness.likeness(one, music(0), SFREQ).items():
+        for name, value in audio_similarity.likeness(one, music(0), SFREQ).items():
             assert together[name][row] == pytest.approx(value), name
 
 
 def test_silence_is_like_silence_and_nothing_is_undefined() -> None:
     silence = np.zeros(int(SFREQ))
-    assert all(value == 1 for value in likeness.likeness(silence, silence, SFREQ).values())
+    assert all(value == 1 for value in audio_similarity.likeness(silence, silence, SFREQ).values())
     with np.errstate(all="raise"):
-        assert np.isfinite(likeness.likeness(silence, noise()[: len(silence)], SFREQ)["weighted"])
+        assert np.isfinite(audio_similarity.likeness(silence, noise()[: len(silence)], SFREQ)["weighted"])
 
 
 def test_rhythm_hears_the_beat() -> None:
@@ -68,17 +70,17 @@ def test_rhythm_hears_the_beat() -> None:
         return np.convolve(beat, np.hanning(200))[: len(beat)]
 
     assert (
-        likeness.rhythm(np.roll(ticks(0.5), 3000), ticks(0.5), SFREQ)
+        audio_similarity.rhythm(np.roll(ticks(0.5), 3000), ticks(0.5), SFREQ)
         > 0.8
         > 0.5
-        > likeness.rhythm(ticks(0.37), ticks(0.5), SFREQ)
+        > audio_similarity.rhythm(ticks(0.37), ticks(0.5), SFREQ)
     )
 
 
 def test_chroma_hears_the_note_in_any_octave() -> None:
     time_s = np.arange(int(SFREQ)) / SFREQ
     a, octave, e_flat = (np.sin(2 * np.pi * hz * time_s) for hz in (440, 880, 622.25))
-    assert likeness.chroma(octave, a, SFREQ) > 0.95 > 0.1 > likeness.chroma(e_flat, a, SFREQ)
+    assert audio_similarity.chroma(octave, a, SFREQ) > 0.95 > 0.1 > audio_similarity.chroma(e_flat, a, SFREQ)
 
 
 def test_mcd_is_0_for_the_same_sound_at_any_loudness() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from eegdecode import models
 from eegdecode.models import MODELS, EEGNet
-from eegdecode.models.knobs.generators import UNet
+from eegdecode.models.config.generators import UNet
 from eegdecode.signals import SignalSpec
 
 N_TIMES, SFREQ = 512, 128.0

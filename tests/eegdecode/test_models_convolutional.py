@@ -10,18 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import (
-    LFCNN,
-    VARCNN,
-    Conformer,
-    Deep4,
-    EEGNet,
-    EEGNetSSVEP,
-    Model,
-    Shallow,
-    attention,
-    norms,
-)
+from eegdecode.models import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Model, Shallow
+from eegdecode.models.parts import attention, norms
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.planted import accuracy, trained, two_rhythms
 

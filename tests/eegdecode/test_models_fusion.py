@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.models import BiLSTM, BrainModule, Fusion, Model, Multipath, fusion, joining
+from eegdecode.models import BiLSTM, BrainModule, Fusion, Model, Multipath, fusion
 from eegdecode.models.multipath import Spectra
+from eegdecode.models.parts import joining
 from eegdecode.objectives import Batch, Regression
 from eegdecode.signals import Kind, SignalSpec
 from hpc import config

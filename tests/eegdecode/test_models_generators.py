@@ -10,19 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from eegdecode import models, noise, objectives, sampling, stages
-from eegdecode.data import RandomWindows
-from eegdecode.data.stored import Store
+from eegdecode import models, noise, objectives, stages
+from eegdecode.data.config import RandomWindows
+from eegdecode.data.store.dataset import Store
 from eegdecode.models import BiLSTM, DiffWave, DiT, Joined, Model, UNet, dit
-from eegdecode.objectives import Batch
+from eegdecode.objectives import Batch, sampling
+from eegdecode.objectives.config.diffusion import Diffusion
 from eegdecode.objectives.diffusion import schedule_of
-from eegdecode.objectives.knobs.diffusion import Diffusion
-from eegdecode.sampling import FAST, Schedule
+from eegdecode.objectives.sampling import FAST, Schedule
 from eegdecode.signals import SignalSpec
 from eegdecode.stages import Train
-from eegdecode.training import Optim, state
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir
+from eegdecode.training import model_file
+from eegdecode.training.config import Optim
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir
 
 WHOSE = torch.tensor([0, 1])
 SCHEDULE = Schedule.line(50, 1e-4, 0.05)
@@ -402,7 +403,7 @@ def test_a_run_trains_a_joined_model_and_its_model_makes_spectrograms(tiny_store
     )
     ctx = Context(World(), RunDir(tmp_path / "run"))
     assert stages.train(cfg, ctx)["steps"] == 4
-    network = state.load(ctx.out).network()
+    network = model_file.load(ctx.out).network()
     learned = schedule_of(Diffusion())
     x = torch.zeros(2, 64, 8)
     made = sampling.sample(network, x, WHOSE, torch.tensor([1, 2]), (64, 1), learned, learned.fewer(5))

@@ -9,8 +9,8 @@ from torch import nn
 
 from eegdecode import models
 from eegdecode.models import STGATE, Hybrid, Model
-from eegdecode.models.gatv2 import GATv2
-from eegdecode.models.knobs.graphs import Stage
+from eegdecode.models.config.graphs import Stage
+from eegdecode.models.parts.gatv2 import GATv2
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.planted import accuracy, trained, two_rhythms
 

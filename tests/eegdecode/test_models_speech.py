@@ -9,7 +9,7 @@ from torch import nn
 
 from eegdecode import models, objectives
 from eegdecode.models import BrainModule
-from eegdecode.models.merger import Merger, flat
+from eegdecode.models.parts.merger import Merger, flat
 from eegdecode.objectives import Batch, Clip
 from eegdecode.signals import SignalSpec
 

@@ -9,7 +9,7 @@ import torch
 
 from eegdecode import models
 from eegdecode.models import TCN, Model, Transformer
-from eegdecode.models.streaming import Stream
+from eegdecode.models.parts.streaming import Stream
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.planted import accuracy, trained, two_rhythms
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import EEGPT, MODELS, BiLSTM, DiT, EEGNet, Fusion, Hybrid, Joined, Multipath, lora, trainable
-from eegdecode.models.knobs.trainable import Trainable
+from eegdecode.models import EEGPT, MODELS, BiLSTM, DiT, EEGNet, Fusion, Hybrid, Joined, Multipath
+from eegdecode.models.config.trainable import Trainable
+from eegdecode.models.parts import lora, trainable
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.test_models_all import CLASSES, built, given
 

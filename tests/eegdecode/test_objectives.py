@@ -16,9 +16,9 @@ from eegdecode import objectives
 from eegdecode.objectives import AnyObjective, Batch, Classification, Clip, Regression, clip
 from eegdecode.objectives.classification import focal
 from eegdecode.signals import SignalSpec
-from hpc import ddp
-from hpc.context import Context, World
-from hpc.rundir import RunDir
+from hpc.rank import ddp
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir
 from tests.waiting import LONG_S
 
 

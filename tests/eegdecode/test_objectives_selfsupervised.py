@@ -14,9 +14,9 @@ from eegdecode.models.mae_pretrain import Masked
 from eegdecode.models.tfc import Embedded
 from eegdecode.objectives import Alignment, Batch, MaskedPatches, SimCLR, TimeFrequency, simclr, tfc
 from eegdecode.signals import SignalSpec
-from hpc import ddp
-from hpc.context import Context, World
-from hpc.rundir import RunDir
+from hpc.rank import ddp
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir
 from tests.waiting import LONG_S
 
 NAMES = ("Cz", "C3", "C4", "Pz", "Fz", "O1", "O2", "T3")

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from eegdecode.training import Constant, Ema, FindRate, OneCycle, Optim, Sam, Swa, WarmRestarts, finder, optim
+from eegdecode.training import lr_finder, optim
+from eegdecode.training.config import Constant, Ema, FindRate, OneCycle, Optim, Sam, Swa, WarmRestarts
 
 
 def rates(cfg: Optim) -> list[float]:
@@ -178,15 +179,15 @@ def test_the_finder_takes_a_rate_that_descends_a_quadratic() -> None:
         w -= lr * lipschitz * w
         return loss
 
-    found = finder.find(FindRate(low=1e-8, high=10.0, steps=100), step)
+    found = lr_finder.find(FindRate(low=1e-8, high=10.0, steps=100), step)
     assert 1 / (10 * lipschitz) < found["lr"] < 2 / lipschitz
     assert len(found["rates"]) < 100, "it stops when the loss has blown up"
-    assert "Learning rates" in finder.drawn(found)
+    assert "Learning rates" in lr_finder.drawn(found)
 
 
 def test_a_loss_that_blows_up_at_once_is_named() -> None:
     with pytest.raises(ValueError, match=r"blew up after \d+ rates.*lower optim.find_lr.low"):
-        finder.find(FindRate(), lambda lr, k: float("nan") if k > 4 else 1.0)
+        lr_finder.find(FindRate(), lambda lr, k: float("nan") if k > 4 else 1.0)
 
 
 def test_constant_is_constant() -> None:

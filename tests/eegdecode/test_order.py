@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eegdecode.data.order import Order, subset, uniform
+from eegdecode.data.loading.order import Order, subset, uniform
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000, 99_991])

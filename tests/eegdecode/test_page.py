@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, compare, findings, metrics, report
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation import compare
 from eegdecode.evaluation.compare import Compared
-from eegdecode.evaluation.predictions import Decoded
-from eegdecode.training import state
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.decode.predictions import Decoded
+from eegdecode.evaluation.metrics import results, time_courses
+from eegdecode.evaluation.report import report
+from eegdecode.training import model_file
 from tests.eegdecode import browser
 from tests.eegdecode.reported import chain, heard
 from tests.eegdecode.test_findings import decoded as answered
@@ -24,13 +27,13 @@ Render = Callable[[str], str]
 @pytest.fixture(scope="module")
 def render(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
     ctx = chain(tmp_path_factory.mktemp("runs"), tiny_store, study)
-    trained = state.load(ctx.run.path.parent / "train-c" / "out")
+    trained = model_file.load(ctx.run.path.parent / "train-c" / "out")
     stimuli = tuple(sorted({trial.stimulus for each in tiny_store.recordings for trial in each.trials}))
 
     @cache
     def rendered(kind: str) -> str:
         decoded: Decoded = answered("classes", 3.0) if kind == "classes" else heard(kind, 0.5, stimuli)
-        judge = findings.judge if kind == "classes" else metrics.score
+        judge = results.judge if kind == "classes" else time_courses.score
         values = {name: index - 2.0 for index, name in enumerate(trained.spec.channels)}
         found = replace(judge(decoded, Scoring()), channels={"network": values, "ridge": values})
         return report.render(ctx.run, trained, decoded, found)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from eegdecode.data import raw
-from eegdecode.data.formats import write_brainvision, write_edf
+from eegdecode.data.io import raw
 from eegdecode.signals import Signal, Stream
+from eegdecode.synth.formats import write_brainvision, write_edf
 
 SFREQ = 250.0
 NAMES = ("Cz", "VEOG", "dead", "Oz")

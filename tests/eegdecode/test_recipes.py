@@ -14,10 +14,11 @@ import torch
 from bench import recipes
 from bench.effects import CONTROLS, EFFECTS, FOLDER, chain, effects, metric, sciences
 from eegdecode import stages
-from eegdecode.training import state
-from hpc import USAGE, config, plan
-from hpc.context import Context, Preempted, World
-from hpc.rundir import RunDir
+from eegdecode.training import model_file
+from hpc import USAGE, config
+from hpc.plan import plan
+from hpc.rank.context import Context, Preempted, World
+from hpc.runs.rundir import RunDir
 from tests.conftest import ROOT, Launch, users_environ
 
 PORTABLE = recipes.Machine("default")
@@ -112,7 +113,7 @@ def test_a_recipe_that_was_interrupted_ends_as_one_that_was_not(ran: list[Ran]) 
                 with pytest.raises(Preempted):
                     run_train(training, parts, stop_at)
             run_train(training, parts)
-            one, other = (state.load(run / "out").parameters for run in (whole, parts))
+            one, other = (model_file.load(run / "out").parameters for run in (whole, parts))
             assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 

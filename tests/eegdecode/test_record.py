@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from eegdecode.training import record
-from eegdecode.training.record import Record
-from hpc.context import Context, World
-from hpc.rundir import RunDir, read_lines
+from eegdecode.training.monitor import logger
+from eegdecode.training.monitor.logger import Record
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir, read_lines
 
 
 def test_a_step_that_a_power_cut_took_is_named_and_those_after_it_stay(
@@ -45,7 +45,7 @@ def fill(path: Path) -> Callable[[], object]:
 def test_on_a_full_disk_steps_wait_in_memory_and_that_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "FULL_S", 0.2)
+    monkeypatch.setattr(logger, "FULL_S", 0.2)
     ours = Record(Context(World(), RunDir(tmp_path)), 0)
     ours.write(1, {"loss": 1.0})
     make_room = fill(ours.path)
@@ -82,7 +82,7 @@ def test_what_a_full_disk_did_not_take_before_a_stop_is_written_by_the_next_atte
 
 
 def test_no_more_steps_wait_than_memory_is_meant_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "KEPT_LINES", 2)
+    monkeypatch.setattr(logger, "KEPT_LINES", 2)
     ours = Record(Context(World(), RunDir(tmp_path)), 0)
     make_room = fill(ours.path)
     for step in (1, 2, 3):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode.data import recordings
-from eegdecode.data.formats import write_brainvision, write_edf
-from eegdecode.data.recordings import Entry, find, join, open_entry
+from eegdecode.data.io import recordings
+from eegdecode.data.io.recordings import Entry, find, join, open_entry
 from eegdecode.signals import Sensor, Signal
+from eegdecode.synth.formats import write_brainvision, write_edf
 
 NAMES = ("Cz", "Pz", "VEOG", "Stim")
 SIGNAL = Signal(np.random.default_rng(0).normal(size=(1000, 4)) * 20e-6, 250.0, NAMES)

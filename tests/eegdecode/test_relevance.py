@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 
 from eegdecode import stages
-from eegdecode.data import LockedWindows, Split, store
-from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, relevance
-from eegdecode.evaluation.predictions import Decoded, DecodedTrial
+from eegdecode.data.config import LockedWindows, Split
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
+from eegdecode.evaluation.report import relevance
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.stages import Evaluate, Train
-from eegdecode.training import Optim, state
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json
+from eegdecode.training import model_file
+from eegdecode.training.config import Optim
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks
 from tests.eegdecode.reported import chain
 
@@ -102,7 +105,7 @@ def test_the_pattern_of_a_linear_decoder_is_where_its_output_comes_from(
         first = round(trial.start * SFREQ)
         made = stored.read(first + 6, first + 206)[:, 3:4]
         trials.append(DecodedTrial("sub-01", "x", made, made, stored.name, number, first / SFREQ))
-    trained = state.load(tmp_path / "train-c" / "out")
+    trained = model_file.load(tmp_path / "train-c" / "out")
     pattern = relevance.pattern_of(Decoded(SFREQ, tuple(trials), ()), trained, Scoring(), ctx)
     assert pattern[3] == pytest.approx(1, abs=1e-6) and np.abs(np.delete(pattern, 3)).max() < 0.99
 

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from eegdecode import plots
-from eegdecode.data.stored import Store
-from eegdecode.evaluation import Scoring, baseline, chapters, metrics, predict, report
-from eegdecode.training import state
-from hpc.context import Input
-from hpc.rundir import write_json
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.baselines import lagged_ridge
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.decode import predict
+from eegdecode.evaluation.metrics import time_courses
+from eegdecode.evaluation.report import report, sections
+from eegdecode.training import model_file
+from hpc.rank.context import Input
+from hpc.runs.rundir import write_json
 from tests.eegdecode.reported import NAMES, chain
 
 VOID = {"meta", "br", "path"}
@@ -51,8 +55,8 @@ def written(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFac
     assert found is not None
     trained, decoded = found
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
-    decoded = replace(decoded, baselines={"ridge": baseline.ridge(trained, decoded, Scoring(), ctx)})
-    report.write(ctx.out / "report.html", trained, decoded, metrics.score(decoded, Scoring()))
+    decoded = replace(decoded, baselines={"ridge": lagged_ridge.ridge(trained, decoded, Scoring(), ctx)})
+    report.write(ctx.out / "report.html", trained, decoded, time_courses.score(decoded, Scoring()))
     return ctx.out / "report.html"
 
 
@@ -105,7 +109,7 @@ def test_it_says_how_it_came_about(written: Path) -> None:
 
 
 def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None:
-    trained = state.load(written.parents[2] / "train-c" / "out")
+    trained = model_file.load(written.parents[2] / "train-c" / "out")
     assert "launch audit data=[" in written.read_text()
     for name, inputs, found in (
         ("audit-x", list(trained.data), [{"what": "leak", "where": "split by run", "sentence": "12 <pieces>"}]),
@@ -113,13 +117,13 @@ def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None
     ):
         write_json(written.parents[2] / name / "plan.json", {"inputs": dict(enumerate(inputs))})
         write_json(written.parents[2] / name / "out" / "audit.json", found)
-    text = chapters._audited(trained)
+    text = sections._audited(trained)
     assert "audit-x" in text and "12 &lt;pieces&gt;" in text and "of other data" not in text
     write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
-    assert "has found nothing" in chapters._audited(trained)
+    assert "has found nothing" in sections._audited(trained)
     for by, is_other in (("stimulus", False), ("subject", True)):
         (written.parents[2] / "audit-x" / "config.yaml").write_text(f"split: {{by: {by}}}\n")
-        assert ("of another split than this training" in chapters._audited(trained)) == is_other
+        assert ("of another split than this training" in sections._audited(trained)) == is_other
 
 
 def test_ticks_are_round_and_few() -> None:

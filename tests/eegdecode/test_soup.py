@@ -10,16 +10,19 @@ import torch
 from torch import nn
 
 from eegdecode import stages
-from eegdecode.data import RandomWindows, splits, store
-from eegdecode.data.stored import Store
+from eegdecode.data.config import RandomWindows
+from eegdecode.data.split import splits
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
 from eegdecode.models import BiLSTM
-from eegdecode.models.knobs.trainable import Trainable
+from eegdecode.models.config.trainable import Trainable
 from eegdecode.objectives import Regression
 from eegdecode.stages import Estimate, Soup, Train
-from eegdecode.training import Ema, FindRate, Halving, Optim, WarmRestarts, estimate, halving, soup, state
-from hpc import checkpoint
-from hpc.context import Context, Input, Preempted, World
-from hpc.rundir import RunDir, read_lines, write_json
+from eegdecode.training import estimate, model_file, soup, successive_halving
+from eegdecode.training.config import Ema, FindRate, Halving, Optim, WarmRestarts
+from hpc.checkpoint import checkpoint
+from hpc.rank.context import Context, Input, Preempted, World
+from hpc.runs.rundir import RunDir, read_lines, write_json
 
 
 @pytest.fixture
@@ -53,15 +56,15 @@ def test_a_uniform_soup_is_the_mean_of_its_runs(cfg: Train, tmp_path: Path) -> N
     models = trained(cfg, tmp_path / "a", tmp_path / "b", tmp_path / "c")
     found = stages.soup(Soup(models=models, how="uniform"), context(tmp_path / "soup"))
     assert found["taken"] == 3
-    made = state.load(RunDir(tmp_path / "soup").out).parameters
-    by_hand = soup.mean([state.load(Path(model)).parameters for model in models])
+    made = model_file.load(RunDir(tmp_path / "soup").out).parameters
+    by_hand = soup.mean([model_file.load(Path(model)).parameters for model in models])
     assert all(torch.equal(made[name], by_hand[name]) for name in made)
 
 
 def test_a_greedy_soup_is_never_worse_than_the_best_of_its_runs(cfg: Train, tmp_path: Path) -> None:
     models = trained(cfg, tmp_path / "a", tmp_path / "b", tmp_path / "c")
     found = stages.soup(Soup(models=models), context(tmp_path / "soup"))
-    alone = [state.load(Path(model)).validation["loss"] for model in models]
+    alone = [model_file.load(Path(model)).validation["loss"] for model in models]
     assert found["best_alone"] == pytest.approx(min(alone), abs=1e-6)
     assert found["val_loss"] <= found["best_alone"]  # type: ignore[operator]
     read = stages.evaluate(stages.Evaluate(model=(Input(str(RunDir(tmp_path / "soup").out)),)), context(tmp_path / "e"))
@@ -84,7 +87,7 @@ def test_a_snapshot_has_only_figures_that_are_its_own_and_a_soup_asks_anew(
     """What validation says is of the average where there is one, and it does not come at the end of every cosine."""
     restarts = WarmRestarts(first_steps=3, factor=3, snapshots=True)  # after 3 steps, and after the last
     models = trained(replace(cfg, optim=replace(cfg.optim, schedule=restarts, average=average)), tmp_path / "a")
-    first, last = (state.load(Path(models[0]), f"snapshot-{step:08d}.pt") for step in (3, 12))
+    first, last = (model_file.load(Path(models[0]), f"snapshot-{step:08d}.pt") for step in (3, 12))
     assert first.validation == {} and bool(last.validation) == (average is None)
     found = stages.soup(Soup(models=models, snapshots=True), context(tmp_path / "soup"))
     assert found["models"] == 2 and "val_r" in found
@@ -100,7 +103,7 @@ def test_models_of_other_data_or_targets_are_refused(
     for name, each in (("a", cfg), ("b", replace(cfg, **knobs))):  # type: ignore[arg-type]
         place = RunDir(tmp_path / name).out / "model.pt"
         place.parent.mkdir(parents=True)
-        state.save(place, each, tiny_store.spec("envelope"), {"parameters": {}, "step": 1, "validation": {}})
+        model_file.save(place, each, tiny_store.spec("envelope"), {"parameters": {}, "step": 1, "validation": {}})
         models.append(Input(str(place.parent)))
     with pytest.raises(ValueError, match=f"models of one soup need one {what}, but a has .* and b has"):
         stages.soup(Soup(models=tuple(models)), context(tmp_path / "soup"))
@@ -137,7 +140,7 @@ def test_batch_norms_see_the_training_anew(cfg: Train, tiny_store: Store) -> Non
 
 def test_rungs_are_powers_of_the_factor() -> None:
     cfg = Halving(first_steps=100, factor=3)
-    assert [step for step in range(1, 3000) if halving.rung(cfg, step) is not None] == [100, 300, 900, 2700]
+    assert [step for step in range(1, 3000) if successive_halving.rung(cfg, step) is not None] == [100, 300, 900, 2700]
 
 
 def test_of_nine_runs_those_behind_end_early(cfg: Train, tmp_path: Path) -> None:
@@ -146,17 +149,19 @@ def test_of_nine_runs_those_behind_end_early(cfg: Train, tmp_path: Path) -> None
     for index, loss in enumerate([0.9, 0.5, 0.7, 0.4, 0.8, 0.3, 0.6, 0.2, 0.1]):
         ctx = context(tmp_path / f"run-{index}")
         write_json(ctx.run.plan, {"label": "search"})
-        if halving.goes_on(cfg, 0, loss, ctx):
+        if successive_halving.goes_on(cfg, 0, loss, ctx):
             going.append(loss)
-        assert halving.goes_on(cfg, 0, loss, ctx) == (loss in going), "a second attempt finds what the first decided"
+        assert successive_halving.goes_on(cfg, 0, loss, ctx) == (loss in going), (
+            "a second attempt finds what the first decided"
+        )
     assert going == [0.9, 0.5, 0.4, 0.3, 0.2, 0.1]
     stranger = context(tmp_path / "stranger")
     write_json(stranger.run.plan, {"label": "other"})
-    assert halving.goes_on(cfg, 0, 99.0, stranger), "runs of another name do not count"
+    assert successive_halving.goes_on(cfg, 0, 99.0, stranger), "runs of another name do not count"
     for name, other in (("objective", {"objective": Regression(loss="mse")}), ("target", {"target": "pitch"})):
         ctx = context(tmp_path / f"other-{name}")
         write_json(ctx.run.plan, {"label": "search"})
-        assert halving.goes_on(replace(cfg, **other), 0, 99.0, ctx), f"nor does what has another {name}"  # type: ignore[arg-type]
+        assert successive_halving.goes_on(replace(cfg, **other), 0, 99.0, ctx), f"nor does what has another {name}"  # type: ignore[arg-type]
 
 
 def test_a_run_that_has_nobody_to_be_compared_with_says_so(
@@ -174,7 +179,7 @@ def test_a_run_that_is_behind_ends_and_says_why(cfg: Train, tmp_path: Path) -> N
     cfg = replace(cfg, optim=replace(cfg.optim, halving=Halving(first_steps=4)))
     for index in range(3):
         write_json(RunDir(tmp_path / f"good-{index}").plan, {"label": "search"})
-        found = {"loss": -9.0, "learns": halving.learned(cfg)}
+        found = {"loss": -9.0, "learns": successive_halving.learned(cfg)}
         write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", found)
     write_json(RunDir(tmp_path / "bad").plan, {"label": "search"})
     found = stages.train(cfg, context(tmp_path / "bad"))

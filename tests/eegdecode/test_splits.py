@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from eegdecode.data import GridWindows, LockedWindows, Split, Windows
-from eegdecode.data.splits import Parts, Segment, split
-from eegdecode.data.stored import Block, Stored
-from eegdecode.data.windows import cut
+from eegdecode.data.config import GridWindows, LockedWindows, Split, Windows
+from eegdecode.data.loading.windows import cut
+from eegdecode.data.split.splits import Parts, Segment, split
+from eegdecode.data.store.dataset import Block, Stored
 from eegdecode.signals import Trial
 
 

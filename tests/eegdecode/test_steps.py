@@ -9,7 +9,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from eegdecode.preprocessing import (
+from eegdecode.preprocessing import statistics, steps
+from eegdecode.preprocessing.config import (
     ICA,
     Align,
     BadChannels,
@@ -23,8 +24,6 @@ from eegdecode.preprocessing import (
     Scale,
     Sources,
     Step,
-    statistics,
-    steps,
 )
 from eegdecode.signals import Sensor, Signal, Stream, Trial
 from hpc import config

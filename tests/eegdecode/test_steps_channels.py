@@ -7,20 +7,8 @@ import mne
 import numpy as np
 import pytest
 
-from eegdecode.preprocessing import (
-    Aliases,
-    BadChannels,
-    Montage,
-    Pick,
-    Reference,
-    Scale,
-    Sources,
-    Step,
-    channels,
-    sources,
-    sphere,
-    steps,
-)
+from eegdecode.preprocessing import channels, sources, sphere, steps
+from eegdecode.preprocessing.config import Aliases, BadChannels, Montage, Pick, Reference, Scale, Sources, Step
 from eegdecode.signals import Kind, Sensor, Signal, Stream
 
 

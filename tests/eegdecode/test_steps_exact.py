@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.preprocessing import Bandpass, Notch, Reference, Resample, Step, fft, sphere, steps
+from eegdecode.preprocessing import fft, sphere, steps
+from eegdecode.preprocessing.config import Bandpass, Notch, Reference, Resample, Step
 from eegdecode.signals import Sensor, Signal
 
 

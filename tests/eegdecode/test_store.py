@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from eegdecode.data import store
-from eegdecode.data.stored import Store
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Recording, Sensor, Signal, SignalSpec, Trial
 
 

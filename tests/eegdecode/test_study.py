@@ -12,27 +12,15 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from eegdecode import stages
-from eegdecode.data import (
-    Embedding,
-    Envelope,
-    FilmEvents,
-    Frame,
-    Image,
-    Images,
-    Label,
-    MegMovie,
-    Music,
-    Segments,
-    Split,
-    splits,
-    store,
-    synth,
-)
-from eegdecode.preprocessing import Bandpass, Montage, Pick, Resample
+from eegdecode import stages, synth
+from eegdecode.data.config import Embedding, Envelope, FilmEvents, Frame, Image, Label, Segments, Split
+from eegdecode.data.split import splits
+from eegdecode.data.store import store
+from eegdecode.preprocessing.config import Bandpass, Montage, Pick, Resample
 from eegdecode.stages import Preprocess
-from hpc.context import Context, Input, Preempted, World
-from hpc.rundir import RunDir
+from eegdecode.synth.config import Images, MegMovie, Music
+from hpc.rank.context import Context, Input, Preempted, World
+from hpc.runs.rundir import RunDir
 from tests.eegdecode.ranks import on_ranks
 
 

@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode import stages
-from eegdecode.data import BidsEvents, Eeg2025, Label, LockedWindows, Split, gather, splits, store, synth
+from eegdecode import stages, synth
+from eegdecode.data.config import BidsEvents, Label, LockedWindows, Split
+from eegdecode.data.loading import gather
+from eegdecode.data.split import splits
+from eegdecode.data.store import store
 from eegdecode.evaluation import submission, submitted
 from eegdecode.models import TCN, BiLSTM, EEGNet
 from eegdecode.objectives import Regression, in_units
-from eegdecode.preprocessing import (
+from eegdecode.preprocessing import steps
+from eegdecode.preprocessing.config import (
     ICA,
     Align,
     BadChannels,
@@ -30,14 +34,15 @@ from eegdecode.preprocessing import (
     Resample,
     Scale,
     Step,
-    steps,
 )
 from eegdecode.signals import Signal
 from eegdecode.stages import Evaluate, Preprocess, Submission, Train
-from eegdecode.training import Optim, judge, state
-from eegdecode.training.state import Trained
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir, read_json
+from eegdecode.synth.config import Eeg2025
+from eegdecode.training import model_file, validator
+from eegdecode.training.config import Optim
+from eegdecode.training.model_file import Trained
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_json
 from tests.conftest import ROOT
 
 NAMES = ("Cz", "E90", "E100", "E110")
@@ -83,7 +88,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(runs: Path) -> Trained:
-    return state.load(Path(made(runs / "rt")))
+    return model_file.load(Path(made(runs / "rt")))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +146,7 @@ def test_in_a_process_without_us_it_says_what_our_models_say(packed: tuple[Path,
     window = torch.from_numpy(scaled.clip(-20, 20)).float()
     window -= window[:, :20].mean(dim=1, keepdim=True)  # the baseline
     for number, names in ((1, ("rt", "rt-too")), (2, ("score",))):
-        several = [state.load(Path(made(runs / name))) for name in names]
+        several = [model_file.load(Path(made(runs / name))) for name in names]
         with torch.no_grad():
             said = [in_units(one.network()(window, torch.zeros(5, dtype=torch.int64)), one.spec) for one in several]
         ours = np.mean([out.numpy() for out in said], axis=0)
@@ -164,11 +169,13 @@ def test_the_score_is_beside_that_of_evaluate_and_adds_up(packed: tuple[Path, An
 
 def test_the_score_is_that_of_the_signals_as_the_judge_has_them(packed: tuple[Path, Any], runs: Path) -> None:
     folder, found = packed
-    cfg = state.load(Path(made(runs / "rt"))).train()
+    cfg = model_file.load(Path(made(runs / "rt"))).train()
     data = store.open_store(Path(made(runs / "as-the-judge-has-it")))
     decoder = submitted.Decoder(torch.load(folder / "weights_challenge_1.pt", weights_only=False))
     truth, said = [], []
-    for places in judge.batches(cfg.windows, splits.split(cfg.split, data.recordings).test, data, whole_trials=False):
+    for places in validator.batches(
+        cfg.windows, splits.split(cfg.split, data.recordings).test, data, whole_trials=False
+    ):
         signal, target, _ = gather.gather(data, places, cfg.target)
         assert signal.shape[1:] == (200, 129) and 1e-6 < signal.std() < 1e-4, "all channels, in volt"
         with torch.no_grad():
@@ -276,7 +283,7 @@ def test_models_that_do_not_fit_are_refused(trained: Trained, runs: Path) -> Non
 
 
 def test_a_layer_for_each_subject_is_refused(runs: Path) -> None:
-    cfg = state.load(Path(made(runs / "rt"))).train()
+    cfg = model_file.load(Path(made(runs / "rt"))).train()
     stages.train(replace(cfg, model=BiLSTM(hidden=4, layers=1, subject_layer=True)), context(runs / "own"))
     with pytest.raises(ValueError, match="own has a layer for each of its subjects, but the judge's are others"):
         stages.submission(Submission(challenge_1=(made(runs / "own"),)), context(runs / "of-own"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eegdecode.data.survey import Row, Survey
+from eegdecode.data.survey.table import Row, Survey
 
 
 def row(subject: str, run: str, checksum: str = "", **more: object) -> Row:

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.data import BidsEvents, Envelope, Music, events, recordings, synth, targets
-from eegdecode.data.recordings import Entry
-from eegdecode.preprocessing import Bandpass, Pick, Reference, Resample, steps
+from eegdecode import synth
+from eegdecode.data.config import BidsEvents, Envelope
+from eegdecode.data.events import events
+from eegdecode.data.io import recordings
+from eegdecode.data.io.recordings import Entry
+from eegdecode.data.targets import targets
+from eegdecode.preprocessing import steps
+from eegdecode.preprocessing.config import Bandpass, Pick, Reference, Resample
 from eegdecode.signals import Stream, Trial
-from hpc.context import Context, Preempted, World
-from hpc.rundir import RunDir
+from eegdecode.synth.config import Music
+from hpc.rank.context import Context, Preempted, World
+from hpc.runs.rundir import RunDir
 
 SMALL = Music(n_subjects=3, n_pieces=2, piece_s=(2.0, 3.0), n_channels=4)
 
@@ -58,9 +64,7 @@ def test_interrupted_and_run_again_equals_uninterrupted(tmp_path: Path) -> None:
 
 
 def test_the_tree_is_bids(study: Path) -> None:
-    assert (
-        json.loads((study / "dataset_description.json").read_text())["GeneratedBy"][0]["Name"] == "eegdecode.data.synth"
-    )
+    assert json.loads((study / "dataset_description.json").read_text())["GeneratedBy"][0]["Name"] == "eegdecode.synth"
     assert [row["participant_id"] for row in recordings.read_tsv(study / "participants.tsv")] == ["sub-01", "sub-02"]
     assert [entry.path.suffix for entry in recordings.find(study)] == [".edf", ".vhdr"]
     for entry in recordings.find(study):

@@ -14,10 +14,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_predict
 
-from eegdecode.data import Eeg2025, Images, MegMovie, Motor, MusicRuns, Speech, Study, synth, targets
-from eegdecode.data.recordings import read_tsv
-from hpc.context import Context, World
-from hpc.rundir import RunDir
+from eegdecode import synth
+from eegdecode.data.io.recordings import read_tsv
+from eegdecode.data.targets import targets
+from eegdecode.synth.config import Eeg2025, Images, MegMovie, Motor, MusicRuns, Speech, Study
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir
 
 Make = Callable[[Study], Path]
 Part = tuple[np.ndarray, np.ndarray]

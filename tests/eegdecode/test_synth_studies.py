@@ -11,16 +11,18 @@ import mne
 import numpy as np
 import pytest
 
-from eegdecode.data import Eeg2025, Images, MegMovie, Motor, Music, MusicRuns, Speech, Study, synth, targets
-from eegdecode.data.fif import write_fif
-from eegdecode.data.formats import write_edf
-from eegdecode.data.recordings import read_tsv
-from eegdecode.data.synth import head, movie
+from eegdecode import synth
+from eegdecode.data.io.recordings import read_tsv
+from eegdecode.data.targets import targets
 from eegdecode.signals import Sensor, Signal
+from eegdecode.synth import head, movie
+from eegdecode.synth.config import Eeg2025, Images, MegMovie, Motor, Music, MusicRuns, Speech, Study
+from eegdecode.synth.fif import write_fif
+from eegdecode.synth.formats import write_edf
 from hpc import config
-from hpc.context import Context, World
 from hpc.errors import ConfigError
-from hpc.rundir import RunDir
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "synthesize"
 TINY = {

@@ -11,24 +11,11 @@ import numpy as np
 import pytest
 import scipy.io
 
-from eegdecode.data import (
-    Audio,
-    Embedding,
-    Envelope,
-    Extra,
-    Frame,
-    Image,
-    Label,
-    Mel,
-    Target,
-    audio,
-    events,
-    sound,
-    stimuli,
-    targets,
-)
-from eegdecode.data.formats import write_wav
+from eegdecode.data.config import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target
+from eegdecode.data.events import events, stimuli
+from eegdecode.data.targets import audio, sound, targets
 from eegdecode.signals import Signal, Stream, Trial
+from eegdecode.synth.formats import write_wav
 from hpc import config
 
 HZ = 8000

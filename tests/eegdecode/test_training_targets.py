@@ -10,19 +10,22 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from eegdecode import objectives, stages
-from eegdecode.data import LockedWindows, RandomWindows, splits, store
-from eegdecode.data.draw import Draw
-from eegdecode.data.stored import Store
-from eegdecode.evaluation import predict
+from eegdecode.data.config import LockedWindows, RandomWindows
+from eegdecode.data.loading.draw import Draw
+from eegdecode.data.split import splits
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.decode import predict
 from eegdecode.models import BiLSTM, EEGNet
 from eegdecode.objectives import Batch, Classification, Diffusion, Regression
 from eegdecode.objectives.classification import focal
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.stages import Soup, Train
-from eegdecode.training import Optim, state, targets
-from eegdecode.training.judge import Judge
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir
+from eegdecode.training import model_file, target_statistics
+from eegdecode.training.config import Optim
+from eegdecode.training.validator import Judge
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir
 
 TRIALS = tuple(Trial(1.0 + 2 * number, 2.0, f"{number:02d}.wav") for number in range(20))
 KLASS = np.array([[0.0]] * 14 + [[1.0]] * 4 + [[2.0]] * 2)
@@ -49,21 +52,23 @@ def places(opened: Store, cfg: RandomWindows | LockedWindows, n: int = 20) -> Dr
 
 
 def test_mean_and_spread_are_those_of_what_is_trained_with_and_of_nothing_else(opened: Store) -> None:
-    mean, std = targets.moments(opened, "mel", places(opened, RandomWindows(length_s=1), n=7).places)
+    mean, std = target_statistics.moments(opened, "mel", places(opened, RandomWindows(length_s=1), n=7).places)
     trained = np.asarray(opened.recordings[0].target("mel"), np.float64)[16 : 16 * 15]
     np.testing.assert_allclose(mean, trained.mean(axis=0), rtol=1e-9)
     np.testing.assert_allclose(std[:2], trained.std(axis=0)[:2], rtol=1e-6)
     assert std[2] == 1, "what is always the same is not divided by its spread"
-    locked = targets.moments(opened, "klass", places(opened, LockedWindows(tmax_s=1), n=16).places)
+    locked = target_statistics.moments(opened, "klass", places(opened, LockedWindows(tmax_s=1), n=16).places)
     np.testing.assert_allclose(locked, (KLASS[:16].mean(axis=0), KLASS[:16].std(axis=0)))
 
 
 def test_classes_are_weighed_as_scikit_learn_balances_them(opened: Store) -> None:
     drawn = places(opened, LockedWindows(tmax_s=1)).places
-    found = targets.weights(opened, "klass", drawn, opened.spec("klass"))
+    found = target_statistics.weights(opened, "klass", drawn, opened.spec("klass"))
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.arange(3), y=KLASS[:, 0]))
     with pytest.raises(ValueError, match="weighs classes by how often they come, but training has none of 2"):
-        targets.weights(opened, "klass", places(opened, LockedWindows(tmax_s=1), 16).places, opened.spec("klass"))
+        target_statistics.weights(
+            opened, "klass", places(opened, LockedWindows(tmax_s=1), 16).places, opened.spec("klass")
+        )
 
 
 def test_weighted_windows_count_as_in_torch_and_portions_add_up() -> None:
@@ -86,9 +91,9 @@ def test_a_loss_is_in_spreads_and_what_is_watched_in_the_targets_units() -> None
     assert objectives.in_units(found, spec).flatten().tolist() == [300, 320]
 
 
-def trained(cfg: Train, run: Path) -> state.Trained:
+def trained(cfg: Train, run: Path) -> model_file.Trained:
     stages.train(cfg, Context(World(), RunDir(run)))
-    return state.load(RunDir(run).out)
+    return model_file.load(RunDir(run).out)
 
 
 def test_what_a_standardised_model_decodes_has_the_targets_units(opened: Store, tmp_path: Path) -> None:
@@ -112,7 +117,7 @@ def test_what_a_standardised_model_decodes_has_the_targets_units(opened: Store, 
     trained(replace(cfg, seed=1), tmp_path / "another")
     several = tuple(Input(str(RunDir(tmp_path / run).out)) for run in ("ours", "another"))
     made = stages.soup(Soup(several, "uniform"), Context(World(), RunDir(tmp_path / "soup")))
-    assert made["val_loss"] < 2 and state.load(RunDir(tmp_path / "soup").out).spec == ours.spec  # type: ignore[operator]
+    assert made["val_loss"] < 2 and model_file.load(RunDir(tmp_path / "soup").out).spec == ours.spec  # type: ignore[operator]
 
 
 def test_made_out_of_noise_it_has_the_targets_units_too(opened: Store, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from eegdecode.training import Start, transfer
-from hpc.context import Input
+from eegdecode.training import transfer
+from eegdecode.training.config import Start
+from hpc.rank.context import Input
 
 
 def network(n_outputs: int = 2, n_in: int = 3) -> nn.Module:

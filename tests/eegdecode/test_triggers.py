@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eegdecode.data import triggers
+from eegdecode.data.events import triggers
 from eegdecode.signals import Sensor, Stream
 
 HZ = 1000.0

@@ -12,13 +12,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eegdecode import stages
-from eegdecode.data import RandomWindows
-from eegdecode.data.stored import Store
+from eegdecode.data.config import RandomWindows
+from eegdecode.data.store.dataset import Store
 from eegdecode.models import BiLSTM
 from eegdecode.stages import Train
-from eegdecode.training import Alerts, Compute, Optim, Watch, alerts
-from hpc.context import Context, Input, Preempted, World
-from hpc.rundir import RunDir, read_lines
+from eegdecode.training.config import Alerts, Compute, Optim, Watch
+from eegdecode.training.monitor import alerts
+from hpc.rank.context import Context, Input, Preempted, World
+from hpc.runs.rundir import RunDir, read_lines
 
 
 class Receiver(BaseHTTPRequestHandler):

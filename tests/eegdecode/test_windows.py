@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eegdecode.data import (
+from eegdecode.data.config import (
     BucketedWindows,
     GridWindows,
     LockedWindows,
@@ -18,13 +18,13 @@ from eegdecode.data import (
     Split,
     StratifiedWindows,
     Windows,
-    store,
 )
-from eegdecode.data.draw import Draw
-from eegdecode.data.gather import gather
-from eegdecode.data.splits import Parts, Segment, split
-from eegdecode.data.stored import Store
-from eegdecode.data.windows import Places, Views, cut
+from eegdecode.data.loading.draw import Draw
+from eegdecode.data.loading.gather import gather
+from eegdecode.data.loading.windows import Places, Views, cut
+from eegdecode.data.split.splits import Parts, Segment, split
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Recording, Signal, Trial
 
 

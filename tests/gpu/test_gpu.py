@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from hpc.rundir import RunDir, read_json, read_lines
+from hpc.runs.rundir import RunDir, read_json, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_decoding import prepared, study, train_run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import compare, startup
-from hpc import threads
+from hpc.rank import threads
 from tests.conftest import ROOT
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpc import checkpoint
-from hpc.context import Context, World
-from hpc.rundir import RunDir, committed_steps, read_json
-from hpc.saver import Saver
+from hpc.checkpoint import checkpoint
+from hpc.checkpoint.saver import Saver
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir, committed_steps, read_json
 
 
 def state(value: float) -> dict[str, object]:

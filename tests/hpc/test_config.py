@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from hpc import config
-from hpc.context import Input
 from hpc.errors import ConfigError
+from hpc.rank.context import Input
 
 
 @dataclass(frozen=True)

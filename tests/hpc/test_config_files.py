@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc import __version__, options, planner, profile, recipes
+from hpc import __version__
+from hpc.cli import options, planner
+from hpc.config import recipes
 from hpc.errors import ConfigError
+from hpc.site import profile
 from tests.conftest import ROOT, Launch
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hpc import context
-from hpc.context import Context, Input, Preempted, World, input_path
-from hpc.rundir import RunDir, read_json
+from hpc.rank import context
+from hpc.rank.context import Context, Input, Preempted, World, input_path
+from hpc.runs.rundir import RunDir, read_json
 
 
 @pytest.mark.parametrize(

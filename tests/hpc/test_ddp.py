@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from hpc import ddp
-from hpc.context import Context, World
-from hpc.rundir import RunDir, read_json
+from hpc.rank import ddp
+from hpc.rank.context import Context, World
+from hpc.runs.rundir import RunDir, read_json
 from tests.waiting import LONG_S
 
 pytestmark = pytest.mark.ranks

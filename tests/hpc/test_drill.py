@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hpc.drill import Learnt, _felt, _Watch
-from hpc.faults import Case
-from hpc.rundir import RunDir, append_line, write_json
+from hpc.drill.drill import Learnt, _felt, _Watch
+from hpc.drill.faults import Case
+from hpc.runs.rundir import RunDir, append_line, write_json
 from tests.conftest import Launch
 
 

@@ -6,29 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from hpc import executors, profile, site
-from hpc.plan import Plan, Science
-from hpc.snapshot import Code
+from hpc.plan.plan import Plan, Science
+from hpc.plan.snapshot import Code
+from hpc.site import allocation, profile
+from hpc.submit import executors
 
 RECORDS = Path(__file__).parent.parent / "records/sbatch"
 SITES = Path(__file__).parent.parent.parent / "configs/site"
 ASKED = {
-    "bed": site.Request(nodes=2),
-    "slurm": site.Request(nodes=2, gpus=2, mem_gb=16),
-    "lem-gpu": site.Request(nodes=2, gpus=4, scratch_gb=200, time="12h"),
-    "athena": site.Request(nodes=2, gpus=8),
-    "helios": site.Request(nodes=2, gpus=4),
-    "lumi": site.Request(nodes=8, partition="standard-g"),
-    "pcss": site.Request(gpus=4),
+    "bed": allocation.Request(nodes=2),
+    "slurm": allocation.Request(nodes=2, gpus=2, mem_gb=16),
+    "lem-gpu": allocation.Request(nodes=2, gpus=4, scratch_gb=200, time="12h"),
+    "athena": allocation.Request(nodes=2, gpus=8),
+    "helios": allocation.Request(nodes=2, gpus=4),
+    "lumi": allocation.Request(nodes=8, partition="standard-g"),
+    "pcss": allocation.Request(gpus=4),
 }
 """What is asked for; elsewhere the profile's defaults on two nodes."""
 
 
 def text(name: str) -> str:
     """The batch script of a fixed plan; nothing of this machine is in it."""
-    where = site.load(name)
-    asked = ASKED.get(name, site.Request(nodes=2, time="4h"))
-    resources = site.fit(where, site.Request(**{**vars(asked), "account": "hpc-x"}))
+    where = allocation.load(name)
+    asked = ASKED.get(name, allocation.Request(nodes=2, time="4h"))
+    resources = allocation.fit(where, allocation.Request(**{**vars(asked), "account": "hpc-x"}))
     science = Science("train", "eegdecode.stages:train", {"seed": 0}, {})
     code = Code("/home/me/hpc", ".", "0" * 40, (), ())
     plan = Plan(science, (), where, resources, (code,), "/scratch/runs", "/home/me/study", "/opt/env/bin/python")
@@ -36,7 +37,7 @@ def text(name: str) -> str:
 
 
 def slurm_profiles() -> list[str]:
-    return [path.stem for path in sorted(SITES.glob("*.yaml")) if site.load(path.stem).kind == "slurm"]
+    return [path.stem for path in sorted(SITES.glob("*.yaml")) if allocation.load(path.stem).kind == "slurm"]
 
 
 @pytest.mark.parametrize("name", slurm_profiles())
@@ -63,7 +64,7 @@ def test_a_batch_script_names_each_option_once_and_sets_u_after_the_modules(name
     options = [line.split("=")[0] for line in lines if line.startswith("#SBATCH")]
     assert len(options) == len(set(options)), "of two equal options Slurm forgets the first"
     assert not any("wckey" in option for option in options)
-    assert all(lines.index(line) < lines.index("set -eu") for line in site.load(name).prologue)
+    assert all(lines.index(line) < lines.index("set -eu") for line in allocation.load(name).prologue)
 
 
 def test_an_option_that_a_site_does_not_take_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

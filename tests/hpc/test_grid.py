@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpc.errors import ConfigError
-from hpc.grid import draws, grid
+from hpc.plan.sweep import draws, grid
 
 
 def test_a_grid_is_every_combination_the_last_word_fastest() -> None:

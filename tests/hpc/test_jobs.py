@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpc.jobs import _is_refusal
+from hpc.supervise.requeue import _is_refusal
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc import options
+from hpc.cli import options
 from tests.conftest import EXAMPLE, Launch
 from tests.waiting import output_of
 
@@ -54,7 +54,7 @@ def test_help_names_every_verb_and_exit_code(launch: Launch) -> None:
 
 
 def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
-    from hpc import stages
+    from hpc.config import stages
 
     ours = [name for name in stages.names() if stages.entry(name).startswith("eegdecode")]
     said = re.search(r"in this project: ((?:\w+,\s+)*\w+)", launch("--help").stdout)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc import plan, planner
+from hpc.cli import planner
 from hpc.errors import ConfigError
-from hpc.rundir import RunDir, write_json
+from hpc.plan import plan
+from hpc.runs.rundir import RunDir, write_json
 
 pytestmark = pytest.mark.usefixtures("example")
 

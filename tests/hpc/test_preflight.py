@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hpc import plan, preflight, site
+from hpc.cli import preflight
 from hpc.errors import ConfigError
-from hpc.plan import Plan, Science
-from hpc.rundir import write_json
+from hpc.plan import plan
+from hpc.plan.plan import Plan, Science
+from hpc.runs.rundir import write_json
+from hpc.site import allocation
 from tests.conftest import Launch
 
 SAID = """\
@@ -57,9 +59,9 @@ def test_of_a_sweep_only_what_is_missing_counts(
 ) -> None:
     monkeypatch.setenv("PATH", slurm_here["PATH"])
     (tmp_path / "said").write_text(SAID.format(array=3, jobs=3))
-    where = site.load("bed")
+    where = allocation.load("bed")
     plans = [
-        Plan(science, (), where, site.fit(where, site.Request()), (), str(tmp_path / "runs"), "/", "python")
+        Plan(science, (), where, allocation.fit(where, allocation.Request()), (), str(tmp_path / "runs"), "/", "python")
         for science, _ in plan.sweep("count", {}, ["n=1..4"])
     ]
     with pytest.raises(ConfigError, match="4 runs of count would be one array, and bed takes 3"):
@@ -75,8 +77,8 @@ def test_slurm_limits_are_read() -> None:
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused_before_it_waits_in_a_queue(tmp_path: Path) -> None:
     science = Science("train", "eegdecode.stages:train", {"data": "./x", "windows": {"batch": 4}}, {})
-    where = site.load("local")
-    layout = site.fit(where, site.Request(ranks=2))
+    where = allocation.load("local")
+    layout = allocation.fit(where, allocation.Request(ranks=2))
     fits = Plan(science, (), where, layout, (), str(tmp_path), "/", "python")
     assert "config valid" in preflight.checked([fits], {})[0].checks
     too_many = dataclasses.replace(fits, resources=dataclasses.replace(layout, ranks_per_node=3))
@@ -88,8 +90,8 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_it_waits_in_a_que
 def test_mpi_without_mpi4py_names_the_extra_that_brings_it(
     tmp_path: Path, example: None, monkeypatch: pytest.MonkeyPatch, site_name: str
 ) -> None:
-    science, where = Science("count", "counting.stages:count", {}, {}), site.load(site_name)
-    layout = site.fit(where, site.Request(ranks=2, mpi=True))
+    science, where = Science("count", "counting.stages:count", {}, {}), allocation.load(site_name)
+    layout = allocation.fit(where, allocation.Request(ranks=2, mpi=True))
     asked = Plan(science, (), where, layout, (), str(tmp_path), "/", "python")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ConfigError, match=r"--mpi needs mpi4py, .*: `pip install hpc-eegdecode\[mpi\]` brings it"):

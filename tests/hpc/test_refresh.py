@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc import config, refresh, site
+from hpc import config
 from hpc.errors import ConfigError
-from hpc.profile import Site
+from hpc.site import allocation, refresh
+from hpc.site.profile import Site
 
 PARTITIONS = """\
 PartitionName=batch AllowGroups=ALL Default=NO DefaultTime=00:30:00 MaxNodes=UNLIMITED MaxTime=12:00:00 Nodes=c[1-9] \
@@ -52,9 +53,9 @@ def test_a_profile_holds_what_slurm_says(tmp_path: Path) -> None:
     zoo = config.build(Site, values | {"name": "zoo"}, "zoo")
     assert zoo.detect.fits({}, "", "zoo") and not zoo.detect.fits({}, "", "zoo2")
     with pytest.raises(ConfigError, match="--time 4d is more than the 3-00:00:00 of zoo, partition gpu; ask for less"):
-        site.fit(zoo, site.Request(time="4d"))
-    asked = site.fit(zoo, site.Request(nodes=4, gpus=4))
-    assert site.sbatch_options(zoo, asked) == {"gres": "gpu:hopper:4"}
+        allocation.fit(zoo, allocation.Request(time="4d"))
+    asked = allocation.fit(zoo, allocation.Request(nodes=4, gpus=4))
+    assert allocation.sbatch_options(zoo, asked) == {"gres": "gpu:hopper:4"}
     assert "written on" in path.read_text().lower().split("\n")[0]
 
 
@@ -103,9 +104,9 @@ def test_without_slurm_it_says_where_to_say_it(tmp_path: Path, monkeypatch: pyte
 def test_a_real_slurm_describes_itself(slurm: str, tmp_path: Path) -> None:
     path = refresh.write("found", tmp_path)
     found = config.build(Site, config.load([path]) | {"name": "found"}, "found")
-    assert site.fit(found, site.Request(account="any")).partition == found.partition
+    assert allocation.fit(found, allocation.Request(account="any")).partition == found.partition
     if slurm == "bed":
         assert list(found.partitions) == ["cpu", "gpu", "low", "high"]
         assert (found.max_nodes, found.max_gpus_per_node) == (4, 2)
         assert found.detect.fits({}, "", "bed")
-        assert site.detect(os.environ) == "bed"
+        assert allocation.detect(os.environ) == "bed"

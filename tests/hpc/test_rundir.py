@@ -6,7 +6,16 @@ from typing import BinaryIO
 
 import pytest
 
-from hpc.rundir import RunDir, append_line, atomic_write, damaged_lines, heartbeat, read_json, read_lines, write_json
+from hpc.runs.rundir import (
+    RunDir,
+    append_line,
+    atomic_write,
+    damaged_lines,
+    heartbeat,
+    read_json,
+    read_lines,
+    write_json,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

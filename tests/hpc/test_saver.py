@@ -25,10 +25,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import distribute_tensor
 
-from hpc import checkpoint, ddp, saver
-from hpc.context import Context, Fenced, Preempted, World
-from hpc.rundir import RunDir, append_line, committed_steps, read_json
-from hpc.saver import Saver
+from hpc.checkpoint import checkpoint, saver
+from hpc.checkpoint.saver import Saver
+from hpc.rank import ddp
+from hpc.rank.context import Context, Fenced, Preempted, World
+from hpc.runs.rundir import RunDir, append_line, committed_steps, read_json
 from tests.waiting import LONG_S, wait_for
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc import config, profile, site
+from hpc import config
 from hpc.errors import ConfigError
-from hpc.profile import Account, Detect, Partition, Site, Storage
-from hpc.site import Request, duration_s
+from hpc.site import allocation, profile
+from hpc.site.allocation import Request, duration_s
+from hpc.site.profile import Account, Detect, Partition, Site, Storage
 
 ROOT = Path(__file__).parent.parent.parent
 PROFILES = sorted((ROOT / "configs/site").glob("*.yaml"))
@@ -34,18 +35,18 @@ def test_other_times_are_refused(text: str) -> None:
 
 
 def test_ranks_follow_gpus() -> None:
-    assert site.fit(BED, Request(nodes=2)).ranks == 4
-    assert site.fit(BED, Request(nodes=2, gpus=1)).ranks == 2
-    assert site.fit(BED, Request(gpus=0)).ranks == 2
-    assert site.fit(BED, Request(gpus=0, ranks=3)).ranks == 3
+    assert allocation.fit(BED, Request(nodes=2)).ranks == 4
+    assert allocation.fit(BED, Request(nodes=2, gpus=1)).ranks == 2
+    assert allocation.fit(BED, Request(gpus=0)).ranks == 2
+    assert allocation.fit(BED, Request(gpus=0, ranks=3)).ranks == 3
 
 
 def test_a_laptop_has_as_many_ranks_as_gpus_and_no_walltime() -> None:
-    laptop = site.load("local")
-    assert site.fit(laptop, Request(), n_gpus_here=0).ranks == 1
-    assert site.fit(laptop, Request(), n_gpus_here=2).ranks == 2
-    assert site.fit(laptop, Request()).time_s is None
-    assert site.fit(laptop, Request(time="1m")).time_s == 60
+    laptop = allocation.load("local")
+    assert allocation.fit(laptop, Request(), n_gpus_here=0).ranks == 1
+    assert allocation.fit(laptop, Request(), n_gpus_here=2).ranks == 2
+    assert allocation.fit(laptop, Request()).time_s is None
+    assert allocation.fit(laptop, Request(time="1m")).time_s == 60
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_laptop_has_as_many_ranks_as_gpus_and_no_walltime() -> None:
 )
 def test_what_a_site_cannot_give_is_refused_with_its_limit(request_: Request, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        site.fit(BED, request_)
+        allocation.fit(BED, request_)
 
 
 def test_an_account_is_asked_for_where_one_is_needed() -> None:
@@ -69,21 +70,21 @@ def test_an_account_is_asked_for_where_one_is_needed() -> None:
     with pytest.raises(
         ConfigError, match="lem needs an account: say --account NAME, or set HPC_ACCOUNT, or write `lem: N"
     ):
-        site.fit(grant, Request())
-    assert site.fit(grant, Request(account="hpc-x")).account == "hpc-x"
+        allocation.fit(grant, Request())
+    assert allocation.fit(grant, Request(account="hpc-x")).account == "hpc-x"
 
 
 def test_an_account_comes_from_the_line_then_the_environment_then_the_users_file(tmp_path: Path) -> None:
     grant = Site("lem", "slurm", account=Account(required=True))
     environ = {"SLURM_ACCOUNT": "third", "HPC_ACCOUNT": "first", "SBATCH_ACCOUNT": ""}
-    assert site.find_account(grant, None, {}, tmp_path) is None
+    assert allocation.find_account(grant, None, {}, tmp_path) is None
     (tmp_path / ".config/hpc").mkdir(parents=True)
     (tmp_path / ".config/hpc/accounts.yaml").write_text("lem: mine\nother: 7\n")
-    assert site.find_account(grant, "said", environ, tmp_path) == "said"
-    assert site.find_account(grant, None, environ, tmp_path) == "first"
-    assert site.find_account(grant, None, {"SLURM_ACCOUNT": "third", "SBATCH_ACCOUNT": ""}, tmp_path) == "third"
-    assert site.find_account(grant, None, {}, tmp_path) == "mine"
-    assert site.find_account(Site("bed", "slurm"), None, {}, tmp_path) is None
+    assert allocation.find_account(grant, "said", environ, tmp_path) == "said"
+    assert allocation.find_account(grant, None, environ, tmp_path) == "first"
+    assert allocation.find_account(grant, None, {"SLURM_ACCOUNT": "third", "SBATCH_ACCOUNT": ""}, tmp_path) == "third"
+    assert allocation.find_account(grant, None, {}, tmp_path) == "mine"
+    assert allocation.find_account(Site("bed", "slurm"), None, {}, tmp_path) is None
 
 
 @pytest.mark.parametrize("value", ["[a, b]", "{a: b}", "true", "1.5"])
@@ -91,53 +92,53 @@ def test_an_account_that_is_no_text_is_refused(tmp_path: Path, value: str) -> No
     (tmp_path / ".config/hpc").mkdir(parents=True)
     (tmp_path / ".config/hpc/accounts.yaml").write_text(f"lem: {value}\n")
     with pytest.raises(ConfigError, match="accounts.yaml: lem needs the name of an account, as text, but got "):
-        site.find_account(Site("lem", "slurm"), None, {}, tmp_path)
+        allocation.find_account(Site("lem", "slurm"), None, {}, tmp_path)
 
 
 def test_an_account_that_is_needed_is_made_up_for_a_look(tmp_path: Path) -> None:
-    fitted = site.fit(site.load("lem-gpu"), Request(), dry=True)
+    fitted = allocation.fit(allocation.load("lem-gpu"), Request(), dry=True)
     assert fitted.account == "ACCOUNT"
     assert any(note.startswith("ACCOUNT stands where lem-gpu needs an account") for note in fitted.notes)
-    assert site.fit(site.load("lem-gpu"), LEM, dry=True).account == "hpc-x"
-    assert site.fit(BED, Request(), dry=True).account == ""
+    assert allocation.fit(allocation.load("lem-gpu"), LEM, dry=True).account == "hpc-x"
+    assert allocation.fit(BED, Request(), dry=True).account == ""
 
 
 def test_an_account_gets_the_suffix_of_its_partition_once() -> None:
-    ares = site.load("ares")
-    assert site.fit(ares, Request(account="grant")).account == "grant-cpu"
-    assert site.fit(ares, Request(account="grant-cpu")).account == "grant-cpu"
-    assert site.fit(ares, Request(account="grant-cpu", partition="plgrid-bigmem")).account == "grant-cpu-bigmem"
-    assert site.fit(ares, Request(account="grant-cpu", partition="plgrid-gpu-v100")).account == "grant-gpu"
-    assert site.fit(ares, Request(account="grant-gpu", partition="plgrid-now")).account == "grant-cpu"
-    athena = site.fit(site.load("athena"), Request(account="grant"))
+    ares = allocation.load("ares")
+    assert allocation.fit(ares, Request(account="grant")).account == "grant-cpu"
+    assert allocation.fit(ares, Request(account="grant-cpu")).account == "grant-cpu"
+    assert allocation.fit(ares, Request(account="grant-cpu", partition="plgrid-bigmem")).account == "grant-cpu-bigmem"
+    assert allocation.fit(ares, Request(account="grant-cpu", partition="plgrid-gpu-v100")).account == "grant-gpu"
+    assert allocation.fit(ares, Request(account="grant-gpu", partition="plgrid-now")).account == "grant-cpu"
+    athena = allocation.fit(allocation.load("athena"), Request(account="grant"))
     assert athena.account == "grant-gpu-a100"
     assert "account grant-gpu-a100: the suffix of athena, partition plgrid-gpu-a100" in athena.notes
 
 
 def test_a_partition_may_want_the_account_as_qos() -> None:
-    lem = site.load("lem-gpu")
-    assert site.fit(lem, Request(account="hpc-x")).qos == ""
-    asked = site.fit(lem, Request(account="plgx", partition="plgrid-lem-gpu-h100"))
-    assert site.sbatch_options(lem, asked) == {"gres": "gpu:hopper:1", "qos": "plgx"}
+    lem = allocation.load("lem-gpu")
+    assert allocation.fit(lem, Request(account="hpc-x")).qos == ""
+    asked = allocation.fit(lem, Request(account="plgx", partition="plgrid-lem-gpu-h100"))
+    assert allocation.sbatch_options(lem, asked) == {"gres": "gpu:hopper:1", "qos": "plgx"}
 
 
 def test_an_account_that_looks_wrong_is_remarked_on() -> None:
-    (note,) = [note for note in site.fit(site.load("lumi"), Request(account="465")).notes if "465" in note]
+    (note,) = [note for note in allocation.fit(allocation.load("lumi"), Request(account="465")).notes if "465" in note]
     assert note == "accounts of lumi look like ^project_; '465' does not"
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_every_profile_loads_and_fits(path: Path) -> None:
     loaded = config.build(Site, config.load([path]) | {"name": path.stem}, path.stem)
-    assert site.fit(loaded, Request(account="any")).ranks >= 1
+    assert allocation.fit(loaded, Request(account="any")).ranks >= 1
     for partition in loaded.partitions:
-        assert site.fit(loaded, Request(account="any", partition=partition)).partition == partition
+        assert allocation.fit(loaded, Request(account="any", partition=partition)).partition == partition
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_every_profile_says_whose_word_it_is(path: Path) -> None:
     assert set(config.load([path])) >= {"kind", "description", "status", "verified_on", "sources"}
-    loaded = site.load(path.stem)
+    loaded = allocation.load(path.stem)
     assert loaded.sources and loaded.verified_on and loaded.description
 
 
@@ -146,7 +147,7 @@ def test_the_profiles_are_those_we_promise_and_those_the_page_lists() -> None:
     page = (ROOT / "docs/sites.md").read_text()
     found = re.findall(r"^\| `([\w-]+)` \| ([^|\n]+) \| ([^|\n]+) \|", page, re.MULTILINE)
     rows = {name: (status, date) for name, status, date in found}
-    listed = {path.stem: site.load(path.stem) for path in PROFILES}
+    listed = {path.stem: allocation.load(path.stem) for path in PROFILES}
     assert rows == {name: (here.status, here.verified_on) for name, here in listed.items()}
 
 
@@ -194,16 +195,16 @@ LEM = Request(account="hpc-x")
 )  # fmt: skip
 def test_what_a_partition_cannot_give_is_refused_with_its_limit(name: str, asked: Request, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        site.fit(site.load(name), dataclasses.replace(asked, account="hpc-x"))
+        allocation.fit(allocation.load(name), dataclasses.replace(asked, account="hpc-x"))
 
 
 def test_what_was_left_open_is_made_to_fit_and_said() -> None:
-    lem = site.load("lem-gpu")
-    fitted = site.fit(lem, Request(gpus=2, ranks=4, account="hpc-x"))
+    lem = allocation.load("lem-gpu")
+    fitted = allocation.fit(lem, Request(gpus=2, ranks=4, account="hpc-x"))
     assert fitted.cpus_per_rank == 8
     assert "8 CPUs a rank instead of 16: lem-gpu, partition lem-gpu-short gives 32 a node (16 a GPU)" in fitted.notes
     small = Site("s", "slurm", partition="p", partitions={"p": Partition("30m", max_mem_gb_per_node=8)}, mem_gb=16)
-    fitted = site.fit(small, Request())
+    fitted = allocation.fit(small, Request())
     assert (fitted.mem_gb, fitted.time_s) == (8, 1800)
     assert fitted.notes == (
         "time is 30m instead of 1h, the limit of s, partition p",
@@ -214,64 +215,66 @@ def test_what_was_left_open_is_made_to_fit_and_said() -> None:
 def test_the_science_is_never_made_smaller() -> None:
     """Ranks and nodes are what was asked for, or it is refused."""
     for asked in (Request(nodes=3, gpus=2, account="any"), Request(nodes=2, ranks=5, gpus=1, account="any")):
-        fitted = site.fit(site.load("lem-gpu"), asked)
+        fitted = allocation.fit(allocation.load("lem-gpu"), asked)
         assert (fitted.nodes, fitted.gpus_per_node) == (asked.nodes, asked.gpus)
         assert fitted.ranks_per_node == (asked.ranks or asked.gpus)
 
 
 def test_gpus_follow_the_partition() -> None:
-    helios, lumi, ares = site.load("helios"), site.load("lumi"), site.load("ares")
-    assert site.fit(helios, Request(account="a", partition="plgrid")).gpus_per_node == 0
-    assert site.fit(ares, Request(account="a", partition="plgrid-gpu-v100")).gpus_per_node == 1
-    whole = site.fit(lumi, Request(account="project_x", partition="standard-g"))
+    helios, lumi, ares = allocation.load("helios"), allocation.load("lumi"), allocation.load("ares")
+    assert allocation.fit(helios, Request(account="a", partition="plgrid")).gpus_per_node == 0
+    assert allocation.fit(ares, Request(account="a", partition="plgrid-gpu-v100")).gpus_per_node == 1
+    whole = allocation.fit(lumi, Request(account="project_x", partition="standard-g"))
     assert (whole.gpus_per_node, whole.cpus_per_rank, whole.mem_gb) == (8, 7, 480)
-    some = site.fit(lumi, Request(account="project_x", partition="standard-g", gpus=2))
+    some = allocation.fit(lumi, Request(account="project_x", partition="standard-g", gpus=2))
     assert "lumi, partition standard-g gives whole nodes: you pay for 8 GPUs on each, and use 2" in some.notes
 
 
 def test_a_partition_we_know_nothing_of_is_left_to_sbatch() -> None:
-    fitted = site.fit(site.load("lem-gpu"), Request(account="hpc-x", partition="lem-gpu-shrot", time="30d"))
+    fitted = allocation.fit(allocation.load("lem-gpu"), Request(account="hpc-x", partition="lem-gpu-shrot", time="30d"))
     (note,) = [note for note in fitted.notes if "lem-gpu-shrot" in note]
     assert "its limits are not checked. Did you mean 'lem-gpu-short'?" in note
 
 
 def test_all_gres_are_one_option() -> None:
-    lem = site.load("lem-gpu")
-    asked = site.fit(lem, Request(gpus=4, scratch_gb=200, account="hpc-x"))
-    assert site.sbatch_options(lem, asked) == {"gres": "gpu:hopper:4,storage:local:200G"}
+    lem = allocation.load("lem-gpu")
+    asked = allocation.fit(lem, Request(gpus=4, scratch_gb=200, account="hpc-x"))
+    assert allocation.sbatch_options(lem, asked) == {"gres": "gpu:hopper:4,storage:local:200G"}
     more = dataclasses.replace(lem, directives={"gres": "storage:shm:9G", "exclusive": "", "comment": "a b"})
-    assert site.sbatch_options(more, asked) == {
+    assert allocation.sbatch_options(more, asked) == {
         "gres": "gpu:hopper:4,storage:local:200G,storage:shm:9G", "exclusive": True, "comment": "a b"
     }  # fmt: skip
-    lumi = site.load("lumi")
-    assert site.sbatch_options(lumi, site.fit(lumi, Request(gpus=8, account="x"))) == {"gpus-per-node": "8"}
+    lumi = allocation.load("lumi")
+    assert allocation.sbatch_options(lumi, allocation.fit(lumi, Request(gpus=8, account="x"))) == {"gpus-per-node": "8"}
 
 
 def test_ranks_are_bound_to_cores_only_where_a_job_has_all_gpus_of_a_node() -> None:
-    lumi = site.load("lumi")
+    lumi = allocation.load("lumi")
     for gpus, bound in ((8, True), (4, False)):
-        assert ("SLURM_CPU_BIND" in site.job_env(lumi, site.fit(lumi, Request(gpus=gpus, account="x")))) is bound
+        assert (
+            "SLURM_CPU_BIND" in allocation.job_env(lumi, allocation.fit(lumi, Request(gpus=gpus, account="x")))
+        ) is bound
 
 
 def test_a_stub_can_be_looked_at_but_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = site.load("icm")
-    assert site.fit(stub, Request(account="x")).nodes == 1
+    stub = allocation.load("icm")
+    assert allocation.fit(stub, Request(account="x")).nodes == 1
     with pytest.raises(
         ConfigError, match=r"icm is a stub, so nothing is submitted. Fill in partition; .*/icm.yaml, or in"
     ):
-        site.check_usable(stub)
-    site.check_usable(site.load("lem-gpu"))
+        allocation.check_usable(stub)
+    allocation.check_usable(allocation.load("lem-gpu"))
     with pytest.raises(ConfigError, match="a stub says under missing what has to be filled in"):
         config.build(Site, {"name": "x", "kind": "slurm", "status": "stub"}, "x")
 
 
 def test_a_run_folder_on_the_wrong_disk_is_told_of_or_refused() -> None:
-    athena, lem = site.load("athena"), site.load("lem-gpu")
+    athena, lem = allocation.load("athena"), allocation.load("lem-gpu")
     environ = {"HOME": "/home/me", "SCRATCH": "/net/tscratch/people/me", "TMPDIR_LOCAL": "/mnt/lscratch/1"}
-    asked = site.fit(athena, Request(account="x"))
+    asked = allocation.fit(athena, Request(account="x"))
 
     def look(where: Site, runs: str) -> tuple[str, ...]:
-        return site.look_at_folder(where, asked, Path(runs), environ)
+        return allocation.look_at_folder(where, asked, Path(runs), environ)
 
     assert look(athena, "/net/tscratch/people/me/runs") == (
         "athena deletes files here after 30 days: copy what is to stay to $PLG_GROUPS_STORAGE",
@@ -280,8 +283,8 @@ def test_a_run_folder_on_the_wrong_disk_is_told_of_or_refused() -> None:
     assert look(athena, "/net/tscratch/people/metoo/runs") == look(lem, "/lustre/pd01/runs") == ()
     with pytest.raises(ConfigError, match="/mnt/lscratch/1/runs is on a disk that one node of lem-gpu sees"):
         look(lem, "/mnt/lscratch/1/runs")
-    lumi = site.load("lumi")
-    asked = site.fit(lumi, Request(account="project_x"))
+    lumi = allocation.load("lumi")
+    asked = allocation.fit(lumi, Request(account="project_x"))
     assert "after 90 days: copy what is to stay to /project/" in look(lumi, "/scratch/project_x/runs")[0]
 
 
@@ -304,28 +307,28 @@ def test_a_wrong_profile_is_refused(values: dict[str, object], message: str) -> 
 
 def test_an_unknown_site_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="there is no site 'locl'. Did you mean 'local'"):
-        site.load("locl")
+        allocation.load("locl")
 
 
 def test_a_profile_of_ones_own_goes_before_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs/site").mkdir(parents=True)
     (tmp_path / "configs/site/local.yaml").write_text("kind: local\nmax_nodes: 3\n")
-    assert site.load("local").max_nodes == 3
+    assert allocation.load("local").max_nodes == 3
 
 
 def test_slurm_commands_without_a_configuration_are_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sbatch").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert site.detect({}) == ("slurm" if Path("/etc/slurm/slurm.conf").exists() else "local")
+    assert allocation.detect({}) == ("slurm" if Path("/etc/slurm/slurm.conf").exists() else "local")
     (tmp_path / "slurm.conf").touch()
     there, gone = {"SLURM_CONF": str(tmp_path / "slurm.conf")}, {"SLURM_CONF": str(tmp_path / "bed/slurm.conf")}
-    assert site.detect(there) == "slurm"
-    assert site.detect(gone) == "local"
-    assert site.detect({"HPC_SITE": "bed"}) == "bed"
-    assert site.detect({"HPC_SITE": ""} | there) == "slurm"
+    assert allocation.detect(there) == "slurm"
+    assert allocation.detect(gone) == "local"
+    assert allocation.detect({"HPC_SITE": "bed"}) == "bed"
+    assert allocation.detect({"HPC_SITE": ""} | there) == "slurm"
     monkeypatch.setenv("PATH", "")
-    assert site.detect(there) == "local"
+    assert allocation.detect(there) == "local"
 
 
 def test_in_our_checkout_the_users_own_profiles_go_before_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +336,7 @@ def test_in_our_checkout_the_users_own_profiles_go_before_ours(tmp_path: Path, m
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".config/hpc/site").mkdir(parents=True)
     (tmp_path / ".config/hpc/site/local.yaml").write_text("kind: local\nmax_nodes: 5\n")
-    assert site.load("local").max_nodes == 5
+    assert allocation.load("local").max_nodes == 5
 
 
 @pytest.mark.parametrize(
@@ -351,9 +354,11 @@ def test_in_our_checkout_the_users_own_profiles_go_before_ours(tmp_path: Path, m
 def test_a_site_is_recognised_by_what_is_there(
     environ: dict[str, str], hostname: str, cluster_name: str, name: str | None
 ) -> None:
-    fitting = [path.stem for path in PROFILES if site.load(path.stem).detect.fits(environ, hostname, cluster_name)]
+    fitting = [
+        path.stem for path in PROFILES if allocation.load(path.stem).detect.fits(environ, hostname, cluster_name)
+    ]
     assert fitting == ([name] if name else []), "no two profiles for one machine"
-    assert profile.recognise(map(site.load, profile.names()), environ, hostname, cluster_name) == name
+    assert profile.recognise(map(allocation.load, profile.names()), environ, hostname, cluster_name) == name
 
 
 def test_a_cluster_is_recognised_by_its_name_and_a_broken_profile_does_no_harm(
@@ -368,9 +373,9 @@ def test_a_cluster_is_recognised_by_its_name_and_a_broken_profile_does_no_harm(
     (own / "mine.yaml").write_text("kind: slurm\ndetect: {cluster_names: [mine]}\n")
     (tmp_path / "slurm.conf").write_text("# ClusterName=other\nClusterName = mine # hers\n")
     environ = {"SLURM_CONF": str(tmp_path / "slurm.conf")}
-    assert site.detect(environ) == "mine"
-    assert site.detect(environ, cluster_name="unheard-of", hostname="nowhere") == "slurm"
-    assert site.detect(environ | {"HPC_SITE": "lumi"}) == "lumi"
+    assert allocation.detect(environ) == "mine"
+    assert allocation.detect(environ, cluster_name="unheard-of", hostname="nowhere") == "slurm"
+    assert allocation.detect(environ | {"HPC_SITE": "lumi"}) == "lumi"
 
 
 def test_a_slurm_is_that_of_the_profile_whose_signs_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,24 +384,24 @@ def test_a_slurm_is_that_of_the_profile_whose_signs_are_here(tmp_path: Path, mon
     conf = tmp_path / "slurm.conf"
     environ = {"SLURM_CONF": str(conf)}
     without_signs = Site("own", "slurm")
-    every = [site.load("slurm"), site.load("bed"), site.load("lem-gpu"), without_signs]
+    every = [allocation.load("slurm"), allocation.load("bed"), allocation.load("lem-gpu"), without_signs]
 
     conf.write_text("ClusterName=bed\n")
     assert [here.name for here in every if profile.is_here(here, environ)] == ["slurm", "bed"]
     conf.write_text("ClusterName=unheard-of\n")
     assert [here.name for here in every if profile.is_here(here, environ)] == ["slurm", "own"]
-    assert not profile.is_here(site.load("local"), environ)
+    assert not profile.is_here(allocation.load("local"), environ)
 
 
 def test_gpus_are_counted_without_a_library() -> None:
-    assert site.gpus_here({"CUDA_VISIBLE_DEVICES": "0,3"}) == 2
-    assert site.gpus_here({"CUDA_VISIBLE_DEVICES": ""}) == 0
-    assert site.gpus_here({"CUDA_VISIBLE_DEVICES": "-1"}) == 0
+    assert allocation.gpus_here({"CUDA_VISIBLE_DEVICES": "0,3"}) == 2
+    assert allocation.gpus_here({"CUDA_VISIBLE_DEVICES": ""}) == 0
+    assert allocation.gpus_here({"CUDA_VISIBLE_DEVICES": "-1"}) == 0
 
 
 def test_a_folder_that_other_nodes_may_not_see_is_remarked_on() -> None:
-    where = site.load("slurm")
-    resources = site.fit(where, site.Request())
-    (note,) = site.look_at_folder(where, resources, Path("/tmp/me/runs"), {})
+    where = allocation.load("slurm")
+    resources = allocation.fit(where, allocation.Request())
+    (note,) = allocation.look_at_folder(where, resources, Path("/tmp/me/runs"), {})
     assert "/tmp/me/runs is where most clusters have a disk of each machine's own" in note
-    assert site.look_at_folder(where, resources, Path("/lustre/me/runs"), {}) == ()
+    assert allocation.look_at_folder(where, resources, Path("/lustre/me/runs"), {}) == ()

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from hpc import copies, site, staging
 from hpc.config import ConfigError
-from hpc.context import Context, Input, Preempted, World
-from hpc.profile import Site, Storage
-from hpc.rundir import RunDir, read_json, write_json
-from hpc.site import Request
-from hpc.staging import Staging
+from hpc.rank import local_copy, staging
+from hpc.rank.context import Context, Input, Preempted, World
+from hpc.rank.staging import Staging
+from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.site import allocation
+from hpc.site.allocation import Request
+from hpc.site.profile import Site, Storage
 from tests.conftest import ROOT, Launch
 
 ME = f"hpc-{os.getuid()}"
@@ -58,7 +59,7 @@ def a_rank(
     """A rank of a run on a site whose nodes have these places."""
     where = Site("here", "slurm", storage=Storage(scratch_local=tuple(map(str, places))))
     ctx = Context(world, RunDir(runs / name), should_stop=should_stop)
-    resources = site.fit(where, Request(mem_gb=mem_gb, **request))  # type: ignore[arg-type]
+    resources = allocation.fit(where, Request(mem_gb=mem_gb, **request))  # type: ignore[arg-type]
     write_json(ctx.run.plan, {"site": dataclasses.asdict(where), "resources": dataclasses.asdict(resources)})
     ctx.near = made = Staging(ctx, {"NODE_DISK": "/nowhere"})
     return made
@@ -332,8 +333,8 @@ def test_a_copy_that_is_not_what_was_read_does_not_count(
 def test_a_copy_that_would_take_too_long_is_given_up(
     data: Path, tmp_path: Path, shm: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "PROBE_S", 0)
-    monkeypatch.setattr(copies, "LONGEST_S", 0)
+    monkeypatch.setattr(local_copy, "PROBE_S", 0)
+    monkeypatch.setattr(local_copy, "LONGEST_S", 0)
     assert "0 min is the most" in refused(a_rank(tmp_path / "runs", shm), data, caplog)
 
 
@@ -374,12 +375,12 @@ def test_nothing_is_copied_where_there_is_no_use(
 
 def test_where_to_copy_to_is_the_sites_word_or_the_users() -> None:
     quiet = Site("quiet", "slurm", stage="off")
-    assert site.fit(quiet, Request()).stage == "off"
-    assert site.fit(quiet, Request(stage="$TMPDIR")).stage == "$TMPDIR"
+    assert allocation.fit(quiet, Request()).stage == "off"
+    assert allocation.fit(quiet, Request(stage="$TMPDIR")).stage == "$TMPDIR"
     with pytest.raises(
         ConfigError, match=r"--stage must be auto, off, or a place on each node, /… or \$…, but got 'atuo'"
     ):
-        site.fit(quiet, Request(stage="atuo"))
+        allocation.fit(quiet, Request(stage="atuo"))
 
 
 STAGES = """

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from hpc import statefile
-from hpc.statefile import Damaged, Staging
+from hpc.checkpoint import format
+from hpc.checkpoint.format import Damaged, Staging
 
 
 def through_a_file(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     staging = Staging()
     staging.take(state, is_first=True)
     written = staging.write(folder / "state.bin")
-    return statefile.join([statefile.read(folder / "state.bin", written["bytes"], written["sha256"])])
+    return format.join([format.read(folder / "state.bin", written["bytes"], written["sha256"])])
 
 
 def test_every_kind_of_value_comes_back(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_the_memory_is_kept_and_holds_a_larger_state_too(tmp_path: Path) -> None
         tensor = torch.randn(size)
         staging.take({"tensor": tensor}, is_first=True)
         written = staging.write(tmp_path / f"{number}")
-        found = statefile.join([statefile.read(tmp_path / f"{number}", written["bytes"], written["sha256"])])
+        found = format.join([format.read(tmp_path / f"{number}", written["bytes"], written["sha256"])])
         assert torch.equal(found["tensor"], tensor)
 
 
@@ -71,7 +71,7 @@ def test_a_changed_byte_is_seen(tmp_path: Path, at: str) -> None:
     content[{"magic": 0, "outline": 100, "first byte": begin, "last part": begin + 35_999_999}[at]] ^= 1
     (tmp_path / "state.bin").write_bytes(content)
     with pytest.raises(Damaged, match=r"state.bin (has checksum|does not begin)"):
-        statefile.read(tmp_path / "state.bin", written["bytes"], written["sha256"])
+        format.read(tmp_path / "state.bin", written["bytes"], written["sha256"])
 
 
 def test_a_file_from_a_stranger_runs_no_code(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_file_from_a_stranger_runs_no_code(tmp_path: Path) -> None:
 
     text = io.BytesIO()
     torch.save({"tree": Bomb(), "pieces": {}}, text)
-    content = (statefile.MAGIC + text.tell().to_bytes(8, "little") + text.getvalue()).ljust(statefile.PAGE, b"\0")
+    content = (format.MAGIC + text.tell().to_bytes(8, "little") + text.getvalue()).ljust(format.PAGE, b"\0")
     (tmp_path / "state.bin").write_bytes(content)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        statefile.read(tmp_path / "state.bin", len(content), statefile._checksum(content, []))
+        format.read(tmp_path / "state.bin", len(content), format._checksum(content, []))

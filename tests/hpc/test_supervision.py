@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hpc import status, supervision
-from hpc.rundir import RunDir, append_line, heartbeat, read_lines, write_json
+from hpc.runs import status
+from hpc.runs.rundir import RunDir, append_line, heartbeat, read_lines, write_json
+from hpc.supervise import supervisor
 from tests.conftest import Launch
 from tests.waiting import is_stopped, output_of, wait_for
 
@@ -129,7 +130,7 @@ def test_a_result_that_cannot_be_written_at_the_end_of_the_walltime_is_made_agai
 
 
 def test_a_full_disk_is_waited_for_until_somebody_makes_room(here: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "FULL_S", 0.2)
+    monkeypatch.setattr(supervisor, "FULL_S", 0.2)
     here.run.owner.parent.mkdir()
     place = here.said / "full"
     place.symlink_to("/dev/full")
@@ -141,7 +142,7 @@ def test_a_full_disk_is_waited_for_until_somebody_makes_room(here: Kept, monkeyp
             place.unlink()
         place.write_text("line")
 
-    assert supervision.Supervision(here.run, {}, [])._until_there_is_room(write)
+    assert supervisor.Supervision(here.run, {}, [])._until_there_is_room(write)
     assert (len(tries), place.read_text()) == (3, "line")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc import threads
+from hpc.rank import threads
 from tests.conftest import Launch
 
 MANY = dict.fromkeys((threads.OF_ALL, *threads.OF_ONE), "64") | {threads.BEYOND: "MKL_ALL=64"}

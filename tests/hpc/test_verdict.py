@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hpc import verdict
-from hpc.ranks import KEPT_MB, LOG_MB, Ranks
-from hpc.rundir import RunDir, append_line, write_json
+from hpc.runs.rundir import RunDir, append_line, write_json
+from hpc.supervise import diagnosis
+from hpc.supervise.ranks import KEPT_MB, LOG_MB, Ranks
 
 
 def line(
@@ -34,20 +34,20 @@ def line(
     ],
 )
 def test_the_budget_is_of_attempts_that_save_nothing(lines: list[dict[str, Any]], hopeless: bool) -> None:
-    assert verdict.hopeless(lines) == hopeless
+    assert diagnosis.hopeless(lines) == hopeless
 
 
 def test_jobs_that_end_before_anything_is_saved_are_counted() -> None:
     short = line(outcome="stopped") | {"walltime": True}
     good, asked = short | {"got_on": True}, short | {"walltime": False}
-    assert verdict.too_short([good, short, short]) == 2
-    assert verdict.too_short([short, asked, short]) == verdict.too_short([short, line("SIGKILL"), short]) == 1
-    assert verdict.too_short([short, short, good]) == 0
+    assert diagnosis.too_short([good, short, short]) == 2
+    assert diagnosis.too_short([short, asked, short]) == diagnosis.too_short([short, line("SIGKILL"), short]) == 1
+    assert diagnosis.too_short([short, short, good]) == 0
 
 
 def test_a_node_is_bad_when_it_failed_twice_in_a_row() -> None:
-    assert verdict.bad_nodes([line(node="n1"), line(node="n2"), line(node="n1")]) == ["n1"]
-    assert verdict.bad_nodes([line(node="n1"), line(node="n1", got_on=True), line(node="n1")]) == []
+    assert diagnosis.bad_nodes([line(node="n1"), line(node="n2"), line(node="n1")]) == ["n1"]
+    assert diagnosis.bad_nodes([line(node="n1"), line(node="n1", got_on=True), line(node="n1")]) == []
 
 
 def test_attempts_before_the_last_submission_do_not_count(tmp_path: Path) -> None:
@@ -56,21 +56,21 @@ def test_attempts_before_the_last_submission_do_not_count(tmp_path: Path) -> Non
     for started, submitted in ((2.0, 1.0), (6.0, 5.0)):
         append_line(run.submissions, {"time": submitted})
         append_line(run.attempts, line("KeyError") | {"started": started})
-    assert [one["started"] for one in verdict.since_submission(run)] == [6.0]
+    assert [one["started"] for one in diagnosis.since_submission(run)] == [6.0]
 
 
 def test_the_cause_is_not_the_neighbour_that_lost_its_connection(tmp_path: Path) -> None:
     folder = RunDir(tmp_path).attempt(1)
     for rank, error in enumerate(["RuntimeError: gloo: Connection reset", "KeyError: 'x'"]):
         write_json(folder.error(rank), {"rank": rank, "host": f"n{rank}", "error": error})
-    assert verdict.crashed(folder, [1]) == ("rank 1 on n1: KeyError: 'x'", "")
+    assert diagnosis.crashed(folder, [1]) == ("rank 1 on n1: KeyError: 'x'", "")
 
 
 def test_a_killed_rank_is_laid_to_its_node(tmp_path: Path) -> None:
     folder = RunDir(tmp_path).attempt(1)
     write_json(folder.error(0), {"rank": 0, "host": "n1", "error": "RuntimeError: gloo: Connection closed by peer"})
     folder.srun.write_text("srun: error: n3: task 2: Killed\nsrun: error: n1: task 0: Terminated\n")
-    assert verdict.crashed(folder, [137]) == ("a rank was ended by SIGKILL on n3", "n3")
+    assert diagnosis.crashed(folder, [137]) == ("a rank was ended by SIGKILL on n3", "n3")
 
 
 @pytest.mark.parametrize(

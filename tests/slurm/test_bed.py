@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hpc.rundir import RunDir, committed_steps, read_lines
+from hpc.runs.rundir import RunDir, committed_steps, read_lines
 from tests.conftest import BED, ROOT, Launch, bed_packages, exported, other_slurm
 from tests.slurm.test_runs import only_run
 from tests.waiting import LONG_S, open_gate, wait_for

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpc import checkpoint
-from hpc.rundir import RunDir, committed_steps, heartbeat, read_json, read_lines
+from hpc.checkpoint import checkpoint
+from hpc.runs.rundir import RunDir, committed_steps, heartbeat, read_json, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_runs import on
 from tests.waiting import open_gate, output_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.rundir import RunDir, committed_steps, read_json
+from hpc.runs.rundir import RunDir, committed_steps, read_json
 from tests.conftest import ROOT, Launch
 from tests.slurm.test_runs import HELD, attempts, on, only_run
 from tests.waiting import open_gate, story, wait_for

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpc.faults import FAULTS
-from hpc.rundir import RunDir, heartbeat, read_lines
+from hpc.drill.faults import FAULTS
+from hpc.runs.rundir import RunDir, heartbeat, read_lines
 from tests.conftest import EXAMPLE, Launch
 from tests.slurm.test_bed import beds
 from tests.slurm.test_decoding import prepared

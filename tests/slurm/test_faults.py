@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpc.rundir import RunDir, read_json, read_lines
+from hpc.runs.rundir import RunDir, read_json, read_lines
 from tests.conftest import BED, ROOT, Launch
 from tests.slurm.test_bed import Beds, beds, start
 from tests.slurm.test_runs import attempts, texts, under_way

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpc import NEVER
-from hpc.rundir import RunDir, heartbeat, read_lines
+from hpc.runs.rundir import RunDir, heartbeat, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_runs import on
 from tests.waiting import open_gate, output_of

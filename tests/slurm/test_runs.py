@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hpc.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.conftest import Launch
 from tests.waiting import open_gate, output_of, said_first, wait_for
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hpc import __version__, status
-from hpc.rundir import RunDir, committed_steps, read_json
+from hpc import __version__
+from hpc.runs import status
+from hpc.runs.rundir import RunDir, committed_steps, read_json
 from tests.conftest import ROOT
 
 TINY = ["synthesize.n_subjects=2", "synthesize.n_pieces=5", "synthesize.piece_s=[4,6]", "train.optim.steps=20"]

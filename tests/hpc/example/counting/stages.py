@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hpc.context import Context, Input, Preempted
-from hpc.rundir import committed_steps, write_json
+from hpc.rank.context import Context, Input, Preempted
+from hpc.runs.rundir import committed_steps, write_json
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from counting.stages import hold
 from eegdecode import stages
-from hpc.context import Context
+from hpc.rank.context import Context
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Events: when which stimulus was presented."""

@@ -1,0 +1,1 @@
+"""Read recordings of any format, and say what is wrong with a file."""

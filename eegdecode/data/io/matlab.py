@@ -1,0 +1,248 @@
+"""Read EEG or MEG that somebody saved from MATLAB: .mat of version 5 and of version 7.3, which is HDF5.
+
+There is no standard: the samples are the one large array, [channel x time] or [channel x time x trial]; the rate is a
+number called fs, srate or the like; names are a list called labels or the like. What cannot be told is asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+
+from eegdecode.data.config import Matlab
+from eegdecode.signals import Sensor, Stream
+
+RATES = ("fs", "srate", "sfreq", "fsample", "samplingrate", "samplerate", "samplefreq", "samplingfrequency")
+LABELS = ("label", "labels", "chanlabels", "channels", "channelnames", "chnames", "clab", "chanlocs.labels")
+SCALE = {"uV": 1e-6, "mV": 1e-3, "V": 1.0, "fT": 1e-15, "T": 1.0}
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """`shape` as MATLAB has it, whatever the version; `value()` too."""
+
+    shape: tuple[int, ...]
+    is_number: bool
+    value: Callable[[], np.ndarray]
+    read: Callable[[int, int], np.ndarray] | None = None
+    """Of a matrix, [second axis, first axis] from one place to another of the second, without the rest."""
+
+
+def read(path: Path, knobs: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str, ...]]:
+    """The samples, where a trial ends and the next begins, and what was assumed."""
+    variables = _variables(path)
+    name = _samples(path, variables, knobs)
+    sfreq = knobs.sfreq or _rate(path, variables)
+    labels = _labels(variables)
+    samples = variables[name]
+    shape = samples.shape
+    channel_axis = _channel_axis(path, name, shape, labels)
+    n_channels, n_times = shape[channel_axis], shape[1 - channel_axis]
+    n_trials = shape[2] if len(shape) == 3 else 1
+    notes = [f"{name} was taken as {'[channel x time' if channel_axis == 0 else '[time x channel'}"]
+    notes[0] += f"{' x trial' if n_trials > 1 else ''}] in {knobs.unit}; if not, set matlab.data or matlab.unit"
+    if len(labels) != n_channels:
+        if labels:
+            notes.append(f"{len(labels)} names do not fit {n_channels} channels: they are numbered instead")
+        labels = tuple(f"ch{k + 1}" for k in range(n_channels))
+    stretch = _stretches(samples, channel_axis, n_trials)
+    scale = SCALE[knobs.unit]
+
+    def in_volt(first: int, stop: int) -> np.ndarray:
+        return np.ascontiguousarray(stretch(first, stop) * scale, dtype=np.float32)
+
+    sensors = {label: Sensor("mag") for label in labels} if knobs.unit in ("fT", "T") else {}
+    edges = tuple(n_times * k for k in range(1, n_trials))
+    return Stream(labels, sfreq, n_times * n_trials, in_volt, sensors), edges, tuple(notes)
+
+
+def array(path: Path) -> np.ndarray:
+    """The one large array of a file, a vector or a matrix [row, column] as MATLAB has it: no recording."""
+    variables = {
+        name: variable
+        for name, variable in _variables(path).items()
+        if variable.is_number and len(variable.shape) == 2 and max(variable.shape) > 1
+    }
+    sizes = {name: int(np.prod(variable.shape)) for name, variable in variables.items()}
+    large = [name for name, size in sizes.items() if size >= LARGE * max(sizes.values())]
+    if len(large) != 1:
+        what = f"several arrays that may be meant ({', '.join(large)})" if large else "no array of numbers"
+        raise ValueError(f"{path} has {what}: save the one that is meant to a file of its own")
+    found = variables[large[0]].value()
+    return found.ravel() if min(found.shape) == 1 else found
+
+
+LARGE = 0.25
+"""Of the largest: what is smaller are settings and the like."""
+
+
+def _variables(path: Path) -> dict[str, _Variable]:
+    try:
+        return _version_7(path) if h5py.is_hdf5(path) else _version_5(path)
+    except (
+        OSError,
+        ValueError,
+        NotImplementedError,
+        TypeError,
+        KeyError,
+        EOFError,
+        scipy.io.matlab.MatReadError,
+    ) as error:
+        raise ValueError(f"{path} is cut off or damaged ({error}): fetch it again") from None
+
+
+def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable[[int, int], np.ndarray]:
+    """Reads [time, channel], trials one after the other."""
+    if samples.read is not None and channel_axis == 0 and n_trials == 1:
+        return samples.read
+    whole = samples.value()
+    data = np.moveaxis(whole.reshape(*whole.shape[:2], n_trials), 2, 0)
+    data = np.moveaxis(data, 1 + channel_axis, 2).reshape(-1, whole.shape[channel_axis])
+    return lambda first, stop: data[first:stop]
+
+
+def _samples(path: Path, variables: Mapping[str, _Variable], knobs: Matlab) -> str:
+    if knobs.data:
+        if knobs.data not in variables or len(variables[knobs.data].shape) not in (2, 3):
+            raise ValueError(f"{path} has no matrix {knobs.data}; there are {_list(variables)}: mend matlab.data")
+        return knobs.data
+    sizes = {
+        name: int(np.prod(variable.shape))
+        for name, variable in variables.items()
+        if variable.is_number and len(variable.shape) in (2, 3) and min(variable.shape) > 1
+    }
+    largest = [name for name, size in sizes.items() if size >= max(1000, LARGE * max(sizes.values()))]
+    if len(largest) == 1:
+        return largest[0]
+    what = f"several that may be the samples ({', '.join(largest)})" if largest else "no matrix of samples"
+    raise ValueError(f"{path} has {what} among {_list(variables)}: name the one with matlab.data=…")
+
+
+def _rate(path: Path, variables: Mapping[str, _Variable]) -> float:
+    rates = {
+        name: float(variable.value().ravel()[0])
+        for name, variable in variables.items()
+        if _leaf(name) in RATES and variable.is_number and set(variable.shape) == {1}
+    }
+    outermost = min((name.count(".") for name in rates), default=0)  # fields of structs tell of other things too
+    rates = {name: rate for name, rate in rates.items() if name.count(".") == outermost}
+    if len(set(rates.values())) == 1 and (rate := next(iter(rates.values()))) > 0:
+        return rate
+    told = "; ".join(f"{name} = {rate:g}" for name, rate in rates.items())
+    what = f"has no one sampling rate ({told})" if rates else "does not say its sampling rate"
+    raise ValueError(f"{path} {what} among {_list(variables)}: give it with matlab.sfreq=… (Hz)")
+
+
+def _labels(variables: Mapping[str, _Variable]) -> tuple[str, ...]:
+    for name, variable in variables.items():
+        if not variable.is_number and (_leaf(name) in LABELS or ".".join(name.lower().split(".")[-2:]) in LABELS):
+            labels = tuple(str(label).strip() for label in variable.value().ravel())
+            if labels and all(labels) and len(set(labels)) == len(labels):
+                return labels
+    return ()
+
+
+def _channel_axis(path: Path, name: str, shape: tuple[int, ...], labels: tuple[str, ...]) -> int:
+    fits = [axis for axis in (0, 1) if shape[axis] == len(labels)]
+    if len(fits) == 1:
+        return fits[0]
+    if shape[0] == shape[1]:
+        raise ValueError(f"{path}: {name} is {_shape(shape)}, which does not show what is time: save it with labels")
+    # Trials may be shorter than there are channels; in a recording time is the longer axis
+    return 0 if len(shape) == 3 or shape[0] < shape[1] else 1
+
+
+def _leaf(name: str) -> str:
+    return name.split(".")[-1].lower().replace("_", "")
+
+
+def _list(variables: Mapping[str, _Variable]) -> str:
+    """With shapes, the largest first: that is what the samples are among."""
+    ordered = sorted(variables, key=lambda name: -int(np.prod(variables[name].shape)))
+    more = f" and {len(ordered) - 12} smaller ones" if len(ordered) > 12 else ""
+    return ", ".join(f"{name} ({_shape(variables[name].shape)})" for name in ordered[:12]) + more or "no variables"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _version_5(path: Path) -> dict[str, _Variable]:
+    """Variables, and fields of structs as struct.field."""
+    loaded = scipy.io.loadmat(path, struct_as_record=True)
+    variables: dict[str, _Variable] = {}
+    for name, value in loaded.items():
+        if not name.startswith("__"):
+            _add_5(variables, name, value)
+    return variables
+
+
+def _add_5(variables: dict[str, _Variable], name: str, value: object) -> None:
+    if not isinstance(value, np.ndarray):
+        return
+    if value.dtype.names and value.size == 1:
+        for field in value.dtype.names:
+            _add_5(variables, f"{name}.{field}", value[field].flat[0])
+    elif value.dtype.names:
+        for field in value.dtype.names:
+            variables[f"{name}.{field}"] = _texts(value.shape, [_text_5(entry) for entry in value[field].flat])
+    elif value.dtype.kind in "iufb":
+        variables[name] = _Variable(value.shape, True, lambda: value)
+    else:
+        variables[name] = _texts(value.shape, [_text_5(entry) for entry in value.flat])
+
+
+def _texts(shape: tuple[int, ...], texts: list[str]) -> _Variable:
+    return _Variable(shape, False, lambda: np.array(texts))
+
+
+def _text_5(value: object) -> str:
+    """Of a cell of text, which comes as an array within an array."""
+    while isinstance(value, np.ndarray):
+        if value.size != 1:
+            return ""
+        value = value.flat[0]
+    return str(value)
+
+
+def _version_7(path: Path) -> dict[str, _Variable]:
+    """The same of HDF5, in which axes stand the other way round and text is numbers."""
+    variables: dict[str, _Variable] = {}
+    with h5py.File(path, "r") as file:
+
+        def add(name: str, item: object) -> None:
+            if not isinstance(item, h5py.Dataset) or name.startswith("#refs#") or item.attrs.get("MATLAB_empty"):
+                return
+            kind = item.attrs.get("MATLAB_class", b"double")
+            shape, dotted = tuple(map(int, item.shape[::-1])), name.replace("/", ".")
+            if item.dtype.kind == "O":
+                variables[dotted] = _texts(shape, [_text_7(file[reference]) for reference in item[()].ravel()])
+            elif kind == b"char":
+                letters = np.atleast_2d(item[()].T)
+                variables[dotted] = _texts(shape, ["".join(map(chr, row)) for row in letters])
+            elif item.dtype.kind in "iufb" and item.ndim:
+                variables[dotted] = _Variable(
+                    shape, True, lambda: _whole_7(path, name), lambda first, stop: _part_7(path, name, first, stop)
+                )
+
+        file.visititems(add)
+    return variables
+
+
+def _whole_7(path: Path, name: str) -> np.ndarray:
+    with h5py.File(path, "r") as file:
+        return np.asarray(file[name][()]).T
+
+
+def _part_7(path: Path, name: str, first: int, stop: int) -> np.ndarray:
+    with h5py.File(path, "r") as file:
+        return np.asarray(file[name][first:stop])
+
+
+def _text_7(item: h5py.Dataset) -> str:
+    if item.dtype.kind not in "iu" or item.attrs.get("MATLAB_class") != b"char":
+        return ""
+    return "".join(map(chr, item[()].ravel()))

@@ -1,0 +1,332 @@
+"""Find the recordings of a study, BIDS or not, and open one with all that is told beside it.
+
+    find(study)                                        BIDS: sub-*/[ses-*/]{eeg,meg,ieeg}/*
+    find(study, "EEGdata/{subject}/*_{part}.set")      any folder; what stands in braces names the recording
+
+Nothing is opened to find them: names and sizes only, so that a study of 10,000 recordings is known in seconds.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eegdecode.data.config import Matlab
+from eegdecode.data.io import bids
+from eegdecode.data.io.bids import read_tsv as read_tsv
+from eegdecode.data.io.bids import sidecar as sidecar
+from eegdecode.signals import BRAIN, Sensor, Stream
+
+if TYPE_CHECKING:
+    from eegdecode.data.io.raw import Opened
+
+EXTENSIONS = (
+    ".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".con", ".sqd", ".ds", ".cnt", ".mff", ".mefd", ".mat",
+    ".lay", ".nxe",
+)  # fmt: skip
+NAMED = ("subject", "session", "task", "run")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording of a study, not read yet. `name` is that of its file, without `_eeg` and extension."""
+
+    name: str
+    path: Path
+    subject: str
+    session: str
+    run: str
+    task: str = ""
+    size: int = 0  # bytes, of all its files
+    study: Path = field(default=Path())
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What a config may write in braces, as `part-{run}`."""
+        return {name: getattr(self, name) for name in ("name", *NAMED)}
+
+    def events(self) -> list[dict[str, str]] | None:
+        """The rows of events.tsv, if there is one."""
+        files = bids.applicable(self.study, self.path, "events.tsv")
+        return read_tsv(files[-1]) if files else None
+
+    @cached_property
+    def participant(self) -> dict[str, str]:
+        """What participants.tsv says of the subject; nothing where it does not."""
+        file = self.study / "participants.tsv"
+        rows = read_tsv(file) if file.is_file() else []
+        bare = self.subject.removeprefix(f"{self.study.name}-")
+        return next((row for row in rows if row.get("participant_id", "") in (bare, bare.removeprefix("sub-"))), {})
+
+
+def find(study: Path, files: str = "") -> list[Entry]:
+    """All recordings below a study, sorted by name: as BIDS has them, or those that a pattern fits.
+
+    Left out are derivatives, rooms without a subject, and what belongs to the machine (crosstalk, calibration).
+    """
+    if not study.is_dir():
+        raise ValueError(f"there is no study at {study}: name a folder, or a run of synthesize that has finished")
+    entries = _fitting(study, files) if files else _bids(study)
+    twice = sorted(name for name, n in Counter(entry.name for entry in entries).items() if n > 1)
+    if twice:
+        paths = " and ".join(str(entry.path.relative_to(study)) for entry in entries if entry.name == twice[0])
+        raise ValueError(f"{paths} are both called {twice[0]}: leave one of them out, or rename it")
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def join(studies: Mapping[str, Sequence[Entry]], same_subjects: bool = False) -> list[Entry]:
+    """Several studies as one. Is sub-01 of one the same person as sub-01 of the next? Only the caller knows."""
+    if same_subjects:
+        return [replace(e, name=f"{label}-{e.name}") for label, entries in studies.items() for e in entries]
+    return [
+        replace(entry, name=f"{label}-{entry.name}", subject=f"{label}-{entry.subject}")
+        for label, entries in studies.items()
+        for entry in entries
+    ]
+
+
+def open_entry(entry: Entry, knobs: Matlab = Matlab()) -> "Opened":  # noqa: B008 (frozen)
+    """Open its file, and apply what channels.tsv, electrodes.tsv, coordsystem.json and the json beside it tell."""
+    from eegdecode.data.io import raw  # mne: only for those who open
+
+    opened = raw.open(entry.path, knobs)
+    stream, notes, bads, units = opened.stream, list(opened.notes), dict(opened.bads), dict(opened.units)
+    if tables := bids.applicable(entry.study, entry.path, "channels.tsv"):
+        told = bids.channels(stream, opened.units, tables[-1], entry.path)
+        notes += told.notes
+        bads |= told.bads
+        units = {**told.units, **units}
+        stream = _scaled(replace(stream, sensors=told.sensors), told.factors)
+    if tables := bids.applicable(entry.study, entry.path, "electrodes.tsv"):
+        stream, more = _placed(entry, stream, tables[-1])
+        notes += more
+    about: dict[str, object] = {}
+    for suffix in bids.SUFFIXES:
+        about |= bids.merged(bids.applicable(entry.study, entry.path, f"{suffix}.json"))
+    told_hz = about.get("SamplingFrequency")
+    if isinstance(told_hz, int | float) and abs(told_hz - stream.sfreq) > 1e-3 * stream.sfreq:
+        notes.append(f"{entry.path.name} has {stream.sfreq:g} Hz, its json {told_hz:g} Hz: the file was believed")
+    line_hz = about.get("PowerLineFrequency")
+    return replace(
+        opened,
+        stream=stream,
+        notes=tuple(notes),
+        bads=bads,
+        units=units,
+        line_hz=float(line_hz) if isinstance(line_hz, int | float) else opened.line_hz,
+    )
+
+
+def _scaled(stream: Stream, factors: Mapping[str, float]) -> Stream:
+    if not factors:
+        return stream
+    import numpy as np
+
+    row = np.array([factors.get(name, 1.0) for name in stream.channels], np.float32)
+    return replace(stream, read=lambda first, stop: stream.read(first, stop) * row)
+
+
+def _placed(entry: Entry, stream: Stream, electrodes: Path) -> tuple[Stream, list[str]]:
+    """Electrodes where electrodes.tsv has them; coordsystem.json of the same space says in which unit."""
+    space = re.search(r"_space-[A-Za-z0-9]+", electrodes.name)
+    systems = [
+        file
+        for file in bids.applicable(entry.study, entry.path, "coordsystem.json")
+        if not space or space[0] in file.name
+    ]
+    places, note = bids.positions(electrodes, bids.merged(systems))
+    sensors = dict(stream.sensors)
+    for name in stream.channels:
+        sensor = stream.sensor(name)
+        if name in places and sensor.kind in BRAIN:
+            sensors[name] = Sensor(sensor.kind, places[name])
+    notes = [note] if note else []
+    if unplaced := [n for n in stream.channels if sensors.get(n, Sensor()).kind == "eeg" and n not in places]:
+        notes.append(f"{electrodes.name} has no place for {', '.join(unplaced[:6])}, which {entry.path.name} has")
+    return replace(stream, sensors=sensors), notes
+
+
+def samples_file(entry: Entry) -> Path:
+    """Of the files of a recording the one with its samples: copies of it are one recording, whatever stands beside."""
+    path = entry.path
+    if path.is_dir():
+        inside = [file for file in path.rglob("*") if file.is_file()]
+        return max(inside, key=lambda file: (file.stat().st_size, file), default=path)
+    beside = {".set": (".fdt",), ".vhdr": (".eeg", ".dat")}.get(path.suffix.lower(), ())
+    return next((file for suffix in beside if (file := path.with_suffix(suffix)).is_file()), path)
+
+
+def content(file: Path, beat: Callable[[], None]) -> str:
+    """A digest of all its bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(file, "rb") as opened:
+        while block := opened.read(1 << 24):
+            digest.update(block)
+            beat()
+    return digest.hexdigest()
+
+
+def stimulus_file(study: Path, stimulus: str) -> Path:
+    """Where BIDS has what events call `stim_file`."""
+    return study / "stimuli" / stimulus
+
+
+def _bids(study: Path) -> list[Entry]:
+    entries = [
+        entry
+        for subject in _folders(study, "sub-")
+        if subject.name != "sub-emptyroom"
+        for above in [subject, *_folders(subject, "ses-")]
+        for suffix in bids.SUFFIXES
+        for entry in _of_folder(study, above / suffix, suffix)
+    ]
+    if not entries:
+        raise ValueError(
+            f"no EEG or MEG recording in {study}: BIDS has them as sub-01/eeg/sub-01_task-music_eeg.EXT, "
+            f"where EXT is one of {' '.join(EXTENSIONS)}; for any other folder say how its files are called, as "
+            'files="{subject}/*_{run}.set"'
+        )
+    return entries
+
+
+def _folders(above: Path, prefix: str) -> list[Path]:
+    with os.scandir(above) as there:
+        return sorted(Path(each) for each in there if each.name.startswith(prefix) and each.is_dir())
+
+
+def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
+    """The recordings of one folder eeg, meg or ieeg, each with the size of all that shares its name."""
+    if not folder.is_dir():
+        return
+    mine: dict[str, list[os.DirEntry[str]]] = {}
+    with os.scandir(folder) as there:
+        for each in there:
+            bare = re.sub(r"_split-\d+(?=_)", "", each.name)
+            name, ending, extension = bare.partition(f"_{suffix}")
+            if ending and (extension.startswith(".") or (not extension and each.is_dir())):
+                mine.setdefault(name, []).append(each)
+    for name, parts in mine.items():
+        if re.search(r"_acq-(crosstalk|calibration)(_|$)", name):
+            continue
+        paths = [found for part in parts for found in _data(Path(part), suffix)]
+        kinds = {_extension(path) for path in paths}
+        if not paths:
+            continue
+        entities = dict(re.findall(r"(?:^|_)(sub|ses|task|run)-([A-Za-z0-9+]+)", name))
+        for kind in sorted(kinds):  # two formats of one recording have the same name, which find refuses
+            yield Entry(
+                name=name,
+                path=min(path for path in paths if _extension(path) == kind),
+                subject=f"sub-{entities.get('sub', '')}",
+                session=entities.get("ses", ""),
+                run=entities.get("run", ""),
+                task=entities.get("task", ""),
+                size=sum(_size(part) for part in parts),
+                study=study,
+            )
+
+
+def _data(path: Path, suffix: str) -> list[Path]:
+    """The file or folder to open. KIT recordings lie in a folder of their own, with the marker measurements."""
+    if _extension(path) in EXTENSIONS:
+        return [path]
+    if not path.suffix and path.is_dir():
+        inside = (each for end in (".con", ".sqd") for each in path.glob(f"*_{suffix}{end}"))
+        return sorted(each for each in inside if "_split-" not in each.name or "_split-01" in each.name)
+    return []
+
+
+def _extension(path: Path) -> str:
+    return ".fif.gz" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
+
+
+def _size(part: os.DirEntry[str]) -> int:
+    if part.is_dir():
+        return sum(file.stat().st_size for file in Path(part).rglob("*") if file.is_file())
+    # What git annex did not fetch is a link to nowhere: a recording all the same, which opening explains
+    return part.stat(follow_symlinks=Path(part).exists()).st_size
+
+
+def _fitting(study: Path, files: str) -> list[Entry]:
+    """What a pattern fits; parts in braces that are no entity of ours go into the name."""
+    labels = re.findall(r"{(\w*)}", files)
+    if "subject" not in labels or len(set(labels)) < len(labels) or files.startswith(("/", "{study}")):
+        raise ValueError(
+            f"files={files!r} must say where {{subject}} stands, once: as {{subject}}/*_{{run}}.set, from the study on"
+        )
+    pattern, found = _regex(files), []
+    for path, size in _walk(study, depth=None if "**" in files else files.count("/")):
+        if match := pattern.fullmatch(path.relative_to(study).as_posix()):
+            found.append((path, size, match.groupdict()))
+    # A second part of a split FIF file is read with the first
+    there = {path for path, _, _ in found}
+    found = [
+        each
+        for each in found
+        if not (part := re.fullmatch(r"(.*)-\d+\.fif", str(each[0]))) or Path(f"{part[1]}.fif") not in there
+    ]
+    if not found:
+        raise ValueError(f"files={files!r} fits nothing in {study}: there are {_some_files(study)}")
+    names = [_name(told) for _, _, told in found]
+    if len(set(names)) < len(names):  # the braces do not tell them apart, their paths do
+        names = [re.sub(r"\W+", "-", path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in found]
+        names = [f"{_name(told)}_{name}" for name, (_, _, told) in zip(names, found, strict=True)]
+    return [
+        Entry(
+            name=name,
+            path=path,
+            subject=f"sub-{told['subject'].removeprefix('sub-')}",
+            session=told.get("session", ""),
+            run=told.get("run", ""),
+            task=told.get("task", ""),
+            size=size,
+            study=study,
+        )
+        for name, (path, size, told) in zip(names, found, strict=True)
+    ]
+
+
+def told_by_name(files: str, name: str) -> dict[str, str] | None:
+    """What a file's name says by a pattern with braces; None where it does not fit."""
+    match = _regex(files).fullmatch(name)
+    return match.groupdict() if match else None
+
+
+def _name(told: Mapping[str, str]) -> str:
+    """As BIDS would call it: sub-YH00_part-3."""
+    short = {"subject": "sub", "session": "ses"}
+    ordered = sorted(told, key=lambda label: (NAMED.index(label) if label in NAMED else len(NAMED), label))
+    values = {label: re.sub(r"\W+", "-", told[label].removeprefix("sub-")) for label in ordered}
+    return "_".join(f"{short.get(label, label)}-{values[label]}" for label in ordered)
+
+
+def _regex(files: str) -> re.Pattern[str]:
+    out = ""
+    for part in re.split(r"({\w+}|\*\*/|\*|\?)", files):
+        if part.startswith("{"):
+            out += f"(?P<{part[1:-1]}>[^/]+?)"
+        else:
+            out += {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
+    return re.compile(out)
+
+
+def _walk(folder: Path, depth: int | None) -> Iterator[tuple[Path, int]]:
+    """Files, and folders that are recordings, down to a depth; with their sizes."""
+    with os.scandir(folder) as there:
+        listed = sorted(there, key=lambda each: each.name)
+    for each in listed:
+        path = Path(each)
+        if not each.is_dir() or _extension(path) in EXTENSIONS:
+            yield path, _size(each)
+        elif each.name != "derivatives" and not each.name.startswith(".") and depth != 0:
+            yield from _walk(path, None if depth is None else depth - 1)
+
+
+def _some_files(study: Path) -> str:
+    some = [path.relative_to(study).as_posix() for path, _ in _walk(study, None) if _extension(path) in EXTENSIONS][:4]
+    return f"{', '.join(some)} …" if some else "no recordings at all"

@@ -1,0 +1,195 @@
+"""What only the samples show: channels that are flat, railed, not numbers or twice there, and units that cannot be.
+
+One pass in blocks, so a recording of a day fits.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from eegdecode.data.io.damage import Finding
+from eegdecode.signals import BRAIN, Kind, Sensor, Stream
+from hpc.errors import first_of
+
+BLOCK_S = 10.0  # short enough that drift does not count as amplitude
+BLOCK_VALUES = 1 << 22
+N_FOR_SPREAD = 1024  # samples of a block that its spread and its digest are taken of
+SPREAD: dict[Kind, tuple[float, float]] = {
+    "eeg": (2e-7, 7e-4),
+    "ecog": (5e-7, 5e-3),
+    "seeg": (5e-7, 5e-3),
+    "mag": (1e-14, 1e-10),
+    "grad": (1e-13, 2e-9),
+    "eog": (5e-7, 5e-3),
+    "ecg": (1e-6, 2e-2),
+    "emg": (2e-7, 2e-2),
+}
+"""Where the typical spread within a block lies in real recordings, raw or filtered, in the kind's own unit."""
+RAILED, HALF_RAILED = 0.005, 0.15  # of all samples stand still at one extreme that is far out; at either extreme
+
+
+def look(stream: Stream, most: int | None = None) -> tuple[Finding, ...]:
+    """Fatal: units off by 10^3 or more, no number in any brain channel, all of them flat. The rest is a note.
+
+    `most`: look at so many stretches of 10 s only, evenly spread over a recording that has more.
+    """
+    seen = _Seen(stream.n_channels)
+    stretch = max(2, min(round(BLOCK_S * stream.sfreq), BLOCK_VALUES // stream.n_channels))
+    firsts = range(0, stream.n_times, stretch)
+    for first in firsts[:: -(-len(firsts) // most) if most else 1]:
+        seen.add(stream.read(first, min(first + stretch, stream.n_times)))
+    names, kinds = stream.channels, [stream.sensor(name).kind for name in stream.channels]
+    brain = np.array([kind in BRAIN for kind in kinds], bool)
+    signal = np.array([kind in BRAIN or kind in SPREAD for kind in kinds], bool)
+    railed = _railed(seen) & signal
+    return tuple(
+        finding
+        for found in (
+            _not_numbers(names, seen, brain, seen.n),
+            _flat(names, seen, signal, brain),
+            _told_railed(names, seen, railed),
+            _units(names, kinds, seen, railed),
+            _twice(names, seen, brain),
+        )
+        for finding in found
+    )
+
+
+class _Seen:
+    """What is kept of the blocks that went by."""
+
+    def __init__(self, n_channels: int) -> None:
+        self.n = 0
+        self.not_numbers = np.zeros(n_channels, np.int64)
+        self.lowest = np.full(n_channels, np.inf)
+        self.highest = np.full(n_channels, -np.inf)
+        self.n_lowest = np.zeros(n_channels, np.int64)
+        self.n_highest = np.zeros(n_channels, np.int64)
+        self.centres: list[np.ndarray] = []
+        self.spreads: list[np.ndarray] = []
+        self.digests = [hashlib.blake2b(digest_size=16) for _ in range(n_channels)]
+
+    def add(self, block: np.ndarray) -> None:
+        self.n += len(block)
+        if not np.isfinite(block.sum()):
+            bad = ~np.isfinite(block)
+            self.not_numbers += bad.sum(axis=0)
+            # NaN compares with nothing, and so is in none of the figures below
+            block = np.where(bad, np.nan, block)
+        still = block[1:] == block[:-1]
+        # fmin and fmax pass over NaN
+        self.n_lowest = _count(self.lowest, self.n_lowest, lowest := np.fmin.reduce(block), block, still, np.less)
+        self.n_highest = _count(
+            self.highest, self.n_highest, highest := np.fmax.reduce(block), block, still, np.greater
+        )
+        self.lowest, self.highest = np.fmin(self.lowest, lowest), np.fmax(self.highest, highest)
+        some = block[:: max(1, len(block) // N_FOR_SPREAD)]
+        for digest, column in zip(self.digests, np.ascontiguousarray(some.T, np.float32), strict=True):
+            digest.update(column.tobytes())
+        usable = np.isfinite(some).all(axis=0)
+        centre = np.full(some.shape[1], np.nan)
+        spread = centre.copy()
+        centre[usable] = np.median(some[:, usable], axis=0)
+        spread[usable] = 1.4826 * np.median(np.abs(some[:, usable] - centre[usable]), axis=0)
+        self.centres.append(centre)
+        self.spreads.append(spread)
+
+    def typical(self, of: Sequence[np.ndarray]) -> np.ndarray:
+        """The median over blocks, per channel; NaN where no block is whole."""
+        table = np.array(of)
+        typical = np.full(table.shape[1], np.nan)
+        some = np.isfinite(table).any(axis=0)
+        typical[some] = np.nanmedian(table[:, some], axis=0)
+        return typical
+
+
+def _count(
+    before: np.ndarray, n: np.ndarray, now: np.ndarray, block: np.ndarray, still: np.ndarray, beyond: np.ufunc
+) -> np.ndarray:
+    """How often in a row a channel stood at its extreme; anew where this block goes beyond."""
+    here = (still & (block[1:] == now)).sum(axis=0)
+    return np.where(beyond(now, before), here, n + np.where(now == before, here, 0))
+
+
+def _not_numbers(names: Sequence[str], seen: _Seen, brain: np.ndarray, n_times: int) -> list[Finding]:
+    hit = _named(names, seen.not_numbers > 0)
+    if not hit:
+        return []
+    share = 100 * seen.not_numbers.max() / n_times
+    fatal = bool(brain.any() and (seen.not_numbers[brain] == n_times).all())
+    text = f"{_list(hit)}: up to {share:.2g} % of the samples are no numbers (NaN or infinite)"
+    return [Finding("not numbers", text + (", in every brain channel: export it again" if fatal else ""), hit, fatal)]
+
+
+def _flat(names: Sequence[str], seen: _Seen, signal: np.ndarray, brain: np.ndarray) -> list[Finding]:
+    flat = signal & (seen.lowest == seen.highest)
+    hit = _named(names, flat)
+    if not hit:
+        return []
+    fatal = bool(brain.any() and flat[brain].all())
+    text = f"{_list(hit)}: flat, the same value throughout"
+    return [Finding("flat", text + (", all of them: nothing was recorded" if fatal else ""), hit, fatal)]
+
+
+def _railed(seen: _Seen) -> np.ndarray:
+    centre, spread = seen.typical(seen.centres), seen.typical(seen.spreads)
+    railed = seen.n_lowest + seen.n_highest > HALF_RAILED * seen.n
+    for n, extreme in ((seen.n_lowest, seen.lowest), (seen.n_highest, seen.highest)):
+        # Where a few steps make up the whole signal, it often stands at its extremes without being cut off there
+        with np.errstate(invalid="ignore"):
+            railed |= (n > RAILED * seen.n) & (np.abs(extreme - centre) > 2 * spread)
+    return railed & (seen.lowest < seen.highest)
+
+
+def _told_railed(names: Sequence[str], seen: _Seen, railed: np.ndarray) -> list[Finding]:
+    hit = _named(names, railed)
+    if not hit:
+        return []
+    share = 100 * (seen.n_lowest + seen.n_highest)[railed].max() / seen.n
+    return [Finding("railed", f"{_list(hit)}: at the limits of the amplifier for up to {share:.2g} % of the time", hit)]
+
+
+def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.ndarray) -> list[Finding]:
+    spread = seen.typical(seen.spreads)
+    found = []
+    for kind, (low, high) in SPREAD.items():
+        of_kind = np.array([each == kind for each in kinds], bool)
+        mine = of_kind & (spread > 0) & ~railed
+        # Of what is left when most are unplugged, nothing can be said
+        if not mine.any() or mine.sum() < 0.5 * of_kind.sum():
+            continue
+        typical = float(np.median(spread[mine]))
+        factors = [f for f in (1e3, 1e6, 1e9, 1e12, 1e15, 1e-3, 1e-6) if low <= typical / f <= high]
+        if low <= typical <= high or not factors:
+            continue
+        hit, unit = _named(names, mine), Sensor(kind).unit
+        power = round(math.log10(factors[0]))
+        side = f"10^{power} times too large" if power > 0 else f"10^{-power} times too small"
+        text = (
+            f"{_list(hit)}: {kind} spreads by {typical:.2g} {unit} where {low:g} to {high:g} {unit} is possible, so it "
+            f"seems {side}: correct the unit in the file or in channels.tsv"
+        )
+        found.append(Finding("units", text, hit, fatal=kind in BRAIN))
+    return found
+
+
+def _twice(names: Sequence[str], seen: _Seen, brain: np.ndarray) -> list[Finding]:
+    groups: dict[bytes, list[str]] = {}
+    for name, digest, is_brain, moves in zip(names, seen.digests, brain, seen.lowest < seen.highest, strict=True):
+        if is_brain and moves:
+            groups.setdefault(digest.digest(), []).append(name)
+    return [
+        Finding("duplicate", f"{_list(group)}: the same samples under {len(group)} names", tuple(group))
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def _named(names: Sequence[str], which: np.ndarray) -> tuple[str, ...]:
+    return tuple(name for name, yes in zip(names, which, strict=True) if yes)
+
+
+def _list(names: Sequence[str]) -> str:
+    return first_of(names, 8)

@@ -1,1 +1,0 @@
-"""The knobs of the data, by what they turn. Light to import."""

@@ -1,0 +1,1 @@
+"""Windows, and batches of them on the device of a rank."""

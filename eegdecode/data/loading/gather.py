@@ -1,0 +1,194 @@
+"""The samples of windows, copied from the files' mapped bytes into the rows of a batch. Numpy only, any thread."""
+
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from eegdecode.data.loading.windows import Places
+from eegdecode.data.store.dataset import Store, Stored
+
+ADVISED = 1 << 17
+"""Bytes asked for at a time: the kernel takes no more of one wish than its own read-ahead."""
+WARM = 256
+"""Windows in a row that were in memory already; from then on one of each batch is looked at."""
+OPEN_FILES = 64
+
+
+class Gathered(NamedTuple):
+    """Windows of one length, in fresh arrays."""
+
+    signal: np.ndarray  # [window, time, channel]
+    target: np.ndarray  # [window, time, feature]
+    subject: np.ndarray  # [window], a place in the subjects of the store
+
+
+def gather(store: Store, places: Places, target: str, length: int | None = None, baseline: int = 0) -> Gathered:
+    """Windows as float32, each of that length, or as long as the first; the mean of `baseline` samples is taken off."""
+    source = Source(store, target)
+    length = length or int(places.n_times[0])
+    signal = np.empty((len(places.start), length, source.n_channels), np.float32)
+    values = np.empty((len(places.start), *source.target_shape(length)), np.float32)
+    source.fill(places, signal, values)
+    if baseline:
+        signal -= signal[:, :baseline].mean(axis=1, keepdims=True)
+    return Gathered(signal, values, source.subject[places.recording])
+
+
+class Source:
+    """What windows are cut from: the recordings of a store, and one of their targets; "" for none.
+
+    A target is [time, feature] at its own rate, cut at the window's own times, or one row [feature] of the trial.
+    """
+
+    def __init__(self, store: Store, target: str) -> None:
+        self.recordings, self.target = store.recordings, target
+        first = store.recordings[0]
+        self.n_channels = len(first.channels)
+        dtypes = {np.dtype(stored.blocks["signal"].dtype) for stored in store.recordings}
+        self.dtype = dtypes.pop() if len(dtypes) == 1 else None
+        """Of the signal as it lies in the files; None where they differ, and are read as float32."""
+        self._signals: list[np.ndarray | None] = [None] * len(store.recordings)  # mapped at first touch
+        place = {subject: index for index, subject in enumerate(store.subjects)}
+        self.subject = np.array([place[stored.subject] for stored in store.recordings])
+        self.per_trial = f"values/{target}" in first.blocks
+        self._ratio = 1.0
+        self._n_features = 0
+        if self.per_trial:
+            self._n_features = first.values(target).shape[1]
+        elif target:
+            self._n_features = first.n_outputs(target)
+            self._ratio = first.target_sfreq(target) / first.sfreq
+
+    def target_shape(self, length: int) -> tuple[int, ...]:
+        """Of one window with so many samples."""
+        return (self._n_features,) if self.per_trial else (round(length * self._ratio), self._n_features)
+
+    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "Storage | None" = None) -> None:
+        """Copy these windows into the rows of a batch. A shorter window is repeated from its start."""
+        copies: list[tuple[np.ndarray, np.ndarray]] = []
+        as_it_lies = signal.dtype == self.dtype
+        if as_it_lies and storage is not None and storage.is_cold:
+            for out, (recording, _, start, n_times) in zip(signal, _rows(places), strict=True):
+                storage.read(recording, start, out[:n_times])
+                copies += _wrapped(out, 0, n_times, out)[1:]
+        elif as_it_lies:
+            for out, (recording, _, start, n_times) in zip(signal, _rows(places), strict=True):
+                source = self._signals[recording]
+                if source is None:
+                    source = self._signals[recording] = self.recordings[recording].signal
+                copies += _wrapped(source, start, n_times, out)
+        else:
+            for out, (recording, _, start, n_times) in zip(signal, _rows(places), strict=True):
+                copies += _wrapped(self.recordings[recording].read(start, start + n_times), 0, n_times, out)
+        if self.target:
+            for out, (recording, trial, start, n_times) in zip(target, _rows(places), strict=True):
+                copies += self._target_copies(self.recordings[recording], trial, start, n_times, out)
+        # With little between one copy and the next, threads seldom meet at Python's lock, and waking one takes long
+        for out, source in copies:
+            out[:] = source
+
+    def _target_copies(
+        self, stored: Stored, trial: int, start: int, n_times: int, out: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The trial's value, or from the target's sample that is nearest in time to the window's first."""
+        if self.per_trial:
+            return [(out, stored.values(self.target)[trial])]
+        values = stored.target(self.target)
+        n_values = round(n_times * self._ratio)
+        first = math.floor(start * self._ratio + 0.5)
+        if first + n_values > len(values):
+            if first + n_values > len(values) + math.ceil(self._ratio):  # more than what rounding does
+                raise ValueError(
+                    f"{self.target} of {stored.name} ends after {len(values)} samples, but a window needs it up to "
+                    f"{first + n_values}: make the target as long as the recording"
+                )
+            first = max(0, len(values) - n_values)
+        return _wrapped(values, first, n_values, out)
+
+
+def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:
+    return zip(*(column.tolist() for column in places), strict=True)
+
+
+def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What to copy where, so that `out` is full: the stretch, and as much of it again."""
+    if len(out) == n_times:
+        return [(out, source[start : start + n_times])]
+    return [
+        (out[first : first + n_times], source[start : start + min(n_times, len(out) - first)])
+        for first in range(0, len(out), n_times)
+    ]
+
+
+class Storage:
+    """The files of a store, read in time: what will be wanted is asked for, so that it comes while training computes.
+
+    While the page cache does not have all, windows are read instead of copied from a map: that a page is mapped at
+    first touch costs a third more. Where all is in memory, it only has a look now and then.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.recordings = store.recordings
+        self._files: OrderedDict[int, _File] = OrderedDict()
+        self._warm = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_cold(self) -> bool:
+        return self._warm < WARM
+
+    def ask(self, places: Places) -> None:
+        """Tell the kernel what will be read soon."""
+        for recording, _, start, n_times in _rows(places if self.is_cold else places.take(slice(1))):
+            file, first = self._open(recording), self._offset(recording, start)
+            last = self._offset(recording, start + n_times)
+            if file.in_memory(first) and file.in_memory(last - 1):
+                self._warm += 1
+                continue
+            self._warm = 0
+            for at in range(first, last, ADVISED):
+                os.posix_fadvise(file.number, at, min(ADVISED, last - at), os.POSIX_FADV_WILLNEED)
+
+    def read(self, recording: int, start: int, out: np.ndarray) -> None:
+        """Samples of the signal, as they lie in the file."""
+        file, offset = self._open(recording), self._offset(recording, start)
+        if (n_read := os.preadv(file.number, [out.data], offset)) != out.nbytes:
+            path = self.recordings[recording].path
+            raise ValueError(f"{path} gave {n_read} of {out.nbytes} bytes at {offset}: it is cut off, preprocess again")
+
+    def _offset(self, recording: int, sample: int) -> int:
+        block = self.recordings[recording].blocks["signal"]
+        return block.offset + sample * (block.n_bytes // block.shape[0])
+
+    def _open(self, recording: int) -> "_File":
+        with self._lock:
+            if recording not in self._files:
+                self._files[recording] = _File(self.recordings[recording].path)
+            self._files.move_to_end(recording)
+            if len(self._files) > OPEN_FILES:
+                self._files.popitem(last=False)
+            return self._files[recording]
+
+
+class _File:
+    """Closed when the last thread has done with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+    def in_memory(self, at: int) -> bool:
+        """Whether that byte can be read without waiting. A file system that cannot tell is taken to be cold."""
+        try:
+            return os.preadv(self.number, [bytearray(1)], at, os.RWF_NOWAIT) == 1
+        except OSError:
+            return False

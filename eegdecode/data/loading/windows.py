@@ -1,0 +1,147 @@
+"""Windows are views: a recording, a first sample, a length. Here they are cut; draw.py says which comes when.
+
+No window crosses a trial; where trials are segments of a recording, no window crosses a segment.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from eegdecode.data.config import BucketedWindows, GridWindows, LockedWindows, Windows
+from eegdecode.data.split.segments import Segment, bounds, locked, n_samples
+from eegdecode.data.store.dataset import Store, Stored
+
+
+class Places(NamedTuple):
+    """Windows, one a row. `trial` counts in the recording, `start` and `n_times` are samples."""
+
+    recording: np.ndarray
+    trial: np.ndarray
+    start: np.ndarray
+    n_times: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> "Places":
+        return Places(*(column[rows] for column in self))
+
+
+@dataclass(frozen=True)
+class Views:
+    """Windows as an indexable data set: `views[i]` looks at the file's own bytes. Pickled, it holds no samples."""
+
+    store: Store
+    places: Places
+
+    def __len__(self) -> int:
+        return len(self.places.start)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """[time, channel], read-only; a copy in float32 where the file has int16."""
+        recording, _, start, n_times = (int(column[index]) for column in self.places)
+        stored = self.store.recordings[recording]
+        window = slice(start, start + n_times)
+        return stored.signal[window] if stored.scale is None else stored.read(window.start, window.stop)
+
+
+def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored]) -> tuple[Places, np.ndarray]:
+    """All windows of a grid, or those locked to the trials; else the whole trials, for windows to be drawn from.
+
+    Beside it, from which of the segments each is.
+    """
+    numbers: dict[int, dict[object, int]] = {}
+    rows: list[tuple[int, ...]] = []
+    for which, segment in enumerate(segments):
+        stored = recordings[segment.recording]
+        if segment.recording not in numbers:
+            numbers[segment.recording] = {trial: number for number, trial in enumerate(stored.trials)}
+        number = numbers[segment.recording][segment.trial]
+        for start, n_times in _stretches(cfg, segment, stored):
+            rows.append((segment.recording, number, start, n_times, which))
+    if isinstance(cfg, LockedWindows) and not cfg.overlap:
+        _refuse_overlap(rows, recordings)
+    *places, origin = np.array(rows, np.int64).reshape(-1, 5).T.copy()
+    return Places(*places), origin
+
+
+def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple[int, int]]:
+    """First sample and length of what is cut from one trial."""
+    trial, sfreq = segment.trial, stored.sfreq
+    if isinstance(cfg, LockedWindows):
+        start, n_times = locked(cfg, segment, stored)
+        if start < 0 or start + n_times > stored.n_times:
+            raise ValueError(
+                f"the window from {cfg.tmin_s:g} to {cfg.tmax_s:g} s after {_say(trial.stimulus, trial.start, stored)} "
+                f"leaves the recording, which lasts {stored.n_times / sfreq:.2f} s: shorten it, or leave the trial out"
+            )
+        yield start, n_times
+        return
+    first, end = bounds(segment, stored)
+    if isinstance(cfg, BucketedWindows):
+        yield first, end - first
+        return
+    n_times = n_samples(cfg.length_s, sfreq)
+    if n_times < 1:
+        raise ValueError(f"a window of {cfg.length_s} s has no sample at {sfreq:g} Hz: lengthen it")
+    if end - first < n_times:
+        raise ValueError(
+            f"a window of {cfg.length_s} s does not fit into {trial.stimulus} of {stored.name}, which lasts "
+            f"{trial.duration:.2f} s ({n_times} samples, where there are {end - first}): shorten the window"
+        )
+    if not isinstance(cfg, GridWindows):
+        yield first, end - first
+        return
+    stride = n_times if cfg.stride_s is None else n_samples(cfg.stride_s, sfreq)
+    if stride < 1:
+        raise ValueError(f"stride_s is {cfg.stride_s} s, less than a sample at {sfreq:g} Hz: lengthen it")
+    for start in range(first, end - n_times + 1, stride):
+        yield start, n_times
+
+
+def n_baseline(cfg: Windows, sfreq: float) -> int:
+    """The samples at a window's start whose mean is taken off; 0 where it stays as it is."""
+    return max(1, n_samples(cfg.baseline_s, sfreq)) if cfg.baseline_s else 0
+
+
+def whole(segment: Segment, stored: Stored) -> Places:
+    """All of a trial, as one window."""
+    first, end = bounds(segment, stored)
+    row = (segment.recording, stored.trials.index(segment.trial), first, end - first)
+    return Places(*(np.array([value]) for value in row))
+
+
+def in_patches(n_times: int, cfg: Windows, sfreq: float) -> int:
+    """The samples of a window once it is a whole number of patches."""
+    up = -(-n_times // cfg.patch) * cfg.patch
+    if up != n_times and not cfg.wrap:
+        nearest = " or ".join(f"{n / sfreq:g} s ({n} samples)" for n in (up - cfg.patch, up) if n)
+        raise ValueError(
+            f"a window of {n_times} samples is {n_times / cfg.patch:g} patches of {cfg.patch}: take {nearest}, "
+            f"or say windows.wrap=true, which repeats its start at its end up to {up}"
+        )
+    return up
+
+
+def _refuse_overlap(rows: Sequence[tuple[int, ...]], recordings: Sequence[Stored]) -> None:
+    """A window around one trial must not reach into another, of which another part may hold the same samples."""
+    sorted_trials: dict[int, tuple[list[int], np.ndarray, np.ndarray, np.ndarray]] = {}
+    for recording, number, start, n_times, _ in rows:
+        stored = recordings[recording]
+        if recording not in sorted_trials:
+            by_start = sorted(range(len(stored.trials)), key=lambda index: stored.trials[index].start)
+            stretches = [bounds(Segment(recording, stored.trials[index]), stored) for index in by_start]
+            starts, ends = np.array(stretches).T
+            sorted_trials[recording] = (by_start, np.argsort(by_start), starts, np.maximum.accumulate(ends))
+        by_start, place_of, starts, last_ends = sorted_trials[recording]
+        place = int(place_of[number])
+        before = place > 0 and last_ends[place - 1] > start
+        if before or (place + 1 < len(starts) and starts[place + 1] < start + n_times):
+            trial, other = stored.trials[number], stored.trials[by_start[place - 1 if before else place + 1]]
+            raise ValueError(
+                f"the window of {_say(trial.stimulus, trial.start, stored)} reaches into {other.stimulus} "
+                f"at {other.start:.2f} s: shorten it, or say windows.overlap=true"
+            )
+
+
+def _say(stimulus: str, start: float, stored: Stored) -> str:
+    return f"{stimulus} at {start:.2f} s of {stored.name}"

@@ -1,0 +1,290 @@
+"""What fills the batches of a ring: threads, or processes for a transform that would hold Python's lock.
+
+A process is started once and lives as long as the ring. It heeds no signal: the rank that started it decides when to
+stop. When that is gone, killed or not, the connection breaks and the process ends. Its memory has no name that could be
+left behind.
+"""
+
+import contextlib
+import math
+import mmap
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import numpy as np
+
+from eegdecode.data.loading.gather import Source, Storage
+from eegdecode.data.loading.windows import Places
+from eegdecode.data.store.dataset import Store
+from hpc.rank import threads
+
+Transform = Callable[[np.ndarray, int], None]
+"""Changes a window, float32 [time, channel], in place. The number is its place in training: chance comes from that."""
+
+PARTS = 4
+"""A batch is shared out in so many parts: a thread that is held up holds up no more than one."""
+IGNORED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+
+
+class Job(NamedTuple):
+    """A batch to be filled."""
+
+    slot: int
+    places: Places
+    length: int
+    first_place: int  # of the global course of windows; row k is the window number first_place + k * stride
+    stride: int
+    ahead: Places  # what a later batch needs
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How a ring lies in memory, and what goes into it. To be sent to where it is done."""
+
+    store: Store
+    target: str
+    dtype: str
+    slot_bytes: int
+    target_offset: int  # within a slot
+    transform: Transform | None
+
+    def views(
+        self, memory: np.ndarray, source: Source, slot: int, n_windows: int, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Signal and target of a batch, in the ring's memory."""
+        found = []
+        for offset, dtype, shape in (
+            (0, np.dtype(self.dtype), (length, source.n_channels)),
+            (self.target_offset, np.dtype(np.float32), source.target_shape(length)),
+        ):
+            first, n_bytes = slot * self.slot_bytes + offset, n_windows * math.prod(shape) * dtype.itemsize
+            found.append(memory[first : first + n_bytes].view(dtype).reshape(n_windows, *shape))
+        return found[0], found[1]
+
+
+class Filler:
+    """Does it, some rows at a time; in as many threads as one likes."""
+
+    def __init__(self, filling: Filling, memory: np.ndarray) -> None:
+        self.filling, self.memory = filling, memory
+        self.source, self.storage = Source(filling.store, filling.target), Storage(filling.store)
+
+    def views(self, job: Job) -> tuple[np.ndarray, np.ndarray]:
+        return self.filling.views(self.memory, self.source, job.slot, len(job.places.start), job.length)
+
+    def fill(self, job: Job, rows: slice, signal: np.ndarray, target: np.ndarray) -> None:
+        self.source.fill(job.places.take(rows), signal[rows], target[rows], self.storage)
+        if self.filling.transform is not None:
+            for row in range(len(signal))[rows]:
+                self.filling.transform(signal[row], job.first_place + row * job.stride)
+
+
+class Threads:
+    """They copy at once, as numpy lets go of Python's lock for as long as it copies.
+
+    Whoever is free takes the next few rows, and so does the caller while it waits: on a busy node nobody waits for a
+    thread that has no core.
+    """
+
+    pids = ()
+
+    def __init__(self, filling: Filling, memory: np.ndarray, n: int) -> None:
+        self._filler = Filler(filling, memory)
+        self._queue: SimpleQueue[_Shared | None] = SimpleQueue()
+        self._asked: deque[_Shared] = deque()
+        self._threads = [
+            threading.Thread(target=_serve, args=(self._filler, self._queue), name="loader", daemon=True)
+            for _ in range(n)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._end = weakref.finalize(self, _put, self._queue, n)
+
+    def ask(self, job: Job) -> None:
+        shared = _Shared(job, *self._filler.views(job))
+        self._asked.append(shared)
+        for _ in self._threads:
+            self._queue.put(shared)
+
+    def answer(self) -> list[BaseException]:
+        """What went wrong with the batch that was asked for first, when it is done."""
+        shared = self._asked.popleft()
+        shared.work(self._filler)
+        return shared.errors()
+
+    def close(self) -> None:
+        self._end()
+        for thread in self._threads:
+            thread.join()
+
+
+def _put(queue: "SimpleQueue[_Shared | None]", n: int) -> None:
+    for _ in range(n):
+        queue.put(None)
+
+
+def _serve(filler: Filler, queue: "SimpleQueue[_Shared | None]") -> None:
+    while (shared := queue.get()) is not None:
+        shared.work(filler)
+
+
+class _Shared:
+    """A batch in parts: first what a later one needs from the storage, then rows."""
+
+    def __init__(self, job: Job, signal: np.ndarray, target: np.ndarray) -> None:
+        self.job, self.signal, self.target = job, signal, target
+        n_windows = len(signal)
+        n_rows = max(1, n_windows // PARTS)
+        parts = [None, *(slice(first, first + n_rows) for first in range(0, n_windows, n_rows))]
+        self._n_parts = len(parts)
+        self._parts = iter(parts)  # Python's lock sees to it that each is taken once
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def work(self, filler: Filler) -> None:
+        """Take parts until there are none."""
+        for rows in self._parts:
+            try:
+                if rows is None:
+                    filler.storage.ask(self.job.ahead)
+                else:
+                    filler.fill(self.job, rows, self.signal, self.target)
+                self._done.put(None)
+            except BaseException as error:  # noqa: BLE001 raised again by who asked, with its trace
+                self._done.put(error)
+
+    def errors(self) -> list[BaseException]:
+        answers = [self._done.get() for _ in range(self._n_parts)]
+        return [error for error in answers if error is not None]
+
+
+class Processes:
+    """Each has a part of the rows, and is started once."""
+
+    def __init__(self, filling: Filling, file: int, n_bytes: int, n: int) -> None:
+        self._processes = [_Process(filling, slice(number, None, n), file, n_bytes) for number in range(n)]
+        self.pids = tuple(process.pid for process in self._processes)
+
+    def ask(self, job: Job) -> None:
+        for process in self._processes:
+            process.ask(job)
+
+    def answer(self) -> list[BaseException]:
+        """What went wrong with the batch that was asked for first, when it is done."""
+        answers = [process.answer() for process in self._processes]
+        return [error for error in answers if error is not None]
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.end()
+
+
+class _Process:
+    def __init__(self, filling: Filling, rows: slice, file: int, n_bytes: int) -> None:
+        self._connection, theirs = Pipe()
+        start = (
+            "import sys; sys.path[:] = {!r}; from eegdecode.data import workers; workers.main(*map(int, sys.argv[1:]))"
+        )
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # until it ignores them itself
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    start.format(sys.path),
+                    *map(str, (theirs.fileno(), file, n_bytes, os.getpid())),
+                ],
+                pass_fds=(theirs.fileno(), file),
+                stdin=subprocess.DEVNULL,
+                env=threads.capped(1, os.environ),  # they are several, and share what the rank was given
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        theirs.close()
+        self.pid = self._process.pid
+        self.end = weakref.finalize(self, _end, self._connection, self._process)
+        try:
+            self._connection.send((filling, rows))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            self.end()
+            raise ValueError(f"processes cannot be sent {filling.transform}: {error}") from None
+
+    def ask(self, job: Job) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead: `answer` says so
+            self._connection.send(job)
+
+    def answer(self) -> BaseException | None:
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            return RuntimeError(
+                f"loader process {self.pid} ended with code {self._process.wait()} while it filled a batch: "
+                "when it was killed (-9), most often for want of memory"
+            )
+
+
+def _end(connection: "Connection[object, object]", process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.send(None)
+    connection.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:  # in the midst of a transform
+        process.kill()
+        process.wait()
+
+
+def main(connection: int, file: int, n_bytes: int, started_by: int) -> None:
+    """A process's life."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+    parent: Connection = Connection(connection)
+    memory = np.frombuffer(mmap.mmap(file, n_bytes), np.uint8)
+    os.close(file)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # then nobody is left to fill for
+        try:
+            filling, rows = pickle.loads(_received(parent, started_by))
+            filler = Filler(filling, memory)
+        except Exception as error:  # noqa: BLE001 the caller raises it
+            _received(parent, started_by)
+            parent.send(_as_sent(error))
+            return
+        job: Job | None
+        while (job := pickle.loads(_received(parent, started_by))) is not None:
+            answer = None
+            try:
+                filler.storage.ask(job.ahead.take(rows))
+                filler.fill(job, rows, *filler.views(job))
+            except Exception as error:  # noqa: BLE001 the caller raises it
+                answer = _as_sent(error)
+            parent.send(answer)
+
+
+def _received(parent: Connection, started_by: int) -> bytes:
+    """The next message. A fork of the parent may hold the connection open when that is gone, so it is looked after."""
+    while not parent.poll(1.0):
+        if os.getppid() != started_by:
+            raise EOFError
+    return parent.recv_bytes()
+
+
+def _as_sent(error: Exception) -> Exception:
+    """With its trace, and as something that can be read where it arrives."""
+    error.add_note(f"In loader process {os.getpid()}:\n{traceback.format_exc()}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 whatever its class does not allow
+        return RuntimeError("".join(error.__notes__))
+    return error

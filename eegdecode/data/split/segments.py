@@ -1,0 +1,64 @@
+"""A segment is a trial of a recording, or some of one, that a part gets; which samples are its own, and looked at."""
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from eegdecode.data.config import LockedWindows, Windows
+from eegdecode.data.store.dataset import Stored
+from eegdecode.signals import Trial
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One trial of one recording, or what lies `within` it; `recording` counts in the store's order."""
+
+    recording: int
+    trial: Trial
+    within: tuple[float, float] = (0.0, 1.0)  # from and to, in parts of the trial
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of the recording, from and to."""
+        start, stop = (self.trial.start + share * self.trial.duration for share in self.within)
+        return start, stop
+
+
+def n_samples(length_s: float, sfreq: float) -> int:
+    return round(length_s * sfreq)
+
+
+def first_sample(trial: Trial, stored: Stored) -> int:
+    """The first sample that lies at a trial's start or after it; the one before where the recording would end else."""
+    first = math.ceil(trial.start * stored.sfreq - 1e-6)
+    return first - (first + n_samples(trial.duration, stored.sfreq) == stored.n_times + 1)
+
+
+def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
+    """From which sample to which a segment goes: as many for a length, wherever between two samples its trial begins.
+
+    Where that is no whole number, the last sample may be the next trial's first, and is left to it.
+    """
+    trial = segment.trial
+    first = first_sample(trial, stored)
+    end = min(first + n_samples(trial.duration, stored.sfreq), stored.n_times)
+    after = bisect_left(stored.in_order, trial.start + trial.duration - 1e-6, key=lambda other: other.start)
+    if after < len(stored.in_order):
+        end = min(end, first_sample(stored.in_order[after], stored))
+    start, stop = (first + round(share * (end - first)) for share in segment.within)
+    return start, stop
+
+
+def locked(cfg: LockedWindows, segment: Segment, stored: Stored) -> tuple[int, int]:
+    """The first sample and the length of the window around a trial's first sample."""
+    start = first_sample(segment.trial, stored) + n_samples(cfg.tmin_s, stored.sfreq)
+    return start, n_samples(cfg.tmax_s - cfg.tmin_s, stored.sfreq)
+
+
+def looked_at(cfg: Windows, segment: Segment, stored: Stored) -> tuple[int, int]:
+    """From which sample to which a part sees what it has of a trial: the trial, and its window where that is locked."""
+    first, end = bounds(segment, stored)
+    if isinstance(cfg, LockedWindows):
+        start, n_times = locked(cfg, segment, stored)
+        first, end = min(first, start), max(end, start + n_times)
+    return first, end

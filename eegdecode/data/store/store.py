@@ -1,0 +1,391 @@
+"""The store: one immutable HDF5 file a recording, read as memory maps of the file's own bytes. Only h5py import.
+
+sub-01_run-01.h5   signal [time, channel], targets/NAME [time, feature], values/NAME [trial, feature], channels/…,
+                   trials/…; attributes say rate, unit, checksum and how it was made. Any HDF5 tool reads it
+manifest.json      the names of all recordings that belong here; written first, so that a gap can be named
+index.json         what opening needs of all of them, so that 10,000 recordings are one small file; written last
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from eegdecode.data.store.dataset import Block, Store, Stored, from_json, to_json
+from eegdecode.signals import Recording, Stream
+from hpc.runs.rundir import atomic_write, read_json, write_json
+
+SCHEMA = 2
+BLOCK_VALUES = 1 << 22
+"""Written and checked at a time: 16 MiB."""
+HIGHEST = 32767  # of int16
+FULL = (errno.ENOSPC, errno.EDQUOT)
+BESIDE = 1 << 20  # bytes; what stands beside the arrays
+BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
+"""What h5py and json raise on bytes that are not those that were written."""
+
+
+class OtherVersion(ValueError):
+    """A file that is whole, but of another schema."""
+
+
+def write(
+    folder: Path,
+    recording: Recording,
+    made: Mapping[str, object] | None = None,
+    key: str = "",
+    int16: bool = False,
+    beat: Callable[[float], None] = lambda part: None,
+) -> Path:
+    """Put a recording into the store, whole or not at all.
+
+    Parameters
+    ----------
+    made
+        Where it comes from and how it was made; kept in the file as it is.
+    key
+        Names config and content of what it was made from: with another key it is not the same recording.
+    int16
+        Keep the signal as whole numbers with a scale for each channel: half the bytes. The file states the error.
+    beat
+        Called now and then with the part that is written, 0–1; what it raises ends the writing, and nothing is left.
+    """
+    path = _file(folder, recording.name)
+
+    def fill(file: BinaryIO) -> None:
+        _refuse_full_disk(path, recording, int16)
+        try:
+            # By name, on top of the file that atomic_write holds open: its fsync and rename then cover what h5py wrote
+            _write(file.name, recording, made or {}, key, int16, beat)
+        except (OSError, RuntimeError) as error:
+            full = re.search(r"errno = (\d+)", str(error))  # the error of a write may come up when the file is closed
+            if full and int(full[1]) in FULL:
+                file.truncate(0)  # HDF5 will not let go of the file before it has room for the rest
+                raise OSError(int(full[1]), os.strerror(int(full[1])), str(path)) from None
+            raise
+
+    atomic_write(path, fill)
+    return path
+
+
+def _refuse_full_disk(path: Path, recording: Recording, int16: bool) -> None:
+    """Before HDF5 meets it, which then neither writes nor closes."""
+    signal = recording.signal
+    arrays = [(signal.n_times, signal.n_channels, 2 if int16 else 4)]
+    arrays += [(stream.n_times, stream.n_channels, 4) for stream in recording.targets.values()]
+    needed = sum(n_rows * n_columns * width for n_rows, n_columns, width in arrays) + BESIDE
+    if (free := shutil.disk_usage(path.parent).free) < needed:
+        why = f"{os.strerror(errno.ENOSPC)}, {free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB needed"
+        raise OSError(errno.ENOSPC, why, str(path))
+
+
+def exists(folder: Path, name: str) -> bool:
+    return _file(folder, name).is_file()
+
+
+def holds(folder: Path, name: str, key: str) -> bool:
+    """Whether the recording is there, made from that config and content, and its bytes are those written."""
+    try:
+        found = _read(_file(folder, name)) if exists(folder, name) else None
+        return found is not None and found.key == key and not damaged(found)
+    except BROKEN:
+        return False
+
+
+def damaged(stored: Stored) -> list[str]:
+    """The arrays of a recording whose bytes are not those that were written."""
+    found = []
+    with h5py.File(stored.path, "r") as file:
+        for name in stored.blocks:
+            digest = _Digest()
+            for block in _stretches(file[name]):
+                digest.add(block)
+            if digest.text != file[name].attrs["checksum"]:
+                found.append(name)
+        if _of_bytes(file["about"][:]) != file["about"].attrs.get("checksum"):
+            found.append("about")
+    return found
+
+
+def broken(data: Store, recordings: Iterable[int]) -> list[str]:
+    """A sentence for each of these recordings whose file is damaged: to be asked when a loss is no number."""
+    said = []
+    for stored in (data.recordings[number] for number in sorted(set(recordings))):
+        try:
+            arrays = ", ".join(damaged(stored))
+        except BROKEN as error:
+            arrays = f"all of it ({error})"
+        if arrays:
+            said.append(
+                f"{stored.path} is damaged, its bytes are not those that were written ({arrays}): remove it and run "
+                "preprocess again"
+            )
+    return said
+
+
+def write_manifest(folder: Path, names: Sequence[str]) -> None:
+    """Which recordings there are to be. What was known of those there are is void."""
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"recordings need names that differ, but these stand twice: {', '.join(twice)}")
+    _index(folder).unlink(missing_ok=True)
+    write_json(_manifest(folder), {"recordings": list(names)})
+
+
+def write_index(folder: Path) -> tuple[Stored, ...]:
+    """When all is there: what opening needs, in one file."""
+    recordings = tuple(_read(_file(folder, name)) for name in _names(folder))
+    write_json(_index(folder), {"schema": SCHEMA, "recordings": [to_json(stored) for stored in recordings]})
+    return recordings
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill left half-written. Only when nobody writes."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink()
+
+
+def there(folder: Path) -> tuple[Stored, ...]:
+    """Of the recordings that belong here, those that are there."""
+    return tuple(_read(_file(folder, name)) for name in _names(folder) if exists(folder, name))
+
+
+def open_store(*folders: Path) -> Store:
+    """The store of a folder, once every recording of its manifest is there; of several folders, as one."""
+    return Store(tuple(stored for folder in folders for stored in _open(folder)))
+
+
+def _open(folder: Path) -> tuple[Stored, ...]:
+    index = read_json(_index(folder))
+    if index is not None and index["schema"] == SCHEMA:
+        return tuple(from_json(_file(folder, found["name"]), found) for found in index["recordings"])
+    names = _names(folder)
+    missing = [name for name in names if not exists(folder, name)]
+    if missing:
+        some = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of {len(names)} recordings ({some}): run preprocess again, "
+            "it goes on where it stopped; what cannot be read is left out by preprocess.exclude"
+        )
+    return tuple(_read(_file(folder, name)) for name in names)
+
+
+def _names(folder: Path) -> list[str]:
+    manifest = read_json(_manifest(folder))
+    if manifest is None:
+        raise ValueError(f"{folder} is no store, it has no manifest.json: run preprocess first and name its run here")
+    return list(manifest["recordings"])
+
+
+def _write(
+    path: str,
+    recording: Recording,
+    made: Mapping[str, object],
+    key: str,
+    int16: bool,
+    beat: Callable[[float], None],
+) -> None:
+    signal = recording.signal
+    with h5py.File(path, "w") as file:
+        file.attrs["schema"] = SCHEMA
+        for name in ("name", "subject", "session", "run"):
+            file.attrs[name] = getattr(recording, name)
+        file.attrs["key"] = key
+        _write_channels(file, signal)
+        _write_signal(file, recording.name, signal, int16, beat)
+        for name, stream in sorted(recording.targets.items()):
+            target = file.create_dataset(f"targets/{name}", (stream.n_times, stream.n_channels), "<f4")
+            target.attrs["sfreq"] = stream.sfreq
+            _fill(target, _numbers(stream.read, target, f"{name} of {recording.name}"), beat)
+        for name, rows in sorted(recording.values.items()):
+            value = file.create_dataset(f"values/{name}", rows.shape, "<f4")
+            value.attrs["sfreq"] = 0.0
+            of_rows = partial(_rows, rows)
+            _fill(value, _numbers(of_rows, value, f"{name} of {recording.name}"), beat)
+        trials = recording.trials
+        file["trials/start"] = np.array([trial.start for trial in trials], float)
+        file["trials/duration"] = np.array([trial.duration for trial in trials], float)
+        _write_texts(file, "trials/stimulus", [trial.stimulus for trial in trials])
+        _write_texts(file, "trials/labels", [json.dumps(dict(t.labels), ensure_ascii=False) for t in trials])
+        # All that opening needs in one place: reading the texts one by one takes four times longer. No attribute, as
+        # those are at most 64 KB
+        about = json.dumps(to_json(_look(file, recording, made)), ensure_ascii=False, sort_keys=True)
+        file["about"] = np.frombuffer(about.encode(), np.uint8)
+        file["about"].attrs["checksum"] = _of_bytes(file["about"][:])
+
+
+def _look(file: h5py.File, recording: Recording, made: Mapping[str, object]) -> Stored:
+    """What is in a file that has just been filled."""
+    signal = recording.signal
+    arrays = ["signal"] + [f"{group}/{name}" for group in ("targets", "values") for name in file.get(group, ())]
+    return Stored(
+        path=Path(file.filename),
+        **{name: getattr(recording, name) for name in ("name", "subject", "session", "run", "trials")},
+        channels=signal.channels,
+        blocks={
+            name: Block(
+                file[name].id.get_offset() or 0,
+                file[name].shape,
+                float(file[name].attrs["sfreq"]),
+                file[name].dtype.str,
+            )
+            for name in arrays
+        },
+        sensors=tuple(signal.sensor(channel) for channel in signal.channels),
+        scale=tuple(file["signal"].attrs["scale"].tolist()) if "scale" in file["signal"].attrs else None,
+        checksum=file["signal"].attrs["checksum"],
+        key=file.attrs["key"],
+        made=made,
+    )
+
+
+def _write_channels(file: h5py.File, signal: Stream) -> None:
+    sensors = [signal.sensor(channel) for channel in signal.channels]
+    _write_texts(file, "channels/name", list(signal.channels))
+    _write_texts(file, "channels/kind", [sensor.kind for sensor in sensors])
+    _write_texts(file, "channels/unit", [sensor.unit for sensor in sensors])
+    places = [sensor.position or (np.nan,) * 3 for sensor in sensors]
+    file.create_dataset("channels/position", data=np.array(places, float).reshape(-1, 3)).attrs["unit"] = "m"
+
+
+def _write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
+    file.create_dataset(name, data=list(texts), shape=(len(texts),), dtype=h5py.string_dtype())
+
+
+def _write_signal(file: h5py.File, name: str, signal: Stream, int16: bool, beat: Callable[[float], None]) -> None:
+    shape = (signal.n_times, signal.n_channels)
+    dataset = file.create_dataset("signal", shape, "<i2" if int16 else "<f4")
+    dataset.attrs["sfreq"] = signal.sfreq
+    blocks = (_finite(signal.read(*stretch), name, signal) for stretch in _grid(*shape))
+    if not int16:
+        _fill(dataset, blocks, beat)
+        return
+    highest = np.zeros(signal.n_channels)
+    for first, stop in _grid(*shape):
+        beat(0.0)
+        highest = np.maximum(highest, np.abs(_finite(signal.read(first, stop), name, signal)).max(axis=0, initial=0))
+    step = np.where(highest > 0, highest / HIGHEST, 1.0).astype(np.float32)
+    squares = np.zeros((2, signal.n_channels))  # of the values, and of what rounding changed
+
+    def rounded() -> Iterator[np.ndarray]:
+        for block in blocks:
+            whole = np.rint(block / step)
+            squares[:] += np.square(block, dtype=float).sum(axis=0), np.square(block - whole * step).sum(axis=0)
+            yield whole
+
+    _fill(dataset, rounded(), beat)
+    dataset.attrs["scale"] = step
+    powers = squares[:, squares[0] > 0]
+    error = float(np.sqrt(powers[1] / powers[0]).max()) if powers.size else 0.0
+    dataset.attrs["rounding_error"] = float(f"{error:.2g}")  # RMS of it over RMS of the signal, in the worst channel
+
+
+def _finite(block: np.ndarray, name: str, signal: Stream) -> np.ndarray:
+    if not np.isfinite(block).all():
+        broken = [channel for channel, good in zip(signal.channels, np.isfinite(block).all(axis=0)) if not good]
+        raise ValueError(
+            f"{name} holds values that are no numbers (NaN or infinite) in {', '.join(broken[:10])}: "
+            "leave these channels out, or interpolate them"
+        )
+    return block
+
+
+def _rows(rows: np.ndarray, first: int, stop: int) -> np.ndarray:
+    return rows[first:stop]
+
+
+def _numbers(read: Callable[[int, int], np.ndarray], dataset: h5py.Dataset, what: str) -> Iterator[np.ndarray]:
+    """All of a target, in the dataset's own type."""
+    for first, stop in _grid(*dataset.shape):
+        with np.errstate(over="ignore"):
+            block = np.asarray(read(first, stop), dataset.dtype)
+        if not np.isfinite(block).all():
+            row, column = np.argwhere(~np.isfinite(block))[0].tolist()
+            raise ValueError(
+                f"{what} has values that are no numbers (NaN or infinite), the first in row {first + row}, column "
+                f"{column}, counted from 0: look at what it is made from"
+            )
+        yield block
+
+
+def _fill(dataset: h5py.Dataset, blocks: Iterator[np.ndarray], beat: Callable[[float], None]) -> None:
+    """Put down all rows of a dataset, and the checksum of their bytes."""
+    digest, first = _Digest(), 0
+    for block in blocks:
+        bytes_as_kept = np.ascontiguousarray(block, dtype=dataset.dtype)
+        dataset[first : first + len(block)] = bytes_as_kept
+        digest.add(bytes_as_kept)
+        first += len(block)
+        beat(first / len(dataset))
+    dataset.attrs["checksum"] = digest.text
+
+
+class _Digest:
+    """Of an array's bytes, in order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, block: np.ndarray) -> None:
+        self._hash.update(block.data if block.size else b"")
+
+    @property
+    def text(self) -> str:
+        return f"blake2b:{self._hash.hexdigest()}"
+
+
+def _of_bytes(array: np.ndarray) -> str:
+    digest = _Digest()
+    digest.add(array)
+    return digest.text
+
+
+def _stretches(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+    return (dataset[first:stop] for first, stop in _grid(*dataset.shape))
+
+
+def _grid(n_rows: int, n_columns: int) -> Iterator[tuple[int, int]]:
+    stretch = max(1, BLOCK_VALUES // max(1, n_columns))
+    return ((first, min(first + stretch, n_rows)) for first in range(0, n_rows, stretch))
+
+
+def _read(path: Path) -> Stored:
+    try:
+        return _read_whole(path)
+    except OtherVersion:
+        raise
+    except BROKEN as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it and run preprocess again") from None
+
+
+def _read_whole(path: Path) -> Stored:
+    with h5py.File(path, "r") as file:
+        if file.attrs.get("schema", 1) != SCHEMA:
+            raise OtherVersion(
+                f"{path} was written by another version of this program (schema {file.attrs.get('schema', 1)}, "
+                f"this one reads {SCHEMA}): remove it and run preprocess again"
+            )
+        about = json.loads(file["about"][:].tobytes())
+    return from_json(path, about | {"size": path.stat().st_size})
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.h5"
+
+
+def _manifest(folder: Path) -> Path:
+    return folder / "manifest.json"
+
+
+def _index(folder: Path) -> Path:
+    return folder / "index.json"

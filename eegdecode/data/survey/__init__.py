@@ -1,0 +1,1 @@
+"""What is in a study, before anything is made of it."""

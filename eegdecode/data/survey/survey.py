@@ -1,0 +1,109 @@
+"""Look at raw studies before anything is made of them: `python -m hpc.launch survey …`. Recordings are shared out over
+the ranks; every sample is read once, for damage and for recordings that are there twice."""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eegdecode.data.events import events
+from eegdecode.data.io import recordings, samples
+from eegdecode.data.io.recordings import Entry
+from eegdecode.data.survey.table import Row, Survey
+from eegdecode.signals import BRAIN, Stream
+from hpc.rank.context import Context, Preempted
+
+if TYPE_CHECKING:
+    from eegdecode import stages
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: "stages.Survey", ctx: Context) -> dict[str, object]:
+    """Write survey.html and survey.tsv into ctx.out, and the table into the log."""
+    folders = [ctx.input(study) for study in cfg.study]
+    entries = [(number, entry) for number, folder in enumerate(folders) for entry in recordings.find(folder, cfg.files)]
+    labels = _labels(cfg.study)
+    sizes = Counter(_size(entry) for _, entry in entries) if cfg.samples else {}
+    rows: list[tuple[int, dict[str, object]]] = []
+    mine = ctx.world.share(entries, lambda pair: pair[1].size)
+    for done, (number, entry) in enumerate(mine):
+
+        def beat(done: int = done) -> None:
+            if ctx.should_stop():
+                raise Preempted
+            ctx.progress("survey", done, len(mine))
+
+        beat()
+        row = replace(look(cfg, folders[number], entry, beat), study=labels[number])
+        if not row.failed and sizes.get(_size(entry), 0) > 1:
+            row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
+        rows.append((number, asdict(row)))
+    ctx.progress("survey", len(mine), len(mine))
+    heard = {(number, row["name"]): Row(**row) for said in ctx.gather(rows) for number, row in said}
+    if not ctx.world.is_first:
+        return {}
+    found = Survey(tuple(heard[key] for key in sorted(heard)))
+    found.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
+    log.info("%s\n\n%s", "\n".join(found.sentences()), found.table())
+    return found.metrics() | {"page": "survey.html"}
+
+
+def _labels(studies: Sequence[str]) -> list[str]:
+    """What to call each of several; nothing where there is but one."""
+    names = [Path(study).name for study in studies]
+    return [""] if len(names) == 1 else names if len(set(names)) == len(names) else [str(study) for study in studies]
+
+
+def _size(entry: Entry) -> int:
+    file = recordings.samples_file(entry)
+    return file.stat().st_size if file.is_file() else 0
+
+
+def look(cfg: "stages.Survey", folder: Path, entry: Entry, beat: Callable[[], None]) -> Row:
+    """What there is to know of a recording, or why it cannot be used."""
+    row = Row(entry.name, entry.subject, entry.session, entry.run)
+    try:
+        opened = recordings.open_entry(entry, cfg.matlab)
+        digest = hashlib.blake2b(digest_size=16)
+        findings = samples.look(_heard(opened.stream, digest, beat)) if cfg.samples else ()
+    except (ValueError, OSError) as error:
+        return replace(row, failed=str(error).replace(f"{folder}/", ""))
+    if fatal := [finding.sentence for finding in findings if finding.fatal]:
+        return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
+    stream = opened.stream
+    notes = [*opened.notes, *(finding.sentence for finding in findings)]
+    try:
+        rows = entry.events()
+        how = cfg.events or events.usual(rows)
+        trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
+    except (ValueError, OSError) as error:
+        trials, notes = (), [*notes, f"no trials: {error}"]
+    return replace(
+        row,
+        channels=dict(Counter(stream.sensor(channel).kind for channel in stream.channels)),
+        sfreq=stream.sfreq,
+        duration_s=stream.duration,
+        stimuli=dict(Counter(trial.stimulus for trial in trials)),
+        labels=tuple(sorted({label for trial in trials for label in trial.labels})),
+        notes=tuple(notes),
+        checksum=digest.hexdigest() if cfg.samples else "",
+    )
+
+
+def _heard(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
+    """The stream, of which all that is read of the brain goes into the digest as well."""
+    brain = [place for place, channel in enumerate(stream.channels) if stream.sensor(channel).kind in BRAIN]
+
+    def read(first: int, stop: int) -> np.ndarray:
+        beat()
+        block = stream.read(first, stop)
+        digest.update(np.ascontiguousarray(block[:, brain], np.float32).tobytes())
+        return block
+
+    return replace(stream, read=read)

@@ -1,0 +1,211 @@
+"""What is in a study: a table, and a page to look at. What is missing, damaged or there twice is named."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+from eegdecode.page import page, section
+from hpc.runs.rundir import atomic_write
+
+REASONS = 6
+"""Told one by one; a study without its large files has a thousand of them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording. `failed` says why it cannot be used; then the rest is not known."""
+
+    name: str
+    subject: str
+    session: str = ""
+    run: str = ""
+    channels: Mapping[str, int] = field(default_factory=dict)  # how many of each kind
+    sfreq: float = 0.0
+    duration_s: float = 0.0
+    stimuli: Mapping[str, int] = field(default_factory=dict)  # how many trials of each
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    checksum: str = ""  # of its samples
+    content: str = ""  # of its file, where another may be a copy of it
+    study: str = ""  # where there are several
+    failed: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.study}/{self.name}" if self.study else self.name
+
+    @property
+    def cells(self) -> dict[str, str]:
+        channels = " + ".join(f"{count} {kind}" for kind, count in self.channels.items())
+        return {
+            "study": self.study,
+            "recording": self.name,
+            "subject": self.subject,
+            "session": self.session,
+            "run": self.run,
+            "channels": channels,
+            "Hz": f"{self.sfreq:g}" if self.sfreq else "",
+            "minutes": f"{self.duration_s / 60:.1f}" if self.duration_s else "",
+            "trials": str(sum(self.stimuli.values())) if not self.failed else "",
+            "stimuli": str(len(self.stimuli)) if not self.failed else "",
+            "labels": " ".join(self.labels),
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All recordings of one or several studies, in order."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def good(self) -> list[Row]:
+        return [row for row in self.rows if not row.failed]
+
+    @property
+    def failed(self) -> list[Row]:
+        return [row for row in self.rows if row.failed]
+
+    @property
+    def subjects(self) -> list[str]:
+        return sorted({row.subject for row in self.rows})
+
+    @property
+    def hours(self) -> float:
+        return sum(row.duration_s for row in self.rows) / 3600
+
+    @property
+    def duplicates(self) -> list[list[str]]:
+        """The names of recordings that hold the very same samples, or are made from copies of one file."""
+        group_of = {index: {index} for index in range(len(self.good))}
+        first: dict[tuple[str, str], int] = {}
+        for index, row in enumerate(self.good):
+            for key in (("samples", row.checksum), ("file", row.content)):
+                if key[1]:
+                    joined = group_of[first.setdefault(key, index)] | group_of[index]
+                    group_of |= dict.fromkeys(joined, joined)
+        groups = {min(group): sorted(group) for group in group_of.values() if len(group) > 1}
+        return [[self.good[index].label for index in group] for _, group in sorted(groups.items())]
+
+    @property
+    def without_trials(self) -> list[str]:
+        return [row.label for row in self.good if not row.stimuli]
+
+    @property
+    def missing(self) -> list[str]:
+        """The runs that most subjects have and some lack, where runs are numbered alike."""
+        runs = {subject: {(r.session, r.run) for r in self.rows if r.subject == subject} for subject in self.subjects}
+        count = Counter(run for of_subject in runs.values() for run in of_subject)
+        usual = {run for run, n in count.items() if n > len(runs) / 2}
+        return [
+            f"{subject} lacks {listed([_run(run) for run in sorted(usual - runs[subject])])}"
+            for subject in self.subjects
+            if usual - runs[subject]
+        ]
+
+    def sentences(self) -> list[str]:
+        """What a reader should know first."""
+        rates, trials = sorted({row.sfreq for row in self.good}), sum(sum(row.stimuli.values()) for row in self.good)
+        stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
+        said = [
+            f"{_many(len(self.rows), 'recording')} of {_many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
+            f"{_many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
+        ]
+        why: dict[str, list[str]] = {}
+        for row in self.failed:
+            why.setdefault(row.failed, []).append(row.label)
+        shown = list(why.items())[:REASONS]
+        said += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
+        if left := len(self.failed) - sum(len(names) for _, names in shown):
+            said.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
+        said += [
+            f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
+        ]
+        if self.without_trials:
+            said.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, look at events.")
+        said += [f"MISSING: {sentence}." for sentence in self.missing]
+        alike = Counter(note for row in self.good for note in row.notes)
+        said += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
+        return said
+
+    def table(self) -> str:
+        """As text; columns that are empty everywhere are left out."""
+        columns = self._columns()
+        cells = [columns] + [[row.cells[column] for column in columns] for row in self.rows]
+        widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+    def _columns(self) -> list[str]:
+        return [name for name in Row("", "").cells if any(row.cells[name] for row in self.rows)] or ["recording"]
+
+    def html(self, title: str) -> str:
+        columns = self._columns()
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "".join(_html_row(row, columns) for row in self.rows)
+        first, *more = self.sentences()
+        subjects = "".join(_html_subject(s, [r for r in self.good if r.subject == s]) for s in self.subjects)
+        parts = [
+            f'<header><h1>{escape(title)}</h1><p class="verdict">{escape(first)}</p></header>',
+            section("To know", _html_list(more or ["Nothing is missing, damaged or there twice."])),
+            section("Subjects", _html_table(SUBJECTS, subjects)),
+            section("Recordings", _html_table(head, body)),
+        ]
+        return page(title, parts)
+
+    def write(self, folder: Path, title: str) -> None:
+        """survey.html and survey.tsv."""
+        text = "\n".join("\t".join(row.cells.values()) for row in self.rows)
+        header = "\t".join(Row("", "").cells)
+        atomic_write(folder / "survey.tsv", lambda file: file.write(f"{header}\n{text}\n".encode()))
+        atomic_write(folder / "survey.html", lambda file: file.write(self.html(title).encode()))
+
+    def metrics(self) -> dict[str, object]:
+        return {
+            "recordings": len(self.rows),
+            "subjects": len(self.subjects),
+            "hours": round(self.hours, 3),
+            "failed": len(self.failed),
+            "without_trials": len(self.without_trials),
+            "duplicates": sum(len(names) - 1 for names in self.duplicates),
+        }
+
+
+SUBJECTS = "<th>subject</th><th>recordings</th><th>hours</th><th>trials</th>"
+
+
+def _run(run: tuple[str, str]) -> str:
+    session, number = run
+    return f"{f'session {session} ' if session else ''}run {number or '(unnumbered)'}"
+
+
+def _html_row(row: Row, columns: Sequence[str]) -> str:
+    if row.failed:
+        why = f'<td class="why" colspan="{len(columns) - 1}">cannot be used: {escape(row.failed)}</td>'
+        return f"<tr><td>{escape(row.label)}</td>{why}</tr>"
+    return "<tr>" + "".join(f"<td>{escape(row.cells[column])}</td>" for column in columns) + "</tr>"
+
+
+def _html_subject(subject: str, rows: Sequence[Row]) -> str:
+    hours = sum(row.duration_s for row in rows) / 3600
+    trials = sum(sum(row.stimuli.values()) for row in rows)
+    return f"<tr><td>{escape(subject)}</td><td>{len(rows)}</td><td>{hours:.2f}</td><td>{trials}</td></tr>"
+
+
+def _html_table(head: str, body: str) -> str:
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _html_list(sentences: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Some of them, as in a sentence."""
+    some = [*words[:8], "…"] if len(words) > 8 else list(words)
+    return f"{', '.join(some[:-1])} and {some[-1]}" if len(some) > 1 else "".join(some)

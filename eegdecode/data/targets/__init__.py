@@ -1,0 +1,1 @@
+"""Targets: what is decoded, from sounds, films, tables and labels."""

@@ -1,0 +1,1 @@
+"""The linear decoders that a reviewer would have run."""

@@ -1,0 +1,120 @@
+"""The linear baseline: a ridge from lagged EEG to the target, a decoder a subject, on the same split as the network.
+
+Known as backward model or temporal response function (Crosse 2016). What a network decodes is to be seen beside it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from eegdecode.data.split.segments import Segment, bounds
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.decode.predict import open_data
+from eegdecode.evaluation.decode.predictions import Decoded
+from eegdecode.evaluation.metrics.correlation import correlation
+from eegdecode.training.model_file import Trained
+from eegdecode.training.validator import whole_trial
+from hpc.rank.context import Context, Preempted
+
+PENALTIES = np.logspace(-3, 4, 15)  # in units of the mean eigenvalue, so that they mean the same for any data
+EVERYBODY = ""  # stands where a subject would
+
+
+def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
+    """The same windows decoded linearly, [row, feature]. The validation part chooses the penalty, one for all subjects.
+
+    A subject without trials in the training part is decoded by what all others together trained.
+    """
+    data, parts = open_data(trained, ctx)
+    n_lags = 1 + round(cfg.lags_s * trained.spec.sfreq)
+    every = chain(parts.train, parts.val, parts.test)
+    subject_of = {segment: data.recordings[segment.recording].subject for segment in every}
+    taught = {subject_of[segment] for segment in parts.train}
+    wanted = sorted({subject_of[segment] for segment in chain(parts.val, parts.test)})
+    decoders: dict[str, Decoder] = {}
+    for done, subject in enumerate(wanted):
+        ctx.progress("ridge", done, len(wanted))
+        if ctx.should_stop():
+            raise Preempted
+        key = subject if subject in taught else EVERYBODY
+        if key not in decoders:
+            own = [segment for segment in parts.train if key in (subject_of[segment], EVERYBODY)]
+            decoders[key] = fit(data, own, trained.target, n_lags)
+
+    def decoded(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+        """The target [time, feature], and what each penalty makes of the EEG, [penalty, time, feature]."""
+        x, y = trial_of(data, segment, trained.target)
+        subject = subject_of[segment]
+        return y, decoders[subject if subject in taught else EVERYBODY].decode(x, len(y))
+
+    in_validation = [correlation(outputs, y).mean(axis=-1) for y, outputs in map(decoded, parts.val)]
+    chosen = int(np.mean(in_validation, axis=0).argmax())
+    whole = {}
+    for segment in parts.test:
+        stored = data.recordings[segment.recording]
+        place = stored.name, stored.trials.index(segment.trial)
+        whole[place] = bounds(segment, stored)[0] / stored.sfreq, decoded(segment)[1][chosen]
+    rows = []
+    for window in windows.trials:
+        start_s, outputs = whole[window.recording, window.trial]
+        first = max(0, round((window.start_s - start_s) * windows.sfreq))
+        first = min(first, len(outputs) - len(window.output))  # what rounding does at the end
+        rows.append(outputs[first : first + len(window.output)])
+    return np.concatenate(rows)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Linear maps from lagged EEG to the target, one for each of PENALTIES."""
+
+    n_lags: int
+    x_mean: np.ndarray
+    y_mean: np.ndarray
+    weights: np.ndarray  # [penalty, channel and lag, feature]
+
+    def decode(self, x: np.ndarray, n_steps: int) -> np.ndarray:
+        """[time, channel] -> [penalty, step, feature], for so many steps of the target in that time."""
+        return lagged(x - self.x_mean, self.n_lags)[at_steps(len(x), n_steps)] @ self.weights + self.y_mean
+
+
+def fit(data: Store, segments: Sequence[Segment], target: str, n_lags: int) -> Decoder:
+    """All penalties from one eigendecomposition; a trial at a time, so memory does not grow with their number."""
+    sums = [(len(x), x.sum(axis=0), len(y), y.sum(axis=0)) for x, y in _trials(data, segments, target)]
+    n_times, x_sum, n_steps, y_sum = (sum(column) for column in zip(*sums, strict=True))
+    x_mean, y_mean = x_sum / n_times, y_sum / n_steps
+    n_inputs = len(x_mean) * n_lags
+    covariance, shared = np.zeros((n_inputs, n_inputs)), np.zeros((n_inputs, len(y_mean)))
+    for x, y in _trials(data, segments, target):
+        inputs = lagged(x - x_mean, n_lags)[at_steps(len(x), len(y))]
+        covariance += inputs.T @ inputs
+        shared += inputs.T @ (y - y_mean)
+    values, vectors = np.linalg.eigh(covariance)
+    penalised = values + PENALTIES[:, None] * values.mean()
+    weights = vectors @ ((vectors.T @ shared) / penalised[:, :, None])
+    return Decoder(n_lags, x_mean, y_mean, weights)
+
+
+def _trials(data: Store, segments: Sequence[Segment], target: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for segment in segments:
+        yield trial_of(data, segment, target)
+
+
+def trial_of(data: Store, segment: Segment, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Signal and target of a whole trial, each [time, …] at its own rate."""
+    x, y, _ = whole_trial(data, segment, target)
+    return x[0].astype(np.float64), y[0].astype(np.float64)
+
+
+def at_steps(n_times: int, n_steps: int) -> np.ndarray:
+    """For each step of the target the sample of the signal at its time."""
+    return np.minimum(np.arange(n_steps) * n_times // n_steps, n_times - 1)
+
+
+def lagged(x: np.ndarray, n_lags: int) -> np.ndarray:
+    """[time, channel] -> [time, channel and lag]: beside each sample the n_lags - 1 after it, 0 past the end."""
+    padded = np.pad(x, ((0, n_lags - 1), (0, 0)))
+    return sliding_window_view(padded, n_lags, axis=0).reshape(len(x), -1)

@@ -1,0 +1,231 @@
+"""Decode the test part of a trained model's data: every window once, shared out over the ranks, in one order."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from eegdecode.data.split import splits
+from eegdecode.data.split.splits import Parts
+from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.decode import ensemble
+from eegdecode.evaluation.decode.predictions import SOUND_HZ, Decoded, DecodedTrial, Kind
+from eegdecode.objectives import Batch, Diffusion, in_units, sampling
+from eegdecode.objectives.diffusion import schedule_of
+from eegdecode.preprocessing.config import Step
+from eegdecode.training import model_file
+from eegdecode.training.model_file import Trained
+from eegdecode.training.validator import Judge
+from hpc import config
+from hpc.rank import ddp
+from hpc.rank.context import Context, Preempted
+from hpc.runs.rundir import atomic_write
+
+SAMPLED = 20
+"""Steps from noise to a decoded window."""
+WINDOWS = ("name", "length_s", "stride_s", "tmin_s", "tmax_s", "baseline_s", "patch", "wrap")
+"""What of the windows of training says which samples a model is given."""
+EMBEDDED = 16
+"""Numbers a window from which on they are taken for an embedding, which is judged by retrieval."""
+
+
+def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean") -> tuple[Trained, Decoded] | None:
+    """The first of the models, and the test windows as all of them together decode them; None on ranks but the first.
+
+    Several models must be of one task on one split.
+    """
+    several = [model_file.load(model) for model in models]
+    trained = several[0]
+    data, parts = open_data(trained, ctx)
+    refuse_unlike(several)
+    where = ddp.device(ctx)
+    networks = [each.network().to(where) for each in several]
+    kind = kind_of(trained)
+    judge = Judge(trained.train(), parts.test, data, trained.spec, networks[0])
+    mine = ctx.world.share(range(len(judge.batches)))
+    outputs: list[np.ndarray] = []
+    for done, number in enumerate(mine):
+        ctx.progress("decode", done, len(mine))
+        if ctx.should_stop():
+            raise Preempted
+        batch = judge.batch(number, where)
+        pairs = zip(several, networks, strict=True)
+        with torch.no_grad():
+            made = torch.stack([outputs_of(each, network, batch).float() for each, network in pairs])
+        if kind == "classes":
+            made = functional.log_softmax(made, dim=-1)
+        outputs += list(ensemble.together(made.cpu().numpy(), weigh, kind == "classes"))
+    ctx.progress("decode", len(mine), len(mine))
+    together = _all_ranks(outputs, len(judge.batches), [len(b.start) for b in judge.batches], ctx)
+    if together is None:
+        return None
+    windows = _trials(judge, together, data, trained, kind)
+    return trained, Decoded(
+        trained.spec.target_sfreq,
+        tuple(stitched(windows, trained.spec.target_sfreq) if kind == "sequence" else windows),
+        (*parts.audit(), _checksum(data)),
+        kind,
+        trained.target,
+        trained.spec.classes if kind == "classes" else (),
+    )
+
+
+def checked(models: Sequence[Path], weigh: ensemble.Weigh) -> str:
+    """Refuse models that cannot decode together; says in words that they can."""
+    several = [model_file.load(model) for model in models]
+    refuse_unlike(several)
+    ensemble.refuse_unsure(weigh, len(several), kind_of(several[0]) == "classes")
+    return f"{len(several)} models decode together"
+
+
+def _checksum(data: Store) -> str:
+    """One of all recordings, from what was written down of each when it was stored."""
+    whole = hashlib.blake2b(digest_size=16)
+    for stored in data.recordings:
+        whole.update(f"{stored.name} {stored.checksum} {stored.key}\n".encode())
+    return f"Checksum of the {len(data.recordings)} recordings of the data: blake2b:{whole.hexdigest()}."
+
+
+def refuse_unlike(several: Sequence[Trained]) -> None:
+    """Models that decode together must be of one task on one split and its windows, and none may be there twice."""
+    trained, wanted = several[0], _asked(several[0])
+    for number, other in enumerate(several[1:], 1):
+        if any(other.run.path == each.run.path for each in several[:number]):
+            raise ValueError(f"{other.run.name} is named twice: models that decode together are different runs")
+        asked = _asked(other)
+        differ = [word for word in {**wanted, **asked} if wanted.get(word) != asked.get(word)]
+        if differ:
+            theirs, ours = (" and ".join(f"{word}={of.get(word)}" for word in differ) for of in (asked, wanted))
+            raise ValueError(
+                f"models that decode together need one target, split, data and windows, but {other.run.name} has "
+                f"{theirs}, where {trained.run.name} has {ours}"
+            )
+
+
+def _asked(trained: Trained) -> dict[str, object]:
+    """What a model is to tell, and from which windows, by the words that set it."""
+    found = {"target": trained.target, "data": f"[{','.join(trained.data)}]"}
+    found |= {f"split.{name}": value for name, value in trained.config["split"].items()}
+    windows = trained.config["windows"].items()
+    return found | {f"windows.{name}": value for name, value in windows if name in WINDOWS}
+
+
+def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """What a network makes of windows, in the target's units; one that takes noise off makes it out of noise, a step at
+    a time."""
+    objective = trained.train().objective
+    if not isinstance(objective, Diffusion):
+        out: torch.Tensor = network(batch.signal, batch.subject)
+        return in_units(out.float(), trained.spec)
+    learned = schedule_of(objective)
+    shape = batch.target.shape[1], batch.target.shape[2]
+    is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
+    taken = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
+    limit = 1.0 if is_sound and not trained.spec.target_std else None
+    made = sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
+    return in_units(made, trained.spec)
+
+
+def kind_of(trained: Trained) -> Kind:
+    objective = trained.config["objective"]["name"]
+    if objective == "classification":
+        return "classes"
+    if trained.spec.is_sequence and objective != "clip":
+        return "sequence"
+    return "retrieval" if objective == "clip" or trained.spec.n_outputs >= EMBEDDED else "values"
+
+
+def _trials(
+    judge: Judge, outputs: Sequence[np.ndarray], data: Store, trained: Trained, kind: Kind
+) -> Sequence[DecodedTrial]:
+    """The windows in order, with their truth. Of a class that is its place in the names."""
+    found: list[DecodedTrial] = []
+    values = np.array(trained.spec.class_values)
+    for number, places in enumerate(judge.batches):
+        truth = judge.batch(number, torch.device("cpu")).target.numpy()
+        for row in range(len(places.start)):
+            recording, trial, start, _ = (int(column[row]) for column in places)
+            stored = data.recordings[recording]
+            target, output = truth[row], outputs[len(found)]
+            if kind == "classes":
+                target = np.searchsorted(values, target).astype(np.float32)
+            if kind == "retrieval" and target.ndim == 2:
+                target, output = target.ravel(), output.ravel()
+            found.append(
+                DecodedTrial(
+                    stored.subject,
+                    stored.trials[trial].stimulus,
+                    np.atleast_2d(target),
+                    np.atleast_2d(output),
+                    stored.name,
+                    trial,
+                    start / stored.sfreq,
+                )
+            )
+    return found
+
+
+def stitched(windows: Sequence[DecodedTrial], sfreq: float) -> list[DecodedTrial]:
+    """The windows of a trial that follow each other, as one; of those that overlap the first is taken."""
+    found: list[DecodedTrial] = []
+    for window in sorted(windows, key=lambda window: (window.recording, window.trial, window.start_s)):
+        last = found[-1] if found else None
+        if last is None or (last.recording, last.trial) != (window.recording, window.trial):
+            found.append(window)
+            continue
+        gap = (window.start_s - last.start_s) * sfreq - len(last.output)
+        if abs(gap) < 1:
+            target, output = (
+                np.concatenate(both) for both in ((last.target, window.target), (last.output, window.output))
+            )
+            found[-1] = replace(last, target=target, output=output)
+        elif gap > 0:
+            found.append(window)
+    return found
+
+
+def _all_ranks(
+    mine: Sequence[np.ndarray], n_batches: int, sizes: Sequence[int], ctx: Context
+) -> list[np.ndarray] | None:
+    """What all ranks decoded, in the order of the windows; None on ranks but the first. By files: no process group."""
+    if ctx.world.size == 1:
+        return list(mine)
+    folder = ctx.run.attempt(ctx.attempt).path
+    path = folder / f"decoded-{ctx.world.rank:04d}.npz"
+    atomic_write(path, lambda file: np.savez(file, *mine))
+    ctx.gather("decoded")
+    if not ctx.world.is_first:
+        return None
+    of_rank = []
+    for rank in range(ctx.world.size):
+        with np.load(folder / f"decoded-{rank:04d}.npz") as found:
+            of_rank.append(iter([found[f"arr_{index}"] for index in range(len(found.files))]))
+    return [next(of_rank[number % ctx.world.size]) for number in range(n_batches) for _ in range(sizes[number])]
+
+
+def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
+    """The data a model was trained on, split as then."""
+    data = store.open_store(*(ctx.input(name) for name in trained.data))
+    found = data.spec(trained.target)
+    spec = replace(trained.train().objective.asks(found).knowing(trained.spec), n_times=trained.spec.n_times)
+    if spec != trained.spec:
+        raise ValueError(
+            f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
+        )
+    return data, splits.split(trained.split, data.recordings, trained.train().windows)
+
+
+def preprocessed(data: Store) -> list[tuple[float, tuple[Step, ...]]]:
+    """The ways in which the recordings were made, each once: the rate of the raw one in Hz, and the steps."""
+    from eegdecode.stages import Preprocess
+
+    ways = {(float(s.made["raw"]["sfreq"]), str(s.made["steps"])): s.made["steps"] for s in data.recordings}
+    return [
+        (sfreq, config.build(Preprocess, {"study": "", "steps": list(plain)}, "preprocess").steps)
+        for (sfreq, _), plain in ways.items()
+    ]

@@ -1,0 +1,135 @@
+"""What was decoded, window by window, in predictions.h5: every figure can be computed again without the model.
+
+    window/subject, recording, stimulus, trial, start_s      one row a window, in the order of the test part
+    window/first, window/count                               its rows in the arrays below
+    truth, output                                            [row, feature]; outputs of other decoders in baseline/NAME
+
+Attributes say the kind of task, the rate in Hz (0 where a window has one row), the target and the names of classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+
+from hpc.runs.rundir import atomic_write
+
+SOUND_HZ = 4000
+"""A target of one feature that is sampled faster than that is a sound."""
+BANDS = 7
+"""Features from which on a target in time is a spectrogram."""
+Kind = Literal["sequence", "classes", "retrieval", "values"]
+TEXT = h5py.string_dtype()
+
+
+@dataclass(frozen=True)
+class DecodedTrial:
+    """A window, and what was made of it: both [time, feature], or one row of a window that has one value."""
+
+    subject: str
+    stimulus: str
+    target: np.ndarray
+    output: np.ndarray
+    recording: str = ""
+    trial: int = 0
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The windows of the test part, decoded; `audit` says in sentences what the split means.
+
+    Parameters
+    ----------
+    kind
+        sequence: follows the signal in time. classes: outputs are logarithms of probabilities. retrieval: outputs are
+        compared with the targets of all windows. values: numbers.
+    """
+
+    sfreq: float
+    trials: tuple[DecodedTrial, ...]
+    audit: tuple[str, ...]
+    kind: Kind = "sequence"
+    target: str = ""
+    classes: tuple[str, ...] = ()
+    baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What other decoders make of the same rows, [row, feature]."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether one can listen to it: a waveform."""
+        return self.trials[0].target.shape[1] == 1 and self.sfreq > SOUND_HZ
+
+    @property
+    def is_spectrogram(self) -> bool:
+        return self.sfreq > 0 and self.trials[0].target.shape[1] >= BANDS
+
+    @property
+    def truth(self) -> np.ndarray:
+        """All windows' rows, one after the other."""
+        return np.concatenate([trial.target for trial in self.trials])
+
+    @property
+    def output(self) -> np.ndarray:
+        return np.concatenate([trial.output for trial in self.trials])
+
+    def by(self, baseline: str) -> "Decoded":
+        """The same windows as another decoder has them."""
+        ends = np.cumsum([len(trial.output) for trial in self.trials])
+        rows = np.split(self.baselines[baseline], ends[:-1])
+        trials = (replace(trial, output=output) for trial, output in zip(self.trials, rows, strict=True))
+        return replace(self, trials=tuple(trials), baselines={})
+
+
+def write(path: Path, decoded: Decoded) -> None:
+    def put(name: str) -> None:
+        with h5py.File(name, "w") as file:
+            file.attrs.update(kind=decoded.kind, sfreq=decoded.sfreq, target=decoded.target)
+            file.attrs["classes"] = np.array(decoded.classes, TEXT) if decoded.classes else np.empty(0)
+            file.attrs["audit"] = np.array(decoded.audit, TEXT)
+            counts = np.array([len(trial.target) for trial in decoded.trials])
+            columns: dict[str, np.ndarray] = {
+                word: np.array([getattr(trial, word) for trial in decoded.trials], TEXT)
+                for word in ("subject", "recording", "stimulus")
+            }
+            columns |= {
+                word: np.array([getattr(trial, word) for trial in decoded.trials]) for word in ("trial", "start_s")
+            }
+            for word, column in (columns | {"first": np.cumsum(counts) - counts, "count": counts}).items():
+                file[f"window/{word}"] = column
+            file["truth"], file["output"] = decoded.truth, decoded.output
+            for name_, rows in decoded.baselines.items():
+                file[f"baseline/{name_}"] = rows
+
+    atomic_write(path, lambda file: put(file.name))
+
+
+def read(path: Path) -> Decoded:
+    with h5py.File(path) as file:
+        columns = {
+            word: data.asstr()[:].tolist() if h5py.check_string_dtype(data.dtype) else data[:].tolist()
+            for word, data in file["window"].items()
+        }
+        truth, output = file["truth"][:], file["output"][:]
+        trials = tuple(
+            DecodedTrial(
+                subject, stimulus, truth[first : first + n], output[first : first + n], recording, trial, start
+            )
+            for subject, stimulus, first, n, recording, trial, start in zip(
+                *(columns[w] for w in ("subject", "stimulus", "first", "count", "recording", "trial", "start_s")),
+                strict=True,
+            )
+        )
+        about = file.attrs
+        return Decoded(
+            float(about["sfreq"]),
+            trials,
+            tuple(map(str, about["audit"])),
+            about["kind"],
+            about["target"],
+            tuple(map(str, about["classes"])),
+            {name: rows[:] for name, rows in file.get("baseline", {}).items()},
+        )

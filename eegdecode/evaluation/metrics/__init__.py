@@ -1,0 +1,1 @@
+"""Metrics, their null distributions and confidence intervals. Numpy only."""

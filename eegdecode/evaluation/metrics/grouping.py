@@ -1,0 +1,36 @@
+"""Which windows of a test part belong together: of a subject, of a trial, of a recording in time."""
+
+from itertools import groupby
+
+import numpy as np
+
+from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
+
+
+def numbers(decoded: Decoded) -> tuple[np.ndarray, np.ndarray]:
+    """[window]: the number of its subject, and of its trial."""
+    subjects = np.unique([trial.subject for trial in decoded.trials], return_inverse=True)[1]
+    trials = np.unique([f"{trial.recording} {trial.trial}" for trial in decoded.trials], return_inverse=True)[1]
+    return subjects.reshape(-1), trials.reshape(-1)
+
+
+def by_subject(subjects: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[…, window] -> [… , subject]: the mean over each subject's windows."""
+    counts = np.bincount(subjects)
+    return np.stack([values[..., subjects == number].sum(axis=-1) for number in range(len(counts))], axis=-1) / counts
+
+
+def is_one_each(truth: np.ndarray, subjects: np.ndarray) -> bool:
+    """Whether all windows of a subject have the same truth, as a diagnosis or a score."""
+    return all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects))
+
+
+def in_time(decoded: Decoded) -> list[np.ndarray]:
+    """The rows of each recording, in time."""
+    order = sorted(range(len(decoded.trials)), key=lambda row: _when(decoded.trials[row]))
+    by_recording = groupby(order, key=lambda row: _when(decoded.trials[row])[:2])
+    return [np.array(list(rows)) for _, rows in by_recording]
+
+
+def _when(trial: DecodedTrial) -> tuple[str, str, float, int]:
+    return trial.subject, trial.recording, trial.start_s, trial.trial

@@ -1,0 +1,60 @@
+"""From subjects to people: how sure a mean over subjects is, whether it is above chance, and which subjects are.
+
+Subjects are what is drawn anew. Windows or trials of one subject are alike, and as draws would make all too sure.
+"""
+
+import numpy as np
+from scipy import stats
+
+from eegdecode.evaluation.metrics.nulls import draws, p_value
+
+SIGNS = 9  # tells these draws from others of the same seed
+CHUNK = 1 << 24  # numbers at a time
+
+
+def of_mean(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Where the mean over subjects lies, [subject, ...] -> low and high [...], by Student's t, which holds for few
+    subjects, where a bootstrap is far too narrow; NaN below three."""
+    values = np.asarray(values, np.float64)
+    n = len(values)
+    if n < 3:
+        return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
+    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(n)
+    reach = stats.t.ppf((1 + level) / 2, n - 1) * error
+    return mean - reach, mean + reach
+
+
+def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0) -> float:
+    """p that the mean over subjects is above 0, [subject]: against means with signs turned at random.
+
+    Differences are values less chance, or one decoder's less another's. All signs are tried where that is no more than
+    `n_draws`; p is never below 1 / 2^subjects.
+    """
+    differences = np.asarray(differences, np.float64)
+    n = len(differences)
+    total = differences.sum()
+    reached = total - 1e-12 * np.abs(differences).sum()  # equal but for rounding
+    if 2**n <= n_draws:
+        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+        return float(np.mean(signs @ differences >= reached))
+    rng, null = draws(seed, SIGNS), []
+    step = max(1, CHUNK // n)
+    for begin in range(0, n_draws, step):
+        signs = 1 - 2 * rng.integers(0, 2, (min(step, n_draws - begin), n), dtype=np.int8)
+        null.append(signs @ differences)
+    return float(p_value(reached, np.concatenate(null)))
+
+
+def wilcoxon(differences: np.ndarray) -> float:
+    """p that the differences [subject] lie above 0, by their signed ranks; 1 where all are 0."""
+    differences = np.asarray(differences, np.float64)
+    return float(stats.wilcoxon(differences, alternative="greater").pvalue) if np.any(differences != 0) else 1.0
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Adjusted p of many subjects: below 0.05 for one of them by chance in 5 of 100 studies (Holm 1979)."""
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]), 1)
+    return adjusted

@@ -1,0 +1,166 @@
+"""Three trials of the report, best, median and worst: as curves, or as spectrograms and sounds where they are such."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from eegdecode import plots
+from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
+from eegdecode.evaluation.metrics import sound
+from eegdecode.evaluation.metrics.correlation import correlation, unit
+from eegdecode.evaluation.report import audio_player
+from eegdecode.evaluation.report.sections import say
+from eegdecode.plots import Line, Picture
+from hpc.runs.rundir import RunDir
+
+SHOWN_S = 40.0  # of a curve; more is too dense to see
+DRAWN_S = 10.0  # of a spectrogram
+SOFTEST_DB = -50.0
+"""Below the loudest of a spectrogram; what is softer has one colour with it."""
+SPREAD = 2.5
+"""Standard deviations of a mel spectrogram that its colours reach to, to either side."""
+
+
+def drawn(decoded: Decoded, runs: Sequence[RunDir]) -> str:
+    trials = decoded.trials
+    r = [float(correlation(trial.output, trial.target).mean()) for trial in trials]
+    others = {name: decoded.by(name) for name in decoded.baselines}
+    order = np.argsort([-value for value in r], kind="stable")
+    chosen = {int(order[len(order) // 2]): "Median", int(order[-1]): "Worst", int(order[0]): "Best"}
+    show, note = _way(decoded, runs)
+    said = [f'<p class="note">{note}</p>']
+    for index in sorted(chosen, key=lambda index: -r[index]):
+        trial = trials[index]
+        title = f"{chosen[index]} trial: {trial.subject}, {trial.stimulus}"
+        beside = [
+            f"{name} {say(float(correlation(other.trials[index].output, trial.target).mean()))}"
+            for name, other in others.items()
+        ]
+        figures = f"r = {say(r[index])}" + (f" ({', '.join(beside)})" if beside else "")
+        said.append(f"<h3>{escape(title)}</h3>\n{show(trial, title, figures)}")
+    return "\n".join(said)
+
+
+Show = Callable[[DecodedTrial, str, str], str]
+
+
+def _way(decoded: Decoded, runs: Sequence[RunDir]) -> tuple[Show, str]:
+    """How to show a trial of such a target, and what to know of all of them."""
+    sfreq = decoded.sfreq
+    if decoded.is_sound:
+        return (
+            lambda trial, title, figures: _sounds(trial, sfreq, title, figures),
+            "Levels of mel bands below the loudest of each sound. Played are the first "
+            f"{audio_player.PLAYED_S:g} s, each as loud as can be.",
+        )
+    if decoded.is_spectrogram:
+        made_hz = audio_player.rate_hz(runs, decoded.trials[0].stimulus) if decoded.target == "mel" else None
+        note = "Each band in standard deviations about its own mean."
+        if made_hz:
+            note += (
+                f" The sounds, of the first {audio_player.PLAYED_S:g} s, are made from these spectrograms, the true "
+                "one as well, with a phase that fits (Griffin and Lim); the bands of the decoded one are brought to "
+                "the mean and spread of those of all true test pieces. A fallback for the ear: no waveform was decoded."
+            )
+        elif decoded.target == "mel":
+            note += " The study's sound files are not there, so that no sound can be made of them."
+        level = Level.of(decoded)
+        return lambda trial, title, figures: _bands(trial, sfreq, title, figures, made_hz, level), note
+    n_outputs = decoded.trials[0].target.shape[1]
+    mean = f", the mean of its {n_outputs} features" if n_outputs > 1 else ""
+    return (
+        lambda trial, title, figures: _curves(trial, sfreq, title, figures),
+        f"Each curve in units of its own standard deviation{mean}.",
+    )
+
+
+def _curves(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
+    n_times = min(len(trial.target), round(SHOWN_S * sfreq))
+    seconds = np.arange(n_times) / sfreq
+    curves = {"heard": trial.target, "decoded": trial.output}
+    lines = [
+        Line(seconds, _standard(curve.mean(axis=1, keepdims=True))[:n_times, 0], style)
+        for style, curve in curves.items()
+    ]
+    key = (
+        '<p class="key"><span><i class="line heard"></i>true</span><span><i class="line decoded"></i>decoded</span></p>'
+    )
+    chart = plots.lines(lines, f"{title}: true and decoded over time, {figures}", "seconds")
+    return f"<figure>{key}{chart}<figcaption>{escape(figures)}</figcaption></figure>"
+
+
+@dataclass(frozen=True)
+class Level:
+    """Mean and spread of each band over all true pieces, [band]: a decoder may have been trained to follow their course
+    alone."""
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, decoded: Decoded) -> "Level":
+        truth = decoded.truth
+        return cls(truth.mean(axis=0), truth.std(axis=0))
+
+
+def _bands(trial: DecodedTrial, sfreq: float, title: str, figures: str, made_hz: float | None, level: Level) -> str:
+    n_bands = trial.target.shape[1]
+    pair = []
+    for name, rows in (("True", trial.target), ("Decoded", trial.output)):
+        played = ""
+        if made_hz:
+            log_mel = rows if rows is trial.target else _standard(rows) * level.spread + level.mean
+            heard = audio_player.from_mel(log_mel, sfreq, made_hz)
+            played = audio_player.player(heard, made_hz, f"{title}: {name.lower()}, made from its mel spectrogram")
+        pair.append(_Side(name, _standard(rows)[: round(DRAWN_S * sfreq)], played))
+    hz = sound.mel_centres_hz(n_bands, made_hz) if made_hz else None
+    seconds = min(len(trial.target) / sfreq, DRAWN_S)
+    return _pair(pair, seconds, hz, (-SPREAD, SPREAD), "standard deviations", title, figures)
+
+
+def _sounds(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
+    n_times = min(len(trial.target), round(DRAWN_S * sfreq))
+    pair = []
+    for name, rows in (("True", trial.target), ("Decoded", trial.output)):
+        level_db = 10 * np.log10(sound.mel_powers(rows[:n_times, 0], sfreq))
+        pair.append(_Side(name, level_db, audio_player.player(rows[:, 0], sfreq, f"{title}: {name.lower()}")))
+    hz = sound.mel_centres_hz(sound.N_MELS, sfreq)
+    return _pair(pair, n_times / sfreq, hz, (SOFTEST_DB, 0.0), "dB", title, figures)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of two pictures beside each other: its name, [time, band], and a player or nothing."""
+
+    name: str
+    rows: np.ndarray
+    played: str
+
+
+def _pair(
+    sides: Sequence[_Side],
+    seconds: float,
+    hz: np.ndarray | None,
+    colours: tuple[float, float],
+    unit: str,
+    title: str,
+    figures: str,
+) -> str:
+    drawn = []
+    for side in sides:
+        what = f"spectrogram, {side.name.lower()}, {side.rows.shape[1]} bands over {seconds:.1f} seconds"
+        label = f"{title}: {what}; {figures}"
+        chart = plots.picture(Picture(side.rows, seconds, hz, *colours), label)
+        drawn.append(f"<div><p><b>{side.name}</b></p>{chart}{side.played}</div>")
+    both = "\n".join(drawn)
+    return (
+        f'<figure><div class="pair">{both}</div>{plots.colours(*colours, unit)}'
+        f"<figcaption>{escape(figures)}</figcaption></figure>"
+    )
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Each column with mean 0 and variance 1 over time; all 0 where it is constant."""
+    return unit(values) * np.sqrt(len(values))

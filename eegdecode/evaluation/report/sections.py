@@ -1,0 +1,191 @@
+"""What every report has: how training went, what the data mean, how it all came about."""
+
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eegdecode import plots
+from eegdecode.data.config import Split
+from eegdecode.evaluation.decode.predictions import Decoded
+from eegdecode.page import table
+from eegdecode.plots import Line
+from eegdecode.training.model_file import Trained
+from hpc import config
+from hpc.errors import first_of
+from hpc.runs.rundir import RunDir, read_json, read_lines
+
+MOST_NAMED = 10  # classes
+SMOOTHED = 40  # the curve of training shows the mean of so many parts of the run
+
+
+def made_up(runs: list[RunDir]) -> str:
+    if not any((read_json(run.plan) or {}).get("stage") == "synthesize" for run in runs):
+        return ""
+    return (
+        '\n<p class="notice">The recordings are made up, with a planted effect: '
+        "the figures show that the tools work, and say nothing of brains.</p>"
+    )
+
+
+def learning(several: Sequence[Trained]) -> str:
+    """How training went, of each of the models that decode together."""
+    if len(several) == 1:
+        return _learning(several[0])
+    return "\n".join(f"<h3>{escape(each.run.name)}</h3>\n{_learning(each)}" for each in several)
+
+
+def _learning(trained: Trained) -> str:
+    history = read_lines(trained.run.metrics)
+    if not history:
+        return "<p>The run that trained this model left no metrics beside it.</p>"
+    steps, losses = (np.array([line[name] for line in history], float) for name in ("step", "loss"))
+    checks = [(line["step"], line["val_loss"]) for line in history if "val_loss" in line]
+    parts = np.array_split(np.arange(len(steps)), min(SMOOTHED, len(steps)))
+    smooth = Line([steps[part].mean() for part in parts], [losses[part].mean() for part in parts], "heard")
+    validation = Line([step for step, _ in checks], [loss for _, loss in checks], "decoded")
+    lowest = say(trained.validation["loss"])
+    chosen = f"step {trained.step} of {int(steps[-1])}, where the validation loss was lowest, {lowest}"
+    drawn = [Line(steps, losses, "faint"), smooth, validation]
+    label = f"Loss over steps, in training and in validation. Kept: {chosen}."
+    return (
+        '<p class="key"><span><i class="line faint"></i>training, each step</span><span><i class="line heard"></i>'
+        'training, smoothed</span><span><i class="line decoded"></i>validation</span></p>\n'
+        f"<figure>{plots.lines(drawn, label, 'steps', mark=trained.step)}<figcaption>Loss. The dashed line is the "
+        f"model that was kept: {chosen}.</figcaption></figure>"
+    )
+
+
+def data(trained: Trained, decoded: Decoded) -> str:
+    spec = trained.spec
+    lasts = f"has {many(len(decoded.trials), 'window')}"
+    if decoded.kind == "sequence":
+        minutes = sum(len(trial.target) for trial in decoded.trials) / decoded.sfreq / 60
+        lasts = f"lasts {minutes:.1f} minutes in {many(len(decoded.trials), 'trial')}"
+    told = many(spec.n_outputs, "feature")
+    if decoded.kind == "classes":
+        told = f"{len(decoded.classes)} classes ({first_of(decoded.classes, MOST_NAMED)})"
+    said = [
+        f"{many(spec.n_channels, 'channel')} at {spec.sfreq:g} Hz ({', '.join(spec.channels)}); the target "
+        f"“{trained.target}” has {told}.",
+        f"The test part {lasts}.",
+        *decoded.audit,
+    ]
+    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>\n" + _audited(trained)
+
+
+def _audited(trained: Trained) -> str:
+    """What an audit run of the same data has found, where one stands beside these runs."""
+    beside = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
+    same = [
+        run for run in beside if sorted((read_json(run.plan) or {}).get("inputs", {}).values()) == sorted(trained.data)
+    ]
+    if same:
+        last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
+        found, name = read_json(last.out / "audit.json") or [], escape(last.name)
+        looked = config.load([last.config])["split"] if last.config.is_file() else {}
+        other = (
+            f"<p>It was of another split than this training's, whose leaks it does not tell: audit with "
+            f"<code>{escape(' '.join(_split(trained)))}</code></p>"
+            if looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
+            else ""
+        )
+        if not found:
+            return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>{other}"
+        said = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in found)
+        items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>{other}"
+    data = ",".join(trained.data)
+    return (
+        "<p>Nobody has audited these data for copies, leaks, units, sounds among the channels and confounds: "
+        f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)} "
+        f"{escape(' '.join(_split(trained)))}</code></p>"
+    )
+
+
+def _split(trained: Trained) -> list[str]:
+    """The words that set the split as in training, as a shell takes them."""
+    usual = asdict(Split())
+    differ = {name: value for name, value in asdict(trained.split).items() if value != usual[name]}
+    return [word.replace("'", "").replace(", ", ",") for word in _flat("split", differ)]
+
+
+def lineage(run: RunDir) -> list[RunDir]:
+    """The runs that a run builds on, first to last, and itself; as far back as their folders stand side by side."""
+    inputs = (read_json(run.plan) or {}).get("inputs", {}).values()
+    before = [found for ref in inputs if "/" not in ref for found in lineage(RunDir(run.path.parent / ref))]
+    return [*before, run]
+
+
+def lineages(runs: Iterable[RunDir]) -> list[RunDir]:
+    """The same of several runs; what they have in common once."""
+    return list({each.path: each for run in runs for each in lineage(run)}.values())
+
+
+def capsule(runs: list[RunDir], several: Sequence[Trained]) -> str:
+    """What one needs to make it again, and what it has cost: runs, code, configs, versions."""
+    rows = [[run.name, _code(run), str(_attempts(run)), *_cost(run)] for run in runs]
+    sizes = [f"{each.config['model']['name']} with {each.n_parameters:,} parameters" for each in several]
+    facts = (
+        f"Model{'' if len(sizes) == 1 else 's'} {', '.join(sizes)}. Python {platform.python_version()}, "
+        f"torch {torch.__version__}, numpy {np.__version__}, on {platform.machine()}. "
+        f"Written on {time.strftime('%d %B %Y')}."
+    )
+    settings = "\n".join(_settings(each, each.run.name if len(several) > 1 else "") for each in several)
+    return (
+        table(["Run", "Code", "Attempts", "Hours", "GPU hours"], rows, "Runs") + f"\n<p>{escape(facts)}</p>\n{settings}"
+    )
+
+
+def _settings(trained: Trained, of: str) -> str:
+    settings = "\n".join(_flat("train", trained.config))
+    whose = f", {escape(of)}" if of else ""
+    return f"<details><summary>All settings of training{whose}</summary><pre>{escape(settings)}</pre></details>"
+
+
+def _cost(run: RunDir) -> tuple[str, str]:
+    """Hours of all attempts, and those of its GPUs; nothing is known of the one that writes this report."""
+    ended = [line for line in read_lines(run.attempts) if "ended" in line]
+    if not ended:
+        return "–", "–"
+    resources = (read_json(run.plan) or {}).get("resources", {})
+    gpus_a_rank = resources.get("gpus_per_node", 0) / resources.get("ranks_per_node", 1)
+    lasted = [(line["ended"] - line["started"]) / 3600 for line in ended]
+    gpu_hours = sum(hours * line.get("ranks", 1) * gpus_a_rank for hours, line in zip(lasted, ended, strict=True))
+    return f"{sum(lasted):.2f}", f"{gpu_hours:.2f}"
+
+
+def _code(run: RunDir) -> str:
+    said = []
+    for code in (read_json(run.plan) or {}).get("code", []):
+        changed = f" + {many(len(code['modified']), 'changed file')}" if code["modified"] else ""
+        said.append(f"{Path(code['root']).name} {code['commit'][:10]}{changed}")
+    return ", ".join(said) or "not known"
+
+
+def _attempts(run: RunDir) -> int:
+    # One is written down when it ends, and the one that writes this report has not
+    return len(read_lines(run.attempts)) + (not run.result.exists())
+
+
+def _flat(at: str, value: Any) -> Iterable[str]:
+    """A config as the words that set it."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _flat(f"{at}.{key}", below)
+    else:
+        yield f"{at}={list(value) if isinstance(value, tuple) else value}"
+
+
+def many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def say(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")

@@ -1,0 +1,1 @@
+"""The configs of models. Light to import."""

@@ -1,0 +1,47 @@
+"""Networks of several encoders, whose outputs become one."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from eegdecode.models.config.encoders import Encoder
+from eegdecode.models.config.recurrent import BiLSTM
+
+How = Literal["add", "concat", "gated"]
+"""`add`: their mean. `concat`: side by side, each an equal share of the outputs. `gated`: weighed by what they give."""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """One encoder of the EEG and one of the MEG. A window without one of the two, whose samples are all 0, is decoded
+    from the other."""
+
+    name: Literal["fusion"] = "fusion"
+    eeg: Encoder = field(default_factory=BiLSTM)
+    meg: Encoder = field(default_factory=BiLSTM)
+    fusion: How = "add"
+    normalise: bool = False  # what each encoder gives has length 1, so that none is louder
+    gives: ClassVar[str] = "outputs"
+
+
+@dataclass(frozen=True)
+class Multipath:
+    """The same signal seen in several ways: as samples, as spectra over time, and as spectra that are a picture.
+
+    As PANNs (Kong 2020, arXiv 1912.10211) hear sound. Of EEG and MEG the bands lie evenly: mel bands do so too, where
+    these have their power, below 1 kHz.
+    """
+
+    name: Literal["multipath"] = "multipath"
+    waveform: Encoder = field(default_factory=BiLSTM)
+    spectrum: Encoder = field(default_factory=BiLSTM)  # each band of each channel is a channel to it
+    picture: int = 16  # maps of the convolutions over time and band; 0: without
+    frame_s: float = 0.5  # of which a spectrum is taken
+    hop_s: float = 0.125
+    fusion: How = "add"
+    gives: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop_s <= self.frame_s:
+            raise ValueError(f"hop_s must lie in (0, frame_s], got {self.hop_s} s, with frames of {self.frame_s} s")
+        if self.picture < 0:
+            raise ValueError(f"picture must be 0 or above, got {self.picture}")

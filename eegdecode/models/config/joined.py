@@ -1,0 +1,25 @@
+"""A decoder and a generator as one network."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from eegdecode.models.config.encoders import Encoder
+from eegdecode.models.config.generators import DiffWave, Generator, UNet
+from eegdecode.models.config.recurrent import BiLSTM
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An encoder of the signal tells a generator what to make: A -> B. Trained as one, or in part (Trainable)."""
+
+    name: Literal["joined"] = "joined"
+    encoder: Encoder = field(default_factory=BiLSTM)
+    generator: Generator = field(default_factory=UNet)
+    features: int = 80  # that the generator is told at a time; the vocoder of DiffWave was told 80 mel bands
+    gives: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        if self.features < 1:
+            raise ValueError(f"features must be at least 1, got {self.features}")
+        if isinstance(self.generator, DiffWave) and not self.generator.conditional:
+            raise ValueError("the generator of a joined model has to hear the encoder: leave conditional at true")

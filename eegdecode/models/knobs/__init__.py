@@ -1,1 +1,0 @@
-"""The knobs of the models, by the kind of network. Light to import."""

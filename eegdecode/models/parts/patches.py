@@ -1,0 +1,19 @@
+"""Windows of any length as patches of some samples each, and back to the times of the target."""
+
+import torch
+from torch.nn import functional
+
+from eegdecode.models.parts import shapes
+from eegdecode.signals import SignalSpec
+
+
+def cut(x: torch.Tensor, samples: int) -> torch.Tensor:
+    """[window, time, channel] -> [window, patch, sample, channel]; zeros fill the last."""
+    return functional.pad(x, (0, 0, 0, -x.shape[1] % samples)).unflatten(1, (-1, samples))
+
+
+def at_steps(x: torch.Tensor, spec: SignalSpec, samples: int, n_times: int) -> torch.Tensor:
+    """[window, patch, feature] -> the times of the target, or the mean over patches. The last patch may go beyond the
+    window, so its steps are made too and left off."""
+    out = shapes.at_steps(x, spec, x.shape[1] * samples)
+    return out[:, : spec.n_steps(n_times)] if spec.is_sequence else out

@@ -1,0 +1,1 @@
+"""The configs of objectives. Light to import."""

@@ -1,1 +1,0 @@
-"""The knobs of the objectives. Light to import."""

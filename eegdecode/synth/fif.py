@@ -1,0 +1,37 @@
+"""Write FIF, which only mne can."""
+
+import struct
+import tempfile
+from pathlib import Path
+
+import mne
+import numpy as np
+
+from eegdecode.signals import Sensor, Signal
+from hpc.runs.rundir import atomic_write
+
+
+def write_fif(path: Path, signal: Signal) -> None:
+    """FIF with the kinds and places of the sensors, in float32; the same samples make the same bytes everywhere."""
+    sensors = [signal.sensors.get(name, Sensor()) for name in signal.channels]
+    info = mne.create_info(list(signal.channels), signal.sfreq, [sensor.kind for sensor in sensors])
+    for channel, sensor in zip(info["chs"], sensors, strict=True):
+        if sensor.position is not None:
+            outward = np.array(sensor.position) / np.linalg.norm(sensor.position)
+            across = np.cross(outward, np.eye(3)[np.abs(outward).argmin()])
+            across /= np.linalg.norm(across)
+            channel["loc"][:12] = [*sensor.position, *across, *np.cross(outward, across), *outward]
+    with tempfile.TemporaryDirectory() as folder:  # mne writes to a name that ends as it likes, not to an open file
+        beside = Path(folder) / "signal_meg.fif"
+        mne.io.RawArray(signal.data.T, info).save(beside, fmt="single")
+        content = bytearray(beside.read_bytes())
+    at = 0
+    while at >= 0:  # from tag to tag: kind, type, size, where the next one is (0: right behind)
+        _, kind, size, following = struct.unpack_from(">iIii", content, at)
+        if kind == FIFF_ID:  # a version, then this machine's network address: nobody's business, and never the same
+            content[at + 20 : at + 28] = bytes(8)
+        at = at + 16 + size if following == 0 else following
+    atomic_write(path, lambda file: file.write(content))
+
+
+FIFF_ID = 31  # the type of a tag that tells which machine wrote a file

@@ -1,1 +1,0 @@
-"""The knobs of training, by what they turn. Light to import."""

@@ -1,0 +1,113 @@
+"""A trained model on disk: parameters and plain values in one file. Loading it runs no code from it."""
+
+import dataclasses
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eegdecode import models
+from eegdecode.data.config import Split
+from eegdecode.models import Model
+from eegdecode.signals import SignalSpec
+from hpc import config
+from hpc.rank.context import Input
+from hpc.runs.rundir import RunDir, atomic_write
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that has been fitted, and how.
+
+    Parameters
+    ----------
+    run
+        The run that fitted it.
+    config
+        Its config as plain values; what evaluation needs of it is a property below.
+    spec
+        The signal it reads and the number of outputs it gives.
+    parameters
+        Those that did best on the validation part.
+    step, validation
+        When they did, and their figures there: loss, r.
+    """
+
+    run: RunDir
+    config: dict[str, Any]
+    spec: SignalSpec
+    parameters: dict[str, torch.Tensor]
+    step: int
+    validation: dict[str, float]
+
+    @property
+    def data(self) -> tuple[Input, ...]:
+        return tuple(Input(name) for name in self.config["data"])
+
+    @property
+    def target(self) -> str:
+        return str(self.config["target"])
+
+    @property
+    def model(self) -> Model:
+        return self.train().model
+
+    @property
+    def split(self) -> Split:
+        return Split(**self.config["split"])
+
+    def train(self) -> Any:
+        """The config as it was: a `stages.Train`."""
+        from eegdecode.stages import Train
+
+        return config.build(Train, self.config, "train")
+
+    @property
+    def n_parameters(self) -> int:
+        """Of what is learnt: without the counts and averages of batch norms, which stand among `parameters` too."""
+        with torch.device("meta"):
+            network = models.build(self.model, self.spec)
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    def network(self) -> torch.nn.Module:
+        """The model with its parameters, ready to decode."""
+        network = models.build(self.model, self.spec)
+        network.load_state_dict(self.parameters)
+        return network.eval()
+
+
+def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
+    """Write a model. Of `best` those that are fields of Trained."""
+    kept = {name: best[name] for name in ("parameters", "step", "validation")}
+    found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **kept}
+    whole = io.BytesIO()
+    torch.save(found, whole)  # not into the file: there it does not say that the disk is full
+    atomic_write(path, lambda file: file.write(whole.getbuffer()))
+
+
+def load(folder: Path, name: str = "model.pt") -> Trained:
+    """A model that a train run left in its `out` folder."""
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
+    found = _read(path)
+    return Trained(RunDir(folder.resolve().parent), **(found | {"spec": SignalSpec(**found["spec"])}))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What torch saves is a zip with a checksum of each part, at which torch itself does not look."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            broken = parts.testzip()
+        if broken is None:
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return found
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, UnicodeDecodeError) as error:
+        broken = str(error).partition("\n")[0]
+    raise ValueError(
+        f"{path} is damaged: its bytes are not those that were written ({broken}); copy it again, or train again"
+    )

@@ -1,0 +1,1 @@
+"""What a training tells people: logs, figures, alerts."""

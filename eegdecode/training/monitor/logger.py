@@ -1,0 +1,160 @@
+"""What training says of itself: metrics.jsonl, a line a step, and the same for TensorBoard.
+
+Rank 0 writes, the others have a Record that does nothing. On a full disk training goes on, and what could not be
+written follows when there is room.
+"""
+
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hpc.rank.context import FULL_S, Context, Preempted
+from hpc.runs.rundir import FULL, append_line, atomic_write, read_lines
+
+if TYPE_CHECKING:
+    from torch.utils import tensorboard
+
+log = logging.getLogger(__name__)
+
+KEPT_LINES = 100_000
+"""How many steps may wait in memory for room on the disk, some tens of MB; of more the oldest are lost."""
+AGAIN_S = 30.0
+"""How often TensorBoard's writer is started anew on a full disk."""
+
+
+class Record:
+    """Go on after `step`: what an earlier attempt wrote of later steps is dropped, as they will be done again. What it
+    could not write, `unwritten`, is."""
+
+    def __init__(self, ctx: Context, step: int, unwritten: Sequence[dict[str, float]] = ()) -> None:
+        self.ctx = ctx
+        self.path = ctx.run.metrics
+        self.writer: tensorboard.SummaryWriter | None = None
+        self._waiting: deque[dict[str, float]] = deque(maxlen=KEPT_LINES)
+        """Lines that the disk did not take."""
+        self._error: OSError | None = None
+        """What keeps lines waiting; it has been said."""
+        self._opened_at = -AGAIN_S
+        self._flushed = min([step, *(int(line["step"]) - 1 for line in unwritten)])
+        """The last step that TensorBoard has safe."""
+        self._last = step
+        if ctx.world.is_first:
+            found = {line["step"]: line for line in (*unwritten, *read_lines(self.path)) if line["step"] <= step}
+            kept = [found[number] for number in sorted(found)]
+            if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in kept}):
+                log.warning("%s has no line of step %s: damaged, or not written before the end", self.path, missing)
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            ctx.until_there_is_room(lambda: atomic_write(self.path, lambda file: file.write(text.encode())))
+            self._put_down()
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """One line: what is known after that many steps."""
+        if not self.ctx.world.is_first:
+            return
+        self.ctx.fence()
+        self._last = step
+        self._waiting.append({"step": step, **figures})
+        self._put_down()
+
+    def _put_down(self) -> None:
+        """What waits, into both; a new TensorBoard writer is shown all that the one before may have lost."""
+        lines = list(self._waiting)
+        try:
+            while self._waiting:
+                append_line(self.path, self._waiting[0])
+                self._waiting.popleft()
+            if self.writer is None:
+                if time.monotonic() - self._opened_at < AGAIN_S:
+                    return
+                self._opened_at = time.monotonic()
+                self.writer = self._new_writer()
+                lines = read_lines(self.path)
+            for line in lines:
+                self._show(line)
+        except OSError as error:  # TensorBoard's writer has a thread of its own, which such an error ends for good
+            self._lost(error)
+
+    def show(self, draw: "Callable[[tensorboard.SummaryWriter], None]") -> None:
+        """Pictures, for TensorBoard alone; on a full disk they are not drawn."""
+        if self.writer is None:
+            return
+        try:
+            draw(self.writer)
+        except OSError as error:
+            self._lost(error)
+
+    @property
+    def unwritten(self) -> list[dict[str, float]]:
+        """The lines that wait for room, for a checkpoint to keep."""
+        return list(self._waiting)
+
+    def flush(self, wait: bool = False) -> None:
+        """Before a checkpoint: what the next attempt builds on must be on disk. `wait`: for room, where it is full."""
+        if not self.ctx.world.is_first:
+            return
+        if self._waiting:
+            self._put_down()
+        if wait:
+            self._wait()
+        try:
+            with open(self.path, "ab") as file:
+                os.fsync(file.fileno())
+            if self.writer is not None:
+                self.writer.flush()
+                self._flushed, self._error = self._last, None
+        except OSError as error:
+            self._lost(error)
+
+    def close(self) -> None:
+        """Wait for room for what is not written yet, unless a stop is asked for."""
+        self._opened_at = -AGAIN_S
+        if self._waiting or (self.writer is None and self.ctx.world.is_first):
+            self._put_down()
+        self._wait()
+        if self.writer is None:
+            return
+        try:
+            self.writer.close()
+        except OSError as error:
+            self._lost(error)
+
+    def _wait(self) -> None:
+        """Until there is room for what is not written, or a stop is asked for."""
+        with suppress(Preempted):
+            while self._waiting and self._error and self._error.errno in FULL:
+                self.ctx.pause(FULL_S)
+                self._put_down()
+
+    def _lost(self, error: OSError) -> None:
+        if self._error is None:
+            log.error(
+                "ALERT %s: %s. Training goes on; what it says follows when there is room, up to %d steps of it",
+                self.path.parent,
+                error.strerror or error,
+                KEPT_LINES,
+            )
+        self._error, self.writer = error, None
+
+    def _show(self, line: dict[str, float]) -> None:
+        assert self.writer is not None
+        for name, value in line.items():
+            if name != "step" and line["step"] > self._flushed:
+                self.writer.add_scalar(name, value, int(line["step"]))
+
+    def _new_writer(self) -> "tensorboard.SummaryWriter":
+        # Here, not at the top: it takes a second to import
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.ctx.run.tensorboard), purge_step=self._flushed + 1)
+
+
+def _ranges(numbers: set[int]) -> str:
+    """`3-5, 9`: what stands in a row is one word."""
+    starts = sorted(number for number in numbers if number - 1 not in numbers)
+    ends = sorted(number for number in numbers if number + 1 not in numbers)
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends))

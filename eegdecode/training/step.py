@@ -1,0 +1,102 @@
+"""The gradient of a batch, and the step along it: in portions, in half precision, where the loss is worst nearby.
+
+The loop goes by it, and the search for a rate, so that both do the same.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from eegdecode.objectives import Batch, Objective
+from eegdecode.training import optim
+from eegdecode.training.config import Compute, Optim
+from hpc.rank import ddp, fsdp
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Descent:
+    """`model` is the network, as the ranks share it."""
+
+    def __init__(
+        self,
+        cfg: Optim,
+        compute: Compute,
+        model: nn.Module,
+        network: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        where: torch.device,
+    ) -> None:
+        self.cfg, self.n_portions = cfg, compute.accumulate
+        self.model, self.network, self.objective, self.optimizer = model, network, objective, optimizer
+        half = compute.precision != "fp32"
+        self.precision = torch.autocast(where.type, TYPES[compute.precision], enabled=half)
+        self.scaler = torch.amp.GradScaler(where.type, enabled=compute.precision == "fp16")
+        self.trained = optim.moved(optimizer)
+
+    def look(self, batch: Batch, lr: float) -> dict[str, torch.Tensor]:
+        """Leave the gradient in the parameters; gives this rank's means of the loss and of what is watched."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["share"]
+        self.optimizer.zero_grad()
+        portions = _portions(batch, self.n_portions)
+        if self.cfg.sam is None:
+            return self._gradients(portions)
+        uphill: list[torch.Tensor | None] = [None] * len(self.trained)
+        figures = []
+        for portion in portions:  # all of them before the climb, so that they come to the same as one batch
+            steps, seen = self._uphill(portion)
+            uphill = [_sum(so_far, step) for so_far, step in zip(uphill, steps, strict=True)]
+            figures.append(seen)
+        with optim.climbed(self.trained, uphill, self.cfg.sam), optim.still_statistics(self.network):
+            self._gradients(portions)
+        return _means(figures)
+
+    def length(self) -> float:
+        """Of the gradient, which is cut to the longest that is allowed."""
+        self.scaler.unscale_(self.optimizer)
+        return fsdp.whole(nn.utils.clip_grad_norm_(self.trained, self.cfg.clip_norm)).item()
+
+    def go(self) -> None:
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _gradients(self, portions: Sequence[Batch]) -> dict[str, torch.Tensor]:
+        """Those of the parameters as they are now, added up over the portions and then over the ranks."""
+        figures = []
+        for number, portion in enumerate(portions):
+            with ddp.alone(self.model, number < len(portions) - 1):
+                with self.precision:
+                    loss, watched = self.objective(self.model, portion)
+                self.scaler.scale(loss / len(portions)).backward()
+            figures.append({"loss": loss.detach(), **watched})
+        return _means(figures)
+
+    def _uphill(self, portion: Batch) -> tuple[tuple[torch.Tensor | None, ...], dict[str, torch.Tensor]]:
+        """Of this rank alone. Only its direction is asked for, so that a scale stays in it."""
+        with self.precision:
+            loss, watched = self.objective(self.network, portion)
+        gradients = torch.autograd.grad(self.scaler.scale(loss), self.trained, allow_unused=True)
+        return gradients, {"loss": loss.detach(), **watched}
+
+
+def _portions(batch: Batch, n: int) -> list[Batch]:
+    """A rank's batch in equal parts, in order."""
+    return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
+
+
+def _sum(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    """None where neither has one."""
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other
+
+
+def _means(figures: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    sums: dict[str, torch.Tensor] = {}
+    for each in figures:
+        for name, value in each.items():
+            sums[name] = sums.get(name, 0.0) + value / len(figures)
+    return sums

@@ -1,0 +1,64 @@
+"""Which of the runs of one name go on: asynchronous successive halving, by their folders alone.
+
+No process decides for the others. A run that comes to a rung writes down how good it is, reads what the others wrote at
+that rung, and ends if it is behind. So it can be stopped, requeued or started later like any other.
+"""
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from eegdecode.training.config import Halving
+from hpc import config
+from hpc.rank.context import Context
+from hpc.runs.rundir import RunDir, read_json, write_json
+
+if TYPE_CHECKING:
+    from eegdecode.stages import Train
+
+log = logging.getLogger(__name__)
+
+
+def rung(cfg: Halving, step: int) -> int | None:
+    """The number of the rung that is reached with that step, or None."""
+    number = round(math.log(step / cfg.first_steps, cfg.factor)) if step >= cfg.first_steps else -1
+    return number if number >= 0 and step == cfg.first_steps * cfg.factor**number else None
+
+
+def remark(ctx: Context) -> None:
+    """Say it where a run has nobody to be compared with."""
+    if ctx.world.is_first and not _label(ctx.run):
+        log.warning("optim.halving compares runs of one --name, and this one has none: it will not end early")
+
+
+def goes_on(cfg: "Train", number: int, loss: float, ctx: Context) -> bool:
+    """Whether this run is among the best of those that have reached the rung. Rank 0 asks, and tells the others."""
+    assert cfg.optim.halving is not None
+    mine = ctx.out / f"rung-{number}.json"
+    kept = read_json(mine)
+    if kept is not None:  # an attempt before this one was here
+        return bool(kept["goes_on"])
+    learns = learned(cfg)
+    there = [found for run in peers(ctx) if (found := read_json(run.out / f"rung-{number}.json")) is not None]
+    others = [found["loss"] for found in there if found.get("learns") == learns]
+    better = sum(other < loss for other in others)
+    goes = better < max(1, math.ceil((len(others) + 1) / cfg.optim.halving.factor))
+    found = {"loss": loss, "learns": learns, "better": better, "of": len(others) + 1, "goes_on": goes}
+    ctx.until_there_is_room(lambda: write_json(mine, found))
+    return goes
+
+
+def learned(cfg: "Train") -> dict[str, Any]:
+    """What a loss is of: those of others are no measure. Of one --name are also the pretraining and what follows it."""
+    return {"target": cfg.target, "objective": config.plain(cfg.objective), "begins_anew": cfg.start is None}
+
+
+def peers(ctx: Context) -> list[RunDir]:
+    """The other runs with the same --name."""
+    label = _label(ctx.run)
+    beside = (RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir())
+    return [run for run in beside if label and run.path != ctx.run.path and _label(run) == label]
+
+
+def _label(run: RunDir) -> str:
+    return str((read_json(run.plan) or {}).get("label", ""))

@@ -1,0 +1,105 @@
+"""How good the parameters are on a part that is looked at without chance: every window once, whatever the ranks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+
+from eegdecode.data.config import BucketedWindows, GridWindows, LockedWindows, Windows
+from eegdecode.data.loading import gather, order, windows
+from eegdecode.data.loading.gather import Gathered
+from eegdecode.data.loading.windows import Places
+from eegdecode.data.split.splits import Segment
+from eegdecode.data.store.dataset import Store
+from eegdecode.objectives import Batch, Objective
+from eegdecode.signals import SignalSpec
+from hpc.rank import ddp, fsdp
+from hpc.rank.context import Context
+
+if TYPE_CHECKING:
+    from eegdecode.stages import Train
+
+_JUDGED = 6  # tells its draws from others of one seed
+
+
+class Judge:
+    """The windows of a part, in batches: those of the training where they lie fixed; whole trials, one by one, where
+    the network takes any length and windows are not compared with each other; else those of the training end to end."""
+
+    def __init__(
+        self, cfg: "Train", part: Sequence[Segment], data: Store, spec: SignalSpec, network: nn.Module
+    ) -> None:
+        self.cfg, self.data, self.spec = cfg, data, spec
+        self.length = cast("int | None", network.n_times)
+        alone = self.length is None and not getattr(cfg.objective, "compares_windows", False)
+        alone = alone and not cfg.windows.baseline_s  # that of a trial is not that of a window
+        self.baseline = windows.n_baseline(cfg.windows, spec.sfreq)
+        self.batches = batches(cfg.windows, part, data, alone)
+        self.n_windows = sum(len(places.start) for places in self.batches)
+
+    def __call__(
+        self, network: nn.Module, objective: Objective, names: Sequence[str], ctx: Context
+    ) -> dict[str, float] | None:
+        """The means over windows of the loss and what is watched, which are `names`; one rank sees a batch of them.
+        None when some rank was asked to stop meanwhile."""
+        where = next(network.parameters()).device
+        together = any(map(fsdp.is_sharded, network.parameters()))
+        network.eval()
+        sums = dict.fromkeys(names, 0.0)
+        stopped = 0.0
+        mine = ctx.world.share(range(len(self.batches)))
+        if (
+            together
+        ):  # each rank has but a part of the network: all must go through it as often, so some do it for nothing
+            mine = [*mine, *[0] * (-(-len(self.batches) // ctx.world.size) - len(mine))]
+        with torch.no_grad():
+            for turn, number in enumerate(mine):
+                if ctx.should_stop():
+                    stopped = 1.0
+                if stopped and not together:
+                    break
+                ctx.beat()
+                batch = self.batch(number, where)
+                loss, watched = objective(network, batch)
+                if turn * ctx.world.size + ctx.world.rank < len(self.batches):
+                    for name, value in {"loss": loss, **watched}.items():
+                        sums[name] += value.item() * len(batch.signal)
+        *totals, n_stopped = ddp.total(torch.tensor([*sums.values(), stopped], dtype=torch.float64)).tolist()
+        if n_stopped:
+            return None
+        return {name: total / self.n_windows for name, total in zip(sums, totals, strict=True)}
+
+    def names(self, network: nn.Module, objective: Objective) -> list[str]:
+        """What the objective tells of a batch; the same on every rank, also on one that has no batch of its own."""
+        network.eval()
+        with torch.no_grad():
+            _, watched = objective(network, self.batch(0, next(network.parameters()).device))
+        return ["loss", *watched]
+
+    def batch(self, number: int, where: torch.device) -> Batch:
+        places = self.batches[number]
+        gathered = gather.gather(self.data, places, self.cfg.target, self.length, self.baseline)
+        signal, target, whose = to_device(gathered, where)
+        key = order.key(self.cfg.seed, _JUDGED, number, torch.arange(len(whose)).numpy())
+        return Batch(signal, target, whose, torch.from_numpy(key.astype("int64")).to(where))
+
+
+def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bool) -> list[Places]:
+    if not isinstance(cfg, GridWindows | LockedWindows):
+        if isinstance(cfg, BucketedWindows) or whole_trials:
+            return [windows.whole(segment, data.recordings[segment.recording]) for segment in part]
+        cfg = GridWindows(length_s=cfg.length_s, batch=cfg.batch)
+    places, _ = windows.cut(cfg, part, data.recordings)
+    return [places.take(slice(first, first + cfg.batch)) for first in range(0, len(places.start), cfg.batch)]
+
+
+def to_device(gathered: Gathered, where: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Signal, target and subject."""
+    signal, target, subject = (torch.from_numpy(array).to(where) for array in gathered)
+    return signal, target, subject
+
+
+def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:
+    """All of a trial, as one window."""
+    return gather.gather(data, windows.whole(segment, data.recordings[segment.recording]), target)

@@ -1,0 +1,70 @@
+"""Which parameters of a file a model would take, by name and shape, whatever prefix stands before the names."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from eegdecode.weights.pickles import Shape
+
+Names = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What fits, by the name in the model; `strip` is taken off the names of the file, `add` put before them."""
+
+    strip: str
+    add: str
+    loaded: dict[str, str]
+    """The name in the model, the name in the file."""
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    differ: dict[str, tuple[Shape, Shape]]
+    """By the name in the model: its shape there, its shape in the file."""
+
+    @property
+    def renamed(self) -> str:
+        told = [f"{self.strip!r} taken off"] if self.strip else []
+        told += [f"{self.add!r} put before"] if self.add else []
+        return f" ({' and '.join(told)})" if told else ""
+
+
+def match(found: Names, wanted: Names) -> Match:
+    """The best there is over all prefixes of both: module., target_encoder., the name a trainer gave. Of equals the
+    shortest."""
+    candidates = [(strip, add) for strip in _prefixes(found) for add in _prefixes(wanted)]
+    strip, add = min(candidates, key=lambda pair: (-_n_same(found, wanted, *pair), len(pair[0]) + len(pair[1]), pair))
+    here = _renamed(found, strip, add)
+    shared = {name: theirs for name, theirs in here.items() if name in wanted}
+    same = {name: theirs for name, theirs in shared.items() if found[theirs].sizes == wanted[name].sizes}
+    taken = set(shared.values())
+    return Match(
+        strip,
+        add,
+        same,
+        tuple(name for name in wanted if name not in shared),
+        tuple(name for name in found if name not in taken),
+        {name: (wanted[name], found[theirs]) for name, theirs in shared.items() if name not in same},
+    )
+
+
+def _n_same(found: Names, wanted: Names, strip: str, add: str) -> int:
+    return sum(
+        name in wanted and wanted[name].sizes == found[theirs].sizes
+        for name, theirs in _renamed(found, strip, add).items()
+    )
+
+
+def _renamed(names: Iterable[str], strip: str, add: str) -> dict[str, str]:
+    return {add + name.removeprefix(strip): name for name in names if name.startswith(strip)}
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """Of up to three words, without numbers, as `model.target_encoder.`; the empty one first."""
+    found = {"": None}
+    for name in names:
+        words = name.split(".")[:-1][:3]
+        for length in range(1, len(words) + 1):
+            if words[length - 1].isdecimal():
+                break
+            found[".".join(words[:length]) + "."] = None
+    return list(found)

@@ -1,0 +1,231 @@
+"""Saves checkpoints in the background: training waits for a copy in memory, a thread does the rest.
+
+Every rank has a Saver and calls it at the same steps. With DDP the first rank writes; with sharded tensors each rank
+writes its own, and leaves a mark beside it when that is on the disk. The first rank's thread waits for the marks:
+files, not collectives, which belong to training.
+"""
+
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hpc.checkpoint import checkpoint
+from hpc.checkpoint.format import Staging
+from hpc.rank.context import FULL_S, Context
+from hpc.runs.rundir import FULL, read_json, read_lines, write_json
+
+log = logging.getLogger(__name__)
+
+MARKS_S = 600
+"""How long ranks may take to write their files, after the first has written its own."""
+SHORTEST_S, LONGEST_S = 30.0, 1800.0
+PRIOR_S = 24 * 3600.0
+"""Between failures, as long as nothing else is known."""
+
+
+class Saver:
+    """Writes the checkpoints of one attempt.
+
+    Parameters
+    ----------
+    ctx
+        The run, the rank and the attempt. One attempt cannot harm what a later one saves.
+    every
+        Steps from save to save. None: as often as pays, from what a save costs and how often this run has failed.
+    keep
+        How many to keep, the newest; beside them the best.
+    keep_every
+        Checkpoints of steps that this divides are kept for good; 0 for none.
+    """
+
+    def __init__(self, ctx: Context, every: int | None = None, keep: int = 2, keep_every: int = 0) -> None:
+        if keep < 2:
+            raise ValueError(f"keep must be at least 2, got {keep}: the last one may be the one that is damaged")
+        self.ctx = ctx
+        self.folder = ctx.run.checkpoints
+        self.every, self.keep, self.keep_every = every, keep, keep_every
+        self.blocked_s = 0.0
+        """How long training has waited for the last save."""
+        self.n_waited = 0
+        """How often a save was asked for while the one before was still being written."""
+        self._staging = Staging()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
+        self._writing: Future[object] | None = None
+        self._saved_at = time.monotonic()
+        self._mtbf_s = mean_between_failures_s(read_lines(ctx.run.attempts))
+        self._interval_s = SHORTEST_S  # the first save is early, to learn what one costs
+        if ctx.world.is_first:
+            self.ctx.fence()
+            checkpoint.sweep(self.folder, ctx.attempt)
+            for step in checkpoint.whole_steps(self.folder)[-1:]:
+                commit = checkpoint.commit_of(checkpoint.at(self.folder, step)) or {}
+                self._interval_s = interval_s(commit["seconds"], self._mtbf_s)
+
+    def due(self, step: int) -> bool:
+        """Whether to save after that step, as this rank sees it: ranks agree on it, as on stopping."""
+        if self.keep_every and step % self.keep_every == 0:
+            return True
+        if self.every is not None:
+            return step % self.every == 0
+        return self.ctx.world.is_first and time.monotonic() - self._saved_at >= self._interval_s
+
+    def save(
+        self,
+        step: int,
+        state: dict[str, Any],
+        best: int | None = None,
+        last: bool = False,
+        later: Collection[str] = (),
+    ) -> None:
+        """Copy the state, and have it written. Raises what the save before met, unless that was a full disk.
+
+        Parameters
+        ----------
+        step
+            How many steps the state has seen.
+        state
+            Tensors and plain values, in dicts and lists.
+        best
+            The step that is best so far: its checkpoint, if there is one, is not deleted.
+        last
+            Nothing is left to be done meanwhile: where the disk is full, wait for room. The next call raises Preempted
+            when a stop was asked for before there was any.
+        later
+            What stands under these names in the state stays as it is until `settle` is called, and is copied meanwhile.
+        """
+        asked = time.monotonic()
+        if self._writing is not None and not self._writing.done():
+            self.n_waited += 1
+            self.close()
+            log.info("training waited %.2f s for the save before to end", time.monotonic() - asked)
+        self.close()
+        self.ctx.fence()
+        began = time.monotonic()
+        self._staging.take(state, self.ctx.world.is_first, later)
+        self._saved_at = time.monotonic()
+        self.blocked_s = self._saved_at - asked
+        if self.ctx.world.is_first or self._staging.sharded:
+            self._writing = self._thread.submit(self._write_last if last else self._write, step, best, began)
+
+    def settle(self) -> None:
+        """To be called before what was to be copied `later` changes, as by the optimizer's step."""
+        asked = time.monotonic()
+        self._staging.settle()
+        self.blocked_s += time.monotonic() - asked
+
+    def close(self) -> None:
+        """Wait until what was saved is on the disk."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write_last(self, step: int, best: int | None, began: float) -> None:
+        while not self._write(step, best, began):
+            self.ctx.pause(FULL_S)  # or Preempted: not finished, the steps since the last whole one are done again
+
+    def _write(self, step: int, best: int | None, began: float) -> bool:
+        """In the thread: this rank's file, and on the first rank the checkpoint. False when the disk is full."""
+        world, attempt = self.ctx.world, self.ctx.attempt
+        n_files = world.size if self._staging.sharded else 1
+        beside = checkpoint.beside(self.folder, step, attempt)
+        file = beside / f"state-{world.rank:04d}-of-{n_files:04d}.bin"
+        try:
+            beside.mkdir(parents=True, exist_ok=True)
+            if world.is_first:
+                checkpoint.sweep(self.folder, attempt, before=step)
+                self._make_room(n_files, best)
+            written = self._staging.write(file)
+            if not world.is_first:
+                write_json(file.with_suffix(".json"), written)
+                return True
+            files = {file.name: written} | self._others(beside, step, n_files)
+            seconds = time.monotonic() - began
+            commit = {"step": step, "attempt": attempt, "ranks": world.size, "seconds": round(seconds, 3)}
+            n_bytes = sum(one["bytes"] for one in files.values())
+            write_json(beside / "COMMIT", commit | {"bytes": n_bytes, "files": files})
+            self.ctx.fence()
+            checkpoint.commit(beside, self.folder, step)
+        except OSError as error:
+            self._clear(beside, file, error)
+            if error.errno not in FULL:
+                raise
+            whole = checkpoint.whole_steps(self.folder)
+            log.error(
+                "ALERT step %d is not saved: %s. Training goes on, and saves again at its time; the last whole "
+                "checkpoint is that of step %s. Delete something from the disk or the quota of %s",
+                step,
+                error.strerror,
+                whole[-1] if whole else "none",
+                self.folder,
+            )
+            return False
+        self._interval_s = interval_s(seconds, self._mtbf_s)
+        log.info(
+            "saved step %d: %.1f MB in %.2f s, training waited %.3f s", step, n_bytes / 1e6, seconds, self.blocked_s
+        )
+        checkpoint.rotate(self.folder, step, self.keep, self.keep_every, best)
+        return True
+
+    def _make_room(self, n_files: int, best: int | None) -> None:
+        """Where the disk is nearly full, what rotation would delete after the next saves goes now."""
+        n_bytes = self._staging.n_bytes * n_files
+        try:
+            checkpoint.refuse_full_disk(self.folder, n_bytes, n_files + 2)
+        except OSError:
+            newest = checkpoint.latest(self.folder)  # all of it read: it will be the only one
+            if newest is None:
+                raise
+            checkpoint.rotate(self.folder, newest[0], 1, self.keep_every, best)
+            checkpoint.refuse_full_disk(self.folder, n_bytes, n_files + 2)
+
+    def _others(self, beside: Path, step: int, n_files: int) -> dict[str, Any]:
+        """What the other ranks say of their files, once all have written."""
+        marks = {rank: beside / f"state-{rank:04d}-of-{n_files:04d}.json" for rank in range(1, n_files)}
+        deadline = time.monotonic() + MARKS_S
+        while missing := [rank for rank, mark in marks.items() if not mark.exists()]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"no file from rank {', '.join(map(str, missing))} for the checkpoint of step {step} within "
+                    f"{MARKS_S} s: see whether it runs, and whether its node sees {beside}"
+                )
+            time.sleep(0.02)
+        files = {}
+        for rank, mark in marks.items():
+            said: dict[str, Any] = read_json(mark) or {}
+            if "failed" in said:
+                raise OSError(said["errno"], f"{said['failed']} (rank {rank} on {said['host']})")
+            files[mark.with_suffix(".bin").name] = said
+            mark.unlink()
+        return files
+
+    def _clear(self, beside: Path, file: Path, error: OSError) -> None:
+        """Half a checkpoint takes room and helps nobody. The first rank waits for a word of the others."""
+        if self.ctx.world.is_first:
+            shutil.rmtree(beside, ignore_errors=True)
+            return
+        file.unlink(missing_ok=True)
+        failed = {"failed": error.strerror or str(error), "errno": error.errno, "host": os.uname().nodename}
+        try:
+            write_json(file.with_suffix(".json"), failed)
+        except OSError as second:
+            log.error("rank 0 could not be told that the save failed: %s", second)
+
+
+def interval_s(cost_s: float, mtbf_s: float) -> float:
+    """From save to save, so that the time spent on saving and that lost by a failure are least (Young, Daly)."""
+    return min(max(math.sqrt(2 * cost_s * mtbf_s), SHORTEST_S), LONGEST_S)
+
+
+def mean_between_failures_s(attempts: Iterable[Mapping[str, Any]]) -> float:
+    """From how long this run has lived and how often it has crashed, beginning with one crash in 24 hours."""
+    lived_s, crashes = PRIOR_S, 1
+    for line in attempts:
+        lived_s += line["ended"] - line["started"]
+        crashes += line["outcome"] not in ("finished", "stopped")
+    return lived_s / crashes

@@ -1,0 +1,182 @@
+"""What may come next on a command line, for the shell's tab key: verbs, options, sites, runs, files, settings."""
+
+import dataclasses
+import itertools
+import types
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+
+from hpc.cli import options, verbs
+from hpc.config import stages
+from hpc.errors import ConfigError
+from hpc.runs import status
+from hpc.site import profile
+from hpc.slurm.squeue import Job, Queue
+
+_BASH = """\
+_hpc_launch() {
+  COMPREPLY=()
+  # With no reply the shell completes as it would without us
+  [[ "${COMP_WORDS[1]} ${COMP_WORDS[2]}" == "-m hpc.launch" ]] || return
+  local line="${COMP_LINE:0:COMP_POINT}" words
+  read -ra words <<<"${line#*hpc.launch}"
+  [[ "$line" == *" " ]] && words+=("")
+  local current="${words[-1]}"
+  local IFS=$'\\n'
+  COMPREPLY=($("${COMP_WORDS[0]}" -m hpc.launch completion words -- "${words[@]}" 2>/dev/null))
+  # The shell completes only what follows the last `=`
+  [[ "$current" == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${current%=*}="}")
+  [[ "${COMPREPLY[0]}" == *[=/] ]] && compopt -o nospace
+}
+complete -o bashdefault -o default -F _hpc_launch python python3"""
+
+SCRIPTS = {"bash": _BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{_BASH}"}
+
+
+def candidates(words: Sequence[str]) -> list[str]:
+    """What the last word can become; the others stand before it. Each begins with the word as it is."""
+    *before, word = words or [""]
+    name, equals, _ = word.partition("=")
+    plain = _plain(before)
+    if before and _takes_value(before[-1]):
+        found = _values(before[-1], before[:-1])
+    elif equals and _takes_value(name):
+        found = [f"{name}={value}" for value in _values(name, before)]
+    elif word.startswith("-"):
+        found = sorted(name for name, option in options.OPTIONS.items() if not plain or options.fits(option, plain[0]))
+    elif not plain:
+        found = [*stages.names(), *options.VERBS]
+    else:
+        found = _words(plain, word, _folder(before))
+    return [choice for choice in found if choice.startswith(word)]
+
+
+def _takes_value(word: str) -> bool:
+    option = options.OPTIONS.get(options.SHORT.get(word, word))
+    return option is not None and option[2] is not None
+
+
+def _plain(words: Sequence[str]) -> list[str]:
+    """Without the options and their values."""
+    found = []
+    coming = iter(words)
+    for word in coming:
+        if _takes_value(word):
+            next(coming, None)
+        elif not word.startswith("-"):
+            found.append(word)
+    return found
+
+
+def _said(option: str, words: Sequence[str]) -> str:
+    """The value of an option, `--on SITE` or `--on=SITE`, or nothing."""
+    both = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
+    return next((value for word, value in itertools.pairwise(words) if word == option), both[0] if both else "")
+
+
+def _folder(words: Sequence[str]) -> str:
+    return _said("--runs", words) or "runs"
+
+
+def _values(option: str, before: Sequence[str]) -> list[str]:
+    if option == "--on":
+        return profile.names()
+    if option == "--partition" and _said("--on", before):
+        return _partitions(_said("--on", before))
+    return _runs(_folder(before)) if option == "--after" else []
+
+
+def _partitions(site: str) -> list[str]:
+    try:
+        return sorted(profile.load(site).partitions)
+    except ConfigError:  # half a word
+        return []
+
+
+def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
+    verb = plain[0]
+    if verb in ("status", "logs", "stop", "resume", "export"):
+        return _runs(runs, alive=verb == "stop")
+    if verb == "site":
+        return ["refresh"] if len(plain) == 1 else []
+    if verb == "completion":
+        return ["bash", "zsh"]
+    if verb == "inspect" and not word:
+        return []  # files, which the shell knows itself
+    if verb in ("sweep", "drill") and len(plain) == 1:
+        return [*stages.names(), "pipeline"]
+    stage = plain[1] if verb in ("sweep", "drill") else verb
+    prefix = f"{stage}." if word.startswith(f"{stage}.") else ""
+    settings = {f"{prefix}{name}": kinds for name, kinds in _settings(stage).items()}
+    key, equals, _ = word.partition("=")
+    if equals:
+        return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
+    return [*(f"{name}=" for name in settings), *(_files(word) if verb != "inspect" else ())]
+
+
+class _NotAsked(Queue):
+    """The tab key does not wait for Slurm."""
+
+    def look(self, ids: Iterable[str]) -> dict[str, Job]:
+        self.silence = "not asked"
+        return {}
+
+    def ended(self, ids: Iterable[str]) -> dict[str, str]:
+        return {}
+
+
+def _runs(folder: str, alive: bool = False) -> list[str]:
+    """What runs can be called: their names, and what their users call them."""
+    states = [state for state in status.look_all(status.all_runs(folder), _NotAsked()) if not (alive and state.ended)]
+    return [*(state.run for state in states), *dict.fromkeys(state.name for state in states if state.name)]
+
+
+def _files(word: str) -> list[str]:
+    """Config files, and folders on the way to them."""
+    folder = Path(word).parent if not word.endswith("/") else Path(word)
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    shown = [path for path in there if not path.name.startswith(".") or word.startswith(".")]
+    return [f"{path}/" if path.is_dir() else str(path) for path in shown if path.is_dir() or path.suffix == ".yaml"]
+
+
+def _settings(stage: str) -> dict[str, list[Any]]:
+    """What can be set of one stage (`optim.lr`), or of all with the stage's name before it; and its types."""
+    if stage == "pipeline":
+        return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name).items()}
+    try:
+        function = verbs.load(stage) if stage == "inspect" else stages.load(stages.entry(stage))
+        return _types(stages.schema(function))
+    except ConfigError:  # no such stage, or a broken one: nothing to offer
+        return {}
+
+
+def _types(schema: Any) -> dict[str, list[Any]]:
+    """The settings of a config, those of its parts after a dot; of parts to choose from by name, of all of them."""
+    found: dict[str, list[Any]] = {}
+    if get_origin(schema) in (Union, types.UnionType):
+        for choice in get_args(schema):
+            for name, kinds in _types(choice).items():
+                found[name] = [*found.get(name, []), *kinds]
+        return found
+    hints = get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        kind = hints[field.name]
+        kinds = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
+        parts = [part for part in kinds if dataclasses.is_dataclass(part)]
+        for part in parts:
+            for name, of_part in _types(part).items():
+                found[f"{field.name}.{name}"] = [*found.get(f"{field.name}.{name}", []), *of_part]
+        if not parts:
+            found[field.name] = kinds
+    return found
+
+
+def _choices(kinds: Sequence[Any], runs: str) -> list[str]:
+    """The values that a setting can have, where they can be counted."""
+    found: list[str] = []
+    for kind in kinds:
+        found += [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+        found += ["true", "false"] if kind is bool else []
+        found += _runs(runs) if isinstance(kind, NewType) else []
+    return list(dict.fromkeys(found))

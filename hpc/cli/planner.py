@@ -1,0 +1,209 @@
+"""From what was said to plans: which science, on which site, with what, from which code."""
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpc import config
+from hpc.cli import preflight
+from hpc.cli.options import Words
+from hpc.config import recipes, stages
+from hpc.errors import ConfigError, first_of
+from hpc.plan import plan, snapshot
+from hpc.plan.plan import Plan, Science
+from hpc.rank.context import input_run
+from hpc.runs import status
+from hpc.runs.rundir import RunDir
+from hpc.site import allocation
+from hpc.site.allocation import Resources, Site
+
+ASKED = (
+    "on", "nodes", "gpus", "ranks", "cpus", "mem", "time", "partition", "account", "scratch",
+    "exclude", "constraint", "comment", "mail", "hang", "stage", "mpi",
+)  # fmt: skip
+"""The options that say where and with what."""
+
+
+def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
+    runs = Path(said.runs).absolute()
+    sciences, sources, settings = _sciences(said, runs)
+    asked = _asked(said, runs)
+    where, resources = _where(asked, runs, environ, said.dry_run)
+    asked["on"] = where.name  # also when it was found out
+    packages = ["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)]
+    code = snapshot.look(packages)
+    installed = snapshot.installed(packages, code)
+    coming = [science.name for science in sciences]
+    for science in sciences:
+        check_inputs(science, runs, coming)
+    read = {ref for science in sciences for ref in science.inputs.values()}
+    reasons = [_reason(science, said, runs) for science in sciences]
+    labels = [
+        plan.label_of(RunDir(runs / science.name)) if reason else _label(said, runs, science.name, science.name in read)
+        for science, reason in zip(sciences, reasons)
+    ]
+    plans = [
+        Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
+                  label, own, asked, installed=installed, reason=reason)
+        for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
+    ]  # fmt: skip
+    return preflight.checked(plans, environ)
+
+
+def _reason(science: Science, said: Words, runs: Path) -> str:
+    """Why a run is made that the line does not name, and what it could read instead; empty for the others."""
+    verb = said.words[0] if said.verb == "sweep" else said.verb
+    if verb in ("pipeline", "resume", "export") or science.section == verb:
+        return ""
+    stage = science.stage
+    others = sorted(path.parent.name for path in runs.glob(f"{stage}-*/result.json"))
+    instead = f", or let it read {first_of(others, 3)}" if others else ""
+    return f"{verb} reads it, and it is not there yet; --only refuses instead{instead}"
+
+
+def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[str]]:
+    """What is to be computed, the files and words that say so, and what tells each from the others."""
+    if said.verb in ("resume", "export"):
+        if len(said.words) != 1:
+            raise ConfigError(f"{said.verb} which run? One name; other settings would be another run")
+        run = status.find(said.words[0], runs)
+        kept = plan.of_folder(run)
+        if kept.science.name != run.name:
+            raise ConfigError(f"{run.path} is a copy, or was renamed: it holds {kept.science.name}. Give it that name")
+        return [kept.science], [str(run.config)], [kept.settings]
+    if said.verb == "sweep" and (not said.words or "=" in said.words[0]):
+        raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
+    verb, *rest = said.words if said.verb == "sweep" else [said.verb, *said.words]
+    if said.verb == "sweep" and said.again:
+        raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
+    words = [word for word in rest if "=" in word]
+    files = [_config_file(word) for word in rest if "=" not in word] or _default_file(verb, words)
+    values = config.choose(config.load(files), said.set)
+    named = _named(runs)
+    lacks = None if said.only or said.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
+    if said.verb == "sweep":
+        pairs = plan.sweep(verb, values, words, said.draws, named, lacks)
+        return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
+    anew = (lambda name: plan.next_again(name, runs)) if said.again else None
+    sciences = plan.sciences(verb, values, words, anew, named, lacks)
+    return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
+
+
+def _config_file(word: str) -> Path:
+    """A file as it is named, or the recipe of that name."""
+    path = Path(word)
+    if path.suffix not in (".yaml", ".yml"):
+        return recipes.find(word)
+    if not path.exists() and path.stem in recipes.every():
+        raise ConfigError(f"there is no config file {word}; the recipe {path.stem} has that name: say {path.stem}")
+    return path
+
+
+def _default_file(verb: str, words: Sequence[str]) -> list[Path]:
+    """Where no file is named: `configs/default.yaml` here; else, where the words do not say what to read, the file
+    that the stage's own package brings for this."""
+    if path := recipes.default_here():
+        return [path]
+    packages = [stages.entry(name).partition(".")[0] for name in stages.names() if name == verb or verb == "pipeline"]
+    if verb in stages.names():
+        schema = stages.schema(stages.load(stages.entry(verb)))
+        said = {word.removeprefix(f"{verb}.").partition("=")[0].partition(".")[0] for word in words}
+        if set(config.required(schema)) <= said:
+            return []
+    brought = [path for package in dict.fromkeys(packages) if (path := recipes.default_of(package))]
+    return brought[:1]
+
+
+def _named(runs: Path) -> Callable[[str], list[RunDir]]:
+    """The runs that are there and that an input means, as `status` takes a word; each is looked up once."""
+
+    @functools.cache
+    def look(ref: str) -> list[RunDir]:
+        run = input_run(ref, runs)
+        return status.meant(ref, runs) if ref and run and not run.path.exists() else []
+
+    return look
+
+
+def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
+    """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
+    for field, ref in science.inputs.items():
+        run = input_run(ref, runs)
+        if ref in coming or (run.result if run else Path(ref)).exists():
+            continue
+        if run is None:
+            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
+        if run.path.exists():
+            raise ConfigError(
+                f"{science.stage}.{field} is the run {ref}, which is not finished: "
+                f"see `python -m hpc.launch status {ref}`"
+            )
+        if "," in ref:
+            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: say several as [{ref}]")
+        stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
+        if stage is None:
+            raise ConfigError(
+                f"{science.stage}.{field} is {ref}, but no run in {runs} is called so: see `python -m hpc.launch "
+                f"status`, or give a folder, {field}=path/to/folder"
+            )
+        raise ConfigError(
+            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
+            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
+            f"or give a folder, {field}=path/to/folder"
+        )
+
+
+def _asked(said: Words, runs: Path) -> dict[str, Any]:
+    """Where and with what, as it was said; of a run that goes on, what was said for it before counts as well."""
+    now = {name: value for name in ASKED if (value := getattr(said, name)) is not None}
+    if said.verb not in ("resume", "export"):
+        return now
+    before = plan.of_folder(status.find(said.words[0], runs)).asked
+    if now.get("on", before.get("on")) != before.get("on"):  # elsewhere, only its layout makes sense
+        before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
+    return before | now
+
+
+def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool) -> tuple[Site, Resources]:
+    """The site, and what it gives for what was asked."""
+    where = allocation.load(asked.get("on") or allocation.detect(environ))
+    options = {name: asked[name] for name in ("exclude", "constraint", "comment") if name in asked}
+    options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
+    request = allocation.Request(
+        nodes=asked.get("nodes"),
+        gpus=asked.get("gpus"),
+        ranks=asked.get("ranks"),
+        cpus=asked.get("cpus"),
+        mem_gb=asked.get("mem"),
+        time=asked.get("time"),
+        partition=asked.get("partition"),
+        account=allocation.find_account(where, asked.get("account"), environ, Path.home()),
+        scratch_gb=asked.get("scratch"),
+        options=options,
+        hang=asked.get("hang"),
+        stage=asked.get("stage"),
+        mpi=asked.get("mpi", False),
+    )
+    resources = allocation.fit(where, request, allocation.gpus_here(environ), dry=dry)
+    notes = allocation.look_at_folder(where, resources, runs, environ)
+    return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
+
+
+def _label(said: Words, runs: Path, name: str, is_read: bool) -> str:
+    """What the run is called: as is said now, or was before. What others of the plan read may have been there before,
+    under a name of its own, as a store that two sweeps share."""
+    run = RunDir(runs / name)
+    before = plan.label_of(run)
+    if said.name is None:
+        return before
+    if (runs / said.name).exists():
+        raise ConfigError(f"--name {said.name}: a run has that name already, and is found by it")
+    if run.result.exists() and is_read:
+        return before
+    if run.result.exists() and said.name != before:
+        raise ConfigError(f"{name} is finished, as {before or 'a run without --name'}; --again makes another")
+    return said.name

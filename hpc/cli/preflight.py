@@ -1,0 +1,250 @@
+"""What is looked at before a job goes off, and would otherwise be found out after hours in the queue.
+
+Each check gives a phrase for the plan when all is well, or a ConfigError that says what to do.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import re
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpc import config
+from hpc.config import stages
+from hpc.errors import ConfigError
+from hpc.plan.plan import Plan
+from hpc.rank.context import Input, input_there
+from hpc.runs.rundir import RunDir, committed_steps, read_json
+from hpc.site import profile
+from hpc.submit import executors
+from hpc.supervise import ranks
+
+FREE_GB, FREE_FILES = 1.0, 1000
+"""Below this nothing is started: a run would die of a full disk in its first minutes."""
+PATIENCE_S = 5.0
+MOUNTS = Path("/proc/mounts")
+"""On Linux; elsewhere there are no quotas to look at."""
+
+
+def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
+    """The plans, and what was looked at. What is the same for all runs of a stage is looked at for the first."""
+    for plan in plans:
+        _ranks(plan)
+    tried = [_inputs(plan) for plan in plans]
+    firsts = {plan.science.stage: plan for plan in reversed(plans)}
+    found = [
+        dataclasses.replace(plan, checks=_look(plan, said)) if plan is firsts[plan.science.stage] else plan
+        for plan, said in zip(plans, tried, strict=True)
+    ]
+    if profile.is_here(plans[0].site, environ):
+        _array_limits(plans)
+        found[0] = dataclasses.replace(found[0], start=_estimated_start(plans[0], environ))
+    return found
+
+
+def _look(plan: Plan, tried: str) -> tuple[str, ...]:
+    """That its config is valid, its inputs are there and its stage imports, we would not be here without."""
+    found = [f"{plan.science.stage} imports", "config valid"]
+    there = [input_there(Input(ref), Path(plan.runs)) for ref in plan.science.inputs.values()]
+    found += ["inputs there" if all(there) else "inputs are made first"] if there else []
+    found += [tried] if tried else []
+    found += [_room(Path(plan.runs))]
+    if plan.site.kind == "slurm":
+        found += [_tasks(plan)]
+    found += [_mpi(plan)] if plan.resources.mpi else []
+    found += [_lead(plan)] if plan.resources.time_s is not None else []
+    return tuple(found)
+
+
+def _ranks(plan: Plan) -> None:
+    """That so many ranks can share the work, if the stage's config has a word in it."""
+    _ask(plan, "check_ranks", plan.resources.ranks)
+
+
+def _inputs(plan: Plan) -> str:
+    """That it goes with what it reads and is there already, if the stage's config has a word in it; what that says."""
+    if plan.run.result.exists():
+        return ""
+    return str(_ask(plan, "check_inputs", lambda ref: input_there(ref, Path(plan.runs))) or "")
+
+
+def _ask(plan: Plan, method: str, given: object) -> object:
+    """What the stage's config answers, where it has that method. A ValueError refuses the plan."""
+    science = plan.science
+    schema = stages.schema(stages.load(science.entry))
+    if not hasattr(schema, method):
+        return None
+    cfg = config.build(schema, science.config, science.stage)
+    try:
+        return getattr(cfg, method)(given)
+    except ValueError as error:
+        raise ConfigError(f"{science.stage}: {error}") from None
+
+
+def _mpi(plan: Plan) -> str:
+    """That MPI is there; which one a cluster has is known on its nodes only."""
+    if importlib.util.find_spec("mpi4py") is None:
+        raise ConfigError(
+            "--mpi needs mpi4py, which is not installed: `pip install hpc-eegdecode[mpi]` brings it with an MPI for "
+            "one machine; on a cluster load the site's MPI module and `pip install mpi4py`"
+        )
+    if plan.site.kind == "slurm":
+        return f"MPI through srun{' --mpi=' + plan.site.mpi if plan.site.mpi else ''}"
+    if (found := ranks.mpiexec(plan.python)) is None:
+        raise ConfigError(
+            "--mpi needs mpiexec, which is not found: `pip install hpc-eegdecode[mpi]` brings one for one machine; "
+            "on a cluster load the site's MPI module"
+        )
+    if plan.resources.nodes > 1:
+        raise ConfigError(f"--mpi starts {plan.resources.nodes} nodes under Slurm only: leave out --nodes, say --ranks")
+    return f"MPI through {found}"
+
+
+def _array_limits(plans: Sequence[Plan]) -> None:
+    """That Slurm takes the arrays of a sweep, one a section; of what is finished there will be no more jobs."""
+    counts = Counter(plan.science.section for plan in plans if not plan.run.result.exists())
+    section, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    if n < 2:
+        return
+    limits = slurm_limits(_scontrol("show", "config"))
+    in_all = sum(counts.values())
+    for limit, count, what in (
+        (limits.get("MaxArraySize"), n, f"runs of {section} would be one array"),
+        (limits.get("MaxJobCount"), in_all, "runs would be in the queue"),
+    ):
+        if limit is not None and count > limit:
+            raise ConfigError(
+                f"{count} {what}, and {plans[0].site.name} takes {limit}: sweep a part of the values, and the rest "
+                "when those are finished"
+            )
+
+
+def slurm_limits(text: str) -> dict[str, int]:
+    """The whole numbers in what `scontrol show config` says, by name. An array has MaxArraySize elements at most."""
+    return {name: int(number) for name, number in re.findall(r"^(\w+) *= ([0-9]+)$", text, re.MULTILINE)}
+
+
+def _scontrol(*words: str) -> str:
+    """What it says, or nothing: then sbatch will say what does not go."""
+    try:
+        done = subprocess.run(["scontrol", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _tasks(plan: Plan) -> str:
+    """That what Slurm will be asked gives as many tasks as there are to be ranks, whatever the profile adds."""
+    text = executors.sbatch_text(plan)
+    said = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", text, re.MULTILINE))
+    tasks = int(said["nodes"]) * int(said["ntasks-per-node"])
+    if tasks != plan.resources.ranks or int(said.get("ntasks", tasks)) != tasks:
+        raise ConfigError(
+            f"Slurm would start {said.get('ntasks', tasks)} tasks for {plan.resources.ranks} ranks: leave nodes and "
+            f"tasks out of the directives of the profile {plan.site.name}"
+        )
+    return f"{tasks} task{'s' if tasks > 1 else ''} = {plan.resources.ranks} rank{'s' if tasks > 1 else ''}"
+
+
+def _lead(plan: Plan) -> str:
+    """That saving fits between the signal and the end of the walltime, if this run has saved before."""
+    took = save_seconds(plan.run)
+    if took is None:
+        return "time to save not known yet"
+    if took > plan.resources.lead_s:
+        raise ConfigError(
+            f"the last save of {plan.run.name} took {took:.0f} s, but it would be asked to save only "
+            f"{plan.resources.lead_s} s before its end: set `lead: {round(2 * took)}s` in the profile {plan.site.name}"
+        )
+    return f"saves in {took:.1f} s of {plan.resources.lead_s} s"
+
+
+def save_seconds(run: RunDir) -> float | None:
+    """How long the newest checkpoint took to be safe on disk, as its COMMIT says."""
+    steps = committed_steps(run.checkpoints)
+    commit = read_json(run.checkpoints / f"step-{steps[-1]:08d}" / "COMMIT") if steps else None
+    return commit.get("seconds") if commit else None
+
+
+def _room(runs: Path) -> str:
+    """Free space and files where the run folders go: of the disk, and of one's quota where Lustre keeps it."""
+    folder = next(place for place in (runs, *runs.parents) if place.is_dir())
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"you may not write in {folder}: say --runs with a folder of yours")
+    disk = os.statvfs(folder)
+    free_gb = disk.f_bavail * disk.f_frsize / 1e9
+    free_files = disk.f_favail if disk.f_files else None  # some file systems count none
+    whose = "free"
+    for quota_gb, quota_files in _lustre_quotas(folder):
+        if quota_gb is not None and quota_gb < free_gb:
+            free_gb, whose = quota_gb, "left of your quota"
+        if quota_files is not None and (free_files is None or quota_files < free_files):
+            free_files, whose = quota_files, "left of your quota"
+    if free_gb < FREE_GB or (free_files is not None and free_files < FREE_FILES):
+        files = "" if free_files is None else f" and {free_files} files"
+        raise ConfigError(f"{folder} has {max(0.0, free_gb):.2f} GB{files} {whose}: make room, or say --runs elsewhere")
+    files = "" if free_files is None else f", {_short(free_files)} files"
+    return f"{_short(free_gb * 1e9)}B{files} {whose}"
+
+
+def _short(n: float) -> str:
+    for unit in ("", "k", "M", "G", "T"):
+        if n < 1000 or unit == "T":
+            return f"{n:.3g} {unit}".rstrip() if unit else f"{n:g}"
+        n /= 1000
+    raise AssertionError
+
+
+def _lustre_quotas(folder: Path) -> list[tuple[float | None, int | None]]:
+    """(GB, files) that are left to me and to the folder's group, where they are limited."""
+    if not MOUNTS.exists() or _file_system(folder, MOUNTS.read_text(errors="replace")) != "lustre":
+        return []
+    found: list[tuple[float | None, int | None]] = []
+    for who in (["-u", str(os.getuid())], ["-g", str(folder.stat().st_gid)]):
+        try:
+            command = ["lfs", "quota", "-q", *who, str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        except (OSError, subprocess.TimeoutExpired):
+            return found
+        found.append(parse_quota(done.stdout))
+    return found
+
+
+def parse_quota(text: str) -> tuple[float | None, int | None]:
+    """What `lfs quota -q` says: kbytes quota limit grace files quota limit grace, after the folder; 0 is no limit."""
+    numbers = [int(word) for word in re.findall(r"(?<![\w/.])(\d+)\*?(?=\s)", text)]
+    if len(numbers) < 6:
+        return None, None
+    used_kb, soft_kb, hard_kb, used, soft, hard = numbers[:6]
+    kb, files = hard_kb or soft_kb, hard or soft
+    return (kb - used_kb) * 1024 / 1e9 if kb else None, files - used if files else None
+
+
+def _file_system(folder: Path, mounts: str) -> str:
+    """The type of the file system that a folder is on."""
+    kinds = {words[1]: words[2] for line in mounts.splitlines() if len(words := line.split()) > 2}
+    return next((kinds[str(place)] for place in (folder, *folder.parents) if str(place) in kinds), "")
+
+
+def _estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
+    """What Slurm here says to the very script that would be submitted, without taking it."""
+    inherited = {name: value for name, value in environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+    kept = {name: environ[name] for name in ("SLURM_CONF",) if name in environ}
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only"], input=executors.sbatch_text(plan), env=inherited | kept,
+            capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"not known: {error}"
+    said = " ".join(done.stderr.split())
+    found = re.search(r"to start at (\S+) .*?on nodes (\S+)", said)
+    if not found:
+        return f"Slurm would not take it: {said.removeprefix('sbatch: ').removeprefix('error: ')}" if said else ""
+    at = time.strptime(found[1], "%Y-%m-%dT%H:%M:%S")
+    soon = time.mktime(at) - time.time() < 60
+    return f"{'at once' if soon else time.strftime('%a %d %b %H:%M', at)} on {found[2]}, Slurm thinks"

@@ -1,0 +1,46 @@
+"""Verbs that a package brings: about files, not about runs. Found by name as stages are.
+
+    [options.entry_points]
+    hpc.verbs =
+        inspect = eegdecode.weights.inspect:run
+
+Such a function is `(cfg, files, as_json) -> text`, and the annotation of `cfg` is the schema of the key=value words.
+"""
+
+import functools
+import importlib
+import os
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hpc import config
+from hpc.cli.options import Words
+from hpc.config import stages
+from hpc.errors import ConfigError
+from hpc.rank import threads
+
+
+def run(said: Words) -> str:
+    """Call the function of a verb with the files and the settings that were said; gives what it has to say."""
+    threads.cap(threads.given(os.environ))
+    function = load(said.verb)
+    # Files of Lightning are called epoch=3-step=100.ckpt
+    files = [word for word in said.words if "=" not in word or Path(word).exists()]
+    words = [word for word in said.words if word not in files]
+    config.check_words(words)
+    cfg = config.build(stages.schema(function), config.apply_words({}, words), said.verb)
+    try:
+        return str(function(cfg, [Path(name) for name in files], said.json))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+@functools.cache
+def load(verb: str) -> Any:
+    """The function of a verb."""
+    for point in entry_points(group="hpc.verbs"):
+        if point.name == verb:
+            module, _, attribute = point.value.partition(":")
+            return getattr(importlib.import_module(module), attribute)
+    raise ConfigError(f"no package that is installed here brings {verb}: install the project again (env/setup.sh)")

@@ -1,0 +1,79 @@
+"""Find a stage by name, through the entry points of what is installed, and read its schema.
+
+    [options.entry_points]
+    hpc.stages =
+        train = eegdecode.stages:train
+
+A package of a user's own adds stages in the same way.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from hpc.errors import ConfigError, did_you_mean
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """The stages by name; looked for once, as each look reads every installed package."""
+    points = entry_points(group="hpc.stages")
+    return {point.name: point.value for point in reversed(tuple(points))}
+
+
+def names() -> list[str]:
+    """Every stage that is installed, in the order in which the packages declare them."""
+    return list(reversed(_installed()))
+
+
+def entry(name: str) -> str:
+    """Where the stage of that name is, `eegdecode.stages:train`."""
+    if name in _installed():
+        return _installed()[name]
+    raise ConfigError(f"there is no stage {name!r}.{did_you_mean(name, names())}")
+
+
+@functools.cache
+def load(where: str) -> Any:
+    """The function at `module:function`, its signature checked."""
+    module, _, attribute = where.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the stage {where} cannot be imported: {error}") from error
+    if list(inspect.signature(function).parameters) != ["cfg", "ctx"]:
+        raise ConfigError(f"a stage is a function (cfg, ctx); {where} is {inspect.signature(function)}")
+    return function
+
+
+@functools.cache
+def schema(function: Any) -> Any:
+    """The dataclass that a stage takes as its config. One with a class variable `section` begins, where the file has no
+    section of its own, with what that one says."""
+    return get_type_hints(function)["cfg"]
+
+
+Check = Callable[[Any, int, Callable[[Any], Path | None]], str]
+"""What is asked before a job is submitted: (cfg, number of ranks, folder of an input or None where it is still to be
+made) -> a phrase for the plan, or nothing. A ValueError refuses the plan."""
+Stage = TypeVar("Stage", bound=Callable[..., Any])
+
+
+def checked_by(check: Check) -> Callable[[Stage], Stage]:
+    """Decorates a stage whose config can be checked before it is submitted."""
+
+    def register(stage: Stage) -> Stage:
+        stage.check = check  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def check(stage: Any, cfg: Any, n_ranks: int, find: Callable[[Any], Path | None]) -> str:
+    """What a stage's own check says of a config; nothing where it has none."""
+    own: Check | None = getattr(stage, "check", None)
+    return own(cfg, n_ranks, find) if own else ""

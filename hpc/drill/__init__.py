@@ -1,0 +1,1 @@
+"""Break a run on purpose, and see whether it ends the same."""

@@ -1,0 +1,373 @@
+"""Plan: everything decided before anything happens. Pure; what --dry-run prints is what is submitted.
+
+A config file holds the settings of one stage, or those of a whole pipeline, a section a stage:
+
+    preprocess:
+      study: data/my-bids-study
+    train:
+      data: preprocess          # an input that names a section stands for the run of that section
+    again:
+      stage: train              # a section of another name says of which stage it is
+      start: {source: train}
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import operator
+import os
+import re
+from base64 import b32encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc import config
+from hpc.cli import options
+from hpc.config import stages
+from hpc.errors import ConfigError, did_you_mean, first_of
+from hpc.plan.snapshot import Code
+from hpc.plan.sweep import draws, grid, is_list
+from hpc.rank.context import Input, input_path
+from hpc.runs.rundir import RunDir, read_json
+from hpc.site.allocation import Resources, Site
+
+
+@dataclass(frozen=True)
+class Science:
+    """What is computed: a stage and its complete config. Hashed into the run's name."""
+
+    stage: str
+    entry: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    """Of the config's fields, those that name what is read."""
+    again: int = 1
+    """The how-manieth run of this science it is: 2 after the first `--again`."""
+    section: str = ""
+    """Of the file; it is not part of the science."""
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The run's name: the same science is the same run, wherever and however often it is asked for."""
+        text = json.dumps([self.stage, self.config], sort_keys=True, ensure_ascii=False)
+        name = f"{self.stage}-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
+        return name if self.again == 1 else f"{name}-{self.again}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: what is computed, from which files and code, where, with what."""
+
+    science: Science
+    sources: tuple[str, ...]
+    """The files and words that the config came from."""
+    site: Site
+    resources: Resources
+    code: tuple[Code, ...]
+    runs: str
+    """The folder of run folders."""
+    cwd: str
+    python: str
+    label: str = ""
+    """What the user calls the run."""
+    settings: str = ""
+    """What tells it from the others of a sweep; else what was said on the command line."""
+    asked: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The site and the resources as they were said, so that `resume` need not be told again."""
+    checks: tuple[str, ...] = ()
+    """What was looked at before, and found right: see preflight.py."""
+    start: str = ""
+    """When Slurm thinks that it would start."""
+    installed: tuple[str, ...] = ()
+    """Of the code, the packages that are installed for good and not copied, with their versions."""
+    reason: str = ""
+    """Why it is planned, where the command line does not name it."""
+
+    @property
+    def run(self) -> RunDir:
+        return RunDir(Path(self.runs) / self.science.name)
+
+    @property
+    def python_path(self) -> list[str]:
+        """Where the ranks import from."""
+        return [os.path.normpath(self.run.code / code.folder / code.imports) for code in self.code]
+
+    def to_json(self) -> dict[str, Any]:
+        """What plan.json holds: `stage` and `entry` for the worker, the rest for the supervisor and for people."""
+        return {
+            "name": self.science.name,
+            "again": self.science.again,
+            "label": self.label,
+            "settings": self.settings,
+            "asked": self.asked,
+            "stage": self.science.stage,
+            "entry": self.science.entry,
+            "inputs": self.science.inputs,
+            "sources": list(self.sources),
+            "site": config.plain(self.site),
+            "resources": config.plain(self.resources),
+            "code": [
+                {"root": c.root, "imports": c.imports, "commit": c.commit, "modified": list(c.modified)}
+                for c in self.code
+            ],
+            "python": self.python,
+            "python_path": self.python_path,
+            "cwd": self.cwd,
+        }
+
+    def to_text(self) -> str:
+        """plan.json: a line a key. json.dumps(indent=…) takes five times as long, and a sweep has many."""
+        lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in self.to_json().items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def render(self) -> str:
+        """What a person reads before it happens."""
+        r, science = self.resources, self.science
+        layout = f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"
+        gpus = f", {_many(r.gpus_per_node, 'GPU')} a node" if r.gpus_per_node else ""
+        whose_word = f"   profile: {self.site.status}, {self.site.verified_on}" if self.site.kind == "slurm" else ""
+        places = {"off": "", "auto": ", else ".join(self.site.storage.scratch_local)}.get(r.stage, r.stage)
+        rows = [
+            ("run", f"{science.name}{self.label and f' ({self.label})'}   in {self.runs}"),
+            *([("because", self.reason)] if self.reason else []),
+            ("where", f"{self.site.name} ({self.site.description or self.site.kind}){whose_word}"),
+            ("layout", layout + gpus),
+            *(
+                [("time", f"{r.time_s / 60:g} min, asked to save {r.lead_s} s before the end")]
+                if r.time_s is not None
+                else []
+            ),
+            ("config", f"{_many(_count(science.config), 'value')} from {', '.join(self.sources) or 'the defaults'}"),
+            *(
+                ("input", f"{field}: {input_path(Input(ref), Path(self.runs))}")
+                for field, ref in science.inputs.items()
+            ),
+            *([("copies", f"what is read often goes to {places} of each node")] if places else []),
+            *(("code", _say_code(code)) for code in self.code),
+            *([("code", f"installed: {', '.join(self.installed)}")] if self.installed else []),
+            *(("note", note) for note in r.notes),
+            *([("checks", " · ".join(self.checks))] if self.checks else []),
+            *([("start", self.start)] if self.start else []),
+        ]
+        return "\n".join(f"{label:<8}{text}" for label, text in rows)
+
+
+def sciences(
+    verb: str,
+    values: Mapping[str, Any],
+    words: Sequence[str],
+    anew: Callable[[str], int] | None = None,
+    named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
+    lacks: Callable[[str], bool] | None = None,
+) -> list[Science]:
+    """What a verb means to compute, in order: one stage, or for `pipeline` every section of the file.
+
+    Parameters
+    ----------
+    verb
+        The name of a stage, or `pipeline`.
+    values
+        The config files, merged.
+    words
+        `key=value` words. In a pipeline file `train.optim.lr=1e-3` sets a value of that section; for a single stage
+        the section's name may be left out.
+    anew
+        With --again: the how-manieth run of a name it is to be.
+    named
+        The runs that an input means which is neither a section nor a run's own name: what is computed from them has
+        one name, however they were called.
+    lacks
+        Whether a run has no result yet: then, for a single stage, the sections that it reads from are computed first.
+    """
+    known = stages.names()
+    config.check_words(words)
+    values = {key: {} if key in known and value is None else value for key, value in values.items()}
+    sections = [key for key, value in values.items() if isinstance(value, Mapping) and value.get("stage", key) in known]
+    for key, value in values.items():
+        if isinstance(value, Mapping) and key in known and value.get("stage", key) != key:
+            raise ConfigError(
+                f"{key} is a stage, so its section cannot be of {value['stage']}: call the section otherwise"
+            )
+        if isinstance(value, Mapping) and value.get("stage", known[0]) not in known:
+            raise ConfigError(f"{key}.stage cannot be {value['stage']!r}.{did_you_mean(str(value['stage']), known)}")
+    if verb == "pipeline" or verb in sections:
+        if plain := [key for key in values if key in known and key not in sections]:
+            raise ConfigError(f"{plain[0]} is a stage, and its section needs settings, but got {values[plain[0]]!r}")
+        if strangers := [key for key in values if key not in sections]:
+            raise ConfigError(f"{strangers[0]!r} is not the section of a stage.{did_you_mean(strangers[0], known)}")
+        if not sections:
+            raise ConfigError("a pipeline needs a config file with a section for each stage, as configs/demo.yaml")
+        prefix = "" if verb == "pipeline" else f"{verb}."
+        full = [word if word.split(".")[0] in sections else prefix + word for word in words]
+        for word in full:
+            if word.split(".")[0] not in sections:
+                raise ConfigError(f"{word!r} names no section of the file.{did_you_mean(word.split('.')[0], sections)}")
+        values = config.apply_words(values, full)
+    elif verb in known:
+        # A file with sections, none of which is for this stage: it can still read from what they make, and a stage
+        # may take the settings of another one
+        like = getattr(stages.schema(stages.load(stages.entry(verb))), "section", "")
+        own = [word.removeprefix(f"{verb}.").removeprefix(f"{like}.") for word in words]
+        rest = {key: value for key, value in values.items() if key not in sections}
+        start = values[like] if like in sections else rest
+        values = {key: values[key] for key in sections} | {verb: config.apply_words(start, own)}
+        sections = [*sections, verb]
+    elif verb in options.VERBS:  # of `sweep status`
+        raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, known)}")
+    else:
+        verbs = [*options.VERBS, *known]
+        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, verbs)}")
+    done: dict[str, Science] = {}
+    asked = sections if verb == "pipeline" else [verb]
+    try:
+        for section in asked:
+            again = lambda o: anew(o.name) if anew and o.section in asked else 1  # noqa: E731
+            _science(section, values, sections, done, (), again, named)
+    except ConfigError as error:
+        for word in filter(is_list, words):
+            key = word.partition("=")[0].removesuffix(".name")
+            at = key if key.split(".")[0] in sections else f"{verb}.{key}"
+            if str(error).startswith((f"{at} ", f"{at}: ")):
+                raise ConfigError(f"{error}. Several values are for sweep: sweep {verb} {word}") from None
+        raise
+    if verb == "pipeline":
+        return list(done.values())
+    return _with_missing(done[verb], list(done.values()), lacks) if lacks else [done[verb]]
+
+
+def _with_missing(asked: Science, above: Sequence[Science], lacks: Callable[[str], bool]) -> list[Science]:
+    """A science and, before it, those that it reads from and that are not there: of `above`, in their order."""
+    needed = [asked]
+    for science in needed:
+        read = [other for other in above if other.name in science.inputs.values() and other not in needed]
+        needed += [other for other in read if lacks(other.name)]
+    return [science for science in above if science in needed]
+
+
+def sweep(
+    verb: str,
+    values: Mapping[str, Any],
+    words: Sequence[str],
+    n_draws: int | None = None,
+    named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
+    lacks: Callable[[str], bool] | None = None,
+) -> list[tuple[Science, str]]:
+    """The sciences of every combination of the words, or of so many that are drawn, each with what tells it from the
+    others; what several combinations have in common stands there once, without."""
+    combinations = grid(words) if n_draws is None else draws(words, n_draws)
+    found: dict[str, tuple[Science, str]] = {}
+    for combination in combinations:
+        own = " ".join(word for word in combination if word not in words)
+        for science in sciences(verb, values, combination, named=named, lacks=lacks):
+            shared = science.name in found and found[science.name][1] != own
+            found[science.name] = (science, "" if shared else own)
+    order = list(dict.fromkeys(science.section for science, _ in found.values()))
+    return sorted(found.values(), key=lambda pair: order.index(pair[0].section))
+
+
+def of_run(run: RunDir) -> Science:
+    """What an existing run computes, as its folder says."""
+    kept = read_json(run.plan)
+    if kept is None:
+        raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
+    return Science(kept["stage"], kept["entry"], config.load([run.config]), kept["inputs"], kept["again"])
+
+
+def of_folder(run: RunDir) -> Plan:
+    """The plan that a run was last submitted with."""
+    science, kept = of_run(run), read_json(run.plan) or {}
+    return Plan(
+        science,
+        tuple(kept["sources"]),
+        config.build(Site, kept["site"], "site"),
+        config.build(Resources, kept["resources"], "resources"),
+        tuple(
+            Code(code["root"], code["imports"], code["commit"], tuple(code["modified"]), ()) for code in kept["code"]
+        ),
+        str(run.path.parent),
+        kept["cwd"],
+        kept["python"],
+        kept["label"],
+        kept["settings"],
+        kept["asked"],
+    )
+
+
+def label_of(run: RunDir) -> str:
+    """What its user called an existing run, or nothing."""
+    return str((read_json(run.plan) or {}).get("label", ""))
+
+
+def next_again(name: str, runs: Path) -> int:
+    """The how-manieth run of that name a new one is: one more than there are."""
+    found = [re.fullmatch(re.escape(name) + r"-([0-9]+)", path.name) for path in runs.glob(f"{name}-*")]
+    there = [int(number[1]) for number in found if number]
+    return max(there, default=1) + 1 if (runs / name).exists() else 1
+
+
+def _science(
+    section: str,
+    values: Mapping[str, Any],
+    sections: Sequence[str],
+    done: dict[str, Science],
+    above: tuple[str, ...],
+    again: Callable[[Science], int],
+    named: Callable[[str], Sequence[RunDir]],
+) -> Science:
+    """The science of a section, those of its inputs first: their names are part of its config."""
+    if section in above:
+        raise ConfigError(
+            f"the stages wait for each other: {' -> '.join([*above, section])}. Let one of them read a run that is "
+            "there, or a folder"
+        )
+    if section in done:
+        return done[section]
+    stage = values[section].get("stage", section)
+    where = stages.entry(stage)
+    schema = stages.schema(stages.load(where))
+    cfg = config.build(schema, {key: value for key, value in values[section].items() if key != "stage"}, section)
+    refs: dict[str, str] = {}
+    for field, ref in config.inputs(cfg).items():
+        if ref in sections:
+            refs[field] = _science(ref, values, sections, done, (*above, section), again, named).name
+            continue
+        several = isinstance(operator.attrgetter(field.partition("[")[0])(cfg), tuple)
+        names = _names(f"{section}.{field}", ref, named(ref), several)
+        refs |= {f"{field}[{number}]": name for number, name in enumerate(names)}
+    cfg = config.with_inputs(cfg, refs)
+    first = Science(stage, where, config.plain(cfg), config.inputs(cfg), section=section)
+    done[section] = dataclasses.replace(first, again=again(first))
+    return done[section]
+
+
+def _names(at: str, ref: str, found: Sequence[RunDir], several: bool) -> list[str]:
+    """The own names of the runs that an input means; itself where there are none. Those of a sweep, which have one
+    --name and one stage, are all meant where several can be."""
+    names = sorted(run.name for run in found)
+    if len(names) < 2:
+        return names or [ref]
+    stages_of = {(read_json(run.plan) or {}).get("stage") for run in found}
+    if several and len(stages_of) == 1 and all(label_of(run) == ref for run in found):
+        return names
+    raise ConfigError(f"{at} is {ref}, which could be {first_of(names)}: say which, by its whole name")
+
+
+def _count(value: Any) -> int:
+    """How many settings a config has."""
+    if isinstance(value, Mapping):
+        return sum(_count(item) for item in value.values())
+    if isinstance(value, list):
+        return sum(_count(item) for item in value) or 1
+    return 1
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _say_code(code: Code) -> str:
+    changed = f" + {_many(len(code.modified), 'changed file')}" if code.modified else ""
+    return f"{code.commit[:10]}{changed}, {_many(len(code.files), 'file')} copied from {code.root}"

@@ -1,0 +1,1 @@
+"""What one rank works with: its context, its process group, its signals, its data near by."""

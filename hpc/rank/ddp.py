@@ -1,0 +1,229 @@
+"""The process group and what ranks do together. Each function also works in a process on its own.
+
+Every rank must call the same functions in the same order: never in a branch that ranks could take differently.
+"""
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.nn.parallel import DistributedDataParallel
+
+from hpc.rank.context import STARTING, Context
+from hpc.runs.rundir import read_json, write_json
+
+RENDEZVOUS_S = 120
+COLLECTIVE_S = 1800
+
+
+def device(ctx: Context) -> torch.device:
+    """The GPU of this rank, or the CPU. A site may show each rank its own GPU only, or all of the node's."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", 0 if torch.cuda.device_count() == 1 else ctx.world.local_rank)
+
+
+def start(ctx: Context) -> torch.device:
+    """Meet the other ranks; gives this rank's device. From here on a rank that stands still is taken to hang."""
+    ctx.progress(STARTING, 0, 0)
+    where = device(ctx)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    if ctx.world.size > 1:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo",
+            store=_meet(ctx),
+            rank=ctx.world.rank,
+            world_size=ctx.world.size,
+            timeout=timedelta(seconds=COLLECTIVE_S),
+        )
+        ctx.progress(STARTING, 0, 0)
+    return where
+
+
+def _meet(ctx: Context) -> TCPStore:
+    """Rank 0 takes a free port and writes it where only this attempt looks: no port is guessed, none is reused."""
+    place = ctx.run.attempt(ctx.attempt).rendezvous
+    here = socket.gethostname()
+    wait = timedelta(seconds=RENDEZVOUS_S)
+    if ctx.world.is_first:
+        store = TCPStore(here, 0, is_master=True, wait_for_workers=False, timeout=wait)
+        write_json(place, {"host": here, "port": store.port})
+        _all_here(ctx, store)
+        return store
+    deadline = time.monotonic() + RENDEZVOUS_S
+    while (address := read_json(place)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"rank 0 has not written {place} within {RENDEZVOUS_S} s: did it start? See its log beside"
+            )
+        time.sleep(0.05)
+    host = "127.0.0.1" if address["host"] == here else address["host"]
+    store = TCPStore(host, address["port"], is_master=False, timeout=wait)
+    _all_here(ctx, store)
+    return store
+
+
+def _all_here(ctx: Context, store: TCPStore) -> None:
+    """Wait for every rank: the process group itself would wait as long as for a collective."""
+    names = [f"here-{rank}" for rank in range(ctx.world.size)]
+    store.set(names[ctx.world.rank], "")
+    deadline = time.monotonic() + RENDEZVOUS_S
+    while not store.check(names):
+        if time.monotonic() > deadline:
+            missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
+            raise TimeoutError(
+                f"rank {', '.join(missing)} of {ctx.world.size} has not come within {RENDEZVOUS_S} s: see its log, in "
+                f"{ctx.run.attempt(ctx.attempt).path}"
+            )
+        time.sleep(0.05)
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def wrap(model: torch.nn.Module, where: torch.device, shard: bool = False) -> torch.nn.Module:
+    """The model, with its gradients averaged over the ranks. `shard`: parameters, gradients and what an optimizer makes
+    of them lie spread over the ranks, and each block is put together when its turn comes (FSDP).
+
+    find_unused_parameters keeps DDP from arranging its buckets anew after the first step of a process. Where a gradient
+    lies in a bucket decides in which order the ranks' shares are added, so that, on three ranks and more, the first
+    step after a restart would differ from the same step of a run that was never stopped.
+    """
+    if not dist.is_initialized():
+        return model
+    if shard:
+        from hpc.rank import fsdp  # which takes most of a second to import
+
+        return fsdp.shard(model, where)
+    devices = [where] if where.type == "cuda" else None
+    wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
+    without_remark(wrapped)
+    return wrapped
+
+
+@contextmanager
+def alone(model: torch.nn.Module, really: bool = True) -> Iterator[None]:
+    """Gradients stay with their rank meanwhile, to be added to those of a later backward pass."""
+    if not really or not dist.is_initialized():
+        yield
+    elif isinstance(model, DistributedDataParallel):
+        with model.no_sync():
+            yield
+    else:
+        model.set_requires_gradient_sync(False)  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)  # type: ignore[operator]
+
+
+REMARK = b"find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters"
+
+
+def without_remark(model: torch.nn.Module) -> None:
+    """Keep out of the log what DDP says once, after the first forward pass of which all parameters are needed: that
+    nobody needed the option. To be called again when parameters join.
+
+    It is written in C++ and goes round Python's warnings. So stderr is held back where it is said, between the end of
+    the model's own forward pass and the end of DDP's: nothing there waits for another rank, so nothing gets stuck.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return
+    held, handles = ExitStack(), ExitStack()
+
+    def begin(*_: object) -> None:  # of DDP's pass: the model may be called without it as well, to validate
+        held.callback(model.module.register_forward_hook(hold).remove)
+
+    def hold(*_: object) -> None:
+        held.enter_context(_stderr_without(REMARK))
+
+    def end(*_: object) -> None:
+        held.close()
+        if model.require_backward_grad_sync:  # of several portions, it looks after the last
+            handles.close()
+
+    handles.callback(model.register_forward_pre_hook(begin).remove)
+    handles.callback(model.register_forward_hook(end, always_call=True).remove)
+
+
+@contextmanager
+def _stderr_without(remark: bytes) -> Iterator[None]:
+    """What is written to stderr comes at the end, less the lines that hold the remark."""
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            held.seek(0)
+            with open(stderr, "wb") as log:
+                log.writelines(line for line in held if remark not in line)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether it is so on any rank; the same answer on all."""
+    return agree(flag)[0]
+
+
+def agree(*flags: bool) -> list[bool]:
+    """For each flag whether it is set on any rank; the same answers on all, for the price of one."""
+    if not dist.is_initialized():
+        return list(flags)
+    # On the CPU, over gloo: no GPU waits for it
+    words = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(words, op=dist.ReduceOp.MAX)
+    return [bool(word) for word in words.tolist()]
+
+
+def total(values: torch.Tensor) -> torch.Tensor:
+    """The sum over ranks, as a new tensor."""
+    values = values.detach().clone()
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def gather(rows: torch.Tensor) -> torch.Tensor:
+    """The rows of all ranks, each of which holds equally many. What follows may differ from rank to rank: the gradient
+    of each row is the sum over what all ranks make of it, so that with `wrap`, which means over ranks, a loss that is a
+    rank's mean over its own rows has the gradient of the mean over all rows in one process."""
+    if not dist.is_initialized():
+        return rows
+    gathered: torch.Tensor = _Gathered.apply(rows)
+    return gathered
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
+        return total(gradient.contiguous()).chunk(size())[rank()]
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.all_reduce(torch.zeros(1))

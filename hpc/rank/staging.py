@@ -1,0 +1,163 @@
+"""Where a rank reads its inputs: from a copy on its own node, or from the shared disk when anything is in the way.
+
+The first rank of a node finds or makes the copy (copies.py) and tells the others through the run folder.
+"""
+
+import fcntl
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpc.rank.context import Context, Preempted
+from hpc.rank.local_copy import POLL_S, Copy, Listing, NotStaged, is_last, last_change, lock_file
+from hpc.runs.rundir import heartbeat, read_json, write_json
+from hpc.site.profile import disk_path
+
+log = logging.getLogger(__name__)
+
+STALL_S = 120.0
+"""How long a copy that somebody else makes may stand still before we no longer wait for it."""
+
+
+class Staging:
+    """The copies that one rank reads. Every rank of a node asks for the same folders, in the same order."""
+
+    def __init__(self, ctx: Context, environ: Mapping[str, str]) -> None:
+        self.ctx = ctx
+        self.environ = environ
+        self.copies: dict[str, Copy | None] = {}
+        self.locks: list[tuple[Copy, int]] = []
+
+    def __call__(self, source: Path) -> Path:
+        """The copy of a folder, or the folder itself."""
+        if (key := str(source)) not in self.copies:
+            try:
+                self.copies[key] = self._copy_of(source)
+            except (NotStaged, OSError, ValueError) as error:  # ValueError: file names that are not text
+                log.warning("%s is read where it is, there is no copy of it on this node: %s", source, error)
+                self.copies[key] = None
+            if self.ctx.world.local_rank == 0 and self.ctx.world.local_size > 1:
+                write_json(self._told, {name: found and found.to_json() for name, found in self.copies.items()})
+        copy = self.copies[key]
+        return copy.data if copy else source
+
+    def release(self) -> None:
+        """Let go of the copies. The last to leave clears them out of memory; on a disk they stay for the next run."""
+        for copy, lock in self.locks:
+            if copy.in_memory and is_last(lock):
+                copy.remove()
+            os.close(lock)
+        self.locks.clear()
+
+    def _copy_of(self, source: Path) -> Copy | None:
+        plan = read_json(self.ctx.run.plan)
+        assert plan is not None, f"{self.ctx.run.path} has no plan.json"
+        site, resources = plan["site"], plan["resources"]
+        known = site["storage"]["scratch_local"]
+        wanted = {"off": [], "auto": known}.get(resources["stage"], [resources["stage"]])
+        if not wanted and (resources["stage"] == "off" or site["kind"] != "slurm"):
+            return None
+        if sys.platform != "linux" or not source.is_dir():
+            return None
+        if self.ctx.world.local_rank > 0:
+            return self._as_told(source)
+        if not wanted:
+            raise NotStaged(f"the profile {site['name']} knows no disk of the nodes' own (storage.scratch_local)")
+        places = [path for text in wanted if (path := disk_path(text, self.environ, resources["account"]))]
+        if not places:
+            raise NotStaged(f"{', '.join(wanted)}: not set in this job")
+        if any(place.is_dir() and place.stat().st_dev == source.stat().st_dev for place in places):
+            return None  # it is on the node's own disk
+        listing = Listing.of(source)
+        whys = []
+        for place in places:
+            try:
+                return self._in_place(listing, place, resources["mem_gb"])
+            except NotStaged as why:
+                whys.append(f"{place}: {why}")
+            except OSError as error:
+                whys.append(f"{place}: {error.strerror or error}")
+        raise NotStaged("; ".join(whys))
+
+    def _in_place(self, listing: Listing, place: Path, mem_gb: float | None) -> Copy:
+        """A whole copy, found or made, and held together with its other readers."""
+        copy = Copy.below(place, listing.name)
+        patience, made, damaged = _Patience(), False, False
+        while True:
+            if (alone := lock_file(copy.lock, fcntl.LOCK_EX)) is not None:
+                try:
+                    if not copy.is_whole():
+                        if made:
+                            raise NotStaged("the copy did not last: does somebody clear the folder?")
+                        copy.make(listing, self.ctx, mem_gb, alone)
+                        made = True
+                finally:
+                    os.close(alone)
+            # Let go and taken anew: one lock cannot be turned into the other in a single act
+            if (together := lock_file(copy.lock, fcntl.LOCK_SH)) is not None:
+                if copy.is_whole():
+                    self.locks.append((copy, together))
+                    if not made:
+                        log.info("%s is read from the copy that is in %s already", listing.source, copy.data)
+                    return copy
+                os.close(together)
+                if damaged:
+                    raise NotStaged("the copy there is damaged, and another run reads it")
+                damaged = True  # or its copier has just given up: then the next round is ours
+            if patience.renewed(last_change(copy.lock)):  # another run makes it, and it grows
+                self.ctx.progress("wait for data", 0, 1)
+            self._pause()
+
+    def _as_told(self, source: Path) -> Copy | None:
+        """What the first rank of this node has found or made."""
+        pulse_of = self.ctx.run.pulse(self._first)
+        patience = _Patience()
+        while str(source) not in (told := read_json(self._told) or {}):
+            pulse = heartbeat(pulse_of)
+            if patience.renewed(pulse.get("time")) and pulse.get("attempt") == self.ctx.attempt:
+                self.ctx.progress(pulse["what"], pulse["done"], pulse["total"])
+            self._pause()
+        if told[str(source)] is None:
+            return None  # the first rank has said why
+        copy = Copy.of_json(told[str(source)])
+        if (lock := lock_file(copy.lock, fcntl.LOCK_SH)) is None:
+            raise NotStaged("somebody works on it")
+        if not copy.folder.exists():
+            os.close(lock)
+            raise NotStaged("its other readers have left, and cleared it away")
+        self.locks.append((copy, lock))
+        return copy
+
+    @property
+    def _first(self) -> int:
+        """The first rank of this node; Slurm numbers them node by node."""
+        return self.ctx.world.rank - self.ctx.world.local_rank
+
+    @property
+    def _told(self) -> Path:
+        return self.ctx.run.attempt(self.ctx.attempt).staged(self._first)
+
+    def _pause(self) -> None:
+        if self.ctx.should_stop():
+            raise Preempted
+        time.sleep(POLL_S)
+
+
+class _Patience:
+    """Waits for somebody as long as he gets on."""
+
+    def __init__(self) -> None:
+        self.sign: object = None
+        self.since = time.monotonic()
+
+    def renewed(self, sign: object) -> bool:
+        """Whether there is a new sign of him; none for too long is the end of it."""
+        if sign != self.sign:
+            self.sign, self.since = sign, time.monotonic()
+            return True
+        if time.monotonic() - self.since > STALL_S:
+            raise NotStaged(f"waited for who copies it, and saw nothing new for {STALL_S:g} s")
+        return False

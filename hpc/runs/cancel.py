@@ -1,0 +1,95 @@
+"""Stop runs, from anywhere that sees their folders and can reach their processes or their jobs."""
+
+import os
+import signal
+import subprocess
+import time
+
+from hpc.errors import ConfigError
+from hpc.runs import status
+from hpc.runs.rundir import RunDir, append_line, heartbeat, read_lines
+from hpc.runs.status import State
+from hpc.slurm.squeue import Queue
+
+PATIENCE_S = 30.0
+
+
+def stop(runs: list[RunDir], now: bool) -> list[str]:
+    """Ask them to save and end, or end them at once; gives what was done. The same line goes on later."""
+    states = dict(zip(runs, status.look_all(runs, Queue()), strict=True))
+    alive = {run: state for run, state in states.items() if not state.ended}
+    if not alive:
+        said = ", ".join(f"{s.run} is {s.word}{s.text and f' ({s.text})'}" for s in list(states.values())[:6])
+        raise ConfigError(f"nothing to stop: {said}")
+    waiting = [state for state in alive.values() if state.on_slurm and (now or state.word != "running")]
+    cancelled, silence = _cancel(waiting, now) if waiting else ("", "")
+    done = [cancelled] if waiting else []
+    for run, state in alive.items():
+        if state not in waiting:
+            done.append(f"{run.name}: {_ask(run, state, now)}")
+        elif state.word != "running":
+            how = f"given up, as {silence}" if silence else "cancelled while it waited"
+            text = f"{how}; the same command submits it again"
+            line = read_lines(run.submissions)[-1] | {"kind": "cancelled", "text": text, "time": time.time()}
+            append_line(run.submissions, line)
+    return done
+
+
+def _cancel(states: list[State], now: bool) -> tuple[str, str]:
+    """End jobs, all in one call; gives what was done, and why Slurm did not answer.
+
+    With `now`, jobs that wait in a Slurm that does not answer are given up: it may be gone for good, as a test bed's.
+    Should one start after all, it finds its run finished, or taken.
+    """
+    jobs = [state.job for state in states]
+    refused = _scancel(*jobs)
+    running = any(state.word == "running" for state in states)
+    if refused and now and not running and (silence := _silence(jobs)):
+        return f"gave up job {', '.join(jobs)}, as {silence}", silence
+    if refused:
+        raise ConfigError(f"scancel did not take {', '.join(jobs)}: {refused}")
+    return f"cancelled job {', '.join(jobs)}{'; the last checkpoint counts' if running else ', which was waiting'}", ""
+
+
+def _silence(jobs: list[str]) -> str:
+    """Why Slurm does not say what it knows of them, or nothing."""
+    queue = Queue()
+    queue.look(jobs)
+    return queue.silence
+
+
+def _ask(run: RunDir, state: State, now: bool) -> str:
+    """Ask one that runs; gives what was done."""
+    if not now and state.word in ("running", "silent"):
+        run.wish.touch()  # the supervisor looks for it, also where no signal of ours gets through
+    if state.on_slurm:
+        # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
+        refused = _scancel("--signal=TERM", "--batch", state.job)
+        return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
+    supervisor = heartbeat(run.supervisor)
+    if state.word == "queued" or not supervisor:
+        raise ConfigError(f"{run.name} is only just starting: stop it in a second")
+    if supervisor["host"] != os.uname().nodename:
+        if now:
+            raise ConfigError(f"{run.name} runs on {supervisor['host']}: end it there, or leave out --now")
+        return f"asked to save and end, on {supervisor['host']}"
+    pid = status.living_pid(supervisor)
+    if not pid:
+        raise ConfigError(f"{run.name} has just ended: see status")
+    if now:
+        # It is in a session of its own, with its keeper and its ranks
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
+        return "ended at once; the last checkpoint counts"
+    os.kill(pid, signal.SIGTERM)
+    if state.word == "silent":
+        return f"asked to save and end, but {state.text}"
+    return "asked to save and end"
+
+
+def _scancel(*words: str) -> str:
+    """What it says against it, or nothing."""
+    try:
+        done = subprocess.run(["scancel", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {PATIENCE_S:.0f} s"
+    return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"

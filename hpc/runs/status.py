@@ -1,0 +1,303 @@
+"""What has become of runs, read from their folders; Slurm is asked only about those that wait, once for all.
+
+Quick enough to be asked of a hundred runs: two small files each, and nothing imported that they do not need.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from hpc import FAILED, REFUSED, STOPPED
+from hpc.errors import ConfigError, did_you_mean, first_of
+from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, heartbeat, read_lines
+from hpc.slurm.squeue import Job, Queue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+SILENT_S = 30
+"""A supervisor that has not written for so long is gone."""
+ENDED = ("finished", "failed", "stopped", "lost")
+
+
+class State:
+    """What has become of a run. Its fields are what `status --json` gives."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.name = ""
+        """What its user calls it."""
+        self.settings = ""
+        """What was said for it on the command line; of a sweep, its own combination."""
+        self.word = "stopped"
+        """queued, running, requeued; silent (its supervisor is on this machine, but stands still); or how it ended:
+        finished, failed, stopped, lost."""
+        self.code: int | None = None
+        """The exit code, once it has ended."""
+        self.job = ""
+        """The Slurm job, or the pid of the supervisor on this machine."""
+        self.on_slurm = False
+        self.nodes = 0
+        self.attempt = 0
+        self.what = ""
+        self.done = 0
+        self.total = 0
+        self.figures: dict[str, float] = {}
+        self.per_s: float | None = None
+        """Steps a second in this attempt."""
+        self.left_s: float | None = None
+        """How long it still takes at that pace."""
+        self.text = ""
+        """Why it waits, or how it ended."""
+
+    @property
+    def ended(self) -> bool:
+        return self.word in ENDED
+
+
+def look(run: RunDir, queue: Queue | None = None) -> State:
+    return look_all([run], queue or Queue())[0]
+
+
+def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
+    """What the folders say; of those that wait for Slurm, what Slurm says."""
+    found = [_folder(run) for run in runs]
+    in_doubt = [(one, line, run) for (one, line), run in zip(found, runs) if one.on_slurm and one.word in _DOUBT]
+    jobs = queue.look(state.job for state, _, _ in in_doubt)
+    for state, submitted, run in in_doubt:
+        job = jobs.get(state.job)
+        if job and submitted.get("name", job.name) != job.name:
+            job = None  # a controller that began to count anew gives our number to another's job
+        _settle(state, job, queue.silence, submitted, run)
+    lost = [state for state in (state for state, _ in found) if state.word == "lost" and state.on_slurm]
+    if lost:
+        books = queue.ended([state.job for state in lost])
+        for state in lost:
+            state.text += f"; Slurm's books say {books[state.job]}" if state.job in books else ""
+    return [state for state, _ in found]
+
+
+_DOUBT = ("waits", "silent", "left")
+"""What only Slurm knows of: a job whose supervisor has not spoken yet, one whose supervisor has gone quiet, and one
+that Slurm has ended, which may come back (preempted, a lost node) or not (cancelled)."""
+
+
+def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
+    """What the folder says, and the last submission. The word may be one of _DOUBT."""
+    state = State(run.name)
+    supervisor = heartbeat(f"{run.folder}/{SUPERVISOR}")
+    finished = os.path.exists(f"{run.folder}/{RESULT}")
+    submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
+    state.name = submitted.get("label") or supervisor.get("label", "")
+    state.settings = submitted.get("settings") or supervisor.get("settings", "")
+    state.job = str(supervisor.get("job") or supervisor.get("pid") or submitted.get("job", ""))
+    state.on_slurm = supervisor.get("job") is not None or submitted.get("kind") == "slurm"
+    state.nodes = supervisor.get("nodes") or submitted.get("nodes", 0)
+    state.attempt = supervisor.get("attempt", 0)
+    if finished:
+        state.word, state.code = "finished", 0
+    elif not supervisor and not submitted:
+        state.text = "never started"
+    elif submitted.get("kind") in ("refused", "cancelled") and supervisor.get("time", 0) < submitted["time"]:
+        state.code, state.text = STOPPED, submitted["text"]
+    elif supervisor.get("time", 0) < submitted.get("time", 0):  # this submission's supervisor has not spoken yet
+        state.word, state.job = "waits", str(submitted["job"])
+        state.on_slurm = submitted["kind"] == "slurm"
+        if not state.on_slurm:
+            _starting(state, run)
+    elif supervisor["state"] in ("requeued", "left"):
+        state.word, state.text = ("waits" if supervisor["state"] == "requeued" else "left"), supervisor["text"]
+    elif supervisor["state"] == "running" and not _alive(supervisor):
+        state.word = "silent" if state.on_slurm else "lost"
+        state.text = f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
+        if not state.on_slurm and (pid := living_pid(supervisor)):
+            state.word, since = "silent", time.strftime("%H:%M:%S", time.localtime(supervisor["time"]))
+            state.text = f"pid {pid} stands still, or finds no room to write, since {since}: `stop --now` ends it"
+    else:
+        state.word, state.code, state.text = supervisor["state"], supervisor.get("code"), supervisor["text"]
+    _pace(state, (heartbeat(run.pulse(0)) if state.word == "running" else {}) or supervisor.get("pulse") or {})
+    return state, submitted
+
+
+def _pace(state: State, pulse: Mapping[str, Any]) -> None:
+    """How far it is, and how fast, from where and when this attempt began."""
+    if not pulse:
+        return
+    state.what, state.done, state.total = pulse["what"], pulse["done"], pulse["total"]
+    state.figures = pulse["figures"]
+    done, seconds = pulse["done"] - pulse["from"], pulse["time"] - pulse["began"]
+    if state.word == "running" and pulse["attempt"] == state.attempt and done > 0 and seconds > 0:
+        state.per_s = done / seconds
+        state.left_s = (pulse["total"] - pulse["done"]) / state.per_s
+
+
+def _starting(state: State, run: RunDir) -> None:
+    """Of a run on this machine whose supervisor has not spoken yet."""
+    if _process_ended(int(state.job)):
+        state.word, state.text = "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
+        holder = heartbeat(run.owner)
+        if holder and holder["host"] == os.uname().nodename and not _process_ended(holder["pid"]):
+            state.code = REFUSED
+            state.text = f"another supervisor holds the lock, pid {holder['pid']} on {holder['host']}: end that first"
+    else:
+        state.word, state.text = "queued", "starting"
+
+
+def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, Any], run: RunDir) -> None:
+    """What it means that Slurm says so of the job, or knows none."""
+    after = submitted.get("after", [])
+    doubt, before = state.word, state.text
+    if silence and doubt == "silent":
+        state.word, state.text = "lost", f"{before}; {silence}"
+    elif silence:
+        state.word, state.text = "queued", silence
+    elif job and job.state == "PENDING":
+        state.word, state.text = "queued", _why_it_waits(job, after, run)
+        if doubt != "waits":
+            state.word, state.text = "requeued", f"by Slurm: {state.text}"
+    elif job and doubt == "silent":
+        state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
+    elif job and doubt == "left" and job.state in ("RUNNING", "COMPLETING"):
+        state.word, state.text = "running", "Slurm ends its job"
+    elif job:
+        state.word, state.text = "queued", "starting" if job.state == "RUNNING" else job.state.lower()
+    elif doubt == "left":
+        state.word, state.code, state.text = "stopped", STOPPED, before
+    elif doubt == "silent":
+        state.word = "lost"
+    else:
+        state.word = "lost"
+        state.text = f"Slurm knows job {state.job} no more: cancelled while it waited, or ended at its start"
+        state.text += f" (see {submitted['log']})" if "log" in submitted else ""
+        for name, word in _ended_badly(after, run):
+            state.word, state.code = "failed", FAILED
+            state.text = f"never started: it was to follow {name}, which is {word}; mend that, give this line again"
+
+
+def _why_it_waits(job: Job, after: list[str], run: RunDir) -> str:
+    if job.reason.startswith("Dependency"):
+        for name, word in _ended_badly(after, run):
+            return f"will not start: it was to follow {name}, which is {word}"
+        if after:
+            return f"waits for {', '.join(after)}"
+    if job.reason == "JobHeldAdmin" or "launch failed" in job.reason.lower():
+        return f"held by Slurm ({job.reason}): scontrol release, or stop it and give the line again"
+    if job.reason == "None":  # Slurm has not looked at it yet
+        return "pending"
+    estimate = f", Slurm thinks until {job.start.replace('T', ' ')}" if job.start not in ("", "N/A") else ""
+    return f"pending: {job.reason}{estimate}"
+
+
+def _ended_badly(names: Iterable[str], run: RunDir) -> list[tuple[str, str]]:
+    """Of the runs that this one was to follow, those that ended without a result, by what their folders say."""
+    found = [(name, _folder(RunDir(f"{os.path.dirname(run.folder)}/{name}"))[0]) for name in names]
+    return [(name, state.word) for name, state in found if state.ended and state.word != "finished"]
+
+
+def _alive(supervisor: Mapping[str, Any]) -> bool:
+    here = supervisor["host"] == os.uname().nodename
+    return time.time() - supervisor["time"] < SILENT_S and not (here and not living_pid(supervisor))
+
+
+def living_pid(supervisor: Mapping[str, Any]) -> int:
+    """The supervisor on this machine, else its keeper, who is about to start another; 0 when both are gone."""
+    here = supervisor["host"] == os.uname().nodename
+    pids = [supervisor["pid"], supervisor.get("keeper", 0)] if here else []
+    return next((pid for pid in pids if pid > 1 and not _process_ended(pid)), 0)
+
+
+def _process_ended(pid: int) -> bool:
+    """Whether a process of this machine is gone, or dead and not reaped yet (state Z)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def find(word: str, runs: Path | str) -> RunDir:
+    """The run of that name, of a name that begins or ends so, of that --name, or of that job."""
+    near = find_all(word, runs)
+    if len(near) == 1:
+        return near[0]
+    names = first_of(sorted(run.name for run in near))
+    raise ConfigError(f"{word!r} could be {names}: say which, by its whole name")
+
+
+def find_all(word: str, runs: Path | str) -> list[RunDir]:
+    """All runs that a word can mean, one at least."""
+    if not word:
+        raise ConfigError("which run? The name is empty")
+    if near := meant(word, runs):
+        return near
+    names = sorted(run.name for run in all_runs(runs))
+    raise ConfigError(f"there is no run {word!r} in {runs}.{did_you_mean(word, names)}")
+
+
+def meant(word: str, runs: Path | str) -> list[RunDir]:
+    """All runs that a word can mean, if there are any."""
+    known = all_runs(runs)
+    last = {run: (read_lines(run.submissions) or [{}])[-1] for run in known}
+    for means in (
+        lambda run: run.name == word,
+        lambda run: last[run].get("label") == word,
+        lambda run: word in [str(line["job"]) for line in read_lines(run.submissions) if "job" in line],
+        lambda run: word == str(last[run].get("job", "")).partition("_")[0],  # a whole array
+        lambda run: run.name.startswith(word) or run.name.endswith(f"-{word}"),
+    ):
+        if near := [run for run in known if means(run)]:
+            return near
+    return []
+
+
+def all_runs(runs: Path | str) -> list[RunDir]:
+    """Those of a folder, the one last touched last."""
+    if not os.path.isdir(runs):
+        return []
+    with os.scandir(runs) as entries:
+        folders = [entry for entry in entries if entry.name[0] != "." and os.path.exists(f"{entry.path}/plan.json")]
+    return [RunDir(entry.path) for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime)]
+
+
+def table(states: list[State]) -> str:
+    if not states:
+        return "no runs here yet"
+    rows = [("RUN", "STATE", "NAME", "SETTINGS", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")]
+    for state in states:
+        rows.append(
+            (
+                state.run,
+                state.word,
+                state.name or "-",
+                state.settings or "-",
+                state.job,
+                str(state.nodes),
+                str(state.attempt),
+                f"{state.done}/{state.total}" if state.total else "-",
+                " ".join(f"{name} {value:.3g}" for name, value in state.figures.items()) or "-",
+                "-" if state.per_s is None else f"{state.per_s:.3g}/s",
+                "-" if state.left_s is None else _clock(state.left_s),
+                state.text,
+            )
+        )
+    shown = [column for column in range(len(rows[0])) if any(row[column] != "-" for row in rows[1:])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(row[column].ljust(widths[column]) for column in shown).rstrip() for row in rows]
+    return "\n".join([*lines, *([_summary(states)] if len(states) > 1 else [])])
+
+
+def _summary(states: list[State]) -> str:
+    words = [state.word for state in states]
+    counts = [f"{words.count(word)} {word}" for word in ("running", "silent", "queued", "requeued", *ENDED)]
+    left = max((state.left_s for state in states if state.left_s is not None), default=None)
+    said = ", ".join(count for count in counts if not count.startswith("0 "))
+    return f"\n{len(states)} runs: {said}" + (f"; what runs now needs {_clock(left)} more" if left is not None else "")
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,1 @@
+"""The cluster: its profile, and what it allocates to a request."""

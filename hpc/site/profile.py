@@ -1,0 +1,283 @@
+"""A cluster as its profile describes it: configs/site/NAME.yaml becomes a Site; and which of them this machine is.
+
+Facts only. What a job makes of them is decided in site.py.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hpc import config
+from hpc.errors import ConfigError, did_you_mean
+
+OURS = Path(__file__).parents[1] / "configs/site"
+"""Where a wheel has our profiles; a checkout has them at its top."""
+ANY = "slurm"
+"""The profile for any Slurm that no other describes."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The limits of one partition. None: not known, so not checked here; sbatch will say."""
+
+    max_time: str | None = None
+    max_nodes: int | None = None
+    gpus_per_node: int | None = None
+    max_gpus: int | None = None
+    """Of all nodes together: what one user may hold."""
+    max_cpus_per_gpu: int | None = None
+    max_cpus_per_node: int | None = None
+    max_mem_gb_per_gpu: float | None = None
+    max_mem_gb_per_node: float | None = None
+    max_scratch_gb: int | None = None
+    """Node-local disk, where it is asked for (Site.gres_extra)."""
+    gpu_only: bool = False
+    whole_nodes: bool = False
+    account_suffix: str = ""
+    """What the grant's name ends with here; appended unless it is there."""
+    qos_as_account: bool = False
+    """Here --qos must be said too, and is named as the account."""
+
+    def __post_init__(self) -> None:
+        if self.max_time:
+            _check_time("max_time", self.max_time)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where the grant comes from when no --account is said. Never from a profile: those are shared."""
+
+    required: bool = False
+    env: tuple[str, ...] = ("HPC_ACCOUNT", "SBATCH_ACCOUNT", "SLURM_ACCOUNT")
+    pattern: str = ""
+    """What names look like here (regular expression); another name is remarked on, not refused."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What each disk is for; paths may hold $VARIABLES and {account}. Empty: not known."""
+
+    home: str = "$HOME"
+    home_gb: float | None = None
+    project: str = ""
+    scratch_shared: str = ""
+    """Seen by all nodes, cleaned after retention_days."""
+    retention_days: int | None = None
+    scratch_local: tuple[str, ...] = ()
+    """Seen by one node, gone with the job; the fastest first. Inputs are copied there (staging.py)."""
+
+
+@dataclass(frozen=True)
+class Detect:
+    """Signs that this machine belongs to the site: regular expressions, each optional, one is enough."""
+
+    env: dict[str, str] = field(default_factory=dict)
+    hostnames: tuple[str, ...] = ()
+    cluster_names: tuple[str, ...] = ()
+    """ClusterName in slurm.conf."""
+
+    def __post_init__(self) -> None:
+        for pattern in (*self.env.values(), *self.hostnames, *self.cluster_names):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+
+    def fits(self, environ: Mapping[str, str], hostname: str, cluster_name: str) -> bool:
+        return (
+            any(name in environ and re.search(pattern, environ[name]) for name, pattern in self.env.items())
+            or any(re.search(pattern, hostname) for pattern in self.hostnames)
+            or any(re.fullmatch(pattern, cluster_name) for pattern in self.cluster_names)
+        )
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place where runs can go. Facts about the place only; what a run computes never depends on it."""
+
+    name: str
+    kind: Literal["slurm", "local", "inline"]
+    description: str = ""
+    status: Literal["official", "user-observed", "stub"] = "user-observed"
+    """Who says so: the site's own documentation, people's scripts, or nobody yet (then nothing is submitted)."""
+    verified_on: str = ""
+    """When it was so, as the sources say."""
+    sources: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """What has to be filled in before this is more than a stub."""
+    remember: tuple[str, ...] = ()
+    """Sentences printed with every plan."""
+    detect: Detect = field(default_factory=Detect)
+    partition: str = ""
+    partitions: dict[str, Partition] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
+    max_nodes: int = 1
+    """Where the partition does not say."""
+    gpus_per_node: int = 0
+    """What a job gets unless it asks otherwise; -1: as many as this machine has."""
+    max_gpus_per_node: int = 0
+    """Where the partition does not say."""
+    gpu_request: str = "--gres=gpu:{gpus}"
+    """The sbatch option that asks for GPUs, with {gpus} for the number a node."""
+    gres_extra: str = ""
+    """The GRES that asks for node-local disk, with {scratch_gb}; joined to that of the GPUs."""
+    ranks_per_node: int = 1
+    """When there are no GPUs; with GPUs there is one rank a GPU."""
+    cpus_per_rank: int = 1
+    mem_gb: float | None = None
+    """For a node; None leaves it to the partition's default."""
+    mem_gb_per_gpu: float | None = None
+    """For a job with GPUs, instead of mem_gb."""
+    time: str = "1h"
+    lead: str = "2m"
+    """How long before the end of the walltime the run is asked to stop and save."""
+    hang: str = "15m"
+    """A run of which no rank gets on for so long is ended, with the stacks of all, and started again."""
+    directives: dict[str, str] = field(default_factory=dict)
+    """More sbatch options, always given; with an empty value, as a bare --option."""
+    skip: tuple[str, ...] = ()
+    """sbatch options that this site does not take."""
+    prologue: tuple[str, ...] = ()
+    """Lines of the batch script before ours and before `set -eu`: modules and the like."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Literal values; what must be worked out in the job is a line of the prologue."""
+    cpu_bind: str = ""
+    """srun's --cpu-bind for jobs that have all GPUs of their nodes."""
+    storage: Storage = field(default_factory=Storage)
+    mpi: str = ""
+    """The plugin that srun needs for MPI, of those `srun --mpi=list` names. Empty: the site's own default."""
+    stage: Literal["auto", "off"] = "auto"
+    """Whether inputs that are read often are copied to storage.scratch_local."""
+    compute_internet: bool | None = None
+    """Whether compute nodes reach the internet; None: not known."""
+
+    def __post_init__(self) -> None:
+        _check_time("time", self.time)
+        _check_time("lead", self.lead)
+        _check_time("hang", self.hang)
+        if duration_s(self.lead) >= duration_s(self.time):
+            raise ValueError(f"lead {self.lead} leaves nothing of the walltime {self.time}")
+        if "{gpus}" not in self.gpu_request or (self.gres_extra and "{scratch_gb}" not in self.gres_extra):
+            raise ValueError(
+                "gpu_request needs {gpus} and gres_extra {scratch_gb}, where the number goes, "
+                f"but got {self.gpu_request!r} and {self.gres_extra!r}"
+            )
+        if self.partitions and self.partition not in self.partitions:
+            raise ValueError(f"partition {self.partition!r} is not one of partitions: {', '.join(self.partitions)}")
+        if self.status == "stub" and not self.missing:
+            raise ValueError("a stub says under missing what has to be filled in")
+
+
+def _check_time(key: str, text: str) -> None:
+    """YAML reads a bare 12:00:00 as the number 43200, which would pass for minutes."""
+    if text.strip().isdigit():
+        raise ValueError(f"{key} needs a unit, as 12h or 3d, or quotes around '12:00:00', but got the number {text}")
+    duration_s(text)
+
+
+def folders() -> list[Path]:
+    """Where profiles are looked for, the first one wins: here, the user's own, those that came with hpc.
+
+    In our own checkout `here` are those that came with hpc, and the user's own go before them.
+    """
+    ours = OURS if OURS.is_dir() else OURS.parent.parent.parent / "configs/site"
+    here = Path("configs/site")
+    own = Path.home() / ".config/hpc/site"
+    return [own, ours] if here.resolve() == ours else [here, own, ours]
+
+
+def find(name: str) -> Path:
+    """The file of a profile."""
+    for folder in folders():
+        if (path := folder / f"{name}.yaml").is_file():
+            return path
+    raise ConfigError(f"there is no site {name!r}.{did_you_mean(name, names())}")
+
+
+def names() -> list[str]:
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
+
+
+def load(name: str) -> Site:
+    return config.build(Site, config.load([find(name)]) | {"name": name}, f"site {name}")
+
+
+def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name: str | None = None) -> str:
+    """The site of this machine: what HPC_SITE says, else the profile whose signs are here, else `slurm` or `local`.
+
+    The Slurm commands alone do not make a cluster: Debian's package puts them on a laptop, without a configuration. Nor
+    does a SLURM_CONF whose file is gone, as a shell has that of a test bed which was ended.
+    """
+    if environ.get("HPC_SITE"):
+        return environ["HPC_SITE"]
+    if not shutil.which("sbatch"):
+        return "local"
+    conf = next((path for path in _slurm_confs(environ) if path.exists()), None)
+    hostname = os.uname().nodename if hostname is None else hostname
+    cluster_name = _cluster_name(conf) if cluster_name is None else cluster_name
+    found = recognise(_profiles(), environ, hostname, cluster_name)
+    return found or (ANY if conf else "local")
+
+
+def is_here(site: Site, environ: Mapping[str, str]) -> bool:
+    """Whether the Slurm of this machine is that of the site; one without signs may be, where no other is recognised."""
+    conf = next((path for path in _slurm_confs(environ) if path.exists()), None)
+    if site.kind != "slurm" or conf is None or not shutil.which("sbatch"):
+        return False
+    signs = environ, os.uname().nodename, _cluster_name(conf)
+    if site.detect != Detect():
+        return site.detect.fits(*signs)
+    return site.name == ANY or recognise(_profiles(), *signs) is None
+
+
+def recognise(sites: Iterable[Site], environ: Mapping[str, str], hostname: str, cluster_name: str) -> str | None:
+    return next((site.name for site in sites if site.detect.fits(environ, hostname, cluster_name)), None)
+
+
+def _profiles() -> Iterable[Site]:
+    for name in names():
+        try:
+            yield load(name)
+        except ConfigError:  # a broken profile is told of when it is asked for by name
+            continue
+
+
+def _slurm_confs(environ: Mapping[str, str]) -> list[Path]:
+    if "SLURM_CONF" in environ:  # Slurm's commands look nowhere else then
+        return [Path(environ["SLURM_CONF"])]
+    return [*map(Path, ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf"))]
+
+
+def _cluster_name(conf: Path | None) -> str:
+    """From Slurm's own file, where it can be read: asking the controller could take a minute."""
+    try:
+        text = conf.read_text(errors="replace") if conf else ""
+    except OSError:
+        return ""
+    found = re.search(r"^\s*ClusterName\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else ""
+
+
+def disk_path(text: str, environ: Mapping[str, str], account: str) -> Path | None:
+    """A path of Storage with its $VARIABLES and {account} filled in; None where one is not known here."""
+    path = re.sub(r"\$(\w+)", lambda name: environ.get(name[1], "$"), text.replace("{account}", account or "$"))
+    return Path(path) if path.startswith("/") and "$" not in path else None
+
+
+def duration_s(text: str) -> int:
+    """Seconds in `90s`, `30m`, `4h`, `1h30m`, or Slurm's `[D-]HH:MM:SS`. A bare number is minutes, as in Slurm."""
+    word = text.strip().lower()
+    clock = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2})(?::([0-9]{2}))?", word)
+    if clock and (clock[1] or clock[4]):
+        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if re.fullmatch("[0-9]+", word):
+        return int(word) * 60
+    parts = re.findall(r"([0-9]+)([smhd])", word)
+    if not parts or "".join(number + unit for number, unit in parts) != word:
+        raise ConfigError(f"cannot read the time {text!r}: say 90s, 30m, 4h, 2d or 1-12:00:00")
+    return sum(int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in parts)

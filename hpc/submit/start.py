@@ -1,0 +1,254 @@
+"""From plans to runs: what is there already is left alone, what waits for what is said, the rest is carried out."""
+
+import fcntl
+import itertools
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpc import DONE, FAILED, REFUSED, STOPPED
+from hpc.errors import ConfigError
+from hpc.plan.plan import Plan
+from hpc.rank.context import input_run
+from hpc.rank.signals import Stop, heard
+from hpc.runs import status
+from hpc.runs.rundir import RunDir, read_json
+from hpc.runs.status import State
+from hpc.slurm.squeue import Queue
+from hpc.submit import executors, watch
+
+NOT_DONE = ("failed", "stopped", "lost")
+
+
+def here(plans: list[Plan]) -> int:
+    """One run after the other on this machine, each watched to its end; those that need a failed one are left out."""
+    if plans[0].site.kind == "inline":  # in this process, which TERM ends as any other
+        return _one_by_one(plans, Stop())
+    if elsewhere := _on_slurm(plans):  # before the first of them begins
+        print(f"error: {elsewhere}", file=sys.stderr)
+        return REFUSED
+    with heard(signal.SIGTERM) as ended:
+        return _one_by_one(plans, ended)
+
+
+def _on_slurm(plans: list[Plan]) -> str:
+    """Why not here: the first of the runs that is a Slurm job already, and what to do; else nothing."""
+    begun = [plan.run for plan in plans if plan.run.path.exists() and not plan.run.result.exists()]
+    queue = Queue()
+    for state in status.look_all(begun, queue):
+        if not state.ended and state.on_slurm:
+            gone = " (also where that Slurm is gone for good)" if queue.silence else ""
+            return (
+                f"{state.run} is a Slurm job already, {state.job} ({state.word}: {state.text}). Stop it first "
+                f"(python -m hpc.launch stop {state.run} --now){gone}, or watch it with status"
+            )
+    return ""
+
+
+def _one_by_one(plans: list[Plan], ended: Stop) -> int:
+    worst = DONE
+    missing: set[str] = set()
+    for plan in plans:
+        if ended():
+            return STOPPED
+        name = plan.science.name
+        print(f"\n{plan.science.section or plan.science.stage}: {name}", flush=True)
+        if lacking := missing.intersection(plan.science.inputs.values()):
+            print(f"left out, for want of {', '.join(sorted(lacking))}")
+            missing.add(name)
+            continue
+        if plan.site.kind == "inline":
+            code = executors.inline(plan)
+        elif plan.run.result.exists():
+            print(f"finished before (--again makes a new run){_changed_since(plan)}")
+            code = DONE
+        else:
+            before = status.look(plan.run) if plan.run.path.exists() else None
+            if before and before.word == "silent":
+                print(f"error: another supervisor of {name} holds the lock, and {before.text}", file=sys.stderr)
+                return REFUSED
+            if before and not before.ended:
+                print(f"it is running already: watching it{_not_applied(plan)}")
+            else:
+                executors.local(plan)
+            state = watch.follow(plan.run, mine=True, ended=ended)
+            code = DONE if state.word == "finished" else _report_end(plan.run, state)
+        if code == STOPPED:  # by the one who watches: he wants the rest to end as well
+            return STOPPED
+        if code == DONE:
+            print(watch.result(plan.run), flush=True)
+        else:
+            missing.add(name)
+            worst = code
+    return worst
+
+
+def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
+    """All runs as Slurm jobs, each to start when those it reads from have succeeded."""
+    with _alone(Path(plans[0].runs)):
+        jobs = _submit(plans, after)
+    if jobs is None:
+        return REFUSED
+    if not to_the_end:
+        if jobs:
+            _next_commands(plans[-1])
+        return DONE
+    for plan in plans:
+        if plan.science.name in jobs:
+            try:
+                state = watch.follow(plan.run, mine=False)
+            except KeyboardInterrupt:
+                print("\nit goes on without you: python -m hpc.launch status")
+                return DONE
+            if state.word != "finished":
+                return _report_end(plan.run, state)
+            print(watch.result(plan.run), flush=True)
+    return DONE
+
+
+def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
+    """The job of each run that is not finished, by the run's name; None when one was refused."""
+    jobs: dict[str, str] = {}
+    first: dict[str, str] = {}
+    if after:
+        state = status.look(status.find(after, Path(plans[0].runs)))
+        if state.ended and state.word != "finished":
+            raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
+        if not state.ended and not state.on_slurm:
+            raise ConfigError(f"--after {state.run}: it runs on a machine of its own, of which Slurm knows nothing")
+        first = {} if state.ended else {state.run: state.job}
+    for plan in plans:
+        name = plan.science.name
+        if plan.run.result.exists():
+            print(f"\n{name} finished before (--again makes a new run){_changed_since(plan)}\n{watch.result(plan.run)}")
+            continue
+        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+            if not state.on_slurm:
+                print(f"error: {name} runs on a machine of its own already: wait for it, or stop it", file=sys.stderr)
+                return None
+            jobs[name] = state.job
+            print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
+            continue
+        try:
+            jobs[name] = executors.slurm(
+                plan, first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
+            )
+        except executors.SubmitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return None
+        print(f"\nsubmitted {name} as job {jobs[name]}")
+    return jobs
+
+
+def sweep(plans: list[Plan], max_parallel: int | None) -> int:
+    """What is neither finished nor on its way, as one array for each section; it waits for those before it."""
+    with _alone(Path(plans[0].runs)):
+        queue = Queue()
+        jobs: dict[str, str] = {}
+        for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
+            submitted = _submit_section(section, list(group), jobs, max_parallel, queue)
+            if submitted is None:
+                return REFUSED
+            jobs |= submitted
+    runs = _runs_option(plans[0])
+    print(f"\n  watch   python -m hpc.launch status{runs}\n  the same line again submits what is missing then")
+    return DONE
+
+
+def _submit_section(
+    section: str, every: list[Plan], before: dict[str, str], max_parallel: int | None, queue: Queue
+) -> dict[str, str] | None:
+    """The jobs of a section's runs that are not finished, by their names; None when the array was refused. `before`:
+    those of the sections before it, of which it waits for what it reads from."""
+    looked = status.look_all([plan.run for plan in every if plan.run.path.exists()], queue)
+    states = {state.run: state for state in looked}
+    on_way = [state for state in states.values() if not state.ended]
+    missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
+    finished = len(every) - len(on_way) - len(missing)
+    print(f"\n{section}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
+    if elsewhere := [state.run for state in on_way if not state.on_slurm]:
+        raise ConfigError(
+            f"{', '.join(elsewhere)} runs on a machine of its own, of which Slurm knows nothing: wait, or stop it"
+        )
+    jobs: list[str] = []
+    if missing:
+        read = dict.fromkeys(ref for plan in missing for ref in plan.science.inputs.values())
+        try:
+            jobs = executors.slurm_array(missing, [before[ref] for ref in read if ref in before], max_parallel)
+        except executors.SubmitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return None
+        print(f"submitted as array {jobs[0].partition('_')[0]}")
+    named = {plan.science.name: job for plan, job in zip(missing, jobs, strict=True)}
+    return {state.run: state.job for state in on_way} | named
+
+
+@contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    """From looking what is there to submitting the rest, one launcher at a time: the same line may be given twice."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # a shared disk mounted without locks
+            print(f"going on unlocked: {runs / '.lock'} cannot be locked here ({error.strerror})", file=sys.stderr)
+        yield
+
+
+def _next_commands(plan: Plan) -> None:
+    name, runs = plan.science.name, _runs_option(plan)
+    print(f"\n  watch   python -m hpc.launch status{runs}")
+    print(f"  log     python -m hpc.launch logs {name}{runs}")
+    print(f"  stop    python -m hpc.launch stop {name}{runs}")
+
+
+def _runs_option(plan: Plan) -> str:
+    """` --runs DIR`, where it must be said."""
+    usual = plan.runs == os.path.abspath("runs")
+    return "" if usual else f" --runs {shlex.quote(os.path.relpath(plan.runs))}"
+
+
+def _changed_since(plan: Plan) -> str:
+    """A word of warning when the run has read a folder of the user's in which files are newer than its result."""
+    finished = plan.run.result.stat().st_mtime
+    said = ""
+    for ref in plan.science.inputs.values():
+        newer = _newer(Path(ref), finished) if input_run(ref, Path(plan.runs)) is None else []
+        if newer:
+            said += f"\nCAREFUL: {len(newer)} files in {ref} are newer than this result, {newer[0]} for one"
+    return said
+
+
+def _newer(folder: Path, than: float) -> list[str]:
+    """The files below a folder that were written after that time; a deep tree is walked in a moment."""
+    return sorted(
+        os.path.join(where, name)
+        for where, _, names in os.walk(folder)
+        for name in names
+        if os.lstat(os.path.join(where, name)).st_mtime > than
+    )
+
+
+def _not_applied(plan: Plan) -> str:
+    """What is asked for now and is not what the run goes on with, as a sentence, or nothing."""
+    now = plan.to_json()["resources"]
+    was = (read_json(plan.run.plan) or {}).get("resources", now)
+    other = [f"{name} {now[name]} (it has {was.get(name)})" for name in now if now[name] != was.get(name)]
+    other = [text for text in other if not text.startswith("notes ")]
+    return f"; not applied: {', '.join(other)}. Stop it and give this line again for that" if other else ""
+
+
+def _report_end(run: RunDir, state: State) -> int:
+    """Say how a run ended that did not finish, and where to look; gives the exit code."""
+    if state.word == "stopped":
+        return STOPPED
+    print(
+        f"error: {run.name} {state.word}: {state.text}\n"
+        f"  log: python -m hpc.launch logs {run.name} --runs {shlex.quote(str(run.path.parent))}",
+        file=sys.stderr,
+    )
+    return state.code or FAILED

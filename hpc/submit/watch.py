@@ -1,0 +1,150 @@
+"""Watch a run from its folder until it ends: bars on a terminal, plain lines in a log."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpc.errors import ConfigError
+from hpc.rank.signals import Stop
+from hpc.runs import cancel, status
+from hpc.runs.rundir import RunDir, heartbeat, read_json, read_lines
+from hpc.runs.status import State
+from hpc.slurm.squeue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINE_EVERY_S = 5.0
+
+
+def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
+    """Show what happens until the run ends; gives how it ended.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    mine
+        Ctrl-C stops the run (once: it saves first; twice: at once). Otherwise Ctrl-C only ends the watching.
+    ended
+        Whether whoever started this process wants it to end (TERM, of `timeout` or an editor): stops the run as Ctrl-C
+        does, but once only, as TERM may come twice in a row.
+    """
+    asked = 0
+    waits_for = "starting"  # not worth a line
+    seen = len(read_lines(run.events))
+    began = time.time()
+    queue = Queue()
+    with _bars(run.name) as show:
+        while True:
+            try:
+                state = status.look(run, queue)
+                events = read_lines(run.events)
+                for event in events[seen:]:
+                    show(event["text"], None)
+                seen = len(events)
+                if state.word in ("queued", "silent") and state.text != waits_for:
+                    waits_for = state.text
+                    show(f"{state.word}: {waits_for}", None)
+                pulse = heartbeat(run.pulse(0))
+                show(None, state if pulse and pulse["time"] > began else None)
+                if state.ended:
+                    return state
+                if ended and ended() and state.word != "queued" and not asked:  # one that only starts hears nothing yet
+                    asked = 1
+                    _stop(run, asked, show)
+                    if state.word == "silent":  # one that stands still may never end
+                        return state
+                time.sleep(0.2)
+            except KeyboardInterrupt:
+                if not mine:
+                    raise
+                asked += 1
+                _stop(run, asked, show)
+
+
+def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], None]) -> None:
+    try:
+        said = "; ".join(cancel.stop([run], now=times > 1))
+        show(said + (" (Ctrl-C again: end at once)" if times == 1 else ""), None)
+    except ConfigError as error:  # it has ended meanwhile, or not begun yet
+        show(str(error), None)
+
+
+@contextmanager
+def _bars(name: str) -> "Iterator[Callable[[str | None, State | None], None]]":
+    """A function (text, state) that shows a line, and how far the run is."""
+    if not sys.stdout.isatty():
+        yield _Lines()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "{task.fields[figures]}")
+    with Progress(*(TextColumn(c) if isinstance(c, str) else c for c in columns)) as progress:
+        task: Any = progress.add_task(name, total=None, figures="")
+
+        def show(text: str | None, state: State | None) -> None:
+            if text:
+                progress.console.print(text, markup=False, highlight=False)
+            if state and state.total:
+                progress.update(task, description=state.what, completed=state.done, total=state.total)
+                progress.update(task, figures=_say(state.figures))
+
+        yield show
+
+
+class _Lines:
+    """The same where there is no terminal: a line when something has moved, every few seconds."""
+
+    def __init__(self) -> None:
+        self.said = ("", 0)
+        self.at = time.monotonic()
+
+    def __call__(self, text: str | None, state: State | None) -> None:
+        if text:
+            print(text, flush=True)
+        if (
+            state
+            and state.total
+            and time.monotonic() - self.at > LINE_EVERY_S
+            and self.said != (state.what, state.done)
+        ):
+            self.at, self.said = time.monotonic(), (state.what, state.done)
+            print(f"  {state.what} {state.done}/{state.total}  {_say(state.figures)}", flush=True)
+
+
+def _say(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+
+
+def result(run: RunDir) -> str:
+    """What a finished run has found: each figure, beside its chance level where there is one."""
+    found = (read_json(run.result) or {}).get("metrics") or {}
+    lines = []
+    width = max(18, *(len(name) + 2 for name in found), 0)
+    for name, value in found.items():
+        chance = ""
+        if isinstance(value, dict):
+            chance, value = f"chance {value['chance']:.3f}" if "chance" in value else "", value["value"]
+        if isinstance(value, str) and (run.out / value).is_file():
+            value = os.path.relpath(run.out / value)
+        lines.append(
+            f"  {name:<{width}}{f'{value:.3f}' if isinstance(value, float) else value!s:<8}  {chance}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def print_log(run: RunDir, log: Path, wait: bool) -> None:
+    """What a rank has printed; with `wait` also what it prints until the run ends."""
+    queue = Queue()
+    with open(log, errors="replace") as file:
+        while True:
+            ended = not wait or status.look(run, queue).ended
+            print(file.read(), end="", flush=True)
+            if ended:
+                return
+            time.sleep(0.5)

@@ -1,0 +1,267 @@
+"""The processes of one attempt: plain ones on this machine, or an srun that has them on the nodes of a job.
+
+With --mpi they are MPI processes: mpiexec starts them here, and srun with its MPI plugin on the nodes of a job.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hpc.rank import threads
+from hpc.rank.context import BEGUN, STARTING
+from hpc.rank.signals import STACKS
+from hpc.runs.rundir import RunDir, heartbeat
+
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
+
+_WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/rank/ddp.py")
+"""Where a rank is that waits for the others."""
+START_S, START_TIMES = 300.0, 8
+"""How long ranks may say nothing while they start: to import, to meet, to read the last checkpoint. As long as --hang,
+and where that is short, eight times as long, up to these seconds."""
+LOG_MB, KEPT_MB = 200, 10
+"""A log that grows beyond the first is cut to its last, so that a rank that floods it fills no disk."""
+
+
+class Ranks:
+    """Started at once; `codes` has what each process ended with.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    attempt
+        The number of this start.
+    plan
+        What plan.json holds, with the layout as it is now.
+    on_slurm
+        Whether srun starts them on the nodes of this job.
+    """
+
+    def __init__(self, run: RunDir, attempt: int, plan: dict[str, Any], on_slurm: bool) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.plan = plan
+        self.resources = plan["resources"]
+        self.folder = run.attempt(attempt)
+        self.heard_since = time.time()
+        """From when on their silence counts: the start, or when the disk last had no room for their words."""
+        self.mpi = bool(self.resources.get("mpi"))
+        self.threads = threads.of_a_rank(plan, self.size, on_slurm)
+        if on_slurm:
+            self.processes = self._start_srun()
+        else:
+            self.processes = self._start_mpiexec() if self.mpi else self._start_here()
+        self._under_mpiexec = self.mpi and not on_slurm
+
+    @property
+    def size(self) -> int:
+        n: int = self.resources["nodes"] * self.resources["ranks_per_node"]
+        return n
+
+    def _start_here(self) -> list[subprocess.Popen[bytes]]:
+        per_node = self.resources["ranks_per_node"]
+        ranks = []
+        for rank in range(self.size):
+            place = {
+                "HPC_RANK": rank, "HPC_SIZE": self.size, "HPC_LOCAL_RANK": rank % per_node, "HPC_LOCAL_SIZE": per_node
+            }  # fmt: skip
+            environ = self._environ() | {name: str(at) for name, at in place.items()}
+            with open(self.folder.log(rank), "a") as log:
+                rank_process = subprocess.Popen(
+                    self._command(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environ,
+                    preexec_fn=partial(_not_yet, os.getpid()),
+                )
+            ranks.append(rank_process)
+        return ranks
+
+    def _start_mpiexec(self) -> list[subprocess.Popen[bytes]]:
+        with open(self.folder.srun, "ab") as said:
+            return [
+                subprocess.Popen(
+                    [mpiexec(self.plan["python"]) or "mpiexec", "-n", str(self.size), *self._command()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    env=self._environ(),
+                    preexec_fn=partial(_not_yet, os.getpid()),
+                )
+            ]
+
+    def _start_srun(self) -> list[subprocess.Popen[bytes]]:
+        r = self.resources
+        log = str(self.folder.path).replace("%", "%%") + "/rank-%4t.log"
+        layout = [
+            "--overlap",  # where a step of an attempt before will not die, Slurm must not wait for what it holds
+            f"--nodes={r['nodes']}",
+            f"--ntasks={self.size}",
+            f"--ntasks-per-node={r['ranks_per_node']}",
+            f"--cpus-per-task={r['cpus_per_rank']}",  # srun since 22.05 does not take it from the job
+        ]
+        if self.mpi and (plugin := self.plan["site"].get("mpi")):
+            layout.append(f"--mpi={plugin}")
+        output = ["--unbuffered", f"--output={log}", "--open-mode=append"]
+        with open(self.folder.srun, "ab") as said:
+            return [
+                subprocess.Popen(
+                    ["srun", *layout, "--kill-on-bad-exit=1", *output, *self._command()],
+                    stdin=subprocess.DEVNULL,
+                    stderr=said,
+                    env=self._environ(),
+                    preexec_fn=partial(_not_yet, os.getpid()),
+                )
+            ]
+
+    def _environ(self) -> dict[str, str]:
+        """What ranks get: our own, less the threads that are not theirs, and the code of this run, also where an array
+        shares one batch script."""
+        own = self.plan["python_path"]
+        inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
+        return threads.capped(self.threads, os.environ) | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
+
+    def _command(self) -> list[str]:
+        # -P: not from the working directory but from the run's own copy of the code
+        command = [
+            self.plan["python"], "-P", "-u", "-m", "hpc.worker", str(self.run.path), "--attempt", str(self.attempt)
+        ]  # fmt: skip
+        return [*command, "--mpi"] if self.mpi else command
+
+    @property
+    def running(self) -> bool:
+        return any(process.poll() is None for process in self.processes)
+
+    @property
+    def broken(self) -> bool:
+        """Whether one has ended badly."""
+        return any(process.poll() not in (None, 0) for process in self.processes)
+
+    @property
+    def codes(self) -> list[int]:
+        return [process.returncode for process in self.processes]
+
+    def signal(self, number: signal.Signals) -> None:
+        """srun passes it on to the ranks on all nodes. mpiexec would die of it, so its ranks are told themselves."""
+        if self._under_mpiexec and number not in (signal.SIGTERM, signal.SIGKILL):
+            for pid in _ranks_below(self.processes[0].pid):
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(pid, number)
+            return
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def end(self) -> None:
+        """A rank without its neighbours hangs in a collective and hears no TERM, so it is killed. srun is asked first:
+        its TERM and KILL reach the ranks on the other nodes."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.signal(number)
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline and self.running:
+                time.sleep(0.05)
+
+    def pulses(self) -> list[dict[str, Any]]:
+        """What the ranks of this attempt said last; those that have said nothing yet are not in it."""
+        found = (heartbeat(self.run.pulse(rank)) | {"rank": rank} for rank in range(self.size))
+        return [pulse for pulse in found if pulse.get("attempt") == self.attempt]
+
+    def hang_s(self) -> float:
+        """For how long no rank has got on, when that is too long; else 0.
+
+        A rank says that it starts, then that its stage has begun. A stage may say nothing at all: when all have begun,
+        they are judged again from the first word of a stage on; ddp.start says one, for all stages that train. To start
+        takes long on a busy disk, so that has a patience of its own, where --hang is shorter.
+        """
+        words = self.pulses()
+        if len(words) == self.size and all(word["what"] == BEGUN for word in words):
+            return 0.0
+        starting = all(word["what"] in (BEGUN, STARTING) for word in words)
+        heard = max([self.heard_since, *(float(word["time"]) for word in words)])
+        silent_s, patience_s = time.time() - heard, float(self.resources["hang_s"])
+        if starting:
+            patience_s = max(patience_s, min(START_S, START_TIMES * patience_s))
+        return silent_s if silent_s > patience_s else 0.0
+
+    def late(self) -> dict[str, Any]:
+        """After a hang, with their stacks taken: the pulse of the rank that the others wait for, as far as one can
+        tell: one that is in no collective; else the one that did least; else the one that was heard longest ago."""
+        self.signal(STACKS)
+        time.sleep(2.0)
+        pulses = self.pulses() or [{"rank": 0, "host": "", "what": STARTING, "done": 0, "total": 0, "time": 0.0}]
+        elsewhere = [pulse for pulse in pulses if not self._waits(pulse["rank"])]
+        return min(elsewhere or pulses, key=lambda pulse: (pulse["done"], pulse["time"]))
+
+    def _waits(self, rank: int) -> bool:
+        """Whether its main thread was in a collective."""
+        try:
+            text = self.folder.stacks(rank).read_text(errors="replace")
+        except FileNotFoundError:
+            return False
+        main = text.rpartition("Current thread")[2] or text.rpartition("Thread")[2]
+        return any(place in main for place in _WAITING)
+
+    def cut_logs(self) -> None:
+        """Keep the end of a log that has grown too long. Ranks append, so they go on writing behind it."""
+        for rank in range(self.size):
+            log = self.folder.log(rank)
+            if not log.exists() or log.stat().st_size < LOG_MB * 1e6:
+                continue
+            with open(log, "r+b") as file:
+                file.seek(-int(KEPT_MB * 1e6), os.SEEK_END)
+                tail = file.read()
+                file.truncate(0)
+            with open(log, "ab") as file:
+                file.write(f"[cut here: the log was longer than {LOG_MB} MB]\n".encode() + tail)
+
+
+def mpiexec(python: str) -> str | None:
+    """The program that starts MPI processes: that beside this Python first, which the extra `mpi` brings."""
+    return shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", "")]))
+
+
+def _ranks_below(ancestor: int) -> list[int]:
+    """The processes that mpiexec, or a daemon of its own, has started for us."""
+    parents, ranks = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name in parentheses may hold anything; behind it stand the state and the parent
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"hpc.worker" in (folder / "cmdline").read_bytes().split(b"\0"):
+                ranks.append(int(folder.name))
+        except OSError:  # it has just ended
+            continue
+
+    def below(pid: int) -> bool:
+        while pid not in (0, ancestor):
+            pid = parents.get(pid, 0)
+        return pid == ancestor
+
+    return [pid for pid in ranks if below(pid)]
+
+
+def _not_yet(supervisor: int) -> None:
+    """In a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
+    outlive the supervisor either: it would go on writing beside the ranks of the next one."""
+    for number in (signal.SIGUSR2, STACKS):
+        signal.signal(number, signal.SIG_IGN)
+    die_with_parent(supervisor)
+
+
+def die_with_parent(parent: int) -> None:
+    """Also where it died before this could be asked for."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)

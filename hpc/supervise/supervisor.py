@@ -1,0 +1,439 @@
+"""The life of one job: the ranks started, watched, stopped, and started again. hpc.supervisor keeps it.
+
+Under Slurm it runs in the batch step; its main thread only waits, so it is never stuck in a collective.
+"""
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Literal
+
+from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
+from hpc.rank import threads
+from hpc.rank.context import input_run
+from hpc.rank.signals import deaf
+from hpc.runs.rundir import (
+    FULL,
+    RunDir,
+    append_line,
+    committed_steps,
+    damaged_lines,
+    heartbeat,
+    read_json,
+    read_lines,
+    write_json,
+)
+from hpc.supervise import diagnosis, requeue
+from hpc.supervise.ranks import Ranks
+from hpc.supervise.requeue import EndOfWalltime, Job
+
+POLL_S = 0.1
+PULSE_S = 2.0
+LATE_S = 30.0
+"""How long a finished run's result may stay unseen on another node of a shared disk."""
+GRACE_S = 60.0
+"""How long ranks may take to agree and save when nobody says how long there is."""
+AGAIN_S = 5.0
+"""How often ranks are told to stop: one that is only just starting does not hear it yet."""
+RESERVE_S = 12.0
+"""Kept free at the end of the walltime, for killing what does not stop and for going back into the queue."""
+TOO_SHORT_SAYS = "the walltime is shorter than the start-up, ask for more --time"
+FULL_S = 10.0
+"""How often a write to a full disk is tried again."""
+
+AT_WALLTIME = (signal.SIGUSR2, "clock")
+"""The wishes to stop after which a Slurm job goes on later."""
+
+Outcome = Literal["finished", "stopped", "crashed", "hung"]
+Asked = signal.Signals | Literal["clock", "wish"]
+
+
+class Supervision:
+    """The life of one job.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    environ
+        What Slurm says of the job this is the batch step of. The job's own layout counts, should somebody have
+        submitted the folder with another than the plan's.
+    asked
+        Signals that came before this began.
+    """
+
+    def __init__(self, run: RunDir, environ: Mapping[str, str], asked: list[int]) -> None:
+        self.dir = run
+        plan = read_json(run.plan)
+        if plan is None:
+            raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
+        self.plan: dict[str, Any] = plan
+        self.resources: dict[str, Any] = plan["resources"]
+        # On a laptop's site we may still be inside of somebody's interactive job, which is not ours
+        self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
+        self.end = EndOfWalltime(self.job.id) if self.job else None
+        if self.job:
+            self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
+            self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
+        self.asked: Asked | None = None
+        self._before = asked
+        self.attempt = run.last_attempt()
+        self.code: int | None = None
+        """The exit code, once it is known."""
+        self.began = time.time()
+        self.me = {
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "job": self.job and self.job.id,
+            "since": self.began,
+        }
+        time_s = None if self.job else self.resources["time_s"]
+        self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
+
+    def run(self, first: bool) -> int:
+        """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on.
+
+        `first`: the keeper has started no other before. A wish to stop that is older than the line counts no more; one
+        that is older than a supervisor, or than a job that comes back, may be just what that is to heed.
+        """
+        for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+        for early in self._before:  # now: those that came until our handlers stood are in it
+            self._ask(early, None)
+        self._until_there_is_room(lambda: self.dir.owner.parent.mkdir(exist_ok=True))
+        with open(self.dir.lock, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not self._takes_over():
+                    holder = heartbeat(self.dir.owner)
+                    who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which nothing more is known"
+                    tell(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
+                    return REFUSED
+            except OSError as error:  # a shared disk mounted without locks
+                tell(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})")
+            if first and not self._comes_back():
+                self.dir.wish.unlink(missing_ok=True)
+            owner = self.me | {"restarts": self.job.restarts if self.job else 0}
+            self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
+            if self.dir.result.exists():  # two lines given at once, and the other one's job was first
+                tell(f"{self.dir.name} is finished already")
+                return DONE
+            if damaged := damaged_lines(self.dir.attempts):
+                self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
+            self._until_there_is_room(lambda: diagnosis.account_for_lost(self.dir))
+            if lacking := self._lacking():
+                return self.give_up(FAILED, f"it reads what is not there: {lacking}")
+            return self._attempts()
+
+    def _comes_back(self) -> bool:
+        """Whether the job was requeued, or follows another where a site does not requeue: nobody gave the line."""
+        submitted = (read_lines(self.dir.submissions) or [{}])[-1]
+        return self.job is not None and bool(self.job.restarts or submitted.get("successor"))
+
+    def _takes_over(self) -> bool:
+        """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node
+        that Slurm calls dead may only have lost its network."""
+        holder = heartbeat(self.dir.owner)
+        return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
+
+    def _lacking(self) -> str:
+        """The runs among the inputs that have no result: an array starts when those before it have ended, even badly.
+
+        A shared disk may show another node's file half a minute late.
+        """
+        inputs = [input_run(ref, self.dir.path.parent) for ref in self.plan["inputs"].values()]
+        missing = [run for run in inputs if run and not run.result.exists()]
+        deadline = time.monotonic() + LATE_S
+        while missing and time.monotonic() < deadline and self.asked is None:
+            states = [heartbeat(run.supervisor).get("state") for run in missing]
+            if any(state in ("failed", "stopped") for state in states):
+                break
+            time.sleep(1)
+            missing = [run for run in missing if not run.result.exists()]
+        words = [heartbeat(run.supervisor).get("state", "not started") for run in missing]
+        return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
+
+    def _attempts(self) -> int:
+        while True:
+            outcome = self._attempt()
+            if outcome == "finished":
+                return self._finish()
+            if outcome == "stopped" or self.asked is not None:
+                return self._stop()
+            lines = diagnosis.since_submission(self.dir)
+            why = lines[-1]["why"]
+            if diagnosis.hopeless(lines):
+                never = NEVER in lines[-1]["codes"]
+                return self.give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
+            if self._look_around():
+                return self._stop()
+            if self.job and (nodes := diagnosis.bad_nodes(lines)):
+                return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
+            got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
+            self._say("running", f"{why}; {got_on}: starting again from what is saved")
+
+    def _attempt(self) -> Outcome:
+        """One start of the ranks, until all have ended."""
+        self.attempt = self.dir.last_attempt() + 1
+        folder = self.dir.attempt(self.attempt)
+        if not self._until_there_is_room(lambda: folder.path.mkdir(parents=True)):
+            return "stopped"
+        steps, before = committed_steps(self.dir.checkpoints), diagnosis.products(self.dir)
+        n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
+        given = threads.of_a_rank(self.plan, n_ranks, self.job is not None)
+        n_threads = int(threads.capped(given, os.environ)[threads.OF_ALL])
+        start = {
+            "attempt": self.attempt,
+            "started": time.time(),
+            "job": self.job and self.job.id,
+            "from_step": steps[-1] if steps else 0,
+            "ranks": n_ranks,
+            "threads": n_threads,
+        }
+        if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there for the logs
+            return "stopped"
+        going_on = f", goes on from step {steps[-1]}" if steps else ""
+        last = (read_lines(self.dir.attempts) or [{}])[-1]
+        before_ranks, before_threads = last.get("ranks", n_ranks), last.get("threads", n_threads)
+        if steps and before_ranks != n_ranks:
+            self._note(f"{n_ranks} ranks instead of {before_ranks}: with dropout it is not the same run to the bit now")
+        elif steps and before_threads != n_threads and not self.resources["gpus_per_node"]:
+            self._note(
+                f"{n_threads} threads a rank instead of {before_threads}: CPUs add in another order, so it is not the "
+                "same run to the bit now"
+            )
+        self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
+        started = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
+        outcome, late = self._watch(started)
+        why, node = "", ""
+        if late:
+            why, node = diagnosis.hung(late, folder), late["host"]
+        elif outcome == "crashed":
+            why, node = diagnosis.crashed(folder, started.codes)
+        end = {
+            "ended": time.time(),
+            "outcome": outcome,
+            "codes": started.codes,
+            "why": why,
+            "node": node,
+            "at": diagnosis.at(folder),
+            "got_on": diagnosis.products(self.dir) != before,
+            "walltime": self._walltime_is_over(),
+        }
+        self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
+        return outcome
+
+    def _watch(self, started: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
+        """Wait for the ranks; pass a wish to stop on to them; when one dies or all are silent, end the others. Gives
+        how it ended, and of a hang the pulse of the rank that is late."""
+        told_at: float | None = None
+        pulse_at = signal_at = 0.0
+        while started.running:
+            time.sleep(POLL_S)
+            now = time.monotonic()
+            if now - pulse_at > PULSE_S:
+                pulse_at = now
+                if not self._pulse("running"):
+                    started.heard_since = time.time()
+                self._look_around()
+                started.cut_logs()
+                if silent_s := started.hang_s():
+                    late = started.late() | {"silent_s": silent_s}
+                    started.end()
+                    return ("hung" if told_at is None else "stopped"), late
+            if self.asked is not None and told_at is None:
+                told_at = now
+                self._say("running", f"asked to stop ({_say(self.asked)}): the ranks save at the next step")
+            if told_at is not None and now - signal_at > AGAIN_S:
+                signal_at = now
+                started.signal(signal.SIGUSR2)
+            if told_at is not None and now - told_at > self._grace_s():
+                self._say("running", f"not stopped after {now - told_at:.0f} s: ended, the last checkpoint counts")
+                started.end()
+            if started.broken:
+                started.end()
+        if any(started.codes):  # the neighbours of a crashed rank hear TERM and stop as well
+            return ("crashed" if told_at is None else "stopped"), None
+        if any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped")):
+            return "stopped", None
+        return ("finished" if self._found() else "crashed"), None
+
+    def _found(self) -> bool:
+        """Whether rank 0 has left what it found; an exit code of 0 alone does not say that it came to its end."""
+        metrics = self.dir.attempt(self.attempt).metrics
+        deadline = time.monotonic() + LATE_S
+        while not metrics.exists() and self.job and self.resources["nodes"] > 1 and time.monotonic() < deadline:
+            time.sleep(1)
+        return metrics.exists()
+
+    def _look_around(self) -> bool:
+        """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all if another has taken over."""
+        if heartbeat(self.dir.owner).get("since", self.began) > self.began:
+            tell(f"{self.dir.name} has another supervisor since: this one and its ranks end")
+            os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
+        left_s = self.end.left_s() if self.end else None
+        if self.asked is not None:
+            return True
+        if self.dir.wish.exists():
+            self.asked = "wish"
+        elif self.deadline is not None and time.monotonic() > self.deadline:
+            self.asked = "clock"
+        elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
+            self.asked = "clock"  # Slurm's own signal comes before, where it comes
+        return self.asked is not None
+
+    def _walltime_is_over(self) -> bool:
+        """Whether the stop was for that; USR2 also comes when a site preempts."""
+        left_s = self.end.left_s() if self.end else None
+        return self.asked in AT_WALLTIME and (left_s is None or left_s < 2 * self.resources["lead_s"])
+
+    def _grace_s(self) -> float:
+        """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
+        lead_s = self.resources["lead_s"]
+        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in AT_WALLTIME else GRACE_S
+
+    def _finish(self) -> int:
+        attempts = read_lines(self.dir.attempts)
+        metrics = read_json(self.dir.attempt(self.attempt).metrics)
+        spent = sum(line["ended"] - line["started"] for line in attempts)
+        found = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
+        if not self._until_there_is_room(lambda: write_json(self.dir.result, found)):
+            return self._stop()  # it is done again from the last checkpoint, where there is room
+        self.code = DONE
+        self._say(
+            "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
+        )
+        return DONE
+
+    def give_up(self, code: int, why: str) -> int:
+        self.code = code
+        self._say("failed", why)
+        return code
+
+    def _stop(self) -> int:
+        """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
+        steps = committed_steps(self.dir.checkpoints)
+        where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
+        if self.asked in AT_WALLTIME and self.dir.wish.exists():
+            self.asked = "wish"  # while the ranks saved: whoever wishes it does not want it back
+        if self.job and self.asked in AT_WALLTIME:
+            if n := diagnosis.too_short(diagnosis.since_submission(self.dir)):
+                where += f", nothing saved since its start: {TOO_SHORT_SAYS} ({n} of {diagnosis.TOO_SHORT})"
+            if n >= diagnosis.TOO_SHORT:
+                return self.give_up(FAILED, where)
+            return self._leave(self.job, f"{where}; back into the queue", [])
+        self.code = STOPPED
+        if self.job and self.asked == signal.SIGTERM and not self.dir.wish.exists():
+            # Preempted, cancelled, or a node was lost: whether the job comes back, Slurm knows. status asks it
+            self._say("left", f"{where}, at Slurm's TERM; the same command goes on from there")
+        else:
+            self._say("stopped", f"{where}; the same command goes on from there")
+        return STOPPED
+
+    def _leave(self, job: Job, text: str, bad_nodes: list[str]) -> int:
+        """Back into the queue; where that is refused, a new job follows this one."""
+        self._say("requeued", text)
+        deaf()
+        left_s = self.end.left_s() if self.end else None
+        until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
+        excluded = self.resources["options"].get("exclude")
+        keep_off = [*([excluded] if excluded else []), *bad_nodes]
+        if (refused := requeue.requeue(job.id, keep_off if bad_nodes else [], until)) is None:
+            return STOPPED
+        try:
+            next_job = requeue.successor(self.dir, job.id, until)
+            self._note(f"{refused}: goes on as job {next_job}")
+        except RuntimeError as error:
+            self.code = STOPPED
+            self._say("stopped", f"{text}, but Slurm does not take it ({refused}; {error}): give the line again")
+        return STOPPED
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        """A wish to end for good outranks the end of the walltime, whichever came first."""
+        asked = signal.Signals(signum)
+        if self.asked is None or (self.asked in AT_WALLTIME and asked not in AT_WALLTIME):
+            self.asked = asked
+
+    def rescue(self) -> int:
+        """After an error of our own, which must not cost the job its place: at the end of the walltime it still goes
+        back into the queue."""
+        if self.job and self.asked in AT_WALLTIME:
+            return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue", [])
+        return self.give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
+
+    def _until_there_is_room(self, write: Callable[[], object]) -> bool:
+        """A full disk is no reason to lose a run: wait until somebody has made room. False when a stop was asked first:
+        what could not be written is said in the log, and is no reason to be late either."""
+        tried_at: float | None = None
+        while True:
+            if tried_at is None or time.monotonic() - tried_at > FULL_S:
+                try:
+                    write()
+                    return True
+                except OSError as error:
+                    if error.errno not in FULL and self.asked is None:
+                        raise
+                    if tried_at is None or self.asked is not None:
+                        what = "waiting for room" if self.asked is None else "going on without"
+                        tell(f"{self.dir.path}: {error.strerror}; {what}")
+                tried_at = time.monotonic()
+                self._pulse("running", "the disk is full: waiting for room")
+            if self._look_around():
+                return False
+            time.sleep(POLL_S)
+
+    def _say(self, state: str, text: str) -> None:
+        self._note(text)
+        self._pulse(state, text)
+
+    def _note(self, text: str) -> None:
+        tell(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}")
+        try:
+            append_line(self.dir.events, {"time": time.time(), "text": text})
+        except OSError as error:
+            tell(f"{self.dir.events}: {error.strerror}")
+
+    def _pulse(self, state: str, text: str = "") -> bool:
+        """Say how it is; False when there is no room for it, nor for what the ranks say: the next may get through."""
+        now = {
+            "time": time.time(),
+            "state": state,
+            "code": self.code,
+            "attempt": self.attempt,
+            "job": self.job and self.job.id,
+            "label": self.plan["label"],
+            "settings": self.plan["settings"],
+            "nodes": self.resources["nodes"],
+            "text": text,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "keeper": os.getppid(),
+            "pulse": heartbeat(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
+        }
+        try:
+            write_json(self.dir.supervisor, now, durable=False)
+        except OSError as error:
+            tell(f"{self.dir.supervisor}: {error.strerror}")
+            return error.errno not in FULL
+        return True
+
+
+def tell(text: str) -> None:
+    """In the log of the job, which may lie on the disk that is full."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
+def _say(asked: Asked) -> str:
+    words = {
+        "clock": "its time is over",
+        "wish": "somebody wishes it",
+        signal.SIGUSR2: "the walltime is near",
+        signal.SIGINT: "Ctrl-C",
+    }
+    return words.get(asked) or "TERM"
