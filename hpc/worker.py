@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from hpc import NEVER, config
-from hpc.config import stages
-from hpc.rank import threads
-from hpc.rank.context import BEGUN, STARTING, Context, Fenced, Preempted, World
+from hpc import NEVER
+from hpc.rank import stage_run, threads
+from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
 from hpc.rank.signals import STACKS, Stop, deaf
 from hpc.rank.staging import Staging
-from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.runs.rundir import RunDir, write_json
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
@@ -51,7 +50,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     ctx.near = staging = Staging(ctx, environ)
     try:
         ctx.progress(STARTING, 0, 0)
-        work(ctx)
+        stage_run.work(ctx)
         return 0
     except Fenced as error:  # what it saves and writes is nobody's any more
         logging.warning("%s", error)
@@ -87,18 +86,6 @@ def _print_to(log: Path) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
-
-
-def work(ctx: Context) -> None:
-    """The stage of a run folder, from its config to the metrics that rank 0 leaves for the supervisor."""
-    plan = read_json(ctx.run.plan)
-    assert plan is not None, f"{ctx.run.path} has no plan.json"
-    stage = stages.load(plan["entry"])
-    cfg = config.build(stages.schema(stage), config.load([ctx.run.config]), plan["stage"])
-    ctx.progress(BEGUN, 0, 0)
-    metrics = stage(cfg, ctx)
-    if ctx.world.is_first:
-        ctx.until_there_is_room(lambda: write_json(ctx.run.attempt(ctx.attempt).metrics, metrics))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 import dataclasses
 import itertools
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
+from hpc import DONE
 from hpc.cli import options, verbs
+from hpc.cli.options import Words
 from hpc.config import stages
 from hpc.errors import ConfigError
 from hpc.runs import status
@@ -180,3 +182,14 @@ def _choices(kinds: Sequence[Any], runs: str) -> list[str]:
         found += ["true", "false"] if kind is bool else []
         found += _runs(runs) if isinstance(kind, NewType) else []
     return list(dict.fromkeys(found))
+
+
+def show_completion(said: Words, environ: Mapping[str, str]) -> int:
+    """`completion bash` is for the shell's start file; `completion -- WORDS` is what that asks at each tab."""
+    if said.words in (["bash"], ["zsh"]):
+        print(SCRIPTS[said.words[0]])
+    elif said.words[:1] == ["words"]:
+        print("\n".join(candidates(said.words[1:])))
+    else:
+        raise ConfigError("completion for which shell? bash or zsh: source <(python -m hpc.launch completion bash)")
+    return DONE

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import Words
+from hpc.cli.options import VERBS, Words
 from hpc.config import recipes, stages
 from hpc.errors import ConfigError, first_of
 from hpc.plan import plan, snapshot
@@ -86,10 +86,10 @@ def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[s
     named = _named(runs)
     lacks = None if said.only or said.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
     if said.verb == "sweep":
-        pairs = plan.sweep(verb, values, words, said.draws, named, lacks)
+        pairs = plan.sweep(verb, values, words, said.draws, named, lacks, list(VERBS))
         return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
     anew = (lambda name: plan.next_again(name, runs)) if said.again else None
-    sciences = plan.sciences(verb, values, words, anew, named, lacks)
+    sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
 
 

@@ -20,7 +20,8 @@ from hpc.plan.plan import Plan
 from hpc.rank.context import Input, input_there
 from hpc.runs.rundir import RunDir, committed_steps, read_json
 from hpc.site import profile
-from hpc.submit import executors
+from hpc.slurm import commands
+from hpc.submit import batch
 from hpc.supervise import ranks
 
 FREE_GB, FREE_FILES = 1.0, 1000
@@ -110,7 +111,7 @@ def _array_limits(plans: Sequence[Plan]) -> None:
     section, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
     if n < 2:
         return
-    limits = slurm_limits(_scontrol("show", "config"))
+    limits = slurm_limits(commands.run("scontrol", "show", "config", patience_s=commands.HINT_S).out)
     in_all = sum(counts.values())
     for limit, count, what in (
         (limits.get("MaxArraySize"), n, f"runs of {section} would be one array"),
@@ -128,18 +129,9 @@ def slurm_limits(text: str) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"^(\w+) *= ([0-9]+)$", text, re.MULTILINE)}
 
 
-def _scontrol(*words: str) -> str:
-    """What it says, or nothing: then sbatch will say what does not go."""
-    try:
-        done = subprocess.run(["scontrol", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
-
-
 def _tasks(plan: Plan) -> str:
     """That what Slurm will be asked gives as many tasks as there are to be ranks, whatever the profile adds."""
-    text = executors.sbatch_text(plan)
+    text = batch.sbatch_text(plan, os.environ)
     said = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", text, re.MULTILINE))
     tasks = int(said["nodes"]) * int(said["ntasks-per-node"])
     if tasks != plan.resources.ranks or int(said.get("ntasks", tasks)) != tasks:
@@ -232,16 +224,11 @@ def _file_system(folder: Path, mounts: str) -> str:
 
 def _estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
     """What Slurm here says to the very script that would be submitted, without taking it."""
-    inherited = {name: value for name, value in environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
-    kept = {name: environ[name] for name in ("SLURM_CONF",) if name in environ}
-    try:
-        done = subprocess.run(
-            ["sbatch", "--test-only"], input=executors.sbatch_text(plan), env=inherited | kept,
-            capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"not known: {error}"
-    said = " ".join(done.stderr.split())
+    text = batch.sbatch_text(plan, environ)
+    answer = commands.run("sbatch", "--test-only", patience_s=commands.HINT_S, text=text)  # tells it on stderr
+    if answer.code is None:
+        return f"not known: {answer.error}"
+    said = answer.error
     found = re.search(r"to start at (\S+) .*?on nodes (\S+)", said)
     if not found:
         return f"Slurm would not take it: {said.removeprefix('sbatch: ').removeprefix('error: ')}" if said else ""

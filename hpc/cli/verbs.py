@@ -10,11 +10,12 @@ Such a function is `(cfg, files, as_json) -> text`, and the annotation of `cfg` 
 import functools
 import importlib
 import os
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from hpc import config
+from hpc import DONE, config
 from hpc.cli.options import Words
 from hpc.config import stages
 from hpc.errors import ConfigError
@@ -44,3 +45,10 @@ def load(verb: str) -> Any:
             module, _, attribute = point.value.partition(":")
             return getattr(importlib.import_module(module), attribute)
     raise ConfigError(f"no package that is installed here brings {verb}: install the project again (env/setup.sh)")
+
+
+def inspect_files(said: Words, environ: Mapping[str, str]) -> int:
+    if not said.words or all("=" in word and not os.path.exists(word) for word in said.words):
+        raise ConfigError("inspect which file? Name one, or two to compare them")
+    print(run(said))
+    return DONE

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config
-from hpc.cli import options
 from hpc.config import stages
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.plan.snapshot import Code
@@ -162,6 +161,7 @@ def sciences(
     anew: Callable[[str], int] | None = None,
     named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
     lacks: Callable[[str], bool] | None = None,
+    verbs: Sequence[str] = (),
 ) -> list[Science]:
     """What a verb means to compute, in order: one stage, or for `pipeline` every section of the file.
 
@@ -181,6 +181,8 @@ def sciences(
         one name, however they were called.
     lacks
         Whether a run has no result yet: then, for a single stage, the sections that it reads from are computed first.
+    verbs
+        What else the command line has a word for, to tell a slip of the pen.
     """
     known = stages.names()
     config.check_words(words)
@@ -215,11 +217,10 @@ def sciences(
         start = values[like] if like in sections else rest
         values = {key: values[key] for key in sections} | {verb: config.apply_words(start, own)}
         sections = [*sections, verb]
-    elif verb in options.VERBS:  # of `sweep status`
+    elif verb in verbs:  # of `sweep status`
         raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, known)}")
     else:
-        verbs = [*options.VERBS, *known]
-        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, verbs)}")
+        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, [*verbs, *known])}")
     done: dict[str, Science] = {}
     asked = sections if verb == "pipeline" else [verb]
     try:
@@ -254,6 +255,7 @@ def sweep(
     n_draws: int | None = None,
     named: Callable[[str], Sequence[RunDir]] = lambda ref: (),
     lacks: Callable[[str], bool] | None = None,
+    verbs: Sequence[str] = (),
 ) -> list[tuple[Science, str]]:
     """The sciences of every combination of the words, or of so many that are drawn, each with what tells it from the
     others; what several combinations have in common stands there once, without."""
@@ -261,7 +263,7 @@ def sweep(
     found: dict[str, tuple[Science, str]] = {}
     for combination in combinations:
         own = " ".join(word for word in combination if word not in words)
-        for science in sciences(verb, values, combination, named=named, lacks=lacks):
+        for science in sciences(verb, values, combination, named=named, lacks=lacks, verbs=verbs):
             shared = science.name in found and found[science.name][1] != own
             found[science.name] = (science, "" if shared else own)
     order = list(dict.fromkeys(science.section for science, _ in found.values()))

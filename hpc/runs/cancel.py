@@ -2,16 +2,14 @@
 
 import os
 import signal
-import subprocess
 import time
 
 from hpc.errors import ConfigError
 from hpc.runs import status
 from hpc.runs.rundir import RunDir, append_line, heartbeat, read_lines
 from hpc.runs.status import State
+from hpc.slurm import commands
 from hpc.slurm.squeue import Queue
-
-PATIENCE_S = 30.0
 
 
 def stop(runs: list[RunDir], now: bool) -> list[str]:
@@ -88,8 +86,5 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
 
 def _scancel(*words: str) -> str:
     """What it says against it, or nothing."""
-    try:
-        done = subprocess.run(["scancel", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        return f"no answer within {PATIENCE_S:.0f} s"
-    return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    answer = commands.run("scancel", *words, patience_s=commands.ACT_S)
+    return "" if answer.ok else answer.error

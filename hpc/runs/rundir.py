@@ -132,7 +132,7 @@ def committed_steps(checkpoints: Path) -> list[int]:
 class RunDir:
     """A run is a folder; whoever has its path has the run. Each file below has one writer.
 
-    launcher    plan.json, config.yaml, env.sh, jobs/submitted.jsonl, code (a link: see snapshot.py)
+    launcher    plan.json, config.yaml, env.sh, job.sbatch, jobs/submitted.jsonl, code (a link: see snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     who stops   heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
@@ -170,6 +170,11 @@ class RunDir:
     def env(self) -> Path:
         """What a batch script sources to be able to start the supervisor: see slurm/run.sbatch."""
         return self.path / "env.sh"
+
+    @property
+    def script(self) -> Path:
+        """The batch script that runs this folder without its launcher: what a job submits to follow it."""
+        return self.path / "job.sbatch"
 
     @property
     def jobs(self) -> Path:

@@ -4,7 +4,7 @@ Text output only: the JSON of Slurm's commands changes its shape from version to
 """
 
 import re
-import subprocess
+import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -14,16 +14,17 @@ from hpc import config
 from hpc.errors import ConfigError
 from hpc.runs.rundir import atomic_write
 from hpc.site.profile import Site
+from hpc.slurm import commands
+from hpc.slurm.commands import Answer
 
 PARTITIONS = ["scontrol", "--oneliner", "show", "partition"]
 CONFIG = ["scontrol", "show", "config"]
 NODES = ["sinfo", "--noheader", "--exact", "--format=%R|%D|%c|%m|%G"]
-PATIENCE_S = 60
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., Answer]
 
 
-def write(name: str, folder: Path, run: Run = subprocess.run, *, replace: bool = False) -> Path:
+def write(name: str, folder: Path, run: Run = commands.run, *, replace: bool = False) -> Path:
     """Ask Slurm, and write `folder`/`name`.yaml for a person to read and correct; gives its path."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ConfigError(f"a site's name is letters, digits, - and ., but got {name!r}")
@@ -120,13 +121,10 @@ def _number(text: str) -> int:
 
 
 def _ask(run: Run, command: list[str]) -> str:
-    said = f"cannot ask Slurm with `{' '.join(command)}`"
-    try:
-        done = run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except FileNotFoundError:
-        raise ConfigError(f"{said}: there is no {command[0]} here. Say it on the cluster's login node") from None
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"{said}: no answer for {PATIENCE_S} s. Try again later") from None
-    if done.returncode != 0:
-        raise ConfigError(f"{said}: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
-    return done.stdout
+    answer = run(*command, patience_s=commands.ACT_S)
+    if answer.ok:
+        return answer.out
+    why = answer.error
+    if not shutil.which(command[0]):
+        why = f"there is no {command[0]} here. Say it on the cluster's login node"
+    raise ConfigError(f"cannot ask Slurm with `{' '.join(command)}`: {why}")

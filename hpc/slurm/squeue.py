@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
+from hpc.slurm import commands
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PATIENCE_S = 10.0
-"""How long a Slurm command may take: a controller that is down makes it try for a minute."""
 FIRST_S, LONGEST_S = 2.0, 60.0
 """How long an answer holds. Twice as long each time that Slurm did not answer, or that nothing has changed."""
 
@@ -44,11 +44,11 @@ class Queue:
             return self._known
         before = {job: (line.state, line.reason) for job, line in self._known.items()}
         arrays = sorted({job.partition("_")[0] for job in wanted})
-        code, out, err = _run(["squeue", "-h", "-r", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j"])
-        gone = "Invalid job id" in err
-        self.silence = "" if code == 0 or gone else f"squeue does not answer: {err}"
+        answer = commands.run("squeue", "-h", "-r", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j")
+        gone = "Invalid job id" in answer.error
+        self.silence = "" if answer.ok or gone else f"squeue does not answer: {answer.error}"
         if not self.silence:
-            lines = [line.split("|", 4) for line in out.splitlines()]
+            lines = [line.split("|", 4) for line in answer.out.splitlines()]
             self._known = {line[0]: Job(*line[1:]) for line in lines if len(line) == 5}
         after = {job: (line.state, line.reason) for job, line in self._known.items()}
         unchanged = wanted <= self._asked and after == before
@@ -60,19 +60,7 @@ class Queue:
         """How jobs ended that squeue no longer knows, as the books have it: `OUT_OF_MEMORY`. Empty without books."""
         new = sorted(set(ids) - self._ended.keys())
         if new:
-            _, out, _ = _run(["sacct", "-n", "-X", "-P", "-j", ",".join(new), "-o", "JobID,State"])
-            found = dict(line.split("|", 1) for line in out.splitlines() if "|" in line)
-            self._ended |= {job: found[job] for job in new if job in found}
+            books = commands.run("sacct", "-n", "-X", "-P", "-j", ",".join(new), "-o", "JobID,State").out
+            states = dict(line.split("|", 1) for line in books.splitlines() if "|" in line)
+            self._ended |= {job: states[job] for job in new if job in states}
         return {job: word for job in ids if (word := self._ended.get(job))}
-
-
-def _run(command: list[str]) -> tuple[int, str, str]:
-    import subprocess
-
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        return 1, "", f"no answer within {PATIENCE_S:.0f} s"
-    except OSError as error:
-        return 1, "", f"{command[0]}: {error.strerror}"
-    return done.returncode, done.stdout, " ".join(done.stderr.split())

@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from signal import SIG_IGN, SIGCONT, SIGTERM, signal
 
-from hpc.runs.rundir import RunDir
+from hpc.runs import submissions
+from hpc.runs.rundir import RunDir, read_json
+from hpc.slurm import commands
 
 AGAIN_S = 5
 """When a requeued job may start again: later than its last process has ended."""
 ASK_EVERY_S = 120.0
 """How often the end of the walltime is asked for: an admin may change it, and so may `scontrol update`."""
-PATIENCE_S = 20.0
-RETRY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ class EndOfWalltime:
                 self.at = time.mktime(time.strptime(said, "%Y-%m-%dT%H:%M:%S"))
         elif self._asking is None and now > self._next:
             self._next = now + ASK_EVERY_S
-            words = ["squeue", "-h", "-j", self.job, "-o", "%e"]
-            self._asking = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
+            self._asking = commands.start("squeue", "-h", "-j", self.job, "-o", "%e")
         return None if self.at is None else self.at - time.time()
 
 
@@ -76,18 +73,19 @@ def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
     for number in (SIGTERM, SIGCONT):  # Slurm sends both to us and to scontrol as soon as it has requeued
         signal(number, SIG_IGN)
     while True:
-        refused = _scontrol("requeue", job)
-        if refused is None:
-            break
+        answer = commands.run("scontrol", "requeue", job, patience_s=commands.ACT_S)
         # The controller took it, but its answer was lost: asked again, it says that the job is pending
-        if "pending" in refused.lower() or "already" in refused.lower():
+        if answer.ok or "pending" in answer.error.lower() or "already" in answer.error.lower():
             break
-        if _is_refusal(refused) or time.monotonic() > until:
-            return refused
-        time.sleep(RETRY_S)
+        if commands.is_refusal(answer.error) or time.monotonic() > until:
+            return answer.error
+        time.sleep(commands.RETRY_S)
     changes = [f"StartTime=now+{AGAIN_S}", *([f"ExcNodeList={','.join(keep_off)}"] if keep_off else [])]
-    if _scontrol("update", f"JobId={job}", *changes) is not None and keep_off:
-        _scontrol("update", f"JobId={job}", changes[0])  # a node that Slurm does not know must not keep the hold on
+    update = ("scontrol", "update", f"JobId={job}")
+    if not commands.run(*update, *changes, patience_s=commands.ACT_S).ok and keep_off:
+        commands.run(
+            *update, changes[0], patience_s=commands.ACT_S
+        )  # a node that Slurm does not know must not keep the hold on
     return None
 
 
@@ -97,36 +95,10 @@ def successor(run: RunDir, job: str, until: float) -> str:
 
     Raises RuntimeError with what sbatch says against it.
     """
-    from hpc.plan import plan
-    from hpc.submit import executors
-
-    while True:
-        try:
-            return executors.slurm_plain(plan.of_folder(run), f"afterany:{job}")
-        except executors.SubmitError as error:
-            if _is_refusal(str(error)) or time.monotonic() > until:
-                raise RuntimeError(str(error)) from None
-        time.sleep(RETRY_S)
-
-
-def _scontrol(*words: str) -> str | None:
-    """What it says against it, or None."""
-    try:
-        done = subprocess.run(["scontrol", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-
-
-REFUSALS = (
-    "disabled", "permission denied", "invalid", "batch job", "not permitted", "violates", "not available",
-    "unrecognized", "no such file",
-)  # fmt: skip
-"""What Slurm says when it means it. All else is a controller that is busy, restarts, or cannot be reached."""
-PASSING = ("credential", "authentication", "munge", "protocol")
-"""Invalid for a moment: a munge that hiccups, or a controller that is just being upgraded."""
-
-
-def _is_refusal(said: str) -> bool:
-    words = said.lower()
-    return any(word in words for word in REFUSALS) and not any(word in words for word in PASSING)
+    began = time.time()
+    script = run.script.read_text()
+    answer = commands.insist("sbatch", "--parsable", f"--dependency=afterany:{job}", until=until, text=script)
+    if not answer.ok:
+        raise RuntimeError(f"sbatch did not take the job: {answer.error}")
+    next_job = answer.out.strip().partition(";")[0]
+    return submissions.note(run, read_json(run.plan) or {}, next_job, began, successor=True)

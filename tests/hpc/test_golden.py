@@ -9,7 +9,7 @@ import pytest
 from hpc.plan.plan import Plan, Science
 from hpc.plan.snapshot import Code
 from hpc.site import allocation, profile
-from hpc.submit import executors
+from hpc.submit import batch
 
 RECORDS = Path(__file__).parent.parent / "records/sbatch"
 SITES = Path(__file__).parent.parent.parent / "configs/site"
@@ -33,7 +33,7 @@ def text(name: str) -> str:
     science = Science("train", "eegdecode.stages:train", {"seed": 0}, {})
     code = Code("/home/me/hpc", ".", "0" * 40, (), ())
     plan = Plan(science, (), where, resources, (code,), "/scratch/runs", "/home/me/study", "/opt/env/bin/python")
-    return executors.sbatch_text(plan)
+    return batch.sbatch_text(plan, {})
 
 
 def slurm_profiles() -> list[str]:
@@ -42,7 +42,6 @@ def slurm_profiles() -> list[str]:
 
 @pytest.mark.parametrize("name", slurm_profiles())
 def test_the_batch_script_is_as_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(profile, "folders", lambda: [SITES])
     record = RECORDS / f"{name}.sh"
     made = text(name)

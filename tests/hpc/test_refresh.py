@@ -1,7 +1,6 @@
 """A profile is written from what Slurm says: from recorded text, and from the test bed's own words."""
 
 import os
-import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hpc import config
 from hpc.errors import ConfigError
 from hpc.site import allocation, refresh
 from hpc.site.profile import Site
+from hpc.slurm.commands import Answer
 
 PARTITIONS = """\
 PartitionName=batch AllowGroups=ALL Default=NO DefaultTime=00:30:00 MaxNodes=UNLIMITED MaxTime=12:00:00 Nodes=c[1-9] \
@@ -34,9 +34,9 @@ class Slurm:
     def __init__(self, **answers: str) -> None:
         self.answers = {"partition": PARTITIONS, "config": SETTINGS, "sinfo": NODES} | answers
 
-    def __call__(self, command: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *command: str, patience_s: float) -> Answer:
         answer = self.answers["sinfo" if command[0] == "sinfo" else command[-1]]
-        return subprocess.CompletedProcess(command, 1 if "error" in answer else 0, answer, answer)
+        return Answer(1 if "error" in answer else 0, answer, answer)
 
 
 def test_a_profile_holds_what_slurm_says(tmp_path: Path) -> None:

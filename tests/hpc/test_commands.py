@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpc.supervise.requeue import _is_refusal
+from hpc.slurm.commands import is_refusal
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from hpc.supervise.requeue import _is_refusal
     ],
 )
 def test_only_what_slurm_will_never_do_is_a_refusal(said: str, meant: bool) -> None:
-    assert _is_refusal(said) == meant
+    assert is_refusal(said) == meant

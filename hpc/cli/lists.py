@@ -1,0 +1,66 @@
+"""The verbs that list what there is: recipes, sites; and `site refresh`, which writes a profile."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import shorten
+
+from hpc import DONE
+from hpc.cli.options import Words
+from hpc.config import recipes
+from hpc.errors import ConfigError
+from hpc.site import profile, refresh
+
+
+def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
+    _no_words(said)
+    titles = {name: (str(path), recipes.title(path)) for name, path in recipes.every().items()}
+    if said.json:
+        print(json.dumps([{"name": name, "file": path, "title": title} for name, (path, title) in titles.items()]))
+        return DONE
+    if not titles:
+        print("there is no recipe: no package that is installed here brings one, and there is no configs/ here")
+        return DONE
+
+    width = max(map(len, titles))
+    room = max(40, get_terminal_size((120, 24)).columns - width - 2)
+    for name, (_, title) in titles.items():
+        print(f"{name:<{width}}  {shorten(title, room, placeholder=' …')}")
+    print("\n  run one   python -m hpc.launch pipeline NAME   (many have --set size=tiny; the file says more)")
+    return DONE
+
+
+def list_sites(said: Words, environ: Mapping[str, str]) -> int:
+    _no_words(said)
+    here = profile.detect(environ)
+    rows: list[tuple[str, str, str, str]] = []
+    for name in profile.names():
+        try:
+            site = profile.load(name)
+            rows.append((name, site.kind, site.status, site.description))
+        except ConfigError as error:  # of a file that somebody is just writing
+            rows.append((name, "", "broken", str(error)))
+    if said.json:
+        fields = ("name", "kind", "status", "description")
+        every = [dict(zip(fields, row)) | {"file": str(profile.find(row[0])), "here": row[0] == here} for row in rows]
+        print(json.dumps(every))
+        return DONE
+    width = max(len(row[0]) for row in rows)
+    for name, kind, status, description in rows:
+        mark = "*" if name == here else " "
+        print(f"{mark} {name:<{width}}  {kind:<7}{status:<15}{description}")
+    print(f"\n  * is this machine   another   --on NAME   a profile of your own   {profile.folders()[0]}/NAME.yaml")
+    return DONE
+
+
+def _no_words(said: Words) -> None:
+    if said.words:
+        raise ConfigError(f"{said.verb} lists all and takes no word, but got {' '.join(said.words)!r}")
+
+
+def write_site(said: Words, environ: Mapping[str, str]) -> int:
+    if len(said.words) != 2 or said.words[0] != "refresh":
+        raise ConfigError("say `site refresh NAME`: it writes a profile of that name from what Slurm here says")
+    print(refresh.write(said.words[1], Path.home() / ".config/hpc/site", replace=said.replace))
+    return DONE

@@ -1,0 +1,88 @@
+"""The verbs about runs that are there: status, logs, stop."""
+
+from __future__ import annotations
+
+import sys
+
+from hpc import DONE
+from hpc.errors import ConfigError
+from hpc.runs import status
+from hpc.slurm.squeue import Queue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hpc.cli.options import Words
+    from hpc.runs.rundir import RunDir
+    from hpc.runs.status import State
+
+
+def show_status(said: Words, environ: Mapping[str, str]) -> int:
+    runs, queue = said.runs, Queue()
+    while True:
+        # Looked up each time: a sweep goes on to make runs
+        chosen = [run for word in said.words for run in status.find_all(word, runs)] or status.all_runs(runs)
+        states = status.look_all(chosen, queue)
+        text = _as_json(states) if said.json else status.table(states)
+        if not said.watch:
+            print(text)
+            return DONE
+        print(text if said.json else f"\033[2J\033[H{text}", flush=True)  # a clean screen
+        import time
+
+        time.sleep(2)
+
+
+def print_states(runs: list[RunDir]) -> None:
+    print(_as_json(status.look_all(runs, Queue())))
+
+
+def _as_json(states: list[State]) -> str:
+    import json
+
+    return json.dumps([vars(state) for state in states], indent=1)
+
+
+def _one_run(said: Words, question: str) -> RunDir:
+    """The run that a verb is about, or the question which one."""
+    if len(said.words) != 1:
+        raise ConfigError(f"{question} See `python -m hpc.launch status`")
+    return status.find(said.words[0], said.runs)
+
+
+def stop_run(said: Words, environ: Mapping[str, str]) -> int:
+    """One run, or all that the words mean: a whole sweep by its --name or its job."""
+    from contextlib import nullcontext, redirect_stdout
+
+    from hpc.cli.ask import MANY_RUNS, sure
+    from hpc.runs import cancel
+    from hpc.submit import watch
+
+    if said.save and said.now:
+        raise ConfigError("stop --save or --now: not both")
+    if not said.words:
+        raise ConfigError("stop which run? See `python -m hpc.launch status`")
+    runs = list({run.name: run for word in said.words for run in status.find_all(word, said.runs)}.values())
+    many = len(runs) > MANY_RUNS and not said.yes and sys.stdin.isatty()
+    if many and not sure(f"stop what runs or waits of these {len(runs)} runs?"):
+        return DONE
+    with redirect_stdout(sys.stderr) if said.json else nullcontext():
+        print("\n".join(cancel.stop(runs, said.now)), flush=True)
+        for run in runs:
+            if status.look(run).word != "silent":  # one that stands still may never end
+                watch.follow(run, mine=False)
+    if said.json:
+        print_states(runs)
+    return DONE
+
+
+def show_log(said: Words, environ: Mapping[str, str]) -> int:
+    from hpc.submit import watch
+
+    run = _one_run(said, "logs of which run?")
+    log = run.attempt(said.attempt or run.last_attempt()).log(said.rank)
+    if not log.exists():
+        raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
+    watch.print_log(run, log, wait=said.follow)
+    return DONE

@@ -1,0 +1,115 @@
+"""The verbs that make a plan: a stage, pipeline, sweep, resume, export."""
+
+import itertools
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+
+from hpc import DONE
+from hpc.cli import planner
+from hpc.cli.ask import MANY_RUNS, sure
+from hpc.cli.options import Words
+from hpc.cli.runs import print_states
+from hpc.errors import ConfigError
+from hpc.plan.plan import Plan
+from hpc.runs import status
+from hpc.runs.rundir import atomic_write
+from hpc.site import allocation
+from hpc.submit import batch, executors, start
+
+
+def act(said: Words, environ: Mapping[str, str]) -> int:
+    """Words -> plans -> executor. With --json, stdout is kept for it."""
+    with redirect_stdout(sys.stderr) if said.json or said.verb == "export" else nullcontext():
+        plans = planner.make(said, environ)
+        _show(said, plans)
+        if said.verb != "export" and not said.dry_run and not said.prepare:
+            allocation.check_usable(plans[0].site)
+            code = _carry_out(said, plans)
+    if said.dry_run:
+        return _dry_run(said, plans, environ)
+    if said.verb == "export":
+        return export(plans[0], environ, said.output)
+    if said.prepare:
+        return _prepare(plans, said.json)
+    if said.json:
+        print_states([plan.run for plan in plans])
+    return code
+
+
+def _show(said: Words, plans: list[Plan]) -> None:
+    """The plans, as far as one wants to read them."""
+    if said.verb == "sweep":
+        counts = Counter(plan.science.section for plan in plans)
+        print(
+            f"sweep   {len(plans)} runs: {', '.join(f'{n} x {section}' for section, n in counts.items())}\nthe first:\n"
+        )
+        plans = plans[:1]
+    print("\n\n".join(plan.render() for plan in plans), flush=True)
+
+
+def _carry_out(said: Words, plans: list[Plan]) -> int:
+    if plans[0].site.kind != "slurm":
+        if said.after:
+            raise ConfigError(
+                f"--after is for jobs of a Slurm site; runs on {plans[0].site.name} come one after another"
+            )
+        return start.here(plans)
+    if said.verb == "sweep":
+        if (
+            len(plans) > MANY_RUNS
+            and not said.yes
+            and sys.stdin.isatty()
+            and not sure(f"submit what is missing of these {len(plans)} runs?")
+        ):
+            return DONE
+        return start.sweep(plans, said.max_parallel)
+    return start.chain(plans, said.follow, said.after)
+
+
+def _dry_run(said: Words, plans: list[Plan], environ: Mapping[str, str]) -> int:
+    """The batch scripts, as they would be submitted; of a sweep, one a section."""
+    on_slurm = plans[0].site.kind == "slurm"
+    if said.json:
+        print(
+            json.dumps([p.to_json() | {"sbatch": batch.sbatch_text(p, environ) if on_slurm else None} for p in plans])
+        )
+    elif on_slurm and said.verb == "sweep":
+        for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
+            every = list(group)
+            text = batch.array_text(every, environ, said.max_parallel)
+            print(f"\n# {section}: what of these {len(every)} is not finished, as one array\n{text}")
+    elif on_slurm:
+        for plan in plans:
+            done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""
+            print(f"\n# {plan.science.name}{done}\n{batch.sbatch_text(plan, environ)}")
+    return DONE
+
+
+def _prepare(plans: list[Plan], as_json: bool) -> int:
+    """Run folders, and nothing started."""
+    for plan in plans:
+        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+            raise ConfigError(f"{state.run} is {state.word}: what it goes on with must not change under it")
+    runs = [executors.write_run(plan) for plan in plans]
+    if as_json:
+        print_states(runs)
+    else:
+        print("\n".join(f"\nprepared {run.path}" for run in runs))
+    return DONE
+
+
+def export(plan: Plan, environ: Mapping[str, str], output: str | None) -> int:
+    """The batch script of a run, for sbatch alone."""
+    if plan.site.kind != "slurm":
+        raise ConfigError(f"export writes for a Slurm site, but {plan.site.name} is none: say --on SITE")
+    text = batch.standalone_text(plan, environ)
+    if output is None:
+        print(text, end="")
+    else:
+        atomic_write(Path(output), lambda file: file.write(text.encode()))
+        print(f"\nwrote {output}: sbatch {output}")
+    return DONE

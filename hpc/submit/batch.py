@@ -1,0 +1,118 @@
+"""The text of a batch script, from a plan alone. The only submitit import, and the only place that knows its insides.
+
+`environ` is that of who submits: what is in its PYTHONPATH the job gets as well.
+"""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpc.plan.plan import Plan
+from hpc.site.allocation import job_env, sbatch_options
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
+
+Environ = Mapping[str, str]
+
+
+def sbatch_text(plan: Plan, environ: Environ) -> str:
+    """The batch script, byte for byte as it would be submitted."""
+    sbatch = executor(plan, environ)
+    return sbatch._make_submission_file_text(sbatch._submitit_command_str, uid="")
+
+
+def standalone_text(plan: Plan, environ: Environ) -> str:
+    """A batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
+    command = shlex.join([plan.python, "-P", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
+    return executor(plan, environ)._make_submission_file_text(f"exec {command}", uid="")
+
+
+def array_text(plans: Sequence[Plan], environ: Environ, max_parallel: int | None) -> str:
+    """The batch script of an array, but for the time in its folder's name and the jobs it waits for."""
+    sbatch, _, _ = array(plans, environ, None, max_parallel, "TIME")
+    sbatch.parameters["map_count"] = len(plans)
+    return sbatch._make_submission_file_text(sbatch._submitit_command_str, uid="")
+
+
+def array(
+    plans: Sequence[Plan], environ: Environ, dependency: str | None, max_parallel: int | None, folder_name: str
+) -> "tuple[SlurmExecutor, Path, str]":
+    """The executor of an array, its folder and the name of the job."""
+    folder = Path(plans[0].runs) / ".arrays" / folder_name  # not in a run: somebody may delete that while others wait
+    sbatch = executor(plans[0], environ, dependency, folder)
+    name = plans[0].label or f"{plans[0].science.stage}-x{len(plans)}"
+    sbatch.update_parameters(array_parallelism=max_parallel or len(plans), job_name=name)
+    return sbatch, folder, name
+
+
+def env_text(plan: Plan, environ: Environ) -> str:
+    """What a batch script of another's sources before it starts the supervisor: see slurm/run.sbatch."""
+    return "\n".join([*_setup(plan, environ), f"HPC_PYTHON={shlex.quote(plan.python)}", ""])
+
+
+def python_path(plan: Plan, environ: Environ) -> str:
+    """The run's own copy of the code first, then what the user has set."""
+    return os.pathsep.join([*plan.python_path, *filter(None, [environ.get("PYTHONPATH")])])
+
+
+def _setup(plan: Plan, environ: Environ) -> list[str]:
+    """The lines of a batch script before its command."""
+    exported = job_env(plan.site, plan.resources) | {"PYTHONPATH": python_path(plan, environ)}
+    return [
+        *plan.site.prologue,
+        "set -eu",  # not before: the scripts of modules use variables that are not set
+        # Until Python listens, the signal would kill; ignored here, it is ignored in what we exec
+        "trap '' USR2",
+        *(f"export {name}={shlex.quote(value)}" for name, value in exported.items()),
+    ]
+
+
+def executor(
+    plan: Plan, environ: Environ, dependency: str | None = None, folder: Path | None = None
+) -> "SlurmExecutor":
+    """What submits the plan, and has the text of it."""
+    from submitit.slurm.slurm import SlurmExecutor
+
+    class Sbatch(SlurmExecutor):  # type: ignore[misc]
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # a dry run needs no srun here; a real one is told by sbatch itself
+
+        def _make_submission_file_text(self, command: str, uid: str) -> str:
+            text: str = super()._make_submission_file_text(command, uid)
+            not_taken = tuple(f"#SBATCH --{option}{end}" for option in site.skip for end in ("=", "\n"))
+            return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(not_taken))
+
+    r, site = plan.resources, plan.site
+    # exec: the Python process takes the batch script's place, so that it is what Slurm signals
+    sbatch = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -P")
+    assert r.time_s is not None
+    extra: dict[str, object] = {
+        "signal": f"B:USR2@{r.lead_s}",
+        "requeue": True,
+        "ntasks_per_node": r.ranks_per_node,
+        "nodes": r.nodes,
+        "chdir": plan.cwd,
+        **sbatch_options(site, r),
+        # Else Slurm leaves a job whose parent has failed in the queue for ever
+        **({"kill-on-invalid-dep": "yes"} if dependency else {}),
+    }
+    sbatch.update_parameters(
+        job_name=plan.label or plan.science.name,
+        # A time of whole minutes, as Slurm counts; submitit would do arithmetic on it
+        time=max(1, round(r.time_s / 60)),
+        cpus_per_task=r.cpus_per_rank,
+        partition=r.partition or None,
+        account=r.account or None,
+        mem=f"{round(r.mem_gb * 1024)}M" if r.mem_gb else None,  # sbatch takes whole numbers only
+        dependency=dependency,
+        wckey=None,
+        stderr_to_stdout=True,
+        use_srun=False,
+        setup=_setup(plan, environ),
+        additional_parameters=extra,
+    )
+    return sbatch
