@@ -127,7 +127,7 @@ def _sparse_study(study: Path) -> None:
 def _alone(study: Path) -> tuple[int, float]:
     """In a process that does nothing else: how many were found, and MB of the whole process at its largest."""
     code = (
-        "import re, sys; from pathlib import Path; from eegdecode.data import recordings; "
+        "import re, sys; from pathlib import Path; from eegdecode.data.io import recordings; "
         "n = len(recordings.find(Path(sys.argv[1]))); "
         # getrusage would count what the parent was before exec
         "print(n, int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024)"

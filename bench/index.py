@@ -16,14 +16,14 @@ OURS, H5PY, RANDOM = "open the store, draw from 64 recordings", "h5py, every fil
 
 PROGRAM = {
     OURS: """
-from eegdecode.data import store
+from eegdecode.data.store import store
 opened = store.open_store(folder)
 opened.spec("envelope")
 for stored in opened.recordings[:: len(opened.recordings) // 64]:
     stored.read(0, 16)
 """,
     RANDOM: """
-from eegdecode.data import store
+from eegdecode.data.store import store
 (folder / "index.json").unlink()
 opened = store.open_store(folder)
 store.write_index(folder)

@@ -25,9 +25,9 @@ Metrics = dict[str, object]
 
 def synthesize(cfg: Study, ctx: Context) -> Metrics:
     """Make up a study: real files in BIDS, with a planted effect."""
-    from eegdecode import synth
+    from eegdecode.synth.study import make_study
 
-    return synth.make_study(cfg, ctx)
+    return make_study(cfg, ctx)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 
 import os
 import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,3 +117,10 @@ def executor(
         additional_parameters=extra,
     )
     return sbatch
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What submitting raises where the job is not taken."""
+    from submitit.core.utils import FailedJobError
+
+    return (FailedJobError, OSError, subprocess.SubprocessError)

@@ -100,15 +100,13 @@ def slurm(plan: Plan, after: Mapping[str, str]) -> str:
     after
         The runs that must have succeeded before it starts, and their jobs. When one fails, Slurm takes the job out.
     """
-    from submitit.core.utils import FailedJobError
-
     run = write_run(plan)
     began = time.time()
     try:
         with _scrubbed_environment():
             dependency = f"afterok:{':'.join(after.values())}" if after else None
             job = batch.executor(plan, os.environ, dependency).submit(Supervisor(str(run.path)))
-    except (FailedJobError, OSError, subprocess.SubprocessError) as error:
+    except batch.refusals() as error:
         raise _refused([plan], error) from None
     return submissions.note(run, plan.to_json(), job.job_id, began, after=list(after))
 
@@ -119,8 +117,6 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
     It starts when the jobs `after` have ended, well or badly: one that failed must not take all elements with it. The
     supervisor of an element ends at once when its own inputs are not there.
     """
-    from submitit.core.utils import FailedJobError
-
     code = snapshot.keep(plans[0].code, Path(plans[0].runs))
     runs = [write_run(plan, code) for plan in plans]
     began = time.time()
@@ -130,7 +126,7 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
     try:
         with _scrubbed_environment():
             jobs = executor.submit_array([Supervisor(str(run.path)) for run in runs])
-    except (FailedJobError, OSError, subprocess.SubprocessError) as error:
+    except batch.refusals() as error:
         raise _refused(plans, error) from None
     for plan, job in zip(plans, jobs, strict=True):
         follows = list(plan.science.inputs.values()) if after else []

@@ -197,7 +197,7 @@ def test_a_process_that_was_killed_is_named(opened: Store) -> None:
 
 PARENT = """
 import os, pickle, sys, time
-from eegdecode.data.ring import Ring
+from eegdecode.data.loading.ring import Ring
 store, draw = pickle.load(open(sys.argv[1], "rb"))
 ring = Ring(store, draw, processes=2)
 next(ring.at(0))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode import stages, synth
+from eegdecode import stages
 from eegdecode.data.config import BidsEvents, Label, LockedWindows, Split
 from eegdecode.data.loading import gather
 from eegdecode.data.split import splits
@@ -38,6 +38,7 @@ from eegdecode.preprocessing.config import (
 from eegdecode.signals import Signal
 from eegdecode.stages import Evaluate, Preprocess, Submission, Train
 from eegdecode.synth.config import Eeg2025
+from eegdecode.synth.study import make_study
 from eegdecode.training import model_file, validator
 from eegdecode.training.config import Optim
 from eegdecode.training.model_file import Trained
@@ -61,7 +62,7 @@ def made(run: Path) -> Input:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six children; two models of their reaction times, and one of their scores that is of another kind."""
     folder = tmp_path_factory.mktemp("challenge")
-    synth.make_study(Eeg2025(n_subjects=6, n_trials=6), context(folder / "study"))
+    make_study(Eeg2025(n_subjects=6, n_trials=6), context(folder / "study"))
     cfg = Preprocess(
         made(folder / "study"),
         events=BidsEvents(stimulus="value", only=("*_target",)),

@@ -72,7 +72,7 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
 )
 def test_what_cannot_be_is_refused(verb: str, values: dict[str, object], words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        plan.sciences(verb, values, words)
+        plan.sciences(verb, values, words, verbs=["status"])
 
 
 def test_a_sweep_holds_what_its_runs_have_in_common_once() -> None:

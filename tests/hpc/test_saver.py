@@ -165,9 +165,9 @@ def test_asked_to_stop_on_a_full_disk_the_last_save_does_not_pass_for_done(
 FULL = """
 import errno, os, sys, torch
 from pathlib import Path
-from hpc.context import Context, Fenced, World
-from hpc.rundir import RunDir, committed_steps
-from hpc.saver import Saver
+from hpc.rank.context import Context, Fenced, World
+from hpc.runs.rundir import RunDir, committed_steps
+from hpc.checkpoint.saver import Saver
 run = RunDir(Path(sys.argv[1]))
 plenty = os.statvfs("/")
 os.statvfs = lambda path: os.statvfs_result([4096, 4096, *[10**9] * 6, 0, 255])  # a quota does not show in it

@@ -126,9 +126,9 @@ def test_on_a_disk_a_copy_stays_for_the_next_run(shm: Path, tmp_path: Path, capl
 SCRIPT = """
 import logging, sys, time
 from pathlib import Path
-from hpc.context import Context, Input, World
-from hpc.rundir import RunDir
-from hpc.staging import Staging
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir
+from hpc.rank.staging import Staging
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 _, run, place, mode = sys.argv
 def look() -> bool:
@@ -386,7 +386,7 @@ def test_where_to_copy_to_is_the_sites_word_or_the_users() -> None:
 STAGES = """
 import time
 from dataclasses import dataclass
-from hpc.context import Context, Input
+from hpc.rank.context import Context, Input
 
 @dataclass(frozen=True)
 class Make:

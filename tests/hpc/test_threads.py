@@ -86,7 +86,7 @@ def test_a_library_that_is_loaded_already_is_told(tmp_path: Path) -> None:
     code = """
 import numpy
 from threadpoolctl import threadpool_info
-from hpc import threads
+from hpc.rank import threads
 before = {pool["num_threads"] for pool in threadpool_info()}
 threads.cap(1)
 print(before, {pool["num_threads"] for pool in threadpool_info()})

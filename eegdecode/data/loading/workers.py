@@ -194,7 +194,8 @@ class _Process:
     def __init__(self, filling: Filling, rows: slice, file: int, n_bytes: int) -> None:
         self._connection, theirs = Pipe()
         start = (
-            "import sys; sys.path[:] = {!r}; from eegdecode.data import workers; workers.main(*map(int, sys.argv[1:]))"
+            "import sys; sys.path[:] = {!r}; from eegdecode.data.loading import workers; "
+            "workers.main(*map(int, sys.argv[1:]))"
         )
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # until it ignores them itself
         try:
