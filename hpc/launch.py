@@ -37,14 +37,14 @@ VERBS = {
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     try:
-        said = options.read(argv)
-        if said.help:
+        args = options.read(argv)
+        if args.help:
             print(options.help_text(), end="")
             return DONE
-        if said.version:
+        if args.version:
             print(version())
             return DONE
-        return _function(VERBS.get(said.verb, START))(said, environ)
+        return _function(VERBS.get(args.verb, START))(args, environ)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE

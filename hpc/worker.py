@@ -63,9 +63,9 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001  the edge: written down for the supervisor, with its trace
         traceback.print_exc()
-        found = {"rank": world.rank, "host": host, "error": f"{type(error).__name__}: {error}", "at": ctx.reached}
+        report = {"rank": world.rank, "host": host, "error": f"{type(error).__name__}: {error}", "at": ctx.reached}
         with suppress(OSError):  # no room: it stands in the log, if there
-            write_json(run.attempt(options.attempt).error(world.rank), found | {"trace": traceback.format_exc()})
+            write_json(run.attempt(options.attempt).error(world.rank), report | {"trace": traceback.format_exc()})
         # A ValueError is about what a user gave: the same tomorrow as today
         return NEVER if isinstance(error, ValueError) else 1
     finally:

@@ -119,10 +119,10 @@ def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | 
     until_now = [whole for whole in whole_steps(folder) if whole <= step]
     if not until_now:
         return  # the only one there is may be damaged, and may still be better than nothing
-    kept = {*until_now[-keep:], best} | {whole for whole in until_now if keep_every and whole % keep_every == 0}
+    spared = {*until_now[-keep:], best} | {whole for whole in until_now if keep_every and whole % keep_every == 0}
     for place in folder.glob("step-*"):
         number = int(place.name.removeprefix("step-"))
-        if number < until_now[-1] and number not in kept:
+        if number < until_now[-1] and number not in spared:
             try:
                 (place / "COMMIT").unlink(missing_ok=True)  # first: a folder half deleted must not count
                 shutil.rmtree(place)
@@ -133,14 +133,14 @@ def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | 
 def sweep(folder: Path, attempt: int, before: int | None = None) -> None:
     """Delete what attempts up to this one have left half-written, of steps below `before` if it is given. One that was
     about to be replaced when a kill came goes back to its place."""
-    for beside in folder.glob(".step-*.tmp"):
-        step, of_attempt = (part.split("-")[1] for part in beside.name.split(".")[1:3])
+    for leftover in folder.glob(".step-*.tmp"):
+        step, of_attempt = (part.split("-")[1] for part in leftover.name.split(".")[1:3])
         if int(of_attempt) <= attempt and (before is None or int(step) < before):
             place = at(folder, int(step))
-            if beside.name.endswith(BEFORE) and not place.exists():
-                os.rename(beside, place)
+            if leftover.name.endswith(BEFORE) and not place.exists():
+                os.rename(leftover, place)
                 continue
-            shutil.rmtree(beside, ignore_errors=True)  # a rank that is late may still be writing into it
+            shutil.rmtree(leftover, ignore_errors=True)  # a rank that is late may still be writing into it
 
 
 def beside(folder: Path, step: int, attempt: int) -> Path:
@@ -168,8 +168,8 @@ def sync(folder: Path) -> None:
 
 
 def _has_its_size(place: Path) -> bool:
-    said = commit_of(place)
-    return said is not None and all(
+    commit = commit_of(place)
+    return commit is not None and all(
         (place / name).is_file() and (place / name).stat().st_size == file["bytes"]
-        for name, file in said["files"].items()
+        for name, file in commit["files"].items()
     )

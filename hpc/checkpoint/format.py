@@ -60,20 +60,20 @@ class Staging:
         A tensor that is sharded over the ranks is copied in part by each rank, any other by the first rank only.
         """
         self.settle()
-        found: list[tuple[str, torch.Tensor]] = []
+        tensors: list[tuple[str, torch.Tensor]] = []
 
         def outline(path: str, tensor: torch.Tensor) -> torch.Tensor:
-            found.append((path, tensor))
+            tensors.append((path, tensor))
             return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
         tree = _map(state, "", outline)
         self._tree = tree if is_first else None
-        self.sharded = any(_is_sharded(tensor) for _, tensor in found)
+        self.sharded = any(_is_sharded(tensor) for _, tensor in tensors)
         self._pieces = {}
         end = 0
         now: list[tuple[int, torch.Tensor]] = []
-        beside: list[tuple[int, torch.Tensor]] = []
-        for path, tensor in found:
+        deferred: list[tuple[int, torch.Tensor]] = []
+        for path, tensor in tensors:
             if not is_first and not _is_sharded(tensor):
                 continue
             local, offset = _local(tensor)
@@ -81,7 +81,7 @@ class Staging:
             self._pieces[path] = {"begin": end, "offset": offset, "like": like}
             # From a GPU in this thread, which knows its stream
             can_wait = not local.is_cuda and path.startswith(tuple(f"[{key!r}]" for key in later))
-            (beside if can_wait else now).append((end, local))
+            (deferred if can_wait else now).append((end, local))
             end = _up(end + local.nbytes, 64)
         self.n_bytes = _up(end, PAGE)
         if self.n_bytes > self.memory.numel():
@@ -102,7 +102,7 @@ class Staging:
             done.result()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._copying = copying(beside, 1)
+        self._copying = copying(deferred, 1)
 
     def settle(self) -> None:
         """Wait until all is copied, in any thread."""
@@ -162,8 +162,8 @@ def read(path: Path, n_bytes: int, sha256: str) -> Contents:
 
         with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
             digests = list(pool.map(read_part, range(0, len(body), PART)))
-    if (found := _checksum(head, digests)) != sha256:
-        raise Damaged(f"{path} has checksum {found[:12]}…, but {sha256[:12]}… was written")
+    if (checksum := _checksum(head, digests)) != sha256:
+        raise Damaged(f"{path} has checksum {checksum[:12]}…, but {sha256[:12]}… was written")
     outline = torch.load(io.BytesIO(head[16 : 16 + length]), weights_only=True)
     pieces: Pieces = {
         name: [(tuple(piece["offset"]), _view(data, piece["begin"], piece["like"]))]

@@ -99,25 +99,25 @@ class Saver:
         later
             What stands under these names in the state stays as it is until `settle` is called, and is copied meanwhile.
         """
-        asked = time.monotonic()
+        called = time.monotonic()
         if self._writing is not None and not self._writing.done():
             self.n_waited += 1
             self.close()
-            log.info("training waited %.2f s for the save before to end", time.monotonic() - asked)
+            log.info("training waited %.2f s for the save before to end", time.monotonic() - called)
         self.close()
         self.ctx.fence()
         began = time.monotonic()
         self._staging.take(state, self.ctx.world.is_first, later)
         self._saved_at = time.monotonic()
-        self.blocked_s = self._saved_at - asked
+        self.blocked_s = self._saved_at - called
         if self.ctx.world.is_first or self._staging.sharded:
             self._writing = self._thread.submit(self._write_last if last else self._write, step, best, began)
 
     def settle(self) -> None:
         """To be called before what was to be copied `later` changes, as by the optimizer's step."""
-        asked = time.monotonic()
+        called = time.monotonic()
         self._staging.settle()
-        self.blocked_s += time.monotonic() - asked
+        self.blocked_s += time.monotonic() - called
 
     def close(self) -> None:
         """Wait until what was saved is on the disk."""
@@ -133,10 +133,10 @@ class Saver:
         """In the thread: this rank's file, and on the first rank the checkpoint. False when the disk is full."""
         world, attempt = self.ctx.world, self.ctx.attempt
         n_files = world.size if self._staging.sharded else 1
-        beside = checkpoint.beside(self.folder, step, attempt)
-        file = beside / f"state-{world.rank:04d}-of-{n_files:04d}.bin"
+        partial = checkpoint.beside(self.folder, step, attempt)
+        file = partial / f"state-{world.rank:04d}-of-{n_files:04d}.bin"
         try:
-            beside.mkdir(parents=True, exist_ok=True)
+            partial.mkdir(parents=True, exist_ok=True)
             if world.is_first:
                 checkpoint.sweep(self.folder, attempt, before=step)
                 self._make_room(n_files, best)
@@ -144,15 +144,15 @@ class Saver:
             if not world.is_first:
                 write_json(file.with_suffix(".json"), written)
                 return True
-            files = {file.name: written} | self._others(beside, step, n_files)
+            files = {file.name: written} | self._others(partial, step, n_files)
             seconds = time.monotonic() - began
             commit = {"step": step, "attempt": attempt, "ranks": world.size, "seconds": round(seconds, 3)}
             n_bytes = sum(one["bytes"] for one in files.values())
-            write_json(beside / "COMMIT", commit | {"bytes": n_bytes, "files": files})
+            write_json(partial / "COMMIT", commit | {"bytes": n_bytes, "files": files})
             self.ctx.fence()
-            checkpoint.commit(beside, self.folder, step)
+            checkpoint.commit(partial, self.folder, step)
         except OSError as error:
-            self._clear(beside, file, error)
+            self._clear(partial, file, error)
             if error.errno not in FULL:
                 raise
             whole = checkpoint.whole_steps(self.folder)
@@ -184,23 +184,23 @@ class Saver:
             checkpoint.rotate(self.folder, newest[0], 1, self.keep_every, best)
             checkpoint.refuse_full_disk(self.folder, n_bytes, n_files + 2)
 
-    def _others(self, beside: Path, step: int, n_files: int) -> dict[str, Any]:
+    def _others(self, partial: Path, step: int, n_files: int) -> dict[str, Any]:
         """What the other ranks say of their files, once all have written."""
-        marks = {rank: beside / f"state-{rank:04d}-of-{n_files:04d}.json" for rank in range(1, n_files)}
+        marks = {rank: partial / f"state-{rank:04d}-of-{n_files:04d}.json" for rank in range(1, n_files)}
         deadline = time.monotonic() + MARKS_S
         while missing := [rank for rank, mark in marks.items() if not mark.exists()]:
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"no file from rank {', '.join(map(str, missing))} for the checkpoint of step {step} within "
-                    f"{MARKS_S} s: see whether it runs, and whether its node sees {beside}"
+                    f"{MARKS_S} s: see whether it runs, and whether its node sees {partial}"
                 )
             time.sleep(0.02)
         files = {}
         for rank, mark in marks.items():
-            said: dict[str, Any] = read_json(mark) or {}
-            if "failed" in said:
-                raise OSError(said["errno"], f"{said['failed']} (rank {rank} on {said['host']})")
-            files[mark.with_suffix(".bin").name] = said
+            written: dict[str, Any] = read_json(mark) or {}
+            if "failed" in written:
+                raise OSError(written["errno"], f"{written['failed']} (rank {rank} on {written['host']})")
+            files[mark.with_suffix(".bin").name] = written
             mark.unlink()
         return files
 

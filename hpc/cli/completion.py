@@ -42,16 +42,18 @@ def candidates(words: Sequence[str]) -> list[str]:
     name, equals, _ = word.partition("=")
     plain = _plain(before)
     if before and _takes_value(before[-1]):
-        found = _values(before[-1], before[:-1])
+        choices = _values(before[-1], before[:-1])
     elif equals and _takes_value(name):
-        found = [f"{name}={value}" for value in _values(name, before)]
+        choices = [f"{name}={value}" for value in _values(name, before)]
     elif word.startswith("-"):
-        found = sorted(name for name, option in options.OPTIONS.items() if not plain or options.fits(option, plain[0]))
+        choices = sorted(
+            name for name, option in options.OPTIONS.items() if not plain or options.fits(option, plain[0])
+        )
     elif not plain:
-        found = [*stages.names(), *options.VERBS]
+        choices = [*stages.names(), *options.VERBS]
     else:
-        found = _words(plain, word, _folder(before))
-    return [choice for choice in found if choice.startswith(word)]
+        choices = _words(plain, word, _folder(before))
+    return [choice for choice in choices if choice.startswith(word)]
 
 
 def _takes_value(word: str) -> bool:
@@ -61,14 +63,14 @@ def _takes_value(word: str) -> bool:
 
 def _plain(words: Sequence[str]) -> list[str]:
     """Without the options and their values."""
-    found = []
+    plain = []
     coming = iter(words)
     for word in coming:
         if _takes_value(word):
             next(coming, None)
         elif not word.startswith("-"):
-            found.append(word)
-    return found
+            plain.append(word)
+    return plain
 
 
 def _said(option: str, words: Sequence[str]) -> str:
@@ -155,12 +157,12 @@ def _settings(stage: str) -> dict[str, list[Any]]:
 
 def _types(schema: Any) -> dict[str, list[Any]]:
     """The settings of a config, those of its parts after a dot; of parts to choose from by name, of all of them."""
-    found: dict[str, list[Any]] = {}
+    types_of: dict[str, list[Any]] = {}
     if get_origin(schema) in (Union, types.UnionType):
         for choice in get_args(schema):
             for name, kinds in _types(choice).items():
-                found[name] = [*found.get(name, []), *kinds]
-        return found
+                types_of[name] = [*types_of.get(name, []), *kinds]
+        return types_of
     hints = get_type_hints(schema)
     for field in dataclasses.fields(schema):
         kind = hints[field.name]
@@ -168,28 +170,28 @@ def _types(schema: Any) -> dict[str, list[Any]]:
         parts = [part for part in kinds if dataclasses.is_dataclass(part)]
         for part in parts:
             for name, of_part in _types(part).items():
-                found[f"{field.name}.{name}"] = [*found.get(f"{field.name}.{name}", []), *of_part]
+                types_of[f"{field.name}.{name}"] = [*types_of.get(f"{field.name}.{name}", []), *of_part]
         if not parts:
-            found[field.name] = kinds
-    return found
+            types_of[field.name] = kinds
+    return types_of
 
 
 def _choices(kinds: Sequence[Any], runs: str) -> list[str]:
     """The values that a setting can have, where they can be counted."""
-    found: list[str] = []
+    choices: list[str] = []
     for kind in kinds:
-        found += [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
-        found += ["true", "false"] if kind is bool else []
-        found += _runs(runs) if isinstance(kind, NewType) else []
-    return list(dict.fromkeys(found))
+        choices += [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+        choices += ["true", "false"] if kind is bool else []
+        choices += _runs(runs) if isinstance(kind, NewType) else []
+    return list(dict.fromkeys(choices))
 
 
-def show_completion(said: Words, environ: Mapping[str, str]) -> int:
+def show_completion(args: Words, environ: Mapping[str, str]) -> int:
     """`completion bash` is for the shell's start file; `completion -- WORDS` is what that asks at each tab."""
-    if said.words in (["bash"], ["zsh"]):
-        print(SCRIPTS[said.words[0]])
-    elif said.words[:1] == ["words"]:
-        print("\n".join(candidates(said.words[1:])))
+    if args.words in (["bash"], ["zsh"]):
+        print(SCRIPTS[args.words[0]])
+    elif args.words[:1] == ["words"]:
+        print("\n".join(candidates(args.words[1:])))
     else:
         raise ConfigError("completion for which shell? bash or zsh: source <(python -m hpc.launch completion bash)")
     return DONE

@@ -13,18 +13,18 @@ from hpc.site import allocation
 from hpc.submit import executors
 
 
-def run_drill(said: Words, environ: Mapping[str, str]) -> int:
-    if not said.words or "=" in said.words[0]:
+def run_drill(args: Words, environ: Mapping[str, str]) -> int:
+    if not args.words or "=" in args.words[0]:
         raise ConfigError("drill what? Say a stage first: drill train my-study.yaml --nodes 2")
-    said.verb, *said.words = said.words
-    plans = planner.make(said, environ)
+    args.verb, *args.words = args.words
+    plans = planner.make(args, environ)
     if len(plans) != 1:
         raise ConfigError("drill one stage: the others run undisturbed before it, with `pipeline`")
     print(plans[0].render(), flush=True)
     allocation.check_usable(plans[0].site)
-    faults = said.faults.split(",") if said.faults else list(FAULTS)
+    faults = args.faults.split(",") if args.faults else list(FAULTS)
     try:
-        return FAILED if drill.drill(plans[0], faults, said.repeat) else DONE
+        return FAILED if drill.drill(plans[0], faults, args.repeat) else DONE
     except executors.SubmitError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED

@@ -13,10 +13,10 @@ from hpc.errors import ConfigError
 from hpc.site import profile, refresh
 
 
-def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
-    _no_words(said)
+def list_recipes(args: Words, environ: Mapping[str, str]) -> int:
+    _no_words(args)
     titles = {name: (str(path), recipes.title(path)) for name, path in recipes.every().items()}
-    if said.json:
+    if args.json:
         print(json.dumps([{"name": name, "file": path, "title": title} for name, (path, title) in titles.items()]))
         return DONE
     if not titles:
@@ -31,8 +31,8 @@ def list_recipes(said: Words, environ: Mapping[str, str]) -> int:
     return DONE
 
 
-def list_sites(said: Words, environ: Mapping[str, str]) -> int:
-    _no_words(said)
+def list_sites(args: Words, environ: Mapping[str, str]) -> int:
+    _no_words(args)
     here = profile.detect(environ)
     rows: list[tuple[str, str, str, str]] = []
     for name in profile.names():
@@ -41,7 +41,7 @@ def list_sites(said: Words, environ: Mapping[str, str]) -> int:
             rows.append((name, site.kind, site.status, site.description))
         except ConfigError as error:  # of a file that somebody is just writing
             rows.append((name, "", "broken", str(error)))
-    if said.json:
+    if args.json:
         fields = ("name", "kind", "status", "description")
         every = [dict(zip(fields, row)) | {"file": str(profile.find(row[0])), "here": row[0] == here} for row in rows]
         print(json.dumps(every))
@@ -54,13 +54,13 @@ def list_sites(said: Words, environ: Mapping[str, str]) -> int:
     return DONE
 
 
-def _no_words(said: Words) -> None:
-    if said.words:
-        raise ConfigError(f"{said.verb} lists all and takes no word, but got {' '.join(said.words)!r}")
+def _no_words(args: Words) -> None:
+    if args.words:
+        raise ConfigError(f"{args.verb} lists all and takes no word, but got {' '.join(args.words)!r}")
 
 
-def write_site(said: Words, environ: Mapping[str, str]) -> int:
-    if len(said.words) != 2 or said.words[0] != "refresh":
+def write_site(args: Words, environ: Mapping[str, str]) -> int:
+    if len(args.words) != 2 or args.words[0] != "refresh":
         raise ConfigError("say `site refresh NAME`: it writes a profile of that name from what Slurm here says")
-    print(refresh.write(said.words[1], Path.home() / ".config/hpc/site", replace=said.replace))
+    print(refresh.write(args.words[1], Path.home() / ".config/hpc/site", replace=args.replace))
     return DONE

@@ -217,7 +217,7 @@ def fits(option: Option, verb: str) -> bool:
 
 def read(argv: "Sequence[str]") -> Words:
     """The words of a command line, in any order; `--nodes 2` and `--nodes=2` are the same, `--` ends the options."""
-    said = Words()
+    args = Words()
     plain: list[str] = []
     used: list[Option] = []
     coming = iter(argv)
@@ -235,17 +235,17 @@ def read(argv: "Sequence[str]") -> Words:
                 raise ConfigError(f"{name} takes no value, but got {text!r}")
             value = True if option[2] is None else _value(option, text if equals else next(coming, None))
             if value != "":  # "$RUNS" of a script where it is not set: not said
-                setattr(said, name[2:].replace("-", "_"), value)
+                setattr(args, name[2:].replace("-", "_"), value)
         else:
             plain.append(word)
     if plain:
-        said.verb, said.words = plain[0], plain[1:]
-    elif not said.help and not said.version:
+        args.verb, args.words = plain[0], plain[1:]
+    elif not args.help and not args.version:
         raise ConfigError("say what to do: python -m hpc.launch VERB; --help lists the verbs")
     for option in used:
-        if not said.help and not fits(option, said.verb):
-            raise ConfigError(f"{option[0]} is for {_list(option[3].split())}, not for {said.verb}")
-    return said
+        if not args.help and not fits(option, args.verb):
+            raise ConfigError(f"{option[0]} is for {_list(option[3].split())}, not for {args.verb}")
+    return args
 
 
 def _list(words: list[str]) -> str:

@@ -28,12 +28,12 @@ ASKED = (
 """The options that say where and with what."""
 
 
-def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
-    runs = Path(said.runs).absolute()
-    sciences, sources, settings = _sciences(said, runs)
-    asked = _asked(said, runs)
-    where, resources = _where(asked, runs, environ, said.dry_run)
-    asked["on"] = where.name  # also when it was found out
+def make(args: Words, environ: Mapping[str, str]) -> list[Plan]:
+    runs = Path(args.runs).absolute()
+    sciences, sources, settings = _sciences(args, runs)
+    request = _asked(args, runs)
+    where, resources = _where(request, runs, environ, args.dry_run)
+    request["on"] = where.name  # also when it was found out
     packages = ["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)]
     code = snapshot.look(packages)
     installed = snapshot.installed(packages, code)
@@ -41,22 +41,22 @@ def make(said: Words, environ: Mapping[str, str]) -> list[Plan]:
     for science in sciences:
         check_inputs(science, runs, coming)
     read = {ref for science in sciences for ref in science.inputs.values()}
-    reasons = [_reason(science, said, runs) for science in sciences]
+    reasons = [_reason(science, args, runs) for science in sciences]
     labels = [
-        plan.label_of(RunDir(runs / science.name)) if reason else _label(said, runs, science.name, science.name in read)
+        plan.label_of(RunDir(runs / science.name)) if reason else _label(args, runs, science.name, science.name in read)
         for science, reason in zip(sciences, reasons)
     ]
     plans = [
         Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
-                  label, own, asked, installed=installed, reason=reason)
+                  label, own, request, installed=installed, reason=reason)
         for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
     ]  # fmt: skip
     return preflight.checked(plans, environ)
 
 
-def _reason(science: Science, said: Words, runs: Path) -> str:
+def _reason(science: Science, args: Words, runs: Path) -> str:
     """Why a run is made that the line does not name, and what it could read instead; empty for the others."""
-    verb = said.words[0] if said.verb == "sweep" else said.verb
+    verb = args.words[0] if args.verb == "sweep" else args.verb
     if verb in ("pipeline", "resume", "export") or science.section == verb:
         return ""
     stage = science.stage
@@ -65,30 +65,30 @@ def _reason(science: Science, said: Words, runs: Path) -> str:
     return f"{verb} reads it, and it is not there yet; --only refuses instead{instead}"
 
 
-def _sciences(said: Words, runs: Path) -> tuple[list[Science], list[str], list[str]]:
+def _sciences(args: Words, runs: Path) -> tuple[list[Science], list[str], list[str]]:
     """What is to be computed, the files and words that say so, and what tells each from the others."""
-    if said.verb in ("resume", "export"):
-        if len(said.words) != 1:
-            raise ConfigError(f"{said.verb} which run? One name; other settings would be another run")
-        run = status.find(said.words[0], runs)
-        kept = plan.of_folder(run)
-        if kept.science.name != run.name:
-            raise ConfigError(f"{run.path} is a copy, or was renamed: it holds {kept.science.name}. Give it that name")
-        return [kept.science], [str(run.config)], [kept.settings]
-    if said.verb == "sweep" and (not said.words or "=" in said.words[0]):
+    if args.verb in ("resume", "export"):
+        if len(args.words) != 1:
+            raise ConfigError(f"{args.verb} which run? One name; other settings would be another run")
+        run = status.find(args.words[0], runs)
+        last = plan.of_folder(run)
+        if last.science.name != run.name:
+            raise ConfigError(f"{run.path} is a copy, or was renamed: it holds {last.science.name}. Give it that name")
+        return [last.science], [str(run.config)], [last.settings]
+    if args.verb == "sweep" and (not args.words or "=" in args.words[0]):
         raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
-    verb, *rest = said.words if said.verb == "sweep" else [said.verb, *said.words]
-    if said.verb == "sweep" and said.again:
+    verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
+    if args.verb == "sweep" and args.again:
         raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
     words = [word for word in rest if "=" in word]
     files = [_config_file(word) for word in rest if "=" not in word] or _default_file(verb, words)
-    values = config.choose(config.load(files), said.set)
+    values = config.choose(config.load(files), args.set)
     named = _named(runs)
-    lacks = None if said.only or said.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
-    if said.verb == "sweep":
-        pairs = plan.sweep(verb, values, words, said.draws, named, lacks, list(VERBS))
+    lacks = None if args.only or args.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
+    if args.verb == "sweep":
+        pairs = plan.sweep(verb, values, words, args.draws, named, lacks, list(VERBS))
         return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
-    anew = (lambda name: plan.next_again(name, runs)) if said.again else None
+    anew = (lambda name: plan.next_again(name, runs)) if args.again else None
     sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
 
@@ -111,8 +111,8 @@ def _default_file(verb: str, words: Sequence[str]) -> list[Path]:
     packages = [stages.entry(name).partition(".")[0] for name in stages.names() if name == verb or verb == "pipeline"]
     if verb in stages.names():
         schema = stages.schema(stages.load(stages.entry(verb)))
-        said = {word.removeprefix(f"{verb}.").partition("=")[0].partition(".")[0] for word in words}
-        if set(config.required(schema)) <= said:
+        given = {word.removeprefix(f"{verb}.").partition("=")[0].partition(".")[0] for word in words}
+        if set(config.required(schema)) <= given:
             return []
     brought = [path for package in dict.fromkeys(packages) if (path := recipes.default_of(package))]
     return brought[:1]
@@ -157,12 +157,12 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
         )
 
 
-def _asked(said: Words, runs: Path) -> dict[str, Any]:
+def _asked(args: Words, runs: Path) -> dict[str, Any]:
     """Where and with what, as it was said; of a run that goes on, what was said for it before counts as well."""
-    now = {name: value for name in ASKED if (value := getattr(said, name)) is not None}
-    if said.verb not in ("resume", "export"):
+    now = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
+    if args.verb not in ("resume", "export"):
         return now
-    before = plan.of_folder(status.find(said.words[0], runs)).asked
+    before = plan.of_folder(status.find(args.words[0], runs)).asked
     if now.get("on", before.get("on")) != before.get("on"):  # elsewhere, only its layout makes sense
         before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
     return before | now
@@ -193,17 +193,17 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
     return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 
 
-def _label(said: Words, runs: Path, name: str, is_read: bool) -> str:
+def _label(args: Words, runs: Path, name: str, is_read: bool) -> str:
     """What the run is called: as is said now, or was before. What others of the plan read may have been there before,
     under a name of its own, as a store that two sweeps share."""
     run = RunDir(runs / name)
     before = plan.label_of(run)
-    if said.name is None:
+    if args.name is None:
         return before
-    if (runs / said.name).exists():
-        raise ConfigError(f"--name {said.name}: a run has that name already, and is found by it")
+    if (runs / args.name).exists():
+        raise ConfigError(f"--name {args.name}: a run has that name already, and is found by it")
     if run.result.exists() and is_read:
         return before
-    if run.result.exists() and said.name != before:
+    if run.result.exists() and args.name != before:
         raise ConfigError(f"{name} is finished, as {before or 'a run without --name'}; --again makes another")
-    return said.name
+    return args.name

@@ -37,28 +37,28 @@ def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
         _ranks(plan)
     tried = [_inputs(plan) for plan in plans]
     firsts = {plan.science.stage: plan for plan in reversed(plans)}
-    found = [
-        dataclasses.replace(plan, checks=_look(plan, said)) if plan is firsts[plan.science.stage] else plan
-        for plan, said in zip(plans, tried, strict=True)
+    result = [
+        dataclasses.replace(plan, checks=_look(plan, phrase)) if plan is firsts[plan.science.stage] else plan
+        for plan, phrase in zip(plans, tried, strict=True)
     ]
     if profile.is_here(plans[0].site, environ):
         _array_limits(plans)
-        found[0] = dataclasses.replace(found[0], start=_estimated_start(plans[0], environ))
-    return found
+        result[0] = dataclasses.replace(result[0], start=_estimated_start(plans[0], environ))
+    return result
 
 
 def _look(plan: Plan, tried: str) -> tuple[str, ...]:
     """That its config is valid, its inputs are there and its stage imports, we would not be here without."""
-    found = [f"{plan.science.stage} imports", "config valid"]
+    checks = [f"{plan.science.stage} imports", "config valid"]
     there = [input_there(Input(ref), Path(plan.runs)) for ref in plan.science.inputs.values()]
-    found += ["inputs there" if all(there) else "inputs are made first"] if there else []
-    found += [tried] if tried else []
-    found += [_room(Path(plan.runs))]
+    checks += ["inputs there" if all(there) else "inputs are made first"] if there else []
+    checks += [tried] if tried else []
+    checks += [_room(Path(plan.runs))]
     if plan.site.kind == "slurm":
-        found += [_tasks(plan)]
-    found += [_mpi(plan)] if plan.resources.mpi else []
-    found += [_lead(plan)] if plan.resources.time_s is not None else []
-    return tuple(found)
+        checks += [_tasks(plan)]
+    checks += [_mpi(plan)] if plan.resources.mpi else []
+    checks += [_lead(plan)] if plan.resources.time_s is not None else []
+    return tuple(checks)
 
 
 def _ranks(plan: Plan) -> None:
@@ -95,14 +95,14 @@ def _mpi(plan: Plan) -> str:
         )
     if plan.site.kind == "slurm":
         return f"MPI through srun{' --mpi=' + plan.site.mpi if plan.site.mpi else ''}"
-    if (found := ranks.mpiexec(plan.python)) is None:
+    if (program := ranks.mpiexec(plan.python)) is None:
         raise ConfigError(
             "--mpi needs mpiexec, which is not found: `pip install hpc-eegdecode[mpi]` brings one for one machine; "
             "on a cluster load the site's MPI module"
         )
     if plan.resources.nodes > 1:
         raise ConfigError(f"--mpi starts {plan.resources.nodes} nodes under Slurm only: leave out --nodes, say --ranks")
-    return f"MPI through {found}"
+    return f"MPI through {program}"
 
 
 def _array_limits(plans: Sequence[Plan]) -> None:
@@ -132,11 +132,11 @@ def slurm_limits(text: str) -> dict[str, int]:
 def _tasks(plan: Plan) -> str:
     """That what Slurm will be asked gives as many tasks as there are to be ranks, whatever the profile adds."""
     text = batch.sbatch_text(plan, os.environ)
-    said = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", text, re.MULTILINE))
-    tasks = int(said["nodes"]) * int(said["ntasks-per-node"])
-    if tasks != plan.resources.ranks or int(said.get("ntasks", tasks)) != tasks:
+    directives = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", text, re.MULTILINE))
+    tasks = int(directives["nodes"]) * int(directives["ntasks-per-node"])
+    if tasks != plan.resources.ranks or int(directives.get("ntasks", tasks)) != tasks:
         raise ConfigError(
-            f"Slurm would start {said.get('ntasks', tasks)} tasks for {plan.resources.ranks} ranks: leave nodes and "
+            f"Slurm would start {directives.get('ntasks', tasks)} tasks for {plan.resources.ranks} ranks: leave nodes and "
             f"tasks out of the directives of the profile {plan.site.name}"
         )
     return f"{tasks} task{'s' if tasks > 1 else ''} = {plan.resources.ranks} rank{'s' if tasks > 1 else ''}"
@@ -170,17 +170,19 @@ def _room(runs: Path) -> str:
     disk = os.statvfs(folder)
     free_gb = disk.f_bavail * disk.f_frsize / 1e9
     free_files = disk.f_favail if disk.f_files else None  # some file systems count none
-    whose = "free"
+    of_what = "free"
     for quota_gb, quota_files in _lustre_quotas(folder):
         if quota_gb is not None and quota_gb < free_gb:
-            free_gb, whose = quota_gb, "left of your quota"
+            free_gb, of_what = quota_gb, "left of your quota"
         if quota_files is not None and (free_files is None or quota_files < free_files):
-            free_files, whose = quota_files, "left of your quota"
+            free_files, of_what = quota_files, "left of your quota"
     if free_gb < FREE_GB or (free_files is not None and free_files < FREE_FILES):
         files = "" if free_files is None else f" and {free_files} files"
-        raise ConfigError(f"{folder} has {max(0.0, free_gb):.2f} GB{files} {whose}: make room, or say --runs elsewhere")
+        raise ConfigError(
+            f"{folder} has {max(0.0, free_gb):.2f} GB{files} {of_what}: make room, or say --runs elsewhere"
+        )
     files = "" if free_files is None else f", {_short(free_files)} files"
-    return f"{_short(free_gb * 1e9)}B{files} {whose}"
+    return f"{_short(free_gb * 1e9)}B{files} {of_what}"
 
 
 def _short(n: float) -> str:
@@ -195,15 +197,15 @@ def _lustre_quotas(folder: Path) -> list[tuple[float | None, int | None]]:
     """(GB, files) that are left to me and to the folder's group, where they are limited."""
     if not MOUNTS.exists() or _file_system(folder, MOUNTS.read_text(errors="replace")) != "lustre":
         return []
-    found: list[tuple[float | None, int | None]] = []
+    quotas: list[tuple[float | None, int | None]] = []
     for who in (["-u", str(os.getuid())], ["-g", str(folder.stat().st_gid)]):
         try:
             command = ["lfs", "quota", "-q", *who, str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         except (OSError, subprocess.TimeoutExpired):
-            return found
-        found.append(parse_quota(done.stdout))
-    return found
+            return quotas
+        quotas.append(parse_quota(done.stdout))
+    return quotas
 
 
 def parse_quota(text: str) -> tuple[float | None, int | None]:
@@ -228,10 +230,10 @@ def _estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
     answer = commands.run("sbatch", "--test-only", patience_s=commands.HINT_S, text=text)  # tells it on stderr
     if answer.code is None:
         return f"not known: {answer.error}"
-    said = answer.error
-    found = re.search(r"to start at (\S+) .*?on nodes (\S+)", said)
-    if not found:
-        return f"Slurm would not take it: {said.removeprefix('sbatch: ').removeprefix('error: ')}" if said else ""
-    at = time.strptime(found[1], "%Y-%m-%dT%H:%M:%S")
+    message = answer.error
+    estimate = re.search(r"to start at (\S+) .*?on nodes (\S+)", message)
+    if not estimate:
+        return f"Slurm would not take it: {message.removeprefix('sbatch: ').removeprefix('error: ')}" if message else ""
+    at = time.strptime(estimate[1], "%Y-%m-%dT%H:%M:%S")
     soon = time.mktime(at) - time.time() < 60
-    return f"{'at once' if soon else time.strftime('%a %d %b %H:%M', at)} on {found[2]}, Slurm thinks"
+    return f"{'at once' if soon else time.strftime('%a %d %b %H:%M', at)} on {estimate[2]}, Slurm thinks"

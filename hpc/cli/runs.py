@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from hpc.runs.status import State
 
 
-def show_status(said: Words, environ: Mapping[str, str]) -> int:
-    runs, queue = said.runs, Queue()
+def show_status(args: Words, environ: Mapping[str, str]) -> int:
+    runs, queue = args.runs, Queue()
     while True:
         # Looked up each time: a sweep goes on to make runs
-        chosen = [run for word in said.words for run in status.find_all(word, runs)] or status.all_runs(runs)
+        chosen = [run for word in args.words for run in status.find_all(word, runs)] or status.all_runs(runs)
         states = status.look_all(chosen, queue)
-        text = _as_json(states) if said.json else status.table(states)
-        if not said.watch:
+        text = _as_json(states) if args.json else status.table(states)
+        if not args.watch:
             print(text)
             return DONE
-        print(text if said.json else f"\033[2J\033[H{text}", flush=True)  # a clean screen
+        print(text if args.json else f"\033[2J\033[H{text}", flush=True)  # a clean screen
         import time
 
         time.sleep(2)
@@ -44,14 +44,14 @@ def _as_json(states: list[State]) -> str:
     return json.dumps([vars(state) for state in states], indent=1)
 
 
-def _one_run(said: Words, question: str) -> RunDir:
+def _one_run(args: Words, question: str) -> RunDir:
     """The run that a verb is about, or the question which one."""
-    if len(said.words) != 1:
+    if len(args.words) != 1:
         raise ConfigError(f"{question} See `python -m hpc.launch status`")
-    return status.find(said.words[0], said.runs)
+    return status.find(args.words[0], args.runs)
 
 
-def stop_run(said: Words, environ: Mapping[str, str]) -> int:
+def stop_run(args: Words, environ: Mapping[str, str]) -> int:
     """One run, or all that the words mean: a whole sweep by its --name or its job."""
     from contextlib import nullcontext, redirect_stdout
 
@@ -59,30 +59,30 @@ def stop_run(said: Words, environ: Mapping[str, str]) -> int:
     from hpc.runs import cancel
     from hpc.submit import watch
 
-    if said.save and said.now:
+    if args.save and args.now:
         raise ConfigError("stop --save or --now: not both")
-    if not said.words:
+    if not args.words:
         raise ConfigError("stop which run? See `python -m hpc.launch status`")
-    runs = list({run.name: run for word in said.words for run in status.find_all(word, said.runs)}.values())
-    many = len(runs) > MANY_RUNS and not said.yes and sys.stdin.isatty()
+    runs = list({run.name: run for word in args.words for run in status.find_all(word, args.runs)}.values())
+    many = len(runs) > MANY_RUNS and not args.yes and sys.stdin.isatty()
     if many and not sure(f"stop what runs or waits of these {len(runs)} runs?"):
         return DONE
-    with redirect_stdout(sys.stderr) if said.json else nullcontext():
-        print("\n".join(cancel.stop(runs, said.now)), flush=True)
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        print("\n".join(cancel.stop(runs, args.now)), flush=True)
         for run in runs:
             if status.look(run).word != "silent":  # one that stands still may never end
                 watch.follow(run, mine=False)
-    if said.json:
+    if args.json:
         print_states(runs)
     return DONE
 
 
-def show_log(said: Words, environ: Mapping[str, str]) -> int:
+def show_log(args: Words, environ: Mapping[str, str]) -> int:
     from hpc.submit import watch
 
-    run = _one_run(said, "logs of which run?")
-    log = run.attempt(said.attempt or run.last_attempt()).log(said.rank)
+    run = _one_run(args, "logs of which run?")
+    log = run.attempt(args.attempt or run.last_attempt()).log(args.rank)
     if not log.exists():
         raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
-    watch.print_log(run, log, wait=said.follow)
+    watch.print_log(run, log, wait=args.follow)
     return DONE

@@ -21,28 +21,28 @@ from hpc.site import allocation
 from hpc.submit import batch, executors, start
 
 
-def act(said: Words, environ: Mapping[str, str]) -> int:
+def act(args: Words, environ: Mapping[str, str]) -> int:
     """Words -> plans -> executor. With --json, stdout is kept for it."""
-    with redirect_stdout(sys.stderr) if said.json or said.verb == "export" else nullcontext():
-        plans = planner.make(said, environ)
-        _show(said, plans)
-        if said.verb != "export" and not said.dry_run and not said.prepare:
+    with redirect_stdout(sys.stderr) if args.json or args.verb == "export" else nullcontext():
+        plans = planner.make(args, environ)
+        _show(args, plans)
+        if args.verb != "export" and not args.dry_run and not args.prepare:
             allocation.check_usable(plans[0].site)
-            code = _carry_out(said, plans)
-    if said.dry_run:
-        return _dry_run(said, plans, environ)
-    if said.verb == "export":
-        return export(plans[0], environ, said.output)
-    if said.prepare:
-        return _prepare(plans, said.json)
-    if said.json:
+            code = _carry_out(args, plans)
+    if args.dry_run:
+        return _dry_run(args, plans, environ)
+    if args.verb == "export":
+        return export(plans[0], environ, args.output)
+    if args.prepare:
+        return _prepare(plans, args.json)
+    if args.json:
         print_states([plan.run for plan in plans])
     return code
 
 
-def _show(said: Words, plans: list[Plan]) -> None:
+def _show(args: Words, plans: list[Plan]) -> None:
     """The plans, as far as one wants to read them."""
-    if said.verb == "sweep":
+    if args.verb == "sweep":
         counts = Counter(plan.science.section for plan in plans)
         print(
             f"sweep   {len(plans)} runs: {', '.join(f'{n} x {section}' for section, n in counts.items())}\nthe first:\n"
@@ -51,36 +51,36 @@ def _show(said: Words, plans: list[Plan]) -> None:
     print("\n\n".join(plan.render() for plan in plans), flush=True)
 
 
-def _carry_out(said: Words, plans: list[Plan]) -> int:
+def _carry_out(args: Words, plans: list[Plan]) -> int:
     if plans[0].site.kind != "slurm":
-        if said.after:
+        if args.after:
             raise ConfigError(
                 f"--after is for jobs of a Slurm site; runs on {plans[0].site.name} come one after another"
             )
         return start.here(plans)
-    if said.verb == "sweep":
+    if args.verb == "sweep":
         if (
             len(plans) > MANY_RUNS
-            and not said.yes
+            and not args.yes
             and sys.stdin.isatty()
             and not sure(f"submit what is missing of these {len(plans)} runs?")
         ):
             return DONE
-        return start.sweep(plans, said.max_parallel)
-    return start.chain(plans, said.follow, said.after)
+        return start.sweep(plans, args.max_parallel)
+    return start.chain(plans, args.follow, args.after)
 
 
-def _dry_run(said: Words, plans: list[Plan], environ: Mapping[str, str]) -> int:
+def _dry_run(args: Words, plans: list[Plan], environ: Mapping[str, str]) -> int:
     """The batch scripts, as they would be submitted; of a sweep, one a section."""
     on_slurm = plans[0].site.kind == "slurm"
-    if said.json:
+    if args.json:
         print(
             json.dumps([p.to_json() | {"sbatch": batch.sbatch_text(p, environ) if on_slurm else None} for p in plans])
         )
-    elif on_slurm and said.verb == "sweep":
+    elif on_slurm and args.verb == "sweep":
         for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
             every = list(group)
-            text = batch.array_text(every, environ, said.max_parallel)
+            text = batch.array_text(every, environ, args.max_parallel)
             print(f"\n# {section}: what of these {len(every)} is not finished, as one array\n{text}")
     elif on_slurm:
         for plan in plans:

@@ -22,17 +22,17 @@ from hpc.errors import ConfigError
 from hpc.rank import threads
 
 
-def run(said: Words) -> str:
+def run(args: Words) -> str:
     """Call the function of a verb with the files and the settings that were said; gives what it has to say."""
     threads.cap(threads.given(os.environ))
-    function = load(said.verb)
+    function = load(args.verb)
     # Files of Lightning are called epoch=3-step=100.ckpt
-    files = [word for word in said.words if "=" not in word or Path(word).exists()]
-    words = [word for word in said.words if word not in files]
+    files = [word for word in args.words if "=" not in word or Path(word).exists()]
+    words = [word for word in args.words if word not in files]
     config.check_words(words)
-    cfg = config.build(stages.schema(function), config.apply_words({}, words), said.verb)
+    cfg = config.build(stages.schema(function), config.apply_words({}, words), args.verb)
     try:
-        return str(function(cfg, [Path(name) for name in files], said.json))
+        return str(function(cfg, [Path(name) for name in files], args.json))
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -47,8 +47,8 @@ def load(verb: str) -> Any:
     raise ConfigError(f"no package that is installed here brings {verb}: install the project again (env/setup.sh)")
 
 
-def inspect_files(said: Words, environ: Mapping[str, str]) -> int:
-    if not said.words or all("=" in word and not os.path.exists(word) for word in said.words):
+def inspect_files(args: Words, environ: Mapping[str, str]) -> int:
+    if not args.words or all("=" in word and not os.path.exists(word) for word in args.words):
         raise ConfigError("inspect which file? Name one, or two to compare them")
-    print(run(said))
+    print(run(args))
     return DONE

@@ -49,7 +49,7 @@ def choose(values: Mapping[str, Any], word: str | None) -> dict[str, Any]:
 
 
 def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[Path]:
-    found = []
+    paths = []
     for path in files:
         if path in above:
             raise ConfigError(f"{path} includes itself, through {' -> '.join(str(p) for p in above)}")
@@ -57,8 +57,8 @@ def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[
         names = [include] if isinstance(include, str) else include
         if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"{path}: include needs the name of a file, or a list of names, but got {include!r}")
-        found += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
-    return found
+        paths += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
+    return paths
 
 
 def _read(path: Path) -> Any:
@@ -68,10 +68,10 @@ def _read(path: Path) -> Any:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: name a .yaml file in it")
     if not path.is_file():
-        beside = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         hint = (
-            did_you_mean(str(path), sorted(beside))
-            if beside
+            did_you_mean(str(path), sorted(siblings))
+            if siblings
             else " `python -m hpc.launch recipes` lists what comes along."
         )
         raise ConfigError(f"there is no config file {path}.{hint}")
@@ -110,10 +110,10 @@ def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, An
 
     if any("${" in word for word in words):  # refers to another value: only OmegaConf knows how
         return _plain(OmegaConf.merge(OmegaConf.create(dict(values)), *map(_dotted, words)))
-    said: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for word in words:
-        said = _merge(said, _read_word(word), together=True)
-    return _merge(values, said)
+        changes = _merge(changes, _read_word(word), together=True)
+    return _merge(values, changes)
 
 
 @functools.cache
@@ -229,15 +229,15 @@ def inputs(config: Any) -> dict[str, str]:
     """The fields of a config that name what the stage reads, as {field: value}; those left at None are left out. Of a
     field that names several: `data`, `data[1]`, …; of one in settings below: `start.source`."""
     hints = get_type_hints(type(config))
-    found: dict[str, str] = {}
+    refs: dict[str, str] = {}
     for name in (field.name for field in dataclasses.fields(config)):
         value = getattr(config, name)
         if dataclasses.is_dataclass(value):
-            found |= {f"{name}.{below}": ref for below, ref in inputs(value).items()}
+            refs |= {f"{name}.{below}": ref for below, ref in inputs(value).items()}
         elif value is not None and any(isinstance(kind, NewType) for kind in (hints[name], *get_args(hints[name]))):
             several = [value] if isinstance(value, str) else value
-            found |= {f"{name}[{index}]" if index else name: one for index, one in enumerate(several)}
-    return found
+            refs |= {f"{name}[{index}]" if index else name: one for index, one in enumerate(several)}
+    return refs
 
 
 def with_inputs(config: T, refs: Mapping[str, str]) -> T:
@@ -310,8 +310,8 @@ def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any) -> 
         raise ConfigError(f"{at} needs settings (`name: …`), but got {value!r}")
     name = value.get("name", getattr(default, "name", None))
     if name not in choices:
-        said = "no name" if name is None else repr(name)
-        raise ConfigError(f"{at}: {said} is not one of the choices.{did_you_mean(str(name), choices)}")
+        shown = "no name" if name is None else repr(name)
+        raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), choices)}")
     return build(choices[name], value, at, default if getattr(default, "name", None) == name else None)
 
 

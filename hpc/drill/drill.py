@@ -120,8 +120,8 @@ def _case(
         if mounted:
             mount(place)
         for ref in plan.science.inputs.values():
-            if (found := input_run(ref, Path(plan.runs))) is not None:
-                (place / ref).symlink_to(os.path.relpath(found.path, place))
+            if (run_of_input := input_run(ref, Path(plan.runs))) is not None:
+                (place / ref).symlink_to(os.path.relpath(run_of_input.path, place))
         began = time.monotonic()
         watch = _Watch(here)
         _start(here.plan)

@@ -197,18 +197,18 @@ def mount(place: Path) -> None:
 
 def unmount(place: Path) -> None:
     """What the runs said stays."""
-    kept = place.with_name(f"{place.name}.kept")
-    shutil.copytree(place, kept, symlinks=True, ignore=shutil.ignore_patterns("checkpoints", "filler"))
+    copy = place.with_name(f"{place.name}.kept")
+    shutil.copytree(place, copy, symlinks=True, ignore=shutil.ignore_patterns("checkpoints", "filler"))
     subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
     place.rmdir()
-    kept.rename(place)
+    copy.rename(place)
 
 
 def _need(path: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] | None = read_json(path)
-    if found is None:
+    content: Mapping[str, Any] | None = read_json(path)
+    if content is None:
         raise NotPossible(f"{path} is not there: the stage says nothing of its progress")
-    return found
+    return content
 
 
 def _run(*words: str) -> None:

@@ -222,10 +222,10 @@ def sciences(
     else:
         raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, [*verbs, *known])}")
     done: dict[str, Science] = {}
-    asked = sections if verb == "pipeline" else [verb]
+    targets = sections if verb == "pipeline" else [verb]
     try:
-        for section in asked:
-            again = lambda o: anew(o.name) if anew and o.section in asked else 1  # noqa: E731
+        for section in targets:
+            again = lambda o: anew(o.name) if anew and o.section in targets else 1  # noqa: E731
             _science(section, values, sections, done, (), again, named)
     except ConfigError as error:
         for word in filter(is_list, words):
@@ -260,41 +260,41 @@ def sweep(
     """The sciences of every combination of the words, or of so many that are drawn, each with what tells it from the
     others; what several combinations have in common stands there once, without."""
     combinations = grid(words) if n_draws is None else draws(words, n_draws)
-    found: dict[str, tuple[Science, str]] = {}
+    by_name: dict[str, tuple[Science, str]] = {}
     for combination in combinations:
         own = " ".join(word for word in combination if word not in words)
         for science in sciences(verb, values, combination, named=named, lacks=lacks, verbs=verbs):
-            shared = science.name in found and found[science.name][1] != own
-            found[science.name] = (science, "" if shared else own)
-    order = list(dict.fromkeys(science.section for science, _ in found.values()))
-    return sorted(found.values(), key=lambda pair: order.index(pair[0].section))
+            shared = science.name in by_name and by_name[science.name][1] != own
+            by_name[science.name] = (science, "" if shared else own)
+    order = list(dict.fromkeys(science.section for science, _ in by_name.values()))
+    return sorted(by_name.values(), key=lambda pair: order.index(pair[0].section))
 
 
 def of_run(run: RunDir) -> Science:
     """What an existing run computes, as its folder says."""
-    kept = read_json(run.plan)
-    if kept is None:
+    record = read_json(run.plan)
+    if record is None:
         raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
-    return Science(kept["stage"], kept["entry"], config.load([run.config]), kept["inputs"], kept["again"])
+    return Science(record["stage"], record["entry"], config.load([run.config]), record["inputs"], record["again"])
 
 
 def of_folder(run: RunDir) -> Plan:
     """The plan that a run was last submitted with."""
-    science, kept = of_run(run), read_json(run.plan) or {}
+    science, record = of_run(run), read_json(run.plan) or {}
     return Plan(
         science,
-        tuple(kept["sources"]),
-        config.build(Site, kept["site"], "site"),
-        config.build(Resources, kept["resources"], "resources"),
+        tuple(record["sources"]),
+        config.build(Site, record["site"], "site"),
+        config.build(Resources, record["resources"], "resources"),
         tuple(
-            Code(code["root"], code["imports"], code["commit"], tuple(code["modified"]), ()) for code in kept["code"]
+            Code(code["root"], code["imports"], code["commit"], tuple(code["modified"]), ()) for code in record["code"]
         ),
         str(run.path.parent),
-        kept["cwd"],
-        kept["python"],
-        kept["label"],
-        kept["settings"],
-        kept["asked"],
+        record["cwd"],
+        record["python"],
+        record["label"],
+        record["settings"],
+        record["asked"],
     )
 
 
@@ -305,9 +305,9 @@ def label_of(run: RunDir) -> str:
 
 def next_again(name: str, runs: Path) -> int:
     """The how-manieth run of that name a new one is: one more than there are."""
-    found = [re.fullmatch(re.escape(name) + r"-([0-9]+)", path.name) for path in runs.glob(f"{name}-*")]
-    there = [int(number[1]) for number in found if number]
-    return max(there, default=1) + 1 if (runs / name).exists() else 1
+    matches = [re.fullmatch(re.escape(name) + r"-([0-9]+)", path.name) for path in runs.glob(f"{name}-*")]
+    numbers = [int(number[1]) for number in matches if number]
+    return max(numbers, default=1) + 1 if (runs / name).exists() else 1
 
 
 def _science(
@@ -345,14 +345,14 @@ def _science(
     return done[section]
 
 
-def _names(at: str, ref: str, found: Sequence[RunDir], several: bool) -> list[str]:
+def _names(at: str, ref: str, runs: Sequence[RunDir], several: bool) -> list[str]:
     """The own names of the runs that an input means; itself where there are none. Those of a sweep, which have one
     --name and one stage, are all meant where several can be."""
-    names = sorted(run.name for run in found)
+    names = sorted(run.name for run in runs)
     if len(names) < 2:
         return names or [ref]
-    stages_of = {(read_json(run.plan) or {}).get("stage") for run in found}
-    if several and len(stages_of) == 1 and all(label_of(run) == ref for run in found):
+    stages_of = {(read_json(run.plan) or {}).get("stage") for run in runs}
+    if several and len(stages_of) == 1 and all(label_of(run) == ref for run in runs):
         return names
     raise ConfigError(f"{at} is {ref}, which could be {first_of(names)}: say which, by its whole name")
 

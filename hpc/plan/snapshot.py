@@ -41,16 +41,16 @@ class Code:
 
 def look(packages: list[str]) -> list[Code]:
     """The checkouts of these packages, each once. A package that is installed for good is in none."""
-    found: dict[str, Code] = {}
+    checkouts: dict[str, Code] = {}
     for package in packages:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             continue
         imports = Path(spec.submodule_search_locations[0]).resolve().parent
         root = os.fsdecode(_git(imports, "rev-parse", "--show-toplevel"))
-        if root and "site-packages" not in imports.parts and root not in found:
-            found[root] = _checkout(Path(root), imports)
-    return list(found.values())
+        if root and "site-packages" not in imports.parts and root not in checkouts:
+            checkouts[root] = _checkout(Path(root), imports)
+    return list(checkouts.values())
 
 
 def installed(packages: Sequence[str], checkouts: Sequence[Code]) -> tuple[str, ...]:
@@ -102,25 +102,25 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Path:
     files = [f"{checkout.folder}/{file}" for checkout in checkouts for file in checkout.files]
     if all((place / file).exists() for file in [*files, "code.diff"]):
         return place
-    beside = place.with_name(f".{name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    partial = place.with_name(f".{name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
     for checkout in checkouts:
         for file in checkout.files:
-            target = beside / checkout.folder / file
+            target = partial / checkout.folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path(checkout.root) / file, target)
-    beside.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(parents=True, exist_ok=True)
     diffs = [_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts]
-    (beside / "code.diff").write_bytes(b"\n".join(diffs))
+    (partial / "code.diff").write_bytes(b"\n".join(diffs))
     if place.exists():  # not whole any more; the runs that link to it find the new one
-        os.replace(place, beside.with_suffix(".old"))
+        os.replace(place, partial.with_suffix(".old"))
     try:
-        os.rename(beside, place)
+        os.rename(partial, place)
     except OSError:  # another launcher was first, with the same files
         if not place.exists():
             raise
-        shutil.rmtree(beside)
-    shutil.rmtree(beside.with_suffix(".old"), ignore_errors=True)
+        shutil.rmtree(partial)
+    shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
     return place
 
 
@@ -131,10 +131,10 @@ def link(place: Path, code: Path) -> None:
         return
     if code.is_dir() and not code.is_symlink():  # a run folder that was copied from elsewhere, links followed
         shutil.rmtree(code)
-    beside = code.with_name(f".code.{os.getpid()}.tmp")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
-    os.replace(beside, code)
+    new_link = code.with_name(f".code.{os.getpid()}.tmp")
+    new_link.unlink(missing_ok=True)
+    new_link.symlink_to(target)
+    os.replace(new_link, code)
 
 
 def _names(folder: Path, *words: str) -> list[str]:

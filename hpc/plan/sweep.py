@@ -40,12 +40,12 @@ def draws(words: Sequence[str], n: int) -> list[list[str]]:
     there = math.prod(_n_values(word) for word in words)
     if there < n:
         raise ConfigError(f"there are only {there} combinations to draw {n} of: without --draws a sweep takes them all")
-    found: dict[tuple[str, ...], None] = {}
+    combinations: dict[tuple[str, ...], None] = {}
     for number in range(TRIES * n):
-        found.setdefault(tuple(_drawn(word, number) for word in words))
-        if len(found) == n:
-            return [list(combination) for combination in found]
-    raise ConfigError(f"{TRIES * n} draws gave {len(found)} different combinations, and not {n}: draw fewer")
+        combinations.setdefault(tuple(_drawn(word, number) for word in words))
+        if len(combinations) == n:
+            return [list(combination) for combination in combinations]
+    raise ConfigError(f"{TRIES * n} draws gave {len(combinations)} different combinations, and not {n}: draw fewer")
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -83,20 +83,20 @@ def _drawn(word: str, number: int) -> str:
     is_whole = isinstance(low, int)
     past = high + 1 if is_whole else high
     value = low * (past / low) ** chance if is_log else low + (past - low) * chance
-    found = math.floor(value) if is_whole else float(f"{value:.4g}")
-    return f"{key}{equals}{min(max(found, low), high)}"
+    drawn = math.floor(value) if is_whole else float(f"{value:.4g}")
+    return f"{key}{equals}{min(max(drawn, low), high)}"
 
 
 def _limits(word: str) -> tuple[float, float, bool] | None:
     """Lowest and highest of a range, and whether it is one of orders of magnitude; whole numbers where both are."""
-    found = RANGE.fullmatch(word.partition("=")[2])
-    if found is None:
+    match = RANGE.fullmatch(word.partition("=")[2])
+    if match is None:
         return None
-    is_whole = SPAN.fullmatch(f"{found[2]}..{found[3]}") is not None
-    low, high = (int(end) if is_whole else float(end) for end in found.groups()[1:])
-    if low >= high or (found[1] and low <= 0):
+    is_whole = SPAN.fullmatch(f"{match[2]}..{match[3]}") is not None
+    low, high = (int(end) if is_whole else float(end) for end in match.groups()[1:])
+    if low >= high or (match[1] and low <= 0):
         raise ConfigError(f"{word!r} is no range to draw from: it goes from lower to higher, with log: from above 0")
-    return low, high, bool(found[1])
+    return low, high, bool(match[1])
 
 
 def is_list(word: str) -> bool:

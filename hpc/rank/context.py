@@ -147,20 +147,20 @@ class Context:
         if now - self._written >= 0.5 or done >= total:
             self.say_how_far()
 
-    def gather(self, said: object) -> list[Any]:
+    def gather(self, value: object) -> list[Any]:
         """What every rank says, in their order, on all of them; JSON values. Waits for the last, without a process
         group: for stages that share out work by the hour. Every rank must call it, as often as the others."""
         self._gathered += 1
         words = self.run.attempt(self.attempt).words
-        write_json(words(self._gathered, self.world.rank), [said])
-        heard: list[Any] = []
-        while len(heard) < self.world.size:
-            found = read_json(words(self._gathered, len(heard)))
-            if found is not None:
-                heard += found
+        write_json(words(self._gathered, self.world.rank), [value])
+        gathered: list[Any] = []
+        while len(gathered) < self.world.size:
+            part = read_json(words(self._gathered, len(gathered)))
+            if part is not None:
+                gathered += part
                 continue
             self.pause(0.1)
-        return heard
+        return gathered
 
     @property
     def reached(self) -> int:
@@ -192,7 +192,7 @@ class Context:
     def until_there_is_room(self, write: Callable[[], object]) -> None:
         """Write what this rank cannot go on without: where the disk is full, wait until somebody has made room. Raises
         Preempted when a stop is asked for first; what is saved counts."""
-        told = False
+        warned = False
         while True:
             try:
                 write()
@@ -200,9 +200,9 @@ class Context:
             except OSError as error:
                 if error.errno not in FULL:
                     raise
-                if not told:
+                if not warned:
                     log.error("ALERT %s: %s; waiting for room", error.filename or self.run.path, error.strerror)
-                told = True
+                warned = True
             self.pause(FULL_S)
 
     def fence(self) -> None:
@@ -226,8 +226,8 @@ class Context:
                 log.warning("%s: %s", self.run.pulse(self.world.rank), error.strerror)
             self._unheard = error.strerror or str(error)
         if self.echo and self._pulse["total"]:
-            said = " ".join(f"{name}={value:.4g}" for name, value in self._pulse["figures"].items())
-            self.echo(f"{self._pulse['what']} {self._pulse['done']}/{self._pulse['total']} {said}")
+            figures = " ".join(f"{name}={value:.4g}" for name, value in self._pulse["figures"].items())
+            self.echo(f"{self._pulse['what']} {self._pulse['done']}/{self._pulse['total']} {figures}")
 
 
 def input_path(ref: Input, runs: Path) -> Path:

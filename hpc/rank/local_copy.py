@@ -61,10 +61,10 @@ class Listing:
                     raise NotStaged(f"{Path(at, name)} is a link to a folder, which a copy would lack")
                 folders.append(str(below / name))
             for name in names:
-                found = Path(at, name).stat()
-                if not stat.S_ISREG(found.st_mode):
+                entry = Path(at, name).stat()
+                if not stat.S_ISREG(entry.st_mode):
                     raise NotStaged(f"{Path(at, name)} is neither a file nor a folder")
-                files[str(below / name)] = (found.st_size, found.st_mtime_ns, found.st_ino)
+                files[str(below / name)] = (entry.st_size, entry.st_mtime_ns, entry.st_ino)
         return cls(source, tuple(sorted(folders)), dict(sorted(files.items())))
 
     @property
@@ -90,8 +90,8 @@ class Copy:
     def below(cls, place: Path, name: str) -> "Copy":
         root = place / f"hpc-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)
-        found = root.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():  # anybody may write to /tmp
+        entry = root.lstat()
+        if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.getuid():  # anybody may write to /tmp
             raise NotStaged(f"{root} is not a folder of ours")
         return cls(root, name, _is_memory(root))
 
@@ -280,8 +280,8 @@ def _free_b(folder: Path) -> int:
 
 def _memory_b(mem_gb: float | None) -> int:
     """What a job may count on: what is available on the node, within its limit."""
-    found = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
-    limits_b = [int(found) << 10]
+    available_kb = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
+    limits_b = [int(available_kb) << 10]
     if mem_gb is not None:
         limits_b.append(int(mem_gb * 2**30))
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -315,10 +315,10 @@ def _boot() -> str:
 def _look(file: Path) -> list[int] | None:
     """Its size and last change, or None when it is not there."""
     try:
-        found = file.stat()
+        entry = file.stat()
     except FileNotFoundError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [entry.st_size, entry.st_mtime_ns]
 
 
 def last_change(path: Path) -> int:

@@ -115,14 +115,14 @@ class Staging:
         """What the first rank of this node has found or made."""
         pulse_of = self.ctx.run.pulse(self._first)
         patience = _Patience()
-        while str(source) not in (told := read_json(self._told) or {}):
+        while str(source) not in (answers := read_json(self._told) or {}):
             pulse = heartbeat(pulse_of)
             if patience.renewed(pulse.get("time")) and pulse.get("attempt") == self.ctx.attempt:
                 self.ctx.progress(pulse["what"], pulse["done"], pulse["total"])
             self._pause()
-        if told[str(source)] is None:
+        if answers[str(source)] is None:
             return None  # the first rank has said why
-        copy = Copy.of_json(told[str(source)])
+        copy = Copy.of_json(answers[str(source)])
         if (lock := lock_file(copy.lock, fcntl.LOCK_SH)) is None:
             raise NotStaged("somebody works on it")
         if not copy.folder.exists():

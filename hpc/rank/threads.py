@@ -52,8 +52,8 @@ def capped(n: int, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process that is given n threads."""
     of_all = min(n, _whole(environ.get(OF_ALL, "")) or n)
     own = {name: min(n, _whole(environ.get(name, "")) or of_all) for name in OF_ONE}
-    told = {name: str(value) for name, value in {GIVEN: n, OF_ALL: of_all, **own}.items()}
-    return {name: value for name, value in environ.items() if name != BEYOND} | told
+    limits = {name: str(value) for name, value in {GIVEN: n, OF_ALL: of_all, **own}.items()}
+    return {name: value for name, value in environ.items() if name != BEYOND} | limits
 
 
 def cap(n: int) -> None:

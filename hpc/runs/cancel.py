@@ -17,8 +17,8 @@ def stop(runs: list[RunDir], now: bool) -> list[str]:
     states = dict(zip(runs, status.look_all(runs, Queue()), strict=True))
     alive = {run: state for run, state in states.items() if not state.ended}
     if not alive:
-        said = ", ".join(f"{s.run} is {s.word}{s.text and f' ({s.text})'}" for s in list(states.values())[:6])
-        raise ConfigError(f"nothing to stop: {said}")
+        states_text = ", ".join(f"{s.run} is {s.word}{s.text and f' ({s.text})'}" for s in list(states.values())[:6])
+        raise ConfigError(f"nothing to stop: {states_text}")
     waiting = [state for state in alive.values() if state.on_slurm and (now or state.word != "running")]
     cancelled, silence = _cancel(waiting, now) if waiting else ("", "")
     done = [cancelled] if waiting else []

@@ -32,16 +32,16 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bo
         Flush to the disk first, so that the file survives a power cut. Off for files that are worth nothing a
         second later (heartbeats).
     """
-    beside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
-        with _open_new(beside) as file:
+        with _open_new(partial) as file:
             write(file)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(partial, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
@@ -77,10 +77,10 @@ def heartbeat(path: Path | str) -> dict[str, Any]:
     """What a file below heartbeat/ says; nothing where there is none. They are not flushed to the disk, so that a node
     that goes down can leave one empty: that is as if it were not there."""
     try:
-        said = read_json(path)
+        content = read_json(path)
     except Damaged:
         return {}
-    return said if isinstance(said, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def append_line(path: Path, value: object) -> None:

@@ -65,20 +65,20 @@ def look(run: RunDir, queue: Queue | None = None) -> State:
 
 def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
     """What the folders say; of those that wait for Slurm, what Slurm says."""
-    found = [_folder(run) for run in runs]
-    in_doubt = [(one, line, run) for (one, line), run in zip(found, runs) if one.on_slurm and one.word in _DOUBT]
+    looked = [_folder(run) for run in runs]
+    in_doubt = [(one, line, run) for (one, line), run in zip(looked, runs) if one.on_slurm and one.word in _DOUBT]
     jobs = queue.look(state.job for state, _, _ in in_doubt)
     for state, submitted, run in in_doubt:
         job = jobs.get(state.job)
         if job and submitted.get("name", job.name) != job.name:
             job = None  # a controller that began to count anew gives our number to another's job
         _settle(state, job, queue.silence, submitted, run)
-    lost = [state for state in (state for state, _ in found) if state.word == "lost" and state.on_slurm]
+    lost = [state for state in (state for state, _ in looked) if state.word == "lost" and state.on_slurm]
     if lost:
         books = queue.ended([state.job for state in lost])
         for state in lost:
             state.text += f"; Slurm's books say {books[state.job]}" if state.job in books else ""
-    return [state for state, _ in found]
+    return [state for state, _ in looked]
 
 
 _DOUBT = ("waits", "silent", "left")
@@ -194,8 +194,8 @@ def _why_it_waits(job: Job, after: list[str], run: RunDir) -> str:
 
 def _ended_badly(names: Iterable[str], run: RunDir) -> list[tuple[str, str]]:
     """Of the runs that this one was to follow, those that ended without a result, by what their folders say."""
-    found = [(name, _folder(RunDir(f"{os.path.dirname(run.folder)}/{name}"))[0]) for name in names]
-    return [(name, state.word) for name, state in found if state.ended and state.word != "finished"]
+    states = [(name, _folder(RunDir(f"{os.path.dirname(run.folder)}/{name}"))[0]) for name in names]
+    return [(name, state.word) for name, state in states if state.ended and state.word != "finished"]
 
 
 def _alive(supervisor: Mapping[str, Any]) -> bool:
@@ -294,8 +294,10 @@ def _summary(states: list[State]) -> str:
     words = [state.word for state in states]
     counts = [f"{words.count(word)} {word}" for word in ("running", "silent", "queued", "requeued", *ENDED)]
     left = max((state.left_s for state in states if state.left_s is not None), default=None)
-    said = ", ".join(count for count in counts if not count.startswith("0 "))
-    return f"\n{len(states)} runs: {said}" + (f"; what runs now needs {_clock(left)} more" if left is not None else "")
+    counted = ", ".join(count for count in counts if not count.startswith("0 "))
+    return f"\n{len(states)} runs: {counted}" + (
+        f"; what runs now needs {_clock(left)} more" if left is not None else ""
+    )
 
 
 def _clock(seconds: float) -> str:

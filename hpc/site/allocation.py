@@ -207,10 +207,10 @@ def _mem_gb(site: Site, limits: Partition, asked: Request, gpus: int, at: str, n
 
 def _node_limit(per_gpu: float | None, per_node: float | None, gpus: int) -> tuple[float | None, str]:
     """The smaller of the two limits of a node, and where it comes from."""
-    found = [(per_node, "a whole node")] if per_node is not None else []
+    limits = [(per_node, "a whole node")] if per_node is not None else []
     if per_gpu is not None and gpus:
-        found.append((per_gpu * gpus, f"{per_gpu:g} a GPU"))
-    return min(found) if found else (None, "")
+        limits.append((per_gpu * gpus, f"{per_gpu:g} a GPU"))
+    return min(limits) if limits else (None, "")
 
 
 def _account(site: Site, limits: Partition, said: str | None, at: str, notes: list[str], dry: bool) -> str:
@@ -240,7 +240,7 @@ def _other_partition(site: Site, asked: Request) -> str:
     here = site.partitions.get(asked.partition or site.partition, Partition())
     with_gpus = asked.gpus > 0 if asked.gpus is not None else here.gpus_per_node != 0
     time_s = duration_s(asked.time) if asked.time else 0
-    found = []
+    fitting = []
     for name, part in site.partitions.items():
         nodes = site.max_nodes if part.max_nodes is None else part.max_nodes
         gpus = max(asked.gpus or 0, int(with_gpus))
@@ -253,8 +253,8 @@ def _other_partition(site: Site, asked: Request) -> str:
             and (part.max_gpus is None or (asked.nodes or 1) * gpus <= part.max_gpus)
             and (with_gpus or not part.gpu_only)
         ):
-            found.append((duration_s(part.max_time), name))
-    return f"; --partition {min(found)[1]} takes it" if found else ""
+            fitting.append((duration_s(part.max_time), name))
+    return f"; --partition {min(fitting)[1]} takes it" if fitting else ""
 
 
 def _range(low: int, high: int) -> str:
@@ -298,17 +298,17 @@ def check_usable(site: Site) -> None:
         )
 
 
-def find_account(site: Site, said: str | None, environ: Mapping[str, str], home: Path) -> str | None:
+def find_account(site: Site, account: str | None, environ: Mapping[str, str], home: Path) -> str | None:
     """The grant: what was said, else from the environment, else this site's line in ~/.config/hpc/accounts.yaml."""
     for name in site.account.env:
-        said = said or environ.get(name)
+        account = account or environ.get(name)
     path = home / ".config/hpc/accounts.yaml"
-    if not said and path.is_file():
+    if not account and path.is_file():
         line = config.load([path]).get(site.name)
         if not isinstance(line, str | int | None) or isinstance(line, bool):
             raise ConfigError(f"{path}: {site.name} needs the name of an account, as text, but got {line!r}")
-        said = str(line or "")
-    return said or None
+        account = str(line or "")
+    return account or None
 
 
 OF_ONE_MACHINE = ("/tmp", "/var/tmp", "/dev/shm", "$TMPDIR", "$SLURM_TMPDIR")

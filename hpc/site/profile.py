@@ -219,8 +219,8 @@ def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name
     conf = next((path for path in _slurm_confs(environ) if path.exists()), None)
     hostname = os.uname().nodename if hostname is None else hostname
     cluster_name = _cluster_name(conf) if cluster_name is None else cluster_name
-    found = recognise(_profiles(), environ, hostname, cluster_name)
-    return found or (ANY if conf else "local")
+    name = recognise(_profiles(), environ, hostname, cluster_name)
+    return name or (ANY if conf else "local")
 
 
 def is_here(site: Site, environ: Mapping[str, str]) -> bool:
@@ -258,8 +258,8 @@ def _cluster_name(conf: Path | None) -> str:
         text = conf.read_text(errors="replace") if conf else ""
     except OSError:
         return ""
-    found = re.search(r"^\s*ClusterName\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
-    return found[1] if found else ""
+    match = re.search(r"^\s*ClusterName\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else ""
 
 
 def disk_path(text: str, environ: Mapping[str, str], account: str) -> Path | None:

@@ -53,8 +53,8 @@ def profile(partitions: str, nodes: str, settings: str, today: date) -> dict[str
     partitions, nodes, settings
         What PARTITIONS, NODES and CONFIG print.
     """
-    found = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in partitions.splitlines() if line.strip()]
-    up = [part for part in found if part.get("State", "UP") == "UP" and "PartitionName" in part]
+    parsed = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in partitions.splitlines() if line.strip()]
+    up = [part for part in parsed if part.get("State", "UP") == "UP" and "PartitionName" in part]
     if not up:
         raise ConfigError(f"`{' '.join(PARTITIONS)}` names no partition that is up; it says: {partitions.strip()!r}")
     rows = _rows(nodes)

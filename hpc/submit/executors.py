@@ -149,8 +149,8 @@ def _scrubbed_environment() -> Iterator[None]:
 def _refused(plans: Sequence[Plan], error: Exception) -> SubmitError:
     """Note why in the folders of the runs, and say it."""
     what = "job" if len(plans) == 1 else "array"
-    said = f"sbatch did not take the {what}: {' '.join(str(error).split())}"
+    message = f"sbatch did not take the {what}: {' '.join(str(error).split())}"
     for plan in plans:
         about = {"label": plan.label, "settings": plan.settings, "nodes": plan.resources.nodes}
-        append_line(plan.run.submissions, about | {"kind": "refused", "text": said, "time": time.time()})
-    return SubmitError(said)
+        append_line(plan.run.submissions, about | {"kind": "refused", "text": message, "time": time.time()})
+    return SubmitError(message)

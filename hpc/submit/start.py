@@ -215,12 +215,12 @@ def _runs_option(plan: Plan) -> str:
 def _changed_since(plan: Plan) -> str:
     """A word of warning when the run has read a folder of the user's in which files are newer than its result."""
     finished = plan.run.result.stat().st_mtime
-    said = ""
+    warnings = ""
     for ref in plan.science.inputs.values():
         newer = _newer(Path(ref), finished) if input_run(ref, Path(plan.runs)) is None else []
         if newer:
-            said += f"\nCAREFUL: {len(newer)} files in {ref} are newer than this result, {newer[0]} for one"
-    return said
+            warnings += f"\nCAREFUL: {len(newer)} files in {ref} are newer than this result, {newer[0]} for one"
+    return warnings
 
 
 def _newer(folder: Path, than: float) -> list[str]:

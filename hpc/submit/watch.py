@@ -34,7 +34,7 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
         Whether whoever started this process wants it to end (TERM, of `timeout` or an editor): stops the run as Ctrl-C
         does, but once only, as TERM may come twice in a row.
     """
-    asked = 0
+    n_asked = 0
     waits_for = "starting"  # not worth a line
     seen = len(read_lines(run.events))
     began = time.time()
@@ -54,23 +54,25 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
                 show(None, state if pulse and pulse["time"] > began else None)
                 if state.ended:
                     return state
-                if ended and ended() and state.word != "queued" and not asked:  # one that only starts hears nothing yet
-                    asked = 1
-                    _stop(run, asked, show)
+                if (
+                    ended and ended() and state.word != "queued" and not n_asked
+                ):  # one that only starts hears nothing yet
+                    n_asked = 1
+                    _stop(run, n_asked, show)
                     if state.word == "silent":  # one that stands still may never end
                         return state
                 time.sleep(0.2)
             except KeyboardInterrupt:
                 if not mine:
                     raise
-                asked += 1
-                _stop(run, asked, show)
+                n_asked += 1
+                _stop(run, n_asked, show)
 
 
 def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], None]) -> None:
     try:
-        said = "; ".join(cancel.stop([run], now=times > 1))
-        show(said + (" (Ctrl-C again: end at once)" if times == 1 else ""), None)
+        answer = "; ".join(cancel.stop([run], now=times > 1))
+        show(answer + (" (Ctrl-C again: end at once)" if times == 1 else ""), None)
     except ConfigError as error:  # it has ended meanwhile, or not begun yet
         show(str(error), None)
 
@@ -123,10 +125,10 @@ def _say(figures: dict[str, float]) -> str:
 
 def result(run: RunDir) -> str:
     """What a finished run has found: each figure, beside its chance level where there is one."""
-    found = (read_json(run.result) or {}).get("metrics") or {}
+    metrics = (read_json(run.result) or {}).get("metrics") or {}
     lines = []
-    width = max(18, *(len(name) + 2 for name in found), 0)
-    for name, value in found.items():
+    width = max(18, *(len(name) + 2 for name in metrics), 0)
+    for name, value in metrics.items():
         chance = ""
         if isinstance(value, dict):
             chance, value = f"chance {value['chance']:.3f}" if "chance" in value else "", value["value"]

@@ -39,8 +39,8 @@ def account_for_lost(run: RunDir) -> None:
         if start is None:
             continue
         files = [path for path in folder.path.iterdir() if path.exists()]
-        heard = [heartbeat(run.pulse(0)), heartbeat(run.supervisor)]
-        times = [said["time"] for said in heard if said.get("attempt") == number]
+        heartbeats = [heartbeat(run.pulse(0)), heartbeat(run.supervisor)]
+        times = [heartbeat_of["time"] for heartbeat_of in heartbeats if heartbeat_of.get("attempt") == number]
         end = {
             "ended": max([path.stat().st_mtime for path in files] + times),
             "outcome": "lost",
@@ -64,12 +64,12 @@ def too_short(lines: list[dict[str, Any]]) -> int:
 
 def in_vain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The attempts at the end of the list that failed and saved nothing."""
-    found: list[dict[str, Any]] = []
+    attempts: list[dict[str, Any]] = []
     for line in reversed(lines):
         if line["outcome"] not in ("crashed", "hung", "lost") or line["got_on"]:
             break
-        found.insert(0, line)
-    return found
+        attempts.insert(0, line)
+    return attempts
 
 
 def hopeless(lines: list[dict[str, Any]]) -> bool:
@@ -147,8 +147,8 @@ def _node_of_the_dead(folder: AttemptDir) -> str:
         text = folder.srun.read_text(errors="replace")
     except FileNotFoundError:
         return ""
-    found = re.search(r"error: (\S+): tasks? [\d,-]+: (?:Killed|Bus error|Segmentation fault|Aborted)", text)
-    return found[1] if found else ""
+    match = re.search(r"error: (\S+): tasks? [\d,-]+: (?:Killed|Bus error|Segmentation fault|Aborted)", text)
+    return match[1] if match else ""
 
 
 def _lost_neighbour(error: dict[str, Any]) -> bool:

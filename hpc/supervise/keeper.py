@@ -44,12 +44,12 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
 
     A batch step that is killed ends the job, and nobody starts it again. This process does nothing that could fail.
     """
-    asked: list[int] = []
+    signals: list[int] = []
     job = Job.of(environ)
     first = True
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
-        asked.append(signum)
+        signals.append(signum)
         if child:
             os.kill(child, signum)
 
@@ -66,7 +66,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             try:
                 if job:  # the job is over without its batch step, and Slurm may not find us to end us
                     ranks.die_with_parent(keeper)
-                supervision = Supervision(run, environ, asked)
+                supervision = Supervision(run, environ, signals)
                 code = (
                     _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
                 )
@@ -75,7 +75,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             finally:
                 os._exit(code)
         first = False
-        for signum in asked:  # between a death and this birth
+        for signum in signals:  # between a death and this birth
             os.kill(child, signum)
         _, status = os.waitpid(child, 0)
         child = 0

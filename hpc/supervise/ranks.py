@@ -89,13 +89,13 @@ class Ranks:
         return ranks
 
     def _start_mpiexec(self) -> list[subprocess.Popen[bytes]]:
-        with open(self.folder.srun, "ab") as said:
+        with open(self.folder.srun, "ab") as log:
             return [
                 subprocess.Popen(
                     [mpiexec(self.plan["python"]) or "mpiexec", "-n", str(self.size), *self._command()],
                     stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
+                    stdout=log,
+                    stderr=log,
                     env=self._environ(),
                     preexec_fn=partial(_not_yet, os.getpid()),
                 )
@@ -114,12 +114,12 @@ class Ranks:
         if self.mpi and (plugin := self.plan["site"].get("mpi")):
             layout.append(f"--mpi={plugin}")
         output = ["--unbuffered", f"--output={log}", "--open-mode=append"]
-        with open(self.folder.srun, "ab") as said:
+        with open(self.folder.srun, "ab") as srun_log:
             return [
                 subprocess.Popen(
                     ["srun", *layout, "--kill-on-bad-exit=1", *output, *self._command()],
                     stdin=subprocess.DEVNULL,
-                    stderr=said,
+                    stderr=srun_log,
                     env=self._environ(),
                     preexec_fn=partial(_not_yet, os.getpid()),
                 )
@@ -174,8 +174,8 @@ class Ranks:
 
     def pulses(self) -> list[dict[str, Any]]:
         """What the ranks of this attempt said last; those that have said nothing yet are not in it."""
-        found = (heartbeat(self.run.pulse(rank)) | {"rank": rank} for rank in range(self.size))
-        return [pulse for pulse in found if pulse.get("attempt") == self.attempt]
+        heartbeats = (heartbeat(self.run.pulse(rank)) | {"rank": rank} for rank in range(self.size))
+        return [pulse for pulse in heartbeats if pulse.get("attempt") == self.attempt]
 
     def hang_s(self) -> float:
         """For how long no rank has got on, when that is too long; else 0.
@@ -188,8 +188,8 @@ class Ranks:
         if len(words) == self.size and all(word["what"] == BEGUN for word in words):
             return 0.0
         starting = all(word["what"] in (BEGUN, STARTING) for word in words)
-        heard = max([self.heard_since, *(float(word["time"]) for word in words)])
-        silent_s, patience_s = time.time() - heard, float(self.resources["hang_s"])
+        last_heard = max([self.heard_since, *(float(word["time"]) for word in words)])
+        silent_s, patience_s = time.time() - last_heard, float(self.resources["hang_s"])
         if starting:
             patience_s = max(patience_s, min(START_S, START_TIMES * patience_s))
         return silent_s if silent_s > patience_s else 0.0

@@ -52,10 +52,10 @@ class EndOfWalltime:
         """None: no limit, or not known yet."""
         now = time.monotonic()
         if self._asking is not None and self._asking.poll() is not None:
-            said = self._asking.communicate()[0].strip()
+            answer = self._asking.communicate()[0].strip()
             self._asking = None
             with suppress(ValueError):  # no limit, or Slurm does not answer: what was known holds
-                self.at = time.mktime(time.strptime(said, "%Y-%m-%dT%H:%M:%S"))
+                self.at = time.mktime(time.strptime(answer, "%Y-%m-%dT%H:%M:%S"))
         elif self._asking is None and now > self._next:
             self._next = now + ASK_EVERY_S
             self._asking = commands.start("squeue", "-h", "-j", self.job, "-o", "%e")

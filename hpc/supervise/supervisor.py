@@ -301,8 +301,8 @@ class Supervision:
         attempts = read_lines(self.dir.attempts)
         metrics = read_json(self.dir.attempt(self.attempt).metrics)
         spent = sum(line["ended"] - line["started"] for line in attempts)
-        found = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
-        if not self._until_there_is_room(lambda: write_json(self.dir.result, found)):
+        result = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
+        if not self._until_there_is_room(lambda: write_json(self.dir.result, result)):
             return self._stop()  # it is done again from the last checkpoint, where there is room
         self.code = DONE
         self._say(
@@ -355,9 +355,9 @@ class Supervision:
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         """A wish to end for good outranks the end of the walltime, whichever came first."""
-        asked = signal.Signals(signum)
-        if self.asked is None or (self.asked in AT_WALLTIME and asked not in AT_WALLTIME):
-            self.asked = asked
+        received = signal.Signals(signum)
+        if self.asked is None or (self.asked in AT_WALLTIME and received not in AT_WALLTIME):
+            self.asked = received
 
     def rescue(self) -> int:
         """After an error of our own, which must not cost the job its place: at the end of the walltime it still goes
