@@ -187,7 +187,7 @@ def _ours(folder: Path, words: list[str]) -> tuple[float, float]:
     _slurm("scancel", "--signal=USR2", "--batch", job)
     after_signal_s = _under_way(run, attempt=2) - sent
     _tell(run, f"{after_signal_s:.1f} s after the signal", sent)
-    pid = _pulse(run, rank=3)["pid"]
+    pid = _heartbeat(run, rank=3)["pid"]
     sent = time.time()
     os.kill(pid, signal.SIGKILL)
     after_kill_s = _under_way(run, attempt=3) - sent
@@ -197,8 +197,8 @@ def _ours(folder: Path, words: list[str]) -> tuple[float, float]:
     return after_signal_s, after_kill_s
 
 
-def _pulse(run: RunDir, rank: int) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(run.pulse(rank)) or {"attempt": 0}
+def _heartbeat(run: RunDir, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(run.heartbeat(rank)) or {"attempt": 0}
     return found
 
 
@@ -206,11 +206,14 @@ def _under_way(run: RunDir, attempt: int) -> float:
     """Wait until all ranks of that attempt have done a few steps; gives when the first noted its first."""
 
     def ready() -> bool:
-        pulses = [_pulse(run, rank) for rank in range(4)]
-        return all(pulse["attempt"] == attempt and pulse["done"] - pulse["from"] >= UNDER_WAY for pulse in pulses)
+        heartbeats = [_heartbeat(run, rank) for rank in range(4)]
+        return all(
+            heartbeat["attempt"] == attempt and heartbeat["done"] - heartbeat["from"] >= UNDER_WAY
+            for heartbeat in heartbeats
+        )
 
     _await(f"attempt {attempt} of {run.name}", ready, run)
-    began: float = _pulse(run, rank=0)["began"]
+    began: float = _heartbeat(run, rank=0)["began"]
     return began
 
 

@@ -66,11 +66,11 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return FAILED
 
 
-def _function(where: str) -> Callable[[options.Words, Mapping[str, str]], int]:
+def _function(where: str) -> Callable[[options.Arguments, Mapping[str, str]], int]:
     from importlib import import_module
 
     module, _, name = where.partition(":")
-    function: Callable[[options.Words, Mapping[str, str]], int] = getattr(import_module(module), name)
+    function: Callable[[options.Arguments, Mapping[str, str]], int] = getattr(import_module(module), name)
     return function
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from hpc import NEVER
 from hpc.rank import stage_run, threads
 from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
-from hpc.rank.signals import STACKS, Stop, deaf
+from hpc.rank.signals import STACKS, Stop, ignore_signals
 from hpc.rank.staging import Staging
 from hpc.runs.rundir import RunDir, write_json
 
@@ -47,7 +47,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     )
     host = environ.get("SLURMD_NODENAME") or os.uname().nodename
     ctx = Context(world, run, options.attempt, should_stop=stop, host=host)
-    ctx.near = staging = Staging(ctx, environ)
+    ctx.stage_in = staging = Staging(ctx, environ)
     try:
         ctx.progress(STARTING, 0, 0)
         stage_run.work(ctx)
@@ -69,7 +69,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         # A ValueError is about what a user gave: the same tomorrow as today
         return NEVER if isinstance(error, ValueError) else 1
     finally:
-        deaf()
+        ignore_signals()
         staging.release()
 
 

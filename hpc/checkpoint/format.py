@@ -41,7 +41,7 @@ class Damaged(Exception):
     """The bytes are not those that were written; says which file."""
 
 
-class Staging:
+class HostBuffer:
     """A copy of a state in host memory, until it is written. The memory is kept from save to save."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.checkpoint import checkpoint
-from hpc.checkpoint.format import Staging
+from hpc.checkpoint.format import HostBuffer
 from hpc.rank.context import FULL_S, Context
 from hpc.runs.rundir import FULL, read_json, read_lines, write_json
 
@@ -54,7 +54,7 @@ class Saver:
         """How long training has waited for the last save."""
         self.n_waited = 0
         """How often a save was asked for while the one before was still being written."""
-        self._staging = Staging()
+        self._staging = HostBuffer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._writing: Future[object] | None = None
         self._saved_at = time.monotonic()

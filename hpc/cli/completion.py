@@ -9,7 +9,7 @@ from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_
 
 from hpc import DONE
 from hpc.cli import options, verbs
-from hpc.cli.options import Words
+from hpc.cli.options import Arguments
 from hpc.config import stages
 from hpc.errors import ConfigError
 from hpc.runs import status
@@ -186,7 +186,7 @@ def _choices(kinds: Sequence[Any], runs: str) -> list[str]:
     return list(dict.fromkeys(choices))
 
 
-def show_completion(args: Words, environ: Mapping[str, str]) -> int:
+def show_completion(args: Arguments, environ: Mapping[str, str]) -> int:
     """`completion bash` is for the shell's start file; `completion -- WORDS` is what that asks at each tab."""
     if args.words in (["bash"], ["zsh"]):
         print(SCRIPTS[args.words[0]])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from hpc import DONE, FAILED, REFUSED
 from hpc.cli import planner
-from hpc.cli.options import Words
+from hpc.cli.options import Arguments
 from hpc.drill import drill
 from hpc.drill.faults import FAULTS
 from hpc.errors import ConfigError
@@ -13,7 +13,7 @@ from hpc.site import allocation
 from hpc.submit import executors
 
 
-def run_drill(args: Words, environ: Mapping[str, str]) -> int:
+def run_drill(args: Arguments, environ: Mapping[str, str]) -> int:
     if not args.words or "=" in args.words[0]:
         raise ConfigError("drill what? Say a stage first: drill train my-study.yaml --nodes 2")
     args.verb, *args.words = args.words

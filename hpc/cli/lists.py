@@ -7,13 +7,13 @@ from shutil import get_terminal_size
 from textwrap import shorten
 
 from hpc import DONE
-from hpc.cli.options import Words
+from hpc.cli.options import Arguments
 from hpc.config import recipes
 from hpc.errors import ConfigError
 from hpc.site import profile, refresh
 
 
-def list_recipes(args: Words, environ: Mapping[str, str]) -> int:
+def list_recipes(args: Arguments, environ: Mapping[str, str]) -> int:
     _no_words(args)
     titles = {name: (str(path), recipes.title(path)) for name, path in recipes.every().items()}
     if args.json:
@@ -31,7 +31,7 @@ def list_recipes(args: Words, environ: Mapping[str, str]) -> int:
     return DONE
 
 
-def list_sites(args: Words, environ: Mapping[str, str]) -> int:
+def list_sites(args: Arguments, environ: Mapping[str, str]) -> int:
     _no_words(args)
     here = profile.detect(environ)
     rows: list[tuple[str, str, str, str]] = []
@@ -54,12 +54,12 @@ def list_sites(args: Words, environ: Mapping[str, str]) -> int:
     return DONE
 
 
-def _no_words(args: Words) -> None:
+def _no_words(args: Arguments) -> None:
     if args.words:
         raise ConfigError(f"{args.verb} lists all and takes no word, but got {' '.join(args.words)!r}")
 
 
-def write_site(args: Words, environ: Mapping[str, str]) -> int:
+def write_site(args: Arguments, environ: Mapping[str, str]) -> int:
     if len(args.words) != 2 or args.words[0] != "refresh":
         raise ConfigError("say `site refresh NAME`: it writes a profile of that name from what Slurm here says")
     print(refresh.write(args.words[1], Path.home() / ".config/hpc/site", replace=args.replace))

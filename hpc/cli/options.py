@@ -48,7 +48,7 @@ usage, 3 not taken by the scheduler, 75 stopped, can go on, 76 hung, 93 wrong fo
 """
 
 
-class Words:
+class Arguments:
     """What was said. None or False: it was not."""
 
     def __init__(self) -> None:
@@ -215,9 +215,9 @@ def fits(option: Option, verb: str) -> bool:
     return option[0] in ("--help", "--version") or (verb if verb in VERBS else "STAGE") in option[3].split()
 
 
-def read(argv: "Sequence[str]") -> Words:
+def read(argv: "Sequence[str]") -> Arguments:
     """The words of a command line, in any order; `--nodes 2` and `--nodes=2` are the same, `--` ends the options."""
-    args = Words()
+    args = Arguments()
     plain: list[str] = []
     used: list[Option] = []
     coming = iter(argv)

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import VERBS, Words
+from hpc.cli.options import VERBS, Arguments
 from hpc.config import recipes, stages
 from hpc.errors import ConfigError, first_of
 from hpc.plan import plan, snapshot
@@ -28,7 +28,7 @@ ASKED = (
 """The options that say where and with what."""
 
 
-def make(args: Words, environ: Mapping[str, str]) -> list[Plan]:
+def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     runs = Path(args.runs).absolute()
     sciences, sources, settings = _sciences(args, runs)
     request = _asked(args, runs)
@@ -54,7 +54,7 @@ def make(args: Words, environ: Mapping[str, str]) -> list[Plan]:
     return preflight.checked(plans, environ)
 
 
-def _reason(science: Science, args: Words, runs: Path) -> str:
+def _reason(science: Science, args: Arguments, runs: Path) -> str:
     """Why a run is made that the line does not name, and what it could read instead; empty for the others."""
     verb = args.words[0] if args.verb == "sweep" else args.verb
     if verb in ("pipeline", "resume", "export") or science.section == verb:
@@ -65,7 +65,7 @@ def _reason(science: Science, args: Words, runs: Path) -> str:
     return f"{verb} reads it, and it is not there yet; --only refuses instead{instead}"
 
 
-def _sciences(args: Words, runs: Path) -> tuple[list[Science], list[str], list[str]]:
+def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], list[str]]:
     """What is to be computed, the files and words that say so, and what tells each from the others."""
     if args.verb in ("resume", "export"):
         if len(args.words) != 1:
@@ -157,7 +157,7 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
         )
 
 
-def _asked(args: Words, runs: Path) -> dict[str, Any]:
+def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
     """Where and with what, as it was said; of a run that goes on, what was said for it before counts as well."""
     now = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
     if args.verb not in ("resume", "export"):
@@ -193,7 +193,7 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
     return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 
 
-def _label(args: Words, runs: Path, name: str, is_read: bool) -> str:
+def _label(args: Arguments, runs: Path, name: str, is_read: bool) -> str:
     """What the run is called: as is said now, or was before. What others of the plan read may have been there before,
     under a name of its own, as a store that two sweeps share."""
     run = RunDir(runs / name)

@@ -136,8 +136,8 @@ def _tasks(plan: Plan) -> str:
     tasks = int(directives["nodes"]) * int(directives["ntasks-per-node"])
     if tasks != plan.resources.ranks or int(directives.get("ntasks", tasks)) != tasks:
         raise ConfigError(
-            f"Slurm would start {directives.get('ntasks', tasks)} tasks for {plan.resources.ranks} ranks: leave nodes and "
-            f"tasks out of the directives of the profile {plan.site.name}"
+            f"Slurm would start {directives.get('ntasks', tasks)} tasks for {plan.resources.ranks} ranks: leave nodes "
+            f"and tasks out of the directives of the profile {plan.site.name}"
         )
     return f"{tasks} task{'s' if tasks > 1 else ''} = {plan.resources.ranks} rank{'s' if tasks > 1 else ''}"
 

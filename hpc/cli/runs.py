@@ -13,12 +13,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hpc.cli.options import Words
+    from hpc.cli.options import Arguments
     from hpc.runs.rundir import RunDir
     from hpc.runs.status import State
 
 
-def show_status(args: Words, environ: Mapping[str, str]) -> int:
+def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
     runs, queue = args.runs, Queue()
     while True:
         # Looked up each time: a sweep goes on to make runs
@@ -44,14 +44,14 @@ def _as_json(states: list[State]) -> str:
     return json.dumps([vars(state) for state in states], indent=1)
 
 
-def _one_run(args: Words, question: str) -> RunDir:
+def _one_run(args: Arguments, question: str) -> RunDir:
     """The run that a verb is about, or the question which one."""
     if len(args.words) != 1:
         raise ConfigError(f"{question} See `python -m hpc.launch status`")
     return status.find(args.words[0], args.runs)
 
 
-def stop_run(args: Words, environ: Mapping[str, str]) -> int:
+def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:
     """One run, or all that the words mean: a whole sweep by its --name or its job."""
     from contextlib import nullcontext, redirect_stdout
 
@@ -77,7 +77,7 @@ def stop_run(args: Words, environ: Mapping[str, str]) -> int:
     return DONE
 
 
-def show_log(args: Words, environ: Mapping[str, str]) -> int:
+def show_log(args: Arguments, environ: Mapping[str, str]) -> int:
     from hpc.submit import watch
 
     run = _one_run(args, "logs of which run?")

@@ -11,7 +11,7 @@ from pathlib import Path
 from hpc import DONE
 from hpc.cli import planner
 from hpc.cli.ask import MANY_RUNS, sure
-from hpc.cli.options import Words
+from hpc.cli.options import Arguments
 from hpc.cli.runs import print_states
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
@@ -21,7 +21,7 @@ from hpc.site import allocation
 from hpc.submit import batch, executors, start
 
 
-def act(args: Words, environ: Mapping[str, str]) -> int:
+def act(args: Arguments, environ: Mapping[str, str]) -> int:
     """Words -> plans -> executor. With --json, stdout is kept for it."""
     with redirect_stdout(sys.stderr) if args.json or args.verb == "export" else nullcontext():
         plans = planner.make(args, environ)
@@ -40,7 +40,7 @@ def act(args: Words, environ: Mapping[str, str]) -> int:
     return code
 
 
-def _show(args: Words, plans: list[Plan]) -> None:
+def _show(args: Arguments, plans: list[Plan]) -> None:
     """The plans, as far as one wants to read them."""
     if args.verb == "sweep":
         counts = Counter(plan.science.section for plan in plans)
@@ -51,7 +51,7 @@ def _show(args: Words, plans: list[Plan]) -> None:
     print("\n\n".join(plan.render() for plan in plans), flush=True)
 
 
-def _carry_out(args: Words, plans: list[Plan]) -> int:
+def _carry_out(args: Arguments, plans: list[Plan]) -> int:
     if plans[0].site.kind != "slurm":
         if args.after:
             raise ConfigError(
@@ -70,7 +70,7 @@ def _carry_out(args: Words, plans: list[Plan]) -> int:
     return start.chain(plans, args.follow, args.after)
 
 
-def _dry_run(args: Words, plans: list[Plan], environ: Mapping[str, str]) -> int:
+def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> int:
     """The batch scripts, as they would be submitted; of a sweep, one a section."""
     on_slurm = plans[0].site.kind == "slurm"
     if args.json:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from hpc import DONE, config
-from hpc.cli.options import Words
+from hpc.cli.options import Arguments
 from hpc.config import stages
 from hpc.errors import ConfigError
 from hpc.rank import threads
 
 
-def run(args: Words) -> str:
+def run(args: Arguments) -> str:
     """Call the function of a verb with the files and the settings that were said; gives what it has to say."""
     threads.cap(threads.given(os.environ))
     function = load(args.verb)
@@ -47,7 +47,7 @@ def load(verb: str) -> Any:
     raise ConfigError(f"no package that is installed here brings {verb}: install the project again (env/setup.sh)")
 
 
-def inspect_files(args: Words, environ: Mapping[str, str]) -> int:
+def inspect_files(args: Arguments, environ: Mapping[str, str]) -> int:
     if not args.words or all("=" in word and not os.path.exists(word) for word in args.words):
         raise ConfigError("inspect which file? Name one, or two to compare them")
     print(run(args))

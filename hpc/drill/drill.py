@@ -22,7 +22,7 @@ from hpc.errors import ConfigError, did_you_mean
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.runs import status
-from hpc.runs.rundir import RunDir, atomic_write, committed_steps, heartbeat, read_json, read_lines, write_json
+from hpc.runs.rundir import RunDir, atomic_write, committed_steps, read_heartbeat, read_json, read_lines, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import executors
 
@@ -205,12 +205,12 @@ class _Watch:
 
     def _look(self) -> status.State:
         time.sleep(0.1)
-        pulse = heartbeat(self.run.pulse(0))
-        if pulse and pulse["done"] > self.seen.get(pulse["attempt"], 0):
+        heartbeat = read_heartbeat(self.run.heartbeat(0))
+        if heartbeat and heartbeat["done"] > self.seen.get(heartbeat["attempt"], 0):
             self._heard = time.monotonic()
-            attempt, done = pulse["attempt"], pulse["done"]
+            attempt, done = heartbeat["attempt"], heartbeat["done"]
             if attempt not in self.seen and self.seen:
-                self._count(max(self.seen), pulse["from"] - 1)
+                self._count(max(self.seen), heartbeat["from"] - 1)
             self.seen[attempt] = done
         return status.look(self.run, self.queue)
 

@@ -66,8 +66,8 @@ class Case:
     def rank(self, number: signal.Signals) -> None:
         """Signal one of the ranks, any."""
         rank = self.rng.randrange(self.plan.resources.ranks)
-        pulse = _need(self.run.pulse(rank))
-        self.on_node(pulse["host"], pulse["pid"], number)
+        heartbeat = _need(self.run.heartbeat(rank))
+        self.on_node(heartbeat["host"], heartbeat["pid"], number)
 
     def end(self) -> None:
         """Whose fault turned out not to be possible; it may have ended by itself."""
@@ -125,7 +125,7 @@ def _disk_full(case: Case) -> None:
 def _fill(case: Case, seconds: float, then: Callable[[], object]) -> None:
     """The disk is a small one of its own, mounted before the start."""
     filler = Path(case.plan.runs) / "filler"
-    case.full = _need(case.run.pulse(0))
+    case.full = _need(case.run.heartbeat(0))
     with open(filler, "wb") as file:
         try:
             while True:
@@ -145,7 +145,7 @@ def _disk_full_at_the_end(case: Case) -> None:
 
 def _node_down(case: Case) -> None:
     bed = _bed(case)
-    node = _need(case.run.pulse(case.plan.resources.ranks - 1))["host"]
+    node = _need(case.run.heartbeat(case.plan.resources.ranks - 1))["host"]
     _run(*bed, "kill", node)
     _run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=drill")
     case.undo.append(lambda: _run(*bed, "revive", node))

@@ -112,10 +112,10 @@ class Context:
     should_stop: Callable[[], bool] = lambda: False
     host: str = ""
     """The node, as the scheduler calls it."""
-    near: Callable[[Path], Path] = lambda folder: folder
+    stage_in: Callable[[Path], Path] = lambda folder: folder
     echo: Callable[[str], None] | None = None
     _written: float = field(default=-1e9, repr=False)
-    _pulse: dict[str, Any] = field(default_factory=dict, repr=False)
+    _heartbeat: dict[str, Any] = field(default_factory=dict, repr=False)
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
     _gathered: int = field(default=0, repr=False)
     _unheard: str = field(default="", repr=False)
@@ -133,7 +133,7 @@ class Context:
         every rank must ask, in the same order.
         """
         path = input_path(ref, self.run.path.parent)
-        return self.near(path) if often else path
+        return self.stage_in(path) if often else path
 
     def progress(self, what: str, done: int, total: int, /, **figures: float) -> None:
         """Say how far this rank is. Cheap enough for every step: written at most twice a second.
@@ -142,8 +142,15 @@ class Context:
         """
         now = time.time()
         began, first = self._began.setdefault(what, (now, done))
-        self._pulse = {"what": what, "done": done, "total": total, "figures": figures, "began": began, "from": first}
-        self._pulse |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
+        self._heartbeat = {
+            "what": what,
+            "done": done,
+            "total": total,
+            "figures": figures,
+            "began": began,
+            "from": first,
+        }
+        self._heartbeat |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
         if now - self._written >= 0.5 or done >= total:
             self.say_how_far()
 
@@ -165,7 +172,7 @@ class Context:
     @property
     def reached(self) -> int:
         """How far this rank is, as progress was told last."""
-        return int(self._pulse.get("done", 0))
+        return int(self._heartbeat.get("done", 0))
 
     @property
     def began(self) -> float:
@@ -174,8 +181,8 @@ class Context:
 
     def beat(self) -> None:
         """Say that this rank is still at it, in the middle of a step that takes long: else it is taken to hang."""
-        if self._pulse and time.time() - self._written >= 0.5:
-            self._pulse["time"] = time.time()
+        if self._heartbeat and time.time() - self._written >= 0.5:
+            self._heartbeat["time"] = time.time()
             self.say_how_far()
 
     def pause(self, seconds: float) -> None:
@@ -212,22 +219,22 @@ class Context:
 
     def say_how_far(self) -> None:
         """Write what progress was told last. On the way out, so that what stands there is where it ended."""
-        if not self._pulse:
+        if not self._heartbeat:
             return
         self.fence()
-        self._written = self._pulse["time"]
+        self._written = self._heartbeat["time"]
         try:
-            write_json(self.run.pulse(self.world.rank), self._pulse, durable=False)
+            write_json(self.run.heartbeat(self.world.rank), self._heartbeat, durable=False)
             if self._unheard:  # said again: the log stands on that disk as well
-                log.warning("%s is written again, after: %s", self.run.pulse(self.world.rank), self._unheard)
+                log.warning("%s is written again, after: %s", self.run.heartbeat(self.world.rank), self._unheard)
             self._unheard = ""
         except OSError as error:  # a full disk: the work goes on, and the next word may get through
             if not self._unheard:
-                log.warning("%s: %s", self.run.pulse(self.world.rank), error.strerror)
+                log.warning("%s: %s", self.run.heartbeat(self.world.rank), error.strerror)
             self._unheard = error.strerror or str(error)
-        if self.echo and self._pulse["total"]:
-            figures = " ".join(f"{name}={value:.4g}" for name, value in self._pulse["figures"].items())
-            self.echo(f"{self._pulse['what']} {self._pulse['done']}/{self._pulse['total']} {figures}")
+        if self.echo and self._heartbeat["total"]:
+            figures = " ".join(f"{name}={value:.4g}" for name, value in self._heartbeat["figures"].items())
+            self.echo(f"{self._heartbeat['what']} {self._heartbeat['done']}/{self._heartbeat['total']} {figures}")
 
 
 def input_path(ref: Input, runs: Path) -> Path:

@@ -32,7 +32,7 @@ class Stop:
 
 
 @contextmanager
-def heard(number: signal.Signals) -> Iterator[Stop]:
+def listening(number: signal.Signals) -> Iterator[Stop]:
     """Whether that signal has come meanwhile, for a process that it would end."""
     stop = Stop()
     before = signal.signal(number, stop._set)
@@ -42,7 +42,7 @@ def heard(number: signal.Signals) -> Iterator[Stop]:
         signal.signal(number, before)
 
 
-def deaf() -> None:
+def ignore_signals() -> None:
     """For the way out: Python restores the default handlers at its end, and a late signal would kill us there."""
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

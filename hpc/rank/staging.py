@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hpc.rank.context import Context, Preempted
 from hpc.rank.local_copy import POLL_S, Copy, Listing, NotStaged, is_last, last_change, lock_file
-from hpc.runs.rundir import heartbeat, read_json, write_json
+from hpc.runs.rundir import read_heartbeat, read_json, write_json
 from hpc.site.profile import disk_path
 
 log = logging.getLogger(__name__)
@@ -113,12 +113,12 @@ class Staging:
 
     def _as_told(self, source: Path) -> Copy | None:
         """What the first rank of this node has found or made."""
-        pulse_of = self.ctx.run.pulse(self._first)
+        path = self.ctx.run.heartbeat(self._first)
         patience = _Patience()
         while str(source) not in (answers := read_json(self._told) or {}):
-            pulse = heartbeat(pulse_of)
-            if patience.renewed(pulse.get("time")) and pulse.get("attempt") == self.ctx.attempt:
-                self.ctx.progress(pulse["what"], pulse["done"], pulse["total"])
+            heartbeat = read_heartbeat(path)
+            if patience.renewed(heartbeat.get("time")) and heartbeat.get("attempt") == self.ctx.attempt:
+                self.ctx.progress(heartbeat["what"], heartbeat["done"], heartbeat["total"])
             self._pause()
         if answers[str(source)] is None:
             return None  # the first rank has said why

@@ -6,7 +6,7 @@ import time
 
 from hpc.errors import ConfigError
 from hpc.runs import status
-from hpc.runs.rundir import RunDir, append_line, heartbeat, read_lines
+from hpc.runs.rundir import RunDir, append_line, read_heartbeat, read_lines
 from hpc.runs.status import State
 from hpc.slurm import commands
 from hpc.slurm.squeue import Queue
@@ -59,12 +59,12 @@ def _silence(jobs: list[str]) -> str:
 def _ask(run: RunDir, state: State, now: bool) -> str:
     """Ask one that runs; gives what was done."""
     if not now and state.word in ("running", "silent"):
-        run.wish.touch()  # the supervisor looks for it, also where no signal of ours gets through
+        run.stop_request.touch()  # the supervisor looks for it, also where no signal of ours gets through
     if state.on_slurm:
         # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
         refused = _scancel("--signal=TERM", "--batch", state.job)
         return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
-    supervisor = heartbeat(run.supervisor)
+    supervisor = read_heartbeat(run.supervisor)
     if state.word == "queued" or not supervisor:
         raise ConfigError(f"{run.name} is only just starting: stop it in a second")
     if supervisor["host"] != os.uname().nodename:

@@ -73,7 +73,7 @@ def read_json(path: Path | str) -> Any | None:
         raise Damaged(f"{path} is damaged: it is not JSON") from None
 
 
-def heartbeat(path: Path | str) -> dict[str, Any]:
+def read_heartbeat(path: Path | str) -> dict[str, Any]:
     """What a file below heartbeat/ says; nothing where there is none. They are not flushed to the disk, so that a node
     that goes down can leave one empty: that is as if it were not there."""
     try:
@@ -228,11 +228,11 @@ class RunDir:
         return self.path / "heartbeat" / "owner.json"
 
     @property
-    def wish(self) -> Path:
+    def stop_request(self) -> Path:
         """Somebody wishes the run to save and end, and may not be able to reach its processes."""
         return self.path / "heartbeat" / "stop"
 
-    def pulse(self, rank: int) -> Path:
+    def heartbeat(self, rank: int) -> Path:
         return self.path / "heartbeat" / f"rank-{rank:04d}.json"
 
     def last_attempt(self) -> int:

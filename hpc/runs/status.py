@@ -10,7 +10,7 @@ import time
 
 from hpc import FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError, did_you_mean, first_of
-from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, heartbeat, read_lines
+from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, read_heartbeat, read_lines
 from hpc.slurm.squeue import Job, Queue
 
 TYPE_CHECKING = False
@@ -89,7 +89,7 @@ that Slurm has ended, which may come back (preempted, a lost node) or not (cance
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
     """What the folder says, and the last submission. The word may be one of _DOUBT."""
     state = State(run.name)
-    supervisor = heartbeat(f"{run.folder}/{SUPERVISOR}")
+    supervisor = read_heartbeat(f"{run.folder}/{SUPERVISOR}")
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
     state.name = submitted.get("label") or supervisor.get("label", "")
@@ -119,27 +119,27 @@ def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
             state.text = f"pid {pid} stands still, or finds no room to write, since {since}: `stop --now` ends it"
     else:
         state.word, state.code, state.text = supervisor["state"], supervisor.get("code"), supervisor["text"]
-    _pace(state, (heartbeat(run.pulse(0)) if state.word == "running" else {}) or supervisor.get("pulse") or {})
+    _pace(state, (read_heartbeat(run.heartbeat(0)) if state.word == "running" else {}) or supervisor.get("pulse") or {})
     return state, submitted
 
 
-def _pace(state: State, pulse: Mapping[str, Any]) -> None:
+def _pace(state: State, heartbeat: Mapping[str, Any]) -> None:
     """How far it is, and how fast, from where and when this attempt began."""
-    if not pulse:
+    if not heartbeat:
         return
-    state.what, state.done, state.total = pulse["what"], pulse["done"], pulse["total"]
-    state.figures = pulse["figures"]
-    done, seconds = pulse["done"] - pulse["from"], pulse["time"] - pulse["began"]
-    if state.word == "running" and pulse["attempt"] == state.attempt and done > 0 and seconds > 0:
+    state.what, state.done, state.total = heartbeat["what"], heartbeat["done"], heartbeat["total"]
+    state.figures = heartbeat["figures"]
+    done, seconds = heartbeat["done"] - heartbeat["from"], heartbeat["time"] - heartbeat["began"]
+    if state.word == "running" and heartbeat["attempt"] == state.attempt and done > 0 and seconds > 0:
         state.per_s = done / seconds
-        state.left_s = (pulse["total"] - pulse["done"]) / state.per_s
+        state.left_s = (heartbeat["total"] - heartbeat["done"]) / state.per_s
 
 
 def _starting(state: State, run: RunDir) -> None:
     """Of a run on this machine whose supervisor has not spoken yet."""
     if _process_ended(int(state.job)):
         state.word, state.text = "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
-        holder = heartbeat(run.owner)
+        holder = read_heartbeat(run.owner)
         if holder and holder["host"] == os.uname().nodename and not _process_ended(holder["pid"]):
             state.code = REFUSED
             state.text = f"another supervisor holds the lock, pid {holder['pid']} on {holder['host']}: end that first"

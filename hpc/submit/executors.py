@@ -23,7 +23,7 @@ from hpc.runs import submissions
 from hpc.runs.rundir import RunDir, append_line, atomic_write, read_json, write_json
 from hpc.slurm import commands
 from hpc.submit import batch
-from hpc.supervise.keeper import Supervisor
+from hpc.supervise.keeper import Keeper
 
 
 class SubmitError(RuntimeError):
@@ -105,7 +105,7 @@ def slurm(plan: Plan, after: Mapping[str, str]) -> str:
     try:
         with _scrubbed_environment():
             dependency = f"afterok:{':'.join(after.values())}" if after else None
-            job = batch.executor(plan, os.environ, dependency).submit(Supervisor(str(run.path)))
+            job = batch.executor(plan, os.environ, dependency).submit(Keeper(str(run.path)))
     except batch.refusals() as error:
         raise _refused([plan], error) from None
     return submissions.note(run, plan.to_json(), job.job_id, began, after=list(after))
@@ -125,7 +125,7 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
     executor, folder, name = batch.array(plans, os.environ, dependency, max_parallel, folder_name)
     try:
         with _scrubbed_environment():
-            jobs = executor.submit_array([Supervisor(str(run.path)) for run in runs])
+            jobs = executor.submit_array([Keeper(str(run.path)) for run in runs])
     except batch.refusals() as error:
         raise _refused(plans, error) from None
     for plan, job in zip(plans, jobs, strict=True):

@@ -14,7 +14,7 @@ from hpc import DONE, FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
-from hpc.rank.signals import Stop, heard
+from hpc.rank.signals import Stop, listening
 from hpc.runs import status
 from hpc.runs.rundir import RunDir, read_json
 from hpc.runs.status import State
@@ -31,7 +31,7 @@ def here(plans: list[Plan]) -> int:
     if elsewhere := _on_slurm(plans):  # before the first of them begins
         print(f"error: {elsewhere}", file=sys.stderr)
         return REFUSED
-    with heard(signal.SIGTERM) as ended:
+    with listening(signal.SIGTERM) as ended:
         return _one_by_one(plans, ended)
 
 

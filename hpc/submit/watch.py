@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.errors import ConfigError
 from hpc.rank.signals import Stop
 from hpc.runs import cancel, status
-from hpc.runs.rundir import RunDir, heartbeat, read_json, read_lines
+from hpc.runs.rundir import RunDir, read_heartbeat, read_json, read_lines
 from hpc.runs.status import State
 from hpc.slurm.squeue import Queue
 
@@ -50,8 +50,8 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
                 if state.word in ("queued", "silent") and state.text != waits_for:
                     waits_for = state.text
                     show(f"{state.word}: {waits_for}", None)
-                pulse = heartbeat(run.pulse(0))
-                show(None, state if pulse and pulse["time"] > began else None)
+                heartbeat = read_heartbeat(run.heartbeat(0))
+                show(None, state if heartbeat and heartbeat["time"] > began else None)
                 if state.ended:
                     return state
                 if (

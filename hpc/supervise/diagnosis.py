@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from hpc import NEVER
-from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, heartbeat, read_json, read_lines
+from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, read_heartbeat, read_json, read_lines
 
 BUDGET = 3
 """Attempts in a row that save nothing; attempts that get on are not counted."""
@@ -39,7 +39,7 @@ def account_for_lost(run: RunDir) -> None:
         if start is None:
             continue
         files = [path for path in folder.path.iterdir() if path.exists()]
-        heartbeats = [heartbeat(run.pulse(0)), heartbeat(run.supervisor)]
+        heartbeats = [read_heartbeat(run.heartbeat(0)), read_heartbeat(run.supervisor)]
         times = [heartbeat_of["time"] for heartbeat_of in heartbeats if heartbeat_of.get("attempt") == number]
         end = {
             "ended": max([path.stat().st_mtime for path in files] + times),

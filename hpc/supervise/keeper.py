@@ -16,13 +16,13 @@ from hpc import DONE, FAILED
 from hpc.runs.rundir import RunDir, committed_steps
 from hpc.supervise import ranks
 from hpc.supervise.requeue import Job
-from hpc.supervise.supervisor import Supervision, tell
+from hpc.supervise.supervisor import Supervisor, print_safely
 
 QUICK_S, QUICK_DEATHS, BETWEEN_S = 5.0, 3, 1.0
 """A supervisor that is killed so soon after its start, so often in a row, is not started again; else after a moment."""
 
 
-class Supervisor:
+class Keeper:
     """The thing that submitit pickles: a path."""
 
     def __init__(self, run: str) -> None:
@@ -66,12 +66,12 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             try:
                 if job:  # the job is over without its batch step, and Slurm may not find us to end us
                     ranks.die_with_parent(keeper)
-                supervision = Supervision(run, environ, signals)
+                supervision = Supervisor(run, environ, signals)
                 code = (
                     _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
                 )
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
-                tell(traceback.format_exc())
+                print_safely(traceback.format_exc())
             finally:
                 os._exit(code)
         first = False
@@ -84,16 +84,16 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         if n_quick == QUICK_DEATHS:
             return FAILED
         ended_by = f"its supervisor was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-        tell(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}")
+        print_safely(f"{time.strftime('%H:%M:%S')} {run.name} {ended_by}")
         quick = time.monotonic() - began < QUICK_S and committed_steps(run.checkpoints) == steps
         n_quick = n_quick + 1 if quick else 0
         ended_by += f", {n_quick} times in a row within {QUICK_S:.0f} s of its start"
         time.sleep(BETWEEN_S)
 
 
-def _supervise(supervision: Supervision, first: bool) -> int:
+def _supervise(supervision: Supervisor, first: bool) -> int:
     try:
         return supervision.run(first)
     except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
-        tell(traceback.format_exc())
-        return supervision.rescue()
+        print_safely(traceback.format_exc())
+        return supervision.requeue_after_crash()

@@ -18,7 +18,7 @@ from typing import Any
 from hpc.rank import threads
 from hpc.rank.context import BEGUN, STARTING
 from hpc.rank.signals import STACKS
-from hpc.runs.rundir import RunDir, heartbeat
+from hpc.runs.rundir import RunDir, read_heartbeat
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
@@ -172,10 +172,10 @@ class Ranks:
             while time.monotonic() < deadline and self.running:
                 time.sleep(0.05)
 
-    def pulses(self) -> list[dict[str, Any]]:
+    def heartbeats(self) -> list[dict[str, Any]]:
         """What the ranks of this attempt said last; those that have said nothing yet are not in it."""
-        heartbeats = (heartbeat(self.run.pulse(rank)) | {"rank": rank} for rank in range(self.size))
-        return [pulse for pulse in heartbeats if pulse.get("attempt") == self.attempt]
+        heartbeats = (read_heartbeat(self.run.heartbeat(rank)) | {"rank": rank} for rank in range(self.size))
+        return [heartbeat for heartbeat in heartbeats if heartbeat.get("attempt") == self.attempt]
 
     def hang_s(self) -> float:
         """For how long no rank has got on, when that is too long; else 0.
@@ -184,7 +184,7 @@ class Ranks:
         they are judged again from the first word of a stage on; ddp.start says one, for all stages that train. To start
         takes long on a busy disk, so that has a patience of its own, where --hang is shorter.
         """
-        words = self.pulses()
+        words = self.heartbeats()
         if len(words) == self.size and all(word["what"] == BEGUN for word in words):
             return 0.0
         starting = all(word["what"] in (BEGUN, STARTING) for word in words)
@@ -195,13 +195,15 @@ class Ranks:
         return silent_s if silent_s > patience_s else 0.0
 
     def late(self) -> dict[str, Any]:
-        """After a hang, with their stacks taken: the pulse of the rank that the others wait for, as far as one can
+        """After a hang, with their stacks taken: the heartbeat of the rank that the others wait for, as far as one can
         tell: one that is in no collective; else the one that did least; else the one that was heard longest ago."""
         self.signal(STACKS)
         time.sleep(2.0)
-        pulses = self.pulses() or [{"rank": 0, "host": "", "what": STARTING, "done": 0, "total": 0, "time": 0.0}]
-        elsewhere = [pulse for pulse in pulses if not self._waits(pulse["rank"])]
-        return min(elsewhere or pulses, key=lambda pulse: (pulse["done"], pulse["time"]))
+        heartbeats = self.heartbeats() or [
+            {"rank": 0, "host": "", "what": STARTING, "done": 0, "total": 0, "time": 0.0}
+        ]
+        elsewhere = [heartbeat for heartbeat in heartbeats if not self._waits(heartbeat["rank"])]
+        return min(elsewhere or heartbeats, key=lambda heartbeat: (heartbeat["done"], heartbeat["time"]))
 
     def _waits(self, rank: int) -> bool:
         """Whether its main thread was in a collective."""

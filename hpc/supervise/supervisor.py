@@ -15,14 +15,14 @@ from typing import Any, Literal
 from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
-from hpc.rank.signals import deaf
+from hpc.rank.signals import ignore_signals
 from hpc.runs.rundir import (
     FULL,
     RunDir,
     append_line,
     committed_steps,
     damaged_lines,
-    heartbeat,
+    read_heartbeat,
     read_json,
     read_lines,
     write_json,
@@ -32,7 +32,7 @@ from hpc.supervise.ranks import Ranks
 from hpc.supervise.requeue import EndOfWalltime, Job
 
 POLL_S = 0.1
-PULSE_S = 2.0
+HEARTBEAT_S = 2.0
 LATE_S = 30.0
 """How long a finished run's result may stay unseen on another node of a shared disk."""
 GRACE_S = 60.0
@@ -52,7 +52,7 @@ Outcome = Literal["finished", "stopped", "crashed", "hung"]
 Asked = signal.Signals | Literal["clock", "wish"]
 
 
-class Supervision:
+class Supervisor:
     """The life of one job.
 
     Parameters
@@ -110,18 +110,18 @@ class Supervision:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not self._takes_over():
-                    holder = heartbeat(self.dir.owner)
+                    holder = read_heartbeat(self.dir.owner)
                     who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which nothing more is known"
-                    tell(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
+                    print_safely(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks
-                tell(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})")
+                print_safely(f"going on unlocked: {self.dir.lock} cannot be locked here ({error.strerror})")
             if first and not self._comes_back():
-                self.dir.wish.unlink(missing_ok=True)
+                self.dir.stop_request.unlink(missing_ok=True)
             owner = self.me | {"restarts": self.job.restarts if self.job else 0}
             self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
             if self.dir.result.exists():  # two lines given at once, and the other one's job was first
-                tell(f"{self.dir.name} is finished already")
+                print_safely(f"{self.dir.name} is finished already")
                 return DONE
             if damaged := damaged_lines(self.dir.attempts):
                 self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
@@ -138,7 +138,7 @@ class Supervision:
     def _takes_over(self) -> bool:
         """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node
         that Slurm calls dead may only have lost its network."""
-        holder = heartbeat(self.dir.owner)
+        holder = read_heartbeat(self.dir.owner)
         return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
 
     def _lacking(self) -> str:
@@ -150,12 +150,12 @@ class Supervision:
         missing = [run for run in inputs if run and not run.result.exists()]
         deadline = time.monotonic() + LATE_S
         while missing and time.monotonic() < deadline and self.asked is None:
-            states = [heartbeat(run.supervisor).get("state") for run in missing]
+            states = [read_heartbeat(run.supervisor).get("state") for run in missing]
             if any(state in ("failed", "stopped") for state in states):
                 break
             time.sleep(1)
             missing = [run for run in missing if not run.result.exists()]
-        words = [heartbeat(run.supervisor).get("state", "not started") for run in missing]
+        words = [read_heartbeat(run.supervisor).get("state", "not started") for run in missing]
         return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
 
     def _attempts(self) -> int:
@@ -230,15 +230,15 @@ class Supervision:
 
     def _watch(self, started: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
         """Wait for the ranks; pass a wish to stop on to them; when one dies or all are silent, end the others. Gives
-        how it ended, and of a hang the pulse of the rank that is late."""
+        how it ended, and of a hang the heartbeat of the rank that is late."""
         told_at: float | None = None
         pulse_at = signal_at = 0.0
         while started.running:
             time.sleep(POLL_S)
             now = time.monotonic()
-            if now - pulse_at > PULSE_S:
+            if now - pulse_at > HEARTBEAT_S:
                 pulse_at = now
-                if not self._pulse("running"):
+                if not self._heartbeat("running"):
                     started.heard_since = time.time()
                 self._look_around()
                 started.cut_logs()
@@ -273,13 +273,13 @@ class Supervision:
 
     def _look_around(self) -> bool:
         """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all if another has taken over."""
-        if heartbeat(self.dir.owner).get("since", self.began) > self.began:
-            tell(f"{self.dir.name} has another supervisor since: this one and its ranks end")
+        if read_heartbeat(self.dir.owner).get("since", self.began) > self.began:
+            print_safely(f"{self.dir.name} has another supervisor since: this one and its ranks end")
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
         left_s = self.end.left_s() if self.end else None
         if self.asked is not None:
             return True
-        if self.dir.wish.exists():
+        if self.dir.stop_request.exists():
             self.asked = "wish"
         elif self.deadline is not None and time.monotonic() > self.deadline:
             self.asked = "clock"
@@ -319,7 +319,7 @@ class Supervision:
         """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
         steps = committed_steps(self.dir.checkpoints)
         where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
-        if self.asked in AT_WALLTIME and self.dir.wish.exists():
+        if self.asked in AT_WALLTIME and self.dir.stop_request.exists():
             self.asked = "wish"  # while the ranks saved: whoever wishes it does not want it back
         if self.job and self.asked in AT_WALLTIME:
             if n := diagnosis.too_short(diagnosis.since_submission(self.dir)):
@@ -328,7 +328,7 @@ class Supervision:
                 return self.give_up(FAILED, where)
             return self._leave(self.job, f"{where}; back into the queue", [])
         self.code = STOPPED
-        if self.job and self.asked == signal.SIGTERM and not self.dir.wish.exists():
+        if self.job and self.asked == signal.SIGTERM and not self.dir.stop_request.exists():
             # Preempted, cancelled, or a node was lost: whether the job comes back, Slurm knows. status asks it
             self._say("left", f"{where}, at Slurm's TERM; the same command goes on from there")
         else:
@@ -338,7 +338,7 @@ class Supervision:
     def _leave(self, job: Job, text: str, bad_nodes: list[str]) -> int:
         """Back into the queue; where that is refused, a new job follows this one."""
         self._say("requeued", text)
-        deaf()
+        ignore_signals()
         left_s = self.end.left_s() if self.end else None
         until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
         excluded = self.resources["options"].get("exclude")
@@ -359,7 +359,7 @@ class Supervision:
         if self.asked is None or (self.asked in AT_WALLTIME and received not in AT_WALLTIME):
             self.asked = received
 
-    def rescue(self) -> int:
+    def requeue_after_crash(self) -> int:
         """After an error of our own, which must not cost the job its place: at the end of the walltime it still goes
         back into the queue."""
         if self.job and self.asked in AT_WALLTIME:
@@ -380,25 +380,25 @@ class Supervision:
                         raise
                     if tried_at is None or self.asked is not None:
                         what = "waiting for room" if self.asked is None else "going on without"
-                        tell(f"{self.dir.path}: {error.strerror}; {what}")
+                        print_safely(f"{self.dir.path}: {error.strerror}; {what}")
                 tried_at = time.monotonic()
-                self._pulse("running", "the disk is full: waiting for room")
+                self._heartbeat("running", "the disk is full: waiting for room")
             if self._look_around():
                 return False
             time.sleep(POLL_S)
 
     def _say(self, state: str, text: str) -> None:
         self._note(text)
-        self._pulse(state, text)
+        self._heartbeat(state, text)
 
     def _note(self, text: str) -> None:
-        tell(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}")
+        print_safely(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}")
         try:
             append_line(self.dir.events, {"time": time.time(), "text": text})
         except OSError as error:
-            tell(f"{self.dir.events}: {error.strerror}")
+            print_safely(f"{self.dir.events}: {error.strerror}")
 
-    def _pulse(self, state: str, text: str = "") -> bool:
+    def _heartbeat(self, state: str, text: str = "") -> bool:
         """Say how it is; False when there is no room for it, nor for what the ranks say: the next may get through."""
         now = {
             "time": time.time(),
@@ -413,17 +413,17 @@ class Supervision:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "keeper": os.getppid(),
-            "pulse": heartbeat(self.dir.pulse(0)),  # so that status reads one file of a run that has ended
+            "pulse": read_heartbeat(self.dir.heartbeat(0)),  # so that status reads one file of a run that has ended
         }
         try:
             write_json(self.dir.supervisor, now, durable=False)
         except OSError as error:
-            tell(f"{self.dir.supervisor}: {error.strerror}")
+            print_safely(f"{self.dir.supervisor}: {error.strerror}")
             return error.errno not in FULL
         return True
 
 
-def tell(text: str) -> None:
+def print_safely(text: str) -> None:
     """In the log of the job, which may lie on the disk that is full."""
     with suppress(OSError):
         print(text, flush=True)

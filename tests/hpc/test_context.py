@@ -51,8 +51,8 @@ def test_progress_is_written_at_first_and_at_last_however_fast(tmp_path: Path) -
     ctx = Context(World(), RunDir(tmp_path))
     for done in range(1001):
         ctx.progress("train", done, 1000, loss=0.5)
-    pulse = read_json(ctx.run.pulse(0))
-    assert (pulse["done"], pulse["total"], pulse["figures"]) == (1000, 1000, {"loss": 0.5})
+    heartbeat = read_json(ctx.run.heartbeat(0))
+    assert (heartbeat["done"], heartbeat["total"], heartbeat["figures"]) == (1000, 1000, {"loss": 0.5})
 
 
 @pytest.fixture
@@ -69,10 +69,11 @@ def test_what_must_be_written_waits_for_room_and_is_not_taken_to_hang(
     monkeypatch.setattr(context, "FULL_S", 0.2)
     ctx = Context(World(), RunDir(tmp_path))
     ctx.progress("train", 7, 7)
-    before = (read_json(ctx.run.pulse(0)) or {})["time"]
+    before = (read_json(ctx.run.heartbeat(0)) or {})["time"]
 
     def write() -> None:
-        if (read_json(ctx.run.pulse(0)) or {})["time"] > before:  # it has said that it lives: now somebody makes room
+        # it has said that it lives: now somebody makes room
+        if (read_json(ctx.run.heartbeat(0)) or {})["time"] > before:
             full.unlink()
         full.write_text("model")
 

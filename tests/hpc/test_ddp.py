@@ -52,7 +52,7 @@ def alone(run: Path) -> None:
     ctx = Context(World(0, 2), RunDir(run), attempt=1)
     with pytest.raises(TimeoutError, match="rank 1 of 2 has not come within 1 s: see its log, in"):
         ddp.start(ctx)
-    assert (read_json(ctx.run.pulse(0)) or {})["what"] == "starting"
+    assert (read_json(ctx.run.heartbeat(0)) or {})["what"] == "starting"
 
 
 def test_a_rank_that_does_not_come_is_named_soon(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_help_is_printed_in_any_encoding(launch: Launch, encoding: str) -> None:
 def test_every_option_is_of_a_verb_that_is_there() -> None:
     verbs = {verb for option in options.OPTIONS.values() for verb in option[3].split()}
     assert verbs <= {"STAGE", *options.VERBS}
-    assert {name[2:].replace("-", "_") for name in options.OPTIONS} <= set(vars(options.Words()))
+    assert {name[2:].replace("-", "_") for name in options.OPTIONS} <= set(vars(options.Arguments()))
 
 
 def test_a_dry_run_needs_no_account(launch: Launch) -> None:

@@ -11,7 +11,7 @@ from hpc.runs.rundir import (
     append_line,
     atomic_write,
     damaged_lines,
-    heartbeat,
+    read_heartbeat,
     read_json,
     read_lines,
     write_json,
@@ -52,7 +52,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
 def test_a_heartbeat_that_a_power_cut_has_damaged_is_as_if_not_there(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rank-0000.json"
     path.write_bytes(content)
-    assert heartbeat(path) == heartbeat(tmp_path / "none.json") == {}
+    assert read_heartbeat(path) == read_heartbeat(tmp_path / "none.json") == {}
 
 
 def test_every_file_of_a_run_has_its_own_place(tmp_path: Path) -> None:

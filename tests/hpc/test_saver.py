@@ -138,13 +138,13 @@ def test_the_last_save_waits_for_room_and_is_not_taken_to_hang(run: RunDir, monk
     ctx = Context(World(), run, 1)
     ours = Saver(ctx)
     ctx.progress("train", 3, 3)
-    before = (read_json(run.pulse(0)) or {})["time"]
+    before = (read_json(run.heartbeat(0)) or {})["time"]
     run.checkpoints.mkdir(parents=True)
     real, none = os.statvfs(run.checkpoints), (0, 0)
     monkeypatch.setattr(saver, "FULL_S", 0.2)
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*real[:3], *none, *real[5:]]))
     ours.save(3, {"weights": torch.zeros(1000)}, last=True)
-    wait_for(lambda: (read_json(run.pulse(0)) or {})["time"] > before, "it says that it lives")
+    wait_for(lambda: (read_json(run.heartbeat(0)) or {})["time"] > before, "it says that it lives")
     monkeypatch.undo()
     ours.close()
     assert committed_steps(run.checkpoints) == [3]

@@ -61,7 +61,7 @@ def a_rank(
     ctx = Context(world, RunDir(runs / name), should_stop=should_stop)
     resources = allocation.fit(where, Request(mem_gb=mem_gb, **request))  # type: ignore[arg-type]
     write_json(ctx.run.plan, {"site": dataclasses.asdict(where), "resources": dataclasses.asdict(resources)})
-    ctx.near = made = Staging(ctx, {"NODE_DISK": "/nowhere"})
+    ctx.stage_in = made = Staging(ctx, {"NODE_DISK": "/nowhere"})
     return made
 
 
@@ -86,8 +86,8 @@ def test_a_copy_is_whole_and_on_the_node(
     assert there.is_relative_to(shm) and same(there, data) and not halves(shm)
     assert read(rank) == there, "asked again, it is the same"
     assert f"{data} copied to {there}: 3 MB in" in caplog.text
-    pulse = read_json(rank.ctx.run.pulse(0))
-    assert pulse and (pulse["what"], pulse["done"], pulse["total"]) == ("check data", 3, 3)
+    heartbeat = read_json(rank.ctx.run.heartbeat(0))
+    assert heartbeat and (heartbeat["what"], heartbeat["done"], heartbeat["total"]) == ("check data", 3, 3)
     rank.release()
 
 
@@ -137,7 +137,7 @@ def look() -> bool:
         time.sleep(600)
     return False
 ctx = Context(World(), RunDir(Path(run)), should_stop=look)
-ctx.near = staging = Staging(ctx, {})
+ctx.stage_in = staging = Staging(ctx, {})
 print(ctx.input(Input("preprocess-a"), often=True), flush=True)
 sys.stdin.read()
 staging.release()

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from hpc.checkpoint import format
-from hpc.checkpoint.format import Damaged, Staging
+from hpc.checkpoint.format import Damaged, HostBuffer
 
 
 def through_a_file(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    staging = Staging()
+    staging = HostBuffer()
     staging.take(state, is_first=True)
     written = staging.write(folder / "state.bin")
     return format.join([format.read(folder / "state.bin", written["bytes"], written["sha256"])])
@@ -46,7 +46,7 @@ def test_every_kind_of_value_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_memory_is_kept_and_holds_a_larger_state_too(tmp_path: Path) -> None:
-    staging = Staging()
+    staging = HostBuffer()
     for number, size in enumerate((10, 100_000, 1000)):
         tensor = torch.randn(size)
         staging.take({"tensor": tensor}, is_first=True)
@@ -58,12 +58,12 @@ def test_the_memory_is_kept_and_holds_a_larger_state_too(tmp_path: Path) -> None
 @pytest.mark.parametrize("value", [np.float64(0.5), Path("x"), {1, 2}, {np.int64(3): 1}])
 def test_what_could_not_be_read_back_is_refused_when_saved(value: object) -> None:
     with pytest.raises(TypeError, match=r"state\['best'\].* is a .*: a checkpoint holds tensors, numbers"):
-        Staging().take({"best": value}, is_first=True)
+        HostBuffer().take({"best": value}, is_first=True)
 
 
 @pytest.mark.parametrize("at", ["magic", "outline", "first byte", "last part"])
 def test_a_changed_byte_is_seen(tmp_path: Path, at: str) -> None:
-    staging = Staging()
+    staging = HostBuffer()
     staging.take({"tensor": torch.ones(9_000_000)}, is_first=True)  # three parts
     written = staging.write(tmp_path / "state.bin")
     content = bytearray((tmp_path / "state.bin").read_bytes())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs import status
-from hpc.runs.rundir import RunDir, append_line, heartbeat, read_lines, write_json
+from hpc.runs.rundir import RunDir, append_line, read_heartbeat, read_lines, write_json
 from hpc.supervise import supervisor
 from tests.conftest import Launch
 from tests.waiting import is_stopped, output_of, wait_for
@@ -142,7 +142,7 @@ def test_a_full_disk_is_waited_for_until_somebody_makes_room(here: Kept, monkeyp
             place.unlink()
         place.write_text("line")
 
-    assert supervisor.Supervision(here.run, {}, [])._until_there_is_room(write)
+    assert supervisor.Supervisor(here.run, {}, [])._until_there_is_room(write)
     assert (len(tries), place.read_text()) == (3, "line")
 
 
@@ -177,7 +177,7 @@ def test_files_that_a_power_cut_has_damaged_hold_up_nothing(here: Kept) -> None:
     line = {"started": 1.0, "ended": 2.0, "outcome": "stopped", "codes": [0], "why": "", "node": "", "got_on": True}
     here.run.attempts.write_text(json.dumps(line) + "\n" + json.dumps(line)[:30])
     here.run.owner.parent.mkdir()
-    for path in (here.run.owner, here.run.supervisor, here.run.pulse(0)):
+    for path in (here.run.owner, here.run.supervisor, here.run.heartbeat(0)):
         path.write_bytes(b"")
     code, said = here()
     assert code == 0, said
@@ -225,7 +225,7 @@ def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: 
     """Or until one is there that follows it, where a site does not requeue."""
     job.ranks_do(f"{SAVE} {STOPPED}")
     assert job()[0] == 75 and job.asked_of_slurm
-    job.run.wish.touch()
+    job.run.stop_request.touch()
     job.run.events.unlink()
     job.ranks_do(f'{ASKED} touch "$HERE/rank-0000.stopped"')
     append_line(job.run.submissions, {"time": time.time(), "job": "8", "kind": "slurm", "successor": not restarts})
@@ -263,11 +263,11 @@ def test_a_supervisor_that_stands_still_is_named_and_can_be_ended(launch: Launch
     here.ranks_do("sleep 3600")
     supervisor = here.start()
     try:
-        wait_for(lambda: heartbeat(here.run.supervisor), "the supervisor's first word")
-        pid = heartbeat(here.run.supervisor)["pid"]
+        wait_for(lambda: read_heartbeat(here.run.supervisor), "the supervisor's first word")
+        pid = read_heartbeat(here.run.supervisor)["pid"]
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: is_stopped(pid), f"pid {pid} stands still")
-        write_json(here.run.supervisor, heartbeat(here.run.supervisor) | {"time": time.time() - 60})
+        write_json(here.run.supervisor, read_heartbeat(here.run.supervisor) | {"time": time.time() - 60})
         state = status.look(here.run)
         assert state.word == "silent" and f"pid {pid} stands still" in state.text
         refused = launch("count", "n=5", "--on", "local", code=3).stderr
@@ -285,15 +285,15 @@ def test_a_supervisor_that_was_refused_says_who_holds_the_lock_and_takes_no_wish
     here.ranks_do("sleep 3600")
     first = here.start()
     try:
-        wait_for(lambda: heartbeat(here.run.supervisor), "the supervisor's first word")
-        pid = heartbeat(here.run.supervisor)["pid"]
+        wait_for(lambda: read_heartbeat(here.run.supervisor), "the supervisor's first word")
+        pid = read_heartbeat(here.run.supervisor)["pid"]
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: is_stopped(pid), f"pid {pid} stands still")
         here.run.supervisor.write_bytes(b"")
-        here.run.wish.touch()
+        here.run.stop_request.touch()
         said = launch("count", "n=5", "--on", "local", code=3).stderr
         assert f"another supervisor holds the lock, pid {pid} on {os.uname().nodename}" in said
-        assert here.run.wish.exists()
+        assert here.run.stop_request.exists()
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         output_of(first)

@@ -94,7 +94,7 @@ def test_from_its_first_word_a_rank_is_taken_to_hang_when_it_is_silent(
     ranks.run, ranks.attempt, ranks.heard_since = RunDir(tmp_path), 1, time.time() - silent_s
     ranks.resources = {"nodes": 1, "ranks_per_node": 2, "hang_s": 10}
     for rank, what in enumerate(words):
-        write_json(ranks.run.pulse(rank), {"what": what, "attempt": 1, "time": time.time() - silent_s})
+        write_json(ranks.run.heartbeat(rank), {"what": what, "attempt": 1, "time": time.time() - silent_s})
     assert bool(ranks.hang_s()) == hangs
 
 

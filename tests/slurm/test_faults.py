@@ -37,7 +37,7 @@ def on_bed(launch: Launch, bed: dict[str, str]) -> Launch:
 
 def test_the_walltime_ends_while_a_rank_hangs(on_bed: Launch) -> None:
     run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", on="bed")
-    os.kill(pulse(run, 1)["pid"], signal.SIGSTOP)
+    os.kill(heartbeat(run, 1)["pid"], signal.SIGSTOP)
     signal_batch(on_bed, run, "USR2")
     finishes(on_bed, run, watcher)
     assert "not stopped after" in texts(run)
@@ -80,7 +80,7 @@ def test_a_node_on_which_it_fails_again_and_again_is_kept_off(launch: Launch, be
     out = output_of(watcher)
     assert "total             1" in out and "n2 failed before: back into the queue" in out
     assert [line["node"] for line in attempts(run)] == ["n2", "n2", ""]
-    assert pulse(run, 3)["host"] in ("n3", "n4")
+    assert heartbeat(run, 3)["host"] in ("n3", "n4")
 
 
 def test_a_site_that_does_not_requeue_gets_a_new_job(launch: Launch, beds: Beds) -> None:
@@ -124,6 +124,6 @@ def signal_batch(launch: Launch, run: RunDir, name: str) -> None:
     subprocess.run(["scancel", f"--signal={name}", "--batch", job], env=launch.environ, check=True)
 
 
-def pulse(run: RunDir, rank: int) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(run.pulse(rank)) or {}
+def heartbeat(run: RunDir, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(run.heartbeat(rank)) or {}
     return found

@@ -179,7 +179,7 @@ def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) 
 
 def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, "count", "n=6", on=on)
-    rank = read_json(run.pulse(0))["pid"]  # type: ignore[index]
+    rank = read_json(run.heartbeat(0))["pid"]  # type: ignore[index]
     os.kill(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
     launch.wait_for(lambda: not Path(f"/proc/{rank}").exists(), "its ranks went with it")
     launch.wait_for(lambda: run.last_attempt() == 2, "another supervisor starts them again")
