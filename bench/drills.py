@@ -46,7 +46,7 @@ def run(quick: bool) -> bool:
 
 def _launch(words: list[str], path: Path, folder: str, *more: str) -> None:
     often = [] if words == ["pipeline"] else ["optim.checkpoint_every=20"]  # so small that none would be saved else
-    command = [sys.executable, "-m", "hpc.launch", *words, str(path), *often, "--set", "size=tiny"]
+    command = [sys.executable, "-m", "hpc.launch", *words, str(path), *often, "--preset", "size=tiny"]
     where = ["--on", "local", "--runs", folder]
     done = subprocess.run([*command, *where, *more], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):  # 1: a fault did not end as it should, which the certificate says

@@ -27,3 +27,16 @@ def did_you_mean(word: str, choices: "Iterable[str]") -> str:
     shown = names if len(names) <= MOST else difflib.get_close_matches(word, names, n=MOST, cutoff=0.0)
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"{hint} There is: {', '.join(shown)}{more}." if names else " There is none."
+
+
+_noticed: set[str] = set()
+
+
+def notice_of_new_word(old: str, new: str) -> None:
+    """Say on stderr, once, that something is called otherwise now. The old word works until the next version."""
+    import sys
+
+    text = f"note: {old} is called {new} now; the old word works until the next version"
+    if text not in _noticed:
+        _noticed.add(text)
+        print(text, file=sys.stderr)

@@ -27,7 +27,7 @@ def list_recipes(args: Arguments, environ: Mapping[str, str]) -> int:
     room = max(40, get_terminal_size((120, 24)).columns - width - 2)
     for name, (_, title) in titles.items():
         print(f"{name:<{width}}  {shorten(title, room, placeholder=' …')}")
-    print("\n  run one   python -m hpc.launch pipeline NAME   (many have --set size=tiny; the file says more)")
+    print("\n  run one   python -m hpc.launch pipeline NAME   (many have --preset size=tiny; the file says more)")
     return DONE
 
 

@@ -3,7 +3,7 @@
 Not argparse: importing it costs more than all else that `--help` and `status` do (docs/decisions/0009).
 """
 
-from hpc.errors import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 TYPE_CHECKING = False  # as typing has it, without importing it: --help and status answer at once
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Arguments:
         self.after: str | None = None
         self.max_parallel: int | None = None
 
-        self.set: str | None = None
+        self.preset: str | None = None
         self.draws: int | None = None
         self.name: str | None = None
         self.again = False
@@ -169,7 +169,13 @@ GROUPS: dict[str, list[Option]] = {
         ("--max-parallel", "N", natural, "sweep", "how many runs at a time"),
     ],
     "how": [
-        ("--set", "NAME=VALUE", str, "STAGE pipeline sweep drill", "one of the settings that the file's `sets` offer"),
+        (
+            "--preset",
+            "NAME=VALUE",
+            str,
+            "STAGE pipeline sweep drill",
+            "a preset of the file: size=tiny",
+        ),
         (
             "--draws",
             "N",
@@ -205,6 +211,8 @@ GROUPS: dict[str, list[Option]] = {
     ],
 }
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
+FORMER = {"--set": "--preset"}
+"""Options that were called otherwise: the old word works for one version, and says so."""
 OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
 OPTIONS["--help"] = ("--help", "", None, "", "this")
 OPTIONS["--version"] = ("--version", "", None, "", "which hpc this is, and of which Python")
@@ -227,6 +235,9 @@ def read(argv: "Sequence[str]") -> Arguments:
         elif word.startswith("-") and len(word) > 1:
             name, equals, text = word.partition("=")
             name = SHORT.get(name, name)
+            if name in FORMER:
+                notice_of_new_word(name, FORMER[name])
+                name = FORMER[name]
             if name not in OPTIONS:
                 raise ConfigError(f"there is no option {name}.{did_you_mean(name, OPTIONS)}")
             option = OPTIONS[name]

@@ -82,7 +82,7 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
         raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
     words = [word for word in rest if "=" in word]
     files = [_config_file(word) for word in rest if "=" not in word] or _default_file(verb, words)
-    values = config.choose(config.load(files), args.set)
+    values = config.choose(config.load(files), args.preset)
     named = _named(runs)
     lacks = None if args.only or args.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
     if args.verb == "sweep":

@@ -30,7 +30,7 @@ def test_each_recipe_is_tested_and_says_how_it_is_run() -> None:
     guide = (ROOT / "docs" / "guide.md").read_text()
     for name in EFFECTS:
         text = (FOLDER / f"{name}.yaml").read_text()
-        assert f"#   python -m hpc.launch pipeline configs/recipes/{name}.yaml --set size=tiny" in text
+        assert f"#   python -m hpc.launch pipeline configs/recipes/{name}.yaml --preset size=tiny" in text
         assert f"`{name}`" in guide
 
 
@@ -54,7 +54,7 @@ class Ran:
 
 
 def run(launch: Launch, name: str, *words: str) -> Ran:
-    launch("pipeline", str(FOLDER / f"{name}.yaml"), "--set", "size=tiny", "--on", "local", *words)
+    launch("pipeline", str(FOLDER / f"{name}.yaml"), "--preset", "size=tiny", "--on", "local", *words)
     runs = {science.section: RunDir(launch.folder / "runs" / science.name) for science in sciences(name, words)}
     return Ran(name, words, runs)
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
-from hpc import config
+from hpc import config, errors
+from hpc.cli import options
 from hpc.errors import ConfigError
 from hpc.rank.context import Input
 
@@ -175,26 +176,26 @@ def test_a_list_that_is_no_yaml_says_how_to_quote_it() -> None:
     assert config.apply_words({}, ['exclude=["*run2"]']) == {"exclude": ["*run2"]}
 
 
-SETS = {"sets": {"size": {"tiny": {"train": {"lr": 1, "depth": 2}}, "full": {}}}, "train": {"lr": 5, "data": "x"}}
+PRESETS = {"presets": {"size": {"tiny": {"train": {"lr": 1, "depth": 2}}, "full": {}}}, "train": {"lr": 5, "data": "x"}}
 
 
-def test_a_set_of_the_file_is_laid_over_it() -> None:
-    assert config.choose(SETS, None) == {"train": {"lr": 5, "data": "x"}}
-    assert config.choose(SETS, "size=tiny") == {"train": {"lr": 1, "depth": 2, "data": "x"}}
-    assert config.choose(SETS, "size=full") == {"train": {"lr": 5, "data": "x"}}
+def test_a_preset_of_the_file_is_laid_over_it() -> None:
+    assert config.choose(PRESETS, None) == {"train": {"lr": 5, "data": "x"}}
+    assert config.choose(PRESETS, "size=tiny") == {"train": {"lr": 1, "depth": 2, "data": "x"}}
+    assert config.choose(PRESETS, "size=full") == {"train": {"lr": 5, "data": "x"}}
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("siz=tiny", "do not offer 'siz'. Did you mean 'size'"),
+        ("siz=tiny", "the file has no preset 'siz'. Did you mean 'size'"),
         ("size=tinny", "size cannot be 'tinny'. Did you mean 'tiny'"),
         ("size", "size cannot be ''"),
     ],
 )
-def test_a_set_that_is_not_offered_is_refused(word: str, message: str) -> None:
+def test_a_preset_that_is_not_offered_is_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config.choose(SETS, word)
+        config.choose(PRESETS, word)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_a_choice_said_by_its_name_keeps_its_own_settings_and_no_others(
 
 CHOICES = {
     "train": {"data": "x", "model": {"name": "small", "width": 9}},
-    "sets": {
+    "presets": {
         "how": {
             "word": {"train": {"model": "deep"}},
             "name": {"train": {"model": {"name": "deep", "layers": 2}}},
@@ -261,3 +262,57 @@ def test_a_text_may_be_said_to_be_empty() -> None:
         target: str = "envelope"
 
     assert config.build(Said, config.apply_words({}, ["target="]), "train").target == ""
+
+
+@dataclass(frozen=True)
+class Clip:
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("clamp",)
+    name: Literal["clip"] = "clip"
+    limit: float = 1.0
+
+
+@dataclass(frozen=True)
+class Other:
+    name: Literal["other"] = "other"
+
+
+@dataclass(frozen=True)
+class Renamed:
+    FORMER: ClassVar[dict[str, str]] = {"free_at": "unfreeze_at"}
+    unfreeze_at: int = 0
+    step: Clip | Other = field(default_factory=Other)
+
+
+@pytest.fixture
+def _nothing_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_noticed", set())
+
+
+@pytest.mark.usefixtures("_nothing_noticed")
+def test_a_setting_is_found_by_its_old_name_with_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        built = config.build(Renamed, {"free_at": 3, "step": {"name": "clamp", "limit": 2}}, "train")
+        assert built == Renamed(3, Clip(limit=2.0))
+    assert config.build(Renamed, {"step": "clamp"}, "train").step == Clip()
+    assert capsys.readouterr().err.splitlines() == [
+        "note: train.free_at is called unfreeze_at now; the old word works until the next version",
+        "note: train.step: clamp is called clip now; the old word works until the next version",
+    ]
+    assert config.plain(built) == {"unfreeze_at": 3, "step": {"name": "clip", "limit": 2.0}}
+
+
+def test_a_setting_by_both_its_names_is_refused() -> None:
+    with pytest.raises(ConfigError, match="train.unfreeze_at is there twice, once by its old name: leave one out"):
+        config.build(Renamed, {"free_at": 3, "unfreeze_at": 4}, "train")
+
+
+@pytest.mark.usefixtures("_nothing_noticed")
+def test_presets_may_still_be_called_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "old.yaml").write_text("sets: {size: {tiny: {train: {lr: 1}}}}\n")
+    (tmp_path / "new.yaml").write_text("include: old.yaml\npresets: {size: {huge: {train: {lr: 9}}}}\ntrain: {lr: 3}\n")
+    values = config.load([tmp_path / "new.yaml"])
+    assert [config.choose(values, f"size={size}")["train"] for size in ("tiny", "huge")] == [{"lr": 1}, {"lr": 9}]
+    assert "note: sets: is called presets: now" in capsys.readouterr().err
+    args = options.read(["train", "--set", "size=tiny"])
+    assert args.preset == "size=tiny"
+    assert "note: --set is called --preset now; the old word works until the next version" in capsys.readouterr().err

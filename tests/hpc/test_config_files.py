@@ -18,9 +18,9 @@ from tests.conftest import ROOT, Launch
 
 
 def test_a_recipe_is_found_by_its_name(launch: Launch) -> None:
-    by_name = launch("pipeline", "motor-eegnet", "--set", "size=tiny", "--dry-run", "--on", "local").stdout
+    by_name = launch("pipeline", "motor-eegnet", "--preset", "size=tiny", "--dry-run", "--on", "local").stdout
     path = ROOT / "configs/recipes/motor-eegnet.yaml"
-    by_path = launch("pipeline", str(path), "--set", "size=tiny", "--dry-run", "--on", "local").stdout
+    by_path = launch("pipeline", str(path), "--preset", "size=tiny", "--dry-run", "--on", "local").stdout
     assert by_name == by_path
     assert f"values from {path}" in by_name
 

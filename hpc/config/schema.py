@@ -1,0 +1,216 @@
+"""Plain values become a typed dataclass, or a ConfigError that names the nearest right word.
+
+The schema of a config is a dataclass, and its types are the rules. A setting that got another name is found by its old
+one for one version, with a notice: the class variable FORMER = {"old": "new"} of its dataclass says so, and for one of
+several choices FORMER_NAMES = ("old",).
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
+    """A dataclass from plain values, every field checked against its type.
+
+    Parameters
+    ----------
+    cls
+        The dataclass, or a union of some: chosen by the `name` in the values, else the first. A field whose type is a
+        union of dataclasses is chosen by the `name` in its values.
+    at
+        Where we are in the config, for messages: `train.model`.
+    base
+        What fields have that are not in `values`; without it, the defaults of the class.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{at} needs settings (`key: value`), but got {values!r}")
+    if get_origin(cls) in (Union, types.UnionType):
+        chosen: T = _convert_union(get_args(cls), {"name": get_args(cls)[0].name, **values}, at, base)
+        return chosen
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    values = _with_new_words(cls, values, at)
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"{at} has no setting {key!r}.{did_you_mean(str(key), fields)}")
+    given = {
+        key: _convert(hints[key], value, f"{at}.{key}", _default(fields[key], base)) for key, value in values.items()
+    }
+    for name, field in fields.items():
+        if name not in given and base is not None:
+            given[name] = getattr(base, name)
+        elif name not in given and field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{at}.{name} is missing: set it in the file, or say {name}=… ({_say(hints[name])})")
+    try:
+        return cls(**given)
+    except ValueError as error:
+        raise ConfigError(f"{at}: {error}") from None
+
+
+def _with_new_words(cls: Any, values: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    """The values under today's names."""
+    former: Mapping[str, str] = getattr(cls, "FORMER", {})
+    if not any(key in former for key in values):
+        return values
+    renamed: dict[str, Any] = {}
+    for key, value in values.items():
+        new = former.get(key, key)
+        if new != key:
+            notice_of_new_word(f"{at}.{key}", new)
+        if new in renamed:
+            raise ConfigError(f"{at}.{new} is there twice, once by its old name: leave one out")
+        renamed[new] = value
+    return renamed
+
+
+def required(schema: Any) -> list[str]:
+    """The settings of a stage that have no default."""
+    kinds = get_args(schema) if get_origin(schema) in (Union, types.UnionType) else (schema,)
+    return [
+        field.name
+        for field in dataclasses.fields(kinds[0])
+        if field.init and field.default is field.default_factory is dataclasses.MISSING
+    ]
+
+
+def inputs(config: Any) -> dict[str, str]:
+    """The fields of a config that name what the stage reads, as {field: value}; those left at None are left out. Of a
+    field that names several: `data`, `data[1]`, …; of one in settings below: `start.source`."""
+    hints = get_type_hints(type(config))
+    refs: dict[str, str] = {}
+    for name in (field.name for field in dataclasses.fields(config)):
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            refs |= {f"{name}.{below}": ref for below, ref in inputs(value).items()}
+        elif value is not None and any(isinstance(kind, NewType) for kind in (hints[name], *get_args(hints[name]))):
+            several = [value] if isinstance(value, str) else value
+            refs |= {f"{name}[{index}]" if index else name: one for index, one in enumerate(several)}
+    return refs
+
+
+def with_inputs(config: T, refs: Mapping[str, str]) -> T:
+    """The config with other names for what it reads, in the form of `inputs`."""
+    changed: dict[str, Any] = {}
+    below: dict[str, dict[str, str]] = {}
+    for key, ref in refs.items():
+        name, dot, rest = key.partition(".")
+        name = name.partition("[")[0]
+        if dot:
+            below.setdefault(name, {})[rest] = ref
+        else:
+            changed[name] = ref if isinstance(getattr(config, name), str) else (*changed.get(name, ()), ref)
+    changed |= {name: with_inputs(getattr(config, name), refs) for name, refs in below.items()}
+    return dataclasses.replace(config, **changed)  # type: ignore[type-var]
+
+
+def _default(field: dataclasses.Field, base: Any) -> Any:
+    if base is not None:
+        return getattr(base, field.name)
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+
+
+def _convert(kind: Any, value: Any, at: str, default: Any = None) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if isinstance(kind, NewType):
+        return _convert_plain(kind.__supertype__, value, at)
+    if kind is str and value is None:  # `target=`
+        return ""
+    if origin in (Union, types.UnionType):
+        return _convert_union(args, value, at, default)
+    if dataclasses.is_dataclass(kind):
+        same = default if isinstance(default, kind) else None  # type: ignore[arg-type]
+        return build(kind, value, at, same)  # type: ignore[arg-type]
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{at} cannot be {value!r}.{did_you_mean(str(value), [str(arg) for arg in args])}")
+        return value
+    if origin in (tuple, list):
+        if isinstance(args[0], NewType) and isinstance(value, str):
+            value = [value]
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
+        if origin is tuple and args[-1] is not Ellipsis:
+            if len(value) != len(args):
+                raise ConfigError(f"{at} needs {len(args)} values, but got {len(value)}: {value!r}")
+            return tuple(_convert(arg, item, f"{at}[{i}]") for i, (arg, item) in enumerate(zip(args, value)))
+        return origin(_convert(args[0], item, f"{at}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{at} needs settings (`key: value`), but got {value!r}")
+        return {_convert(args[0], k, at): _convert(args[1], v, f"{at}.{k}") for k, v in value.items()}
+    return _convert_plain(kind, value, at)
+
+
+def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any) -> Any:
+    if value is None and type(None) in args:
+        return None
+    kinds = [arg for arg in args if arg is not type(None)]
+    if len(kinds) == 1:  # settings or none: there is nothing to choose by a name
+        return _convert(kinds[0], value, at, default)
+    choices: dict[str, Any] = {kind.name: kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[union-attr]
+    if not choices:
+        return _convert(kinds[0], value, at, default)
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{at} needs settings (`name: …`), but got {value!r}")
+    name = value.get("name", getattr(default, "name", None))
+    renamed = {old: kind.name for kind in choices.values() for old in getattr(kind, "FORMER_NAMES", ())}
+    if name in renamed:
+        notice_of_new_word(f"{at}: {name}", renamed[name])
+        name = renamed[name]
+        value = {**value, "name": name}
+    if name not in choices:
+        shown = "no name" if name is None else repr(name)
+        raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), choices)}")
+    return build(choices[name], value, at, default if getattr(default, "name", None) == name else None)
+
+
+def _convert_plain(kind: Any, value: Any, at: str) -> Any:
+    wrong = ConfigError(f"{at} needs {_say(kind)}, but got {value!r}")
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a word
+        try:
+            return float(value)
+        except ValueError:
+            raise wrong from None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise wrong
+    return value
+
+
+def _say(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    if isinstance(kind, NewType):
+        return "the name of a run, or a path"
+    return words.get(kind) or typing.cast(str, getattr(kind, "__name__", str(kind)))
+
+
+def plain(config: Any) -> Any:
+    """A dataclass as plain values that JSON and YAML can hold; `build` makes it again."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config) if field.init}
+    if isinstance(config, Mapping):
+        return {str(key): plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(item) for item in config]
+    return str(config) if isinstance(config, Path) else config
