@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from eegdecode import stages, synth
+from eegdecode import stages
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.stages import Preprocess
+from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Music
+from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir
 
@@ -19,7 +20,7 @@ TINY = Music(n_subjects=2, n_pieces=4, piece_s=(5.0, 7.0), n_channels=8, respons
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BIDS folder: sub-01 as EDF, sub-02 as BrainVision, four pieces each."""
     ctx = Context(World(), RunDir(tmp_path_factory.mktemp("runs") / "study"))
-    synth.make_study(TINY, ctx)
+    make_study(TINY, ctx)
     return ctx.out
 
 

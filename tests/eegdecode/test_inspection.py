@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode import stages, synth
+from eegdecode import stages
+from eegdecode.data.config import Survey
 from eegdecode.signals import Signal
-from eegdecode.stages import Survey
 from eegdecode.synth.config import Motor, Music
 from eegdecode.synth.formats import write_brainvision
+from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir
 from tests.eegdecode.ranks import on_ranks
@@ -19,7 +20,7 @@ from tests.eegdecode.ranks import on_ranks
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ctx = Context(World(), RunDir(tmp_path_factory.mktemp("runs") / "study"))
-    synth.make_study(Music(n_subjects=3, n_pieces=2, piece_s=(3.0, 5.0), n_channels=4), ctx)
+    make_study(Music(n_subjects=3, n_pieces=2, piece_s=(3.0, 5.0), n_channels=4), ctx)
     return ctx.out
 
 
@@ -71,7 +72,7 @@ def test_what_is_damaged_is_named_with_its_cause(three: Path, tmp_path: Path) ->
 
 def test_trials_are_what_was_done_where_nothing_was_played(tmp_path: Path) -> None:
     ctx = Context(World(), RunDir(tmp_path / "made"))
-    synth.make_study(Motor(n_subjects=1, n_trials=4), ctx)
+    make_study(Motor(n_subjects=1, n_trials=4), ctx)
     survey(tmp_path / "run", ctx.out)
     assert "8 trials of" in said(tmp_path / "run")
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from eegdecode import stages, synth
+from eegdecode import stages
 from eegdecode.data.config import Embedding, Envelope, FilmEvents, Frame, Image, Label, Segments, Split
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
-from eegdecode.preprocessing.config import Bandpass, Montage, Pick, Resample
-from eegdecode.stages import Preprocess
+from eegdecode.preprocessing.config import Bandpass, Montage, Pick, Preprocess, Resample
 from eegdecode.synth.config import Images, MegMovie, Music
+from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir
 from tests.eegdecode.ranks import on_ranks
@@ -28,7 +28,7 @@ from tests.eegdecode.ranks import on_ranks
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of four subjects."""
     ctx = Context(World(), RunDir(tmp_path_factory.mktemp("runs") / "study"))
-    synth.make_study(Music(n_subjects=4, n_pieces=2, piece_s=(3.0, 5.0), n_channels=4), ctx)
+    make_study(Music(n_subjects=4, n_pieces=2, piece_s=(3.0, 5.0), n_channels=4), ctx)
     return ctx.out
 
 
@@ -157,7 +157,7 @@ def test_one_reason_is_told_once_and_the_hint_keeps_what_was_left_out_before(fou
 
 def test_a_picture_is_an_image_a_label_and_an_embedding_of_any_folder(tmp_path: Path) -> None:
     ctx = Context(World(), RunDir(tmp_path / "made"))
-    synth.make_study(Images(n_subjects=1, n_train=4, n_test=2, n_channels=4), ctx)
+    make_study(Images(n_subjects=1, n_train=4, n_test=2, n_channels=4), ctx)
     shutil.copy(ctx.out / "stimuli/images.npy", tmp_path / "elsewhere.npy")
     clip = Embedding("stimuli/images.npy", index="stimuli/images.tsv", title="clip")
     far = Embedding(str(tmp_path / "elsewhere.npy"), index=str(ctx.out / "stimuli/images.tsv"))
@@ -174,7 +174,7 @@ def test_a_picture_is_an_image_a_label_and_an_embedding_of_any_folder(tmp_path: 
 
 def test_films_of_all_sessions_are_one_study_in_one_run(tmp_path: Path) -> None:
     ctx = Context(World(), RunDir(tmp_path / "made"))
-    synth.make_study(MegMovie(n_subjects=2, n_titles=2, n_parts=1, part_s=32.0, n_channels=4), ctx)
+    make_study(MegMovie(n_subjects=2, n_titles=2, n_parts=1, part_s=32.0, n_channels=4), ctx)
     films = FilmEvents(channel="STI 014", fallback="MISC 001", column="stim_file")
     cfg = {"events": Segments(length_s=5.0, of=films), "steps": (Resample(100.0),), "targets": (Frame(sfreq=100.0),)}
     metrics, *_ = preprocess(tmp_path / "run", ctx.out, **cfg)

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode import stages, synth
+from eegdecode import stages
 from eegdecode.data.config import BidsEvents, Label, LockedWindows, Split
 from eegdecode.data.loading import gather
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.evaluation import submission, submitted
+from eegdecode.evaluation.config import Evaluate, Submission
 from eegdecode.models import TCN, BiLSTM, EEGNet
 from eegdecode.objectives import Regression, in_units
 from eegdecode.preprocessing import steps
@@ -30,16 +31,17 @@ from eegdecode.preprocessing.config import (
     Montage,
     Notch,
     Pick,
+    Preprocess,
     Reference,
     Resample,
     Scale,
     Step,
 )
 from eegdecode.signals import Signal
-from eegdecode.stages import Evaluate, Preprocess, Submission, Train
 from eegdecode.synth.config import Eeg2025
+from eegdecode.synth.study import make_study
 from eegdecode.training import model_file, validator
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Optim, Train
 from eegdecode.training.model_file import Trained
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json
@@ -61,7 +63,7 @@ def made(run: Path) -> Input:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six children; two models of their reaction times, and one of their scores that is of another kind."""
     folder = tmp_path_factory.mktemp("challenge")
-    synth.make_study(Eeg2025(n_subjects=6, n_trials=6), context(folder / "study"))
+    make_study(Eeg2025(n_subjects=6, n_trials=6), context(folder / "study"))
     cfg = Preprocess(
         made(folder / "study"),
         events=BidsEvents(stimulus="value", only=("*_target",)),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode import synth
 from eegdecode.data.config import BidsEvents, Envelope
 from eegdecode.data.events import events
 from eegdecode.data.io import recordings
@@ -18,6 +17,7 @@ from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import Bandpass, Pick, Reference, Resample
 from eegdecode.signals import Stream, Trial
 from eegdecode.synth.config import Music
+from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Preempted, World
 from hpc.runs.rundir import RunDir
 
@@ -34,7 +34,7 @@ def trials(study: Path, entry: Entry) -> tuple[Trial, ...]:
 
 def make(cfg: Music, run: Path, world: World = World()) -> dict[str, bytes]:  # noqa: B008 (frozen)
     ctx = Context(world, RunDir(run))
-    synth.make_study(cfg, ctx)
+    make_study(cfg, ctx)
     return files(ctx.out)
 
 
@@ -55,7 +55,7 @@ def test_interrupted_and_run_again_equals_uninterrupted(tmp_path: Path) -> None:
     asked = iter([False, True])
     ctx = Context(World(), RunDir(tmp_path / "twice"), should_stop=lambda: next(asked))
     with pytest.raises(Preempted):
-        synth.make_study(SMALL, ctx)
+        make_study(SMALL, ctx)
     first = ctx.out / "sub-01/eeg/sub-01_task-music_run-01_eeg.edf"
     written = first.stat().st_mtime_ns
     assert len(recordings.find(ctx.out)) == 1

@@ -14,10 +14,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_predict
 
-from eegdecode import synth
 from eegdecode.data.io.recordings import read_tsv
 from eegdecode.data.targets import targets
 from eegdecode.synth.config import Eeg2025, Images, MegMovie, Motor, MusicRuns, Speech, Study
+from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir
 
@@ -33,7 +33,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     @cache
     def made(cfg: Study) -> Path:
         ctx = Context(World(), RunDir(tmp_path_factory.mktemp("study")))
-        synth.make_study(cfg, ctx)
+        make_study(cfg, ctx)
         return ctx.out
 
     return made

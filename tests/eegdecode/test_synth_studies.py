@@ -11,7 +11,6 @@ import mne
 import numpy as np
 import pytest
 
-from eegdecode import synth
 from eegdecode.data.io.recordings import read_tsv
 from eegdecode.data.targets import targets
 from eegdecode.signals import Sensor, Signal
@@ -19,6 +18,7 @@ from eegdecode.synth import head, movie
 from eegdecode.synth.config import Eeg2025, Images, MegMovie, Motor, Music, MusicRuns, Speech, Study
 from eegdecode.synth.fif import write_fif
 from eegdecode.synth.formats import write_edf
+from eegdecode.synth.study import PLANS, make_study
 from hpc import config
 from hpc.errors import ConfigError
 from hpc.rank.context import Context, World
@@ -50,7 +50,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 def write(cfg: Study, run: Path, world: World = World()) -> dict[str, object]:  # noqa: B008 (frozen)
-    return synth.make_study(cfg, Context(world, RunDir(run)))
+    return make_study(cfg, Context(world, RunDir(run)))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -70,7 +70,7 @@ def beside(path: Path, what: str) -> Path:
 
 
 def test_there_is_a_tiny_one_of_every_study() -> None:
-    assert {"music", *TINY} == set(synth.PLANS)
+    assert {"music", *TINY} == set(PLANS)
 
 
 @pytest.mark.parametrize("cfg", TINY.values(), ids=TINY)
