@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -21,11 +21,9 @@ from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store, Stored
+from eegdecode.evaluation.config import Audit
 from hpc.rank.context import Context, Preempted
 from hpc.runs.rundir import atomic_write, write_json
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Audit
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class Finding:
     sentence: str
 
 
-def run(cfg: "Audit", ctx: Context) -> dict[str, object]:
+def run(cfg: Audit, ctx: Context) -> dict[str, object]:
     """Write audit.json and audit.html; ranks share out the recordings."""
     data = store.open_store(*(ctx.input(name) for name in cfg.data))
     for stored in data.recordings:

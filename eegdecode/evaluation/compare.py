@@ -8,19 +8,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from eegdecode import page, plots
+from eegdecode.evaluation.config import Compare
 from eegdecode.evaluation.metrics import intervals
 from eegdecode.evaluation.report.sections import many, say
 from eegdecode.plots import Dots
 from hpc.rank.context import Context, Input
 from hpc.runs.rundir import RunDir, atomic_write, read_json, write_json
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Compare
 
 MOST_SAID = 10
 """Pairs of runs of which is said why they are none."""
@@ -66,7 +64,7 @@ class Pair:
     p_holm: float
 
 
-def run(cfg: "Compare", ctx: Context) -> dict[str, object]:
+def run(cfg: Compare, ctx: Context) -> dict[str, object]:
     """Write compare.html and compare.json."""
     if not ctx.world.is_first:
         return {}

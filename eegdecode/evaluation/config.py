@@ -1,6 +1,10 @@
 """The configs of evaluation. Light to import."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eegdecode.data.config import Split
+from hpc.rank.context import Input
 
 
 @dataclass(frozen=True)
@@ -17,3 +21,48 @@ class Scoring:
             raise ValueError(f"n_null must be at least 100, or p < 0.05 means little, got {self.n_null}")
         if self.lags_s < 0 or self.window_s <= 0:
             raise ValueError(f"lags_s must be 0 or more and window_s above 0, got {self.lags_s} and {self.window_s}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    model: tuple[Input, ...]  # a train run or a soup; or several, which decode together
+    weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several: whether the surer one counts for more
+    scoring: Scoring = field(default_factory=Scoring)
+
+
+@dataclass(frozen=True)
+class Audit:
+    data: tuple[Input, ...]  # a preprocess run, or several
+    target: str = ""  # what is to be decoded: sounds among the channels and confounds of classes are looked for by it
+    split: Split = field(default_factory=Split)
+
+
+@dataclass(frozen=True)
+class Compare:
+    runs: tuple[Input, ...] = ()  # evaluate runs
+    named: str = ""  # and all that were started with that --name, as those of a sweep
+
+    def __post_init__(self) -> None:
+        if not self.runs and not self.named:
+            raise ValueError("say what is to be compared: runs=[a,b], or named=WORD for all that have that --name")
+
+
+@dataclass(frozen=True)
+class Submission:
+    challenge_1: tuple[Input, ...] = ()  # train runs or soups that tell the reaction time; of several, the mean
+    challenge_2: tuple[Input, ...] = ()  # and the externalizing score
+
+    def __post_init__(self) -> None:
+        if not self.challenge_1 and not self.challenge_2:
+            raise ValueError("say which train runs are to be packed: challenge_1=RUN challenge_2=RUN")
+
+
+@dataclass(frozen=True)
+class Stream:
+    model: Input  # a train run of a causal model, or a soup of some
+    chunk: int = 1  # samples that come at once, as an amplifier hands them over
+    most_s: float = 600.0  # of the test part's signal
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1 or self.most_s <= 0:
+            raise ValueError(f"chunk must be at least 1 and most_s above 0, got {self.chunk} and {self.most_s}")

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eegdecode.evaluation.baselines import lagged_ridge, windows
+from eegdecode.evaluation.config import Evaluate
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import results, time_courses
@@ -19,14 +19,11 @@ from eegdecode.training.model_file import Trained
 from hpc.rank.context import Context
 from hpc.runs.rundir import RunDir, read_json, write_json
 
-if TYPE_CHECKING:
-    from eegdecode.stages import Evaluate
-
 MOST_NAMED = 10
 """Subjects whose windows cannot be judged."""
 
 
-def run(cfg: "Evaluate", ctx: Context) -> dict[str, object]:
+def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     models = [ctx.input(model) for model in cfg.model]
     made = predict.decode(models, ctx, cfg.weigh)
     if made is None:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from eegdecode import page, plots
 from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.config import Stream as Cfg
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.report import sections
 from eegdecode.evaluation.report.sections import many
@@ -32,9 +33,6 @@ from eegdecode.training.model_file import Trained
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 from hpc.runs.rundir import RunDir, atomic_write, write_json
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Stream as Cfg
 
 SAME = 1e-4
 """The most that an output may differ from the one decoded at once, to be called equal."""
@@ -88,7 +86,7 @@ class Live:
         return f"decodes {same}, {pace}{ahead}"
 
 
-def run(cfg: "Cfg", ctx: Context) -> dict[str, object]:
+def run(cfg: Cfg, ctx: Context) -> dict[str, object]:
     """Leave stream.html and stream.json."""
     if not ctx.world.is_first:
         return {}

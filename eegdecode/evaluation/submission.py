@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from eegdecode.data.loading.windows import n_baseline
 from eegdecode.data.split.splits import Parts
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import submitted
+from eegdecode.evaluation.config import Submission
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.metrics import correlation
 from eegdecode.evaluation.submitted import N_CHANNELS, N_TIMES, SFREQ_HZ
@@ -53,9 +54,6 @@ from hpc.rank import ddp
 from hpc.rank.context import Context, Input, Preempted
 from hpc.runs.rundir import atomic_write
 
-if TYPE_CHECKING:
-    from eegdecode.stages import Submission
-
 log = logging.getLogger(__name__)
 
 CHANNELS = (*(f"E{number}" for number in range(1, N_CHANNELS)), "Cz")
@@ -72,7 +70,7 @@ ENOUGH = 1e-5
 """By how much outputs of the package may differ from ours: of the largest of them, where that is more than 1."""
 
 
-def run(cfg: "Submission", ctx: Context) -> dict[str, object]:
+def run(cfg: Submission, ctx: Context) -> dict[str, object]:
     """Leave submission.zip, and what it scores."""
     if not ctx.world.is_first:
         return {}

@@ -1,11 +1,13 @@
-"""The configs of preprocessing: each step is one dataclass, a config lists them in the order they run."""
+"""The configs of preprocessing: each step is one dataclass, `Preprocess` lists them in the order they run."""
 
 import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from eegdecode.data.config import Envelope, Events, Matlab, Target
 from eegdecode.signals import BRAIN, Kind
+from hpc.rank.context import Input
 
 Method = Literal["fir", "iir"]
 """Both without shift: a linear-phase filter about its centre, as mne's; or Butterworth run forth and back."""
@@ -203,3 +205,16 @@ Step = (
     Aliases | Pick | Montage | BadChannels | Reference | Notch | Bandpass | Resample
     | ICA | Sources | Scale | Gain | Clamp | Align
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    study: Input
+    files: str = ""  # how recordings are called in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
+    exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or of subjects that are left out
+    skip_failed: bool = False  # a store without what cannot be used, which the survey names; else that is an error
+    events: Events | None = None  # where the trials come from: events.tsv, unless you say otherwise
+    matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say themselves
+    steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())
+    targets: tuple[Target, ...] = (Envelope(),)
+    int16: bool = False  # keep signals as whole numbers with a scale: half the bytes, and the error is stated

@@ -30,7 +30,7 @@ from eegdecode.data.store.dataset import Stored
 from eegdecode.data.survey.table import REASONS, Row, Survey, listed
 from eegdecode.data.targets import targets
 from eegdecode.preprocessing import steps
-from eegdecode.preprocessing.config import Pick
+from eegdecode.preprocessing.config import Pick, Preprocess
 from eegdecode.preprocessing.room import when_there_is_room
 from eegdecode.signals import Recording, Stream, Trial
 from hpc.rank import threads
@@ -38,12 +38,11 @@ from hpc.rank.context import Context, Preempted
 
 if TYPE_CHECKING:
     from eegdecode.data.io.raw import Opened
-    from eegdecode.stages import Preprocess
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
+def run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     """Fill ctx.out with the store; gives what the survey of it counts.
 
     In one thread: the products here are too small for two, and the store is the same in any layout of ranks.
@@ -52,7 +51,7 @@ def run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
         return _run(cfg, ctx)
 
 
-def _run(cfg: "Preprocess", ctx: Context) -> dict[str, object]:
+def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
     if twice := [name for name, n in Counter(map(targets.kept_as, cfg.targets)).items() if n > 1]:
         raise ValueError(f"two targets would be kept as {twice[0]}: give one of them another title, or leave it out")
@@ -116,7 +115,7 @@ def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
 
 
 def _classes(
-    cfg: "Preprocess", study: Path, entries: Sequence[Entry], beat: Callable[[float], None]
+    cfg: Preprocess, study: Path, entries: Sequence[Entry], beat: Callable[[float], None]
 ) -> dict[str, tuple[str, ...]]:
     """The names of classes in the whole study, of each target that has some, so that one has the same number in all
     recordings. What cannot be opened has none here, and is named when its turn comes."""
@@ -138,7 +137,7 @@ def _classes(
 
 
 def _one(
-    cfg: "Preprocess",
+    cfg: Preprocess,
     study: Path,
     entry: Entry,
     known: Mapping[str, tuple[str, ...]],
@@ -199,7 +198,7 @@ LOOKED_AT = 60
 """Stretches of 10 s of a recording that are looked at for damage before it is used."""
 
 
-def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> events.Found:
+def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Found:
     """Where the config says; else of events.tsv; but trials that somebody has cut out already are the trials."""
     rows, stream = entry.events(), opened.stream
     if cfg.events is None and rows is None and opened.trial_edges:
@@ -214,7 +213,7 @@ def _trials(cfg: "Preprocess", study: Path, entry: Entry, opened: "Opened") -> e
     return found
 
 
-def _of_subject(cfg: "Preprocess", entry: Entry) -> dict[str, str | float]:
+def _of_subject(cfg: Preprocess, entry: Entry) -> dict[str, str | float]:
     """What labels are asked for that events.tsv has not, and participants.tsv has: an age, a score."""
     asked = {target.column for target in cfg.targets if isinstance(target, Label)}
     asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
@@ -244,7 +243,7 @@ def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
     return sorted({file for file in (entry.path, *own, *told, *stimuli) if file.is_file()})
 
 
-def _settings(cfg: "Preprocess") -> dict[str, Any]:
+def _settings(cfg: Preprocess) -> dict[str, Any]:
     """All that decides what the numbers are."""
     return {
         "events": asdict(cfg.events) if cfg.events else None,

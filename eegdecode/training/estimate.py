@@ -5,17 +5,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eegdecode.training import loop
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Estimate, Optim
 from hpc.rank.context import Context
 from hpc.runs.rundir import committed_steps, read_lines
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Estimate
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +19,7 @@ WARMUP = 5
 """First steps, which are slower and not counted."""
 
 
-def run(cfg: "Estimate", ctx: Context) -> dict[str, object]:
+def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
     """Train for some steps, with one validation and one save at their end, and count up."""
     probed = replace(
         cfg,

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives import Batch, Classification
 from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
 from eegdecode.training.augment import Augmentation
+from eegdecode.training.config import Train, check_ranks
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
 from eegdecode.training.step import Descent
@@ -38,9 +39,6 @@ from hpc.rank import ddp, fsdp
 from hpc.rank.context import Context, Preempted
 from hpc.runs.rundir import atomic_write, read_json, write_json
 
-if TYPE_CHECKING:
-    from eegdecode.stages import Train
-
 log = logging.getLogger(__name__)
 
 FILLING = 4
@@ -48,10 +46,10 @@ FILLING = 4
 _MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
 
 
-def fit(cfg: "Train", ctx: Context) -> dict[str, object]:
+def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     """Train, keep the parameters that do best on the validation part, and leave them in model.pt."""
     world = ctx.world
-    cfg.check_ranks(world.size)  # also where there was no plan
+    check_ranks(cfg, world.size)  # also where there was no plan
     where = ddp.start(ctx)
 
     # The data
@@ -216,7 +214,7 @@ class Batches:
     """This rank's batches from any step on, augmented, each window with its key."""
 
     def __init__(
-        self, cfg: "Train", ctx: Context, data: Store, draw: Draw, augment: Augmentation, where: torch.device
+        self, cfg: Train, ctx: Context, data: Store, draw: Draw, augment: Augmentation, where: torch.device
     ) -> None:
         self.cfg, self.world, self.where, self.augment = cfg, ctx.world, where, augment
         share = partial(Loader, data, target=cfg.target, rank=ctx.world.rank, size=ctx.world.size, device=where)
@@ -249,7 +247,7 @@ class Batches:
             self.others.close()
 
 
-def _enough(cfg: "Train", ctx: Context, step: int, best: dict[str, Any]) -> str:
+def _enough(cfg: Train, ctx: Context, step: int, best: dict[str, Any]) -> str:
     """Why training ends after this validation, before its last step; "" where it goes on. The same on all ranks."""
     if cfg.optim.patience and best["misses"] >= cfg.optim.patience:
         return f"no better validation in {best['misses']} of them"
@@ -260,7 +258,7 @@ def _enough(cfg: "Train", ctx: Context, step: int, best: dict[str, Any]) -> str:
     return f"behind others at step {step}" if ddp.any_rank(not goes) else ""
 
 
-def _found_rate(cfg: "Train", ctx: Context, network: nn.Module, descent: Descent, batches: Batches) -> float:
+def _found_rate(cfg: Train, ctx: Context, network: nn.Module, descent: Descent, batches: Batches) -> float:
     """The rate that was looked for before the first step; all that the search changed is put back."""
     search = cfg.optim.find_lr
     assert search is not None

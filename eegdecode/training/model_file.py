@@ -14,6 +14,7 @@ from eegdecode import models
 from eegdecode.data.config import Split
 from eegdecode.models import Model
 from eegdecode.signals import SignalSpec
+from eegdecode.training.config import Train
 from hpc import config
 from hpc.rank.context import Input
 from hpc.runs.rundir import RunDir, atomic_write
@@ -60,10 +61,8 @@ class Trained:
     def split(self) -> Split:
         return Split(**self.config["split"])
 
-    def train(self) -> Any:
-        """The config as it was: a `stages.Train`."""
-        from eegdecode.stages import Train
-
+    def train(self) -> Train:
+        """The config as it was."""
         return config.build(Train, self.config, "train")
 
     @property

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -24,11 +24,9 @@ from eegdecode.objectives import Classification
 from eegdecode.signals import SignalSpec, Trial
 from eegdecode.training import optim, transfer
 from eegdecode.training.augment import Augmentation
+from eegdecode.training.config import Train
 from eegdecode.training.validator import Judge
 from hpc.rank.context import Input
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Train
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +50,12 @@ def prepare(folders: Sequence[Path], target: str, split: Split, windows: Windows
     return Material(data, spec, parts, Draw(windows, parts.train, data.recordings, seed))
 
 
-def fitted(cfg: "Train", spec: SignalSpec, draw: Draw) -> SignalSpec:
+def fitted(cfg: Train, spec: SignalSpec, draw: Draw) -> SignalSpec:
     """What the model gets and has to give."""
     return replace(cfg.objective.asks(spec), n_times=draw.one_length)
 
 
-def checked(cfg: "Train", folders: Sequence[Path], find: Callable[[Input], Path | None]) -> str:
+def checked(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | None]) -> str:
     """What would be trained, in words. Raises ValueError where it cannot be.
 
     `find`: where what an Input names is; None where it is not there yet.

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,13 +19,11 @@ from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.training import model_file
+from eegdecode.training.config import Soup, Train
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Judge
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Soup, Train
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ STATISTICS_BATCHES = 50
 """Of the training, from which batch norms learn anew what a mean of models sees."""
 
 
-def run(cfg: "Soup", ctx: Context) -> dict[str, object]:
+def run(cfg: Soup, ctx: Context) -> dict[str, object]:
     """Leave the mean, or the greedy mean, in model.pt."""
     where = ddp.start(ctx)
     ingredients = gathered(cfg, ctx)
@@ -83,7 +81,7 @@ def run(cfg: "Soup", ctx: Context) -> dict[str, object]:
     return {"models": len(ingredients), "taken": len(taken), "best_alone": alone[order[0]]["loss"], **figures}
 
 
-def gathered(cfg: "Soup", ctx: Context) -> list[Trained]:
+def gathered(cfg: Soup, ctx: Context) -> list[Trained]:
     """The models, with the snapshots of their runs where they are asked for. Refuses what cannot be averaged."""
     found: list[Trained] = []
     for name in cfg.models:
@@ -122,7 +120,7 @@ def mean(several: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return found
 
 
-def learn_statistics(network: nn.Module, cfg: "Train", data: Store, part: Sequence[Any], where: torch.device) -> None:
+def learn_statistics(network: nn.Module, cfg: Train, data: Store, part: Sequence[Any], where: torch.device) -> None:
     """Let batch norms see batches of the training, the same on every rank; nothing else of the network changes."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:

@@ -6,15 +6,12 @@ that rung, and ends if it is behind. So it can be stopped, requeued or started l
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eegdecode.training.config import Halving
+from eegdecode.training.config import Halving, Train
 from hpc import config
 from hpc.rank.context import Context
 from hpc.runs.rundir import RunDir, read_json, write_json
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Train
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +28,7 @@ def remark(ctx: Context) -> None:
         log.warning("optim.halving compares runs of one --name, and this one has none: it will not end early")
 
 
-def goes_on(cfg: "Train", number: int, loss: float, ctx: Context) -> bool:
+def goes_on(cfg: Train, number: int, loss: float, ctx: Context) -> bool:
     """Whether this run is among the best of those that have reached the rung. Rank 0 asks, and tells the others."""
     assert cfg.optim.halving is not None
     mine = ctx.out / f"rung-{number}.json"
@@ -48,7 +45,7 @@ def goes_on(cfg: "Train", number: int, loss: float, ctx: Context) -> bool:
     return goes
 
 
-def learned(cfg: "Train") -> dict[str, Any]:
+def learned(cfg: Train) -> dict[str, Any]:
     """What a loss is of: those of others are no measure. Of one --name are also the pretraining and what follows it."""
     return {"target": cfg.target, "objective": config.plain(cfg.objective), "begins_anew": cfg.start is None}
 

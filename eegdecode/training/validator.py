@@ -1,7 +1,7 @@
 """How good the parameters are on a part that is looked at without chance: every window once, whatever the ranks."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,11 +14,9 @@ from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.objectives import Batch, Objective
 from eegdecode.signals import SignalSpec
+from eegdecode.training.config import Train
 from hpc.rank import ddp, fsdp
 from hpc.rank.context import Context
-
-if TYPE_CHECKING:
-    from eegdecode.stages import Train
 
 _JUDGED = 6  # tells its draws from others of one seed
 
@@ -27,9 +25,7 @@ class Judge:
     """The windows of a part, in batches: those of the training where they lie fixed; whole trials, one by one, where
     the network takes any length and windows are not compared with each other; else those of the training end to end."""
 
-    def __init__(
-        self, cfg: "Train", part: Sequence[Segment], data: Store, spec: SignalSpec, network: nn.Module
-    ) -> None:
+    def __init__(self, cfg: Train, part: Sequence[Segment], data: Store, spec: SignalSpec, network: nn.Module) -> None:
         self.cfg, self.data, self.spec = cfg, data, spec
         self.length = cast("int | None", network.n_times)
         alone = self.length is None and not getattr(cfg.objective, "compares_windows", False)

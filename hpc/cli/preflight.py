@@ -33,9 +33,7 @@ MOUNTS = Path("/proc/mounts")
 
 def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
     """The plans, and what was looked at. What is the same for all runs of a stage is looked at for the first."""
-    for plan in plans:
-        _ranks(plan)
-    tried = [_inputs(plan) for plan in plans]
+    tried = [_asked(plan) for plan in plans]
     firsts = {plan.science.stage: plan for plan in reversed(plans)}
     result = [
         dataclasses.replace(plan, checks=_look(plan, phrase)) if plan is firsts[plan.science.stage] else plan
@@ -61,27 +59,18 @@ def _look(plan: Plan, tried: str) -> tuple[str, ...]:
     return tuple(checks)
 
 
-def _ranks(plan: Plan) -> None:
-    """That so many ranks can share the work, if the stage's config has a word in it."""
-    _ask(plan, "check_ranks", plan.resources.ranks)
+def _asked(plan: Plan) -> str:
+    """What the stage's own check says: that so many ranks can share the work, and that it goes with the inputs that are
+    there. Those of a finished run are not looked at. A ValueError refuses the plan."""
+    science, finished = plan.science, plan.run.result.exists()
+    stage = stages.load(science.entry)
+    cfg = config.build(stages.schema(stage), science.config, science.stage)
 
+    def find(ref: Input) -> Path | None:
+        return None if finished else input_there(ref, Path(plan.runs))
 
-def _inputs(plan: Plan) -> str:
-    """That it goes with what it reads and is there already, if the stage's config has a word in it; what that says."""
-    if plan.run.result.exists():
-        return ""
-    return str(_ask(plan, "check_inputs", lambda ref: input_there(ref, Path(plan.runs))) or "")
-
-
-def _ask(plan: Plan, method: str, given: object) -> object:
-    """What the stage's config answers, where it has that method. A ValueError refuses the plan."""
-    science = plan.science
-    schema = stages.schema(stages.load(science.entry))
-    if not hasattr(schema, method):
-        return None
-    cfg = config.build(schema, science.config, science.stage)
     try:
-        return getattr(cfg, method)(given)
+        return stages.check(stage, cfg, plan.resources.ranks, find)
     except ValueError as error:
         raise ConfigError(f"{science.stage}: {error}") from None
 

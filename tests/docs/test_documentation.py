@@ -115,17 +115,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:
     tree = (ROOT / "README.md").read_text().rsplit("```", 2)[1]
-    folder, named = "", set()
+    folders, named = [""], set()
     for line in tree.strip().splitlines():
-        name = line.split()[0]
-        if not line.startswith(" "):
-            folder = name
-        named.add(folder + (name if line.startswith(" ") else ""))
+        name, sentence = line.split(maxsplit=1)
+        assert sentence
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth + 1 :] = [folders[depth] + name]
+        named.add(folders[depth + 1])
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
     for package in ("hpc", "eegdecode"):
         there = {f"{package}/{path.name}" for path in (ROOT / package).glob("[!_]*.py")}
-        there |= {f"{package}/{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
-        assert {name for name in named if name.startswith(f"{package}/") and name != f"{package}/"} == there
+        there |= {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / package).rglob("__init__.py")}
+        assert {name for name in named if name.startswith(f"{package}/")} == there
 
 
 def test_every_decision_has_a_number_of_its_own_and_the_five_parts() -> None:

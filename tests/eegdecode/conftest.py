@@ -7,7 +7,7 @@ import pytest
 from eegdecode import stages
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.stages import Preprocess
+from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Music
 from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, World

@@ -9,8 +9,8 @@ import pytest
 from eegdecode import stages
 from eegdecode.data.config import Split
 from eegdecode.data.store import store
+from eegdecode.evaluation.config import Audit
 from eegdecode.signals import Recording, Signal, Trial
-from eegdecode.stages import Audit
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks

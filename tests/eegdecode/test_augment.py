@@ -16,7 +16,6 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.models import Shallow
 from eegdecode.objectives import Batch, Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
-from eegdecode.stages import Train
 from eegdecode.training import augment
 from eegdecode.training.config import (
     Augment,
@@ -28,6 +27,7 @@ from eegdecode.training.config import (
     Recombine,
     SpecAugment,
     TimeShift,
+    Train,
 )
 from hpc.rank.context import Input
 

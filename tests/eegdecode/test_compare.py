@@ -7,7 +7,7 @@ import pytest
 
 from eegdecode import stages
 from eegdecode.evaluation import compare
-from eegdecode.stages import Compare
+from eegdecode.evaluation.config import Compare
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json, write_json
 

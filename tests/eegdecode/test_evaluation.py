@@ -15,17 +15,18 @@ from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines import lagged_ridge
-from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import ensemble, predict, predictions
 from eegdecode.evaluation.decode.predict import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import nulls, time_courses
 from eegdecode.models import BiLSTM
+from eegdecode.preprocessing.config import Preprocess
 from eegdecode.signals import Recording, Signal, Trial
-from eegdecode.stages import Evaluate, Preprocess, Train
 from eegdecode.synth.config import Music
 from eegdecode.training import model_file
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Optim, Train
 from eegdecode.training.validator import whole_trial
+from hpc.config.stages import check
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks
@@ -304,13 +305,14 @@ def test_models_that_tell_no_classes_are_not_weighed_and_that_is_said_before_the
     model: Path, tmp_path: Path
 ) -> None:
     beside = Path(shutil.copytree(model.parent, tmp_path / "b")) / "out"
-    both, found = stages.Evaluate(model=(Input("a"), Input("b"))), {"a": model, "b": beside}.get
-    assert both.check_inputs(found) == "2 models decode together"
+    both, found = Evaluate(model=(Input("a"), Input("b"))), {"a": model, "b": beside}.get
+    assert check(stages.evaluate, both, 1, found) == "2 models decode together"
     with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
-        replace(both, weigh="entropy").check_inputs(found)
+        check(stages.evaluate, replace(both, weigh="entropy"), 1, found)
     with pytest.raises(ValueError, match="train is named twice: models that decode together are different runs"):
-        both.check_inputs(lambda ref: model)
-    assert replace(both, weigh="entropy").check_inputs(lambda ref: None) == "", "they are still to be made"
+        check(stages.evaluate, both, 1, lambda ref: model)
+    unsure = replace(both, weigh="entropy")
+    assert check(stages.evaluate, unsure, 1, lambda ref: None) == "", "they are still to be made"
 
 
 def test_predictions_are_kept_for_work_beyond_the_report(model: Path, tmp_path: Path) -> None:

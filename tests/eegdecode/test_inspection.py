@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from eegdecode import stages
+from eegdecode.data.config import Survey
 from eegdecode.signals import Signal
-from eegdecode.stages import Survey
 from eegdecode.synth.config import Motor, Music
 from eegdecode.synth.formats import write_brainvision
 from eegdecode.synth.study import make_study

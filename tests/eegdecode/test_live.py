@@ -12,11 +12,11 @@ from eegdecode import models, stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import live
+from eegdecode.evaluation.config import Stream
 from eegdecode.models import TCN, BiLSTM, Transformer
 from eegdecode.preprocessing.config import Bandpass, Notch, Resample
 from eegdecode.signals import SignalSpec
-from eegdecode.stages import Stream, Train
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json
 

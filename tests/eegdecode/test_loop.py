@@ -18,7 +18,6 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.models import BiLSTM, EEGNet, Model, Transformer
 from eegdecode.models.config.trainable import Trainable
 from eegdecode.objectives import Regression
-from eegdecode.stages import Train
 from eegdecode.training import loop, model_file, optim
 from eegdecode.training.config import (
     ChannelDropout,
@@ -32,6 +31,7 @@ from eegdecode.training.config import (
     Sam,
     SpecAugment,
     TimeShift,
+    Train,
     WarmRestarts,
 )
 from eegdecode.training.validator import Judge

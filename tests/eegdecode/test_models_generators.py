@@ -19,9 +19,8 @@ from eegdecode.objectives.config.diffusion import Diffusion
 from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.objectives.sampling import FAST, Schedule
 from eegdecode.signals import SignalSpec
-from eegdecode.stages import Train
 from eegdecode.training import model_file
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir
 

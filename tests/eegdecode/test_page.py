@@ -17,7 +17,7 @@ from eegdecode.evaluation.report import report
 from eegdecode.training import model_file
 from tests.eegdecode import browser
 from tests.eegdecode.reported import chain, heard
-from tests.eegdecode.test_findings import decoded as answered
+from tests.eegdecode.test_results import decoded as answered
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here: pages are not looked at")
 N_SOUNDS = {"audio": 6, "mel": 6, "classes": 0}

@@ -15,6 +15,7 @@ from bench import recipes
 from bench.effects import CONTROLS, EFFECTS, FOLDER, chain, effects, metric, sciences
 from eegdecode import stages
 from eegdecode.training import model_file
+from eegdecode.training.config import Train
 from hpc import USAGE, config
 from hpc.plan import plan
 from hpc.rank.context import Context, Preempted, World
@@ -125,7 +126,7 @@ def run_train(science: plan.Science, folder: Path, stop_at: int = 0) -> None:
         asked += 1
         return asked == stop_at
 
-    cfg = config.build(stages.Train, science.config, science.stage)
+    cfg = config.build(Train, science.config, science.stage)
     stages.train(cfg, Context(World(), RunDir(folder), should_stop=should_stop))
 
 

@@ -14,12 +14,12 @@ from eegdecode.data.config import RandomWindows
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.config import Evaluate
 from eegdecode.models import BiLSTM
 from eegdecode.models.config.trainable import Trainable
 from eegdecode.objectives import Regression
-from eegdecode.stages import Estimate, Soup, Train
 from eegdecode.training import estimate, model_file, soup, successive_halving
-from eegdecode.training.config import Ema, FindRate, Halving, Optim, WarmRestarts
+from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, read_lines, write_json
@@ -67,7 +67,7 @@ def test_a_greedy_soup_is_never_worse_than_the_best_of_its_runs(cfg: Train, tmp_
     alone = [model_file.load(Path(model)).validation["loss"] for model in models]
     assert found["best_alone"] == pytest.approx(min(alone), abs=1e-6)
     assert found["val_loss"] <= found["best_alone"]  # type: ignore[operator]
-    read = stages.evaluate(stages.Evaluate(model=(Input(str(RunDir(tmp_path / "soup").out)),)), context(tmp_path / "e"))
+    read = stages.evaluate(Evaluate(model=(Input(str(RunDir(tmp_path / "soup").out)),)), context(tmp_path / "e"))
     assert read["report"] == "report.html"
 
 

@@ -16,8 +16,7 @@ from eegdecode import stages
 from eegdecode.data.config import Embedding, Envelope, FilmEvents, Frame, Image, Label, Segments, Split
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
-from eegdecode.preprocessing.config import Bandpass, Montage, Pick, Resample
-from eegdecode.stages import Preprocess
+from eegdecode.preprocessing.config import Bandpass, Montage, Pick, Preprocess, Resample
 from eegdecode.synth.config import Images, MegMovie, Music
 from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, Preempted, World

@@ -18,6 +18,7 @@ from eegdecode.data.loading import gather
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.evaluation import submission, submitted
+from eegdecode.evaluation.config import Evaluate, Submission
 from eegdecode.models import TCN, BiLSTM, EEGNet
 from eegdecode.objectives import Regression, in_units
 from eegdecode.preprocessing import steps
@@ -30,17 +31,17 @@ from eegdecode.preprocessing.config import (
     Montage,
     Notch,
     Pick,
+    Preprocess,
     Reference,
     Resample,
     Scale,
     Step,
 )
 from eegdecode.signals import Signal
-from eegdecode.stages import Evaluate, Preprocess, Submission, Train
 from eegdecode.synth.config import Eeg2025
 from eegdecode.synth.study import make_study
 from eegdecode.training import model_file, validator
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Optim, Train
 from eegdecode.training.model_file import Trained
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json

@@ -20,9 +20,8 @@ from eegdecode.models import BiLSTM, EEGNet
 from eegdecode.objectives import Batch, Classification, Diffusion, Regression
 from eegdecode.objectives.classification import focal
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
-from eegdecode.stages import Soup, Train
 from eegdecode.training import model_file, target_statistics
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Optim, Soup, Train
 from eegdecode.training.validator import Judge
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir

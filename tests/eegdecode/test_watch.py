@@ -15,8 +15,7 @@ from eegdecode import stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store.dataset import Store
 from eegdecode.models import BiLSTM
-from eegdecode.stages import Train
-from eegdecode.training.config import Alerts, Compute, Optim, Watch
+from eegdecode.training.config import Alerts, Compute, Optim, Train, Watch, check_ranks
 from eegdecode.training.monitor import alerts
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, read_lines
@@ -135,7 +134,7 @@ def test_a_run_that_stops_within_a_trace_keeps_both_parts_of_it(cfg: Train, tmp_
 
 def test_a_batch_that_one_rank_cannot_cut_names_what_would_help(cfg: Train) -> None:
     with pytest.raises(ValueError, match="4, which cannot be cut .* 3 portions: take 3 or 6, or another compute.accum"):
-        replace(cfg, compute=Compute(accumulate=3)).check_ranks(1)
+        check_ranks(replace(cfg, compute=Compute(accumulate=3)), 1)
 
 
 def test_tensorboard_shows_examples_topographies_and_histograms(cfg: Train, tmp_path: Path) -> None:

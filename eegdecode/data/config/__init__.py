@@ -19,11 +19,12 @@ from eegdecode.data.config.reading import (
     Segments,
     TriggerEvents,
 )
+from eegdecode.data.config.survey import Survey
 from eegdecode.data.config.targets import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target
 
 __all__ = [
     "AnnotationEvents", "Audio", "BidsEvents", "BucketedWindows", "CodeEvents", "Embedding", "Envelope",
     "Events", "Extra", "FilmEvents", "Frame", "GridWindows", "Image", "Label", "LockedWindows", "Matlab",
     "Mel", "RandomWindows", "Segments", "Split",
-    "StratifiedWindows", "Target", "TriggerEvents", "Windows",
+    "StratifiedWindows", "Survey", "Target", "TriggerEvents", "Windows",
 ]  # fmt: skip

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eegdecode.data import config
 from eegdecode.data.events import events
 from eegdecode.data.io import recordings, samples
 from eegdecode.data.io.recordings import Entry
@@ -18,13 +18,10 @@ from eegdecode.data.survey.table import Row, Survey
 from eegdecode.signals import BRAIN, Stream
 from hpc.rank.context import Context, Preempted
 
-if TYPE_CHECKING:
-    from eegdecode import stages
-
 log = logging.getLogger(__name__)
 
 
-def run(cfg: "stages.Survey", ctx: Context) -> dict[str, object]:
+def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
     """Write survey.html and survey.tsv into ctx.out, and the table into the log."""
     folders = [ctx.input(study) for study in cfg.study]
     entries = [(number, entry) for number, folder in enumerate(folders) for entry in recordings.find(folder, cfg.files)]
@@ -65,7 +62,7 @@ def _size(entry: Entry) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def look(cfg: "stages.Survey", folder: Path, entry: Entry, beat: Callable[[], None]) -> Row:
+def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> Row:
     """What there is to know of a recording, or why it cannot be used."""
     row = Row(entry.name, entry.subject, entry.session, entry.run)
     try:

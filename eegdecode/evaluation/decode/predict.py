@@ -17,7 +17,7 @@ from eegdecode.evaluation.decode import ensemble
 from eegdecode.evaluation.decode.predictions import SOUND_HZ, Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, Diffusion, in_units, sampling
 from eegdecode.objectives.diffusion import schedule_of
-from eegdecode.preprocessing.config import Step
+from eegdecode.preprocessing.config import Preprocess, Step
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Judge
@@ -222,8 +222,6 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
 
 def preprocessed(data: Store) -> list[tuple[float, tuple[Step, ...]]]:
     """The ways in which the recordings were made, each once: the rate of the raw one in Hz, and the steps."""
-    from eegdecode.stages import Preprocess
-
     ways = {(float(s.made["raw"]["sfreq"]), str(s.made["steps"])): s.made["steps"] for s in data.recordings}
     return [
         (sfreq, config.build(Preprocess, {"study": "", "steps": list(plain)}, "preprocess").steps)

@@ -7,7 +7,7 @@ r               Pearson's r over a whole trial. Chance: the same with other test
 rank_accuracy   How many of the other test pieces fit a decoded trial worse than the true one does. Chance: 0.5.
 match_mismatch  How often some seconds of decoded signal fit the same of the piece better than others. Chance: 0.5.
 
-Spectra and spectrograms are in daly.py, sounds in hearing.py: where a target has them.
+Spectra and spectrograms are in daly.py, sounds in audio_metrics.py: where a target has them.
 """
 
 from collections.abc import Mapping, Sequence

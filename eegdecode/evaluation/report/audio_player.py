@@ -65,7 +65,7 @@ def from_mel(log_mel: np.ndarray, sfreq: float, sound_hz: float) -> np.ndarray:
     import torch
     from torchaudio import functional
 
-    n_fft = 1 << int(0.064 * sound_hz).bit_length()  # as the target was made, see data/sound.py
+    n_fft = 1 << int(0.064 * sound_hz).bit_length()  # as the target was made, see data/targets/sound.py
     hop, n_mels = n_fft // 4, log_mel.shape[1]
     rows = log_mel[: round(PLAYED_S * sfreq)]
     times = np.arange(0, len(rows) / sfreq, hop / sound_hz)

@@ -7,9 +7,9 @@ from pathlib import Path
 from eegdecode import plots
 from eegdecode.evaluation.decode.ensemble import Weigh
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.metrics.glossary import KINDS, TERMS
 from eegdecode.evaluation.metrics.results import Findings, Measured
 from eegdecode.evaluation.report import examples, relevance, sections
+from eegdecode.evaluation.report.glossary import KINDS, TERMS
 from eegdecode.evaluation.report.sections import many, say
 from eegdecode.page import page, section, table
 from eegdecode.plots import Dots

@@ -12,7 +12,8 @@ class Join(nn.Module):
     Parameters
     ----------
     how
-        See knobs/fusion.py. The gate is that of Arevalo 2017 (arXiv 1702.01992): of each output, how much of whom.
+        See models/config/fusion.py. The gate is that of Arevalo 2017 (arXiv 1702.01992): of each output, how much of
+        whom.
     """
 
     heads = ("gate",)

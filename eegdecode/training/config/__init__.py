@@ -26,10 +26,12 @@ from eegdecode.training.config.optim import (
     WarmRestarts,
 )
 from eegdecode.training.config.start import Start
+from eegdecode.training.config.train import Estimate, Soup, Train, check_ranks
 from eegdecode.training.config.watch import Alerts, Watch
 
 __all__ = [
-    "Alerts", "Augment", "ChannelDropout", "Compute", "Constant", "Cosine", "CutMix", "Ema", "FindRate",
-    "FrequencyShift", "Halving", "Mixup", "Noise", "OneCycle", "Optim", "Recombine", "Sam", "Schedule", "SpecAugment",
-    "Start", "Swa", "TimeShift", "WarmRestarts", "Watch",
+    "Alerts", "Augment", "ChannelDropout", "Compute", "Constant", "Cosine", "CutMix", "Ema", "Estimate", "FindRate",
+    "FrequencyShift", "Halving", "Mixup", "Noise", "OneCycle", "Optim", "Recombine", "Sam", "Schedule", "Soup",
+    "SpecAugment", "Start", "Swa", "TimeShift", "Train", "WarmRestarts", "Watch",
+    "check_ranks",
 ]  # fmt: skip

@@ -6,17 +6,21 @@ from typing import ClassVar
 
 from counting.stages import hold
 from eegdecode import stages
+from eegdecode.preprocessing.config import Preprocess
+from eegdecode.training.config import Train
+from hpc.config.stages import checked_by
 from hpc.rank.context import Context
 
 
 @dataclass(frozen=True)
-class Held(stages.Train):
+class Held(Train):
     """The settings of a training, those of its section where the file has one."""
 
     section: ClassVar[str] = "train"
     hold_at: int = 7
 
 
+@checked_by(stages.check_training)
 def held(cfg: Held, ctx: Context) -> dict[str, object]:
     """`held`: behind a step, as training looks there whether it is to stop."""
     _hold_when(lambda: ctx.reached == cfg.hold_at, ctx)
@@ -24,7 +28,7 @@ def held(cfg: Held, ctx: Context) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class HeldPreprocess(stages.Preprocess):
+class HeldPreprocess(Preprocess):
     section: ClassVar[str] = "preprocess"
 
 

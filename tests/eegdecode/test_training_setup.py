@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from eegdecode import stages
 from eegdecode.data.config import LockedWindows, Split
 from eegdecode.data.store import store
 from eegdecode.models import EEGPT, BiLSTM, Deep4, Shallow
 from eegdecode.models.config.trainable import Trainable
 from eegdecode.objectives import Classification, Clip, Regression
 from eegdecode.signals import Recording, Signal, Trial
-from eegdecode.stages import Train
-from eegdecode.training.config import Optim, Start
+from eegdecode.training.config import Optim, Start, Train
 from hpc import config
 from hpc.cli import preflight
+from hpc.config.stages import check
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import Input
@@ -61,7 +62,7 @@ def training(folder: Path, **knobs: Any) -> Train:
 
 
 def told(cfg: Train) -> str:
-    return cfg.check_inputs(lambda ref: Path(ref) if Path(ref).exists() else None)
+    return check(stages.train, cfg, 1, lambda ref: Path(ref) if Path(ref).exists() else None)
 
 
 def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
@@ -81,7 +82,7 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
         ({"trainable": Trainable("last")}, "train=last wants blocks that follow each other"),
         ({"optim": Optim(layer_decay=0.8)}, "layer_decay=0.8 wants a model of blocks that follow each other"),
         ({"start": Start(Input("/nowhere/there.pt"), need="all")}, None),
-        ({"start": Start(Input(__file__))}, r"start.source: .*test_material.py .* is neither of torch.save nor"),
+        ({"start": Start(Input(__file__))}, r"start.source: .*test_training_setup.py .* is neither of torch.save nor"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -113,8 +114,9 @@ def test_parameters_to_begin_with_are_tried_too(whole: Path, tmp_path: Path) -> 
 
 def test_nothing_heavy_is_imported_while_the_data_are_still_to_be_made() -> None:
     program = (
-        "import sys; from eegdecode.stages import Train\n"
-        "assert Train(data=('preprocess-1',)).check_inputs(lambda ref: None) == ''\n"
+        "import sys; from eegdecode import stages; from hpc.config.stages import check, schema\n"
+        "cfg = schema(stages.train)(data=('preprocess-1',))\n"
+        "assert check(stages.train, cfg, 1, lambda ref: None) == ''\n"
         "assert not {'torch', 'h5py', 'mne'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

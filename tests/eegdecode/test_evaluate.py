@@ -12,7 +12,7 @@ from eegdecode import stages
 from eegdecode.data.config import LockedWindows, Split
 from eegdecode.data.store import store
 from eegdecode.evaluation import evaluate
-from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import results
@@ -21,9 +21,8 @@ from eegdecode.evaluation.report import export, report
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, Trial
-from eegdecode.stages import Evaluate, Train
 from eegdecode.training import model_file
-from eegdecode.training.config import Optim
+from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json, write_json
 
