@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode.models import BiLSTM
-from eegdecode.models.parts import shapes
+from eegdecode.models.parts import recurrent, shapes
 from eegdecode.signals import SignalSpec
 
 
@@ -25,7 +25,7 @@ class Network(nn.Module):
         # One by one, not as one LSTM of several layers: cuDNN's own dropout between its layers keeps a random state
         # that no seed of a later step resets, so a resumed run would not be the same
         sizes = [spec.n_channels] + [2 * cfg.hidden] * (cfg.layers - 1)
-        self.layers = nn.ModuleList(nn.LSTM(n, cfg.hidden, batch_first=True, bidirectional=True) for n in sizes)
+        self.layers = nn.ModuleList(recurrent.LSTM(n, cfg.hidden, batch_first=True, bidirectional=True) for n in sizes)
         self.readout = nn.Linear(2 * cfg.hidden, spec.n_outputs)
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:

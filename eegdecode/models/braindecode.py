@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from eegdecode.models import Braindecode
-from eegdecode.models.parts import shapes
+from eegdecode.models.parts import recurrent, shapes
 from eegdecode.signals import SignalSpec
 
 
@@ -43,6 +43,7 @@ class Network(nn.Module):
                 f"braindecode's {cfg.model} cannot be built for {spec.n_channels} channels x {self.n_times} samples "
                 f"at {spec.sfreq:g} Hz: {type(error).__name__}: {error}"
             ) from error
+        recurrent.adopt(self.model)
         final = getattr(self.model, "final_layer", None)
         self.heads = ("model.final_layer",) if isinstance(final, nn.Module) and [*final.parameters()] else ()
         self.name, self.n_numbers = cfg.model, shapes.size(spec)

@@ -1,10 +1,13 @@
 """Ranks of a stage as processes of their own, as they are in life: HDF5 is no library for several threads."""
 
 import multiprocessing
+import platform
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir
@@ -26,3 +29,13 @@ def on_ranks(stage: Stage, cfg: Any, run: Path, size: int) -> list[dict[str, obj
 
 def one(stage: Stage, cfg: Any, run: Path, rank: int, size: int) -> dict[str, object]:
     return stage(cfg, Context(World(rank, size), RunDir(run)))
+
+
+def on_older_processor(isa: str, act: Callable[..., Any], *given: Any) -> Any:
+    """What it gives where oneDNN knows no newer instructions than these: it looks once a process."""
+    if platform.machine() != "x86_64":
+        pytest.skip(f"{isa} is a word for processors of x86, here is {platform.machine()}")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ONEDNN_MAX_CPU_ISA", isa)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            return process.submit(act, *given).result(timeout=LONG_S)

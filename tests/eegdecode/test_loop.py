@@ -1,5 +1,7 @@
 """Training goes on where it was stopped, bit for bit, and is the same on one rank and on two."""
 
+import logging
+import logging.handlers
 import multiprocessing
 import os
 from dataclasses import replace
@@ -17,6 +19,7 @@ from eegdecode.data.split import splits
 from eegdecode.data.store.dataset import Store
 from eegdecode.models import BiLSTM, EEGNet, Model, Transformer
 from eegdecode.models.config.trainable import Trainable
+from eegdecode.models.parts import recurrent
 from eegdecode.objectives import Regression
 from eegdecode.training import loop, model_file, optim
 from eegdecode.training.config import (
@@ -38,6 +41,7 @@ from eegdecode.training.validator import Judge
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
+from tests.eegdecode.ranks import on_older_processor
 from tests.waiting import LONG_S
 
 STEPS = 12
@@ -320,12 +324,17 @@ def test_a_model_that_no_rank_has_whole_is_not_looked_around_with(cfg: Train) ->
 
 @pytest.mark.parametrize(
     ("precision", "model", "sam"),
-    [("bf16", BiLSTM(hidden=4), None), ("fp16", EEGNet(filters=2), None), ("fp16", EEGNet(filters=2), Sam())],
+    [
+        ("bf16", BiLSTM(hidden=4), None),
+        ("fp16", BiLSTM(hidden=4), None),
+        ("fp16", EEGNet(filters=2), None),
+        ("fp16", EEGNet(filters=2), Sam()),
+    ],
 )
 def test_interrupted_in_half_precision_equals_uninterrupted(
     cfg: Train, precision: str, model: Model, sam: Sam | None, tmp_path: Path
 ) -> None:
-    """fp16 has a scaler, whose state goes on too; on this CPU there is no LSTM in fp16."""
+    """fp16 has a scaler, whose state goes on too."""
     compute = Compute(precision=precision)  # type: ignore[arg-type]
     cfg = replace(cfg, model=model, compute=compute, optim=replace(cfg.optim, sam=sam))
     start(cfg, tmp_path / "whole")
@@ -343,6 +352,34 @@ def test_bf16_learns_as_fp32_does(cfg: Train, tmp_path: Path) -> None:
         start(replace(cfg, compute=Compute(precision=precision)), tmp_path / precision)  # type: ignore[arg-type]
         losses.append(figures(tmp_path / precision)[-1]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize("isa", ["SSE41", "AVX2"])
+def test_half_precision_goes_where_the_cpu_has_no_lstm_in_it(cfg: Train, isa: str, tmp_path: Path) -> None:
+    assert on_older_processor(isa, trained_in_half_precision, cfg, tmp_path) == [
+        f"this CPU has no LSTM in {numbers} (could not create a primitive descriptor for the LSTM forward propagation "
+        "primitive): LSTMs are computed in float32, all else as asked"
+        for numbers in ("bfloat16", "float16")
+    ]
+    for precision in ("bf16", "fp16"):
+        assert_same_parameters(tmp_path / f"{precision} whole", tmp_path / f"{precision} parts")
+        loss = figures(tmp_path / f"{precision} whole")[-1]["loss"]
+        assert loss == pytest.approx(figures(tmp_path / "fp32 whole")[-1]["loss"], rel=0.02)
+
+
+def trained_in_half_precision(cfg: Train, folder: Path) -> list[str]:
+    """Each at once and with a stop; gives what the log says of LSTMs."""
+    sentences = logging.handlers.BufferingHandler(capacity=1000)
+    logging.getLogger(recurrent.__name__).addHandler(sentences)
+    logging.getLogger(recurrent.__name__).setLevel(logging.INFO)
+    start(cfg, folder / "fp32 whole")
+    for precision in ("bf16", "fp16"):
+        half = replace(cfg, compute=Compute(precision=precision))  # type: ignore[arg-type]
+        start(half, folder / f"{precision} whole")
+        with pytest.raises(Preempted):
+            start(half, folder / f"{precision} parts", 6)
+        start(half, folder / f"{precision} parts")
+    return [record.getMessage() for record in sentences.buffer]
 
 
 def test_training_ends_when_validation_gets_no_better(cfg: Train, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ import os
 import pickle
 import shutil
 import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Recording, Sensor, Signal, SignalSpec, Trial
+from tests.conftest import ROOT
 
 
 def recording(
@@ -33,6 +37,19 @@ def open_with(folder: Path, *recordings: Recording) -> Store:
     for each in recordings:
         store.write(folder, each)
     return store.open_store(folder)
+
+
+def large() -> Recording:
+    """Of 3.2 MB."""
+    data = np.random.default_rng(0).normal(size=(50_000, 16)).astype(np.float32)
+    return Recording("sub-01", "sub-01", Signal(data, 64.0, tuple("abcdefghijklmnop")).stream(), ())
+
+
+def python(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Lines of Python in a process of their own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", textwrap.dedent(lines)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -232,31 +249,94 @@ def test_whatever_is_damaged_in_a_file_it_is_not_held_and_said_of_which(tmp_path
     assert not store.holds(tmp_path, path.stem, "k") and "(about): remove it" in store.broken(opened, [0])[0]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what HDF5 says when it lets go
-@pytest.mark.skipif(os.getuid() != 0, reason="a small disk is mounted, which takes root")
-def test_a_disk_that_fills_up_while_a_recording_is_written(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "small", small], check=False).returncode != 0:
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MiB."""
+    if os.getuid() != 0:
+        pytest.skip("a small disk is mounted, which takes root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "small", folder], check=False).returncode != 0:
         pytest.skip("mount does not work here, as in a container")
-    data = np.random.default_rng(0).normal(size=(50_000, 16)).astype(np.float32)
-    large = Recording("sub-01", "sub-01", Signal(data, 64.0, tuple("abcdefghijklmnop")).stream(), ())
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
+
+def test_a_disk_that_fills_up_while_a_recording_is_written(small: Path) -> None:
     def somebody_else_writes(part: float) -> None:
         (small / "filler").write_bytes(b"x" * shutil.disk_usage(small).free)
 
-    try:
-        for _ in range(3):
-            with pytest.raises(OSError, match="No space left on device: ") as failure:
-                store.write(small, large, beat=somebody_else_writes)
-            assert failure.value.errno == errno.ENOSPC and [path.name for path in small.iterdir()] == ["filler"]
-            (small / "filler").unlink()
-        (small / "filler").write_bytes(b"x" * 3_000_000)
-        with pytest.raises(OSError, match="No space left on device, 3 MB are free and 4 MB needed"):
-            store.write(small, large)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left on device: ") as failure:
+            store.write(small, large(), beat=somebody_else_writes)
+        assert failure.value.errno == errno.ENOSPC and [path.name for path in small.iterdir()] == ["filler"]
         (small / "filler").unlink()
-        store.write(small, large)
-        store.write_manifest(small, ["sub-01"])
-        assert not store.broken(store.open_store(small), [0])
-    finally:
-        subprocess.run(["umount", "-l", small], check=True)
+    (small / "filler").write_bytes(b"x" * 3_000_000)
+    with pytest.raises(OSError, match="No space left on device, 3 MB are free and 4 MB needed"):
+        store.write(small, large())
+    (small / "filler").unlink()
+    store.write(small, large())
+    store.write_manifest(small, ["sub-01"])
+    assert not store.broken(store.open_store(small), [0])
+
+
+@pytest.mark.parametrize("when", [0.0, 1.0])
+def test_a_process_that_met_a_full_disk_ends_as_it_wanted_to(small: Path, when: float) -> None:
+    ended = python(f"""
+        import shutil
+        from pathlib import Path
+        from eegdecode.data.store import store
+        from tests.eegdecode.test_store import large
+
+        def somebody_else_writes(part):
+            if part >= {when}:
+                Path("filler").write_bytes(b"x" * shutil.disk_usage(".").free)
+
+        store.write(Path(), large(), beat=somebody_else_writes)
+        """, small)  # fmt: skip
+    assert ended.stderr.splitlines()[-1] == "OSError: [Errno 28] No space left on device: 'sub-01.h5'"
+    assert ended.returncode == 1 and [path.name for path in small.iterdir()] == ["filler"]
+
+
+def test_a_process_that_met_a_full_disk_and_went_on_ends_well(small: Path) -> None:
+    ended = python("""
+        import errno, shutil
+        from pathlib import Path
+        import numpy as np
+        from eegdecode.data.store import store
+        from eegdecode.evaluation.decode import predictions
+        from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
+        from tests.eegdecode.test_store import large
+
+        def somebody_else_writes(part):
+            Path("filler").write_bytes(b"x" * shutil.disk_usage(".").free)
+
+        rows = np.ones((50_000, 16), np.float32)
+        decoded = Decoded(64.0, (DecodedTrial("sub-01", "a.wav", rows, rows),), ())
+        for write in (
+            lambda: store.write(Path(), large(), beat=somebody_else_writes),
+            lambda: predictions.write(Path("predictions.h5"), decoded),
+        ):
+            try:
+                write()
+            except OSError as error:
+                print(errno.errorcode[error.errno], error.filename)
+        Path("filler").unlink()
+        store.write(Path(), large())
+        """, small)  # fmt: skip
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("ENOSPC sub-01.h5\nENOSPC predictions.h5\n", "", 0)
+
+
+def test_a_file_larger_than_this_process_may_write_is_refused_before_it_is_begun(tmp_path: Path) -> None:
+    ended = python("""
+        import resource
+        from pathlib import Path
+        from eegdecode.data.store import store
+        from tests.eegdecode.test_store import large
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
+        store.write(Path(), large())
+        """, tmp_path)  # fmt: skip
+    last = "File too large, a file may have 3 MB here and 4 MB needed: raise `ulimit -f`: 'sub-01.h5'"
+    assert ended.stderr.splitlines()[-1] == f"OSError: [Errno 27] {last}"
+    assert ended.returncode == 1 and list(tmp_path.iterdir()) == []

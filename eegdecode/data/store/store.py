@@ -1,4 +1,4 @@
-"""The store: one immutable HDF5 file a recording, read as memory maps of the file's own bytes. Only h5py import.
+"""The store: one immutable HDF5 file a recording, read as memory maps of the file's own bytes.
 
 sub-01_run-01.h5   signal [time, channel], targets/NAME [time, feature], values/NAME [trial, feature], channels/…,
                    trials/…; attributes say rate, unit, checksum and how it was made. Any HDF5 tool reads it
@@ -10,27 +10,25 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import h5py
 import numpy as np
 
+from eegdecode.data.store import hdf5
 from eegdecode.data.store.dataset import Block, Store, Stored, from_json, to_json
+from eegdecode.data.store.hdf5 import Draft
 from eegdecode.signals import Recording, Stream
-from hpc.runs.rundir import atomic_write, read_json, write_json
+from hpc.runs.rundir import read_json, write_json
 
 SCHEMA = 2
 BLOCK_VALUES = 1 << 22
 """Written and checked at a time: 16 MiB."""
 HIGHEST = 32767  # of int16
-FULL = (errno.ENOSPC, errno.EDQUOT)
-BESIDE = 1 << 20  # bytes; what stands beside the arrays
 BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
 """What h5py and json raise on bytes that are not those that were written."""
 
@@ -62,28 +60,20 @@ def write(
     """
     path = _file(folder, recording.name)
 
-    def fill(file: BinaryIO) -> None:
+    def fill(draft: Draft) -> None:
         _refuse_full_disk(path, recording, int16)
-        try:
-            # By name, on top of the file that atomic_write holds open: its fsync and rename then cover what h5py wrote
-            _write(file.name, recording, made or {}, key, int16, beat)
-        except (OSError, RuntimeError) as error:
-            full = re.search(r"errno = (\d+)", str(error))  # the error of a write may come up when the file is closed
-            if full and int(full[1]) in FULL:
-                file.truncate(0)  # HDF5 will not let go of the file before it has room for the rest
-                raise OSError(int(full[1]), os.strerror(int(full[1])), str(path)) from None
-            raise
+        _write(draft, recording, made or {}, key, int16, beat)
 
-    atomic_write(path, fill)
+    hdf5.write(path, fill)
     return path
 
 
 def _refuse_full_disk(path: Path, recording: Recording, int16: bool) -> None:
-    """Before HDF5 meets it, which then neither writes nor closes."""
+    """Before work goes into what will not fit."""
     signal = recording.signal
     arrays = [(signal.n_times, signal.n_channels, 2 if int16 else 4)]
     arrays += [(stream.n_times, stream.n_channels, 4) for stream in recording.targets.values()]
-    needed = sum(n_rows * n_columns * width for n_rows, n_columns, width in arrays) + BESIDE
+    needed = sum(n_rows * n_columns * width for n_rows, n_columns, width in arrays) + hdf5.BESIDE
     if (free := shutil.disk_usage(path.parent).free) < needed:
         why = f"{os.strerror(errno.ENOSPC)}, {free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB needed"
         raise OSError(errno.ENOSPC, why, str(path))
@@ -188,48 +178,47 @@ def _names(folder: Path) -> list[str]:
 
 
 def _write(
-    path: str,
+    draft: Draft,
     recording: Recording,
     made: Mapping[str, object],
     key: str,
     int16: bool,
     beat: Callable[[float], None],
 ) -> None:
-    signal = recording.signal
-    with h5py.File(path, "w") as file:
-        file.attrs["schema"] = SCHEMA
-        for name in ("name", "subject", "session", "run"):
-            file.attrs[name] = getattr(recording, name)
-        file.attrs["key"] = key
-        _write_channels(file, signal)
-        _write_signal(file, recording.name, signal, int16, beat)
-        for name, stream in sorted(recording.targets.items()):
-            target = file.create_dataset(f"targets/{name}", (stream.n_times, stream.n_channels), "<f4")
-            target.attrs["sfreq"] = stream.sfreq
-            _fill(target, _numbers(stream.read, target, f"{name} of {recording.name}"), beat)
-        for name, rows in sorted(recording.values.items()):
-            value = file.create_dataset(f"values/{name}", rows.shape, "<f4")
-            value.attrs["sfreq"] = 0.0
-            of_rows = partial(_rows, rows)
-            _fill(value, _numbers(of_rows, value, f"{name} of {recording.name}"), beat)
-        trials = recording.trials
-        file["trials/start"] = np.array([trial.start for trial in trials], float)
-        file["trials/duration"] = np.array([trial.duration for trial in trials], float)
-        _write_texts(file, "trials/stimulus", [trial.stimulus for trial in trials])
-        _write_texts(file, "trials/labels", [json.dumps(dict(t.labels), ensure_ascii=False) for t in trials])
-        # All that opening needs in one place: reading the texts one by one takes four times longer. No attribute, as
-        # those are at most 64 KB
-        about = json.dumps(to_json(_look(file, recording, made)), ensure_ascii=False, sort_keys=True)
-        file["about"] = np.frombuffer(about.encode(), np.uint8)
-        file["about"].attrs["checksum"] = _of_bytes(file["about"][:])
+    signal, file = recording.signal, draft.file
+    file.attrs["schema"] = SCHEMA
+    for name in ("name", "subject", "session", "run"):
+        file.attrs[name] = getattr(recording, name)
+    file.attrs["key"] = key
+    _write_channels(file, signal)
+    _write_signal(draft, recording.name, signal, int16, beat)
+    for name, stream in sorted(recording.targets.items()):
+        target = draft.room(f"targets/{name}", (stream.n_times, stream.n_channels), "<f4")
+        target.attrs["sfreq"] = stream.sfreq
+        _fill(draft, target, _numbers(stream.read, target, f"{name} of {recording.name}"), beat)
+    for name, rows in sorted(recording.values.items()):
+        value = draft.room(f"values/{name}", rows.shape, "<f4")
+        value.attrs["sfreq"] = 0.0
+        of_rows = partial(_rows, rows)
+        _fill(draft, value, _numbers(of_rows, value, f"{name} of {recording.name}"), beat)
+    trials = recording.trials
+    file["trials/start"] = np.array([trial.start for trial in trials], float)
+    file["trials/duration"] = np.array([trial.duration for trial in trials], float)
+    _write_texts(file, "trials/stimulus", [trial.stimulus for trial in trials])
+    _write_texts(file, "trials/labels", [json.dumps(dict(t.labels), ensure_ascii=False) for t in trials])
+    # All that opening needs in one place: reading the texts one by one takes four times longer. No attribute, as
+    # those are at most 64 KB
+    about = json.dumps(to_json(_look(draft, recording, made)), ensure_ascii=False, sort_keys=True)
+    file["about"] = np.frombuffer(about.encode(), np.uint8)
+    file["about"].attrs["checksum"] = _of_bytes(file["about"][:])
 
 
-def _look(file: h5py.File, recording: Recording, made: Mapping[str, object]) -> Stored:
+def _look(draft: Draft, recording: Recording, made: Mapping[str, object]) -> Stored:
     """What is in a file that has just been filled."""
-    signal = recording.signal
+    signal, file = recording.signal, draft.file
     arrays = ["signal"] + [f"{group}/{name}" for group in ("targets", "values") for name in file.get(group, ())]
     return Stored(
-        path=Path(file.filename),
+        path=draft.path,
         **{name: getattr(recording, name) for name in ("name", "subject", "session", "run", "trials")},
         channels=signal.channels,
         blocks={
@@ -262,13 +251,13 @@ def _write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
     file.create_dataset(name, data=list(texts), shape=(len(texts),), dtype=h5py.string_dtype())
 
 
-def _write_signal(file: h5py.File, name: str, signal: Stream, int16: bool, beat: Callable[[float], None]) -> None:
+def _write_signal(draft: Draft, name: str, signal: Stream, int16: bool, beat: Callable[[float], None]) -> None:
     shape = (signal.n_times, signal.n_channels)
-    dataset = file.create_dataset("signal", shape, "<i2" if int16 else "<f4")
+    dataset = draft.room("signal", shape, "<i2" if int16 else "<f4")
     dataset.attrs["sfreq"] = signal.sfreq
     blocks = (_finite(signal.read(*stretch), name, signal) for stretch in _grid(*shape))
     if not int16:
-        _fill(dataset, blocks, beat)
+        _fill(draft, dataset, blocks, beat)
         return
     highest = np.zeros(signal.n_channels)
     for first, stop in _grid(*shape):
@@ -283,7 +272,7 @@ def _write_signal(file: h5py.File, name: str, signal: Stream, int16: bool, beat:
             squares[:] += np.square(block, dtype=float).sum(axis=0), np.square(block - whole * step).sum(axis=0)
             yield whole
 
-    _fill(dataset, rounded(), beat)
+    _fill(draft, dataset, rounded(), beat)
     dataset.attrs["scale"] = step
     powers = squares[:, squares[0] > 0]
     error = float(np.sqrt(powers[1] / powers[0]).max()) if powers.size else 0.0
@@ -318,12 +307,12 @@ def _numbers(read: Callable[[int, int], np.ndarray], dataset: h5py.Dataset, what
         yield block
 
 
-def _fill(dataset: h5py.Dataset, blocks: Iterator[np.ndarray], beat: Callable[[float], None]) -> None:
+def _fill(draft: Draft, dataset: h5py.Dataset, blocks: Iterator[np.ndarray], beat: Callable[[float], None]) -> None:
     """Put down all rows of a dataset, and the checksum of their bytes."""
     digest, first = _Digest(), 0
     for block in blocks:
         bytes_as_kept = np.ascontiguousarray(block, dtype=dataset.dtype)
-        dataset[first : first + len(block)] = bytes_as_kept
+        draft.put(dataset, first, bytes_as_kept)
         digest.add(bytes_as_kept)
         first += len(block)
         beat(first / len(dataset))

@@ -15,7 +15,8 @@ from typing import Literal
 import h5py
 import numpy as np
 
-from hpc.runs.rundir import atomic_write
+from eegdecode.data.store import hdf5
+from eegdecode.data.store.hdf5 import Draft
 
 SOUND_HZ = 4000
 """A target of one feature that is sampled faster than that is a sound."""
@@ -85,26 +86,25 @@ class Decoded:
 
 
 def write(path: Path, decoded: Decoded) -> None:
-    def put(name: str) -> None:
-        with h5py.File(name, "w") as file:
-            file.attrs.update(kind=decoded.kind, sfreq=decoded.sfreq, target=decoded.target)
-            file.attrs["classes"] = np.array(decoded.classes, TEXT) if decoded.classes else np.empty(0)
-            file.attrs["audit"] = np.array(decoded.audit, TEXT)
-            counts = np.array([len(trial.target) for trial in decoded.trials])
-            columns: dict[str, np.ndarray] = {
-                word: np.array([getattr(trial, word) for trial in decoded.trials], TEXT)
-                for word in ("subject", "recording", "stimulus")
-            }
-            columns |= {
-                word: np.array([getattr(trial, word) for trial in decoded.trials]) for word in ("trial", "start_s")
-            }
-            for word, column in (columns | {"first": np.cumsum(counts) - counts, "count": counts}).items():
-                file[f"window/{word}"] = column
-            file["truth"], file["output"] = decoded.truth, decoded.output
-            for name_, rows in decoded.baselines.items():
-                file[f"baseline/{name_}"] = rows
+    def fill(draft: Draft) -> None:
+        file = draft.file
+        file.attrs.update(kind=decoded.kind, sfreq=decoded.sfreq, target=decoded.target)
+        file.attrs["classes"] = np.array(decoded.classes, TEXT) if decoded.classes else np.empty(0)
+        file.attrs["audit"] = np.array(decoded.audit, TEXT)
+        counts = np.array([len(trial.target) for trial in decoded.trials])
+        columns: dict[str, np.ndarray] = {
+            word: np.array([getattr(trial, word) for trial in decoded.trials], TEXT)
+            for word in ("subject", "recording", "stimulus")
+        }
+        columns |= {word: np.array([getattr(trial, word) for trial in decoded.trials]) for word in ("trial", "start_s")}
+        for word, column in (columns | {"first": np.cumsum(counts) - counts, "count": counts}).items():
+            file[f"window/{word}"] = column
+        draft.array("truth", decoded.truth)
+        draft.array("output", decoded.output)
+        for name, rows in decoded.baselines.items():
+            draft.array(f"baseline/{name}", rows)
 
-    atomic_write(path, lambda file: put(file.name))
+    hdf5.write(path, fill)
 
 
 def read(path: Path) -> Decoded:

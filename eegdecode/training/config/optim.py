@@ -198,7 +198,8 @@ class Optim:
 
 @dataclass(frozen=True)
 class Compute:
-    """With what numbers and in what portions it is computed. bf16 and fp16: weights stay in float32."""
+    """With what numbers and in what portions it is computed. bf16 and fp16: weights stay in float32, and so do
+    layers for which torch has no kernel in fewer bits there: on many CPUs the LSTM, which the log says."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accumulate: int = 1  # parts of a rank's batch, one after the other, where all of it does not fit into memory

@@ -1,0 +1,92 @@
+"""An HDF5 file is laid out in memory, and its arrays go to the disk past HDF5, which never meets a disk.
+
+HDF5 does not survive a write that fails: the handle of what it was closing stays half closed, and the process ends in a
+segmentation fault, whatever it wanted to end with (h5py issues 914 and 2160).
+"""
+
+import errno
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from hpc.runs.rundir import atomic_write
+
+BESIDE = 1 << 20  # bytes; what stands beside the arrays
+COPIED = 1 << 24  # bytes at a time
+
+
+def write(path: Path, fill: Callable[["Draft"], object]) -> None:
+    """Make a file, whole or not at all. An OSError names it."""
+
+    def put(disk: BinaryIO) -> None:
+        # An unbuffered file of Python's, whose methods are C: no handler of a signal can raise in the midst of HDF5
+        with open(os.memfd_create(path.name), "r+b", buffering=0) as memory:
+            with h5py.File(memory, "w") as file:
+                draft = Draft(path, file, disk.fileno())
+                fill(draft)
+            draft.finish(memory.fileno())
+
+    atomic_write(path, put)
+
+
+class Draft:
+    """A file that is being filled: all that is small in `file`, as h5py has it; arrays by `room` and `put`."""
+
+    def __init__(self, path: Path, file: h5py.File, disk: int) -> None:
+        self.path, self.file = path, file
+        self._disk = disk
+        self._arrays: list[tuple[int, int]] = []  # from which byte to which
+
+    def room(self, name: str, shape: tuple[int, ...], dtype: np.dtype | str) -> h5py.Dataset:
+        """An array of which only the place in the file is settled."""
+        n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        self._refuse_limit(n_bytes)
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        dataset = self.file.create_dataset(name, shape, dtype, dcpl=how)
+        if n_bytes:
+            offset = dataset.id.get_offset()
+            self._arrays.append((offset, offset + n_bytes))
+        return dataset
+
+    def put(self, dataset: h5py.Dataset, first: int, rows: np.ndarray) -> None:
+        """Rows of an array, from that one on."""
+        rows = np.ascontiguousarray(rows, dtype=dataset.dtype)
+        if rows.size:
+            self._write(rows.reshape(-1).view(np.uint8).data, dataset.id.get_offset() + first * rows[0].nbytes)
+
+    def array(self, name: str, rows: np.ndarray) -> None:
+        """One that is in memory already."""
+        self.put(self.room(name, rows.shape, rows.dtype), 0, rows)
+
+    def finish(self, memory: int) -> None:
+        """Put what HDF5 has written around the arrays on the disk too."""
+        end, at = os.fstat(memory).st_size, 0
+        for first, stop in [*sorted(self._arrays), (end, end)]:
+            while at < first:
+                block = os.pread(memory, min(first - at, COPIED), at)
+                self._write(memoryview(block), at)
+                at += len(block)
+            at = stop
+
+    def _write(self, block: memoryview, at: int) -> None:
+        try:
+            while block:
+                n_bytes = os.pwrite(self._disk, block, at)  # less than all of it where the disk is about to be full
+                block, at = block[n_bytes:], at + n_bytes
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+    def _refuse_limit(self, n_bytes: int) -> None:
+        """Of this process, which is as well one of the memory that HDF5 writes to."""
+        limit, needed = resource.getrlimit(resource.RLIMIT_FSIZE)[0], n_bytes + BESIDE
+        needed += sum(stop - first for first, stop in self._arrays)
+        if limit != resource.RLIM_INFINITY and needed > limit:
+            why = f"a file may have {limit / 1e6:.0f} MB here and {needed / 1e6:.0f} MB needed: raise `ulimit -f`"
+            raise OSError(errno.EFBIG, f"{os.strerror(errno.EFBIG)}, {why}", str(self.path))
