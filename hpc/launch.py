@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-START = "hpc.cli.start:act"
+START, HELP = "hpc.cli.start:act", "hpc.cli.help:show_help"
 VERBS = {
     "status": "hpc.cli.runs:show_status",
     "logs": "hpc.cli.runs:show_log",
@@ -29,6 +29,7 @@ VERBS = {
     "recipes": "hpc.cli.lists:list_recipes",
     "sites": "hpc.cli.lists:list_sites",
     "site": "hpc.cli.lists:write_site",
+    "settings": "hpc.cli.help:show_settings",
     "inspect": "hpc.cli.verbs:inspect_files",
     "completion": "hpc.cli.completion:show_completion",
 }
@@ -38,13 +39,14 @@ VERBS = {
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     try:
         args = options.read(argv)
-        if args.help:
+        if args.help and not args.verb:
             print(options.help_text(), end="")
             return DONE
         if args.version:
             print(version())
             return DONE
-        return _function(VERBS.get(args.verb, START))(args, environ)
+        where = HELP if args.help else VERBS.get(args.verb, START)
+        return _function(where)(args, environ)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE

@@ -17,20 +17,41 @@ from hpc.site import profile
 from hpc.slurm.squeue import Job, Queue
 
 _BASH = """\
-_hpc_launch() {
-  COMPREPLY=()
-  # With no reply the shell completes as it would without us
-  [[ "${COMP_WORDS[1]} ${COMP_WORDS[2]}" == "-m hpc.launch" ]] || return
+_hpc_words() {
+  # The words after COMMAND ($1), and what may come next of the last of them
   local line="${COMP_LINE:0:COMP_POINT}" words
-  read -ra words <<<"${line#*hpc.launch}"
+  read -ra words <<<"${line#*$1}"
   [[ "$line" == *" " ]] && words+=("")
   local current="${words[-1]}"
   local IFS=$'\\n'
-  COMPREPLY=($("${COMP_WORDS[0]}" -m hpc.launch completion words -- "${words[@]}" 2>/dev/null))
+  COMPREPLY=($("${@:2}" completion words -- "${words[@]}" 2>/dev/null))
   # The shell completes only what follows the last `=`
   [[ "$current" == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${current%=*}="}")
   [[ "${COMPREPLY[0]}" == *[=/] ]] && compopt -o nospace
 }
+_hpc() {
+  COMPREPLY=()
+  _hpc_words "${COMP_WORDS[0]}" "${COMP_WORDS[0]}"
+}
+_hpc_launch() {
+  COMPREPLY=()
+  if [[ "${COMP_WORDS[1]} ${COMP_WORDS[2]}" == "-m hpc.launch" ]]; then
+    _hpc_words hpc.launch "${COMP_WORDS[0]}" -m hpc.launch
+  elif [[ -n "${_hpc_before[${1##*/}]}" ]]; then
+    "${_hpc_before[${1##*/}]}" "$@"  # what completed this command before us; with no reply the shell does as ever
+  fi
+}
+declare -A _hpc_before
+for _hpc_python in python python3; do
+  declare -F _completion_loader >/dev/null && _completion_loader "$_hpc_python"
+  _hpc_spec="$(complete -p "$_hpc_python" 2>/dev/null)"
+  if [[ "$_hpc_spec" == *" -F "* && "$_hpc_spec" != *" _hpc_launch "* ]]; then
+    _hpc_spec="${_hpc_spec#* -F }"
+    _hpc_before[$_hpc_python]="${_hpc_spec%% *}"
+  fi
+done
+unset _hpc_python _hpc_spec
+complete -o bashdefault -o default -F _hpc hpc
 complete -o bashdefault -o default -F _hpc_launch python python3"""
 
 SCRIPTS = {"bash": _BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{_BASH}"}
@@ -110,9 +131,12 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
         return []  # files, which the shell knows itself
     if verb in ("sweep", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
+    if verb == "settings":
+        return [f"{stage}{key and '.'}{key}" for stage in stages.names() for key in ("", *_settings(stage, {}))]
     stage = plain[1] if verb in ("sweep", "drill") else verb
     prefix = f"{stage}." if word.startswith(f"{stage}.") else ""
-    settings = {f"{prefix}{name}": kinds for name, kinds in _settings(stage).items()}
+    chosen = dict(each.removeprefix(f"{stage}.").split("=", 1) for each in plain if "=" in each)
+    settings = {f"{prefix}{name}": kinds for name, kinds in _settings(stage, chosen).items()}
     key, equals, _ = word.partition("=")
     if equals:
         return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
@@ -144,23 +168,25 @@ def _files(word: str) -> list[str]:
     return [f"{path}/" if path.is_dir() else str(path) for path in shown if path.is_dir() or path.suffix == ".yaml"]
 
 
-def _settings(stage: str) -> dict[str, list[Any]]:
-    """What can be set of one stage (`optim.lr`), or of all with the stage's name before it; and its types."""
+def _settings(stage: str, chosen: Mapping[str, str]) -> dict[str, list[Any]]:
+    """What can be set of one stage (`optim.lr`), or of all with the stage's name before it; and its types. `chosen`: of
+    what is one of several, the names that stand on the line already."""
     if stage == "pipeline":
-        return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name).items()}
+        return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name, {}).items()}
     try:
         function = verbs.load(stage) if stage == "inspect" else stages.load(stages.entry(stage))
-        return _types(stages.schema(function))
+        return _types(stages.schema(function), chosen)
     except ConfigError:  # no such stage, or a broken one: nothing to offer
         return {}
 
 
-def _types(schema: Any) -> dict[str, list[Any]]:
-    """The settings of a config, those of its parts after a dot; of parts to choose from by name, of all of them."""
+def _types(schema: Any, chosen: Mapping[str, str], at: str = "") -> dict[str, list[Any]]:
+    """The settings of a config, those of its parts after a dot; of parts to choose from by name, of the chosen one, or
+    of all of them."""
     types_of: dict[str, list[Any]] = {}
     if get_origin(schema) in (Union, types.UnionType):
         for choice in get_args(schema):
-            for name, kinds in _types(choice).items():
+            for name, kinds in _types(choice, chosen, at).items():
                 types_of[name] = [*types_of.get(name, []), *kinds]
         return types_of
     hints = get_type_hints(schema)
@@ -168,9 +194,14 @@ def _types(schema: Any) -> dict[str, list[Any]]:
         kind = hints[field.name]
         kinds = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
         parts = [part for part in kinds if dataclasses.is_dataclass(part)]
-        for part in parts:
-            for name, of_part in _types(part).items():
-                types_of[f"{field.name}.{name}"] = [*types_of.get(f"{field.name}.{name}", []), *of_part]
+        path = f"{at}{field.name}"
+        name = chosen.get(path, chosen.get(f"{path}.name", ""))
+        named = [part for part in parts if getattr(part, "name", None) == name] or parts
+        for part in named:
+            for below, of_part in _types(part, chosen, f"{path}.").items():
+                types_of[f"{field.name}.{below}"] = [*types_of.get(f"{field.name}.{below}", []), *of_part]
+        if len(parts) > 1:
+            types_of[field.name] = [Literal[tuple(getattr(part, "name", "") for part in parts)]]
         if not parts:
             types_of[field.name] = kinds
     return types_of

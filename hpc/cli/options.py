@@ -21,9 +21,18 @@ VERBS = {
     "recipes": ("", "the config files that come with what is installed, and those in configs/ here"),
     "sites": ("", "the clusters that have a profile, and which of them this machine is"),
     "site": ("refresh NAME", "write a profile of the cluster you are on, from what its Slurm says"),
+    "settings": ("[STAGE[.KEY]]", "every setting of a stage: type, default and what it is for"),
     "inspect": ("FILE [FILE]", "what a file of parameters holds, what of it model=NAME would load; how two differ"),
     "completion": ("bash|zsh", "what a shell needs to complete verbs, options, runs and settings"),
 }
+
+SYNONYMS = {
+    "cancel": "stop", "scancel": "stop", "kill": "stop RUN --now", "ls": "status", "list": "status", "ps": "status",
+    "squeue": "status", "log": "logs", "tail": "logs RUN -f", "fit": "train", "run": "train, or pipeline",
+    "submit": "train, or pipeline", "start": "train, or pipeline", "restart": "resume", "requeue": "resume",
+    "config": "settings", "reference": "settings", "models": "settings train.model", "help": "--help, or VERB --help",
+}  # fmt: skip
+"""What others call it: named in the error."""
 
 TEXT = """\
 usage: python -m hpc.launch VERB [FILE.yaml or RECIPE ...] [key=value ...] [options]     (hpc VERB ... is the same)
@@ -194,7 +203,7 @@ GROUPS: dict[str, list[Option]] = {
             "--json",
             "",
             None,
-            f"{START} status stop inspect recipes sites",
+            f"{START} status stop inspect recipes sites settings",
             "what came of it as JSON, for scripts; all else goes to stderr",
         ),
         ("--output", "FILE", str, "export", "where it writes; else to the terminal"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import VERBS, Arguments
+from hpc.cli.options import SYNONYMS, VERBS, Arguments
 from hpc.config import recipes, stages
 from hpc.errors import ConfigError, first_of
 from hpc.plan import plan, snapshot
@@ -78,6 +78,8 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
     if args.verb == "sweep" and (not args.words or "=" in args.words[0]):
         raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
     verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
+    if verb in SYNONYMS and verb not in stages.names():
+        raise ConfigError(f"there is no stage or verb {verb!r}: say {SYNONYMS[verb]}")
     if args.verb == "sweep" and args.again:
         raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
     words = [word for word in rest if "=" in word]

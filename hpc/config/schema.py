@@ -8,7 +8,7 @@ several choices FORMER_NAMES = ("old",).
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -40,7 +40,7 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     values = _with_new_words(cls, values, at)
     for key in values:
         if key not in fields:
-            raise ConfigError(f"{at} has no setting {key!r}.{did_you_mean(str(key), fields)}")
+            raise ConfigError(f"{at} has no setting {key!r}{_instead(cls, str(key), fields)}")
     given = {
         key: _convert(hints[key], value, f"{at}.{key}", _default(fields[key], base)) for key, value in values.items()
     }
@@ -53,6 +53,18 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
         return cls(**given)
     except ValueError as error:
         raise ConfigError(f"{at}: {error}") from None
+
+
+def _instead(cls: Any, key: str, fields: Iterable[str]) -> str:
+    """What to say instead of a setting that is not there: what its dataclass knows by another word (SYNONYMS), that of
+    the same name in one of its groups, or the nearest."""
+    from hpc.config import reference
+
+    if synonym := getattr(cls, "SYNONYMS", {}).get(key):
+        return f": {synonym}"
+    if paths := reference.leaves(cls, key):
+        return f": it is {' or '.join(dict.fromkeys(paths))}"
+    return f".{did_you_mean(key, fields)}"
 
 
 def _with_new_words(cls: Any, values: Mapping[str, Any], at: str) -> Mapping[str, Any]:

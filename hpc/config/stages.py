@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from hpc.errors import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 
 @functools.cache
@@ -76,4 +76,14 @@ def checked_by(check: Check) -> Callable[[Stage], Stage]:
 def check(stage: Any, cfg: Any, n_ranks: int, find: Callable[[Any], Path | None]) -> str:
     """What a stage's own check says of a config; nothing where it has none."""
     own: Check | None = getattr(stage, "check", None)
-    return own(cfg, n_ranks, find) if own else ""
+    return own(cfg, n_ranks, find) if own else _former_checks(cfg, n_ranks, find)
+
+
+def _former_checks(cfg: Any, n_ranks: int, find: Callable[[Any], Path | None]) -> str:
+    """A package of a user's own may still have its checks as methods of the config, for one version."""
+    methods = [name for name in ("check_ranks", "check_inputs") if hasattr(cfg, name)]
+    if methods:
+        notice_of_new_word(f"the method {methods[0]} of {type(cfg).__name__}", "@checked_by (hpc.config.stages)")
+    if "check_ranks" in methods:
+        cfg.check_ranks(n_ranks)
+    return str(cfg.check_inputs(find) or "") if "check_inputs" in methods else ""

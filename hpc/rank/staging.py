@@ -1,6 +1,6 @@
 """Where a rank reads its inputs: from a copy on its own node, or from the shared disk when anything is in the way.
 
-The first rank of a node finds or makes the copy (copies.py) and tells the others through the run folder.
+The first rank of a node finds or makes the copy (local_copy.py) and tells the others through the run folder.
 """
 
 import fcntl

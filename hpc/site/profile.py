@@ -1,6 +1,6 @@
 """A cluster as its profile describes it: configs/site/NAME.yaml becomes a Site; and which of them this machine is.
 
-Facts only. What a job makes of them is decided in site.py.
+Facts only. What a job makes of them is decided in allocation.py.
 """
 
 import os

@@ -1,5 +1,6 @@
 """Words and files become a typed config, or a message that names the nearest right word."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -8,6 +9,7 @@ import pytest
 
 from hpc import config, errors
 from hpc.cli import options
+from hpc.config import stages
 from hpc.errors import ConfigError
 from hpc.rank.context import Input
 
@@ -316,3 +318,23 @@ def test_presets_may_still_be_called_sets(tmp_path: Path, capsys: pytest.Capture
     args = options.read(["train", "--set", "size=tiny"])
     assert args.preset == "size=tiny"
     assert "note: --set is called --preset now; the old word works until the next version" in capsys.readouterr().err
+
+
+class WithMethods:
+    def check_ranks(self, n_ranks: int) -> None:
+        if n_ranks > 2:
+            raise ValueError("too many")
+
+    def check_inputs(self, find: Callable[[Input], Path | None]) -> str:
+        return f"looked at {find(Input('run-1'))}"
+
+
+@pytest.mark.usefixtures("_nothing_noticed")
+def test_checks_that_are_methods_of_a_config_are_still_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    def stage(cfg: WithMethods, ctx: object) -> None: ...
+
+    assert stages.check(stage, WithMethods(), 2, lambda ref: Path(ref)) == "looked at run-1"
+    assert "note: the method check_ranks of WithMethods is called @checked_by" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="too many"):
+        stages.check(stage, WithMethods(), 3, lambda ref: None)
+    assert stages.check(stage, object(), 3, lambda ref: None) == ""

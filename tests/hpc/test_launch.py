@@ -50,7 +50,7 @@ def test_help_names_every_verb_and_exit_code(launch: Launch) -> None:
     for verb in options.VERBS:
         assert re.search(rf"^  {verb}\b", text, re.MULTILINE), verb
     assert all(len(line) <= 120 for line in text.splitlines())
-    assert launch("count", "-h").stdout == text
+    assert launch("-h").stdout == text
 
 
 def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
@@ -289,6 +289,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Launch:
         ("logs --r", ["--rank", "--runs"]),
         ("count --output ", []),
         ("sweep cou", ["count"]),
+        ("count rule=", ["plain", "squares"]),
+        ("count rule=squares rule.", ["rule.name=", "rule.power="]),
+        ("count rule=plain rule.", ["rule.name="]),
+        ("settings count.rule.p", ["count.rule.power"]),
     ],
 )
 def test_the_tab_key_completes(finished: Launch, line: str, found: list[str]) -> None:
@@ -313,6 +317,28 @@ def test_what_is_not_ours_is_completed_as_before(launch: Launch) -> None:
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "0\ncomplete -o bashdefault -o default -F _hpc_launch python\n"
+
+
+def test_what_completed_python_before_still_does(launch: Launch) -> None:
+    script = (
+        "before() { COMPREPLY=(before $1); }; complete -F before python\n" + launch("completion", "bash").stdout + "\n"
+        "COMP_LINE='python my'; COMP_POINT=9; COMP_WORDS=(python my); COMP_CWORD=1; _hpc_launch python; "
+        'echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "before python\n"
+
+
+def test_the_command_hpc_is_completed_as_well(launch: Launch) -> None:
+    script = launch("completion", "bash").stdout + (
+        "\nCOMP_LINE='hpc sta'; COMP_POINT=7; COMP_WORDS=(hpc sta); COMP_CWORD=1; compopt() { :; }; _hpc hpc; "
+        'echo "${COMPREPLY[@]}"; complete -p hpc'
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=launch.folder, env=launch.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.stdout == "status\ncomplete -o bashdefault -o default -F _hpc hpc\n", done.stderr
 
 
 def test_runs_of_the_same_code_share_a_copy_of_it(launch: Launch) -> None:

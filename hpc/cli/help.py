@@ -1,0 +1,156 @@
+"""Help for one verb, from the table of options and, of a stage, from its config; and the reference of all settings."""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import Any
+
+from hpc import DONE
+from hpc.cli import options
+from hpc.cli.options import Arguments
+from hpc.config import reference, stages
+from hpc.config.reference import Setting
+from hpc.errors import ConfigError, did_you_mean
+
+EXAMPLES = {
+    "pipeline": ("pipeline configs/demo.yaml --on local", "pipeline motor-eegnet --preset size=tiny --nodes 2"),
+    "sweep": ("sweep train my-study.yaml optim.lr=1e-3,1e-4 seed=0..4 --max-parallel 8",),
+    "status": ("status", "status train-k3f9 --watch"),
+    "logs": ("logs train-k3f9 -f", "logs train-k3f9 --rank 3 --attempt 2"),
+    "stop": ("stop train-k3f9", "stop pilot --now"),
+    "resume": ("resume train-k3f9 --time 12h",),
+    "drill": ("drill train my-study.yaml --nodes 2 --faults kill9,signal",),
+    "export": ("export train-k3f9 -o job.sbatch",),
+    "recipes": ("recipes", "recipes --json"),
+    "sites": ("sites",),
+    "site": ("site refresh my-cluster",),
+    "settings": ("settings train", "settings train.model.eegnet"),
+    "inspect": ("inspect weights.ckpt model=eegnet n_channels=22",),
+    "completion": ("completion bash",),
+}
+WIDEST = 110
+"""Columns; a wider terminal is not used, as long lines are hard to read."""
+
+
+def show_help(args: Arguments, environ: Mapping[str, str]) -> int:
+    """`hpc VERB --help`."""
+    print(text(args.verb), end="")
+    return DONE
+
+
+def text(verb: str) -> str:
+    if verb in stages.names():
+        return _of_stage(verb)
+    if verb not in options.VERBS:
+        known = [*options.VERBS, *stages.names()]
+        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, known)}")
+    words, what = options.VERBS[verb]
+    parts = [_usage(verb, words), f"{what[0].upper()}{what[1:]}.\n", _options(verb), _examples(EXAMPLES[verb])]
+    return "\n".join(parts)
+
+
+def _of_stage(stage: str) -> str:
+    function = stages.load(stages.entry(stage))
+    schema = stages.schema(function)
+    about, example = _docstring(function)
+    _, several, rows = reference.below(schema, "")
+    one_of = f"{several}\n" if len(reference.kinds(schema)) > 1 else ""
+    needed = " ".join(f"{row.path}=…" for row in rows if row.kind and not row.default)
+    return "\n".join(
+        [
+            _usage(stage, "[FILE.yaml or RECIPE ...] [key=value ...]"),
+            f"{about}\n",
+            f"{one_of}settings ({stage}.KEY=VALUE, or KEY=VALUE; more: python -m hpc.launch settings {stage}.KEY):",
+            table(rows, stage),
+            _options(stage),
+            _examples(example or (f"{stage} my-study.yaml", f"{stage} {needed} --nodes 2 --dry-run")),
+        ]
+    )
+
+
+def _docstring(function: Any) -> tuple[str, tuple[str, ...]]:
+    """What a stage does, and the examples in its docstring: lines that begin with `python -m hpc.launch`."""
+    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+    command = "python -m hpc.launch "
+    examples = [line.strip().removeprefix(command) for line in lines if line.strip().startswith(command)]
+    about = " ".join(line for line in lines if not line.strip().startswith(command)).strip()
+    return "\n".join(wrap(about, _width())), tuple(examples)
+
+
+def _usage(verb: str, words: str) -> str:
+    return f"usage: python -m hpc.launch {f'{verb} {words}'.strip()} [options]\n"
+
+
+def _options(verb: str) -> str:
+    short = {long: f"{letter}, " for letter, long in options.SHORT.items()}
+    rows = [
+        (f"{short.get(name, '')}{name} {metavar}".strip(), what)
+        for name, metavar, _, _, what in (option for group in options.GROUPS.values() for option in group)
+        if options.fits(options.OPTIONS[name], verb)
+    ]
+    if not rows:
+        return ""
+    wide = max(len(how) for how, _ in rows) + 4
+    return "\n".join(["options:", *(_entry(f"  {how}", what, wide) for how, what in rows), ""])
+
+
+def _examples(examples: Sequence[str]) -> str:
+    return "\n".join(["examples:", *(f"  python -m hpc.launch {line}" for line in examples), ""])
+
+
+def table(rows: Sequence[Setting], stage: str = "") -> str:
+    """One setting a paragraph: how it is said and what it is by default, then its type and what it is for."""
+    lines: list[str] = []
+    for row in rows:
+        default = f"={row.default}" if row.default else "  (must be given)" if row.kind else ""
+        kind = f"{row.kind}: {', '.join(row.choices)}" if row.choices else row.kind
+        lines.append(f"  {row.path}{default}")
+        sentence = f"{kind}. {row.sentence}" if kind and row.sentence else kind or row.sentence
+        lines += wrap(sentence, _width(), initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join([*lines, ""])
+
+
+def _entry(how: str, what: str, wide: int) -> str:
+    lines = wrap(what, max(30, _width() - wide)) or [""]
+    return "\n".join([f"{how:<{wide}}{lines[0]}", *(" " * wide + line for line in lines[1:])])
+
+
+def _width() -> int:
+    return max(40, min(WIDEST, get_terminal_size((100, 24)).columns - 1))
+
+
+def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
+    """`hpc settings [STAGE[.PATH]]`: every setting of a stage, of a group of settings, or of one of several."""
+    if len(args.words) > 1:
+        raise ConfigError(f"settings shows one stage or path at a time, but got {' '.join(args.words)!r}")
+    if not args.words:
+        return _list_stages(args.json)
+    stage, _, path = args.words[0].partition(".")
+    title, about, rows = reference.below(stages.schema(stages.load(stages.entry(stage))), path)
+    if args.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+        return DONE
+    print(f"{'.'.join(filter(None, (stage, title)))}\n")
+    if about:
+        print("\n".join(wrap(about, _width())) + "\n")
+    print(table(rows, stage), end="")
+    return DONE
+
+
+def _list_stages(as_json: bool) -> int:
+    stages_about: list[tuple[str, str]] = []
+    for name in stages.names():
+        try:
+            stages_about.append((name, _docstring(stages.load(stages.entry(name)))[0]))
+        except ConfigError as error:  # of a package that somebody is just writing
+            stages_about.append((name, f"broken: {error}"))
+    if as_json:
+        print(json.dumps([{"stage": name, "about": about} for name, about in stages_about]))
+        return DONE
+    wide = max(len(name) for name, _ in stages_about) + 4
+    print("\n".join(_entry(f"  {name}", " ".join(about.split()), wide) for name, about in stages_about))
+    print("\n  one of them   python -m hpc.launch settings STAGE   and below it   settings train.model.eegnet")
+    return DONE

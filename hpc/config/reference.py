@@ -1,0 +1,245 @@
+"""The settings of a stage as a person reads them: name, type, default, and what its code says of each.
+
+A field's sentence is the comment behind it, the string below it, or its entry under `Parameters` in the docstring of
+its dataclass. A subclass has those of what it extends.
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import io
+import re
+import tokenize
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+
+from hpc.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the reference."""
+
+    path: str  # as it is said, optim.lr
+    kind: str  # its type, in words
+    default: str  # as it is said; empty where there is none, and the setting has to be given
+    sentence: str  # what it is for
+    choices: tuple[str, ...] = ()  # names of the groups of settings that it can be; the first is the default
+
+
+def settings(schema: Any, at: str = "") -> list[Setting]:
+    """All settings of a schema. Of what is one of several, chosen by its name, the choice alone: `below` has each."""
+    return list(_settings(schema, f"{at}." if at else "", None))
+
+
+def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
+    """What a path means, `optim`, `model` or `model.eegnet`: its title, its description and its settings.
+
+    Of one of several by its name alone the settings are the choices, each with what it is.
+    """
+    at: list[str] = []
+    base: Any = None
+    now: tuple[Any, ...] = kinds(schema)
+    for word in filter(None, path.split(".")):
+        names = {kind.name: kind for kind in now if hasattr(kind, "name")}
+        if len(now) > 1 and word in names:
+            now, base = (names[word],), base if isinstance(base, names[word]) else None
+            at.append(word)
+            continue
+        fields = {field.name: field for field in dataclasses.fields(now[0]) if field.init}
+        if word not in fields:
+            where = ".".join(at)
+            known = [*names, *(name for name in fields if name != "name")]
+            raise ConfigError(f"{where or 'it'} has no setting {word!r}.{did_you_mean(word, known)}")
+        inside = kinds(get_type_hints(now[0])[word])
+        base = _default_of(fields[word], base)
+        at.append(word)
+        if not inside:
+            own = [each for each in _settings(now[0], "", None) if each.path == word]
+            return ".".join(at), "", [dataclasses.replace(own[0], path=".".join(at))]
+        now = inside
+    title = ".".join(at)
+    if len(now) > 1:
+        said = _without_names(schema, at).rstrip(".")
+        rows = [Setting(f"{said}={kind.name}", "", "", first_sentence(kind)) for kind in now]
+        return title, "One of these, chosen by its name:", rows
+    prefix = _without_names(schema, at)
+    return title, _description(now[0]), list(_settings(now[0], prefix, base))
+
+
+def leaves(schema: Any, leaf: str) -> list[str]:
+    """The settings, in all groups, whose last word is that one."""
+    return sorted(path for path in _paths(schema) if path.rpartition(".")[2] == leaf)
+
+
+@functools.cache
+def sentences(cls: Any) -> Mapping[str, str]:
+    """What each field of a dataclass is for, as its code says."""
+    own: dict[str, str] = {}
+    for kind in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(kind):
+            own |= _parameters(kind) | _comments(kind)
+    return own
+
+
+def first_sentence(cls: Any) -> str:
+    """The first sentence of a docstring, in one line."""
+    text = " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
+    end = re.search(r"(?<=[a-z0-9)`\"])[.](?=\s|$)", text)
+    return text[: end.end()] if end else text
+
+
+def _settings(schema: Any, prefix: str, base: Any) -> Iterator[Setting]:
+    cls = kinds(schema)[0]
+    hints, said = get_type_hints(cls), sentences(cls)
+    for field in dataclasses.fields(cls):
+        if not field.init or field.name == "name":
+            continue
+        kind, default = hints[field.name], _default_of(field, base)
+        inside = kinds(kind)
+        path, sentence = f"{prefix}{field.name}", said.get(field.name, "")
+        many = get_origin(kind) in (tuple, list)
+        if len(inside) == 1 and not many and dataclasses.is_dataclass(default):
+            yield from _settings(inside[0], f"{path}.", default)
+        elif inside:
+            names = tuple(kind.name for kind in inside if hasattr(kind, "name"))
+            yield Setting(path, "a list" if many else "one of several", say(default), sentence, names)
+        else:
+            has_none = field.default is field.default_factory is dataclasses.MISSING and base is None
+            yield Setting(path, kind_in_words(kind), "" if has_none else say(default), sentence)
+
+
+def _paths(schema: Any, prefix: str = "") -> Iterator[str]:
+    for cls in kinds(schema):
+        hints = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            if field.init and field.name != "name":
+                yield f"{prefix}{field.name}"
+                if get_origin(hints[field.name]) not in (tuple, list) and kinds(hints[field.name]):
+                    yield from _paths(hints[field.name], f"{prefix}{field.name}.")
+
+
+def _names_along(schema: Any, at: Sequence[str]) -> list[str]:
+    """Of the words of a path, the names of choices: they are no part of a setting's own path."""
+    names: list[str] = []
+    now = kinds(schema)
+    for word in at:
+        by_name = {kind.name: kind for kind in now if hasattr(kind, "name")}
+        if len(now) > 1 and word in by_name:
+            names.append(word)
+            now = (by_name[word],)
+        else:
+            now = kinds(get_type_hints(now[0])[word])
+    return names
+
+
+def _without_names(schema: Any, at: Sequence[str]) -> str:
+    names = set(_names_along(schema, at))
+    return "".join(f"{word}." for word in at if word not in names)
+
+
+def kinds(kind: Any) -> tuple[Any, ...]:
+    """The dataclasses that a schema, or the type of a field, can be; also as items of a list."""
+    if dataclasses.is_dataclass(kind):
+        return (kind,)
+    if get_origin(kind) in (Union, types.UnionType, tuple, list):
+        return tuple(dict.fromkeys(each for arg in get_args(kind) for each in kinds(arg)))
+    return ()
+
+
+def _default_of(field: Any, base: Any) -> Any:
+    if base is not None and hasattr(base, field.name):
+        return getattr(base, field.name)
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+
+
+def say(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if dataclasses.is_dataclass(value):
+        return str(getattr(value, "name", type(value).__name__.lower()))
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(say, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {say(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "''"
+
+
+def kind_in_words(kind: Any) -> str:
+    words = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", Any: "anything"}
+    origin, args = get_origin(kind), get_args(kind)
+    if isinstance(kind, NewType):
+        return "run or path"
+    if origin is Literal:
+        return " | ".join(map(say, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if arg is type(None) else kind_in_words(arg) for arg in args)
+    if origin in (tuple, list):
+        if origin is list or args[-1] is Ellipsis:
+            inside = kind_in_words(args[0])
+            return f"list of {inside}s" if inside in ("whole number", "number", "path") else f"list of {inside}"
+        return f"[{', '.join(map(kind_in_words, args))}]"
+    if origin is dict:
+        return f"{{{kind_in_words(args[0])}: {kind_in_words(args[1])}}}"
+    return words.get(kind) or str(getattr(kind, "__name__", kind))
+
+
+def _description(cls: Any) -> str:
+    return " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\nParameters\n")[0].split())
+
+
+@functools.cache
+def _module(path: str) -> tuple[ast.Module, dict[int, str]]:
+    """A file's classes, and the comment at the end of each line."""
+    text = Path(path).read_text()
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip()
+    }
+    return ast.parse(text), comments
+
+
+def _comments(cls: Any) -> dict[str, str]:
+    """From the comment behind a field, or the string below it."""
+    path = inspect.getsourcefile(cls)
+    if path is None:
+        return {}
+    tree, comments = _module(path)
+    name = cls.__qualname__.rpartition(".")[2]
+    node = next((each for each in ast.walk(tree) if isinstance(each, ast.ClassDef) and each.name == name), None)
+    found: dict[str, str] = {}
+    body = node.body if node else []
+    for place, line in enumerate(body):
+        if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
+            continue
+        after = body[place + 1] if place + 1 < len(body) else None
+        if comment := comments.get(line.end_lineno or line.lineno):
+            found[line.target.id] = comment
+        elif isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[line.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def _parameters(cls: Any) -> dict[str, str]:
+    """From the part `Parameters` of a docstring as numpy has them; `train, val, test` are three."""
+    text = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
+    part = re.search(r"^Parameters\n-+\n(.*)", text, re.MULTILINE | re.DOTALL)
+    found: dict[str, list[str]] = {}
+    names: list[str] = []
+    for line in part[1].splitlines() if part else []:
+        if line and not line.startswith(" "):
+            names = [name.strip() for name in line.partition(" : ")[0].split(",")]
+        elif line.strip():
+            for name in names:
+                found.setdefault(name, []).append(line.strip())
+    return {name: " ".join(lines) for name, lines in found.items()}
