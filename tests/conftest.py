@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hpc.config import stages
+from hpc.config import plugins
 from hpc.runs.rundir import RunDir
 from tests.waiting import LONG_S, open_gate, story, wait_for
 
@@ -48,10 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def example() -> Iterator[None]:
     """The package tests/hpc/example, which adds the stage `count`, as if it were installed."""
     sys.path.insert(0, str(EXAMPLE))
-    stages._installed.cache_clear()
+    plugins.forget()
     yield
     sys.path.remove(str(EXAMPLE))
-    stages._installed.cache_clear()
+    plugins.forget()
 
 
 def users_environ() -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_
 from hpc import DONE
 from hpc.cli import options, verbs
 from hpc.cli.options import Arguments
-from hpc.config import stages
+from hpc.config import choices, stages
 from hpc.errors import ConfigError
 from hpc.runs import status
 from hpc.site import profile
@@ -184,16 +184,16 @@ def _types(schema: Any, chosen: Mapping[str, str], at: str = "") -> dict[str, li
     """The settings of a config, those of its parts after a dot; of parts to choose from by name, of the chosen one, or
     of all of them."""
     types_of: dict[str, list[Any]] = {}
-    if get_origin(schema) in (Union, types.UnionType):
-        for choice in get_args(schema):
+    if not dataclasses.is_dataclass(schema):
+        for choice in choices.kinds(schema):
             for name, kinds in _types(choice, chosen, at).items():
                 types_of[name] = [*types_of.get(name, []), *kinds]
         return types_of
-    hints = get_type_hints(schema)
+    hints = get_type_hints(schema, include_extras=True)
     for field in dataclasses.fields(schema):
         kind = hints[field.name]
         kinds = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
-        parts = [part for part in kinds if dataclasses.is_dataclass(part)]
+        parts = () if get_origin(kind) in (tuple, list) else choices.kinds(kind)
         path = f"{at}{field.name}"
         name = chosen.get(path, chosen.get(f"{path}.name", ""))
         named = [part for part in parts if getattr(part, "name", None) == name] or parts

@@ -12,6 +12,7 @@ from hpc import DONE
 from hpc.cli import options
 from hpc.cli.options import Arguments
 from hpc.config import reference, stages
+from hpc.config.choices import kinds
 from hpc.config.reference import Setting
 from hpc.errors import ConfigError, did_you_mean
 
@@ -57,7 +58,7 @@ def _of_stage(stage: str) -> str:
     schema = stages.schema(function)
     about, example = _docstring(function)
     _, several, rows = reference.below(schema, "")
-    one_of = f"{several}\n" if len(reference.kinds(schema)) > 1 else ""
+    one_of = f"{several}\n" if len(kinds(schema)) > 1 else ""
     needed = " ".join(f"{row.path}=…" for row in rows if row.kind and not row.default)
     return "\n".join(
         [

@@ -7,17 +7,14 @@
 Such a function is `(cfg, files, as_json) -> text`, and the annotation of `cfg` is the schema of the key=value words.
 """
 
-import functools
-import importlib
 import os
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from hpc import DONE, config
 from hpc.cli.options import Arguments
-from hpc.config import stages
+from hpc.config import plugins, stages
 from hpc.errors import ConfigError
 from hpc.rank import threads
 
@@ -37,14 +34,12 @@ def run(args: Arguments) -> str:
         raise ConfigError(str(error)) from None
 
 
-@functools.cache
 def load(verb: str) -> Any:
     """The function of a verb."""
-    for point in entry_points(group="hpc.verbs"):
-        if point.name == verb:
-            module, _, attribute = point.value.partition(":")
-            return getattr(importlib.import_module(module), attribute)
-    raise ConfigError(f"no package that is installed here brings {verb}: install the project again (env/setup.sh)")
+    verbs = plugins.points("hpc.verbs")
+    if verb not in verbs:
+        raise ConfigError(f"no package that is installed here brings {verb}: install the project again (env/setup.sh)")
+    return plugins.load(verbs[verb])
 
 
 def inspect_files(args: Arguments, environ: Mapping[str, str]) -> int:

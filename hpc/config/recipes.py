@@ -10,9 +10,9 @@ goes before one of the same name.
 
 import functools
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean
 
 HERE = Path("configs")
@@ -26,11 +26,11 @@ SITES = "site"
 def _folders() -> dict[str, Path]:
     """The folder of each package that brings recipes, by the package's name."""
     folders = {}
-    for point in entry_points(group="hpc.recipes"):
+    for package, where in plugins.points("hpc.recipes").items():
         try:
-            folders[point.name] = Path(point.load())
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"the recipes {point.value} of {point.name} cannot be found: {error}") from error
+            folders[package] = Path(plugins.load(where))
+        except ConfigError as error:
+            raise ConfigError(f"the recipes of {package} cannot be found: {error}") from error
     return folders
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
+from hpc.config.choices import kinds
 from hpc.errors import ConfigError, did_you_mean
 
 
@@ -55,7 +56,7 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
             where = ".".join(at)
             known = [*names, *(name for name in fields if name != "name")]
             raise ConfigError(f"{where or 'it'} has no setting {word!r}.{did_you_mean(word, known)}")
-        inside = kinds(get_type_hints(now[0])[word])
+        inside = kinds(get_type_hints(now[0], include_extras=True)[word])
         base = _default_of(fields[word], base)
         at.append(word)
         if not inside:
@@ -69,11 +70,6 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         return title, "One of these, chosen by its name:", rows
     prefix = _without_names(schema, at)
     return title, _description(now[0]), list(_settings(now[0], prefix, base))
-
-
-def leaves(schema: Any, leaf: str) -> list[str]:
-    """The settings, in all groups, whose last word is that one."""
-    return sorted(path for path in _paths(schema) if path.rpartition(".")[2] == leaf)
 
 
 @functools.cache
@@ -95,7 +91,7 @@ def first_sentence(cls: Any) -> str:
 
 def _settings(schema: Any, prefix: str, base: Any) -> Iterator[Setting]:
     cls = kinds(schema)[0]
-    hints, said = get_type_hints(cls), sentences(cls)
+    hints, said = get_type_hints(cls, include_extras=True), sentences(cls)
     for field in dataclasses.fields(cls):
         if not field.init or field.name == "name":
             continue
@@ -113,16 +109,6 @@ def _settings(schema: Any, prefix: str, base: Any) -> Iterator[Setting]:
             yield Setting(path, kind_in_words(kind), "" if has_none else say(default), sentence)
 
 
-def _paths(schema: Any, prefix: str = "") -> Iterator[str]:
-    for cls in kinds(schema):
-        hints = get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            if field.init and field.name != "name":
-                yield f"{prefix}{field.name}"
-                if get_origin(hints[field.name]) not in (tuple, list) and kinds(hints[field.name]):
-                    yield from _paths(hints[field.name], f"{prefix}{field.name}.")
-
-
 def _names_along(schema: Any, at: Sequence[str]) -> list[str]:
     """Of the words of a path, the names of choices: they are no part of a setting's own path."""
     names: list[str] = []
@@ -133,22 +119,13 @@ def _names_along(schema: Any, at: Sequence[str]) -> list[str]:
             names.append(word)
             now = (by_name[word],)
         else:
-            now = kinds(get_type_hints(now[0])[word])
+            now = kinds(get_type_hints(now[0], include_extras=True)[word])
     return names
 
 
 def _without_names(schema: Any, at: Sequence[str]) -> str:
     names = set(_names_along(schema, at))
     return "".join(f"{word}." for word in at if word not in names)
-
-
-def kinds(kind: Any) -> tuple[Any, ...]:
-    """The dataclasses that a schema, or the type of a field, can be; also as items of a list."""
-    if dataclasses.is_dataclass(kind):
-        return (kind,)
-    if get_origin(kind) in (Union, types.UnionType, tuple, list):
-        return tuple(dict.fromkeys(each for arg in get_args(kind) for each in kinds(arg)))
-    return ()
 
 
 def _default_of(field: Any, base: Any) -> Any:

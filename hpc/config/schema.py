@@ -10,8 +10,9 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hpc.config.choices import Plugins, choices_of, leaves
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 T = TypeVar("T")
@@ -32,11 +33,12 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{at} needs settings (`key: value`), but got {values!r}")
-    if get_origin(cls) in (Union, types.UnionType):
-        chosen: T = _convert_union(get_args(cls), {"name": get_args(cls)[0].name, **values}, at, base)
+    kinds, more = choices_of(cls)
+    if kinds:
+        chosen: T = _convert_union(kinds, {"name": kinds[0].name, **values}, at, base, more)
         return chosen
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     values = _with_new_words(cls, values, at)
     for key in values:
         if key not in fields:
@@ -58,11 +60,9 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
 def _instead(cls: Any, key: str, fields: Iterable[str]) -> str:
     """What to say instead of a setting that is not there: what its dataclass knows by another word (SYNONYMS), that of
     the same name in one of its groups, or the nearest."""
-    from hpc.config import reference
-
     if synonym := getattr(cls, "SYNONYMS", {}).get(key):
         return f": {synonym}"
-    if paths := reference.leaves(cls, key):
+    if paths := leaves(cls, key):
         return f": it is {' or '.join(dict.fromkeys(paths))}"
     return f".{did_you_mean(key, fields)}"
 
@@ -137,8 +137,9 @@ def _convert(kind: Any, value: Any, at: str, default: Any = None) -> Any:
         return _convert_plain(kind.__supertype__, value, at)
     if kind is str and value is None:  # `target=`
         return ""
-    if origin in (Union, types.UnionType):
-        return _convert_union(args, value, at, default)
+    if origin in (Union, types.UnionType, Annotated):
+        kinds, more = choices_of(kind)
+        return _convert_union(kinds, value, at, default, more)
     if dataclasses.is_dataclass(kind):
         same = default if isinstance(default, kind) else None  # type: ignore[arg-type]
         return build(kind, value, at, same)  # type: ignore[arg-type]
@@ -163,11 +164,11 @@ def _convert(kind: Any, value: Any, at: str, default: Any = None) -> Any:
     return _convert_plain(kind, value, at)
 
 
-def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any) -> Any:
+def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any, more: Plugins | None = None) -> Any:
     if value is None and type(None) in args:
         return None
     kinds = [arg for arg in args if arg is not type(None)]
-    if len(kinds) == 1:  # settings or none: there is nothing to choose by a name
+    if len(kinds) == 1 and more is None:  # settings or none: there is nothing to choose by a name
         return _convert(kinds[0], value, at, default)
     choices: dict[str, Any] = {kind.name: kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[union-attr]
     if not choices:
@@ -182,9 +183,12 @@ def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any) -> 
         notice_of_new_word(f"{at}: {name}", renamed[name])
         name = renamed[name]
         value = {**value, "name": name}
+    if name not in choices and more is not None and name in more.names():
+        choices[name] = more.load(name)
     if name not in choices:
         shown = "no name" if name is None else repr(name)
-        raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), choices)}")
+        known = [*choices, *(more.names() if more else ())]
+        raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), known)}")
     return build(choices[name], value, at, default if getattr(default, "name", None) == name else None)
 
 

@@ -8,43 +8,35 @@ A package of a user's own adds stages in the same way.
 """
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
-
-
-@functools.cache
-def _installed() -> dict[str, str]:
-    """The stages by name; looked for once, as each look reads every installed package."""
-    points = entry_points(group="hpc.stages")
-    return {point.name: point.value for point in reversed(tuple(points))}
 
 
 def names() -> list[str]:
     """Every stage that is installed, in the order in which the packages declare them."""
-    return list(reversed(_installed()))
+    return list(plugins.points("hpc.stages"))
 
 
 def entry(name: str) -> str:
     """Where the stage of that name is, `eegdecode.stages:train`."""
-    if name in _installed():
-        return _installed()[name]
+    stages = plugins.points("hpc.stages")
+    if name in stages:
+        return stages[name]
     raise ConfigError(f"there is no stage {name!r}.{did_you_mean(name, names())}")
 
 
 @functools.cache
 def load(where: str) -> Any:
     """The function at `module:function`, its signature checked."""
-    module, _, attribute = where.partition(":")
     try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the stage {where} cannot be imported: {error}") from error
+        function = plugins.load(where)
+    except ConfigError as error:
+        raise ConfigError(f"the stage {error}") from error
     if list(inspect.signature(function).parameters) != ["cfg", "ctx"]:
         raise ConfigError(f"a stage is a function (cfg, ctx); {where} is {inspect.signature(function)}")
     return function

@@ -11,7 +11,7 @@ import pytest
 
 from hpc import __version__
 from hpc.cli import options, planner
-from hpc.config import recipes
+from hpc.config import plugins, recipes
 from hpc.errors import ConfigError
 from hpc.site import profile
 from tests.conftest import ROOT, Launch
@@ -149,13 +149,12 @@ def test_the_default_of_a_package_is_for_its_own_stages(
 
 
 def test_a_package_whose_recipes_are_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import EntryPoint
-
-    point = EntryPoint("counting", "counting:NOTHING", "hpc.recipes")
-    monkeypatch.setattr(recipes, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "points", lambda group: {"counting": "counting:NOTHING"})
     recipes._folders.cache_clear()
     recipes._of_packages.cache_clear()
-    with pytest.raises(ConfigError, match=r"the recipes counting:NOTHING of counting cannot be found"):
+    with pytest.raises(
+        ConfigError, match=r"the recipes of counting cannot be found: counting:NOTHING cannot be imported"
+    ):
         recipes.every()
     recipes._folders.cache_clear()
     recipes._of_packages.cache_clear()

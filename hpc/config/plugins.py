@@ -1,0 +1,92 @@
+"""What installed packages bring: stages, verbs, recipes and the like, by the entry points that they declare.
+
+    [options.entry_points]
+    hpc.stages =
+        train = eegdecode.stages:train
+
+Their files are read here, which takes a millisecond; importing importlib.metadata takes fifty, and --help and the tab
+key would wait for it.
+"""
+
+import os
+import sys
+
+from hpc.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_GROUPS: dict[str, dict[str, str]] = {}
+"""Every entry point of a group whose name begins with one of OURS: {group: {name: "module:attribute"}}."""
+OURS = ("hpc.", "eegdecode.")
+
+
+def points(group: str) -> dict[str, str]:
+    """The entry points of a group by name, in the order in which packages declare them. Of two packages that bring the
+    same name, the first on sys.path has it, as with imports."""
+    if not _GROUPS:
+        _read()
+    return _GROUPS.get(group, {})
+
+
+def forget() -> None:
+    """Look again: sys.path has changed."""
+    _GROUPS.clear()
+
+
+def load(where: str) -> "Any":
+    """The object at `module:attribute`. Raises ConfigError with why it cannot be imported."""
+    from importlib import import_module
+
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where} cannot be imported: {error}") from error
+
+
+def sentence(where: str) -> str:
+    """The first sentence of a function's docstring, read from its source without importing it; empty where the source
+    is not found."""
+    import re
+
+    module, _, name = where.partition(":")
+    beside = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for folder in (*sys.path, beside):
+        for file in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py"):
+            try:
+                with open(os.path.join(folder, file), encoding="utf-8") as source:
+                    text = source.read()
+            except OSError:
+                continue
+            found = re.search(rf'^def {re.escape(name)}\(.*?:\n    """(.*?)(?:\.\s|\."""|""")', text, re.M | re.S)
+            return " ".join(found[1].split()) if found else ""
+    return ""
+
+
+def _read() -> None:
+    _GROUPS.setdefault("", {})  # read, whatever there is
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = sorted(os.listdir(folder or "."))
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                _read_file(os.path.join(folder, name, "entry_points.txt"))
+
+
+def _read_file(path: str) -> None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    group = ""
+    for line in map(str.strip, lines):
+        if line.startswith("["):
+            group = line.strip("[]")
+        elif "=" in line and not line.startswith("#") and group.startswith(OURS):
+            name, _, where = line.partition("=")
+            _GROUPS.setdefault(group, {}).setdefault(name.strip(), where.partition("[")[0].strip())
