@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 class ConfigError(ValueError):
     """What a user wrote cannot be; the message says what would."""
 
+    at = ""
+    """Of a setting: its path, `train.model.width`."""
+
 
 MOST = 12
 

@@ -132,6 +132,14 @@ def _default(field: dataclasses.Field, base: Any) -> Any:
 
 
 def _convert(kind: Any, value: Any, at: str, default: Any = None) -> Any:
+    try:
+        return _converted(kind, value, at, default)
+    except ConfigError as error:
+        error.at = error.at or at
+        raise
+
+
+def _converted(kind: Any, value: Any, at: str, default: Any) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if isinstance(kind, NewType):
         return _convert_plain(kind.__supertype__, value, at)

@@ -184,43 +184,17 @@ def sciences(
     verbs
         What else the command line has a word for, to tell a slip of the pen.
     """
-    known = stages.names()
     config.check_words(words)
-    values = {key: {} if key in known and value is None else value for key, value in values.items()}
-    sections = [key for key, value in values.items() if isinstance(value, Mapping) and value.get("stage", key) in known]
-    for key, value in values.items():
-        if isinstance(value, Mapping) and key in known and value.get("stage", key) != key:
-            raise ConfigError(
-                f"{key} is a stage, so its section cannot be of {value['stage']}: call the section otherwise"
-            )
-        if isinstance(value, Mapping) and value.get("stage", known[0]) not in known:
-            raise ConfigError(f"{key}.stage cannot be {value['stage']!r}.{did_you_mean(str(value['stage']), known)}")
+    values, sections = _sections(values)
     if verb == "pipeline" or verb in sections:
-        if plain := [key for key in values if key in known and key not in sections]:
-            raise ConfigError(f"{plain[0]} is a stage, and its section needs settings, but got {values[plain[0]]!r}")
-        if strangers := [key for key in values if key not in sections]:
-            raise ConfigError(f"{strangers[0]!r} is not the section of a stage.{did_you_mean(strangers[0], known)}")
-        if not sections:
-            raise ConfigError("a pipeline needs a config file with a section for each stage, as configs/demo.yaml")
-        prefix = "" if verb == "pipeline" else f"{verb}."
-        full = [word if word.split(".")[0] in sections else prefix + word for word in words]
-        for word in full:
-            if word.split(".")[0] not in sections:
-                raise ConfigError(f"{word!r} names no section of the file.{did_you_mean(word.split('.')[0], sections)}")
-        values = config.apply_words(values, full)
-    elif verb in known:
-        # A file with sections, none of which is for this stage: it can still read from what they make, and a stage
-        # may take the settings of another one
-        like = getattr(stages.schema(stages.load(stages.entry(verb))), "section", "")
-        own = [word.removeprefix(f"{verb}.").removeprefix(f"{like}.") for word in words]
-        rest = {key: value for key, value in values.items() if key not in sections}
-        start = values[like] if like in sections else rest
-        values = {key: values[key] for key in sections} | {verb: config.apply_words(start, own)}
+        values = _of_sections(verb, values, sections, words)
+    elif verb in stages.names():
+        values = _of_other_stage(verb, values, sections, words)
         sections = [*sections, verb]
     elif verb in verbs:  # of `sweep status`
-        raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, known)}")
+        raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, stages.names())}")
     else:
-        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, [*verbs, *known])}")
+        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, [*verbs, *stages.names()])}")
     done: dict[str, Science] = {}
     targets = sections if verb == "pipeline" else [verb]
     try:
@@ -230,13 +204,59 @@ def sciences(
     except ConfigError as error:
         for word in filter(is_list, words):
             key = word.partition("=")[0].removesuffix(".name")
-            at = key if key.split(".")[0] in sections else f"{verb}.{key}"
-            if str(error).startswith((f"{at} ", f"{at}: ")):
+            if error.at == (key if key.split(".")[0] in sections else f"{verb}.{key}"):
                 raise ConfigError(f"{error}. Several values are for sweep: sweep {verb} {word}") from None
         raise
     if verb == "pipeline":
         return list(done.values())
     return _with_missing(done[verb], list(done.values()), lacks) if lacks else [done[verb]]
+
+
+def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The file's values, a stage's empty section as one without settings; and which keys are sections of stages."""
+    known = stages.names()
+    values = {key: {} if key in known and value is None else value for key, value in values.items()}
+    sections = []
+    for key, value in values.items():
+        if not isinstance(value, Mapping):
+            continue
+        stage = value.get("stage", key)
+        if key in known and stage != key:
+            raise ConfigError(f"{key} is a stage, so its section cannot be of {stage}: call the section otherwise")
+        if stage in known:
+            sections.append(key)
+        elif "stage" in value:
+            raise ConfigError(f"{key}.stage cannot be {stage!r}.{did_you_mean(str(stage), known)}")
+    return values, sections
+
+
+def _of_sections(verb: str, values: Mapping[str, Any], sections: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
+    """The values of a file with a section a stage, the words over them."""
+    known = stages.names()
+    if plain := [key for key in values if key in known and key not in sections]:
+        raise ConfigError(f"{plain[0]} is a stage, and its section needs settings, but got {values[plain[0]]!r}")
+    if strangers := [key for key in values if key not in sections]:
+        raise ConfigError(f"{strangers[0]!r} is not the section of a stage.{did_you_mean(strangers[0], known)}")
+    if not sections:
+        raise ConfigError("a pipeline needs a config file with a section for each stage, as configs/demo.yaml")
+    prefix = "" if verb == "pipeline" else f"{verb}."
+    full = [word if word.split(".")[0] in sections else prefix + word for word in words]
+    for word in full:
+        if word.split(".")[0] not in sections:
+            raise ConfigError(f"{word!r} names no section of the file.{did_you_mean(word.split('.')[0], sections)}")
+    return config.apply_words(values, full)
+
+
+def _of_other_stage(
+    stage: str, values: Mapping[str, Any], sections: Sequence[str], words: Sequence[str]
+) -> dict[str, Any]:
+    """The values of a file with no section for this stage, and one for it. It can still read from what the others make,
+    and a stage may begin with the settings of another one."""
+    like = getattr(stages.schema(stages.load(stages.entry(stage))), "section", "")
+    own = [word.removeprefix(f"{stage}.").removeprefix(f"{like}.") for word in words]
+    rest = {key: value for key, value in values.items() if key not in sections}
+    start = values[like] if like in sections else rest
+    return {key: values[key] for key in sections} | {stage: config.apply_words(start, own)}
 
 
 def _with_missing(asked: Science, above: Sequence[Science], lacks: Callable[[str], bool]) -> list[Science]:
