@@ -1,7 +1,41 @@
-"""The science: from recordings of EEG and MEG to decoders and numbers one can trust."""
+"""The science: from recordings of EEG and MEG to decoders and numbers one can trust.
+
+The names below are what a notebook needs; each is imported when it is first used.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from eegdecode.data.store.store import open_store
+    from eegdecode.evaluation.decode.predictions import read as read_predictions
+    from eegdecode.training.model_file import load as read_model
+
+__all__ = ["RECIPES", "open_store", "read_model", "read_predictions"]
 
 _BESIDE = Path(__file__).parent / "configs"
 RECIPES = _BESIDE if _BESIDE.is_dir() else _BESIDE.parent.parent / "configs"
 """The folder of our config files: inside the package where it is installed from a wheel, beside it in a checkout."""
+
+_AT = {
+    "open_store": ("eegdecode.data.store.store", "open_store"),
+    "read_model": ("eegdecode.training.model_file", "load"),
+    "read_predictions": ("eegdecode.evaluation.decode.predictions", "read"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _AT:
+        raise AttributeError(f"module 'eegdecode' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _AT[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

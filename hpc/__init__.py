@@ -1,7 +1,47 @@
-"""The batch layer: turns `python -m hpc.launch STAGE …` into a run that survives. Knows nothing of EEG."""
+"""The batch layer: turns `python -m hpc.launch STAGE …` into a run that survives. Knows nothing of EEG.
+
+The names below are what a stage of your own needs; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, USAGE
+
+TYPE_CHECKING = False  # as typing has it, without importing it: --help answers at once
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hpc.config.choices import Plugins
+    from hpc.config.stages import checked_by
+    from hpc.errors import ConfigError
+    from hpc.rank.context import Context, Input, Preempted, World
+    from hpc.runs.rundir import RunDir
 
 __version__ = "0.1.0"
+__all__ = [
+    "DONE", "FAILED", "HUNG", "NEVER", "REFUSED", "STOPPED", "USAGE",
+    "ConfigError", "Context", "Input", "Plugins", "Preempted", "RunDir", "World", "checked_by",
+]  # fmt: skip
 
-# Exit codes of the command line and of what it starts. HUNG: ended for want of any sign of life, again and again;
-# NEVER: wrong for good, starting it again changes nothing
-DONE, FAILED, USAGE, REFUSED, STOPPED, HUNG, NEVER = 0, 1, 2, 3, 75, 76, 93
+_AT = {
+    "ConfigError": "hpc.errors",
+    "Context": "hpc.rank.context",
+    "Input": "hpc.rank.context",
+    "Plugins": "hpc.config.choices",
+    "Preempted": "hpc.rank.context",
+    "RunDir": "hpc.runs.rundir",
+    "World": "hpc.rank.context",
+    "checked_by": "hpc.config.stages",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _AT:
+        raise AttributeError(f"module 'hpc' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_AT[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

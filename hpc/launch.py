@@ -11,8 +11,8 @@ import sys
 if sys.version_info < (3, 11):  # noqa: UP036  before anything that an older Python cannot read
     sys.exit(f"error: hpc needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}")
 
-from hpc import DONE, FAILED, USAGE
 from hpc.cli import options
+from hpc.codes import DONE, FAILED, USAGE
 from hpc.errors import ConfigError
 from hpc.runs.rundir import Damaged
 

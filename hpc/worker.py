@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from hpc import NEVER
+from hpc.codes import NEVER
 from hpc.rank import stage_run, threads
 from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
 from hpc.rank.signals import STACKS, Stop, ignore_signals

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
-from hpc import DONE
 from hpc.cli import options, verbs
 from hpc.cli.options import Arguments
+from hpc.codes import DONE
 from hpc.config import choices, stages
 from hpc.errors import ConfigError
 from hpc.runs import status

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Mapping
 
-from hpc import DONE, FAILED, REFUSED
 from hpc.cli import planner
 from hpc.cli.options import Arguments
+from hpc.codes import DONE, FAILED, REFUSED
 from hpc.drill import drill
 from hpc.drill.faults import FAULTS
 from hpc.errors import ConfigError

@@ -8,9 +8,9 @@ from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
 
-from hpc import DONE
 from hpc.cli import options
 from hpc.cli.options import Arguments
+from hpc.codes import DONE
 from hpc.config import reference, stages
 from hpc.config.choices import kinds
 from hpc.config.reference import Setting

@@ -6,8 +6,8 @@ from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import shorten
 
-from hpc import DONE
 from hpc.cli.options import Arguments
+from hpc.codes import DONE
 from hpc.config import recipes
 from hpc.errors import ConfigError
 from hpc.site import profile, refresh

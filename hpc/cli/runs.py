@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hpc import DONE
+from hpc.codes import DONE
 from hpc.errors import ConfigError
 from hpc.runs import status
 from hpc.slurm.squeue import Queue

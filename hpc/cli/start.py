@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-from hpc import DONE
 from hpc.cli import planner
 from hpc.cli.ask import MANY_RUNS, sure
 from hpc.cli.options import Arguments
 from hpc.cli.runs import print_states
+from hpc.codes import DONE
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.runs import status

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpc import DONE, config
+from hpc import config
 from hpc.cli.options import Arguments
+from hpc.codes import DONE
 from hpc.config import plugins, stages
 from hpc.errors import ConfigError
 from hpc.rank import threads

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from hpc import FAILED, REFUSED, STOPPED
+from hpc.codes import FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, read_heartbeat, read_lines
 from hpc.slurm.squeue import Job, Queue
@@ -88,39 +88,57 @@ that Slurm has ended, which may come back (preempted, a lost node) or not (cance
 
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
     """What the folder says, and the last submission. The word may be one of _DOUBT."""
-    state = State(run.name)
     supervisor = read_heartbeat(f"{run.folder}/{SUPERVISOR}")
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
+    state = _described(run, submitted, supervisor)
+    if finished:
+        state.word, state.code = "finished", 0
+    elif not supervisor and not submitted:
+        state.text = "never started"
+    elif supervisor.get("time", 0) < submitted.get("time", 0):  # its supervisor has not spoken yet
+        _as_submitted(state, submitted, run)
+    else:
+        _as_supervised(state, supervisor)
+    heartbeat = read_heartbeat(run.heartbeat(0)) if state.word == "running" else {}
+    _pace(state, heartbeat or supervisor.get("pulse") or {})
+    return state, submitted
+
+
+def _described(run: RunDir, submitted: Mapping[str, Any], supervisor: Mapping[str, Any]) -> State:
+    """All but how it is."""
+    state = State(run.name)
     state.name = submitted.get("label") or supervisor.get("label", "")
     state.settings = submitted.get("settings") or supervisor.get("settings", "")
     state.job = str(supervisor.get("job") or supervisor.get("pid") or submitted.get("job", ""))
     state.on_slurm = supervisor.get("job") is not None or submitted.get("kind") == "slurm"
     state.nodes = supervisor.get("nodes") or submitted.get("nodes", 0)
     state.attempt = supervisor.get("attempt", 0)
-    if finished:
-        state.word, state.code = "finished", 0
-    elif not supervisor and not submitted:
-        state.text = "never started"
-    elif submitted.get("kind") in ("refused", "cancelled") and supervisor.get("time", 0) < submitted["time"]:
+    return state
+
+
+def _as_submitted(state: State, submitted: Mapping[str, Any], run: RunDir) -> None:
+    if submitted["kind"] in ("refused", "cancelled"):
         state.code, state.text = STOPPED, submitted["text"]
-    elif supervisor.get("time", 0) < submitted.get("time", 0):  # this submission's supervisor has not spoken yet
-        state.word, state.job = "waits", str(submitted["job"])
-        state.on_slurm = submitted["kind"] == "slurm"
-        if not state.on_slurm:
-            _starting(state, run)
-    elif supervisor["state"] in ("requeued", "left"):
+        return
+    state.word, state.job = "waits", str(submitted["job"])
+    state.on_slurm = submitted["kind"] == "slurm"
+    if not state.on_slurm:
+        _starting(state, run)
+
+
+def _as_supervised(state: State, supervisor: Mapping[str, Any]) -> None:
+    if supervisor["state"] in ("requeued", "left"):
         state.word, state.text = ("waits" if supervisor["state"] == "requeued" else "left"), supervisor["text"]
-    elif supervisor["state"] == "running" and not _alive(supervisor):
+    elif supervisor["state"] != "running" or _alive(supervisor):
+        state.word, state.code, state.text = supervisor["state"], supervisor.get("code"), supervisor["text"]
+    elif not state.on_slurm and (pid := living_pid(supervisor)):
+        since = time.strftime("%H:%M:%S", time.localtime(supervisor["time"]))
+        state.word = "silent"
+        state.text = f"pid {pid} stands still, or finds no room to write, since {since}: `stop --now` ends it"
+    else:
         state.word = "silent" if state.on_slurm else "lost"
         state.text = f"its supervisor (pid {supervisor['pid']} on {supervisor['host']}) ended without a word"
-        if not state.on_slurm and (pid := living_pid(supervisor)):
-            state.word, since = "silent", time.strftime("%H:%M:%S", time.localtime(supervisor["time"]))
-            state.text = f"pid {pid} stands still, or finds no room to write, since {since}: `stop --now` ends it"
-    else:
-        state.word, state.code, state.text = supervisor["state"], supervisor.get("code"), supervisor["text"]
-    _pace(state, (read_heartbeat(run.heartbeat(0)) if state.word == "running" else {}) or supervisor.get("pulse") or {})
-    return state, submitted
 
 
 def _pace(state: State, heartbeat: Mapping[str, Any]) -> None:
@@ -148,32 +166,41 @@ def _starting(state: State, run: RunDir) -> None:
 
 
 def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, Any], run: RunDir) -> None:
-    """What it means that Slurm says so of the job, or knows none."""
-    after = submitted.get("after", [])
-    doubt, before = state.word, state.text
-    if silence and doubt == "silent":
-        state.word, state.text = "lost", f"{before}; {silence}"
+    """What it means that Slurm says so of the job, or knows none, or does not answer."""
+    if silence and state.word == "silent":
+        state.word, state.text = "lost", f"{state.text}; {silence}"
     elif silence:
         state.word, state.text = "queued", silence
-    elif job and job.state == "PENDING":
-        state.word, state.text = "queued", _why_it_waits(job, after, run)
-        if doubt != "waits":
-            state.word, state.text = "requeued", f"by Slurm: {state.text}"
-    elif job and doubt == "silent":
-        state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
-    elif job and doubt == "left" and job.state in ("RUNNING", "COMPLETING"):
-        state.word, state.text = "running", "Slurm ends its job"
     elif job:
+        _as_queued(state, job, submitted.get("after", []), run)
+    else:
+        _as_forgotten(state, submitted, run)
+
+
+def _as_queued(state: State, job: Job, after: list[str], run: RunDir) -> None:
+    """Slurm knows the job."""
+    if job.state == "PENDING":
+        waits, again = _why_it_waits(job, after, run), state.word != "waits"
+        state.word, state.text = ("requeued", f"by Slurm: {waits}") if again else ("queued", waits)
+    elif state.word == "silent":
+        state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
+    elif state.word == "left" and job.state in ("RUNNING", "COMPLETING"):
+        state.word, state.text = "running", "Slurm ends its job"
+    else:
         state.word, state.text = "queued", "starting" if job.state == "RUNNING" else job.state.lower()
-    elif doubt == "left":
-        state.word, state.code, state.text = "stopped", STOPPED, before
-    elif doubt == "silent":
+
+
+def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir) -> None:
+    """Slurm does not know the job any more."""
+    if state.word == "left":
+        state.word, state.code = "stopped", STOPPED
+    elif state.word == "silent":
         state.word = "lost"
     else:
         state.word = "lost"
         state.text = f"Slurm knows job {state.job} no more: cancelled while it waited, or ended at its start"
         state.text += f" (see {submitted['log']})" if "log" in submitted else ""
-        for name, word in _ended_badly(after, run):
+        for name, word in _ended_badly(submitted.get("after", []), run):
             state.word, state.code = "failed", FAILED
             state.text = f"never started: it was to follow {name}, which is {word}; mend that, give this line again"
 

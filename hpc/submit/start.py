@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpc import DONE, FAILED, REFUSED, STOPPED
+from hpc.codes import DONE, FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run

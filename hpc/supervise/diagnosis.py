@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from typing import Any
 
-from hpc import NEVER
+from hpc.codes import NEVER
 from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, read_heartbeat, read_json, read_lines
 
 BUDGET = 3

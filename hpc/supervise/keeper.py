@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from hpc import DONE, FAILED
+from hpc.codes import DONE, FAILED
 from hpc.runs.rundir import RunDir, committed_steps
 from hpc.supervise import ranks
 from hpc.supervise.requeue import Job

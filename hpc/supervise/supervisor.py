@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Literal
 
-from hpc import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
+from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals

@@ -16,7 +16,8 @@ from bench.effects import CONTROLS, EFFECTS, FOLDER, chain, effects, metric, sci
 from eegdecode import stages
 from eegdecode.training import model_file
 from eegdecode.training.config import Train
-from hpc import USAGE, config
+from hpc import config
+from hpc.codes import USAGE
 from hpc.plan import plan
 from hpc.rank.context import Context, Preempted, World
 from hpc.runs.rundir import RunDir

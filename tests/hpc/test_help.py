@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from hpc import USAGE, config
+from hpc import config
 from hpc.cli import help, options
+from hpc.codes import USAGE
 from hpc.config import reference, stages
 from hpc.errors import ConfigError
 from tests.conftest import Launch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc import NEVER
+from hpc.codes import NEVER
 from hpc.runs.rundir import RunDir, read_heartbeat, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_runs import on
