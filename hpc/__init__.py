@@ -1,4 +1,4 @@
-"""The batch layer: turns `python -m hpc.launch STAGE …` into a run that survives. Knows nothing of EEG."""
+"""The batch layer: it turns `python -m hpc.launch STAGE …` into a run that survives failures. It knows no EEG."""
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""What may come next on a command line, for the shell's tab key: verbs, options, sites, runs, files, settings."""
+"""Candidates for the shell's tab key: verbs, options, sites, runs, files and settings."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""From what was said to plans: which science, on which site, with what, from which code."""
+"""From the parsed command line to plans: which stage and settings, on which site, with which resources and code."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Verbs that a package brings: about files, not about runs. Found by name as stages are.
+"""Verbs that a package adds through the entry points hpc.verbs; they work on files, not on runs.
 
     [options.entry_points]
     hpc.verbs =
