@@ -144,3 +144,20 @@ def test_every_old_spelling_that_works_is_in_the_glossary() -> None:
             former |= {old: kind.name for old in getattr(kind, "FORMER_NAMES", ())}
     listed = {tuple(re.split(r"[.=]", place)[-1] for place in pair) for pair in RENAMED}
     assert set(former.items()) - listed == set()
+
+
+CHOSEN = [
+    "preprocess.events", "preprocess.steps", "preprocess.targets", "train.model", "train.objective", "train.windows",
+    "train.augment", "train.optim.schedule", "train.optim.average",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CHOSEN)
+def test_the_guide_names_all_that_is_chosen_by_name(path: str) -> None:
+    from eegdecode.models import MODELS
+
+    guide = (ROOT / "docs/guide.md").read_text()
+    names = {kind.name for kind in schemas(path)} if path != "train.model" else set(MODELS)
+    assert len(names) > 1
+    new = dict(tuple(re.split("[.=]", place)[-1] for place in pair) for pair in RENAMED)
+    assert {name for name in names if f"`{new.get(name, name)}`" not in guide} == set()
