@@ -1,4 +1,4 @@
-"""What a user said cannot be: an error whose message says what would. Light: --help and status import it."""
+"""ConfigError, for mistakes of users: its message says what would be right. Light, as --help and status import it."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import sys
 if sys.version_info < (3, 11):  # noqa: UP036  before anything that an older Python cannot read
     sys.exit(f"error: hpc needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}")
 
-from hpc.cli import options
+from hpc.cli import options, table
 from hpc.codes import DONE, FAILED, USAGE
 from hpc.errors import ConfigError
 from hpc.runs.rundir import Damaged
@@ -20,20 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-START, HELP = "hpc.cli.start:act", "hpc.cli.help:show_help"
-VERBS = {
-    "status": "hpc.cli.runs:show_status",
-    "logs": "hpc.cli.runs:show_log",
-    "stop": "hpc.cli.runs:stop_run",
-    "drill": "hpc.cli.drill:run_drill",
-    "recipes": "hpc.cli.lists:list_recipes",
-    "sites": "hpc.cli.lists:list_sites",
-    "site": "hpc.cli.lists:write_site",
-    "settings": "hpc.cli.help:show_settings",
-    "inspect": "hpc.cli.verbs:inspect_files",
-    "completion": "hpc.cli.completion:show_completion",
-}
-"""Where a verb is carried out; each other word is a stage, or makes a plan."""
+HELP = "hpc.cli.help:show_help"
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
@@ -45,7 +32,8 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         if args.version:
             print(version())
             return DONE
-        where = HELP if args.help else VERBS.get(args.verb, START)
+        verb = table.verbs().get(args.verb)
+        where = HELP if args.help else verb.where if verb else table.PLAN
         return _function(where)(args, environ)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One rank of one run: `python -m hpc.worker RUN --attempt 1`. The supervisor starts it; the only reader of os.environ.
+"""One rank of a run: `python -m hpc.worker RUN --attempt 1`, started by the supervisor.
 
 Exit codes: 0 done, or stopped and saved (then it leaves a mark: srun would kill the neighbours of a rank that ends
 with anything but 0, in the middle of their saving), 93 wrong for good (do not start again), 1 anything else.

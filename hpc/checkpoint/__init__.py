@@ -1,1 +1,1 @@
-"""Checkpoints: written whole or not at all, in the background, read back bit for bit."""
+"""Checkpoints: written in the background, complete or not at all, and restored bit for bit."""

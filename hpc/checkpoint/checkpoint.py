@@ -1,4 +1,4 @@
-"""Numbered checkpoints: whole, verified, or absent.
+"""Numbered checkpoints, each complete and verified, or absent.
 
     checkpoints/step-00001200/state-0000-of-0004.bin   what rank 0 of 4 has of the state (hpc.checkpoint.format)
     checkpoints/step-00001200/COMMIT                   what each file holds: a folder without it does not count

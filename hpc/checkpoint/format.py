@@ -1,4 +1,4 @@
-"""One file of a checkpoint: tensors and plain values. Reading it runs no code and checks every byte.
+"""The file format of a checkpoint: tensors and plain values. Reading it runs no code and verifies every byte.
 
     8 bytes   "hpcstate"
     8 bytes   the length of the outline, little-endian

@@ -1,4 +1,4 @@
-"""Saves checkpoints in the background: training waits for a copy in memory, a thread does the rest.
+"""Saves checkpoints in the background: training waits for a copy in memory, and a thread writes it.
 
 Every rank has a Saver and calls it at the same steps. With DDP the first rank writes; with sharded tensors each rank
 writes its own, and leaves a mark beside it when that is on the disk. The first rank's thread waits for the marks:

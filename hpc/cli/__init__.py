@@ -1,1 +1,1 @@
-"""The command line: from words to plans, and what is printed."""
+"""The command line: it turns arguments into plans, and prints."""

@@ -1,4 +1,4 @@
-"""Ask the person at the terminal."""
+"""Asks the user a question at the terminal."""
 
 MANY_RUNS = 20
 """A sweep of more is asked about at a terminal."""

@@ -1,4 +1,4 @@
-"""What may come next on a command line, for the shell's tab key: verbs, options, sites, runs, files, settings."""
+"""Candidates for the shell's tab key: verbs, options, sites, runs, files and settings."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
-from hpc.cli import options, verbs
+from hpc.cli import options, table, verbs
 from hpc.cli.options import Arguments
 from hpc.codes import DONE
 from hpc.config import choices, stages
@@ -71,7 +71,7 @@ def candidates(words: Sequence[str]) -> list[str]:
             name for name, option in options.OPTIONS.items() if not plain or options.fits(option, plain[0])
         )
     elif not plain:
-        choices = [*stages.names(), *options.VERBS]
+        choices = [*stages.names(), *table.verbs()]
     else:
         choices = _words(plain, word, _folder(before))
     return [choice for choice in choices if choice.startswith(word)]
@@ -127,7 +127,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
         return ["refresh"] if len(plain) == 1 else []
     if verb == "completion":
         return ["bash", "zsh"]
-    if verb == "inspect" and not word:
+    if _is_tool(verb) and not word:
         return []  # files, which the shell knows itself
     if verb in ("sweep", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
@@ -140,7 +140,13 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     key, equals, _ = word.partition("=")
     if equals:
         return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
-    return [*(f"{name}=" for name in settings), *(_files(word) if verb != "inspect" else ())]
+    return [*(f"{name}=" for name in settings), *(() if _is_tool(verb) else _files(word))]
+
+
+def _is_tool(verb: str) -> bool:
+    """Whether a package brings that verb: it is about files."""
+    row = table.verbs().get(verb)
+    return row is not None and row.where == table.TOOL
 
 
 class _NotAsked(Queue):
@@ -174,7 +180,7 @@ def _settings(stage: str, chosen: Mapping[str, str]) -> dict[str, list[Any]]:
     if stage == "pipeline":
         return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name, {}).items()}
     try:
-        function = verbs.load(stage) if stage == "inspect" else stages.load(stages.entry(stage))
+        function = verbs.load(stage) if _is_tool(stage) else stages.load(stages.entry(stage))
         return _types(stages.schema(function), chosen)
     except ConfigError:  # no such stage, or a broken one: nothing to offer
         return {}

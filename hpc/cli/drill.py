@@ -1,4 +1,4 @@
-"""The verb drill: break what was planned, and see whether it ends the same."""
+"""The verb drill: break a planned run on purpose, and check that its results do not change."""
 
 import sys
 from collections.abc import Mapping

@@ -10,28 +10,14 @@ from typing import Any
 
 from hpc.cli import options
 from hpc.cli.options import Arguments
+from hpc.cli.table import TOOL, Verb, verbs
+from hpc.cli.verbs import load
 from hpc.codes import DONE
 from hpc.config import reference, stages
 from hpc.config.choices import kinds
 from hpc.config.reference import Setting
 from hpc.errors import ConfigError, did_you_mean
 
-EXAMPLES = {
-    "pipeline": ("pipeline configs/demo.yaml --on local", "pipeline motor-eegnet --preset size=tiny --nodes 2"),
-    "sweep": ("sweep train my-study.yaml optim.lr=1e-3,1e-4 seed=0..4 --max-parallel 8",),
-    "status": ("status", "status train-k3f9 --watch"),
-    "logs": ("logs train-k3f9 -f", "logs train-k3f9 --rank 3 --attempt 2"),
-    "stop": ("stop train-k3f9", "stop pilot --now"),
-    "resume": ("resume train-k3f9 --time 12h",),
-    "drill": ("drill train my-study.yaml --nodes 2 --faults kill9,signal",),
-    "export": ("export train-k3f9 -o job.sbatch",),
-    "recipes": ("recipes", "recipes --json"),
-    "sites": ("sites",),
-    "site": ("site refresh my-cluster",),
-    "settings": ("settings train", "settings train.model.eegnet"),
-    "inspect": ("inspect weights.ckpt model=eegnet n_channels=22",),
-    "completion": ("completion bash",),
-}
 WIDEST = 110
 """Columns; a wider terminal is not used, as long lines are hard to read."""
 
@@ -45,12 +31,19 @@ def show_help(args: Arguments, environ: Mapping[str, str]) -> int:
 def text(verb: str) -> str:
     if verb in stages.names():
         return _of_stage(verb)
-    if verb not in options.VERBS:
-        known = [*options.VERBS, *stages.names()]
+    row = verbs().get(verb)
+    if row is None:
+        known = [*verbs(), *stages.names()]
         raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, known)}")
-    words, what = options.VERBS[verb]
-    parts = [_usage(verb, words), f"{what[0].upper()}{what[1:]}.\n", _options(verb), _examples(EXAMPLES[verb])]
-    return "\n".join(parts)
+    about = f"{row.what[0].upper()}{row.what[1:]}.\n"
+    return "\n".join([_usage(verb, row.words), about, _settings(verb, row), _options(verb), _examples(row.examples)])
+
+
+def _settings(verb: str, row: Verb) -> str:
+    """Those of a verb that a package brings, which has a config as a stage has."""
+    if row.where != TOOL:
+        return ""
+    return f"settings:\n{table(reference.settings(stages.schema(load(verb))))}"
 
 
 def _of_stage(stage: str) -> str:

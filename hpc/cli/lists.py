@@ -1,4 +1,4 @@
-"""The verbs that list what there is: recipes, sites; and `site refresh`, which writes a profile."""
+"""The verbs that list recipes and sites, and `site refresh`, which writes a site profile."""
 
 import json
 from collections.abc import Mapping

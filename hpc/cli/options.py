@@ -1,30 +1,15 @@
-"""What may be said on the command line: one table, from which come reading, --help and completion.
+"""The options of the command line, in one table: parsing, --help and completion all read it.
 
-Not argparse: importing it costs more than all else that `--help` and `status` do (docs/decisions/0009).
+Not argparse: importing it takes longer than everything else that `--help` and `status` do (docs/decisions/0009).
 """
 
+from hpc.cli.table import TOOL, verbs
+from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 TYPE_CHECKING = False  # as typing has it, without importing it: --help and status answer at once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-VERBS = {
-    "pipeline": ("", "run every stage of a config file, each when those it reads from are finished"),
-    "sweep": ("STAGE", "run it for every combination: lr=1e-3,1e-4 seed=0..4; again: what is missing"),
-    "status": ("[RUN ...]", "what has become of the runs (--watch, --json)"),
-    "logs": ("RUN", "what rank 0 of a run has printed (--rank N, --attempt N, -f)"),
-    "stop": ("RUN", "ask a run to save and end (--now: end it at once)"),
-    "resume": ("RUN", "go on with a run that has stopped, also with other --nodes, --time, --on"),
-    "drill": ("STAGE", "break a run on purpose and see whether it ends the same (--faults, --repeat)"),
-    "export": ("RUN", "write a batch script that runs it without submitit (-o FILE)"),
-    "recipes": ("", "the config files that come with what is installed, and those in configs/ here"),
-    "sites": ("", "the clusters that have a profile, and which of them this machine is"),
-    "site": ("refresh NAME", "write a profile of the cluster you are on, from what its Slurm says"),
-    "settings": ("[STAGE[.KEY]]", "every setting of a stage: type, default and what it is for"),
-    "inspect": ("FILE [FILE]", "what a file of parameters holds, what of it model=NAME would load; how two differ"),
-    "completion": ("bash|zsh", "what a shell needs to complete verbs, options, runs and settings"),
-}
 
 SYNONYMS = {
     "cancel": "stop", "scancel": "stop", "kill": "stop RUN --now", "ls": "status", "list": "status", "ps": "status",
@@ -40,8 +25,7 @@ usage: python -m hpc.launch VERB [FILE.yaml or RECIPE ...] [key=value ...] [opti
 Run a stage of an experiment on this machine or as a Slurm job.
 
 verbs:
-  STAGE                in this project: synthesize, survey, preprocess, audit, estimate, train, soup, evaluate, compare,
-                       submission, stream
+{stages}
 {verbs}
 {options}
 
@@ -50,15 +34,17 @@ examples:
   python -m hpc.launch train configs/demo.yaml optim.lr=1e-3 --nodes 2
   python -m hpc.launch train --nodes 2 --on slurm --dry-run
 
-Without a file, configs/default.yaml is read, or the recipe that comes with the stage. What a stage reads is
-made first where it is not there yet. The same science twice is the same run: finished, it says so; stopped, it
-goes on. RUN is a run's name, the beginning of it, its --name or its job. Exit codes: 0 done, 1 failed, 2 wrong
-usage, 3 not taken by the scheduler, 75 stopped, can go on, 76 hung, 93 wrong for good.
+Without a file, configs/default.yaml is used, or the default recipe of the stage's package. Missing inputs of a stage
+are made first. The same settings are the same run: give the line again, and a finished run says so, a stopped one
+continues. RUN is the name of a run, the beginning of the name, its --name, or its job id.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the scheduler, 75 stopped and can continue, 76 hung,
+93 failed for good (starting it again would change nothing).
 """
 
 
 class Arguments:
-    """What was said. None or False: it was not."""
+    """A parsed command line. None or False: the option was not given."""
 
     def __init__(self) -> None:
         self.verb = ""
@@ -152,88 +138,102 @@ START = "STAGE pipeline sweep resume"
 ONE = "STAGE pipeline resume"
 
 Option = tuple[str, str, "Callable[[str], object] | None", str, str]
-"""How it is said, the value it takes in capitals, how that is read (None: no value), for which verbs, what for."""
+"""Its name, its value in capitals, the function that parses the value (None: no value), its verbs, its help."""
 
 GROUPS: dict[str, list[Option]] = {
-    "where and with what": [
-        ("--on", "SITE", one_line, PLAN, "local, debug, slurm, or a profile of configs/site; found out if left out"),
-        ("--nodes", "N", whole, PLAN, "how many nodes"),
-        ("--gpus", "N", whole, PLAN, "GPUs a node, one rank each"),
-        ("--ranks", "N", whole, PLAN, "processes a node, when not one a GPU"),
-        ("--cpus", "N", whole, PLAN, "CPU cores a rank"),
-        ("--mem", "GB", gigabytes, PLAN, "memory a node"),
-        ("--time", "4h", one_line, PLAN, "walltime; at its end the run is saved and goes on in a new job"),
-        ("--hang", "15m", one_line, PLAN, "a run of which no rank gets on for so long is ended and started again"),
-        ("--partition", "NAME", one_line, PLAN, "other than the profile's"),
-        ("--account", "NAME", one_line, PLAN, "the grant; docs/sites.md says where else it is looked for"),
-        ("--scratch", "GB", whole, PLAN, "disk of the node's own, where a site has it to ask for"),
-        ("--stage", "PATH", one_line, PLAN, "auto, off, or where data that is read often is copied to on each node"),
-        ("--mpi", "", None, PLAN, "ranks are MPI processes: of mpiexec here, of srun --mpi on a cluster"),
-        ("--runs", "DIR", str, f"{PLAN} status logs stop", "the folder of run folders (runs)"),
-        ("--exclude", "NODES", one_line, PLAN, "nodes to keep off"),
+    "resources": [
+        ("--on", "SITE", one_line, PLAN, "local, debug, slurm, or a profile of configs/site (default: detected)"),
+        ("--nodes", "N", whole, PLAN, "number of nodes"),
+        ("--gpus", "N", whole, PLAN, "GPUs per node; each gets one rank"),
+        ("--ranks", "N", whole, PLAN, "ranks (processes) per node, if not one per GPU"),
+        ("--cpus", "N", whole, PLAN, "CPU cores per rank"),
+        ("--mem", "GB", gigabytes, PLAN, "memory per node"),
+        ("--time", "4h", one_line, PLAN, "walltime; when it ends, the run saves, and its job goes back into the queue"),
+        ("--hang", "15m", one_line, PLAN, "restart the ranks when none of them makes progress for this long"),
+        ("--partition", "NAME", one_line, PLAN, "instead of the profile's partition"),
+        ("--account", "NAME", one_line, PLAN, "the grant to charge; docs/sites.md lists where else it can be set"),
+        ("--scratch", "GB", whole, PLAN, "node-local disk, at sites where a job can ask for it"),
+        ("--stage", "PATH", one_line, PLAN, "where each node keeps its copy of training data: auto, off or a path"),
+        ("--mpi", "", None, PLAN, "start the ranks by MPI: mpiexec here, srun --mpi on a cluster"),
+        ("--runs", "DIR", str, f"{PLAN} status logs stop", "the folder that holds the run folders (default: runs)"),
+        ("--exclude", "NODES", one_line, PLAN, "nodes not to use"),
         ("--constraint", "WORD", one_line, PLAN, "a feature the nodes must have"),
-        ("--comment", "TEXT", one_line, PLAN, "for Slurm's books"),
-        ("--mail", "ADDRESS", one_line, PLAN, "Slurm writes there when the job ends, fails or is requeued"),
-        ("--after", "RUN", str, ONE, "start when that run has succeeded"),
-        ("--max-parallel", "N", natural, "sweep", "how many runs at a time"),
+        ("--comment", "TEXT", one_line, PLAN, "a comment for Slurm's accounting"),
+        ("--mail", "ADDRESS", one_line, PLAN, "where Slurm sends mail when the job ends, fails or is requeued"),
+        ("--after", "RUN", str, ONE, "start after that run has succeeded"),
+        ("--max-parallel", "N", natural, "sweep", "number of runs at the same time"),
     ],
-    "how": [
+    "running": [
         (
             "--preset",
             "NAME=VALUE",
             str,
             "STAGE pipeline sweep drill",
-            "a preset of the file: size=tiny",
+            "use a preset of the config file, as size=tiny",
         ),
         (
             "--draws",
             "N",
             natural,
             "sweep",
-            "so many combinations, drawn, also from lr=log:1e-4..1e-2 or dropout=0..0.5",
+            "draw N combinations at random; ranges may be lr=log:1e-4..1e-2 or dropout=0..0.5",
         ),
-        ("--name", "WORD", run_name, f"{START} export", "what you call the run, wherever RUN is asked for"),
-        ("--again", "", None, "STAGE pipeline sweep", "a new run of what is finished or begun already"),
-        ("--only", "", None, "STAGE sweep", "refuse where what it reads is not there, instead of making it first"),
-        ("--dry-run", "", None, START, "print the plan and the batch script, do nothing"),
-        ("--prepare", "", None, START, "write the run folder, start nothing: for slurm/run.sbatch"),
-        ("--follow", "", None, f"{ONE} logs", "watch a Slurm run, as a local one is anyway; logs: go on printing"),
-        ("--yes", "", None, "sweep stop", "do not ask before it is done to many runs"),
+        (
+            "--name",
+            "WORD",
+            run_name,
+            f"{START} export",
+            "a name of your own for the run, to use wherever RUN is asked for",
+        ),
+        ("--again", "", None, "STAGE pipeline sweep", "make a new run even if there is one with the same settings"),
+        ("--only", "", None, "STAGE sweep", "refuse if an input is missing, instead of making it first"),
+        ("--dry-run", "", None, START, "print the plan and the batch script, and do nothing"),
+        ("--prepare", "", None, START, "write the run folder and start nothing; slurm/run.sbatch can run it"),
+        ("--follow", "", None, f"{ONE} logs", "watch the Slurm run (a local one always is); logs: keep printing"),
+        ("--yes", "", None, "sweep stop", "do not ask before acting on many runs"),
         (
             "--json",
             "",
             None,
-            f"{START} status stop inspect recipes sites settings",
-            "what came of it as JSON, for scripts; all else goes to stderr",
+            f"{START} status stop recipes sites settings FILES",
+            "print the result as JSON on stdout, for scripts; everything else goes to stderr",
         ),
-        ("--output", "FILE", str, "export", "where it writes; else to the terminal"),
+        ("--output", "FILE", str, "export", "the file to write (default: the terminal)"),
     ],
-    "one verb each": [
-        ("--watch", "", None, "status", "again every two seconds"),
-        ("--rank", "N", whole, "logs", "whose"),
-        ("--attempt", "N", natural, "logs", "of that start of the ranks; else the newest"),
-        ("--save", "", None, "stop", "save first, as it does anyway"),
-        ("--now", "", None, "stop", "at once, without saving"),
-        ("--faults", "LIST", str, "drill", "of signal, term, kill9, supervisor, hang, damage, scancel, disk, ..."),
-        ("--repeat", "N", natural, "drill", "so many faults, drawn at random"),
-        ("--replace", "", None, "site", "refresh: may write over a profile of yours"),
+    "for one verb": [
+        ("--watch", "", None, "status", "print it again every two seconds"),
+        ("--rank", "N", whole, "logs", "the rank whose output to print (default: 0)"),
+        ("--attempt", "N", natural, "logs", "the attempt whose output to print (default: the newest)"),
+        ("--save", "", None, "stop", "save first (the default)"),
+        ("--now", "", None, "stop", "end at once, without saving"),
+        (
+            "--faults",
+            "LIST",
+            str,
+            "drill",
+            "the faults to inject: signal, term, kill9, supervisor, hang, damage, scancel, disk, ...",
+        ),
+        ("--repeat", "N", natural, "drill", "draw N faults at random"),
+        ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),
     ],
 }
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
 FORMER = {"--set": "--preset"}
-"""Options that were called otherwise: the old word works for one version, and says so."""
+"""Renamed options: the old name works for one version, with a notice."""
 OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
-OPTIONS["--help"] = ("--help", "", None, "", "this")
-OPTIONS["--version"] = ("--version", "", None, "", "which hpc this is, and of which Python")
+OPTIONS["--help"] = ("--help", "", None, "", "print this help")
+OPTIONS["--version"] = ("--version", "", None, "", "print the version of hpc and of Python")
 
 
 def fits(option: Option, verb: str) -> bool:
     """Whether a verb, or the stage of that name, takes an option."""
-    return option[0] in ("--help", "--version") or (verb if verb in VERBS else "STAGE") in option[3].split()
+    row = verbs().get(verb)
+    kind = "STAGE" if row is None else "FILES" if row.where == TOOL else verb
+    return option[0] in ("--help", "--version") or kind in option[3].split()
 
 
 def read(argv: "Sequence[str]") -> Arguments:
-    """The words of a command line, in any order; `--nodes 2` and `--nodes=2` are the same, `--` ends the options."""
+    """Parse a command line: any order, `--nodes 2` or `--nodes=2`, and `--` ends the options."""
     args = Arguments()
     plain: list[str] = []
     used: list[Option] = []
@@ -254,7 +254,7 @@ def read(argv: "Sequence[str]") -> Arguments:
             if option[2] is None and equals:
                 raise ConfigError(f"{name} takes no value, but got {text!r}")
             value = True if option[2] is None else _value(option, text if equals else next(coming, None))
-            if value != "":  # "$RUNS" of a script where it is not set: not said
+            if value != "":  # an empty "$RUNS" in a script counts as not given
                 setattr(args, name[2:].replace("-", "_"), value)
         else:
             plain.append(word)
@@ -269,6 +269,8 @@ def read(argv: "Sequence[str]") -> Arguments:
 
 
 def _list(words: list[str]) -> str:
+    tools = [name for name, verb in verbs().items() if verb.where == TOOL]
+    words = [each for word in words for each in (tools if word == "FILES" else [word])]
     return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 
@@ -284,7 +286,7 @@ def _value(option: Option, text: str | None) -> object:
 
 
 def help_text() -> str:
-    verbs = "\n".join(f"  {f'{verb} {words}':<20} {what}" for verb, (words, what) in VERBS.items())
+    rows = "\n".join(f"  {f'{name} {verb.words}':<22} {verb.what}" for name, verb in verbs().items())
     short = {long: f"{letter}, " for letter, long in SHORT.items()}
     blocks = []
     for group, options in GROUPS.items():
@@ -293,4 +295,14 @@ def help_text() -> str:
             how, whose = f"{short.get(name, '')}{name} {metavar}", "" if " " in taken_by else f"{taken_by}: "
             lines.append(f"  {how:<20} {whose}{what}")
         blocks.append("\n".join([f"\n{group}:", *lines]))
-    return TEXT.format(verbs=verbs, options="\n".join(blocks))
+    return TEXT.format(stages=_stages(), verbs=rows, options="\n".join(blocks))
+
+
+def _stages() -> str:
+    """The stages that are installed, some to a line."""
+    lines = ["  STAGE                  one of"]
+    for name in plugins.points("hpc.stages"):
+        if len(lines[-1]) + len(name) > 110:
+            lines.append(" " * 24)
+        lines[-1] += f" {name},"
+    return "\n".join(lines).rstrip(",")

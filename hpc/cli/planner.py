@@ -1,4 +1,4 @@
-"""From what was said to plans: which science, on which site, with what, from which code."""
+"""From the parsed command line to plans: which stage and settings, on which site, with which resources and code."""
 
 import dataclasses
 import functools
@@ -10,7 +10,8 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import SYNONYMS, VERBS, Arguments
+from hpc.cli.options import SYNONYMS, Arguments
+from hpc.cli.table import VERBS
 from hpc.config import recipes, stages
 from hpc.errors import ConfigError, first_of
 from hpc.plan import plan, snapshot

@@ -1,4 +1,4 @@
-"""What is looked at before a job goes off, and would otherwise be found out after hours in the queue.
+"""Checks before a job is submitted, for mistakes that would otherwise show after hours in the queue.
 
 Each check gives a phrase for the plan when all is well, or a ConfigError that says what to do.
 """

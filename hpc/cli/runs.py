@@ -1,4 +1,4 @@
-"""The verbs about runs that are there: status, logs, stop."""
+"""The verbs for existing runs: status, logs, stop."""
 
 from __future__ import annotations
 

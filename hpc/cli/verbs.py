@@ -1,4 +1,4 @@
-"""Verbs that a package brings: about files, not about runs. Found by name as stages are.
+"""Verbs that a package adds through the entry points hpc.verbs; they work on files, not on runs.
 
     [options.entry_points]
     hpc.verbs =
@@ -43,8 +43,8 @@ def load(verb: str) -> Any:
     return plugins.load(verbs[verb])
 
 
-def inspect_files(args: Arguments, environ: Mapping[str, str]) -> int:
+def run_verb(args: Arguments, environ: Mapping[str, str]) -> int:
     if not args.words or all("=" in word and not os.path.exists(word) for word in args.words):
-        raise ConfigError("inspect which file? Name one, or two to compare them")
+        raise ConfigError(f"{args.verb} which file? Name one, or several")
     print(run(args))
     return DONE

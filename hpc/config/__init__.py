@@ -1,4 +1,4 @@
-"""Config files and words become a typed dataclass, or a ConfigError that names the nearest right word.
+"""Config files and `key=value` settings become a typed dataclass, or a ConfigError that names the nearest valid name.
 
 python -m hpc.launch train configs/demo.yaml optim.lr=1e-3 model.hidden=64
 """

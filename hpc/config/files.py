@@ -1,4 +1,4 @@
-"""Config files and `key=value` words, merged to plain values. The only OmegaConf import."""
+"""Config files and `key=value` settings, merged to plain values. The only file that imports OmegaConf."""
 
 import functools
 import re

@@ -1,4 +1,4 @@
-"""Config files that packages bring, by name: `hpc pipeline demo`, `hpc train motor-eegnet`.
+"""Finds recipes, the config files that packages bring, by name: `hpc pipeline demo`, `hpc train motor-eegnet`.
 
     [options.entry_points]
     hpc.recipes =

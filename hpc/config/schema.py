@@ -1,4 +1,4 @@
-"""Plain values become a typed dataclass, or a ConfigError that names the nearest right word.
+"""Plain values become a typed dataclass, or a ConfigError that names the nearest valid name.
 
 The schema of a config is a dataclass, and its types are the rules. A setting that got another name is found by its old
 one for one version, with a notice: the class variable FORMER = {"old": "new"} of its dataclass says so, and for one of

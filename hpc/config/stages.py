@@ -1,4 +1,4 @@
-"""Find a stage by name, through the entry points of what is installed, and read its schema.
+"""Finds a stage by name among the entry points of the installed packages, and reads the type of its config.
 
     [options.entry_points]
     hpc.stages =

@@ -1,1 +1,1 @@
-"""Break a run on purpose, and see whether it ends the same."""
+"""Drills: break a run on purpose, and check that its results do not change."""

@@ -1,4 +1,4 @@
-"""Break a run on purpose, in every way we know, and see whether it ends as if nothing had happened.
+"""Break a run with each fault in turn, and compare its results with those of an undisturbed control run.
 
     python -m hpc.launch drill train my-study.yaml --nodes 2 --faults signal,kill9,hang
 

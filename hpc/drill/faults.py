@@ -1,4 +1,4 @@
-"""The ways to break a run that hpc.drill.drill knows."""
+"""The faults that a drill can inject into a run."""
 
 import os
 import random

@@ -1,1 +1,1 @@
-"""Everything decided before anything happens: which run, of which code, with what. Pure."""
+"""The plan of a run: its settings, code and resources. Everything is decided here, before anything happens."""

@@ -1,4 +1,4 @@
-"""Plan: everything decided before anything happens. Pure; what --dry-run prints is what is submitted.
+"""The plan of a run, decided before anything happens. Pure functions: what --dry-run prints is what is submitted.
 
 A config file holds the settings of one stage, or those of a whole pipeline, a section a stage:
 

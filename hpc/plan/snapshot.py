@@ -1,4 +1,4 @@
-"""The code as it is now, kept with the runs: ranks import the copy, so editing the checkout changes no queued job.
+"""Copies the code at submission. Ranks import the copy, so editing the checkout does not change a queued job.
 
 runs/.code/3f2a91c0d4e5b6a7/     one copy for all runs of the same code: a sweep of 160 is one copy
 runs/train-k3f9x2ab/code         a link to it

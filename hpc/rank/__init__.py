@@ -1,1 +1,1 @@
-"""What one rank works with: its context, its process group, its signals, its data near by."""
+"""What a stage works with in one rank: context, process group, signals, inputs on the node."""

@@ -1,4 +1,4 @@
-"""Who I am, where I write, when I stop: what a stage gets beside its config. No torch in here."""
+"""The context that a stage gets with its config: its rank, its folders, and when to stop. It does not import torch."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The process group and what ranks do together. Each function also works in a process on its own.
+"""The process group and its collectives. Each function also works in a single process.
 
 Every rank must call the same functions in the same order: never in a branch that ranks could take differently.
 """

@@ -1,4 +1,4 @@
-"""Parameters, gradients and optimizer spread over the ranks, for models that one GPU cannot hold (FSDP).
+"""Shards parameters, gradients and optimizer state over the ranks (FSDP), for models too large for one GPU.
 
 Of a model that is not sharded, each function gives what it has, so that training says the same lines for both. What of
 torch is needed for sharding takes most of a second to import, so it is where it is used.

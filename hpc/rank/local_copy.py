@@ -1,4 +1,4 @@
-"""A copy of a folder in the memory or on the disk of a node: whole and verified, or absent.
+"""A copy of a folder in a node's memory or on its disk: complete and verified, or absent.
 
     PLACE/hpc-1000/3f9a….lock     held alone by who copies, together by who reads; touched as the copy grows
     PLACE/hpc-1000/.3f9a….tmp/    a copy that is being made

@@ -1,4 +1,4 @@
-"""A signal sets a flag; the loop looks at it. Nothing else happens in a handler."""
+"""Signal handlers set a flag that the loop checks; they do nothing else."""
 
 import signal
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Run the stage of a run folder in this rank."""
+"""Runs the stage of a run folder in this rank."""
 
 from hpc import config
 from hpc.config import stages

@@ -1,4 +1,4 @@
-"""Where a rank reads its inputs: from a copy on its own node, or from the shared disk when anything is in the way.
+"""Where a rank reads its inputs: from a copy on its node, or from the shared disk if copying is not possible.
 
 The first rank of a node finds or makes the copy (local_copy.py) and tells the others through the run folder.
 """

@@ -1,4 +1,4 @@
-"""How many threads BLAS, OpenMP and torch compute in: as many as a process was given, whatever the environment says.
+"""Limits the threads of BLAS, OpenMP and torch to what the process was given, whatever the environment says.
 
 They look at the environment once, when they are loaded, so it is set before that; what is loaded already is told.
 A smaller number of the user's own stands.

@@ -1,1 +1,1 @@
-"""The run folder: what is in it, the state that it tells, and how a run is cancelled."""
+"""The run folder: its files, the state of a run as read from them, and how to cancel a run."""

@@ -1,4 +1,4 @@
-"""Stop runs, from anywhere that sees their folders and can reach their processes or their jobs."""
+"""Stops runs, from any machine that sees their folders and can reach their processes or jobs."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The name of every file in a run folder, and the one way to write one: whole or absent."""
+"""The name of every file in a run folder, and the one function that writes them: complete or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has become of runs, read from their folders; Slurm is asked only about those that wait, once for all.
+"""The state of runs, read from their folders; squeue is asked once, and only about runs that wait.
 
 Quick enough to be asked of a hundred runs: two small files each, and nothing imported that they do not need.
 """

@@ -1,4 +1,4 @@
-"""What was submitted: a line in jobs/submitted.jsonl for each time that a run was given processes, or was to be."""
+"""jobs/submitted.jsonl: one line for each time a run was submitted or started."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

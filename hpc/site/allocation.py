@@ -1,4 +1,4 @@
-"""Where a job and a cluster meet: what a job asks of a site (Resources), and how that is said to sbatch.
+"""Fits the resources a job asks for into the limits of a site, and turns them into sbatch options.
 
 `fit` fills what was left open and refuses what the site cannot give, with the limit's name.
 """

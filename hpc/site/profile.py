@@ -1,4 +1,4 @@
-"""A cluster as its profile describes it: configs/site/NAME.yaml becomes a Site; and which of them this machine is.
+"""Reads the profile of a cluster, configs/site/NAME.yaml, as a Site; and recognises the site of this machine.
 
 Facts only. What a job makes of them is decided in allocation.py.
 """

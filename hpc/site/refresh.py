@@ -1,4 +1,4 @@
-"""Write a profile from what Slurm says of itself: `python -m hpc.launch site refresh NAME`, on the cluster.
+"""Writes a site profile from what Slurm reports: `python -m hpc.launch site refresh NAME`, on the cluster.
 
 Text output only: the JSON of Slurm's commands changes its shape from version to version.
 """

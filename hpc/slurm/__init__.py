@@ -1,1 +1,1 @@
-"""Slurm's commands, and what they answer."""
+"""Slurm's commands and their answers."""

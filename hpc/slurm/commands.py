@@ -1,4 +1,4 @@
-"""The one place where Slurm's commands are run: how long each may take, what a refusal is, and when to try again.
+"""Runs all of Slurm's commands: one policy for time-outs, refusals and retries.
 
 subprocess is imported when a command runs: `status` answers at once where Slurm need not be asked.
 """

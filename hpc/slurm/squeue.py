@@ -1,4 +1,4 @@
-"""What Slurm says of jobs: squeue once for all of them, sacct last, and neither again too soon."""
+"""The states of jobs: one squeue for all of them, sacct as a last resort, and neither again too soon."""
 
 from __future__ import annotations
 

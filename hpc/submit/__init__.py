@@ -1,1 +1,1 @@
-"""Start the runs of a plan, here or as Slurm jobs, and watch them."""
+"""Starts the runs of a plan, in this process, on this machine or as Slurm jobs, and watches them."""

@@ -1,4 +1,4 @@
-"""The text of a batch script, from a plan alone. The only submitit import, and the only place that knows its insides.
+"""The text of a batch script, from the plan alone. The only file that imports submitit or relies on its internals.
 
 `environ` is that of who submits: what is in its PYTHONPATH the job gets as well.
 """

@@ -1,4 +1,4 @@
-"""Give a run folder its processes: in this one, on this machine, or through Slurm.
+"""Executors start the processes of a run folder: in this process, on this machine, or through Slurm.
 
 What is submitted is the path of the run folder; nothing else is pickled.
 """

@@ -1,4 +1,4 @@
-"""From plans to runs: what is there already is left alone, what waits for what is said, the rest is carried out."""
+"""From plans to runs: finished and running ones are left alone, dependent ones wait, the others are started."""
 
 import fcntl
 import itertools

@@ -1,4 +1,4 @@
-"""Watch a run from its folder until it ends: bars on a terminal, plain lines in a log."""
+"""Watches a run through its folder until it ends: progress bars on a terminal, plain lines in a log."""
 
 import os
 import sys

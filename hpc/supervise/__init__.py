@@ -1,1 +1,1 @@
-"""The process that looks after the ranks of a job: starts them, restarts them, requeues, says what went wrong."""
+"""The supervisor of a job: it starts the ranks, restarts them, requeues the job, and diagnoses what went wrong."""

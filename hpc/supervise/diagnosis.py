@@ -1,4 +1,4 @@
-"""Why an attempt ended badly, whose fault it was, and whether another makes sense. From the run folder alone."""
+"""Why an attempt failed, what caused it, and whether to try again. Reads nothing but the run folder."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""One keeper a job: it holds the job's batch step, and runs the supervisor in a child, again should that be killed.
+"""The keeper of a job: it is the batch step's process, and restarts the supervisor, its child, if that is killed.
 
 Under Slurm it is the process that Slurm signals; on a laptop a process of its own.
 """

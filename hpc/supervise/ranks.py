@@ -1,4 +1,4 @@
-"""The processes of one attempt: plain ones on this machine, or an srun that has them on the nodes of a job.
+"""The rank processes of one attempt: children on this machine, or an srun that runs them on the nodes of a job.
 
 With --mpi they are MPI processes: mpiexec starts them here, and srun with its MPI plugin on the nodes of a job.
 """

@@ -1,4 +1,4 @@
-"""The Slurm job that a supervisor is the batch step of: who it is, when it ends, and how it comes back."""
+"""The Slurm job around a supervisor: its id, when it ends, and how to requeue it."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""The life of one job: the ranks started, watched, stopped, and started again. hpc.supervisor keeps it.
+"""The supervisor: it starts, watches, stops and restarts the ranks of one job. hpc.supervisor runs it in a keeper.
 
 Under Slurm it runs in the batch step; its main thread only waits, so it is never stuck in a collective.
 """

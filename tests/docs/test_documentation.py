@@ -113,6 +113,42 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+PLACED = re.compile(r"(?<![\w/.-])((?:hpc|eegdecode|configs|docs|tests|env|bench|slurm)/[\w./*-]+)")
+OLD_OR_ELSEWHERE = {"CHANGELOG.md", "LOG.md", "glossary.md"}
+IN_A_WHEEL = {"hpc/configs/site", "eegdecode/configs"}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in OLD_OR_ELSEWHERE], ids=lambda page: page.name
+)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    named = {place.rstrip("./") for place in PLACED.findall(page.read_text())}
+    named = {place.replace("NAME", "*") for place in named} - IN_A_WHEEL
+    assert [place for place in sorted(named) if not any(ROOT.glob(place))] == []
+
+
+def test_the_citation_names_this_version() -> None:
+    import yaml
+
+    import hpc
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == hpc.__version__
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+
+
+@pytest.mark.parametrize("form", sorted(ROOT.glob(".github/ISSUE_TEMPLATE/*_*.yml")), ids=lambda form: form.stem)
+def test_a_form_for_issues_has_what_github_requires(form: Path) -> None:
+    import yaml
+
+    content = yaml.safe_load(form.read_text())
+    assert {"name", "description", "body"} <= content.keys()
+    names = [field["id"] for field in content["body"]]
+    assert len(set(names)) == len(names)
+    assert all(field["attributes"]["label"] for field in content["body"])
+    assert {field["type"] for field in content["body"]} <= {"textarea", "input", "checkboxes", "dropdown"}
+
+
 def test_the_tree_in_the_readme_is_the_tree() -> None:
     tree = (ROOT / "README.md").read_text().rsplit("```", 2)[1]
     folders, named = [""], set()

@@ -1,0 +1,101 @@
+"""The verbs in one table: what --help says of each, where it is carried out, and how it is used.
+
+A package brings verbs of its own by entry points, as stages; they are about files, not about runs (hpc/cli/verbs.py).
+"""
+
+from hpc.config import plugins
+
+
+class Verb:
+    """A row of the table.
+
+    Parameters
+    ----------
+    words
+        What follows it on the line.
+    what
+        Its sentence in --help.
+    where
+        The function `(args, environ) -> exit code`, as `module:function`; it is imported when the verb is given.
+    examples
+        Lines that its own help shows.
+    """
+
+    def __init__(self, words: str, what: str, where: str, *examples: str) -> None:
+        self.words = words
+        self.what = what
+        self.where = where
+        self.examples = examples
+
+
+PLAN = "hpc.cli.start:act"
+"""What makes a plan: every stage, and the verbs of several stages."""
+VERBS = {
+    "pipeline": Verb(
+        "", "run all stages of a config file; each starts when the ones it reads from are finished", PLAN,
+        "pipeline configs/demo.yaml --on local", "pipeline motor-eegnet --preset size=tiny --nodes 2",
+    ),
+    "sweep": Verb(
+        "STAGE", "run every combination of lr=1e-3,1e-4 seed=0..4; the same line again submits what is missing", PLAN,
+        "sweep train my-study.yaml optim.lr=1e-3,1e-4 seed=0..4 --max-parallel 8",
+    ),
+    "status": Verb(
+        "[RUN ...]", "show the state of your runs (--watch, --json)", "hpc.cli.runs:show_status",
+        "status", "status train-k3f9 --watch",
+    ),
+    "logs": Verb(
+        "RUN", "print the output of rank 0 of a run (--rank N, --attempt N, -f)", "hpc.cli.runs:show_log",
+        "logs train-k3f9 -f", "logs train-k3f9 --rank 3 --attempt 2",
+    ),
+    "stop": Verb(
+        "RUN", "ask a run to save and end (--now: end it at once)", "hpc.cli.runs:stop_run",
+        "stop train-k3f9", "stop pilot --now",
+    ),
+    "resume": Verb(
+        "RUN", "continue a stopped run, with other --nodes, --time or --on if you like", PLAN,
+        "resume train-k3f9 --time 12h",
+    ),
+    "drill": Verb(
+        "STAGE", "break a run on purpose and check that its results do not change (--faults, --repeat)",
+        "hpc.cli.drill:run_drill", "drill train my-study.yaml --nodes 2 --faults kill9,signal",
+    ),
+    "export": Verb(
+        "RUN", "write a batch script that runs it without submitit (-o FILE)", PLAN, "export train-k3f9 -o job.sbatch"
+    ),
+    "recipes": Verb(
+        "", "list the config files of the installed packages, and those in configs/ here", "hpc.cli.lists:list_recipes",
+        "recipes", "recipes --json",
+    ),
+    "sites": Verb(
+        "", "list the clusters that have a profile, and mark the one this machine belongs to",
+        "hpc.cli.lists:list_sites", "sites",
+    ),
+    "site": Verb(
+        "refresh NAME", "write a profile of the cluster you are on, from what its Slurm reports",
+        "hpc.cli.lists:write_site", "site refresh my-cluster",
+    ),
+    "settings": Verb(
+        "[STAGE[.KEY]]", "show every setting of a stage: its type, its default and what it is for",
+        "hpc.cli.help:show_settings", "settings train", "settings train.model.eegnet",
+    ),
+    "completion": Verb(
+        "bash|zsh", "print the shell code that completes verbs, options, runs and settings",
+        "hpc.cli.completion:show_completion", "completion bash",
+    ),
+}  # fmt: skip
+TOOL = "hpc.cli.verbs:run_verb"
+"""What carries out a verb that a package brings."""
+
+
+def verbs() -> dict[str, Verb]:
+    """Ours, and those of installed packages; what is ours goes before one of the same name."""
+    theirs = {
+        name: Verb("FILE ...", _sentence(where), TOOL, f"{name} FILE")
+        for name, where in plugins.points("hpc.verbs").items()
+    }
+    return {**VERBS, **{name: verb for name, verb in theirs.items() if name not in VERBS}}
+
+
+def _sentence(where: str) -> str:
+    text = plugins.sentence(where)
+    return f"{text[0].lower()}{text[1:]}" if text else f"a verb of {where.partition('.')[0].partition(':')[0]}"
