@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.config import ConfigError
+from hpc.errors import ConfigError
 from hpc.rank import local_copy, staging
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.rank.staging import Staging

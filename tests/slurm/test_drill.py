@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def drilled(launch: Launch, *words: str) -> str:
 
 
 def let_go(folder: Path) -> None:
-    for plan in folder.glob("runs/.drill/*/*/[ch]*-*/plan.json"):
+    # Not Path.glob: the drill unmounts and renames folders meanwhile
+    for plan in map(Path, glob(f"{folder}/runs/.drill/*/*/[ch]*-*/plan.json", include_hidden=True)):
         run, case = RunDir(plan.parent), plan.parent.parent
         if not (run.path / "gate").exists() and (case.name == "undisturbed" or has_felt(run, case)):
             open_gate(run)
