@@ -4,7 +4,7 @@ VENV ?= .venv
 python := $(VENV)/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak bench clean
+.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak bench reference clean
 
 help:
 	@echo "make demo        decode EEG from a small study made here, with a report to look at (a minute after set-up)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bed         Slurm's packages, for the tests that need one (root on Debian or Ubuntu)"
 	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
 	@echo "make bench       the figures we claim, beside those of the peers"
+	@echo "make reference   docs/reference, from the code"
 	@echo "make clean       removes .venv and caches"
 
 env:
@@ -64,6 +65,11 @@ soak: env
 
 bench: env-test
 	$(python) -m bench
+
+# One page a stage, from what the code says of its settings
+reference: env
+	for stage in $$($(python) -c "from hpc.config import stages; print(*stages.names())"); do \
+	  $(python) -m hpc.launch settings $$stage -o docs/reference/$$stage.md || exit; done
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .import_linter_cache build dist *.egg-info

@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
@@ -17,6 +18,7 @@ from hpc.config import reference, stages
 from hpc.config.choices import kinds
 from hpc.config.reference import Setting
 from hpc.errors import ConfigError, did_you_mean
+from hpc.runs.rundir import atomic_write
 
 WIDEST = 110
 """Columns; a wider terminal is not used, as long lines are hard to read."""
@@ -123,7 +125,13 @@ def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
     if not args.words:
         return _list_stages(args.json)
     stage, _, path = args.words[0].partition(".")
-    title, about, rows = reference.below(stages.schema(stages.load(stages.entry(stage))), path)
+    schema = stages.schema(stages.load(stages.entry(stage)))
+    if args.output is not None:
+        text = page(stage)
+        atomic_write(Path(args.output), lambda file: file.write(text.encode()))
+        print(f"wrote {args.output}")
+        return DONE
+    title, about, rows = reference.below(schema, path)
     if args.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return DONE
@@ -148,3 +156,21 @@ def _list_stages(as_json: bool) -> int:
     print("\n".join(_entry(f"  {name}", " ".join(about.split()), wide) for name, about in stages_about))
     print("\n  one of them   python -m hpc.launch settings STAGE   and below it   settings train.model.eegnet")
     return DONE
+
+
+def page(stage: str) -> str:
+    """All settings of a stage as a page of Markdown, each choice with its own: docs/reference has one a stage."""
+    function = stages.load(stages.entry(stage))
+    schema = stages.schema(function)
+    lines = [f"# {stage}", "", " ".join(_docstring(function)[0].split()), ""]
+    lines += [*map(_item, reference.below(schema, "")[2]), ""]
+    for path in reference.groups(schema):
+        _, about, rows = reference.below(schema, path)
+        lines += [f"## {path}", "", *([about, ""] if about else []), *map(_item, rows), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _item(row: Setting) -> str:
+    default = f" = `{row.default}`" if row.default else " (must be given)" if row.kind else ""
+    kind = f"{row.kind}: {', '.join(row.choices)}" if row.choices else row.kind
+    return f"* **{row.path.lstrip('=')}**{default} — {'. '.join(filter(None, [kind, row.sentence]))}"

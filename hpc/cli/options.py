@@ -198,7 +198,7 @@ GROUPS: dict[str, list[Option]] = {
             f"{START} status stop recipes sites settings FILES",
             "print the result as JSON on stdout, for scripts; everything else goes to stderr",
         ),
-        ("--output", "FILE", str, "export", "the file to write (default: the terminal)"),
+        ("--output", "FILE", str, "export settings", "the file to write (default: the terminal)"),
     ],
     "for one verb": [
         ("--watch", "", None, "status", "print it again every two seconds"),

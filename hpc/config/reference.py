@@ -37,6 +37,27 @@ def settings(schema: Any, at: str = "") -> list[Setting]:
     return list(_settings(schema, f"{at}." if at else "", None))
 
 
+def groups(schema: Any) -> list[str]:
+    """The paths of all groups of settings that are one of several, `model.eegnet`, each dataclass once."""
+    paths: list[str] = []
+    seen: set[Any] = set()
+    todo: list[tuple[str, Any]] = [("", schema)]
+    for path, kind in todo:
+        several = kinds(kind)
+        for each in several:
+            named = len(several) > 1 and hasattr(each, "name")
+            own = f"{path}{'.' if path else ''}{each.name}" if named else path
+            if named and each in seen:
+                continue
+            seen.add(each)
+            paths += [own] if named else []
+            hints = get_type_hints(each, include_extras=True)
+            for field in dataclasses.fields(each):
+                if field.init and kinds(hints[field.name]):
+                    todo.append((f"{own}{'.' if own else ''}{field.name}", hints[field.name]))
+    return paths
+
+
 def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
     """What a path means, `optim`, `model` or `model.eegnet`: its title, its description and its settings.
 
@@ -124,6 +145,7 @@ def _names_along(schema: Any, at: Sequence[str]) -> list[str]:
 
 
 def _without_names(schema: Any, at: Sequence[str]) -> str:
+    """How the settings below a path begin where they are said."""
     names = set(_names_along(schema, at))
     return "".join(f"{word}." for word in at if word not in names)
 
