@@ -146,6 +146,19 @@ def test_every_old_spelling_that_works_is_in_the_glossary() -> None:
     assert set(former.items()) - listed == set()
 
 
+def test_names_that_contributing_points_to_are_in_the_files_of_their_row() -> None:
+    table = [line for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if line.startswith("| a")]
+    assert len(table) >= 7
+    old = {new.rpartition(".")[2]: old.rpartition(".")[2] for old, new in RENAMED}
+    for row in table:
+        places = [place.replace("NAME", "*") for place in re.findall(r"`([\w./-]+/[\w./-]*|setup\.cfg)`", row)]
+        files = [file for place in places for file in ROOT.glob(f"{place}*" if place.endswith("/") else place)]
+        text = "".join(file.read_text() for file in files if file.is_file())
+        names = set(re.findall(r"`([A-Za-z_]+)(?:\([^`]*)?`", row)) - {"case"}
+        lacking = {name for name in names if not re.search(rf"\b({name}|{old.get(name, name)})\b", text)}
+        assert places and not lacking, f"{row[:40]}: {lacking}"
+
+
 CHOSEN = [
     "preprocess.events", "preprocess.steps", "preprocess.targets", "train.model", "train.objective", "train.windows",
     "train.augment", "train.optim.schedule", "train.optim.average",
