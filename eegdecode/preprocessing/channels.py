@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from eegdecode.preprocessing import sphere
-from eegdecode.preprocessing.config import Aliases, Montage, Pick
+from eegdecode.preprocessing.config import Aliases, Pick, SetChannels
 from eegdecode.signals import Kind, Stream
 
 OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
@@ -62,15 +62,15 @@ def pick(step: Pick, stream: Stream) -> Stream:
     return select(stream, chosen)
 
 
-def arrange(step: Montage, stream: Stream) -> Stream:
+def set_channels(step: SetChannels, stream: Stream) -> Stream:
     wanted = [name for entry in step.channels for name in (TEN_TWENTY if entry in ("1020", "10-20") else (entry,))]
     missing = [name for name in dict.fromkeys(wanted) if name not in stream.channels]
     if not missing:
         return select(stream, wanted)
     if step.missing == "error":
         raise ValueError(
-            f"the montage needs {', '.join(missing)}, but there are {', '.join(stream.channels)}: "
-            "rename them (aliases), leave them out of the montage, or say missing: interpolate"
+            f"set_channels needs {', '.join(missing)}, but there are {', '.join(stream.channels)}: "
+            "rename them (aliases), leave them out of set_channels, or say missing: interpolate"
         )
     places, by_name = sphere.positions(stream), sphere.ten_ten()
     known = [index for index, name in enumerate(stream.channels) if name in places]
@@ -78,8 +78,8 @@ def arrange(step: Montage, stream: Stream) -> Stream:
     if unknown or not known:
         where = ", ".join(unknown or stream.channels)
         raise ValueError(
-            f"the montage lacks {', '.join(missing)}, and where {where} stood is not known: "
-            "nothing can be interpolated; leave them out of the montage"
+            f"set_channels lacks {', '.join(missing)}, and where {where} stood is not known: "
+            "nothing can be interpolated; leave them out of set_channels"
         )
     there = [name for name in wanted if name in stream.channels]
     columns, kept, made = (

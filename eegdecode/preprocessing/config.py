@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from eegdecode.data.config import Envelope, Events, Matlab, Target
 from eegdecode.signals import BRAIN, Kind
@@ -41,16 +41,17 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Montage:
-    """These channels in this order, others are left out; `1020` stands for the 19 of the 10-20 system."""
+class SetChannels:
+    """Keep these channels, in this order, and leave out the others; `1020` stands for the 19 of the 10-20 system."""
 
-    name: Literal["montage"] = "montage"
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("montage",)
+    name: Literal["set_channels"] = "set_channels"
     channels: tuple[str, ...] = ("1020",)
     missing: Literal["error", "interpolate"] = "error"
 
     def __post_init__(self) -> None:
         if not self.channels:
-            raise ValueError("a montage lists channels, or has 1020, but got none")
+            raise ValueError("set_channels needs the names of channels, or 1020, but got none")
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,14 @@ class Scale:
     robust: median and quartiles, so that blinks do not set the scale; standard: mean and standard deviation.
     """
 
+    FORMER: ClassVar[dict[str, str]] = {"clamp": "clip"}
     name: Literal["scale"] = "scale"
-    clamp: float = 20.0  # in those units; what is larger is an artefact and is cut to it
+    clip: float = 20.0  # in those units; larger values are artefacts and are clipped to it
     method: Literal["robust", "standard"] = "robust"
 
     def __post_init__(self) -> None:
-        if self.clamp <= 0:
-            raise ValueError(f"clamp must be above 0, got {self.clamp}")
+        if self.clip <= 0:
+            raise ValueError(f"clip must be above 0, got {self.clip}")
 
 
 @dataclass(frozen=True)
@@ -183,15 +185,16 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Clamp:
-    """Cut what is larger, as `scale` does, where something comes after it."""
+class Clip:
+    """Clip larger values, as `scale` does; for where another step comes after it."""
 
-    name: Literal["clamp"] = "clamp"
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("clamp",)
+    name: Literal["clip"] = "clip"
     limit: float = 20.0  # in the units of the step before
 
     def __post_init__(self) -> None:
         if self.limit <= 0:
-            raise ValueError(f"clamp must be above 0, got {self.limit}")
+            raise ValueError(f"limit must be above 0, got {self.limit}")
 
 
 @dataclass(frozen=True)
@@ -202,8 +205,8 @@ class Align:
 
 
 Step = (
-    Aliases | Pick | Montage | BadChannels | Reference | Notch | Bandpass | Resample
-    | ICA | Sources | Scale | Gain | Clamp | Align
+    Aliases | Pick | SetChannels | BadChannels | Reference | Notch | Bandpass | Resample
+    | ICA | Sources | Scale | Gain | Clip | Align
 )  # fmt: skip
 
 

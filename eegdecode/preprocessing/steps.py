@@ -18,14 +18,14 @@ from eegdecode.preprocessing.config import (
     Align,
     BadChannels,
     Bandpass,
-    Clamp,
+    Clip,
     Gain,
-    Montage,
     Notch,
     Pick,
     Reference,
     Resample,
     Scale,
+    SetChannels,
     Sources,
     Step,
 )
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 Filtering = Notch | Bandpass | Resample
 OF_THE_WHOLE = (BadChannels, ICA, Scale, Align)
-BEFORE_SUMS = (Aliases, Pick, Montage, BadChannels)
+BEFORE_SUMS = (Aliases, Pick, SetChannels, BadChannels)
 """Steps that a channel without numbers may pass: it can still be dropped, or made up."""
 
 
@@ -104,8 +104,8 @@ def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[s
             return channels.rename(step, stream)
         case Pick():
             return channels.pick(step, stream)
-        case Montage():
-            return channels.arrange(step, stream)
+        case SetChannels():
+            return channels.set_channels(step, stream)
         case BadChannels():
             found = bad_channels.find(step, stream, bads)
             log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in found.items()) or "none")
@@ -123,7 +123,7 @@ def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[s
             return scale(step, stream)
         case Gain():
             return replace(stream, read=lambda first, stop: stream.read(first, stop) * np.float32(step.factor))
-        case Clamp():
+        case Clip():
             return replace(stream, read=lambda first, stop: stream.read(first, stop).clip(-step.limit, step.limit))
         case Align():
             return align(stream, trials)
@@ -144,7 +144,7 @@ def scale(step: Scale, stream: Stream) -> Stream:
     def read(first: int, stop: int) -> np.ndarray:
         data = (stream.read(first, stop) - centre).astype(np.float32, copy=False)
         data *= factor
-        return data.clip(-step.clamp, step.clamp, out=data)
+        return data.clip(-step.clip, step.clip, out=data)
 
     return replace(stream, read=read)
 

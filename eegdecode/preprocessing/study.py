@@ -31,7 +31,7 @@ from eegdecode.data.survey.table import REASONS, Row, Survey, listed
 from eegdecode.data.targets import targets
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import Pick, Preprocess
-from eegdecode.preprocessing.room import when_there_is_room
+from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
 from eegdecode.signals import Recording, Stream, Trial
 from hpc.rank import threads
 from hpc.rank.context import Context, Preempted
@@ -57,14 +57,14 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         raise ValueError(f"two targets would be kept as {twice[0]}: give one of them another title, or leave it out")
     entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
-        when_there_is_room(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
+        retry_when_disk_is_full(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
     mine = ctx.world.share(entries, lambda entry: entry.size)
     sizes = [entry.size for entry in mine]
     known = _classes(cfg, study, entries, _pulse(ctx, sizes, 0))
     failed: dict[str, str] = {}
     for done, entry in enumerate(mine):
         try:
-            when_there_is_room(ctx, partial(_one, cfg, study, entry, known, ctx, _pulse(ctx, sizes, done)))
+            retry_when_disk_is_full(ctx, partial(_one, cfg, study, entry, known, ctx, _pulse(ctx, sizes, done)))
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
                 raise  # a full disk and the like concern all recordings, not this one
@@ -82,7 +82,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
             store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
         found = survey(ctx.out, entries, dict(heard), whole=not heard or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
-        when_there_is_room(ctx, partial(found.write, ctx.out, title))
+        retry_when_disk_is_full(ctx, partial(found.write, ctx.out, title))
         log.info("%s\n%s", "\n".join(found.sentences()), found.table())
     if heard and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(heard)), len(entries), cfg.exclude))

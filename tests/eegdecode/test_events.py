@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode.data.config import AnnotationEvents, BidsEvents, CodeEvents, Events, FilmEvents, Segments, TriggerEvents
+from eegdecode.data.config import (
+    AnnotationEvents,
+    BidsEvents,
+    CodeEvents,
+    Events,
+    FilmEvents,
+    FixedLengthEvents,
+    TriggerEvents,
+)
 from eegdecode.data.events import events, stimuli
 from eegdecode.data.io import recordings
 from eegdecode.signals import Recording, Sensor, Stream, Trial
@@ -258,11 +266,11 @@ def test_film_names_tell_10_titles_and_40_parts() -> None:
 
 
 def test_segments_of_a_recording_and_of_its_trials(tmp_path: Path, study: Path) -> None:
-    found = trials_of(Segments(), silent(15 * 60 + 20, sfreq=100), tmp_path)
+    found = trials_of(FixedLengthEvents(), silent(15 * 60 + 20, sfreq=100), tmp_path)
     assert len(found.trials) == 15 and all(trial.duration == 60 for trial in found.trials)
     assert found.trials[1].stimulus == "sub-01_run-02#t=60,120"
     assert found.notes == ("20.0 s at the ends are shorter than a segment of 60 s: left out",)
-    pieces = trials_of(Segments(length_s=1.25, of=BidsEvents()), silent(10), study, TSV).trials
+    pieces = trials_of(FixedLengthEvents(length_s=1.25, of=BidsEvents()), silent(10), study, TSV).trials
     assert [(trial.start, trial.stimulus) for trial in pieces] == [
         (2.0, "a.wav#t=0,1.25"), (3.25, "a.wav#t=1.25,2.5"), (6.0, "b.wav#t=0,1.25"), (7.25, "b.wav#t=1.25,2.5"),
     ]  # fmt: skip
@@ -271,7 +279,7 @@ def test_segments_of_a_recording_and_of_its_trials(tmp_path: Path, study: Path) 
 
 
 def test_a_piece_of_a_film_has_one_name_whatever_clock_recorded_it(tmp_path: Path) -> None:
-    cfg = Segments(length_s=10.0, of=FilmEvents((FILM,)))
+    cfg = FixedLengthEvents(length_s=10.0, of=FilmEvents((FILM,)))
     found = []
     for ppm in (-80.0, 0.0, 33.0):
         line = film_line(75, (5.0, 64.0, 29.97 / (1 + ppm * 1e-6)))
@@ -289,7 +297,7 @@ def test_no_segment_crosses_another_or_the_end(tmp_path: Path, seed: int) -> Non
     sfreq, length_s = float(rng.choice([250, 1000, 1017.25])), float(rng.uniform(0.2, 3))
     edges = np.sort(rng.uniform(0, 60, 12)).reshape(6, 2)
     marks = [Mark(start_s, stop_s - start_s, "x") for start_s, stop_s in edges.tolist()]
-    cfg = Segments(length_s=length_s, of=AnnotationEvents({"x": "{text}"}))
+    cfg = FixedLengthEvents(length_s=length_s, of=AnnotationEvents({"x": "{text}"}))
     found = trials_of(cfg, silent(60, sfreq=sfreq), tmp_path, marks=marks).trials
     taken = np.zeros(round(60 * sfreq), int)
     for trial in found:
@@ -308,7 +316,7 @@ def test_events_are_written_in_yaml() -> None:
         events: Events
 
     for cfg in (
-        Segments(length_s=30.0, of=FilmEvents((FILM,), channel="STI101", fallback="MISC 1")),
+        FixedLengthEvents(length_s=30.0, of=FilmEvents((FILM,), channel="STI101", fallback="MISC 1")),
         CodeEvents({0.5: "a.wav", 1.0: "b.wav"}),
         TriggerEvents(codes={"1": "a", "2": "b"}, bits=255),
         AnnotationEvents({"story*": "{text}"}),
@@ -328,7 +336,7 @@ def test_events_are_written_in_yaml() -> None:
         (lambda: FilmEvents(()), "films needs the names of the films"),
         (lambda: FilmEvents(("a",), column="stim_file"), r"one of the two, but got \('a',\) and 'stim_file'"),
         (lambda: FilmEvents(("a",), fps=0), "got 0 fps and a pulse every 2"),
-        (lambda: Segments(length_s=0), "length_s must be above 0 s, got 0"),
+        (lambda: FixedLengthEvents(length_s=0), "length_s must be above 0 s, got 0"),
     ],
 )
 def test_nonsense_is_refused(make: type, message: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode.data.config import BucketedWindows, LockedWindows, RandomWindows, Windows
+from eegdecode.data.config import BucketedWindows, EpochWindows, RandomWindows, Windows
 from eegdecode.data.loading.gather import Source, Storage, gather
 from eegdecode.data.loading.loader import Loader, cores
 from eegdecode.data.loading.ring import Ring
@@ -100,7 +100,7 @@ def test_whole_numbers_are_scaled_where_they_arrive_and_channels_come_first(tmp_
 @pytest.mark.parametrize("int16", [False, True])
 def test_the_start_of_a_window_has_mean_0_in_training_and_where_it_is_judged(tmp_path: Path, int16: bool) -> None:
     found = a_store(tmp_path, [(Trial(1.0, 19.0, "a"),), (Trial(4.0, 19.0, "b"),)], int16=int16)
-    cfg = LockedWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=0.5, batch=2)
+    cfg = EpochWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=0.5, batch=2)
     plain = gather(found, draw(cfg, found).at([3]), "").signal
     wanted = plain - plain[:, :50].mean(axis=1, keepdims=True)
     ((trained, _, _),) = taken(Loader(found, draw(cfg, found)), 3, 1)
@@ -112,7 +112,7 @@ def test_the_start_of_a_window_has_mean_0_in_training_and_where_it_is_judged(tmp
 
 def test_a_baseline_that_is_no_part_of_a_window_is_refused() -> None:
     with pytest.raises(ValueError, match="baseline_s is a part of a window, which lasts 3 s, got 4 s"):
-        LockedWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=4)
+        EpochWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=4)
     with pytest.raises(ValueError, match="baseline_s must be above 0 s, or 0 for none, got -1"):
         RandomWindows(baseline_s=-1)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from eegdecode.data.config import GridWindows, LockedWindows, Split, Windows
+from eegdecode.data.config import EpochWindows, GridWindows, Split, Windows
 from eegdecode.data.loading.windows import cut
-from eegdecode.data.split.splits import Parts, Segment, split
+from eegdecode.data.split.splits import Segment, Splits, split
 from eegdecode.data.store.dataset import Block, Stored
 from eegdecode.signals import Trial
 
@@ -88,15 +88,15 @@ def test_what_would_leak_is_named() -> None:
 def test_samples_that_trials_share_leak_whatever_is_allowed() -> None:
     early, late = Segment(0, Trial(0.0, 8.0, "a.wav")), Segment(0, Trial(7.5, 8.0, "b.wav"))
     with pytest.raises(ValueError, match=r"overlap .*subject sub-1: a.wav \(train\) until 8.00 s, b.wav \(test\)"):
-        Parts((early,), (), (late,), ("sub-1",), ("subject", "stimulus"))
+        Splits((early,), (), (late,), ("sub-1",), ("subject", "stimulus"))
     with pytest.raises(ValueError, match="overlap across parts"):
-        Parts((early,), (), (early,), ("sub-1",), ("subject", "stimulus"))
+        Splits((early,), (), (early,), ("sub-1",), ("subject", "stimulus"))
     # One long trial over several short ones of which only the last is in another part
     long, short, last = (
         Segment(0, Trial(*when, name)) for when, name in [((0.0, 9.0), "l"), ((1.0, 1.0), "s"), ((4.0, 1.0), "x")]
     )
     with pytest.raises(ValueError, match="overlap across parts"):
-        Parts((long, short), (), (last,), ("sub-1",), ("subject",))
+        Splits((long, short), (), (last,), ("sub-1",), ("subject",))
 
 
 def test_too_few_to_split_is_said() -> None:
@@ -241,9 +241,9 @@ def test_pieces_that_overlap_in_the_film_are_one() -> None:
 
 
 SOON: list[Windows] = [
-    LockedWindows(tmin_s=-0.1, tmax_s=0.4, overlap=True),
-    LockedWindows(tmin_s=0.25, tmax_s=1.13, overlap=True),
-    LockedWindows(tmin_s=-0.71, tmax_s=-0.3, overlap=True),
+    EpochWindows(tmin_s=-0.1, tmax_s=0.4, overlap=True),
+    EpochWindows(tmin_s=0.25, tmax_s=1.13, overlap=True),
+    EpochWindows(tmin_s=-0.71, tmax_s=-0.3, overlap=True),
     GridWindows(length_s=0.09),
 ]
 
@@ -279,24 +279,24 @@ def test_no_sample_stands_in_two_parts_windows_included(windows: Windows, sfreq:
     n_left = len(before.train) - len(parts.train), len(before.val) - len(parts.val)
     said = " ".join(parts.audit())
     assert (f"left out: {n_left[0]} of training, {n_left[1]} of what" in said) == any(n_left)
-    assert said.endswith("No sample stands in two parts.") and (n_left[0] > 0) == (windows.name == "locked")
+    assert said.endswith("No sample stands in two parts.") and (n_left[0] > 0) == (windows.name == "epochs")
     assert " ".join(before.audit()).endswith("as long as windows stay within their trials.")
 
 
 def test_windows_that_leave_nothing_to_train_with_are_refused() -> None:
     with pytest.raises(ValueError, match=r"left for train: all its windows reach into .*; shorten them"):
-        split(Split(by="stimulus"), pictures(100.0), LockedWindows(tmin_s=0, tmax_s=20.0, overlap=True))
+        split(Split(by="stimulus"), pictures(100.0), EpochWindows(tmin_s=0, tmax_s=20.0, overlap=True))
 
 
 def test_windows_that_meet_between_two_trials_are_refused() -> None:
     study = of_pieces(["a", "b", "c", "d"])
     cfg = Split(by="stimulus", val_units=("b",), test_units=("d",))
-    assert len(split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.5)).train) == 2
+    assert len(split(cfg, study, EpochWindows(tmin_s=-0.5, tmax_s=10.5)).train) == 2
     message = r"those of a at 1.00 s \(train\) and of b at 12.00 s \(val\): shorten them.*overlap=true"
     with pytest.raises(ValueError, match=message):
-        split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.6))
+        split(cfg, study, EpochWindows(tmin_s=-0.5, tmax_s=10.6))
     with pytest.raises(ValueError, match="nothing is left for train: all its windows reach into"):
-        split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.6, overlap=True))
+        split(cfg, study, EpochWindows(tmin_s=-0.5, tmax_s=10.6, overlap=True))
 
 
 def test_copies_are_found_wherever_the_first_of_them_stands() -> None:
@@ -362,8 +362,8 @@ def test_what_tests_may_be_all_that_is_named_where_ends_choose() -> None:
         Split(test_units=("piece-3.wav",))
     with pytest.raises(ValueError, match=r"val_end is a share .* got 0.1 and \('b',\)"):
         Split(val_units=("b",), test_units=("a",), val_end=0.1)
-    with pytest.raises(ValueError, match="locked windows look at a moment of a trial"):
-        split(Split(val_end=0.1), study(), LockedWindows(tmax_s=1.0))
+    with pytest.raises(ValueError, match="epochs look at a moment of a trial"):
+        split(Split(val_end=0.1), study(), EpochWindows(tmax_s=1.0))
 
 
 def test_a_gap_keeps_training_clear_of_the_ends_that_choose() -> None:

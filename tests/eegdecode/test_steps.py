@@ -15,7 +15,7 @@ from eegdecode.preprocessing.config import (
     Align,
     BadChannels,
     Bandpass,
-    Clamp,
+    Clip,
     Gain,
     Notch,
     Pick,
@@ -119,7 +119,7 @@ def test_resample_refuses_a_rate_that_would_drift() -> None:
 
 
 def test_the_order_of_reading_changes_no_number() -> None:
-    chain = [Reference(), Notch(), Bandpass(), Resample(sfreq=100.0), Scale(), Clamp(limit=3)]
+    chain = [Reference(), Notch(), Bandpass(), Resample(sfreq=100.0), Scale(), Clip(limit=3)]
     signal = noise(5, seconds=700.0)
     whole = run(chain, signal).data
     random = steps.apply(chain, signal.stream())
@@ -157,14 +157,14 @@ def test_scale_is_not_set_by_blinks() -> None:
     calm = 10e-6 * rng.normal(size=(10_000, 2)) + 50e-6
     blinking = calm.copy()
     blinking[::100, 0] += 3000e-6
-    after = run([Scale(clamp=20)], Signal(blinking, SFREQ, ("Fp1", "Cz"))).data
+    after = run([Scale(clip=20)], Signal(blinking, SFREQ, ("Fp1", "Cz"))).data
     between = np.arange(10_000) % 100 != 0
     np.testing.assert_allclose(after[between].std(axis=0), 1, rtol=0.05)
     assert after.max() == 20 and abs(np.median(after)) < 0.05
 
 
 def test_standard_scaling_gives_mean_0_and_spread_1() -> None:
-    after = run([Scale(method="standard", clamp=100)], noise(3)).data
+    after = run([Scale(method="standard", clip=100)], noise(3)).data
     np.testing.assert_allclose(after.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(after.std(axis=0), 1, rtol=1e-5)
 
@@ -247,7 +247,7 @@ def test_gain_brings_volt_to_millivolt_wherever_it_stands() -> None:
 def test_every_step_runs_gives_float32_and_leaves_its_input_alone() -> None:
     for kind in set(get_args(Step)) - {Sources}:
         before = noise(8)
-        wanted = {"channels": before.channels} if kind.name == "montage" else {}
+        wanted = {"channels": before.channels} if kind.name == "set_channels" else {}
         kept = before.data.copy()
         after = run([kind(**wanted)], before)
         assert (after.data.dtype, after.channels) == (np.float32, before.channels), kind
@@ -288,10 +288,10 @@ def test_what_is_no_number_is_named() -> None:
         (lambda: Bandpass(low_hz=0.0), "got 0.0 to 20.0"),
         (lambda: Notch(hz=0.0), "got 0.0"),
         (lambda: Resample(sfreq=-1.0), "got -1.0"),
-        (lambda: Scale(clamp=0.0), "got 0.0"),
+        (lambda: Scale(clip=0.0), "got 0.0"),
         (lambda: Gain(factor=0.0), "factor is a number other than 0, got 0.0"),
         (lambda: Gain(factor=float("nan")), "got nan"),
-        (lambda: Clamp(limit=-1.0), "got -1.0"),
+        (lambda: Clip(limit=-1.0), "got -1.0"),
         (lambda: ICA(follows=2.0), "got 2.0 and 20.0"),
         (lambda: BadChannels(z=0.0), "got 0.0, 10.0, 0.3 and 0.34"),
         (lambda: Pick(kinds=("brain",)), "but got brain"),  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eegdecode.preprocessing import channels, sources, sphere, steps
-from eegdecode.preprocessing.config import Aliases, BadChannels, Montage, Pick, Reference, Scale, Sources, Step
+from eegdecode.preprocessing.config import Aliases, BadChannels, Pick, Reference, Scale, SetChannels, Sources, Step
 from eegdecode.signals import Kind, Sensor, Signal, Stream
 
 
@@ -87,22 +87,22 @@ def test_pick_refuses_what_is_not_there() -> None:
         apply([Pick(kinds=("mag",))], named("Cz", EOG="eog"))
 
 
-def test_a_montage_puts_channels_in_its_order() -> None:
-    after = apply([Montage(channels=("Oz", "Cz"))], named("Cz", "Pz", "Oz"))
+def test_set_channels_puts_channels_in_its_order() -> None:
+    after = apply([SetChannels(channels=("Oz", "Cz"))], named("Cz", "Pz", "Oz"))
     assert (after.channels, after.read(3, 4).tolist()) == (("Oz", "Cz"), [[2.0, 0.0]])
-    assert apply([Montage()], scalp().stream()).channels == channels.TEN_TWENTY
+    assert apply([SetChannels()], scalp().stream()).channels == channels.TEN_TWENTY
 
 
-def test_a_montage_refuses_or_makes_up_what_is_missing() -> None:
+def test_set_channels_refuses_or_interpolates_what_is_missing() -> None:
     whole = scalp()
     less = apply([Pick(drop=("Cz", "P3"))], whole.stream())
-    with pytest.raises(ValueError, match=r"the montage needs Cz, P3, but there are Fp1, .*missing: interpolate"):
-        apply([Montage()], less)
-    after = apply([Montage(missing="interpolate")], less)
+    with pytest.raises(ValueError, match=r"set_channels needs Cz, P3, but there are Fp1, .*missing: interpolate"):
+        apply([SetChannels()], less)
+    after = apply([SetChannels(missing="interpolate")], less)
     assert after.channels == channels.TEN_TWENTY
     assert np.corrcoef(after.signal().data[:, 9], whole.data[:, 9])[0, 1] > 0.98
-    with pytest.raises(ValueError, match="the montage lacks E7, and where E7 stood is not known"):
-        apply([Montage(channels=("Cz", "E7"), missing="interpolate")], whole.stream())
+    with pytest.raises(ValueError, match="set_channels lacks E7, and where E7 stood is not known"):
+        apply([SetChannels(channels=("Cz", "E7"), missing="interpolate")], whole.stream())
 
 
 def test_bad_channels_are_found_named_and_made_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -186,5 +186,5 @@ def test_sources_refuse_what_they_cannot_place() -> None:
 def test_steps_go_through_a_whole_clinical_name_list() -> None:
     old = {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6"}
     names = tuple(f"EEG {old.get(name, name).upper()}-REF" for name in channels.TEN_TWENTY)
-    chain: list[Step] = [Aliases(), Montage(), BadChannels(), Reference(), Scale()]
+    chain: list[Step] = [Aliases(), SetChannels(), BadChannels(), Reference(), Scale()]
     assert apply(chain, Signal(scalp().data, 250.0, names).stream()).signal().channels == channels.TEN_TWENTY

@@ -13,10 +13,10 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from eegdecode import stages
-from eegdecode.data.config import Embedding, Envelope, FilmEvents, Frame, Image, Label, Segments, Split
+from eegdecode.data.config import Embedding, Envelope, FilmEvents, FixedLengthEvents, Frame, Image, Label, Split
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
-from eegdecode.preprocessing.config import Bandpass, Montage, Pick, Preprocess, Resample
+from eegdecode.preprocessing.config import Bandpass, Pick, Preprocess, Resample, SetChannels
 from eegdecode.synth.config import Images, MegMovie, Music
 from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, Preempted, World
@@ -148,7 +148,7 @@ def test_to_leave_out_what_is_not_there_is_a_slip(four: Path, tmp_path: Path) ->
 
 def test_one_reason_is_told_once_and_the_hint_keeps_what_was_left_out_before(four: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 of 3 recordings cannot be used") as failure:
-        preprocess(tmp_path, four, exclude=("*-03*",), steps=(Montage(channels=("Fz", "Nowhere")),))
+        preprocess(tmp_path, four, exclude=("*-03*",), steps=(SetChannels(channels=("Fz", "Nowhere")),))
     said = str(failure.value)
     assert said.count("Nowhere") == 1 and "sub-01_task-music_run-01, sub-02_task-music_run-01 and sub-04" in said
     names = ",".join(f"sub-0{number}_task-music_run-01" for number in (1, 2, 4))
@@ -176,7 +176,11 @@ def test_films_of_all_sessions_are_one_study_in_one_run(tmp_path: Path) -> None:
     ctx = Context(World(), RunDir(tmp_path / "made"))
     make_study(MegMovie(n_subjects=2, n_titles=2, n_parts=1, part_s=32.0, n_channels=4), ctx)
     films = FilmEvents(channel="STI 014", fallback="MISC 001", column="stim_file")
-    cfg = {"events": Segments(length_s=5.0, of=films), "steps": (Resample(100.0),), "targets": (Frame(sfreq=100.0),)}
+    cfg = {
+        "events": FixedLengthEvents(length_s=5.0, of=films),
+        "steps": (Resample(100.0),),
+        "targets": (Frame(sfreq=100.0),),
+    }
     metrics, *_ = preprocess(tmp_path / "run", ctx.out, **cfg)
     assert (metrics["recordings"], metrics["failed"], metrics["without_trials"]) == (4, 0, 0)
     recordings = store.open_store(tmp_path / "run/out").recordings

@@ -1,7 +1,7 @@
 """What trains, chooses and tests, and what one step of training sees."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,11 @@ class GridWindows(_Drawn):
 
 
 @dataclass(frozen=True)
-class LockedWindows(_Drawn):
-    """One window a trial, from tmin_s to tmax_s after its start."""
+class EpochWindows(_Drawn):
+    """Epochs as MNE cuts them: one window a trial, from tmin_s to tmax_s after its start."""
 
-    name: Literal["locked"] = "locked"
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("locked",)
+    name: Literal["epochs"] = "epochs"
     tmin_s: float = 0.0  # below 0: before the trial
     tmax_s: float = 1.0
     overlap: bool = False  # may reach into other trials, as with pictures 0.1 s apart; but not into another part's
@@ -187,4 +188,4 @@ class BucketedWindows(_Drawn):
             raise ValueError("buckets wrap trials to one length and take each once: leave wrap and balance as they are")
 
 
-Windows = RandomWindows | StratifiedWindows | GridWindows | LockedWindows | BucketedWindows
+Windows = RandomWindows | StratifiedWindows | GridWindows | EpochWindows | BucketedWindows

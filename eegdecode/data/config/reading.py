@@ -1,7 +1,7 @@
 """How recordings are read, and where their trials come from."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,14 @@ class FilmEvents:
 
 
 @dataclass(frozen=True)
-class Segments:
+class FixedLengthEvents:
     """Trials are pieces of one length, of the whole recording or of each of its trials. A shorter rest is left out.
 
     They are counted on the clock of the stimulus, so that a piece of a film is the same for all who saw it.
     """
 
-    name: Literal["segments"] = "segments"
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("segments",)
+    name: Literal["fixed_length"] = "fixed_length"
     length_s: float = 60.0
     of: BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | None = None
 
@@ -145,7 +146,7 @@ class Segments:
             raise ValueError(f"length_s must be above 0 s, got {self.length_s}")
 
 
-Events = BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | Segments
+Events = BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | FixedLengthEvents
 
 
 def _check_duration(duration_s: float | None) -> None:

@@ -16,7 +16,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from eegdecode.data.config import AnnotationEvents, BidsEvents, CodeEvents, Events, FilmEvents, Segments, TriggerEvents
+from eegdecode.data.config import (
+    AnnotationEvents,
+    BidsEvents,
+    CodeEvents,
+    Events,
+    FilmEvents,
+    FixedLengthEvents,
+    TriggerEvents,
+)
 from eegdecode.data.events import stimuli, triggers
 from eegdecode.data.io import bids
 from eegdecode.data.io.recordings import stimulus_file
@@ -77,7 +85,7 @@ def trials(
             found = _from_levels(cfg, stream, names, units.get(cfg.channel, ""))
         case FilmEvents():
             found = _from_pulses(cfg, stream, _films(cfg, rows, names))
-        case Segments():
+        case FixedLengthEvents():
             if cfg.of is None:
                 inner = Found((Trial(0.0, stream.duration, names.get("name", "recording")),))
             else:
@@ -285,7 +293,7 @@ def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Map
     return Found(tuple(found), tuple(notes))
 
 
-def _cut(cfg: Segments, whole: Sequence[Trial]) -> Found:
+def _cut(cfg: FixedLengthEvents, whole: Sequence[Trial]) -> Found:
     found = tuple(segment for trial in whole for segment in _pieces(trial, cfg.length_s))
     rest_s = sum(trial.duration for trial in whole) - sum(segment.duration for segment in found)
     if rest_s < 1e-3:

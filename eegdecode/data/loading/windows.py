@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eegdecode.data.config import BucketedWindows, GridWindows, LockedWindows, Windows
-from eegdecode.data.split.segments import Segment, bounds, locked, n_samples
+from eegdecode.data.config import BucketedWindows, EpochWindows, GridWindows, Windows
+from eegdecode.data.split.segments import Segment, bounds, epoch, n_samples
 from eegdecode.data.store.dataset import Store, Stored
 
 
@@ -58,7 +58,7 @@ def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored])
         number = numbers[segment.recording][segment.trial]
         for start, n_times in _stretches(cfg, segment, stored):
             rows.append((segment.recording, number, start, n_times, which))
-    if isinstance(cfg, LockedWindows) and not cfg.overlap:
+    if isinstance(cfg, EpochWindows) and not cfg.overlap:
         _refuse_overlap(rows, recordings)
     *places, origin = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     return Places(*places), origin
@@ -67,8 +67,8 @@ def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored])
 def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple[int, int]]:
     """First sample and length of what is cut from one trial."""
     trial, sfreq = segment.trial, stored.sfreq
-    if isinstance(cfg, LockedWindows):
-        start, n_times = locked(cfg, segment, stored)
+    if isinstance(cfg, EpochWindows):
+        start, n_times = epoch(cfg, segment, stored)
         if start < 0 or start + n_times > stored.n_times:
             raise ValueError(
                 f"the window from {cfg.tmin_s:g} to {cfg.tmax_s:g} s after {_say(trial.stimulus, trial.start, stored)} "

@@ -4,7 +4,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from eegdecode.data.config import LockedWindows, Windows
+from eegdecode.data.config import EpochWindows, Windows
 from eegdecode.data.store.dataset import Stored
 from eegdecode.signals import Trial
 
@@ -49,16 +49,16 @@ def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
     return start, stop
 
 
-def locked(cfg: LockedWindows, segment: Segment, stored: Stored) -> tuple[int, int]:
+def epoch(cfg: EpochWindows, segment: Segment, stored: Stored) -> tuple[int, int]:
     """The first sample and the length of the window around a trial's first sample."""
     start = first_sample(segment.trial, stored) + n_samples(cfg.tmin_s, stored.sfreq)
     return start, n_samples(cfg.tmax_s - cfg.tmin_s, stored.sfreq)
 
 
 def looked_at(cfg: Windows, segment: Segment, stored: Stored) -> tuple[int, int]:
-    """From which sample to which a part sees what it has of a trial: the trial, and its window where that is locked."""
+    """The first sample and the end of what a set sees of a trial: the trial, and its epoch where it has one."""
     first, end = bounds(segment, stored)
-    if isinstance(cfg, LockedWindows):
-        start, n_times = locked(cfg, segment, stored)
+    if isinstance(cfg, EpochWindows):
+        start, n_times = epoch(cfg, segment, stored)
         first, end = min(first, start), max(end, start + n_times)
     return first, end

@@ -7,17 +7,17 @@ from itertools import chain
 
 import numpy as np
 
-from eegdecode.data.config import LockedWindows, Split, Windows
-from eegdecode.data.split.parts import Parts as Parts
-from eegdecode.data.split.parts import units
+from eegdecode.data.config import EpochWindows, Split, Windows
 from eegdecode.data.split.segments import Segment as Segment
 from eegdecode.data.split.segments import looked_at
+from eegdecode.data.split.sets import Splits as Splits
+from eegdecode.data.split.sets import units
 from eegdecode.data.store.dataset import Stored
 
 Stretch = Callable[[Segment], tuple[float, float]]
 
 
-def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = None) -> Parts:
+def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = None) -> Splits:
     """Share out all trials; the same in every process, as it depends on the seed and the names alone.
 
     Parameters
@@ -44,8 +44,8 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         dealt[part_of[group_of(segment), unit_of(segment)]].append(segment)
     train, val, test = dealt.values()
     if cfg.val_end:
-        if isinstance(windows, LockedWindows):
-            raise ValueError("locked windows look at a moment of a trial, which has no end to choose by: val_end=0")
+        if isinstance(windows, EpochWindows):
+            raise ValueError("epochs look at a moment of a trial, which has no end to validate with: set val_end=0")
         whole, until = [*train, *val], 1 - cfg.val_end
         train, val = ([replace(s, within=part) for s in whole] for part in ((0.0, until), (until, 1.0)))
     if cfg.gap_s:
@@ -53,12 +53,12 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         _refuse_empty(train, val, test, "deal the trials otherwise, or have a shorter split.gap_s")
     seen = {s: looked_at(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
     before = len(train), len(val)
-    if isinstance(windows, LockedWindows) and windows.overlap:
+    if isinstance(windows, EpochWindows) and windows.overlap:
         train, val = _clear(train, val, test, seen.__getitem__)
         why = "all its windows reach into another part's"
         _refuse_empty(train, val, test, f"{why}; shorten them, or split by run, session or subject")
     _refuse_empty(train, val, test, "deal the trials otherwise")
-    return Parts(
+    return Splits(
         train=tuple(train),
         val=tuple(val),
         test=tuple(test),

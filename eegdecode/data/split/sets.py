@@ -15,7 +15,7 @@ MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """The three parts. Refuses what leaks when it is made.
 
     Parameters

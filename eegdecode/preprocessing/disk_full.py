@@ -15,7 +15,7 @@ FULL_S = 60.0
 """Where a quota hides what is free, it is tried that often."""
 
 
-def when_there_is_room(ctx: Context, work: Callable[[], object]) -> None:
+def retry_when_disk_is_full(ctx: Context, work: Callable[[], object]) -> None:
     """Do something that writes into ctx.out and may be done again from its start."""
     told = False
     while True:
