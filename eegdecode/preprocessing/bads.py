@@ -26,15 +26,15 @@ def find(step: BadChannels, stream: Stream, given: Sequence[str] = ()) -> dict[s
         if kind in BRAIN and len(names) >= 3:
             columns = [stream.channels.index(name) for name in names]
             why = _judge(step, [block[:, columns] for block in data])
-            reasons |= {name: said for name, said in zip(names, why, strict=True) if said}
-    found = {name: reasons[name] for name in stream.channels if name in reasons}
-    if len(found) > step.most * compared:
-        said = "; ".join(f"{name}: {why}" for name, why in found.items())
+            reasons |= {name: reason for name, reason in zip(names, why, strict=True) if reason}
+    bads = {name: reasons[name] for name in stream.channels if name in reasons}
+    if len(bads) > step.most * compared:
+        listing = "; ".join(f"{name}: {why}" for name, why in bads.items())
         raise ValueError(
-            f"{len(found)} of {compared} channels are bad, and at most {step.most:.0%} can be made up ({said}): "
+            f"{len(bads)} of {compared} channels are bad, and at most {step.most:.0%} can be made up ({listing}): "
             "leave this recording out, or judge less strictly (bad_channels: z, correlation, most)"
         )
-    return found
+    return bads
 
 
 def _blocks(step: BadChannels, stream: Stream) -> list[np.ndarray]:

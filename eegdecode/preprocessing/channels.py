@@ -48,17 +48,17 @@ def rename(step: Aliases, stream: Stream) -> Stream:
 
 
 def pick(step: Pick, stream: Stream) -> Stream:
-    there = stream.channels
-    _all_there([*step.names, *step.drop], there, "pick")
+    channels = stream.channels
+    _all_there([*step.names, *step.drop], channels, "pick")
     chosen = [
         name
-        for name in there
+        for name in channels
         if stream.sensor(name).kind in step.kinds
         and (name in step.names or (step.regex and re.search(step.regex, name)) or not (step.names or step.regex))
         and name not in step.drop
     ]
     if not chosen:
-        raise ValueError(f"pick leaves no channel of {', '.join(there)}: loosen kinds, names or regex")
+        raise ValueError(f"pick leaves no channel of {', '.join(channels)}: loosen kinds, names or regex")
     return select(stream, chosen)
 
 
@@ -76,15 +76,15 @@ def set_channels(step: SetChannels, stream: Stream) -> Stream:
     known = [index for index, name in enumerate(stream.channels) if name in places]
     unknown = [name for name in missing if name not in by_name]
     if unknown or not known:
-        where = ", ".join(unknown or stream.channels)
+        unplaced = ", ".join(unknown or stream.channels)
         raise ValueError(
-            f"set_channels lacks {', '.join(missing)}, and where {where} stood is not known: "
+            f"set_channels lacks {', '.join(missing)}, and the place of {unplaced} is not known: "
             "nothing can be interpolated; leave them out of set_channels"
         )
-    there = [name for name in wanted if name in stream.channels]
-    columns, kept, made = (
-        [stream.channels.index(name) for name in there],
-        [wanted.index(name) for name in there],
+    present = [name for name in wanted if name in stream.channels]
+    columns, places_present, places_missing = (
+        [stream.channels.index(name) for name in present],
+        [wanted.index(name) for name in present],
         [wanted.index(name) for name in missing],
     )
     weights = sphere.spline([places[stream.channels[index]] for index in known], [by_name[name] for name in missing])
@@ -92,11 +92,11 @@ def set_channels(step: SetChannels, stream: Stream) -> Stream:
     def read(first: int, stop: int) -> np.ndarray:
         data = stream.read(first, stop)
         out = np.empty((len(data), len(wanted)), data.dtype)
-        out[:, kept] = data[:, columns]
-        out[:, made] = data[:, known] @ weights.T.astype(data.dtype)
+        out[:, places_present] = data[:, columns]
+        out[:, places_missing] = data[:, known] @ weights.T.astype(data.dtype)
         return out
 
-    sensors = {name: stream.sensors[name] for name in there if name in stream.sensors}
+    sensors = {name: stream.sensors[name] for name in present if name in stream.sensors}
     return replace(stream, channels=tuple(wanted), sensors=sensors, read=read)
 
 
@@ -158,12 +158,13 @@ def interpolated(stream: Stream, bads: Sequence[str]) -> Stream:
     if not bads:
         return stream
     places = sphere.positions(stream)
-    lost = [name for name in bads if name not in places]
+    unplaced = [name for name in bads if name not in places]
     good = [index for index, name in enumerate(stream.channels) if name in places and name not in bads]
-    if lost or len(good) < 4:
+    if unplaced or len(good) < 4:
+        lacking = ", ".join(unplaced) or "enough others"
         raise ValueError(
-            f"{', '.join(bads)} cannot be interpolated: where {', '.join(lost) or 'enough others'} stand is not known "
-            "(only EEG, by position or by its 10-10 name); drop these channels by pick, for all recordings"
+            f"{', '.join(bads)} cannot be interpolated: the place of {lacking} is not known (only EEG, by position or "
+            "by its 10-10 name); drop these channels by pick, for all recordings"
         )
     columns = [stream.channels.index(name) for name in bads]
     matrix = sphere.spline([places[stream.channels[index]] for index in good], [places[name] for name in bads])

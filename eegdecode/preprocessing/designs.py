@@ -54,22 +54,22 @@ Edge = tuple[float, float, int]
 
 
 def _notch_edges(centres: Sequence[float] | np.ndarray, sfreq: float) -> list[Edge]:
-    found: list[Edge] = []
+    edges: list[Edge] = []
     for hz in centres:
         low, high = hz * (1 - NOTCH_WIDTH / 2), hz * (1 + NOTCH_WIDTH / 2)
-        found += [(low - NOTCH_EDGE_HZ, low, -1), (high, min(high + NOTCH_EDGE_HZ, sfreq / 2), 1)]
-    return found
+        edges += [(low - NOTCH_EDGE_HZ, low, -1), (high, min(high + NOTCH_EDGE_HZ, sfreq / 2), 1)]
+    return edges
 
 
 def _bandpass_edges(step: Bandpass, sfreq: float) -> list[Edge]:
-    found: list[Edge] = []
+    edges: list[Edge] = []
     if step.low_hz is not None:
-        found.append((step.low_hz - min(max(0.25 * step.low_hz, 2.0), step.low_hz), step.low_hz, 1))
+        edges.append((step.low_hz - min(max(0.25 * step.low_hz, 2.0), step.low_hz), step.low_hz, 1))
         _below_nyquist(step.low_hz, sfreq, f"bandpass from {step.low_hz:g} Hz")
     if step.high_hz is not None:
         _below_nyquist(step.high_hz, sfreq, f"bandpass up to {step.high_hz:g} Hz")
-        found.append((step.high_hz, step.high_hz + min(max(0.25 * step.high_hz, 2.0), sfreq / 2 - step.high_hz), -1))
-    return found
+        edges.append((step.high_hz, step.high_hz + min(max(0.25 * step.high_hz, 2.0), sfreq / 2 - step.high_hz), -1))
+    return edges
 
 
 def kernel(edges: Sequence[Edge], sfreq: float) -> np.ndarray:

@@ -15,24 +15,24 @@ FULL_S = 60.0
 """Where a quota hides what is free, it is tried that often."""
 
 
-def retry_when_disk_is_full(ctx: Context, work: Callable[[], object]) -> None:
+def retry_when_disk_is_full(ctx: Context, write: Callable[[], object]) -> None:
     """Do something that writes into ctx.out and may be done again from its start."""
-    told = False
+    alerted = False
     while True:
         try:
-            work()
+            write()
             return
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            if not told:
+            if not alerted:
                 log.error(
                     "ALERT %s: %s. Delete something from that disk or quota, and it goes on by itself; or stop the "
                     "run, and give the same line again when there is room",
                     ctx.out,
                     error.strerror,
                 )
-            told = True
+            alerted = True
         free, until = shutil.disk_usage(ctx.out).free, time.monotonic() + FULL_S
         while time.monotonic() < until and shutil.disk_usage(ctx.out).free <= free:
             if ctx.should_stop():

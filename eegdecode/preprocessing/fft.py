@@ -67,14 +67,14 @@ class Polyphase:
 
 def ratio(stream: Stream, sfreq: float) -> Fraction:
     """The simple fraction that brings the stream to another rate."""
-    found = Fraction(sfreq / stream.sfreq).limit_denominator(1000)
-    drift_s = abs(float(found) * stream.sfreq / sfreq - 1) * stream.duration
+    fraction = Fraction(sfreq / stream.sfreq).limit_denominator(1000)
+    drift_s = abs(float(fraction) * stream.sfreq / sfreq - 1) * stream.duration
     if drift_s > 0.1 / sfreq:
         raise ValueError(
             f"resample from {stream.sfreq} to {sfreq} Hz would drift by {1000 * drift_s:.1f} ms to the end: "
             "choose a rate that is a simple fraction of the recording's"
         )
-    return found
+    return fraction
 
 
 def fused(stream: Stream, filters: Sequence[Filter], sfreq: float) -> Stream:
@@ -163,8 +163,8 @@ class _Pass:
         end = begin + sum(map(len, parts))
         if begin <= first <= stop <= end:
             return _stretch(parts, first - begin, stop - begin)
-        there = _stretch(parts, first - begin, end - begin) if begin <= first < end else []
-        self._before = (first, [*there, self.stream.read(end if there else first, stop)])
+        overlap = _stretch(parts, first - begin, end - begin) if begin <= first < end else []
+        self._before = (first, [*overlap, self.stream.read(end if overlap else first, stop)])
         return self._before[1]
 
 
@@ -175,12 +175,12 @@ def _gains(filters: Sequence[Filter], n_fft: int) -> np.ndarray:
 
 def _stretch(parts: Sequence[np.ndarray], first: int, stop: int) -> list[np.ndarray]:
     """From one row to another of what lies in parts."""
-    found, begin = [], 0
+    pieces, begin = [], 0
     for part in parts:
         if begin < stop and first < begin + len(part):
-            found.append(part[max(0, first - begin) : stop - begin])
+            pieces.append(part[max(0, first - begin) : stop - begin])
         begin += len(part)
-    return found
+    return pieces
 
 
 def _side_by_side(parts: Sequence[np.ndarray], n_times: int) -> np.ndarray:

@@ -23,7 +23,7 @@ SAMPLES_A_CHANNEL = 30
 
 
 @dataclass(frozen=True)
-class Found:
+class Artefacts:
     """`reasons`: of each component that goes; `matrix`: what takes them out, [channel, channel]."""
 
     reasons: dict[int, str]
@@ -32,13 +32,13 @@ class Found:
 
 
 def remove(step: ICA, stream: Stream) -> Stream:
-    found = find(step, stream)
-    said = ", ".join(f"{index} ({why})" for index, why in found.reasons.items()) or "none"
-    log.info("ica: of %d components these go: %s", found.n_components, said)
-    return mapped(stream, found.matrix) if found.reasons else stream
+    artefacts = find(step, stream)
+    listing = ", ".join(f"{index} ({why})" for index, why in artefacts.reasons.items()) or "none"
+    log.info("ica: of %d components these go: %s", artefacts.n_components, listing)
+    return mapped(stream, artefacts.matrix) if artefacts.reasons else stream
 
 
-def find(step: ICA, stream: Stream) -> Found:
+def find(step: ICA, stream: Stream) -> Artefacts:
     """Which components are no brain."""
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
@@ -77,7 +77,7 @@ def find(step: ICA, stream: Stream) -> Found:
     gone = sorted(reasons)
     away = model.mixing_[:, gone] @ model.components_[gone]
     matrix[np.ix_(brain, brain)] -= unit[:, None] * away / unit
-    return Found(reasons, rank, matrix)
+    return Artefacts(reasons, rank, matrix)
 
 
 def _thinned(stream: Stream) -> np.ndarray:

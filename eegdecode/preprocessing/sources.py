@@ -32,14 +32,14 @@ def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]
     source_space, bem, trans = (folder / name for name in MODEL)
     info = sensor_info(stream)
     forward = mne.make_forward_solution(info, trans, source_space, bem, meg=False, verbose="error")
-    found = mne.read_labels_from_annot(
+    parcels = mne.read_labels_from_annot(
         folder.name, step.parcellation, subjects_dir=folder.parent, sort=True, verbose="error"
     )
     hemispheres = dict(zip(("lh", "rh"), forward["src"], strict=True))
     first = {"lh": 0, "rh": len(forward["src"][0]["vertno"])}
     rows = {
         label.name: first[label.hemi] + np.flatnonzero(np.isin(hemispheres[label.hemi]["vertno"], label.vertices))
-        for label in found
+        for label in parcels
     }
     wanted = step.regions or tuple(name for name in rows if len(rows[name]))
     if unknown := [name for name in wanted if name not in rows]:
@@ -64,14 +64,15 @@ def sensor_info(stream: Stream) -> "mne.Info":
 def weights(info: "mne.Info", forward: "mne.Forward", rows: Mapping[str, np.ndarray], snr: float) -> np.ndarray:
     """[region, channel]: along the direction in which the sources of a region vary most, at their root mean square."""
     import mne
+    from mne.minimum_norm import apply_inverse_raw, make_inverse_operator
 
     n = len(info["ch_names"])
     unit = mne.io.RawArray(np.eye(n), info, verbose="error")  # what each channel alone would mean
     unit.set_eeg_reference(projection=True, verbose="error")
     noise = mne.make_ad_hoc_cov(unit.info, verbose="error")
-    inverse = mne.minimum_norm.make_inverse_operator(unit.info, forward, noise, loose="auto", verbose="error")
-    found = mne.minimum_norm.apply_inverse_raw(unit, inverse, 1 / snr**2, "eLORETA", pick_ori="vector", verbose="error")
-    solution = np.asarray(found.data)  # [source, direction, channel]
+    inverse = make_inverse_operator(unit.info, forward, noise, loose="auto", verbose="error")
+    estimate = apply_inverse_raw(unit, inverse, 1 / snr**2, "eLORETA", pick_ori="vector", verbose="error")
+    solution = np.asarray(estimate.data)  # [source, direction, channel]
     out = np.empty((len(rows), n))
     for row, (name, sources) in enumerate(rows.items()):
         if not len(sources):

@@ -31,23 +31,23 @@ def positions(stream: Stream) -> dict[str, np.ndarray]:
 
 def ten_ten() -> dict[str, np.ndarray]:
     """The 10-10 system, x right, y front, z up: each row lies on the circle through its two ends and its middle."""
-    found: dict[str, np.ndarray] = {}
+    places: dict[str, np.ndarray] = {}
     for number, row in enumerate(ROWS):
         middle = _point(22.5 * (4 - number), 90)
         around = 72 - 18 * number
         right = _point(90, around)
         outer = OUTER.get(row, row)
-        found[f"{row}z"] = middle
+        places[f"{row}z"] = middle
         if row in ("Fp", "O"):
-            found |= {f"{row}1": right * [-1, 1, 1], f"{row}2": right}
+            places |= {f"{row}1": right * [-1, 1, 1], f"{row}2": right}
             continue
         for step in (1, 2, 3):
             point = _on_circle(middle, right, step / 4)
-            found |= {f"{row}{2 * step - 1}": point * [-1, 1, 1], f"{row}{2 * step}": point}
+            places |= {f"{row}{2 * step - 1}": point * [-1, 1, 1], f"{row}{2 * step}": point}
         below = _point(90 + BELOW_DEG, around)
-        found |= {f"{outer}7": right * [-1, 1, 1], f"{outer}8": right}
-        found |= {f"{outer}9": below * [-1, 1, 1], f"{outer}10": below}
-    return found
+        places |= {f"{outer}7": right * [-1, 1, 1], f"{outer}8": right}
+        places |= {f"{outer}9": below * [-1, 1, 1], f"{outer}10": below}
+    return places
 
 
 def spline(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:

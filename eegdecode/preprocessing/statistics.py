@@ -76,14 +76,14 @@ def quantiles(stream: Stream, probabilities: Sequence[float]) -> np.ndarray:
     wanted = [np.unique(row) for row in bins]
     lower = [np.zeros((len(row), 1 << 16), np.int64) for row in wanted]
     for block in blocks(stream):
-        for found, counts, keys in zip(wanted, lower, _sortable(block), strict=True):
-            for bin, row in zip(found, counts, strict=True):
+        for candidates, counts, keys in zip(wanted, lower, _sortable(block), strict=True):
+            for bin, row in zip(candidates, counts, strict=True):
                 row += np.bincount(keys[keys >> 16 == bin] & 0xFFFF, minlength=1 << 16)
     values = np.empty((len(ranks), stream.n_channels))
-    for channel, (found, counts) in enumerate(zip(wanted, lower, strict=True)):
+    for channel, (candidates, counts) in enumerate(zip(wanted, lower, strict=True)):
         for index, (rank, bin) in enumerate(zip(ranks, bins[channel], strict=True)):
             left = rank - (below[channel, bin] - upper[channel, bin])
-            low = np.searchsorted(np.cumsum(counts[np.searchsorted(found, bin)]), left, "right")
+            low = np.searchsorted(np.cumsum(counts[np.searchsorted(candidates, bin)]), left, "right")
             values[index, channel] = _float(int(bin) << 16 | int(low))
     under, over = values.reshape(2, len(place), -1)
     return under + (over - under) * (place % 1)[:, None]

@@ -78,14 +78,14 @@ def apply(
 
 def _groups(steps: Sequence[Step]) -> list[list[Step]]:
     """Filters that stand side by side, up to a resampling, are one group; any other step is one of its own."""
-    found: list[list[Step]] = []
+    groups: list[list[Step]] = []
     for step in steps:
-        joins = isinstance(step, Filtering) and found and isinstance(found[-1][-1], Notch | Bandpass)
+        joins = isinstance(step, Filtering) and groups and isinstance(groups[-1][-1], Notch | Bandpass)
         if joins:
-            found[-1].append(step)
+            groups[-1].append(step)
         else:
-            found.append([step])
-    return found
+            groups.append([step])
+    return groups
 
 
 def _filtered(group: Sequence[Filtering], stream: Stream) -> Stream:
@@ -107,9 +107,9 @@ def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[s
         case SetChannels():
             return channels.set_channels(step, stream)
         case BadChannels():
-            found = bad_channels.find(step, stream, bads)
-            log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in found.items()) or "none")
-            return channels.interpolated(stream, list(found))
+            reasons = bad_channels.find(step, stream, bads)
+            log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none")
+            return channels.interpolated(stream, list(reasons))
         case Reference():
             return channels.reference(step.channels, stream)
         case ICA():
@@ -152,8 +152,8 @@ def scale(step: Scale, stream: Stream) -> Stream:
 def align(stream: Stream, trials: Sequence[Trial]) -> Stream:
     """By the inverse root of the mean covariance (He & Wu 2020, doi:10.1109/TBME.2019.2913914)."""
     strength, axes = np.linalg.eigh(statistics.covariance(stream, trials))
-    there = strength > 1e-7 * strength.max()  # what a reference has taken out stays out
-    root = (axes[:, there] / np.sqrt(strength[there])) @ axes[:, there].T
+    nonzero = strength > 1e-7 * strength.max()  # what a reference has taken out stays out
+    root = (axes[:, nonzero] / np.sqrt(strength[nonzero])) @ axes[:, nonzero].T
     return channels.mapped(stream, root)
 
 

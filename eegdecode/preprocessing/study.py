@@ -27,7 +27,7 @@ from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
-from eegdecode.data.survey.table import REASONS, Row, Survey, listed
+from eegdecode.data.survey.table import REASONS, Row, StudyTable, listed
 from eegdecode.data.targets import targets
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import Pick, Preprocess
@@ -60,36 +60,36 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         retry_when_disk_is_full(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
     mine = ctx.world.share(entries, lambda entry: entry.size)
     sizes = [entry.size for entry in mine]
-    known = _classes(cfg, study, entries, _pulse(ctx, sizes, 0))
+    known = _classes(cfg, study, entries, _progress(ctx, sizes, 0))
     failed: dict[str, str] = {}
     for done, entry in enumerate(mine):
         try:
-            retry_when_disk_is_full(ctx, partial(_one, cfg, study, entry, known, ctx, _pulse(ctx, sizes, done)))
+            retry_when_disk_is_full(ctx, partial(_one, cfg, study, entry, known, ctx, _progress(ctx, sizes, done)))
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
                 raise  # a full disk and the like concern all recordings, not this one
             failed[entry.name] = str(error).replace(f"{study}/", "")
             log.error("%s cannot be used: %s", entry.name, error)
-    _pulse(ctx, sizes, len(mine))(0.0)
-    heard = [(name, why) for said in ctx.gather(failed) for name, why in said.items()]
-    found = None
+    _progress(ctx, sizes, len(mine))(0.0)
+    failures = [(name, why) for of_rank in ctx.gather(failed) for name, why in of_rank.items()]
+    table = None
     if ctx.world.is_first:
         store.sweep(ctx.out)
         for left in ctx.out.glob(".scratch-*"):
             shutil.rmtree(left)
-        if heard and cfg.skip_failed:
-            names = {name for name, _ in heard}
+        if failures and cfg.skip_failed:
+            names = {name for name, _ in failures}
             store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
-        found = survey(ctx.out, entries, dict(heard), whole=not heard or cfg.skip_failed)
+        table = survey(ctx.out, entries, dict(failures), whole=not failures or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
-        retry_when_disk_is_full(ctx, partial(found.write, ctx.out, title))
-        log.info("%s\n%s", "\n".join(found.sentences()), found.table())
-    if heard and not cfg.skip_failed:
-        raise ValueError(_explain(dict(sorted(heard)), len(entries), cfg.exclude))
-    return found.metrics() if found else {}
+        retry_when_disk_is_full(ctx, partial(table.write, ctx.out, title))
+        log.info("%s\n%s", "\n".join(table.sentences()), table.table())
+    if failures and not cfg.skip_failed:
+        raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
+    return table.metrics() if table else {}
 
 
-def _pulse(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
+def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
     """Says how far this rank is when so many are done and a part of the next, and looks whether it is to stop."""
     before, here, in_all = sum(sizes[:done]), sum(sizes[done : done + 1]), sum(sizes)
 
@@ -104,11 +104,13 @@ def _pulse(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], N
 
 def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
     """Those whose name or subject is not among the patterns to leave out."""
-    out = {pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude}
-    if unknown := [pattern for pattern, found in out.items() if not found]:
+    excluded = {
+        pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude
+    }
+    if unknown := [pattern for pattern, matches in excluded.items() if not matches]:
         some = ", ".join(entry.name for entry in entries[:5])
         raise ValueError(f"exclude: nothing is called {', '.join(unknown)}; there are {some} …")
-    gone = {entry.name for found in out.values() for entry in found}
+    gone = {entry.name for matches in excluded.values() for entry in matches}
     if len(gone) == len(entries):
         raise ValueError(f"exclude leaves none of the {len(entries)} recordings")
     return [entry for entry in entries if entry.name not in gone]
@@ -133,7 +135,7 @@ def _classes(
                 labels.update(targets.values(column, trials))
         except ValueError as error:
             log.debug("%s: %s", entry.name, error)
-    return {kept: targets.classes(seen[column]) for kept, column in columns.items()}
+    return {name: targets.classes(seen[column]) for name, column in columns.items()}
 
 
 def _one(
@@ -145,27 +147,27 @@ def _one(
     beat: Callable[[float], None],
 ) -> None:
     opened = recordings.open_entry(entry, cfg.matlab)
-    found = _trials(cfg, study, entry, opened)
-    trials, words = found.trials, entry.words
+    presented = _trials(cfg, study, entry, opened)
+    trials, words = presented.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
-    told = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
-    files = sources(study, entry, told.union(*stimuli))
+    participants = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
+    files = sources(study, entry, participants.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
-    notes = [*opened.notes, *found.notes]
+    notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:
         notes += targets.outlasted(target, trials, study)
-    for finding in samples.look(opened.stream, LOOKED_AT):
-        if finding.fatal:
-            raise ValueError(f"{entry.path}: {finding.sentence}")
-        notes.append(finding.sentence)
+    for defect in samples.look(opened.stream, LOOKED_AT):
+        if defect.fatal:
+            raise ValueError(f"{entry.path}: {defect.sentence}")
+        notes.append(defect.sentence)
     for note in notes:
         log.info("%s: %s", entry.name, note)
     chain = cfg.steps if any(isinstance(step, Pick) for step in cfg.steps) else (Pick(), *cfg.steps)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
         signal = steps.apply(chain, opened.stream, trials=trials, bads=tuple(opened.bads), scratch=Path(scratch))
-        made = {
+        computed = {
             name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
             for target in cfg.targets
             for name in [targets.kept_as(target)]
@@ -177,11 +179,11 @@ def _one(
             trials,
             entry.session,
             entry.run,
-            {name: each for name, each in made.items() if isinstance(each, Stream)},
-            {name: each for name, each in made.items() if not isinstance(each, Stream)},
+            {name: each for name, each in computed.items() if isinstance(each, Stream)},
+            {name: each for name, each in computed.items() if not isinstance(each, Stream)},
         )
         samples_file = recordings.samples_file(entry)
-        how = {
+        provenance = {
             "study": Path(cfg.study).name,
             "sources": [_called(path, study) for path in files],
             "content": _content(samples_file, samples_file.stat().st_mtime_ns, lambda: beat(0.0)),
@@ -191,26 +193,26 @@ def _one(
             **_settings(cfg),
         }
         ctx.fence()
-        store.write(ctx.out, recording, how, key, cfg.int16, beat)
+        store.write(ctx.out, recording, provenance, key, cfg.int16, beat)
 
 
 LOOKED_AT = 60
 """Stretches of 10 s of a recording that are looked at for damage before it is used."""
 
 
-def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Found:
+def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Trials:
     """Where the config says; else of events.tsv; but trials that somebody has cut out already are the trials."""
     rows, stream = entry.events(), opened.stream
     if cfg.events is None and rows is None and opened.trial_edges:
         edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
         cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
-        return events.Found(tuple(cut))
+        return events.Trials(tuple(cut))
     how = cfg.events or events.usual(rows)
-    found = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
-    _refuse_crossing(found.trials, opened)
-    if told := _of_subject(cfg, entry):
-        return found._replace(trials=tuple(replace(t, labels={**t.labels, **told}) for t in found.trials))
-    return found
+    parsed = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
+    _refuse_crossing(parsed.trials, opened)
+    if participant := _of_subject(cfg, entry):
+        return parsed._replace(trials=tuple(replace(t, labels={**t.labels, **participant}) for t in parsed.trials))
+    return parsed
 
 
 def _of_subject(cfg: Preprocess, entry: Entry) -> dict[str, str | float]:
@@ -235,12 +237,12 @@ def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
 def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
     """The files a recording is made from: its own, those that tell of it, and what its targets are computed from."""
     own = entry.path.rglob("*") if entry.path.is_dir() else entry.path.parent.glob(f"{glob.escape(stem(entry.path))}*")
-    told = (
+    sidecars = (
         file
         for what in ("channels.tsv", "electrodes.tsv", "coordsystem.json", "events.tsv", "eeg.json", "meg.json")
         for file in applicable(study, entry.path, what)
     )
-    return sorted({file for file in (entry.path, *own, *told, *stimuli) if file.is_file()})
+    return sorted({file for file in (entry.path, *own, *sidecars, *stimuli) if file.is_file()})
 
 
 def _settings(cfg: Preprocess) -> dict[str, Any]:
@@ -280,12 +282,14 @@ def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
     return _KNOWN[path, written_ns]
 
 
-def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], whole: bool) -> Survey:
+def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], whole: bool) -> StudyTable:
     """Of what is in the store and what failed; when the store is whole, its index is written with it."""
-    made = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
-    return Survey(
+    stored_as = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
+    return StudyTable(
         tuple(
-            Row(e.name, e.subject, e.session, e.run, failed=failed[e.name]) if e.name in failed else _row(made[e.name])
+            Row(e.name, e.subject, e.session, e.run, failed=failed[e.name])
+            if e.name in failed
+            else _row(stored_as[e.name])
             for e in entries
         )
     )

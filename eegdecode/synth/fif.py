@@ -22,9 +22,9 @@ def write_fif(path: Path, signal: Signal) -> None:
             across /= np.linalg.norm(across)
             channel["loc"][:12] = [*sensor.position, *across, *np.cross(outward, across), *outward]
     with tempfile.TemporaryDirectory() as folder:  # mne writes to a name that ends as it likes, not to an open file
-        beside = Path(folder) / "signal_meg.fif"
-        mne.io.RawArray(signal.data.T, info).save(beside, fmt="single")
-        content = bytearray(beside.read_bytes())
+        temporary = Path(folder) / "signal_meg.fif"
+        mne.io.RawArray(signal.data.T, info).save(temporary, fmt="single")
+        content = bytearray(temporary.read_bytes())
     at = 0
     while at >= 0:  # from tag to tag: kind, type, size, where the next one is (0: right behind)
         _, kind, size, following = struct.unpack_from(">iIii", content, at)

@@ -58,10 +58,10 @@ def plan(cfg: Motor) -> Plan:
 
     recordings = {}
     for number, name in enumerate(subjects, 1):
-        whose = 1 if cfg.leak == "copy" and number == cfg.n_subjects else number
+        subject = 1 if cfg.leak == "copy" and number == cfg.n_subjects else number
         for session in SESSIONS:
             path = f"{name}/ses-{session}/eeg/{name}_ses-{session}_task-imagery_eeg.edf"
-            recordings[path] = partial(_write, cfg=cfg, subject=whose, session=session)
+            recordings[path] = partial(_write, cfg=cfg, subject=subject, session=session)
     counts = {"subjects": cfg.n_subjects, "trials": len(recordings) * cfg.n_trials, "classes": cfg.n_classes}
     return Plan(describe, recordings, counts)
 

@@ -119,14 +119,14 @@ def answer(
     lag_s: float,
 ) -> np.ndarray:
     """What auditory cortex of both sides adds, [time, channel], RMS 1 where it is strongest: the envelope, answered."""
-    heard = np.zeros(len(time))
+    stimulus = np.zeros(len(time))
     for trial in trials:
         during = (time >= trial.start) & (time < trial.start + trial.duration)
-        heard[during] = targets.value_at(loudness[trial.stimulus], time[during] - trial.start)[:, 0]
+        stimulus[during] = targets.value_at(loudness[trial.stimulus], time[during] - trial.start)[:, 0]
     # A peak at the lag, then a smaller, slower one the other way round, as N1 and P2
     lag = np.arange(0, lag_s + 0.4, 1 / sfreq)
     response = bump(lag - lag_s, 0.03) - 0.5 * bump(lag - lag_s - 0.1, 0.045)
-    source = dsp.fftconvolve(heard, response)[: len(time)]
+    source = dsp.fftconvolve(stimulus, response)[: len(time)]
     # Each head differs in where the two sources lie and point, and in which side is the stronger
     topography = np.zeros(len(cap.names))
     for side in (-1, 1):

@@ -73,8 +73,8 @@ def plan(cfg: MusicRuns) -> Plan:
     layout = LAYOUTS[cfg.layout]
     runs = list_runs(cfg)
     trial_s = cfg.trial_s or layout.trial_s
-    heard = [run for run in runs if run.task != "washout"]
-    n_trials = cfg.n_trials * len(heard)
+    with_music = [run for run in runs if run.task != "washout"]
+    n_trials = cfg.n_trials * len(with_music)
 
     @cache
     def piece(name: str) -> np.ndarray:
@@ -82,7 +82,7 @@ def plan(cfg: MusicRuns) -> Plan:
         return music.compose(draws(cfg.seed, _PIECE, number), (trial_s, trial_s))
 
     def describe(study: Path) -> None:
-        pieces = sorted({name for run in heard for name in _pieces(cfg, run)})
+        pieces = sorted({name for run in with_music for name in _pieces(cfg, run)})
         subjects = [(f"sub-{number:02d}",) for number in sorted({run.subject for run in runs})]
         planted = f"{cfg.effect * EFFECT_UV:g} µV RMS of answer to the loudness of music, {LAG_S} s after it"
         write_description(study, f"Made-up {cfg.layout}", planted, cfg, [("participant_id",), *subjects])
@@ -142,9 +142,9 @@ def list_runs(cfg: MusicRuns) -> list[Run]:
         for index in range(len(range(place, cfg.n_runs, cfg.n_subjects))):
             session, task = divmod(index, len(layout.tasks))
             # Who comes more often than there are tasks comes for another session
-            where = f"{name}/ses-{session + 1}" if layout.sessions or session else name
-            stem = f"{where.replace('/', '_')}_task-{layout.tasks[task]}"
-            runs.append(Run(subject, index, f"{where}/eeg/{stem}_eeg.edf", layout.tasks[task]))
+            folder = f"{name}/ses-{session + 1}" if layout.sessions or session else name
+            stem = f"{folder.replace('/', '_')}_task-{layout.tasks[task]}"
+            runs.append(Run(subject, index, f"{folder}/eeg/{stem}_eeg.edf", layout.tasks[task]))
     return runs
 
 

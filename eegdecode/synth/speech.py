@@ -84,11 +84,11 @@ def embeddings(cfg: Speech) -> np.ndarray:
 def meanings(cfg: Speech, sentence: Sentence) -> np.ndarray:
     """[time, feature] at MEANING_HZ, as the features of a speech model come: the embedding of each word while it lasts,
     0 between words."""
-    found = np.zeros((round(sentence.duration_s * MEANING_HZ), cfg.n_features), np.float32)
+    features = np.zeros((round(sentence.duration_s * MEANING_HZ), cfg.n_features), np.float32)
     vectors = embeddings(cfg)
     for onset_s, duration_s, word in zip(sentence.onsets_s, sentence.durations_s, sentence.words):
-        found[round(onset_s * MEANING_HZ) : round((onset_s + duration_s) * MEANING_HZ)] = vectors[word]
-    return found
+        features[round(onset_s * MEANING_HZ) : round((onset_s + duration_s) * MEANING_HZ)] = vectors[word]
+    return features
 
 
 def word_name(row: int) -> str:
@@ -130,11 +130,11 @@ def _write(path: Path, cfg: Speech, number: int, sentences: dict[str, Sentence])
     meg += cfg.effect * EFFECT * _answers(cfg, number, starts, sentences, time, helmet)
     events = []
     for name, start in starts.items():
-        heard = sentences[name]
-        events.append((f"{start:.4f}", f"{heard.duration_s:.4f}", "sentence", name, "n/a", "n/a"))
+        sentence = sentences[name]
+        events.append((f"{start:.4f}", f"{sentence.duration_s:.4f}", "sentence", name, "n/a", "n/a"))
         events += [
             (f"{start + onset:.4f}", f"{duration:.4f}", "word", "n/a", word_name(word), str(word))
-            for onset, duration, word in zip(heard.onsets_s, heard.durations_s, heard.words)
+            for onset, duration, word in zip(sentence.onsets_s, sentence.durations_s, sentence.words)
         ]
     signal = Signal((meg * UNIT_T).astype(np.float32), cfg.sfreq, helmet.names, helmet.sensors())
     about = {
@@ -158,13 +158,13 @@ def _answers(
     helmet: head.Cap,
 ) -> np.ndarray:
     """To the loudness and to the meaning, [time, channel], each RMS 1 where it is strongest."""
-    heard, meant = np.zeros(len(time)), np.zeros((len(time), cfg.n_features))
+    stimulus, meant = np.zeros(len(time)), np.zeros((len(time), cfg.n_features))
     vectors = embeddings(cfg)
     for name, start in starts.items():
         sentence = sentences[name]
         loudness = targets.envelope(sentence.audio, AUDIO_HZ, 8.0)
         during = (time >= start) & (time < start + sentence.duration_s)
-        heard[during] = targets.value_at(loudness, time[during] - start)[:, 0]
+        stimulus[during] = targets.value_at(loudness, time[during] - start)[:, 0]
         onsets = np.rint((start + sentence.onsets_s) * cfg.sfreq).astype(int)
         np.add.at(meant, onsets, vectors[sentence.words])
     lag = np.arange(0, 0.7, 1 / cfg.sfreq)
@@ -173,6 +173,6 @@ def _answers(
     own = draws(cfg.seed, _HEAD, number, 1)
     loud = helmet.patterns(own, 1, (0.5, 0.0, 0.15))
     meaning = helmet.patterns(own, cfg.n_features, (-0.5, 0.0, 0.2))
-    first = np.outer(dsp.fftconvolve(heard, tone)[: len(time)], loud)
+    first = np.outer(dsp.fftconvolve(stimulus, tone)[: len(time)], loud)
     second = dsp.fftconvolve(meant, word[:, None], axes=0)[: len(time)] @ meaning
     return first / first.std(axis=0).max() + second / second.std(axis=0).max()

@@ -41,8 +41,8 @@ class Plan:
 
 def write_description(study: Path, name: str, planted: str, cfg: object, participants: Rows) -> None:
     """Those files at the root of a study; the first row of `participants` has the columns."""
-    made = {"Name": "eegdecode.synth", "Description": f"Made up, {planted}: {cfg}"}
-    description = {"Name": name, "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0", "GeneratedBy": [made]}
+    maker = {"Name": "eegdecode.synth", "Description": f"Made up, {planted}: {cfg}"}
+    description = {"Name": name, "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0", "GeneratedBy": [maker]}
     write_json(study / "dataset_description.json", description)
     write_tsv(study / "participants.tsv", participants[0], participants[1:])
     write_json(study / "participants.json", {"participant_id": {"Description": "a subject that never was"}})
@@ -100,10 +100,10 @@ def write_sidecars(
     write_tsv(path.with_name(f"{stem}_events.tsv"), columns, events)
     placed = {name: sensor.position for name, sensor in signal.sensors.items() if sensor.kind == "eeg"}
     if placed:
-        whose = stem.partition("_task-")[0]  # where electrodes sit does not change with the task
+        prefix = stem.partition("_task-")[0]  # where electrodes sit does not change with the task
         places = [(name, *(f"{metre:.5f}" for metre in place)) for name, place in placed.items() if place is not None]
-        write_tsv(path.with_name(f"{whose}_electrodes.tsv"), ("name", "x", "y", "z"), places)
-        write_json(path.with_name(f"{whose}_coordsystem.json"), COORDINATES)
+        write_tsv(path.with_name(f"{prefix}_electrodes.tsv"), ("name", "x", "y", "z"), places)
+        write_json(path.with_name(f"{prefix}_coordsystem.json"), COORDINATES)
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Rows) -> None:

@@ -22,7 +22,7 @@ DEEPEST = 200
 
 
 @dataclass(frozen=True)
-class Found:
+class WeightsFile:
     """A file, looked at.
 
     Parameters
@@ -33,9 +33,9 @@ class Found:
         Where in the file the parameters are; empty where they are all there is.
     shapes
         Of the parameters, by name.
-    beside
+    other_tensors
         Other tensors: how many, and of how many numbers, by their place.
-    said
+    metadata
         Plain values beside them: epoch, step, version.
     code
         The names of what would have run, had it been loaded by torch.load without weights_only.
@@ -47,14 +47,14 @@ class Found:
     form: str
     place: str
     shapes: dict[str, Shape]
-    beside: dict[str, tuple[int, int]] = field(default_factory=dict)
-    said: dict[str, Any] = field(default_factory=dict)
+    other_tensors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     code: tuple[str, ...] = ()
     config: Mapping[str, Any] | None = None
     spec: Mapping[str, Any] | None = None
 
 
-def look(path: Path) -> Found:
+def look(path: Path) -> WeightsFile:
     """Raises ValueError with a sentence where there is nothing to look at."""
     path = _file_of(path)
     if path.is_dir():
@@ -101,7 +101,7 @@ def _file_of(path: Path) -> Path:
 # ---- One form each
 
 
-def _of_zip(path: Path, file: BinaryIO) -> Found:
+def _of_zip(path: Path, file: BinaryIO) -> WeightsFile:
     try:
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile:
@@ -131,7 +131,7 @@ def _of_zip(path: Path, file: BinaryIO) -> Found:
     return _sorted_out(path, "TorchScript" if script else "torch.save", tree, reader.code)
 
 
-def _of_pickle(path: Path, file: BinaryIO, size: int) -> Found:
+def _of_pickle(path: Path, file: BinaryIO, size: int) -> WeightsFile:
     """Of torch before 1.6, or any other pickle."""
     try:
         tree = Reader(file).load()
@@ -159,7 +159,7 @@ def _check_legacy(path: Path, storages: Mapping[str, Storage], file: BinaryIO, s
         raise pickle.UnpicklingError(f"{size} of {needed} bytes")
 
 
-def _of_safetensors(path: Path, file: BinaryIO, size: int) -> Found:
+def _of_safetensors(path: Path, file: BinaryIO, size: int) -> WeightsFile:
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, LONGEST_HEADER):
         raise ValueError(
@@ -167,7 +167,7 @@ def _of_safetensors(path: Path, file: BinaryIO, size: int) -> Found:
         )
     try:
         header = json.loads(file.read(length))
-        said = dict(header.pop("__metadata__", {}))
+        metadata = dict(header.pop("__metadata__", {}))
         shapes = {
             name: Shape(tuple(entry["shape"]), DTYPES.get(entry["dtype"], entry["dtype"]))
             for name, entry in header.items()
@@ -177,7 +177,7 @@ def _of_safetensors(path: Path, file: BinaryIO, size: int) -> Found:
         raise ValueError(f"{path} has a damaged header ({type(error).__name__})") from None
     if size < needed:
         raise ValueError(f"{path} has {size} of {needed} bytes: it is cut off")
-    return Found(path, "safetensors", "", shapes, said=said)
+    return WeightsFile(path, "safetensors", "", shapes, metadata=metadata)
 
 
 DTYPES = {
@@ -187,7 +187,7 @@ DTYPES = {
 }  # fmt: skip
 
 
-def _checkpoint(folder: Path) -> Found:
+def _checkpoint(folder: Path) -> WeightsFile:
     from hpc.checkpoint import checkpoint
     from hpc.checkpoint.format import Damaged
 
@@ -205,7 +205,7 @@ PLACES = ("parameters", "state_dict", "model_state_dict", "model_state", "model"
 PLAIN = (bool, int, float, str)
 
 
-def _sorted_out(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> Found:
+def _sorted_out(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> WeightsFile:
     try:
         tensors = dict(_tensors(tree, (), set()))
     except RecursionError:
@@ -223,7 +223,7 @@ def _sorted_out(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> F
     chosen = next((name for name in PLACES if name in parts), most)
     shapes = parts.pop(chosen)
     ours = chosen == "parameters" and {"config", "spec"} <= set(tree)
-    return Found(
+    return WeightsFile(
         path,
         form,
         chosen,

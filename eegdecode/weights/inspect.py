@@ -19,7 +19,7 @@ from eegdecode.signals import SignalSpec
 from hpc import config
 
 if TYPE_CHECKING:
-    from eegdecode.weights.files import Found
+    from eegdecode.weights.files import WeightsFile
     from eegdecode.weights.matching import Names
 
 
@@ -48,43 +48,43 @@ def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
 
     if len(files) not in (1, 2):
         raise ValueError(f"inspect one file, or two to compare them, but got {len(files)}")
-    found = [look(path) for path in files]
-    told: dict[str, Any] = {"files": [summary.values(each) for each in found]}
-    texts = [summary.text(each) for each in found[:1]] if len(found) == 1 else [summary.compared(*found)]
-    for each in found:
+    inspected = [look(path) for path in files]
+    report: dict[str, Any] = {"files": [summary.values(each) for each in inspected]}
+    texts = [summary.text(each) for each in inspected[:1]] if len(inspected) == 1 else [summary.compared(*inspected)]
+    for each in inspected:
         name, wanted = _wanted(cfg, each)
         if wanted:
             matched = match(each.shapes, wanted)
-            whose = f"of {each.path.name}, {name}" if len(found) == 2 else name
-            told.setdefault("loads", []).append(summary.match_values(name, matched))
-            texts.append(summary.match_text(whose, matched, wanted))
-    return json.dumps(told, indent=1) if as_json else "\n\n".join(texts)
+            label = f"of {each.path.name}, {name}" if len(inspected) == 2 else name
+            report.setdefault("loads", []).append(summary.match_values(name, matched))
+            texts.append(summary.match_text(label, matched, wanted))
+    return json.dumps(report, indent=1) if as_json else "\n\n".join(texts)
 
 
-def _wanted(cfg: Inspect, found: "Found") -> tuple[str, "Names"]:
+def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
     """The parameters of the model that was said, or of the one the file is of."""
-    if cfg.model is None and (found.config is None or found.spec is None):
+    if cfg.model is None and (file.config is None or file.spec is None):
         return "", {}
     from eegdecode.weights.pickles import Shape
 
-    knobs = cfg.model or config.build(models.Model, found.config["model"], "model")  # type: ignore[index,arg-type]
-    network = models.build(knobs, _spec(cfg, found))
+    knobs = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,arg-type]
+    network = models.build(knobs, _spec(cfg, file))
     return knobs.name, {
         name: Shape(tuple(value.shape), str(value.dtype).removeprefix("torch."))
         for name, value in network.state_dict().items()
     }
 
 
-def _spec(cfg: Inspect, found: "Found") -> SignalSpec:
+def _spec(cfg: Inspect, file: "WeightsFile") -> SignalSpec:
     """Of the data: what was said, over what the file knows, over one window of EEGPT's finetuning."""
     spec = SignalSpec((), 256.0, 4, n_times=1024)
-    if found.spec is not None:
-        spec = SignalSpec(**found.spec)
+    if file.spec is not None:
+        spec = SignalSpec(**file.spec)
     n_channels = len(cfg.channels) or cfg.n_channels or spec.n_channels or 19
     channels = cfg.channels or (spec.channels if n_channels == spec.n_channels else ())
-    said = {name: getattr(cfg, name) for name in ("n_outputs", "n_times", "sfreq", "target_sfreq")}
+    overrides = {name: getattr(cfg, name) for name in ("n_outputs", "n_times", "sfreq", "target_sfreq")}
     return replace(
         spec,
         channels=channels or tuple(f"E{index}" for index in range(n_channels)),
-        **{name: value for name, value in said.items() if value is not None},
+        **{name: value for name, value in overrides.items() if value is not None},
     )

@@ -59,12 +59,12 @@ class Storage:
 class Named:
     """Stands for what a name in the file would have made."""
 
-    said = ""
+    full_name = ""
 
     def __new__(cls, *given: Any, **by_name: Any) -> "Named":
-        made = super().__new__(cls)
-        made.given = [*given, *by_name.values()]
-        return made
+        instance = super().__new__(cls)
+        instance.given = [*given, *by_name.values()]
+        return instance
 
     def __init__(self, *given: Any, **by_name: Any) -> None:
         self.given: list[Any]
@@ -108,7 +108,7 @@ class Array:
 
     def __setstate__(self, state: Any) -> None:
         _, sizes, dtype, *_ = state
-        self.shape = _shape(sizes, getattr(dtype, "said", "object"))
+        self.shape = _shape(sizes, getattr(dtype, "full_name", "object"))
 
 
 class ArrayType:
@@ -117,7 +117,7 @@ class ArrayType:
     def __init__(self, code: Any = "", *given: Any) -> None:
         letter, size = str(code)[:1], str(code)[1:]
         words = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
-        self.said = "bool" if letter == "b" else f"{words[letter]}{8 * int(size)}" if letter in words else "object"
+        self.full_name = "bool" if letter == "b" else f"{words[letter]}{8 * int(size)}" if letter in words else "object"
 
     def __setstate__(self, state: Any) -> None:
         """The order of its bytes."""
@@ -133,22 +133,22 @@ class Reader(pickle.Unpickler):
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str, /) -> Any:
-        said = f"{module}.{name}"
+        full_name = f"{module}.{name}"
         if module in ("torch", "torch.cuda", "torch.storage") and name in STORAGES:
             return type("Kind", (), {"dtype": STORAGES[name]})
-        if said in MAKERS:
-            return MAKERS[said]
+        if full_name in MAKERS:
+            return MAKERS[full_name]
         if module != "torch":  # torch.float32 and the like are values
-            self.code[said] = None
-        return type("Named", (Named,), {"said": said})
+            self.code[full_name] = None
+        return type("Named", (Named,), {"full_name": full_name})
 
-    def persistent_load(self, said: Any, /) -> Any:
-        if said[0] == "module":  # of old: a class, and its source
-            return said[1]
-        _, kind, key, _, n_values, *_ = said
-        found = Storage(str(key), kind.dtype, int(n_values))
-        self.storages[found.key] = found
-        return found
+    def persistent_load(self, reference: Any, /) -> Any:
+        if reference[0] == "module":  # of old: a class, and its source
+            return reference[1]
+        _, kind, key, _, n_values, *_ = reference
+        storage = Storage(str(key), kind.dtype, int(n_values))
+        self.storages[storage.key] = storage
+        return storage
 
 
 def _shape(sizes: Any, dtype: str) -> Shape:
@@ -162,11 +162,11 @@ def _of_storage(storage: Storage, offset: Any, sizes: Any, *_: Any) -> Shape:
 def _with_dtype(
     storage: Storage, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> Shape:
-    return _shape(sizes, dtype.said.removeprefix("torch."))
+    return _shape(sizes, dtype.full_name.removeprefix("torch."))
 
 
 def _without_storage(dtype: Any, sizes: Any, *_: Any) -> Shape:
-    return _shape(sizes, dtype.said.removeprefix("torch."))
+    return _shape(sizes, dtype.full_name.removeprefix("torch."))
 
 
 def _of_type(make: Any, kind: Any, given: Any, *_: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eegdecode.weights.files import Found
+from eegdecode.weights.files import WeightsFile
 from eegdecode.weights.matching import Match, match
 from eegdecode.weights.pickles import Shape
 from hpc.errors import first_of
@@ -15,9 +15,9 @@ MOST = 12
 """Names that are shown of many; --json has them all."""
 
 
-def counts(found: Found) -> dict[str, Any]:
+def counts(file: WeightsFile) -> dict[str, Any]:
     """Tensors, parameters, bytes and types of all, and of each part and list of blocks."""
-    shapes = found.shapes
+    shapes = file.shapes
     return {
         "tensors": len(shapes),
         "parameters": _n_parameters(shapes),
@@ -37,41 +37,43 @@ def blocks(shapes: Mapping[str, Shape]) -> dict[str, dict[str, int]]:
             if place and word.isdecimal():
                 of_list = lists.setdefault(".".join(words[:place]), {})
                 of_list.setdefault(word, {})[".".join(words[place + 1 :])] = shape
-    found: dict[str, dict[str, int]] = {}
+    repeated: dict[str, dict[str, int]] = {}
     for name, members in lists.items():
         first, *others = members.values()
-        inside = any(name.startswith(f"{outer}.") for outer in found)
+        inside = any(name.startswith(f"{outer}.") for outer in repeated)
         if not others or inside or any(other != first for other in others):
             continue
         lengths = Counter(shape.sizes[0] for shape in first.values() if len(shape.sizes) == 1)
         width = {"width": lengths.most_common(1)[0][0]} if lengths else {}
-        found[name] = {"n": len(members), "parameters": _n_parameters(first), **width}
-    return found
+        repeated[name] = {"n": len(members), "parameters": _n_parameters(first), **width}
+    return repeated
 
 
-def text(found: Found) -> str:
+def text(file: WeightsFile) -> str:
     """For a terminal."""
-    told = counts(found)
-    where = f", {found.place}" if found.place else ""
-    types = ", ".join(f"{n} x {dtype}" if len(told["dtypes"]) > 1 else dtype for dtype, n in told["dtypes"].items())
+    figures = counts(file)
+    location = f", {file.place}" if file.place else ""
+    types = ", ".join(
+        f"{n} x {dtype}" if len(figures["dtypes"]) > 1 else dtype for dtype, n in figures["dtypes"].items()
+    )
     lines = [
-        f"{_clean(str(found.path))}",
-        f"  {found.form}{_clean(where)}: {told['tensors']} tensors, {told['parameters']:,} parameters, "
-        f"{told['megabytes']:.1f} MB, {types}",
+        f"{_clean(str(file.path))}",
+        f"  {file.form}{_clean(location)}: {figures['tensors']} tensors, {figures['parameters']:,} parameters, "
+        f"{figures['megabytes']:.1f} MB, {types}",
     ]
-    if found.said:
-        lines.append("  said       " + _few(f"{name} {value}" for name, value in found.said.items()))
-    if found.beside:
-        many = (f"{name}: {n} tensors, {numbers:,} numbers" for name, (n, numbers) in found.beside.items())
-        lines.append("  beside     " + _few(many))
-    if found.code:
-        lines.append("  not run    " + _few(found.code))
-    table = [("part", "", "parameters", ""), *((name, "", f"{n:,}", "") for name, n in told["parts"].items())]
+    if file.metadata:
+        lines.append("  metadata   " + _few(f"{name} {value}" for name, value in file.metadata.items()))
+    if file.other_tensors:
+        many = (f"{name}: {n} tensors, {numbers:,} numbers" for name, (n, numbers) in file.other_tensors.items())
+        lines.append("  other      " + _few(many))
+    if file.code:
+        lines.append("  not run    " + _few(file.code))
+    table = [("part", "", "parameters", ""), *((name, "", f"{n:,}", "") for name, n in figures["parts"].items())]
     table += [
         (name, f"{block['n']} x", f"{block['parameters']:,}", f"width {block['width']}" if "width" in block else "")
-        for name, block in told["blocks"].items()
+        for name, block in figures["blocks"].items()
     ]
-    lines += ["", *_columns(table, right=(1, 2)), "", *_columns([("name", "shape", "type"), *_alike(found.shapes)])]
+    lines += ["", *_columns(table, right=(1, 2)), "", *_columns([("name", "shape", "type"), *_alike(file.shapes)])]
     return "\n".join(lines)
 
 
@@ -106,30 +108,32 @@ def match_values(name: str, matched: Match) -> dict[str, Any]:
     }
 
 
-def values(found: Found) -> dict[str, Any]:
+def values(file: WeightsFile) -> dict[str, Any]:
     """All of it, for scripts."""
     return {
-        "path": str(found.path),
-        "form": found.form,
-        "place": found.place,
-        **counts(found),
-        "beside": {name: {"tensors": n, "numbers": numbers} for name, (n, numbers) in found.beside.items()},
-        "said": found.said,
-        "code": list(found.code),
-        "shapes": {name: {"shape": shape.sizes, "dtype": shape.dtype} for name, shape in found.shapes.items()},
+        "path": str(file.path),
+        "form": file.form,
+        "place": file.place,
+        **counts(file),
+        "beside": {name: {"tensors": n, "numbers": numbers} for name, (n, numbers) in file.other_tensors.items()},
+        "said": file.metadata,
+        "code": list(file.code),
+        "shapes": {name: {"shape": shape.sizes, "dtype": shape.dtype} for name, shape in file.shapes.items()},
     }
 
 
-def compared(one: Found, other: Found) -> str:
+def compared(one: WeightsFile, other: WeightsFile) -> str:
     """Two files side by side: counts, parts, blocks, and which names they share."""
     matched = match(other.shapes, one.shapes)
     first, second = counts(one), counts(replace(other, shapes=_renamed(other.shapes, matched)))
     rows: list[tuple[str, ...]] = [("", one.path.name, other.path.name), ("form", one.form, other.form)]
     rows += [(word, f"{first[word]:,}", f"{second[word]:,}") for word in ("tensors", "parameters", "megabytes")]
-    rows.append(("types", *(", ".join(told["dtypes"]) for told in (first, second))))
+    rows.append(("types", *(", ".join(figures["dtypes"]) for figures in (first, second))))
     for word, say in (("parts", lambda n: f"{n:,}"), ("blocks", _block)):
         for name in {**first[word], **second[word]}:
-            rows.append((name, *(say(told[word][name]) if name in told[word] else "-" for told in (first, second))))
+            rows.append(
+                (name, *(say(figures[word][name]) if name in figures[word] else "-" for figures in (first, second)))
+            )
     n = len(matched.loaded)
     lines = [*_columns(rows, right=(1, 2)), ""]
     lines.append(f"{n} tensors have the same name and shape in both{matched.renamed}")
@@ -150,8 +154,8 @@ def _renamed(shapes: Mapping[str, Shape], matched: Match) -> dict[str, Shape]:
     return {add + name.removeprefix(strip) if name.startswith(strip) else name: s for name, s in shapes.items()}
 
 
-def _block(told: Mapping[str, int]) -> str:
-    return f"{told['n']} x {told['parameters']:,}" + (f", width {told['width']}" if "width" in told else "")
+def _block(block: Mapping[str, int]) -> str:
+    return f"{block['n']} x {block['parameters']:,}" + (f", width {block['width']}" if "width" in block else "")
 
 
 def _n_parameters(shapes: Mapping[str, Shape]) -> int:

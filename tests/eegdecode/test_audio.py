@@ -107,10 +107,10 @@ def test_a_study_of_1000_sounds_is_known_by_their_headers(tmp_path: Path) -> Non
             with open(tmp_path / name / f"{name}.{number:05d}.wav", "wb") as file:
                 file.write(wav(b"", 16, said=n_bytes))
                 file.truncate(44 + n_bytes)  # no sample takes room on disk
-    found = audio.durations(sorted(tmp_path.glob("*/*.wav")))
-    assert len(found) == 1000 and sum(sound.duration_s for sound in found) / 3600 == pytest.approx(8.33, abs=0.01)
-    assert {sound.genre for sound in found} == set(genres)
-    assert [sound.genre for sound in found[:1]] == ["blues"]
+    sounds = audio.durations(sorted(tmp_path.glob("*/*.wav")))
+    assert len(sounds) == 1000 and sum(sound.duration_s for sound in sounds) / 3600 == pytest.approx(8.33, abs=0.01)
+    assert {sound.genre for sound in sounds} == set(genres)
+    assert [sound.genre for sound in sounds[:1]] == ["blues"]
 
 
 @pytest.mark.parametrize(

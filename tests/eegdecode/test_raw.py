@@ -30,8 +30,8 @@ def nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-    said = capfd.readouterr()
-    assert said.out + said.err == ""
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
 
 
 def of_mne(

@@ -109,10 +109,10 @@ def test_the_parts_of_films_are_told_by_their_names() -> None:
         for k in range(1, 11)
         for part in (1, 2, 3, 4)
     ]
-    told = [recordings.told_by_name(pattern, name) for name in files]
-    assert len({each["title"] for each in told if each}) == 10 and len(told) == 40 and None not in told
-    assert told[-1] == {"id": "10", "title": "Some_Film10", "first": "10", "last": "11", "film": "10", "part": "4"}
-    assert recordings.told_by_name(pattern, "notes.txt") is None
+    parsed = [recordings.parse_name(pattern, name) for name in files]
+    assert len({each["title"] for each in parsed if each}) == 10 and len(parsed) == 40 and None not in parsed
+    assert parsed[-1] == {"id": "10", "title": "Some_Film10", "first": "10", "last": "11", "film": "10", "part": "4"}
+    assert recordings.parse_name(pattern, "notes.txt") is None
 
 
 def test_a_table_without_entities_belongs_to_the_recording_of_its_name(tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ def test_positions_are_in_metres_whatever_the_unit(
 ) -> None:
     folder = study / "sub-01/eeg"
     (folder / "sub-01_space-CapTrak_electrodes.tsv").write_text(f"name\tx\ty\tz\nCz\t{row}\n")
-    told = {"EEGCoordinateSystem": system, "EEGCoordinateUnits": unit}
-    (folder / "sub-01_space-CapTrak_coordsystem.json").write_text(json.dumps(told))
+    coordsystem = {"EEGCoordinateSystem": system, "EEGCoordinateUnits": unit}
+    (folder / "sub-01_space-CapTrak_coordsystem.json").write_text(json.dumps(coordsystem))
     (entry,) = find(study)
     opened = open_entry(entry)
     assert opened.stream.sensor("Cz").position == pytest.approx(place)

@@ -65,10 +65,10 @@ def test_the_same_in_every_process_and_another_for_another_seed() -> None:
     root = Path(__file__).parents[2]
     for hash_seed in "12":
         environ = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)}
-        said = subprocess.run(
+        other_process = subprocess.run(
             [sys.executable, "-c", program], env=environ, cwd=root, capture_output=True, text=True, check=True
         )
-        assert said.stdout.strip() == str(sorted(stimuli(split(Split(seed=3), study()).test)))
+        assert other_process.stdout.strip() == str(sorted(stimuli(split(Split(seed=3), study()).test)))
     assert len({frozenset(stimuli(split(Split(seed=seed), study()).test)) for seed in range(10)}) > 5
 
 
@@ -170,8 +170,8 @@ def test_the_parts_can_be_named_or_stand_in_the_events() -> None:
     assert recordings(named.val) == {0, 1} and recordings(named.test) == {4, 5}
     with pytest.raises(ValueError, match=r"there is no subject sub-7; there are sub-0, sub-1, sub-2"):
         split(Split(by="subject", val_units=("sub-0",), test_units=("sub-7",)), runs())
-    told = split(Split(by="label"), runs())
-    assert {segment.trial.start for segment in told.test} == {20.0, 50.0}
+    by_label = split(Split(by="label"), runs())
+    assert {segment.trial.start for segment in by_label.test} == {20.0, 50.0}
     with pytest.raises(ValueError, match="a trial of sub-0_run-0 has no such label; it has: split"):
         split(Split(by="label", label="part"), runs())
 
@@ -277,9 +277,9 @@ def test_no_sample_stands_in_two_parts_windows_included(windows: Windows, sfreq:
     before = split(Split(by="label"), study)
     assert len(parts.test) == len(before.test), "what tests stays whole"
     n_left = len(before.train) - len(parts.train), len(before.val) - len(parts.val)
-    said = " ".join(parts.audit())
-    assert (f"left out: {n_left[0]} of training, {n_left[1]} of what" in said) == any(n_left)
-    assert said.endswith("No sample stands in two parts.") and (n_left[0] > 0) == (windows.name == "epochs")
+    audit = " ".join(parts.audit())
+    assert (f"left out: {n_left[0]} of training, {n_left[1]} of what" in audit) == any(n_left)
+    assert audit.endswith("No sample stands in two parts.") and (n_left[0] > 0) == (windows.name == "epochs")
     assert " ".join(before.audit()).endswith("as long as windows stay within their trials.")
 
 
@@ -319,17 +319,17 @@ def test_copies_are_found_wherever_the_first_of_them_stands() -> None:
 @pytest.mark.parametrize("deal", ["balanced", "stratified"])
 def test_folds_are_those_of_scikit_learn(deal: str) -> None:
     """Nine subjects with unlike many trials, of two classes."""
-    heard = []
+    recordings = []
     for more, stored in enumerate(study(9, 12)):
         kept = (replace(trial, labels={"side": "lr"[k % 2]}) for k, trial in enumerate(stored.trials[: 3 + more]))
-        heard.append(replace(stored, trials=tuple(kept)))
-    groups = [stored.subject for stored in heard for _ in stored.trials]
-    sides = [trial.labels["side"] for stored in heard for trial in stored.trials]
+        recordings.append(replace(stored, trials=tuple(kept)))
+    groups = [stored.subject for stored in recordings for _ in stored.trials]
+    sides = [trial.labels["side"] for stored in recordings for trial in stored.trials]
     theirs = GroupKFold(3) if deal == "balanced" else StratifiedGroupKFold(3, shuffle=True, random_state=5)
-    everything = [(stored.subject, trial.start) for stored in heard for trial in stored.trials]
+    everything = [(stored.subject, trial.start) for stored in recordings for trial in stored.trials]
     for fold, (_, test) in enumerate(theirs.split(groups, sides, groups)):
         cfg = Split(by="subject", folds=3, fold=fold, deal=deal, stratify="side", seed=5, shared=("stimulus",))  # type: ignore[arg-type]
-        ours = {(heard[segment.recording].subject, segment.trial.start) for segment in split(cfg, heard).test}
+        ours = {(recordings[segment.recording].subject, segment.trial.start) for segment in split(cfg, recordings).test}
         assert ours == {everything[index] for index in test}
 
 

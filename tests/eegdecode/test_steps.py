@@ -240,8 +240,8 @@ def test_gain_brings_volt_to_millivolt_wherever_it_stands() -> None:
     for chain in ([Gain()], [Bandpass(), Gain()], [Gain(), Bandpass()]):
         plain = run([step for step in chain if not isinstance(step, Gain)], before)
         np.testing.assert_allclose(run(chain, before).data, 1e3 * plain.data, rtol=1e-4, atol=1e-7)
-    found = run([Gain(factor=-2)], before).data
-    np.testing.assert_array_equal(found, np.float32(-2) * before.data)
+    turned = run([Gain(factor=-2)], before).data
+    np.testing.assert_array_equal(turned, np.float32(-2) * before.data)
 
 
 def test_every_step_runs_gives_float32_and_leaves_its_input_alone() -> None:

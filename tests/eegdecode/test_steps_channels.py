@@ -101,7 +101,7 @@ def test_set_channels_refuses_or_interpolates_what_is_missing() -> None:
     after = apply([SetChannels(missing="interpolate")], less)
     assert after.channels == channels.TEN_TWENTY
     assert np.corrcoef(after.signal().data[:, 9], whole.data[:, 9])[0, 1] > 0.98
-    with pytest.raises(ValueError, match="set_channels lacks E7, and where E7 stood is not known"):
+    with pytest.raises(ValueError, match="set_channels lacks E7, and the place of E7 is not known"):
         apply([SetChannels(channels=("Cz", "E7"), missing="interpolate")], whole.stream())
 
 
@@ -116,11 +116,11 @@ def test_bad_channels_are_found_named_and_made_up(caplog: pytest.LogCaptureFixtu
     broken = Signal(data, whole.sfreq, whole.channels, whole.sensors)
     with caplog.at_level(logging.INFO):
         after = apply([BadChannels()], broken.stream(), bads=("O1", "EXG1")).signal().data
-    found = caplog.text.split("bad channels: ")[1]
+    logged = caplog.text.split("bad channels: ")[1]
     names = [whole.channels[index] for index in (2, 5, 9, 12)]
-    assert f"{names[0]} (flat)" in found and f"{names[1]} (louder than the others, z =" in found
-    assert f"{names[2]} (unlike all others, r = 0." in found and f"{names[3]} (not a number)" in found
-    assert "O1 (the recording says so)" in found and found.count("(") == 5
+    assert f"{names[0]} (flat)" in logged and f"{names[1]} (louder than the others, z =" in logged
+    assert f"{names[2]} (unlike all others, r = 0." in logged and f"{names[3]} (not a number)" in logged
+    assert "O1 (the recording says so)" in logged and logged.count("(") == 5
     for index in (2, 5, 9, 12, whole.channels.index("O1")):
         assert np.corrcoef(after[:, index], whole.data[:, index])[0, 1] > 0.9, whole.channels[index]
     assert np.isfinite(after).all()
@@ -148,7 +148,9 @@ def test_more_bad_channels_than_can_be_made_up_are_refused() -> None:
 
 def test_what_stands_nowhere_is_not_made_up() -> None:
     signal = Signal(scalp().data, 250.0, tuple(f"E{index}" for index in range(19)))
-    with pytest.raises(ValueError, match="E4 cannot be interpolated: where E4 stand.* drop these channels by pick"):
+    with pytest.raises(
+        ValueError, match="E4 cannot be interpolated: the place of E4 is not known .* drop these channels by pick"
+    ):
         apply([BadChannels()], signal.stream(), bads=["E4"])
 
 

@@ -149,10 +149,10 @@ def test_to_leave_out_what_is_not_there_is_a_slip(four: Path, tmp_path: Path) ->
 def test_one_reason_is_told_once_and_the_hint_keeps_what_was_left_out_before(four: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 of 3 recordings cannot be used") as failure:
         preprocess(tmp_path, four, exclude=("*-03*",), steps=(SetChannels(channels=("Fz", "Nowhere")),))
-    said = str(failure.value)
-    assert said.count("Nowhere") == 1 and "sub-01_task-music_run-01, sub-02_task-music_run-01 and sub-04" in said
+    message = str(failure.value)
+    assert message.count("Nowhere") == 1 and "sub-01_task-music_run-01, sub-02_task-music_run-01 and sub-04" in message
     names = ",".join(f"sub-0{number}_task-music_run-01" for number in (1, 2, 4))
-    assert said.endswith(f"leave them out, 'preprocess.exclude=[\"*-03*\",{names}]'")
+    assert message.endswith(f"leave them out, 'preprocess.exclude=[\"*-03*\",{names}]'")
 
 
 def test_a_picture_is_an_image_a_label_and_an_embedding_of_any_folder(tmp_path: Path) -> None:
@@ -193,8 +193,8 @@ def test_films_of_all_sessions_are_one_study_in_one_run(tmp_path: Path) -> None:
             at = int(np.ceil(trial.start * 100))
             assert first.target("frame")[at, 0] == pytest.approx(since_s * fps, abs=1)
     parts = splits.split(Split(), recordings)
-    heard = [{segment.trial.stimulus for segment in part} for part in (parts.train, parts.val, parts.test)]
-    assert not heard[0] & heard[1] and not heard[0] & heard[2] and not heard[1] & heard[2]
+    stimuli = [{segment.trial.stimulus for segment in part} for part in (parts.train, parts.val, parts.test)]
+    assert not stimuli[0] & stimuli[1] and not stimuli[0] & stimuli[2] and not stimuli[1] & stimuli[2]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="a small disk is mounted, which takes root")
@@ -214,8 +214,8 @@ def test_on_a_full_disk_it_waits_for_room(four: Path, tmp_path: Path, caplog: py
         filler.write_bytes(b"x" * 3_500_000)
         ctx = Context(World(), RunDir(small / "run"), should_stop=somebody_makes_room)
         with caplog.at_level(logging.ERROR):
-            found = stages.preprocess(Preprocess(Input(str(four)), targets=(Envelope(),)), ctx)
-        assert found["recordings"] == 4 and len(store.open_store(ctx.out).recordings) == 4
+            metrics = stages.preprocess(Preprocess(Input(str(four)), targets=(Envelope(),)), ctx)
+        assert metrics["recordings"] == 4 and len(store.open_store(ctx.out).recordings) == 4
         (alert,) = [record.getMessage() for record in caplog.records if "ALERT" in record.getMessage()]
         assert re.match(rf"ALERT {ctx.out}: No space left on device, 1 MB are free and 1 MB needed. Delete some", alert)
         # Asked to stop instead, it stops

@@ -82,8 +82,8 @@ def test_stereo_is_averaged_and_broken_sound_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     write_wav(path, np.tile([0.5, -0.25], 100), HZ)
     path.write_bytes(path.read_bytes()[:22] + b"\x02\0" + path.read_bytes()[24:32] + b"\x04\0" + path.read_bytes()[34:])
-    heard, audio_hz = targets.read_audio(path)
-    assert (audio_hz, len(heard)) == (HZ, 100) and np.allclose(heard, 0.125)
+    samples, audio_hz = targets.read_audio(path)
+    assert (audio_hz, len(samples)) == (HZ, 100) and np.allclose(samples, 0.125)
     path.write_bytes(b"RIFF")
     with pytest.raises(ValueError, match=r"a\.wav cannot be read as sound \(it is cut off\): fetch it again"):
         targets.read_audio(path)
@@ -204,15 +204,15 @@ def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
     made = streamed(Frame(sfreq=1000.0), [trial], tmp_path, 910.0)
     times_s = rng.uniform(start_s, start_s + lasts_s, 500)
     shown = np.floor((times_s - start_s) / (1 + ppm * 1e-6) * fps)  # the planted counter
-    found = targets.lookup(made, times_s)[:, 0]
-    assert np.abs(found - shown).max() <= 1 and np.mean(found == shown) > 0.95
+    frames = targets.lookup(made, times_s)[:, 0]
+    assert np.abs(frames - shown).max() <= 1 and np.mean(frames == shown) > 0.95
     assert targets.lookup(made, np.array([1.0, 909.0])).tolist() == [[-1.0], [-1.0]], "frame 0 is a frame"
     later = Trial(10.0, 60.0, stimuli.piece(film, 60.0, 120.0))
     assert targets.lookup(streamed(Frame(sfreq=1000.0), [later], tmp_path, 80.0), np.array([10.5]))[0, 0] == int(
         60.5 * fps
     )
-    told = Trial(0.0, 10.0, "film.mp4", {"fps": 25.0})
-    assert targets.lookup(streamed(Frame(), [told], tmp_path, 10.0), np.array([2.0]))[0, 0] == 50
+    labelled = Trial(0.0, 10.0, "film.mp4", {"fps": 25.0})
+    assert targets.lookup(streamed(Frame(), [labelled], tmp_path, 10.0), np.array([2.0]))[0, 0] == 50
     with pytest.raises(ValueError, match=r"'film.mp4' does not tell its frames a second: set fps"):
         streamed(Frame(), [Trial(0, 1, "film.mp4")], tmp_path, 1.0).signal()
 
@@ -383,9 +383,9 @@ def test_what_is_no_number_in_a_table_is_named_by_its_place(tmp_path: Path) -> N
     def read(cfg: Extra) -> Signal:
         return stream_of(cfg, [Trial(0.0, 1.0, "a")], tmp_path, 2.0)
 
-    for cell, said in (("happy", "'happy'"), ("n/a", "'n/a'"), ("", "''"), ("inf", "'inf'")):
+    for cell, shown in (("happy", "'happy'"), ("n/a", "'n/a'"), ("", "''"), ("inf", "'inf'")):
         table.write_text(f"level\tmood\n1\t2\n\n3\t{cell}\n5\t6\n")
-        with pytest.raises(ValueError, match=f"line 4 of .*score.tsv says {said} in column mood, which is no number"):
+        with pytest.raises(ValueError, match=f"line 4 of .*score.tsv says {shown} in column mood, which is no number"):
             read(Extra("score.tsv", sfreq=2.0))
     rows = np.ones((50, 2))
     rows[13, 1] = np.nan

@@ -72,7 +72,7 @@ def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
             start_s = float(match[2])
             end_s = float(match[3]) if match[3] else start_s + longest_s
             by_file.setdefault(match[1], []).append((start_s, end_s, stimulus))
-    found: dict[str, str] = {}
+    unit_of: dict[str, str] = {}
     for name, pieces in by_file.items():
         groups: list[list[tuple[float, float, str]]] = []
         reach_s = -math.inf
@@ -85,8 +85,8 @@ def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
         for group in groups:
             end_s = max(end_s for _, end_s, _ in group)
             joined = name if end_s == math.inf else f"{name}#t={_seconds(group[0][0])},{_seconds(end_s)}"
-            found |= {stimulus: joined if len(group) > 1 else stimulus for _, _, stimulus in group}
-    return found
+            unit_of |= {stimulus: joined if len(group) > 1 else stimulus for _, _, stimulus in group}
+    return unit_of
 
 
 TOUCHING_S = 0.01

@@ -1,7 +1,7 @@
 """What trigger channels tell: when pulses came and what value they had, at which level a channel stood, a film's clock.
 
-found = pulses(stream, "STI 014")          digital or analogue, onset in seconds
-clock(found.times_s, 29.97 / 2)            a line through pulses that come at a known rate; names missing and extra ones
+train = pulses(stream, "STI 014")          digital or analogue, onset in seconds
+clock(train.times_s, 29.97 / 2)            a line through pulses that come at a known rate; names missing and extra ones
 levels(stream, "music", (0.0, 0.5, 1.0))   which of the known levels the channel stood at, and when it changed
 """
 
@@ -34,17 +34,17 @@ def pulses(
 ) -> Pulses:
     """All triggers of a channel, or of the fallback where that channel is flat; for the names see TriggerEvents."""
     name = channel or _only_trigger_channel(stream)
-    found = _pulses(stream, name, bits, threshold, gap_s)
-    if not len(found.times_s) and fallback:
-        found = _pulses(stream, fallback, None, None, gap_s)
-        note = f"{name} is flat: triggers are taken from {fallback}, which has {len(found.times_s)}"
-        found = found._replace(notes=(note, *found.notes))
-    if not len(found.times_s):
+    train = _pulses(stream, name, bits, threshold, gap_s)
+    if not len(train.times_s) and fallback:
+        train = _pulses(stream, fallback, None, None, gap_s)
+        note = f"{name} is flat: triggers are taken from {fallback}, which has {len(train.times_s)}"
+        train = train._replace(notes=(note, *train.notes))
+    if not len(train.times_s):
         flat = f"{name} and {fallback} are" if fallback else f"{name} is"
         raise ValueError(
             f"{flat} flat: there is no trigger; set channel{'' if fallback else ' or fallback'} to another"
         )
-    return found
+    return train
 
 
 def _only_trigger_channel(stream: Stream) -> str:
@@ -62,14 +62,14 @@ def _pulses(stream: Stream, name: str, bits: int | None, threshold: float | None
         raise ValueError(f"bits needs a digital channel, but {name} has values between whole numbers: set threshold")
     gap = gap_s * stream.sfreq
     rise, fall, values = _digital(samples, bits, gap) if digital else _analogue(samples, threshold)
-    kept = _no_bounces(rise, gap)
-    note = f"{name} has {len(rise) - len(kept)} triggers within {gap_s:g} s of another: taken for bounces"
+    genuine = _no_bounces(rise, gap)
+    note = f"{name} has {len(rise) - len(genuine)} triggers within {gap_s:g} s of another: taken for bounces"
     return Pulses(
         name,
-        rise[kept] / stream.sfreq,
-        (fall - rise)[kept] / stream.sfreq,
-        values[kept],
-        (note,) if len(kept) < len(rise) else (),
+        rise[genuine] / stream.sfreq,
+        (fall - rise)[genuine] / stream.sfreq,
+        values[genuine],
+        (note,) if len(genuine) < len(rise) else (),
     )
 
 
@@ -162,11 +162,11 @@ def _two_levels(samples: np.ndarray) -> tuple[float, float]:
 
 
 def _no_bounces(onsets: np.ndarray, gap: float) -> np.ndarray:
-    kept: list[int] = []
+    genuine: list[int] = []
     for index, onset in enumerate(onsets):
-        if not kept or onset - onsets[kept[-1]] >= gap:
-            kept.append(index)
-    return np.array(kept, int)
+        if not genuine or onset - onsets[genuine[-1]] >= gap:
+            genuine.append(index)
+    return np.array(genuine, int)
 
 
 class Clock(NamedTuple):
@@ -201,9 +201,9 @@ def clock(times_s: np.ndarray, expected_hz: float) -> Clock:
     period_s = float(regular.mean())
     # The first pulses may be strays, and what is counted from a stray does not fit
     tries = [_count_periods(times_s, first, period_s) for first in range(min(8, len(times_s)))]
-    index, kept = max(tries, key=lambda found: len(found[1]))
-    slope, start_s = np.polyfit(index, times_s[kept], 1)
-    residual_s = float(np.sqrt(np.mean((times_s[kept] - start_s - slope * index) ** 2)))
+    index, fitting = max(tries, key=lambda counted: len(counted[1]))
+    slope, start_s = np.polyfit(index, times_s[fitting], 1)
+    residual_s = float(np.sqrt(np.mean((times_s[fitting] - start_s - slope * index) ** 2)))
     drift_ppm = 1e6 * (slope / expected_s - 1)
     # As far as the ends of a short train can tell
     uncertain_ppm = 4e6 * residual_s / (expected_s * max(1, index[-1]))
@@ -212,13 +212,13 @@ def clock(times_s: np.ndarray, expected_hz: float) -> Clock:
             f"pulses should come at {expected_hz:.4f} Hz, but come at {1 / slope:.4f} Hz, {drift_ppm:+.0f} ppm off, "
             f"where clocks differ by {WIDEST_PPM:.0f} at most: {FIX}"
         )
-    extra, n_periods = len(times_s) - len(kept), int(index[-1]) + 1
+    extra, n_periods = len(times_s) - len(fitting), int(index[-1]) + 1
     if extra > 0.1 * len(times_s):
         raise ValueError(
-            f"of {len(times_s)} pulses only {len(kept)} lie on one line, the others come between: "
+            f"of {len(times_s)} pulses only {len(fitting)} lie on one line, the others come between: "
             "take another channel, or a longer gap_s"
         )
-    return Clock(float(start_s), float(slope), n_periods, float(drift_ppm), n_periods - len(kept), extra, residual_s)
+    return Clock(float(start_s), float(slope), n_periods, float(drift_ppm), n_periods - len(fitting), extra, residual_s)
 
 
 FIX = "look at fps, frames_per_pulse and the channel"
@@ -226,13 +226,13 @@ FIX = "look at fps, frames_per_pulse and the channel"
 
 def _count_periods(times_s: np.ndarray, first: int, period_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Which period each pulse is of, and which pulses those are: from pulse to pulse, so that no drift adds up."""
-    index, kept = [0], [first]
+    index, fitting = [0], [first]
     for place in range(first + 1, len(times_s)):
-        periods = (times_s[place] - times_s[kept[-1]]) / period_s
+        periods = (times_s[place] - times_s[fitting[-1]]) / period_s
         if round(periods) and abs(periods - round(periods)) < 0.25:
             index.append(index[-1] + round(periods))
-            kept.append(place)
-    return np.array(index), np.array(kept)
+            fitting.append(place)
+    return np.array(index), np.array(fitting)
 
 
 def runs(times_s: np.ndarray, pause_s: float) -> list[np.ndarray]:
@@ -260,14 +260,14 @@ def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: flo
     start = float(np.median(samples[: edges[0][0] if edges else len(samples)][: 4 * width]))
     at = float(ladder[np.abs(ladder - start).argmin()])
     _check_level(channel, start, at, smallest, 0.0)
-    found, since = [], 0
+    stretches, since = [], 0
     for edge, height in edges:
         after = float(ladder[np.abs(ladder - at - height).argmin()])
         _check_level(channel, at + height, after, smallest, edge / stream.sfreq)
         if after != at:
-            found.append(Level(since / stream.sfreq, edge / stream.sfreq, at))
+            stretches.append(Level(since / stream.sfreq, edge / stream.sfreq, at))
             at, since = after, edge
-    return [*found, Level(since / stream.sfreq, stream.duration, at)]
+    return [*stretches, Level(since / stream.sfreq, stream.duration, at)]
 
 
 def standing(stream: Stream, channel: str, shortest_s: float) -> list[float]:

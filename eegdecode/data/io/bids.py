@@ -74,7 +74,7 @@ def by_name(channels_tsv: Path) -> dict[str, dict[str, str]]:
 
 def applicable(study: Path, path: Path, what: str) -> list[Path]:
     """The files called `…_{what}` that apply to a recording, from the study's root down to the nearest."""
-    own, found = _entities(stem(path)), []
+    own, files = _entities(stem(path)), []
     for folder in [above for above in reversed(path.parents) if above == study or study in above.parents]:
         fitting = [
             (len(claims), each)
@@ -83,8 +83,8 @@ def applicable(study: Path, path: Path, what: str) -> list[Path]:
             # Outside of BIDS a name without entities belongs to the one recording of that name
             and (claims or each.name in (what, f"{stem(path)}_{what}"))
         ]
-        found += [each for _, each in sorted(fitting)]
-    return found
+        files += [each for _, each in sorted(fitting)]
+    return files
 
 
 def _entities(name: str) -> dict[str, str]:
@@ -95,17 +95,17 @@ def _entities(name: str) -> dict[str, str]:
 
 def merged(files: Sequence[Path]) -> dict[str, object]:
     """What .json files say together; the nearer one is right."""
-    told: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     for file in files:
         try:
-            told |= json.loads(file.read_text(encoding="utf-8-sig"))
+            metadata |= json.loads(file.read_text(encoding="utf-8-sig"))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file} is no JSON ({error}): mend it") from None
-    return told
+    return metadata
 
 
 @dataclass(frozen=True)
-class Told:
+class ChannelInfo:
     """What channels.tsv makes of the channels; `factors` brings to volt what the file has in no unit. `units` are those
     it tells of, which the file may know better."""
 
@@ -116,14 +116,14 @@ class Told:
     units: dict[str, str]
 
 
-def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> Told:
+def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> ChannelInfo:
     """Types and bad channels as the table has them, units as the file has them; where they disagree is noted."""
     rows = by_name(channels_tsv)
-    told = Told(dict(stream.sensors), {}, {}, [], {})
+    info = ChannelInfo(dict(stream.sensors), {}, {}, [], {})
     if lacking := [name for name in rows if name not in stream.channels]:
-        told.notes.append(f"{channels_tsv.name} lists {first_of(lacking)}, which {data.name} does not have")
+        info.notes.append(f"{channels_tsv.name} lists {first_of(lacking)}, which {data.name} does not have")
     if untold := [name for name in stream.channels if name not in rows]:
-        told.notes.append(f"{data.name} has {first_of(untold)}, which {channels_tsv.name} does not list")
+        info.notes.append(f"{data.name} has {first_of(untold)}, which {channels_tsv.name} does not list")
     types, scales, given = [], [], []
     for name in stream.channels:
         row, before = rows.get(name, {}), stream.sensor(name)
@@ -132,28 +132,28 @@ def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data:
             # That it is EEG a file says of everything
             if kind != before.kind and before.kind not in ("eeg", "misc"):
                 types.append(f"{name} ({before.kind} and {says})")
-            told.sensors[name] = Sensor(kind, before.position)
+            info.sensors[name] = Sensor(kind, before.position)
         if row.get("status", "").lower() == "bad":
             reason = row["status_description"]
-            told.bads[name] = reason if reason not in ("", "n/a") else f"marked bad in {channels_tsv.name}"
+            info.bads[name] = reason if reason not in ("", "n/a") else f"marked bad in {channels_tsv.name}"
         scale, own = volts(row.get("units", "")), volts(units.get(name, ""))
         if scale is not None:
-            told.units[name] = row["units"]
-        if told.sensors.get(name, before).unit != "V" or scale is None:
+            info.units[name] = row["units"]
+        if info.sensors.get(name, before).unit != "V" or scale is None:
             continue
         if name in units and own is None:
-            told.factors[name] = scale
+            info.factors[name] = scale
             given.append(f"{name} {row['units']}")
         elif own is not None and own != scale:
             scales.append(f"{name} ({units[name]} and {row['units']})")
     both = f"{data.name} and {channels_tsv.name} disagree on"
     if types:
-        told.notes.append(f"{both} types, the table was believed: {first_of(types)}")
+        info.notes.append(f"{both} types, the table was believed: {first_of(types)}")
     if scales:
-        told.notes.append(f"{both} units, the file was believed: {first_of(scales)}")
+        info.notes.append(f"{both} units, the file was believed: {first_of(scales)}")
     if given:
-        told.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {first_of(given)}")
-    return told
+        info.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {first_of(given)}")
+    return info
 
 
 def volts(unit: str) -> float | None:
@@ -178,21 +178,21 @@ def positions(
             places[row["name"]] = place
     if not places:
         return {}, ""
-    told, system = (
+    stated, system = (
         next((str(value) for key, value in coordsystem.items() if key.endswith(end)), "n/a")
         for end in ("EEGCoordinateUnits", "EEGCoordinateSystem")
     )
-    if told == "pixels":
+    if stated == "pixels":
         return {}, f"{electrodes_tsv.name} gives places on a picture, in pixels: left out"
     extent = max(abs(value) for place in places.values() for value in place)
-    unit, note = told, ""
-    if not 0.02 < extent * METRES.get(told, 0) < 0.5:
+    unit, note = stated, ""
+    if not 0.02 < extent * METRES.get(stated, 0) < 0.5:
         # A head reaches about 0.1 m from its centre, so only one unit can be meant
         fits = [name for name, metres in METRES.items() if 0.03 < extent * metres < 0.3]
         if not fits:
             return {}, f"{electrodes_tsv.name} reaches out to {extent:g}, which is no head in any unit: left out"
-        unit, said = fits[0], "does not say its unit" if told == "n/a" else f"says {told}"
-        note = f"{electrodes_tsv.name} reaches out to {extent:g}, and its coordsystem.json {said}: taken as {unit}"
+        unit, claim = fits[0], "does not say its unit" if stated == "n/a" else f"says {stated}"
+        note = f"{electrodes_tsv.name} reaches out to {extent:g}, and its coordsystem.json {claim}: taken as {unit}"
     scale = METRES[unit]
     if system in ALS:
         return {name: (-y * scale, x * scale, z * scale) for name, (x, y, z) in places.items()}, note

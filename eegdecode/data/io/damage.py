@@ -38,7 +38,7 @@ MEDIA = (".wav", ".mp3", ".mp4", ".png", ".jpg", ".jpeg", ".pdf", ".nii", ".gz",
 
 
 @dataclass(frozen=True)
-class Finding:
+class Defect:
     """Something that is wrong; `fatal`: nothing may be computed from it."""
 
     kind: str
@@ -47,22 +47,22 @@ class Finding:
     fatal: bool = False
 
 
-class Damaged(ValueError):
+class DamagedRecording(ValueError):
     """A sentence that names the file already."""
 
 
-def of_file(path: Path) -> tuple[Finding, ...]:
+def of_file(path: Path) -> tuple[Defect, ...]:
     """What the bytes tell, worst last: with a fatal one, nothing after it was looked at."""
-    found = []
+    defects = []
     file = headers.look_at(path)
     for kind, fatal, test in DAMAGES:
         if file is not None or kind in ("missing", "annex"):
             sentence = test(file or File(path, 0, b"", path.suffix.lower()))
             if sentence:
-                found.append(Finding(kind, f"{path} {sentence}", fatal=fatal))
+                defects.append(Defect(kind, f"{path} {sentence}", fatal=fatal))
                 if fatal:
                     break
-    return tuple(found)
+    return tuple(defects)
 
 
 def explain(path: Path, error: BaseException) -> str:
@@ -106,8 +106,8 @@ def _empty(file: File) -> str | None:
 def _pointer(file: File) -> str | None:
     if file.head.startswith(b"version https://git-lfs.github.com/spec"):
         size = re.search(rb"size (\d+)", file.head)
-        there = f" ({int(size[1]):,} bytes)" if size else ""
-        return f"is only a pointer of Git LFS, the data{there} were not fetched: git lfs pull"
+        size_shown = f" ({int(size[1]):,} bytes)" if size else ""
+        return f"is only a pointer of Git LFS, the data{size_shown} were not fetched: git lfs pull"
     return None
 
 

@@ -137,15 +137,15 @@ def edf_cut(file: File) -> str | None:
     header = _edf(file) if file.suffix in (".edf", ".bdf") else ""
     if isinstance(header, str) or header.n_records < 0:
         return None
-    there = (file.size - header.n_bytes) / header.record_bytes
-    if there >= header.n_records:
+    n_complete = (file.size - header.n_bytes) / header.record_bytes
+    if n_complete >= header.n_records:
         return None
     # Not proof by itself: few values have these two bytes in a row
     text = file.head.count(b"\n") > 100 and b"\r\n" not in file.head
     how = " (no CR LF is left in it, so it may have been taken for text on its way)" if text else ""
     return (
         f"is cut off: its header tells of {header.n_records} records of {header.record_s:g} s, "
-        f"{there:.1f} are there{how}: fetch it again"
+        f"{n_complete:.1f} are there{how}: fetch it again"
     )
 
 
@@ -163,9 +163,9 @@ def edf_gaps(file: File) -> str | None:
     with open(file.path, "rb") as records:
         for k in range((file.size - header.n_bytes) // header.record_bytes):
             records.seek(header.n_bytes + k * header.record_bytes + offset)
-            told = re.match(rb"([+-][\d.]+)[\x14\x15]", records.read(length))
-            if told:
-                onsets.append((k, float(told[1])))
+            onset = re.match(rb"([+-][\d.]+)[\x14\x15]", records.read(length))
+            if onset:
+                onsets.append((k, float(onset[1])))
     jumps = [b for (i, a), (j, b) in pairwise(onsets) if abs(b - a - (j - i) * header.record_s) > 1e-3]
     if not jumps:
         return None
@@ -179,12 +179,12 @@ def edf_unfinished(file: File) -> str | None:
     header = _edf(file) if file.suffix in (".edf", ".bdf") else ""
     if isinstance(header, str):
         return None
-    there, rest = divmod(file.size - header.n_bytes, header.record_bytes)
-    if there == header.n_records and not rest:
+    n_complete, rest = divmod(file.size - header.n_bytes, header.record_bytes)
+    if n_complete == header.n_records and not rest:
         return None
     says = "does not say how long it is" if header.n_records < 0 else f"tells of {header.n_records} records only"
     left = f", the last {rest} bytes are no whole record" if rest else ""
-    return f"was not ended properly: its header {says}; the {there} records that are there were taken{left}"
+    return f"was not ended properly: its header {says}; the {n_complete} records that are there were taken{left}"
 
 
 def _vhdr(file: File) -> dict[str, str]:

@@ -71,8 +71,8 @@ def array(path: Path) -> np.ndarray:
     if len(large) != 1:
         what = f"several arrays that may be meant ({', '.join(large)})" if large else "no array of numbers"
         raise ValueError(f"{path} has {what}: save the one that is meant to a file of its own")
-    found = variables[large[0]].value()
-    return found.ravel() if min(found.shape) == 1 else found
+    values = variables[large[0]].value()
+    return values.ravel() if min(values.shape) == 1 else values
 
 
 LARGE = 0.25
@@ -131,8 +131,8 @@ def _rate(path: Path, variables: Mapping[str, _Variable]) -> float:
     rates = {name: rate for name, rate in rates.items() if name.count(".") == outermost}
     if len(set(rates.values())) == 1 and (rate := next(iter(rates.values()))) > 0:
         return rate
-    told = "; ".join(f"{name} = {rate:g}" for name, rate in rates.items())
-    what = f"has no one sampling rate ({told})" if rates else "does not say its sampling rate"
+    candidates = "; ".join(f"{name} = {rate:g}" for name, rate in rates.items())
+    what = f"has no one sampling rate ({candidates})" if rates else "does not say its sampling rate"
     raise ValueError(f"{path} {what} among {_list(variables)}: give it with matlab.sfreq=… (Hz)")
 
 

@@ -92,29 +92,29 @@ class Opened:
 
 def open(path: Path, knobs: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
     """Nothing but headers is read here. A file that is damaged, or is none, is a ValueError of one sentence."""
-    found = damage.of_file(path)
-    for finding in found:
-        if finding.fatal:
-            raise ValueError(finding.sentence)
-    ours = tuple(finding.sentence for finding in found)
+    defects = damage.of_file(path)
+    for defect in defects:
+        if defect.fatal:
+            raise ValueError(defect.sentence)
+    own_notes = tuple(defect.sentence for defect in defects)
     if path.suffix.lower() == ".mat":
         stream, edges, notes = matlab.read(path, knobs)
-        return Opened(stream, notes=ours + notes, trial_edges=edges)
-    with _heard() as said:
+        return Opened(stream, notes=own_notes + notes, trial_edges=edges)
+    with _captured_messages() as messages:
         try:
             opened = _opened(path)
-        except damage.Damaged:
+        except damage.DamagedRecording:
             raise
         except Exception as error:  # noqa: BLE001  mne raises whatever its parsers trip over; all of it means: no good
             raise ValueError(damage.explain(path, error)) from None
-    told = {finding.kind for finding in found}
-    for sentence in said:
-        if any(word in sentence for word in ZEROS) and "unfinished" not in told:
+    kinds = {defect.kind for defect in defects}
+    for sentence in messages:
+        if any(word in sentence for word in ZEROS) and "unfinished" not in kinds:
             raise ValueError(f"{path} is cut off or damaged ({sentence}): fetch it again")
-    theirs = [s for s in said if not any(word in s for word in NOT_WORTH_SAYING + ZEROS)]
-    if "markers" in told:
-        theirs = [s for s in theirs if "MarkerFile" not in s]
-    return Opened(**vars(opened) | {"notes": (*ours, *opened.notes, *dict.fromkeys(theirs))})
+    mne_notes = [s for s in messages if not any(word in s for word in NOT_WORTH_SAYING + ZEROS)]
+    if "markers" in kinds:
+        mne_notes = [s for s in mne_notes if "MarkerFile" not in s]
+    return Opened(**vars(opened) | {"notes": (*own_notes, *opened.notes, *dict.fromkeys(mne_notes))})
 
 
 def _opened(path: Path) -> Opened:
@@ -131,10 +131,10 @@ def _opened(path: Path) -> Opened:
 def _continuous(path: Path) -> Opened:
     raw = mne.io.read_raw(path, preload=False)
     if raw.n_times == 0:
-        raise damage.Damaged(f"{path} holds no samples: the recording was never started, or not written")
+        raise damage.DamagedRecording(f"{path} holds no samples: the recording was never started, or not written")
     n_bytes, samples = len(raw.ch_names) * raw.n_times * 4, Path(str(raw.filenames[0]))
     if samples.suffix == ".fdt" and (short := damage.too_short(path, samples, n_bytes)):
-        raise damage.Damaged(short)
+        raise damage.DamagedRecording(short)
     sensors, notes = _sensors(raw)
     names, sfreq = tuple(raw.ch_names), float(raw.info["sfreq"])
     if path.suffix.lower() in (".edf", ".bdf") and len({n for _, n in headers.edf_rates(path)}) > 1:
@@ -194,23 +194,23 @@ def _get(raw: mne.io.BaseRaw) -> Callable[[int, int], np.ndarray]:
 def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: int) -> Callable[[int, int], np.ndarray]:
     """float32 a few MiB at a time, as mne only has float64."""
     stretch = max(1, STRETCH_VALUES // n_channels)
-    told: set[str] = set()
+    logged: set[str] = set()
 
     def read(first: int, stop: int) -> np.ndarray:
         out = np.empty((stop - first, n_channels), np.float32)
-        with _heard() as said:
+        with _captured_messages() as messages:
             try:
                 for start in range(first, stop, stretch):
                     end = min(start + stretch, stop)
                     out[start - first : end - first] = get(start, end)
             except Exception as error:  # noqa: BLE001  as in open: whatever it is, these samples cannot be had
                 raise ValueError(damage.explain(path, error)) from None
-        for sentence in said:
+        for sentence in messages:
             if any(word in sentence for word in ZEROS):
                 raise ValueError(f"{path} is cut off or damaged within samples {first} to {stop} ({sentence})")
-            if sentence not in told:
+            if sentence not in logged:
                 log.warning("%s: %s", path.name, sentence)
-                told.add(sentence)
+                logged.add(sentence)
         return out
 
     return read
@@ -226,7 +226,7 @@ def _mixed_rates(
     rates = headers.edf_rates(path)
     highest = max(n for _, n in rates)
     if len({label for label, _ in rates}) < len(rates) or len(rates) != len(raw.ch_names):
-        raise damage.Damaged(f"{path} has channels of unlike rates, and some of the same name: rename them")
+        raise damage.DamagedRecording(f"{path} has channels of unlike rates, and some of the same name: rename them")
     parts = []
     for n in sorted({n for _, n in rates}, reverse=True):
         columns = [k for k, (_, mine) in enumerate(rates) if mine == n]
@@ -284,10 +284,10 @@ def _sensors(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], li
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
+def _captured_messages() -> Iterator[list[str]]:
     """What mne warns of or logs, as sentences, instead of on the screen."""
-    said: list[str] = []
-    logger, listener = logging.getLogger("mne"), _Listener(said)
+    messages: list[str] = []
+    logger, listener = logging.getLogger("mne"), _Listener(messages)
     with _alone, warnings.catch_warnings(record=True) as caught:
         before, level = logger.handlers, logger.level
         warnings.simplefilter("ignore")  # of numpy and others on mne's way there
@@ -295,18 +295,18 @@ def _heard() -> Iterator[list[str]]:
         logger.handlers = [listener]
         logger.setLevel(logging.WARNING)
         try:
-            yield said
+            yield messages
         finally:
             logger.handlers = before
             logger.setLevel(level)
-            said.extend(" ".join(str(warning.message).split()) for warning in caught)
-            said[:] = dict.fromkeys(said)
+            messages.extend(" ".join(str(warning.message).split()) for warning in caught)
+            messages[:] = dict.fromkeys(messages)
 
 
 class _Listener(logging.Handler):
-    def __init__(self, said: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self.said = said
+        self.messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(" ".join(record.getMessage().split()))
+        self.messages.append(" ".join(record.getMessage().split()))

@@ -97,21 +97,21 @@ def open_entry(entry: Entry, knobs: Matlab = Matlab()) -> "Opened":  # noqa: B00
     opened = raw.open(entry.path, knobs)
     stream, notes, bads, units = opened.stream, list(opened.notes), dict(opened.bads), dict(opened.units)
     if tables := bids.applicable(entry.study, entry.path, "channels.tsv"):
-        told = bids.channels(stream, opened.units, tables[-1], entry.path)
-        notes += told.notes
-        bads |= told.bads
-        units = {**told.units, **units}
-        stream = _scaled(replace(stream, sensors=told.sensors), told.factors)
+        info = bids.channels(stream, opened.units, tables[-1], entry.path)
+        notes += info.notes
+        bads |= info.bads
+        units = {**info.units, **units}
+        stream = _scaled(replace(stream, sensors=info.sensors), info.factors)
     if tables := bids.applicable(entry.study, entry.path, "electrodes.tsv"):
         stream, more = _placed(entry, stream, tables[-1])
         notes += more
-    about: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     for suffix in bids.SUFFIXES:
-        about |= bids.merged(bids.applicable(entry.study, entry.path, f"{suffix}.json"))
-    told_hz = about.get("SamplingFrequency")
-    if isinstance(told_hz, int | float) and abs(told_hz - stream.sfreq) > 1e-3 * stream.sfreq:
-        notes.append(f"{entry.path.name} has {stream.sfreq:g} Hz, its json {told_hz:g} Hz: the file was believed")
-    line_hz = about.get("PowerLineFrequency")
+        metadata |= bids.merged(bids.applicable(entry.study, entry.path, f"{suffix}.json"))
+    json_hz = metadata.get("SamplingFrequency")
+    if isinstance(json_hz, int | float) and abs(json_hz - stream.sfreq) > 1e-3 * stream.sfreq:
+        notes.append(f"{entry.path.name} has {stream.sfreq:g} Hz, its json {json_hz:g} Hz: the file was believed")
+    line_hz = metadata.get("PowerLineFrequency")
     return replace(
         opened,
         stream=stream,
@@ -157,8 +157,8 @@ def samples_file(entry: Entry) -> Path:
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file()]
         return max(inside, key=lambda file: (file.stat().st_size, file), default=path)
-    beside = {".set": (".fdt",), ".vhdr": (".eeg", ".dat")}.get(path.suffix.lower(), ())
-    return next((file for suffix in beside if (file := path.with_suffix(suffix)).is_file()), path)
+    suffixes = {".set": (".fdt",), ".vhdr": (".eeg", ".dat")}.get(path.suffix.lower(), ())
+    return next((file for suffix in suffixes if (file := path.with_suffix(suffix)).is_file()), path)
 
 
 def content(file: Path, beat: Callable[[], None]) -> str:
@@ -213,7 +213,7 @@ def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
     for name, parts in mine.items():
         if re.search(r"_acq-(crosstalk|calibration)(_|$)", name):
             continue
-        paths = [found for part in parts for found in _data(Path(part), suffix)]
+        paths = [file for part in parts for file in _data(Path(part), suffix)]
         kinds = {_extension(path) for path in paths}
         if not paths:
             continue
@@ -259,49 +259,49 @@ def _fitting(study: Path, files: str) -> list[Entry]:
         raise ValueError(
             f"files={files!r} must say where {{subject}} stands, once: as {{subject}}/*_{{run}}.set, from the study on"
         )
-    pattern, found = _regex(files), []
+    pattern, matches = _regex(files), []
     for path, size in _walk(study, depth=None if "**" in files else files.count("/")):
         if match := pattern.fullmatch(path.relative_to(study).as_posix()):
-            found.append((path, size, match.groupdict()))
+            matches.append((path, size, match.groupdict()))
     # A second part of a split FIF file is read with the first
-    there = {path for path, _, _ in found}
-    found = [
+    paths = {path for path, _, _ in matches}
+    matches = [
         each
-        for each in found
-        if not (part := re.fullmatch(r"(.*)-\d+\.fif", str(each[0]))) or Path(f"{part[1]}.fif") not in there
+        for each in matches
+        if not (part := re.fullmatch(r"(.*)-\d+\.fif", str(each[0]))) or Path(f"{part[1]}.fif") not in paths
     ]
-    if not found:
+    if not matches:
         raise ValueError(f"files={files!r} fits nothing in {study}: there are {_some_files(study)}")
-    names = [_name(told) for _, _, told in found]
+    names = [_name(entities) for _, _, entities in matches]
     if len(set(names)) < len(names):  # the braces do not tell them apart, their paths do
-        names = [re.sub(r"\W+", "-", path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in found]
-        names = [f"{_name(told)}_{name}" for name, (_, _, told) in zip(names, found, strict=True)]
+        names = [re.sub(r"\W+", "-", path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in matches]
+        names = [f"{_name(entities)}_{name}" for name, (_, _, entities) in zip(names, matches, strict=True)]
     return [
         Entry(
             name=name,
             path=path,
-            subject=f"sub-{told['subject'].removeprefix('sub-')}",
-            session=told.get("session", ""),
-            run=told.get("run", ""),
-            task=told.get("task", ""),
+            subject=f"sub-{entities['subject'].removeprefix('sub-')}",
+            session=entities.get("session", ""),
+            run=entities.get("run", ""),
+            task=entities.get("task", ""),
             size=size,
             study=study,
         )
-        for name, (path, size, told) in zip(names, found, strict=True)
+        for name, (path, size, entities) in zip(names, matches, strict=True)
     ]
 
 
-def told_by_name(files: str, name: str) -> dict[str, str] | None:
+def parse_name(files: str, name: str) -> dict[str, str] | None:
     """What a file's name says by a pattern with braces; None where it does not fit."""
     match = _regex(files).fullmatch(name)
     return match.groupdict() if match else None
 
 
-def _name(told: Mapping[str, str]) -> str:
+def _name(entities: Mapping[str, str]) -> str:
     """As BIDS would call it: sub-YH00_part-3."""
     short = {"subject": "sub", "session": "ses"}
-    ordered = sorted(told, key=lambda label: (NAMED.index(label) if label in NAMED else len(NAMED), label))
-    values = {label: re.sub(r"\W+", "-", told[label].removeprefix("sub-")) for label in ordered}
+    ordered = sorted(entities, key=lambda label: (NAMED.index(label) if label in NAMED else len(NAMED), label))
+    values = {label: re.sub(r"\W+", "-", entities[label].removeprefix("sub-")) for label in ordered}
     return "_".join(f"{short.get(label, label)}-{values[label]}" for label in ordered)
 
 

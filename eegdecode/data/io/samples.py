@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eegdecode.data.io.damage import Finding
+from eegdecode.data.io.damage import Defect
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
 from hpc.errors import first_of
 
@@ -30,7 +30,7 @@ SPREAD: dict[Kind, tuple[float, float]] = {
 RAILED, HALF_RAILED = 0.005, 0.15  # of all samples stand still at one extreme that is far out; at either extreme
 
 
-def look(stream: Stream, most: int | None = None) -> tuple[Finding, ...]:
+def look(stream: Stream, most: int | None = None) -> tuple[Defect, ...]:
     """Fatal: units off by 10^3 or more, no number in any brain channel, all of them flat. The rest is a note.
 
     `most`: look at so many stretches of 10 s only, evenly spread over a recording that has more.
@@ -45,15 +45,15 @@ def look(stream: Stream, most: int | None = None) -> tuple[Finding, ...]:
     signal = np.array([kind in BRAIN or kind in SPREAD for kind in kinds], bool)
     railed = _railed(seen) & signal
     return tuple(
-        finding
-        for found in (
+        defect
+        for defects in (
             _not_numbers(names, seen, brain, seen.n),
             _flat(names, seen, signal, brain),
             _told_railed(names, seen, railed),
             _units(names, kinds, seen, railed),
             _twice(names, seen, brain),
         )
-        for finding in found
+        for defect in defects
     )
 
 
@@ -113,24 +113,24 @@ def _count(
     return np.where(beyond(now, before), here, n + np.where(now == before, here, 0))
 
 
-def _not_numbers(names: Sequence[str], seen: _Seen, brain: np.ndarray, n_times: int) -> list[Finding]:
+def _not_numbers(names: Sequence[str], seen: _Seen, brain: np.ndarray, n_times: int) -> list[Defect]:
     hit = _named(names, seen.not_numbers > 0)
     if not hit:
         return []
     share = 100 * seen.not_numbers.max() / n_times
     fatal = bool(brain.any() and (seen.not_numbers[brain] == n_times).all())
     text = f"{_list(hit)}: up to {share:.2g} % of the samples are no numbers (NaN or infinite)"
-    return [Finding("not numbers", text + (", in every brain channel: export it again" if fatal else ""), hit, fatal)]
+    return [Defect("not numbers", text + (", in every brain channel: export it again" if fatal else ""), hit, fatal)]
 
 
-def _flat(names: Sequence[str], seen: _Seen, signal: np.ndarray, brain: np.ndarray) -> list[Finding]:
+def _flat(names: Sequence[str], seen: _Seen, signal: np.ndarray, brain: np.ndarray) -> list[Defect]:
     flat = signal & (seen.lowest == seen.highest)
     hit = _named(names, flat)
     if not hit:
         return []
     fatal = bool(brain.any() and flat[brain].all())
     text = f"{_list(hit)}: flat, the same value throughout"
-    return [Finding("flat", text + (", all of them: nothing was recorded" if fatal else ""), hit, fatal)]
+    return [Defect("flat", text + (", all of them: nothing was recorded" if fatal else ""), hit, fatal)]
 
 
 def _railed(seen: _Seen) -> np.ndarray:
@@ -143,17 +143,17 @@ def _railed(seen: _Seen) -> np.ndarray:
     return railed & (seen.lowest < seen.highest)
 
 
-def _told_railed(names: Sequence[str], seen: _Seen, railed: np.ndarray) -> list[Finding]:
+def _told_railed(names: Sequence[str], seen: _Seen, railed: np.ndarray) -> list[Defect]:
     hit = _named(names, railed)
     if not hit:
         return []
     share = 100 * (seen.n_lowest + seen.n_highest)[railed].max() / seen.n
-    return [Finding("railed", f"{_list(hit)}: at the limits of the amplifier for up to {share:.2g} % of the time", hit)]
+    return [Defect("railed", f"{_list(hit)}: at the limits of the amplifier for up to {share:.2g} % of the time", hit)]
 
 
-def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.ndarray) -> list[Finding]:
+def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.ndarray) -> list[Defect]:
     spread = seen.typical(seen.spreads)
-    found = []
+    defects = []
     for kind, (low, high) in SPREAD.items():
         of_kind = np.array([each == kind for each in kinds], bool)
         mine = of_kind & (spread > 0) & ~railed
@@ -171,17 +171,17 @@ def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.
             f"{_list(hit)}: {kind} spreads by {typical:.2g} {unit} where {low:g} to {high:g} {unit} is possible, so it "
             f"seems {side}: correct the unit in the file or in channels.tsv"
         )
-        found.append(Finding("units", text, hit, fatal=kind in BRAIN))
-    return found
+        defects.append(Defect("units", text, hit, fatal=kind in BRAIN))
+    return defects
 
 
-def _twice(names: Sequence[str], seen: _Seen, brain: np.ndarray) -> list[Finding]:
+def _twice(names: Sequence[str], seen: _Seen, brain: np.ndarray) -> list[Defect]:
     groups: dict[bytes, list[str]] = {}
     for name, digest, is_brain, moves in zip(names, seen.digests, brain, seen.lowest < seen.highest, strict=True):
         if is_brain and moves:
             groups.setdefault(digest.digest(), []).append(name)
     return [
-        Finding("duplicate", f"{_list(group)}: the same samples under {len(group)} names", tuple(group))
+        Defect("duplicate", f"{_list(group)}: the same samples under {len(group)} names", tuple(group))
         for group in groups.values()
         if len(group) > 1
     ]

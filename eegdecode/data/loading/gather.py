@@ -69,7 +69,7 @@ class Source:
         """Of one window with so many samples."""
         return (self._n_features,) if self.per_trial else (round(length * self._ratio), self._n_features)
 
-    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "Storage | None" = None) -> None:
+    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "StoreFiles | None" = None) -> None:
         """Copy these windows into the rows of a batch. A shorter window is repeated from its start."""
         copies: list[tuple[np.ndarray, np.ndarray]] = []
         as_it_lies = signal.dtype == self.dtype
@@ -126,7 +126,7 @@ def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> l
     ]
 
 
-class Storage:
+class StoreFiles:
     """The files of a store, read in time: what will be wanted is asked for, so that it comes while training computes.
 
     While the page cache does not have all, windows are read instead of copied from a map: that a page is mapped at

@@ -75,8 +75,8 @@ def permuted(n: int | np.ndarray, places: np.ndarray, keys: np.ndarray) -> np.nd
     width = np.ceil(np.sqrt(n)).astype(np.int64)
     height = -(-n // width)
     out = _rounds(places, width, height, keys)
-    while (beside := out >= n).any():
-        out[beside] = _rounds(out[beside], width[beside], height[beside], keys[beside])
+    while (outside := out >= n).any():
+        out[outside] = _rounds(out[outside], width[outside], height[outside], keys[outside])
     return out
 
 

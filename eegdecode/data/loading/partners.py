@@ -58,12 +58,12 @@ class Partners:
         return drawn.take((chosen + (np.arange(len(steps)) * n)[:, None, None]).ravel())
 
     def _classes_of(self, places: Places) -> np.ndarray:
-        found = np.empty(len(places.start))
+        classes = np.empty(len(places.start))
         for row, (recording, trial) in enumerate(zip(places.recording.tolist(), places.trial.tolist(), strict=True)):
             if recording not in self._classes:
                 self._classes[recording] = np.array(self._recordings[recording].values(self._target)[:, 0])
-            found[row] = self._classes[recording][trial]
-        return found
+            classes[row] = self._classes[recording][trial]
+        return classes
 
 
 def _mates(classes: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from eegdecode.data.loading.draw import Draw
 from eegdecode.data.loading.gather import Source
 from eegdecode.data.loading.partners import Partners
 from eegdecode.data.loading.windows import Places
-from eegdecode.data.loading.workers import Filling, Job, Processes, Threads, Transform
+from eegdecode.data.loading.workers import Filling, FillJob, Processes, Threads, Transform
 from eegdecode.data.store.dataset import Store
 
 PAGE = 4096
@@ -143,7 +143,7 @@ class Ring:
         far = [self._places(step + more) for more in (range(AHEAD + 1) if is_first else (AHEAD,))]
         ahead = Places(*map(np.concatenate, zip(*far, strict=True)))
         first = step * self.draw.batch + self.rank
-        job = Job(step % self.slots, places, self.draw.length(places), first, self.size, ahead)
+        job = FillJob(step % self.slots, places, self.draw.length(places), first, self.size, ahead)
         self.workers.ask(job)
         self._unanswered += 1
 
@@ -161,7 +161,7 @@ class Ring:
         block, within = divmod(step, PLANNED)
         if block not in self._planned:
             first = block * PLANNED
-            self._planned = {kept: self._planned[kept] for kept in self._planned if kept == block - 1}
+            self._planned = {past: self._planned[past] for past in self._planned if past == block - 1}
             self._planned[block] = self.draw.at(np.arange(first, first + PLANNED))
         begin = within * self.draw.batch
         return self._planned[block].take(slice(begin + self.rank, begin + self.draw.batch, self.size))

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eegdecode.data.loading.gather import Source, Storage
+from eegdecode.data.loading.gather import Source, StoreFiles
 from eegdecode.data.loading.windows import Places
 from eegdecode.data.store.dataset import Store
 from hpc.rank import threads
@@ -38,7 +38,7 @@ PARTS = 4
 IGNORED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 
-class Job(NamedTuple):
+class FillJob(NamedTuple):
     """A batch to be filled."""
 
     slot: int
@@ -64,14 +64,14 @@ class Filling:
         self, memory: np.ndarray, source: Source, slot: int, n_windows: int, length: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Signal and target of a batch, in the ring's memory."""
-        found = []
+        views = []
         for offset, dtype, shape in (
             (0, np.dtype(self.dtype), (length, source.n_channels)),
             (self.target_offset, np.dtype(np.float32), source.target_shape(length)),
         ):
             first, n_bytes = slot * self.slot_bytes + offset, n_windows * math.prod(shape) * dtype.itemsize
-            found.append(memory[first : first + n_bytes].view(dtype).reshape(n_windows, *shape))
-        return found[0], found[1]
+            views.append(memory[first : first + n_bytes].view(dtype).reshape(n_windows, *shape))
+        return views[0], views[1]
 
 
 class Filler:
@@ -79,12 +79,12 @@ class Filler:
 
     def __init__(self, filling: Filling, memory: np.ndarray) -> None:
         self.filling, self.memory = filling, memory
-        self.source, self.storage = Source(filling.store, filling.target), Storage(filling.store)
+        self.source, self.storage = Source(filling.store, filling.target), StoreFiles(filling.store)
 
-    def views(self, job: Job) -> tuple[np.ndarray, np.ndarray]:
+    def views(self, job: FillJob) -> tuple[np.ndarray, np.ndarray]:
         return self.filling.views(self.memory, self.source, job.slot, len(job.places.start), job.length)
 
-    def fill(self, job: Job, rows: slice, signal: np.ndarray, target: np.ndarray) -> None:
+    def fill(self, job: FillJob, rows: slice, signal: np.ndarray, target: np.ndarray) -> None:
         self.source.fill(job.places.take(rows), signal[rows], target[rows], self.storage)
         if self.filling.transform is not None:
             for row in range(len(signal))[rows]:
@@ -112,7 +112,7 @@ class Threads:
             thread.start()
         self._end = weakref.finalize(self, _put, self._queue, n)
 
-    def ask(self, job: Job) -> None:
+    def ask(self, job: FillJob) -> None:
         shared = _Shared(job, *self._filler.views(job))
         self._asked.append(shared)
         for _ in self._threads:
@@ -143,7 +143,7 @@ def _serve(filler: Filler, queue: "SimpleQueue[_Shared | None]") -> None:
 class _Shared:
     """A batch in parts: first what a later one needs from the storage, then rows."""
 
-    def __init__(self, job: Job, signal: np.ndarray, target: np.ndarray) -> None:
+    def __init__(self, job: FillJob, signal: np.ndarray, target: np.ndarray) -> None:
         self.job, self.signal, self.target = job, signal, target
         n_windows = len(signal)
         n_rows = max(1, n_windows // PARTS)
@@ -176,7 +176,7 @@ class Processes:
         self._processes = [_Process(filling, slice(number, None, n), file, n_bytes) for number in range(n)]
         self.pids = tuple(process.pid for process in self._processes)
 
-    def ask(self, job: Job) -> None:
+    def ask(self, job: FillJob) -> None:
         for process in self._processes:
             process.ask(job)
 
@@ -221,7 +221,7 @@ class _Process:
             self.end()
             raise ValueError(f"processes cannot be sent {filling.transform}: {error}") from None
 
-    def ask(self, job: Job) -> None:
+    def ask(self, job: FillJob) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead: `answer` says so
             self._connection.send(job)
 
@@ -262,7 +262,7 @@ def main(connection: int, file: int, n_bytes: int, started_by: int) -> None:
             _received(parent, started_by)
             parent.send(_as_sent(error))
             return
-        job: Job | None
+        job: FillJob | None
         while (job := pickle.loads(_received(parent, started_by))) is not None:
             answer = None
             try:

@@ -67,9 +67,9 @@ class Splits:
     def audit(self) -> list[str]:
         """What the split means, in sentences for the report."""
         train, val, test = len(self.train), len(self.val), len(self.test)
-        said = [f"{train + val + test} trials: {train} train, {val} choose the best step, {test} test."]
+        sentences = [f"{train + val + test} trials: {train} train, {val} choose the best step, {test} test."]
         if self._by_end:
-            said = [f"{train + test} trials: {train} train, whose ends choose the best step, {test} test."]
+            sentences = [f"{train + test} trials: {train} train, whose ends choose the best step, {test} test."]
         for what, several, of in (("stimulus", "stimuli", self._stimuli), ("subject", "subjects", self._subjects)):
             seen, tested = of(self.train) | of(self.val), of(self.test)
             for start, names, end in (
@@ -78,22 +78,22 @@ class Splits:
             ):
                 if names:
                     count = f"{len(names)} {what if len(names) == 1 else several}"
-                    said.append(f"{start} {count}{' ' + end if end else ', '}{first_of(names, MOST_NAMED)}.")
+                    sentences.append(f"{start} {count}{' ' + end if end else ', '}{first_of(names, MOST_NAMED)}.")
         runs = {segment.recording for segment in self.test} & {segment.recording for segment in self.train}
         if runs and self.by in ("trial", "block", "label"):
-            said.append(
+            sentences.append(
                 f"WARNING: {len(runs)} recordings have trials on both sides: what drifts over a recording tells "
                 "neighbours, so this overstates what is decoded. Split by run, session or subject to be sure."
             )
         if any(self.left_out):
             of_train, of_val = self.left_out
-            said.append(
+            sentences.append(
                 f"Windows that reach into those of another part were left out: {of_train} of training, {of_val} of "
                 "what chooses."
             )
         within = "" if self.looked_at else ", as long as windows stay within their trials"
-        said.append(f"No sample stands in two parts{within}.")
-        return said
+        sentences.append(f"No sample stands in two parts{within}.")
+        return sentences
 
     def _stimuli(self, part: Sequence[Segment]) -> set[str]:
         return {self._units[segment.trial.stimulus] for segment in part}
@@ -137,27 +137,27 @@ class Splits:
         return self.looked_at.get(segment, (start, stop - 1e-6))
 
     def _overlap(self, before: Segment, other: str, segment: Segment, name: str) -> str:
-        whose, (one, two) = self.subjects[segment.recording], (before.trial, segment.trial)
+        subject, (one, two) = self.subjects[segment.recording], (before.trial, segment.trial)
         until = one.start + one.duration
         if two.start < until - 1e-6:
             return (
-                f"trials overlap across parts, subject {whose}: {one.stimulus} ({other}) until {until:.2f} s, "
+                f"trials overlap across parts, subject {subject}: {one.stimulus} ({other}) until {until:.2f} s, "
                 f"{two.stimulus} ({name}) from {two.start:.2f} s: correct the events"
             )
         return (
-            f"windows overlap across parts, subject {whose}: those of {one.stimulus} at {one.start:.2f} s ({other}) "
+            f"windows overlap across parts, subject {subject}: those of {one.stimulus} at {one.start:.2f} s ({other}) "
             f"and of {two.stimulus} at {two.start:.2f} s ({name}): shorten them, split by run or subject, or say "
             "windows.overlap=true, which leaves them out of training"
         )
 
     def _refuse_copies(self, digests: Sequence[str], how: str) -> None:
         """Nor does a recording that is there twice, under two names."""
-        where: dict[str, dict[str, set[int]]] = {}
+        copies: dict[str, dict[str, set[int]]] = {}
         for part, segments in self._parts.items():
             for recording in {segment.recording for segment in segments} if digests else ():
                 if digests[recording]:
-                    where.setdefault(digests[recording], {}).setdefault(part, set()).add(recording)
-        for parts in where.values():
+                    copies.setdefault(digests[recording], {}).setdefault(part, set()).add(recording)
+        for parts in copies.values():
             for (one, here), (other, there) in combinations(parts.items(), 2):
                 if len(here | there) > 1:
                     first, second = next((a, b) for a in sorted(here) for b in sorted(there) if a != b)

@@ -80,14 +80,14 @@ def _names(
     alike = units(segments) if what == "stimulus" else {}
 
     def label(segment: Segment) -> str:
-        found = segment.trial.labels.get(cfg.label)
-        if found is None:
+        value = segment.trial.labels.get(cfg.label)
+        if value is None:
             known = ", ".join(segment.trial.labels) or "none"
             raise ValueError(
                 f"split.label is {cfg.label!r}, but a trial of {recordings[segment.recording].name} has no such label; "
                 f"it has: {known}"
             )
-        return str(found)
+        return str(value)
 
     def subject(segment: Segment) -> str:
         return recordings[segment.recording].subject
@@ -114,7 +114,7 @@ def _names(
     return kinds[what]
 
 
-def _deal(cfg: Split, units: Sequence[str], where: str) -> dict[str, str]:
+def _deal(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
     """The part of each unit."""
     if cfg.by == "label":
         strange = sorted(set(units) - {"train", "val", "test"})
@@ -125,20 +125,20 @@ def _deal(cfg: Split, units: Sequence[str], where: str) -> dict[str, str]:
     if chosen:
         if unknown := sorted(set(chosen) - set(units)):
             raise ValueError(
-                f"there is no {cfg.by} {', '.join(unknown[:5])}{where}; there are {', '.join(units[:10])}"
+                f"there is no {cfg.by} {', '.join(unknown[:5])}{of_group}; there are {', '.join(units[:10])}"
                 f"{' …' if len(units) > 10 else ''}"
             )
         return {unit: chosen.get(unit, "train") for unit in units}
-    drawn_from = np.random.SeedSequence([cfg.seed, _SPLIT, *where.encode()])  # each group has an order of its own
+    drawn_from = np.random.SeedSequence([cfg.seed, _SPLIT, *of_group.encode()])  # each group has an order of its own
     order = np.random.Generator(np.random.Philox(drawn_from)).permutation(len(units))
     dealt = [units[index] for index in order]
     if cfg.folds is not None:
-        n_folds, part_of = _turns(cfg, len(units), where)
+        n_folds, part_of = _turns(cfg, len(units), of_group)
         return {unit: part_of[index % n_folds] for index, unit in enumerate(dealt)}
     n_val, n_test = (max(1, round(fraction * len(units))) for fraction in (cfg.val, cfg.test))
     if len(units) < n_val + n_test + 1:
         raise ValueError(
-            f"a split by {cfg.by} needs 3 of them at least{where}, one for each part, got {len(units)}: {list(units)}"
+            f"a split by {cfg.by} needs 3 of them at least{of_group}, one a set, got {len(units)}: {list(units)}"
         )
     return {
         unit: "test" if index < n_test else "val" if index < n_test + n_val else "train"
@@ -166,12 +166,12 @@ def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Seg
     return {names[index]: part_of[fold] for fold, (_, test) in enumerate(parts) for index in test}
 
 
-def _turns(cfg: Split, n_units: int, where: str) -> tuple[int, list[str]]:
+def _turns(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
     """How many folds, and what part each is."""
     n_folds = cfg.folds or n_units
     if not 3 <= n_folds <= n_units:
         raise ValueError(
-            f"{n_units} units{where} ({cfg.by}) cannot be dealt into {n_folds} folds: 3 at least, as one tests, "
+            f"{n_units} units{of_group} ({cfg.by}) cannot be dealt into {n_folds} folds: 3 at least, as one tests, "
             "one chooses and the others train, and no more than there are units"
         )
     if cfg.fold >= n_folds:

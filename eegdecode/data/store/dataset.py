@@ -90,8 +90,8 @@ class Stored:
             return 0, 0.0
         block = self.blocks.get(f"values/{target}") or self.blocks.get(f"targets/{target}")
         if block is None:
-            there = (*self.targets, *self._named("values"))
-            raise ValueError(_no_such("target", there, target, self.name))
+            known = (*self.targets, *self._named("values"))
+            raise ValueError(_no_such("target", known, target, self.name))
         return block.shape[1], block.sfreq
 
     def values(self, name: str) -> np.ndarray:
@@ -202,23 +202,23 @@ def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int, target_sf
 
 
 def to_json(stored: Stored) -> dict[str, Any]:
-    found = asdict(stored)
-    del found["path"]
-    found["trials"] = [[trial.start, trial.duration, trial.stimulus, dict(trial.labels)] for trial in stored.trials]
-    found["blocks"] = {
+    plain = asdict(stored)
+    del plain["path"]
+    plain["trials"] = [[trial.start, trial.duration, trial.stimulus, dict(trial.labels)] for trial in stored.trials]
+    plain["blocks"] = {
         name: [block.offset, block.shape, block.sfreq, block.dtype] for name, block in stored.blocks.items()
     }
-    found["sensors"] = [[sensor.kind, sensor.position] for sensor in stored.sensors]
-    return found
+    plain["sensors"] = [[sensor.kind, sensor.position] for sensor in stored.sensors]
+    return plain
 
 
-def from_json(path: Path, found: Mapping[str, Any]) -> Stored:
-    trials = tuple(Trial(*trial) for trial in found["trials"])
+def from_json(path: Path, plain: Mapping[str, Any]) -> Stored:
+    trials = tuple(Trial(*trial) for trial in plain["trials"])
     blocks = {
         name: Block(offset, tuple(shape), sfreq, dtype)
-        for name, (offset, shape, sfreq, dtype) in found["blocks"].items()
+        for name, (offset, shape, sfreq, dtype) in plain["blocks"].items()
     }
-    sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in found["sensors"])
-    known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(found["channels"])}
-    scale = found["scale"] and tuple(found["scale"])
-    return Stored(path=path, **(dict(found) | known | {"scale": scale}))
+    sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in plain["sensors"])
+    known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(plain["channels"])}
+    scale = plain["scale"] and tuple(plain["scale"])
+    return Stored(path=path, **(dict(plain) | known | {"scale": scale}))

@@ -96,41 +96,41 @@ def exists(folder: Path, name: str) -> bool:
 def holds(folder: Path, name: str, key: str) -> bool:
     """Whether the recording is there, made from that config and content, and its bytes are those written."""
     try:
-        found = _read(_file(folder, name)) if exists(folder, name) else None
-        return found is not None and found.key == key and not damaged(found)
+        stored = _read(_file(folder, name)) if exists(folder, name) else None
+        return stored is not None and stored.key == key and not damaged(stored)
     except BROKEN:
         return False
 
 
 def damaged(stored: Stored) -> list[str]:
     """The arrays of a recording whose bytes are not those that were written."""
-    found = []
+    arrays = []
     with h5py.File(stored.path, "r") as file:
         for name in stored.blocks:
             digest = _Digest()
             for block in _stretches(file[name]):
                 digest.add(block)
             if digest.text != file[name].attrs["checksum"]:
-                found.append(name)
+                arrays.append(name)
         if _of_bytes(file["about"][:]) != file["about"].attrs.get("checksum"):
-            found.append("about")
-    return found
+            arrays.append("about")
+    return arrays
 
 
 def broken(data: Store, recordings: Iterable[int]) -> list[str]:
     """A sentence for each of these recordings whose file is damaged: to be asked when a loss is no number."""
-    said = []
+    sentences = []
     for stored in (data.recordings[number] for number in sorted(set(recordings))):
         try:
             arrays = ", ".join(damaged(stored))
         except BROKEN as error:
             arrays = f"all of it ({error})"
         if arrays:
-            said.append(
+            sentences.append(
                 f"{stored.path} is damaged, its bytes are not those that were written ({arrays}): remove it and run "
                 "preprocess again"
             )
-    return said
+    return sentences
 
 
 def write_manifest(folder: Path, names: Sequence[str]) -> None:
@@ -168,7 +168,7 @@ def open_store(*folders: Path) -> Store:
 def _open(folder: Path) -> tuple[Stored, ...]:
     index = read_json(_index(folder))
     if index is not None and index["schema"] == SCHEMA:
-        return tuple(from_json(_file(folder, found["name"]), found) for found in index["recordings"])
+        return tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
     names = _names(folder)
     missing = [name for name in names if not exists(folder, name)]
     if missing:

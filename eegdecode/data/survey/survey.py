@@ -14,7 +14,7 @@ from eegdecode.data import config
 from eegdecode.data.events import events
 from eegdecode.data.io import recordings, samples
 from eegdecode.data.io.recordings import Entry
-from eegdecode.data.survey.table import Row, Survey
+from eegdecode.data.survey.table import Row, StudyTable
 from eegdecode.signals import BRAIN, Stream
 from hpc.rank.context import Context, Preempted
 
@@ -42,13 +42,13 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
             row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
         rows.append((number, asdict(row)))
     ctx.progress("survey", len(mine), len(mine))
-    heard = {(number, row["name"]): Row(**row) for said in ctx.gather(rows) for number, row in said}
+    row_of = {(number, row["name"]): Row(**row) for of_rank in ctx.gather(rows) for number, row in of_rank}
     if not ctx.world.is_first:
         return {}
-    found = Survey(tuple(heard[key] for key in sorted(heard)))
-    found.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
-    log.info("%s\n\n%s", "\n".join(found.sentences()), found.table())
-    return found.metrics() | {"page": "survey.html"}
+    table = StudyTable(tuple(row_of[key] for key in sorted(row_of)))
+    table.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
+    log.info("%s\n\n%s", "\n".join(table.sentences()), table.table())
+    return table.metrics() | {"page": "survey.html"}
 
 
 def _labels(studies: Sequence[str]) -> list[str]:
@@ -68,13 +68,13 @@ def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None
     try:
         opened = recordings.open_entry(entry, cfg.matlab)
         digest = hashlib.blake2b(digest_size=16)
-        findings = samples.look(_heard(opened.stream, digest, beat)) if cfg.samples else ()
+        defects = samples.look(_hashed(opened.stream, digest, beat)) if cfg.samples else ()
     except (ValueError, OSError) as error:
         return replace(row, failed=str(error).replace(f"{folder}/", ""))
-    if fatal := [finding.sentence for finding in findings if finding.fatal]:
+    if fatal := [defect.sentence for defect in defects if defect.fatal]:
         return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
     stream = opened.stream
-    notes = [*opened.notes, *(finding.sentence for finding in findings)]
+    notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
         rows = entry.events()
         how = cfg.events or events.usual(rows)
@@ -93,7 +93,7 @@ def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None
     )
 
 
-def _heard(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
+def _hashed(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
     """The stream, of which all that is read of the brain goes into the digest as well."""
     brain = [place for place, channel in enumerate(stream.channels) if stream.sensor(channel).kind in BRAIN]
 

@@ -55,7 +55,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Survey:
+class StudyTable:
     """All recordings of one or several studies, in order."""
 
     rows: tuple[Row, ...]
@@ -109,7 +109,7 @@ class Survey:
         """What a reader should know first."""
         rates, trials = sorted({row.sfreq for row in self.good}), sum(sum(row.stimuli.values()) for row in self.good)
         stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
-        said = [
+        sentences = [
             f"{_many(len(self.rows), 'recording')} of {_many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
             f"{_many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
         ]
@@ -117,18 +117,18 @@ class Survey:
         for row in self.failed:
             why.setdefault(row.failed, []).append(row.label)
         shown = list(why.items())[:REASONS]
-        said += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
+        sentences += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
-            said.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
-        said += [
+            sentences.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
+        sentences += [
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
         if self.without_trials:
-            said.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, look at events.")
-        said += [f"MISSING: {sentence}." for sentence in self.missing]
+            sentences.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, look at events.")
+        sentences += [f"MISSING: {sentence}." for sentence in self.missing]
         alike = Counter(note for row in self.good for note in row.notes)
-        said += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
-        return said
+        sentences += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
+        return sentences
 
     def table(self) -> str:
         """As text; columns that are empty everywhere are left out."""

@@ -82,13 +82,13 @@ def _wav(file: BinaryIO) -> Header:
     return Header(rate, n_channels, WAV_TYPES[tag, bits], first_byte, n_times)
 
 
-def _n_frames(said: int, there: int, frame_bytes: int) -> int:
+def _n_frames(promised: int, available: int, frame_bytes: int) -> int:
     """The samples of each channel, by the bytes that the header tells of and those that are there."""
-    if not 0 < said < UNKNOWN:  # written to a pipe, or by a recorder that did not come to its end
-        return there // frame_bytes
-    if there < said:
-        raise ValueError(f"it is cut off: {there} of {said} bytes of samples are there")
-    return said // frame_bytes
+    if not 0 < promised < UNKNOWN:  # written to a pipe, or by a recorder that did not come to its end
+        return available // frame_bytes
+    if available < promised:
+        raise ValueError(f"it is cut off: {available} of {promised} bytes of samples are there")
+    return promised // frame_bytes
 
 
 def _au(file: BinaryIO) -> Header:
@@ -96,46 +96,48 @@ def _au(file: BinaryIO) -> Header:
     first_byte, length, coding, rate, n_channels = struct.unpack(">5I", file.read(20))
     if coding not in AU_TYPES or not rate or not n_channels:
         raise ValueError(f"AU coding {coding} at {rate} Hz, which is neither PCM nor floats")
-    there = os.fstat(file.fileno()).st_size - first_byte
-    n_times = _n_frames(length, there, n_channels * int(AU_TYPES[coding][-1]))
+    available = os.fstat(file.fileno()).st_size - first_byte
+    n_times = _n_frames(length, available, n_channels * int(AU_TYPES[coding][-1]))
     return Header(rate, n_channels, AU_TYPES[coding], first_byte, n_times)
 
 
 def file_of(study: Path, stimulus: str) -> Path:
     """The file of a stimulus's sound; of a film, the .wav of the same name where there is one."""
     path = stimulus_file(study, stimuli.whole(stimulus)[0])
-    beside = path.with_suffix(".wav")
-    return beside if path.suffix.lower() not in SUFFIXES and beside.is_file() else path
+    wav = path.with_suffix(".wav")
+    return wav if path.suffix.lower() not in SUFFIXES and wav.is_file() else path
 
 
 def open_sound(path: Path) -> Stream:
     """A sound file as a stream of one channel, within ±1; several channels are averaged."""
-    found = header(path)
-    return Stream(("sound",), found.sfreq, found.n_times, lambda first, stop: _read(path, found, first, stop)[:, None])
+    layout = header(path)
+    return Stream(
+        ("sound",), layout.sfreq, layout.n_times, lambda first, stop: _read(path, layout, first, stop)[:, None]
+    )
 
 
-def _read(path: Path, found: Header, first: int, stop: int) -> np.ndarray:
-    width = int(found.kind[-1])
-    count = max(0, min(stop, found.n_times) - first) * found.n_channels
+def _read(path: Path, layout: Header, first: int, stop: int) -> np.ndarray:
+    width = int(layout.kind[-1])
+    count = max(0, min(stop, layout.n_times) - first) * layout.n_channels
     with open(path, "rb") as file:
-        file.seek(found.first_byte + first * found.n_channels * width)
+        file.seek(layout.first_byte + first * layout.n_channels * width)
         content = file.read(count * width)
-    if found.kind.endswith("i3"):
+    if layout.kind.endswith("i3"):
         # As the upper three bytes of a 32-bit number; what is read after is of the same scale
         four = np.zeros((count, 4), np.uint8)
-        wide = slice(1, 4) if found.kind[0] == "<" else slice(0, 3)
+        wide = slice(1, 4) if layout.kind[0] == "<" else slice(0, 3)
         four[:, wide] = np.frombuffer(content, np.uint8).reshape(-1, 3)
-        samples = four.view(f"{found.kind[0]}i4")[:, 0] / 2.0**31
-    elif found.kind == "u1":
-        samples = (np.frombuffer(content, found.kind) - 128.0) / 128
+        samples = four.view(f"{layout.kind[0]}i4")[:, 0] / 2.0**31
+    elif layout.kind == "u1":
+        samples = (np.frombuffer(content, layout.kind) - 128.0) / 128
     else:
-        samples = np.frombuffer(content, found.kind).astype(np.float64)
+        samples = np.frombuffer(content, layout.kind).astype(np.float64)
         if not np.isfinite(samples).all():
-            at_s = (first + int(np.flatnonzero(~np.isfinite(samples))[0]) // found.n_channels) / found.sfreq
+            at_s = (first + int(np.flatnonzero(~np.isfinite(samples))[0]) // layout.n_channels) / layout.sfreq
             raise ValueError(f"{path} has samples that are no numbers (NaN or infinite), the first at {at_s:.3f} s")
-        if "i" in found.kind:
+        if "i" in layout.kind:
             samples /= 2.0 ** (8 * width - 1)
-    return samples.reshape(-1, found.n_channels).mean(axis=1)
+    return samples.reshape(-1, layout.n_channels).mean(axis=1)
 
 
 class Piece(NamedTuple):

@@ -16,7 +16,7 @@ def table(path: Path) -> np.ndarray:
     if path.suffix == ".mat":
         return matlab.array(path)
     try:
-        found: np.ndarray = (
+        values: np.ndarray = (
             np.load(path, mmap_mode="r")
             if path.suffix == ".npy"
             else np.genfromtxt(path, delimiter="\t", skip_header=1, encoding="utf-8", ndmin=2)
@@ -24,15 +24,15 @@ def table(path: Path) -> np.ndarray:
     except (ValueError, EOFError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{path} is neither a .npy, a .mat nor a .tsv of numbers under names ({why})") from None
-    if path.suffix != ".npy" and not np.isfinite(found).all():
-        row, column = np.argwhere(~np.isfinite(found))[0].tolist()
+    if path.suffix != ".npy" and not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0].tolist()
         lines = [(n, text) for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if text.strip()]
         (_, names), (number, cells) = lines[0], lines[row + 1]
         raise ValueError(
             f"line {number} of {path} says {cells.split(TAB)[column]!r} in column {names.split(TAB)[column]}, "
             "which is no number: a stream has a number at every time, so fill it in or leave the column out"
         )
-    return found
+    return values
 
 
 def numbers(rows: np.ndarray, path: Path, first: int = 0) -> np.ndarray:

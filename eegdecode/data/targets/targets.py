@@ -100,34 +100,36 @@ def read_audio(path: Path) -> tuple[np.ndarray, float]:
 
 def classes(labels: Iterable[str | float]) -> tuple[str, ...]:
     """The names of classes, sorted, so that a name has one number in all recordings; none where all are numbers."""
-    found = list(labels)
-    return tuple(sorted({_name(label) for label in found})) if any(isinstance(label, str) for label in found) else ()
+    all_labels = list(labels)
+    if not any(isinstance(label, str) for label in all_labels):
+        return ()
+    return tuple(sorted({_name(label) for label in all_labels}))
 
 
 def values(column: str, trials: Sequence[Trial]) -> list[str | float]:
     """What the events say of each trial in a column; of the column `stimulus`, which it was."""
     lacking = [trial for trial in trials if column != "stimulus" and column not in trial.labels]
     if lacking:
-        there = ", ".join(sorted({name for trial in trials for name in trial.labels})) or "none"
+        columns = ", ".join(sorted({name for trial in trials for name in trial.labels})) or "none"
         raise ValueError(
             f"{len(lacking)} of {len(trials)} trials, the first at {lacking[0].start:.2f} s, have nothing in column "
-            f"{column!r} of the events (there are: {there}): leave these trials out, or take another column"
+            f"{column!r} of the events (there are: {columns}): leave these trials out, or take another column"
         )
     return [stimuli.whole(trial.stimulus)[0] if column == "stimulus" else trial.labels[column] for trial in trials]
 
 
 def _labels(column: str, trials: Sequence[Trial], known: Sequence[str]) -> np.ndarray:
-    found = values(column, trials)
-    if not known and not classes(found):
-        return np.array(found, np.float32).reshape(-1, 1)
+    trial_labels = values(column, trials)
+    if not known and not classes(trial_labels):
+        return np.array(trial_labels, np.float32).reshape(-1, 1)
     number = {name: index for index, name in enumerate(known)}
-    strange = sorted({_name(label) for label in found} - number.keys())
+    strange = sorted({_name(label) for label in trial_labels} - number.keys())
     if strange:
         raise ValueError(
             f"{column} has {', '.join(strange[:3])}, which is none of the {len(known)} classes of the study: "
             "give the classes of all recordings (targets.classes)"
         )
-    return np.array([[number[_name(label)]] for label in found], np.float32).reshape(-1, 1)
+    return np.array([[number[_name(label)]] for label in trial_labels], np.float32).reshape(-1, 1)
 
 
 def _name(label: str | float) -> str:
@@ -290,8 +292,8 @@ MOST_SILENT = 0.5  # of a trial; a sound that is missing for more is not that of
 
 def _frames(cfg: Frame, trials: Sequence[Trial], duration_s: float) -> Stream:
     def number(trial: Trial, times_s: np.ndarray) -> np.ndarray:
-        said = trial.labels.get(FPS)
-        given = float(said) if cfg.fps is None and said is not None else cfg.fps
+        labelled = trial.labels.get(FPS)
+        given = float(labelled) if cfg.fps is None and labelled is not None else cfg.fps
         return np.floor(times_s * stimuli.fps(trial.stimulus, given) + 1e-6)[:, None]
 
     return _on_clock(trials, duration_s, cfg.sfreq, {"frame0": Sensor("stim")}, number, outside=-1.0)
