@@ -158,7 +158,7 @@ DAMAGED: list[tuple[Callable[[Path], Path], Callable[[Path], None], str]] = [
         become(bytes(range(9, 99))),
         r"a\.edf does not begin as EDF does but with .*: it is something else or damaged",
     ),
-    (edf, lambda path: path.unlink(), r"a\.edf is not there: look at the spelling, or fetch it"),
+    (edf, lambda path: path.unlink(), r"a\.edf does not exist: check the spelling, or fetch it"),
     (vhdr, sparse(5001), r"a\.vhdr does not fit a\.eeg: 5001 bytes are 312\.56 samples of 4 channels in IEEE_FLOAT_32"),
     (vhdr, without("a.eeg"), r"a\.vhdr needs a\.eeg for its samples, which is not there: fetch it and put it beside"),
     (
@@ -174,7 +174,7 @@ DAMAGED: list[tuple[Callable[[Path], Path], Callable[[Path], None], str]] = [
     (
         vhdr,
         text("NumberOfChannels=4", "NumberOfChannels=5"),
-        r"a\.vhdr says NumberOfChannels=5 but lists 4 channels: mend",
+        r"a\.vhdr says NumberOfChannels=5 but lists 4 channels: correct",
     ),
     (
         vhdr,
@@ -211,8 +211,8 @@ def test_a_damage_is_recognised(
     ("size", "sentence"),
     [
         (None, r"a\.set needs a\.fdt for its samples, which is not there: fetch it and put it beside"),
-        (7001, r"a\.fdt is cut off: a\.set tells of 8000 bytes, it holds 7001: fetch both again"),
-        (9000, r"a\.fdt belongs to another header: a\.set tells of 8000 bytes, it holds 9000: fetch both again"),
+        (7001, r"a\.fdt is cut off: a\.set promises 8000 bytes, it has 7001: fetch both again"),
+        (9000, r"a\.fdt belongs to another header: a\.set promises 8000 bytes, it has 9000: fetch both again"),
     ],
 )
 def test_an_eeglab_recording_needs_all_of_its_fdt(tmp_path: Path, size: int | None, sentence: str) -> None:
@@ -333,7 +333,7 @@ def test_flat_railed_twice_and_not_numbers_are_notes_with_their_channels() -> No
         "duplicate": ("Fz", "again"),
     }
     assert not any(defect.fatal for defect in defects.values())
-    assert "Oz: up to 1 % of the samples are no numbers" in defects["not numbers"].sentence
+    assert "Oz: up to 1 % of the samples are not numbers" in defects["not numbers"].sentence
     assert "Fz, again: the same samples under 2 names" in defects["duplicate"].sentence
 
 

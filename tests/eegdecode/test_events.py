@@ -101,7 +101,7 @@ def test_durations_are_those_of_the_events_and_only_moments_are_given_one(study:
 @pytest.mark.parametrize(
     ("tsv", "message"),
     [
-        ("", "there is no events.tsv for this recording: put it there, or take trials from elsewhere"),
+        ("", "there is no events.tsv for this recording: add it, or take trials from elsewhere"),
         ("onset\tduration\n1\t2\n", "has no column stim_file, but trials need .*; there are onset, duration"),
         (
             "onset\tduration\tstim_file\n1\t2\tc.wav\n",
@@ -109,7 +109,7 @@ def test_durations_are_those_of_the_events_and_only_moments_are_given_one(study:
         ),
         ("onset\tduration\tstim_file\nn/a\t2\ta.wav\n", "has onset 'n/a' and duration '2'"),
         ("onset\tduration\tstim_file\n-1\t2\ta.wav\n", "has onset '-1'"),
-        ("onset\tduration\tstim_file\n9\t2\ta.wav\n", r"'a.wav' \(9.00–11.00 s\) is outside .* ends at 10.00 s"),
+        ("onset\tduration\tstim_file\n9\t2\ta.wav\n", r"'a.wav' \(9.00–11.00 s\) leaves .* ends at 10.00 s"),
         (
             "onset\tduration\tstim_file\n1\t2\ta.wav\n2.9\t1\tb.wav\n",
             r"trials 'a.wav' \(1.00–3.00 s\) and 'b.wav' \(2.90–3.90 s\) overlap: correct them, shorten duration_s",
@@ -131,7 +131,7 @@ def test_annotations_begin_and_end_a_story(tmp_path: Path) -> None:
     cfg = AnnotationEvents({"storyBegin": "story_{run}.wav"}, end="storyEnd")
     read = trials_of(cfg, silent(10), tmp_path, marks=marks)
     assert read.trials == (Trial(2.0, 6.5, "story_02.wav"),)
-    assert read.notes == ("annotations that are no trials were left out: 1 × stimBegin, 1 × stimEnd",)
+    assert read.notes == ("annotations that are not trials were left out: 1 × stimBegin, 1 × stimEnd",)
     for wrong, message in (
         (marks[:2], "the trial that began at 2.00 s has no annotation 'storyEnd' after it"),
         (marks[2:], "'storyEnd' at 8.50 s ends what has not begun"),
@@ -146,10 +146,10 @@ def test_annotations_are_matched_in_order_and_last_as_they_say(tmp_path: Path) -
     cfg = AnnotationEvents({"S  1": "left hand", "S*": "{text}"}, duration_s=1.5)
     read = trials_of(cfg, silent(10), tmp_path, marks=marks)
     assert read.trials == (Trial(1, 0.5, "left hand"), Trial(2, 1.5, "S  2"), Trial(5, 1, "S 15"))
-    with pytest.raises(ValueError, match="'S  2' at 2.00 s marks a moment: set duration_s, or end"):
+    with pytest.raises(ValueError, match="'S  2' at 2.00 s marks a moment: set duration_s, or set end"):
         trials_of(AnnotationEvents({"S*": "{text}"}), silent(10), tmp_path, marks=marks)
     with pytest.raises(
-        ValueError, match=r"'\{part\}.wav' cannot be filled in: what is known is \{name\}, \{run\}, \{text\}"
+        ValueError, match=r"'\{part\}.wav' cannot be filled in: the known names are \{name\}, \{run\}, \{text\}"
     ):
         trials_of(AnnotationEvents({"S*": "{part}.wav"}), silent(10), tmp_path, marks=marks)
 
@@ -187,7 +187,7 @@ def test_trigger_values_become_trials(tmp_path: Path) -> None:
     cfg = TriggerEvents(codes={"1": "cat.jpg", "2": "dog_{run}.jpg"}, duration_s=0.5)
     read = trials_of(cfg, silent(10, STI=line), tmp_path)
     assert read.trials == (Trial(1, 0.5, "cat.jpg"), Trial(3, 0.5, "dog_02.jpg"), Trial(7, 0.5, "cat.jpg"))
-    assert read.notes == ("triggers that are no trials were left out: 1 × 9",)
+    assert read.notes == ("triggers that are not trials were left out: 1 × 9",)
     plain = trials_of(TriggerEvents(), silent(10, STI=line), tmp_path).trials
     assert [(trial.stimulus, trial.duration) for trial in plain] == [("1", 0.1), ("2", 0.1), ("9", 0.1), ("1", 0.1)]
 
@@ -214,11 +214,11 @@ def test_films_run_on_the_clock_of_their_pulses(tmp_path: Path) -> None:
     assert second.start == pytest.approx(80, abs=1e-3) and second.duration == pytest.approx(30, abs=0.04)
     assert (first.labels[events.FPS], second.labels[events.FPS]) == (29.97, 25.0)
     assert first.labels[events.SPEED] == pytest.approx(1 - 50e-6, abs=2e-6)
-    assert read.notes[0] == "1 groups of fewer than 10 pulses are no film: left out"
+    assert read.notes[0] == "1 groups of fewer than 10 pulses are not a film: left out"
     assert "899 pulses in STI over 60.0 s: the clock drifts by +49.8 ppm" in read.notes[1]
     with pytest.raises(ValueError, match=r"films names 1, but STI has 2 trains of pulses \(59.9 s, 29.9 s\)"):
         trials_of(FilmEvents((FILM,)), silent(120, STI=line), tmp_path)
-    with pytest.raises(ValueError, match="'film.mp4' does not tell its frames a second: set fps"):
+    with pytest.raises(ValueError, match="'film.mp4' does not have its frames a second: set fps"):
         trials_of(FilmEvents(("film.mp4", "b.mp4")), silent(120, STI=line), tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_films_and_their_rates_can_stand_in_the_events(tmp_path: Path) -> None:
         (
             FilmEvents(column="stim_file"),
             tsv,
-            "in the columns onset and stim_file of events.tsv, but there are onset",
+            "from the columns onset and stim_file of events.tsv, but there are onset",
         ),
         (FilmEvents(column="film"), "", "but there are none: write them there, or name them in films"),
         (FilmEvents(column="film"), tsv.replace("79\t", "n/a\t"), "events.tsv has no onset of b.mp4"),
@@ -269,7 +269,7 @@ def test_segments_of_a_recording_and_of_its_trials(tmp_path: Path, study: Path) 
     read = trials_of(FixedLengthEvents(), silent(15 * 60 + 20, sfreq=100), tmp_path)
     assert len(read.trials) == 15 and all(trial.duration == 60 for trial in read.trials)
     assert read.trials[1].stimulus == "sub-01_run-02#t=60,120"
-    assert read.notes == ("20.0 s at the ends are shorter than a segment of 60 s: left out",)
+    assert read.notes == ("20.0 s at the ends are shorter than a piece of 60 s: left out",)
     pieces = trials_of(FixedLengthEvents(length_s=1.25, of=BidsEvents()), silent(10), study, TSV).trials
     assert [(trial.start, trial.stimulus) for trial in pieces] == [
         (2.0, "a.wav#t=0,1.25"), (3.25, "a.wav#t=1.25,2.5"), (6.0, "b.wav#t=0,1.25"), (7.25, "b.wav#t=1.25,2.5"),
@@ -330,11 +330,11 @@ def test_events_are_written_in_yaml() -> None:
     [
         (lambda: BidsEvents(duration_s=0), "duration_s must be above 0 s, got 0"),
         (lambda: AnnotationEvents({}), "stimuli says which annotations are trials.* but it is empty"),
-        (lambda: CodeEvents({0.0: "a"}), r"codes needs levels other than that of rest \(0\)"),
+        (lambda: CodeEvents({0.0: "a"}), r"codes needs levels other than rest \(0\)"),
         (lambda: TriggerEvents(bits=0), "bits is a mask of one bit at least, .* got 0"),
         (lambda: TriggerEvents(gap_s=-1), "gap_s must be 0 s or more, got -1"),
-        (lambda: FilmEvents(()), "films needs the names of the films"),
-        (lambda: FilmEvents(("a",), column="stim_file"), r"one of the two, but got \('a',\) and 'stim_file'"),
+        (lambda: FilmEvents(()), "set either films, the names of the films"),
+        (lambda: FilmEvents(("a",), column="stim_file"), r"that has them, but got \('a',\) and 'stim_file'"),
         (lambda: FilmEvents(("a",), fps=0), "got 0 fps and a pulse every 2"),
         (lambda: FixedLengthEvents(length_s=0), "length_s must be above 0 s, got 0"),
     ],

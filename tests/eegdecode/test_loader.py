@@ -111,7 +111,7 @@ def test_the_start_of_a_window_has_mean_0_in_training_and_where_it_is_judged(tmp
 
 
 def test_a_baseline_that_is_no_part_of_a_window_is_refused() -> None:
-    with pytest.raises(ValueError, match="baseline_s is a part of a window, which lasts 3 s, got 4 s"):
+    with pytest.raises(ValueError, match="baseline_s cannot be longer than a window, which lasts 3 s, got 4 s"):
         EpochWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=4)
     with pytest.raises(ValueError, match="baseline_s must be above 0 s, or 0 for none, got -1"):
         RandomWindows(baseline_s=-1)

@@ -95,9 +95,9 @@ def test_a_folder_that_is_not_bids_by_a_pattern(tmp_path: Path) -> None:
     assert (one.name, one.task, one.run) == ("sub-YH01_task-z_run-1", "z", "1")
     unnamed = find(tmp_path, "**/{subject}/*.set")
     assert len(set(names(unnamed))) == len(unnamed) == 4, "what the braces do not tell apart, the path does"
-    with pytest.raises(ValueError, match=r"fits nothing in .*: there are EEG/YH00/x-clean_1\.set, "):
+    with pytest.raises(ValueError, match=r"matches nothing in .*: there are EEG/YH00/x-clean_1\.set, "):
         find(tmp_path, "{subject}/*.edf")
-    with pytest.raises(ValueError, match=r"must say where \{subject\} stands"):
+    with pytest.raises(ValueError, match=r"must have \{subject\}, and each field once"):
         find(tmp_path, "EEG/*/*.set")
 
 
@@ -204,8 +204,8 @@ def test_where_file_and_table_disagree_both_are_named(study: Path) -> None:
     edf, table = "sub-01_task-music_eeg.edf", "sub-01_task-music_channels.tsv"
     notes = open_entry(entry).notes
     assert f"{table} lists Fz, which {edf} does not have" in notes
-    assert f"{edf} and {table} disagree on units, the file was believed: Pz (µV and mV)" in notes
-    assert f"{edf} has 250 Hz, its json 500 Hz: the file was believed" in notes
+    assert f"{edf} and {table} disagree on units, the file is used: Pz (µV and mV)" in notes
+    assert f"{edf} has 250 Hz, its json 500 Hz: the file is used" in notes
 
 
 def test_a_file_without_units_gets_those_of_the_table(study: Path) -> None:
@@ -255,7 +255,7 @@ def test_events_are_rows_and_the_nearest_table_wins(study: Path) -> None:
 def test_a_table_that_is_none_is_named(study: Path) -> None:
     (entry,) = find(study)
     recordings.sidecar(entry.path, "channels.tsv").write_bytes("name\ttype\nCz\tEEG µ\n".encode("utf-16"))
-    with pytest.raises(ValueError, match=r"channels\.tsv is no table \(.*\): save it as text in UTF-8"):
+    with pytest.raises(ValueError, match=r"channels\.tsv is not a table \(.*\): save it as UTF-8 text"):
         open_entry(entry)
 
 
@@ -285,7 +285,7 @@ def test_a_window_is_read_without_the_rest(tmp_path: Path) -> None:
 def test_a_row_with_a_cell_too_many_is_named_by_its_line(tmp_path: Path) -> None:
     table = tmp_path / "events.tsv"
     table.write_text("onset\tduration\n1\t2\n3\t4\tloud\n")
-    with pytest.raises(ValueError, match=r"line 3 of .*events.tsv has 3 cells, but the table has 2 columns: take"):
+    with pytest.raises(ValueError, match=r"line 3 of .*events.tsv has 3 cells, but the table has 2 columns: remove"):
         recordings.read_tsv(table)
     table.write_text("onset\tduration\n1\t2\t\n3\t4\t \t\n5\n")  # tabs at the end of a line say nothing
     assert recordings.read_tsv(table) == [

@@ -59,7 +59,7 @@ def test_only_eeg_is_renamed_and_what_is_known_goes_along() -> None:
 
 
 def test_two_names_of_one_place_are_refused() -> None:
-    with pytest.raises(ValueError, match="these stand twice: T7"):
+    with pytest.raises(ValueError, match="these occur twice: T7"):
         apply([Aliases()], named("T3", "T7"))
 
 

@@ -213,7 +213,7 @@ def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
     )
     labelled = Trial(0.0, 10.0, "film.mp4", {"fps": 25.0})
     assert targets.lookup(streamed(Frame(), [labelled], tmp_path, 10.0), np.array([2.0]))[0, 0] == 50
-    with pytest.raises(ValueError, match=r"'film.mp4' does not tell its frames a second: set fps"):
+    with pytest.raises(ValueError, match=r"'film.mp4' does not have its frames a second: set fps"):
         streamed(Frame(), [Trial(0, 1, "film.mp4")], tmp_path, 1.0).signal()
 
 
@@ -263,7 +263,7 @@ def test_an_extra_stream_may_be_the_one_large_array_of_a_mat_file(tmp_path: Path
     np.testing.assert_allclose(targets.lookup(made, np.array([1.0, 1.5, 2.98])), [[0], [50], [198]])
     scipy.io.savemat(tmp_path / "story.mat", {"one": loudness, "other": loudness})
     with pytest.raises(
-        ValueError, match=r"story.mat has several arrays that may be meant \(one, other\): save the one"
+        ValueError, match=r"story.mat has several arrays that are possible \(one, other\): save the right one"
     ):
         streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
     (tmp_path / "story.mat").write_bytes(b"MATLAB 5.0")
@@ -351,7 +351,7 @@ def test_a_stream_of_overlapping_trials_is_refused(sounds: Path) -> None:
         (lambda: Audio(sfreq=0.5), "whole number of Hz, got 0.5"),
         (lambda: Frame(fps=0), "frame needs rates above 0, got sfreq 64.0 Hz and 0 fps"),
         (lambda: Extra("a.npy", sfreq=0), "rates above 0 Hz, got sfreq 0"),
-        (lambda: Embedding("clip.npy"), "needs an index, or {stem} in its file's name"),
+        (lambda: Embedding("clip.npy"), "needs either an index, or {stem} in its file's name"),
     ],
 )
 def test_nonsense_of_other_targets_is_refused(make: type, message: str) -> None:

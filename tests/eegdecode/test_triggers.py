@@ -93,7 +93,7 @@ def test_where_the_digital_channel_is_flat_the_light_is_used_and_it_is_said() ->
     train = triggers.pulses(stream, fallback="photo")
     assert train.channel == "photo" and len(train.times_s) == len(times_s)
     assert train.notes == (f"stim is flat: triggers are taken from photo, which has {len(times_s)}",)
-    with pytest.raises(ValueError, match="stim is flat: there is no trigger; set channel or fallback to another"):
+    with pytest.raises(ValueError, match="stim is flat, without any trigger: set channel or fallback to another"):
         triggers.pulses(stream)
 
 
@@ -130,7 +130,7 @@ def test_digital_values_are_read_through_bits_and_past_bounces() -> None:
     assert bounced.values.tolist() == [5, 5, 7, 9] and not bounced.notes
     patient = triggers.pulses(recording(stim=np.repeat([0, 3, 0, 3, 0], 20)), gap_s=0.05)
     assert patient.times_s.tolist() == [0.02]
-    assert patient.notes == ("stim has 1 triggers within 0.05 s of another: taken for bounces",)
+    assert patient.notes == ("stim has 1 triggers within 0.05 s of another: taken as bounces",)
 
 
 def test_a_level_held_from_before_the_start_is_no_trigger() -> None:
@@ -148,9 +148,11 @@ def test_the_channel_is_the_only_trigger_channel_or_is_named() -> None:
         triggers.pulses(recording(photo=line))
     with pytest.raises(ValueError, match="there is no channel 'STI' among Cz, stim"):
         triggers.pulses(recording(stim=line), channel="STI")
-    with pytest.raises(ValueError, match="bits needs a digital channel, but stim has values between"):
+    with pytest.raises(
+        ValueError, match="bits needs a digital channel, but stim has values that are not whole numbers"
+    ):
         triggers.pulses(recording(stim=0.3 * line), bits=255)
-    with pytest.raises(ValueError, match="stim has 1 samples that are no numbers"):
+    with pytest.raises(ValueError, match="stim has 1 samples that are not numbers"):
         triggers.pulses(recording(stim=np.where(np.arange(1000) == 5, np.nan, line)))
 
 
@@ -192,7 +194,7 @@ def test_clean_levels_are_found_to_the_sample_also_without_rest_between() -> Non
 def test_a_level_that_is_in_no_table_is_named() -> None:
     samples = np.repeat([0.0, 1.5, 0.0], 2000)
     with pytest.raises(
-        ValueError, match=r"music goes to 1.5 at 2.00 s, which is none of the levels in codes; the nearest is 2: add it"
+        ValueError, match=r"music goes to 1.5 at 2.00 s, which is not a level in codes; the nearest is 2: add it"
     ):
         triggers.levels(recording(music=samples), "music", (0.0, 1.0, 2.0), 1.0)
     with pytest.raises(ValueError, match="lasts 6.00 s, too short for levels of 10 s"):

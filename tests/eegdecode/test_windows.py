@@ -299,7 +299,7 @@ def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, parts: Split
         (GridWindows, {"stride_s": 0.0}, "stride_s must be above 0 s, got 0"),
         (EpochWindows, {"tmin_s": 1.0}, "tmin_s must come before tmax_s, got 1.0 and 1.0 s"),
         (BucketedWindows, {"padding": 1.0}, "above 0 and below 1, got 1.0"),
-        (BucketedWindows, {"wrap": False}, "leave wrap and balance as they are"),
+        (BucketedWindows, {"wrap": False}, "leave wrap and balance at their defaults"),
     ],
 )
 def test_nonsense_is_refused(cfg: Any, knobs: dict[str, Any], message: str) -> None:

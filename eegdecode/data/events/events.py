@@ -1,8 +1,8 @@
-"""When which stimulus was presented: trials from events.tsv, annotations, triggers, levels or pulses; and their pieces.
+"""Trials from events.tsv, annotations, triggers, levels or pulses, and fixed-length pieces of them.
 
     trials(cfg, rows, stream, annotations, study).trials       cfg: one of eegdecode.data.config.Events
 
-A film that ran by a clock of its own has the labels `fps` and `stimulus_speed`, its seconds a second of the recording.
+A film that ran on its own clock has the labels `fps` and `stimulus_speed`, seconds of film a second of the recording.
 """
 
 import math
@@ -31,12 +31,12 @@ from eegdecode.data.io.recordings import stimulus_file
 from eegdecode.signals import Stream, Trial
 
 FPS, SPEED = "fps", "stimulus_speed"
-PAUSE_S = 2.0  # between two films; pulses come several times a second
-FEWEST_PULSES = 10  # of a film; fewer mark something else
+PAUSE_S = 2.0  # between two films; within one, pulses come several times a second
+FEWEST_PULSES = 10  # in a film; fewer are markers of something else
 
 
 class Annotation(Protocol):
-    """What a recording's own annotations have: seconds from its first sample."""
+    """The attributes of a recording's own annotations; seconds from its first sample."""
 
     @property
     def onset_s(self) -> float: ...
@@ -47,7 +47,7 @@ class Annotation(Protocol):
 
 
 class Trials(NamedTuple):
-    """Trials by their start, and what a person should know of how they were found."""
+    """Trials in order of their start, and notes for the reader on how they were derived."""
 
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
@@ -67,11 +67,11 @@ def trials(
     Parameters
     ----------
     rows
-        Of its events.tsv; None where there is none.
+        The rows of its events.tsv; None where there is none.
     names
-        What `{run}` and the like stand for in names of stimuli.
+        The values of `{run}` and the like in names of stimuli.
     units
-        In which the file has its channels; the stream is in volt.
+        The units of the channels in the file; the stream is in volt.
     """
     names, units = names or {}, units or {}
     match cfg:
@@ -99,25 +99,25 @@ def trials(
 
 
 def usual(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
-    """Where the config says nothing: what was played or shown is in stim_file, or what was done in trial_type."""
+    """The default: the stimulus is in stim_file, or else in trial_type."""
     columns = rows[0] if rows else ()
     return BidsEvents(stimulus=next((c for c in ("stim_file", "trial_type", "value") if c in columns), "stim_file"))
 
 
 def check(trials: Sequence[Trial], stream: Stream, overlap: bool = False) -> None:
-    """Refuse trials, in order, that leave the recording or, unless they may, reach into the next."""
+    """Refuse trials, in order, that leave the recording or, without `overlap`, reach into the next."""
     tolerance_s = 0.5 / stream.sfreq
     for trial in trials:
         if trial.start + trial.duration > stream.duration + tolerance_s:
             raise ValueError(
-                f"trial {_say(trial)} is outside of the recording, which ends at {stream.duration:.2f} s: correct it, "
+                f"trial {_say(trial)} leaves the recording, which ends at {stream.duration:.2f} s: correct it, "
                 "or leave it out of the events"
             )
     for trial, following in pairwise(trials):
         if not overlap and trial.start + trial.duration > following.start + tolerance_s:
             raise ValueError(
                 f"trials {_say(trial)} and {_say(following)} overlap: correct them, shorten duration_s, "
-                "or set overlap where it is meant"
+                "or set overlap if it is intended"
             )
 
 
@@ -127,9 +127,7 @@ def _say(trial: Trial) -> str:
 
 def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study: Path) -> Trials:
     if rows is None:
-        raise ValueError(
-            "there is no events.tsv for this recording: put it there, or take trials from elsewhere (events)"
-        )
+        raise ValueError("there is no events.tsv for this recording: add it, or take trials from elsewhere (events)")
     lacking = {"onset", "duration", cfg.stimulus} - set(rows[0]) if rows else set()
     if lacking:
         raise ValueError(
@@ -147,14 +145,14 @@ def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study:
         if onset_s is None or onset_s < 0 or duration_s is None or duration_s < 0:
             raise ValueError(
                 f"line {line} of events.tsv ({stimulus}) has onset {row['onset']!r} and duration {row['duration']!r}, "
-                "which is no stretch of the recording: correct it, or set duration_s for events that mark a moment"
+                "which is no part of the recording: correct it, or set duration_s for events that mark a moment"
             )
         trials.append(Trial(onset_s, duration_s, stimulus, labels(row, cfg.stimulus)))
     return Trials(tuple(trials))
 
 
 def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]:
-    """What the other columns of a row say, numbers as such."""
+    """The values of the other columns of a row, numbers as numbers."""
     return {
         column: value if (number := _number(value)) is None else number
         for column in row
@@ -163,7 +161,7 @@ def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]
 
 
 def _value(row: Mapping[str, str], column: str) -> str | None:
-    """What a row says in a column; None for what BIDS and others write where there is nothing."""
+    """The value of a row in a column; None for `n/a` and other words for nothing."""
     value = (row[column] or "").strip()
     return None if value.lower() in ("", "n/a", "nan") else value
 
@@ -202,8 +200,8 @@ def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[Annotation], 
                 begun = (float(mark.onset_s), stimulus)
             elif duration_s is None:
                 raise ValueError(
-                    f"annotation {mark.text!r} at {mark.onset_s:.2f} s marks a moment: set duration_s, or end to what "
-                    "marks the end"
+                    f"annotation {mark.text!r} at {mark.onset_s:.2f} s marks a moment: set duration_s, or set end to "
+                    "the annotation that marks the end"
                 )
             else:
                 trials.append(Trial(float(mark.onset_s), float(duration_s), stimulus))
@@ -216,7 +214,7 @@ def _left_out(what: str, unused: Mapping[str, int]) -> tuple[str, ...]:
     if not unused:
         return ()
     counted = ", ".join(f"{count} × {text}" for text, count in sorted(unused.items()))
-    return (f"{what} that are no trials were left out: {counted}",)
+    return (f"{what} that are not trials were left out: {counted}",)
 
 
 def _from_triggers(cfg: TriggerEvents, stream: Stream, names: Mapping[str, str]) -> Trials:
@@ -252,14 +250,14 @@ def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str], unit
 def _films(
     cfg: FilmEvents, rows: Sequence[Mapping[str, str]] | None, names: Mapping[str, str]
 ) -> list[tuple[str, Mapping[str, str | float]]]:
-    """The films in their order, and what events.tsv says of them; when they began, the pulses know better."""
+    """The films in their order, with their labels from events.tsv; the pulses say more exactly when they began."""
     if cfg.films:
         return [(stimuli.fill(template, names), {}) for template in cfg.films]
     if not rows or not {"onset", cfg.column} <= set(rows[0]):
         columns = ", ".join(rows[0]) if rows else "none"
         raise ValueError(
-            f"films stand in the columns onset and {cfg.column} of events.tsv, but there are {columns}: write them "
-            "there, or name them in films"
+            f"films are read from the columns onset and {cfg.column} of events.tsv, but there are {columns}: write "
+            "them there, or name them in films"
         )
     shown = [(_number(row["onset"]), film, row) for row in rows if (film := _value(row, cfg.column)) is not None]
     if unplaced := [film for onset_s, film, _ in shown if onset_s is None]:
@@ -273,7 +271,7 @@ def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Map
     shown = [run for run in runs if len(run) >= FEWEST_PULSES]
     notes = list(pulses.notes)
     if len(shown) < len(runs):
-        notes.append(f"{len(runs) - len(shown)} groups of fewer than {FEWEST_PULSES} pulses are no film: left out")
+        notes.append(f"{len(runs) - len(shown)} groups of fewer than {FEWEST_PULSES} pulses are not a film: left out")
     if len(shown) != len(films):
         lengths = ", ".join(f"{run[-1] - run[0]:.1f} s" for run in shown) or "none"
         raise ValueError(
@@ -300,11 +298,11 @@ def _cut(cfg: FixedLengthEvents, whole: Sequence[Trial]) -> Trials:
     rest_s = sum(trial.duration for trial in whole) - sum(piece.duration for piece in pieces)
     if rest_s < 1e-3:
         return Trials(pieces)
-    return Trials(pieces, (f"{rest_s:.1f} s at the ends are shorter than a segment of {cfg.length_s:g} s: left out",))
+    return Trials(pieces, (f"{rest_s:.1f} s at the ends are shorter than a piece of {cfg.length_s:g} s: left out",))
 
 
 def _pieces(trial: Trial, length_s: float) -> Iterator[Trial]:
-    """On the stimulus's own clock: a piece is the same one for everybody, however their recorders drifted."""
+    """Cut on the stimulus's own clock: a piece is the same for every subject, however the recorders drifted."""
     speed = float(trial.labels.get(SPEED, 1.0))
     for number in range(math.floor(trial.duration * speed / length_s + 1e-6)):
         since_s = number * length_s

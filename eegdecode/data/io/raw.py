@@ -1,4 +1,4 @@
-"""Open a recording in any format: what mne reads, trials cut by others (-epo.fif, .set), and .mat. Only mne import."""
+"""Open a recording in any format: all that mne reads, ready-made epochs (-epo.fif, .set), and .mat. Imports mne."""
 
 import logging
 import re
@@ -19,16 +19,16 @@ from eegdecode.data.io.rates import between
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
 
 log = logging.getLogger(__name__)
-_alone = threading.RLock()  # what mne says is caught for the whole process
+_alone = threading.RLock()  # messages of mne are captured for the whole process
 
 STRETCH_VALUES = 1 << 21
-"""Read at a time: mne hands out float64, so 16 MiB of it."""
+"""Values read at a time: mne returns float64, so 16 MiB."""
 
 KINDS: dict[str, Kind] = {
     "eeg": "eeg", "mag": "mag", "grad": "grad", "ecog": "ecog", "seeg": "seeg", "dbs": "seeg", "eog": "eog",
     "ecg": "ecg", "emg": "emg", "stim": "stim",
 }  # fmt: skip
-"""Ours for mne's; misc for what is not named."""
+"""Our kind for each channel type of mne; misc for the others."""
 
 BY_NAME: tuple[tuple[str, Kind], ...] = (
     (r"(?<![a-z])[hvlr]{0,2}[_-]?eog", "eog"),
@@ -37,23 +37,23 @@ BY_NAME: tuple[tuple[str, Kind], ...] = (
     (r"^(status|trig(ger)?s?|sti ?\d+|din ?\d*)$", "stim"),
     (r"^(gsr|eda|resp\w*|belt|temp|sound|audio|photo\w*|pleth|spo2|acc\w*)\b", "misc"),
 )
-"""Many formats do not say what is no EEG, but people name it so."""
+"""Kinds by name: many formats call every channel EEG, but the names say more."""
 
 NOT_WORTH_SAYING = (
-    "does not conform to MNE naming conventions",  # the name is the user's
-    "Highpass cutoff frequency",  # a header's remark on filters, of which nothing follows
+    "does not conform to MNE naming conventions",  # names are up to the user
+    "Highpass cutoff frequency",  # a header's remark on filters, without consequences
     "Channels contain different",
     "Online software filter detected",
-    "Not setting positions of",  # of channels that were made misc, which is said
+    "Not setting positions of",  # of channels that became misc, which has its own note
     "No info on DataPoints found",  # every BrainVision file before 2.0
 )
 ZEROS = ("could not be read", "acquisition error", "integer multiple", "Number of records")
-"""What mne only warns of though samples are missing; the last is told by damage in our own words."""
+"""Warnings of mne that mean missing samples; for the last, `damage` has a sentence of its own."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Something the file says of a time; `onset_s` from the recording's first sample."""
+    """An annotation of the file; `onset_s` from the recording's first sample."""
 
     onset_s: float
     duration_s: float
@@ -62,23 +62,23 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Opened:
-    """A recording whose samples are still in its file.
+    """A recording that is open; its samples are still in the file.
 
     Parameters
     ----------
     stream
-        All channels, triggers too.
+        All channels, including triggers.
     notes
-        What a reader should know, a sentence each.
+        What the user should know, a sentence each.
     line_hz
-        The mains, where the file says it.
+        The mains frequency, where the file has it.
     trial_edges
-        Samples at which one trial ends and an unrelated one begins: nothing may cross them. None in a continuous one.
+        Samples at which one trial ends and an unrelated one begins: nothing may cross them. Empty if continuous.
     bads
-        Channels that somebody marked, and why.
+        Channels marked as bad, and why.
     units
-        What the file (or else channels.tsv) says its numbers are in, where it says so by channel; the stream is in volt
-        and tesla in any case.
+        The units of the channels in the file (or else in channels.tsv), where known; the stream is in volt and tesla in
+        any case.
     """
 
     stream: Stream
@@ -91,7 +91,7 @@ class Opened:
 
 
 def open(path: Path, knobs: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
-    """Nothing but headers is read here. A file that is damaged, or is none, is a ValueError of one sentence."""
+    """Open a recording; only headers are read. A damaged or missing file is a ValueError of one sentence."""
     defects = damage.of_file(path)
     for defect in defects:
         if defect.fatal:
@@ -123,7 +123,7 @@ def _opened(path: Path) -> Opened:
     try:
         return _continuous(path)
     except TypeError as error:
-        if path.suffix.lower() == ".set" and "number of trials" in str(error):  # somebody cut it already
+        if path.suffix.lower() == ".set" and "number of trials" in str(error):  # it was cut into epochs already
             return _trials(path)
         raise
 
@@ -142,10 +142,10 @@ def _continuous(path: Path) -> Opened:
         notes.append(more)
     else:
         get = _get(raw)
-        get(raw.n_times - 1, raw.n_times)  # a file that ends too soon is found now, not an hour into the work
+        get(raw.n_times - 1, raw.n_times)  # a file that ends too soon fails now, not an hour into the work
     stream = Stream(names, sfreq, int(raw.n_times), _stretches(path, get, len(names)), sensors)
     if path.name.endswith(".gz") or raw.preload:
-        # To read a part of what is packed is to read all of it
+        # Reading a part of a compressed file means reading all of it
         stream = stream.signal().stream()
     first_s = raw.first_samp / sfreq
     annotations = tuple(
@@ -181,7 +181,7 @@ def _trials(path: Path) -> Opened:
     stream = Stream(tuple(epochs.ch_names), sfreq, n * per_trial, _stretches(path, get, len(sensors)), sensors)
     if epochs.preload:
         stream = stream.signal().stream()
-    notes.append(f"it was cut into {n} trials of {per_trial / sfreq:g} s already; they stand one after the other")
+    notes.append(f"it was already cut into {n} trials of {per_trial / sfreq:g} s; they follow one another")
     edges = tuple(per_trial * k for k in range(1, n))
     bads = dict.fromkeys(epochs.info["bads"], "marked bad in the file")
     return Opened(stream, annotations, tuple(notes), epochs.info["line_freq"], edges, bads)
@@ -192,7 +192,7 @@ def _get(raw: mne.io.BaseRaw) -> Callable[[int, int], np.ndarray]:
 
 
 def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: int) -> Callable[[int, int], np.ndarray]:
-    """float32 a few MiB at a time, as mne only has float64."""
+    """Read float32 in pieces of a few MiB, as mne returns float64."""
     stretch = max(1, STRETCH_VALUES // n_channels)
     logged: set[str] = set()
 
@@ -219,21 +219,21 @@ def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: in
 def _mixed_rates(
     path: Path, raw: mne.io.BaseRaw, sensors: Mapping[str, Sensor]
 ) -> tuple[Callable[[int, int], np.ndarray], str]:
-    """EDF whose channels have unlike rates: each rate read as it is, then brought to the highest.
+    """Read EDF with several rates: each rate as it is, then brought to the highest.
 
-    mne resamples whatever stretch is asked for by FFT, so that the same sample differs with where the stretch began.
+    mne would resample each piece by FFT, so that a sample would depend on where the piece begins.
     """
     rates = headers.edf_rates(path)
     highest = max(n for _, n in rates)
     if len({label for label, _ in rates}) < len(rates) or len(rates) != len(raw.ch_names):
-        raise damage.DamagedRecording(f"{path} has channels of unlike rates, and some of the same name: rename them")
+        raise damage.DamagedRecording(f"{path} has channels of different rates, some with the same name: rename them")
     parts = []
     for n in sorted({n for _, n in rates}, reverse=True):
         columns = [k for k, (_, mine) in enumerate(rates) if mine == n]
         part = mne.io.read_raw(path, include=[rates[k][0] for k in columns])
         if part.ch_names != [raw.ch_names[k] for k in columns]:
             raise ValueError(
-                f"its channels have unlike rates and names that mean something: {', '.join(part.ch_names)}"
+                f"its channels have different rates and names with a special meaning: {', '.join(part.ch_names)}"
             )
         steps = np.array([sensors[raw.ch_names[k]].kind == "stim" for k in columns])
         parts.append((columns, _get(part) if n == highest else between(_get(part), part.n_times, n / highest, steps)))
@@ -275,22 +275,22 @@ def _sensors(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], li
         sensors[channel["ch_name"]] = Sensor(kind, position)
     notes = []
     if renamed:
-        notes.append(f"the file calls them EEG, but by their names these were taken otherwise: {', '.join(renamed)}")
+        notes.append(f"the file calls these channels EEG, but their names say otherwise: {', '.join(renamed)}")
     if unknown:
         notes.append(f"kept as misc: channels of type {', '.join(sorted(unknown))}")
     if in_helmet:
-        notes.append("where the head lay is not in the file: MEG positions are those of the helmet")
+        notes.append("the position of the head is not in the file: MEG positions are those of the helmet")
     return sensors, notes
 
 
 @contextmanager
 def _captured_messages() -> Iterator[list[str]]:
-    """What mne warns of or logs, as sentences, instead of on the screen."""
+    """The warnings and log messages of mne, as sentences, instead of on the screen."""
     messages: list[str] = []
     logger, listener = logging.getLogger("mne"), _Listener(messages)
     with _alone, warnings.catch_warnings(record=True) as caught:
         before, level = logger.handlers, logger.level
-        warnings.simplefilter("ignore")  # of numpy and others on mne's way there
+        warnings.simplefilter("ignore")  # from numpy and others, called by mne
         warnings.simplefilter("always", RuntimeWarning)
         logger.handlers = [listener]
         logger.setLevel(logging.WARNING)

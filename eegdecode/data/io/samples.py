@@ -1,6 +1,6 @@
-"""What only the samples show: channels that are flat, railed, not numbers or twice there, and units that cannot be.
+"""Damage that only the samples show: channels that are flat, railed, duplicated or NaN, and impossible units.
 
-One pass in blocks, so a recording of a day fits.
+One pass in blocks, so memory is bounded for any length.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from hpc.errors import first_of
 
 BLOCK_S = 10.0  # short enough that drift does not count as amplitude
 BLOCK_VALUES = 1 << 22
-N_FOR_SPREAD = 1024  # samples of a block that its spread and its digest are taken of
+N_FOR_SPREAD = 1024  # samples of a block that its spread and its digest are computed from
 SPREAD: dict[Kind, tuple[float, float]] = {
     "eeg": (2e-7, 7e-4),
     "ecog": (5e-7, 5e-3),
@@ -26,14 +26,14 @@ SPREAD: dict[Kind, tuple[float, float]] = {
     "ecg": (1e-6, 2e-2),
     "emg": (2e-7, 2e-2),
 }
-"""Where the typical spread within a block lies in real recordings, raw or filtered, in the kind's own unit."""
-RAILED, HALF_RAILED = 0.005, 0.15  # of all samples stand still at one extreme that is far out; at either extreme
+"""The range of the typical spread within a block in real recordings, raw or filtered, in the kind's unit."""
+RAILED, HALF_RAILED = 0.005, 0.15  # fraction of samples that stay at one outlying extreme; at either extreme
 
 
 def look(stream: Stream, most: int | None = None) -> tuple[Defect, ...]:
-    """Fatal: units off by 10^3 or more, no number in any brain channel, all of them flat. The rest is a note.
+    """Defects in the samples. Fatal are units off by 10^3 or more, and brain channels that are all NaN or all flat.
 
-    `most`: look at so many stretches of 10 s only, evenly spread over a recording that has more.
+    `most`: look at no more than so many pieces of 10 s, evenly spread over the recording.
     """
     seen = _Seen(stream.n_channels)
     stretch = max(2, min(round(BLOCK_S * stream.sfreq), BLOCK_VALUES // stream.n_channels))
@@ -58,7 +58,7 @@ def look(stream: Stream, most: int | None = None) -> tuple[Defect, ...]:
 
 
 class _Seen:
-    """What is kept of the blocks that went by."""
+    """Running statistics over the blocks."""
 
     def __init__(self, n_channels: int) -> None:
         self.n = 0
@@ -108,7 +108,7 @@ class _Seen:
 def _count(
     before: np.ndarray, n: np.ndarray, now: np.ndarray, block: np.ndarray, still: np.ndarray, beyond: np.ufunc
 ) -> np.ndarray:
-    """How often in a row a channel stood at its extreme; anew where this block goes beyond."""
+    """How often a channel repeated its extreme value; counted anew where this block exceeds it."""
     here = (still & (block[1:] == now)).sum(axis=0)
     return np.where(beyond(now, before), here, n + np.where(now == before, here, 0))
 
@@ -119,7 +119,7 @@ def _not_numbers(names: Sequence[str], seen: _Seen, brain: np.ndarray, n_times: 
         return []
     share = 100 * seen.not_numbers.max() / n_times
     fatal = bool(brain.any() and (seen.not_numbers[brain] == n_times).all())
-    text = f"{_list(hit)}: up to {share:.2g} % of the samples are no numbers (NaN or infinite)"
+    text = f"{_list(hit)}: up to {share:.2g} % of the samples are not numbers (NaN or infinite)"
     return [Defect("not numbers", text + (", in every brain channel: export it again" if fatal else ""), hit, fatal)]
 
 
@@ -137,7 +137,7 @@ def _railed(seen: _Seen) -> np.ndarray:
     centre, spread = seen.typical(seen.centres), seen.typical(seen.spreads)
     railed = seen.n_lowest + seen.n_highest > HALF_RAILED * seen.n
     for n, extreme in ((seen.n_lowest, seen.lowest), (seen.n_highest, seen.highest)):
-        # Where a few steps make up the whole signal, it often stands at its extremes without being cut off there
+        # A coarsely quantised signal is often at its extremes without being clipped there
         with np.errstate(invalid="ignore"):
             railed |= (n > RAILED * seen.n) & (np.abs(extreme - centre) > 2 * spread)
     return railed & (seen.lowest < seen.highest)
@@ -157,7 +157,7 @@ def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.
     for kind, (low, high) in SPREAD.items():
         of_kind = np.array([each == kind for each in kinds], bool)
         mine = of_kind & (spread > 0) & ~railed
-        # Of what is left when most are unplugged, nothing can be said
+        # When most are unplugged, the rest allows no conclusion
         if not mine.any() or mine.sum() < 0.5 * of_kind.sum():
             continue
         typical = float(np.median(spread[mine]))
@@ -168,8 +168,8 @@ def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.
         power = round(math.log10(factors[0]))
         side = f"10^{power} times too large" if power > 0 else f"10^{-power} times too small"
         text = (
-            f"{_list(hit)}: {kind} spreads by {typical:.2g} {unit} where {low:g} to {high:g} {unit} is possible, so it "
-            f"seems {side}: correct the unit in the file or in channels.tsv"
+            f"{_list(hit)}: {kind} spreads by {typical:.2g} {unit} where {low:g} to {high:g} {unit} is plausible, so "
+            f"it seems {side}: correct the unit in the file or in channels.tsv"
         )
         defects.append(Defect("units", text, hit, fatal=kind in BRAIN))
     return defects

@@ -1,4 +1,4 @@
-"""Which trials train, choose and test."""
+"""Split the trials into training, validation and test sets."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,13 +18,13 @@ Stretch = Callable[[Segment], tuple[float, float]]
 
 
 def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = None) -> Splits:
-    """Share out all trials; the same in every process, as it depends on the seed and the names alone.
+    """Assign all trials to sets; the same in every process, as it depends on the seed and the names alone.
 
     Parameters
     ----------
     windows
-        What will be seen of the trials. Where windows may overlap, those of training that reach into what chooses or
-        tests are left out, and those of what chooses that reach into what tests.
+        How windows are cut. Where they may overlap, training windows that reach into validation or test windows are
+        left out, and so are validation windows that reach into test windows.
     """
     segments = [Segment(index, trial) for index, stored in enumerate(recordings) for trial in stored.trials]
     unit_of, group_of = (_names(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
@@ -50,14 +50,14 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         train, val = ([replace(s, within=part) for s in whole] for part in ((0.0, until), (until, 1.0)))
     if cfg.gap_s:
         train, val = _clear(train, val, test, lambda segment: segment.seconds, cfg.gap_s)
-        _refuse_empty(train, val, test, "deal the trials otherwise, or have a shorter split.gap_s")
+        _refuse_empty(train, val, test, "split the trials otherwise, or shorten split.gap_s")
     seen = {s: looked_at(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
     before = len(train), len(val)
     if isinstance(windows, EpochWindows) and windows.overlap:
         train, val = _clear(train, val, test, seen.__getitem__)
-        why = "all its windows reach into another part's"
+        why = "all its windows reach into those of another set"
         _refuse_empty(train, val, test, f"{why}; shorten them, or split by run, session or subject")
-    _refuse_empty(train, val, test, "deal the trials otherwise")
+    _refuse_empty(train, val, test, "split the trials otherwise")
     return Splits(
         train=tuple(train),
         val=tuple(val),
@@ -76,7 +76,7 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
 def _names(
     what: str, cfg: Split, recordings: Sequence[Stored], segments: Sequence[Segment]
 ) -> Callable[[Segment], str]:
-    """What a split by that tells apart."""
+    """The function that names the unit, by `what`, of a segment."""
     alike = units(segments) if what == "stimulus" else {}
 
     def label(segment: Segment) -> str:
@@ -95,7 +95,7 @@ def _names(
     def session(segment: Segment) -> str:
         return f"{subject(segment)} session {recordings[segment.recording].session or '(only)'}"
 
-    count = Counter(stored.name for stored in recordings)  # of several stores, two may be called alike
+    count = Counter(stored.name for stored in recordings)  # in several stores, two may have one name
 
     def run(segment: Segment) -> str:
         name = recordings[segment.recording].name
@@ -115,11 +115,11 @@ def _names(
 
 
 def _deal(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
-    """The part of each unit."""
+    """The set of each unit."""
     if cfg.by == "label":
         strange = sorted(set(units) - {"train", "val", "test"})
         if strange:
-            raise ValueError(f"split.label {cfg.label} must say train, val or test, but got {', '.join(strange[:5])}")
+            raise ValueError(f"split.label {cfg.label} must be train, val or test, but got {', '.join(strange[:5])}")
         return {unit: unit for unit in units}
     chosen = {unit: part for part, names in (("val", cfg.val_units), ("test", cfg.test_units)) for unit in names}
     if chosen:
@@ -129,7 +129,7 @@ def _deal(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
                 f"{' …' if len(units) > 10 else ''}"
             )
         return {unit: chosen.get(unit, "train") for unit in units}
-    drawn_from = np.random.SeedSequence([cfg.seed, _SPLIT, *of_group.encode()])  # each group has an order of its own
+    drawn_from = np.random.SeedSequence([cfg.seed, _SPLIT, *of_group.encode()])  # each group has its own order
     order = np.random.Generator(np.random.Philox(drawn_from)).permutation(len(units))
     dealt = [units[index] for index in order]
     if cfg.folds is not None:
@@ -147,7 +147,7 @@ def _deal(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
 
 
 def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
-    """The part of each unit, in folds as scikit-learn makes them."""
+    """The set of each unit, by scikit-learn's folds."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     names = [unit_of(segment) for segment in segments]
@@ -167,12 +167,12 @@ def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Seg
 
 
 def _turns(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
-    """How many folds, and what part each is."""
+    """The number of folds, and the set that each is."""
     n_folds = cfg.folds or n_units
     if not 3 <= n_folds <= n_units:
         raise ValueError(
-            f"{n_units} units{of_group} ({cfg.by}) cannot be dealt into {n_folds} folds: 3 at least, as one tests, "
-            "one chooses and the others train, and no more than there are units"
+            f"{n_units} units{of_group} ({cfg.by}) cannot be split into {n_folds} folds: 3 at least, one to test, one "
+            "to validate and the others to train, and no more than there are units"
         )
     if cfg.fold >= n_folds:
         raise ValueError(f"split.fold counts from 0 to {n_folds - 1}, but got {cfg.fold}")
@@ -180,7 +180,7 @@ def _turns(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
     return n_folds, [turn.get(fold, "train") for fold in range(n_folds)]
 
 
-_SPLIT = 1  # tells this draw from others of the same seed
+_SPLIT = 1  # separates this draw from others of the same seed
 
 
 def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], how: str) -> None:
@@ -192,13 +192,13 @@ def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequen
 def _clear(
     train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], stretch: Stretch, gap: float = 0.0
 ) -> tuple[list[Segment], list[Segment]]:
-    """What is left of training and of what chooses when each keeps clear of those after it."""
+    """The training and validation trials that keep clear of validation and test, and of test."""
     val = _clear_of(val, test, stretch, gap)
     return _clear_of(train, chain(val, test), stretch, gap), val
 
 
 def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stretch, gap: float) -> list[Segment]:
-    """Those that are further than that from all of the others: what comes shortly before or after is alike."""
+    """The segments that are further than `gap` from all others: neighbours in time are alike."""
     taken: dict[int, list[tuple[float, float]]] = {}
     for other in others:
         first, end = stretch(other)
@@ -212,7 +212,7 @@ def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stret
         if segment.recording not in edges:
             return True
         (start, stop), (first, end) = stretch(segment), edges[segment.recording]
-        n_before = int(np.searchsorted(first, stop))  # that begin before this ends
+        n_before = int(np.searchsorted(first, stop))  # that begin before this one ends
         return n_before == 0 or bool(end[n_before - 1] <= start)
 
     return [segment for segment in part if clear(segment)]
