@@ -52,7 +52,7 @@ def test_the_files_hold_all_of_it_and_escape_what_is_said(tmp_path: Path) -> Non
 def test_recordings_without_a_trial_are_counted_and_named() -> None:
     table = StudyTable((row("sub-01", "1"), row("sub-02", "1", stimuli={}), row("sub-03", "1", stimuli={})))
     assert table.metrics()["without_trials"] == 2
-    assert "NO TRIAL: sub-02_run-1 and sub-03_run-1: nothing can be decoded there, look at events." in table.sentences()
+    assert "NO TRIAL: sub-02_run-1 and sub-03_run-1: nothing can be decoded there, check events." in table.sentences()
 
 
 def test_a_copy_is_found_by_its_samples_or_by_its_file() -> None:

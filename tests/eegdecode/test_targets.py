@@ -240,7 +240,7 @@ def test_regions_of_an_fmri_keep_their_own_rate(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"lasts from 500 s to 700 s, none of it within the recording \(180.00 s\)"):
         streamed(replace(cfg, start_s=500.0), (), tmp_path, 180.0, names={"subject": "01"})
-    with pytest.raises(ValueError, match=r"there is no .*sub-02_rois.npy: put it there"):
+    with pytest.raises(ValueError, match=r"there is no .*sub-02_rois.npy: add it"):
         streamed(cfg, (), tmp_path, 180.0, names={"subject": "02"})
 
 
@@ -287,10 +287,10 @@ def test_labels_are_scores_or_classes_of_the_whole_study(tmp_path: Path) -> None
     assert valued(Label(), HEARD, tmp_path, shown).tolist() == [[1], [0], [1]]
     assert (targets.kept_as(Label()), targets.kept_as(Label(column="mood"))) == ("stimulus", "mood")
     with pytest.raises(
-        ValueError, match=r"1 of 4 trials, the first at 12.00 s, have nothing in column 'mood' .*valence"
+        ValueError, match=r"1 of 4 trials, the first at 12.00 s, have no value in column 'mood' .*valence"
     ):
         valued(Label(column="mood"), (*HEARD, Trial(12, 1, "c.wav")), tmp_path, moods)
-    with pytest.raises(ValueError, match="mood has sad, which is none of the 2 classes of the study"):
+    with pytest.raises(ValueError, match="mood has sad, which is not one of the 2 classes of the study"):
         valued(Label(column="mood"), HEARD, tmp_path, moods[:2])
 
 
@@ -316,7 +316,7 @@ def test_embeddings_are_found_by_stimulus_and_never_made_up(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"there is no embedding .*text/b.npy for the stimulus 'b.wav'"):
         valued(each, HEARD, tmp_path)
     np.save(tmp_path / "text/b.npy", clip[0, :3])
-    with pytest.raises(ValueError, match="has 3 to 5 features: make all by one model"):
+    with pytest.raises(ValueError, match="has 3 to 5 features: compute all with one model"):
         valued(each, HEARD, tmp_path)
 
 
@@ -336,12 +336,12 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     seen = [Trial(0, 1, "n01443537_22563")]
     assert valued(cfg, seen, tmp_path, ("n01443537_22563",)).tolist() == [[0.0]]
     assert targets.image_file(cfg, "n01443537_22563", tmp_path).name == "n01443537_22563.JPEG"
-    with pytest.raises(ValueError, match=r"there is no image .*val/n02.JPEG for the stimulus 'n02': put it there"):
+    with pytest.raises(ValueError, match=r"there is no image .*val/n02.JPEG for the stimulus 'n02': add it"):
         valued(cfg, [*seen, Trial(2, 1, "n02")], tmp_path, ("n01443537_22563", "n02"))
 
 
 def test_a_stream_of_overlapping_trials_is_refused(sounds: Path) -> None:
-    with pytest.raises(ValueError, match=r"trials at 1.00 s and 1.50 s overlap, but a stream is of one stimulus"):
+    with pytest.raises(ValueError, match=r"trials at 1.00 s and 1.50 s overlap, but a stream has one stimulus"):
         streamed(Envelope(), [Trial(1.0, 1.0, "tremolo.wav"), Trial(1.5, 1.0, "tremolo.wav")], sounds, 4.0)
 
 
@@ -363,7 +363,7 @@ def test_a_trial_that_outlasts_its_sound_is_told_and_one_that_lacks_most_of_it_r
     whole, longer = Trial(1.0, 4.0, "tremolo.wav"), Trial(6.0, 4.5, "tremolo.wav")
     assert targets.outlasted(Envelope(), [whole], sounds) == []
     assert targets.outlasted(Mel(), [whole, longer], sounds) == [
-        "1 trials outlast their mel, by up to 0.50 s (tremolo.wav): nothing counts as 0"
+        "1 trials outlast their mel, by up to 0.50 s (tremolo.wav): filled with 0"
     ]
     message = r"tremolo.wav ends after 4.00 s, but the trial at 6.00 s presents '.*' for 9.00 s: fetch all of it"
     with pytest.raises(ValueError, match=message):
@@ -385,15 +385,17 @@ def test_what_is_no_number_in_a_table_is_named_by_its_place(tmp_path: Path) -> N
 
     for cell, shown in (("happy", "'happy'"), ("n/a", "'n/a'"), ("", "''"), ("inf", "'inf'")):
         table.write_text(f"level\tmood\n1\t2\n\n3\t{cell}\n5\t6\n")
-        with pytest.raises(ValueError, match=f"line 4 of .*score.tsv says {shown} in column mood, which is no number"):
+        with pytest.raises(
+            ValueError, match=f"line 4 of .*score.tsv says {shown} in column mood, which is not a number"
+        ):
             read(Extra("score.tsv", sfreq=2.0))
     rows = np.ones((50, 2))
     rows[13, 1] = np.nan
     np.save(tmp_path / "rows.npy", rows)
-    with pytest.raises(ValueError, match=r"rows.npy holds values that are no numbers .* in row 13, column 1, counted"):
+    with pytest.raises(ValueError, match=r"rows.npy has values that are not numbers .* in row 13, column 1, counted"):
         read(Extra("rows.npy", sfreq=25.0))
     (tmp_path / "index.tsv").write_text("stimulus\n" + "".join(f"{k}.png\n" for k in range(50)))
     cfg = Embedding("rows.npy", index="index.tsv")
     assert targets.make(cfg, [Trial(0, 1, "12.png")], tmp_path, 2.0).shape == (1, 2)  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match=r"rows.npy holds values .* in row 13, column 1"):
+    with pytest.raises(ValueError, match=r"rows.npy has values .* in row 13, column 1"):
         targets.make(cfg, [Trial(0, 1, "12.png"), Trial(1, 1, "13.png")], tmp_path, 2.0)

@@ -255,7 +255,7 @@ def test_buckets_pad_little_and_have_every_trial_once_an_epoch(tmp_path: Path, b
 
 def test_buckets_that_would_mostly_pad_are_refused(tmp_path: Path) -> None:
     opened = a_store(tmp_path, [(Trial(1.0, 2.0, "a"), Trial(10.0, 40.0, "b"))], sfreq=10.0)
-    with pytest.raises(ValueError, match=r"47.5% of what is read would be padding, .* allows 5.0%: trials last 20 to"):
+    with pytest.raises(ValueError, match=r"47.5% of a batch would be padding, .* allows 5.0%: trials last 20 to"):
         draw(BucketedWindows(batch=2), opened)
 
 

@@ -1,5 +1,5 @@
-"""Look at raw studies before anything is made of them: `python -m hpc.launch survey …`. Recordings are shared out over
-the ranks; every sample is read once, for damage and for recordings that are there twice."""
+"""Survey raw studies before preprocessing: `python -m hpc.launch survey …`. Recordings are distributed over the ranks;
+every sample is read once, to find damage and duplicate recordings."""
 
 import hashlib
 import logging
@@ -52,7 +52,7 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
 
 
 def _labels(studies: Sequence[str]) -> list[str]:
-    """What to call each of several; nothing where there is but one."""
+    """A label for each of several studies; empty where there is only one."""
     names = [Path(study).name for study in studies]
     return [""] if len(names) == 1 else names if len(set(names)) == len(names) else [str(study) for study in studies]
 
@@ -63,7 +63,7 @@ def _size(entry: Entry) -> int:
 
 
 def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> Row:
-    """What there is to know of a recording, or why it cannot be used."""
+    """Describe a recording, or say why it cannot be used."""
     row = Row(entry.name, entry.subject, entry.session, entry.run)
     try:
         opened = recordings.open_entry(entry, cfg.matlab)
@@ -94,7 +94,7 @@ def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None
 
 
 def _hashed(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
-    """The stream, of which all that is read of the brain goes into the digest as well."""
+    """The stream; the brain channels that are read also update the digest."""
     brain = [place for place, channel in enumerate(stream.channels) if stream.sensor(channel).kind in BRAIN]
 
     def read(first: int, stop: int) -> np.ndarray:

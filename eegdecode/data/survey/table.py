@@ -1,4 +1,4 @@
-"""What is in a study: a table, and a page to look at. What is missing, damaged or there twice is named."""
+"""The content of a study as a table and a page. Missing, damaged and duplicate recordings are named."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from eegdecode.page import page, section
 from hpc.runs.rundir import atomic_write
 
 REASONS = 6
-"""Told one by one; a study without its large files has a thousand of them."""
+"""Reasons that are listed one by one; a study without its large files has a thousand."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One recording. `failed` says why it cannot be used; then the rest is not known."""
+    """One recording. `failed` says why it cannot be used; the rest is then unknown."""
 
     name: str
     subject: str
@@ -78,7 +78,7 @@ class StudyTable:
 
     @property
     def duplicates(self) -> list[list[str]]:
-        """The names of recordings that hold the very same samples, or are made from copies of one file."""
+        """Groups of recordings that hold the same samples, or are made from copies of one file."""
         group_of = {index: {index} for index in range(len(self.good))}
         first: dict[tuple[str, str], int] = {}
         for index, row in enumerate(self.good):
@@ -95,7 +95,7 @@ class StudyTable:
 
     @property
     def missing(self) -> list[str]:
-        """The runs that most subjects have and some lack, where runs are numbered alike."""
+        """The runs that most subjects have and some lack."""
         runs = {subject: {(r.session, r.run) for r in self.rows if r.subject == subject} for subject in self.subjects}
         count = Counter(run for of_subject in runs.values() for run in of_subject)
         usual = {run for run, n in count.items() if n > len(runs) / 2}
@@ -106,7 +106,7 @@ class StudyTable:
         ]
 
     def sentences(self) -> list[str]:
-        """What a reader should know first."""
+        """The sentences that a reader should see first."""
         rates, trials = sorted({row.sfreq for row in self.good}), sum(sum(row.stimuli.values()) for row in self.good)
         stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
         sentences = [
@@ -124,14 +124,14 @@ class StudyTable:
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
         if self.without_trials:
-            sentences.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, look at events.")
+            sentences.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, check events.")
         sentences += [f"MISSING: {sentence}." for sentence in self.missing]
         alike = Counter(note for row in self.good for note in row.notes)
         sentences += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
         return sentences
 
     def table(self) -> str:
-        """As text; columns that are empty everywhere are left out."""
+        """The table as text, without empty columns."""
         columns = self._columns()
         cells = [columns] + [[row.cells[column] for column in columns] for row in self.rows]
         widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
@@ -148,14 +148,14 @@ class StudyTable:
         subjects = "".join(_html_subject(s, [r for r in self.good if r.subject == s]) for s in self.subjects)
         parts = [
             f'<header><h1>{escape(title)}</h1><p class="verdict">{escape(first)}</p></header>',
-            section("To know", _html_list(more or ["Nothing is missing, damaged or there twice."])),
+            section("To know", _html_list(more or ["Nothing is missing, damaged or duplicated."])),
             section("Subjects", _html_table(SUBJECTS, subjects)),
             section("Recordings", _html_table(head, body)),
         ]
         return page(title, parts)
 
     def write(self, folder: Path, title: str) -> None:
-        """survey.html and survey.tsv."""
+        """Write survey.html and survey.tsv."""
         text = "\n".join("\t".join(row.cells.values()) for row in self.rows)
         header = "\t".join(Row("", "").cells)
         atomic_write(folder / "survey.tsv", lambda file: file.write(f"{header}\n{text}\n".encode()))
@@ -206,6 +206,6 @@ def _many(n: int, what: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Some of them, as in a sentence."""
+    """A list for a sentence, shortened to eight."""
     some = [*words[:8], "…"] if len(words) > 8 else list(words)
     return f"{', '.join(some[:-1])} and {some[-1]}" if len(some) > 1 else "".join(some)

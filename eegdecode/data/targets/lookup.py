@@ -1,14 +1,14 @@
-"""The values of a stream at any times."""
+"""Look up the values of a stream at any times."""
 
 import numpy as np
 
 from eegdecode.signals import Stream
 
-NEAR = 1024  # samples; what is further apart is read apart
+NEAR = 1024  # samples; those further apart are read separately
 
 
 def inside(rows: Stream, times_s: np.ndarray, nearest: bool | None = None) -> np.ndarray:
-    """Its values where it has some, else 0. The last row lasts as long as the others do."""
+    """The values within the stream, and 0 outside. The last row lasts as long as the others."""
     within = (times_s > -1e-9) & (times_s < rows.duration - 1e-9)
     values = np.zeros((len(times_s), rows.n_channels), np.float32)
     if all(rows.sensor(name).kind == "stim" for name in rows.channels):
@@ -18,7 +18,7 @@ def inside(rows: Stream, times_s: np.ndarray, nearest: bool | None = None) -> np
 
 
 def lookup(rows: Stream, times_s: np.ndarray, nearest: bool | None = None) -> np.ndarray:
-    """[time, feature] at any times: between two samples in proportion, or the nearest: of states as frames, always."""
+    """[time, feature] at any times: interpolated linearly, or the nearest sample; states (frames) take the nearest."""
     if not len(times_s):
         return np.empty((0, rows.n_channels), np.float32)
     at = np.clip(np.asarray(times_s, float) * rows.sfreq, 0, rows.n_times - 1)
@@ -35,7 +35,7 @@ def lookup(rows: Stream, times_s: np.ndarray, nearest: bool | None = None) -> np
 
 
 def _samples(rows: Stream, index: np.ndarray) -> np.ndarray:
-    """Some samples; those near each other are read at once."""
+    """The samples at these indices; neighbours are read in one piece."""
     if index.max() - index.min() < 4 * len(index) + NEAR:
         first = int(index.min())
         return rows.read(first, int(index.max()) + 1)[index - first].astype(np.float32)
