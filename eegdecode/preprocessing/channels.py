@@ -1,4 +1,4 @@
-"""Which channels, under which name, in which order, against which reference; and what is missing made up."""
+"""Rename, pick, order, re-reference and interpolate channels."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +20,11 @@ TEN_TWENTY = (
 )  # fmt: skip
 
 REFERENCED: tuple[Kind, ...] = ("eeg", "ecog", "seeg")
-"""What is measured against an electrode that can be chosen afterwards."""
+"""The kinds that are measured against a reference electrode, which can be changed afterwards."""
 
 
 def alias(name: str, table: Mapping[str, str]) -> str:
-    """As the 10-20 system spells it today; a name that is none of its places stays as it is."""
+    """Today's spelling in the 10-20 system; other names stay as they are."""
     if name in table:
         return table[name]
     bare = name
@@ -58,7 +58,7 @@ def pick(step: Pick, stream: Stream) -> Stream:
         and name not in step.drop
     ]
     if not chosen:
-        raise ValueError(f"pick leaves no channel of {', '.join(channels)}: loosen kinds, names or regex")
+        raise ValueError(f"pick leaves none of the channels {', '.join(channels)}: loosen kinds, names or regex")
     return select(stream, chosen)
 
 
@@ -112,7 +112,7 @@ def select(stream: Stream, names: Sequence[str]) -> Stream:
 
 
 def mapped(stream: Stream, matrix: np.ndarray, channels: Sequence[str] | None = None) -> Stream:
-    """Each sample times `matrix`, [new channel, channel]; what keeps its name keeps what is known of it."""
+    """Each sample times `matrix`, [new channel, channel]; a channel that keeps its name keeps its sensor."""
     names = stream.channels if channels is None else tuple(channels)
     transposed = matrix.T
 
@@ -129,14 +129,14 @@ def mapped(stream: Stream, matrix: np.ndarray, channels: Sequence[str] | None = 
 
 
 def reference(names: Sequence[str], stream: Stream) -> Stream:
-    """Less the mean of `names`, or of all of the same kind."""
+    """Subtract the mean of `names`, or of all channels of the same kind."""
     kinds = [stream.sensor(name).kind for name in stream.channels]
     groups = [[index for index, kind in enumerate(kinds) if kind == one] for one in REFERENCED]
     groups = [group for group in groups if group]
     if not groups:
         raise ValueError(
             f"reference: none of {', '.join(stream.channels)} is {' or '.join(REFERENCED)}, and nothing else has a "
-            "reference electrode: leave this step out"
+            "reference electrode: leave out this step"
         )
     _all_there(names, stream.channels, "reference")
     pairs = [(group, [stream.channels.index(name) for name in names] or group) for group in groups]
@@ -154,7 +154,7 @@ def reference(names: Sequence[str], stream: Stream) -> Stream:
 
 
 def interpolated(stream: Stream, bads: Sequence[str]) -> Stream:
-    """The bad channels made up from the good ones, by splines on the sphere."""
+    """Interpolate the bad channels from the good ones, by spherical splines."""
     if not bads:
         return stream
     places = sphere.positions(stream)

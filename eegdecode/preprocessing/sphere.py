@@ -1,4 +1,4 @@
-"""Where electrodes stand on a head that is a sphere, and splines on it that make up what is missing."""
+"""Electrode positions on a spherical head, and spherical splines to interpolate missing channels."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from eegdecode.signals import Stream
 
 ROWS = ("Fp", "AF", "F", "FC", "C", "CP", "P", "PO", "O")  # of the 10-10 system, each a tenth of the way round
-OUTER = {"FC": "FT", "C": "T", "CP": "TP"}  # what a row is called at its ends
+OUTER = {"FC": "FT", "C": "T", "CP": "TP"}  # names of a row at its ends
 BELOW_DEG = 22.5  # a tenth below the ring of Fp1, T7, O1, T8
 
 RIDGE = 1e-5  # of the splines, as mne's
@@ -15,7 +15,7 @@ N_LEGENDRE = 50
 
 
 def positions(stream: Stream) -> dict[str, np.ndarray]:
-    """Of the EEG: on the unit sphere about the centre that fits best; by their names where no place is known."""
+    """Positions of the EEG on the unit sphere around the best-fitting centre; by name where none are known."""
     eeg = [name for name in stream.channels if stream.sensor(name).kind == "eeg"]
     measured = {name: place for name in eeg if (place := stream.sensor(name).position) is not None}
     if not measured:
@@ -77,7 +77,7 @@ def _point(from_vertex_deg: float, around_deg: float) -> np.ndarray:
 
 
 def _on_circle(middle: np.ndarray, right: np.ndarray, part: float) -> np.ndarray:
-    """So far from the middle to the right, on the circle through both and the right's mirror image."""
+    """The fraction `part` of the way from middle to right, on the circle through both and right's mirror image."""
     foot = right * [0, 1, 1]
     up = middle - foot
     height, width = np.linalg.norm(up), right[0]

@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
-    """Fill ctx.out with the store; gives what the survey of it counts.
+    """Fill ctx.out with the store; returns the counts of its survey.
 
-    In one thread: the products here are too small for two, and the store is the same in any layout of ranks.
+    In one thread: matrix products are too small for two, and the store must not depend on the number of threads.
     """
     with threads.one():
         return _run(cfg, ctx)
@@ -54,7 +54,7 @@ def run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
 def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
     if twice := [name for name, n in Counter(map(targets.kept_as, cfg.targets)).items() if n > 1]:
-        raise ValueError(f"two targets would be kept as {twice[0]}: give one of them another title, or leave it out")
+        raise ValueError(f"two targets would be stored as {twice[0]}: give one of them another title, or leave it out")
     entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
         retry_when_disk_is_full(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
@@ -67,7 +67,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
             retry_when_disk_is_full(ctx, partial(_one, cfg, study, entry, known, ctx, _progress(ctx, sizes, done)))
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
-                raise  # a full disk and the like concern all recordings, not this one
+                raise  # a full disk and the like affect all recordings, not this one
             failed[entry.name] = str(error).replace(f"{study}/", "")
             log.error("%s cannot be used: %s", entry.name, error)
     _progress(ctx, sizes, len(mine))(0.0)
@@ -90,7 +90,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
 
 
 def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
-    """Says how far this rank is when so many are done and a part of the next, and looks whether it is to stop."""
+    """A function that reports the progress within the next recording, and raises Preempted if the run is to stop."""
     before, here, in_all = sum(sizes[:done]), sum(sizes[done : done + 1]), sum(sizes)
 
     def beat(part: float) -> None:
@@ -103,13 +103,13 @@ def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float]
 
 
 def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
-    """Those whose name or subject is not among the patterns to leave out."""
+    """The recordings whose name or subject does not match a pattern to leave out."""
     excluded = {
         pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude
     }
     if unknown := [pattern for pattern, matches in excluded.items() if not matches]:
         some = ", ".join(entry.name for entry in entries[:5])
-        raise ValueError(f"exclude: nothing is called {', '.join(unknown)}; there are {some} …")
+        raise ValueError(f"exclude: no recording matches {', '.join(unknown)}; there are {some} …")
     gone = {entry.name for matches in excluded.values() for entry in matches}
     if len(gone) == len(entries):
         raise ValueError(f"exclude leaves none of the {len(entries)} recordings")
@@ -119,8 +119,8 @@ def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
 def _classes(
     cfg: Preprocess, study: Path, entries: Sequence[Entry], beat: Callable[[float], None]
 ) -> dict[str, tuple[str, ...]]:
-    """The names of classes in the whole study, of each target that has some, so that one has the same number in all
-    recordings. What cannot be opened has none here, and is named when its turn comes."""
+    """The names of classes of each target, over the whole study, so that a class has the same number in all recordings.
+    Recordings that cannot be opened are skipped here, and reported when their turn comes."""
     columns = {
         targets.kept_as(target): target.column if isinstance(target, Label) else "stimulus"
         for target in cfg.targets
@@ -197,11 +197,11 @@ def _one(
 
 
 LOOKED_AT = 60
-"""Stretches of 10 s of a recording that are looked at for damage before it is used."""
+"""Pieces of 10 s of a recording that are checked for damage before it is used."""
 
 
 def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Trials:
-    """Where the config says; else of events.tsv; but trials that somebody has cut out already are the trials."""
+    """The trials as configured, else from events.tsv; in a file of epochs without either, its epochs."""
     rows, stream = entry.events(), opened.stream
     if cfg.events is None and rows is None and opened.trial_edges:
         edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
@@ -216,26 +216,26 @@ def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> eve
 
 
 def _of_subject(cfg: Preprocess, entry: Entry) -> dict[str, str | float]:
-    """What labels are asked for that events.tsv has not, and participants.tsv has: an age, a score."""
+    """The labels of targets that are in participants.tsv and not in events.tsv, as an age or a score."""
     asked = {target.column for target in cfg.targets if isinstance(target, Label)}
     asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
     return {column: label for column, label in events.labels(entry.participant).items() if column in asked}
 
 
 def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
-    """Nothing crosses the edge between two pieces that were cut out and laid side by side."""
+    """Refuse trials that cross the edge between two epochs."""
     sfreq = opened.stream.sfreq
     for edge in opened.trial_edges:
         for trial in trials:
             if trial.start + 0.5 / sfreq < edge / sfreq < trial.start + trial.duration - 0.5 / sfreq:
                 raise ValueError(
                     f"trial {trial.stimulus!r} ({trial.start:.2f}–{trial.start + trial.duration:.2f} s) goes beyond "
-                    f"the end of the piece that was cut out at {edge / sfreq:.2f} s: correct the events"
+                    f"the end of the epoch at {edge / sfreq:.2f} s: correct the events"
                 )
 
 
 def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
-    """The files a recording is made from: its own, those that tell of it, and what its targets are computed from."""
+    """The files a recording is made from: its own, its sidecars, and the sources of its targets."""
     own = entry.path.rglob("*") if entry.path.is_dir() else entry.path.parent.glob(f"{glob.escape(stem(entry.path))}*")
     sidecars = (
         file
@@ -246,7 +246,7 @@ def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
 
 
 def _settings(cfg: Preprocess) -> dict[str, Any]:
-    """All that decides what the numbers are."""
+    """All settings that affect the numbers."""
     return {
         "events": asdict(cfg.events) if cfg.events else None,
         "steps": [asdict(step) for step in cfg.steps],
@@ -257,23 +257,23 @@ def _settings(cfg: Preprocess) -> dict[str, Any]:
 
 
 def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: Callable[[], None]) -> str:
-    """Names what a recording is made of: these settings, and the content of these files."""
+    """A hash of the settings and the content of the files that a recording is made from."""
     content = {_called(path, study): _content(path, path.stat().st_mtime_ns, beat) for path in files}
     text = json.dumps([store.SCHEMA, MAKING, settings, content], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 MAKING = 2
-"""Grows when the same settings begin to make other numbers or trials, so that what is there is not taken for them."""
+"""Increased when the same settings give other numbers or trials, so that older recordings are made again."""
 
 
 def _called(path: Path, study: Path) -> str:
-    """From the study on, where it lies in there; embeddings and the like may lie elsewhere."""
+    """The path relative to the study if inside it; embeddings and the like may be elsewhere."""
     return str(path.relative_to(study)) if path.is_relative_to(study) else str(path)
 
 
 _KNOWN: dict[tuple[Path, int], str] = {}
-"""The content of files that were read before: many recordings share their stimuli."""
+"""Digests of files that were read before, as many recordings share their stimuli."""
 
 
 def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
@@ -283,7 +283,7 @@ def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
 
 
 def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], whole: bool) -> StudyTable:
-    """Of what is in the store and what failed; when the store is whole, its index is written with it."""
+    """The table of the recordings in the store and of those that failed. Writes the index if the store is complete."""
     stored_as = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
     return StudyTable(
         tuple(
@@ -319,16 +319,16 @@ def _explain(failed: Mapping[str, str], n: int, excluded: Sequence[str]) -> str:
     shown = list(why.items())[:REASONS]
     left = len(failed) - sum(len(names) for _, names in shown)
     more = f"\n  … and {left} more, all of them in survey.html" if left else ""
-    # As a shell and YAML take them: a * at the start would be a reference
+    # Quoted for the shell and YAML, in which a leading * is a reference
     patterns = [name if name[:1].isalnum() else f'"{name}"' for name in (*excluded, *failed)]
     out = f"'preprocess.exclude=[{','.join(patterns)}]'"
     return (
         f"{len(failed)} of {n} recordings cannot be used; the others are done:\n"
         + "\n".join(f"  {listed(names)}: {reason}" for reason, names in shown)
-        + f"{more}\nMend them and give the same line again; or leave them out, "
+        + f"{more}\nRepair them and run the same command again; or leave them out, "
         + (out if len(failed) <= NAMED else "preprocess.skip_failed=true")
     )
 
 
 NAMED = 6
-"""In a line that a person is to copy."""
+"""Names in a command for the user to copy, at most."""

@@ -146,7 +146,7 @@ def test_reference_leaves_what_has_none_alone() -> None:
     sensors = {"EOG": Sensor("eog"), "MEG": Sensor("mag")}
     after = run([Reference()], Signal(data, SFREQ, ("a", "b", "EOG", "MEG"), sensors)).data
     np.testing.assert_allclose(after, np.hstack([np.tile([-0.5, 0.5], (3, 1)), data[:, 2:]]))
-    with pytest.raises(ValueError, match="reference: none of MEG is eeg or ecog or seeg.*: leave this step out"):
+    with pytest.raises(ValueError, match="reference: none of MEG is eeg or ecog or seeg.*: leave out this step"):
         run([Reference()], Signal(data[:, 3:], SFREQ, ("MEG",), sensors))
     with pytest.raises(ValueError, match="reference: there is no channel M1 among a, b"):
         run([Reference(channels=("M1",))], Signal(data[:, :2], SFREQ, ("a", "b")))
@@ -218,7 +218,7 @@ def test_ica_takes_out_blinks_and_says_which(caplog: pytest.LogCaptureFixture) -
     before = blinking()
     with caplog.at_level(logging.INFO):
         after = run([ICA(kurtosis=1000)], before)
-    assert "of 6 components these go" in caplog.text and "follows EOG, r = " in caplog.text
+    assert "of 6 components these are removed" in caplog.text and "follows EOG, r = " in caplog.text
     eye = before.data[:, 6]
     assert np.corrcoef(before.data[:, 0], eye)[0, 1] > 0.8
     assert abs(np.corrcoef(after.data[:, 0], eye)[0, 1]) < 0.1
@@ -230,7 +230,7 @@ def test_ica_takes_out_blinks_and_says_which(caplog: pytest.LogCaptureFixture) -
 def test_ica_needs_no_eye_channel_where_components_are_spiky(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run([Pick(), ICA(kurtosis=8)], blinking())
-    assert "of 6 components these go" in caplog.text and "spikes, kurtosis" in caplog.text
+    assert "of 6 components these are removed" in caplog.text and "spikes, kurtosis" in caplog.text
     with pytest.raises(ValueError, match="ica needs two channels and 30 samples for each, got 6 and 125"):
         run([Pick(), ICA()], Signal(blinking().data[:250], SFREQ, blinking().channels, blinking().sensors))
 
@@ -266,7 +266,7 @@ def test_every_step_has_its_words_in_yaml() -> None:
 
 
 def test_steps_that_come_too_late_are_refused() -> None:
-    with pytest.raises(ValueError, match="notch at 50 Hz needs more than 100 Hz, .* at 64 Hz: put it before"):
+    with pytest.raises(ValueError, match="notch at 50 Hz needs more than 100 Hz, .* has 64 Hz: put it before"):
         run([Resample(sfreq=64.0), Notch()], tone(5.0))
     with pytest.raises(ValueError, match="bandpass up to 40 Hz needs more than 80 Hz"):
         run([Resample(sfreq=64.0), Bandpass(high_hz=40.0)], tone(5.0))
@@ -289,13 +289,13 @@ def test_what_is_no_number_is_named() -> None:
         (lambda: Notch(hz=0.0), "got 0.0"),
         (lambda: Resample(sfreq=-1.0), "got -1.0"),
         (lambda: Scale(clip=0.0), "got 0.0"),
-        (lambda: Gain(factor=0.0), "factor is a number other than 0, got 0.0"),
+        (lambda: Gain(factor=0.0), "factor must be a number other than 0, got 0.0"),
         (lambda: Gain(factor=float("nan")), "got nan"),
         (lambda: Clip(limit=-1.0), "got -1.0"),
         (lambda: ICA(follows=2.0), "got 2.0 and 20.0"),
         (lambda: BadChannels(z=0.0), "got 0.0, 10.0, 0.3 and 0.34"),
         (lambda: Pick(kinds=("brain",)), "but got brain"),  # type: ignore[arg-type]
-        (lambda: Pick(regex="("), "is no regular expression"),
+        (lambda: Pick(regex="("), "is not a regular expression"),
         (lambda: Sources(folder="x", snr=0), "got 0"),
     ],
 )

@@ -83,7 +83,7 @@ def test_pick_keeps_the_order(step: Pick, kept: list[str]) -> None:
 def test_pick_refuses_what_is_not_there() -> None:
     with pytest.raises(ValueError, match="pick: there is no channel Fz among Cz, EOG"):
         apply([Pick(names=("Fz",))], named("Cz", EOG="eog"))
-    with pytest.raises(ValueError, match="pick leaves no channel of Cz, EOG"):
+    with pytest.raises(ValueError, match="pick leaves none of the channels Cz, EOG"):
         apply([Pick(kinds=("mag",))], named("Cz", EOG="eog"))
 
 
@@ -141,7 +141,7 @@ def test_aliases_hold_for_bad_channels_too() -> None:
 def test_more_bad_channels_than_can_be_made_up_are_refused() -> None:
     signal = scalp()
     with pytest.raises(
-        ValueError, match=r"8 of 19 channels are bad, and at most 34% can be made up \(Fp1: the recording"
+        ValueError, match=r"8 of 19 channels are bad, and at most 34% can be interpolated \(Fp1: the recording"
     ):
         apply([BadChannels()], signal.stream(), bads=signal.channels[:8])
 
@@ -181,7 +181,7 @@ def test_a_region_follows_what_happens_in_it() -> None:
 def test_sources_refuse_what_they_cannot_place() -> None:
     with pytest.raises(ValueError, match="from EEG alone, not EOG: pick kinds"):
         sources.sensor_info(named("Cz", EOG="eog"))
-    with pytest.raises(ValueError, match="where Cz stands is not known"):
+    with pytest.raises(ValueError, match="the position of Cz is not known"):
         sources.sensor_info(named("Cz"))
 
 

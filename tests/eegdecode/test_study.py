@@ -140,7 +140,7 @@ def test_other_settings_or_other_content_are_not_taken_for_the_same(four: Path, 
 
 
 def test_to_leave_out_what_is_not_there_is_a_slip(four: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"exclude: nothing is called sub-9\*; there are sub-01_task-music_run-01"):
+    with pytest.raises(ValueError, match=r"exclude: no recording matches sub-9\*; there are sub-01_task-music_run-01"):
         preprocess(tmp_path, four, exclude=("sub-9*",))
     with pytest.raises(ValueError, match="exclude leaves none of the 4 recordings"):
         preprocess(tmp_path, four, exclude=("sub-*",))
@@ -217,7 +217,7 @@ def test_on_a_full_disk_it_waits_for_room(four: Path, tmp_path: Path, caplog: py
             metrics = stages.preprocess(Preprocess(Input(str(four)), targets=(Envelope(),)), ctx)
         assert metrics["recordings"] == 4 and len(store.open_store(ctx.out).recordings) == 4
         (alert,) = [record.getMessage() for record in caplog.records if "ALERT" in record.getMessage()]
-        assert re.match(rf"ALERT {ctx.out}: No space left on device, 1 MB are free and 1 MB needed. Delete some", alert)
+        assert re.match(rf"ALERT {ctx.out}: No space left on device, 1 MB are free and 1 MB needed. Free some", alert)
         # Asked to stop instead, it stops
         filler.write_bytes(b"x" * shutil.disk_usage(small).free)
         stopped = Context(World(), RunDir(small / "run"), attempt=0, should_stop=lambda: "ALERT" in caplog.text)
