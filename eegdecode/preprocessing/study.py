@@ -1,8 +1,8 @@
-"""From a study to its store: `python -m hpc.launch preprocess …`. Recordings are shared out over the ranks, the longest
-first; one that cannot be used is named at the end, and the others are done all the same.
+"""Preprocess a study into a store: `python -m hpc.launch preprocess …`. Recordings are distributed over the ranks, the
+longest first; those that cannot be used are named at the end, and the others are done all the same.
 
-What is there already is kept when it was made from the same config and the same bytes, so a run that was stopped goes
-on, and one whose study has changed redoes what has.
+A recording in the store is kept if it was made from the same config and the same bytes. So a stopped run continues,
+and after a change to the study only the changed recordings are redone.
 """
 
 import glob

@@ -1,8 +1,8 @@
-"""Made-up children in the tasks of the EEG challenge of 2025: the Healthy Brain Network's 129 channels as BDF.
+"""A synthetic study for the EEG challenge of 2025: 129 channels as in the Healthy Brain Network, as BDF.
 
     python -m hpc.launch synthesize configs/synthesize/eeg2025.yaml
 
-Two things are planted: a potential that peaks at the press of the button, and alpha that grows with a subject's score.
+Two effects are planted: a potential that peaks at the button press, and alpha that grows with a subject's score.
 """
 
 from functools import partial
@@ -57,7 +57,7 @@ def plan(cfg: Eeg2025) -> Plan:
 
 
 def score(cfg: Eeg2025, number: int) -> float:
-    """Externalizing, with a spread of 1."""
+    """The externalizing score, with an SD of 1."""
     return round(float(draws(cfg.seed, _PERSON, number, 1).normal()), 3)
 
 

@@ -1,8 +1,8 @@
-"""Made-up MEG while sentences are heard, as FIF: an answer to the loudness, and one to the embedding of each word.
+"""A synthetic MEG study of sentences, as FIF: a response to the loudness, and one to the embedding of each word.
 
     python -m hpc.launch synthesize configs/synthesize/speech.yaml
 
-Each head mixes what answers in a way of its own, so that what is learned of one subject says little of another.
+Each head mixes the sources differently, so that a decoder of one subject transfers poorly to another.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from eegdecode.synth.formats import write_npy, write_wav
 from eegdecode.synth.head import UNIT_T, bump, draws
 from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_tsv
 
-EFFECT = 2.0  # in units of 25 fT, RMS of each answer at the sensor that shows it best
+EFFECT = 2.0  # in units of 25 fT, RMS of each response at its strongest sensor
 LOUDNESS_LAG_S, MEANING_LAG_S = 0.1, 0.35
 AUDIO_HZ = 8000
 MEANING_HZ = 50  # the rate of wav2vec 2.0
@@ -33,7 +33,7 @@ _SENTENCE, _VOCABULARY, _HEAD, _SUBJECT = 31, 32, 33, 34
 
 @dataclass(frozen=True)
 class Sentence:
-    """Its sound, and when which word of the vocabulary begins."""
+    """The sound of a sentence, and the onsets and durations of its words."""
 
     audio: np.ndarray
     onsets_s: np.ndarray
@@ -77,13 +77,13 @@ def plan(cfg: Speech) -> Plan:
 
 
 def embeddings(cfg: Speech) -> np.ndarray:
-    """[word, feature], each feature with a spread of 1."""
+    """[word, feature], each feature with an SD of 1."""
     return draws(cfg.seed, _VOCABULARY).normal(size=(cfg.n_words, cfg.n_features)).astype(np.float32)
 
 
 def meanings(cfg: Speech, sentence: Sentence) -> np.ndarray:
-    """[time, feature] at MEANING_HZ, as the features of a speech model come: the embedding of each word while it lasts,
-    0 between words."""
+    """[time, feature] at MEANING_HZ, like the features of a speech model: the embedding of the current word, 0 between
+    words."""
     features = np.zeros((round(sentence.duration_s * MEANING_HZ), cfg.n_features), np.float32)
     vectors = embeddings(cfg)
     for onset_s, duration_s, word in zip(sentence.onsets_s, sentence.durations_s, sentence.words):
@@ -96,7 +96,7 @@ def word_name(row: int) -> str:
 
 
 def speak(cfg: Speech, number: int) -> Sentence:
-    """Words of one to three syllables, each a hum with harmonics under a hump, with pauses between phrases."""
+    """Words of one to three syllables, each a hum with harmonics and a smooth envelope, with pauses between phrases."""
     rng = draws(cfg.seed, _SENTENCE, number)
     audio = np.zeros(int(rng.uniform(*cfg.sentence_s) * AUDIO_HZ))
     onsets, durations, now_s = [], [], 0.1
@@ -157,7 +157,7 @@ def _answers(
     time: np.ndarray,
     helmet: head.Cap,
 ) -> np.ndarray:
-    """To the loudness and to the meaning, [time, channel], each RMS 1 where it is strongest."""
+    """The responses to loudness and meaning, [time, channel], each with RMS 1 at its strongest channel."""
     stimulus, meant = np.zeros(len(time)), np.zeros((len(time), cfg.n_features))
     vectors = embeddings(cfg)
     for name, start in starts.items():

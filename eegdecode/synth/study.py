@@ -1,4 +1,4 @@
-"""Make up a study by its config: the plan of its kind, shared out over the ranks."""
+"""Make a synthetic study from its config; recordings are distributed over the ranks."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ PLANS: dict[str, Any] = {
 
 
 def make_study(cfg: Study, ctx: Context) -> dict[str, object]:
-    """Write the study into ctx.out, recordings shared out over the ranks. Files that are there already are kept."""
+    """Write the study into ctx.out, recordings distributed over the ranks. Existing files are kept."""
     plan: Plan = PLANS[cfg.name](cfg)
     if ctx.world.is_first:
         plan.describe(ctx.out)

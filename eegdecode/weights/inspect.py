@@ -1,10 +1,10 @@
-"""What is in a file of parameters, and what of it a model would load; no code of the file runs.
+"""Show what is in a file of weights, and what a model would load of it; no code of the file runs.
 
     python -m hpc.launch inspect FILE                                              names, shapes, counts
-    python -m hpc.launch inspect FILE model=bilstm model.hidden=250 n_channels=31  and what that would load
+    python -m hpc.launch inspect FILE model=bilstm model.hidden=250 n_channels=31  and what that model would load
     python -m hpc.launch inspect FILE OTHER                                        how two differ
 
-Without torch, but for what builds a model or reads a checkpoint of ours.
+Torch is imported only to build a model or to read one of our checkpoints.
 """
 
 import json
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspect:
-    """The model to compare with, and the data it is built for; of a model.pt of ours both are known."""
+    """The model to compare with, and the data it is built for; our own model.pt has both."""
 
     model: Model | None = None
-    channels: tuple[str, ...] = ()  # their names, where the model goes by names
+    channels: tuple[str, ...] = ()  # their names, for models that use names
     n_channels: int | None = None
     n_outputs: int | None = None
     n_times: int | None = None  # samples of a window
     sfreq: float | None = None  # Hz
-    target_sfreq: float | None = None  # Hz; 0 for a target with one row of values a window
+    target_sfreq: float | None = None  # Hz; 0 for a target with one row a window
 
     def __post_init__(self) -> None:
         if self.channels and self.n_channels not in (None, len(self.channels)):
@@ -41,7 +41,7 @@ class Inspect:
 
 
 def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
-    """What to print. Raises ValueError with a sentence where a file cannot be read."""
+    """The text to print. Raises ValueError with a sentence if a file cannot be read."""
     from eegdecode.weights import summary
     from eegdecode.weights.files import look
     from eegdecode.weights.matching import match
@@ -62,7 +62,7 @@ def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
 
 
 def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
-    """The parameters of the model that was said, or of the one the file is of."""
+    """The parameters of the configured model, or of the model in the file."""
     if cfg.model is None and (file.config is None or file.spec is None):
         return "", {}
     from eegdecode.weights.pickles import Shape
@@ -76,7 +76,7 @@ def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
 
 
 def _spec(cfg: Inspect, file: "WeightsFile") -> SignalSpec:
-    """Of the data: what was said, over what the file knows, over one window of EEGPT's finetuning."""
+    """The data: as configured, else from the file, else one window of EEGPT's fine-tuning."""
     spec = SignalSpec((), 256.0, 4, n_times=1024)
     if file.spec is not None:
         spec = SignalSpec(**file.spec)

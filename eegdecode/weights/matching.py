@@ -1,4 +1,4 @@
-"""Which parameters of a file a model would take, by name and shape, whatever prefix stands before the names."""
+"""Match the parameters of a file to those of a model, by name and shape, whatever the prefix of the names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Names = Mapping[str, Shape]
 
 @dataclass(frozen=True)
 class Match:
-    """What fits, by the name in the model; `strip` is taken off the names of the file, `add` put before them."""
+    """The match, by the name in the model; `strip` is removed from the names of the file, `add` put before them."""
 
     strip: str
     add: str
@@ -23,14 +23,14 @@ class Match:
 
     @property
     def renamed(self) -> str:
-        changes = [f"{self.strip!r} taken off"] if self.strip else []
+        changes = [f"{self.strip!r} removed"] if self.strip else []
         changes += [f"{self.add!r} put before"] if self.add else []
         return f" ({' and '.join(changes)})" if changes else ""
 
 
 def match(in_file: Names, wanted: Names) -> Match:
-    """The best there is over all prefixes of both: module., target_encoder., the name a trainer gave. Of equals the
-    shortest."""
+    """The best match over all prefixes of both (module., target_encoder., the attribute of a trainer); the shortest of
+    equals."""
     candidates = [(strip, add) for strip in _prefixes(in_file) for add in _prefixes(wanted)]
     strip, add = min(candidates, key=lambda pair: (-_n_same(in_file, wanted, *pair), len(pair[0]) + len(pair[1]), pair))
     renamed = _renamed(in_file, strip, add)
@@ -59,7 +59,7 @@ def _renamed(names: Iterable[str], strip: str, add: str) -> dict[str, str]:
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """Of up to three words, without numbers, as `model.target_encoder.`; the empty one first."""
+    """Prefixes of up to three words, without numbers, as `model.target_encoder.`; the empty one first."""
     prefixes = {"": None}
     for name in names:
         words = name.split(".")[:-1][:3]

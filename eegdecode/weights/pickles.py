@@ -1,8 +1,8 @@
-"""Read what a pickle holds without running any of it.
+"""Read the content of a pickle without running any of it.
 
-A pickle names the functions that are to make its objects. Here a name is never looked up: those that make tensors,
-arrays and dictionaries are replaced by our own, which keep shapes and types, and every other one by a `Named`, which
-keeps its name and what it was given. So no import happens, and nothing that the file brings is called.
+A pickle names the functions that make its objects. Here no name is looked up: functions that make tensors, arrays and
+dictionaries are replaced by our own, which keep shapes and types, and all others by a `Named`, which keeps its name and
+arguments. So nothing is imported, and nothing from the file is called.
 """
 
 import pickle
@@ -14,7 +14,7 @@ BROKEN = (
     pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError,
     RecursionError, MemoryError,
 )  # fmt: skip
-"""What unpickling raises on bytes that are no pickle, or no longer."""
+"""What unpickling raises on damaged bytes, or on bytes that are not a pickle."""
 
 ITEM_BYTES = {
     "float64": 8, "int64": 8, "complex64": 8, "complex128": 16, "float32": 4, "int32": 4, "uint32": 4, "uint64": 8,
@@ -30,7 +30,7 @@ STORAGES = {
 
 
 class Shape(NamedTuple):
-    """All that is kept of a tensor."""
+    """The shape and type of a tensor."""
 
     sizes: tuple[int, ...]
     dtype: str
@@ -49,7 +49,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Storage:
-    """The place of a tensor's numbers in the file."""
+    """The values of a tensor in the file."""
 
     key: str
     dtype: str
@@ -57,7 +57,7 @@ class Storage:
 
 
 class Named:
-    """Stands for what a name in the file would have made."""
+    """Stands for an object that a name in the file would have made."""
 
     full_name = ""
 
@@ -95,7 +95,7 @@ class Dictionary(dict[Any, Any]):
         super().__init__(pairs)
 
     def __setstate__(self, state: Any) -> None:
-        """An OrderedDict of torch has its version here."""
+        """Ignored: the version of torch's OrderedDict."""
 
 
 class Array:
@@ -104,7 +104,7 @@ class Array:
     shape = Shape((), "object")
 
     def __init__(self, *given: Any) -> None:
-        """What it is given to begin with is empty."""
+        """The first arguments are empty."""
 
     def __setstate__(self, state: Any) -> None:
         _, sizes, dtype, *_ = state
@@ -120,15 +120,15 @@ class ArrayType:
         self.full_name = "bool" if letter == "b" else f"{words[letter]}{8 * int(size)}" if letter in words else "object"
 
     def __setstate__(self, state: Any) -> None:
-        """The order of its bytes."""
+        """Ignored: the byte order."""
 
 
 class Reader(pickle.Unpickler):
-    """`load()` gives plain values with Shapes where tensors are; `code` are the names that were met and not looked up,
-    `storages` what the file must hold."""
+    """`load()` returns plain values, with a Shape for each tensor. `code` has the names that were not looked up, and
+    `storages` what the file must contain."""
 
     def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")  # of files that Python 2 wrote
+        super().__init__(file, encoding="latin1")  # for files from Python 2
         self.code: dict[str, None] = {}
         self.storages: dict[str, Storage] = {}
 
@@ -143,7 +143,7 @@ class Reader(pickle.Unpickler):
         return type("Named", (Named,), {"full_name": full_name})
 
     def persistent_load(self, reference: Any, /) -> Any:
-        if reference[0] == "module":  # of old: a class, and its source
+        if reference[0] == "module":  # formerly: a class, and its source
             return reference[1]
         _, kind, key, _, n_values, *_ = reference
         storage = Storage(str(key), kind.dtype, int(n_values))
@@ -208,4 +208,4 @@ MAKERS: dict[str, Any] = {
     "builtins.set": _members,
     "__builtin__.set": _members,
 }
-"""What makes tensors, arrays and dictionaries."""
+"""Replacements for what makes tensors, arrays and dictionaries."""

@@ -1,4 +1,4 @@
-"""What is in a file, in words and as plain values; and of two, side by side."""
+"""Summarise a file of weights, as text and as plain values; and compare two."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from hpc.errors import first_of
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 MOST = 12
-"""Names that are shown of many; --json has them all."""
+"""Names that are shown at most; --json has all."""
 
 
 def counts(file: WeightsFile) -> dict[str, Any]:
-    """Tensors, parameters, bytes and types of all, and of each part and list of blocks."""
+    """Tensors, parameters, bytes and types, in total and for each part and list of blocks."""
     shapes = file.shapes
     return {
         "tensors": len(shapes),
@@ -29,7 +29,7 @@ def counts(file: WeightsFile) -> dict[str, Any]:
 
 
 def blocks(shapes: Mapping[str, Shape]) -> dict[str, dict[str, int]]:
-    """Lists of blocks that are alike, by name: how many, the parameters of one, the length of most vectors."""
+    """Lists of equal blocks, by name: their number, the parameters of one, and the most common vector length."""
     lists: dict[str, dict[str, dict[str, Shape]]] = {}
     for name, shape in shapes.items():
         words = name.split(".")
@@ -50,7 +50,7 @@ def blocks(shapes: Mapping[str, Shape]) -> dict[str, dict[str, int]]:
 
 
 def text(file: WeightsFile) -> str:
-    """For a terminal."""
+    """The summary for a terminal."""
     figures = counts(file)
     location = f", {file.place}" if file.place else ""
     types = ", ".join(
@@ -64,7 +64,7 @@ def text(file: WeightsFile) -> str:
     if file.metadata:
         lines.append("  metadata   " + _few(f"{name} {value}" for name, value in file.metadata.items()))
     if file.other_tensors:
-        many = (f"{name}: {n} tensors, {numbers:,} numbers" for name, (n, numbers) in file.other_tensors.items())
+        many = (f"{name}: {n} tensors, {numbers:,} values" for name, (n, numbers) in file.other_tensors.items())
         lines.append("  other      " + _few(many))
     if file.code:
         lines.append("  not run    " + _few(file.code))
@@ -78,11 +78,11 @@ def text(file: WeightsFile) -> str:
 
 
 def match_text(name: str, matched: Match, wanted: Mapping[str, Shape]) -> str:
-    """What of a file a model would load."""
+    """The parameters of a file that a model would load."""
     n = sum(wanted[loaded].n_values for loaded in matched.loaded)
     total = sum(shape.n_values for shape in wanted.values())
     lines = [
-        f"{name} would load {len(matched.loaded)} of its {len(wanted)} tensors, {n:,} of {total:,} numbers"
+        f"{name} would load {len(matched.loaded)} of its {len(wanted)} tensors, {n:,} of {total:,} values"
         f"{matched.renamed}"
     ]
     differ = (f"{key}: {_say(ours)} here, {_say(theirs)} in the file" for key, (ours, theirs) in matched.differ.items())
@@ -109,7 +109,7 @@ def match_values(name: str, matched: Match) -> dict[str, Any]:
 
 
 def values(file: WeightsFile) -> dict[str, Any]:
-    """All of it, for scripts."""
+    """The summary as plain values, for scripts."""
     return {
         "path": str(file.path),
         "form": file.form,
@@ -149,7 +149,7 @@ def compared(one: WeightsFile, other: WeightsFile) -> str:
 
 
 def _renamed(shapes: Mapping[str, Shape], matched: Match) -> dict[str, Shape]:
-    """By the names of the file it is compared with, where it has the prefix that those lack."""
+    """The shapes under the names of the other file, with its prefix."""
     strip, add = matched.strip, matched.add
     return {add + name.removeprefix(strip) if name.startswith(strip) else name: s for name, s in shapes.items()}
 
@@ -159,7 +159,7 @@ def _block(block: Mapping[str, int]) -> str:
 
 
 def _n_parameters(shapes: Mapping[str, Shape]) -> int:
-    """Without the running means of norms, which are not learned."""
+    """The number of parameters, without the running statistics of norms, which are not learned."""
     return sum(shape.n_values for name, shape in shapes.items() if name.rpartition(".")[2] not in RUNNING)
 
 
@@ -171,7 +171,7 @@ def _parts(shapes: Mapping[str, Shape]) -> dict[str, dict[str, Shape]]:
 
 
 def _alike(shapes: Mapping[str, Shape]) -> list[tuple[str, str, str]]:
-    """A line for each tensor; those that differ in the number of their block only share one."""
+    """A line for each tensor; tensors that differ only in their block's number share one."""
     lines: dict[tuple[str, Shape], list[str]] = {}
     for name, shape in shapes.items():
         pattern = ".".join("*" if word.isdecimal() else word for word in name.split("."))
@@ -203,5 +203,5 @@ def _few(words: Iterable[str]) -> str:
 
 
 def _clean(text: str) -> str:
-    """What a stranger wrote into a file must not steer a terminal."""
+    """Text from an untrusted file must not control the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])

@@ -338,14 +338,14 @@ def test_fif_keeps_samples_kinds_and_places_and_tells_nothing_of_the_machine(tmp
 @pytest.mark.parametrize(
     ("make_cfg", "wrong", "message"),
     [
-        (MusicRuns, {"n_runs": 1}, "that of all 2 subjects together, so as many at least, got 1"),
+        (MusicRuns, {"n_runs": 1}, "the runs of all 2 subjects, so it must be 2 at least, got 1"),
         (MegMovie, {"drift_ppm": 5000.0}, "within ±1000, got 120.0 and 5000.0"),
         (Speech, {"sentence_s": (9.0, 3.0)}, r"\(shortest, longest\).* got \(9.0, 3.0\)"),
         (Images, {"n_channels": 64}, "63 electrodes, got n_channels 64"),
         (Motor, {"classes": "rhythms"}, "set n_classes to 2, got 4"),
-        (Motor, {"n_subjects": 1, "leak": "copy"}, "a leak copy needs two subjects, got 1"),
-        (Motor, {"effect": 2.0}, "an effect of 1.6, got 2.0"),
-        (Eeg2025, {"effect": -1.0}, "0 .nothing to find. or more, got -1.0"),
+        (Motor, {"n_subjects": 1, "leak": "copy"}, "the leak copy needs two subjects, got 1"),
+        (Motor, {"effect": 2.0}, "effect must be 1.6 or less, .* got 2.0"),
+        (Eeg2025, {"effect": -1.0}, "0 .no effect. or more, got -1.0"),
         (Eeg2025, {"sfreq": 99.5}, "must be whole, and 100 Hz at least .* got 99.5"),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_value_that_holds_itself_ends(tmp_path: Path) -> None:
     for _ in range(400):
         deep = [deep]
     torch.save(deep, tmp_path / "deep.pt")
-    with pytest.raises(ValueError, match="more than 200 deep in each other"):
+    with pytest.raises(ValueError, match="is nested more than 200 levels deep"):
         look(tmp_path / "deep.pt")
 
 
@@ -211,9 +211,9 @@ def test_a_file_that_is_cut_off_says_so(form: str, tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "x.pt is empty"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(20), "neither of torch.save nor safetensors"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "pointer of git-lfs, not the file it stands for"),
-        (b"hpcstate" + bytes(20), "one file of a checkpoint: name its folder"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(20), "neither from torch.save nor safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer, not the file itself"),
+        (b"hpcstate" + bytes(20), "one file of a checkpoint: give its folder"),
         (b"PK\x03\x04" + bytes(50), "its end is missing: it is cut off"),
         (struct.pack("<Q", 10**15) + b"{", "a header of 1000000000000000 bytes"),
         (struct.pack("<Q", 2) + b"{]", "damaged header"),
@@ -227,7 +227,7 @@ def test_what_is_something_else_is_named(content: bytes, message: str, tmp_path:
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a folder without a model.pt or a whole checkpoint"):
+    with pytest.raises(ValueError, match="a folder without a model.pt or a complete checkpoint"):
         look(tmp_path)
     with pytest.raises(ValueError, match="there is no file"):
         look(tmp_path / "nothing")
@@ -249,7 +249,7 @@ def test_the_model_of_a_run_is_compared_with_what_it_is_a_model_of(tmp_path: Pat
     file = ours(tmp_path / "run" / "out", BiLSTM(hidden=4))
     assert file.place == "parameters" and file.metadata == {"step": 7}
     text = inspect.run(Inspect(), [tmp_path / "run"], False)
-    assert "bilstm would load 18 of its 18 tensors, 754 of 754 numbers" in text
+    assert "bilstm would load 18 of its 18 tensors, 754 of 754 values" in text
     assert "missing" not in text and "unexpected" not in text
     other = inspect.run(Inspect(model=BiLSTM(hidden=4), n_outputs=5), [tmp_path / "run"], False)
     assert "other shape     2  readout.weight: 5 x 8 here, 2 x 8 in the file" in other
@@ -334,7 +334,7 @@ def test_two_files_stand_side_by_side(launch: Launch, tmp_path: Path) -> None:
     assert ["blocks", "3", "x", "88,", "width", "8", "4", "x", "88,", "width", "8"] in lines
     assert ["readout", "18", "45"] in lines
     text = " ".join(word for line in lines for word in line)
-    assert "17 tensors have the same name and shape in both ('module.' taken off)" in text
+    assert "17 tensors have the same name and shape in both ('module.' removed)" in text
     assert "readout.bias: 2 and 5" in text and "only in b.pt: 4 module.blocks.3.norm.weight" in text
 
 
