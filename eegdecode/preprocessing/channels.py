@@ -30,11 +30,11 @@ def alias(name: str, table: Mapping[str, str]) -> str:
     bare = name
     while (shorter := AROUND.sub("", bare)) != bare:
         bare = shorter
-    place = PLACE.fullmatch(bare)
-    if not place:
+    match = PLACE.fullmatch(bare)
+    if not match:
         return name
-    row = {"FP": "Fp", "NZ": "Nz"}.get(place[1].upper(), place[1].upper())
-    spelled = row + place[2].lower()
+    row = {"FP": "Fp", "NZ": "Nz"}.get(match[1].upper(), match[1].upper())
+    spelled = row + match[2].lower()
     return table.get(spelled, OLD_NAMES.get(spelled, spelled))
 
 

@@ -27,7 +27,7 @@ from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
-from eegdecode.data.survey.table import REASONS, Row, StudyTable, listed
+from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
 from eegdecode.data.targets import targets
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import Pick, Preprocess
@@ -53,7 +53,7 @@ def run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
 
 def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
-    if twice := [name for name, n in Counter(map(targets.kept_as, cfg.targets)).items() if n > 1]:
+    if twice := [name for name, n in Counter(map(targets.stored_name, cfg.targets)).items() if n > 1]:
         raise ValueError(f"two targets would be stored as {twice[0]}: give one of them another title, or leave it out")
     entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
@@ -122,7 +122,7 @@ def _classes(
     """The names of classes of each target, over the whole study, so that a class has the same number in all recordings.
     Recordings that cannot be opened are skipped here, and reported when their turn comes."""
     columns = {
-        targets.kept_as(target): target.column if isinstance(target, Label) else "stimulus"
+        targets.stored_name(target): target.column if isinstance(target, Label) else "stimulus"
         for target in cfg.targets
         if isinstance(target, Label | Image)
     }
@@ -157,8 +157,8 @@ def _one(
         return
     notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:
-        notes += targets.outlasted(target, trials, study)
-    for defect in samples.look(opened.stream, LOOKED_AT):
+        notes += targets.overlong_trials(target, trials, study)
+    for defect in samples.find_defects(opened.stream, N_CHECKED):
         if defect.fatal:
             raise ValueError(f"{entry.path}: {defect.sentence}")
         notes.append(defect.sentence)
@@ -170,7 +170,7 @@ def _one(
         computed = {
             name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
             for target in cfg.targets
-            for name in [targets.kept_as(target)]
+            for name in [targets.stored_name(target)]
         }
         recording = Recording(
             entry.name,
@@ -196,7 +196,7 @@ def _one(
         store.write(ctx.out, recording, provenance, key, cfg.int16, beat)
 
 
-LOOKED_AT = 60
+N_CHECKED = 60
 """Pieces of 10 s of a recording that are checked for damage before it is used."""
 
 
@@ -207,7 +207,7 @@ def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> eve
         edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
         cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
         return events.Trials(tuple(cut))
-    how = cfg.events or events.usual(rows)
+    how = cfg.events or events.default_events(rows)
     parsed = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
     _refuse_crossing(parsed.trials, opened)
     if participant := _of_subject(cfg, entry):
@@ -287,7 +287,7 @@ def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], wh
     stored_as = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
     return StudyTable(
         tuple(
-            Row(e.name, e.subject, e.session, e.run, failed=failed[e.name])
+            RecordingRow(e.name, e.subject, e.session, e.run, failed=failed[e.name])
             if e.name in failed
             else _row(stored_as[e.name])
             for e in entries
@@ -295,8 +295,8 @@ def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], wh
     )
 
 
-def _row(stored: Stored) -> Row:
-    return Row(
+def _row(stored: Stored) -> RecordingRow:
+    return RecordingRow(
         stored.name,
         stored.subject,
         stored.session,

@@ -14,7 +14,7 @@ from eegdecode.signals import Signal
 from eegdecode.synth import head
 from eegdecode.synth.config import Eeg2025
 from eegdecode.synth.head import bump, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording
 
 N_CHANNELS = 129
 PRESS_UV, ALPHA_UV, ALPHA_PER_SD = 15.0, 6.0, 1.5
@@ -28,7 +28,7 @@ SCORES = ("p_factor", "attention", "internalizing", "externalizing")
 _PERSON, _HEAD, _RUN = 61, 62, 63
 
 
-def plan(cfg: Eeg2025) -> Plan:
+def plan(cfg: Eeg2025) -> StudyPlan:
     planted = (
         f"{cfg.effect * PRESS_UV:g} µV at the press of the button, and alpha "
         f"{1 + cfg.effect * (ALPHA_PER_SD - 1):g} times as strong for each SD of externalizing"
@@ -46,7 +46,7 @@ def plan(cfg: Eeg2025) -> Plan:
         write_description(study, "Made-up contrast change detection", planted, cfg, rows)
         write_readme(study, f"Made up by eegdecode.synth: nobody was measured. Planted: {planted}.\n")
 
-    return Plan(
+    return StudyPlan(
         describe,
         {
             f"{name}/eeg/{name}_task-{TASK}_run-1_eeg.bdf": partial(_write, cfg=cfg, number=number)

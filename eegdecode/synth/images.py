@@ -17,7 +17,7 @@ from eegdecode.synth import head
 from eegdecode.synth.config import Images
 from eegdecode.synth.formats import write_npy, write_png
 from eegdecode.synth.head import ALL_PLACES, UNIT_T, bump, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_tsv
 
 EFFECT = 2.0  # µV or units of 25 fT, at the peak of the strongest channel
 TRAIN_REPEATS = 2
@@ -28,7 +28,7 @@ COLUMNS = ("onset", "duration", "trial_type", "stim_file", "image", "embedding_r
 _EMBEDDING, _PICTURE, _HEAD, _RUN = 41, 42, 43, 44
 
 
-def plan(cfg: Images) -> Plan:
+def plan(cfg: Images) -> StudyPlan:
     size = f"{cfg.effect * EFFECT:g} µV" if cfg.modality == "eeg" else f"{cfg.effect * EFFECT * UNIT_T * 1e15:g} fT"
     planted = f"{size} at the peak of what a picture evokes, a linear function of its embedding"
     subjects = [f"sub-{number:02d}" for number in range(1, cfg.n_subjects + 1)]
@@ -53,7 +53,7 @@ def plan(cfg: Images) -> Plan:
             path = f"{name}/{cfg.modality}/{name}_task-{part}_run-{run:02d}_{cfg.modality}.{extension}"
             recordings[path] = partial(_write, cfg=cfg, number=number, part=part)
     n_trials = cfg.n_subjects * (cfg.n_train * TRAIN_REPEATS + cfg.n_test * cfg.n_repeats)
-    return Plan(describe, recordings, {"subjects": cfg.n_subjects, "pictures_shown": n_trials})
+    return StudyPlan(describe, recordings, {"subjects": cfg.n_subjects, "pictures_shown": n_trials})
 
 
 def embeddings(cfg: Images) -> np.ndarray:

@@ -15,7 +15,7 @@ from eegdecode.signals import Sensor, Signal
 from eegdecode.synth import head
 from eegdecode.synth.config import Motor
 from eegdecode.synth.head import Cap, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording
 
 ELECTRODES = (
     "Fz", "FC3", "FC1", "FCz", "FC2", "FC4", "C5", "C3", "C1", "Cz", "C2",
@@ -39,7 +39,7 @@ AREAS = {
 _HEAD, _SESSION = 51, 52
 
 
-def plan(cfg: Motor) -> Plan:
+def plan(cfg: Motor) -> StudyPlan:
     if cfg.leak == "parity":
         planted = "nothing in the signal; the class is that of the subject's number, odd or even"
     elif cfg.classes == "rhythms":
@@ -63,7 +63,7 @@ def plan(cfg: Motor) -> Plan:
             path = f"{name}/ses-{session}/eeg/{name}_ses-{session}_task-imagery_eeg.edf"
             recordings[path] = partial(_write, cfg=cfg, subject=subject, session=session)
     counts = {"subjects": cfg.n_subjects, "trials": len(recordings) * cfg.n_trials, "classes": cfg.n_classes}
-    return Plan(describe, recordings, counts)
+    return StudyPlan(describe, recordings, counts)
 
 
 def class_names(cfg: Motor) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from eegdecode.signals import Sensor, Signal
 from eegdecode.synth import head
 from eegdecode.synth.config import MegMovie
 from eegdecode.synth.head import UNIT_T, bump, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_tsv
 
 EFFECT = 2.0  # in units of 25 fT, RMS at the strongest sensor
 LAG_S = 0.1
@@ -51,7 +51,7 @@ class Part:
         return self.mp4.replace(".mp4", ".tsv")
 
 
-def plan(cfg: MegMovie) -> Plan:
+def plan(cfg: MegMovie) -> StudyPlan:
     parts = list_parts(cfg)
     subjects = range(1, cfg.n_subjects + 1)
     planted = (
@@ -77,7 +77,7 @@ def plan(cfg: MegMovie) -> Plan:
             path = f"sub-{number:02d}/ses-{session:02d}/meg/{stem}_meg.fif"
             recordings[path] = partial(_write, cfg=cfg, number=number, part=part)
     minutes = cfg.n_subjects * len(parts) * cfg.part_s / 60
-    return Plan(
+    return StudyPlan(
         describe, recordings, {"subjects": cfg.n_subjects, "sessions": len(recordings), "minutes": round(minutes, 2)}
     )
 

@@ -21,7 +21,7 @@ from eegdecode.synth import head
 from eegdecode.synth.config import Music
 from eegdecode.synth.formats import write_wav
 from eegdecode.synth.head import PLACES, Cap, bump, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording
 
 AUDIO_HZ = 8000
 GAP_S = (1.5, 3.0)  # silence before a piece
@@ -30,14 +30,14 @@ ENVELOPE_CUTOFF_HZ = 8.0  # up to where the brain follows
 _PIECE, _SUBJECT = 1, 2  # separate the draws of one seed from each other
 
 
-def plan(cfg: Music) -> Plan:
+def plan(cfg: Music) -> StudyPlan:
     pieces = {
         f"piece-{number:02d}.wav": compose(draws(cfg.seed, _PIECE, number), cfg.piece_s)
         for number in range(1, cfg.n_pieces + 1)
     }
     loudness = {name: targets.envelope(audio, AUDIO_HZ, ENVELOPE_CUTOFF_HZ) for name, audio in pieces.items()}
     minutes = cfg.n_subjects * sum(len(audio) for audio in pieces.values()) / AUDIO_HZ / 60
-    return Plan(
+    return StudyPlan(
         describe=lambda study: _describe(study, cfg, pieces),
         recordings={
             _eeg_file(number): partial(_write_subject, cfg=cfg, number=number, loudness=loudness)
@@ -181,8 +181,8 @@ def events(trials: Sequence[Trial]) -> list[tuple[str, str, str, str]]:
 def _describe(study: Path, cfg: Music, pieces: Mapping[str, np.ndarray]) -> None:
     subjects = [("participant_id",), *((f"sub-{number:02d}",) for number in range(1, cfg.n_subjects + 1))]
     # By its first name, as the same config must give the same bytes
-    knobs = f"Study({', '.join(f'{knob}={value!r}' for knob, value in vars(cfg).items() if knob != 'name')})"
-    write_description(study, "Made-up music listening", "with a planted answer to the music", knobs, subjects)
+    settings = f"Study({', '.join(f'{field}={value!r}' for field, value in vars(cfg).items() if field != 'name')})"
+    write_description(study, "Made-up music listening", "with a planted answer to the music", settings, subjects)
     write_readme(study, README.format(cfg=cfg))
     write_pieces(study, pieces)
 

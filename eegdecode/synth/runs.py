@@ -18,7 +18,7 @@ from eegdecode.synth import head, music
 from eegdecode.synth.config import MusicRuns
 from eegdecode.synth.formats import write_hollow_edf
 from eegdecode.synth.head import coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_sidecars, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_sidecars, write_tsv
 from hpc.runs.rundir import write_json
 
 EFFECT_UV, LAG_S = 2.0, 0.15
@@ -69,7 +69,7 @@ class Run:
     task: str
 
 
-def plan(cfg: MusicRuns) -> Plan:
+def plan(cfg: MusicRuns) -> StudyPlan:
     layout = LAYOUTS[cfg.layout]
     runs = list_runs(cfg)
     trial_s = cfg.trial_s or layout.trial_s
@@ -120,7 +120,7 @@ def plan(cfg: MusicRuns) -> Plan:
         signal = Signal((data * 1e-6).astype(np.float32), cfg.sfreq, channels)
         write_recording(path, signal, types, music.EVENTS, events, about)
 
-    return Plan(
+    return StudyPlan(
         describe,
         {run.path: partial(write, run=run) for run in runs},
         {

@@ -19,7 +19,7 @@ from eegdecode.synth import head
 from eegdecode.synth.config import Speech
 from eegdecode.synth.formats import write_npy, write_wav
 from eegdecode.synth.head import UNIT_T, bump, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_tsv
 
 EFFECT = 2.0  # in units of 25 fT, RMS of each response at its strongest sensor
 LOUDNESS_LAG_S, MEANING_LAG_S = 0.1, 0.35
@@ -45,7 +45,7 @@ class Sentence:
         return len(self.audio) / AUDIO_HZ
 
 
-def plan(cfg: Speech) -> Plan:
+def plan(cfg: Speech) -> StudyPlan:
     sentences = {f"sentence-{number:02d}.wav": speak(cfg, number) for number in range(1, cfg.n_sentences + 1)}
     subjects = [f"sub-{number:02d}" for number in range(1, cfg.n_subjects + 1)]
     size = cfg.effect * EFFECT * UNIT_T * 1e15
@@ -66,7 +66,7 @@ def plan(cfg: Speech) -> Plan:
             write_npy(stimulus_file(study, name.replace(".wav", ".npy")), meanings(cfg, sentence))
 
     minutes = cfg.n_subjects * sum(sentence.duration_s for sentence in sentences.values()) / 60
-    return Plan(
+    return StudyPlan(
         describe,
         {
             f"{name}/meg/{name}_task-listening_meg.fif": partial(_write, cfg=cfg, number=number, sentences=sentences)

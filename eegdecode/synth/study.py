@@ -4,7 +4,7 @@ from typing import Any
 
 from eegdecode.synth import eeg2025, images, motor, movie, music, runs, speech
 from eegdecode.synth.config import Study
-from eegdecode.synth.tree import Plan
+from eegdecode.synth.tree import StudyPlan
 from hpc.rank.context import Context, Preempted
 
 PLANS: dict[str, Any] = {
@@ -20,7 +20,7 @@ PLANS: dict[str, Any] = {
 
 def make_study(cfg: Study, ctx: Context) -> dict[str, object]:
     """Write the study into ctx.out, recordings distributed over the ranks. Existing files are kept."""
-    plan: Plan = PLANS[cfg.name](cfg)
+    plan: StudyPlan = PLANS[cfg.name](cfg)
     if ctx.world.is_first:
         plan.describe(ctx.out)
     mine = ctx.world.share(sorted(plan.recordings))

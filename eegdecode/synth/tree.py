@@ -20,7 +20,7 @@ UNITS = {"mag": "T", "stim": "V", "misc": "V"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """The parts of a study.
 
     Parameters

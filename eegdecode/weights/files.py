@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eegdecode.weights.pickles import BROKEN, ITEM_BYTES, Array, Named, Reader, Shape, Storage
+from eegdecode.weights.pickles import BROKEN, ITEM_BYTES, Array, Named, Reader, Shape, TensorStorage
 
 LEGACY = 0x1950A86A20F9469CFC6C
 """The number at the start of files of torch before 1.6."""
@@ -128,7 +128,7 @@ def _of_zip(path: Path, file: BinaryIO) -> WeightsFile:
                     f"needs {storage.n_values * ITEM_BYTES[storage.dtype]}"
                 )
     script = any(name.startswith(f"{folder}code/") for name in sizes)
-    return _sorted_out(path, "TorchScript" if script else "torch.save", tree, reader.code)
+    return _weights_file(path, "TorchScript" if script else "torch.save", tree, reader.code)
 
 
 def _of_pickle(path: Path, file: BinaryIO, size: int) -> WeightsFile:
@@ -149,10 +149,10 @@ def _of_pickle(path: Path, file: BinaryIO, size: int) -> WeightsFile:
             tree, code = reader.load(), reader.code
     except BROKEN as error:
         raise _broken(path, error) from None
-    return _sorted_out(path, form, tree, code)
+    return _weights_file(path, form, tree, code)
 
 
-def _check_legacy(path: Path, storages: Mapping[str, Storage], file: BinaryIO, size: int) -> None:
+def _check_legacy(path: Path, storages: Mapping[str, TensorStorage], file: BinaryIO, size: int) -> None:
     pickle.Unpickler.load(Reader(file))  # the order of the storages
     needed = file.tell() + sum(8 + s.n_values * ITEM_BYTES[s.dtype] for s in storages.values())
     if size < needed:
@@ -195,7 +195,7 @@ def _checkpoint(folder: Path) -> WeightsFile:
         tree = checkpoint.load_from(folder)
     except Damaged as error:
         raise ValueError(str(error)) from None
-    return _sorted_out(folder, "a checkpoint of a run", tree, {})
+    return _weights_file(folder, "a checkpoint of a run", tree, {})
 
 
 # ---- Which tensors are the parameters
@@ -205,7 +205,7 @@ PLACES = ("parameters", "state_dict", "model_state_dict", "model_state", "model"
 PLAIN = (bool, int, float, str)
 
 
-def _sorted_out(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> WeightsFile:
+def _weights_file(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> WeightsFile:
     try:
         tensors = dict(_tensors(tree, (), set()))
     except RecursionError:

@@ -67,9 +67,9 @@ def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
         return "", {}
     from eegdecode.weights.pickles import Shape
 
-    knobs = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,arg-type]
-    network = models.build(knobs, _spec(cfg, file))
-    return knobs.name, {
+    model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,arg-type]
+    network = models.build(model, _spec(cfg, file))
+    return model.name, {
         name: Shape(tuple(value.shape), str(value.dtype).removeprefix("torch."))
         for name, value in network.state_dict().items()
     }

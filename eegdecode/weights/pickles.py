@@ -48,7 +48,7 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Storage:
+class TensorStorage:
     """The values of a tensor in the file."""
 
     key: str
@@ -130,7 +130,7 @@ class Reader(pickle.Unpickler):
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")  # for files from Python 2
         self.code: dict[str, None] = {}
-        self.storages: dict[str, Storage] = {}
+        self.storages: dict[str, TensorStorage] = {}
 
     def find_class(self, module: str, name: str, /) -> Any:
         full_name = f"{module}.{name}"
@@ -146,7 +146,7 @@ class Reader(pickle.Unpickler):
         if reference[0] == "module":  # formerly: a class, and its source
             return reference[1]
         _, kind, key, _, n_values, *_ = reference
-        storage = Storage(str(key), kind.dtype, int(n_values))
+        storage = TensorStorage(str(key), kind.dtype, int(n_values))
         self.storages[storage.key] = storage
         return storage
 
@@ -155,12 +155,12 @@ def _shape(sizes: Any, dtype: str) -> Shape:
     return Shape(tuple(int(size) for size in sizes), dtype)
 
 
-def _of_storage(storage: Storage, offset: Any, sizes: Any, *_: Any) -> Shape:
+def _of_storage(storage: TensorStorage, offset: Any, sizes: Any, *_: Any) -> Shape:
     return _shape(sizes, storage.dtype)
 
 
 def _with_dtype(
-    storage: Storage, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+    storage: TensorStorage, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> Shape:
     return _shape(sizes, dtype.full_name.removeprefix("torch."))
 

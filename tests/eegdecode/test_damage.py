@@ -309,7 +309,7 @@ def kinds(of: Signal, kind: Kind) -> Signal:
 
 
 def defects_of(signal: Signal) -> dict[str, samples.Defect]:
-    return {defect.kind: defect for defect in samples.look(signal.stream())}
+    return {defect.kind: defect for defect in samples.find_defects(signal.stream())}
 
 
 def test_good_samples_have_nothing_to_find() -> None:

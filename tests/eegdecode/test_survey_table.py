@@ -2,19 +2,20 @@
 
 from pathlib import Path
 
-from eegdecode.data.survey.table import Row, StudyTable
+from eegdecode.data.survey.table import RecordingRow, StudyTable
 
 
-def row(subject: str, run: str, checksum: str = "", **more: object) -> Row:
+def row(subject: str, run: str, checksum: str = "", **more: object) -> RecordingRow:
     known = {"channels": {"eeg": 32, "misc": 1}, "sfreq": 1000.0, "duration_s": 600.0, "stimuli": {"a.wav": 9}}
-    return Row(f"{subject}_run-{run}", subject, "", run, checksum=checksum, **known | more)  # type: ignore[arg-type]
+    return RecordingRow(f"{subject}_run-{run}", subject, "", run, checksum=checksum, **known | more)  # type: ignore[arg-type]
 
 
 STUDY = StudyTable(
     (
         row("sub-01", "1", "x"), row("sub-01", "2", "y", labels=("valence",)),
         row("sub-02", "1", "z", notes=("Fp1 is flat",)), row("sub-02", "2", "y", notes=("Fp1 is flat",)),
-        row("sub-03", "1"), Row("sub-03_run-3", "sub-03", run="3", failed="sub-03_run-3_eeg.edf is cut off <here>"),
+        row("sub-03", "1"),
+        RecordingRow("sub-03_run-3", "sub-03", run="3", failed="sub-03_run-3_eeg.edf is cut off <here>"),
     )
 )  # fmt: skip
 

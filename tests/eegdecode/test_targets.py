@@ -228,7 +228,7 @@ def test_regions_of_an_fmri_keep_their_own_rate(tmp_path: Path) -> None:
     np.save(tmp_path / "sub-01_rois.npy", rois)
     cfg = Extra("sub-{subject}_rois.npy", sfreq=0.5, start_s=6.0, title="rois")
     made = streamed(cfg, (), tmp_path, 180.0, names={"subject": "01"})
-    assert targets.kept_as(cfg) == "rois" and made.channels == tuple(f"rois{k}" for k in range(7))
+    assert targets.stored_name(cfg) == "rois" and made.channels == tuple(f"rois{k}" for k in range(7))
     volumes = np.arange(87)
     np.testing.assert_array_equal(targets.lookup(made, 6.0 + 2.0 * volumes), rois[volumes])
     np.testing.assert_allclose(targets.lookup(made, 7.0 + 2.0 * volumes[:-1]), (rois[:86] + rois[1:87]) / 2, atol=1e-6)
@@ -285,7 +285,7 @@ def test_labels_are_scores_or_classes_of_the_whole_study(tmp_path: Path) -> None
     assert valued(Label(column="mood"), HEARD, tmp_path, moods).tolist() == [[2], [1], [1]]
     shown = targets.classes(targets.values("stimulus", HEARD))
     assert valued(Label(), HEARD, tmp_path, shown).tolist() == [[1], [0], [1]]
-    assert (targets.kept_as(Label()), targets.kept_as(Label(column="mood"))) == ("stimulus", "mood")
+    assert (targets.stored_name(Label()), targets.stored_name(Label(column="mood"))) == ("stimulus", "mood")
     with pytest.raises(
         ValueError, match=r"1 of 4 trials, the first at 12.00 s, have no value in column 'mood' .*valence"
     ):
@@ -300,7 +300,7 @@ def test_embeddings_are_found_by_stimulus_and_never_made_up(tmp_path: Path) -> N
     (tmp_path / "clip.tsv").write_text("stimulus\ncat.jpg\na.wav\nb.wav\n")
     cfg = Embedding("clip.npy", index="clip.tsv")
     np.testing.assert_array_equal(valued(cfg, HEARD, tmp_path), clip[[2, 1, 2]])
-    assert targets.kept_as(cfg) == "clip"
+    assert targets.stored_name(cfg) == "clip"
     with pytest.raises(ValueError, match=r"clip.tsv has no embedding of dog.jpg \(1 of 3 stimuli\): compute them"):
         valued(cfg, (*HEARD, Trial(12, 1, "dog.jpg")), tmp_path)
     (tmp_path / "short.tsv").write_text("stimulus\na.wav\nb.wav\n")
@@ -361,20 +361,20 @@ def test_nonsense_of_other_targets_is_refused(make: type, message: str) -> None:
 
 def test_a_trial_that_outlasts_its_sound_is_told_and_one_that_lacks_most_of_it_refused(sounds: Path) -> None:
     whole, longer = Trial(1.0, 4.0, "tremolo.wav"), Trial(6.0, 4.5, "tremolo.wav")
-    assert targets.outlasted(Envelope(), [whole], sounds) == []
-    assert targets.outlasted(Mel(), [whole, longer], sounds) == [
+    assert targets.overlong_trials(Envelope(), [whole], sounds) == []
+    assert targets.overlong_trials(Mel(), [whole, longer], sounds) == [
         "1 trials outlast their mel, by up to 0.50 s (tremolo.wav): filled with 0"
     ]
     message = r"tremolo.wav ends after 4.00 s, but the trial at 6.00 s presents '.*' for 9.00 s: fetch all of it"
     with pytest.raises(ValueError, match=message):
-        targets.outlasted(Audio(), [whole, Trial(6.0, 9.0, "tremolo.wav")], sounds)
+        targets.overlong_trials(Audio(), [whole, Trial(6.0, 9.0, "tremolo.wav")], sounds)
     with pytest.raises(ValueError, match="ends after 4.00 s, but .* presents 'tremolo.wav#t=3,6' for 3.00 s"):
-        targets.outlasted(Envelope(), [Trial(6.0, 3.0, "tremolo.wav#t=3,6")], sounds)
+        targets.overlong_trials(Envelope(), [Trial(6.0, 3.0, "tremolo.wav#t=3,6")], sounds)
     np.save(sounds / "tremolo.npy", np.zeros((40, 2)))
     extra = Extra("{stem}.npy", sfreq=20.0, title="text")
     with pytest.raises(ValueError, match="tremolo.npy ends after 2.00 s"):
-        targets.outlasted(extra, [Trial(0.0, 4.5, "tremolo.wav")], sounds)
-    assert targets.outlasted(Label(), [longer], sounds) == []
+        targets.overlong_trials(extra, [Trial(0.0, 4.5, "tremolo.wav")], sounds)
+    assert targets.overlong_trials(Label(), [longer], sounds) == []
 
 
 def test_what_is_no_number_in_a_table_is_named_by_its_place(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ PAUSE_S = 2.0  # between two films; within one, pulses come several times a seco
 FEWEST_PULSES = 10  # in a film; fewer are markers of something else
 
 
-class Annotation(Protocol):
+class AnnotationLike(Protocol):
     """The attributes of a recording's own annotations; seconds from its first sample."""
 
     @property
@@ -57,7 +57,7 @@ def trials(
     cfg: Events,
     rows: Sequence[Mapping[str, str]] | None,
     stream: Stream,
-    annotations: Sequence[Annotation],
+    annotations: Sequence[AnnotationLike],
     study: Path,
     names: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
@@ -98,7 +98,7 @@ def trials(
     return Trials(in_order, unordered.notes if in_order else (*unordered.notes, "there is no trial in this recording"))
 
 
-def usual(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
+def default_events(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
     """The default: the stimulus is in stim_file, or else in trial_type."""
     columns = rows[0] if rows else ()
     return BidsEvents(stimulus=next((c for c in ("stim_file", "trial_type", "value") if c in columns), "stim_file"))
@@ -174,7 +174,7 @@ def _number(value: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[Annotation], names: Mapping[str, str]) -> Trials:
+def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[AnnotationLike], names: Mapping[str, str]) -> Trials:
     trials, unused = [], Counter[str]()
     begun: tuple[float, str] | None = None
     for mark in sorted(annotations, key=lambda mark: mark.onset_s):

@@ -242,7 +242,7 @@ def runs(times_s: np.ndarray, pause_s: float) -> list[np.ndarray]:
     return np.split(times_s, np.flatnonzero(np.diff(times_s) > pause_s) + 1)
 
 
-class Level(NamedTuple):
+class TimeAtLevel(NamedTuple):
     """A time at one of the known levels."""
 
     start_s: float
@@ -250,7 +250,7 @@ class Level(NamedTuple):
     level: float
 
 
-def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: float) -> list[Level]:
+def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: float) -> list[TimeAtLevel]:
     """The times at each level, in order, from the steps between them: drift moves a level, but makes no step."""
     samples = column(stream, channel)
     ladder = np.array(sorted(known))
@@ -267,9 +267,9 @@ def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: flo
         after = float(ladder[np.abs(ladder - at - height).argmin()])
         _check_level(channel, at + height, after, smallest, edge / stream.sfreq)
         if after != at:
-            stretches.append(Level(since / stream.sfreq, edge / stream.sfreq, at))
+            stretches.append(TimeAtLevel(since / stream.sfreq, edge / stream.sfreq, at))
             at, since = after, edge
-    return [*stretches, Level(since / stream.sfreq, stream.duration, at)]
+    return [*stretches, TimeAtLevel(since / stream.sfreq, stream.duration, at)]
 
 
 def standing(stream: Stream, channel: str, shortest_s: float) -> list[float]:

@@ -31,11 +31,11 @@ class _Variable:
     """For a matrix: read a range of the second axis only, as [second axis, first axis]."""
 
 
-def read(path: Path, knobs: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str, ...]]:
+def read(path: Path, cfg: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str, ...]]:
     """The samples, the edges between trials, and notes on what was assumed."""
     variables = _variables(path)
-    name = _samples(path, variables, knobs)
-    sfreq = knobs.sfreq or _rate(path, variables)
+    name = _samples(path, variables, cfg)
+    sfreq = cfg.sfreq or _rate(path, variables)
     labels = _labels(variables)
     samples = variables[name]
     shape = samples.shape
@@ -43,18 +43,18 @@ def read(path: Path, knobs: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str,
     n_channels, n_times = shape[channel_axis], shape[1 - channel_axis]
     n_trials = shape[2] if len(shape) == 3 else 1
     notes = [f"{name} was taken as {'[channel x time' if channel_axis == 0 else '[time x channel'}"]
-    notes[0] += f"{' x trial' if n_trials > 1 else ''}] in {knobs.unit}; if not, set matlab.data or matlab.unit"
+    notes[0] += f"{' x trial' if n_trials > 1 else ''}] in {cfg.unit}; if not, set matlab.data or matlab.unit"
     if len(labels) != n_channels:
         if labels:
             notes.append(f"{len(labels)} names do not match {n_channels} channels: they are numbered instead")
         labels = tuple(f"ch{k + 1}" for k in range(n_channels))
     stretch = _stretches(samples, channel_axis, n_trials)
-    scale = SCALE[knobs.unit]
+    scale = SCALE[cfg.unit]
 
     def in_volt(first: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(stretch(first, stop) * scale, dtype=np.float32)
 
-    sensors = {label: Sensor("mag") for label in labels} if knobs.unit in ("fT", "T") else {}
+    sensors = {label: Sensor("mag") for label in labels} if cfg.unit in ("fT", "T") else {}
     edges = tuple(n_times * k for k in range(1, n_trials))
     return Stream(labels, sfreq, n_times * n_trials, in_volt, sensors), edges, tuple(notes)
 
@@ -104,11 +104,11 @@ def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable
     return lambda first, stop: data[first:stop]
 
 
-def _samples(path: Path, variables: Mapping[str, _Variable], knobs: Matlab) -> str:
-    if knobs.data:
-        if knobs.data not in variables or len(variables[knobs.data].shape) not in (2, 3):
-            raise ValueError(f"{path} has no matrix {knobs.data}; there are {_list(variables)}: correct matlab.data")
-        return knobs.data
+def _samples(path: Path, variables: Mapping[str, _Variable], cfg: Matlab) -> str:
+    if cfg.data:
+        if cfg.data not in variables or len(variables[cfg.data].shape) not in (2, 3):
+            raise ValueError(f"{path} has no matrix {cfg.data}; there are {_list(variables)}: correct matlab.data")
+        return cfg.data
     sizes = {
         name: int(np.prod(variable.shape))
         for name, variable in variables.items()

@@ -90,7 +90,7 @@ class Opened:
     units: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-def open(path: Path, knobs: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
+def open(path: Path, cfg: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
     """Open a recording; only headers are read. A damaged or missing file is a ValueError of one sentence."""
     defects = damage.of_file(path)
     for defect in defects:
@@ -98,7 +98,7 @@ def open(path: Path, knobs: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
             raise ValueError(defect.sentence)
     own_notes = tuple(defect.sentence for defect in defects)
     if path.suffix.lower() == ".mat":
-        stream, edges, notes = matlab.read(path, knobs)
+        stream, edges, notes = matlab.read(path, cfg)
         return Opened(stream, notes=own_notes + notes, trial_edges=edges)
     with _captured_messages() as messages:
         try:

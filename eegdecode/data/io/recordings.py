@@ -90,11 +90,11 @@ def join(studies: Mapping[str, Sequence[Entry]], same_subjects: bool = False) ->
     ]
 
 
-def open_entry(entry: Entry, knobs: Matlab = Matlab()) -> "Opened":  # noqa: B008 (frozen)
+def open_entry(entry: Entry, cfg: Matlab = Matlab()) -> "Opened":  # noqa: B008 (frozen)
     """Open a recording, and apply its channels.tsv, electrodes.tsv, coordsystem.json and .json sidecars."""
     from eegdecode.data.io import raw  # mne: only for those who open
 
-    opened = raw.open(entry.path, knobs)
+    opened = raw.open(entry.path, cfg)
     stream, notes, bads, units = opened.stream, list(opened.notes), dict(opened.bads), dict(opened.units)
     if tables := bids.applicable(entry.study, entry.path, "channels.tsv"):
         info = bids.channels(stream, opened.units, tables[-1], entry.path)

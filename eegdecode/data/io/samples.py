@@ -30,34 +30,34 @@ SPREAD: dict[Kind, tuple[float, float]] = {
 RAILED, HALF_RAILED = 0.005, 0.15  # fraction of samples that stay at one outlying extreme; at either extreme
 
 
-def look(stream: Stream, most: int | None = None) -> tuple[Defect, ...]:
+def find_defects(stream: Stream, most: int | None = None) -> tuple[Defect, ...]:
     """Defects in the samples. Fatal are units off by 10^3 or more, and brain channels that are all NaN or all flat.
 
     `most`: look at no more than so many pieces of 10 s, evenly spread over the recording.
     """
-    seen = _Seen(stream.n_channels)
+    stats = _BlockStatistics(stream.n_channels)
     stretch = max(2, min(round(BLOCK_S * stream.sfreq), BLOCK_VALUES // stream.n_channels))
     firsts = range(0, stream.n_times, stretch)
     for first in firsts[:: -(-len(firsts) // most) if most else 1]:
-        seen.add(stream.read(first, min(first + stretch, stream.n_times)))
+        stats.add(stream.read(first, min(first + stretch, stream.n_times)))
     names, kinds = stream.channels, [stream.sensor(name).kind for name in stream.channels]
     brain = np.array([kind in BRAIN for kind in kinds], bool)
     signal = np.array([kind in BRAIN or kind in SPREAD for kind in kinds], bool)
-    railed = _railed(seen) & signal
+    railed = _railed(stats) & signal
     return tuple(
         defect
         for defects in (
-            _not_numbers(names, seen, brain, seen.n),
-            _flat(names, seen, signal, brain),
-            _told_railed(names, seen, railed),
-            _units(names, kinds, seen, railed),
-            _twice(names, seen, brain),
+            _not_numbers(names, stats, brain, stats.n),
+            _flat(names, stats, signal, brain),
+            _railed_defects(names, stats, railed),
+            _units(names, kinds, stats, railed),
+            _duplicates(names, stats, brain),
         )
         for defect in defects
     )
 
 
-class _Seen:
+class _BlockStatistics:
     """Running statistics over the blocks."""
 
     def __init__(self, n_channels: int) -> None:
@@ -113,18 +113,18 @@ def _count(
     return np.where(beyond(now, before), here, n + np.where(now == before, here, 0))
 
 
-def _not_numbers(names: Sequence[str], seen: _Seen, brain: np.ndarray, n_times: int) -> list[Defect]:
-    hit = _named(names, seen.not_numbers > 0)
+def _not_numbers(names: Sequence[str], stats: _BlockStatistics, brain: np.ndarray, n_times: int) -> list[Defect]:
+    hit = _named(names, stats.not_numbers > 0)
     if not hit:
         return []
-    share = 100 * seen.not_numbers.max() / n_times
-    fatal = bool(brain.any() and (seen.not_numbers[brain] == n_times).all())
+    share = 100 * stats.not_numbers.max() / n_times
+    fatal = bool(brain.any() and (stats.not_numbers[brain] == n_times).all())
     text = f"{_list(hit)}: up to {share:.2g} % of the samples are not numbers (NaN or infinite)"
     return [Defect("not numbers", text + (", in every brain channel: export it again" if fatal else ""), hit, fatal)]
 
 
-def _flat(names: Sequence[str], seen: _Seen, signal: np.ndarray, brain: np.ndarray) -> list[Defect]:
-    flat = signal & (seen.lowest == seen.highest)
+def _flat(names: Sequence[str], stats: _BlockStatistics, signal: np.ndarray, brain: np.ndarray) -> list[Defect]:
+    flat = signal & (stats.lowest == stats.highest)
     hit = _named(names, flat)
     if not hit:
         return []
@@ -133,26 +133,32 @@ def _flat(names: Sequence[str], seen: _Seen, signal: np.ndarray, brain: np.ndarr
     return [Defect("flat", text + (", all of them: nothing was recorded" if fatal else ""), hit, fatal)]
 
 
-def _railed(seen: _Seen) -> np.ndarray:
-    centre, spread = seen.typical(seen.centres), seen.typical(seen.spreads)
-    railed = seen.n_lowest + seen.n_highest > HALF_RAILED * seen.n
-    for n, extreme in ((seen.n_lowest, seen.lowest), (seen.n_highest, seen.highest)):
+def _railed(stats: _BlockStatistics) -> np.ndarray:
+    centre, spread = stats.typical(stats.centres), stats.typical(stats.spreads)
+    railed = stats.n_lowest + stats.n_highest > HALF_RAILED * stats.n
+    for n, extreme in ((stats.n_lowest, stats.lowest), (stats.n_highest, stats.highest)):
         # A coarsely quantised signal is often at its extremes without being clipped there
         with np.errstate(invalid="ignore"):
-            railed |= (n > RAILED * seen.n) & (np.abs(extreme - centre) > 2 * spread)
-    return railed & (seen.lowest < seen.highest)
+            railed |= (n > RAILED * stats.n) & (np.abs(extreme - centre) > 2 * spread)
+    return railed & (stats.lowest < stats.highest)
 
 
-def _told_railed(names: Sequence[str], seen: _Seen, railed: np.ndarray) -> list[Defect]:
+def _railed_defects(names: Sequence[str], stats: _BlockStatistics, railed: np.ndarray) -> list[Defect]:
     hit = _named(names, railed)
     if not hit:
         return []
-    share = 100 * (seen.n_lowest + seen.n_highest)[railed].max() / seen.n
-    return [Defect("railed", f"{_list(hit)}: at the limits of the amplifier for up to {share:.2g} % of the time", hit)]
+    share = 100 * (stats.n_lowest + stats.n_highest)[railed].max() / stats.n
+    return [
+        Defect(
+            "railed",
+            f"{_list(hit)}: at the limits of the amplifier for up to {share:.2g} % of the time",
+            hit,
+        )
+    ]
 
 
-def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.ndarray) -> list[Defect]:
-    spread = seen.typical(seen.spreads)
+def _units(names: Sequence[str], kinds: Sequence[Kind], stats: _BlockStatistics, railed: np.ndarray) -> list[Defect]:
+    spread = stats.typical(stats.spreads)
     defects = []
     for kind, (low, high) in SPREAD.items():
         of_kind = np.array([each == kind for each in kinds], bool)
@@ -175,9 +181,9 @@ def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.
     return defects
 
 
-def _twice(names: Sequence[str], seen: _Seen, brain: np.ndarray) -> list[Defect]:
+def _duplicates(names: Sequence[str], stats: _BlockStatistics, brain: np.ndarray) -> list[Defect]:
     groups: dict[bytes, list[str]] = {}
-    for name, digest, is_brain, moves in zip(names, seen.digests, brain, seen.lowest < seen.highest, strict=True):
+    for name, digest, is_brain, moves in zip(names, stats.digests, brain, stats.lowest < stats.highest, strict=True):
         if is_brain and moves:
             groups.setdefault(digest.digest(), []).append(name)
     return [

@@ -55,7 +55,7 @@ def epoch(cfg: EpochWindows, segment: Segment, stored: Stored) -> tuple[int, int
     return start, n_samples(cfg.tmax_s - cfg.tmin_s, stored.sfreq)
 
 
-def looked_at(cfg: Windows, segment: Segment, stored: Stored) -> tuple[int, int]:
+def extent(cfg: Windows, segment: Segment, stored: Stored) -> tuple[int, int]:
     """The first sample and the end of what a set sees of a trial: the trial, and its epoch where it has one."""
     first, end = bounds(segment, stored)
     if isinstance(cfg, EpochWindows):

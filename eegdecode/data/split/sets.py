@@ -28,7 +28,7 @@ class Splits:
         What two sets may have in common: "subject", "stimulus".
     by
         The unit of the split.
-    looked_at
+    extents
         The first sample and the end of what is read of each segment, windows included; empty where windows are unknown.
     left_out
         How many training and validation trials were left out because their windows reach into those of another set.
@@ -43,11 +43,11 @@ class Splits:
     checksums: tuple[str, ...] = ()
     contents: tuple[str, ...] = ()
     by: str = ""
-    looked_at: Mapping[Segment, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
+    extents: Mapping[Segment, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
     left_out: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        for one, other in combinations(self._parts, 2):
+        for one, other in combinations(self._sets, 2):
             if self._by_end and other == "val":
                 continue  # by design they are of the same trials
             for what, names in self._common(one, other):
@@ -61,7 +61,7 @@ class Splits:
         self._refuse_copies(self.contents, "are made from copies of one file")
 
     @property
-    def _parts(self) -> dict[str, tuple[Segment, ...]]:
+    def _sets(self) -> dict[str, tuple[Segment, ...]]:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def audit(self) -> list[str]:
@@ -93,7 +93,7 @@ class Splits:
                 f"Windows that reach into those of another set were left out: {of_train} of training, {of_val} of "
                 "validation."
             )
-        within = "" if self.looked_at else ", as long as windows stay within their trials"
+        within = "" if self.extents else ", as long as windows stay within their trials"
         sentences.append(f"No sample is in two sets{within}.")
         return sentences
 
@@ -114,15 +114,15 @@ class Splits:
 
     def _common(self, one: str, other: str) -> Iterator[tuple[str, list[str]]]:
         for what, of in (("stimulus", self._stimuli), ("subject", self._subjects)):
-            names = sorted(of(self._parts[one]) & of(self._parts[other]))
+            names = sorted(of(self._sets[one]) & of(self._sets[other]))
             if names:
                 yield what, names
 
     def _refuse_overlap(self) -> None:
         """No sample may be in two sets, whatever is shared; trials that overlap in time count too."""
         by_start = [
-            (segment.recording, *self._stretch(segment), name, segment)
-            for name, part in self._parts.items()
+            (segment.recording, *self._extent(segment), name, segment)
+            for name, part in self._sets.items()
             for segment in part
         ]
         reaching: dict[str, tuple[int, float, Segment]] = {}  # of each set: the segment that ends last so far
@@ -133,10 +133,10 @@ class Splits:
             here = (recording, end, segment)
             reaching[name] = max(reaching.get(name, here), here, key=lambda reached: reached[:2])
 
-    def _stretch(self, segment: Segment) -> tuple[float, float]:
+    def _extent(self, segment: Segment) -> tuple[float, float]:
         """The first sample and the end of what is read of it, where known; else seconds."""
         start, stop = segment.seconds
-        return self.looked_at.get(segment, (start, stop - 1e-6))
+        return self.extents.get(segment, (start, stop - 1e-6))
 
     def _overlap(self, before: Segment, other: str, segment: Segment, name: str) -> str:
         subject, (one, two) = self.subjects[segment.recording], (before.trial, segment.trial)
@@ -155,7 +155,7 @@ class Splits:
     def _refuse_copies(self, digests: Sequence[str], how: str) -> None:
         """Refuse a recording that is there twice, under two names, in two sets."""
         copies: dict[str, dict[str, set[int]]] = {}
-        for part, segments in self._parts.items():
+        for part, segments in self._sets.items():
             for recording in {segment.recording for segment in segments} if digests else ():
                 if digests[recording]:
                     copies.setdefault(digests[recording], {}).setdefault(part, set()).add(recording)

@@ -9,7 +9,7 @@ import numpy as np
 
 from eegdecode.data.config import EpochWindows, Split, Windows
 from eegdecode.data.split.segments import Segment as Segment
-from eegdecode.data.split.segments import looked_at
+from eegdecode.data.split.segments import extent
 from eegdecode.data.split.sets import Splits as Splits
 from eegdecode.data.split.sets import units
 from eegdecode.data.store.dataset import Stored
@@ -27,34 +27,34 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         left out, and so are validation windows that reach into test windows.
     """
     segments = [Segment(index, trial) for index, stored in enumerate(recordings) for trial in stored.trials]
-    unit_of, group_of = (_names(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
+    unit_of, group_of = (_unit_namer(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
     in_groups: dict[str, set[str]] = {}
     for segment in segments:
         in_groups.setdefault(group_of(segment), set()).add(unit_of(segment))
     if cfg.deal == "shuffled":
-        part_of = {
-            (group, unit): part
+        set_of = {
+            (group, unit): name
             for group in sorted(in_groups)
-            for unit, part in _deal(cfg, sorted(in_groups[group]), f" of {group}" if group else "").items()
+            for unit, name in _assign(cfg, sorted(in_groups[group]), f" of {group}" if group else "").items()
         }
     else:
-        part_of = {("", unit): part for unit, part in _deal_evenly(cfg, segments, unit_of).items()}
-    dealt: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
+        set_of = {("", unit): name for unit, name in _assign_to_folds(cfg, segments, unit_of).items()}
+    in_set: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
     for segment in segments:
-        dealt[part_of[group_of(segment), unit_of(segment)]].append(segment)
-    train, val, test = dealt.values()
+        in_set[set_of[group_of(segment), unit_of(segment)]].append(segment)
+    train, val, test = in_set.values()
     if cfg.val_end:
         if isinstance(windows, EpochWindows):
             raise ValueError("epochs look at a moment of a trial, which has no end to validate with: set val_end=0")
         whole, until = [*train, *val], 1 - cfg.val_end
-        train, val = ([replace(s, within=part) for s in whole] for part in ((0.0, until), (until, 1.0)))
+        train, val = ([replace(s, within=share) for s in whole] for share in ((0.0, until), (until, 1.0)))
     if cfg.gap_s:
         train, val = _clear(train, val, test, lambda segment: segment.seconds, cfg.gap_s)
         _refuse_empty(train, val, test, "split the trials otherwise, or shorten split.gap_s")
-    seen = {s: looked_at(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
+    extent_of = {s: extent(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
     before = len(train), len(val)
     if isinstance(windows, EpochWindows) and windows.overlap:
-        train, val = _clear(train, val, test, seen.__getitem__)
+        train, val = _clear(train, val, test, extent_of.__getitem__)
         why = "all its windows reach into those of another set"
         _refuse_empty(train, val, test, f"{why}; shorten them, or split by run, session or subject")
     _refuse_empty(train, val, test, "split the trials otherwise")
@@ -68,16 +68,16 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         checksums=tuple(stored.checksum for stored in recordings),
         contents=tuple(str(stored.made.get("content", "")) for stored in recordings),
         by=cfg.by,
-        looked_at={segment: seen[segment] for segment in chain(train, val, test)} if windows else {},
+        extents={segment: extent_of[segment] for segment in chain(train, val, test)} if windows else {},
         left_out=(before[0] - len(train), before[1] - len(val)),
     )
 
 
-def _names(
+def _unit_namer(
     what: str, cfg: Split, recordings: Sequence[Stored], segments: Sequence[Segment]
 ) -> Callable[[Segment], str]:
     """The function that names the unit, by `what`, of a segment."""
-    alike = units(segments) if what == "stimulus" else {}
+    unit_of = units(segments) if what == "stimulus" else {}
 
     def label(segment: Segment) -> str:
         value = segment.trial.labels.get(cfg.label)
@@ -103,7 +103,7 @@ def _names(
 
     kinds: dict[str, Callable[[Segment], str]] = {
         "": lambda segment: "",
-        "stimulus": lambda segment: alike[segment.trial.stimulus],
+        "stimulus": lambda segment: unit_of[segment.trial.stimulus],
         "subject": subject,
         "session": session,
         "run": run,
@@ -114,12 +114,14 @@ def _names(
     return kinds[what]
 
 
-def _deal(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
+def _assign(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
     """The set of each unit."""
     if cfg.by == "label":
-        strange = sorted(set(units) - {"train", "val", "test"})
-        if strange:
-            raise ValueError(f"split.label {cfg.label} must be train, val or test, but got {', '.join(strange[:5])}")
+        unknown_sets = sorted(set(units) - {"train", "val", "test"})
+        if unknown_sets:
+            raise ValueError(
+                f"split.label {cfg.label} must be train, val or test, but got {', '.join(unknown_sets[:5])}"
+            )
         return {unit: unit for unit in units}
     chosen = {unit: part for part, names in (("val", cfg.val_units), ("test", cfg.test_units)) for unit in names}
     if chosen:
@@ -131,10 +133,10 @@ def _deal(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
         return {unit: chosen.get(unit, "train") for unit in units}
     drawn_from = np.random.SeedSequence([cfg.seed, _SPLIT, *of_group.encode()])  # each group has its own order
     order = np.random.Generator(np.random.Philox(drawn_from)).permutation(len(units))
-    dealt = [units[index] for index in order]
+    shuffled = [units[index] for index in order]
     if cfg.folds is not None:
-        n_folds, part_of = _turns(cfg, len(units), of_group)
-        return {unit: part_of[index % n_folds] for index, unit in enumerate(dealt)}
+        n_folds, set_of = _set_of_each_fold(cfg, len(units), of_group)
+        return {unit: set_of[index % n_folds] for index, unit in enumerate(shuffled)}
     n_val, n_test = (max(1, round(fraction * len(units))) for fraction in (cfg.val, cfg.test))
     if len(units) < n_val + n_test + 1:
         raise ValueError(
@@ -142,16 +144,16 @@ def _deal(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
         )
     return {
         unit: "test" if index < n_test else "val" if index < n_test + n_val else "train"
-        for index, unit in enumerate(dealt)
+        for index, unit in enumerate(shuffled)
     }
 
 
-def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
+def _assign_to_folds(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
     """The set of each unit, by scikit-learn's folds."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     names = [unit_of(segment) for segment in segments]
-    n_folds, part_of = _turns(cfg, len(set(names)), "")
+    n_folds, set_of = _set_of_each_fold(cfg, len(set(names)), "")
     labels = [{"stimulus": s.trial.stimulus, **s.trial.labels}.get(cfg.stratify) for s in segments]
     if cfg.deal == "stratified" and None in labels:
         raise ValueError(
@@ -162,11 +164,11 @@ def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Seg
         if cfg.deal == "balanced"
         else StratifiedGroupKFold(n_folds, shuffle=True, random_state=cfg.seed)
     )
-    parts = folds.split(names, list(map(str, labels)), names)
-    return {names[index]: part_of[fold] for fold, (_, test) in enumerate(parts) for index in test}
+    splits = folds.split(names, list(map(str, labels)), names)
+    return {names[index]: set_of[fold] for fold, (_, test) in enumerate(splits) for index in test}
 
 
-def _turns(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
+def _set_of_each_fold(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
     """The number of folds, and the set that each is."""
     n_folds = cfg.folds or n_units
     if not 3 <= n_folds <= n_units:
@@ -176,8 +178,8 @@ def _turns(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
         )
     if cfg.fold >= n_folds:
         raise ValueError(f"split.fold counts from 0 to {n_folds - 1}, but got {cfg.fold}")
-    turn = {cfg.fold: "test", (cfg.fold + 1) % n_folds: "val"}
-    return n_folds, [turn.get(fold, "train") for fold in range(n_folds)]
+    set_of = {cfg.fold: "test", (cfg.fold + 1) % n_folds: "val"}
+    return n_folds, [set_of.get(fold, "train") for fold in range(n_folds)]
 
 
 _SPLIT = 1  # separates this draw from others of the same seed

@@ -14,7 +14,7 @@ from eegdecode.data import config
 from eegdecode.data.events import events
 from eegdecode.data.io import recordings, samples
 from eegdecode.data.io.recordings import Entry
-from eegdecode.data.survey.table import Row, StudyTable
+from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.signals import BRAIN, Stream
 from hpc.rank.context import Context, Preempted
 
@@ -37,12 +37,12 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
             ctx.progress("survey", done, len(mine))
 
         beat()
-        row = replace(look(cfg, folders[number], entry, beat), study=labels[number])
+        row = replace(describe(cfg, folders[number], entry, beat), study=labels[number])
         if not row.failed and sizes.get(_size(entry), 0) > 1:
             row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
         rows.append((number, asdict(row)))
     ctx.progress("survey", len(mine), len(mine))
-    row_of = {(number, row["name"]): Row(**row) for of_rank in ctx.gather(rows) for number, row in of_rank}
+    row_of = {(number, row["name"]): RecordingRow(**row) for of_rank in ctx.gather(rows) for number, row in of_rank}
     if not ctx.world.is_first:
         return {}
     table = StudyTable(tuple(row_of[key] for key in sorted(row_of)))
@@ -62,13 +62,13 @@ def _size(entry: Entry) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> Row:
+def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> RecordingRow:
     """Describe a recording, or say why it cannot be used."""
-    row = Row(entry.name, entry.subject, entry.session, entry.run)
+    row = RecordingRow(entry.name, entry.subject, entry.session, entry.run)
     try:
         opened = recordings.open_entry(entry, cfg.matlab)
         digest = hashlib.blake2b(digest_size=16)
-        defects = samples.look(_hashed(opened.stream, digest, beat)) if cfg.samples else ()
+        defects = samples.find_defects(_hashed(opened.stream, digest, beat)) if cfg.samples else ()
     except (ValueError, OSError) as error:
         return replace(row, failed=str(error).replace(f"{folder}/", ""))
     if fatal := [defect.sentence for defect in defects if defect.fatal]:
@@ -77,7 +77,7 @@ def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None
     notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
         rows = entry.events()
-        how = cfg.events or events.usual(rows)
+        how = cfg.events or events.default_events(rows)
         trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
     except (ValueError, OSError) as error:
         trials, notes = (), [*notes, f"no trials: {error}"]

@@ -14,7 +14,7 @@ REASONS = 6
 
 
 @dataclass(frozen=True)
-class Row:
+class RecordingRow:
     """One recording. `failed` says why it cannot be used; the rest is then unknown."""
 
     name: str
@@ -58,14 +58,14 @@ class Row:
 class StudyTable:
     """All recordings of one or several studies, in order."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[RecordingRow, ...]
 
     @property
-    def good(self) -> list[Row]:
+    def good(self) -> list[RecordingRow]:
         return [row for row in self.rows if not row.failed]
 
     @property
-    def failed(self) -> list[Row]:
+    def failed(self) -> list[RecordingRow]:
         return [row for row in self.rows if row.failed]
 
     @property
@@ -138,7 +138,9 @@ class StudyTable:
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
     def _columns(self) -> list[str]:
-        return [name for name in Row("", "").cells if any(row.cells[name] for row in self.rows)] or ["recording"]
+        return [name for name in RecordingRow("", "").cells if any(row.cells[name] for row in self.rows)] or [
+            "recording"
+        ]
 
     def html(self, title: str) -> str:
         columns = self._columns()
@@ -157,7 +159,7 @@ class StudyTable:
     def write(self, folder: Path, title: str) -> None:
         """Write survey.html and survey.tsv."""
         text = "\n".join("\t".join(row.cells.values()) for row in self.rows)
-        header = "\t".join(Row("", "").cells)
+        header = "\t".join(RecordingRow("", "").cells)
         atomic_write(folder / "survey.tsv", lambda file: file.write(f"{header}\n{text}\n".encode()))
         atomic_write(folder / "survey.html", lambda file: file.write(self.html(title).encode()))
 
@@ -180,14 +182,14 @@ def _run(run: tuple[str, str]) -> str:
     return f"{f'session {session} ' if session else ''}run {number or '(unnumbered)'}"
 
 
-def _html_row(row: Row, columns: Sequence[str]) -> str:
+def _html_row(row: RecordingRow, columns: Sequence[str]) -> str:
     if row.failed:
         why = f'<td class="why" colspan="{len(columns) - 1}">cannot be used: {escape(row.failed)}</td>'
         return f"<tr><td>{escape(row.label)}</td>{why}</tr>"
     return "<tr>" + "".join(f"<td>{escape(row.cells[column])}</td>" for column in columns) + "</tr>"
 
 
-def _html_subject(subject: str, rows: Sequence[Row]) -> str:
+def _html_subject(subject: str, rows: Sequence[RecordingRow]) -> str:
     hours = sum(row.duration_s for row in rows) / 3600
     trials = sum(sum(row.stimuli.values()) for row in rows)
     return f"<tr><td>{escape(subject)}</td><td>{len(rows)}</td><td>{hours:.2f}</td><td>{trials}</td></tr>"

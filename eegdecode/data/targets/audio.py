@@ -19,7 +19,7 @@ WAV_TYPES = {(WAV_PCM, 8): "u1", (WAV_PCM, 16): "<i2", (WAV_PCM, 24): "<i3", (WA
 WAV_TYPES |= {(WAV_FLOAT, 32): "<f4", (WAV_FLOAT, 64): "<f8"}
 SUFFIXES = (".wav", ".au")
 UNKNOWN = 0x7FFFF000  # bytes; larger values are placeholders of programs that could not go back to write the length
-LOOKED_AT = 1 << 20
+CHECKED_BYTES = 1 << 20
 AU_TYPES = {2: "i1", 3: ">i2", 4: ">i3", 5: ">i4", 6: ">f4", 7: ">f8"}
 
 
@@ -42,7 +42,7 @@ def header(path: Path) -> Header:
             start = file.read(4)
             if start not in (b".snd", b"RIFF"):
                 raise ValueError(f"it starts with {start!r}, unlike WAV or AU" if start else "it is empty")
-            if damage := headers.translated(start + file.read(LOOKED_AT)):
+            if damage := headers.translated(start + file.read(CHECKED_BYTES)):
                 raise ValueError(f"it {damage}")
             file.seek(4)
             return _au(file) if start == b".snd" else _wav(file)

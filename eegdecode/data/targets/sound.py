@@ -13,7 +13,7 @@ from eegdecode.signals import Signal, Stream
 
 COMPRESSION = 0.6  # loudness grows with about this power of pressure
 BLOCK_S, MARGIN_S = 60.0, 3.0  # of a block, and of the context around it that avoids seams
-KEPT_BLOCKS = 4
+CACHED_BLOCKS = 4
 
 
 def stream(cfg: Audio | Envelope | Mel, sound: Stream) -> Stream:
@@ -39,7 +39,7 @@ def _in_blocks(names: tuple[str, ...], sound: Stream, step: int, compute: Callab
     n_rows, block = math.ceil(sound.n_times / step), math.ceil(BLOCK_S * sound.sfreq / step)
     margin = math.ceil(MARGIN_S * sound.sfreq / step)
 
-    @functools.lru_cache(maxsize=KEPT_BLOCKS)
+    @functools.lru_cache(maxsize=CACHED_BLOCKS)
     def rows(number: int) -> np.ndarray:
         first, stop = number * block, min((number + 1) * block, n_rows)
         since = max(0, first - margin)
@@ -69,7 +69,7 @@ def _waveform(cfg: Audio, sound: Stream) -> Stream:
     n_rows = math.ceil(sound.n_times * ratio)
     block_s, margin_s = int(BLOCK_S), int(MARGIN_S)  # whole seconds start at a sample in both rates
 
-    @functools.lru_cache(maxsize=KEPT_BLOCKS)
+    @functools.lru_cache(maxsize=CACHED_BLOCKS)
     def rows(number: int) -> np.ndarray:
         since_s = max(0, number * block_s - margin_s)
         stop = min(sound.n_times, ((number + 1) * block_s + margin_s) * int(sound.sfreq))

@@ -22,13 +22,13 @@ from eegdecode.data.targets.lookup import inside, lookup
 from eegdecode.data.targets.sound import envelope, mel, value_at
 from eegdecode.signals import Sensor, Stream, Trial
 
-__all__ = ["classes", "envelope", "files", "kept_as", "lookup", "make", "mel", "read_audio", "value_at"]
+__all__ = ["classes", "envelope", "files", "lookup", "make", "mel", "read_audio", "stored_name", "value_at"]
 
-KEPT_STIMULI = 4  # stimuli whose streams stay open, as trials of one stimulus are near each other
+OPEN_STIMULI = 4  # stimuli whose streams stay open, as trials of one stimulus are near each other
 """Each keeps the blocks that it computed last, see `sound`."""
 
 
-def kept_as(cfg: Target) -> str:
+def stored_name(cfg: Target) -> str:
     """The name under which a target is stored, and selected in training."""
     match cfg:
         case Label():
@@ -217,7 +217,7 @@ def _rows(cfg: Extra, path: Path) -> Stream:
     table = table[:, None] if table.ndim == 1 else table
     if table.ndim != 2 or not len(table):
         raise ValueError(f"{path} has the shape {table.shape}, but a stream is [time, feature]")
-    channels = tuple(f"{kept_as(cfg)}{index}" for index in range(table.shape[1]))
+    channels = tuple(f"{stored_name(cfg)}{index}" for index in range(table.shape[1]))
     sensors = dict.fromkeys(channels, Sensor("stim" if cfg.hold else "misc"))
     rate = cfg.file_sfreq or cfg.sfreq
     return Stream(
@@ -226,7 +226,7 @@ def _rows(cfg: Extra, path: Path) -> Stream:
 
 
 def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, duration_s: float) -> Stream:
-    @functools.lru_cache(maxsize=KEPT_STIMULI)
+    @functools.lru_cache(maxsize=OPEN_STIMULI)
     def opened(name: str) -> Stream:
         if isinstance(cfg, Extra):
             return _rows(cfg, stimuli.file_of(cfg.file, name, study))
@@ -255,7 +255,7 @@ def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, dur
     return _on_clock(trials, duration_s, cfg.sfreq, sensors, values_at)
 
 
-def outlasted(cfg: Target, trials: Sequence[Trial], study: Path) -> list[str]:
+def overlong_trials(cfg: Target, trials: Sequence[Trial], study: Path) -> list[str]:
     """Notes on trials that last longer than their stimulus's file. Refused where most of a trial is missing."""
     if not isinstance(cfg, Audio | Envelope | Mel | Extra) or (
         isinstance(cfg, Extra) and not _is_of_stimulus(cfg.file)
