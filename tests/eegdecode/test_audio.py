@@ -1,4 +1,4 @@
-"""Sound is read from any WAV or AU, a stretch at a time; how long it lasts is known without reading it."""
+"""WAV and AU files of any sample format are read a piece at a time; durations come from headers alone."""
 
 import struct
 from pathlib import Path

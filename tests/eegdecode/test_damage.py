@@ -1,4 +1,4 @@
-"""Every known damage is made here and recognised, in one sentence that names the file, the cause and the cure."""
+"""Each kind of damage is produced here and detected: one sentence names the file, the cause and the remedy."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Trials come from where the config says, with what the events say of them; what cannot be is named."""
+"""Trials come from the configured source, with their labels; impossible ones are refused by name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A config with the words of the version before builds the same as with today's, and a notice says the new word."""
+"""A config with the words of the previous version builds the same as with today's, and a notice says the new word."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The loader gives the batch of (seed, step) whoever fills it, tells what went wrong, and leaves nothing behind."""
+"""The loader gives the same batch of (seed, step) with any workers, reports errors, and leaves nothing behind."""
 
 import contextlib
 import os

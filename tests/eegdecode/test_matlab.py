@@ -1,4 +1,4 @@
-"""The same content in MATLAB's version 5 and 7.3 is the same recording; what a file does not say is asked for."""
+"""The same content in MATLAB's versions 5 and 7.3 is the same recording; what a file leaves open is asked for."""
 
 from collections.abc import Callable
 from pathlib import Path

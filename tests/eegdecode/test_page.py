@@ -1,4 +1,4 @@
-"""Pages of every kind of report in a real browser: no errors, no requests, sounds that play, legible on any screen."""
+"""Every kind of report in a real browser: no errors, no requests, playable sounds, legible on any screen."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Every format comes back as it was written: all channels with their kinds and places, any stretch, events in time."""
+"""Every format is read as it was written: all channels with kinds and positions, any range, events in time."""
 
 import datetime
 import warnings

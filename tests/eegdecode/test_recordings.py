@@ -1,4 +1,4 @@
-"""What is in a study is found without opening anything, and opened with all that is told beside it."""
+"""Recordings of a study are found without opening them, and opened with their sidecars."""
 
 import json
 import os

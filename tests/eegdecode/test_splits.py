@@ -1,4 +1,4 @@
-"""A split is the same everywhere, and what leaks is refused by name."""
+"""A split is the same in every process, and leaks between sets are refused by name."""
 
 import re
 import subprocess

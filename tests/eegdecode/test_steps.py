@@ -1,4 +1,4 @@
-"""Each step does what its name says, shifts nothing in time, gives float32, and the same wherever it is read."""
+"""Each step does what its name says, shifts nothing in time, gives float32, and the same in any piece."""
 
 import logging
 import tracemalloc

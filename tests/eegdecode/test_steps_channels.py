@@ -1,4 +1,4 @@
-"""Names, choice and order of channels; bad ones are found and made up; sources are weights over the channels."""
+"""Channels are renamed, picked and ordered; bad ones are interpolated; sources are weights over the channels."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Filters, resampling and splines give mne's and scipy's own numbers, in the middle and at the ends."""
+"""Filters, resampling and splines equal those of mne and scipy, in the middle and at the ends."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""The store keeps recordings whole, maps their bytes, and names what is missing or does not fit."""
+"""The store writes recordings atomically, maps their bytes, and names what is missing or does not fit."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Preprocessing a study: whatever the number of workers, the same bytes; what cannot be used is named."""
+"""Preprocessing gives the same bytes with any number of workers; recordings that cannot be used are named."""
 
 import logging
 import os

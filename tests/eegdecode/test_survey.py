@@ -1,4 +1,4 @@
-"""A look at a raw study finds what is wrong with it before anything is computed."""
+"""A survey of a raw study detects damage and duplicates before anything is computed."""
 
 import shutil
 from pathlib import Path

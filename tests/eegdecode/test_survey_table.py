@@ -1,4 +1,4 @@
-"""A survey says what is in a study, and names what is missing, damaged or there twice."""
+"""The table of a survey shows the content of a study, and names missing, damaged and duplicate recordings."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The made-up study: real files, the same bytes each time, and an answer that is where it was planted."""
+"""The synthetic music study: real files, the same bytes each time, and a response where it was planted."""
 
 import json
 import wave

@@ -1,4 +1,4 @@
-"""Each made-up study has the files, channels, codes and pulses that it says, and mne reads them."""
+"""Each synthetic study has the files, channels, codes and pulses that it promises, and mne reads them."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""A target stream stands where the sound was heard, to a fraction of a sample."""
+"""A target stream is aligned with the sound that was played, to a fraction of a sample."""
 
 import sys
 from collections.abc import Sequence

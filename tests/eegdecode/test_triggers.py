@@ -1,4 +1,4 @@
-"""Pulses are found where they were planted, to a sample, whatever the channel is like; what is no trigger is named."""
+"""Pulses are found where they were planted, to a sample, on any kind of channel; others are refused by name."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The inspector says what a file holds and runs nothing of it; one that is cut off or no such file is named."""
+"""`inspect` shows what a file holds and runs nothing of it; cut-off and foreign files are named."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Windows are views that cross nothing, drawn as their kind says: pure in (seed, step), the same on any ranks."""
+"""Windows cross no trial, and are drawn as their kind says: a pure function of (seed, step), on any ranks."""
 
 import pickle
 from collections import Counter
