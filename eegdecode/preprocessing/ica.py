@@ -74,8 +74,8 @@ def find(step: ICA, stream: Stream) -> Artefacts:
         if peaked >= step.kurtosis:
             reasons.setdefault(index, f"spikes, kurtosis {peaked:.0f}")
     matrix = np.eye(stream.n_channels)
-    gone = sorted(reasons)
-    away = model.mixing_[:, gone] @ model.components_[gone]
+    removed = sorted(reasons)
+    away = model.mixing_[:, removed] @ model.components_[removed]
     matrix[np.ix_(brain, brain)] -= unit[:, None] * away / unit
     return Artefacts(reasons, rank, matrix)
 

@@ -54,8 +54,8 @@ def sensor_info(stream: Stream) -> "mne.Info":
     if others := [name for name in stream.channels if stream.sensor(name).kind != "eeg"]:
         raise ValueError(f"sources are estimated from EEG alone, not {', '.join(others)}: pick kinds: [eeg] before")
     places = {name: place for name in stream.channels if (place := stream.sensor(name).position) is not None}
-    if lost := [name for name in stream.channels if name not in places]:
-        raise ValueError(f"sources: the position of {', '.join(lost)} is not known; pick the others before")
+    if unplaced := [name for name in stream.channels if name not in places]:
+        raise ValueError(f"sources: the position of {', '.join(unplaced)} is not known; pick the others before")
     info = mne.create_info(list(stream.channels), stream.sfreq, "eeg")
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
     return info

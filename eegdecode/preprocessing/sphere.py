@@ -52,12 +52,12 @@ def ten_ten() -> dict[str, np.ndarray]:
 
 def spline(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
     """[target, source]: spherical splines of fourth order (Perrin et al. 1989, doi:10.1016/0013-4694(89)90180-6)."""
-    here, there = _unit(np.array(sources)), _unit(np.array(targets))
-    n = len(here)
+    from_points, to_points = _unit(np.array(sources)), _unit(np.array(targets))
+    n = len(from_points)
     system = np.zeros((n + 1, n + 1))
-    system[:n, :n] = _green(here @ here.T) + RIDGE * np.eye(n)
+    system[:n, :n] = _green(from_points @ from_points.T) + RIDGE * np.eye(n)
     system[:n, n] = system[n, :n] = 1
-    return np.hstack([_green(there @ here.T), np.ones((len(there), 1))]) @ np.linalg.pinv(system)[:, :n]
+    return np.hstack([_green(to_points @ from_points.T), np.ones((len(to_points), 1))]) @ np.linalg.pinv(system)[:, :n]
 
 
 def _green(cosine: np.ndarray) -> np.ndarray:

@@ -73,14 +73,14 @@ def quantiles(stream: Stream, probabilities: Sequence[float]) -> np.ndarray:
             counts += np.bincount(keys >> 16, minlength=1 << 16)
     below = np.cumsum(upper, axis=1)
     bins = np.stack([np.searchsorted(row, ranks, "right") for row in below])  # [channel, rank]
-    wanted = [np.unique(row) for row in bins]
-    lower = [np.zeros((len(row), 1 << 16), np.int64) for row in wanted]
+    bins_of_channel = [np.unique(row) for row in bins]
+    lower = [np.zeros((len(row), 1 << 16), np.int64) for row in bins_of_channel]
     for block in blocks(stream):
-        for candidates, counts, keys in zip(wanted, lower, _sortable(block), strict=True):
+        for candidates, counts, keys in zip(bins_of_channel, lower, _sortable(block), strict=True):
             for bin, row in zip(candidates, counts, strict=True):
                 row += np.bincount(keys[keys >> 16 == bin] & 0xFFFF, minlength=1 << 16)
     values = np.empty((len(ranks), stream.n_channels))
-    for channel, (candidates, counts) in enumerate(zip(wanted, lower, strict=True)):
+    for channel, (candidates, counts) in enumerate(zip(bins_of_channel, lower, strict=True)):
         for index, (rank, bin) in enumerate(zip(ranks, bins[channel], strict=True)):
             left = rank - (below[channel, bin] - upper[channel, bin])
             low = np.searchsorted(np.cumsum(counts[np.searchsorted(candidates, bin)]), left, "right")

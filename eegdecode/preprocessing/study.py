@@ -55,7 +55,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
     if twice := [name for name, n in Counter(map(targets.stored_name, cfg.targets)).items() if n > 1]:
         raise ValueError(f"two targets would be stored as {twice[0]}: give one of them another title, or leave it out")
-    entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
+    entries = included(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
         retry_when_disk_is_full(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
     mine = ctx.world.share(entries, lambda entry: entry.size)
@@ -102,7 +102,7 @@ def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float]
     return beat
 
 
-def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
+def included(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
     """The recordings whose name or subject does not match a pattern to leave out."""
     excluded = {
         pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude
@@ -110,10 +110,10 @@ def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
     if unknown := [pattern for pattern, matches in excluded.items() if not matches]:
         some = ", ".join(entry.name for entry in entries[:5])
         raise ValueError(f"exclude: no recording matches {', '.join(unknown)}; there are {some} …")
-    gone = {entry.name for matches in excluded.values() for entry in matches}
-    if len(gone) == len(entries):
+    left_out = {entry.name for matches in excluded.values() for entry in matches}
+    if len(left_out) == len(entries):
         raise ValueError(f"exclude leaves none of the {len(entries)} recordings")
-    return [entry for entry in entries if entry.name not in gone]
+    return [entry for entry in entries if entry.name not in left_out]
 
 
 def _classes(
@@ -126,16 +126,16 @@ def _classes(
         for target in cfg.targets
         if isinstance(target, Label | Image)
     }
-    seen: dict[str, set[str | float]] = {column: set() for column in columns.values()}
+    values_of: dict[str, set[str | float]] = {column: set() for column in columns.values()}
     for entry in entries if columns else ():
         beat(0.0)
         try:
             trials = _trials(cfg, study, entry, recordings.open_entry(entry, cfg.matlab)).trials
-            for column, labels in seen.items():
+            for column, labels in values_of.items():
                 labels.update(targets.values(column, trials))
         except ValueError as error:
             log.debug("%s: %s", entry.name, error)
-    return {name: targets.classes(seen[column]) for name, column in columns.items()}
+    return {name: targets.classes(values_of[column]) for name, column in columns.items()}
 
 
 def _one(

@@ -65,8 +65,8 @@ class Cap:
 
     def pattern(self, place: ArrayLike, direction: ArrayLike) -> np.ndarray:
         """The dipole's pattern, scaled to 1 at the strongest sensor."""
-        seen = self.dipole(np.array(place), np.array(direction))
-        return seen / np.abs(seen).max()
+        field = self.dipole(np.array(place), np.array(direction))
+        return field / np.abs(field).max()
 
     def patterns(self, rng: np.random.Generator, n_sources: int, centre: Sequence[float]) -> np.ndarray:
         """[source, channel] of random dipoles around a place of the cortex: a different mixing in each head."""

@@ -154,10 +154,10 @@ def _answer(cfg: MegMovie, number: int, part: Part, time: np.ndarray, helmet: he
     bright = luminance(cfg, part)
     frame = ((time - LEAD_S) / (1 + cfg.drift_ppm * 1e-6) * part.fps + 1e-9).astype(int)
     running = (time >= LEAD_S) & (frame < len(bright))
-    seen = np.where(running, bright[np.clip(frame, 0, len(bright) - 1)] - bright.mean(), 0)
+    stimulus = np.where(running, bright[np.clip(frame, 0, len(bright) - 1)] - bright.mean(), 0)
     lag = np.arange(0, 0.4, 1 / cfg.sfreq)
     response = bump(lag - LAG_S, 0.02) - 0.6 * bump(lag - LAG_S - 0.06, 0.03)
-    source = dsp.fftconvolve(seen, response)[: len(time)]
+    source = dsp.fftconvolve(stimulus, response)[: len(time)]
     own = draws(cfg.seed, _HEAD, number, 1)
     topography = sum(
         helmet.dipole(own.normal((side * 0.25, -0.6, 0.15), 0.05), own.normal((1, 0, 0.5), 0.15)) for side in (-1, 1)

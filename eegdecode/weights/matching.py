@@ -34,23 +34,23 @@ def match(in_file: Names, wanted: Names) -> Match:
     candidates = [(strip, add) for strip in _prefixes(in_file) for add in _prefixes(wanted)]
     strip, add = min(candidates, key=lambda pair: (-_n_same(in_file, wanted, *pair), len(pair[0]) + len(pair[1]), pair))
     renamed = _renamed(in_file, strip, add)
-    shared = {name: theirs for name, theirs in renamed.items() if name in wanted}
-    same = {name: theirs for name, theirs in shared.items() if in_file[theirs].sizes == wanted[name].sizes}
-    taken = set(shared.values())
+    shared = {name: file_name for name, file_name in renamed.items() if name in wanted}
+    same = {name: file_name for name, file_name in shared.items() if in_file[file_name].sizes == wanted[name].sizes}
+    matched = set(shared.values())
     return Match(
         strip,
         add,
         same,
         tuple(name for name in wanted if name not in shared),
-        tuple(name for name in in_file if name not in taken),
-        {name: (wanted[name], in_file[theirs]) for name, theirs in shared.items() if name not in same},
+        tuple(name for name in in_file if name not in matched),
+        {name: (wanted[name], in_file[file_name]) for name, file_name in shared.items() if name not in same},
     )
 
 
 def _n_same(in_file: Names, wanted: Names, strip: str, add: str) -> int:
     return sum(
-        name in wanted and wanted[name].sizes == in_file[theirs].sizes
-        for name, theirs in _renamed(in_file, strip, add).items()
+        name in wanted and wanted[name].sizes == in_file[file_name].sizes
+        for name, file_name in _renamed(in_file, strip, add).items()
     )
 
 

@@ -325,8 +325,8 @@ def test_folds_are_those_of_scikit_learn(deal: str) -> None:
     """Nine subjects with unlike many trials, of two classes."""
     recordings = []
     for more, stored in enumerate(study(9, 12)):
-        kept = (replace(trial, labels={"side": "lr"[k % 2]}) for k, trial in enumerate(stored.trials[: 3 + more]))
-        recordings.append(replace(stored, trials=tuple(kept)))
+        trials = (replace(trial, labels={"side": "lr"[k % 2]}) for k, trial in enumerate(stored.trials[: 3 + more]))
+        recordings.append(replace(stored, trials=tuple(trials)))
     groups = [stored.subject for stored in recordings for _ in stored.trials]
     sides = [trial.labels["side"] for stored in recordings for trial in stored.trials]
     theirs = GroupKFold(3) if deal == "balanced" else StratifiedGroupKFold(3, shuffle=True, random_state=5)

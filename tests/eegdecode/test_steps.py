@@ -99,11 +99,11 @@ def test_a_click_stays_where_it_was(before: float, after: float, at_s: float) ->
     click = np.zeros((int(40 * before), 1), np.float32)
     click[int(at_s * before)] = 1
     chain = [Notch(hz=MAINS), Bandpass(high_hz=20.0), Resample(sfreq=after)]
-    made = run(chain, Signal(click, before, ("Cz",))).data[:, 0]
+    resampled = run(chain, Signal(click, before, ("Cz",))).data[:, 0]
     peak = int(at_s * after)
-    assert np.abs(made).argmax() == peak
-    mirrored = made[peak - 60 : peak][::-1]
-    np.testing.assert_allclose(made[peak + 1 : peak + 61], mirrored, atol=1e-6 * made[peak], rtol=0)
+    assert np.abs(resampled).argmax() == peak
+    mirrored = resampled[peak - 60 : peak][::-1]
+    np.testing.assert_allclose(resampled[peak + 1 : peak + 61], mirrored, atol=1e-6 * resampled[peak], rtol=0)
 
 
 def test_resample_keeps_the_clock_to_the_end() -> None:
@@ -248,10 +248,10 @@ def test_every_step_runs_gives_float32_and_leaves_its_input_alone() -> None:
     for kind in set(get_args(Step)) - {Sources}:
         before = noise(8)
         wanted = {"channels": before.channels} if kind.name == "set_channels" else {}
-        kept = before.data.copy()
+        copy = before.data.copy()
         after = run([kind(**wanted)], before)
         assert (after.data.dtype, after.channels) == (np.float32, before.channels), kind
-        assert np.isfinite(after.data).all() and (before.data == kept).all(), kind
+        assert np.isfinite(after.data).all() and (before.data == copy).all(), kind
 
 
 @dataclass(frozen=True)
@@ -332,6 +332,6 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, monkeypatch: py
 
 def test_what_is_kept_on_disk_is_what_would_be_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = [Bandpass(), Scale()]
-    there = run(chain, noise(3)).data
+    in_memory = run(chain, noise(3)).data
     monkeypatch.setattr(statistics, "IN_MEMORY", 0)
-    np.testing.assert_array_equal(run(chain, noise(3), scratch=tmp_path).data, there)
+    np.testing.assert_array_equal(run(chain, noise(3), scratch=tmp_path).data, in_memory)

@@ -165,11 +165,14 @@ def test_a_region_follows_what_happens_in_it() -> None:
     space = mne.setup_volume_source_space(pos=30.0, sphere=ball, sphere_units="m", exclude=20.0, verbose="error")
     info = sources.sensor_info(scalp().stream())
     forward = mne.make_forward_solution(info, None, space, sphere, meg=False, verbose="error")
-    where = forward["source_rr"]
-    rows = {"left": np.flatnonzero(where[:, 0] < -0.02), "right": np.flatnonzero(where[:, 0] > 0.02)}
+    source_positions = forward["source_rr"]
+    rows = {
+        "left": np.flatnonzero(source_positions[:, 0] < -0.02),
+        "right": np.flatnonzero(source_positions[:, 0] > 0.02),
+    }
     weights = sources.weights(info, forward, rows, snr=3.0)
     assert weights.shape == (2, 19)
-    left = rows["left"][np.argmax(where[rows["left"], 2])]
+    left = rows["left"][np.argmax(source_positions[rows["left"], 2])]
     seen = forward["sol"]["data"][:, 3 * left : 3 * left + 3]  # three directions of a dipole on the left
     seen = seen - seen.mean(axis=0)
     strength = np.linalg.norm(weights @ seen, axis=1)

@@ -114,11 +114,13 @@ def test_mended_and_given_again_only_what_was_missing_is_done(alone: Path, four:
     study, run = broken(four, tmp_path, ["sub-01"]), tmp_path / "run"
     with pytest.raises(ValueError, match="1 of 4 recordings"):
         preprocess(run, study)
-    kept = {path: path.stat().st_mtime_ns for path in (run / "out").glob("*.h5")}
+    written_ns = {path: path.stat().st_mtime_ns for path in (run / "out").glob("*.h5")}
     shutil.rmtree(study)
     shutil.copytree(four, study)
     preprocess(run, study)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept and len(list((run / "out").glob("*.h5"))) == 4
+    assert {path: path.stat().st_mtime_ns for path in written_ns} == written_ns and len(
+        list((run / "out").glob("*.h5"))
+    ) == 4
 
 
 def test_other_settings_or_other_content_are_not_taken_for_the_same(four: Path, tmp_path: Path) -> None:
@@ -236,8 +238,8 @@ def test_a_label_may_be_that_of_the_subject(four: Path, tmp_path: Path) -> None:
     cfg = Preprocess(Input(str(study)), targets=(Label(column="score"),))
     ctx = Context(World(), RunDir(tmp_path / "run"))
     stages.preprocess(cfg, ctx)
-    made = store.open_store(ctx.out)
-    assert [stored.values("score").tolist() for stored in made.recordings] == [[[0.5 * n]] * 2 for n in (1, 2, 3, 4)]
+    opened = store.open_store(ctx.out)
+    assert [stored.values("score").tolist() for stored in opened.recordings] == [[[0.5 * n]] * 2 for n in (1, 2, 3, 4)]
 
     # What participants.tsv says counts as much as what the recordings hold
     (study / "participants.tsv").write_text("participant_id\tscore\n" + "".join(f"sub-0{n}\t7\n" for n in range(1, 5)))

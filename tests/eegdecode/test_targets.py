@@ -36,9 +36,9 @@ def sounds(tmp_path: Path) -> Path:
 
 def stream_of(target: Target, trials: Sequence[Trial], study: Path, duration_s: float) -> Signal:
     """All of a target that is a stream."""
-    made = targets.make(target, trials, study, duration_s)
-    assert isinstance(made, Stream)
-    return made.signal()
+    stream = targets.make(target, trials, study, duration_s)
+    assert isinstance(stream, Stream)
+    return stream.signal()
 
 
 def phase_s(values: np.ndarray, times: np.ndarray, rate_hz: float = 2.0) -> float:
@@ -127,15 +127,15 @@ def noise(folder: Path, name: str, seconds: float, hz: int = HZ, seed: int = 0) 
 
 
 def streamed(cfg: Target, trials: Sequence[Trial], study: Path, duration_s: float, **more: Any) -> Stream:
-    made = targets.make(cfg, trials, study, duration_s, **more)
-    assert isinstance(made, Stream)
-    return made
+    stream = targets.make(cfg, trials, study, duration_s, **more)
+    assert isinstance(stream, Stream)
+    return stream
 
 
 def valued(cfg: Target, trials: Sequence[Trial], study: Path, known: Sequence[str] = ()) -> np.ndarray:
-    made = targets.make(cfg, trials, study, 100.0, known)
-    assert isinstance(made, np.ndarray) and made.dtype == np.float32
-    return made
+    values = targets.make(cfg, trials, study, 100.0, known)
+    assert isinstance(values, np.ndarray) and values.dtype == np.float32
+    return values
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -145,7 +145,7 @@ def test_sound_is_exact_to_a_sample_and_stays_within_its_trial(tmp_path: Path, s
     edges = np.sort(rng.uniform(0, 12, 10)).reshape(5, 2)
     edges[2, 0] = edges[1, 1]  # one follows at once
     trials = [Trial(a, b - a, str(rng.choice(sorted(sounds)))) for a, b in edges.tolist() if b - a > 1e-3]
-    made = streamed(Audio(sfreq=HZ), trials, tmp_path, 12.0)
+    stream = streamed(Audio(sfreq=HZ), trials, tmp_path, 12.0)
     expected = np.zeros(12 * HZ, np.float32)
     for trial in trials:
         for sample in range(int(np.ceil(trial.start * HZ)), int(np.ceil((trial.start + trial.duration) * HZ))):
@@ -153,22 +153,22 @@ def test_sound_is_exact_to_a_sample_and_stays_within_its_trial(tmp_path: Path, s
             if since < len(sounds[trial.stimulus]) / HZ:
                 place = min(round(since * HZ), len(sounds[trial.stimulus]) - 1)
                 expected[sample] = sounds[trial.stimulus][place]
-    whole = made.read(0, made.n_times)[:, 0]
+    whole = stream.read(0, stream.n_times)[:, 0]
     np.testing.assert_array_equal(whole, expected)
-    cuts = np.sort(rng.integers(0, made.n_times, 6))
-    parts = [made.read(a, b) for a, b in pairwise([0, *cuts.tolist(), made.n_times])]
+    cuts = np.sort(rng.integers(0, stream.n_times, 6))
+    parts = [stream.read(a, b) for a, b in pairwise([0, *cuts.tolist(), stream.n_times])]
     np.testing.assert_array_equal(np.concatenate(parts)[:, 0], whole)
-    asked = rng.integers(0, made.n_times, 50)
-    np.testing.assert_array_equal(targets.lookup(made, asked / HZ)[:, 0], expected[asked])
+    asked = rng.integers(0, stream.n_times, 50)
+    np.testing.assert_array_equal(targets.lookup(stream, asked / HZ)[:, 0], expected[asked])
 
 
 @pytest.mark.parametrize(("rate", "wanted"), [(44100, 16000), (8000, 16000), (22050, 22050)])
 def test_sound_is_resampled_without_delay(tmp_path: Path, rate: int, wanted: int) -> None:
     time = np.arange(2 * rate) / rate
     write_wav(tmp_path / "stimuli/tone.wav", 0.8 * np.sin(2 * np.pi * 440 * time), rate)
-    made = streamed(Audio(sfreq=wanted), [Trial(0.5, 2.0, "tone.wav")], tmp_path, 3.0).signal().data[:, 0]
+    samples = streamed(Audio(sfreq=wanted), [Trial(0.5, 2.0, "tone.wav")], tmp_path, 3.0).signal().data[:, 0]
     inside = np.arange(int(0.6 * wanted), int(2.4 * wanted))
-    np.testing.assert_allclose(made[inside], 0.8 * np.sin(2 * np.pi * 440 * (inside / wanted - 0.5)), atol=2e-3)
+    np.testing.assert_allclose(samples[inside], 0.8 * np.sin(2 * np.pi * 440 * (inside / wanted - 0.5)), atol=2e-3)
 
 
 @pytest.mark.parametrize("cfg", [Audio(sfreq=6000), Envelope(), Mel(n_mels=4)])
@@ -201,12 +201,12 @@ def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     start_s, lasts_s = 4.4321, 900.0
     trial = Trial(start_s, lasts_s, film, {events.SPEED: 1 / (1 + ppm * 1e-6)})
-    made = streamed(Frame(sfreq=1000.0), [trial], tmp_path, 910.0)
+    stream = streamed(Frame(sfreq=1000.0), [trial], tmp_path, 910.0)
     times_s = rng.uniform(start_s, start_s + lasts_s, 500)
     shown = np.floor((times_s - start_s) / (1 + ppm * 1e-6) * fps)  # the planted counter
-    frames = targets.lookup(made, times_s)[:, 0]
+    frames = targets.lookup(stream, times_s)[:, 0]
     assert np.abs(frames - shown).max() <= 1 and np.mean(frames == shown) > 0.95
-    assert targets.lookup(made, np.array([1.0, 909.0])).tolist() == [[-1.0], [-1.0]], "frame 0 is a frame"
+    assert targets.lookup(stream, np.array([1.0, 909.0])).tolist() == [[-1.0], [-1.0]], "frame 0 is a frame"
     later = Trial(10.0, 60.0, stimuli.piece(film, 60.0, 120.0))
     assert targets.lookup(streamed(Frame(sfreq=1000.0), [later], tmp_path, 80.0), np.array([10.5]))[0, 0] == int(
         60.5 * fps
@@ -219,20 +219,22 @@ def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
 
 def test_a_piece_of_a_sound_is_that_piece(tmp_path: Path) -> None:
     sounded = noise(tmp_path, "a.wav", 5.0)
-    made = streamed(Audio(sfreq=HZ), [Trial(1.0, 1.0, "a.wav#t=2.5,3.5")], tmp_path, 3.0).signal().data[:, 0]
-    np.testing.assert_array_equal(made[HZ : 2 * HZ], sounded[int(2.5 * HZ) : int(3.5 * HZ)])
+    samples = streamed(Audio(sfreq=HZ), [Trial(1.0, 1.0, "a.wav#t=2.5,3.5")], tmp_path, 3.0).signal().data[:, 0]
+    np.testing.assert_array_equal(samples[HZ : 2 * HZ], sounded[int(2.5 * HZ) : int(3.5 * HZ)])
 
 
 def test_regions_of_an_fmri_keep_their_own_rate(tmp_path: Path) -> None:
     rois = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32)
     np.save(tmp_path / "sub-01_rois.npy", rois)
     cfg = Extra("sub-{subject}_rois.npy", sfreq=0.5, start_s=6.0, title="rois")
-    made = streamed(cfg, (), tmp_path, 180.0, names={"subject": "01"})
-    assert targets.stored_name(cfg) == "rois" and made.channels == tuple(f"rois{k}" for k in range(7))
+    stream = streamed(cfg, (), tmp_path, 180.0, names={"subject": "01"})
+    assert targets.stored_name(cfg) == "rois" and stream.channels == tuple(f"rois{k}" for k in range(7))
     volumes = np.arange(87)
-    np.testing.assert_array_equal(targets.lookup(made, 6.0 + 2.0 * volumes), rois[volumes])
-    np.testing.assert_allclose(targets.lookup(made, 7.0 + 2.0 * volumes[:-1]), (rois[:86] + rois[1:87]) / 2, atol=1e-6)
-    assert (targets.lookup(made, np.array([0.0, 4.0])) == 0).all()
+    np.testing.assert_array_equal(targets.lookup(stream, 6.0 + 2.0 * volumes), rois[volumes])
+    np.testing.assert_allclose(
+        targets.lookup(stream, 7.0 + 2.0 * volumes[:-1]), (rois[:86] + rois[1:87]) / 2, atol=1e-6
+    )
+    assert (targets.lookup(stream, np.array([0.0, 4.0])) == 0).all()
     # Kept at another rate it is what lies between two volumes
     fine = streamed(replace(cfg, sfreq=4.0, file_sfreq=0.5), (), tmp_path, 180.0, names={"subject": "01"})
     np.testing.assert_allclose(
@@ -248,9 +250,9 @@ def test_an_extra_stream_of_each_stimulus_starts_with_it(tmp_path: Path) -> None
     (tmp_path / "states").mkdir()
     (tmp_path / "states/a.tsv").write_text("word\tphone\n" + "".join(f"{k}\t{10 * k}\n" for k in range(20)))
     cfg = Extra("states/{stem}.tsv", sfreq=100.0, file_sfreq=10.0, hold=True)
-    made = streamed(cfg, [Trial(1.003, 1.0, "a.wav")], tmp_path, 3.0)
+    stream = streamed(cfg, [Trial(1.003, 1.0, "a.wav")], tmp_path, 3.0)
     asked = np.array([1.01, 1.24, 1.98])
-    assert targets.lookup(made, asked).tolist() == [[0, 0], [2, 20], [9, 90]], "a state lasts until the next"
+    assert targets.lookup(stream, asked).tolist() == [[0, 0], [2, 20], [9, 90]], "a state lasts until the next"
     with pytest.raises(ValueError, match=r"there is no .*states/b.tsv"):
         streamed(cfg, [Trial(1.0, 1.0, "b.wav")], tmp_path, 3.0)
 
@@ -259,8 +261,8 @@ def test_an_extra_stream_may_be_the_one_large_array_of_a_mat_file(tmp_path: Path
     loudness = np.arange(300.0)
     scipy.io.savemat(tmp_path / "story.mat", {"attended": loudness[:, None], "Fs": 100.0, "b": np.ones((1, 20))})
     cfg = Extra("{stem}.mat", sfreq=50.0, file_sfreq=100.0)
-    made = streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
-    np.testing.assert_allclose(targets.lookup(made, np.array([1.0, 1.5, 2.98])), [[0], [50], [198]])
+    stream = streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
+    np.testing.assert_allclose(targets.lookup(stream, np.array([1.0, 1.5, 2.98])), [[0], [50], [198]])
     scipy.io.savemat(tmp_path / "story.mat", {"one": loudness, "other": loudness})
     with pytest.raises(
         ValueError, match=r"story.mat has several arrays that are possible \(one, other\): save the right one"

@@ -59,8 +59,8 @@ def test_missing_and_stray_pulses_are_counted_and_do_not_move_the_clock() -> Non
     times_s = film_times(60.0)
     lost = rng.choice(np.arange(1, len(times_s) - 1), 300, replace=False)
     strays = rng.choice(times_s, 40, replace=False) + rng.uniform(0.3, 0.7, 40) / FILM_HZ
-    kept = np.sort(np.concatenate([np.delete(times_s, lost), strays, [times_s[0] - 0.03]]))
-    clock = triggers.clock(kept, FILM_HZ)
+    pulses_s = np.sort(np.concatenate([np.delete(times_s, lost), strays, [times_s[0] - 0.03]]))
+    clock = triggers.clock(pulses_s, FILM_HZ)
     assert (clock.n_periods, clock.missing, clock.extra) == (len(times_s), 300, 41)
     assert clock.drift_ppm == pytest.approx(60.0, abs=0.01) and clock.start_s == pytest.approx(times_s[0], abs=1e-6)
     sentence = clock.say("STI 014", HZ)

@@ -101,8 +101,8 @@ def test_a_lightning_checkpoint_is_told_apart(tmp_path: Path) -> None:
     adam = torch.optim.Adam(net.parameters())
     net.readout(torch.ones(1, 8)).sum().backward()
     adam.step()
-    kept = {"state_dict": net.state_dict(), "optimizer_states": [adam.state_dict()], "epoch": 3, "lr": 0.5}
-    torch.save(kept | {"hyper_parameters": argparse.Namespace(lr=1)}, tmp_path / "a.ckpt")
+    saved = {"state_dict": net.state_dict(), "optimizer_states": [adam.state_dict()], "epoch": 3, "lr": 0.5}
+    torch.save(saved | {"hyper_parameters": argparse.Namespace(lr=1)}, tmp_path / "a.ckpt")
     file = look(tmp_path / "a.ckpt")
     assert (file.place, file.metadata, file.code) == ("state_dict", {"epoch": 3, "lr": 0.5}, ("argparse.Namespace",))
     assert file.other_tensors == {"optimizer_states": (6, 2 * (16 + 2) + 2)}

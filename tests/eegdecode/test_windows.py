@@ -311,8 +311,8 @@ def test_nonsense_is_refused(cfg: Any, knobs: dict[str, Any], message: str) -> N
 def test_gather_copies_what_stands_in_the_store(tmp_path: Path, int16: bool) -> None:
     opened = a_store(tmp_path, [(Trial(1.0, 20.0, "a"),), (Trial(3.0, 9.0, "b"),)], int16=int16)
     places = draw(RandomWindows(length_s=4, batch=6), opened).at([3])
-    x, _, whose = gather(opened, places, "counter")
-    assert (x.shape, x.dtype, whose.tolist()) == ((6, 400, 3), np.float32, places.recording.tolist())
+    x, _, subjects = gather(opened, places, "counter")
+    assert (x.shape, x.dtype, subjects.tolist()) == ((6, 400, 3), np.float32, places.recording.tolist())
     for row in range(6):
         start = int(places.start[row])
         wanted = opened.recordings[places.recording[row]].read(start, start + 400)

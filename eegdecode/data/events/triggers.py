@@ -110,8 +110,8 @@ def _digital(samples: np.ndarray, bits: int | None, gap: float) -> tuple[np.ndar
     down = brief & (after == 0) & (before != 0) & ~np.append(False, up[:-1])
     # The trigger begins when the lines begin to move, and has the value at which they settle
     begins = np.where(np.append(False, up[:-1]), np.append(0, starts[:-1]), starts)
-    wanted = (value != 0) & ~up & ~down
-    return begins[wanted].astype(float), stops[wanted].astype(float), value[wanted]
+    is_trigger = (value != 0) & ~up & ~down
+    return begins[is_trigger].astype(float), stops[is_trigger].astype(float), value[is_trigger]
 
 
 def _analogue(samples: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

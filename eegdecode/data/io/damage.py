@@ -150,7 +150,7 @@ def _other(file: File) -> str | None:
 
 def _wrong_name(file: File) -> str | None:
     known = [(what, suffixes) for magic, what, suffixes in MAGIC if file.head.startswith(magic)]
-    wanted = [what for _, what, suffixes in MAGIC if file.suffix in suffixes]
+    expected = [what for _, what, suffixes in MAGIC if file.suffix in suffixes]
     if known:
         what, suffixes = known[0]
         packed = what == "gzip" and file.path.name.lower().endswith(".fif.gz")
@@ -159,10 +159,10 @@ def _wrong_name(file: File) -> str | None:
         cure = "unpack it" if what in ("gzip", "zip") else f"rename it to end in {suffixes[0]}"
         return f"is called {file.suffix or 'without extension'} but is {what} inside: {cure}"
     # v4 MATLAB and CNT of ANT begin with what cannot be told from anything else
-    if wanted and file.suffix in (".edf", ".bdf", ".gdf", ".fif", ".con", ".sqd", ".vhdr"):
+    if expected and file.suffix in (".edf", ".bdf", ".gdf", ".fif", ".con", ".sqd", ".vhdr"):
         begins = file.head[:8].decode("ascii", "backslashreplace")
         return (
-            f"does not begin as {wanted[0]} does but with {begins!r}: it is something else or damaged; fetch it again"
+            f"does not begin as {expected[0]} does but with {begins!r}: it is something else or damaged; fetch it again"
         )
     return None
 

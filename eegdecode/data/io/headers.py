@@ -48,8 +48,8 @@ def translated(head: bytes) -> str | None:
     n_high = len(head) - len(head.translate(None, bytes(range(128, 256))))
     again = "fetch it again, in binary mode"
     if n_high >= 64 and _is_utf8(head):
-        lost = head.count(b"\xef\xbf\xbd")
-        how = f", and {lost} bytes or more became a replacement mark" if lost > n_high / 6 else ""
+        n_replaced = head.count(b"\xef\xbf\xbd")
+        how = f", and {n_replaced} bytes or more became a replacement mark" if n_replaced > n_high / 6 else ""
         return f"was re-encoded as UTF-8 text on its way{how}: the samples are lost; {again}"
     n_lf, n_cr, n_pairs = head.count(b"\n"), head.count(b"\r"), head.count(b"\r\n")
     if n_lf >= 32 and n_pairs == n_lf and n_cr - n_pairs >= 8:

@@ -253,25 +253,25 @@ def _sensors(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], li
     sensors, renamed, unknown, in_helmet = {}, [], set(), False
     to_head = of.info["dev_head_t"]
     has_head = to_head is not None and not np.allclose(to_head["trans"], np.eye(4))
-    for channel, theirs in zip(of.info["chs"], of.get_channel_types(), strict=True):
-        kind = KINDS.get(theirs, "misc")
-        if kind == "misc" and theirs != "misc":
-            unknown.add(theirs)
-        if theirs == "eeg":
+    for channel, mne_type in zip(of.info["chs"], of.get_channel_types(), strict=True):
+        kind = KINDS.get(mne_type, "misc")
+        if kind == "misc" and mne_type != "misc":
+            unknown.add(mne_type)
+        if mne_type == "eeg":
             for pattern, meant in BY_NAME:
                 if re.search(pattern, channel["ch_name"], re.IGNORECASE):
                     kind = meant
                     renamed.append(f"{channel['ch_name']} as {meant}")
                     break
-        place = np.asarray(channel["loc"][:3], float)
+        xyz = np.asarray(channel["loc"][:3], float)
         frame = int(channel["coord_frame"])
         position = None
-        if kind in BRAIN and np.isfinite(place).all() and place.any():
+        if kind in BRAIN and np.isfinite(xyz).all() and xyz.any():
             if frame == FIFF.FIFFV_COORD_DEVICE:
                 in_helmet = in_helmet or not has_head
-                place = mne.transforms.apply_trans(to_head, place) if has_head else place
+                xyz = mne.transforms.apply_trans(to_head, xyz) if has_head else xyz
             if frame in (FIFF.FIFFV_COORD_DEVICE, FIFF.FIFFV_COORD_HEAD):
-                position = (float(place[0]), float(place[1]), float(place[2]))
+                position = (float(xyz[0]), float(xyz[1]), float(xyz[2]))
         sensors[channel["ch_name"]] = Sensor(kind, position)
     notes = []
     if renamed:

@@ -195,8 +195,8 @@ def _bids(study: Path) -> list[Entry]:
 
 
 def _folders(above: Path, prefix: str) -> list[Path]:
-    with os.scandir(above) as there:
-        return sorted(Path(each) for each in there if each.name.startswith(prefix) and each.is_dir())
+    with os.scandir(above) as entries:
+        return sorted(Path(each) for each in entries if each.name.startswith(prefix) and each.is_dir())
 
 
 def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
@@ -204,8 +204,8 @@ def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
     if not folder.is_dir():
         return
     mine: dict[str, list[os.DirEntry[str]]] = {}
-    with os.scandir(folder) as there:
-        for each in there:
+    with os.scandir(folder) as entries:
+        for each in entries:
             bare = re.sub(r"_split-\d+(?=_)", "", each.name)
             name, ending, extension = bare.partition(f"_{suffix}")
             if ending and (extension.startswith(".") or (not extension and each.is_dir())):
@@ -317,8 +317,8 @@ def _regex(files: str) -> re.Pattern[str]:
 
 def _walk(folder: Path, depth: int | None) -> Iterator[tuple[Path, int]]:
     """Files and folders that are recordings, with their sizes, down to a depth."""
-    with os.scandir(folder) as there:
-        listed = sorted(there, key=lambda each: each.name)
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda each: each.name)
     for each in listed:
         path = Path(each)
         if not each.is_dir() or _extension(path) in EXTENSIONS:

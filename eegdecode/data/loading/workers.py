@@ -192,7 +192,7 @@ class Processes:
 
 class _Process:
     def __init__(self, filling: Filling, rows: slice, file: int, n_bytes: int) -> None:
-        self._connection, theirs = Pipe()
+        self._connection, child = Pipe()
         start = (
             "import sys; sys.path[:] = {!r}; from eegdecode.data.loading import workers; "
             "workers.main(*map(int, sys.argv[1:]))"
@@ -204,15 +204,15 @@ class _Process:
                     sys.executable,
                     "-c",
                     start.format(sys.path),
-                    *map(str, (theirs.fileno(), file, n_bytes, os.getpid())),
+                    *map(str, (child.fileno(), file, n_bytes, os.getpid())),
                 ],
-                pass_fds=(theirs.fileno(), file),
+                pass_fds=(child.fileno(), file),
                 stdin=subprocess.DEVNULL,
                 env=threads.capped(1, os.environ),  # they are several, and share the threads of the rank
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        theirs.close()
+        child.close()
         self.pid = self._process.pid
         self.end = weakref.finalize(self, _end, self._connection, self._process)
         try:

@@ -73,10 +73,10 @@ class Splits:
                 f"{train + test} trials: {train} for training, whose ends are for validation, {test} for testing."
             ]
         for what, several, of in (("stimulus", "stimuli", self._stimuli), ("subject", "subjects", self._subjects)):
-            seen, tested = of(self.train) | of(self.val), of(self.test)
+            trained, tested = of(self.train) | of(self.val), of(self.test)
             for start, names, end in (
-                ("The test set has", sorted(tested - seen), "that neither training nor validation saw: "),
-                ("Both in the test set and in the others, as shared allows:", sorted(tested & seen), ""),
+                ("The test set has", sorted(tested - trained), "that neither training nor validation saw: "),
+                ("Both in the test set and in the others, as shared allows:", sorted(tested & trained), ""),
             ):
                 if names:
                     count = f"{len(names)} {what if len(names) == 1 else several}"
@@ -160,9 +160,9 @@ class Splits:
                 if digests[recording]:
                     copies.setdefault(digests[recording], {}).setdefault(part, set()).add(recording)
         for parts in copies.values():
-            for (one, here), (other, there) in combinations(parts.items(), 2):
-                if len(here | there) > 1:
-                    first, second = next((a, b) for a in sorted(here) for b in sorted(there) if a != b)
+            for (one, in_one), (other, in_other) in combinations(parts.items(), 2):
+                if len(in_one | in_other) > 1:
+                    first, second = next((a, b) for a in sorted(in_one) for b in sorted(in_other) if a != b)
                     raise ValueError(
                         f"{self.names[first]} ({one}) and {self.names[second]} ({other}) {how}: "
                         "leave one out, preprocess.exclude"

@@ -201,12 +201,12 @@ def _clear(
 
 def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stretch, gap: float) -> list[Segment]:
     """The segments that are further than `gap` from all others: neighbours in time are alike."""
-    taken: dict[int, list[tuple[float, float]]] = {}
+    occupied: dict[int, list[tuple[float, float]]] = {}
     for other in others:
         first, end = stretch(other)
-        taken.setdefault(other.recording, []).append((first - gap, end + gap))
+        occupied.setdefault(other.recording, []).append((first - gap, end + gap))
     edges = {}
-    for recording, stretches in taken.items():
+    for recording, stretches in occupied.items():
         first, end = np.array(sorted(stretches)).T
         edges[recording] = first, np.maximum.accumulate(end)
 

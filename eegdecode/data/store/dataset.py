@@ -65,8 +65,8 @@ class Stored:
 
     def read(self, first: int, stop: int) -> np.ndarray:
         """These samples as float32, [time, channel]."""
-        taken = self.signal[first:stop]
-        return np.array(taken, np.float32) if self.scale is None else taken * np.array(self.scale, np.float32)
+        samples = self.signal[first:stop]
+        return np.array(samples, np.float32) if self.scale is None else samples * np.array(self.scale, np.float32)
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -123,10 +123,10 @@ def _labels(column: str, trials: Sequence[Trial], known: Sequence[str]) -> np.nd
     if not known and not classes(trial_labels):
         return np.array(trial_labels, np.float32).reshape(-1, 1)
     number = {name: index for index, name in enumerate(known)}
-    strange = sorted({_name(label) for label in trial_labels} - number.keys())
-    if strange:
+    unknown = sorted({_name(label) for label in trial_labels} - number.keys())
+    if unknown:
         raise ValueError(
-            f"{column} has {', '.join(strange[:3])}, which is not one of the {len(known)} classes of the study: "
+            f"{column} has {', '.join(unknown[:3])}, which is not one of the {len(known)} classes of the study: "
             "give the classes of all recordings (targets.classes)"
         )
     return np.array([[number[_name(label)]] for label in trial_labels], np.float32).reshape(-1, 1)
