@@ -35,8 +35,8 @@ def render(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFact
         decoded: Decoded = answered("classes", 3.0) if kind == "classes" else heard(kind, 0.5, stimuli)
         judge = results.judge if kind == "classes" else time_courses.score
         values = {name: index - 2.0 for index, name in enumerate(trained.spec.channels)}
-        results_shown = replace(judge(decoded, Scoring()), channels={"network": values, "ridge": values})
-        return report.render(ctx.run, trained, decoded, results_shown)
+        found = replace(judge(decoded, Scoring()), channels={"network": values, "ridge": values})
+        return report.render(ctx.run, trained, decoded, found)
 
     return rendered
 
