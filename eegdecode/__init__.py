@@ -1,7 +1,7 @@
-"""The science: from EEG and MEG recordings to decoders, and to figures that can be trusted."""
+"""The science: from recordings of EEG and MEG to decoders and numbers one can trust."""
 
 from pathlib import Path
 
 _BESIDE = Path(__file__).parent / "configs"
 RECIPES = _BESIDE if _BESIDE.is_dir() else _BESIDE.parent.parent / "configs"
-"""The folder with our config files: inside the package when installed from a wheel, next to it in a checkout."""
+"""The folder of our config files: inside the package where it is installed from a wheel, beside it in a checkout."""
