@@ -184,7 +184,7 @@ def _ours(path: Path, folder: Path) -> None:
         Notch(),
         Bandpass(low_hz=LOW_HZ, high_hz=HIGH_HZ),
         Resample(sfreq=TO_HZ),
-        Scale(method="standard", clamp=1e3),
+        Scale(method="standard", clip=1e3),
     )
     store.write(folder, Recording("ours", "01", steps.apply(chain, stream, scratch=folder), ()))
 

@@ -1,10 +1,10 @@
-"""Random numbers that are a function of a window's key and of nothing else: the same on any rank, after any restart.
+"""Random numbers derived from a window's key alone: the same on any rank and after any restart.
 
     uniform(keys, MASKING, 64)      [window, 64], in [0, 1)
     normal(keys, DIFFUSION, 3, 80)  [window, 3, 80]
 
-A key is what the loop gives each window, made of seed, step and its place in the global batch. `what` tells apart the
-draws of one window. Integers only until the last step, so a GPU draws what a CPU draws (normal: to its own rounding).
+The training loop gives each window a key, made from (seed, step, index in the global batch). `what` separates the
+draws of one window. All steps but the last are integer, so a GPU draws what a CPU draws (normal: up to rounding).
 """
 
 import math
@@ -21,7 +21,7 @@ def uniform(keys: torch.Tensor, what: int, *shape: int) -> torch.Tensor:
 
 
 def normal(keys: torch.Tensor, what: int, *shape: int) -> torch.Tensor:
-    """[window, *shape], float32, of mean 0 and variance 1 (Box and Muller)."""
+    """[window, *shape], float32, with mean 0 and variance 1 (Box and Muller)."""
     n = math.prod(shape)
     half = -(-n // 2)
     both = uniform(keys, what, 2 * half)
@@ -51,5 +51,5 @@ def _mixed(bits: torch.Tensor) -> torch.Tensor:
 
 
 def _shifted(bits: torch.Tensor, by: int) -> torch.Tensor:
-    """To the right, as if there were no sign."""
+    """Logical shift to the right."""
     return (bits >> by) & ((1 << (64 - by)) - 1)

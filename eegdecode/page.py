@@ -1,5 +1,5 @@
-"""The frame of every page we write: one file that needs nothing else, light and dark by the reader's own setting, one
-column on a phone, no web font."""
+"""The frame of every HTML page we write: one self-contained file, light or dark by the reader's setting, one column on
+a phone, no web font."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -21,7 +21,7 @@ def section(title: str, body: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
-    """One that scrolls by itself where it is too wide; its first column says what each row is."""
+    """A table that scrolls on its own where it is too wide; its first column is the row header."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "\n".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'

@@ -1,5 +1,5 @@
-"""Charts of the report, as HTML with SVG lines in it. Text stays HTML, so that it keeps its size on a phone while the
-lines stretch; colours are classes, so that a chart follows the reader's light or dark page."""
+"""Charts of the report, as HTML with SVG lines. Text stays HTML, so it keeps its size on a phone while the lines
+stretch; colours are CSS classes, so a chart follows the reader's light or dark page."""
 
 import base64
 import math
@@ -11,10 +11,10 @@ from html import escape
 
 import numpy as np
 
-MOST_POINTS = 1500  # of one line; no screen shows more
-MOST_COLUMNS = 600  # of a picture
+MOST_POINTS = 1500  # in one line; no screen shows more
+MOST_COLUMNS = 600  # in a picture
 SHADES = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-"""Of pictures, from low to high, equally far apart (viridis): also in grey, and for who sees few colours."""
+"""The colour map of pictures, from low to high (viridis): even in grey, and for colour-blind readers."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dots:
-    """A row of the dot plot: what the network reaches, the ridge, and chance."""
+    """A row of the dot plot: the scores of the network, of the ridge, and of chance."""
 
     label: str
     decoded: float
@@ -46,7 +46,7 @@ class Picture:
 
 
 def lines(drawn: Sequence[Line], label: str, x_unit: str, mark: float | None = None) -> str:
-    """A line chart. `label` says in words what a reader who cannot see it would miss; `mark` is an x to point at."""
+    """A line chart. `label` describes it for readers who cannot see it; `mark` is an x to point at."""
     x_low, x_high = min(min(line.x) for line in drawn), max(max(line.x) for line in drawn)
     y_low, y_high = min(min(line.y) for line in drawn), max(max(line.y) for line in drawn)
     x_high, y_high = max(x_high, x_low + 1e-9), max(y_high, y_low + 1e-9)
@@ -75,7 +75,7 @@ def lines(drawn: Sequence[Line], label: str, x_unit: str, mark: float | None = N
 
 
 def dots(rows: Sequence[Dots], label: str) -> str:
-    """A dot plot, a row a subject, on one scale that starts at 0 or below."""
+    """A dot plot with one row a subject, on one scale that starts at 0 or below."""
     values = [value for row in rows for value in (row.decoded, row.ridge, row.chance)]
     low, high = min(0.0, *values), max(values)
     margin = 0.05 * (high - low or 1.0)
@@ -99,7 +99,7 @@ def dots(rows: Sequence[Dots], label: str) -> str:
 
 
 def picture(drawn: Picture, label: str) -> str:
-    """A picture with axes. Its colours are the same in light and dark, and go from `low` to `high`."""
+    """A picture with axes. Its colours run from `low` to `high`, the same on light and dark pages."""
     n_rows = drawn.values.shape[1]
     rows = range(n_rows) if drawn.hz is None else drawn.hz / 1000
     wanted = ticks(0.0, float(max(rows)), 5)
@@ -119,7 +119,7 @@ def picture(drawn: Picture, label: str) -> str:
 
 
 def png(values: np.ndarray, low: float, high: float) -> bytes:
-    """[time, row] as a PNG with a palette, the first row lowest; of more columns than one sees, the means."""
+    """[time, row] as a PNG with a palette, the first row lowest; columns beyond MOST_COLUMNS are averaged."""
     group = math.ceil(len(values) / MOST_COLUMNS)
     starts = np.arange(0, len(values), group)
     values = np.add.reduceat(values, starts, axis=0) / np.diff([*starts, len(values)])[:, None]
@@ -143,7 +143,7 @@ def png(values: np.ndarray, low: float, high: float) -> bytes:
 
 
 def colours(low: float, high: float, unit: str) -> str:
-    """What the colours of pictures mean."""
+    """The colour bar of pictures."""
     return (
         f'<div class="colours"><span>{_say(low)}</span><i style="background:linear-gradient(90deg,{",".join(SHADES)})">'
         f"</i><span>{_say(high)} {escape(unit)}</span></div>"
@@ -151,10 +151,10 @@ def colours(low: float, high: float, unit: str) -> str:
 
 
 def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> str:
-    """Channels on a head seen from above, nose up; the fuller the colour the larger, in another one below 0.
+    """Channels on a head seen from above, nose up; a fuller colour is a larger value, another colour is below 0.
 
-    `places`: x to the right and y to the front, 1 where the head is widest. Of many channels only the largest have
-    their names written beside them; all have it where one points at them.
+    `places`: x to the right and y to the front, 1 where the head is widest. With many channels only the largest are
+    labelled; all show their name as a tooltip.
     """
     largest = max(map(abs, values.values()), default=0.0) or 1.0
     order = sorted(values, key=lambda name: -abs(values[name]))
@@ -183,7 +183,7 @@ MOST_NAMED, FEW_NAMED = 70, 10
 
 
 def thinned(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """The line, or the means of neighbours where it has more points than one can see."""
+    """The line, or the means of neighbouring points where it has more than MOST_POINTS."""
     group = math.ceil(len(line.x) / MOST_POINTS)
     starts = np.arange(0, len(line.x), group)
     sizes = np.diff([*starts, len(line.x)])

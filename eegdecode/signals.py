@@ -1,4 +1,4 @@
-"""The nouns of the house: signals, trials, recordings. Frozen, self-checking, numpy only."""
+"""The data classes of the science: signals, trials, recordings. Frozen, self-checking, numpy only."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,14 +8,14 @@ import numpy as np
 
 Kind = Literal["eeg", "mag", "grad", "ecog", "seeg", "eog", "ecg", "emg", "source", "stim", "misc"]
 UNITS: dict[Kind, str] = {"mag": "T", "grad": "T/m", "source": "", "stim": "", "misc": ""}
-"""Of the samples; volt for what is not named."""
+"""The unit of the samples by kind of channel; volt for those not listed."""
 BRAIN: tuple[Kind, ...] = ("eeg", "mag", "grad", "ecog", "seeg", "source")
-"""What is decoded from, where nobody says otherwise."""
+"""The kinds that are decoded from by default."""
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """What is known of a channel beside its name. `position`: in metres from the head's centre, x right, y front."""
+    """What is known of a channel besides its name. `position`: metres from the head's centre, x right, y front."""
 
     kind: Kind = "eeg"
     position: tuple[float, float, float] | None = None
@@ -31,17 +31,17 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Stream:
-    """A signal that is read a stretch at a time, as a recording of a day does not fit into memory.
+    """A signal that is read a piece at a time, because a recording of a day does not fit into memory.
 
     Parameters
     ----------
     channels, sfreq, n_times
         Names in order, rate in Hz, length in samples.
     read
-        `read(first, stop)` gives these samples as floats, [time, channel]: EEG in volt, MEG in tesla. Any stretch, in
-        any order, always the same numbers.
+        `read(first, stop)` returns these samples as floats, [time, channel]: EEG in volt, MEG in tesla. Pieces can be
+        read in any order, and the numbers are always the same.
     sensors
-        What is known of the channels; one that is not in here is EEG at an unknown place.
+        What is known of the channels; a channel that is missing here is EEG at an unknown position.
     """
 
     channels: tuple[str, ...]
@@ -109,14 +109,14 @@ def _check_channels(channels: tuple[str, ...], sfreq: float) -> None:
         raise ValueError(f"sfreq must be above 0 Hz, got {sfreq}")
     if len(set(channels)) != len(channels):
         twice = sorted({name for name in channels if channels.count(name) > 1})
-        raise ValueError(f"channel names must differ, but these stand twice: {', '.join(twice)}")
+        raise ValueError(f"channel names must differ, but these occur twice: {', '.join(twice)}")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A stretch of a recording in which one stimulus was presented. In seconds from the recording's first sample.
+    """The time in which one stimulus was presented, in seconds from the recording's first sample.
 
-    `labels` are what the events say of it beside that: ratings, classes, conditions.
+    `labels` are what the events say about it besides: ratings, classes, conditions.
     """
 
     start: float
@@ -126,14 +126,16 @@ class Trial:
 
     def __post_init__(self) -> None:
         if self.start < 0 or self.duration <= 0:
-            raise ValueError(f"trial {self.stimulus!r}: start {self.start} s, duration {self.duration} s cannot be")
+            raise ValueError(
+                f"trial {self.stimulus!r}: a start of {self.start} s and a duration of {self.duration} s are impossible"
+            )
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One continuous stretch of data of one subject, its trials, and target streams on the same clock.
+    """One continuous recording of one subject, its trials, and target streams on the same clock.
 
-    A target's sample k belongs to the time k / target.sfreq after the recording's first sample, whatever its rate.
+    Sample k of a target is at k / target.sfreq seconds after the recording's first sample, whatever its rate.
     """
 
     name: str
@@ -144,7 +146,7 @@ class Recording:
     run: str = ""
     targets: Mapping[str, Stream] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What has one value a trial, [trial, feature]."""
+    """Targets with one row a trial, [trial, feature]."""
 
     def __post_init__(self) -> None:
         for name, rows in self.values.items():
@@ -162,26 +164,26 @@ class Recording:
 
 @dataclass(frozen=True)
 class SignalSpec:
-    """What a model gets and has to give: the shape of the data, known before the data.
+    """The shapes of a model's input and output, known before any data is read.
 
     Parameters
     ----------
     channels, sfreq
         Names in order, rate in Hz.
     n_outputs
-        Features of the target: in each of its samples, or of the whole window where `target_sfreq` is 0.
+        Features of the target: of each sample, or of the whole window where `target_sfreq` is 0.
     subjects
-        Whose data there is; a batch tells the subject of a window by the place in here.
+        All subjects; a batch gives the subject of each window as an index into this tuple.
     target_sfreq
-        The rate of the target, in Hz; 0 where a window has one row of values.
+        The rate of the target in Hz; 0 where the target is one row a window.
     n_times
-        The samples of a window; None where windows are of unlike length.
+        Samples of a window; None where windows differ in length.
     kinds, positions
-        Of the channels, where they are known.
+        Of the channels, where known.
     class_values, classes
-        Of a target of classes: the numbers that stand for them in the data, going up, and their names.
+        For a target of classes: the numbers that stand for them in the data, ascending, and their names.
     target_mean, target_std, class_weights
-        Of what is trained with, where the objective asks for it: of each feature of the target; for each class.
+        Of the training set, where the objective asks for it: for each feature of the target; for each class.
     """
 
     channels: tuple[str, ...]
@@ -208,11 +210,11 @@ class SignalSpec:
         return self.target_sfreq > 0
 
     def knowing(self, other: "SignalSpec") -> "SignalSpec":
-        """With what the other one knows of the targets of its training."""
+        """With the target statistics of the other's training set."""
         return replace(
             self, target_mean=other.target_mean, target_std=other.target_std, class_weights=other.class_weights
         )
 
     def n_steps(self, n_times: int) -> int:
-        """The samples of the target in a window of so many samples."""
+        """The number of target samples in a window of `n_times` samples."""
         return round(n_times * (self.target_sfreq / self.sfreq))

@@ -24,9 +24,9 @@ import torch
 
 import eegdecode
 from eegdecode import models
-from eegdecode.data.config import LockedWindows
+from eegdecode.data.config import EpochWindows
 from eegdecode.data.loading.windows import n_baseline
-from eegdecode.data.split.splits import Parts
+from eegdecode.data.split.splits import Splits
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import submitted
 from eegdecode.evaluation.config import Submission
@@ -37,13 +37,13 @@ from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import (
     Aliases,
     Bandpass,
-    Clamp,
-    Montage,
+    Clip,
     Notch,
     Pick,
     Reference,
     Resample,
     Scale,
+    SetChannels,
     Step,
 )
 from eegdecode.signals import Signal
@@ -128,13 +128,13 @@ def _refuse_other_windows(number: int, trained: Trained) -> None:
             f"{'a signal in time' if spec.is_sequence else trained.config['objective']['name']} with "
             f"{spec.n_outputs} output(s): train objective=regression with a target of one number"
         )
-    if number == 1 and not (isinstance(windows, LockedWindows) and math.isclose(windows.tmin_s, FIRST_S)):
-        said = f"from {windows.tmin_s:g} s on" if isinstance(windows, LockedWindows) else f"drawn by {windows.name}"
+    if number == 1 and not (isinstance(windows, EpochWindows) and math.isclose(windows.tmin_s, FIRST_S)):
+        said = f"from {windows.tmin_s:g} s on" if isinstance(windows, EpochWindows) else f"drawn by {windows.name}"
         raise ValueError(
             f"the judge gives 2 s from {FIRST_S:g} s after the stimulus on, but {trained.run.name} learnt from windows "
-            f"{said}: train with windows={{name: locked, tmin_s: 0.5, tmax_s: 2.5}}"
+            f"{said}: train with windows={{name: epochs, tmin_s: 0.5, tmax_s: 2.5}}"
         )
-    lasts = windows.tmax_s - windows.tmin_s if isinstance(windows, LockedWindows) else getattr(windows, "length_s", 0.0)
+    lasts = windows.tmax_s - windows.tmin_s if isinstance(windows, EpochWindows) else getattr(windows, "length_s", 0.0)
     if not math.isclose(lasts, N_TIMES / SFREQ_HZ):
         raise ValueError(
             f"the judge gives windows of 2 s, but {trained.run.name} learnt from "
@@ -156,18 +156,18 @@ def prepared(chain: Sequence[Step], wanted: Sequence[str]) -> dict[str, Any]:
     scale, clamp = "", math.inf
     for step in chain:
         match step:
-            case Aliases() | Pick() | Montage() | Reference() if not scale and clamp == math.inf:
+            case Aliases() | Pick() | SetChannels() | Reference() if not scale and clamp == math.inf:
                 spatial.append(step)
             case Scale() if not scale and clamp == math.inf:
-                scale, clamp = step.method, step.clamp
-            case Clamp():
+                scale, clamp = step.method, step.clip
+            case Clip():
                 clamp = min(clamp, step.limit)
             case Bandpass() | Notch():
                 _refuse_narrower(step)
             case Resample():
                 pass  # what counts is where it ends
             case _:
-                why = "comes after scale or clamp" if type(step) in (*ORDERED, Scale) else "asks for a whole recording"
+                why = "comes after scale or clip" if type(step) in (*ORDERED, Scale) else "asks for a whole recording"
                 raise ValueError(
                     f"the step {step.name} {why}, but the judge gives single windows: preprocess without it there"
                 )
@@ -181,7 +181,7 @@ def prepared(chain: Sequence[Step], wanted: Sequence[str]) -> dict[str, Any]:
     return {"channels": torch.from_numpy(made.read(0, N_CHANNELS).T.copy()), "scale": scale, "clamp": clamp}
 
 
-ORDERED = (Aliases, Pick, Montage, Reference)
+ORDERED = (Aliases, Pick, SetChannels, Reference)
 
 
 def _refuse_narrower(step: Bandpass | Notch) -> None:
@@ -218,7 +218,7 @@ class Scored(NamedTuple):
     first: tuple[torch.Tensor, torch.Tensor]  # a batch as the judge gives it, and what is said of it
 
 
-def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts: Parts, ctx: Context) -> Scored:
+def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts: Splits, ctx: Context) -> Scored:
     """On the windows of the test part, put back into the judge's channels."""
     trained, where = several[0], ddp.device(ctx)
     decoder, back = submitted.Decoder(saved).to(where), torch.linalg.pinv(saved["channels"]).to(where)

@@ -1,1 +1,1 @@
-"""From a study to its store, step by step."""
+"""Preprocessing: from a study of raw recordings to a store, step by step."""

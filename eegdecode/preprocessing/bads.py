@@ -1,4 +1,4 @@
-"""Find bad channels: each block of a recording is judged on its own, and the median over blocks counts."""
+"""Detect bad channels, from the median over blocks of a recording."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ FLAT = 1e-3  # of the median channel's loudness
 
 
 def find(step: BadChannels, stream: Stream, given: Sequence[str] = ()) -> dict[str, str]:
-    """Which, and why, in the order of the channels. Channels are compared with others of their kind."""
+    """Bad channels and why, in the order of the channels. Channels are compared with others of their kind."""
     reasons = {name: "the recording says so" for name in given if name in stream.channels}
     data = list(_blocks(step, stream))
     for name, finite in zip(stream.channels, np.all([np.isfinite(x).all(axis=0) for x in data], axis=0), strict=True):
@@ -26,28 +26,28 @@ def find(step: BadChannels, stream: Stream, given: Sequence[str] = ()) -> dict[s
         if kind in BRAIN and len(names) >= 3:
             columns = [stream.channels.index(name) for name in names]
             why = _judge(step, [block[:, columns] for block in data])
-            reasons |= {name: said for name, said in zip(names, why, strict=True) if said}
-    found = {name: reasons[name] for name in stream.channels if name in reasons}
-    if len(found) > step.most * compared:
-        said = "; ".join(f"{name}: {why}" for name, why in found.items())
+            reasons |= {name: reason for name, reason in zip(names, why, strict=True) if reason}
+    bads = {name: reasons[name] for name in stream.channels if name in reasons}
+    if len(bads) > step.most * compared:
+        listing = "; ".join(f"{name}: {why}" for name, why in bads.items())
         raise ValueError(
-            f"{len(found)} of {compared} channels are bad, and at most {step.most:.0%} can be made up ({said}): "
-            "leave this recording out, or judge less strictly (bad_channels: z, correlation, most)"
+            f"{len(bads)} of {compared} channels are bad, and at most {step.most:.0%} can be interpolated ({listing}): "
+            "leave this recording out, or relax bad_channels (z, correlation, most)"
         )
-    return found
+    return bads
 
 
 def _blocks(step: BadChannels, stream: Stream) -> list[np.ndarray]:
     length = min(stream.n_times, max(2, round(step.block_s * stream.sfreq)))
     n = max(1, min(MOST_BLOCKS, stream.n_times // length))
     starts = np.linspace(0, stream.n_times - length, n).astype(int)
-    # Thinned out to 250 Hz: enough to know a channel by, and a day fits into memory
+    # Decimated to 250 Hz: enough to judge a channel, and a day fits into memory
     thin = max(1, int(stream.sfreq // 250))
     return [np.asarray(stream.read(first, first + length), np.float32)[::thin] for first in starts.tolist()]
 
 
 def _judge(step: BadChannels, data: Sequence[np.ndarray]) -> list[str]:
-    """A reason for each channel, empty where there is none."""
+    """The reason why each channel is bad; empty where it is good."""
     spread, alike = [], []
     for block in data:
         low, high = np.quantile(block, (0.25, 0.75), axis=0)
@@ -63,7 +63,7 @@ def _judge(step: BadChannels, data: Sequence[np.ndarray]) -> list[str]:
     log = np.log(np.where(flat, 1, loud))
     middle = np.median(log[~flat]) if not flat.all() else 0.0
     width = 1.4826 * np.median(np.abs(log[~flat] - middle)) if not flat.all() else 0.0
-    z = (log - middle) / max(width, 0.05)  # channels that are equal to 5 % are not compared finer
+    z = (log - middle) / max(width, 0.05)  # differences below 5 % do not count
     return [
         "flat" if flat[i]
         else f"{'louder' if z[i] > 0 else 'quieter'} than the others, z = {z[i]:.1f}" if abs(z[i]) > step.z

@@ -1,4 +1,4 @@
-"""Which channels, under which name, in which order, against which reference; and what is missing made up."""
+"""Rename, pick, order, re-reference and interpolate channels."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from eegdecode.preprocessing import sphere
-from eegdecode.preprocessing.config import Aliases, Montage, Pick
+from eegdecode.preprocessing.config import Aliases, Pick, SetChannels
 from eegdecode.signals import Kind, Stream
 
 OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
@@ -20,21 +20,21 @@ TEN_TWENTY = (
 )  # fmt: skip
 
 REFERENCED: tuple[Kind, ...] = ("eeg", "ecog", "seeg")
-"""What is measured against an electrode that can be chosen afterwards."""
+"""The kinds that are measured against a reference electrode, which can be changed afterwards."""
 
 
 def alias(name: str, table: Mapping[str, str]) -> str:
-    """As the 10-20 system spells it today; a name that is none of its places stays as it is."""
+    """Today's spelling in the 10-20 system; other names stay as they are."""
     if name in table:
         return table[name]
     bare = name
     while (shorter := AROUND.sub("", bare)) != bare:
         bare = shorter
-    place = PLACE.fullmatch(bare)
-    if not place:
+    match = PLACE.fullmatch(bare)
+    if not match:
         return name
-    row = {"FP": "Fp", "NZ": "Nz"}.get(place[1].upper(), place[1].upper())
-    spelled = row + place[2].lower()
+    row = {"FP": "Fp", "NZ": "Nz"}.get(match[1].upper(), match[1].upper())
+    spelled = row + match[2].lower()
     return table.get(spelled, OLD_NAMES.get(spelled, spelled))
 
 
@@ -48,43 +48,43 @@ def rename(step: Aliases, stream: Stream) -> Stream:
 
 
 def pick(step: Pick, stream: Stream) -> Stream:
-    there = stream.channels
-    _all_there([*step.names, *step.drop], there, "pick")
+    channels = stream.channels
+    _all_there([*step.names, *step.drop], channels, "pick")
     chosen = [
         name
-        for name in there
+        for name in channels
         if stream.sensor(name).kind in step.kinds
         and (name in step.names or (step.regex and re.search(step.regex, name)) or not (step.names or step.regex))
         and name not in step.drop
     ]
     if not chosen:
-        raise ValueError(f"pick leaves no channel of {', '.join(there)}: loosen kinds, names or regex")
+        raise ValueError(f"pick leaves none of the channels {', '.join(channels)}: loosen kinds, names or regex")
     return select(stream, chosen)
 
 
-def arrange(step: Montage, stream: Stream) -> Stream:
+def set_channels(step: SetChannels, stream: Stream) -> Stream:
     wanted = [name for entry in step.channels for name in (TEN_TWENTY if entry in ("1020", "10-20") else (entry,))]
     missing = [name for name in dict.fromkeys(wanted) if name not in stream.channels]
     if not missing:
         return select(stream, wanted)
     if step.missing == "error":
         raise ValueError(
-            f"the montage needs {', '.join(missing)}, but there are {', '.join(stream.channels)}: "
-            "rename them (aliases), leave them out of the montage, or say missing: interpolate"
+            f"set_channels needs {', '.join(missing)}, but there are {', '.join(stream.channels)}: "
+            "rename them (aliases), leave them out of set_channels, or say missing: interpolate"
         )
     places, by_name = sphere.positions(stream), sphere.ten_ten()
     known = [index for index, name in enumerate(stream.channels) if name in places]
     unknown = [name for name in missing if name not in by_name]
     if unknown or not known:
-        where = ", ".join(unknown or stream.channels)
+        unplaced = ", ".join(unknown or stream.channels)
         raise ValueError(
-            f"the montage lacks {', '.join(missing)}, and where {where} stood is not known: "
-            "nothing can be interpolated; leave them out of the montage"
+            f"set_channels lacks {', '.join(missing)}, and the place of {unplaced} is not known: "
+            "nothing can be interpolated; leave them out of set_channels"
         )
-    there = [name for name in wanted if name in stream.channels]
-    columns, kept, made = (
-        [stream.channels.index(name) for name in there],
-        [wanted.index(name) for name in there],
+    present = [name for name in wanted if name in stream.channels]
+    columns, places_present, places_missing = (
+        [stream.channels.index(name) for name in present],
+        [wanted.index(name) for name in present],
         [wanted.index(name) for name in missing],
     )
     weights = sphere.spline([places[stream.channels[index]] for index in known], [by_name[name] for name in missing])
@@ -92,11 +92,11 @@ def arrange(step: Montage, stream: Stream) -> Stream:
     def read(first: int, stop: int) -> np.ndarray:
         data = stream.read(first, stop)
         out = np.empty((len(data), len(wanted)), data.dtype)
-        out[:, kept] = data[:, columns]
-        out[:, made] = data[:, known] @ weights.T.astype(data.dtype)
+        out[:, places_present] = data[:, columns]
+        out[:, places_missing] = data[:, known] @ weights.T.astype(data.dtype)
         return out
 
-    sensors = {name: stream.sensors[name] for name in there if name in stream.sensors}
+    sensors = {name: stream.sensors[name] for name in present if name in stream.sensors}
     return replace(stream, channels=tuple(wanted), sensors=sensors, read=read)
 
 
@@ -112,7 +112,7 @@ def select(stream: Stream, names: Sequence[str]) -> Stream:
 
 
 def mapped(stream: Stream, matrix: np.ndarray, channels: Sequence[str] | None = None) -> Stream:
-    """Each sample times `matrix`, [new channel, channel]; what keeps its name keeps what is known of it."""
+    """Each sample times `matrix`, [new channel, channel]; a channel that keeps its name keeps its sensor."""
     names = stream.channels if channels is None else tuple(channels)
     transposed = matrix.T
 
@@ -129,14 +129,14 @@ def mapped(stream: Stream, matrix: np.ndarray, channels: Sequence[str] | None = 
 
 
 def reference(names: Sequence[str], stream: Stream) -> Stream:
-    """Less the mean of `names`, or of all of the same kind."""
+    """Subtract the mean of `names`, or of all channels of the same kind."""
     kinds = [stream.sensor(name).kind for name in stream.channels]
     groups = [[index for index, kind in enumerate(kinds) if kind == one] for one in REFERENCED]
     groups = [group for group in groups if group]
     if not groups:
         raise ValueError(
             f"reference: none of {', '.join(stream.channels)} is {' or '.join(REFERENCED)}, and nothing else has a "
-            "reference electrode: leave this step out"
+            "reference electrode: leave out this step"
         )
     _all_there(names, stream.channels, "reference")
     pairs = [(group, [stream.channels.index(name) for name in names] or group) for group in groups]
@@ -154,16 +154,17 @@ def reference(names: Sequence[str], stream: Stream) -> Stream:
 
 
 def interpolated(stream: Stream, bads: Sequence[str]) -> Stream:
-    """The bad channels made up from the good ones, by splines on the sphere."""
+    """Interpolate the bad channels from the good ones, by spherical splines."""
     if not bads:
         return stream
     places = sphere.positions(stream)
-    lost = [name for name in bads if name not in places]
+    unplaced = [name for name in bads if name not in places]
     good = [index for index, name in enumerate(stream.channels) if name in places and name not in bads]
-    if lost or len(good) < 4:
+    if unplaced or len(good) < 4:
+        lacking = ", ".join(unplaced) or "enough others"
         raise ValueError(
-            f"{', '.join(bads)} cannot be interpolated: where {', '.join(lost) or 'enough others'} stand is not known "
-            "(only EEG, by position or by its 10-10 name); drop these channels by pick, for all recordings"
+            f"{', '.join(bads)} cannot be interpolated: the place of {lacking} is not known (only EEG, by position or "
+            "by its 10-10 name); drop these channels by pick, for all recordings"
         )
     columns = [stream.channels.index(name) for name in bads]
     matrix = sphere.spline([places[stream.channels[index]] for index in good], [places[name] for name in bads])

@@ -1,21 +1,21 @@
-"""The configs of preprocessing: each step is one dataclass, `Preprocess` lists them in the order they run."""
+"""The configs of preprocessing: each step is a dataclass; `Preprocess` lists them in the order in which they run."""
 
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from eegdecode.data.config import Envelope, Events, Matlab, Target
 from eegdecode.signals import BRAIN, Kind
 from hpc.rank.context import Input
 
 Method = Literal["fir", "iir"]
-"""Both without shift: a linear-phase filter about its centre, as mne's; or Butterworth run forth and back."""
+"""Both have zero phase: a centred linear-phase filter, as mne's; or a Butterworth filter run forward and backward."""
 
 
 @dataclass(frozen=True)
 class Aliases:
-    """One name for each place: T3 becomes T7, `EEG FP1-Ref` Fp1. `table` has more of them, {old: new}."""
+    """Rename channels to the 10-20 system: T3 to T7, `EEG FP1-Ref` to Fp1. `table` has more names, {old: new}."""
 
     name: Literal["aliases"] = "aliases"
     table: dict[str, str] = field(default_factory=dict, hash=False)
@@ -23,7 +23,7 @@ class Aliases:
 
 @dataclass(frozen=True)
 class Pick:
-    """Keep the channels of these kinds that `names` lists or `regex` matches, or all; but never those in `drop`."""
+    """Keep the channels of these kinds, all or those that `names` lists or `regex` matches, without those in `drop`."""
 
     name: Literal["pick"] = "pick"
     kinds: tuple[Kind, ...] = BRAIN
@@ -33,38 +33,39 @@ class Pick:
 
     def __post_init__(self) -> None:
         if unknown := [kind for kind in self.kinds if kind not in get_args(Kind)]:
-            raise ValueError(f"pick kinds among {', '.join(get_args(Kind))}, but got {', '.join(unknown)}")
+            raise ValueError(f"pick takes kinds among {', '.join(get_args(Kind))}, but got {', '.join(unknown)}")
         try:
             re.compile(self.regex)
         except re.error as error:
-            raise ValueError(f"{self.regex!r} is no regular expression: {error}") from None
+            raise ValueError(f"{self.regex!r} is not a regular expression: {error}") from None
 
 
 @dataclass(frozen=True)
-class Montage:
-    """These channels in this order, others are left out; `1020` stands for the 19 of the 10-20 system."""
+class SetChannels:
+    """Keep these channels, in this order, and leave out the others; `1020` stands for the 19 of the 10-20 system."""
 
-    name: Literal["montage"] = "montage"
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("montage",)
+    name: Literal["set_channels"] = "set_channels"
     channels: tuple[str, ...] = ("1020",)
     missing: Literal["error", "interpolate"] = "error"
 
     def __post_init__(self) -> None:
         if not self.channels:
-            raise ValueError("a montage lists channels, or has 1020, but got none")
+            raise ValueError("set_channels needs the names of channels, or 1020, but got none")
 
 
 @dataclass(frozen=True)
 class BadChannels:
-    """Find what is flat, much louder or quieter than the others, or unlike all others, and interpolate it.
+    """Find channels that are flat, much louder or quieter than the others, or unlike all others, and interpolate them.
 
-    What the recording itself calls bad is always among them.
+    Channels that the recording itself calls bad are always among them.
     """
 
     name: Literal["bad_channels"] = "bad_channels"
     z: float = 5.0  # in robust standard deviations of the channels' log loudness
-    correlation: float = 0.3  # with the channel that is most alike; 0 asks for none
-    block_s: float = 10.0  # each is judged on its own, the median counts
-    most: float = 0.34  # of all channels; more cannot be made up from what is left
+    correlation: float = 0.3  # least correlation with the most similar channel; 0 switches this test off
+    block_s: float = 10.0  # length of a block; the median over blocks counts
+    most: float = 0.34  # fraction of all channels; with more of them bad, the recording is refused
 
     def __post_init__(self) -> None:
         if self.z <= 0 or self.block_s <= 0 or not 0 <= self.correlation < 1 or not 0 < self.most < 1:
@@ -76,9 +77,9 @@ class BadChannels:
 
 @dataclass(frozen=True)
 class Reference:
-    """Subtract the average, sample by sample: what all share comes from the reference electrode.
+    """Re-reference: subtract the average over `channels`, or over all of the same kind, from each sample.
 
-    Over `channels`, or over all of the same kind. What has no reference electrode (MEG, EOG, …) stays as it is.
+    Channels without a reference electrode (MEG, EOG, …) stay as they are.
     """
 
     name: Literal["reference"] = "reference"
@@ -87,7 +88,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Notch:
-    """Remove the mains and its harmonics."""
+    """Remove the mains frequency and its harmonics."""
 
     name: Literal["notch"] = "notch"
     hz: float = 50.0
@@ -95,15 +96,15 @@ class Notch:
 
     def __post_init__(self) -> None:
         if self.hz <= 0:
-            raise ValueError(f"the mains hum above 0 Hz, got {self.hz}")
+            raise ValueError(f"the mains frequency must be above 0 Hz, got {self.hz}")
 
 
 @dataclass(frozen=True)
 class Bandpass:
-    """Keep what lies between the two; null leaves that side open."""
+    """Keep the frequencies between low_hz and high_hz; null leaves that side open."""
 
     name: Literal["bandpass"] = "bandpass"
-    low_hz: float | None = 0.5  # below are drifts of sweat and electrodes
+    low_hz: float | None = 0.5  # below are drifts from sweat and electrodes
     high_hz: float | None = 20.0  # above is mostly muscle
     method: Method = "fir"
 
@@ -115,7 +116,7 @@ class Bandpass:
 
 @dataclass(frozen=True)
 class Resample:
-    """Bring to another rate; sample k of the result stands at k / sfreq."""
+    """Resample to another rate; sample k of the result is at k / sfreq."""
 
     name: Literal["resample"] = "resample"
     sfreq: float = 64.0  # Hz
@@ -127,24 +128,26 @@ class Resample:
 
 @dataclass(frozen=True)
 class ICA:
-    """Take out the independent components that are no brain: those that follow the EOG or ECG, and the spiky ones."""
+    """Remove the independent components that are artefacts: those that follow the EOG or ECG, and those with spikes."""
 
     name: Literal["ica"] = "ica"
-    follows: float = 0.5  # correlation with an EOG or ECG channel from which on it goes
-    kurtosis: float = 20.0  # in excess of the normal; blinks and heart beats are spikes
+    follows: float = 0.5  # a component with this correlation to an EOG or ECG channel, or more, is removed
+    kurtosis: float = 20.0  # excess kurtosis; blinks and heart beats are spikes
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.follows <= 1 or self.kurtosis <= 0:
-            raise ValueError(f"follows is a correlation, kurtosis above 0, got {self.follows} and {self.kurtosis}")
+            raise ValueError(
+                f"follows must be within 0 to 1 and kurtosis above 0, got {self.follows} and {self.kurtosis}"
+            )
 
 
 @dataclass(frozen=True)
 class Sources:
-    """From sensors to regions of the cortex, by eLORETA on the average head fsaverage."""
+    """Source estimates of cortical regions, by eLORETA on the average head fsaverage."""
 
-    folder: str  # fsaverage itself, as mne fetches it
-    regions: tuple[str, ...] = ()  # as `superiortemporal-lh`; all of the parcellation where none is named
+    folder: str  # the folder of fsaverage, as mne fetches it
+    regions: tuple[str, ...] = ()  # as `superiortemporal-lh`; by default all of the parcellation
     parcellation: str = "aparc"
     snr: float = 3.0
     name: Literal["sources"] = "sources"
@@ -156,65 +159,69 @@ class Sources:
 
 @dataclass(frozen=True)
 class Scale:
-    """Each channel around its centre, in units of its spread.
+    """Centre each channel, and scale it to unit spread.
 
-    robust: median and quartiles, so that blinks do not set the scale; standard: mean and standard deviation.
+    robust: by median and quartiles, so that blinks do not set the scale; standard: by mean and standard deviation.
     """
 
+    FORMER: ClassVar[dict[str, str]] = {"clamp": "clip"}
     name: Literal["scale"] = "scale"
-    clamp: float = 20.0  # in those units; what is larger is an artefact and is cut to it
+    clip: float = 20.0  # in those units; larger values are artefacts and are clipped to it
     method: Literal["robust", "standard"] = "robust"
 
     def __post_init__(self) -> None:
-        if self.clamp <= 0:
-            raise ValueError(f"clamp must be above 0, got {self.clamp}")
+        if self.clip <= 0:
+            raise ValueError(f"clip must be above 0, got {self.clip}")
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Multiply all channels: from volt, in which everything is read, to the unit that a model was trained with."""
+    """Multiply all channels by a factor: from volt to the unit that a model was trained with."""
 
     name: Literal["gain"] = "gain"
-    factor: float = 1e3  # volt to millivolt, as EEGPT wants them
+    factor: float = 1e3  # volt to millivolt, as for EEGPT
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.factor) or self.factor == 0:
-            raise ValueError(f"factor is a number other than 0, got {self.factor}")
+            raise ValueError(f"factor must be a number other than 0, got {self.factor}")
 
 
 @dataclass(frozen=True)
-class Clamp:
-    """Cut what is larger, as `scale` does, where something comes after it."""
+class Clip:
+    """Clip larger values, as `scale` does; for where another step comes after it."""
 
-    name: Literal["clamp"] = "clamp"
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("clamp",)
+    name: Literal["clip"] = "clip"
     limit: float = 20.0  # in the units of the step before
 
     def __post_init__(self) -> None:
         if self.limit <= 0:
-            raise ValueError(f"clamp must be above 0, got {self.limit}")
+            raise ValueError(f"limit must be above 0, got {self.limit}")
 
 
 @dataclass(frozen=True)
 class Align:
-    """Euclidean alignment: whitened by the mean covariance of the recording's trials, so that subjects look alike."""
+    """Euclidean alignment: whiten by the mean covariance of the recording's trials, so that subjects become alike."""
 
     name: Literal["align"] = "align"
 
 
 Step = (
-    Aliases | Pick | Montage | BadChannels | Reference | Notch | Bandpass | Resample
-    | ICA | Sources | Scale | Gain | Clamp | Align
+    Aliases | Pick | SetChannels | BadChannels | Reference | Notch | Bandpass | Resample
+    | ICA | Sources | Scale | Gain | Clip | Align
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Preprocess:
     study: Input
-    files: str = ""  # how recordings are called in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
-    exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or of subjects that are left out
-    skip_failed: bool = False  # a store without what cannot be used, which the survey names; else that is an error
-    events: Events | None = None  # where the trials come from: events.tsv, unless you say otherwise
-    matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say themselves
+    files: str = ""  # the names of recordings in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
+    exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or subjects to leave out
+    skip_failed: bool = (
+        False  # leave out recordings that cannot be used, and name them in the survey; else they are an error
+    )
+    events: Events | None = None  # where trials come from; by default events.tsv
+    matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
     steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())
     targets: tuple[Target, ...] = (Envelope(),)
-    int16: bool = False  # keep signals as whole numbers with a scale: half the bytes, and the error is stated
+    int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error

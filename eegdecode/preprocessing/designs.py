@@ -1,7 +1,7 @@
-"""Zero-phase filters as real transfer functions: numbers equal to mne's `filter_data` and `notch_filter`, method "fir".
+"""Zero-phase filters as real transfer functions, equal to mne's `filter_data` and `notch_filter`, method "fir".
 
-A filter of the window method has 3.3 / width samples for a transition of that width (Hamming), so each edge is as short
-as it can be, and one filter is the sum of a low-pass for each of its edges.
+The window method needs 3.3 / width samples for a transition of that width (Hamming). A filter is the sum of one
+low-pass for each edge, each as short as its transition allows.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ HAMMING = 3.3  # length × width of the transition
 NOTCH_WIDTH = 1 / 200  # of the frequency
 NOTCH_EDGE_HZ = 0.5
 NOTCH_QUALITY = 30  # of the IIR, centre over width: 50 Hz loses 1.7 Hz
-BANDPASS_ORDER = 3  # of the IIR, runs forth and back, so 6 in effect: 36 dB an octave
-FORGOTTEN = 1e-10  # of the first swing; from there on an IIR's ringing does not count
+BANDPASS_ORDER = 3  # of the IIR, run forward and backward, so 6 in effect: 36 dB an octave
+FORGOTTEN = 1e-10  # of the first peak; below that, the ringing of an IIR does not count
 
 
 @dataclass(frozen=True)
 class Filter:
-    """`reach`: how many samples to either side count. `response(n)`: gain at the rfft bins of a block of n."""
+    """`reach`: samples to either side that an output depends on. `response(n)`: gain at the rfft bins of n samples."""
 
     reach: int
     response: Callable[[int], np.ndarray]
@@ -43,37 +43,37 @@ def design(step: Notch | Bandpass, sfreq: float) -> Filter:
 
 
 def mains(hz: float, sfreq: float) -> np.ndarray:
-    """The mains and those harmonics that have room below half the rate."""
+    """The mains frequency and its harmonics that fit below half the rate."""
     _below_nyquist(hz, sfreq, f"notch at {hz:g} Hz")
     centres = np.arange(hz, sfreq / 2, hz)
     return centres[(centres == hz) | (centres * (1 + NOTCH_WIDTH / 2) + NOTCH_EDGE_HZ < sfreq / 2)]
 
 
 Edge = tuple[float, float, int]
-"""A transition from one frequency to another, and by how much the gain changes there."""
+"""A transition from one frequency to another, and the change of gain."""
 
 
 def _notch_edges(centres: Sequence[float] | np.ndarray, sfreq: float) -> list[Edge]:
-    found: list[Edge] = []
+    edges: list[Edge] = []
     for hz in centres:
         low, high = hz * (1 - NOTCH_WIDTH / 2), hz * (1 + NOTCH_WIDTH / 2)
-        found += [(low - NOTCH_EDGE_HZ, low, -1), (high, min(high + NOTCH_EDGE_HZ, sfreq / 2), 1)]
-    return found
+        edges += [(low - NOTCH_EDGE_HZ, low, -1), (high, min(high + NOTCH_EDGE_HZ, sfreq / 2), 1)]
+    return edges
 
 
 def _bandpass_edges(step: Bandpass, sfreq: float) -> list[Edge]:
-    found: list[Edge] = []
+    edges: list[Edge] = []
     if step.low_hz is not None:
-        found.append((step.low_hz - min(max(0.25 * step.low_hz, 2.0), step.low_hz), step.low_hz, 1))
+        edges.append((step.low_hz - min(max(0.25 * step.low_hz, 2.0), step.low_hz), step.low_hz, 1))
         _below_nyquist(step.low_hz, sfreq, f"bandpass from {step.low_hz:g} Hz")
     if step.high_hz is not None:
         _below_nyquist(step.high_hz, sfreq, f"bandpass up to {step.high_hz:g} Hz")
-        found.append((step.high_hz, step.high_hz + min(max(0.25 * step.high_hz, 2.0), sfreq / 2 - step.high_hz), -1))
-    return found
+        edges.append((step.high_hz, step.high_hz + min(max(0.25 * step.high_hz, 2.0), sfreq / 2 - step.high_hz), -1))
+    return edges
 
 
 def kernel(edges: Sequence[Edge], sfreq: float) -> np.ndarray:
-    """Of odd length, about its centre. The gain at half the rate is 1 where the last edge rises, else 0."""
+    """The taps, odd in number and centred. The gain at half the rate is 1 where the last edge rises, else 0."""
     lengths = [_odd(HAMMING * sfreq / (high - low)) for low, high, _ in edges]
     total = np.zeros(max(lengths))
     total[len(total) // 2] = edges[-1][2] == 1
@@ -98,7 +98,7 @@ def _fir(edges: Sequence[Edge], sfreq: float) -> Filter:
 
 def _iir(sos: np.ndarray, sfreq: float) -> Filter:
     slowest = max(np.abs(np.roots(section[3:])).max() for section in sos)
-    reach = int(np.ceil(1.3 * np.log(FORGOTTEN) / np.log(slowest)))  # 1.3: poles side by side fade a little later
+    reach = int(np.ceil(1.3 * np.log(FORGOTTEN) / np.log(slowest)))  # 1.3: neighbouring poles decay a little later
     return Filter(reach, lambda n: np.abs(dsp.sosfreqz(sos, np.fft.rfftfreq(n, 1 / sfreq), fs=sfreq)[1]) ** 2)
 
 
@@ -116,6 +116,6 @@ def _odd(length: float) -> int:
 def _below_nyquist(hz: float, sfreq: float, what: str) -> None:
     if hz >= sfreq / 2:
         raise ValueError(
-            f"{what} needs more than {2 * hz:g} Hz, but the signal comes at {sfreq:g} Hz: "
+            f"{what} needs more than {2 * hz:g} Hz, but the signal has {sfreq:g} Hz: "
             "put it before resample, or choose a lower frequency"
         )

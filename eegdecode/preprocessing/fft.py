@@ -1,8 +1,8 @@
-"""One pass for all filters and the resampling that stand side by side: out = polyphase(irfft(rfft(x) · H1 · H2 · …)).
+"""One pass for neighbouring filters and a resampling: out = polyphase(irfft(rfft(x) · H1 · H2 · …)).
 
-Blocks of a fixed grid, each with as much around it as the filters reach, so that nothing is seen of the seams. The ends
-are mirrored about the first and the last sample, upside down: a zero-phase filter keeps that symmetry, so all filters
-at once give what mne gives one after the other. In float64 where it counts: drifts are a thousand times what is left.
+Blocks are on a fixed grid, each with as much context as the filters reach, so there are no seams. The ends are padded
+by odd reflection: a zero-phase filter keeps that symmetry, so all filters at once give what mne gives one by one.
+Float64 where it matters: drifts are a thousand times as large as the filtered signal.
 """
 
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ from scipy import signal as dsp
 from eegdecode.preprocessing.designs import Filter
 from eegdecode.signals import Stream
 
-SHORTEST = 1 << 16  # samples of a block: below, overhead shows
+SHORTEST = 1 << 16  # samples of a block; smaller ones cost overhead
 TOGETHER = 4  # channels in one transform: as many as fit into the cache
-PERIOD = 64  # input samples that one row of the polyphase matrix takes, at least
+PERIOD = 64  # least input samples of one row of the polyphase matrix
 
 
 @dataclass(frozen=True)
 class Polyphase:
-    """`scipy.signal.resample_poly` with its own low-pass, as one matrix: a row of inputs gives a row of outputs."""
+    """`scipy.signal.resample_poly` with its low-pass as one matrix: a row of inputs gives a row of outputs."""
 
     up: int
     down: int
 
     @cached_property
     def reach(self) -> int:
-        """Samples to either side that an output sees."""
+        """Samples to either side that an output depends on."""
         return -(-10 * max(self.up, self.down) // self.up)
 
     @cached_property
     def repeats(self) -> int:
-        """How often the shortest common period goes into a row."""
+        """How many shortest common periods are in a row."""
         return -(-max(PERIOD, 2 * self.reach + 1) // self.down)
 
     @property
@@ -49,7 +49,7 @@ class Polyphase:
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """[input, output]; input 0 stands `reach` before output 0."""
+        """[input, output]; input 0 is `reach` samples before output 0."""
         half = 10 * max(self.up, self.down)
         low_pass = dsp.firwin(2 * half + 1, 1 / max(self.up, self.down), window=("kaiser", 5.0)) * self.up
         inputs = (np.arange(self.n_in + 2 * self.reach + 1) - self.reach) * self.up
@@ -57,7 +57,7 @@ class Polyphase:
         return np.where((away >= 0) & (away <= 2 * half), low_pass[away.clip(0, 2 * half)], 0.0)
 
     def apply(self, data: np.ndarray) -> np.ndarray:
-        """From [channel, n_rows + 1, n_in] to [channel, n_rows × n_out]; the last row is only looked into."""
+        """From [channel, n_rows + 1, n_in] to [channel, n_rows × n_out]; the last row is context only."""
         n_channels, n_rows, _ = data.shape
         out = data.reshape(-1, self.n_in) @ self.matrix[: self.n_in]
         into = 2 * self.reach + 1
@@ -66,19 +66,19 @@ class Polyphase:
 
 
 def ratio(stream: Stream, sfreq: float) -> Fraction:
-    """The simple fraction that brings the stream to another rate."""
-    found = Fraction(sfreq / stream.sfreq).limit_denominator(1000)
-    drift_s = abs(float(found) * stream.sfreq / sfreq - 1) * stream.duration
+    """The simple fraction that converts the stream to another rate."""
+    fraction = Fraction(sfreq / stream.sfreq).limit_denominator(1000)
+    drift_s = abs(float(fraction) * stream.sfreq / sfreq - 1) * stream.duration
     if drift_s > 0.1 / sfreq:
         raise ValueError(
-            f"resample from {stream.sfreq} to {sfreq} Hz would drift by {1000 * drift_s:.1f} ms to the end: "
+            f"resample from {stream.sfreq} to {sfreq} Hz would drift by {1000 * drift_s:.1f} ms until the end: "
             "choose a rate that is a simple fraction of the recording's"
         )
-    return found
+    return fraction
 
 
 def fused(stream: Stream, filters: Sequence[Filter], sfreq: float) -> Stream:
-    """The stream through all filters, then at another rate."""
+    """The stream after all filters, then resampled."""
     fraction = ratio(stream, sfreq)
     done = _Pass(stream, filters, Polyphase(*fraction.as_integer_ratio()) if fraction != 1 else None)
     return replace(stream, sfreq=sfreq, n_times=done.n_times, read=done.read)
@@ -123,7 +123,7 @@ class _Pass:
         return out[: self.n_times - number * self.hop_out]
 
     def _filtered(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """[channel, time], less what the filters reach."""
+        """[channel, time], without the context of the filters."""
         if self.gains is None:
             return _side_by_side(parts, self.length)
         spectrum = scipy.fft.rfft(_side_by_side(parts, self.n_fft), axis=1, overwrite_x=True)
@@ -137,8 +137,8 @@ class _Pass:
         return self.polyphase.apply(data.reshape(len(data), -1, self.polyphase.n_in))
 
     def _mirrored(self, first: int, stop: int) -> list[np.ndarray]:
-        """Any stretch, in parts, also beyond the ends: 2 x[0] - x[k] at -k; as far as the signal is long, zeros from
-        there on."""
+        """Any range, in parts, also beyond the ends: 2 x[0] - x[k] at -k, as far as the signal is long, and zeros
+        further out."""
         last = self.stream.n_times - 1
         if first >= 0 and stop <= last + 1:
             return self._read(first, stop)
@@ -158,33 +158,33 @@ class _Pass:
         return [out]
 
     def _read(self, first: int, stop: int) -> list[np.ndarray]:
-        """In parts: what the block before has read already is not read again."""
+        """In parts: samples that the block before has read are not read again."""
         begin, parts = self._before
         end = begin + sum(map(len, parts))
         if begin <= first <= stop <= end:
             return _stretch(parts, first - begin, stop - begin)
-        there = _stretch(parts, first - begin, end - begin) if begin <= first < end else []
-        self._before = (first, [*there, self.stream.read(end if there else first, stop)])
+        overlap = _stretch(parts, first - begin, end - begin) if begin <= first < end else []
+        self._before = (first, [*overlap, self.stream.read(end if overlap else first, stop)])
         return self._before[1]
 
 
 def _gains(filters: Sequence[Filter], n_fft: int) -> np.ndarray:
-    """Of all filters at once, at the real and at the imaginary part of each bin."""
+    """The gains of all filters together, for the real and the imaginary part of each bin."""
     return np.repeat(np.prod([filter.response(n_fft) for filter in filters], axis=0), 2)
 
 
 def _stretch(parts: Sequence[np.ndarray], first: int, stop: int) -> list[np.ndarray]:
-    """From one row to another of what lies in parts."""
-    found, begin = [], 0
+    """A range of rows from an array in parts."""
+    pieces, begin = [], 0
     for part in parts:
         if begin < stop and first < begin + len(part):
-            found.append(part[max(0, first - begin) : stop - begin])
+            pieces.append(part[max(0, first - begin) : stop - begin])
         begin += len(part)
-    return found
+    return pieces
 
 
 def _side_by_side(parts: Sequence[np.ndarray], n_times: int) -> np.ndarray:
-    """[channel, time] in float64, zeros behind the last."""
+    """[channel, time] in float64, padded with zeros."""
     out, done = np.empty((parts[0].shape[1], n_times)), 0
     for part in parts:
         out[:, done : done + len(part)] = part.T

@@ -1,4 +1,4 @@
-"""Take out what is no brain: independent components of a thinned-out copy, removed from the signal itself."""
+"""Remove artefacts by ICA: components are fitted on a decimated copy, and removed from the signal itself."""
 
 import logging
 import warnings
@@ -16,15 +16,15 @@ from eegdecode.signals import BRAIN, Stream
 
 log = logging.getLogger(__name__)
 
-AROUND_HZ = 100  # rate of the copy
-HIGH_PASS = Bandpass(low_hz=1.0, high_hz=None)  # drifts are no component
+AROUND_HZ = 100  # the rate of the copy
+HIGH_PASS = Bandpass(low_hz=1.0, high_hz=None)  # drifts are not components
 MOST_SAMPLES = 60_000
 SAMPLES_A_CHANNEL = 30
 
 
 @dataclass(frozen=True)
-class Found:
-    """`reasons`: of each component that goes; `matrix`: what takes them out, [channel, channel]."""
+class Artefacts:
+    """`reasons`: for each component to remove; `matrix`: [channel, channel], removes them."""
 
     reasons: dict[int, str]
     n_components: int
@@ -32,14 +32,14 @@ class Found:
 
 
 def remove(step: ICA, stream: Stream) -> Stream:
-    found = find(step, stream)
-    said = ", ".join(f"{index} ({why})" for index, why in found.reasons.items()) or "none"
-    log.info("ica: of %d components these go: %s", found.n_components, said)
-    return mapped(stream, found.matrix) if found.reasons else stream
+    artefacts = find(step, stream)
+    listing = ", ".join(f"{index} ({why})" for index, why in artefacts.reasons.items()) or "none"
+    log.info("ica: of %d components these are removed: %s", artefacts.n_components, listing)
+    return mapped(stream, artefacts.matrix) if artefacts.reasons else stream
 
 
-def find(step: ICA, stream: Stream) -> Found:
-    """Which components are no brain."""
+def find(step: ICA, stream: Stream) -> Artefacts:
+    """Find the components that are artefacts."""
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
 
@@ -52,19 +52,19 @@ def find(step: ICA, stream: Stream) -> Found:
             f"ica needs two channels and {SAMPLES_A_CHANNEL} samples for each, "
             f"got {len(brain)} and {len(copy)}: leave it out for recordings as short as this"
         )
-    # Each kind in its own unit, or volts would drown teslas
+    # Each kind in its own unit, or volts would outweigh teslas
     unit = np.ones(len(brain))
     for kind in dict.fromkeys(kinds[brain]):
         unit[kinds[brain] == kind] = copy[:, brain[kinds[brain] == kind]].std() or 1.0
     data = copy[:, brain] / unit
     strength = np.linalg.eigvalsh(np.cov(data.T))
-    rank = int((strength > 1e-7 * strength.max()).sum())  # one less after an average reference
+    rank = int((strength > 1e-7 * strength.max()).sum())  # one less after average reference
     model = FastICA(rank, whiten="unit-variance", max_iter=500, random_state=step.seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, as a line of the log
+        warnings.simplefilter("ignore", ConvergenceWarning)  # logged below
         sources = model.fit_transform(data)
     if model.n_iter_ >= model.max_iter:
-        log.warning("ica: not settled after %d rounds; taken as it stands", model.max_iter)
+        log.warning("ica: did not converge in %d iterations; used as it is", model.max_iter)
     reasons: dict[int, str] = {}
     for index, (source, peaked) in enumerate(zip(sources.T, kurtosis(sources, axis=0), strict=True)):
         for channel in watched:
@@ -74,14 +74,14 @@ def find(step: ICA, stream: Stream) -> Found:
         if peaked >= step.kurtosis:
             reasons.setdefault(index, f"spikes, kurtosis {peaked:.0f}")
     matrix = np.eye(stream.n_channels)
-    gone = sorted(reasons)
-    away = model.mixing_[:, gone] @ model.components_[gone]
+    removed = sorted(reasons)
+    away = model.mixing_[:, removed] @ model.components_[removed]
     matrix[np.ix_(brain, brain)] -= unit[:, None] * away / unit
-    return Found(reasons, rank, matrix)
+    return Artefacts(reasons, rank, matrix)
 
 
 def _thinned(stream: Stream) -> np.ndarray:
-    """High-passed, at about 100 Hz, and of a long recording only each so-manieth sample of that."""
+    """High-passed, at about 100 Hz; of a long recording only every n-th sample of that."""
     slower = stream.sfreq / max(1, int(stream.sfreq // AROUND_HZ))
     copy = fused(stream, [design(HIGH_PASS, stream.sfreq)], slower)
     every = -(-copy.n_times // MOST_SAMPLES)

@@ -1,6 +1,6 @@
-"""From sensors to regions of the cortex: eLORETA on fsaverage. mne has the physics.
+"""Source estimates of cortical regions: eLORETA on fsaverage, by mne.
 
-The solution is linear: a region is a row of weights over the channels, and a stream stays one that is read in blocks.
+The solution is linear: a region is a row of weights over the channels, so the stream is still read in blocks.
 """
 
 from collections.abc import Mapping
@@ -32,14 +32,14 @@ def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]
     source_space, bem, trans = (folder / name for name in MODEL)
     info = sensor_info(stream)
     forward = mne.make_forward_solution(info, trans, source_space, bem, meg=False, verbose="error")
-    found = mne.read_labels_from_annot(
+    parcels = mne.read_labels_from_annot(
         folder.name, step.parcellation, subjects_dir=folder.parent, sort=True, verbose="error"
     )
     hemispheres = dict(zip(("lh", "rh"), forward["src"], strict=True))
     first = {"lh": 0, "rh": len(forward["src"][0]["vertno"])}
     rows = {
         label.name: first[label.hemi] + np.flatnonzero(np.isin(hemispheres[label.hemi]["vertno"], label.vertices))
-        for label in found
+        for label in parcels
     }
     wanted = step.regions or tuple(name for name in rows if len(rows[name]))
     if unknown := [name for name in wanted if name not in rows]:
@@ -48,30 +48,31 @@ def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]
 
 
 def sensor_info(stream: Stream) -> "mne.Info":
-    """The channels and their places, as mne has them."""
+    """The channels and their positions as an mne.Info."""
     import mne
 
     if others := [name for name in stream.channels if stream.sensor(name).kind != "eeg"]:
         raise ValueError(f"sources are estimated from EEG alone, not {', '.join(others)}: pick kinds: [eeg] before")
     places = {name: place for name in stream.channels if (place := stream.sensor(name).position) is not None}
-    if lost := [name for name in stream.channels if name not in places]:
-        raise ValueError(f"sources: where {', '.join(lost)} stands is not known; pick the others before")
+    if unplaced := [name for name in stream.channels if name not in places]:
+        raise ValueError(f"sources: the position of {', '.join(unplaced)} is not known; pick the others before")
     info = mne.create_info(list(stream.channels), stream.sfreq, "eeg")
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
     return info
 
 
 def weights(info: "mne.Info", forward: "mne.Forward", rows: Mapping[str, np.ndarray], snr: float) -> np.ndarray:
-    """[region, channel]: along the direction in which the sources of a region vary most, at their root mean square."""
+    """[region, channel]: along the direction in which the sources of a region vary most, scaled to their RMS."""
     import mne
+    from mne.minimum_norm import apply_inverse_raw, make_inverse_operator
 
     n = len(info["ch_names"])
-    unit = mne.io.RawArray(np.eye(n), info, verbose="error")  # what each channel alone would mean
+    unit = mne.io.RawArray(np.eye(n), info, verbose="error")  # the response to each channel alone
     unit.set_eeg_reference(projection=True, verbose="error")
     noise = mne.make_ad_hoc_cov(unit.info, verbose="error")
-    inverse = mne.minimum_norm.make_inverse_operator(unit.info, forward, noise, loose="auto", verbose="error")
-    found = mne.minimum_norm.apply_inverse_raw(unit, inverse, 1 / snr**2, "eLORETA", pick_ori="vector", verbose="error")
-    solution = np.asarray(found.data)  # [source, direction, channel]
+    inverse = make_inverse_operator(unit.info, forward, noise, loose="auto", verbose="error")
+    estimate = apply_inverse_raw(unit, inverse, 1 / snr**2, "eLORETA", pick_ori="vector", verbose="error")
+    solution = np.asarray(estimate.data)  # [source, direction, channel]
     out = np.empty((len(rows), n))
     for row, (name, sources) in enumerate(rows.items()):
         if not len(sources):

@@ -1,4 +1,4 @@
-"""Where electrodes stand on a head that is a sphere, and splines on it that make up what is missing."""
+"""Electrode positions on a spherical head, and spherical splines to interpolate missing channels."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from eegdecode.signals import Stream
 
 ROWS = ("Fp", "AF", "F", "FC", "C", "CP", "P", "PO", "O")  # of the 10-10 system, each a tenth of the way round
-OUTER = {"FC": "FT", "C": "T", "CP": "TP"}  # what a row is called at its ends
+OUTER = {"FC": "FT", "C": "T", "CP": "TP"}  # names of a row at its ends
 BELOW_DEG = 22.5  # a tenth below the ring of Fp1, T7, O1, T8
 
 RIDGE = 1e-5  # of the splines, as mne's
@@ -15,7 +15,7 @@ N_LEGENDRE = 50
 
 
 def positions(stream: Stream) -> dict[str, np.ndarray]:
-    """Of the EEG: on the unit sphere about the centre that fits best; by their names where no place is known."""
+    """Positions of the EEG on the unit sphere around the best-fitting centre; by name where none are known."""
     eeg = [name for name in stream.channels if stream.sensor(name).kind == "eeg"]
     measured = {name: place for name in eeg if (place := stream.sensor(name).position) is not None}
     if not measured:
@@ -31,33 +31,33 @@ def positions(stream: Stream) -> dict[str, np.ndarray]:
 
 def ten_ten() -> dict[str, np.ndarray]:
     """The 10-10 system, x right, y front, z up: each row lies on the circle through its two ends and its middle."""
-    found: dict[str, np.ndarray] = {}
+    places: dict[str, np.ndarray] = {}
     for number, row in enumerate(ROWS):
         middle = _point(22.5 * (4 - number), 90)
         around = 72 - 18 * number
         right = _point(90, around)
         outer = OUTER.get(row, row)
-        found[f"{row}z"] = middle
+        places[f"{row}z"] = middle
         if row in ("Fp", "O"):
-            found |= {f"{row}1": right * [-1, 1, 1], f"{row}2": right}
+            places |= {f"{row}1": right * [-1, 1, 1], f"{row}2": right}
             continue
         for step in (1, 2, 3):
             point = _on_circle(middle, right, step / 4)
-            found |= {f"{row}{2 * step - 1}": point * [-1, 1, 1], f"{row}{2 * step}": point}
+            places |= {f"{row}{2 * step - 1}": point * [-1, 1, 1], f"{row}{2 * step}": point}
         below = _point(90 + BELOW_DEG, around)
-        found |= {f"{outer}7": right * [-1, 1, 1], f"{outer}8": right}
-        found |= {f"{outer}9": below * [-1, 1, 1], f"{outer}10": below}
-    return found
+        places |= {f"{outer}7": right * [-1, 1, 1], f"{outer}8": right}
+        places |= {f"{outer}9": below * [-1, 1, 1], f"{outer}10": below}
+    return places
 
 
 def spline(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
     """[target, source]: spherical splines of fourth order (Perrin et al. 1989, doi:10.1016/0013-4694(89)90180-6)."""
-    here, there = _unit(np.array(sources)), _unit(np.array(targets))
-    n = len(here)
+    from_points, to_points = _unit(np.array(sources)), _unit(np.array(targets))
+    n = len(from_points)
     system = np.zeros((n + 1, n + 1))
-    system[:n, :n] = _green(here @ here.T) + RIDGE * np.eye(n)
+    system[:n, :n] = _green(from_points @ from_points.T) + RIDGE * np.eye(n)
     system[:n, n] = system[n, :n] = 1
-    return np.hstack([_green(there @ here.T), np.ones((len(there), 1))]) @ np.linalg.pinv(system)[:, :n]
+    return np.hstack([_green(to_points @ from_points.T), np.ones((len(to_points), 1))]) @ np.linalg.pinv(system)[:, :n]
 
 
 def _green(cosine: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def _point(from_vertex_deg: float, around_deg: float) -> np.ndarray:
 
 
 def _on_circle(middle: np.ndarray, right: np.ndarray, part: float) -> np.ndarray:
-    """So far from the middle to the right, on the circle through both and the right's mirror image."""
+    """The fraction `part` of the way from middle to right, on the circle through both and right's mirror image."""
     foot = right * [0, 1, 1]
     up = middle - foot
     height, width = np.linalg.norm(up), right[0]

@@ -1,4 +1,4 @@
-"""What has to be known of a whole stream: quantiles, mean and spread, covariance. Exact, in bounded memory."""
+"""Statistics of whole streams: quantiles, mean and spread, covariance. Exact, in bounded memory."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ import numpy as np
 
 from eegdecode.signals import Stream, Trial
 
-IN_MEMORY = 1 << 26  # bytes; there may be a process for each core of a node
+IN_MEMORY = 1 << 26  # bytes; there may be one process a core
 BLOCK_VALUES = 1 << 20
 
 
 def blocks(stream: Stream, first: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-    """A stretch, a piece at a time."""
+    """A range of samples in blocks."""
     end = stream.n_times if stop is None else stop
     step = max(1, BLOCK_VALUES // stream.n_channels)
     for start in range(first, end, step):
@@ -22,7 +22,7 @@ def blocks(stream: Stream, first: int = 0, stop: int | None = None) -> Iterator[
 
 
 def keep(stream: Stream, scratch: Path | None) -> Stream:
-    """The same, computed now: in memory, or when it is large in a nameless file that goes when the process does."""
+    """The stream, computed now: in memory, or if large in an unnamed file that goes with the process."""
     row = 4 * stream.n_channels
     if row * stream.n_times <= IN_MEMORY:
         data = np.empty((stream.n_times, stream.n_channels), np.float32)
@@ -31,9 +31,9 @@ def keep(stream: Stream, scratch: Path | None) -> Stream:
             data[done : done + len(block)] = block
             done += len(block)
         return replace(stream, read=lambda first, stop: data[first:stop])
-    file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  open as long as the stream is read
+    file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  stays open while the stream is read
     for block in blocks(stream):
-        file.write(np.ascontiguousarray(block).data)  # unlike tofile, it says when the disk is full
+        file.write(np.ascontiguousarray(block).data)  # unlike tofile, it raises when the disk is full
     file.flush()
 
     def read(first: int, stop: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def keep(stream: Stream, scratch: Path | None) -> Stream:
 
 
 def moments(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, pieces joined as Chan et al. (1979) do."""
+    """Mean and standard deviation of each channel; blocks are combined as in Chan et al. (1979)."""
     n, mean, squares = 0, np.zeros(stream.n_channels), np.zeros(stream.n_channels)
     for block in blocks(stream):
         data = block.astype(np.float64)
@@ -60,10 +60,10 @@ def moments(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quantiles(stream: Stream, probabilities: Sequence[float]) -> np.ndarray:
-    """[probability, channel], as np.quantile gives them.
+    """[probability, channel], equal to np.quantile.
 
-    A float's bits, read as a whole number, sort as the float does. So two passes that count find the values at a rank:
-    the first counts their upper 16 bits, the second the lower 16 of those whose upper ones are right.
+    The bits of floats, read as integers, sort like the floats. So two counting passes find the values at a rank: the
+    first counts the upper 16 bits, the second the lower 16 bits of values whose upper bits match.
     """
     place = np.array(probabilities) * (stream.n_times - 1)
     ranks = np.stack([np.floor(place), np.ceil(place)]).astype(np.int64).ravel()
@@ -73,17 +73,17 @@ def quantiles(stream: Stream, probabilities: Sequence[float]) -> np.ndarray:
             counts += np.bincount(keys >> 16, minlength=1 << 16)
     below = np.cumsum(upper, axis=1)
     bins = np.stack([np.searchsorted(row, ranks, "right") for row in below])  # [channel, rank]
-    wanted = [np.unique(row) for row in bins]
-    lower = [np.zeros((len(row), 1 << 16), np.int64) for row in wanted]
+    bins_of_channel = [np.unique(row) for row in bins]
+    lower = [np.zeros((len(row), 1 << 16), np.int64) for row in bins_of_channel]
     for block in blocks(stream):
-        for found, counts, keys in zip(wanted, lower, _sortable(block), strict=True):
-            for bin, row in zip(found, counts, strict=True):
+        for candidates, counts, keys in zip(bins_of_channel, lower, _sortable(block), strict=True):
+            for bin, row in zip(candidates, counts, strict=True):
                 row += np.bincount(keys[keys >> 16 == bin] & 0xFFFF, minlength=1 << 16)
     values = np.empty((len(ranks), stream.n_channels))
-    for channel, (found, counts) in enumerate(zip(wanted, lower, strict=True)):
+    for channel, (candidates, counts) in enumerate(zip(bins_of_channel, lower, strict=True)):
         for index, (rank, bin) in enumerate(zip(ranks, bins[channel], strict=True)):
             left = rank - (below[channel, bin] - upper[channel, bin])
-            low = np.searchsorted(np.cumsum(counts[np.searchsorted(found, bin)]), left, "right")
+            low = np.searchsorted(np.cumsum(counts[np.searchsorted(candidates, bin)]), left, "right")
             values[index, channel] = _float(int(bin) << 16 | int(low))
     under, over = values.reshape(2, len(place), -1)
     return under + (over - under) * (place % 1)[:, None]
@@ -101,7 +101,7 @@ def _float(key: int) -> float:
 
 
 def covariance(stream: Stream, trials: Sequence[Trial]) -> np.ndarray:
-    """The mean over trials of each one's second moments; where there are none, all of it counts as one."""
+    """The mean over trials of their second moments; without trials, of the whole stream."""
     spans = [
         (round(trial.start * stream.sfreq), round((trial.start + trial.duration) * stream.sfreq)) for trial in trials
     ] or [(0, stream.n_times)]

@@ -1,6 +1,6 @@
-"""The steps of preprocessing, each Stream -> Stream: zero phase, zero shift in time, float32 out, never all in memory.
+"""The steps of preprocessing, each Stream -> Stream: zero phase, no shift in time, float32 out, bounded memory.
 
-Nothing is computed before it is read, but for what has to be known of the whole: scale, bad channels, ICA, alignment.
+Steps are lazy, except for those that need the whole recording: scale, bad channels, ICA, alignment.
 """
 
 import logging
@@ -18,14 +18,14 @@ from eegdecode.preprocessing.config import (
     Align,
     BadChannels,
     Bandpass,
-    Clamp,
+    Clip,
     Gain,
-    Montage,
     Notch,
     Pick,
     Reference,
     Resample,
     Scale,
+    SetChannels,
     Sources,
     Step,
 )
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 Filtering = Notch | Bandpass | Resample
 OF_THE_WHOLE = (BadChannels, ICA, Scale, Align)
-BEFORE_SUMS = (Aliases, Pick, Montage, BadChannels)
-"""Steps that a channel without numbers may pass: it can still be dropped, or made up."""
+BEFORE_SUMS = (Aliases, Pick, SetChannels, BadChannels)
+"""Steps that a channel with NaN may pass: it can still be dropped or interpolated."""
 
 
 def apply(
@@ -54,18 +54,18 @@ def apply(
     Parameters
     ----------
     trials
-        Of the recording, which `align` is over.
+        The trials of the recording, for `align`.
     bads
-        Channels that the recording calls bad, which `bad_channels` makes up.
+        Channels that the recording calls bad, for `bad_channels`.
     scratch
-        Folder for what is larger than 64 MiB and needed twice; the system's own where none is given.
+        Folder for temporary data beyond 64 MiB; by default the system's.
     """
     checked = dear = False
     for group in _groups(steps):
         step = group[0]
         if not checked and not isinstance(step, BEFORE_SUMS):
             stream, checked = _finite(stream), True
-        if dear and isinstance(step, OF_THE_WHOLE):  # what was filtered would have to be filtered again
+        if dear and isinstance(step, OF_THE_WHOLE):  # or filters would run twice
             stream, dear = statistics.keep(stream, scratch), False
         if isinstance(step, Aliases):
             bads = [channels.alias(name, step.table) for name in bads]
@@ -77,15 +77,15 @@ def apply(
 
 
 def _groups(steps: Sequence[Step]) -> list[list[Step]]:
-    """Filters that stand side by side, up to a resampling, are one group; any other step is one of its own."""
-    found: list[list[Step]] = []
+    """Neighbouring filters, up to a resampling, are one group; any other step is a group of its own."""
+    groups: list[list[Step]] = []
     for step in steps:
-        joins = isinstance(step, Filtering) and found and isinstance(found[-1][-1], Notch | Bandpass)
+        joins = isinstance(step, Filtering) and groups and isinstance(groups[-1][-1], Notch | Bandpass)
         if joins:
-            found[-1].append(step)
+            groups[-1].append(step)
         else:
-            found.append([step])
-    return found
+            groups.append([step])
+    return groups
 
 
 def _filtered(group: Sequence[Filtering], stream: Stream) -> Stream:
@@ -93,7 +93,7 @@ def _filtered(group: Sequence[Filtering], stream: Stream) -> Stream:
     filters: list[Filter] = [design(step, stream.sfreq) for step in group if not isinstance(step, Resample)]
     if sum(filter.reach for filter in filters) < stream.n_times:
         return fused(stream, filters, sfreq)
-    for filter in filters:  # mirrored ends are too short for all at once
+    for filter in filters:  # the reflected ends are too short for all at once
         stream = fused(stream, [filter], stream.sfreq)
     return fused(stream, [], sfreq)
 
@@ -104,12 +104,12 @@ def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[s
             return channels.rename(step, stream)
         case Pick():
             return channels.pick(step, stream)
-        case Montage():
-            return channels.arrange(step, stream)
+        case SetChannels():
+            return channels.set_channels(step, stream)
         case BadChannels():
-            found = bad_channels.find(step, stream, bads)
-            log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in found.items()) or "none")
-            return channels.interpolated(stream, list(found))
+            reasons = bad_channels.find(step, stream, bads)
+            log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none")
+            return channels.interpolated(stream, list(reasons))
         case Reference():
             return channels.reference(step.channels, stream)
         case ICA():
@@ -123,12 +123,12 @@ def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[s
             return scale(step, stream)
         case Gain():
             return replace(stream, read=lambda first, stop: stream.read(first, stop) * np.float32(step.factor))
-        case Clamp():
+        case Clip():
             return replace(stream, read=lambda first, stop: stream.read(first, stop).clip(-step.limit, step.limit))
         case Align():
             return align(stream, trials)
         case _:
-            raise AssertionError(step)  # filters go in groups
+            raise AssertionError(step)  # filters are handled in groups
 
 
 def scale(step: Scale, stream: Stream) -> Stream:
@@ -137,14 +137,14 @@ def scale(step: Scale, stream: Stream) -> Stream:
     else:
         low, middle, high = statistics.quantiles(stream, (0.25, 0.5, 0.75))
         spread = (high - low) / 1.349  # the standard deviation, were it normal
-    flat = spread <= 1e-7 * np.abs(middle)  # a dead channel stays at zero
+    flat = spread <= 1e-7 * np.abs(middle)  # a dead channel stays zero
     centre = middle.astype(np.float32)
     factor = np.where(flat, 0, 1 / np.where(flat, 1, spread)).astype(np.float32)
 
     def read(first: int, stop: int) -> np.ndarray:
         data = (stream.read(first, stop) - centre).astype(np.float32, copy=False)
         data *= factor
-        return data.clip(-step.clamp, step.clamp, out=data)
+        return data.clip(-step.clip, step.clip, out=data)
 
     return replace(stream, read=read)
 
@@ -152,13 +152,13 @@ def scale(step: Scale, stream: Stream) -> Stream:
 def align(stream: Stream, trials: Sequence[Trial]) -> Stream:
     """By the inverse root of the mean covariance (He & Wu 2020, doi:10.1109/TBME.2019.2913914)."""
     strength, axes = np.linalg.eigh(statistics.covariance(stream, trials))
-    there = strength > 1e-7 * strength.max()  # what a reference has taken out stays out
-    root = (axes[:, there] / np.sqrt(strength[there])) @ axes[:, there].T
+    nonzero = strength > 1e-7 * strength.max()  # a dimension that a reference removed stays removed
+    root = (axes[:, nonzero] / np.sqrt(strength[nonzero])) @ axes[:, nonzero].T
     return channels.mapped(stream, root)
 
 
 def _finite(stream: Stream) -> Stream:
-    """The same, and a sentence where it is not numbers."""
+    """The stream; reading a value that is NaN or infinite raises."""
 
     def read(first: int, stop: int) -> np.ndarray:
         data = stream.read(first, stop)
@@ -167,8 +167,8 @@ def _finite(stream: Stream) -> Stream:
             names = [name for name, one in zip(stream.channels, wrong.any(axis=0), strict=True) if one]
             at = (first + int(wrong.any(axis=1).argmax())) / stream.sfreq
             raise ValueError(
-                f"{', '.join(names)}: no number at {at:.3f} s; put bad_channels before the other steps to make "
-                "such channels up, or drop them by pick"
+                f"{', '.join(names)}: no number at {at:.3f} s; put bad_channels before the other steps to "
+                "interpolate such channels, or drop them by pick"
             )
         return data
 

@@ -1,8 +1,8 @@
-"""From a study to its store: `python -m hpc.launch preprocess …`. Recordings are shared out over the ranks, the longest
-first; one that cannot be used is named at the end, and the others are done all the same.
+"""Preprocess a study into a store: `python -m hpc.launch preprocess …`. Recordings are distributed over the ranks, the
+longest first; those that cannot be used are named at the end, and the others are done all the same.
 
-What is there already is kept when it was made from the same config and the same bytes, so a run that was stopped goes
-on, and one whose study has changed redoes what has.
+A recording in the store is kept if it was made from the same config and the same bytes. So a stopped run continues,
+and after a change to the study only the changed recordings are redone.
 """
 
 import glob
@@ -27,11 +27,11 @@ from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
-from eegdecode.data.survey.table import REASONS, Row, Survey, listed
+from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
 from eegdecode.data.targets import targets
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import Pick, Preprocess
-from eegdecode.preprocessing.room import when_there_is_room
+from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
 from eegdecode.signals import Recording, Stream, Trial
 from hpc.rank import threads
 from hpc.rank.context import Context, Preempted
@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
-    """Fill ctx.out with the store; gives what the survey of it counts.
+    """Fill ctx.out with the store; returns the counts of its survey.
 
-    In one thread: the products here are too small for two, and the store is the same in any layout of ranks.
+    In one thread: matrix products are too small for two, and the store must not depend on the number of threads.
     """
     with threads.one():
         return _run(cfg, ctx)
@@ -53,44 +53,44 @@ def run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
 
 def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
-    if twice := [name for name, n in Counter(map(targets.kept_as, cfg.targets)).items() if n > 1]:
-        raise ValueError(f"two targets would be kept as {twice[0]}: give one of them another title, or leave it out")
-    entries = wanted(recordings.find(study, cfg.files), cfg.exclude)
+    if twice := [name for name, n in Counter(map(targets.stored_name, cfg.targets)).items() if n > 1]:
+        raise ValueError(f"two targets would be stored as {twice[0]}: give one of them another title, or leave it out")
+    entries = included(recordings.find(study, cfg.files), cfg.exclude)
     if ctx.world.is_first:
-        when_there_is_room(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
+        retry_when_disk_is_full(ctx, lambda: store.write_manifest(ctx.out, [entry.name for entry in entries]))
     mine = ctx.world.share(entries, lambda entry: entry.size)
     sizes = [entry.size for entry in mine]
-    known = _classes(cfg, study, entries, _pulse(ctx, sizes, 0))
+    known = _classes(cfg, study, entries, _progress(ctx, sizes, 0))
     failed: dict[str, str] = {}
     for done, entry in enumerate(mine):
         try:
-            when_there_is_room(ctx, partial(_one, cfg, study, entry, known, ctx, _pulse(ctx, sizes, done)))
+            retry_when_disk_is_full(ctx, partial(_one, cfg, study, entry, known, ctx, _progress(ctx, sizes, done)))
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
-                raise  # a full disk and the like concern all recordings, not this one
+                raise  # a full disk and the like affect all recordings, not this one
             failed[entry.name] = str(error).replace(f"{study}/", "")
             log.error("%s cannot be used: %s", entry.name, error)
-    _pulse(ctx, sizes, len(mine))(0.0)
-    heard = [(name, why) for said in ctx.gather(failed) for name, why in said.items()]
-    found = None
+    _progress(ctx, sizes, len(mine))(0.0)
+    failures = [(name, why) for of_rank in ctx.gather(failed) for name, why in of_rank.items()]
+    table = None
     if ctx.world.is_first:
         store.sweep(ctx.out)
         for left in ctx.out.glob(".scratch-*"):
             shutil.rmtree(left)
-        if heard and cfg.skip_failed:
-            names = {name for name, _ in heard}
+        if failures and cfg.skip_failed:
+            names = {name for name, _ in failures}
             store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
-        found = survey(ctx.out, entries, dict(heard), whole=not heard or cfg.skip_failed)
+        table = survey(ctx.out, entries, dict(failures), whole=not failures or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
-        when_there_is_room(ctx, partial(found.write, ctx.out, title))
-        log.info("%s\n%s", "\n".join(found.sentences()), found.table())
-    if heard and not cfg.skip_failed:
-        raise ValueError(_explain(dict(sorted(heard)), len(entries), cfg.exclude))
-    return found.metrics() if found else {}
+        retry_when_disk_is_full(ctx, partial(table.write, ctx.out, title))
+        log.info("%s\n%s", "\n".join(table.sentences()), table.table())
+    if failures and not cfg.skip_failed:
+        raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
+    return table.metrics() if table else {}
 
 
-def _pulse(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
-    """Says how far this rank is when so many are done and a part of the next, and looks whether it is to stop."""
+def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
+    """A function that reports the progress within the next recording, and raises Preempted if the run is to stop."""
     before, here, in_all = sum(sizes[:done]), sum(sizes[done : done + 1]), sum(sizes)
 
     def beat(part: float) -> None:
@@ -102,38 +102,40 @@ def _pulse(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], N
     return beat
 
 
-def wanted(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
-    """Those whose name or subject is not among the patterns to leave out."""
-    out = {pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude}
-    if unknown := [pattern for pattern, found in out.items() if not found]:
+def included(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
+    """The recordings whose name or subject does not match a pattern to leave out."""
+    excluded = {
+        pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude
+    }
+    if unknown := [pattern for pattern, matches in excluded.items() if not matches]:
         some = ", ".join(entry.name for entry in entries[:5])
-        raise ValueError(f"exclude: nothing is called {', '.join(unknown)}; there are {some} …")
-    gone = {entry.name for found in out.values() for entry in found}
-    if len(gone) == len(entries):
+        raise ValueError(f"exclude: no recording matches {', '.join(unknown)}; there are {some} …")
+    left_out = {entry.name for matches in excluded.values() for entry in matches}
+    if len(left_out) == len(entries):
         raise ValueError(f"exclude leaves none of the {len(entries)} recordings")
-    return [entry for entry in entries if entry.name not in gone]
+    return [entry for entry in entries if entry.name not in left_out]
 
 
 def _classes(
     cfg: Preprocess, study: Path, entries: Sequence[Entry], beat: Callable[[float], None]
 ) -> dict[str, tuple[str, ...]]:
-    """The names of classes in the whole study, of each target that has some, so that one has the same number in all
-    recordings. What cannot be opened has none here, and is named when its turn comes."""
+    """The names of classes of each target, over the whole study, so that a class has the same number in all recordings.
+    Recordings that cannot be opened are skipped here, and reported when their turn comes."""
     columns = {
-        targets.kept_as(target): target.column if isinstance(target, Label) else "stimulus"
+        targets.stored_name(target): target.column if isinstance(target, Label) else "stimulus"
         for target in cfg.targets
         if isinstance(target, Label | Image)
     }
-    seen: dict[str, set[str | float]] = {column: set() for column in columns.values()}
+    values_of: dict[str, set[str | float]] = {column: set() for column in columns.values()}
     for entry in entries if columns else ():
         beat(0.0)
         try:
             trials = _trials(cfg, study, entry, recordings.open_entry(entry, cfg.matlab)).trials
-            for column, labels in seen.items():
+            for column, labels in values_of.items():
                 labels.update(targets.values(column, trials))
         except ValueError as error:
             log.debug("%s: %s", entry.name, error)
-    return {kept: targets.classes(seen[column]) for kept, column in columns.items()}
+    return {name: targets.classes(values_of[column]) for name, column in columns.items()}
 
 
 def _one(
@@ -145,30 +147,30 @@ def _one(
     beat: Callable[[float], None],
 ) -> None:
     opened = recordings.open_entry(entry, cfg.matlab)
-    found = _trials(cfg, study, entry, opened)
-    trials, words = found.trials, entry.words
+    presented = _trials(cfg, study, entry, opened)
+    trials, words = presented.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
-    told = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
-    files = sources(study, entry, told.union(*stimuli))
+    participants = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
+    files = sources(study, entry, participants.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
-    notes = [*opened.notes, *found.notes]
+    notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:
-        notes += targets.outlasted(target, trials, study)
-    for finding in samples.look(opened.stream, LOOKED_AT):
-        if finding.fatal:
-            raise ValueError(f"{entry.path}: {finding.sentence}")
-        notes.append(finding.sentence)
+        notes += targets.overlong_trials(target, trials, study)
+    for defect in samples.find_defects(opened.stream, N_CHECKED):
+        if defect.fatal:
+            raise ValueError(f"{entry.path}: {defect.sentence}")
+        notes.append(defect.sentence)
     for note in notes:
         log.info("%s: %s", entry.name, note)
     chain = cfg.steps if any(isinstance(step, Pick) for step in cfg.steps) else (Pick(), *cfg.steps)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
         signal = steps.apply(chain, opened.stream, trials=trials, bads=tuple(opened.bads), scratch=Path(scratch))
-        made = {
+        computed = {
             name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
             for target in cfg.targets
-            for name in [targets.kept_as(target)]
+            for name in [targets.stored_name(target)]
         }
         recording = Recording(
             entry.name,
@@ -177,11 +179,11 @@ def _one(
             trials,
             entry.session,
             entry.run,
-            {name: each for name, each in made.items() if isinstance(each, Stream)},
-            {name: each for name, each in made.items() if not isinstance(each, Stream)},
+            {name: each for name, each in computed.items() if isinstance(each, Stream)},
+            {name: each for name, each in computed.items() if not isinstance(each, Stream)},
         )
         samples_file = recordings.samples_file(entry)
-        how = {
+        provenance = {
             "study": Path(cfg.study).name,
             "sources": [_called(path, study) for path in files],
             "content": _content(samples_file, samples_file.stat().st_mtime_ns, lambda: beat(0.0)),
@@ -191,60 +193,60 @@ def _one(
             **_settings(cfg),
         }
         ctx.fence()
-        store.write(ctx.out, recording, how, key, cfg.int16, beat)
+        store.write(ctx.out, recording, provenance, key, cfg.int16, beat)
 
 
-LOOKED_AT = 60
-"""Stretches of 10 s of a recording that are looked at for damage before it is used."""
+N_CHECKED = 60
+"""Pieces of 10 s of a recording that are checked for damage before it is used."""
 
 
-def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Found:
-    """Where the config says; else of events.tsv; but trials that somebody has cut out already are the trials."""
+def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Trials:
+    """The trials as configured, else from events.tsv; in a file of epochs without either, its epochs."""
     rows, stream = entry.events(), opened.stream
     if cfg.events is None and rows is None and opened.trial_edges:
         edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
         cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
-        return events.Found(tuple(cut))
-    how = cfg.events or events.usual(rows)
-    found = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
-    _refuse_crossing(found.trials, opened)
-    if told := _of_subject(cfg, entry):
-        return found._replace(trials=tuple(replace(t, labels={**t.labels, **told}) for t in found.trials))
-    return found
+        return events.Trials(tuple(cut))
+    how = cfg.events or events.default_events(rows)
+    parsed = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
+    _refuse_crossing(parsed.trials, opened)
+    if participant := _of_subject(cfg, entry):
+        return parsed._replace(trials=tuple(replace(t, labels={**t.labels, **participant}) for t in parsed.trials))
+    return parsed
 
 
 def _of_subject(cfg: Preprocess, entry: Entry) -> dict[str, str | float]:
-    """What labels are asked for that events.tsv has not, and participants.tsv has: an age, a score."""
+    """The labels of targets that are in participants.tsv and not in events.tsv, as an age or a score."""
     asked = {target.column for target in cfg.targets if isinstance(target, Label)}
     asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
     return {column: label for column, label in events.labels(entry.participant).items() if column in asked}
 
 
 def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
-    """Nothing crosses the edge between two pieces that were cut out and laid side by side."""
+    """Refuse trials that cross the edge between two epochs."""
     sfreq = opened.stream.sfreq
     for edge in opened.trial_edges:
         for trial in trials:
             if trial.start + 0.5 / sfreq < edge / sfreq < trial.start + trial.duration - 0.5 / sfreq:
                 raise ValueError(
                     f"trial {trial.stimulus!r} ({trial.start:.2f}–{trial.start + trial.duration:.2f} s) goes beyond "
-                    f"the end of the piece that was cut out at {edge / sfreq:.2f} s: correct the events"
+                    f"the end of the epoch at {edge / sfreq:.2f} s: correct the events"
                 )
 
 
 def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
-    """The files a recording is made from: its own, those that tell of it, and what its targets are computed from."""
+    """The files a recording is made from: its own, its sidecars, and the sources of its targets."""
     own = entry.path.rglob("*") if entry.path.is_dir() else entry.path.parent.glob(f"{glob.escape(stem(entry.path))}*")
-    told = (
+    sidecars = (
         file
         for what in ("channels.tsv", "electrodes.tsv", "coordsystem.json", "events.tsv", "eeg.json", "meg.json")
         for file in applicable(study, entry.path, what)
     )
-    return sorted({file for file in (entry.path, *own, *told, *stimuli) if file.is_file()})
+    return sorted({file for file in (entry.path, *own, *sidecars, *stimuli) if file.is_file()})
 
 
 def _settings(cfg: Preprocess) -> dict[str, Any]:
-    """All that decides what the numbers are."""
+    """All settings that affect the numbers."""
     return {
         "events": asdict(cfg.events) if cfg.events else None,
         "steps": [asdict(step) for step in cfg.steps],
@@ -255,23 +257,23 @@ def _settings(cfg: Preprocess) -> dict[str, Any]:
 
 
 def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: Callable[[], None]) -> str:
-    """Names what a recording is made of: these settings, and the content of these files."""
+    """A hash of the settings and the content of the files that a recording is made from."""
     content = {_called(path, study): _content(path, path.stat().st_mtime_ns, beat) for path in files}
     text = json.dumps([store.SCHEMA, MAKING, settings, content], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 MAKING = 2
-"""Grows when the same settings begin to make other numbers or trials, so that what is there is not taken for them."""
+"""Increased when the same settings give other numbers or trials, so that older recordings are made again."""
 
 
 def _called(path: Path, study: Path) -> str:
-    """From the study on, where it lies in there; embeddings and the like may lie elsewhere."""
+    """The path relative to the study if inside it; embeddings and the like may be elsewhere."""
     return str(path.relative_to(study)) if path.is_relative_to(study) else str(path)
 
 
 _KNOWN: dict[tuple[Path, int], str] = {}
-"""The content of files that were read before: many recordings share their stimuli."""
+"""Digests of files that were read before, as many recordings share their stimuli."""
 
 
 def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
@@ -280,19 +282,21 @@ def _content(path: Path, written_ns: int, beat: Callable[[], None]) -> str:
     return _KNOWN[path, written_ns]
 
 
-def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], whole: bool) -> Survey:
-    """Of what is in the store and what failed; when the store is whole, its index is written with it."""
-    made = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
-    return Survey(
+def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], whole: bool) -> StudyTable:
+    """The table of the recordings in the store and of those that failed. Writes the index if the store is complete."""
+    stored_as = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
+    return StudyTable(
         tuple(
-            Row(e.name, e.subject, e.session, e.run, failed=failed[e.name]) if e.name in failed else _row(made[e.name])
+            RecordingRow(e.name, e.subject, e.session, e.run, failed=failed[e.name])
+            if e.name in failed
+            else _row(stored_as[e.name])
             for e in entries
         )
     )
 
 
-def _row(stored: Stored) -> Row:
-    return Row(
+def _row(stored: Stored) -> RecordingRow:
+    return RecordingRow(
         stored.name,
         stored.subject,
         stored.session,
@@ -315,16 +319,16 @@ def _explain(failed: Mapping[str, str], n: int, excluded: Sequence[str]) -> str:
     shown = list(why.items())[:REASONS]
     left = len(failed) - sum(len(names) for _, names in shown)
     more = f"\n  … and {left} more, all of them in survey.html" if left else ""
-    # As a shell and YAML take them: a * at the start would be a reference
+    # Quoted for the shell and YAML, in which a leading * is a reference
     patterns = [name if name[:1].isalnum() else f'"{name}"' for name in (*excluded, *failed)]
     out = f"'preprocess.exclude=[{','.join(patterns)}]'"
     return (
         f"{len(failed)} of {n} recordings cannot be used; the others are done:\n"
         + "\n".join(f"  {listed(names)}: {reason}" for reason, names in shown)
-        + f"{more}\nMend them and give the same line again; or leave them out, "
+        + f"{more}\nRepair them and run the same command again; or leave them out, "
         + (out if len(failed) <= NAMED else "preprocess.skip_failed=true")
     )
 
 
 NAMED = 6
-"""In a line that a person is to copy."""
+"""Names in a command for the user to copy, at most."""

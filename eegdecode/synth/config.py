@@ -1,4 +1,4 @@
-"""What study to make: each has a planted effect of known size, and with `effect: 0` a twin without."""
+"""The configs of synthetic studies: each has a planted effect of known size, and with `effect: 0` none."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,17 +6,17 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Music:
-    """A made-up music-listening study: every subject hears every piece once, in an order of their own."""
+    """A music-listening study: every subject hears every piece once, in an order of their own."""
 
     name: Literal["music"] = "music"
     n_subjects: int = 6
     n_pieces: int = 20
-    piece_s: tuple[float, float] = (10.0, 16.0)  # shortest and longest piece; unlike lengths, as real music
-    n_channels: int = 16  # EEG, of the 10-20 system; one EOG and one belt channel come on top
+    piece_s: tuple[float, float] = (10.0, 16.0)  # shortest and longest piece; lengths differ, as in real music
+    n_channels: int = 16  # EEG, of the 10-20 system; plus one EOG and one belt channel
     sfreq: float = 250.0  # Hz
-    response_uv: float = 2.0  # RMS of the answer to the music at its strongest channel; what hides it is 10–20 µV
-    lag_s: float = 0.15  # the answer peaks this long after the sound
-    line_hz: float = 50.0  # mains
+    response_uv: float = 2.0  # RMS of the response to the music at its strongest channel; the noise is 10–20 µV
+    lag_s: float = 0.15  # the response peaks this long after the sound
+    line_hz: float = 50.0  # mains frequency
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -25,7 +25,7 @@ class Music:
         if not 2 <= self.piece_s[0] <= self.piece_s[1]:
             raise ValueError(f"piece_s is (shortest, longest), 2 s at least, got {self.piece_s}")
         if not 4 <= self.n_channels <= 20:
-            raise ValueError(f"n_channels must be in 4–20, the places of the 10-20 system, got {self.n_channels}")
+            raise ValueError(f"n_channels must be in 4–20, the electrodes of the 10-20 system, got {self.n_channels}")
         if self.sfreq != int(self.sfreq) or self.sfreq < 2.5 * self.line_hz:
             raise ValueError(
                 f"sfreq must be whole (EDF holds records of 1 s) and show the mains at {self.line_hz} Hz, "
@@ -39,21 +39,21 @@ class Music:
 
 @dataclass(frozen=True)
 class MusicRuns:
-    """Music heard in runs, in the layout of one of the OpenNeuro studies of Daly and others.
+    """Music listening in runs, in the layout of one of the OpenNeuro studies of Daly and others.
 
     Parameters
     ----------
     layout
-        Whose channels, file names and lengths: 32 EEG of 37 channels and pieces of 20 s, the same with sessions and
-        40 s, or 31 EEG, an ECG and a channel `music` that holds the number of the piece as a level, beside the mean
-        of two regions of an fMRI every 2 s.
+        The study that channels, file names and lengths are taken from: 32 EEG of 37 channels and pieces of 20 s; the
+        same with sessions and 40 s; or 31 EEG, an ECG and a channel `music` with the number of the piece as a level,
+        and the mean of two fMRI regions every 2 s.
     n_runs
-        Of all subjects together, as not all of them finished.
+        The number over all subjects, as not all of them finished.
     samples
-        Without, the recordings have their true size but are hollow: zeros that take no room on the disk. The
+        If false, recordings have their true size but are sparse files of zeros, which take no space on the disk, and
         sounds are a second of silence.
     sound
-        A leak: the sound itself in the place of the last electrode, as a channel `Sound` that passes for EEG.
+        A leak: the sound itself in place of the last electrode, as a channel `Sound` that passes for EEG.
     """
 
     name: Literal["music-runs"] = "music-runs"
@@ -63,7 +63,7 @@ class MusicRuns:
     n_trials: int = 18  # in a run
     trial_s: float | None = None  # the layout's own, 20 or 40
     sfreq: float = 1000.0  # Hz
-    effect: float = 1.0  # × 2 µV RMS of answer to the loudness where it is strongest
+    effect: float = 1.0  # × 2 µV RMS of response to the loudness, where it is strongest
     samples: bool = True
     sound: bool = False
     seed: int = 0
@@ -72,7 +72,8 @@ class MusicRuns:
         _check_counts(self.n_subjects, n_trials=self.n_trials)
         if self.n_runs < self.n_subjects:
             raise ValueError(
-                f"n_runs is that of all {self.n_subjects} subjects together, so as many at least, got {self.n_runs}"
+                f"n_runs counts the runs of all {self.n_subjects} subjects, so it must be {self.n_subjects} at least, "
+                f"got {self.n_runs}"
             )
         if self.trial_s is not None and self.trial_s < 2:
             raise ValueError(f"trial_s must be 2 s at least, got {self.trial_s}")
@@ -81,20 +82,20 @@ class MusicRuns:
 
 @dataclass(frozen=True)
 class MegMovie:
-    """MEG of a KIT system while movies are watched: a pulse for every second frame, digital and from a photodiode.
+    """KIT MEG during movies: a pulse for every second frame, digital and from a photodiode.
 
-    The last title runs at 25 fps, and there the first subject's digital channel is flat: only the photodiode tells.
+    The last title has 25 fps, and for it the first subject's digital channel is flat: only the photodiode has pulses.
     """
 
     name: Literal["meg-movie"] = "meg-movie"
     n_subjects: int = 2
     n_titles: int = 2
-    n_parts: int = 2  # of a title; each is one session
+    n_parts: int = 2  # of a title; each part is one session
     part_s: float = 120.0  # whole minutes make whole segments of 60 s
-    n_channels: int = 32  # magnetometers; two trigger channels come on top
+    n_channels: int = 32  # magnetometers, plus two trigger channels
     sfreq: float = 500.0  # Hz
     drift_ppm: float = 20.0  # how much slower the projector's clock runs than the recorder's
-    effect: float = 1.0  # × 50 fT RMS of answer to the luminance where it is strongest
+    effect: float = 1.0  # × 50 fT RMS of response to the luminance, where it is strongest
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,12 +104,12 @@ class MegMovie:
             raise ValueError(
                 f"part_s must be 10 s at least and drift_ppm within ±1000, got {self.part_s} and {self.drift_ppm}"
             )
-        _check_rate(self.sfreq, 200, self.effect)  # a pulse of 10 ms has to show
+        _check_rate(self.sfreq, 200, self.effect)  # a pulse of 10 ms must be visible
 
 
 @dataclass(frozen=True)
 class Speech:
-    """MEG while sentences are heard: an answer to the loudness, and one to the meaning of each word."""
+    """MEG during sentences: a response to the loudness, and one to the meaning of each word."""
 
     name: Literal["speech"] = "speech"
     n_subjects: int = 3
@@ -118,7 +119,7 @@ class Speech:
     n_features: int = 8  # of an embedding
     n_channels: int = 32  # magnetometers
     sfreq: float = 250.0  # Hz
-    effect: float = 1.0  # × 50 fT RMS, of both answers
+    effect: float = 1.0  # × 50 fT RMS, of both responses
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -136,15 +137,15 @@ class Speech:
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures in quick succession, as in THINGS: what is evoked is a linear function of the picture's embedding."""
+    """Images in rapid succession, as in THINGS: the evoked response is a linear function of the image's embedding."""
 
     name: Literal["images"] = "images"
     modality: Literal["eeg", "meg"] = "eeg"
     n_subjects: int = 2
-    n_train: int = 200  # pictures, each shown twice
-    n_test: int = 10  # other pictures
-    n_repeats: int = 20  # of each test picture
-    soa_s: float = 0.1  # from one picture to the next; shorter than what it evokes
+    n_train: int = 200  # images, each shown twice
+    n_test: int = 10  # other images
+    n_repeats: int = 20  # of each test image
+    soa_s: float = 0.1  # from one image to the next; shorter than the evoked response
     n_features: int = 8  # of an embedding
     n_channels: int = 63
     sfreq: float = 250.0  # Hz
@@ -169,15 +170,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Motor:
-    """Imagined movements in two sessions, one to train and one to test.
+    """Motor imagery in two sessions, one to train and one to test.
 
     Parameters
     ----------
     classes
-        `sides`: mu and beta wane over the hand, foot or tongue area; `rhythms`: 10 or 20 Hz, mixed in another way in
-        each subject, two classes.
+        `sides`: mu and beta desynchronise over the hand, foot or tongue area; `rhythms`: 10 or 20 Hz, two classes, with
+        a different topography in each subject.
     leak
-        `parity`: the class is that of the subject's number, and nothing else tells it; `copy`: the last subject's
+        `parity`: the class is the parity of the subject's number, and nothing else shows it; `copy`: the last subject's
         recordings are those of the first under another name.
     """
 
@@ -188,18 +189,18 @@ class Motor:
     n_trials: int = 48  # in a session
     trial_s: float = 4.0
     sfreq: float = 250.0  # Hz
-    effect: float = 1.0  # × 60 % less mu and beta; or × a rhythm of 8 µV RMS, as the rest of the brain has
+    effect: float = 1.0  # × 60 % less mu and beta; or × a rhythm of 8 µV RMS, as strong as the other brain activity
     leak: Literal["none", "parity", "copy"] = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check_counts(self.n_subjects, n_trials=self.n_trials)
         if self.classes == "rhythms" and self.n_classes != 2:
-            raise ValueError(f"rhythms are two, 10 and 20 Hz: set n_classes to 2, got {self.n_classes}")
+            raise ValueError(f"there are two rhythms, 10 and 20 Hz: set n_classes to 2, got {self.n_classes}")
         if self.classes == "sides" and self.effect > 1.6:
-            raise ValueError(f"no more than all of mu and beta can wane, an effect of 1.6, got {self.effect}")
+            raise ValueError(f"effect must be 1.6 or less, at which no mu and beta are left, got {self.effect}")
         if self.leak != "none" and self.n_subjects < 2:
-            raise ValueError(f"a leak {self.leak} needs two subjects, got {self.n_subjects}")
+            raise ValueError(f"the leak {self.leak} needs two subjects, got {self.n_subjects}")
         if self.trial_s < 1:
             raise ValueError(f"trial_s must be 1 s at least, got {self.trial_s}")
         _check_rate(self.sfreq, 100, self.effect)
@@ -207,17 +208,17 @@ class Motor:
 
 @dataclass(frozen=True)
 class Eeg2025:
-    """The two tasks of the EEG challenge of 2025: how fast a change of contrast is answered, and a score a subject.
+    """The two tasks of the EEG challenge of 2025: the reaction time to a change of contrast, and a score a subject.
 
-    What tells the reaction time is a potential over the parietal cortex that peaks at the press of the button; what
-    tells the score (`externalizing`) is the strength of alpha.
+    The reaction time shows as a potential over the parietal cortex that peaks at the button press; the score
+    (`externalizing`) shows as the strength of alpha.
     """
 
     name: Literal["eeg2025"] = "eeg2025"
     n_subjects: int = 6
     n_trials: int = 24
     sfreq: float = 100.0  # Hz
-    effect: float = 1.0  # × 15 µV at the button's press, × alpha 1.5 times as strong for one SD of score
+    effect: float = 1.0  # × 15 µV at the button press, × alpha 1.5 times as strong for one SD of score
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -233,10 +234,12 @@ def _check_counts(n_subjects: int, **counts: int) -> None:
 
 def _check_rate(sfreq: float, lowest_hz: float, effect: float) -> None:
     if sfreq != int(sfreq) or sfreq < lowest_hz:
-        raise ValueError(f"sfreq must be whole, and {lowest_hz} Hz at least for what is planted to show, got {sfreq}")
+        raise ValueError(
+            f"sfreq must be whole, and {lowest_hz} Hz at least for the planted effect to be visible, got {sfreq}"
+        )
     if effect < 0:
-        raise ValueError(f"effect must be 0 (nothing to find) or more, got {effect}")
+        raise ValueError(f"effect must be 0 (no effect) or more, got {effect}")
 
 
 Study = Music | MusicRuns | MegMovie | Speech | Images | Motor | Eeg2025
-"""A study to make up, told apart by its name; music where none is given."""
+"""The config of a synthetic study, selected by its name; music by default."""

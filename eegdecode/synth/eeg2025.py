@@ -1,8 +1,8 @@
-"""Made-up children in the tasks of the EEG challenge of 2025: the Healthy Brain Network's 129 channels as BDF.
+"""A synthetic study for the EEG challenge of 2025: 129 channels as in the Healthy Brain Network, as BDF.
 
     python -m hpc.launch synthesize configs/synthesize/eeg2025.yaml
 
-Two things are planted: a potential that peaks at the press of the button, and alpha that grows with a subject's score.
+Two effects are planted: a potential that peaks at the button press, and alpha that grows with a subject's score.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from eegdecode.signals import Signal
 from eegdecode.synth import head
 from eegdecode.synth.config import Eeg2025
 from eegdecode.synth.head import bump, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording
 
 N_CHANNELS = 129
 PRESS_UV, ALPHA_UV, ALPHA_PER_SD = 15.0, 6.0, 1.5
@@ -28,7 +28,7 @@ SCORES = ("p_factor", "attention", "internalizing", "externalizing")
 _PERSON, _HEAD, _RUN = 61, 62, 63
 
 
-def plan(cfg: Eeg2025) -> Plan:
+def plan(cfg: Eeg2025) -> StudyPlan:
     planted = (
         f"{cfg.effect * PRESS_UV:g} µV at the press of the button, and alpha "
         f"{1 + cfg.effect * (ALPHA_PER_SD - 1):g} times as strong for each SD of externalizing"
@@ -46,7 +46,7 @@ def plan(cfg: Eeg2025) -> Plan:
         write_description(study, "Made-up contrast change detection", planted, cfg, rows)
         write_readme(study, f"Made up by eegdecode.synth: nobody was measured. Planted: {planted}.\n")
 
-    return Plan(
+    return StudyPlan(
         describe,
         {
             f"{name}/eeg/{name}_task-{TASK}_run-1_eeg.bdf": partial(_write, cfg=cfg, number=number)
@@ -57,7 +57,7 @@ def plan(cfg: Eeg2025) -> Plan:
 
 
 def score(cfg: Eeg2025, number: int) -> float:
-    """Externalizing, with a spread of 1."""
+    """The externalizing score, with an SD of 1."""
     return round(float(draws(cfg.seed, _PERSON, number, 1).normal()), 3)
 
 

@@ -1,4 +1,4 @@
-"""Write FIF, which only mne can."""
+"""Write FIF files, by mne."""
 
 import struct
 import tempfile
@@ -12,7 +12,7 @@ from hpc.runs.rundir import atomic_write
 
 
 def write_fif(path: Path, signal: Signal) -> None:
-    """FIF with the kinds and places of the sensors, in float32; the same samples make the same bytes everywhere."""
+    """Write FIF with kinds and positions of sensors, in float32; the same samples give the same bytes everywhere."""
     sensors = [signal.sensors.get(name, Sensor()) for name in signal.channels]
     info = mne.create_info(list(signal.channels), signal.sfreq, [sensor.kind for sensor in sensors])
     for channel, sensor in zip(info["chs"], sensors, strict=True):
@@ -21,17 +21,17 @@ def write_fif(path: Path, signal: Signal) -> None:
             across = np.cross(outward, np.eye(3)[np.abs(outward).argmin()])
             across /= np.linalg.norm(across)
             channel["loc"][:12] = [*sensor.position, *across, *np.cross(outward, across), *outward]
-    with tempfile.TemporaryDirectory() as folder:  # mne writes to a name that ends as it likes, not to an open file
-        beside = Path(folder) / "signal_meg.fif"
-        mne.io.RawArray(signal.data.T, info).save(beside, fmt="single")
-        content = bytearray(beside.read_bytes())
+    with tempfile.TemporaryDirectory() as folder:  # mne writes to a path with its own ending, not to an open file
+        temporary = Path(folder) / "signal_meg.fif"
+        mne.io.RawArray(signal.data.T, info).save(temporary, fmt="single")
+        content = bytearray(temporary.read_bytes())
     at = 0
     while at >= 0:  # from tag to tag: kind, type, size, where the next one is (0: right behind)
         _, kind, size, following = struct.unpack_from(">iIii", content, at)
-        if kind == FIFF_ID:  # a version, then this machine's network address: nobody's business, and never the same
+        if kind == FIFF_ID:  # a version, then this machine's network address: private, and different everywhere
             content[at + 20 : at + 28] = bytes(8)
         at = at + 16 + size if following == 0 else following
     atomic_write(path, lambda file: file.write(content))
 
 
-FIFF_ID = 31  # the type of a tag that tells which machine wrote a file
+FIFF_ID = 31  # the type of a tag that identifies the machine

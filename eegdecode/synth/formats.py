@@ -1,4 +1,4 @@
-"""Write what labs exchange: EEG as EDF, BDF and BrainVision, from volt; sound as WAV, pictures as PNG."""
+"""Write the file formats of labs: EEG as EDF, BDF and BrainVision, from volt; sound as WAV, images as PNG."""
 
 import math
 import struct
@@ -14,14 +14,14 @@ from eegdecode.signals import Signal
 from hpc.runs.rundir import atomic_write
 
 LOWEST, HIGHEST = -32768, 32767
-LEVEL_UV = 1000  # the range of a channel that holds nothing
-EDF_DATE = "01.01.25"  # day.month.year; fixed, so that the same data make the same bytes
+LEVEL_UV = 1000  # the range of an empty channel
+EDF_DATE = "01.01.25"  # day.month.year; fixed, so that the same data give the same bytes
 
 
 def write_edf(path: Path, signal: Signal) -> None:
     """European Data Format, https://www.edfplus.info/specs/edf.html: records of 1 s, a range for each channel.
 
-    A path that ends with .bdf gets its sibling of BioSemi, with 24 bits a sample.
+    For a path that ends with .bdf: the format of BioSemi, with 24 bits a sample.
     """
     per_record = int(signal.sfreq)
     if per_record != signal.sfreq or signal.n_times % per_record:
@@ -44,7 +44,7 @@ def write_edf(path: Path, signal: Signal) -> None:
 
 
 def write_hollow_edf(path: Path, channels: Sequence[str], sfreq: float, n_seconds: int) -> None:
-    """An EDF of true size that holds zeros only, which take no room on the disk: to try out how a study is indexed."""
+    """An EDF of true size as a sparse file of zeros, to test how a study is indexed."""
     header = _edf_header(path, channels, [LEVEL_UV] * len(channels), int(sfreq), n_seconds)
 
     def write(file: BinaryIO) -> None:
@@ -92,7 +92,7 @@ def _fields(*fields: tuple[int, object]) -> bytes:
 
 
 def write_brainvision(path: Path, signal: Signal) -> None:
-    """BrainVision core format 1.0: samples in .eeg, markers in .vmrk; the .vhdr at `path` names both, so it is last."""
+    """BrainVision core format 1.0: samples in .eeg, markers in .vmrk; the .vhdr at `path` names both and comes last."""
     data, markers = path.with_suffix(".eeg"), path.with_suffix(".vmrk")
     channels = "".join(f"Ch{number}={name},,1,µV\n" for number, name in enumerate(signal.channels, 1))
     atomic_write(data, lambda file: file.write((signal.data.astype(np.float64) * 1e6).astype("<f4").tobytes()))
@@ -152,7 +152,7 @@ def write_wav(path: Path, audio: np.ndarray, audio_hz: int) -> None:
 def write_png(path: Path, picture: np.ndarray) -> None:
     """A picture [row, column, 3] of bytes, https://www.w3.org/TR/png-3."""
     n_rows, n_columns, _ = picture.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in picture.astype(np.uint8))  # each after its filter: none
+    rows = b"".join(b"\0" + row.tobytes() for row in picture.astype(np.uint8))  # each after its filter type, none
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows, 9)),

@@ -1,6 +1,6 @@
-"""What all made-up studies share: where sensors sit, what a dipole in the head looks like there, and what hides it.
+"""The forward model of synthetic studies: positions of sensors, fields of dipoles, and noise.
 
-Numbers are in µV for EEG; for MEG the same number stands for 25 fT, which is about how the two compare in a real head.
+Values are in µV for EEG; for MEG the same value stands for 25 fT, about the ratio in a real head.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from eegdecode.signals import Kind, Sensor
 HEAD_M, HELMET_M = 0.09, 0.12  # radius of the scalp and of the helmet's sensors
 UNIT_V, UNIT_T = 1e-6, 25e-15
 
-# Spherical places of the 10-20 system in degrees (inclination from Cz, azimuth), in the order channels are taken
+# Spherical positions of the 10-20 system in degrees (inclination from Cz, azimuth), in the order channels are taken
 PLACES = {
     "Fp1": (-90, -72), "Fp2": (90, 72), "F3": (-60, -51), "Fz": (45, 90), "F4": (60, 51), "C3": (-45, 0),
     "Cz": (0, 0), "C4": (45, 0), "T7": (-90, 0), "T8": (90, 0), "P3": (-60, 51), "Pz": (45, -90), "P4": (60, -51),
@@ -23,7 +23,7 @@ PLACES = {
     "P8": (90, -36),
 }  # fmt: skip
 
-# Those between them: on the midline, and on the left; what is right of the midline mirrors it
+# The positions between them: on the midline, and on the left; the right mirrors the left
 _MIDLINE = {"Fpz": (90, 90), "AFz": (68, 90), "FCz": (23, 90), "CPz": (23, -90), "POz": (68, -90), "Iz": (113, -90)}
 _LEFT = {
     "AF7": (-90, -54), "AF3": (-74, -65), "F1": (-50, -68), "F5": (-75, -41), "FT9": (-113, -18), "FT7": (-90, -18),
@@ -45,7 +45,7 @@ class Cap:
 
     @property
     def unit(self) -> float:
-        """What the number 1 stands for, in volt or tesla."""
+        """The value 1 in volt or tesla."""
         return UNIT_T if self.magnetic else UNIT_V
 
     def sensors(self) -> dict[str, Sensor]:
@@ -54,22 +54,22 @@ class Cap:
         return {name: Sensor(kind, (x, y, z)) for name, (x, y, z) in zip(self.names, metres)}
 
     def dipole(self, place: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """What a current dipole shows at each sensor: its potential in an endless conductor, or its radial field."""
+        """A current dipole at each sensor: its potential in an infinite conductor, or its radial field."""
         away = self.places - place
         far = np.linalg.norm(away, axis=1)
         if not self.magnetic:
             return away @ direction / far**3
-        # The radial field outside of a sphere is that of the dipole alone: currents in the sphere add nothing to it
+        # The radial field outside of a sphere is that of the dipole alone: volume currents add nothing to it
         outward = self.places / np.linalg.norm(self.places, axis=1, keepdims=True)
         return (np.cross(direction, away) * outward).sum(axis=1) / far**3
 
     def pattern(self, place: ArrayLike, direction: ArrayLike) -> np.ndarray:
-        """That dipole, 1 at the sensor which shows it best."""
-        seen = self.dipole(np.array(place), np.array(direction))
-        return seen / np.abs(seen).max()
+        """The dipole's pattern, scaled to 1 at the strongest sensor."""
+        field = self.dipole(np.array(place), np.array(direction))
+        return field / np.abs(field).max()
 
     def patterns(self, rng: np.random.Generator, n_sources: int, centre: Sequence[float]) -> np.ndarray:
-        """[source, channel] of dipoles strewn around a place of the cortex: another head, another mixing."""
+        """[source, channel] of random dipoles around a place of the cortex: a different mixing in each head."""
         strewn = [(rng.normal(centre, 0.12), rng.normal(size=3)) for _ in range(n_sources)]
         return np.stack([self.pattern(place, direction) for place, direction in strewn])
 
@@ -82,7 +82,7 @@ def cap(names: Sequence[str]) -> Cap:
 
 
 def net(n_channels: int) -> Cap:
-    """A geodesic net as of 129 electrodes: E1, E2 … from the rim up, and Cz on top."""
+    """A geodesic net, as of 129 electrodes: E1, E2 … from the rim upwards, and Cz on top."""
     return Cap((*(f"E{number}" for number in range(1, n_channels)), "Cz"), _spiral(n_channels, lowest=-0.4))
 
 
@@ -93,7 +93,7 @@ def helmet(n_channels: int) -> Cap:
 
 
 def _spiral(n: int, lowest: float) -> np.ndarray:
-    """Places spread evenly over a sphere from height `lowest` to the top, by the golden angle."""
+    """Positions spread evenly over a sphere from height `lowest` to the top, by the golden angle."""
     up = np.linspace(lowest, 1, n)
     around = np.arange(n) * np.pi * (3 - np.sqrt(5))
     wide = np.sqrt(1 - up**2)
@@ -101,26 +101,26 @@ def _spiral(n: int, lowest: float) -> np.ndarray:
 
 
 def draws(seed: int, *what: int) -> np.random.Generator:
-    """Random numbers that depend on what they are for, not on what was drawn before."""
+    """A random generator that depends on its purpose, not on earlier draws."""
     return np.random.default_rng(np.random.SeedSequence([seed, *what]))
 
 
 def background(
     cap: Cap, head: np.random.Generator, rng: np.random.Generator, n_times: int, sfreq: float, line_hz: float = 50.0
 ) -> np.ndarray:
-    """What hides an effect, [time, channel]. `head` tells where this subject's sources lie, `rng` what they do."""
+    """The noise, [time, channel]. `head` draws the places of this subject's sources, `rng` their activity."""
     time = np.arange(n_times) / sfreq
     noise = ongoing(head, rng, cap, time, sfreq)
     if not cap.magnetic:
         noise += 350 * np.outer(blinks(rng, time, sfreq), from_eyes(cap))
-        noise += 4 * coloured(rng, n_times, sfreq, exponent=1.0)[:, None]  # of the reference
+        noise += 4 * coloured(rng, n_times, sfreq, exponent=1.0)[:, None]  # noise of the reference
     return noise + amplifier(rng, time, len(cap.names), sfreq, line_hz)
 
 
 def ongoing(
     head: np.random.Generator, rng: np.random.Generator, cap: Cap, time: np.ndarray, sfreq: float
 ) -> np.ndarray:
-    """Brain activity that has nothing to do with the task: many 1/f sources, and alpha bursts from the back."""
+    """Brain activity unrelated to the task: many 1/f sources, and occipital alpha bursts."""
     places = head.normal(size=(40, 3))
     places *= head.uniform(0.3, 0.8, (40, 1)) / np.linalg.norm(places, axis=1, keepdims=True)
     mixing = np.stack([cap.dipole(place, head.normal(size=3)) for place in places])
@@ -141,12 +141,12 @@ def blinks(rng: np.random.Generator, time: np.ndarray, sfreq: float) -> np.ndarr
 
 
 def from_eyes(cap: Cap) -> np.ndarray:
-    """How much of a blink each electrode sees."""
+    """The share of a blink at each electrode."""
     return np.exp(-np.linalg.norm(cap.places - (0, 0.95, -0.3), axis=1) / 0.35)
 
 
 def muscle(rng: np.random.Generator, cap: Cap, time: np.ndarray, sfreq: float) -> np.ndarray:
-    """Now and then the jaw is clenched: a second of noise above 20 Hz, over one temple."""
+    """Muscle artefacts: now and then up to 1.5 s of noise above 20 Hz, over one temple."""
     bursts = np.zeros((len(time), len(cap.names)))
     for onset in rng.uniform(0, time[-1] - 1.5, rng.poisson(time[-1] / 12)):
         n = int(rng.uniform(0.3, 1.5) * sfreq)
@@ -157,12 +157,12 @@ def muscle(rng: np.random.Generator, cap: Cap, time: np.ndarray, sfreq: float) -
 
 
 def amplifier(rng: np.random.Generator, time: np.ndarray, n_channels: int, sfreq: float, line_hz: float) -> np.ndarray:
-    """What comes from electrodes and cables: drift, mains with a harmonic, white noise."""
+    """Noise of electrodes and cables: drift, mains with a harmonic, white noise."""
     noise = rng.normal(0, 0.5, (len(time), n_channels))
     for channel in noise.T:
         channel += 25 * coloured(rng, len(time), sfreq, exponent=3.0, band_hz=(0.0, 0.2))
     for hz, height_uv in ((line_hz, 6.0), (2 * line_hz, 1.5)):
-        if hz < sfreq / 2:  # what lies above, the amplifier's own filter takes out
+        if hz < sfreq / 2:  # above that, the amplifier's own filter removes it
             phase = 2 * np.pi * (hz * time + rng.random())
             noise += height_uv * np.outer(np.sin(phase), rng.uniform(0.2, 1, n_channels))
     return noise
@@ -172,14 +172,14 @@ def coloured(
     rng: np.random.Generator, n: int, sfreq: float, exponent: float, band_hz: tuple[float, float] = (0.3, np.inf)
 ) -> np.ndarray:
     """Noise of RMS 1 whose power falls as 1 / f^exponent within a band."""
-    size = 1 << (n - 1).bit_length()  # a power of two, then cut: fast, and the ends do not meet
+    size = 1 << (n - 1).bit_length()  # a power of two, then cut: fast, and not periodic
     hz = np.fft.rfftfreq(size, 1 / sfreq)
     inside = (hz > 0) & (hz >= band_hz[0]) & (hz <= band_hz[1])
     spectrum = np.zeros(len(hz), complex)
     random = rng.normal(size=(2, inside.sum()))
     spectrum[inside] = (random[0] + 1j * random[1]) * hz[inside] ** (-exponent / 2)
     noise: np.ndarray = np.fft.irfft(spectrum, size)[:n]
-    return noise / noise.std() if inside.any() else noise  # too short for anything as slow
+    return noise / noise.std() if inside.any() else noise  # too short for such slow noise
 
 
 def bump(lag_s: np.ndarray, width_s: float) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Made-up pictures in quick succession, as in THINGS: what each evokes is a linear function of its embedding.
+"""A synthetic study of images in rapid succession, as in THINGS: responses are a linear function of the embedding.
 
     python -m hpc.launch synthesize configs/synthesize/images.yaml
 
-A subject has two recordings, one with the pictures to train on and one with the others, which come again and again.
+A subject has two recordings: one with the training images, and one with the test images, which are repeated often.
 """
 
 from functools import partial
@@ -17,18 +17,18 @@ from eegdecode.synth import head
 from eegdecode.synth.config import Images
 from eegdecode.synth.formats import write_npy, write_png
 from eegdecode.synth.head import ALL_PLACES, UNIT_T, bump, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_tsv
 
-EFFECT = 2.0  # µV or units of 25 fT, at the peak, where it is strongest
+EFFECT = 2.0  # µV or units of 25 fT, at the peak of the strongest channel
 TRAIN_REPEATS = 2
-PIXELS = 12  # rows and columns of a picture
-LEAD_S = 1.0  # before the first picture, and after the last
+PIXELS = 12  # rows and columns of an image
+LEAD_S = 1.0  # before the first image, and after the last
 COLUMNS = ("onset", "duration", "trial_type", "stim_file", "image", "embedding_row")
 
 _EMBEDDING, _PICTURE, _HEAD, _RUN = 41, 42, 43, 44
 
 
-def plan(cfg: Images) -> Plan:
+def plan(cfg: Images) -> StudyPlan:
     size = f"{cfg.effect * EFFECT:g} µV" if cfg.modality == "eeg" else f"{cfg.effect * EFFECT * UNIT_T * 1e15:g} fT"
     planted = f"{size} at the peak of what a picture evokes, a linear function of its embedding"
     subjects = [f"sub-{number:02d}" for number in range(1, cfg.n_subjects + 1)]
@@ -53,11 +53,11 @@ def plan(cfg: Images) -> Plan:
             path = f"{name}/{cfg.modality}/{name}_task-{part}_run-{run:02d}_{cfg.modality}.{extension}"
             recordings[path] = partial(_write, cfg=cfg, number=number, part=part)
     n_trials = cfg.n_subjects * (cfg.n_train * TRAIN_REPEATS + cfg.n_test * cfg.n_repeats)
-    return Plan(describe, recordings, {"subjects": cfg.n_subjects, "pictures_shown": n_trials})
+    return StudyPlan(describe, recordings, {"subjects": cfg.n_subjects, "pictures_shown": n_trials})
 
 
 def embeddings(cfg: Images) -> np.ndarray:
-    """[picture, feature], of length about 1: those to train on, then those to test with."""
+    """[image, feature], of length about 1: the training images, then the test images."""
     size = (cfg.n_train + cfg.n_test, cfg.n_features)
     return (draws(cfg.seed, _EMBEDDING).normal(size=size) / np.sqrt(cfg.n_features)).astype(np.float32)
 
@@ -76,14 +76,14 @@ def _write(path: Path, cfg: Images, number: int, part: str) -> None:
     repeats = TRAIN_REPEATS if part == "train" else cfg.n_repeats
     order = np.concatenate([rng.permutation(rows) for _ in range(repeats)])
     sensors = head.cap(list(ALL_PLACES)[: cfg.n_channels]) if cfg.modality == "eeg" else head.helmet(cfg.n_channels)
-    step = round(cfg.soa_s * cfg.sfreq)  # a screen shows whole frames; here those are samples
+    step = round(cfg.soa_s * cfg.sfreq)  # a screen shows whole frames; here a frame is a sample
     onsets = round(LEAD_S * cfg.sfreq) + step * np.arange(len(order))
     n_times = int(onsets[-1]) + step + round(LEAD_S * cfg.sfreq)
     data = head.background(sensors, draws(cfg.seed, _HEAD, number), rng, n_times, cfg.sfreq)
 
     shown = np.zeros((n_times, cfg.n_features))
     shown[onsets] = embeddings(cfg)[order]
-    # Each feature has a place and a time of its own, from early to late along the ventral stream
+    # Each feature has its own place and latency, from early to late along the ventral stream
     lag = np.arange(0, 0.5, 1 / cfg.sfreq)
     peaks_s = np.linspace(0.1, 0.25, cfg.n_features)
     courses = np.stack([bump(lag - peak_s, 0.03) for peak_s in peaks_s], axis=1)

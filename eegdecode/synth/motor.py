@@ -1,9 +1,9 @@
-"""Made-up imagined movements in two sessions: 22 electrodes and 3 of the eyes, as in BCI Competition IV 2a.
+"""A synthetic study of motor imagery in two sessions: 22 EEG and 3 EOG channels, as in BCI Competition IV 2a.
 
     python -m hpc.launch synthesize configs/synthesize/motor.yaml
 
-What tells the class is where mu and beta wane, or (`rhythms`) which rhythm there is. Two kinds of leak can be had
-instead: they are what splits have to refuse.
+The class shows as desynchronised mu and beta, or (`rhythms`) as one of two rhythms. Two kinds of leak can be planted
+instead, which splits must refuse.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from eegdecode.signals import Sensor, Signal
 from eegdecode.synth import head
 from eegdecode.synth.config import Motor
 from eegdecode.synth.head import Cap, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording
 
 ELECTRODES = (
     "Fz", "FC3", "FC1", "FCz", "FC2", "FC4", "C5", "C3", "C1", "Cz", "C2",
@@ -24,11 +24,11 @@ ELECTRODES = (
 SESSIONS = ("train", "test")
 CLASSES = ("left_hand", "right_hand", "feet", "tongue")
 RHYTHMS_HZ = {"rhythm_10hz": 10.0, "rhythm_20hz": 20.0}
-RHYTHM_UV = 8.0  # RMS over all electrodes, as the rest of the brain has
+RHYTHM_UV = 8.0  # RMS over all electrodes, as strong as the other brain activity
 MU_UV, BETA_UV, WANE = 6.0, 3.0, 0.6
 GAP_S = (1.5, 2.5)
 
-# Where each class wanes: the hand areas cross over, feet lie between them, the tongue is low on both sides
+# The area of each class: hands are contralateral, feet lie between them, the tongue is low on both sides
 AREAS = {
     "left_hand": [(0.5, 0.0, 0.6)],
     "right_hand": [(-0.5, 0.0, 0.6)],
@@ -39,7 +39,7 @@ AREAS = {
 _HEAD, _SESSION = 51, 52
 
 
-def plan(cfg: Motor) -> Plan:
+def plan(cfg: Motor) -> StudyPlan:
     if cfg.leak == "parity":
         planted = "nothing in the signal; the class is that of the subject's number, odd or even"
     elif cfg.classes == "rhythms":
@@ -58,12 +58,12 @@ def plan(cfg: Motor) -> Plan:
 
     recordings = {}
     for number, name in enumerate(subjects, 1):
-        whose = 1 if cfg.leak == "copy" and number == cfg.n_subjects else number
+        subject = 1 if cfg.leak == "copy" and number == cfg.n_subjects else number
         for session in SESSIONS:
             path = f"{name}/ses-{session}/eeg/{name}_ses-{session}_task-imagery_eeg.edf"
-            recordings[path] = partial(_write, cfg=cfg, subject=whose, session=session)
+            recordings[path] = partial(_write, cfg=cfg, subject=subject, session=session)
     counts = {"subjects": cfg.n_subjects, "trials": len(recordings) * cfg.n_trials, "classes": cfg.n_classes}
-    return Plan(describe, recordings, counts)
+    return StudyPlan(describe, recordings, counts)
 
 
 def class_names(cfg: Motor) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def _write(path: Path, cfg: Motor, subject: int, session: str) -> None:
     if cfg.leak == "parity":
         labels = np.full(cfg.n_trials, subject % 2)
     else:
-        labels = rng.permutation(np.arange(cfg.n_trials) % len(names))  # each class as often
+        labels = rng.permutation(np.arange(cfg.n_trials) % len(names))  # each class equally often
     starts = np.round(np.cumsum(rng.uniform(*GAP_S, cfg.n_trials)) + cfg.trial_s * np.arange(cfg.n_trials), 4)
     n_seconds = int(np.ceil(starts[-1] + cfg.trial_s + GAP_S[0]))
     n_times = n_seconds * int(cfg.sfreq)
@@ -116,7 +116,7 @@ def _waning(
     sfreq: float,
     during: dict[str, np.ndarray],
 ) -> np.ndarray:
-    """Mu and beta of every area all the time, less where and while that area is busy."""
+    """Mu and beta of every area at all times, weaker while the area is active."""
     n_times = len(next(iter(during.values())))
     mu_hz = own.uniform(9.5, 12)
     added = np.zeros((n_times, len(cap.names)))
@@ -139,7 +139,7 @@ def _rhythms(
     sfreq: float,
     during: dict[str, np.ndarray],
 ) -> np.ndarray:
-    """10 Hz while the first class lasts, 20 Hz while the second does, both from the same place of this head."""
+    """10 Hz during the first class, 20 Hz during the second, both with the same topography."""
     pattern = own.normal(size=len(cap.names))
     pattern /= np.sqrt(np.mean(pattern**2))
     rhythm = np.zeros(len(next(iter(during.values()))))

@@ -1,8 +1,8 @@
-"""Made-up MEG of a KIT system while movies are watched, as FIF; what was planted answers the luminance of the frames.
+"""A synthetic KIT MEG study of movies, as FIF; the planted response follows the luminance of the frames.
 
     python -m hpc.launch synthesize configs/synthesize/meg-movie.yaml
 
-In the place of each movie there is a table of its frames: when each is shown and how bright it is.
+Instead of each movie there is a table of its frames, with their times and luminance.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from eegdecode.signals import Sensor, Signal
 from eegdecode.synth import head
 from eegdecode.synth.config import MegMovie
 from eegdecode.synth.head import UNIT_T, bump, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_tsv
 
-EFFECT = 2.0  # in units of 25 fT, RMS at the sensor that shows it best
+EFFECT = 2.0  # in units of 25 fT, RMS at the strongest sensor
 LAG_S = 0.1
 LEAD_S = 2.0  # before the first frame, and after the last
 PULSE_S = 0.01
@@ -34,7 +34,7 @@ _FRAMES, _HEAD, _SESSION = 21, 22, 23
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a movie, watched in one session. `title` and `part` count from 1."""
+    """A part of a movie, watched in one session. `title` and `part` count from 1."""
 
     title: int
     part: int
@@ -51,7 +51,7 @@ class Part:
         return self.mp4.replace(".mp4", ".tsv")
 
 
-def plan(cfg: MegMovie) -> Plan:
+def plan(cfg: MegMovie) -> StudyPlan:
     parts = list_parts(cfg)
     subjects = range(1, cfg.n_subjects + 1)
     planted = (
@@ -77,13 +77,13 @@ def plan(cfg: MegMovie) -> Plan:
             path = f"sub-{number:02d}/ses-{session:02d}/meg/{stem}_meg.fif"
             recordings[path] = partial(_write, cfg=cfg, number=number, part=part)
     minutes = cfg.n_subjects * len(parts) * cfg.part_s / 60
-    return Plan(
+    return StudyPlan(
         describe, recordings, {"subjects": cfg.n_subjects, "sessions": len(recordings), "minutes": round(minutes, 2)}
     )
 
 
 def list_parts(cfg: MegMovie) -> list[Part]:
-    """Every part of every title; the last title comes from television, at 25 fps."""
+    """Every part of every title; the last title has 25 fps, as on television."""
     return [
         Part(title, part, cfg.n_parts, 25.0 if title == cfg.n_titles > 1 else 29.97)
         for title in range(1, cfg.n_titles + 1)
@@ -96,13 +96,13 @@ def n_frames(cfg: MegMovie, part: Part) -> int:
 
 
 def pulse_times_s(cfg: MegMovie, part: Part) -> np.ndarray:
-    """When each second frame appears, on the recorder's clock: the projector's is slower by its drift."""
+    """The times of every second frame on the recorder's clock; the projector's clock is slower by its drift."""
     shown = 2 * np.arange(n_frames(cfg, part) // 2) / part.fps
     return LEAD_S + shown * (1 + cfg.drift_ppm * 1e-6)
 
 
 def luminance(cfg: MegMovie, part: Part) -> np.ndarray:
-    """How bright each frame is, in 0–1: it wanders, and jumps at cuts."""
+    """The luminance of each frame, in 0–1: it drifts, and jumps at cuts."""
     rng = draws(cfg.seed, _FRAMES, part.title, part.part)
     n = n_frames(cfg, part)
     cuts = np.cumsum(rng.random(n) < 1 / (2.5 * part.fps))
@@ -126,7 +126,7 @@ def _write(path: Path, cfg: MegMovie, number: int, part: Part) -> None:
         lit[first + shift] = 1
     flat = number == 1 and part.fps == 25.0
     digital = 0 * lit if flat else lit
-    # A photodiode answers within a millisecond or two, on top of the light of the room
+    # A photodiode responds within a millisecond or two, on top of the room light
     glow = dsp.lfilter([0.8], [1, -0.2], lit)
     optical = 0.02 + 0.1 * glow + 0.002 * rng.normal(size=n_times)
     signal = Signal(
@@ -150,14 +150,14 @@ def _write(path: Path, cfg: MegMovie, number: int, part: Part) -> None:
 
 
 def _answer(cfg: MegMovie, number: int, part: Part, time: np.ndarray, helmet: head.Cap) -> np.ndarray:
-    """Both visual cortices follow the luminance, [time, channel], RMS 1 while the movie runs."""
+    """The response of both visual cortices to the luminance, [time, channel], RMS 1 while the movie runs."""
     bright = luminance(cfg, part)
     frame = ((time - LEAD_S) / (1 + cfg.drift_ppm * 1e-6) * part.fps + 1e-9).astype(int)
     running = (time >= LEAD_S) & (frame < len(bright))
-    seen = np.where(running, bright[np.clip(frame, 0, len(bright) - 1)] - bright.mean(), 0)
+    stimulus = np.where(running, bright[np.clip(frame, 0, len(bright) - 1)] - bright.mean(), 0)
     lag = np.arange(0, 0.4, 1 / cfg.sfreq)
     response = bump(lag - LAG_S, 0.02) - 0.6 * bump(lag - LAG_S - 0.06, 0.03)
-    source = dsp.fftconvolve(seen, response)[: len(time)]
+    source = dsp.fftconvolve(stimulus, response)[: len(time)]
     own = draws(cfg.seed, _HEAD, number, 1)
     topography = sum(
         helmet.dipole(own.normal((side * 0.25, -0.6, 0.15), 0.05), own.normal((1, 0, 0.5), 0.15)) for side in (-1, 1)

@@ -1,9 +1,9 @@
-"""A made-up music-listening study with a planted answer: real EDF, BrainVision and WAV files in a BIDS tree.
+"""A synthetic music-listening study with a planted response: real EDF, BrainVision and WAV files in a BIDS tree.
 
     python -m hpc.launch synthesize configs/demo.yaml
 
-What a channel shows is the sum of what real ones show: the brain's answer to the music (small), other brain activity
-with a 1/f spectrum, alpha bursts, blinks, muscle, drift, mains, and noise of the reference that all channels share.
+A channel is the sum of the brain's response to the music (small), other brain activity with a 1/f spectrum, alpha
+bursts, blinks, muscle, drift, mains, and noise of the reference that all channels share.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,23 +21,23 @@ from eegdecode.synth import head
 from eegdecode.synth.config import Music
 from eegdecode.synth.formats import write_wav
 from eegdecode.synth.head import PLACES, Cap, bump, coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording
 
 AUDIO_HZ = 8000
 GAP_S = (1.5, 3.0)  # silence before a piece
-ENVELOPE_CUTOFF_HZ = 8.0  # what the brain follows
+ENVELOPE_CUTOFF_HZ = 8.0  # up to where the brain follows
 
-_PIECE, _SUBJECT = 1, 2  # tell the draws of one seed from each other
+_PIECE, _SUBJECT = 1, 2  # separate the draws of one seed from each other
 
 
-def plan(cfg: Music) -> Plan:
+def plan(cfg: Music) -> StudyPlan:
     pieces = {
         f"piece-{number:02d}.wav": compose(draws(cfg.seed, _PIECE, number), cfg.piece_s)
         for number in range(1, cfg.n_pieces + 1)
     }
     loudness = {name: targets.envelope(audio, AUDIO_HZ, ENVELOPE_CUTOFF_HZ) for name, audio in pieces.items()}
     minutes = cfg.n_subjects * sum(len(audio) for audio in pieces.values()) / AUDIO_HZ / 60
-    return Plan(
+    return StudyPlan(
         describe=lambda study: _describe(study, cfg, pieces),
         recordings={
             _eeg_file(number): partial(_write_subject, cfg=cfg, number=number, loudness=loudness)
@@ -48,7 +48,7 @@ def plan(cfg: Music) -> Plan:
 
 
 def compose(rng: np.random.Generator, piece_s: tuple[float, float]) -> np.ndarray:
-    """A piece of music within ±1: a melody that wanders over a pentatonic scale, above a bass that comes each bar."""
+    """A piece of music within ±1: a melody that wanders over a pentatonic scale, with a bass note each bar."""
     duration_s, beat_s = rng.uniform(*piece_s), 60 / rng.uniform(85, 130)
     root_hz = 220 * 2 ** (rng.integers(-3, 4) / 12)
     scale = [12 * octave + step for octave in (0, 1) for step in (0, 2, 4, 7, 9)]
@@ -81,14 +81,14 @@ def _play(audio: np.ndarray, onset_s: float, hz: float, strength: float, decay_s
 
 @dataclass(frozen=True)
 class Session:
-    """What was recorded of one subject, EOG and belt channels included, and what was played."""
+    """The recording of one subject, EOG and belt channels included, and its trials."""
 
     signal: Signal
     trials: tuple[Trial, ...]
 
 
 def record(cfg: Music, number: int, loudness: Mapping[str, Signal]) -> Session:
-    """One subject hears all pieces: their head, their order and their noise are their own."""
+    """Record one subject who hears all pieces, with their own head, order and noise."""
     rng = draws(cfg.seed, _SUBJECT, number)
     trials = schedule(rng, [(name, sound.duration) for name, sound in sorted(loudness.items())])
     n_seconds = int(np.ceil(trials[-1].start + trials[-1].duration + GAP_S[0]))
@@ -118,16 +118,16 @@ def answer(
     sfreq: float,
     lag_s: float,
 ) -> np.ndarray:
-    """What auditory cortex of both sides adds, [time, channel], RMS 1 where it is strongest: the envelope, answered."""
-    heard = np.zeros(len(time))
+    """The response of both auditory cortices to the envelope, [time, channel], RMS 1 at the strongest channel."""
+    stimulus = np.zeros(len(time))
     for trial in trials:
         during = (time >= trial.start) & (time < trial.start + trial.duration)
-        heard[during] = targets.value_at(loudness[trial.stimulus], time[during] - trial.start)[:, 0]
-    # A peak at the lag, then a smaller, slower one the other way round, as N1 and P2
+        stimulus[during] = targets.value_at(loudness[trial.stimulus], time[during] - trial.start)[:, 0]
+    # A peak at the lag, then a smaller, slower one of opposite sign, as N1 and P2
     lag = np.arange(0, lag_s + 0.4, 1 / sfreq)
     response = bump(lag - lag_s, 0.03) - 0.5 * bump(lag - lag_s - 0.1, 0.045)
-    source = dsp.fftconvolve(heard, response)[: len(time)]
-    # Each head differs in where the two sources lie and point, and in which side is the stronger
+    source = dsp.fftconvolve(stimulus, response)[: len(time)]
+    # Heads differ in the places and directions of the two sources, and in the stronger side
     topography = np.zeros(len(cap.names))
     for side in (-1, 1):
         place, direction = rng.normal((side * 0.55, 0.05, 0.1), 0.06), rng.normal((0, 0.35, 0.9), 0.15)
@@ -136,17 +136,17 @@ def answer(
 
 
 def schedule(rng: np.random.Generator, pieces: Sequence[tuple[str, float]]) -> tuple[Trial, ...]:
-    """The pieces (name, seconds) in an order of their own, with silence before each."""
+    """The pieces (name, seconds) in random order, with silence before each."""
     trials, now = [], 0.0
     for name, duration_s in (pieces[index] for index in rng.permutation(len(pieces))):
-        start = round(now + rng.uniform(*GAP_S), 4)  # as precise as the events file has it
+        start = round(now + rng.uniform(*GAP_S), 4)  # as precise as in the events file
         trials.append(Trial(start, round(duration_s, 4), name))
         now = start + trials[-1].duration
     return tuple(trials)
 
 
 def _eeg_file(number: int) -> str:
-    """Half of the subjects come from a lab that exports EDF, half from one with BrainVision."""
+    """Half of the subjects are in EDF, half in BrainVision."""
     subject, extension = f"sub-{number:02d}", "edf" if number % 2 else "vhdr"
     return f"{subject}/eeg/{subject}_task-music_run-01_eeg.{extension}"
 
@@ -180,9 +180,9 @@ def events(trials: Sequence[Trial]) -> list[tuple[str, str, str, str]]:
 
 def _describe(study: Path, cfg: Music, pieces: Mapping[str, np.ndarray]) -> None:
     subjects = [("participant_id",), *((f"sub-{number:02d}",) for number in range(1, cfg.n_subjects + 1))]
-    # By the name it had at first, as the same knobs are to make the same bytes
-    knobs = f"Study({', '.join(f'{knob}={value!r}' for knob, value in vars(cfg).items() if knob != 'name')})"
-    write_description(study, "Made-up music listening", "with a planted answer to the music", knobs, subjects)
+    # By its first name, as the same config must give the same bytes
+    settings = f"Study({', '.join(f'{field}={value!r}' for field, value in vars(cfg).items() if field != 'name')})"
+    write_description(study, "Made-up music listening", "with a planted answer to the music", settings, subjects)
     write_readme(study, README.format(cfg=cfg))
     write_pieces(study, pieces)
 

@@ -1,6 +1,6 @@
-"""Made-up music heard in runs, laid out as OpenNeuro's ds002722, ds002724 and ds002725.
+"""A synthetic study of music in runs, laid out as OpenNeuro's ds002722, ds002724 and ds002725.
 
-What is planted, the answer to the loudness, is that of music.py.
+The planted effect, a response to the loudness, is that of music.py.
 
 python -m hpc.launch synthesize configs/synthesize/music-runs.yaml
 """
@@ -18,12 +18,12 @@ from eegdecode.synth import head, music
 from eegdecode.synth.config import MusicRuns
 from eegdecode.synth.formats import write_hollow_edf
 from eegdecode.synth.head import coloured, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_sidecars, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_sidecars, write_tsv
 from hpc.runs.rundir import write_json
 
 EFFECT_UV, LAG_S = 2.0, 0.15
-BOLD_PERCENT, BOLD_S = 2.0, 2.0  # of rise while music plays; from one volume to the next
-CODE_UV = 10.0  # the channel `music` rises by this for each number of a piece
+BOLD_PERCENT, BOLD_S = 2.0, 2.0  # of signal change while music plays; the time from one volume to the next
+CODE_UV = 10.0  # the step of the channel `music` from one piece number to the next
 
 _CAP = (
     "Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "F7", "F8", "T7", "T8", "P7", "P8",
@@ -34,7 +34,7 @@ _CAP = (
 @dataclass(frozen=True)
 class Layout:
     electrodes: tuple[str, ...]
-    others: dict[str, str]  # channels that are no EEG, and what channels.tsv says they are
+    others: dict[str, str]  # channels that are not EEG, and their type in channels.tsv
     tasks: tuple[str, ...]
     trial_s: float
     first_subject: int = 1
@@ -45,7 +45,7 @@ class Layout:
 _FELT = {"GSR": "GSR", "ECG": "ECG", "VA1": "MISC", "VA2": "MISC", "VAtarg": "MISC"}
 LAYOUTS = {
     "ds002722": Layout(_CAP, _FELT, tuple(f"run{run}" for run in range(1, 6)), 20.0),
-    # The same people, so the same numbers, of whom those after the seventh went on
+    # The same people with the same numbers; those after the seventh continued
     "ds002724": Layout(_CAP, _FELT, tuple(f"run{run}" for run in range(1, 5)), 40.0, 8, sessions=True),
     "ds002725": Layout(
         (*(name for name in _CAP if name not in ("FT9", "FT10")), "POz"),
@@ -61,7 +61,7 @@ _PIECE, _HEAD, _RUN, _REGIONS = 11, 12, 13, 14
 
 @dataclass(frozen=True)
 class Run:
-    """One recording: whose, and the how-manieth of this subject, from 0."""
+    """One recording: its subject, and its index within the subject, from 0."""
 
     subject: int
     index: int
@@ -69,12 +69,12 @@ class Run:
     task: str
 
 
-def plan(cfg: MusicRuns) -> Plan:
+def plan(cfg: MusicRuns) -> StudyPlan:
     layout = LAYOUTS[cfg.layout]
     runs = list_runs(cfg)
     trial_s = cfg.trial_s or layout.trial_s
-    heard = [run for run in runs if run.task != "washout"]
-    n_trials = cfg.n_trials * len(heard)
+    with_music = [run for run in runs if run.task != "washout"]
+    n_trials = cfg.n_trials * len(with_music)
 
     @cache
     def piece(name: str) -> np.ndarray:
@@ -82,7 +82,7 @@ def plan(cfg: MusicRuns) -> Plan:
         return music.compose(draws(cfg.seed, _PIECE, number), (trial_s, trial_s))
 
     def describe(study: Path) -> None:
-        pieces = sorted({name for run in heard for name in _pieces(cfg, run)})
+        pieces = sorted({name for run in with_music for name in _pieces(cfg, run)})
         subjects = [(f"sub-{number:02d}",) for number in sorted({run.subject for run in runs})]
         planted = f"{cfg.effect * EFFECT_UV:g} µV RMS of answer to the loudness of music, {LAG_S} s after it"
         write_description(study, f"Made-up {cfg.layout}", planted, cfg, [("participant_id",), *subjects])
@@ -120,7 +120,7 @@ def plan(cfg: MusicRuns) -> Plan:
         signal = Signal((data * 1e-6).astype(np.float32), cfg.sfreq, channels)
         write_recording(path, signal, types, music.EVENTS, events, about)
 
-    return Plan(
+    return StudyPlan(
         describe,
         {run.path: partial(write, run=run) for run in runs},
         {
@@ -133,7 +133,7 @@ def plan(cfg: MusicRuns) -> Plan:
 
 
 def list_runs(cfg: MusicRuns) -> list[Run]:
-    """Every recording: each subject has as many as the others, or one less."""
+    """All recordings; subjects have equally many, or one less."""
     layout = LAYOUTS[cfg.layout]
     runs = []
     for place in range(cfg.n_subjects):
@@ -141,15 +141,15 @@ def list_runs(cfg: MusicRuns) -> list[Run]:
         name = f"sub-{subject:02d}"
         for index in range(len(range(place, cfg.n_runs, cfg.n_subjects))):
             session, task = divmod(index, len(layout.tasks))
-            # Who comes more often than there are tasks comes for another session
-            where = f"{name}/ses-{session + 1}" if layout.sessions or session else name
-            stem = f"{where.replace('/', '_')}_task-{layout.tasks[task]}"
-            runs.append(Run(subject, index, f"{where}/eeg/{stem}_eeg.edf", layout.tasks[task]))
+            # More runs than tasks make another session
+            folder = f"{name}/ses-{session + 1}" if layout.sessions or session else name
+            stem = f"{folder.replace('/', '_')}_task-{layout.tasks[task]}"
+            runs.append(Run(subject, index, f"{folder}/eeg/{stem}_eeg.edf", layout.tasks[task]))
     return runs
 
 
 def _pieces(cfg: MusicRuns, run: Run) -> list[str]:
-    """What is heard in a run: the same pieces by all subjects."""
+    """The pieces of a run, the same for all subjects."""
     if run.task == "washout":
         return []
     first = run.index * cfg.n_trials
@@ -190,11 +190,11 @@ def _other(name: str, rng: np.random.Generator, time: np.ndarray, sfreq: float, 
         for trial in trials:
             level[(time >= trial.start) & (time < trial.start + trial.duration)] += CODE_UV * _number(trial.stimulus)
         return level
-    return 300 * coloured(rng, len(time), sfreq, exponent=2.0, band_hz=(0.0, 1.0))  # skin, and how it feels
+    return 300 * coloured(rng, len(time), sfreq, exponent=2.0, band_hz=(0.0, 1.0))  # skin conductance and ratings
 
 
 def _sound(trials: Sequence[Trial], piece: Callable[[str], np.ndarray], n_times: int, sfreq: float) -> np.ndarray:
-    """The sound at the rate of the EEG, in what an electrode could have."""
+    """The sound at the rate of the EEG, with a plausible amplitude for an electrode."""
     sound = np.zeros(n_times)
     for trial in trials:
         first = round(trial.start * sfreq)
@@ -205,7 +205,7 @@ def _sound(trials: Sequence[Trial], piece: Callable[[str], np.ndarray], n_times:
 
 
 def _write_regions(path: Path, cfg: MusicRuns, run: Run, trials: Sequence[Trial], n_seconds: int) -> None:
-    """Regions of an fMRI taken at the same time, a value every 2 s: auditory cortex follows the music, V1 does not."""
+    """Regions of a simultaneous fMRI, a value every 2 s: auditory cortex follows the music, V1 does not."""
     rng = draws(cfg.seed, _REGIONS, run.subject, run.index)
     time = np.arange(0, n_seconds, 0.1)
     playing = np.any([(time >= trial.start) & (time < trial.start + trial.duration) for trial in trials], axis=0)

@@ -1,8 +1,8 @@
-"""Made-up MEG while sentences are heard, as FIF: an answer to the loudness, and one to the embedding of each word.
+"""A synthetic MEG study of sentences, as FIF: a response to the loudness, and one to the embedding of each word.
 
     python -m hpc.launch synthesize configs/synthesize/speech.yaml
 
-Each head mixes what answers in a way of its own, so that what is learned of one subject says little of another.
+Each head mixes the sources differently, so that a decoder of one subject transfers poorly to another.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from eegdecode.synth import head
 from eegdecode.synth.config import Speech
 from eegdecode.synth.formats import write_npy, write_wav
 from eegdecode.synth.head import UNIT_T, bump, draws
-from eegdecode.synth.tree import Plan, write_description, write_readme, write_recording, write_tsv
+from eegdecode.synth.tree import StudyPlan, write_description, write_readme, write_recording, write_tsv
 
-EFFECT = 2.0  # in units of 25 fT, RMS of each answer at the sensor that shows it best
+EFFECT = 2.0  # in units of 25 fT, RMS of each response at its strongest sensor
 LOUDNESS_LAG_S, MEANING_LAG_S = 0.1, 0.35
 AUDIO_HZ = 8000
 MEANING_HZ = 50  # the rate of wav2vec 2.0
@@ -33,7 +33,7 @@ _SENTENCE, _VOCABULARY, _HEAD, _SUBJECT = 31, 32, 33, 34
 
 @dataclass(frozen=True)
 class Sentence:
-    """Its sound, and when which word of the vocabulary begins."""
+    """The sound of a sentence, and the onsets and durations of its words."""
 
     audio: np.ndarray
     onsets_s: np.ndarray
@@ -45,7 +45,7 @@ class Sentence:
         return len(self.audio) / AUDIO_HZ
 
 
-def plan(cfg: Speech) -> Plan:
+def plan(cfg: Speech) -> StudyPlan:
     sentences = {f"sentence-{number:02d}.wav": speak(cfg, number) for number in range(1, cfg.n_sentences + 1)}
     subjects = [f"sub-{number:02d}" for number in range(1, cfg.n_subjects + 1)]
     size = cfg.effect * EFFECT * UNIT_T * 1e15
@@ -66,7 +66,7 @@ def plan(cfg: Speech) -> Plan:
             write_npy(stimulus_file(study, name.replace(".wav", ".npy")), meanings(cfg, sentence))
 
     minutes = cfg.n_subjects * sum(sentence.duration_s for sentence in sentences.values()) / 60
-    return Plan(
+    return StudyPlan(
         describe,
         {
             f"{name}/meg/{name}_task-listening_meg.fif": partial(_write, cfg=cfg, number=number, sentences=sentences)
@@ -77,18 +77,18 @@ def plan(cfg: Speech) -> Plan:
 
 
 def embeddings(cfg: Speech) -> np.ndarray:
-    """[word, feature], each feature with a spread of 1."""
+    """[word, feature], each feature with an SD of 1."""
     return draws(cfg.seed, _VOCABULARY).normal(size=(cfg.n_words, cfg.n_features)).astype(np.float32)
 
 
 def meanings(cfg: Speech, sentence: Sentence) -> np.ndarray:
-    """[time, feature] at MEANING_HZ, as the features of a speech model come: the embedding of each word while it lasts,
-    0 between words."""
-    found = np.zeros((round(sentence.duration_s * MEANING_HZ), cfg.n_features), np.float32)
+    """[time, feature] at MEANING_HZ, like the features of a speech model: the embedding of the current word, 0 between
+    words."""
+    features = np.zeros((round(sentence.duration_s * MEANING_HZ), cfg.n_features), np.float32)
     vectors = embeddings(cfg)
     for onset_s, duration_s, word in zip(sentence.onsets_s, sentence.durations_s, sentence.words):
-        found[round(onset_s * MEANING_HZ) : round((onset_s + duration_s) * MEANING_HZ)] = vectors[word]
-    return found
+        features[round(onset_s * MEANING_HZ) : round((onset_s + duration_s) * MEANING_HZ)] = vectors[word]
+    return features
 
 
 def word_name(row: int) -> str:
@@ -96,7 +96,7 @@ def word_name(row: int) -> str:
 
 
 def speak(cfg: Speech, number: int) -> Sentence:
-    """Words of one to three syllables, each a hum with harmonics under a hump, with pauses between phrases."""
+    """Words of one to three syllables, each a hum with harmonics and a smooth envelope, with pauses between phrases."""
     rng = draws(cfg.seed, _SENTENCE, number)
     audio = np.zeros(int(rng.uniform(*cfg.sentence_s) * AUDIO_HZ))
     onsets, durations, now_s = [], [], 0.1
@@ -130,11 +130,11 @@ def _write(path: Path, cfg: Speech, number: int, sentences: dict[str, Sentence])
     meg += cfg.effect * EFFECT * _answers(cfg, number, starts, sentences, time, helmet)
     events = []
     for name, start in starts.items():
-        heard = sentences[name]
-        events.append((f"{start:.4f}", f"{heard.duration_s:.4f}", "sentence", name, "n/a", "n/a"))
+        sentence = sentences[name]
+        events.append((f"{start:.4f}", f"{sentence.duration_s:.4f}", "sentence", name, "n/a", "n/a"))
         events += [
             (f"{start + onset:.4f}", f"{duration:.4f}", "word", "n/a", word_name(word), str(word))
-            for onset, duration, word in zip(heard.onsets_s, heard.durations_s, heard.words)
+            for onset, duration, word in zip(sentence.onsets_s, sentence.durations_s, sentence.words)
         ]
     signal = Signal((meg * UNIT_T).astype(np.float32), cfg.sfreq, helmet.names, helmet.sensors())
     about = {
@@ -157,14 +157,14 @@ def _answers(
     time: np.ndarray,
     helmet: head.Cap,
 ) -> np.ndarray:
-    """To the loudness and to the meaning, [time, channel], each RMS 1 where it is strongest."""
-    heard, meant = np.zeros(len(time)), np.zeros((len(time), cfg.n_features))
+    """The responses to loudness and meaning, [time, channel], each with RMS 1 at its strongest channel."""
+    stimulus, meant = np.zeros(len(time)), np.zeros((len(time), cfg.n_features))
     vectors = embeddings(cfg)
     for name, start in starts.items():
         sentence = sentences[name]
         loudness = targets.envelope(sentence.audio, AUDIO_HZ, 8.0)
         during = (time >= start) & (time < start + sentence.duration_s)
-        heard[during] = targets.value_at(loudness, time[during] - start)[:, 0]
+        stimulus[during] = targets.value_at(loudness, time[during] - start)[:, 0]
         onsets = np.rint((start + sentence.onsets_s) * cfg.sfreq).astype(int)
         np.add.at(meant, onsets, vectors[sentence.words])
     lag = np.arange(0, 0.7, 1 / cfg.sfreq)
@@ -173,6 +173,6 @@ def _answers(
     own = draws(cfg.seed, _HEAD, number, 1)
     loud = helmet.patterns(own, 1, (0.5, 0.0, 0.15))
     meaning = helmet.patterns(own, cfg.n_features, (-0.5, 0.0, 0.2))
-    first = np.outer(dsp.fftconvolve(heard, tone)[: len(time)], loud)
+    first = np.outer(dsp.fftconvolve(stimulus, tone)[: len(time)], loud)
     second = dsp.fftconvolve(meant, word[:, None], axes=0)[: len(time)] @ meaning
     return first / first.std(axis=0).max() + second / second.std(axis=0).max()

@@ -1,10 +1,10 @@
-"""Make up a study by its config: the plan of its kind, shared out over the ranks."""
+"""Make a synthetic study from its config; recordings are distributed over the ranks."""
 
 from typing import Any
 
 from eegdecode.synth import eeg2025, images, motor, movie, music, runs, speech
 from eegdecode.synth.config import Study
-from eegdecode.synth.tree import Plan
+from eegdecode.synth.tree import StudyPlan
 from hpc.rank.context import Context, Preempted
 
 PLANS: dict[str, Any] = {
@@ -19,8 +19,8 @@ PLANS: dict[str, Any] = {
 
 
 def make_study(cfg: Study, ctx: Context) -> dict[str, object]:
-    """Write the study into ctx.out, recordings shared out over the ranks. Files that are there already are kept."""
-    plan: Plan = PLANS[cfg.name](cfg)
+    """Write the study into ctx.out, recordings distributed over the ranks. Existing files are kept."""
+    plan: StudyPlan = PLANS[cfg.name](cfg)
     if ctx.world.is_first:
         plan.describe(ctx.out)
     mine = ctx.world.share(sorted(plan.recordings))

@@ -1,4 +1,4 @@
-"""The plan of a made-up study, and the files around its recordings: a BIDS tree."""
+"""The plan of a synthetic study, and the BIDS files around its recordings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ UNITS = {"mag": "T", "stim": "V", "misc": "V"}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a study is made of.
+class StudyPlan:
+    """The parts of a study.
 
     Parameters
     ----------
     describe
-        Writes what is there once: the description, the participants, the stimuli. Called with the study's folder.
+        Writes the files of the whole study: description, participants, stimuli. Called with the study's folder.
     recordings
-        By path below that folder, what writes the recording there, the files beside it first: where a recording
-        stands, all of it does.
+        By path below that folder, the function that writes the recording there, its sidecars first: where a recording
+        exists, it is complete.
     counts
-        What the stage returns.
+        The result of the stage.
     """
 
     describe: Callable[[Path], None]
@@ -40,9 +40,9 @@ class Plan:
 
 
 def write_description(study: Path, name: str, planted: str, cfg: object, participants: Rows) -> None:
-    """Those files at the root of a study; the first row of `participants` has the columns."""
-    made = {"Name": "eegdecode.synth", "Description": f"Made up, {planted}: {cfg}"}
-    description = {"Name": name, "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0", "GeneratedBy": [made]}
+    """Write the files at the root of a study; the first row of `participants` has the columns."""
+    maker = {"Name": "eegdecode.synth", "Description": f"Made up, {planted}: {cfg}"}
+    description = {"Name": name, "BIDSVersion": "1.9.0", "DatasetType": "raw", "License": "CC0", "GeneratedBy": [maker]}
     write_json(study / "dataset_description.json", description)
     write_tsv(study / "participants.tsv", participants[0], participants[1:])
     write_json(study / "participants.json", {"participant_id": {"Description": "a subject that never was"}})
@@ -60,20 +60,20 @@ def write_recording(
     events: Rows,
     about: Mapping[str, object],
 ) -> None:
-    """A recording and the files beside it.
+    """Write a recording and its sidecars.
 
     Parameters
     ----------
     types
-        What channels.tsv says of a channel, where it is not what its sensor's kind says.
+        The type in channels.tsv of channels for which it is not that of their sensor's kind.
     columns, events
-        Of events.tsv.
+        The content of events.tsv.
     about
-        What the .json beside it says.
+        The content of its .json.
     """
     write_sidecars(path, signal, types, columns, events, about)
     if path.suffix == ".fif":
-        from eegdecode.synth.fif import write_fif  # mne takes a while to import
+        from eegdecode.synth.fif import write_fif  # mne is slow to import
 
         write_fif(path, signal)
     else:
@@ -88,7 +88,7 @@ def write_sidecars(
     events: Rows,
     about: Mapping[str, object],
 ) -> None:
-    """What stands beside a recording; of the signal only what its channels are."""
+    """Write the sidecars of a recording; of the signal, only its channels are used."""
     kinds = {name: signal.sensors[name].kind if name in signal.sensors else "eeg" for name in signal.channels}
     stem, _, what = path.stem.rpartition("_")
     write_json(path.with_name(f"{stem}_{what}.json"), {**about, "SamplingFrequency": signal.sfreq})
@@ -100,10 +100,10 @@ def write_sidecars(
     write_tsv(path.with_name(f"{stem}_events.tsv"), columns, events)
     placed = {name: sensor.position for name, sensor in signal.sensors.items() if sensor.kind == "eeg"}
     if placed:
-        whose = stem.partition("_task-")[0]  # where electrodes sit does not change with the task
+        prefix = stem.partition("_task-")[0]  # positions of electrodes do not depend on the task
         places = [(name, *(f"{metre:.5f}" for metre in place)) for name, place in placed.items() if place is not None]
-        write_tsv(path.with_name(f"{whose}_electrodes.tsv"), ("name", "x", "y", "z"), places)
-        write_json(path.with_name(f"{whose}_coordsystem.json"), COORDINATES)
+        write_tsv(path.with_name(f"{prefix}_electrodes.tsv"), ("name", "x", "y", "z"), places)
+        write_json(path.with_name(f"{prefix}_coordsystem.json"), COORDINATES)
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Rows) -> None:

@@ -16,7 +16,7 @@ from eegdecode import models
 from eegdecode.data.config import Split, Windows
 from eegdecode.data.loading.draw import Draw
 from eegdecode.data.split import splits
-from eegdecode.data.split.splits import Parts, Segment
+from eegdecode.data.split.splits import Segment, Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import trainable
@@ -36,7 +36,7 @@ class Material(NamedTuple):
 
     data: Store
     spec: SignalSpec
-    parts: Parts
+    parts: Splits
     draw: Draw
 
 
@@ -82,7 +82,7 @@ def _prepared(folders: tuple[Path, ...], target: str, split: Split, windows: Win
     return prepare(folders, target, split, windows, 0, classes)
 
 
-def _refuse_unseen(parts: Parts, data: Store, target: str, spec: SignalSpec) -> None:
+def _refuse_unseen(parts: Splits, data: Store, target: str, spec: SignalSpec) -> None:
     """A class that training never sees cannot be told; one that only training sees is not judged, and that is said."""
     train, val, test = (_classes(part, data, target, spec) for part in (parts.train, parts.val, parts.test))
     how = (

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from eegdecode.data.config import BucketedWindows, GridWindows, LockedWindows, Windows
+from eegdecode.data.config import BucketedWindows, EpochWindows, GridWindows, Windows
 from eegdecode.data.loading import gather, order, windows
 from eegdecode.data.loading.gather import Gathered
 from eegdecode.data.loading.windows import Places
@@ -82,7 +82,7 @@ class Judge:
 
 
 def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bool) -> list[Places]:
-    if not isinstance(cfg, GridWindows | LockedWindows):
+    if not isinstance(cfg, GridWindows | EpochWindows):
         if isinstance(cfg, BucketedWindows) or whole_trials:
             return [windows.whole(segment, data.recordings[segment.recording]) for segment in part]
         cfg = GridWindows(length_s=cfg.length_s, batch=cfg.batch)

@@ -1,1 +1,1 @@
-"""Files of weights: what is in one, and what of it a model would load."""
+"""Inspect files of weights: what is in them, and what a model would load. No code of the file runs."""

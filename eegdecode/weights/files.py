@@ -1,7 +1,7 @@
-"""What a file of parameters holds: names, shapes and types. Tensors are not read, and no code runs.
+"""Read the names, shapes and types in a file of weights. Tensors are not read, and no code of the file runs.
 
-Of torch.save (also those before 1.6, TorchScript and pickles of whole modules), safetensors, a checkpoint's folder of
-ours and the model.pt of a run.
+Formats: torch.save (also before 1.6, TorchScript and pickled modules), safetensors, our checkpoint folders and the
+model.pt of a run.
 """
 
 import json
@@ -13,49 +13,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eegdecode.weights.pickles import BROKEN, ITEM_BYTES, Array, Named, Reader, Shape, Storage
+from eegdecode.weights.pickles import BROKEN, ITEM_BYTES, Array, Named, Reader, Shape, TensorStorage
 
 LEGACY = 0x1950A86A20F9469CFC6C
-"""With this number files of torch before 1.6 begin."""
+"""The number at the start of files of torch before 1.6."""
 LONGEST_HEADER = 100_000_000
 DEEPEST = 200
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file, looked at.
+class WeightsFile:
+    """The content of a file of weights.
 
     Parameters
     ----------
     path, form
-        Which, and what wrote it.
+        The file, and the format.
     place
-        Where in the file the parameters are; empty where they are all there is.
+        The key of the parameters in the file; empty where the file holds nothing else.
     shapes
-        Of the parameters, by name.
-    beside
-        Other tensors: how many, and of how many numbers, by their place.
-    said
-        Plain values beside them: epoch, step, version.
+        The shapes of the parameters, by name.
+    other_tensors
+        Tensors besides the parameters, by key: how many, and how many values.
+    metadata
+        Plain values next to them: epoch, step, version.
     code
-        The names of what would have run, had it been loaded by torch.load without weights_only.
+        The names of code that torch.load without weights_only would have run.
     config, spec
-        Of a model.pt of ours.
+        From our own model.pt.
     """
 
     path: Path
     form: str
     place: str
     shapes: dict[str, Shape]
-    beside: dict[str, tuple[int, int]] = field(default_factory=dict)
-    said: dict[str, Any] = field(default_factory=dict)
+    other_tensors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     code: tuple[str, ...] = ()
     config: Mapping[str, Any] | None = None
     spec: Mapping[str, Any] | None = None
 
 
-def look(path: Path) -> Found:
-    """Raises ValueError with a sentence where there is nothing to look at."""
+def look(path: Path) -> WeightsFile:
+    """Inspect a file. Raises ValueError with a sentence if it cannot be read."""
     path = _file_of(path)
     if path.is_dir():
         return _checkpoint(path)
@@ -66,22 +66,22 @@ def look(path: Path) -> Found:
         if head.startswith(b"PK\x03\x04"):
             return _of_zip(path, file)
         if head.startswith(b"version https://git-lfs"):
-            raise ValueError(f"{path} is a pointer of git-lfs, not the file it stands for: fetch it with git lfs pull")
+            raise ValueError(f"{path} is a git-lfs pointer, not the file itself: fetch it with git lfs pull")
         if head.startswith(b"hpcstate"):
-            raise ValueError(f"{path} is one file of a checkpoint: name its folder, {path.parent}")
+            raise ValueError(f"{path} is one file of a checkpoint: give its folder, {path.parent}")
         if len(head) > 8 and head[8:9] == b"{":
             return _of_safetensors(path, file, size)
         if head.startswith(b"\x80"):
             return _of_pickle(path, file, size)
     raise ValueError(
-        f"{path} ({size} bytes) is neither of torch.save nor safetensors: it begins with {head[:8]!r}"
+        f"{path} ({size} bytes) is neither from torch.save nor safetensors: it begins with {head[:8]!r}"
         if size
         else f"{path} is empty"
     )
 
 
 def _file_of(path: Path) -> Path:
-    """Of a run's folder its model, or its last checkpoint."""
+    """The file to read; for the folder of a run, its model or its last checkpoint."""
     from hpc.runs.rundir import RunDir, committed_steps
 
     if not path.exists():
@@ -95,23 +95,23 @@ def _file_of(path: Path) -> Path:
             from hpc.checkpoint import checkpoint
 
             return checkpoint.at(folder, steps[-1])
-    raise ValueError(f"{path} is a folder without a model.pt or a whole checkpoint: name a file in it")
+    raise ValueError(f"{path} is a folder without a model.pt or a complete checkpoint: give a file in it")
 
 
-# ---- One form each
+# ---- One function a format
 
 
-def _of_zip(path: Path, file: BinaryIO) -> Found:
+def _of_zip(path: Path, file: BinaryIO) -> WeightsFile:
     try:
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile:
-        raise ValueError(f"{path} begins as torch.save writes, but its end is missing: it is cut off") from None
+        raise ValueError(f"{path} begins like a file of torch.save, but its end is missing: it is cut off") from None
     with archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
         pickles = [name for name in sizes if name == "data.pkl" or name.endswith("/data.pkl")]
         if not pickles:
             raise ValueError(
-                f"{path} is a zip, but not of torch.save: it has no data.pkl, but {', '.join(list(sizes)[:5])}"
+                f"{path} is a zip, but not from torch.save: it has no data.pkl, but {', '.join(list(sizes)[:5])}"
             )
         folder = pickles[0].removesuffix("data.pkl")
         try:
@@ -128,11 +128,11 @@ def _of_zip(path: Path, file: BinaryIO) -> Found:
                     f"needs {storage.n_values * ITEM_BYTES[storage.dtype]}"
                 )
     script = any(name.startswith(f"{folder}code/") for name in sizes)
-    return _sorted_out(path, "TorchScript" if script else "torch.save", tree, reader.code)
+    return _weights_file(path, "TorchScript" if script else "torch.save", tree, reader.code)
 
 
-def _of_pickle(path: Path, file: BinaryIO, size: int) -> Found:
-    """Of torch before 1.6, or any other pickle."""
+def _of_pickle(path: Path, file: BinaryIO, size: int) -> WeightsFile:
+    """A file of torch before 1.6, or any other pickle."""
     try:
         tree = Reader(file).load()
         form, code = "pickle", {}
@@ -149,25 +149,25 @@ def _of_pickle(path: Path, file: BinaryIO, size: int) -> Found:
             tree, code = reader.load(), reader.code
     except BROKEN as error:
         raise _broken(path, error) from None
-    return _sorted_out(path, form, tree, code)
+    return _weights_file(path, form, tree, code)
 
 
-def _check_legacy(path: Path, storages: Mapping[str, Storage], file: BinaryIO, size: int) -> None:
+def _check_legacy(path: Path, storages: Mapping[str, TensorStorage], file: BinaryIO, size: int) -> None:
     pickle.Unpickler.load(Reader(file))  # the order of the storages
     needed = file.tell() + sum(8 + s.n_values * ITEM_BYTES[s.dtype] for s in storages.values())
     if size < needed:
         raise pickle.UnpicklingError(f"{size} of {needed} bytes")
 
 
-def _of_safetensors(path: Path, file: BinaryIO, size: int) -> Found:
+def _of_safetensors(path: Path, file: BinaryIO, size: int) -> WeightsFile:
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, LONGEST_HEADER):
         raise ValueError(
-            f"{path} begins as safetensors do, with a header of {length} bytes, but has {size}: it is cut off"
+            f"{path} begins like safetensors, with a header of {length} bytes, but has {size}: it is cut off"
         )
     try:
         header = json.loads(file.read(length))
-        said = dict(header.pop("__metadata__", {}))
+        metadata = dict(header.pop("__metadata__", {}))
         shapes = {
             name: Shape(tuple(entry["shape"]), DTYPES.get(entry["dtype"], entry["dtype"]))
             for name, entry in header.items()
@@ -177,7 +177,7 @@ def _of_safetensors(path: Path, file: BinaryIO, size: int) -> Found:
         raise ValueError(f"{path} has a damaged header ({type(error).__name__})") from None
     if size < needed:
         raise ValueError(f"{path} has {size} of {needed} bytes: it is cut off")
-    return Found(path, "safetensors", "", shapes, said=said)
+    return WeightsFile(path, "safetensors", "", shapes, metadata=metadata)
 
 
 DTYPES = {
@@ -187,7 +187,7 @@ DTYPES = {
 }  # fmt: skip
 
 
-def _checkpoint(folder: Path) -> Found:
+def _checkpoint(folder: Path) -> WeightsFile:
     from hpc.checkpoint import checkpoint
     from hpc.checkpoint.format import Damaged
 
@@ -195,25 +195,25 @@ def _checkpoint(folder: Path) -> Found:
         tree = checkpoint.load_from(folder)
     except Damaged as error:
         raise ValueError(str(error)) from None
-    return _sorted_out(folder, "a checkpoint of a run", tree, {})
+    return _weights_file(folder, "a checkpoint of a run", tree, {})
 
 
-# ---- What of it are the parameters
+# ---- Which tensors are the parameters
 
 PLACES = ("parameters", "state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "params")
-"""What the parameters of a network are called in files that hold more than them, likely ones first."""
+"""Keys of the parameters in files that hold more than them, the most likely first."""
 PLAIN = (bool, int, float, str)
 
 
-def _sorted_out(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> Found:
+def _weights_file(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> WeightsFile:
     try:
         tensors = dict(_tensors(tree, (), set()))
     except RecursionError:
-        raise ValueError(f"{path} holds values that lie more than {DEEPEST} deep in each other") from None
+        raise ValueError(f"{path} is nested more than {DEEPEST} levels deep") from None
     if not tensors:
         raise ValueError(f"{path} ({form}) holds no tensors")
     tops = {place[0] for place in tensors if len(place) > 1}
-    # Names of tensors at the top: all of it is one state_dict, as is a module, unless a part of it is called so
+    # With tensors at the top level, all of it is one state_dict, unless a part has one of the known keys
     apart = isinstance(tree, Mapping) and (not tops.isdisjoint(PLACES) or all(len(place) > 1 for place in tensors))
     parts: dict[str, dict[str, Shape]] = {}
     for place, shape in tensors.items():
@@ -223,7 +223,7 @@ def _sorted_out(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> F
     chosen = next((name for name in PLACES if name in parts), most)
     shapes = parts.pop(chosen)
     ours = chosen == "parameters" and {"config", "spec"} <= set(tree)
-    return Found(
+    return WeightsFile(
         path,
         form,
         chosen,
@@ -237,7 +237,7 @@ def _sorted_out(path: Path, form: str, tree: Any, code: Mapping[str, None]) -> F
 
 
 def _tensors(value: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[tuple[str, ...], Shape]]:
-    """Every tensor with its place. What stands in several places is followed once, so that a file cannot be endless."""
+    """Every tensor with its keys. Shared values are followed once, so a file cannot be endless."""
     if isinstance(value, Shape):
         yield place, value
     elif isinstance(value, Array):
@@ -251,7 +251,7 @@ def _tensors(value: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tup
             raise RecursionError
         seen.add(id(value))
         for name, child in _children(value):
-            # Those of a module that was pickled as a whole
+            # The attributes of a pickled module
             inner = place if name in ("_modules", "_parameters", "_buffers") else (*place, name)
             yield from _tensors(child, inner, seen)
 

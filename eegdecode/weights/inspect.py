@@ -1,10 +1,10 @@
-"""What is in a file of parameters, and what of it a model would load; no code of the file runs.
+"""Show what is in a file of weights, and what a model would load of it; no code of the file runs.
 
     python -m hpc.launch inspect FILE                                              names, shapes, counts
-    python -m hpc.launch inspect FILE model=bilstm model.hidden=250 n_channels=31  and what that would load
+    python -m hpc.launch inspect FILE model=bilstm model.hidden=250 n_channels=31  and what that model would load
     python -m hpc.launch inspect FILE OTHER                                        how two differ
 
-Without torch, but for what builds a model or reads a checkpoint of ours.
+Torch is imported only to build a model or to read one of our checkpoints.
 """
 
 import json
@@ -19,21 +19,21 @@ from eegdecode.signals import SignalSpec
 from hpc import config
 
 if TYPE_CHECKING:
-    from eegdecode.weights.files import Found
+    from eegdecode.weights.files import WeightsFile
     from eegdecode.weights.matching import Names
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """The model to compare with, and the data it is built for; of a model.pt of ours both are known."""
+    """The model to compare with, and the data it is built for; our own model.pt has both."""
 
     model: Model | None = None
-    channels: tuple[str, ...] = ()  # their names, where the model goes by names
+    channels: tuple[str, ...] = ()  # their names, for models that use names
     n_channels: int | None = None
     n_outputs: int | None = None
     n_times: int | None = None  # samples of a window
     sfreq: float | None = None  # Hz
-    target_sfreq: float | None = None  # Hz; 0 for a target with one row of values a window
+    target_sfreq: float | None = None  # Hz; 0 for a target with one row a window
 
     def __post_init__(self) -> None:
         if self.channels and self.n_channels not in (None, len(self.channels)):
@@ -41,50 +41,50 @@ class Inspect:
 
 
 def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
-    """What to print. Raises ValueError with a sentence where a file cannot be read."""
+    """The text to print. Raises ValueError with a sentence if a file cannot be read."""
     from eegdecode.weights import summary
     from eegdecode.weights.files import look
     from eegdecode.weights.matching import match
 
     if len(files) not in (1, 2):
         raise ValueError(f"inspect one file, or two to compare them, but got {len(files)}")
-    found = [look(path) for path in files]
-    told: dict[str, Any] = {"files": [summary.values(each) for each in found]}
-    texts = [summary.text(each) for each in found[:1]] if len(found) == 1 else [summary.compared(*found)]
-    for each in found:
+    inspected = [look(path) for path in files]
+    report: dict[str, Any] = {"files": [summary.values(each) for each in inspected]}
+    texts = [summary.text(each) for each in inspected[:1]] if len(inspected) == 1 else [summary.compared(*inspected)]
+    for each in inspected:
         name, wanted = _wanted(cfg, each)
         if wanted:
             matched = match(each.shapes, wanted)
-            whose = f"of {each.path.name}, {name}" if len(found) == 2 else name
-            told.setdefault("loads", []).append(summary.match_values(name, matched))
-            texts.append(summary.match_text(whose, matched, wanted))
-    return json.dumps(told, indent=1) if as_json else "\n\n".join(texts)
+            label = f"of {each.path.name}, {name}" if len(inspected) == 2 else name
+            report.setdefault("loads", []).append(summary.match_values(name, matched))
+            texts.append(summary.match_text(label, matched, wanted))
+    return json.dumps(report, indent=1) if as_json else "\n\n".join(texts)
 
 
-def _wanted(cfg: Inspect, found: "Found") -> tuple[str, "Names"]:
-    """The parameters of the model that was said, or of the one the file is of."""
-    if cfg.model is None and (found.config is None or found.spec is None):
+def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
+    """The parameters of the configured model, or of the model in the file."""
+    if cfg.model is None and (file.config is None or file.spec is None):
         return "", {}
     from eegdecode.weights.pickles import Shape
 
-    knobs = cfg.model or config.build(models.Model, found.config["model"], "model")  # type: ignore[index,arg-type]
-    network = models.build(knobs, _spec(cfg, found))
-    return knobs.name, {
+    model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,arg-type]
+    network = models.build(model, _spec(cfg, file))
+    return model.name, {
         name: Shape(tuple(value.shape), str(value.dtype).removeprefix("torch."))
         for name, value in network.state_dict().items()
     }
 
 
-def _spec(cfg: Inspect, found: "Found") -> SignalSpec:
-    """Of the data: what was said, over what the file knows, over one window of EEGPT's finetuning."""
+def _spec(cfg: Inspect, file: "WeightsFile") -> SignalSpec:
+    """The data: as configured, else from the file, else one window of EEGPT's fine-tuning."""
     spec = SignalSpec((), 256.0, 4, n_times=1024)
-    if found.spec is not None:
-        spec = SignalSpec(**found.spec)
+    if file.spec is not None:
+        spec = SignalSpec(**file.spec)
     n_channels = len(cfg.channels) or cfg.n_channels or spec.n_channels or 19
     channels = cfg.channels or (spec.channels if n_channels == spec.n_channels else ())
-    said = {name: getattr(cfg, name) for name in ("n_outputs", "n_times", "sfreq", "target_sfreq")}
+    overrides = {name: getattr(cfg, name) for name in ("n_outputs", "n_times", "sfreq", "target_sfreq")}
     return replace(
         spec,
         channels=channels or tuple(f"E{index}" for index in range(n_channels)),
-        **{name: value for name, value in said.items() if value is not None},
+        **{name: value for name, value in overrides.items() if value is not None},
     )

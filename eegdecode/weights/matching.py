@@ -1,4 +1,4 @@
-"""Which parameters of a file a model would take, by name and shape, whatever prefix stands before the names."""
+"""Match the parameters of a file to those of a model, by name and shape, whatever the prefix of the names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Names = Mapping[str, Shape]
 
 @dataclass(frozen=True)
 class Match:
-    """What fits, by the name in the model; `strip` is taken off the names of the file, `add` put before them."""
+    """The match, by the name in the model; `strip` is removed from the names of the file, `add` put before them."""
 
     strip: str
     add: str
@@ -23,34 +23,34 @@ class Match:
 
     @property
     def renamed(self) -> str:
-        told = [f"{self.strip!r} taken off"] if self.strip else []
-        told += [f"{self.add!r} put before"] if self.add else []
-        return f" ({' and '.join(told)})" if told else ""
+        changes = [f"{self.strip!r} removed"] if self.strip else []
+        changes += [f"{self.add!r} put before"] if self.add else []
+        return f" ({' and '.join(changes)})" if changes else ""
 
 
-def match(found: Names, wanted: Names) -> Match:
-    """The best there is over all prefixes of both: module., target_encoder., the name a trainer gave. Of equals the
-    shortest."""
-    candidates = [(strip, add) for strip in _prefixes(found) for add in _prefixes(wanted)]
-    strip, add = min(candidates, key=lambda pair: (-_n_same(found, wanted, *pair), len(pair[0]) + len(pair[1]), pair))
-    here = _renamed(found, strip, add)
-    shared = {name: theirs for name, theirs in here.items() if name in wanted}
-    same = {name: theirs for name, theirs in shared.items() if found[theirs].sizes == wanted[name].sizes}
-    taken = set(shared.values())
+def match(in_file: Names, wanted: Names) -> Match:
+    """The best match over all prefixes of both (module., target_encoder., the attribute of a trainer); the shortest of
+    equals."""
+    candidates = [(strip, add) for strip in _prefixes(in_file) for add in _prefixes(wanted)]
+    strip, add = min(candidates, key=lambda pair: (-_n_same(in_file, wanted, *pair), len(pair[0]) + len(pair[1]), pair))
+    renamed = _renamed(in_file, strip, add)
+    shared = {name: file_name for name, file_name in renamed.items() if name in wanted}
+    same = {name: file_name for name, file_name in shared.items() if in_file[file_name].sizes == wanted[name].sizes}
+    matched = set(shared.values())
     return Match(
         strip,
         add,
         same,
         tuple(name for name in wanted if name not in shared),
-        tuple(name for name in found if name not in taken),
-        {name: (wanted[name], found[theirs]) for name, theirs in shared.items() if name not in same},
+        tuple(name for name in in_file if name not in matched),
+        {name: (wanted[name], in_file[file_name]) for name, file_name in shared.items() if name not in same},
     )
 
 
-def _n_same(found: Names, wanted: Names, strip: str, add: str) -> int:
+def _n_same(in_file: Names, wanted: Names, strip: str, add: str) -> int:
     return sum(
-        name in wanted and wanted[name].sizes == found[theirs].sizes
-        for name, theirs in _renamed(found, strip, add).items()
+        name in wanted and wanted[name].sizes == in_file[file_name].sizes
+        for name, file_name in _renamed(in_file, strip, add).items()
     )
 
 
@@ -59,12 +59,12 @@ def _renamed(names: Iterable[str], strip: str, add: str) -> dict[str, str]:
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """Of up to three words, without numbers, as `model.target_encoder.`; the empty one first."""
-    found = {"": None}
+    """Prefixes of up to three words, without numbers, as `model.target_encoder.`; the empty one first."""
+    prefixes = {"": None}
     for name in names:
         words = name.split(".")[:-1][:3]
         for length in range(1, len(words) + 1):
             if words[length - 1].isdecimal():
                 break
-            found[".".join(words[:length]) + "."] = None
-    return list(found)
+            prefixes[".".join(words[:length]) + "."] = None
+    return list(prefixes)

@@ -1,8 +1,8 @@
-"""Read what a pickle holds without running any of it.
+"""Read the content of a pickle without running any of it.
 
-A pickle names the functions that are to make its objects. Here a name is never looked up: those that make tensors,
-arrays and dictionaries are replaced by our own, which keep shapes and types, and every other one by a `Named`, which
-keeps its name and what it was given. So no import happens, and nothing that the file brings is called.
+A pickle names the functions that make its objects. Here no name is looked up: functions that make tensors, arrays and
+dictionaries are replaced by our own, which keep shapes and types, and all others by a `Named`, which keeps its name and
+arguments. So nothing is imported, and nothing from the file is called.
 """
 
 import pickle
@@ -14,7 +14,7 @@ BROKEN = (
     pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError,
     RecursionError, MemoryError,
 )  # fmt: skip
-"""What unpickling raises on bytes that are no pickle, or no longer."""
+"""What unpickling raises on damaged bytes, or on bytes that are not a pickle."""
 
 ITEM_BYTES = {
     "float64": 8, "int64": 8, "complex64": 8, "complex128": 16, "float32": 4, "int32": 4, "uint32": 4, "uint64": 8,
@@ -30,7 +30,7 @@ STORAGES = {
 
 
 class Shape(NamedTuple):
-    """All that is kept of a tensor."""
+    """The shape and type of a tensor."""
 
     sizes: tuple[int, ...]
     dtype: str
@@ -48,8 +48,8 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Storage:
-    """The place of a tensor's numbers in the file."""
+class TensorStorage:
+    """The values of a tensor in the file."""
 
     key: str
     dtype: str
@@ -57,14 +57,14 @@ class Storage:
 
 
 class Named:
-    """Stands for what a name in the file would have made."""
+    """Stands for an object that a name in the file would have made."""
 
-    said = ""
+    full_name = ""
 
     def __new__(cls, *given: Any, **by_name: Any) -> "Named":
-        made = super().__new__(cls)
-        made.given = [*given, *by_name.values()]
-        return made
+        instance = super().__new__(cls)
+        instance.given = [*given, *by_name.values()]
+        return instance
 
     def __init__(self, *given: Any, **by_name: Any) -> None:
         self.given: list[Any]
@@ -95,7 +95,7 @@ class Dictionary(dict[Any, Any]):
         super().__init__(pairs)
 
     def __setstate__(self, state: Any) -> None:
-        """An OrderedDict of torch has its version here."""
+        """Ignored: the version of torch's OrderedDict."""
 
 
 class Array:
@@ -104,11 +104,11 @@ class Array:
     shape = Shape((), "object")
 
     def __init__(self, *given: Any) -> None:
-        """What it is given to begin with is empty."""
+        """The first arguments are empty."""
 
     def __setstate__(self, state: Any) -> None:
         _, sizes, dtype, *_ = state
-        self.shape = _shape(sizes, getattr(dtype, "said", "object"))
+        self.shape = _shape(sizes, getattr(dtype, "full_name", "object"))
 
 
 class ArrayType:
@@ -117,56 +117,56 @@ class ArrayType:
     def __init__(self, code: Any = "", *given: Any) -> None:
         letter, size = str(code)[:1], str(code)[1:]
         words = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
-        self.said = "bool" if letter == "b" else f"{words[letter]}{8 * int(size)}" if letter in words else "object"
+        self.full_name = "bool" if letter == "b" else f"{words[letter]}{8 * int(size)}" if letter in words else "object"
 
     def __setstate__(self, state: Any) -> None:
-        """The order of its bytes."""
+        """Ignored: the byte order."""
 
 
 class Reader(pickle.Unpickler):
-    """`load()` gives plain values with Shapes where tensors are; `code` are the names that were met and not looked up,
-    `storages` what the file must hold."""
+    """`load()` returns plain values, with a Shape for each tensor. `code` has the names that were not looked up, and
+    `storages` what the file must contain."""
 
     def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")  # of files that Python 2 wrote
+        super().__init__(file, encoding="latin1")  # for files from Python 2
         self.code: dict[str, None] = {}
-        self.storages: dict[str, Storage] = {}
+        self.storages: dict[str, TensorStorage] = {}
 
     def find_class(self, module: str, name: str, /) -> Any:
-        said = f"{module}.{name}"
+        full_name = f"{module}.{name}"
         if module in ("torch", "torch.cuda", "torch.storage") and name in STORAGES:
             return type("Kind", (), {"dtype": STORAGES[name]})
-        if said in MAKERS:
-            return MAKERS[said]
+        if full_name in MAKERS:
+            return MAKERS[full_name]
         if module != "torch":  # torch.float32 and the like are values
-            self.code[said] = None
-        return type("Named", (Named,), {"said": said})
+            self.code[full_name] = None
+        return type("Named", (Named,), {"full_name": full_name})
 
-    def persistent_load(self, said: Any, /) -> Any:
-        if said[0] == "module":  # of old: a class, and its source
-            return said[1]
-        _, kind, key, _, n_values, *_ = said
-        found = Storage(str(key), kind.dtype, int(n_values))
-        self.storages[found.key] = found
-        return found
+    def persistent_load(self, reference: Any, /) -> Any:
+        if reference[0] == "module":  # formerly: a class, and its source
+            return reference[1]
+        _, kind, key, _, n_values, *_ = reference
+        storage = TensorStorage(str(key), kind.dtype, int(n_values))
+        self.storages[storage.key] = storage
+        return storage
 
 
 def _shape(sizes: Any, dtype: str) -> Shape:
     return Shape(tuple(int(size) for size in sizes), dtype)
 
 
-def _of_storage(storage: Storage, offset: Any, sizes: Any, *_: Any) -> Shape:
+def _of_storage(storage: TensorStorage, offset: Any, sizes: Any, *_: Any) -> Shape:
     return _shape(sizes, storage.dtype)
 
 
 def _with_dtype(
-    storage: Storage, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+    storage: TensorStorage, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> Shape:
-    return _shape(sizes, dtype.said.removeprefix("torch."))
+    return _shape(sizes, dtype.full_name.removeprefix("torch."))
 
 
 def _without_storage(dtype: Any, sizes: Any, *_: Any) -> Shape:
-    return _shape(sizes, dtype.said.removeprefix("torch."))
+    return _shape(sizes, dtype.full_name.removeprefix("torch."))
 
 
 def _of_type(make: Any, kind: Any, given: Any, *_: Any) -> Any:
@@ -208,4 +208,4 @@ MAKERS: dict[str, Any] = {
     "builtins.set": _members,
     "__builtin__.set": _members,
 }
-"""What makes tensors, arrays and dictionaries."""
+"""Replacements for what makes tensors, arrays and dictionaries."""

@@ -1,23 +1,23 @@
-"""What is in a file, in words and as plain values; and of two, side by side."""
+"""Summarise a file of weights, as text and as plain values; and compare two."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eegdecode.weights.files import Found
+from eegdecode.weights.files import WeightsFile
 from eegdecode.weights.matching import Match, match
 from eegdecode.weights.pickles import Shape
 from hpc.errors import first_of
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 MOST = 12
-"""Names that are shown of many; --json has them all."""
+"""Names that are shown at most; --json has all."""
 
 
-def counts(found: Found) -> dict[str, Any]:
-    """Tensors, parameters, bytes and types of all, and of each part and list of blocks."""
-    shapes = found.shapes
+def counts(file: WeightsFile) -> dict[str, Any]:
+    """Tensors, parameters, bytes and types, in total and for each part and list of blocks."""
+    shapes = file.shapes
     return {
         "tensors": len(shapes),
         "parameters": _n_parameters(shapes),
@@ -29,7 +29,7 @@ def counts(found: Found) -> dict[str, Any]:
 
 
 def blocks(shapes: Mapping[str, Shape]) -> dict[str, dict[str, int]]:
-    """Lists of blocks that are alike, by name: how many, the parameters of one, the length of most vectors."""
+    """Lists of equal blocks, by name: their number, the parameters of one, and the most common vector length."""
     lists: dict[str, dict[str, dict[str, Shape]]] = {}
     for name, shape in shapes.items():
         words = name.split(".")
@@ -37,50 +37,52 @@ def blocks(shapes: Mapping[str, Shape]) -> dict[str, dict[str, int]]:
             if place and word.isdecimal():
                 of_list = lists.setdefault(".".join(words[:place]), {})
                 of_list.setdefault(word, {})[".".join(words[place + 1 :])] = shape
-    found: dict[str, dict[str, int]] = {}
+    repeated: dict[str, dict[str, int]] = {}
     for name, members in lists.items():
         first, *others = members.values()
-        inside = any(name.startswith(f"{outer}.") for outer in found)
+        inside = any(name.startswith(f"{outer}.") for outer in repeated)
         if not others or inside or any(other != first for other in others):
             continue
         lengths = Counter(shape.sizes[0] for shape in first.values() if len(shape.sizes) == 1)
         width = {"width": lengths.most_common(1)[0][0]} if lengths else {}
-        found[name] = {"n": len(members), "parameters": _n_parameters(first), **width}
-    return found
+        repeated[name] = {"n": len(members), "parameters": _n_parameters(first), **width}
+    return repeated
 
 
-def text(found: Found) -> str:
-    """For a terminal."""
-    told = counts(found)
-    where = f", {found.place}" if found.place else ""
-    types = ", ".join(f"{n} x {dtype}" if len(told["dtypes"]) > 1 else dtype for dtype, n in told["dtypes"].items())
+def text(file: WeightsFile) -> str:
+    """The summary for a terminal."""
+    figures = counts(file)
+    location = f", {file.place}" if file.place else ""
+    types = ", ".join(
+        f"{n} x {dtype}" if len(figures["dtypes"]) > 1 else dtype for dtype, n in figures["dtypes"].items()
+    )
     lines = [
-        f"{_clean(str(found.path))}",
-        f"  {found.form}{_clean(where)}: {told['tensors']} tensors, {told['parameters']:,} parameters, "
-        f"{told['megabytes']:.1f} MB, {types}",
+        f"{_clean(str(file.path))}",
+        f"  {file.form}{_clean(location)}: {figures['tensors']} tensors, {figures['parameters']:,} parameters, "
+        f"{figures['megabytes']:.1f} MB, {types}",
     ]
-    if found.said:
-        lines.append("  said       " + _few(f"{name} {value}" for name, value in found.said.items()))
-    if found.beside:
-        many = (f"{name}: {n} tensors, {numbers:,} numbers" for name, (n, numbers) in found.beside.items())
-        lines.append("  beside     " + _few(many))
-    if found.code:
-        lines.append("  not run    " + _few(found.code))
-    table = [("part", "", "parameters", ""), *((name, "", f"{n:,}", "") for name, n in told["parts"].items())]
+    if file.metadata:
+        lines.append("  metadata   " + _few(f"{name} {value}" for name, value in file.metadata.items()))
+    if file.other_tensors:
+        many = (f"{name}: {n} tensors, {numbers:,} values" for name, (n, numbers) in file.other_tensors.items())
+        lines.append("  other      " + _few(many))
+    if file.code:
+        lines.append("  not run    " + _few(file.code))
+    table = [("part", "", "parameters", ""), *((name, "", f"{n:,}", "") for name, n in figures["parts"].items())]
     table += [
         (name, f"{block['n']} x", f"{block['parameters']:,}", f"width {block['width']}" if "width" in block else "")
-        for name, block in told["blocks"].items()
+        for name, block in figures["blocks"].items()
     ]
-    lines += ["", *_columns(table, right=(1, 2)), "", *_columns([("name", "shape", "type"), *_alike(found.shapes)])]
+    lines += ["", *_columns(table, right=(1, 2)), "", *_columns([("name", "shape", "type"), *_alike(file.shapes)])]
     return "\n".join(lines)
 
 
 def match_text(name: str, matched: Match, wanted: Mapping[str, Shape]) -> str:
-    """What of a file a model would load."""
+    """The parameters of a file that a model would load."""
     n = sum(wanted[loaded].n_values for loaded in matched.loaded)
     total = sum(shape.n_values for shape in wanted.values())
     lines = [
-        f"{name} would load {len(matched.loaded)} of its {len(wanted)} tensors, {n:,} of {total:,} numbers"
+        f"{name} would load {len(matched.loaded)} of its {len(wanted)} tensors, {n:,} of {total:,} values"
         f"{matched.renamed}"
     ]
     differ = (f"{key}: {_say(ours)} here, {_say(theirs)} in the file" for key, (ours, theirs) in matched.differ.items())
@@ -106,30 +108,32 @@ def match_values(name: str, matched: Match) -> dict[str, Any]:
     }
 
 
-def values(found: Found) -> dict[str, Any]:
-    """All of it, for scripts."""
+def values(file: WeightsFile) -> dict[str, Any]:
+    """The summary as plain values, for scripts."""
     return {
-        "path": str(found.path),
-        "form": found.form,
-        "place": found.place,
-        **counts(found),
-        "beside": {name: {"tensors": n, "numbers": numbers} for name, (n, numbers) in found.beside.items()},
-        "said": found.said,
-        "code": list(found.code),
-        "shapes": {name: {"shape": shape.sizes, "dtype": shape.dtype} for name, shape in found.shapes.items()},
+        "path": str(file.path),
+        "form": file.form,
+        "place": file.place,
+        **counts(file),
+        "beside": {name: {"tensors": n, "numbers": numbers} for name, (n, numbers) in file.other_tensors.items()},
+        "said": file.metadata,
+        "code": list(file.code),
+        "shapes": {name: {"shape": shape.sizes, "dtype": shape.dtype} for name, shape in file.shapes.items()},
     }
 
 
-def compared(one: Found, other: Found) -> str:
+def compared(one: WeightsFile, other: WeightsFile) -> str:
     """Two files side by side: counts, parts, blocks, and which names they share."""
     matched = match(other.shapes, one.shapes)
     first, second = counts(one), counts(replace(other, shapes=_renamed(other.shapes, matched)))
     rows: list[tuple[str, ...]] = [("", one.path.name, other.path.name), ("form", one.form, other.form)]
     rows += [(word, f"{first[word]:,}", f"{second[word]:,}") for word in ("tensors", "parameters", "megabytes")]
-    rows.append(("types", *(", ".join(told["dtypes"]) for told in (first, second))))
+    rows.append(("types", *(", ".join(figures["dtypes"]) for figures in (first, second))))
     for word, say in (("parts", lambda n: f"{n:,}"), ("blocks", _block)):
         for name in {**first[word], **second[word]}:
-            rows.append((name, *(say(told[word][name]) if name in told[word] else "-" for told in (first, second))))
+            rows.append(
+                (name, *(say(figures[word][name]) if name in figures[word] else "-" for figures in (first, second)))
+            )
     n = len(matched.loaded)
     lines = [*_columns(rows, right=(1, 2)), ""]
     lines.append(f"{n} tensors have the same name and shape in both{matched.renamed}")
@@ -145,17 +149,17 @@ def compared(one: Found, other: Found) -> str:
 
 
 def _renamed(shapes: Mapping[str, Shape], matched: Match) -> dict[str, Shape]:
-    """By the names of the file it is compared with, where it has the prefix that those lack."""
+    """The shapes under the names of the other file, with its prefix."""
     strip, add = matched.strip, matched.add
     return {add + name.removeprefix(strip) if name.startswith(strip) else name: s for name, s in shapes.items()}
 
 
-def _block(told: Mapping[str, int]) -> str:
-    return f"{told['n']} x {told['parameters']:,}" + (f", width {told['width']}" if "width" in told else "")
+def _block(block: Mapping[str, int]) -> str:
+    return f"{block['n']} x {block['parameters']:,}" + (f", width {block['width']}" if "width" in block else "")
 
 
 def _n_parameters(shapes: Mapping[str, Shape]) -> int:
-    """Without the running means of norms, which are not learned."""
+    """The number of parameters, without the running statistics of norms, which are not learned."""
     return sum(shape.n_values for name, shape in shapes.items() if name.rpartition(".")[2] not in RUNNING)
 
 
@@ -167,7 +171,7 @@ def _parts(shapes: Mapping[str, Shape]) -> dict[str, dict[str, Shape]]:
 
 
 def _alike(shapes: Mapping[str, Shape]) -> list[tuple[str, str, str]]:
-    """A line for each tensor; those that differ in the number of their block only share one."""
+    """A line for each tensor; tensors that differ only in their block's number share one."""
     lines: dict[tuple[str, Shape], list[str]] = {}
     for name, shape in shapes.items():
         pattern = ".".join("*" if word.isdecimal() else word for word in name.split("."))
@@ -199,5 +203,5 @@ def _few(words: Iterable[str]) -> str:
 
 
 def _clean(text: str) -> str:
-    """What a stranger wrote into a file must not steer a terminal."""
+    """Text from an untrusted file must not control the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])

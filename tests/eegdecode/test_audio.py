@@ -1,4 +1,4 @@
-"""Sound is read from any WAV or AU, a stretch at a time; how long it lasts is known without reading it."""
+"""WAV and AU files of any sample format are read a piece at a time; durations come from headers alone."""
 
 import struct
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_every_sample_format_gives_the_same_sound(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.mp3", b"ID3\x04", r"starts with b'ID3\\x04', not as WAV .*: ffmpeg -i a.mp3 a.wav makes one that can"),
+        ("a.mp3", b"ID3\x04", r"starts with b'ID3\\x04', unlike WAV .*: ffmpeg -i a.mp3 a.wav makes one that can"),
         ("a.wav", b"", r"\(it is empty\): fetch it again, or write it as PCM WAV"),
         ("a.wav", FILES["16-bit"][:30], r"\(it is cut off\)"),
         ("a.wav", FILES["16-bit"][:-400], r"\(it is cut off: 600 of 1000 bytes of samples are there\): fetch it again"),
@@ -86,9 +86,9 @@ def test_every_sample_format_gives_the_same_sound(tmp_path: Path, name: str) -> 
         ("a.wav", TEXT[: len(NOISE)], "had its line feeds translated to CR LF"),
         ("a.wav", NOISE.replace(b"\r\n", b"\n"), r"it is cut off: \d+ of 100000 bytes"),
         ("a.wav", wav(b"\0" * 10, 4, tag=17), "format 17 with 4 bits at 22050 Hz, which is neither PCM nor floats"),
-        ("a.wav", FILES["16-bit"][:12] + FILES["16-bit"][36:], "does not say its format before its samples"),
+        ("a.wav", FILES["16-bit"][:12] + FILES["16-bit"][36:], "its format does not come before its samples"),
         ("a.au", au(b"\0" * 10, 1), "AU coding 1 at 22050 Hz"),
-        ("a.wav", None, "there is no sound .*a.wav: put it there"),
+        ("a.wav", None, "there is no sound file .*a.wav: add it"),
     ],
 )
 def test_what_is_no_sound_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -107,10 +107,10 @@ def test_a_study_of_1000_sounds_is_known_by_their_headers(tmp_path: Path) -> Non
             with open(tmp_path / name / f"{name}.{number:05d}.wav", "wb") as file:
                 file.write(wav(b"", 16, said=n_bytes))
                 file.truncate(44 + n_bytes)  # no sample takes room on disk
-    found = audio.durations(sorted(tmp_path.glob("*/*.wav")))
-    assert len(found) == 1000 and sum(sound.duration_s for sound in found) / 3600 == pytest.approx(8.33, abs=0.01)
-    assert {sound.genre for sound in found} == set(genres)
-    assert [sound.genre for sound in found[:1]] == ["blues"]
+    sounds = audio.durations(sorted(tmp_path.glob("*/*.wav")))
+    assert len(sounds) == 1000 and sum(sound.duration_s for sound in sounds) / 3600 == pytest.approx(8.33, abs=0.01)
+    assert {sound.genre for sound in sounds} == set(genres)
+    assert [sound.genre for sound in sounds[:1]] == ["blues"]
 
 
 @pytest.mark.parametrize(
@@ -142,5 +142,5 @@ def test_a_sample_that_is_no_number_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(broken.tobytes(), 32, tag=3))
     sound = audio.open_sound(tmp_path / "a.wav")
     assert np.isfinite(sound.read(0, 441)).all()
-    with pytest.raises(ValueError, match=r"a.wav has samples that are no numbers .*, the first at 0.020 s"):
+    with pytest.raises(ValueError, match=r"a.wav has samples that are not numbers .*, the first at 0.020 s"):
         sound.read(100, 500)

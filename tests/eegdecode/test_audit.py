@@ -81,7 +81,7 @@ def test_the_same_stimulus_and_subject_on_both_sides(tmp_path: Path) -> None:
     found = audited(tmp_path, heard, shared=("stimulus",))
     assert "12 stimulus(s) are trained on and tested on: piece-0" in found["leak split by subject"]
     found = audited(tmp_path / "refused", heard)
-    assert "the same stimulus would stand in train and val" in found["leak split by subject"]
+    assert "the same stimulus would be in train and val" in found["leak split by subject"]
 
 
 def test_units_off_by_a_million(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eegdecode import noise
-from eegdecode.data.config import LockedWindows, RandomWindows
+from eegdecode.data.config import EpochWindows, RandomWindows
 from eegdecode.data.loading.draw import Draw
 from eegdecode.data.loading.partners import Partners
 from eegdecode.data.split.splits import Segment
@@ -167,7 +167,7 @@ def test_partners_are_the_same_in_any_order_and_of_the_same_step(labelled: Store
 
 def test_classes_are_asked_for_where_there_are_none(labelled: Store) -> None:
     segments = [Segment(0, trial) for trial in labelled.recordings[0].trials]
-    draw = Draw(LockedWindows(batch=4), segments, labelled.recordings, 0)
+    draw = Draw(EpochWindows(batch=4), segments, labelled.recordings, 0)
     with pytest.raises(ValueError, match="but envelope has no classes: leave recombine out"):
         Partners(draw, [True], "envelope", labelled.recordings)
 

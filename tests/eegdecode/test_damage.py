@@ -1,4 +1,4 @@
-"""Every known damage is made here and recognised, in one sentence that names the file, the cause and the cure."""
+"""Each kind of damage is produced here and detected: one sentence names the file, the cause and the remedy."""
 
 import json
 import struct
@@ -158,7 +158,7 @@ DAMAGED: list[tuple[Callable[[Path], Path], Callable[[Path], None], str]] = [
         become(bytes(range(9, 99))),
         r"a\.edf does not begin as EDF does but with .*: it is something else or damaged",
     ),
-    (edf, lambda path: path.unlink(), r"a\.edf is not there: look at the spelling, or fetch it"),
+    (edf, lambda path: path.unlink(), r"a\.edf does not exist: check the spelling, or fetch it"),
     (vhdr, sparse(5001), r"a\.vhdr does not fit a\.eeg: 5001 bytes are 312\.56 samples of 4 channels in IEEE_FLOAT_32"),
     (vhdr, without("a.eeg"), r"a\.vhdr needs a\.eeg for its samples, which is not there: fetch it and put it beside"),
     (
@@ -174,7 +174,7 @@ DAMAGED: list[tuple[Callable[[Path], Path], Callable[[Path], None], str]] = [
     (
         vhdr,
         text("NumberOfChannels=4", "NumberOfChannels=5"),
-        r"a\.vhdr says NumberOfChannels=5 but lists 4 channels: mend",
+        r"a\.vhdr says NumberOfChannels=5 but lists 4 channels: correct",
     ),
     (
         vhdr,
@@ -211,8 +211,8 @@ def test_a_damage_is_recognised(
     ("size", "sentence"),
     [
         (None, r"a\.set needs a\.fdt for its samples, which is not there: fetch it and put it beside"),
-        (7001, r"a\.fdt is cut off: a\.set tells of 8000 bytes, it holds 7001: fetch both again"),
-        (9000, r"a\.fdt belongs to another header: a\.set tells of 8000 bytes, it holds 9000: fetch both again"),
+        (7001, r"a\.fdt is cut off: a\.set promises 8000 bytes, it has 7001: fetch both again"),
+        (9000, r"a\.fdt belongs to another header: a\.set promises 8000 bytes, it has 9000: fetch both again"),
     ],
 )
 def test_an_eeglab_recording_needs_all_of_its_fdt(tmp_path: Path, size: int | None, sentence: str) -> None:
@@ -287,12 +287,15 @@ def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
 
 def test_a_recording_that_was_not_ended_properly_is_read_with_a_note(tmp_path: Path) -> None:
     path = edf(tmp_path)
-    for says, told in (("-1", "its header does not say how long it is"), ("12", "its header tells of 12 records only")):
+    for says, expected in (
+        ("-1", "its header does not say how long it is"),
+        ("12", "its header tells of 12 records only"),
+    ):
         header(236, says)(path)
         opened = raw.open(path)
         assert opened.stream.n_times == 20 * 250
         (note,) = opened.notes
-        assert "a.edf was not ended properly" in note and told in note and "the 20 records" in note
+        assert "a.edf was not ended properly" in note and expected in note and "the 20 records" in note
 
 
 def test_missing_markers_are_noted_not_lost(tmp_path: Path) -> None:
@@ -305,15 +308,15 @@ def kinds(of: Signal, kind: Kind) -> Signal:
     return Signal(of.data, of.sfreq, of.channels, {name: Sensor(kind) for name in of.channels})
 
 
-def found(signal: Signal) -> dict[str, samples.Finding]:
-    return {finding.kind: finding for finding in samples.look(signal.stream())}
+def defects_of(signal: Signal) -> dict[str, samples.Defect]:
+    return {defect.kind: defect for defect in samples.find_defects(signal.stream())}
 
 
 def test_good_samples_have_nothing_to_find() -> None:
     drift = np.cumsum(rng.normal(size=SIGNAL.data.shape), axis=0) * 5e-6 + 30e-3
-    assert found(SIGNAL) == {} and found(Signal(SIGNAL.data + drift, 250.0, SIGNAL.channels)) == {}
+    assert defects_of(SIGNAL) == {} and defects_of(Signal(SIGNAL.data + drift, 250.0, SIGNAL.channels)) == {}
     coarse = np.round(SIGNAL.data / 20e-6) * 20e-6  # a few steps, which often stand at the lowest and highest
-    assert found(Signal(coarse, 250.0, SIGNAL.channels)) == {}
+    assert defects_of(Signal(coarse, 250.0, SIGNAL.channels)) == {}
 
 
 def test_flat_railed_twice_and_not_numbers_are_notes_with_their_channels() -> None:
@@ -322,22 +325,22 @@ def test_flat_railed_twice_and_not_numbers_are_notes_with_their_channels() -> No
     data[:, 2] = data[:, 2].clip(-10e-6, 10e-6)
     data[100:150, 3] = np.nan
     twice = np.column_stack([data, data[:, 0]])
-    told = found(Signal(twice, 250.0, (*SIGNAL.channels, "again")))
-    assert {kind: finding.channels for kind, finding in told.items()} == {
+    defects = defects_of(Signal(twice, 250.0, (*SIGNAL.channels, "again")))
+    assert {kind: defect.channels for kind, defect in defects.items()} == {
         "flat": ("Cz",),
         "railed": ("Pz",),
         "not numbers": ("Oz",),
         "duplicate": ("Fz", "again"),
     }
-    assert not any(finding.fatal for finding in told.values())
-    assert "Oz: up to 1 % of the samples are no numbers" in told["not numbers"].sentence
-    assert "Fz, again: the same samples under 2 names" in told["duplicate"].sentence
+    assert not any(defect.fatal for defect in defects.values())
+    assert "Oz: up to 1 % of the samples are not numbers" in defects["not numbers"].sentence
+    assert "Fz, again: the same samples under 2 names" in defects["duplicate"].sentence
 
 
 def test_flat_or_no_numbers_throughout_is_fatal() -> None:
-    nothing = found(Signal(np.zeros((500, 4)), 250.0, SIGNAL.channels))
+    nothing = defects_of(Signal(np.zeros((500, 4)), 250.0, SIGNAL.channels))
     assert nothing["flat"].fatal and "nothing was recorded" in nothing["flat"].sentence
-    nan = found(Signal(np.full((500, 4), np.nan), 250.0, SIGNAL.channels))
+    nan = defects_of(Signal(np.full((500, 4), np.nan), 250.0, SIGNAL.channels))
     assert nan["not numbers"].fatal and "flat" not in nan
 
 
@@ -355,14 +358,14 @@ def test_flat_or_no_numbers_throughout_is_fatal() -> None:
 )
 def test_units_off_are_fatal_and_say_by_how_much(kind: Kind, typical: float, factor: float, says: str) -> None:
     right = kinds(Signal(SIGNAL.data / 20e-6 * typical, 250.0, SIGNAL.channels), kind)
-    assert found(right) == {}
-    told = found(Signal(right.data * factor, 250.0, right.channels, right.sensors))["units"]
-    assert told.fatal and told.channels == SIGNAL.channels
+    assert defects_of(right) == {}
+    defect = defects_of(Signal(right.data * factor, 250.0, right.channels, right.sensors))["units"]
+    assert defect.fatal and defect.channels == SIGNAL.channels
     with pytest.raises(AssertionError, match=says):
-        raise AssertionError(told.sentence)
+        raise AssertionError(defect.sentence)
 
 
 def test_triggers_and_misc_are_no_concern() -> None:
     data = np.column_stack([SIGNAL.data, np.zeros(5000), np.full(5000, 255.0)])
     sensors = {"STI": Sensor("stim"), "aux": Sensor("misc")}
-    assert found(Signal(data, 250.0, (*SIGNAL.channels, "STI", "aux"), sensors)) == {}
+    assert defects_of(Signal(data, 250.0, (*SIGNAL.channels, "STI", "aux"), sensors)) == {}

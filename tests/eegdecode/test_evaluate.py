@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eegdecode import stages
-from eegdecode.data.config import LockedWindows, Split
+from eegdecode.data.config import EpochWindows, Split
 from eegdecode.data.store import store
 from eegdecode.evaluation import evaluate
 from eegdecode.evaluation.config import Evaluate, Scoring
@@ -51,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=EEGNet(dropout=0.1),
         objective=Classification(),
         split=Split(by="trial", shared=("subject", "stimulus")),
-        windows=LockedWindows(tmin_s=0.0, tmax_s=1.0, batch=16),
+        windows=EpochWindows(tmin_s=0.0, tmax_s=1.0, batch=16),
         optim=Optim(steps=4, warmup_steps=2, validate_every=2),
     )
     stages.train(cfg, context(folder / "train-a"))

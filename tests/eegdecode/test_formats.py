@@ -1,4 +1,4 @@
-"""What we write, mne reads as it was."""
+"""mne reads back what we write, unchanged."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The loader gives the batch of (seed, step) whoever fills it, tells what went wrong, and leaves nothing behind."""
+"""The loader gives the same batch of (seed, step) with any workers, reports errors, and leaves nothing behind."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from eegdecode.data.config import BucketedWindows, LockedWindows, RandomWindows, Windows
-from eegdecode.data.loading.gather import Source, Storage, gather
+from eegdecode.data.config import BucketedWindows, EpochWindows, RandomWindows, Windows
+from eegdecode.data.loading.gather import Source, StoreFiles, gather
 from eegdecode.data.loading.loader import Loader, cores
 from eegdecode.data.loading.ring import Ring
 from eegdecode.data.loading.windows import n_baseline
@@ -49,8 +49,8 @@ def test_a_batch_is_the_same_however_it_is_filled(opened: Store, how: dict[str, 
     assert len(batches) == 12
     for step, batch in enumerate(batches, 130):
         wanted = gather(opened, draw(CFG, opened).at([step]), "counter")
-        for found, array in zip(batch, wanted, strict=True):
-            np.testing.assert_array_equal(found, array)
+        for loaded, array in zip(batch, wanted, strict=True):
+            np.testing.assert_array_equal(loaded, array)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -59,8 +59,8 @@ def test_ranks_together_have_the_global_batch(opened: Store, size: int) -> None:
     for number, step in enumerate((5, 6, 7)):
         wanted = gather(opened, draw(CFG, opened).at([step]), "counter")
         for rank in range(size):
-            for found, array in zip(shares[rank][number], wanted, strict=True):
-                np.testing.assert_array_equal(found, array[rank::size])
+            for loaded, array in zip(shares[rank][number], wanted, strict=True):
+                np.testing.assert_array_equal(loaded, array[rank::size])
 
 
 def test_ranks_that_cannot_share_a_batch_and_rings_too_small_are_refused(opened: Store) -> None:
@@ -76,7 +76,7 @@ def test_it_begins_anew_anywhere_and_drops_what_it_had_in_hand(opened: Store) ->
         first = next(early).signal.clone()
         far = next(loader.at(10**9)).signal.clone()
         again = next(loader.at(0)).signal.clone()
-        with pytest.raises(AssertionError, match="begun elsewhere"):
+        with pytest.raises(AssertionError, match="started again"):
             next(early)
     assert torch.equal(first, again)
     np.testing.assert_array_equal(far, gather(opened, draw(CFG, opened).at([10**9]), "counter").signal)
@@ -91,28 +91,28 @@ def test_whole_numbers_are_scaled_where_they_arrive_and_channels_come_first(tmp_
     small = a_store(tmp_path, [(Trial(1.0, 19.0, "a"),), (Trial(4.0, 19.0, "b"),)], int16=True)
     loader = Loader(small, draw(CFG, small), channels_first=True)
     assert loader.ring.dtype == np.int16
-    ((found, _, _),) = taken(loader, 3, 1)
+    ((signal, _, _),) = taken(loader, 3, 1)
     wanted = gather(small, draw(CFG, small).at([3]), "").signal
-    assert found.dtype == np.float32 and found.flags.c_contiguous
-    np.testing.assert_array_equal(found, wanted.transpose(0, 2, 1))
+    assert signal.dtype == np.float32 and signal.flags.c_contiguous
+    np.testing.assert_array_equal(signal, wanted.transpose(0, 2, 1))
 
 
 @pytest.mark.parametrize("int16", [False, True])
 def test_the_start_of_a_window_has_mean_0_in_training_and_where_it_is_judged(tmp_path: Path, int16: bool) -> None:
-    found = a_store(tmp_path, [(Trial(1.0, 19.0, "a"),), (Trial(4.0, 19.0, "b"),)], int16=int16)
-    cfg = LockedWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=0.5, batch=2)
-    plain = gather(found, draw(cfg, found).at([3]), "").signal
+    opened = a_store(tmp_path, [(Trial(1.0, 19.0, "a"),), (Trial(4.0, 19.0, "b"),)], int16=int16)
+    cfg = EpochWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=0.5, batch=2)
+    plain = gather(opened, draw(cfg, opened).at([3]), "").signal
     wanted = plain - plain[:, :50].mean(axis=1, keepdims=True)
-    ((trained, _, _),) = taken(Loader(found, draw(cfg, found)), 3, 1)
-    judged = gather(found, draw(cfg, found).at([3]), "", baseline=n_baseline(cfg, 100.0)).signal
+    ((trained, _, _),) = taken(Loader(opened, draw(cfg, opened)), 3, 1)
+    judged = gather(opened, draw(cfg, opened).at([3]), "", baseline=n_baseline(cfg, 100.0)).signal
     np.testing.assert_allclose(trained, wanted, atol=1e-6)
     np.testing.assert_allclose(judged, wanted, atol=1e-6)
     assert abs(plain[:, :50].mean(axis=1)).max() > 0.1
 
 
 def test_a_baseline_that_is_no_part_of_a_window_is_refused() -> None:
-    with pytest.raises(ValueError, match="baseline_s is a part of a window, which lasts 3 s, got 4 s"):
-        LockedWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=4)
+    with pytest.raises(ValueError, match="baseline_s cannot be longer than a window, which lasts 3 s, got 4 s"):
+        EpochWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=4)
     with pytest.raises(ValueError, match="baseline_s must be above 0 s, or 0 for none, got -1"):
         RandomWindows(baseline_s=-1)
 
@@ -137,10 +137,10 @@ def test_what_is_too_short_goes_on_from_its_start(opened: Store, cfg: Windows) -
 def test_a_transform_knows_the_place_of_a_window_on_any_rank(opened: Store, how: dict[str, int]) -> None:
     for rank in (0, 1):
         loader = Loader(opened, draw(CFG, opened), rank=rank, size=2, transform=plus_place, **how)  # type: ignore[arg-type]
-        ((found, _, _),) = taken(loader, 2, 1)
+        ((signal, _, _),) = taken(loader, 2, 1)
         plain = gather(opened, draw(CFG, opened).at([2]), "").signal
         wanted = plain + np.arange(16, 24, dtype=np.float32)[:, None, None]
-        np.testing.assert_array_equal(found, wanted[rank::2])
+        np.testing.assert_array_equal(signal, wanted[rank::2])
 
 
 @pytest.mark.parametrize("how", [{"threads": 2}, {"processes": 2}])
@@ -191,7 +191,7 @@ def test_a_process_that_was_killed_is_named(opened: Store) -> None:
         next(batches)
         victim = loader.ring.pids[1]
         os.kill(victim, signal.SIGKILL)
-        with pytest.raises(RuntimeError, match=rf"loader process {victim} ended with code -9 .* want of memory"):
+        with pytest.raises(RuntimeError, match=rf"loader process {victim} ended with code -9 .* memory ran out"):
             list(islice(batches, 4))
 
 
@@ -259,7 +259,7 @@ def test_storage_is_asked_ahead_for_what_is_not_in_memory(opened: Store, monkeyp
     asked: list[int] = []
     looked: list[int] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda file, at, n, advice: asked.append(n))
-    storage = Storage(opened)
+    storage = StoreFiles(opened)
     with monkeypatch.context() as cold:
         cold.setattr(os, "preadv", _refuse)
         storage.ask(places)
@@ -280,7 +280,7 @@ def _refuse(*what: object) -> int:
 def test_what_is_read_cold_is_what_is_mapped(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eegdecode.data.loading.gather.OPEN_FILES", 2)
     places = draw(CFG, opened).at(range(10))
-    storage, source = Storage(opened), Source(opened, "")
+    storage, source = StoreFiles(opened), Source(opened, "")
     assert storage.is_cold
     signal_, none = np.empty((80, 400, 3), np.float32), np.empty((80, 0, 0), np.float32)
     source.fill(places, signal_, none, storage)

@@ -1,4 +1,4 @@
-"""The same content in MATLAB's version 5 and 7.3 is the same recording; what a file does not say is asked for."""
+"""The same content in MATLAB's versions 5 and 7.3 is the same recording; what a file leaves open is asked for."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_what_cannot_be_told_is_asked_for_with_all_there_is(tmp_path: Path, writ
     ):
         raw.open(path)
     assert raw.open(path, Matlab(data="dirty")).stream.read(0, 1)[0, 0] == np.float32((DATA[0, 0] + 1) * 1e-6)
-    with pytest.raises(ValueError, match=r"no matrix dirt; there are .*fs \(1 x 1\): mend matlab.data"):
+    with pytest.raises(ValueError, match=r"no matrix dirt; there are .*fs \(1 x 1\): correct matlab.data"):
         raw.open(path, Matlab(data="dirt"))
     write(path, {"X": DATA})
     with pytest.raises(

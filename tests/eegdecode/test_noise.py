@@ -1,4 +1,4 @@
-"""What is random of a window is a function of its key alone."""
+"""All randomness of a window is derived from its key alone."""
 
 import numpy as np
 import torch

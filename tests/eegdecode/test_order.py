@@ -1,4 +1,4 @@
-"""An order is a pure function of seed and place: whole in every epoch, fair, and as quick far out as at the start."""
+"""An order is a pure function of seed and place: each epoch is complete, fair, and any place takes equally long."""
 
 from collections import Counter
 from itertools import permutations

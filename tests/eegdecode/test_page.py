@@ -1,4 +1,4 @@
-"""Pages of every kind of report in a real browser: no errors, no requests, sounds that play, legible on any screen."""
+"""Every kind of report in a real browser: no errors, no requests, playable sounds, legible on any screen."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,9 +82,9 @@ def test_the_browser_sees_what_is_wrong(tmp_path: Path) -> None:
     )
     (tmp_path / "page.html").write_text(page)
     seen = browser.look(tmp_path / "page.html", 360, False, tmp_path / "profile")
-    said = " ".join(seen.errors)
+    errors = " ".join(seen.errors)
     words = "nothing is not defined", "net::ERR_", "'type': 'error'"
-    assert all(word in said for word in words), said
+    assert all(word in errors for word in words), errors
     assert "http://127.0.0.1:9/x.png" in seen.requests
     assert seen.scrolls_to >= 2000 and seen.contrasts[0][0] < 3 and seen.pictures == [0]
     assert seen.sounds[0]["problem"] and not seen.sounds[0]["ready"]

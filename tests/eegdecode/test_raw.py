@@ -1,4 +1,4 @@
-"""Every format comes back as it was written: all channels with their kinds and places, any stretch, events in time."""
+"""Every format is read as it was written: all channels with kinds and positions, any range, events in time."""
 
 import datetime
 import warnings
@@ -30,8 +30,8 @@ def nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-    said = capfd.readouterr()
-    assert said.out + said.err == ""
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
 
 
 def of_mne(
@@ -64,16 +64,16 @@ def test_edf_and_brainvision(tmp_path: Path, signal: Signal) -> None:
 def test_fif_with_every_kind_positions_bads_and_mains(tmp_path: Path) -> None:
     kinds = ("eeg", "mag", "grad", "ecog", "seeg", "dbs", "eog", "ecg", "emg", "stim", "misc", "ref_meg", "resp")
     names = tuple(f"{kind}1" for kind in kinds)
-    made = of_mne(Signal(np.random.default_rng(1).normal(size=(500, len(kinds))) * 1e-6, SFREQ, names), kinds)
-    for channel in made.info["chs"]:
+    raw_mne = of_mne(Signal(np.random.default_rng(1).normal(size=(500, len(kinds))) * 1e-6, SFREQ, names), kinds)
+    for channel in raw_mne.info["chs"]:
         channel["loc"][:3] = (0.01, 0.09, 0.05)
     turned = np.eye(4)
     turned[:3, 3] = (0.0, 0.0, 0.04)
-    with made.info._unlock():
-        made.info["dev_head_t"] = mne.transforms.Transform("meg", "head", turned)
-        made.info["line_freq"] = 60.0
-    made.info["bads"] = ["mag1"]
-    made.save(tmp_path / "a_raw.fif", verbose="error")
+    with raw_mne.info._unlock():
+        raw_mne.info["dev_head_t"] = mne.transforms.Transform("meg", "head", turned)
+        raw_mne.info["line_freq"] = 60.0
+    raw_mne.info["bads"] = ["mag1"]
+    raw_mne.save(tmp_path / "a_raw.fif", verbose="error")
     opened = raw.open(tmp_path / "a_raw.fif")
     expected = ["eeg", "mag", "grad", "ecog", "seeg", "seeg", "eog", "ecg", "emg", "stim", "misc", "misc", "misc"]
     assert [opened.stream.sensor(name).kind for name in names] == expected
@@ -87,11 +87,13 @@ def test_fif_with_every_kind_positions_bads_and_mains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dated", [False, True])
 def test_annotations_count_from_the_first_sample(tmp_path: Path, signal: Signal, dated: bool) -> None:
-    made = of_mne(signal, first_samp=500)  # 2 s were not kept
+    raw_mne = of_mne(signal, first_samp=500)  # 2 s were not kept
     if dated:
-        made.set_meas_date(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
-    made.set_annotations(mne.Annotations(3.0 if not dated else 5.0, 0.5, "song", orig_time=made.info["meas_date"]))
-    made.save(tmp_path / "a_raw.fif", verbose="error")
+        raw_mne.set_meas_date(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    raw_mne.set_annotations(
+        mne.Annotations(3.0 if not dated else 5.0, 0.5, "song", orig_time=raw_mne.info["meas_date"])
+    )
+    raw_mne.save(tmp_path / "a_raw.fif", verbose="error")
     (annotation,) = raw.open(tmp_path / "a_raw.fif").annotations
     assert (annotation.onset_s, annotation.duration_s, annotation.text) == (3.0, 0.5, "song")
 

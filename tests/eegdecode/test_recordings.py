@@ -1,4 +1,4 @@
-"""What is in a study is found without opening anything, and opened with all that is told beside it."""
+"""Recordings of a study are found without opening them, and opened with their sidecars."""
 
 import json
 import os
@@ -95,9 +95,9 @@ def test_a_folder_that_is_not_bids_by_a_pattern(tmp_path: Path) -> None:
     assert (one.name, one.task, one.run) == ("sub-YH01_task-z_run-1", "z", "1")
     unnamed = find(tmp_path, "**/{subject}/*.set")
     assert len(set(names(unnamed))) == len(unnamed) == 4, "what the braces do not tell apart, the path does"
-    with pytest.raises(ValueError, match=r"fits nothing in .*: there are EEG/YH00/x-clean_1\.set, "):
+    with pytest.raises(ValueError, match=r"matches nothing in .*: there are EEG/YH00/x-clean_1\.set, "):
         find(tmp_path, "{subject}/*.edf")
-    with pytest.raises(ValueError, match=r"must say where \{subject\} stands"):
+    with pytest.raises(ValueError, match=r"must have \{subject\}, and each field once"):
         find(tmp_path, "EEG/*/*.set")
 
 
@@ -109,10 +109,10 @@ def test_the_parts_of_films_are_told_by_their_names() -> None:
         for k in range(1, 11)
         for part in (1, 2, 3, 4)
     ]
-    told = [recordings.told_by_name(pattern, name) for name in files]
-    assert len({each["title"] for each in told if each}) == 10 and len(told) == 40 and None not in told
-    assert told[-1] == {"id": "10", "title": "Some_Film10", "first": "10", "last": "11", "film": "10", "part": "4"}
-    assert recordings.told_by_name(pattern, "notes.txt") is None
+    parsed = [recordings.parse_name(pattern, name) for name in files]
+    assert len({each["title"] for each in parsed if each}) == 10 and len(parsed) == 40 and None not in parsed
+    assert parsed[-1] == {"id": "10", "title": "Some_Film10", "first": "10", "last": "11", "film": "10", "part": "4"}
+    assert recordings.parse_name(pattern, "notes.txt") is None
 
 
 def test_a_table_without_entities_belongs_to_the_recording_of_its_name(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_where_file_and_table_disagree_both_are_named(study: Path) -> None:
     edf, table = "sub-01_task-music_eeg.edf", "sub-01_task-music_channels.tsv"
     notes = open_entry(entry).notes
     assert f"{table} lists Fz, which {edf} does not have" in notes
-    assert f"{edf} and {table} disagree on units, the file was believed: Pz (µV and mV)" in notes
-    assert f"{edf} has 250 Hz, its json 500 Hz: the file was believed" in notes
+    assert f"{edf} and {table} disagree on units, the file is used: Pz (µV and mV)" in notes
+    assert f"{edf} has 250 Hz, its json 500 Hz: the file is used" in notes
 
 
 def test_a_file_without_units_gets_those_of_the_table(study: Path) -> None:
@@ -233,8 +233,8 @@ def test_positions_are_in_metres_whatever_the_unit(
 ) -> None:
     folder = study / "sub-01/eeg"
     (folder / "sub-01_space-CapTrak_electrodes.tsv").write_text(f"name\tx\ty\tz\nCz\t{row}\n")
-    told = {"EEGCoordinateSystem": system, "EEGCoordinateUnits": unit}
-    (folder / "sub-01_space-CapTrak_coordsystem.json").write_text(json.dumps(told))
+    coordsystem = {"EEGCoordinateSystem": system, "EEGCoordinateUnits": unit}
+    (folder / "sub-01_space-CapTrak_coordsystem.json").write_text(json.dumps(coordsystem))
     (entry,) = find(study)
     opened = open_entry(entry)
     assert opened.stream.sensor("Cz").position == pytest.approx(place)
@@ -255,7 +255,7 @@ def test_events_are_rows_and_the_nearest_table_wins(study: Path) -> None:
 def test_a_table_that_is_none_is_named(study: Path) -> None:
     (entry,) = find(study)
     recordings.sidecar(entry.path, "channels.tsv").write_bytes("name\ttype\nCz\tEEG µ\n".encode("utf-16"))
-    with pytest.raises(ValueError, match=r"channels\.tsv is no table \(.*\): save it as text in UTF-8"):
+    with pytest.raises(ValueError, match=r"channels\.tsv is not a table \(.*\): save it as UTF-8 text"):
         open_entry(entry)
 
 
@@ -285,7 +285,7 @@ def test_a_window_is_read_without_the_rest(tmp_path: Path) -> None:
 def test_a_row_with_a_cell_too_many_is_named_by_its_line(tmp_path: Path) -> None:
     table = tmp_path / "events.tsv"
     table.write_text("onset\tduration\n1\t2\n3\t4\tloud\n")
-    with pytest.raises(ValueError, match=r"line 3 of .*events.tsv has 3 cells, but the table has 2 columns: take"):
+    with pytest.raises(ValueError, match=r"line 3 of .*events.tsv has 3 cells, but the table has 2 columns: remove"):
         recordings.read_tsv(table)
     table.write_text("onset\tduration\n1\t2\t\n3\t4\t \t\n5\n")  # tabs at the end of a line say nothing
     assert recordings.read_tsv(table) == [

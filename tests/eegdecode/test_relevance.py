@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eegdecode import stages
-from eegdecode.data.config import LockedWindows, Split
+from eegdecode.data.config import EpochWindows, Split
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Evaluate, Scoring
@@ -52,7 +52,7 @@ def trained(folder: Path, amplitude: float) -> Evaluate:
         model=EEGNet(dropout=0.1),
         objective=Classification(),
         split=Split(by="trial", shared=("subject", "stimulus")),
-        windows=LockedWindows(tmin_s=0.0, tmax_s=1.0, batch=16),
+        windows=EpochWindows(tmin_s=0.0, tmax_s=1.0, batch=16),
         optim=Optim(steps=60, lr=1e-2, warmup_steps=2, validate_every=20),
     )
     stages.train(cfg, context(folder / "train"))

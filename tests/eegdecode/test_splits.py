@@ -1,4 +1,4 @@
-"""A split is the same everywhere, and what leaks is refused by name."""
+"""A split is the same in every process, and leaks between sets are refused by name."""
 
 import re
 import subprocess
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from eegdecode.data.config import GridWindows, LockedWindows, Split, Windows
+from eegdecode.data.config import EpochWindows, GridWindows, Split, Windows
 from eegdecode.data.loading.windows import cut
-from eegdecode.data.split.splits import Parts, Segment, split
+from eegdecode.data.split.splits import Segment, Splits, split
 from eegdecode.data.store.dataset import Block, Stored
 from eegdecode.signals import Trial
 
@@ -65,10 +65,10 @@ def test_the_same_in_every_process_and_another_for_another_seed() -> None:
     root = Path(__file__).parents[2]
     for hash_seed in "12":
         environ = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)}
-        said = subprocess.run(
+        other_process = subprocess.run(
             [sys.executable, "-c", program], env=environ, cwd=root, capture_output=True, text=True, check=True
         )
-        assert said.stdout.strip() == str(sorted(stimuli(split(Split(seed=3), study()).test)))
+        assert other_process.stdout.strip() == str(sorted(stimuli(split(Split(seed=3), study()).test)))
     assert len({frozenset(stimuli(split(Split(seed=seed), study()).test)) for seed in range(10)}) > 5
 
 
@@ -77,44 +77,46 @@ def test_a_split_does_not_depend_on_who_else_heard_the_pieces() -> None:
 
 
 def test_what_would_leak_is_named() -> None:
-    with pytest.raises(ValueError, match=r"same subject would .* in train and val: sub-1, .*must hold \"subject\""):
+    with pytest.raises(
+        ValueError, match=r"same subject would .* in train and val: sub-1, .*with \"subject\" in shared"
+    ):
         split(Split(shared=()), study())
     with pytest.raises(ValueError, match=r"same stimulus would .* train and val: piece-0.wav, .*Split by stimulus"):
         split(Split(by="subject"), study())
-    with pytest.raises(ValueError, match="same stimulus would stand in"):
+    with pytest.raises(ValueError, match="same stimulus would be in"):
         split(Split(by="trial"), study(4, 2))
 
 
 def test_samples_that_trials_share_leak_whatever_is_allowed() -> None:
     early, late = Segment(0, Trial(0.0, 8.0, "a.wav")), Segment(0, Trial(7.5, 8.0, "b.wav"))
     with pytest.raises(ValueError, match=r"overlap .*subject sub-1: a.wav \(train\) until 8.00 s, b.wav \(test\)"):
-        Parts((early,), (), (late,), ("sub-1",), ("subject", "stimulus"))
-    with pytest.raises(ValueError, match="overlap across parts"):
-        Parts((early,), (), (early,), ("sub-1",), ("subject", "stimulus"))
+        Splits((early,), (), (late,), ("sub-1",), ("subject", "stimulus"))
+    with pytest.raises(ValueError, match="overlap across sets"):
+        Splits((early,), (), (early,), ("sub-1",), ("subject", "stimulus"))
     # One long trial over several short ones of which only the last is in another part
     long, short, last = (
         Segment(0, Trial(*when, name)) for when, name in [((0.0, 9.0), "l"), ((1.0, 1.0), "s"), ((4.0, 1.0), "x")]
     )
-    with pytest.raises(ValueError, match="overlap across parts"):
-        Parts((long, short), (), (last,), ("sub-1",), ("subject",))
+    with pytest.raises(ValueError, match="overlap across sets"):
+        Splits((long, short), (), (last,), ("sub-1",), ("subject",))
 
 
 def test_too_few_to_split_is_said() -> None:
     with pytest.raises(ValueError, match=r"a split by stimulus needs 3 of them at least.* got 2"):
         split(Split(), study(n_pieces=2))
-    with pytest.raises(ValueError, match="make 1 together, got 0.9, 0.2, 0.1"):
+    with pytest.raises(ValueError, match="sum to 1, got 0.9, 0.2, 0.1"):
         Split(train=0.9, val=0.2, test=0.1)
 
 
 def test_the_audit_reads_as_sentences() -> None:
     by_stimulus = " ".join(split(Split(), study()).audit())
-    assert by_stimulus.startswith("40 trials: 28 train, 4 choose the best step, 8 test.")
-    assert "Test has 2 stimuli that neither training nor choosing saw: piece-" in by_stimulus
-    assert "On both sides, as shared allows: 4 subjects, sub-1, sub-2, sub-3, sub-4." in by_stimulus
+    assert by_stimulus.startswith("40 trials: 28 for training, 4 for validation, 8 for testing.")
+    assert "The test set has 2 stimuli that neither training nor validation saw: piece-" in by_stimulus
+    assert "and in the others, as shared allows: 4 subjects, sub-1, sub-2, sub-3, sub-4." in by_stimulus
     by_subject = " ".join(split(Split(by="subject", shared=("stimulus",)), study()).audit())
-    assert "Test has 1 subject that neither training nor choosing saw: sub-" in by_subject
+    assert "The test set has 1 subject that neither training nor validation saw: sub-" in by_subject
     many = " ".join(split(Split(test=0.6, train=0.2, val=0.2), study(n_pieces=25)).audit())
-    assert re.search(r"Test has 15 stimuli that .* saw: ([^,]+, ){9}[^,]+ and 5 more\.", many)
+    assert re.search(r"The test set has 15 stimuli that .* saw: ([^,]+, ){9}[^,]+ and 5 more\.", many)
 
 
 def runs(n_subjects: int = 3, n_runs: int = 2, n_trials: int = 6) -> list[Stored]:
@@ -148,7 +150,7 @@ def test_within_each_subject_every_subject_has_all_parts_and_its_own_draw() -> N
         assert all(abs(count - share * 20) <= 1 for count in counts)
     picked = {tuple((s.recording % 2, s.trial.start) for s in parts.test if s.recording // 2 == n) for n in range(5)}
     assert len(picked) > 1
-    assert any("overstates" in sentence for sentence in parts.audit())
+    assert any("the score is too high" in sentence for sentence in parts.audit())
 
 
 @pytest.mark.parametrize(("folds", "n"), [(3, 3), (0, 6)])
@@ -161,7 +163,7 @@ def test_over_all_folds_every_unit_tests_once(folds: int, n: int) -> None:
     assert sorted(tested) == list(range(6))
     with pytest.raises(ValueError, match=f"counts from 0 to {n - 1}, but got {n}"):
         split(Split(by="run", folds=folds, fold=n), runs())
-    with pytest.raises(ValueError, match=r"3 units \(subject\) cannot be dealt into 5 folds"):
+    with pytest.raises(ValueError, match=r"3 units \(subject\) cannot be split into 5 folds"):
         split(Split(by="subject", folds=5), runs())
 
 
@@ -170,8 +172,8 @@ def test_the_parts_can_be_named_or_stand_in_the_events() -> None:
     assert recordings(named.val) == {0, 1} and recordings(named.test) == {4, 5}
     with pytest.raises(ValueError, match=r"there is no subject sub-7; there are sub-0, sub-1, sub-2"):
         split(Split(by="subject", val_units=("sub-0",), test_units=("sub-7",)), runs())
-    told = split(Split(by="label"), runs())
-    assert {segment.trial.start for segment in told.test} == {20.0, 50.0}
+    by_label = split(Split(by="label"), runs())
+    assert {segment.trial.start for segment in by_label.test} == {20.0, 50.0}
     with pytest.raises(ValueError, match="a trial of sub-0_run-0 has no such label; it has: split"):
         split(Split(by="label", label="part"), runs())
 
@@ -190,7 +192,9 @@ def test_what_is_near_a_test_trial_in_time_is_left_out_of_training() -> None:
 def test_the_same_samples_under_two_names_are_refused() -> None:
     study = runs()
     copied = replace(study[5], checksum=study[0].checksum)
-    with pytest.raises(ValueError, match=r"sub-\d_run-\d \(\w+\) and sub-\d_run-\d \(\w+\) hold the very same samples"):
+    with pytest.raises(
+        ValueError, match=r"sub-\d_run-\d \(\w+\) and sub-\d_run-\d \(\w+\) hold exactly the same samples"
+    ):
         split(Split(by="run", val_units=("sub-1_run-0",), test_units=("sub-2_run-1",)), [*study[:5], copied])
 
 
@@ -212,7 +216,7 @@ def test_a_piece_of_a_film_is_the_same_whatever_the_clocks_said() -> None:
     parts = split(Split(), of_pieces(first, second))
     for one, other in ((parts.train, parts.test), (parts.train, parts.val), (parts.val, parts.test)):
         assert not {s.trial.start for s in one} & {s.trial.start for s in other}
-    assert "Test has 2 stimuli that neither" in " ".join(parts.audit())
+    assert "The test set has 2 stimuli that neither" in " ".join(parts.audit())
     halves = [{s.trial for s in parts.test if s.recording == number} for number in (0, 1)]
     assert len(halves[0]) == len(halves[1]) == 2, "both heard what is tested"
 
@@ -224,7 +228,7 @@ def test_pieces_that_overlap_in_the_film_are_one() -> None:
     of = [{s.trial.stimulus for s in part} for part in (parts.train, parts.val, parts.test)]
     together = {"film.mp4#t=0,10", "film.mp4#t=10,20", "film.mp4#t=5,15"}
     assert [together & names for names in of if together & names] == [together]
-    with pytest.raises(ValueError, match=r"same stimulus would stand in train and .*: film.mp4#t=0,20\."):
+    with pytest.raises(ValueError, match=r"same stimulus would be in train and .*: film.mp4#t=0,20\."):
         split(Split(by="subject", val_units=("sub-3",), test_units=("sub-2",)), of_pieces(whole, shifted, ["a.mp4"]))
     # The whole film has all pieces, and a piece without an end lasts as long as it was presented
     with pytest.raises(ValueError, match=r"in train and test: film.mp4\."):
@@ -241,9 +245,9 @@ def test_pieces_that_overlap_in_the_film_are_one() -> None:
 
 
 SOON: list[Windows] = [
-    LockedWindows(tmin_s=-0.1, tmax_s=0.4, overlap=True),
-    LockedWindows(tmin_s=0.25, tmax_s=1.13, overlap=True),
-    LockedWindows(tmin_s=-0.71, tmax_s=-0.3, overlap=True),
+    EpochWindows(tmin_s=-0.1, tmax_s=0.4, overlap=True),
+    EpochWindows(tmin_s=0.25, tmax_s=1.13, overlap=True),
+    EpochWindows(tmin_s=-0.71, tmax_s=-0.3, overlap=True),
     GridWindows(length_s=0.09),
 ]
 
@@ -277,26 +281,26 @@ def test_no_sample_stands_in_two_parts_windows_included(windows: Windows, sfreq:
     before = split(Split(by="label"), study)
     assert len(parts.test) == len(before.test), "what tests stays whole"
     n_left = len(before.train) - len(parts.train), len(before.val) - len(parts.val)
-    said = " ".join(parts.audit())
-    assert (f"left out: {n_left[0]} of training, {n_left[1]} of what" in said) == any(n_left)
-    assert said.endswith("No sample stands in two parts.") and (n_left[0] > 0) == (windows.name == "locked")
+    audit = " ".join(parts.audit())
+    assert (f"left out: {n_left[0]} of training, {n_left[1]} of validation" in audit) == any(n_left)
+    assert audit.endswith("No sample is in two sets.") and (n_left[0] > 0) == (windows.name == "epochs")
     assert " ".join(before.audit()).endswith("as long as windows stay within their trials.")
 
 
 def test_windows_that_leave_nothing_to_train_with_are_refused() -> None:
     with pytest.raises(ValueError, match=r"left for train: all its windows reach into .*; shorten them"):
-        split(Split(by="stimulus"), pictures(100.0), LockedWindows(tmin_s=0, tmax_s=20.0, overlap=True))
+        split(Split(by="stimulus"), pictures(100.0), EpochWindows(tmin_s=0, tmax_s=20.0, overlap=True))
 
 
 def test_windows_that_meet_between_two_trials_are_refused() -> None:
     study = of_pieces(["a", "b", "c", "d"])
     cfg = Split(by="stimulus", val_units=("b",), test_units=("d",))
-    assert len(split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.5)).train) == 2
+    assert len(split(cfg, study, EpochWindows(tmin_s=-0.5, tmax_s=10.5)).train) == 2
     message = r"those of a at 1.00 s \(train\) and of b at 12.00 s \(val\): shorten them.*overlap=true"
     with pytest.raises(ValueError, match=message):
-        split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.6))
+        split(cfg, study, EpochWindows(tmin_s=-0.5, tmax_s=10.6))
     with pytest.raises(ValueError, match="nothing is left for train: all its windows reach into"):
-        split(cfg, study, LockedWindows(tmin_s=-0.5, tmax_s=10.6, overlap=True))
+        split(cfg, study, EpochWindows(tmin_s=-0.5, tmax_s=10.6, overlap=True))
 
 
 def test_copies_are_found_wherever_the_first_of_them_stands() -> None:
@@ -309,7 +313,7 @@ def test_copies_are_found_wherever_the_first_of_them_stands() -> None:
     others = [recording("o", "train", "val", "test")]
     split(by_label, [*others, recording("a", "train", "test", checksum="1"), recording("b", "val", checksum="2")])
     for one, other in ((("train", "val"), ("train",)), (("val",), ("train", "val")), (("train", "test"), ("test",))):
-        for key, how in (("checksum", "hold the very same samples"), ("made", "are made from copies of one file")):
+        for key, how in (("checksum", "hold exactly the same samples"), ("made", "are made from copies of one file")):
             known = {key: "1" if key == "checksum" else {"content": "1"}}
             with pytest.raises(ValueError, match=how):
                 split(by_label, [*others, recording("a", *one, **known), recording("b", *other, **known)])
@@ -319,22 +323,22 @@ def test_copies_are_found_wherever_the_first_of_them_stands() -> None:
 @pytest.mark.parametrize("deal", ["balanced", "stratified"])
 def test_folds_are_those_of_scikit_learn(deal: str) -> None:
     """Nine subjects with unlike many trials, of two classes."""
-    heard = []
+    recordings = []
     for more, stored in enumerate(study(9, 12)):
-        kept = (replace(trial, labels={"side": "lr"[k % 2]}) for k, trial in enumerate(stored.trials[: 3 + more]))
-        heard.append(replace(stored, trials=tuple(kept)))
-    groups = [stored.subject for stored in heard for _ in stored.trials]
-    sides = [trial.labels["side"] for stored in heard for trial in stored.trials]
+        trials = (replace(trial, labels={"side": "lr"[k % 2]}) for k, trial in enumerate(stored.trials[: 3 + more]))
+        recordings.append(replace(stored, trials=tuple(trials)))
+    groups = [stored.subject for stored in recordings for _ in stored.trials]
+    sides = [trial.labels["side"] for stored in recordings for trial in stored.trials]
     theirs = GroupKFold(3) if deal == "balanced" else StratifiedGroupKFold(3, shuffle=True, random_state=5)
-    everything = [(stored.subject, trial.start) for stored in heard for trial in stored.trials]
+    everything = [(stored.subject, trial.start) for stored in recordings for trial in stored.trials]
     for fold, (_, test) in enumerate(theirs.split(groups, sides, groups)):
         cfg = Split(by="subject", folds=3, fold=fold, deal=deal, stratify="side", seed=5, shared=("stimulus",))  # type: ignore[arg-type]
-        ours = {(heard[segment.recording].subject, segment.trial.start) for segment in split(cfg, heard).test}
+        ours = {(recordings[segment.recording].subject, segment.trial.start) for segment in split(cfg, recordings).test}
         assert ours == {everything[index] for index in test}
 
 
 def test_folds_over_everybody_are_not_within_somebody() -> None:
-    with pytest.raises(ValueError, match="deal balanced is for folds over everybody: set folds, and leave within"):
+    with pytest.raises(ValueError, match="deal balanced needs folds over all recordings: set folds and leave within"):
         Split(deal="balanced")
     with pytest.raises(ValueError, match="split.stratify is 'mood', but some trials have no such label"):
         split(Split(by="subject", folds=3, deal="stratified", stratify="mood", shared=("stimulus",)), study(4, 4))
@@ -351,19 +355,19 @@ def test_the_ends_of_the_training_trials_choose() -> None:
         places, origin = cut(windows, segments, study())
         since_s = [start / 64 - segments[which].trial.start for start, which in zip(places.start, origin, strict=True)]
         assert since_s == list(seconds) * len(segments)
-    assert parts.audit()[0] == "40 trials: 36 train, whose ends choose the best step, 4 test."
+    assert parts.audit()[0] == "40 trials: 36 for training, whose ends are for validation, 4 for testing."
     assert not any("sides: piece" in sentence for sentence in parts.audit())
 
 
 def test_what_tests_may_be_all_that_is_named_where_ends_choose() -> None:
     parts = split(Split(test_units=("piece-3.wav",), val_end=0.1), study())
     assert stimuli(parts.test) == {"piece-3.wav"} and len(parts.train) == len(parts.val) == 36
-    with pytest.raises(ValueError, match=r"val_units and test_units name .*: both"):
+    with pytest.raises(ValueError, match=r"val_units and test_units name .*: give both"):
         Split(test_units=("piece-3.wav",))
     with pytest.raises(ValueError, match=r"val_end is a share .* got 0.1 and \('b',\)"):
         Split(val_units=("b",), test_units=("a",), val_end=0.1)
-    with pytest.raises(ValueError, match="locked windows look at a moment of a trial"):
-        split(Split(val_end=0.1), study(), LockedWindows(tmax_s=1.0))
+    with pytest.raises(ValueError, match="epochs look at a moment of a trial"):
+        split(Split(val_end=0.1), study(), EpochWindows(tmax_s=1.0))
 
 
 def test_a_gap_keeps_training_clear_of_the_ends_that_choose() -> None:

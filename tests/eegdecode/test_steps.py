@@ -1,4 +1,4 @@
-"""Each step does what its name says, shifts nothing in time, gives float32, and the same wherever it is read."""
+"""Each step does what its name says, shifts nothing in time, gives float32, and the same in any piece."""
 
 import logging
 import tracemalloc
@@ -15,7 +15,7 @@ from eegdecode.preprocessing.config import (
     Align,
     BadChannels,
     Bandpass,
-    Clamp,
+    Clip,
     Gain,
     Notch,
     Pick,
@@ -99,11 +99,11 @@ def test_a_click_stays_where_it_was(before: float, after: float, at_s: float) ->
     click = np.zeros((int(40 * before), 1), np.float32)
     click[int(at_s * before)] = 1
     chain = [Notch(hz=MAINS), Bandpass(high_hz=20.0), Resample(sfreq=after)]
-    made = run(chain, Signal(click, before, ("Cz",))).data[:, 0]
+    resampled = run(chain, Signal(click, before, ("Cz",))).data[:, 0]
     peak = int(at_s * after)
-    assert np.abs(made).argmax() == peak
-    mirrored = made[peak - 60 : peak][::-1]
-    np.testing.assert_allclose(made[peak + 1 : peak + 61], mirrored, atol=1e-6 * made[peak], rtol=0)
+    assert np.abs(resampled).argmax() == peak
+    mirrored = resampled[peak - 60 : peak][::-1]
+    np.testing.assert_allclose(resampled[peak + 1 : peak + 61], mirrored, atol=1e-6 * resampled[peak], rtol=0)
 
 
 def test_resample_keeps_the_clock_to_the_end() -> None:
@@ -119,7 +119,7 @@ def test_resample_refuses_a_rate_that_would_drift() -> None:
 
 
 def test_the_order_of_reading_changes_no_number() -> None:
-    chain = [Reference(), Notch(), Bandpass(), Resample(sfreq=100.0), Scale(), Clamp(limit=3)]
+    chain = [Reference(), Notch(), Bandpass(), Resample(sfreq=100.0), Scale(), Clip(limit=3)]
     signal = noise(5, seconds=700.0)
     whole = run(chain, signal).data
     random = steps.apply(chain, signal.stream())
@@ -146,7 +146,7 @@ def test_reference_leaves_what_has_none_alone() -> None:
     sensors = {"EOG": Sensor("eog"), "MEG": Sensor("mag")}
     after = run([Reference()], Signal(data, SFREQ, ("a", "b", "EOG", "MEG"), sensors)).data
     np.testing.assert_allclose(after, np.hstack([np.tile([-0.5, 0.5], (3, 1)), data[:, 2:]]))
-    with pytest.raises(ValueError, match="reference: none of MEG is eeg or ecog or seeg.*: leave this step out"):
+    with pytest.raises(ValueError, match="reference: none of MEG is eeg or ecog or seeg.*: leave out this step"):
         run([Reference()], Signal(data[:, 3:], SFREQ, ("MEG",), sensors))
     with pytest.raises(ValueError, match="reference: there is no channel M1 among a, b"):
         run([Reference(channels=("M1",))], Signal(data[:, :2], SFREQ, ("a", "b")))
@@ -157,14 +157,14 @@ def test_scale_is_not_set_by_blinks() -> None:
     calm = 10e-6 * rng.normal(size=(10_000, 2)) + 50e-6
     blinking = calm.copy()
     blinking[::100, 0] += 3000e-6
-    after = run([Scale(clamp=20)], Signal(blinking, SFREQ, ("Fp1", "Cz"))).data
+    after = run([Scale(clip=20)], Signal(blinking, SFREQ, ("Fp1", "Cz"))).data
     between = np.arange(10_000) % 100 != 0
     np.testing.assert_allclose(after[between].std(axis=0), 1, rtol=0.05)
     assert after.max() == 20 and abs(np.median(after)) < 0.05
 
 
 def test_standard_scaling_gives_mean_0_and_spread_1() -> None:
-    after = run([Scale(method="standard", clamp=100)], noise(3)).data
+    after = run([Scale(method="standard", clip=100)], noise(3)).data
     np.testing.assert_allclose(after.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(after.std(axis=0), 1, rtol=1e-5)
 
@@ -218,7 +218,7 @@ def test_ica_takes_out_blinks_and_says_which(caplog: pytest.LogCaptureFixture) -
     before = blinking()
     with caplog.at_level(logging.INFO):
         after = run([ICA(kurtosis=1000)], before)
-    assert "of 6 components these go" in caplog.text and "follows EOG, r = " in caplog.text
+    assert "of 6 components these are removed" in caplog.text and "follows EOG, r = " in caplog.text
     eye = before.data[:, 6]
     assert np.corrcoef(before.data[:, 0], eye)[0, 1] > 0.8
     assert abs(np.corrcoef(after.data[:, 0], eye)[0, 1]) < 0.1
@@ -230,7 +230,7 @@ def test_ica_takes_out_blinks_and_says_which(caplog: pytest.LogCaptureFixture) -
 def test_ica_needs_no_eye_channel_where_components_are_spiky(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run([Pick(), ICA(kurtosis=8)], blinking())
-    assert "of 6 components these go" in caplog.text and "spikes, kurtosis" in caplog.text
+    assert "of 6 components these are removed" in caplog.text and "spikes, kurtosis" in caplog.text
     with pytest.raises(ValueError, match="ica needs two channels and 30 samples for each, got 6 and 125"):
         run([Pick(), ICA()], Signal(blinking().data[:250], SFREQ, blinking().channels, blinking().sensors))
 
@@ -240,18 +240,18 @@ def test_gain_brings_volt_to_millivolt_wherever_it_stands() -> None:
     for chain in ([Gain()], [Bandpass(), Gain()], [Gain(), Bandpass()]):
         plain = run([step for step in chain if not isinstance(step, Gain)], before)
         np.testing.assert_allclose(run(chain, before).data, 1e3 * plain.data, rtol=1e-4, atol=1e-7)
-    found = run([Gain(factor=-2)], before).data
-    np.testing.assert_array_equal(found, np.float32(-2) * before.data)
+    turned = run([Gain(factor=-2)], before).data
+    np.testing.assert_array_equal(turned, np.float32(-2) * before.data)
 
 
 def test_every_step_runs_gives_float32_and_leaves_its_input_alone() -> None:
     for kind in set(get_args(Step)) - {Sources}:
         before = noise(8)
-        wanted = {"channels": before.channels} if kind.name == "montage" else {}
-        kept = before.data.copy()
+        wanted = {"channels": before.channels} if kind.name == "set_channels" else {}
+        copy = before.data.copy()
         after = run([kind(**wanted)], before)
         assert (after.data.dtype, after.channels) == (np.float32, before.channels), kind
-        assert np.isfinite(after.data).all() and (before.data == kept).all(), kind
+        assert np.isfinite(after.data).all() and (before.data == copy).all(), kind
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def test_every_step_has_its_words_in_yaml() -> None:
 
 
 def test_steps_that_come_too_late_are_refused() -> None:
-    with pytest.raises(ValueError, match="notch at 50 Hz needs more than 100 Hz, .* at 64 Hz: put it before"):
+    with pytest.raises(ValueError, match="notch at 50 Hz needs more than 100 Hz, .* has 64 Hz: put it before"):
         run([Resample(sfreq=64.0), Notch()], tone(5.0))
     with pytest.raises(ValueError, match="bandpass up to 40 Hz needs more than 80 Hz"):
         run([Resample(sfreq=64.0), Bandpass(high_hz=40.0)], tone(5.0))
@@ -288,14 +288,14 @@ def test_what_is_no_number_is_named() -> None:
         (lambda: Bandpass(low_hz=0.0), "got 0.0 to 20.0"),
         (lambda: Notch(hz=0.0), "got 0.0"),
         (lambda: Resample(sfreq=-1.0), "got -1.0"),
-        (lambda: Scale(clamp=0.0), "got 0.0"),
-        (lambda: Gain(factor=0.0), "factor is a number other than 0, got 0.0"),
+        (lambda: Scale(clip=0.0), "got 0.0"),
+        (lambda: Gain(factor=0.0), "factor must be a number other than 0, got 0.0"),
         (lambda: Gain(factor=float("nan")), "got nan"),
-        (lambda: Clamp(limit=-1.0), "got -1.0"),
+        (lambda: Clip(limit=-1.0), "got -1.0"),
         (lambda: ICA(follows=2.0), "got 2.0 and 20.0"),
         (lambda: BadChannels(z=0.0), "got 0.0, 10.0, 0.3 and 0.34"),
         (lambda: Pick(kinds=("brain",)), "but got brain"),  # type: ignore[arg-type]
-        (lambda: Pick(regex="("), "is no regular expression"),
+        (lambda: Pick(regex="("), "is not a regular expression"),
         (lambda: Sources(folder="x", snr=0), "got 0"),
     ],
 )
@@ -332,6 +332,6 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, monkeypatch: py
 
 def test_what_is_kept_on_disk_is_what_would_be_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = [Bandpass(), Scale()]
-    there = run(chain, noise(3)).data
+    in_memory = run(chain, noise(3)).data
     monkeypatch.setattr(statistics, "IN_MEMORY", 0)
-    np.testing.assert_array_equal(run(chain, noise(3), scratch=tmp_path).data, there)
+    np.testing.assert_array_equal(run(chain, noise(3), scratch=tmp_path).data, in_memory)

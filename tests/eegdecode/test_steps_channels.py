@@ -1,4 +1,4 @@
-"""Names, choice and order of channels; bad ones are found and made up; sources are weights over the channels."""
+"""Channels are renamed, picked and ordered; bad ones are interpolated; sources are weights over the channels."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eegdecode.preprocessing import channels, sources, sphere, steps
-from eegdecode.preprocessing.config import Aliases, BadChannels, Montage, Pick, Reference, Scale, Sources, Step
+from eegdecode.preprocessing.config import Aliases, BadChannels, Pick, Reference, Scale, SetChannels, Sources, Step
 from eegdecode.signals import Kind, Sensor, Signal, Stream
 
 
@@ -59,7 +59,7 @@ def test_only_eeg_is_renamed_and_what_is_known_goes_along() -> None:
 
 
 def test_two_names_of_one_place_are_refused() -> None:
-    with pytest.raises(ValueError, match="these stand twice: T7"):
+    with pytest.raises(ValueError, match="these occur twice: T7"):
         apply([Aliases()], named("T3", "T7"))
 
 
@@ -83,26 +83,26 @@ def test_pick_keeps_the_order(step: Pick, kept: list[str]) -> None:
 def test_pick_refuses_what_is_not_there() -> None:
     with pytest.raises(ValueError, match="pick: there is no channel Fz among Cz, EOG"):
         apply([Pick(names=("Fz",))], named("Cz", EOG="eog"))
-    with pytest.raises(ValueError, match="pick leaves no channel of Cz, EOG"):
+    with pytest.raises(ValueError, match="pick leaves none of the channels Cz, EOG"):
         apply([Pick(kinds=("mag",))], named("Cz", EOG="eog"))
 
 
-def test_a_montage_puts_channels_in_its_order() -> None:
-    after = apply([Montage(channels=("Oz", "Cz"))], named("Cz", "Pz", "Oz"))
+def test_set_channels_puts_channels_in_its_order() -> None:
+    after = apply([SetChannels(channels=("Oz", "Cz"))], named("Cz", "Pz", "Oz"))
     assert (after.channels, after.read(3, 4).tolist()) == (("Oz", "Cz"), [[2.0, 0.0]])
-    assert apply([Montage()], scalp().stream()).channels == channels.TEN_TWENTY
+    assert apply([SetChannels()], scalp().stream()).channels == channels.TEN_TWENTY
 
 
-def test_a_montage_refuses_or_makes_up_what_is_missing() -> None:
+def test_set_channels_refuses_or_interpolates_what_is_missing() -> None:
     whole = scalp()
     less = apply([Pick(drop=("Cz", "P3"))], whole.stream())
-    with pytest.raises(ValueError, match=r"the montage needs Cz, P3, but there are Fp1, .*missing: interpolate"):
-        apply([Montage()], less)
-    after = apply([Montage(missing="interpolate")], less)
+    with pytest.raises(ValueError, match=r"set_channels needs Cz, P3, but there are Fp1, .*missing: interpolate"):
+        apply([SetChannels()], less)
+    after = apply([SetChannels(missing="interpolate")], less)
     assert after.channels == channels.TEN_TWENTY
     assert np.corrcoef(after.signal().data[:, 9], whole.data[:, 9])[0, 1] > 0.98
-    with pytest.raises(ValueError, match="the montage lacks E7, and where E7 stood is not known"):
-        apply([Montage(channels=("Cz", "E7"), missing="interpolate")], whole.stream())
+    with pytest.raises(ValueError, match="set_channels lacks E7, and the place of E7 is not known"):
+        apply([SetChannels(channels=("Cz", "E7"), missing="interpolate")], whole.stream())
 
 
 def test_bad_channels_are_found_named_and_made_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -116,11 +116,11 @@ def test_bad_channels_are_found_named_and_made_up(caplog: pytest.LogCaptureFixtu
     broken = Signal(data, whole.sfreq, whole.channels, whole.sensors)
     with caplog.at_level(logging.INFO):
         after = apply([BadChannels()], broken.stream(), bads=("O1", "EXG1")).signal().data
-    found = caplog.text.split("bad channels: ")[1]
+    logged = caplog.text.split("bad channels: ")[1]
     names = [whole.channels[index] for index in (2, 5, 9, 12)]
-    assert f"{names[0]} (flat)" in found and f"{names[1]} (louder than the others, z =" in found
-    assert f"{names[2]} (unlike all others, r = 0." in found and f"{names[3]} (not a number)" in found
-    assert "O1 (the recording says so)" in found and found.count("(") == 5
+    assert f"{names[0]} (flat)" in logged and f"{names[1]} (louder than the others, z =" in logged
+    assert f"{names[2]} (unlike all others, r = 0." in logged and f"{names[3]} (not a number)" in logged
+    assert "O1 (the recording says so)" in logged and logged.count("(") == 5
     for index in (2, 5, 9, 12, whole.channels.index("O1")):
         assert np.corrcoef(after[:, index], whole.data[:, index])[0, 1] > 0.9, whole.channels[index]
     assert np.isfinite(after).all()
@@ -141,14 +141,16 @@ def test_aliases_hold_for_bad_channels_too() -> None:
 def test_more_bad_channels_than_can_be_made_up_are_refused() -> None:
     signal = scalp()
     with pytest.raises(
-        ValueError, match=r"8 of 19 channels are bad, and at most 34% can be made up \(Fp1: the recording"
+        ValueError, match=r"8 of 19 channels are bad, and at most 34% can be interpolated \(Fp1: the recording"
     ):
         apply([BadChannels()], signal.stream(), bads=signal.channels[:8])
 
 
 def test_what_stands_nowhere_is_not_made_up() -> None:
     signal = Signal(scalp().data, 250.0, tuple(f"E{index}" for index in range(19)))
-    with pytest.raises(ValueError, match="E4 cannot be interpolated: where E4 stand.* drop these channels by pick"):
+    with pytest.raises(
+        ValueError, match="E4 cannot be interpolated: the place of E4 is not known .* drop these channels by pick"
+    ):
         apply([BadChannels()], signal.stream(), bads=["E4"])
 
 
@@ -163,11 +165,14 @@ def test_a_region_follows_what_happens_in_it() -> None:
     space = mne.setup_volume_source_space(pos=30.0, sphere=ball, sphere_units="m", exclude=20.0, verbose="error")
     info = sources.sensor_info(scalp().stream())
     forward = mne.make_forward_solution(info, None, space, sphere, meg=False, verbose="error")
-    where = forward["source_rr"]
-    rows = {"left": np.flatnonzero(where[:, 0] < -0.02), "right": np.flatnonzero(where[:, 0] > 0.02)}
+    source_positions = forward["source_rr"]
+    rows = {
+        "left": np.flatnonzero(source_positions[:, 0] < -0.02),
+        "right": np.flatnonzero(source_positions[:, 0] > 0.02),
+    }
     weights = sources.weights(info, forward, rows, snr=3.0)
     assert weights.shape == (2, 19)
-    left = rows["left"][np.argmax(where[rows["left"], 2])]
+    left = rows["left"][np.argmax(source_positions[rows["left"], 2])]
     seen = forward["sol"]["data"][:, 3 * left : 3 * left + 3]  # three directions of a dipole on the left
     seen = seen - seen.mean(axis=0)
     strength = np.linalg.norm(weights @ seen, axis=1)
@@ -179,12 +184,12 @@ def test_a_region_follows_what_happens_in_it() -> None:
 def test_sources_refuse_what_they_cannot_place() -> None:
     with pytest.raises(ValueError, match="from EEG alone, not EOG: pick kinds"):
         sources.sensor_info(named("Cz", EOG="eog"))
-    with pytest.raises(ValueError, match="where Cz stands is not known"):
+    with pytest.raises(ValueError, match="the position of Cz is not known"):
         sources.sensor_info(named("Cz"))
 
 
 def test_steps_go_through_a_whole_clinical_name_list() -> None:
     old = {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6"}
     names = tuple(f"EEG {old.get(name, name).upper()}-REF" for name in channels.TEN_TWENTY)
-    chain: list[Step] = [Aliases(), Montage(), BadChannels(), Reference(), Scale()]
+    chain: list[Step] = [Aliases(), SetChannels(), BadChannels(), Reference(), Scale()]
     assert apply(chain, Signal(scalp().data, 250.0, names).stream()).signal().channels == channels.TEN_TWENTY

@@ -1,4 +1,4 @@
-"""Filters, resampling and splines give mne's and scipy's own numbers, in the middle and at the ends."""
+"""Filters, resampling and splines equal those of mne and scipy, in the middle and at the ends."""
 
 from fractions import Fraction
 
@@ -105,9 +105,9 @@ def test_iir_equals_scipy_away_from_the_ends(step: Notch | Bandpass) -> None:
 def test_no_seam_is_seen_whatever_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     signal = recording(250.0, 600.0)
     chain: list[Step] = [Notch(), Bandpass(), Resample(sfreq=64.0)]
-    there = run(chain, signal)
+    expected = run(chain, signal)
     monkeypatch.setattr(fft, "SHORTEST", block)
-    np.testing.assert_allclose(run(chain, signal), there, rtol=0, atol=1e-6 * there.std())
+    np.testing.assert_allclose(run(chain, signal), expected, rtol=0, atol=1e-6 * expected.std())
 
 
 def test_average_reference_equals_mne() -> None:

@@ -1,4 +1,4 @@
-"""The store keeps recordings whole, maps their bytes, and names what is missing or does not fit."""
+"""The store writes recordings atomically, maps their bytes, and names what is missing or does not fit."""
 
 import errno
 import os
@@ -94,7 +94,7 @@ def test_a_recording_is_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_missing_recordings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is no store, it has no manifest.json: run preprocess first"):
+    with pytest.raises(ValueError, match=r"is not a store, as it has no manifest.json: run preprocess first"):
         store.open_store(tmp_path)
     store.write_manifest(tmp_path, ["sub-01_run-01", "sub-02", "sub-03"])
     store.write(tmp_path, recording())
@@ -180,7 +180,7 @@ def test_a_file_that_changed_behind_the_index_is_refused(tmp_path: Path) -> None
     store.write_index(tmp_path)
     with open(tmp_path / "sub-01_run-01.h5", "ab") as file:
         file.write(b"more")
-    with pytest.raises(ValueError, match=r"has \d+ bytes, but had \d+: run preprocess again"):
+    with pytest.raises(ValueError, match=r"has \d+ bytes, but had \d+ when it was written: run preprocess"):
         store.open_store(tmp_path).recordings[0].signal  # noqa: B018
 
 
@@ -188,7 +188,7 @@ def test_what_is_no_number_is_refused_by_channel(tmp_path: Path) -> None:
     data = np.zeros((100, 3), np.float32)
     data[50, 1] = np.nan
     broken = Recording("sub-01", "sub-01", Signal(data, 64.0, ("Cz", "Pz", "Oz")).stream(), ())
-    with pytest.raises(ValueError, match=r"sub-01 holds values that are no numbers .* in Pz"):
+    with pytest.raises(ValueError, match=r"sub-01 has values that are not numbers .* in Pz"):
         store.write(tmp_path, broken)
     assert list(tmp_path.iterdir()) == []
 
@@ -209,7 +209,7 @@ def test_a_recording_is_written_in_stretches_whatever_its_length(
 
 
 def test_names_that_stand_twice_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="these stand twice: sub-01"):
+    with pytest.raises(ValueError, match="these occur twice: sub-01"):
         store.write_manifest(tmp_path, ["sub-01", "sub-01", "sub-02"])
 
 
@@ -218,10 +218,10 @@ def test_targets_and_values_that_are_no_numbers_are_not_kept(tmp_path: Path) -> 
     rows = np.zeros((128, 2))
     rows[70, 1] = 1e39  # no float32
     streams = {"mel": Signal(rows, 128.0, ("m0", "m1")).stream()}
-    with pytest.raises(ValueError, match=r"mel of sub-1 has values that are no numbers .* in row 70, column 1"):
+    with pytest.raises(ValueError, match=r"mel of sub-1 has values that are not numbers .* in row 70, column 1"):
         store.write(tmp_path, Recording("sub-1", "sub-1", signal, trials, targets=streams))
     values = {"clip": np.array([[0, 1, np.nan]], np.float32)}
-    with pytest.raises(ValueError, match=r"clip of sub-1 has values that are no numbers .* in row 0, column 2"):
+    with pytest.raises(ValueError, match=r"clip of sub-1 has values that are not numbers .* in row 0, column 2"):
         store.write(tmp_path, Recording("sub-1", "sub-1", signal, trials, values=values))
     assert list(tmp_path.iterdir()) == []
 
@@ -235,9 +235,9 @@ def test_whatever_is_damaged_in_a_file_it_is_not_held_and_said_of_which(tmp_path
     blocks = [(block.offset, block.offset + block.n_bytes) for block in opened.recordings[0].blocks.values()]
     for first in range(0, len(good), 192):
         path.write_bytes(good[:first] + bytes(byte ^ 0x5A for byte in good[first : first + 64]) + good[first + 64 :])
-        held, told = store.holds(tmp_path, path.stem, "k"), store.broken(opened, [0])
+        held, sentences = store.holds(tmp_path, path.stem, "k"), store.broken(opened, [0])
         in_data = any(begin <= first < end for begin, end in blocks)
-        assert not (in_data and held) and (held or told or not in_data)
+        assert not (in_data and held) and (held or sentences or not in_data)
         n_damaged += not held
     assert n_damaged > 10
     for cut in (len(good) // 2, 100, 0):

@@ -1,4 +1,4 @@
-"""Preprocessing a study: whatever the number of workers, the same bytes; what cannot be used is named."""
+"""Preprocessing gives the same bytes with any number of workers; recordings that cannot be used are named."""
 
 import logging
 import os
@@ -13,10 +13,10 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from eegdecode import stages
-from eegdecode.data.config import Embedding, Envelope, FilmEvents, Frame, Image, Label, Segments, Split
+from eegdecode.data.config import Embedding, Envelope, FilmEvents, FixedLengthEvents, Frame, Image, Label, Split
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
-from eegdecode.preprocessing.config import Bandpass, Montage, Pick, Preprocess, Resample
+from eegdecode.preprocessing.config import Bandpass, Pick, Preprocess, Resample, SetChannels
 from eegdecode.synth.config import Images, MegMovie, Music
 from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, Preempted, World
@@ -103,7 +103,7 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(size: int, four: P
     assert stored == {"sub-02_task-music_run-01.h5", "sub-04_task-music_run-01.h5"}
     assert "CANNOT BE USED" not in (run / "out/survey.html").read_text().split("To know")[0]
     assert (run / "out/survey.html").read_text().count("cannot be used") == 2
-    with pytest.raises(ValueError, match=r"lacks 2 of 4 recordings .*left out by preprocess.exclude"):
+    with pytest.raises(ValueError, match=r"lacks 2 of 4 recordings .*leave out .* with preprocess.exclude"):
         store.open_store(run / "out")
     # left out by name and by subject, what remains is a study
     preprocess(run, study, exclude=("sub-01_*", "sub-03"))
@@ -114,11 +114,13 @@ def test_mended_and_given_again_only_what_was_missing_is_done(alone: Path, four:
     study, run = broken(four, tmp_path, ["sub-01"]), tmp_path / "run"
     with pytest.raises(ValueError, match="1 of 4 recordings"):
         preprocess(run, study)
-    kept = {path: path.stat().st_mtime_ns for path in (run / "out").glob("*.h5")}
+    written_ns = {path: path.stat().st_mtime_ns for path in (run / "out").glob("*.h5")}
     shutil.rmtree(study)
     shutil.copytree(four, study)
     preprocess(run, study)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept and len(list((run / "out").glob("*.h5"))) == 4
+    assert {path: path.stat().st_mtime_ns for path in written_ns} == written_ns and len(
+        list((run / "out").glob("*.h5"))
+    ) == 4
 
 
 def test_other_settings_or_other_content_are_not_taken_for_the_same(four: Path, tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_other_settings_or_other_content_are_not_taken_for_the_same(four: Path, 
 
 
 def test_to_leave_out_what_is_not_there_is_a_slip(four: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"exclude: nothing is called sub-9\*; there are sub-01_task-music_run-01"):
+    with pytest.raises(ValueError, match=r"exclude: no recording matches sub-9\*; there are sub-01_task-music_run-01"):
         preprocess(tmp_path, four, exclude=("sub-9*",))
     with pytest.raises(ValueError, match="exclude leaves none of the 4 recordings"):
         preprocess(tmp_path, four, exclude=("sub-*",))
@@ -148,11 +150,11 @@ def test_to_leave_out_what_is_not_there_is_a_slip(four: Path, tmp_path: Path) ->
 
 def test_one_reason_is_told_once_and_the_hint_keeps_what_was_left_out_before(four: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 of 3 recordings cannot be used") as failure:
-        preprocess(tmp_path, four, exclude=("*-03*",), steps=(Montage(channels=("Fz", "Nowhere")),))
-    said = str(failure.value)
-    assert said.count("Nowhere") == 1 and "sub-01_task-music_run-01, sub-02_task-music_run-01 and sub-04" in said
+        preprocess(tmp_path, four, exclude=("*-03*",), steps=(SetChannels(channels=("Fz", "Nowhere")),))
+    message = str(failure.value)
+    assert message.count("Nowhere") == 1 and "sub-01_task-music_run-01, sub-02_task-music_run-01 and sub-04" in message
     names = ",".join(f"sub-0{number}_task-music_run-01" for number in (1, 2, 4))
-    assert said.endswith(f"leave them out, 'preprocess.exclude=[\"*-03*\",{names}]'")
+    assert message.endswith(f"leave them out, 'preprocess.exclude=[\"*-03*\",{names}]'")
 
 
 def test_a_picture_is_an_image_a_label_and_an_embedding_of_any_folder(tmp_path: Path) -> None:
@@ -176,7 +178,11 @@ def test_films_of_all_sessions_are_one_study_in_one_run(tmp_path: Path) -> None:
     ctx = Context(World(), RunDir(tmp_path / "made"))
     make_study(MegMovie(n_subjects=2, n_titles=2, n_parts=1, part_s=32.0, n_channels=4), ctx)
     films = FilmEvents(channel="STI 014", fallback="MISC 001", column="stim_file")
-    cfg = {"events": Segments(length_s=5.0, of=films), "steps": (Resample(100.0),), "targets": (Frame(sfreq=100.0),)}
+    cfg = {
+        "events": FixedLengthEvents(length_s=5.0, of=films),
+        "steps": (Resample(100.0),),
+        "targets": (Frame(sfreq=100.0),),
+    }
     metrics, *_ = preprocess(tmp_path / "run", ctx.out, **cfg)
     assert (metrics["recordings"], metrics["failed"], metrics["without_trials"]) == (4, 0, 0)
     recordings = store.open_store(tmp_path / "run/out").recordings
@@ -189,8 +195,8 @@ def test_films_of_all_sessions_are_one_study_in_one_run(tmp_path: Path) -> None:
             at = int(np.ceil(trial.start * 100))
             assert first.target("frame")[at, 0] == pytest.approx(since_s * fps, abs=1)
     parts = splits.split(Split(), recordings)
-    heard = [{segment.trial.stimulus for segment in part} for part in (parts.train, parts.val, parts.test)]
-    assert not heard[0] & heard[1] and not heard[0] & heard[2] and not heard[1] & heard[2]
+    stimuli = [{segment.trial.stimulus for segment in part} for part in (parts.train, parts.val, parts.test)]
+    assert not stimuli[0] & stimuli[1] and not stimuli[0] & stimuli[2] and not stimuli[1] & stimuli[2]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="a small disk is mounted, which takes root")
@@ -210,10 +216,10 @@ def test_on_a_full_disk_it_waits_for_room(four: Path, tmp_path: Path, caplog: py
         filler.write_bytes(b"x" * 3_500_000)
         ctx = Context(World(), RunDir(small / "run"), should_stop=somebody_makes_room)
         with caplog.at_level(logging.ERROR):
-            found = stages.preprocess(Preprocess(Input(str(four)), targets=(Envelope(),)), ctx)
-        assert found["recordings"] == 4 and len(store.open_store(ctx.out).recordings) == 4
+            metrics = stages.preprocess(Preprocess(Input(str(four)), targets=(Envelope(),)), ctx)
+        assert metrics["recordings"] == 4 and len(store.open_store(ctx.out).recordings) == 4
         (alert,) = [record.getMessage() for record in caplog.records if "ALERT" in record.getMessage()]
-        assert re.match(rf"ALERT {ctx.out}: No space left on device, 1 MB are free and 1 MB needed. Delete some", alert)
+        assert re.match(rf"ALERT {ctx.out}: No space left on device, 1 MB are free and 1 MB needed. Free some", alert)
         # Asked to stop instead, it stops
         filler.write_bytes(b"x" * shutil.disk_usage(small).free)
         stopped = Context(World(), RunDir(small / "run"), attempt=0, should_stop=lambda: "ALERT" in caplog.text)
@@ -232,8 +238,8 @@ def test_a_label_may_be_that_of_the_subject(four: Path, tmp_path: Path) -> None:
     cfg = Preprocess(Input(str(study)), targets=(Label(column="score"),))
     ctx = Context(World(), RunDir(tmp_path / "run"))
     stages.preprocess(cfg, ctx)
-    made = store.open_store(ctx.out)
-    assert [stored.values("score").tolist() for stored in made.recordings] == [[[0.5 * n]] * 2 for n in (1, 2, 3, 4)]
+    opened = store.open_store(ctx.out)
+    assert [stored.values("score").tolist() for stored in opened.recordings] == [[[0.5 * n]] * 2 for n in (1, 2, 3, 4)]
 
     # What participants.tsv says counts as much as what the recordings hold
     (study / "participants.tsv").write_text("participant_id\tscore\n" + "".join(f"sub-0{n}\t7\n" for n in range(1, 5)))

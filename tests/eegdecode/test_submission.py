@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from eegdecode import stages
-from eegdecode.data.config import BidsEvents, Label, LockedWindows, Split
+from eegdecode.data.config import BidsEvents, EpochWindows, Label, Split
 from eegdecode.data.loading import gather
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
@@ -27,14 +27,14 @@ from eegdecode.preprocessing.config import (
     Align,
     BadChannels,
     Bandpass,
-    Clamp,
-    Montage,
+    Clip,
     Notch,
     Pick,
     Preprocess,
     Reference,
     Resample,
     Scale,
+    SetChannels,
     Step,
 )
 from eegdecode.signals import Signal
@@ -78,7 +78,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=EEGNet(),
         objective=Regression(loss="mse"),
         split=Split(by="subject", train=0.34, val=0.33, test=0.33, shared=("stimulus",)),
-        windows=LockedWindows(tmin_s=0.5, tmax_s=2.5, batch=4, baseline_s=0.2),
+        windows=EpochWindows(tmin_s=0.5, tmax_s=2.5, batch=4, baseline_s=0.2),
         optim=Optim(steps=4, validate_every=2, warmup_steps=0, lr=0.01),
     )
     stages.train(first, context(folder / "rt"))
@@ -214,9 +214,9 @@ def test_the_code_in_it_needs_no_other_of_ours(packed: tuple[Path, Any]) -> None
     "chain",
     [
         (Reference(),),
-        (Pick(names=NAMES), Reference(), Scale(clamp=2.0)),
-        (Reference(), Pick(names=NAMES), Scale(method="standard"), Clamp(limit=1.5)),
-        (Montage(channels=("Cz", "E7", "E3")), Clamp(limit=1e-5)),
+        (Pick(names=NAMES), Reference(), Scale(clip=2.0)),
+        (Reference(), Pick(names=NAMES), Scale(method="standard"), Clip(limit=1.5)),
+        (SetChannels(channels=("Cz", "E7", "E3")), Clip(limit=1e-5)),
         (Bandpass(low_hz=0.5, high_hz=None), Notch(hz=60.0), Pick(names=NAMES)),
     ],
     ids=lambda chain: "-".join(step.name for step in chain),
@@ -237,7 +237,7 @@ def test_a_window_goes_through_the_steps_as_a_recording_does(chain: tuple[Step, 
         ((ICA(),), "the step ica asks for a whole recording, but the judge gives single windows"),
         ((Align(),), "the step align asks for a whole recording"),
         ((BadChannels(),), "the step bad_channels asks for a whole recording"),
-        ((Scale(), Reference()), "the step reference comes after scale or clamp"),
+        ((Scale(), Reference()), "the step reference comes after scale or clip"),
         (
             (Bandpass(low_hz=6.0, high_hz=14.0),),
             "bandpass from 6 to 14 Hz takes out more than the judge, who gives 0.5 to 50 Hz",
@@ -260,11 +260,11 @@ def test_steps_that_the_judge_leaves_no_room_for_are_refused(chain: tuple[Step, 
     ("windows", "message"),
     [
         (
-            {"name": "locked", "tmin_s": 0.0, "tmax_s": 2.0},
+            {"name": "epochs", "tmin_s": 0.0, "tmax_s": 2.0},
             "from 0.5 s after the stimulus .* learnt from windows from 0 s",
         ),
-        ({"name": "locked", "tmin_s": 0.5, "tmax_s": 1.5}, "windows of 2 s, but rt learnt from windows of 1 s"),
-        ({"name": "random", "length_s": 2.0}, "learnt from windows drawn by random: train with windows={name: locked"),
+        ({"name": "epochs", "tmin_s": 0.5, "tmax_s": 1.5}, "windows of 2 s, but rt learnt from windows of 1 s"),
+        ({"name": "random", "length_s": 2.0}, "learnt from windows drawn by random: train with windows={name: epochs"),
     ],
 )
 def test_windows_other_than_the_judges_are_refused(trained: Trained, windows: dict[str, Any], message: str) -> None:

@@ -1,67 +1,119 @@
-"""A survey says what is in a study, and names what is missing, damaged or there twice."""
+"""A survey of a raw study detects damage and duplicates before anything is computed."""
 
+import shutil
 from pathlib import Path
 
-from eegdecode.data.survey.table import Row, Survey
+import numpy as np
+import pytest
+
+from eegdecode import stages
+from eegdecode.data.config import Survey
+from eegdecode.signals import Signal
+from eegdecode.synth.config import Motor, Music
+from eegdecode.synth.formats import write_brainvision
+from eegdecode.synth.study import make_study
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir
+from tests.eegdecode.ranks import on_ranks
 
 
-def row(subject: str, run: str, checksum: str = "", **more: object) -> Row:
-    known = {"channels": {"eeg": 32, "misc": 1}, "sfreq": 1000.0, "duration_s": 600.0, "stimuli": {"a.wav": 9}}
-    return Row(f"{subject}_run-{run}", subject, "", run, checksum=checksum, **known | more)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    ctx = Context(World(), RunDir(tmp_path_factory.mktemp("runs") / "study"))
+    make_study(Music(n_subjects=3, n_pieces=2, piece_s=(3.0, 5.0), n_channels=4), ctx)
+    return ctx.out
 
 
-STUDY = Survey(
-    (
-        row("sub-01", "1", "x"), row("sub-01", "2", "y", labels=("valence",)),
-        row("sub-02", "1", "z", notes=("Fp1 is flat",)), row("sub-02", "2", "y", notes=("Fp1 is flat",)),
-        row("sub-03", "1"), Row("sub-03_run-3", "sub-03", run="3", failed="sub-03_run-3_eeg.edf is cut off <here>"),
+def survey(run: Path, *studies: Path, size: int = 1, samples: bool = True) -> dict[str, object]:
+    cfg = Survey(tuple(Input(str(study)) for study in studies), samples=samples)
+    return on_ranks(stages.survey, cfg, run, size)[0]
+
+
+def survey_page(run: Path) -> str:
+    return (run / "out/survey.html").read_text()
+
+
+def test_it_counts_and_any_number_of_ranks_says_the_same(three: Path, tmp_path: Path) -> None:
+    metrics = survey(tmp_path / "one", three)
+    assert (metrics["recordings"], metrics["subjects"], metrics["failed"], metrics["duplicates"]) == (3, 3, 0, 0)
+    survey(tmp_path / "two", three, size=2)
+    for name in ("survey.html", "survey.tsv"):
+        assert (tmp_path / "one/out" / name).read_bytes() == (tmp_path / "two/out" / name).read_bytes()
+    assert "6 trials of 2 stimuli, at 250 Hz" in survey_page(tmp_path / "one")
+    assert "4 eeg + 1 eog + 1 misc" in survey_page(tmp_path / "one")
+
+
+def test_the_same_samples_under_another_name_and_in_another_format_are_found(three: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(three, study)
+    for path in study.glob("sub-02/eeg/*"):  # BrainVision names its parts inside
+        new = study / "sub-09/eeg" / path.name.replace("sub-02", "sub-09")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes()
+        new.write_bytes(data if path.suffix == ".eeg" else data.replace(b"sub-02", b"sub-09"))
+    assert survey(tmp_path / "run", study)["duplicates"] == 1
+    assert "THE SAME SAMPLES: sub-02_task-music_run-01 and sub-09_task-music_run-01" in survey_page(tmp_path / "run")
+    assert survey(tmp_path / "headers", study, samples=False)["duplicates"] == 0
+
+
+def test_what_is_damaged_is_named_with_its_cause(three: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(three, study)
+    (edf,) = study.glob("sub-01/eeg/*.edf")
+    edf.write_bytes(edf.read_bytes()[:-3000])
+    (vhdr,) = study.glob("sub-02/eeg/*.vhdr")
+    data = np.full((2000, 6), 20.0) * np.random.default_rng(0).normal(size=(2000, 6))  # 20 µV, written as volt
+    write_brainvision(vhdr, Signal(data.astype(np.float32), 250.0, ("Fp1", "Fp2", "F3", "Fz", "VEOG", "Belt")))
+    assert survey(tmp_path / "run", study)["failed"] == 2
+    page = survey_page(tmp_path / "run")
+    assert "CANNOT BE USED: sub-01_task-music_run-01: " in page and "cut" in page
+    assert "CANNOT BE USED: sub-02_task-music_run-01: " in page and "10" in page
+
+
+def test_trials_are_what_was_done_where_nothing_was_played(tmp_path: Path) -> None:
+    ctx = Context(World(), RunDir(tmp_path / "made"))
+    make_study(Motor(n_subjects=1, n_trials=4), ctx)
+    survey(tmp_path / "run", ctx.out)
+    assert "8 trials of" in survey_page(tmp_path / "run")
+
+
+def test_of_several_studies_every_recording_counts_and_says_whose_it_is(three: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(three, tmp_path / name)
+    metrics = survey(tmp_path / "run", tmp_path / "a", tmp_path / "b", size=2)
+    assert (metrics["recordings"], metrics["duplicates"], metrics["subjects"]) == (6, 3, 3)
+    assert "a/sub-01_task-music_run-01 and b/sub-01_task-music_run-01 are one recording" in survey_page(
+        tmp_path / "run"
     )
-)  # fmt: skip
+    header, *rows = (tmp_path / "run/out/survey.tsv").read_text().splitlines()
+    assert header.startswith("study\trecording") and [line.split("\t")[0] for line in rows] == ["a"] * 3 + ["b"] * 3
+    # Two folders of one name are told apart by their paths
+    shutil.copytree(three, tmp_path / "other/a")
+    survey(tmp_path / "alike", tmp_path / "a", tmp_path / "other/a", samples=False)
+    assert f"<td>{tmp_path}/other/a</td>" in survey_page(tmp_path / "alike")
 
 
-def test_the_first_sentence_counts() -> None:
-    assert STUDY.sentences()[0] == "6 recordings of 3 subjects, 0.8 hours, 45 trials of 1 stimuli, at 1000 Hz."
-    assert STUDY.metrics() == {
-        "recordings": 6, "subjects": 3, "hours": 0.833, "failed": 1, "duplicates": 1, "without_trials": 0,
-    }  # fmt: skip
+def test_a_copy_is_found_though_another_table_is_beside_it(three: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(three, study)
+    for path in study.glob("sub-01/eeg/*"):
+        new = study / "sub-09/eeg" / path.name.replace("sub-01", "sub-09")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, new)
+    (table,) = study.glob("sub-09/eeg/*_channels.tsv")
+    table.write_text(table.read_text().replace("Fp1\tEEG", "Fp1\tEOG"))
+    assert survey(tmp_path / "run", study)["duplicates"] == 1
+    assert "THE SAME SAMPLES: sub-01_task-music_run-01 and sub-09_task-music_run-01" in survey_page(tmp_path / "run")
 
 
-def test_what_is_wrong_is_named() -> None:
-    said = STUDY.sentences()
-    assert "CANNOT BE USED: sub-03_run-3: sub-03_run-3_eeg.edf is cut off <here>" in said
-    assert "THE SAME SAMPLES: sub-01_run-2 and sub-02_run-2 are one recording under several names." in said
-    assert "MISSING: sub-03 lacks run 2." in said
-    assert "Fp1 is flat (2 recordings)" in said
-
-
-def test_the_table_has_a_line_a_recording_and_no_empty_column() -> None:
-    head, *lines = STUDY.table().splitlines()
-    assert head.split() == ["recording", "subject", "run", "channels", "Hz", "minutes", "trials", "stimuli", "labels"]
-    assert len(lines) == 6 and lines[1].split() == (
-        ["sub-01_run-2", "sub-01", "2", "32", "eeg", "+", "1", "misc", "1000", "10.0", "9", "1", "valence"]
-    )
-
-
-def test_the_files_hold_all_of_it_and_escape_what_is_said(tmp_path: Path) -> None:
-    STUDY.write(tmp_path, "A <study>")
-    page = (tmp_path / "survey.html").read_text()
-    assert "A &lt;study&gt;" in page and "cut off &lt;here&gt;" in page and "sub-02_run-2" in page
-    assert len((tmp_path / "survey.tsv").read_text().splitlines()) == 7
-
-
-def test_recordings_without_a_trial_are_counted_and_named() -> None:
-    found = Survey((row("sub-01", "1"), row("sub-02", "1", stimuli={}), row("sub-03", "1", stimuli={})))
-    assert found.metrics()["without_trials"] == 2
-    assert "NO TRIAL: sub-02_run-1 and sub-03_run-1: nothing can be decoded there, look at events." in found.sentences()
-
-
-def test_a_copy_is_found_by_its_samples_or_by_its_file() -> None:
-    rows = (
-        row("sub-01", "1", "x", content="f"), row("sub-02", "1", "y", content="g"), row("sub-03", "1", "y"),
-        row("sub-04", "1", "z", content="f"), row("sub-05", "1", content="g"), row("sub-06", "1", "w", content="h"),
-    )  # fmt: skip
-    assert Survey(rows).duplicates == [
-        ["sub-01_run-1", "sub-04_run-1"],
-        ["sub-02_run-1", "sub-03_run-1", "sub-05_run-1"],
-    ]
-    assert Survey(rows).metrics()["duplicates"] == 3
+def test_a_file_that_cannot_be_opened_is_named_and_the_others_are_looked_at(three: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(three, study)
+    for number, what in ((1, "channels"), (2, "events")):
+        (table,) = study.glob(f"sub-{number:02d}/eeg/*_{what}.tsv")
+        table.unlink()
+        table.mkdir()  # as root, all that has rights can be read
+    metrics = survey(tmp_path / "run", study)
+    assert (metrics["recordings"], metrics["failed"], metrics["without_trials"]) == (3, 1, 1)
+    assert "CANNOT BE USED: sub-01_task-music_run-01: [Errno 21] Is a directory" in survey_page(tmp_path / "run")
+    assert "no trials: [Errno 21] Is a directory" in survey_page(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The made-up study: real files, the same bytes each time, and an answer that is where it was planted."""
+"""The synthetic music study: real files, the same bytes each time, and a response where it was planted."""
 
 import json
 import wave
@@ -76,9 +76,9 @@ def test_the_tree_is_bids(study: Path) -> None:
 
 
 def test_every_subject_hears_every_piece_once_in_an_own_order(study: Path) -> None:
-    heard = [[trial.stimulus for trial in trials(study, entry)] for entry in recordings.find(study)]
-    assert heard[0] != heard[1]
-    assert sorted(heard[0]) == sorted(heard[1]) == [f"piece-{number:02d}.wav" for number in (1, 2, 3, 4)]
+    orders = [[trial.stimulus for trial in trials(study, entry)] for entry in recordings.find(study)]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == [f"piece-{number:02d}.wav" for number in (1, 2, 3, 4)]
 
 
 def test_pieces_have_unlike_lengths_and_change_at_the_rates_cortex_follows(study: Path) -> None:
@@ -117,9 +117,9 @@ def test_the_answer_peaks_at_the_planted_lag(tmp_path: Path, lag_s: float) -> No
     (entry,) = recordings.find(tmp_path / "loud/out")
     chain = (Pick(), Reference(), Bandpass(high_hz=20), Resample())
     eeg = steps.apply(chain, recordings.open_entry(entry).stream).signal()
-    made = targets.make(Envelope(), trials(tmp_path / "loud/out", entry), tmp_path / "loud/out", eeg.duration)
-    assert isinstance(made, Stream)
-    envelope = made.signal().data[:, 0]
+    target = targets.make(Envelope(), trials(tmp_path / "loud/out", entry), tmp_path / "loud/out", eeg.duration)
+    assert isinstance(target, Stream)
+    envelope = target.signal().data[:, 0]
     source = eeg.data @ np.linalg.svd(eeg.data, full_matrices=False)[2][0]
     change = np.gradient(envelope)
     # A step up in loudness gives the rising flank of the answer: their changes are most alike at the lag

@@ -1,4 +1,4 @@
-"""What is planted is found by simple linear means, and is not found in the same study without it."""
+"""Each planted effect is found by simple linear means, and not in the same study without it."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Each made-up study has the files, channels, codes and pulses that it says, and mne reads them."""
+"""Each synthetic study has the files, channels, codes and pulses that it promises, and mne reads them."""
 
 import dataclasses
 import json
@@ -155,9 +155,9 @@ def test_the_music_channel_holds_the_number_of_the_piece(make: Make) -> None:
         raw = open_raw(run)
         assert len(raw.ch_names) == 33 and raw.ch_names[-2:] == ["ECG", "music"]
         level = 1e6 * raw.get_data(picks=["music"])[0]
-        heard = [row for row in read_tsv(beside(run, "events.tsv")) if row["trial_type"] == "music"]
-        assert len(heard) == (0 if "washout" in run.name else 2)
-        for row in heard:
+        rows = [row for row in read_tsv(beside(run, "events.tsv")) if row["trial_type"] == "music"]
+        assert len(rows) == (0 if "washout" in run.name else 2)
+        for row in rows:
             inside = level[round(float(row["onset"]) * 1000) + 2 :][:2996]
             assert round(np.median(inside) / 10) == int(row["stim_file"][6:9]) and inside.std() < 2
         assert abs(np.median(level[:1000])) < 1, "none before the first"
@@ -197,8 +197,8 @@ def test_movies_have_names_and_a_table_of_frames_in_their_place(make: Make) -> N
     cfg = MegMovie(n_titles=10, n_parts=4)
     parts = movie.list_parts(cfg)
     pattern = re.compile(r"ID(\d\d)_([A-Za-z]+)Vol(\d)-(\d)_id(\d+)_MEG_DATAPixx_part(\d)\.mp4")
-    found = [pattern.fullmatch(part.mp4) for part in parts]
-    assert all(found) and len({match[2] for match in found if match}) == 10 and len(parts) == 40
+    matches = [pattern.fullmatch(part.mp4) for part in parts]
+    assert all(matches) and len({match[2] for match in matches if match}) == 10 and len(parts) == 40
     assert {part.title for part in parts if part.fps == 25} == {10}
     study = make(TINY["meg-movie"])
     movies = read_tsv(study / "stimuli" / "movies.tsv")
@@ -338,14 +338,14 @@ def test_fif_keeps_samples_kinds_and_places_and_tells_nothing_of_the_machine(tmp
 @pytest.mark.parametrize(
     ("make_cfg", "wrong", "message"),
     [
-        (MusicRuns, {"n_runs": 1}, "that of all 2 subjects together, so as many at least, got 1"),
+        (MusicRuns, {"n_runs": 1}, "the runs of all 2 subjects, so it must be 2 at least, got 1"),
         (MegMovie, {"drift_ppm": 5000.0}, "within ±1000, got 120.0 and 5000.0"),
         (Speech, {"sentence_s": (9.0, 3.0)}, r"\(shortest, longest\).* got \(9.0, 3.0\)"),
         (Images, {"n_channels": 64}, "63 electrodes, got n_channels 64"),
         (Motor, {"classes": "rhythms"}, "set n_classes to 2, got 4"),
-        (Motor, {"n_subjects": 1, "leak": "copy"}, "a leak copy needs two subjects, got 1"),
-        (Motor, {"effect": 2.0}, "an effect of 1.6, got 2.0"),
-        (Eeg2025, {"effect": -1.0}, "0 .nothing to find. or more, got -1.0"),
+        (Motor, {"n_subjects": 1, "leak": "copy"}, "the leak copy needs two subjects, got 1"),
+        (Motor, {"effect": 2.0}, "effect must be 1.6 or less, .* got 2.0"),
+        (Eeg2025, {"effect": -1.0}, "0 .no effect. or more, got -1.0"),
         (Eeg2025, {"sfreq": 99.5}, "must be whole, and 100 Hz at least .* got 99.5"),
     ],
 )

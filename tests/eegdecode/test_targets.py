@@ -1,4 +1,4 @@
-"""A target stream stands where the sound was heard, to a fraction of a sample."""
+"""A target stream is aligned with the sound that was played, to a fraction of a sample."""
 
 import sys
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ def sounds(tmp_path: Path) -> Path:
 
 def stream_of(target: Target, trials: Sequence[Trial], study: Path, duration_s: float) -> Signal:
     """All of a target that is a stream."""
-    made = targets.make(target, trials, study, duration_s)
-    assert isinstance(made, Stream)
-    return made.signal()
+    stream = targets.make(target, trials, study, duration_s)
+    assert isinstance(stream, Stream)
+    return stream.signal()
 
 
 def phase_s(values: np.ndarray, times: np.ndarray, rate_hz: float = 2.0) -> float:
@@ -82,8 +82,8 @@ def test_stereo_is_averaged_and_broken_sound_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     write_wav(path, np.tile([0.5, -0.25], 100), HZ)
     path.write_bytes(path.read_bytes()[:22] + b"\x02\0" + path.read_bytes()[24:32] + b"\x04\0" + path.read_bytes()[34:])
-    heard, audio_hz = targets.read_audio(path)
-    assert (audio_hz, len(heard)) == (HZ, 100) and np.allclose(heard, 0.125)
+    samples, audio_hz = targets.read_audio(path)
+    assert (audio_hz, len(samples)) == (HZ, 100) and np.allclose(samples, 0.125)
     path.write_bytes(b"RIFF")
     with pytest.raises(ValueError, match=r"a\.wav cannot be read as sound \(it is cut off\): fetch it again"):
         targets.read_audio(path)
@@ -127,15 +127,15 @@ def noise(folder: Path, name: str, seconds: float, hz: int = HZ, seed: int = 0) 
 
 
 def streamed(cfg: Target, trials: Sequence[Trial], study: Path, duration_s: float, **more: Any) -> Stream:
-    made = targets.make(cfg, trials, study, duration_s, **more)
-    assert isinstance(made, Stream)
-    return made
+    stream = targets.make(cfg, trials, study, duration_s, **more)
+    assert isinstance(stream, Stream)
+    return stream
 
 
 def valued(cfg: Target, trials: Sequence[Trial], study: Path, known: Sequence[str] = ()) -> np.ndarray:
-    made = targets.make(cfg, trials, study, 100.0, known)
-    assert isinstance(made, np.ndarray) and made.dtype == np.float32
-    return made
+    values = targets.make(cfg, trials, study, 100.0, known)
+    assert isinstance(values, np.ndarray) and values.dtype == np.float32
+    return values
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -145,7 +145,7 @@ def test_sound_is_exact_to_a_sample_and_stays_within_its_trial(tmp_path: Path, s
     edges = np.sort(rng.uniform(0, 12, 10)).reshape(5, 2)
     edges[2, 0] = edges[1, 1]  # one follows at once
     trials = [Trial(a, b - a, str(rng.choice(sorted(sounds)))) for a, b in edges.tolist() if b - a > 1e-3]
-    made = streamed(Audio(sfreq=HZ), trials, tmp_path, 12.0)
+    stream = streamed(Audio(sfreq=HZ), trials, tmp_path, 12.0)
     expected = np.zeros(12 * HZ, np.float32)
     for trial in trials:
         for sample in range(int(np.ceil(trial.start * HZ)), int(np.ceil((trial.start + trial.duration) * HZ))):
@@ -153,22 +153,22 @@ def test_sound_is_exact_to_a_sample_and_stays_within_its_trial(tmp_path: Path, s
             if since < len(sounds[trial.stimulus]) / HZ:
                 place = min(round(since * HZ), len(sounds[trial.stimulus]) - 1)
                 expected[sample] = sounds[trial.stimulus][place]
-    whole = made.read(0, made.n_times)[:, 0]
+    whole = stream.read(0, stream.n_times)[:, 0]
     np.testing.assert_array_equal(whole, expected)
-    cuts = np.sort(rng.integers(0, made.n_times, 6))
-    parts = [made.read(a, b) for a, b in pairwise([0, *cuts.tolist(), made.n_times])]
+    cuts = np.sort(rng.integers(0, stream.n_times, 6))
+    parts = [stream.read(a, b) for a, b in pairwise([0, *cuts.tolist(), stream.n_times])]
     np.testing.assert_array_equal(np.concatenate(parts)[:, 0], whole)
-    asked = rng.integers(0, made.n_times, 50)
-    np.testing.assert_array_equal(targets.lookup(made, asked / HZ)[:, 0], expected[asked])
+    asked = rng.integers(0, stream.n_times, 50)
+    np.testing.assert_array_equal(targets.lookup(stream, asked / HZ)[:, 0], expected[asked])
 
 
 @pytest.mark.parametrize(("rate", "wanted"), [(44100, 16000), (8000, 16000), (22050, 22050)])
 def test_sound_is_resampled_without_delay(tmp_path: Path, rate: int, wanted: int) -> None:
     time = np.arange(2 * rate) / rate
     write_wav(tmp_path / "stimuli/tone.wav", 0.8 * np.sin(2 * np.pi * 440 * time), rate)
-    made = streamed(Audio(sfreq=wanted), [Trial(0.5, 2.0, "tone.wav")], tmp_path, 3.0).signal().data[:, 0]
+    samples = streamed(Audio(sfreq=wanted), [Trial(0.5, 2.0, "tone.wav")], tmp_path, 3.0).signal().data[:, 0]
     inside = np.arange(int(0.6 * wanted), int(2.4 * wanted))
-    np.testing.assert_allclose(made[inside], 0.8 * np.sin(2 * np.pi * 440 * (inside / wanted - 0.5)), atol=2e-3)
+    np.testing.assert_allclose(samples[inside], 0.8 * np.sin(2 * np.pi * 440 * (inside / wanted - 0.5)), atol=2e-3)
 
 
 @pytest.mark.parametrize("cfg", [Audio(sfreq=6000), Envelope(), Mel(n_mels=4)])
@@ -201,38 +201,40 @@ def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     start_s, lasts_s = 4.4321, 900.0
     trial = Trial(start_s, lasts_s, film, {events.SPEED: 1 / (1 + ppm * 1e-6)})
-    made = streamed(Frame(sfreq=1000.0), [trial], tmp_path, 910.0)
+    stream = streamed(Frame(sfreq=1000.0), [trial], tmp_path, 910.0)
     times_s = rng.uniform(start_s, start_s + lasts_s, 500)
     shown = np.floor((times_s - start_s) / (1 + ppm * 1e-6) * fps)  # the planted counter
-    found = targets.lookup(made, times_s)[:, 0]
-    assert np.abs(found - shown).max() <= 1 and np.mean(found == shown) > 0.95
-    assert targets.lookup(made, np.array([1.0, 909.0])).tolist() == [[-1.0], [-1.0]], "frame 0 is a frame"
+    frames = targets.lookup(stream, times_s)[:, 0]
+    assert np.abs(frames - shown).max() <= 1 and np.mean(frames == shown) > 0.95
+    assert targets.lookup(stream, np.array([1.0, 909.0])).tolist() == [[-1.0], [-1.0]], "frame 0 is a frame"
     later = Trial(10.0, 60.0, stimuli.piece(film, 60.0, 120.0))
     assert targets.lookup(streamed(Frame(sfreq=1000.0), [later], tmp_path, 80.0), np.array([10.5]))[0, 0] == int(
         60.5 * fps
     )
-    told = Trial(0.0, 10.0, "film.mp4", {"fps": 25.0})
-    assert targets.lookup(streamed(Frame(), [told], tmp_path, 10.0), np.array([2.0]))[0, 0] == 50
-    with pytest.raises(ValueError, match=r"'film.mp4' does not tell its frames a second: set fps"):
+    labelled = Trial(0.0, 10.0, "film.mp4", {"fps": 25.0})
+    assert targets.lookup(streamed(Frame(), [labelled], tmp_path, 10.0), np.array([2.0]))[0, 0] == 50
+    with pytest.raises(ValueError, match=r"'film.mp4' does not have its frames a second: set fps"):
         streamed(Frame(), [Trial(0, 1, "film.mp4")], tmp_path, 1.0).signal()
 
 
 def test_a_piece_of_a_sound_is_that_piece(tmp_path: Path) -> None:
     sounded = noise(tmp_path, "a.wav", 5.0)
-    made = streamed(Audio(sfreq=HZ), [Trial(1.0, 1.0, "a.wav#t=2.5,3.5")], tmp_path, 3.0).signal().data[:, 0]
-    np.testing.assert_array_equal(made[HZ : 2 * HZ], sounded[int(2.5 * HZ) : int(3.5 * HZ)])
+    samples = streamed(Audio(sfreq=HZ), [Trial(1.0, 1.0, "a.wav#t=2.5,3.5")], tmp_path, 3.0).signal().data[:, 0]
+    np.testing.assert_array_equal(samples[HZ : 2 * HZ], sounded[int(2.5 * HZ) : int(3.5 * HZ)])
 
 
 def test_regions_of_an_fmri_keep_their_own_rate(tmp_path: Path) -> None:
     rois = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32)
     np.save(tmp_path / "sub-01_rois.npy", rois)
     cfg = Extra("sub-{subject}_rois.npy", sfreq=0.5, start_s=6.0, title="rois")
-    made = streamed(cfg, (), tmp_path, 180.0, names={"subject": "01"})
-    assert targets.kept_as(cfg) == "rois" and made.channels == tuple(f"rois{k}" for k in range(7))
+    stream = streamed(cfg, (), tmp_path, 180.0, names={"subject": "01"})
+    assert targets.stored_name(cfg) == "rois" and stream.channels == tuple(f"rois{k}" for k in range(7))
     volumes = np.arange(87)
-    np.testing.assert_array_equal(targets.lookup(made, 6.0 + 2.0 * volumes), rois[volumes])
-    np.testing.assert_allclose(targets.lookup(made, 7.0 + 2.0 * volumes[:-1]), (rois[:86] + rois[1:87]) / 2, atol=1e-6)
-    assert (targets.lookup(made, np.array([0.0, 4.0])) == 0).all()
+    np.testing.assert_array_equal(targets.lookup(stream, 6.0 + 2.0 * volumes), rois[volumes])
+    np.testing.assert_allclose(
+        targets.lookup(stream, 7.0 + 2.0 * volumes[:-1]), (rois[:86] + rois[1:87]) / 2, atol=1e-6
+    )
+    assert (targets.lookup(stream, np.array([0.0, 4.0])) == 0).all()
     # Kept at another rate it is what lies between two volumes
     fine = streamed(replace(cfg, sfreq=4.0, file_sfreq=0.5), (), tmp_path, 180.0, names={"subject": "01"})
     np.testing.assert_allclose(
@@ -240,7 +242,7 @@ def test_regions_of_an_fmri_keep_their_own_rate(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"lasts from 500 s to 700 s, none of it within the recording \(180.00 s\)"):
         streamed(replace(cfg, start_s=500.0), (), tmp_path, 180.0, names={"subject": "01"})
-    with pytest.raises(ValueError, match=r"there is no .*sub-02_rois.npy: put it there"):
+    with pytest.raises(ValueError, match=r"there is no .*sub-02_rois.npy: add it"):
         streamed(cfg, (), tmp_path, 180.0, names={"subject": "02"})
 
 
@@ -248,9 +250,9 @@ def test_an_extra_stream_of_each_stimulus_starts_with_it(tmp_path: Path) -> None
     (tmp_path / "states").mkdir()
     (tmp_path / "states/a.tsv").write_text("word\tphone\n" + "".join(f"{k}\t{10 * k}\n" for k in range(20)))
     cfg = Extra("states/{stem}.tsv", sfreq=100.0, file_sfreq=10.0, hold=True)
-    made = streamed(cfg, [Trial(1.003, 1.0, "a.wav")], tmp_path, 3.0)
+    stream = streamed(cfg, [Trial(1.003, 1.0, "a.wav")], tmp_path, 3.0)
     asked = np.array([1.01, 1.24, 1.98])
-    assert targets.lookup(made, asked).tolist() == [[0, 0], [2, 20], [9, 90]], "a state lasts until the next"
+    assert targets.lookup(stream, asked).tolist() == [[0, 0], [2, 20], [9, 90]], "a state lasts until the next"
     with pytest.raises(ValueError, match=r"there is no .*states/b.tsv"):
         streamed(cfg, [Trial(1.0, 1.0, "b.wav")], tmp_path, 3.0)
 
@@ -259,11 +261,11 @@ def test_an_extra_stream_may_be_the_one_large_array_of_a_mat_file(tmp_path: Path
     loudness = np.arange(300.0)
     scipy.io.savemat(tmp_path / "story.mat", {"attended": loudness[:, None], "Fs": 100.0, "b": np.ones((1, 20))})
     cfg = Extra("{stem}.mat", sfreq=50.0, file_sfreq=100.0)
-    made = streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
-    np.testing.assert_allclose(targets.lookup(made, np.array([1.0, 1.5, 2.98])), [[0], [50], [198]])
+    stream = streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
+    np.testing.assert_allclose(targets.lookup(stream, np.array([1.0, 1.5, 2.98])), [[0], [50], [198]])
     scipy.io.savemat(tmp_path / "story.mat", {"one": loudness, "other": loudness})
     with pytest.raises(
-        ValueError, match=r"story.mat has several arrays that may be meant \(one, other\): save the one"
+        ValueError, match=r"story.mat has several arrays that are possible \(one, other\): save the right one"
     ):
         streamed(cfg, [Trial(1.0, 2.0, "story.wav")], tmp_path, 4.0)
     (tmp_path / "story.mat").write_bytes(b"MATLAB 5.0")
@@ -285,12 +287,12 @@ def test_labels_are_scores_or_classes_of_the_whole_study(tmp_path: Path) -> None
     assert valued(Label(column="mood"), HEARD, tmp_path, moods).tolist() == [[2], [1], [1]]
     shown = targets.classes(targets.values("stimulus", HEARD))
     assert valued(Label(), HEARD, tmp_path, shown).tolist() == [[1], [0], [1]]
-    assert (targets.kept_as(Label()), targets.kept_as(Label(column="mood"))) == ("stimulus", "mood")
+    assert (targets.stored_name(Label()), targets.stored_name(Label(column="mood"))) == ("stimulus", "mood")
     with pytest.raises(
-        ValueError, match=r"1 of 4 trials, the first at 12.00 s, have nothing in column 'mood' .*valence"
+        ValueError, match=r"1 of 4 trials, the first at 12.00 s, have no value in column 'mood' .*valence"
     ):
         valued(Label(column="mood"), (*HEARD, Trial(12, 1, "c.wav")), tmp_path, moods)
-    with pytest.raises(ValueError, match="mood has sad, which is none of the 2 classes of the study"):
+    with pytest.raises(ValueError, match="mood has sad, which is not one of the 2 classes of the study"):
         valued(Label(column="mood"), HEARD, tmp_path, moods[:2])
 
 
@@ -300,7 +302,7 @@ def test_embeddings_are_found_by_stimulus_and_never_made_up(tmp_path: Path) -> N
     (tmp_path / "clip.tsv").write_text("stimulus\ncat.jpg\na.wav\nb.wav\n")
     cfg = Embedding("clip.npy", index="clip.tsv")
     np.testing.assert_array_equal(valued(cfg, HEARD, tmp_path), clip[[2, 1, 2]])
-    assert targets.kept_as(cfg) == "clip"
+    assert targets.stored_name(cfg) == "clip"
     with pytest.raises(ValueError, match=r"clip.tsv has no embedding of dog.jpg \(1 of 3 stimuli\): compute them"):
         valued(cfg, (*HEARD, Trial(12, 1, "dog.jpg")), tmp_path)
     (tmp_path / "short.tsv").write_text("stimulus\na.wav\nb.wav\n")
@@ -316,7 +318,7 @@ def test_embeddings_are_found_by_stimulus_and_never_made_up(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"there is no embedding .*text/b.npy for the stimulus 'b.wav'"):
         valued(each, HEARD, tmp_path)
     np.save(tmp_path / "text/b.npy", clip[0, :3])
-    with pytest.raises(ValueError, match="has 3 to 5 features: make all by one model"):
+    with pytest.raises(ValueError, match="has 3 to 5 features: compute all with one model"):
         valued(each, HEARD, tmp_path)
 
 
@@ -336,12 +338,12 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     seen = [Trial(0, 1, "n01443537_22563")]
     assert valued(cfg, seen, tmp_path, ("n01443537_22563",)).tolist() == [[0.0]]
     assert targets.image_file(cfg, "n01443537_22563", tmp_path).name == "n01443537_22563.JPEG"
-    with pytest.raises(ValueError, match=r"there is no image .*val/n02.JPEG for the stimulus 'n02': put it there"):
+    with pytest.raises(ValueError, match=r"there is no image .*val/n02.JPEG for the stimulus 'n02': add it"):
         valued(cfg, [*seen, Trial(2, 1, "n02")], tmp_path, ("n01443537_22563", "n02"))
 
 
 def test_a_stream_of_overlapping_trials_is_refused(sounds: Path) -> None:
-    with pytest.raises(ValueError, match=r"trials at 1.00 s and 1.50 s overlap, but a stream is of one stimulus"):
+    with pytest.raises(ValueError, match=r"trials at 1.00 s and 1.50 s overlap, but a stream has one stimulus"):
         streamed(Envelope(), [Trial(1.0, 1.0, "tremolo.wav"), Trial(1.5, 1.0, "tremolo.wav")], sounds, 4.0)
 
 
@@ -351,7 +353,7 @@ def test_a_stream_of_overlapping_trials_is_refused(sounds: Path) -> None:
         (lambda: Audio(sfreq=0.5), "whole number of Hz, got 0.5"),
         (lambda: Frame(fps=0), "frame needs rates above 0, got sfreq 64.0 Hz and 0 fps"),
         (lambda: Extra("a.npy", sfreq=0), "rates above 0 Hz, got sfreq 0"),
-        (lambda: Embedding("clip.npy"), "needs an index, or {stem} in its file's name"),
+        (lambda: Embedding("clip.npy"), "needs either an index, or {stem} in its file's name"),
     ],
 )
 def test_nonsense_of_other_targets_is_refused(make: type, message: str) -> None:
@@ -361,20 +363,20 @@ def test_nonsense_of_other_targets_is_refused(make: type, message: str) -> None:
 
 def test_a_trial_that_outlasts_its_sound_is_told_and_one_that_lacks_most_of_it_refused(sounds: Path) -> None:
     whole, longer = Trial(1.0, 4.0, "tremolo.wav"), Trial(6.0, 4.5, "tremolo.wav")
-    assert targets.outlasted(Envelope(), [whole], sounds) == []
-    assert targets.outlasted(Mel(), [whole, longer], sounds) == [
-        "1 trials outlast their mel, by up to 0.50 s (tremolo.wav): nothing counts as 0"
+    assert targets.overlong_trials(Envelope(), [whole], sounds) == []
+    assert targets.overlong_trials(Mel(), [whole, longer], sounds) == [
+        "1 trials outlast their mel, by up to 0.50 s (tremolo.wav): filled with 0"
     ]
     message = r"tremolo.wav ends after 4.00 s, but the trial at 6.00 s presents '.*' for 9.00 s: fetch all of it"
     with pytest.raises(ValueError, match=message):
-        targets.outlasted(Audio(), [whole, Trial(6.0, 9.0, "tremolo.wav")], sounds)
+        targets.overlong_trials(Audio(), [whole, Trial(6.0, 9.0, "tremolo.wav")], sounds)
     with pytest.raises(ValueError, match="ends after 4.00 s, but .* presents 'tremolo.wav#t=3,6' for 3.00 s"):
-        targets.outlasted(Envelope(), [Trial(6.0, 3.0, "tremolo.wav#t=3,6")], sounds)
+        targets.overlong_trials(Envelope(), [Trial(6.0, 3.0, "tremolo.wav#t=3,6")], sounds)
     np.save(sounds / "tremolo.npy", np.zeros((40, 2)))
     extra = Extra("{stem}.npy", sfreq=20.0, title="text")
     with pytest.raises(ValueError, match="tremolo.npy ends after 2.00 s"):
-        targets.outlasted(extra, [Trial(0.0, 4.5, "tremolo.wav")], sounds)
-    assert targets.outlasted(Label(), [longer], sounds) == []
+        targets.overlong_trials(extra, [Trial(0.0, 4.5, "tremolo.wav")], sounds)
+    assert targets.overlong_trials(Label(), [longer], sounds) == []
 
 
 def test_what_is_no_number_in_a_table_is_named_by_its_place(tmp_path: Path) -> None:
@@ -383,17 +385,19 @@ def test_what_is_no_number_in_a_table_is_named_by_its_place(tmp_path: Path) -> N
     def read(cfg: Extra) -> Signal:
         return stream_of(cfg, [Trial(0.0, 1.0, "a")], tmp_path, 2.0)
 
-    for cell, said in (("happy", "'happy'"), ("n/a", "'n/a'"), ("", "''"), ("inf", "'inf'")):
+    for cell, shown in (("happy", "'happy'"), ("n/a", "'n/a'"), ("", "''"), ("inf", "'inf'")):
         table.write_text(f"level\tmood\n1\t2\n\n3\t{cell}\n5\t6\n")
-        with pytest.raises(ValueError, match=f"line 4 of .*score.tsv says {said} in column mood, which is no number"):
+        with pytest.raises(
+            ValueError, match=f"line 4 of .*score.tsv says {shown} in column mood, which is not a number"
+        ):
             read(Extra("score.tsv", sfreq=2.0))
     rows = np.ones((50, 2))
     rows[13, 1] = np.nan
     np.save(tmp_path / "rows.npy", rows)
-    with pytest.raises(ValueError, match=r"rows.npy holds values that are no numbers .* in row 13, column 1, counted"):
+    with pytest.raises(ValueError, match=r"rows.npy has values that are not numbers .* in row 13, column 1, counted"):
         read(Extra("rows.npy", sfreq=25.0))
     (tmp_path / "index.tsv").write_text("stimulus\n" + "".join(f"{k}.png\n" for k in range(50)))
     cfg = Embedding("rows.npy", index="index.tsv")
     assert targets.make(cfg, [Trial(0, 1, "12.png")], tmp_path, 2.0).shape == (1, 2)  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match=r"rows.npy holds values .* in row 13, column 1"):
+    with pytest.raises(ValueError, match=r"rows.npy has values .* in row 13, column 1"):
         targets.make(cfg, [Trial(0, 1, "12.png"), Trial(1, 1, "13.png")], tmp_path, 2.0)

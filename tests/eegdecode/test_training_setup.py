@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from eegdecode import stages
-from eegdecode.data.config import LockedWindows, Split
+from eegdecode.data.config import EpochWindows, Split
 from eegdecode.data.store import store
 from eegdecode.models import EEGPT, BiLSTM, Deep4, Shallow
 from eegdecode.models.config.trainable import Trainable
@@ -56,7 +56,7 @@ def whole(tmp_path: Path) -> Path:
 def training(folder: Path, **knobs: Any) -> Train:
     usual: dict[str, Any] = {
         "target": "kind", "model": Shallow(filters=4), "objective": Classification(), "split": BY_RUN,
-        "windows": LockedWindows(tmax_s=2.0, batch=4),
+        "windows": EpochWindows(tmax_s=2.0, batch=4),
     }  # fmt: skip
     return Train(data=(Input(str(folder)),), **(usual | knobs))
 
@@ -76,7 +76,7 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
         ({"objective": Regression()}, "this target is 1: take objective.loss=mse or l1"),
         ({"objective": Clip(), "model": BiLSTM()}, "clip tells targets by their direction"),
         ({"model": Deep4()}, "deep4: got 4 channels x 128 samples; needs at least 441 samples"),
-        ({"windows": LockedWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),
+        ({"windows": EpochWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),
         ({"split": Split()}, "has trials of kind .*, of which training has none; it has .* The split is by stim"),
         ({"split": Split(by="subject")}, "a split by subject needs 3 of them at least"),
         ({"trainable": Trainable("last")}, "train=last wants blocks that follow each other"),

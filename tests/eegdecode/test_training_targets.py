@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from eegdecode import objectives, stages
-from eegdecode.data.config import LockedWindows, RandomWindows
+from eegdecode.data.config import EpochWindows, RandomWindows
 from eegdecode.data.loading.draw import Draw
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
@@ -45,7 +45,7 @@ def opened(tmp_path: Path) -> Store:
     return store.open_store(tmp_path)
 
 
-def places(opened: Store, cfg: RandomWindows | LockedWindows, n: int = 20) -> Draw:
+def places(opened: Store, cfg: RandomWindows | EpochWindows, n: int = 20) -> Draw:
     segments = [splits.Segment(0, trial) for trial in TRIALS[:n]]
     return Draw(cfg, segments, opened.recordings, 0)
 
@@ -56,17 +56,17 @@ def test_mean_and_spread_are_those_of_what_is_trained_with_and_of_nothing_else(o
     np.testing.assert_allclose(mean, trained.mean(axis=0), rtol=1e-9)
     np.testing.assert_allclose(std[:2], trained.std(axis=0)[:2], rtol=1e-6)
     assert std[2] == 1, "what is always the same is not divided by its spread"
-    locked = target_statistics.moments(opened, "klass", places(opened, LockedWindows(tmax_s=1), n=16).places)
+    locked = target_statistics.moments(opened, "klass", places(opened, EpochWindows(tmax_s=1), n=16).places)
     np.testing.assert_allclose(locked, (KLASS[:16].mean(axis=0), KLASS[:16].std(axis=0)))
 
 
 def test_classes_are_weighed_as_scikit_learn_balances_them(opened: Store) -> None:
-    drawn = places(opened, LockedWindows(tmax_s=1)).places
+    drawn = places(opened, EpochWindows(tmax_s=1)).places
     found = target_statistics.weights(opened, "klass", drawn, opened.spec("klass"))
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.arange(3), y=KLASS[:, 0]))
     with pytest.raises(ValueError, match="weighs classes by how often they come, but training has none of 2"):
         target_statistics.weights(
-            opened, "klass", places(opened, LockedWindows(tmax_s=1), 16).places, opened.spec("klass")
+            opened, "klass", places(opened, EpochWindows(tmax_s=1), 16).places, opened.spec("klass")
         )
 
 
@@ -148,9 +148,9 @@ def test_a_balanced_objective_is_of_the_training_part_and_not_balanced_twice(ope
         model=EEGNet(filters=2),
         objective=Classification(balanced=True),
         split=splits.Split(by="trial", val_units=("sub-01 at 5.000 s",), test_units=("sub-01 at 7.000 s",)),
-        windows=LockedWindows(tmax_s=1.5, batch=4),
+        windows=EpochWindows(tmax_s=1.5, batch=4),
         optim=Optim(steps=2, validate_every=2),
     )
     assert trained(cfg, tmp_path / "run").spec.class_weights == (0.5, 1.5, 3.0), "12, 4 and 2 are left to train with"
     with pytest.raises(ValueError, match="balanced and windows.balance=stimulus would both even classes out: take one"):
-        replace(cfg, windows=LockedWindows(balance="stimulus"))
+        replace(cfg, windows=EpochWindows(balance="stimulus"))

@@ -91,9 +91,9 @@ def saved(content: object, **how: bool) -> bytes:
 
 
 WRONG = {
-    "a table": (b"a,b\n1,2\n", r"wrong.pt \(8 bytes\) is neither of torch.save nor safetensors"),
+    "a table": (b"a,b\n1,2\n", r"wrong.pt \(8 bytes\) is neither from torch.save nor safetensors"),
     "nothing": (b"", "wrong.pt is empty"),
-    "cut off": (saved({"a": torch.zeros(9999)})[:20000], "wrong.pt begins as .* its end is missing: it is cut off"),
+    "cut off": (saved({"a": torch.zeros(9999)})[:20000], "wrong.pt begins like .* its end is missing: it is cut off"),
     "cut off, of old": (
         saved({"a": torch.zeros(9)}, _use_new_zipfile_serialization=False)[:-6],
         r"wrong.pt \(\d+ bytes\) is cut off or damaged",

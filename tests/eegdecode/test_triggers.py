@@ -1,4 +1,4 @@
-"""Pulses are found where they were planted, to a sample, whatever the channel is like; what is no trigger is named."""
+"""Pulses are found where they were planted, to a sample, on any kind of channel; others are refused by name."""
 
 import numpy as np
 import pytest
@@ -44,9 +44,9 @@ def film_times(ppm: float = 0.0, start_s: float = 3.21, lasts_s: float = MINUTES
 def test_15_minutes_of_film_keep_their_clock_to_a_sample(kind: str, ppm: float) -> None:
     times_s = film_times(ppm)
     samples = (pulse_train if kind == "digital" else light)(times_s, 910.0)
-    found = triggers.pulses(recording(stim=samples))
-    assert abs(len(found.times_s) - 13486) <= 1
-    clock = triggers.clock(found.times_s, FILM_HZ)
+    train = triggers.pulses(recording(stim=samples))
+    assert abs(len(train.times_s) - 13486) <= 1
+    clock = triggers.clock(train.times_s, FILM_HZ)
     assert clock.drift_ppm == pytest.approx(ppm, abs=0.1 if kind == "digital" else 2.0)
     late_s = clock.start_s + clock.period_s * np.arange(clock.n_periods) - times_s
     assert abs(late_s[-1] - late_s[0]) < (0.1 if kind == "digital" else 1.0) / HZ, "what drift is left at the end"
@@ -59,13 +59,13 @@ def test_missing_and_stray_pulses_are_counted_and_do_not_move_the_clock() -> Non
     times_s = film_times(60.0)
     lost = rng.choice(np.arange(1, len(times_s) - 1), 300, replace=False)
     strays = rng.choice(times_s, 40, replace=False) + rng.uniform(0.3, 0.7, 40) / FILM_HZ
-    kept = np.sort(np.concatenate([np.delete(times_s, lost), strays, [times_s[0] - 0.03]]))
-    clock = triggers.clock(kept, FILM_HZ)
+    pulses_s = np.sort(np.concatenate([np.delete(times_s, lost), strays, [times_s[0] - 0.03]]))
+    clock = triggers.clock(pulses_s, FILM_HZ)
     assert (clock.n_periods, clock.missing, clock.extra) == (len(times_s), 300, 41)
     assert clock.drift_ppm == pytest.approx(60.0, abs=0.01) and clock.start_s == pytest.approx(times_s[0], abs=1e-6)
-    said = clock.say("STI 014", HZ)
-    assert f"{len(times_s) - 300} pulses in STI 014 over 900.0 s" in said and "+60.0 ppm, +54.0 ms" in said
-    assert "300 are missing, 41 do not belong" in said and "0.00 samples from the line" in said
+    sentence = clock.say("STI 014", HZ)
+    assert f"{len(times_s) - 300} pulses in STI 014 over 900.0 s" in sentence and "+60.0 ppm, +54.0 ms" in sentence
+    assert "300 are missing, 41 do not belong" in sentence and "0.00 samples from the line" in sentence
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_another_rate_or_no_rate_is_refused(times_s: np.ndarray, message: str) -
 def test_where_the_digital_channel_is_flat_the_light_is_used_and_it_is_said() -> None:
     times_s = film_times(lasts_s=60.0)
     stream = recording(stim=np.zeros(65_000), photo=light(times_s, 65.0))
-    found = triggers.pulses(stream, fallback="photo")
-    assert found.channel == "photo" and len(found.times_s) == len(times_s)
-    assert found.notes == (f"stim is flat: triggers are taken from photo, which has {len(times_s)}",)
-    with pytest.raises(ValueError, match="stim is flat: there is no trigger; set channel or fallback to another"):
+    train = triggers.pulses(stream, fallback="photo")
+    assert train.channel == "photo" and len(train.times_s) == len(times_s)
+    assert train.notes == (f"stim is flat: triggers are taken from photo, which has {len(times_s)}",)
+    with pytest.raises(ValueError, match="stim is flat, without any trigger: set channel or fallback to another"):
         triggers.pulses(stream)
 
 
@@ -121,16 +121,16 @@ def test_digital_values_are_read_through_bits_and_past_bounces() -> None:
     samples[2100:2102] = 3  # and on the way down
     samples[3000:3002] = 9  # short, but nothing beside it
     samples[4000:4050] = 256
-    found = triggers.pulses(recording(stim=samples), bits=255)
-    assert found.times_s.tolist() == [1.0, 2.0, 3.0] and found.values.tolist() == [5, 7, 9]
-    assert found.durations_s == pytest.approx([0.1, 0.1, 0.002])
+    train = triggers.pulses(recording(stim=samples), bits=255)
+    assert train.times_s.tolist() == [1.0, 2.0, 3.0] and train.values.tolist() == [5, 7, 9]
+    assert train.durations_s == pytest.approx([0.1, 0.1, 0.002])
     assert triggers.pulses(recording(stim=samples)).values.tolist() == [261, 7, 9, 256]
     samples[1102:1110] = 5
     bounced = triggers.pulses(recording(stim=samples), bits=255, gap_s=0.005)
     assert bounced.values.tolist() == [5, 5, 7, 9] and not bounced.notes
     patient = triggers.pulses(recording(stim=np.repeat([0, 3, 0, 3, 0], 20)), gap_s=0.05)
     assert patient.times_s.tolist() == [0.02]
-    assert patient.notes == ("stim has 1 triggers within 0.05 s of another: taken for bounces",)
+    assert patient.notes == ("stim has 1 triggers within 0.05 s of another: taken as bounces",)
 
 
 def test_a_level_held_from_before_the_start_is_no_trigger() -> None:
@@ -148,9 +148,11 @@ def test_the_channel_is_the_only_trigger_channel_or_is_named() -> None:
         triggers.pulses(recording(photo=line))
     with pytest.raises(ValueError, match="there is no channel 'STI' among Cz, stim"):
         triggers.pulses(recording(stim=line), channel="STI")
-    with pytest.raises(ValueError, match="bits needs a digital channel, but stim has values between"):
+    with pytest.raises(
+        ValueError, match="bits needs a digital channel, but stim has values that are not whole numbers"
+    ):
         triggers.pulses(recording(stim=0.3 * line), bits=255)
-    with pytest.raises(ValueError, match="stim has 1 samples that are no numbers"):
+    with pytest.raises(ValueError, match="stim has 1 samples that are not numbers"):
         triggers.pulses(recording(stim=np.where(np.arange(1000) == 5, np.nan, line)))
 
 
@@ -174,25 +176,25 @@ def test_levels_are_found_under_noise_drift_and_slow_flanks(seed: int) -> None:
     slow = np.convolve(np.pad(clean, 10, mode="edge"), np.ones(21) / 21, mode="valid")  # 21 ms from level to level
     time = np.arange(len(clean)) / len(clean)
     seen = slow + 0.05 * rng.normal(size=len(clean)) + 1.2 * time * rng.choice([-1, 1])  # drifts past two levels
-    found = [level for level in triggers.levels(recording(music=seen), "music", ladder, 1.0) if level.level != 0]
-    assert [level.level for level in found] == [level for _, _, level in planted]
-    for level, (start_s, stop_s, _) in zip(found, planted, strict=True):
+    stretches = [level for level in triggers.levels(recording(music=seen), "music", ladder, 1.0) if level.level != 0]
+    assert [level.level for level in stretches] == [level for _, _, level in planted]
+    for level, (start_s, stop_s, _) in zip(stretches, planted, strict=True):
         assert abs(level.start_s - start_s) < 0.01 and abs(level.stop_s - stop_s) < 0.01
 
 
 def test_clean_levels_are_found_to_the_sample_also_without_rest_between() -> None:
     samples = np.repeat([0.0, 2.0, 1.0, 0.0, 3.0], [1000, 2001, 1500, 999, 2500])
-    found = triggers.levels(recording(music=samples), "music", (0, 1, 2, 3), 0.5)
-    assert [(round(level.start_s * HZ), level.level) for level in found] == [
+    stretches = triggers.levels(recording(music=samples), "music", (0, 1, 2, 3), 0.5)
+    assert [(round(level.start_s * HZ), level.level) for level in stretches] == [
         (0, 0.0), (1000, 2.0), (3001, 1.0), (4501, 0.0), (5500, 3.0),
     ]  # fmt: skip
-    assert found[-1].stop_s == 8.0
+    assert stretches[-1].stop_s == 8.0
 
 
 def test_a_level_that_is_in_no_table_is_named() -> None:
     samples = np.repeat([0.0, 1.5, 0.0], 2000)
     with pytest.raises(
-        ValueError, match=r"music goes to 1.5 at 2.00 s, which is none of the levels in codes; the nearest is 2: add it"
+        ValueError, match=r"music goes to 1.5 at 2.00 s, which is not a level in codes; the nearest is 2: add it"
     ):
         triggers.levels(recording(music=samples), "music", (0.0, 1.0, 2.0), 1.0)
     with pytest.raises(ValueError, match="lasts 6.00 s, too short for levels of 10 s"):

@@ -1,4 +1,4 @@
-"""The inspector says what a file holds and runs nothing of it; one that is cut off or no such file is named."""
+"""`inspect` shows what a file holds and runs nothing of it; cut-off and foreign files are named."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from eegdecode import models
 from eegdecode.models import BiLSTM
 from eegdecode.signals import SignalSpec
 from eegdecode.weights import inspect
-from eegdecode.weights.files import Found, look
+from eegdecode.weights.files import WeightsFile, look
 from eegdecode.weights.inspect import Inspect
 from eegdecode.weights.matching import match
 from eegdecode.weights.pickles import ITEM_BYTES, STORAGES, Shape
@@ -83,8 +83,8 @@ def test_every_form_says_the_same(form: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_torchscript_is_read_too(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Sequential(nn.Linear(4, 8))), tmp_path / "script.pt")
-    found = look(tmp_path / "script.pt")
-    assert (found.form, found.shapes["0.weight"]) == ("TorchScript", Shape((8, 4), "float32"))
+    file = look(tmp_path / "script.pt")
+    assert (file.form, file.shapes["0.weight"]) == ("TorchScript", Shape((8, 4), "float32"))
 
 
 def test_every_type_of_torch_keeps_its_name_and_size(tmp_path: Path) -> None:
@@ -101,12 +101,12 @@ def test_a_lightning_checkpoint_is_told_apart(tmp_path: Path) -> None:
     adam = torch.optim.Adam(net.parameters())
     net.readout(torch.ones(1, 8)).sum().backward()
     adam.step()
-    kept = {"state_dict": net.state_dict(), "optimizer_states": [adam.state_dict()], "epoch": 3, "lr": 0.5}
-    torch.save(kept | {"hyper_parameters": argparse.Namespace(lr=1)}, tmp_path / "a.ckpt")
-    found = look(tmp_path / "a.ckpt")
-    assert (found.place, found.said, found.code) == ("state_dict", {"epoch": 3, "lr": 0.5}, ("argparse.Namespace",))
-    assert found.beside == {"optimizer_states": (6, 2 * (16 + 2) + 2)}
-    assert found.shapes == shapes(net)
+    saved = {"state_dict": net.state_dict(), "optimizer_states": [adam.state_dict()], "epoch": 3, "lr": 0.5}
+    torch.save(saved | {"hyper_parameters": argparse.Namespace(lr=1)}, tmp_path / "a.ckpt")
+    file = look(tmp_path / "a.ckpt")
+    assert (file.place, file.metadata, file.code) == ("state_dict", {"epoch": 3, "lr": 0.5}, ("argparse.Namespace",))
+    assert file.other_tensors == {"optimizer_states": (6, 2 * (16 + 2) + 2)}
+    assert file.shapes == shapes(net)
 
 
 # ---- No code runs
@@ -152,9 +152,9 @@ def test_a_malicious_pickle_runs_nothing(form: str, tmp_path: Path) -> None:
         torch.save({"weight": parameter}, path)
     else:
         torch.save([held] if form == "as a dictionary" else held, path, _use_new_zipfile_serialization=form != "old")
-    found = look(path)
-    assert any(name.endswith(".system") for name in found.code)
-    assert {Shape((2,), "float32")} == set(found.shapes.values())
+    file = look(path)
+    assert any(name.endswith(".system") for name in file.code)
+    assert {Shape((2,), "float32")} == set(file.shapes.values())
     assert not trace.exists()
     if form == "plain":  # a check that there was something to run
         pickle.loads(path.read_bytes())
@@ -190,7 +190,7 @@ def test_a_value_that_holds_itself_ends(tmp_path: Path) -> None:
     for _ in range(400):
         deep = [deep]
     torch.save(deep, tmp_path / "deep.pt")
-    with pytest.raises(ValueError, match="more than 200 deep in each other"):
+    with pytest.raises(ValueError, match="is nested more than 200 levels deep"):
         look(tmp_path / "deep.pt")
 
 
@@ -211,9 +211,9 @@ def test_a_file_that_is_cut_off_says_so(form: str, tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "x.pt is empty"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(20), "neither of torch.save nor safetensors"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "pointer of git-lfs, not the file it stands for"),
-        (b"hpcstate" + bytes(20), "one file of a checkpoint: name its folder"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(20), "neither from torch.save nor safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer, not the file itself"),
+        (b"hpcstate" + bytes(20), "one file of a checkpoint: give its folder"),
         (b"PK\x03\x04" + bytes(50), "its end is missing: it is cut off"),
         (struct.pack("<Q", 10**15) + b"{", "a header of 1000000000000000 bytes"),
         (struct.pack("<Q", 2) + b"{]", "damaged header"),
@@ -227,7 +227,7 @@ def test_what_is_something_else_is_named(content: bytes, message: str, tmp_path:
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a folder without a model.pt or a whole checkpoint"):
+    with pytest.raises(ValueError, match="a folder without a model.pt or a complete checkpoint"):
         look(tmp_path)
     with pytest.raises(ValueError, match="there is no file"):
         look(tmp_path / "nothing")
@@ -236,7 +236,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 # ---- Ours
 
 
-def ours(folder: Path, cfg: BiLSTM) -> Found:
+def ours(folder: Path, cfg: BiLSTM) -> WeightsFile:
     """As state.save writes it."""
     config = {"model": asdict(cfg), "target": "envelope"}
     best = {"parameters": models.build(cfg, SPEC).state_dict(), "step": 7, "validation": {"loss": 0.5}}
@@ -246,10 +246,10 @@ def ours(folder: Path, cfg: BiLSTM) -> Found:
 
 
 def test_the_model_of_a_run_is_compared_with_what_it_is_a_model_of(tmp_path: Path) -> None:
-    found = ours(tmp_path / "run" / "out", BiLSTM(hidden=4))
-    assert found.place == "parameters" and found.said == {"step": 7}
+    file = ours(tmp_path / "run" / "out", BiLSTM(hidden=4))
+    assert file.place == "parameters" and file.metadata == {"step": 7}
     text = inspect.run(Inspect(), [tmp_path / "run"], False)
-    assert "bilstm would load 18 of its 18 tensors, 754 of 754 numbers" in text
+    assert "bilstm would load 18 of its 18 tensors, 754 of 754 values" in text
     assert "missing" not in text and "unexpected" not in text
     other = inspect.run(Inspect(model=BiLSTM(hidden=4), n_outputs=5), [tmp_path / "run"], False)
     assert "other shape     2  readout.weight: 5 x 8 here, 2 x 8 in the file" in other
@@ -261,12 +261,12 @@ def test_a_checkpoint_of_a_run_is_read_and_checked(tmp_path: Path) -> None:
     saver = Saver(ctx, None)
     saver.save(12, {"model": network.state_dict(), "best": {"step": 3}})
     saver.close()
-    found = look(tmp_path / "run")
-    assert (found.path.name, found.place, found.shapes) == ("step-00000012", "model", shapes(network))
-    (state,) = found.path.glob("state*")
+    file = look(tmp_path / "run")
+    assert (file.path.name, file.place, file.shapes) == ("step-00000012", "model", shapes(network))
+    (state,) = file.path.glob("state*")
     state.write_bytes(state.read_bytes()[:-1])
     with pytest.raises(ValueError, match="were written"):
-        look(found.path)
+        look(file.path)
 
 
 # ---- What a model would load
@@ -277,9 +277,9 @@ def test_a_checkpoint_of_a_run_is_read_and_checked(tmp_path: Path) -> None:
 )
 def test_prefixes_are_found(strip: str, add: str) -> None:
     inner = shapes(Net())
-    found = {strip + name: shape for name, shape in inner.items()} | {"predictor.token": Shape((1, 8), "float32")}
+    in_file = {strip + name: shape for name, shape in inner.items()} | {"predictor.token": Shape((1, 8), "float32")}
     wanted = {add + name: shape for name, shape in inner.items()} | {"probe.weight": Shape((2, 8), "float32")}
-    matched = match(found, wanted)
+    matched = match(in_file, wanted)
     assert (matched.strip, matched.add) == (strip, add)
     assert matched.loaded == {add + name: strip + name for name in inner}
     assert (matched.missing, matched.unexpected) == (("probe.weight",), ("predictor.token",))
@@ -287,10 +287,10 @@ def test_prefixes_are_found(strip: str, add: str) -> None:
 
 def test_other_shapes_are_told_apart_from_other_names() -> None:
     wanted = {"a.weight": Shape((2, 3), "float32"), "b": Shape((4,), "float32"), "c": Shape((), "int64")}
-    found = {"a.weight": Shape((3, 2), "float32"), "b": Shape((4,), "bfloat16"), "d": Shape((), "int64")}
-    matched = match(found, wanted)
+    in_file = {"a.weight": Shape((3, 2), "float32"), "b": Shape((4,), "bfloat16"), "d": Shape((), "int64")}
+    matched = match(in_file, wanted)
     assert matched.loaded == {"b": "b"}
-    assert matched.differ == {"a.weight": (wanted["a.weight"], found["a.weight"])}
+    assert matched.differ == {"a.weight": (wanted["a.weight"], in_file["a.weight"])}
     assert (matched.missing, matched.unexpected) == (("c",), ("d",))
 
 
@@ -299,9 +299,9 @@ def test_a_model_can_be_asked_for(name: str, tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
     knobs = {"model": {"name": name}, "n_channels": 8, "n_times": 2560, "target_sfreq": 65536.0, "n_outputs": 1}
     cfg = build(Inspect, knobs, "inspect")
-    told = json.loads(inspect.run(cfg, [tmp_path / "x.pt"], True))
-    assert told["loads"][0]["model"] == name
-    assert len(told["loads"][0]["missing"]) > 3 and told["loads"][0]["unexpected"] == ["x"]
+    report = json.loads(inspect.run(cfg, [tmp_path / "x.pt"], True))
+    assert report["loads"][0]["model"] == name
+    assert len(report["loads"][0]["missing"]) > 3 and report["loads"][0]["unexpected"] == ["x"]
 
 
 # ---- The command
@@ -316,9 +316,9 @@ def test_the_command_tells_counts_parts_and_blocks(launch: Launch, tmp_path: Pat
         ["blocks", "3", "x", "88", "width", "8"],
     ]
     assert "blocks.*.mlp.weight  (3 x)   8 x 8       float32" in text
-    told = json.loads(launch("inspect", "epoch=3-step=4.ckpt", "--json").stdout)
-    assert told["files"][0]["parameters"] == 298
-    assert told["files"][0]["shapes"]["readout.weight"] == {"shape": [2, 8], "dtype": "float32"}
+    report = json.loads(launch("inspect", "epoch=3-step=4.ckpt", "--json").stdout)
+    assert report["files"][0]["parameters"] == 298
+    assert report["files"][0]["shapes"]["readout.weight"] == {"shape": [2, 8], "dtype": "float32"}
 
 
 def test_two_files_stand_side_by_side(launch: Launch, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_two_files_stand_side_by_side(launch: Launch, tmp_path: Path) -> None:
     assert ["blocks", "3", "x", "88,", "width", "8", "4", "x", "88,", "width", "8"] in lines
     assert ["readout", "18", "45"] in lines
     text = " ".join(word for line in lines for word in line)
-    assert "17 tensors have the same name and shape in both ('module.' taken off)" in text
+    assert "17 tensors have the same name and shape in both ('module.' removed)" in text
     assert "readout.bias: 2 and 5" in text and "only in b.pt: 4 module.blocks.3.norm.weight" in text
 
 

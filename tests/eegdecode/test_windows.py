@@ -1,4 +1,4 @@
-"""Windows are views that cross nothing, drawn as their kind says: pure in (seed, step), the same on any ranks."""
+"""Windows cross no trial, and are drawn as their kind says: a pure function of (seed, step), on any ranks."""
 
 import pickle
 from collections import Counter
@@ -12,8 +12,8 @@ from scipy import stats
 
 from eegdecode.data.config import (
     BucketedWindows,
+    EpochWindows,
     GridWindows,
-    LockedWindows,
     RandomWindows,
     Split,
     StratifiedWindows,
@@ -22,7 +22,7 @@ from eegdecode.data.config import (
 from eegdecode.data.loading.draw import Draw
 from eegdecode.data.loading.gather import gather
 from eegdecode.data.loading.windows import Places, Views, cut
-from eegdecode.data.split.splits import Parts, Segment, split
+from eegdecode.data.split.splits import Segment, Splits, split
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Recording, Signal, Trial
@@ -60,7 +60,7 @@ def twenty(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def parts(tiny_store: Store) -> Parts:
+def parts(tiny_store: Store) -> Splits:
     return split(Split(), tiny_store.recordings)
 
 
@@ -69,7 +69,7 @@ KINDS: list[Windows] = [
     RandomWindows(length_s=4, batch=6, per="second"),
     StratifiedWindows(length_s=4, batch=6),
     GridWindows(length_s=4, stride_s=1, batch=6, balance="subject"),
-    LockedWindows(tmin_s=-0.5, tmax_s=2, batch=6),
+    EpochWindows(tmin_s=-0.5, tmax_s=2, batch=6),
     BucketedWindows(batch=6),
 ]
 
@@ -88,11 +88,11 @@ def test_a_far_step_needs_no_history_and_ranks_share_it_out(twenty: Store, cfg: 
 def test_no_window_crosses_a_trial(twenty: Store, cfg: Windows) -> None:
     places = draw(cfg, twenty).at(range(200))
     first = 100 + 2200 * places.trial
-    early = 50 if isinstance(cfg, LockedWindows) else 0
+    early = 50 if isinstance(cfg, EpochWindows) else 0
     assert (places.start >= first - early).all() and (places.start + places.n_times <= first + 2000).all()
 
 
-def test_every_trial_comes_once_an_epoch_in_a_new_order(tiny_store: Store, parts: Parts) -> None:
+def test_every_trial_comes_once_an_epoch_in_a_new_order(tiny_store: Store, parts: Splits) -> None:
     n = len(parts.train)
     places = Draw(RandomWindows(length_s=2, batch=n), parts.train, tiny_store.recordings, 0).at(range(12))
     epochs = np.stack([places.recording, places.trial], axis=1).reshape(12, n, 2)
@@ -185,7 +185,7 @@ def test_a_window_as_long_as_its_trial_fits_wherever_on_the_grid_that_begins(
     trials = tuple(Trial(start + off_s, length_s, f"{start}.wav") for start in (1.0, 10.0))
     opened = a_store(tmp_path, [trials], sfreq=64.0, duration_s=10 + off_s + length_s)
     kinds = [kind(length_s=length_s, batch=2) for kind in (RandomWindows, StratifiedWindows, GridWindows)]
-    for cfg in (*kinds, LockedWindows(tmax_s=length_s, batch=2), BucketedWindows(batch=2)):
+    for cfg in (*kinds, EpochWindows(tmax_s=length_s, batch=2), BucketedWindows(batch=2)):
         places = draw(cfg, opened).at([0])
         assert places.n_times.tolist() == [round(length_s * 64)] * 2
         late_s = np.sort(places.start) / 64 - [trial.start for trial in trials]
@@ -205,7 +205,7 @@ def test_trials_that_follow_each_other_share_no_sample_wherever_on_the_grid_they
     start, end = places.start[order], (places.start + places.n_times)[order]
     assert (start[1:] == end[:-1]).all()
     assert length_s > 4 or (places.n_times == 256).all()
-    cfg = LockedWindows(tmax_s=4.0)
+    cfg = EpochWindows(tmax_s=4.0)
     parts = split(Split(by="trial", shared=("subject", "stimulus")), opened.recordings, cfg)
     assert len(Draw(cfg, parts.train, opened.recordings, 0)) == len(parts.train)
 
@@ -228,13 +228,13 @@ def test_locked_windows_stand_around_the_trials_and_reach_into_others_only_where
     close = tuple(Trial(1 + 0.1 * number, 0.1, f"{number}.png") for number in range(50))
     opened = a_store(tmp_path, [close])
     with pytest.raises(ValueError, match=r"window of 0.png at 1.00 s of sub-00 reaches into 1.png at 1.10 s: shorten"):
-        draw(LockedWindows(tmin_s=-0.1, tmax_s=0.8), opened)
+        draw(EpochWindows(tmin_s=-0.1, tmax_s=0.8), opened)
     with pytest.raises(ValueError, match=r"window of 1.png .* reaches into 0.png at 1.00 s"):
-        Draw(LockedWindows(tmin_s=-0.1, tmax_s=0.1), all_of(opened)[1:2], opened.recordings, 0)
-    places = draw(LockedWindows(tmin_s=-0.1, tmax_s=0.8, overlap=True, batch=50), opened).at([0])
+        Draw(EpochWindows(tmin_s=-0.1, tmax_s=0.1), all_of(opened)[1:2], opened.recordings, 0)
+    places = draw(EpochWindows(tmin_s=-0.1, tmax_s=0.8, overlap=True, batch=50), opened).at([0])
     assert sorted(places.start.tolist()) == list(range(90, 590, 10)) and set(places.n_times.tolist()) == {90}
     with pytest.raises(ValueError, match="from -2 to 0.1 s after 0.png at 1.00 s of sub-00 leaves the recording"):
-        draw(LockedWindows(tmin_s=-2, tmax_s=0.1, overlap=True), opened)
+        draw(EpochWindows(tmin_s=-2, tmax_s=0.1, overlap=True), opened)
 
 
 @pytest.mark.parametrize("batch", [8, 20])
@@ -255,7 +255,7 @@ def test_buckets_pad_little_and_have_every_trial_once_an_epoch(tmp_path: Path, b
 
 def test_buckets_that_would_mostly_pad_are_refused(tmp_path: Path) -> None:
     opened = a_store(tmp_path, [(Trial(1.0, 2.0, "a"), Trial(10.0, 40.0, "b"))], sfreq=10.0)
-    with pytest.raises(ValueError, match=r"47.5% of what is read would be padding, .* allows 5.0%: trials last 20 to"):
+    with pytest.raises(ValueError, match=r"47.5% of a batch would be padding, .* allows 5.0%: trials last 20 to"):
         draw(BucketedWindows(batch=2), opened)
 
 
@@ -279,7 +279,7 @@ def test_trials_come_as_often_as_they_are_long_where_that_is_wanted(tmp_path: Pa
     assert stats.binomtest(int((places.trial == 0).sum()), 10_000, 0.1).pvalue > 0.001
 
 
-def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, parts: Parts) -> None:
+def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, parts: Splits) -> None:
     for cfg in (RandomWindows(length_s=30), StratifiedWindows(length_s=30), GridWindows(length_s=30)):
         with pytest.raises(
             ValueError, match=r"a window of 30 s does not fit into piece-.* of sub-.*, which lasts .*: sh"
@@ -297,9 +297,9 @@ def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, parts: Parts
         (RandomWindows, {"subset": 0}, "above 0 and up to 1, got 0"),
         (RandomWindows, {"per": "second", "balance": "subject"}, "and balance subject: choose one"),
         (GridWindows, {"stride_s": 0.0}, "stride_s must be above 0 s, got 0"),
-        (LockedWindows, {"tmin_s": 1.0}, "tmin_s must come before tmax_s, got 1.0 and 1.0 s"),
+        (EpochWindows, {"tmin_s": 1.0}, "tmin_s must come before tmax_s, got 1.0 and 1.0 s"),
         (BucketedWindows, {"padding": 1.0}, "above 0 and below 1, got 1.0"),
-        (BucketedWindows, {"wrap": False}, "leave wrap and balance as they are"),
+        (BucketedWindows, {"wrap": False}, "leave wrap and balance at their defaults"),
     ],
 )
 def test_nonsense_is_refused(cfg: Any, knobs: dict[str, Any], message: str) -> None:
@@ -311,8 +311,8 @@ def test_nonsense_is_refused(cfg: Any, knobs: dict[str, Any], message: str) -> N
 def test_gather_copies_what_stands_in_the_store(tmp_path: Path, int16: bool) -> None:
     opened = a_store(tmp_path, [(Trial(1.0, 20.0, "a"),), (Trial(3.0, 9.0, "b"),)], int16=int16)
     places = draw(RandomWindows(length_s=4, batch=6), opened).at([3])
-    x, _, whose = gather(opened, places, "counter")
-    assert (x.shape, x.dtype, whose.tolist()) == ((6, 400, 3), np.float32, places.recording.tolist())
+    x, _, subjects = gather(opened, places, "counter")
+    assert (x.shape, x.dtype, subjects.tolist()) == ((6, 400, 3), np.float32, places.recording.tolist())
     for row in range(6):
         start = int(places.start[row])
         wanted = opened.recordings[places.recording[row]].read(start, start + 400)

@@ -2,8 +2,8 @@
 
 from eegdecode.data.config.drawing import (
     BucketedWindows,
+    EpochWindows,
     GridWindows,
-    LockedWindows,
     RandomWindows,
     Split,
     StratifiedWindows,
@@ -15,16 +15,37 @@ from eegdecode.data.config.reading import (
     CodeEvents,
     Events,
     FilmEvents,
+    FixedLengthEvents,
     Matlab,
-    Segments,
     TriggerEvents,
 )
 from eegdecode.data.config.survey import Survey
 from eegdecode.data.config.targets import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target
 
 __all__ = [
-    "AnnotationEvents", "Audio", "BidsEvents", "BucketedWindows", "CodeEvents", "Embedding", "Envelope",
-    "Events", "Extra", "FilmEvents", "Frame", "GridWindows", "Image", "Label", "LockedWindows", "Matlab",
-    "Mel", "RandomWindows", "Segments", "Split",
-    "StratifiedWindows", "Survey", "Target", "TriggerEvents", "Windows",
+    "AnnotationEvents",
+    "Audio",
+    "BidsEvents",
+    "BucketedWindows",
+    "CodeEvents",
+    "Embedding",
+    "Envelope",
+    "EpochWindows",
+    "Events",
+    "Extra",
+    "FilmEvents",
+    "FixedLengthEvents",
+    "Frame",
+    "GridWindows",
+    "Image",
+    "Label",
+    "Matlab",
+    "Mel",
+    "RandomWindows",
+    "Split",
+    "StratifiedWindows",
+    "Survey",
+    "Target",
+    "TriggerEvents",
+    "Windows",
 ]  # fmt: skip

@@ -1,15 +1,15 @@
-"""How recordings are read, and where their trials come from."""
+"""The configs of reading: what .mat files leave open, and where trials come from."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
 class Matlab:
-    """What a .mat file does not say by itself: which variable holds the samples, at what rate, in which unit."""
+    """What a .mat file does not say: which variable holds the samples, at what rate, in which unit."""
 
-    data: str = ""  # the variable [channel x time (x trial)], as X or EEG.data; without it the only large one
-    sfreq: float = 0.0  # Hz; 0: of the variable fs, srate or the like
+    data: str = ""  # the variable [channel x time (x trial)], as X or EEG.data; by default the only large one
+    sfreq: float = 0.0  # Hz; 0: from the variable fs, srate or the like
     unit: Literal["uV", "mV", "V", "fT", "T"] = "uV"
 
     def __post_init__(self) -> None:
@@ -19,13 +19,13 @@ class Matlab:
 
 @dataclass(frozen=True)
 class BidsEvents:
-    """Trials are rows of events.tsv; its other columns become their labels."""
+    """Trials are the rows of events.tsv; its other columns become their labels."""
 
     name: Literal["bids"] = "bids"
-    stimulus: str = "stim_file"  # the column that says what was presented; a row that says nothing there is no trial
-    only: tuple[str, ...] = ()  # which of it are trials, as `music*`; all where empty
-    duration_s: float | None = None  # of events that mark a moment: those whose duration is 0 or n/a
-    overlap: bool = False  # trials may overlap, as where images follow each other faster than the brain answers
+    stimulus: str = "stim_file"  # the column with what was presented; a row without a value there is no trial
+    only: tuple[str, ...] = ()  # which of these values are trials, as `music*`; all where empty
+    duration_s: float | None = None  # for events that mark a moment, with a duration of 0 or n/a
+    overlap: bool = False  # trials may overlap, as when images follow each other faster than the brain responds
 
     def __post_init__(self) -> None:
         _check_duration(self.duration_s)
@@ -33,12 +33,12 @@ class BidsEvents:
 
 @dataclass(frozen=True)
 class AnnotationEvents:
-    """Trials are annotations of the recording; or what lies between two, of which the second matches `end`."""
+    """Trials are annotations of the recording, or the time from one annotation to the next that matches `end`."""
 
-    stimuli: dict[str, str]  # what the text is like, as `story*`: the stimulus, where `{text}` is the text itself
+    stimuli: dict[str, str]  # pattern of the text, as `story*`: the stimulus, in which `{text}` is the text itself
     name: Literal["annotations"] = "annotations"
     end: str = ""  # where empty, a trial lasts as long as its annotation
-    duration_s: float | None = None  # of annotations that mark a moment
+    duration_s: float | None = None  # for annotations that mark a moment
     overlap: bool = False
 
     def __post_init__(self) -> None:
@@ -49,37 +49,37 @@ class AnnotationEvents:
 
 @dataclass(frozen=True)
 class CodeEvents:
-    """Trials are levels of an analogue channel that stays at one level for as long as a stimulus lasts."""
+    """Trials are levels of an analogue channel, which stays at one level while a stimulus is presented."""
 
-    codes: dict[float, str]  # level, in the unit that the file or channels.tsv says of the channel: stimulus
+    codes: dict[float, str]  # level, in the unit that the file or channels.tsv gives for the channel: stimulus
     channel: str = "music"
     name: Literal["codes"] = "codes"
     rest: float = 0.0  # the level between stimuli
-    shortest_s: float = 1.0  # what passes faster is on the way from one level to the next
+    shortest_s: float = 1.0  # shorter levels are transitions from one level to the next
 
     def __post_init__(self) -> None:
         if not self.codes or self.rest in self.codes:
-            raise ValueError(f"codes needs levels other than that of rest ({self.rest:g}), got {self.codes}")
+            raise ValueError(f"codes needs levels other than rest ({self.rest:g}), got {self.codes}")
         if self.shortest_s <= 0:
             raise ValueError(f"shortest_s must be above 0 s, got {self.shortest_s}")
 
 
 @dataclass(frozen=True)
 class TriggerEvents:
-    """Trials begin with a trigger; which one, tells the value it has.
+    """Trials begin with a trigger; its value says which stimulus it is.
 
     Parameters
     ----------
     channel
-        Where the triggers are; the only trigger channel where empty.
+        The trigger channel; by default the only one in the recording.
     fallback
-        The channel to look at where that one is flat, as a light sensor on the screen.
+        The channel to use where that one is flat, as a photodiode on the screen.
     bits
-        Of a digital channel, only these count: 255 is the lowest eight.
+        A bit mask for a digital channel: 255 keeps the lowest eight bits.
     threshold
-        Of an analogue channel, what is above it is a trigger; half-way between its two levels where not given.
+        For an analogue channel: values above it are a trigger; by default half-way between its two levels.
     gap_s
-        A trigger so soon after another is its bounce.
+        A trigger that comes sooner than this after another is a bounce of it.
     """
 
     name: Literal["triggers"] = "triggers"
@@ -88,8 +88,10 @@ class TriggerEvents:
     bits: int | None = None
     threshold: float | None = None
     gap_s: float = 0.005
-    codes: dict[str, str] = field(default_factory=dict)  # value: stimulus; its number is its name where empty
-    duration_s: float | None = None  # as long as the trigger lasts where not given
+    codes: dict[str, str] = field(
+        default_factory=dict
+    )  # value: stimulus; where empty, the value is the name of the stimulus
+    duration_s: float | None = None  # by default as long as the trigger
     overlap: bool = False
 
     def __post_init__(self) -> None:
@@ -99,44 +101,47 @@ class TriggerEvents:
 
 @dataclass(frozen=True)
 class FilmEvents:
-    """A trial is a film that gives a pulse every so many frames: the pulses, not the file, say how fast it ran.
+    """A trial is a film that sends a pulse every few frames: its speed is taken from the pulses, not from the file.
 
     `channel` to `gap_s` are those of TriggerEvents.
     """
 
-    films: tuple[str, ...] = ()  # in the order they were shown
-    column: str = ""  # instead: that of events.tsv that names them, as stim_file; its column fps says their rate
+    films: tuple[str, ...] = ()  # in the order in which they were shown
+    column: str = (
+        ""  # instead of films: the column of events.tsv with their names, as stim_file; its column fps has their rate
+    )
     name: Literal["film"] = "film"
     channel: str = ""
     fallback: str = ""
     bits: int | None = None
     threshold: float | None = None
     gap_s: float = 0.005
-    fps: float | None = None  # frames a second; where not given, events.tsv or the film's name has to tell
+    fps: float | None = None  # frames a second; by default from events.tsv or the film's name
     frames_per_pulse: int = 2
 
     def __post_init__(self) -> None:
         _check_trigger(self.bits, self.gap_s)
         if bool(self.films) == bool(self.column):
             raise ValueError(
-                "films needs the names of the films that were shown, in their order, or column the one of events.tsv "
-                f"that has them: one of the two, but got {self.films} and {self.column!r}"
+                "set either films, the names of the films in the order they were shown, or column, the column of "
+                f"events.tsv that has them, but got {self.films} and {self.column!r}"
             )
         if (self.fps is not None and self.fps <= 0) or self.frames_per_pulse < 1:
             raise ValueError(
-                f"a film has frames and a pulse every one or more, got {self.fps} fps and a pulse "
+                f"fps must be above 0 and frames_per_pulse 1 or more, got {self.fps} fps and a pulse "
                 f"every {self.frames_per_pulse}"
             )
 
 
 @dataclass(frozen=True)
-class Segments:
-    """Trials are pieces of one length, of the whole recording or of each of its trials. A shorter rest is left out.
+class FixedLengthEvents:
+    """Trials are pieces of a fixed length, of the whole recording or of each trial of `of`. A shorter rest is left out.
 
-    They are counted on the clock of the stimulus, so that a piece of a film is the same for all who saw it.
+    Pieces are cut on the clock of the stimulus, so that a piece of a film is the same for every subject.
     """
 
-    name: Literal["segments"] = "segments"
+    FORMER_NAMES: ClassVar[tuple[str, ...]] = ("segments",)
+    name: Literal["fixed_length"] = "fixed_length"
     length_s: float = 60.0
     of: BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | None = None
 
@@ -145,7 +150,7 @@ class Segments:
             raise ValueError(f"length_s must be above 0 s, got {self.length_s}")
 
 
-Events = BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | Segments
+Events = BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | FixedLengthEvents
 
 
 def _check_duration(duration_s: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What a survey looks at."""
+"""The config of a survey of raw studies."""
 
 from dataclasses import dataclass, field
 
@@ -8,8 +8,8 @@ from hpc.rank.context import Input
 
 @dataclass(frozen=True)
 class Survey:
-    study: tuple[Input, ...]  # one or several, looked at together: what is in two of them is found
-    files: str = ""  # how recordings are called in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
-    events: Events | None = None  # where the trials come from: events.tsv, unless you say otherwise
-    matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say themselves
-    samples: bool = True  # read every sample, for damage and duplicates; without it headers only, in seconds
+    study: tuple[Input, ...]  # one or several together: recordings that are in two of them are found
+    files: str = ""  # the names of recordings in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
+    events: Events | None = None  # where trials come from; by default events.tsv
+    matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
+    samples: bool = True  # read every sample, to find damage and duplicates; false reads headers only, in seconds

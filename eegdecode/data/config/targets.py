@@ -1,4 +1,4 @@
-"""What is decoded. Files are named from the study's folder; `{stem}` in a name is the stimulus's."""
+"""The configs of decoding targets. Paths start at the study's folder; `{stem}` in a path is the stimulus's."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,23 +6,23 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Audio:
-    """The sound itself."""
+    """The waveform of the sound."""
 
     name: Literal["audio"] = "audio"
     sfreq: float = 16000.0  # Hz
 
     def __post_init__(self) -> None:
         if self.sfreq != int(self.sfreq) or self.sfreq < 1:
-            raise ValueError(f"the rate of sound is a whole number of Hz, got {self.sfreq}")
+            raise ValueError(f"the rate of sound must be a whole number of Hz, got {self.sfreq}")
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """How loud the sound is over time: one value a sample, power-law compressed as the ear does."""
+    """The envelope of the sound: its loudness, one value a sample, power-law compressed as by the ear."""
 
     name: Literal["envelope"] = "envelope"
-    sfreq: float = 64.0  # Hz; the rate of the preprocessed EEG, so that a window has the same samples of both
-    cutoff_hz: float = 8.0  # cortex follows sound up to about here
+    sfreq: float = 64.0  # Hz; the rate of the preprocessed EEG, so that a window has as many samples of both
+    cutoff_hz: float = 8.0  # cortex follows sound up to about this frequency
 
     def __post_init__(self) -> None:
         if not 0 < self.cutoff_hz < self.sfreq / 2:
@@ -39,16 +39,18 @@ class Mel:
 
     def __post_init__(self) -> None:
         if self.sfreq <= 0 or self.n_mels < 1:
-            raise ValueError(f"mel needs a rate above 0 Hz and a band, got {self.sfreq} Hz and {self.n_mels} bands")
+            raise ValueError(
+                f"mel needs a rate above 0 Hz and 1 band or more, got {self.sfreq} Hz and {self.n_mels} bands"
+            )
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Which frame of the film was shown, counted from 0; -1 where none was."""
+    """The number of the film's frame that was shown, from 0; -1 where none was."""
 
     name: Literal["frame"] = "frame"
     sfreq: float = 64.0  # Hz
-    fps: float | None = None  # frames a second; where not given, the events or the film's name have to tell
+    fps: float | None = None  # frames a second; by default from the events or the film's name
 
     def __post_init__(self) -> None:
         if self.sfreq <= 0 or (self.fps is not None and self.fps <= 0):
@@ -57,27 +59,26 @@ class Frame:
 
 @dataclass(frozen=True)
 class Extra:
-    """Any stream that was measured or computed elsewhere: [time, feature] in a .npy or .mat, or columns in a .tsv.
+    """Any stream measured or computed elsewhere: [time, feature] in a .npy or .mat, or the columns of a .tsv.
 
-    It belongs to the recording and starts with it, unless its file's name has `{stimulus}` or `{stem}`: then there is
-    one for each stimulus.
+    It belongs to the recording and starts with it; with `{stimulus}` or `{stem}` in the path, there is one a stimulus.
 
     Parameters
     ----------
     sfreq
-        The rate at which it is kept.
+        The rate at which it is stored.
     file_sfreq
-        The rate it has in the file, where that is another.
+        The rate in the file, where it differs.
     start_s
-        The time of its first row after the start of the recording, or of the stimulus.
+        The time of its first row from the start of the recording, or of the stimulus.
     hold
-        Its rows are states, as frames, of which each lasts until the next: nothing lies between two.
+        Its rows are states, as frames: each lasts until the next, and nothing is interpolated.
     """
 
     file: str
     sfreq: float
     name: Literal["extra"] = "extra"
-    title: str = ""  # under which it is kept; that of the file where empty
+    title: str = ""  # the name under which it is stored; by default that of the file
     file_sfreq: float | None = None
     start_s: float = 0.0
     hold: bool = False
@@ -89,7 +90,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class Label:
-    """One value a trial: a column of the events, or its stimulus. Numbers stay, names become numbers of classes."""
+    """One value a trial: a column of the events, or its stimulus. Numbers stay, names become class numbers."""
 
     name: Literal["label"] = "label"
     column: str = "stimulus"
@@ -97,28 +98,28 @@ class Label:
 
 @dataclass(frozen=True)
 class Embedding:
-    """One vector a trial, what a model of images, text or sound makes of its stimulus.
+    """One vector a trial: the embedding of its stimulus by a model of images, text or sound.
 
-    Either one .npy [stimulus, feature] with an `index`, a .tsv whose column `stimulus` says whose each row is; or one
-    .npy [feature] for each stimulus, where `{stimulus}` or `{stem}` stands in its name.
+    Either one .npy [stimulus, feature] and an `index`, a .tsv whose column `stimulus` names that of each row; or one
+    .npy [feature] for each stimulus, with `{stimulus}` or `{stem}` in its path.
     """
 
     file: str
     index: str = ""
     name: Literal["embedding"] = "embedding"
-    title: str = ""  # under which it is kept; that of the file where empty
+    title: str = ""  # the name under which it is stored; by default that of the file
 
     def __post_init__(self) -> None:
         if bool(self.index) == ("{" in self.file):
             raise ValueError(
-                f"embedding needs an index, or {{stem}} in its file's name, one of them: got file {self.file!r} "
+                f"embedding needs either an index, or {{stem}} in its file's name: got file {self.file!r} "
                 f"and index {self.index!r}"
             )
 
 
 @dataclass(frozen=True)
 class Image:
-    """Which image was shown, as a number of its class; that its file is there is checked."""
+    """The image that was shown, as a class number; its file must exist."""
 
     name: Literal["image"] = "image"
     file: str = "stimuli/{stimulus}"

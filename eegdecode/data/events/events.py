@@ -1,8 +1,8 @@
-"""When which stimulus was presented: trials from events.tsv, annotations, triggers, levels or pulses; and their pieces.
+"""Trials from events.tsv, annotations, triggers, levels or pulses, and fixed-length pieces of them.
 
-    found = trials(cfg, rows, stream, annotations, study)      cfg: one of eegdecode.data.config.Events
+    trials(cfg, rows, stream, annotations, study).trials       cfg: one of eegdecode.data.config.Events
 
-A film that ran by a clock of its own has the labels `fps` and `stimulus_speed`, its seconds a second of the recording.
+A film that ran on its own clock has the labels `fps` and `stimulus_speed`, seconds of film a second of the recording.
 """
 
 import math
@@ -16,19 +16,27 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from eegdecode.data.config import AnnotationEvents, BidsEvents, CodeEvents, Events, FilmEvents, Segments, TriggerEvents
+from eegdecode.data.config import (
+    AnnotationEvents,
+    BidsEvents,
+    CodeEvents,
+    Events,
+    FilmEvents,
+    FixedLengthEvents,
+    TriggerEvents,
+)
 from eegdecode.data.events import stimuli, triggers
 from eegdecode.data.io import bids
 from eegdecode.data.io.recordings import stimulus_file
 from eegdecode.signals import Stream, Trial
 
 FPS, SPEED = "fps", "stimulus_speed"
-PAUSE_S = 2.0  # between two films; pulses come several times a second
-FEWEST_PULSES = 10  # of a film; fewer mark something else
+PAUSE_S = 2.0  # between two films; within one, pulses come several times a second
+FEWEST_PULSES = 10  # in a film; fewer are markers of something else
 
 
-class Annotation(Protocol):
-    """What a recording's own annotations have: seconds from its first sample."""
+class AnnotationLike(Protocol):
+    """The attributes of a recording's own annotations; seconds from its first sample."""
 
     @property
     def onset_s(self) -> float: ...
@@ -38,8 +46,8 @@ class Annotation(Protocol):
     def text(self) -> str: ...
 
 
-class Found(NamedTuple):
-    """Trials by their start, and what a person should know of how they were found."""
+class Trials(NamedTuple):
+    """Trials in order of their start, and notes for the reader on how they were derived."""
 
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
@@ -49,67 +57,67 @@ def trials(
     cfg: Events,
     rows: Sequence[Mapping[str, str]] | None,
     stream: Stream,
-    annotations: Sequence[Annotation],
+    annotations: Sequence[AnnotationLike],
     study: Path,
     names: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
-) -> Found:
+) -> Trials:
     """The trials of a recording.
 
     Parameters
     ----------
     rows
-        Of its events.tsv; None where there is none.
+        The rows of its events.tsv; None where there is none.
     names
-        What `{run}` and the like stand for in names of stimuli.
+        The values of `{run}` and the like in names of stimuli.
     units
-        In which the file has its channels; the stream is in volt.
+        The units of the channels in the file; the stream is in volt.
     """
     names, units = names or {}, units or {}
     match cfg:
         case BidsEvents():
-            found = _from_rows(cfg, rows, study)
+            unordered = _from_rows(cfg, rows, study)
         case AnnotationEvents():
-            found = _from_annotations(cfg, annotations, names)
+            unordered = _from_annotations(cfg, annotations, names)
         case TriggerEvents():
-            found = _from_triggers(cfg, stream, names)
+            unordered = _from_triggers(cfg, stream, names)
         case CodeEvents():
-            found = _from_levels(cfg, stream, names, units.get(cfg.channel, ""))
+            unordered = _from_levels(cfg, stream, names, units.get(cfg.channel, ""))
         case FilmEvents():
-            found = _from_pulses(cfg, stream, _films(cfg, rows, names))
-        case Segments():
+            unordered = _from_pulses(cfg, stream, _films(cfg, rows, names))
+        case FixedLengthEvents():
             if cfg.of is None:
-                inner = Found((Trial(0.0, stream.duration, names.get("name", "recording")),))
+                inner = Trials((Trial(0.0, stream.duration, names.get("name", "recording")),))
             else:
                 inner = trials(cfg.of, rows, stream, annotations, study, names, units)
             cut = _cut(cfg, inner.trials)
-            return Found(cut.trials, inner.notes + cut.notes)
+            return Trials(cut.trials, inner.notes + cut.notes)
     overlap = isinstance(cfg, BidsEvents | AnnotationEvents | TriggerEvents) and cfg.overlap
-    in_order = tuple(sorted(found.trials, key=lambda trial: (trial.start, trial.stimulus)))
+    in_order = tuple(sorted(unordered.trials, key=lambda trial: (trial.start, trial.stimulus)))
     check(in_order, stream, overlap)
-    return Found(in_order, found.notes if in_order else (*found.notes, "there is no trial in this recording"))
+    return Trials(in_order, unordered.notes if in_order else (*unordered.notes, "there is no trial in this recording"))
 
 
-def usual(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
-    """Where the config says nothing: what was played or shown is in stim_file, or what was done in trial_type."""
+def default_events(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
+    """The default: the stimulus is in stim_file, or else in trial_type."""
     columns = rows[0] if rows else ()
     return BidsEvents(stimulus=next((c for c in ("stim_file", "trial_type", "value") if c in columns), "stim_file"))
 
 
-def check(found: Sequence[Trial], stream: Stream, overlap: bool = False) -> None:
-    """Refuse trials, in order, that leave the recording or, unless they may, reach into the next."""
+def check(trials: Sequence[Trial], stream: Stream, overlap: bool = False) -> None:
+    """Refuse trials, in order, that leave the recording or, without `overlap`, reach into the next."""
     tolerance_s = 0.5 / stream.sfreq
-    for trial in found:
+    for trial in trials:
         if trial.start + trial.duration > stream.duration + tolerance_s:
             raise ValueError(
-                f"trial {_say(trial)} is outside of the recording, which ends at {stream.duration:.2f} s: correct it, "
+                f"trial {_say(trial)} leaves the recording, which ends at {stream.duration:.2f} s: correct it, "
                 "or leave it out of the events"
             )
-    for trial, following in pairwise(found):
+    for trial, following in pairwise(trials):
         if not overlap and trial.start + trial.duration > following.start + tolerance_s:
             raise ValueError(
                 f"trials {_say(trial)} and {_say(following)} overlap: correct them, shorten duration_s, "
-                "or set overlap where it is meant"
+                "or set overlap if it is intended"
             )
 
 
@@ -117,18 +125,16 @@ def _say(trial: Trial) -> str:
     return f"{trial.stimulus!r} ({trial.start:.2f}–{trial.start + trial.duration:.2f} s)"
 
 
-def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study: Path) -> Found:
+def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study: Path) -> Trials:
     if rows is None:
-        raise ValueError(
-            "there is no events.tsv for this recording: put it there, or take trials from elsewhere (events)"
-        )
+        raise ValueError("there is no events.tsv for this recording: add it, or take trials from elsewhere (events)")
     lacking = {"onset", "duration", cfg.stimulus} - set(rows[0]) if rows else set()
     if lacking:
         raise ValueError(
             f"events.tsv has no column {', '.join(sorted(lacking))}, but trials need onset, duration and "
             f"{cfg.stimulus}; there are {', '.join(rows[0])}"
         )
-    found = []
+    trials = []
     for line, row in enumerate(rows, 2):
         stimulus = _value(row, cfg.stimulus)
         if stimulus is None or (cfg.only and not any(fnmatchcase(stimulus, pattern) for pattern in cfg.only)):
@@ -139,14 +145,14 @@ def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study:
         if onset_s is None or onset_s < 0 or duration_s is None or duration_s < 0:
             raise ValueError(
                 f"line {line} of events.tsv ({stimulus}) has onset {row['onset']!r} and duration {row['duration']!r}, "
-                "which is no stretch of the recording: correct it, or set duration_s for events that mark a moment"
+                "which is no part of the recording: correct it, or set duration_s for events that mark a moment"
             )
-        found.append(Trial(onset_s, duration_s, stimulus, labels(row, cfg.stimulus)))
-    return Found(tuple(found))
+        trials.append(Trial(onset_s, duration_s, stimulus, labels(row, cfg.stimulus)))
+    return Trials(tuple(trials))
 
 
 def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]:
-    """What the other columns of a row say, numbers as such."""
+    """The values of the other columns of a row, numbers as numbers."""
     return {
         column: value if (number := _number(value)) is None else number
         for column in row
@@ -155,7 +161,7 @@ def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]
 
 
 def _value(row: Mapping[str, str], column: str) -> str | None:
-    """What a row says in a column; None for what BIDS and others write where there is nothing."""
+    """The value of a row in a column; None for `n/a` and other words for nothing."""
     value = (row[column] or "").strip()
     return None if value.lower() in ("", "n/a", "nan") else value
 
@@ -168,8 +174,8 @@ def _number(value: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[Annotation], names: Mapping[str, str]) -> Found:
-    found, unused = [], Counter[str]()
+def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[AnnotationLike], names: Mapping[str, str]) -> Trials:
+    trials, unused = [], Counter[str]()
     begun: tuple[float, str] | None = None
     for mark in sorted(annotations, key=lambda mark: mark.onset_s):
         pattern = next((pattern for pattern in cfg.stimuli if fnmatchcase(mark.text, pattern)), None)
@@ -178,7 +184,7 @@ def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[Annotation], 
                 raise ValueError(
                     f"annotation {mark.text!r} at {mark.onset_s:.2f} s ends what has not begun: correct it"
                 )
-            found.append(Trial(begun[0], float(mark.onset_s) - begun[0], begun[1]))
+            trials.append(Trial(begun[0], float(mark.onset_s) - begun[0], begun[1]))
             begun = None
         elif pattern is None:
             unused[mark.text] += 1
@@ -194,64 +200,64 @@ def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[Annotation], 
                 begun = (float(mark.onset_s), stimulus)
             elif duration_s is None:
                 raise ValueError(
-                    f"annotation {mark.text!r} at {mark.onset_s:.2f} s marks a moment: set duration_s, or end to what "
-                    "marks the end"
+                    f"annotation {mark.text!r} at {mark.onset_s:.2f} s marks a moment: set duration_s, or set end to "
+                    "the annotation that marks the end"
                 )
             else:
-                found.append(Trial(float(mark.onset_s), float(duration_s), stimulus))
+                trials.append(Trial(float(mark.onset_s), float(duration_s), stimulus))
     if begun is not None:
         raise ValueError(f"the trial that began at {begun[0]:.2f} s has no annotation {cfg.end!r} after it: add it")
-    return Found(tuple(found), _left_out("annotations", unused))
+    return Trials(tuple(trials), _left_out("annotations", unused))
 
 
 def _left_out(what: str, unused: Mapping[str, int]) -> tuple[str, ...]:
     if not unused:
         return ()
     counted = ", ".join(f"{count} × {text}" for text, count in sorted(unused.items()))
-    return (f"{what} that are no trials were left out: {counted}",)
+    return (f"{what} that are not trials were left out: {counted}",)
 
 
-def _from_triggers(cfg: TriggerEvents, stream: Stream, names: Mapping[str, str]) -> Found:
+def _from_triggers(cfg: TriggerEvents, stream: Stream, names: Mapping[str, str]) -> Trials:
     pulses = triggers.pulses(stream, cfg.channel, cfg.fallback, cfg.bits, cfg.threshold, cfg.gap_s)
-    found, unused = [], Counter[str]()
+    trials, unused = [], Counter[str]()
     for start_s, lasts_s, value in zip(*(array.tolist() for array in pulses[1:4]), strict=True):
         if cfg.codes and str(value) not in cfg.codes:
             unused[str(value)] += 1
             continue
         stimulus = stimuli.fill(cfg.codes[str(value)], names) if cfg.codes else str(value)
-        found.append(Trial(max(0.0, start_s), cfg.duration_s or lasts_s, stimulus))
-    return Found(tuple(found), (*pulses.notes, *_left_out("triggers", unused)))
+        trials.append(Trial(max(0.0, start_s), cfg.duration_s or lasts_s, stimulus))
+    return Trials(tuple(trials), (*pulses.notes, *_left_out("triggers", unused)))
 
 
-def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str], unit: str) -> Found:
+def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str], unit: str) -> Trials:
     volts = bids.volts(unit) or 1.0
-    as_told = replace(stream, read=lambda first, stop: stream.read(first, stop) / np.float32(volts))
-    levels = triggers.levels(as_told, cfg.channel, (cfg.rest, *cfg.codes), cfg.shortest_s)
-    found = [
+    in_file_unit = replace(stream, read=lambda first, stop: stream.read(first, stop) / np.float32(volts))
+    levels = triggers.levels(in_file_unit, cfg.channel, (cfg.rest, *cfg.codes), cfg.shortest_s)
+    trials = [
         Trial(level.start_s, level.stop_s - level.start_s, stimuli.fill(cfg.codes[level.level], names))
         for level in levels
         if level.level != cfg.rest
     ]
-    if not found:
-        stands = ", ".join(f"{level:.3g}" for level in triggers.standing(as_told, cfg.channel, cfg.shortest_s))
+    if not trials:
+        stands = ", ".join(f"{level:.3g}" for level in triggers.standing(in_file_unit, cfg.channel, cfg.shortest_s))
         raise ValueError(
             f"none of the levels in codes ({', '.join(f'{code:g}' for code in cfg.codes)}) occurs in {cfg.channel}, "
             f"which stands at {stands}{f' {unit}' if unit else ''}: correct codes, or leave the recording out"
         )
-    return Found(tuple(found))
+    return Trials(tuple(trials))
 
 
 def _films(
     cfg: FilmEvents, rows: Sequence[Mapping[str, str]] | None, names: Mapping[str, str]
 ) -> list[tuple[str, Mapping[str, str | float]]]:
-    """The films in their order, and what events.tsv says of them; when they began, the pulses know better."""
+    """The films in their order, with their labels from events.tsv; the pulses say more exactly when they began."""
     if cfg.films:
         return [(stimuli.fill(template, names), {}) for template in cfg.films]
     if not rows or not {"onset", cfg.column} <= set(rows[0]):
-        there = ", ".join(rows[0]) if rows else "none"
+        columns = ", ".join(rows[0]) if rows else "none"
         raise ValueError(
-            f"films stand in the columns onset and {cfg.column} of events.tsv, but there are {there}: write them "
-            "there, or name them in films"
+            f"films are read from the columns onset and {cfg.column} of events.tsv, but there are {columns}: write "
+            "them there, or name them in films"
         )
     shown = [(_number(row["onset"]), film, row) for row in rows if (film := _value(row, cfg.column)) is not None]
     if unplaced := [film for onset_s, film, _ in shown if onset_s is None]:
@@ -259,42 +265,44 @@ def _films(
     return [(film, labels(row, cfg.column)) for _, film, row in sorted(shown, key=lambda each: each[0] or 0.0)]
 
 
-def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Mapping[str, str | float]]]) -> Found:
+def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Mapping[str, str | float]]]) -> Trials:
     pulses = triggers.pulses(stream, cfg.channel, cfg.fallback, cfg.bits, cfg.threshold, cfg.gap_s)
     runs = triggers.runs(pulses.times_s, PAUSE_S)
     shown = [run for run in runs if len(run) >= FEWEST_PULSES]
     notes = list(pulses.notes)
     if len(shown) < len(runs):
-        notes.append(f"{len(runs) - len(shown)} groups of fewer than {FEWEST_PULSES} pulses are no film: left out")
+        notes.append(f"{len(runs) - len(shown)} groups of fewer than {FEWEST_PULSES} pulses are not a film: left out")
     if len(shown) != len(films):
         lengths = ", ".join(f"{run[-1] - run[0]:.1f} s" for run in shown) or "none"
         raise ValueError(
             f"{cfg.column or 'films'} names {len(films)}, but {pulses.channel} has {len(shown)} trains of pulses "
             f"({lengths}) with more than {PAUSE_S:g} s between: name each film that was shown"
         )
-    found = []
+    trials = []
     for run, (stimulus, labels) in zip(shown, films, strict=True):
-        told = labels.get(FPS)
-        fps = stimuli.fps(stimulus, told if cfg.fps is None and isinstance(told, float) else cfg.fps)
+        labelled_fps = labels.get(FPS)
+        fps = stimuli.fps(stimulus, labelled_fps if cfg.fps is None and isinstance(labelled_fps, float) else cfg.fps)
         expected_hz = fps / cfg.frames_per_pulse
         clock = triggers.clock(run, expected_hz)
         start_s = max(0.0, clock.start_s)
         lasts_s = min(clock.n_periods * clock.period_s, stream.duration - start_s)
-        found.append(Trial(start_s, lasts_s, stimulus, {**labels, FPS: fps, SPEED: 1 / (clock.period_s * expected_hz)}))
+        trials.append(
+            Trial(start_s, lasts_s, stimulus, {**labels, FPS: fps, SPEED: 1 / (clock.period_s * expected_hz)})
+        )
         notes.append(clock.say(pulses.channel, stream.sfreq))
-    return Found(tuple(found), tuple(notes))
+    return Trials(tuple(trials), tuple(notes))
 
 
-def _cut(cfg: Segments, whole: Sequence[Trial]) -> Found:
-    found = tuple(segment for trial in whole for segment in _pieces(trial, cfg.length_s))
-    rest_s = sum(trial.duration for trial in whole) - sum(segment.duration for segment in found)
+def _cut(cfg: FixedLengthEvents, whole: Sequence[Trial]) -> Trials:
+    pieces = tuple(piece for trial in whole for piece in _pieces(trial, cfg.length_s))
+    rest_s = sum(trial.duration for trial in whole) - sum(piece.duration for piece in pieces)
     if rest_s < 1e-3:
-        return Found(found)
-    return Found(found, (f"{rest_s:.1f} s at the ends are shorter than a segment of {cfg.length_s:g} s: left out",))
+        return Trials(pieces)
+    return Trials(pieces, (f"{rest_s:.1f} s at the ends are shorter than a piece of {cfg.length_s:g} s: left out",))
 
 
 def _pieces(trial: Trial, length_s: float) -> Iterator[Trial]:
-    """On the stimulus's own clock: a piece is the same one for everybody, however their recorders drifted."""
+    """Cut on the stimulus's own clock: a piece is the same for every subject, however the recorders drifted."""
     speed = float(trial.labels.get(SPEED, 1.0))
     for number in range(math.floor(trial.duration * speed / length_s + 1e-6)):
         since_s = number * length_s

@@ -1,4 +1,4 @@
-"""What the name of a stimulus tells: where its file is, which piece of it is meant, which film it is."""
+"""The name of a stimulus: the file it stands for, the piece of it, and the film."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FPS = 29.97  # of the films below
-FPS_OF = {10: 25.0}  # by the film's number, where it is another
+FPS_OF = {10: 25.0}  # by the film's number, where it differs
 _FILM = re.compile(r"ID(\d\d)_(.+?)Vol(\d+)-(\d+)_id(\d+)_MEG_DATAPixx_part(\d+)\.mp4")
 _PIECE = re.compile(r"(.*)#t=([0-9.]+)(?:,([0-9.]+))?")
 
@@ -24,7 +24,7 @@ class Film(NamedTuple):
 
 
 def film(stimulus: str) -> Film | None:
-    """What a film's name says; None where it is no name of that form."""
+    """The parts of a film's name; None where the name has another form."""
     match = _FILM.fullmatch(Path(whole(stimulus)[0]).name)
     if match is None:
         return None
@@ -33,12 +33,12 @@ def film(stimulus: str) -> Film | None:
 
 
 def fps(stimulus: str, given: float | None) -> float:
-    """Frames a second of a film: what was given, else what its name tells."""
+    """Frames a second of a film: as given, else from its name."""
     if given is not None:
         return given
     known = film(stimulus)
     if known is None:
-        raise ValueError(f"the name {stimulus!r} does not tell its frames a second: set fps")
+        raise ValueError(f"the name {stimulus!r} does not have its frames a second: set fps")
     return known.fps
 
 
@@ -49,19 +49,19 @@ def piece(stimulus: str, start_s: float, stop_s: float) -> str:
 
 
 def whole(stimulus: str) -> tuple[str, float]:
-    """The name of the stimulus that a piece is of, and where in it the piece starts, in seconds."""
+    """The name of the whole stimulus, and where in it the piece starts, in seconds."""
     match = _PIECE.fullmatch(stimulus)
     return (match[1], float(match[2])) if match else (stimulus, 0.0)
 
 
 def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
-    """Of each name what it is one with: what presents the same seconds of a file, under whatever name.
+    """The unit of each name: names that present the same seconds of a file have one unit.
 
     Parameters
     ----------
     lasts_s
-        By the name of a stimulus or of a piece, how much of it was presented at most. It counts where the name tells
-        no end; a name without a piece is all of its file.
+        By the name of a stimulus or a piece: the longest time it was presented. Used where the name has no end; a name
+        without a piece is the whole file.
     """
     by_file: dict[str, list[tuple[float, float, str]]] = {}
     for stimulus, longest_s in lasts_s.items():
@@ -72,7 +72,7 @@ def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
             start_s = float(match[2])
             end_s = float(match[3]) if match[3] else start_s + longest_s
             by_file.setdefault(match[1], []).append((start_s, end_s, stimulus))
-    found: dict[str, str] = {}
+    unit_of: dict[str, str] = {}
     for name, pieces in by_file.items():
         groups: list[list[tuple[float, float, str]]] = []
         reach_s = -math.inf
@@ -85,12 +85,12 @@ def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
         for group in groups:
             end_s = max(end_s for _, end_s, _ in group)
             joined = name if end_s == math.inf else f"{name}#t={_seconds(group[0][0])},{_seconds(end_s)}"
-            found |= {stimulus: joined if len(group) > 1 else stimulus for _, _, stimulus in group}
-    return found
+            unit_of |= {stimulus: joined if len(group) > 1 else stimulus for _, _, stimulus in group}
+    return unit_of
 
 
 TOUCHING_S = 0.01
-"""Pieces that share less than this only touch: names are rounded, and no sample is meant."""
+"""Pieces that share less than this only touch: the times in names are rounded, and no sample is shared."""
 
 
 def _seconds(value: float) -> str:
@@ -98,15 +98,15 @@ def _seconds(value: float) -> str:
 
 
 def fill(template: str, names: Mapping[str, str]) -> str:
-    """`{run}` and the like in a name, replaced by what they stand for."""
+    """The name with `{run}` and the like filled in."""
     try:
         return template.format_map(names)
     except (KeyError, ValueError, IndexError, AttributeError):
         known = ", ".join(f"{{{name}}}" for name in sorted(names)) or "nothing"
-        raise ValueError(f"the name {template!r} cannot be filled in: what is known is {known}") from None
+        raise ValueError(f"the name {template!r} cannot be filled in: the known names are {known}") from None
 
 
 def file_of(template: str, stimulus: str, study: Path) -> Path:
-    """The file that belongs to a stimulus, by a name with `{stimulus}` or `{stem}`, below the study."""
+    """The file of a stimulus below the study, by a path with `{stimulus}` or `{stem}`."""
     name, _ = whole(stimulus)
     return study / fill(template, {"stimulus": name, "stem": Path(name).with_suffix("").as_posix()})

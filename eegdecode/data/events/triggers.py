@@ -1,8 +1,8 @@
-"""What trigger channels tell: when pulses came and what value they had, at which level a channel stood, a film's clock.
+"""Read trigger channels: the times and values of pulses, the levels of a channel, and the clock of a film.
 
-found = pulses(stream, "STI 014")          digital or analogue, onset in seconds
-clock(found.times_s, 29.97 / 2)            a line through pulses that come at a known rate; names missing and extra ones
-levels(stream, "music", (0.0, 0.5, 1.0))   which of the known levels the channel stood at, and when it changed
+train = pulses(stream, "STI 014")          digital or analogue, onset in seconds
+clock(train.times_s, 29.97 / 2)            a line through pulses of a known rate; counts missing and extra ones
+levels(stream, "music", (0.0, 0.5, 1.0))   the times at which the channel was at each of the known levels
 """
 
 from collections.abc import Sequence
@@ -32,19 +32,19 @@ def pulses(
     threshold: float | None = None,
     gap_s: float = 0.005,
 ) -> Pulses:
-    """All triggers of a channel, or of the fallback where that channel is flat; for the names see TriggerEvents."""
+    """All triggers of a channel, or of the fallback where that one is flat; for the parameters see TriggerEvents."""
     name = channel or _only_trigger_channel(stream)
-    found = _pulses(stream, name, bits, threshold, gap_s)
-    if not len(found.times_s) and fallback:
-        found = _pulses(stream, fallback, None, None, gap_s)
-        note = f"{name} is flat: triggers are taken from {fallback}, which has {len(found.times_s)}"
-        found = found._replace(notes=(note, *found.notes))
-    if not len(found.times_s):
+    train = _pulses(stream, name, bits, threshold, gap_s)
+    if not len(train.times_s) and fallback:
+        train = _pulses(stream, fallback, None, None, gap_s)
+        note = f"{name} is flat: triggers are taken from {fallback}, which has {len(train.times_s)}"
+        train = train._replace(notes=(note, *train.notes))
+    if not len(train.times_s):
         flat = f"{name} and {fallback} are" if fallback else f"{name} is"
         raise ValueError(
-            f"{flat} flat: there is no trigger; set channel{'' if fallback else ' or fallback'} to another"
+            f"{flat} flat, without any trigger: set channel{'' if fallback else ' or fallback'} to another"
         )
-    return found
+    return train
 
 
 def _only_trigger_channel(stream: Stream) -> str:
@@ -59,22 +59,24 @@ def _pulses(stream: Stream, name: str, bits: int | None, threshold: float | None
     samples = column(stream, name)
     digital = threshold is None and _is_whole(samples)
     if bits is not None and not digital:
-        raise ValueError(f"bits needs a digital channel, but {name} has values between whole numbers: set threshold")
+        raise ValueError(
+            f"bits needs a digital channel, but {name} has values that are not whole numbers: set threshold"
+        )
     gap = gap_s * stream.sfreq
     rise, fall, values = _digital(samples, bits, gap) if digital else _analogue(samples, threshold)
-    kept = _no_bounces(rise, gap)
-    note = f"{name} has {len(rise) - len(kept)} triggers within {gap_s:g} s of another: taken for bounces"
+    genuine = _no_bounces(rise, gap)
+    note = f"{name} has {len(rise) - len(genuine)} triggers within {gap_s:g} s of another: taken as bounces"
     return Pulses(
         name,
-        rise[kept] / stream.sfreq,
-        (fall - rise)[kept] / stream.sfreq,
-        values[kept],
-        (note,) if len(kept) < len(rise) else (),
+        rise[genuine] / stream.sfreq,
+        (fall - rise)[genuine] / stream.sfreq,
+        values[genuine],
+        (note,) if len(genuine) < len(rise) else (),
     )
 
 
 def column(stream: Stream, name: str) -> np.ndarray:
-    """One channel, float32, read in blocks: in memory it is all there is of the recording."""
+    """One channel, float32. The recording is read in blocks, so only this channel is held in memory."""
     if name not in stream.channels:
         raise ValueError(f"there is no channel {name!r} among {', '.join(stream.channels)}")
     place, block = stream.channels.index(name), max(1, BLOCK_VALUES // stream.n_channels)
@@ -84,7 +86,7 @@ def column(stream: Stream, name: str) -> np.ndarray:
         samples[first:stop] = stream.read(first, stop)[:, place]
     if not np.isfinite(samples).all():
         raise ValueError(
-            f"{name} has {int((~np.isfinite(samples)).sum())} samples that are no numbers: repair it first"
+            f"{name} has {int((~np.isfinite(samples)).sum())} samples that are not numbers: repair it first"
         )
     return samples
 
@@ -95,7 +97,7 @@ def _is_whole(samples: np.ndarray) -> bool:
 
 
 def _digital(samples: np.ndarray, bits: int | None, gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the value changes to another than 0. Lines do not move at once: a value on the way, up or down, is none."""
+    """Where the value changes to one other than 0. Lines do not switch at once: values in transition do not count."""
     lines = samples.astype(np.int32)
     if bits is not None:
         lines &= bits
@@ -106,14 +108,14 @@ def _digital(samples: np.ndarray, bits: int | None, gap: float) -> tuple[np.ndar
     before, after = np.append(0, value[:-1]), np.append(value[1:], 0)
     up = brief & (after != 0)
     down = brief & (after == 0) & (before != 0) & ~np.append(False, up[:-1])
-    # The trigger began when the lines began to move, and has the value at which they came to rest
+    # The trigger begins when the lines begin to move, and has the value at which they settle
     begins = np.where(np.append(False, up[:-1]), np.append(0, starts[:-1]), starts)
-    wanted = (value != 0) & ~up & ~down
-    return begins[wanted].astype(float), stops[wanted].astype(float), value[wanted]
+    is_trigger = (value != 0) & ~up & ~down
+    return begins[is_trigger].astype(float), stops[is_trigger].astype(float), value[is_trigger]
 
 
 def _analogue(samples: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where it rises above the threshold, between samples; it has to fall by a tenth below before it can rise again."""
+    """Where it crosses the threshold upwards, between samples; it must fall a tenth below before it can cross again."""
     low, high = _two_levels(samples)
     above = threshold if threshold is not None else (low + high) / 2
     below = above - 0.1 * (high - low)
@@ -134,7 +136,7 @@ def _analogue(samples: np.ndarray, threshold: float | None) -> tuple[np.ndarray,
 
 
 def _middles(samples: np.ndarray, rises: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Half-way between rest and pulse as they are around each rise: where the level wanders, no rise moves with it."""
+    """Half-way between rest and pulse around each rise, so that a wandering baseline does not move the rises."""
     stretches = _stretches(samples)
     middle = np.array([(float(part.min()) + float(part.max())) / 2 for part in stretches])
     pulsing = np.array([float(part.max()) - float(part.min()) > (high - low) / 2 for part in stretches])
@@ -149,11 +151,11 @@ def _stretches(samples: np.ndarray) -> list[np.ndarray]:
 
 
 def _two_levels(samples: np.ndarray) -> tuple[float, float]:
-    """At rest and in a pulse; twice the same where there is only noise, which is most often in the middle."""
+    """The levels at rest and in a pulse; both the same where there is only noise, which is mostly in the middle."""
     stretches = _stretches(samples)
     low = float(np.median([part.min() for part in stretches]))
     highest = [float(part.max()) for part in stretches]
-    # Pulses all along, whatever a few artefacts do; else a few pulses in all
+    # Pulses throughout, robust to a few artefacts; else only a few pulses in all
     for high in (float(np.quantile(highest, 0.9)), max(highest)):
         middle, tenth = (low + high) / 2, (high - low) / 10
         if np.mean((samples > middle - tenth) & (samples < middle + tenth)) < 1 / 3 and high > low:
@@ -162,20 +164,20 @@ def _two_levels(samples: np.ndarray) -> tuple[float, float]:
 
 
 def _no_bounces(onsets: np.ndarray, gap: float) -> np.ndarray:
-    kept: list[int] = []
+    genuine: list[int] = []
     for index, onset in enumerate(onsets):
-        if not kept or onset - onsets[kept[-1]] >= gap:
-            kept.append(index)
-    return np.array(kept, int)
+        if not genuine or onset - onsets[genuine[-1]] >= gap:
+            genuine.append(index)
+    return np.array(genuine, int)
 
 
 class Clock(NamedTuple):
-    """Pulse k of a regular train comes at start_s + k * period_s of the recording."""
+    """Pulse k of a regular train is at start_s + k * period_s of the recording."""
 
     start_s: float
     period_s: float
-    n_periods: int  # pulses that came or should have
-    drift_ppm: float  # how much longer a period is than it should be
+    n_periods: int  # pulses, including missing ones
+    drift_ppm: float  # how much longer a period is than expected
     missing: int
     extra: int
     residual_s: float  # RMS distance of the pulses from the line
@@ -190,7 +192,7 @@ class Clock(NamedTuple):
 
 
 def clock(times_s: np.ndarray, expected_hz: float) -> Clock:
-    """The line through pulses that should come at a known rate, whatever is missing and whatever came between."""
+    """The line through pulses of a known rate, robust to missing and extra ones."""
     expected_s = 1 / expected_hz
     gaps_s = np.diff(times_s)
     usual_s = float(np.median(gaps_s)) if len(gaps_s) else 0.0
@@ -201,9 +203,9 @@ def clock(times_s: np.ndarray, expected_hz: float) -> Clock:
     period_s = float(regular.mean())
     # The first pulses may be strays, and what is counted from a stray does not fit
     tries = [_count_periods(times_s, first, period_s) for first in range(min(8, len(times_s)))]
-    index, kept = max(tries, key=lambda found: len(found[1]))
-    slope, start_s = np.polyfit(index, times_s[kept], 1)
-    residual_s = float(np.sqrt(np.mean((times_s[kept] - start_s - slope * index) ** 2)))
+    index, fitting = max(tries, key=lambda counted: len(counted[1]))
+    slope, start_s = np.polyfit(index, times_s[fitting], 1)
+    residual_s = float(np.sqrt(np.mean((times_s[fitting] - start_s - slope * index) ** 2)))
     drift_ppm = 1e6 * (slope / expected_s - 1)
     # As far as the ends of a short train can tell
     uncertain_ppm = 4e6 * residual_s / (expected_s * max(1, index[-1]))
@@ -212,44 +214,44 @@ def clock(times_s: np.ndarray, expected_hz: float) -> Clock:
             f"pulses should come at {expected_hz:.4f} Hz, but come at {1 / slope:.4f} Hz, {drift_ppm:+.0f} ppm off, "
             f"where clocks differ by {WIDEST_PPM:.0f} at most: {FIX}"
         )
-    extra, n_periods = len(times_s) - len(kept), int(index[-1]) + 1
+    extra, n_periods = len(times_s) - len(fitting), int(index[-1]) + 1
     if extra > 0.1 * len(times_s):
         raise ValueError(
-            f"of {len(times_s)} pulses only {len(kept)} lie on one line, the others come between: "
+            f"of {len(times_s)} pulses only {len(fitting)} lie on one line, the others come between: "
             "take another channel, or a longer gap_s"
         )
-    return Clock(float(start_s), float(slope), n_periods, float(drift_ppm), n_periods - len(kept), extra, residual_s)
+    return Clock(float(start_s), float(slope), n_periods, float(drift_ppm), n_periods - len(fitting), extra, residual_s)
 
 
 FIX = "look at fps, frames_per_pulse and the channel"
 
 
 def _count_periods(times_s: np.ndarray, first: int, period_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which period each pulse is of, and which pulses those are: from pulse to pulse, so that no drift adds up."""
-    index, kept = [0], [first]
+    """The period of each pulse, and the indices of those pulses; counted from pulse to pulse, so no drift adds up."""
+    index, fitting = [0], [first]
     for place in range(first + 1, len(times_s)):
-        periods = (times_s[place] - times_s[kept[-1]]) / period_s
+        periods = (times_s[place] - times_s[fitting[-1]]) / period_s
         if round(periods) and abs(periods - round(periods)) < 0.25:
             index.append(index[-1] + round(periods))
-            kept.append(place)
-    return np.array(index), np.array(kept)
+            fitting.append(place)
+    return np.array(index), np.array(fitting)
 
 
 def runs(times_s: np.ndarray, pause_s: float) -> list[np.ndarray]:
-    """Pulses that follow each other, apart from those after a pause."""
+    """Groups of pulses, separated by pauses."""
     return np.split(times_s, np.flatnonzero(np.diff(times_s) > pause_s) + 1)
 
 
-class Level(NamedTuple):
-    """A stretch of time at one of the known levels."""
+class TimeAtLevel(NamedTuple):
+    """A time at one of the known levels."""
 
     start_s: float
     stop_s: float
     level: float
 
 
-def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: float) -> list[Level]:
-    """Stretches at one level each, in order, by the steps between them: drift moves a level, but makes no step."""
+def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: float) -> list[TimeAtLevel]:
+    """The times at each level, in order, from the steps between them: drift moves a level, but makes no step."""
     samples = column(stream, channel)
     ladder = np.array(sorted(known))
     smallest = float(np.diff(ladder).min())
@@ -260,18 +262,18 @@ def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: flo
     start = float(np.median(samples[: edges[0][0] if edges else len(samples)][: 4 * width]))
     at = float(ladder[np.abs(ladder - start).argmin()])
     _check_level(channel, start, at, smallest, 0.0)
-    found, since = [], 0
+    stretches, since = [], 0
     for edge, height in edges:
         after = float(ladder[np.abs(ladder - at - height).argmin()])
         _check_level(channel, at + height, after, smallest, edge / stream.sfreq)
         if after != at:
-            found.append(Level(since / stream.sfreq, edge / stream.sfreq, at))
+            stretches.append(TimeAtLevel(since / stream.sfreq, edge / stream.sfreq, at))
             at, since = after, edge
-    return [*found, Level(since / stream.sfreq, stream.duration, at)]
+    return [*stretches, TimeAtLevel(since / stream.sfreq, stream.duration, at)]
 
 
 def standing(stream: Stream, channel: str, shortest_s: float) -> list[float]:
-    """At which levels a channel stands for that long, roughly, whatever they mean."""
+    """The levels at which a channel stays for that long, roughly, known or not."""
     samples = column(stream, channel)
     n_parts = max(1, int(2 * len(samples) / (shortest_s * stream.sfreq)))
     middles = np.sort([float(np.median(part)) for part in np.array_split(samples, n_parts)])
@@ -282,14 +284,14 @@ def standing(stream: Stream, channel: str, shortest_s: float) -> list[float]:
 def _check_level(channel: str, value: float, level: float, smallest: float, at_s: float) -> None:
     if abs(value - level) > 0.4 * smallest:
         raise ValueError(
-            f"{channel} goes to {value:.3g} at {at_s:.2f} s, which is none of the levels in codes; the nearest is "
+            f"{channel} goes to {value:.3g} at {at_s:.2f} s, which is not a level in codes; the nearest is "
             f"{level:g}: add it, or correct rest"
         )
 
 
 def _steps(samples: np.ndarray, width: int, smallest: float) -> list[tuple[int, float]]:
-    """(first sample after, height) of each step. `width` samples before and after are compared, and as many left out
-    between, in which a slow step happens. Looked for in averages of a few samples, then placed among all samples."""
+    """(first sample after, height) of each step. `width` samples before and after are compared, with a gap of as many
+    between them for slow steps. Steps are found in averages of a few samples, then located among all samples."""
     few = max(1, width // 16)
     wide, half = max(1, width // few), max(1, width // few) // 2
     coarse = samples[: len(samples) // few * few].reshape(-1, few).mean(axis=1, dtype=np.float64)
@@ -304,7 +306,7 @@ def _steps(samples: np.ndarray, width: int, smallest: float) -> list[tuple[int, 
         height = float(jump[peak])
         first = peak * few + width // 2
         around = samples[first : first + 3 * width].astype(np.float64)
-        # Where the sum of what lies on the near side of the middle is largest: the likeliest place under noise
+        # Where the sum of deviations from the middle is largest: the likeliest place under noise
         nearer = np.cumsum(np.sign(height) * (means[peak] + height / 2 - around))
         steps.append((first + int(nearer.argmax()) + 1, height))
     return steps

@@ -1,7 +1,7 @@
-"""What BIDS keeps beside a recording: which file applies to it, and what channels and electrodes it tells of.
+"""The BIDS sidecars of a recording: which ones apply, and what they say about channels and electrodes.
 
-A file applies that lies in the folder of the recording or above, up to the study, and whose name claims nothing that
-the recording's does not (sub-01_task-rest_channels.tsv for every run of that task). The nearest wins.
+A sidecar applies if it is in the recording's folder or above, up to the study, and its name has no entity that the
+recording's has not (sub-01_task-rest_channels.tsv for every run of that task). The nearest wins.
 """
 
 import csv
@@ -21,20 +21,20 @@ KINDS: dict[str, Kind] = {
     "SEEG": "seeg", "DBS": "seeg", "EOG": "eog", "HEOG": "eog", "VEOG": "eog", "ECG": "ecg", "EMG": "emg",
     "TRIG": "stim", "STIM": "stim",
 }  # fmt: skip
-"""What channels.tsv calls `type`; everything else is misc."""
+"""Our kind for each `type` in channels.tsv; everything else is misc."""
 ALS = ("CTF", "EEGLAB", "EEGLAB-HJ", "4DBti", "KitYokogawa")
-"""Coordinate systems whose x looks to the front and y to the left; in the others x looks right and y to the front."""
+"""Coordinate systems with x to the front and y to the left; in the others, x is to the right and y to the front."""
 METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 UNITS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "µv": 1e-6, "μv": 1e-6, "microv": 1e-6, "nv": 1e-9}
 
 
 def sidecar(path: Path, what: str) -> Path:
-    """The file right beside a recording: `…_events.tsv` beside `…_eeg.edf`."""
+    """The sidecar next to a recording: `…_events.tsv` for `…_eeg.edf`."""
     return path.with_name(f"{stem(path)}_{what}")
 
 
 def stem(path: Path) -> str:
-    """The name of a recording's file without what all of its kind have: extension, split, _eeg."""
+    """The name of a recording's file without extension, split and _eeg."""
     bare = re.sub(r"(\.fif\.gz|\.[A-Za-z0-9]+)$", "", path.name)
     bare = re.sub(r"_split-\d+(?=_)", "", bare)
     return re.sub(rf"_({'|'.join(SUFFIXES)})$", "", bare)
@@ -45,7 +45,7 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
 
 
 def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Its columns, and its rows by column."""
+    """The columns of a .tsv, and its rows by column."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter="\t", restval="n/a")
@@ -55,26 +55,28 @@ def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                 if any(value.strip() for value in more):
                     raise ValueError(
                         f"line {reader.line_num} of {path} has {len(columns) + len(more)} cells, but the table has "
-                        f"{len(columns)} columns: take out a tab, or name the column"
+                        f"{len(columns)} columns: remove a tab, or name the column"
                     )
                 rows.append(row)
             return columns, rows
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table ({error}): save it as text in UTF-8, columns apart by tabs") from None
+        raise ValueError(f"{path} is not a table ({error}): save it as UTF-8 text with tabs between columns") from None
 
 
 def by_name(channels_tsv: Path) -> dict[str, dict[str, str]]:
-    """Rows of channels.tsv; what is not told is empty."""
+    """The rows of channels.tsv by name; columns that are missing are empty."""
     columns, rows = table(channels_tsv)
     if "name" not in columns:
-        raise ValueError(f"{channels_tsv} has no column name, but {', '.join(columns) or 'none'}: BIDS wants it first")
+        raise ValueError(
+            f"{channels_tsv} has no column name, but {', '.join(columns) or 'none'}: BIDS requires it as the first"
+        )
     empty = {"type": "", "units": "", "status": "", "status_description": ""}
     return {row["name"]: empty | row for row in rows}
 
 
 def applicable(study: Path, path: Path, what: str) -> list[Path]:
-    """The files called `…_{what}` that apply to a recording, from the study's root down to the nearest."""
-    own, found = _entities(stem(path)), []
+    """The sidecars `…_{what}` that apply to a recording, from the study's root down to the nearest."""
+    own, files = _entities(stem(path)), []
     for folder in [above for above in reversed(path.parents) if above == study or study in above.parents]:
         fitting = [
             (len(claims), each)
@@ -83,31 +85,31 @@ def applicable(study: Path, path: Path, what: str) -> list[Path]:
             # Outside of BIDS a name without entities belongs to the one recording of that name
             and (claims or each.name in (what, f"{stem(path)}_{what}"))
         ]
-        found += [each for _, each in sorted(fitting)]
-    return found
+        files += [each for _, each in sorted(fitting)]
+    return files
 
 
 def _entities(name: str) -> dict[str, str]:
-    """Without those that say how a place is given, not whose it is."""
+    """The entities in a name, without those that do not say whose it is (space, split, proc)."""
     entities = dict(re.findall(r"(?:^|_)([a-z]+)-([A-Za-z0-9+]+)", name))
     return {key: value for key, value in entities.items() if key not in ("space", "split", "proc")}
 
 
 def merged(files: Sequence[Path]) -> dict[str, object]:
-    """What .json files say together; the nearer one is right."""
-    told: dict[str, object] = {}
+    """The values of several .json files; later ones, which are nearer, win."""
+    metadata: dict[str, object] = {}
     for file in files:
         try:
-            told |= json.loads(file.read_text(encoding="utf-8-sig"))
+            metadata |= json.loads(file.read_text(encoding="utf-8-sig"))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{file} is no JSON ({error}): mend it") from None
-    return told
+            raise ValueError(f"{file} is not valid JSON ({error}): correct it") from None
+    return metadata
 
 
 @dataclass(frozen=True)
-class Told:
-    """What channels.tsv makes of the channels; `factors` brings to volt what the file has in no unit. `units` are those
-    it tells of, which the file may know better."""
+class ChannelInfo:
+    """The channels according to channels.tsv. `factors` convert to volt where the file has no unit; `units` are
+    those in the table; units in the file take precedence."""
 
     sensors: dict[str, Sensor]
     bads: dict[str, str]
@@ -116,55 +118,55 @@ class Told:
     units: dict[str, str]
 
 
-def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> Told:
-    """Types and bad channels as the table has them, units as the file has them; where they disagree is noted."""
+def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> ChannelInfo:
+    """Types and bad channels from the table, units from the file; disagreements are noted."""
     rows = by_name(channels_tsv)
-    told = Told(dict(stream.sensors), {}, {}, [], {})
+    info = ChannelInfo(dict(stream.sensors), {}, {}, [], {})
     if lacking := [name for name in rows if name not in stream.channels]:
-        told.notes.append(f"{channels_tsv.name} lists {first_of(lacking)}, which {data.name} does not have")
+        info.notes.append(f"{channels_tsv.name} lists {first_of(lacking)}, which {data.name} does not have")
     if untold := [name for name in stream.channels if name not in rows]:
-        told.notes.append(f"{data.name} has {first_of(untold)}, which {channels_tsv.name} does not list")
+        info.notes.append(f"{data.name} has {first_of(untold)}, which {channels_tsv.name} does not list")
     types, scales, given = [], [], []
     for name in stream.channels:
         row, before = rows.get(name, {}), stream.sensor(name)
         if (says := row.get("type", "n/a")) not in ("", "n/a"):
             kind = KINDS.get(says.upper(), "misc")
-            # That it is EEG a file says of everything
+            # Many files call every channel EEG
             if kind != before.kind and before.kind not in ("eeg", "misc"):
                 types.append(f"{name} ({before.kind} and {says})")
-            told.sensors[name] = Sensor(kind, before.position)
+            info.sensors[name] = Sensor(kind, before.position)
         if row.get("status", "").lower() == "bad":
             reason = row["status_description"]
-            told.bads[name] = reason if reason not in ("", "n/a") else f"marked bad in {channels_tsv.name}"
+            info.bads[name] = reason if reason not in ("", "n/a") else f"marked bad in {channels_tsv.name}"
         scale, own = volts(row.get("units", "")), volts(units.get(name, ""))
         if scale is not None:
-            told.units[name] = row["units"]
-        if told.sensors.get(name, before).unit != "V" or scale is None:
+            info.units[name] = row["units"]
+        if info.sensors.get(name, before).unit != "V" or scale is None:
             continue
         if name in units and own is None:
-            told.factors[name] = scale
+            info.factors[name] = scale
             given.append(f"{name} {row['units']}")
         elif own is not None and own != scale:
             scales.append(f"{name} ({units[name]} and {row['units']})")
     both = f"{data.name} and {channels_tsv.name} disagree on"
     if types:
-        told.notes.append(f"{both} types, the table was believed: {first_of(types)}")
+        info.notes.append(f"{both} types, the table is used: {first_of(types)}")
     if scales:
-        told.notes.append(f"{both} units, the file was believed: {first_of(scales)}")
+        info.notes.append(f"{both} units, the file is used: {first_of(scales)}")
     if given:
-        told.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {first_of(given)}")
-    return told
+        info.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {first_of(given)}")
+    return info
 
 
 def volts(unit: str) -> float | None:
-    """What one of that unit is; None of what is no voltage."""
+    """The unit in volt; None where it is not a voltage."""
     return UNITS.get(unit.strip().lower())
 
 
 def positions(
     electrodes_tsv: Path, coordsystem: Mapping[str, object]
 ) -> tuple[dict[str, tuple[float, float, float]], str]:
-    """Where electrodes are, in metres, and a note if the unit had to be guessed."""
+    """Positions of electrodes in metres, and a note if the unit had to be guessed."""
     columns, rows = table(electrodes_tsv)
     if lacking := {"name", "x", "y", "z"} - set(columns):
         raise ValueError(f"{electrodes_tsv} has no column {', '.join(sorted(lacking))}: it needs name, x, y, z")
@@ -173,26 +175,26 @@ def positions(
         try:
             place = (float(row["x"]), float(row["y"]), float(row["z"]))
         except ValueError:
-            continue  # n/a: a reference or ground whose place nobody took
+            continue  # n/a: a reference or ground without a measured position
         if all(map(math.isfinite, place)):
             places[row["name"]] = place
     if not places:
         return {}, ""
-    told, system = (
+    stated, system = (
         next((str(value) for key, value in coordsystem.items() if key.endswith(end)), "n/a")
         for end in ("EEGCoordinateUnits", "EEGCoordinateSystem")
     )
-    if told == "pixels":
-        return {}, f"{electrodes_tsv.name} gives places on a picture, in pixels: left out"
+    if stated == "pixels":
+        return {}, f"{electrodes_tsv.name} has positions on a picture, in pixels: left out"
     extent = max(abs(value) for place in places.values() for value in place)
-    unit, note = told, ""
-    if not 0.02 < extent * METRES.get(told, 0) < 0.5:
-        # A head reaches about 0.1 m from its centre, so only one unit can be meant
+    unit, note = stated, ""
+    if not 0.02 < extent * METRES.get(stated, 0) < 0.5:
+        # A head has a radius of about 0.1 m, so only one unit is possible
         fits = [name for name, metres in METRES.items() if 0.03 < extent * metres < 0.3]
         if not fits:
-            return {}, f"{electrodes_tsv.name} reaches out to {extent:g}, which is no head in any unit: left out"
-        unit, said = fits[0], "does not say its unit" if told == "n/a" else f"says {told}"
-        note = f"{electrodes_tsv.name} reaches out to {extent:g}, and its coordsystem.json {said}: taken as {unit}"
+            return {}, f"{electrodes_tsv.name} reaches out to {extent:g}, which is not a head in any unit: left out"
+        unit, claim = fits[0], "does not say its unit" if stated == "n/a" else f"says {stated}"
+        note = f"{electrodes_tsv.name} reaches out to {extent:g}, and its coordsystem.json {claim}: taken as {unit}"
     scale = METRES[unit]
     if system in ALS:
         return {name: (-y * scale, x * scale, z * scale) for name, (x, y, z) in places.items()}, note

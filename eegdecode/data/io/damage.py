@@ -1,7 +1,7 @@
-"""What is wrong with a file of a recording, told before anyone computes with it: file, cause and cure in one sentence.
+"""Detect damaged files before anything is computed from them: file, cause and remedy in one sentence.
 
-DAMAGES is the table: each has a test that knows it by the file's bytes or by what lies beside it. `SAID` does the same
-for what a reader says when it gives up. What only the samples show is in `samples.py`.
+DAMAGES is the table: each kind has a test on the file's bytes or its neighbours. `READER_ERRORS` translates the error
+messages of readers. Damage that only the samples show is in `samples.py`.
 """
 
 import re
@@ -27,10 +27,10 @@ MAGIC: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
     (b"\x1f\x8b", "gzip", (".gz",)),
     (b"PK\x03\x04", "zip", (".zip",)),
 )
-"""How files begin, what that is, and how such files are called."""
+"""The first bytes of files, their format, and its extensions."""
 
 SIBLINGS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".dat": ".vhdr", ".avg": ".vhdr", ".fdt": ".set"}
-"""What holds only a part, and the file to open for it."""
+"""Extensions of files that hold only a part, and that of the file to open instead."""
 
 POSITIONS = (".hpts", ".elp", ".hsp", ".elc", ".sfp", ".pos", ".loc", ".locs", ".ced", ".bvef", ".xyz")
 TEXT = (".tsv", ".csv", ".json", ".md", ".txt", ".html", ".m", ".py", ".bval", ".bvec", ".lock")
@@ -38,8 +38,8 @@ MEDIA = (".wav", ".mp3", ".mp4", ".png", ".jpg", ".jpeg", ".pdf", ".nii", ".gz",
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that is wrong; `fatal`: nothing may be computed from it."""
+class Defect:
+    """Something that is wrong with a recording; `fatal`: nothing may be computed from it."""
 
     kind: str
     sentence: str
@@ -47,46 +47,46 @@ class Finding:
     fatal: bool = False
 
 
-class Damaged(ValueError):
-    """A sentence that names the file already."""
+class DamagedRecording(ValueError):
+    """A recording that cannot be used. The message names the file."""
 
 
-def of_file(path: Path) -> tuple[Finding, ...]:
-    """What the bytes tell, worst last: with a fatal one, nothing after it was looked at."""
-    found = []
+def of_file(path: Path) -> tuple[Defect, ...]:
+    """Defects that the bytes show; the search ends at the first fatal one, which is then the last."""
+    defects = []
     file = headers.look_at(path)
     for kind, fatal, test in DAMAGES:
         if file is not None or kind in ("missing", "annex"):
             sentence = test(file or File(path, 0, b"", path.suffix.lower()))
             if sentence:
-                found.append(Finding(kind, f"{path} {sentence}", fatal=fatal))
+                defects.append(Defect(kind, f"{path} {sentence}", fatal=fatal))
                 if fatal:
                     break
-    return tuple(found)
+    return tuple(defects)
 
 
 def explain(path: Path, error: BaseException) -> str:
-    """What a reader meant when it gave up on a file in which no damage was seen."""
+    """Explain the error of a reader on a file in which no damage was detected."""
     cause = " ".join(str(error).split()) or type(error).__name__
-    for pattern, sentence in SAID:
+    for pattern, sentence in READER_ERRORS:
         if match := re.search(pattern, cause, re.IGNORECASE):
             return f"{path} {match.expand(sentence)}"
-    return f"{path} cannot be read ({cause[:300]}): fetch it again, with the files beside it"
+    return f"{path} cannot be read ({cause[:300]}): fetch it again, with the files next to it"
 
 
 def too_short(path: Path, samples: Path, n_bytes: int) -> str | None:
-    """Whether a file of bare samples holds as many bytes as the header at `path` says."""
+    """A sentence if a file of bare samples has other than `n_bytes`, which the header at `path` promises."""
     size = samples.stat().st_size
     if size == n_bytes:
         return None
     what = "is cut off" if size < n_bytes else "belongs to another header"
-    return f"{samples} {what}: {path.name} tells of {n_bytes} bytes, it holds {size}: fetch both again"
+    return f"{samples} {what}: {path.name} promises {n_bytes} bytes, it has {size}: fetch both again"
 
 
 def _missing(file: File) -> str | None:
     if file.path.exists() or file.path.is_symlink():
         return None
-    return "is not there: look at the spelling, or fetch it"
+    return "does not exist: check the spelling, or fetch it"
 
 
 def _annex(file: File) -> str | None:
@@ -106,8 +106,8 @@ def _empty(file: File) -> str | None:
 def _pointer(file: File) -> str | None:
     if file.head.startswith(b"version https://git-lfs.github.com/spec"):
         size = re.search(rb"size (\d+)", file.head)
-        there = f" ({int(size[1]):,} bytes)" if size else ""
-        return f"is only a pointer of Git LFS, the data{there} were not fetched: git lfs pull"
+        size_shown = f" ({int(size[1]):,} bytes)" if size else ""
+        return f"is only a pointer of Git LFS, the data{size_shown} were not fetched: git lfs pull"
     return None
 
 
@@ -150,7 +150,7 @@ def _other(file: File) -> str | None:
 
 def _wrong_name(file: File) -> str | None:
     known = [(what, suffixes) for magic, what, suffixes in MAGIC if file.head.startswith(magic)]
-    wanted = [what for _, what, suffixes in MAGIC if file.suffix in suffixes]
+    expected = [what for _, what, suffixes in MAGIC if file.suffix in suffixes]
     if known:
         what, suffixes = known[0]
         packed = what == "gzip" and file.path.name.lower().endswith(".fif.gz")
@@ -159,10 +159,10 @@ def _wrong_name(file: File) -> str | None:
         cure = "unpack it" if what in ("gzip", "zip") else f"rename it to end in {suffixes[0]}"
         return f"is called {file.suffix or 'without extension'} but is {what} inside: {cure}"
     # v4 MATLAB and CNT of ANT begin with what cannot be told from anything else
-    if wanted and file.suffix in (".edf", ".bdf", ".gdf", ".fif", ".con", ".sqd", ".vhdr"):
+    if expected and file.suffix in (".edf", ".bdf", ".gdf", ".fif", ".con", ".sqd", ".vhdr"):
         begins = file.head[:8].decode("ascii", "backslashreplace")
         return (
-            f"does not begin as {wanted[0]} does but with {begins!r}: it is something else or damaged; fetch it again"
+            f"does not begin as {expected[0]} does but with {begins!r}: it is something else or damaged; fetch it again"
         )
     return None
 
@@ -191,7 +191,7 @@ DAMAGES: tuple[tuple[str, bool, Callable[[File], str | None]], ...] = (
     ("sibling", True, headers.ctf),
 )
 
-SAID: tuple[tuple[str, str], ...] = (
+READER_ERRORS: tuple[tuple[str, str], ...] = (
     (r"([^/\s]+\.fdt)\b.*not found", r"needs \1 for its samples, which is not there: fetch it and put it beside"),
     (r"tried .*?([^/\s]+\.fdt)", r"needs \1 for its samples, which is not there: fetch it and put it beside"),
     (r"[Ss]plit.*(not found|missing|manually)", "is the first of several parts, a later one is not there: fetch all"),
@@ -201,4 +201,4 @@ SAID: tuple[tuple[str, str], ...] = (
     (r"cannot reshape|could not (be )?broadcast|end of file|EOF|buffer (is smaller|size)|not enough|truncated",
      "is cut off or damaged: fewer samples are there than its header says; fetch it again"),
 )  # fmt: skip
-"""What readers say, and what it means."""
+"""Patterns of readers' error messages, and what they mean."""

@@ -1,6 +1,6 @@
-"""What the headers of EDF, BrainVision, KIT, FIF and CTF promise, held against what is there. Rows of `damage.DAMAGES`.
+"""Check the headers of EDF, BrainVision, KIT, FIF and CTF against the files. The tests in `damage.DAMAGES`.
 
-Each test takes a file and gives the rest of a sentence that begins with its path, or None.
+Each test takes a file and returns the rest of a sentence that begins with its path, or None.
 """
 
 import codecs
@@ -39,17 +39,17 @@ def look_at(path: Path) -> File | None:
 
 
 def as_text(file: File) -> str | None:
-    """A binary file that some tool took for text. The size may be right: what was too much is then cut off."""
+    """Detect a binary file that some tool treated as text. Its size may be right, if the excess was cut off."""
     return None if file.suffix not in BINARY or file.path.is_dir() else translated(file.head)
 
 
 def translated(head: bytes) -> str | None:
-    """What was done to a binary file, by its first megabyte."""
+    """How a binary file was altered as text, from its first megabyte."""
     n_high = len(head) - len(head.translate(None, bytes(range(128, 256))))
     again = "fetch it again, in binary mode"
     if n_high >= 64 and _is_utf8(head):
-        lost = head.count(b"\xef\xbf\xbd")
-        how = f", and {lost} bytes or more became a replacement mark" if lost > n_high / 6 else ""
+        n_replaced = head.count(b"\xef\xbf\xbd")
+        how = f", and {n_replaced} bytes or more became a replacement mark" if n_replaced > n_high / 6 else ""
         return f"was re-encoded as UTF-8 text on its way{how}: the samples are lost; {again}"
     n_lf, n_cr, n_pairs = head.count(b"\n"), head.count(b"\r"), head.count(b"\r\n")
     if n_lf >= 32 and n_pairs == n_lf and n_cr - n_pairs >= 8:
@@ -66,7 +66,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def edf_rates(path: Path) -> tuple[tuple[str, int], ...]:
-    """Label and samples a record of each channel that is not of annotations, in the order of the header."""
+    """Label and samples a record of each channel but the annotations, in the order of the header."""
     file = look_at(path)
     header = _edf(file) if file else ""
     if isinstance(header, str):
@@ -86,7 +86,7 @@ class _Edf:
 
 
 def _edf(file: File) -> _Edf | str:
-    """What the header says, or the sentence why it says nothing."""
+    """The header, or a sentence on why it cannot be read."""
     head = file.head
     try:
         n_bytes, n_records, record_s, n = (
@@ -137,20 +137,20 @@ def edf_cut(file: File) -> str | None:
     header = _edf(file) if file.suffix in (".edf", ".bdf") else ""
     if isinstance(header, str) or header.n_records < 0:
         return None
-    there = (file.size - header.n_bytes) / header.record_bytes
-    if there >= header.n_records:
+    n_complete = (file.size - header.n_bytes) / header.record_bytes
+    if n_complete >= header.n_records:
         return None
     # Not proof by itself: few values have these two bytes in a row
     text = file.head.count(b"\n") > 100 and b"\r\n" not in file.head
     how = " (no CR LF is left in it, so it may have been taken for text on its way)" if text else ""
     return (
         f"is cut off: its header tells of {header.n_records} records of {header.record_s:g} s, "
-        f"{there:.1f} are there{how}: fetch it again"
+        f"{n_complete:.1f} are there{how}: fetch it again"
     )
 
 
 def edf_gaps(file: File) -> str | None:
-    """EDF+D may have pauses between its records, which mne would close up without a word."""
+    """EDF+D may have pauses between its records, which mne would close up silently."""
     header = _edf(file) if file.head[192:197] in (b"EDF+D", b"BDF+D") else ""
     if isinstance(header, str):
         return None
@@ -163,9 +163,9 @@ def edf_gaps(file: File) -> str | None:
     with open(file.path, "rb") as records:
         for k in range((file.size - header.n_bytes) // header.record_bytes):
             records.seek(header.n_bytes + k * header.record_bytes + offset)
-            told = re.match(rb"([+-][\d.]+)[\x14\x15]", records.read(length))
-            if told:
-                onsets.append((k, float(told[1])))
+            onset = re.match(rb"([+-][\d.]+)[\x14\x15]", records.read(length))
+            if onset:
+                onsets.append((k, float(onset[1])))
     jumps = [b for (i, a), (j, b) in pairwise(onsets) if abs(b - a - (j - i) * header.record_s) > 1e-3]
     if not jumps:
         return None
@@ -179,12 +179,12 @@ def edf_unfinished(file: File) -> str | None:
     header = _edf(file) if file.suffix in (".edf", ".bdf") else ""
     if isinstance(header, str):
         return None
-    there, rest = divmod(file.size - header.n_bytes, header.record_bytes)
-    if there == header.n_records and not rest:
+    n_complete, rest = divmod(file.size - header.n_bytes, header.record_bytes)
+    if n_complete == header.n_records and not rest:
         return None
     says = "does not say how long it is" if header.n_records < 0 else f"tells of {header.n_records} records only"
     left = f", the last {rest} bytes are no whole record" if rest else ""
-    return f"was not ended properly: its header {says}; the {there} records that are there were taken{left}"
+    return f"was not ended properly: its header {says}; the {n_complete} records that are there were taken{left}"
 
 
 def _vhdr(file: File) -> dict[str, str]:
@@ -226,7 +226,7 @@ def vhdr_mismatch(file: File) -> str | None:
     says, named = fields.get("NumberOfChannels", ""), sum(1 for key in fields if re.fullmatch(r"Ch\d+", key))
     # Coordinates are listed as Ch1= too; the dictionary then holds them once
     if not says.isdigit() or int(says) < 1 or (named and named != int(says)):
-        return f"says NumberOfChannels={says or 'nothing'} but lists {named} channels: mend the one that is wrong"
+        return f"says NumberOfChannels={says or 'nothing'} but lists {named} channels: correct the one that is wrong"
     try:
         interval_us = float(fields.get("SamplingInterval", "0"))
     except ValueError:
@@ -277,12 +277,12 @@ def kit_averages(file: File) -> str | None:
 
 
 def fif_cut(file: File) -> str | None:
-    """A chain of tags from the first to one that says it is the last."""
+    """Follow the chain of tags from the first to the last."""
     if file.suffix != ".fif" or file.head.startswith(b"\x1f\x8b"):
         return None
     at, been = 0, set()
     with open(file.path, "rb") as chain:
-        while at not in been:  # where a tool mended a file, the chain may lead back
+        while at not in been:  # in a repaired file, the chain may lead back
             been.add(at)
             chain.seek(at)
             tag = chain.read(16)

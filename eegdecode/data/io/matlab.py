@@ -1,7 +1,7 @@
-"""Read EEG or MEG that somebody saved from MATLAB: .mat of version 5 and of version 7.3, which is HDF5.
+"""Read EEG or MEG saved from MATLAB: .mat of version 5, and of version 7.3, which is HDF5.
 
 There is no standard: the samples are the one large array, [channel x time] or [channel x time x trial]; the rate is a
-number called fs, srate or the like; names are a list called labels or the like. What cannot be told is asked for.
+number called fs, srate or the like; names are a list called labels or the like. Anything unclear must be set.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,20 +22,20 @@ SCALE = {"uV": 1e-6, "mV": 1e-3, "V": 1.0, "fT": 1e-15, "T": 1.0}
 
 @dataclass(frozen=True)
 class _Variable:
-    """`shape` as MATLAB has it, whatever the version; `value()` too."""
+    """A variable of either version. `shape` and `value()` are as in MATLAB."""
 
     shape: tuple[int, ...]
     is_number: bool
     value: Callable[[], np.ndarray]
     read: Callable[[int, int], np.ndarray] | None = None
-    """Of a matrix, [second axis, first axis] from one place to another of the second, without the rest."""
+    """For a matrix: read a range of the second axis only, as [second axis, first axis]."""
 
 
-def read(path: Path, knobs: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str, ...]]:
-    """The samples, where a trial ends and the next begins, and what was assumed."""
+def read(path: Path, cfg: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str, ...]]:
+    """The samples, the edges between trials, and notes on what was assumed."""
     variables = _variables(path)
-    name = _samples(path, variables, knobs)
-    sfreq = knobs.sfreq or _rate(path, variables)
+    name = _samples(path, variables, cfg)
+    sfreq = cfg.sfreq or _rate(path, variables)
     labels = _labels(variables)
     samples = variables[name]
     shape = samples.shape
@@ -43,24 +43,24 @@ def read(path: Path, knobs: Matlab) -> tuple[Stream, tuple[int, ...], tuple[str,
     n_channels, n_times = shape[channel_axis], shape[1 - channel_axis]
     n_trials = shape[2] if len(shape) == 3 else 1
     notes = [f"{name} was taken as {'[channel x time' if channel_axis == 0 else '[time x channel'}"]
-    notes[0] += f"{' x trial' if n_trials > 1 else ''}] in {knobs.unit}; if not, set matlab.data or matlab.unit"
+    notes[0] += f"{' x trial' if n_trials > 1 else ''}] in {cfg.unit}; if not, set matlab.data or matlab.unit"
     if len(labels) != n_channels:
         if labels:
-            notes.append(f"{len(labels)} names do not fit {n_channels} channels: they are numbered instead")
+            notes.append(f"{len(labels)} names do not match {n_channels} channels: they are numbered instead")
         labels = tuple(f"ch{k + 1}" for k in range(n_channels))
     stretch = _stretches(samples, channel_axis, n_trials)
-    scale = SCALE[knobs.unit]
+    scale = SCALE[cfg.unit]
 
     def in_volt(first: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(stretch(first, stop) * scale, dtype=np.float32)
 
-    sensors = {label: Sensor("mag") for label in labels} if knobs.unit in ("fT", "T") else {}
+    sensors = {label: Sensor("mag") for label in labels} if cfg.unit in ("fT", "T") else {}
     edges = tuple(n_times * k for k in range(1, n_trials))
     return Stream(labels, sfreq, n_times * n_trials, in_volt, sensors), edges, tuple(notes)
 
 
 def array(path: Path) -> np.ndarray:
-    """The one large array of a file, a vector or a matrix [row, column] as MATLAB has it: no recording."""
+    """The one large array of a file: a vector or a matrix [row, column] as in MATLAB, not a recording."""
     variables = {
         name: variable
         for name, variable in _variables(path).items()
@@ -69,14 +69,14 @@ def array(path: Path) -> np.ndarray:
     sizes = {name: int(np.prod(variable.shape)) for name, variable in variables.items()}
     large = [name for name, size in sizes.items() if size >= LARGE * max(sizes.values())]
     if len(large) != 1:
-        what = f"several arrays that may be meant ({', '.join(large)})" if large else "no array of numbers"
-        raise ValueError(f"{path} has {what}: save the one that is meant to a file of its own")
-    found = variables[large[0]].value()
-    return found.ravel() if min(found.shape) == 1 else found
+        what = f"several arrays that are possible ({', '.join(large)})" if large else "no array of numbers"
+        raise ValueError(f"{path} has {what}: save the right one to a file of its own")
+    values = variables[large[0]].value()
+    return values.ravel() if min(values.shape) == 1 else values
 
 
 LARGE = 0.25
-"""Of the largest: what is smaller are settings and the like."""
+"""A fraction of the largest array; smaller ones are settings and the like."""
 
 
 def _variables(path: Path) -> dict[str, _Variable]:
@@ -104,11 +104,11 @@ def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable
     return lambda first, stop: data[first:stop]
 
 
-def _samples(path: Path, variables: Mapping[str, _Variable], knobs: Matlab) -> str:
-    if knobs.data:
-        if knobs.data not in variables or len(variables[knobs.data].shape) not in (2, 3):
-            raise ValueError(f"{path} has no matrix {knobs.data}; there are {_list(variables)}: mend matlab.data")
-        return knobs.data
+def _samples(path: Path, variables: Mapping[str, _Variable], cfg: Matlab) -> str:
+    if cfg.data:
+        if cfg.data not in variables or len(variables[cfg.data].shape) not in (2, 3):
+            raise ValueError(f"{path} has no matrix {cfg.data}; there are {_list(variables)}: correct matlab.data")
+        return cfg.data
     sizes = {
         name: int(np.prod(variable.shape))
         for name, variable in variables.items()
@@ -131,8 +131,8 @@ def _rate(path: Path, variables: Mapping[str, _Variable]) -> float:
     rates = {name: rate for name, rate in rates.items() if name.count(".") == outermost}
     if len(set(rates.values())) == 1 and (rate := next(iter(rates.values()))) > 0:
         return rate
-    told = "; ".join(f"{name} = {rate:g}" for name, rate in rates.items())
-    what = f"has no one sampling rate ({told})" if rates else "does not say its sampling rate"
+    candidates = "; ".join(f"{name} = {rate:g}" for name, rate in rates.items())
+    what = f"has no one sampling rate ({candidates})" if rates else "does not say its sampling rate"
     raise ValueError(f"{path} {what} among {_list(variables)}: give it with matlab.sfreq=… (Hz)")
 
 
@@ -160,7 +160,7 @@ def _leaf(name: str) -> str:
 
 
 def _list(variables: Mapping[str, _Variable]) -> str:
-    """With shapes, the largest first: that is what the samples are among."""
+    """Names with shapes, the largest first, as the samples are likely among them."""
     ordered = sorted(variables, key=lambda name: -int(np.prod(variables[name].shape)))
     more = f" and {len(ordered) - 12} smaller ones" if len(ordered) > 12 else ""
     return ", ".join(f"{name} ({_shape(variables[name].shape)})" for name in ordered[:12]) + more or "no variables"
@@ -200,7 +200,7 @@ def _texts(shape: tuple[int, ...], texts: list[str]) -> _Variable:
 
 
 def _text_5(value: object) -> str:
-    """Of a cell of text, which comes as an array within an array."""
+    """The text of a cell, which is an array within an array."""
     while isinstance(value, np.ndarray):
         if value.size != 1:
             return ""
@@ -209,7 +209,7 @@ def _text_5(value: object) -> str:
 
 
 def _version_7(path: Path) -> dict[str, _Variable]:
-    """The same of HDF5, in which axes stand the other way round and text is numbers."""
+    """The same from HDF5, in which axes are reversed and text is numbers."""
     variables: dict[str, _Variable] = {}
     with h5py.File(path, "r") as file:
 

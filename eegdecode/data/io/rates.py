@@ -1,16 +1,16 @@
-"""Bring what was sampled more slowly to the rate of the rest, a stretch at a time, the same wherever it begins."""
+"""Bring slower channels to the rate of the others, a piece at a time, with the same result wherever a piece begins."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-HALF = 16  # slow samples to each side that a value is made of
+HALF = 16  # slow samples to either side that a value depends on
 
 
 def between(
     read: Callable[[int, int], np.ndarray], n_times: int, ratio: float, steps: np.ndarray
 ) -> Callable[[int, int], np.ndarray]:
-    """Reads at the fast rate from what has `ratio` of its samples; codes (`steps`) are held, all else interpolated."""
+    """Read at the fast rate what has `ratio` as many samples; columns in `steps` are held, the others interpolated."""
 
     def fast(first: int, stop: int) -> np.ndarray:
         times = np.arange(first, stop) * ratio

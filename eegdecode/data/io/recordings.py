@@ -1,9 +1,9 @@
-"""Find the recordings of a study, BIDS or not, and open one with all that is told beside it.
+"""Find the recordings of a study, BIDS or not, and open one with its sidecars.
 
     find(study)                                        BIDS: sub-*/[ses-*/]{eeg,meg,ieeg}/*
-    find(study, "EEGdata/{subject}/*_{part}.set")      any folder; what stands in braces names the recording
+    find(study, "EEGdata/{subject}/*_{part}.set")      any folder; the fields in braces name the recording
 
-Nothing is opened to find them: names and sizes only, so that a study of 10,000 recordings is known in seconds.
+Finding opens no file, only names and sizes are read: a study of 10,000 recordings takes seconds.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ NAMED = ("subject", "session", "task", "run")
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording of a study, not read yet. `name` is that of its file, without `_eeg` and extension."""
+    """One recording of a study, not opened yet. `name` is that of its file, without `_eeg` and extension."""
 
     name: str
     path: Path
@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def words(self) -> dict[str, str]:
-        """What a config may write in braces, as `part-{run}`."""
+        """The fields that a config may use in braces, as `part-{run}`."""
         return {name: getattr(self, name) for name in ("name", *NAMED)}
 
     def events(self) -> list[dict[str, str]] | None:
@@ -57,7 +57,7 @@ class Entry:
 
     @cached_property
     def participant(self) -> dict[str, str]:
-        """What participants.tsv says of the subject; nothing where it does not."""
+        """The subject's row of participants.tsv; empty where there is none."""
         file = self.study / "participants.tsv"
         rows = read_tsv(file) if file.is_file() else []
         bare = self.subject.removeprefix(f"{self.study.name}-")
@@ -65,12 +65,12 @@ class Entry:
 
 
 def find(study: Path, files: str = "") -> list[Entry]:
-    """All recordings below a study, sorted by name: as BIDS has them, or those that a pattern fits.
+    """All recordings below a study, sorted by name: by the rules of BIDS, or those that match a pattern.
 
-    Left out are derivatives, rooms without a subject, and what belongs to the machine (crosstalk, calibration).
+    Left out are derivatives, empty-room recordings, and files of the machine (crosstalk, calibration).
     """
     if not study.is_dir():
-        raise ValueError(f"there is no study at {study}: name a folder, or a run of synthesize that has finished")
+        raise ValueError(f"there is no study at {study}: name a folder, or a finished run of synthesize")
     entries = _fitting(study, files) if files else _bids(study)
     twice = sorted(name for name, n in Counter(entry.name for entry in entries).items() if n > 1)
     if twice:
@@ -80,7 +80,7 @@ def find(study: Path, files: str = "") -> list[Entry]:
 
 
 def join(studies: Mapping[str, Sequence[Entry]], same_subjects: bool = False) -> list[Entry]:
-    """Several studies as one. Is sub-01 of one the same person as sub-01 of the next? Only the caller knows."""
+    """Join several studies. Only the caller knows if sub-01 of one is the same person as sub-01 of another."""
     if same_subjects:
         return [replace(e, name=f"{label}-{e.name}") for label, entries in studies.items() for e in entries]
     return [
@@ -90,28 +90,28 @@ def join(studies: Mapping[str, Sequence[Entry]], same_subjects: bool = False) ->
     ]
 
 
-def open_entry(entry: Entry, knobs: Matlab = Matlab()) -> "Opened":  # noqa: B008 (frozen)
-    """Open its file, and apply what channels.tsv, electrodes.tsv, coordsystem.json and the json beside it tell."""
+def open_entry(entry: Entry, cfg: Matlab = Matlab()) -> "Opened":  # noqa: B008 (frozen)
+    """Open a recording, and apply its channels.tsv, electrodes.tsv, coordsystem.json and .json sidecars."""
     from eegdecode.data.io import raw  # mne: only for those who open
 
-    opened = raw.open(entry.path, knobs)
+    opened = raw.open(entry.path, cfg)
     stream, notes, bads, units = opened.stream, list(opened.notes), dict(opened.bads), dict(opened.units)
     if tables := bids.applicable(entry.study, entry.path, "channels.tsv"):
-        told = bids.channels(stream, opened.units, tables[-1], entry.path)
-        notes += told.notes
-        bads |= told.bads
-        units = {**told.units, **units}
-        stream = _scaled(replace(stream, sensors=told.sensors), told.factors)
+        info = bids.channels(stream, opened.units, tables[-1], entry.path)
+        notes += info.notes
+        bads |= info.bads
+        units = {**info.units, **units}
+        stream = _scaled(replace(stream, sensors=info.sensors), info.factors)
     if tables := bids.applicable(entry.study, entry.path, "electrodes.tsv"):
         stream, more = _placed(entry, stream, tables[-1])
         notes += more
-    about: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     for suffix in bids.SUFFIXES:
-        about |= bids.merged(bids.applicable(entry.study, entry.path, f"{suffix}.json"))
-    told_hz = about.get("SamplingFrequency")
-    if isinstance(told_hz, int | float) and abs(told_hz - stream.sfreq) > 1e-3 * stream.sfreq:
-        notes.append(f"{entry.path.name} has {stream.sfreq:g} Hz, its json {told_hz:g} Hz: the file was believed")
-    line_hz = about.get("PowerLineFrequency")
+        metadata |= bids.merged(bids.applicable(entry.study, entry.path, f"{suffix}.json"))
+    json_hz = metadata.get("SamplingFrequency")
+    if isinstance(json_hz, int | float) and abs(json_hz - stream.sfreq) > 1e-3 * stream.sfreq:
+        notes.append(f"{entry.path.name} has {stream.sfreq:g} Hz, its json {json_hz:g} Hz: the file is used")
+    line_hz = metadata.get("PowerLineFrequency")
     return replace(
         opened,
         stream=stream,
@@ -132,7 +132,7 @@ def _scaled(stream: Stream, factors: Mapping[str, float]) -> Stream:
 
 
 def _placed(entry: Entry, stream: Stream, electrodes: Path) -> tuple[Stream, list[str]]:
-    """Electrodes where electrodes.tsv has them; coordsystem.json of the same space says in which unit."""
+    """The stream with positions from electrodes.tsv, in the unit of coordsystem.json of the same space."""
     space = re.search(r"_space-[A-Za-z0-9]+", electrodes.name)
     systems = [
         file
@@ -147,18 +147,18 @@ def _placed(entry: Entry, stream: Stream, electrodes: Path) -> tuple[Stream, lis
             sensors[name] = Sensor(sensor.kind, places[name])
     notes = [note] if note else []
     if unplaced := [n for n in stream.channels if sensors.get(n, Sensor()).kind == "eeg" and n not in places]:
-        notes.append(f"{electrodes.name} has no place for {', '.join(unplaced[:6])}, which {entry.path.name} has")
+        notes.append(f"{electrodes.name} has no position for {', '.join(unplaced[:6])}, which {entry.path.name} has")
     return replace(stream, sensors=sensors), notes
 
 
 def samples_file(entry: Entry) -> Path:
-    """Of the files of a recording the one with its samples: copies of it are one recording, whatever stands beside."""
+    """The file of a recording that holds its samples: copies of it are one recording, whatever the sidecars."""
     path = entry.path
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file()]
         return max(inside, key=lambda file: (file.stat().st_size, file), default=path)
-    beside = {".set": (".fdt",), ".vhdr": (".eeg", ".dat")}.get(path.suffix.lower(), ())
-    return next((file for suffix in beside if (file := path.with_suffix(suffix)).is_file()), path)
+    suffixes = {".set": (".fdt",), ".vhdr": (".eeg", ".dat")}.get(path.suffix.lower(), ())
+    return next((file for suffix in suffixes if (file := path.with_suffix(suffix)).is_file()), path)
 
 
 def content(file: Path, beat: Callable[[], None]) -> str:
@@ -172,7 +172,7 @@ def content(file: Path, beat: Callable[[], None]) -> str:
 
 
 def stimulus_file(study: Path, stimulus: str) -> Path:
-    """Where BIDS has what events call `stim_file`."""
+    """The file that a `stim_file` in events.tsv stands for."""
     return study / "stimuli" / stimulus
 
 
@@ -188,24 +188,24 @@ def _bids(study: Path) -> list[Entry]:
     if not entries:
         raise ValueError(
             f"no EEG or MEG recording in {study}: BIDS has them as sub-01/eeg/sub-01_task-music_eeg.EXT, "
-            f"where EXT is one of {' '.join(EXTENSIONS)}; for any other folder say how its files are called, as "
+            f"where EXT is one of {' '.join(EXTENSIONS)}; for any other folder give the pattern of its files, as "
             'files="{subject}/*_{run}.set"'
         )
     return entries
 
 
 def _folders(above: Path, prefix: str) -> list[Path]:
-    with os.scandir(above) as there:
-        return sorted(Path(each) for each in there if each.name.startswith(prefix) and each.is_dir())
+    with os.scandir(above) as entries:
+        return sorted(Path(each) for each in entries if each.name.startswith(prefix) and each.is_dir())
 
 
 def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
-    """The recordings of one folder eeg, meg or ieeg, each with the size of all that shares its name."""
+    """The recordings in a folder eeg, meg or ieeg, each with the size of all files of its name."""
     if not folder.is_dir():
         return
     mine: dict[str, list[os.DirEntry[str]]] = {}
-    with os.scandir(folder) as there:
-        for each in there:
+    with os.scandir(folder) as entries:
+        for each in entries:
             bare = re.sub(r"_split-\d+(?=_)", "", each.name)
             name, ending, extension = bare.partition(f"_{suffix}")
             if ending and (extension.startswith(".") or (not extension and each.is_dir())):
@@ -213,12 +213,12 @@ def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
     for name, parts in mine.items():
         if re.search(r"_acq-(crosstalk|calibration)(_|$)", name):
             continue
-        paths = [found for part in parts for found in _data(Path(part), suffix)]
+        paths = [file for part in parts for file in _data(Path(part), suffix)]
         kinds = {_extension(path) for path in paths}
         if not paths:
             continue
         entities = dict(re.findall(r"(?:^|_)(sub|ses|task|run)-([A-Za-z0-9+]+)", name))
-        for kind in sorted(kinds):  # two formats of one recording have the same name, which find refuses
+        for kind in sorted(kinds):  # two formats of one recording share a name, which `find` refuses
             yield Entry(
                 name=name,
                 path=min(path for path in paths if _extension(path) == kind),
@@ -232,7 +232,7 @@ def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
 
 
 def _data(path: Path, suffix: str) -> list[Path]:
-    """The file or folder to open. KIT recordings lie in a folder of their own, with the marker measurements."""
+    """The file or folder to open. A KIT recording has a folder of its own, with the marker measurements."""
     if _extension(path) in EXTENSIONS:
         return [path]
     if not path.suffix and path.is_dir():
@@ -248,60 +248,60 @@ def _extension(path: Path) -> str:
 def _size(part: os.DirEntry[str]) -> int:
     if part.is_dir():
         return sum(file.stat().st_size for file in Path(part).rglob("*") if file.is_file())
-    # What git annex did not fetch is a link to nowhere: a recording all the same, which opening explains
+    # A file that git annex did not fetch is a broken link: still a recording; opening it explains
     return part.stat(follow_symlinks=Path(part).exists()).st_size
 
 
 def _fitting(study: Path, files: str) -> list[Entry]:
-    """What a pattern fits; parts in braces that are no entity of ours go into the name."""
+    """The recordings that match a pattern; fields in braces that are no entity of ours go into the name."""
     labels = re.findall(r"{(\w*)}", files)
     if "subject" not in labels or len(set(labels)) < len(labels) or files.startswith(("/", "{study}")):
         raise ValueError(
-            f"files={files!r} must say where {{subject}} stands, once: as {{subject}}/*_{{run}}.set, from the study on"
+            f"files={files!r} must have {{subject}}, and each field once: as {{subject}}/*_{{run}}.set below the study"
         )
-    pattern, found = _regex(files), []
+    pattern, matches = _regex(files), []
     for path, size in _walk(study, depth=None if "**" in files else files.count("/")):
         if match := pattern.fullmatch(path.relative_to(study).as_posix()):
-            found.append((path, size, match.groupdict()))
+            matches.append((path, size, match.groupdict()))
     # A second part of a split FIF file is read with the first
-    there = {path for path, _, _ in found}
-    found = [
+    paths = {path for path, _, _ in matches}
+    matches = [
         each
-        for each in found
-        if not (part := re.fullmatch(r"(.*)-\d+\.fif", str(each[0]))) or Path(f"{part[1]}.fif") not in there
+        for each in matches
+        if not (part := re.fullmatch(r"(.*)-\d+\.fif", str(each[0]))) or Path(f"{part[1]}.fif") not in paths
     ]
-    if not found:
-        raise ValueError(f"files={files!r} fits nothing in {study}: there are {_some_files(study)}")
-    names = [_name(told) for _, _, told in found]
-    if len(set(names)) < len(names):  # the braces do not tell them apart, their paths do
-        names = [re.sub(r"\W+", "-", path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in found]
-        names = [f"{_name(told)}_{name}" for name, (_, _, told) in zip(names, found, strict=True)]
+    if not matches:
+        raise ValueError(f"files={files!r} matches nothing in {study}: there are {_some_files(study)}")
+    names = [_name(entities) for _, _, entities in matches]
+    if len(set(names)) < len(names):  # the fields do not separate them, their paths do
+        names = [re.sub(r"\W+", "-", path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in matches]
+        names = [f"{_name(entities)}_{name}" for name, (_, _, entities) in zip(names, matches, strict=True)]
     return [
         Entry(
             name=name,
             path=path,
-            subject=f"sub-{told['subject'].removeprefix('sub-')}",
-            session=told.get("session", ""),
-            run=told.get("run", ""),
-            task=told.get("task", ""),
+            subject=f"sub-{entities['subject'].removeprefix('sub-')}",
+            session=entities.get("session", ""),
+            run=entities.get("run", ""),
+            task=entities.get("task", ""),
             size=size,
             study=study,
         )
-        for name, (path, size, told) in zip(names, found, strict=True)
+        for name, (path, size, entities) in zip(names, matches, strict=True)
     ]
 
 
-def told_by_name(files: str, name: str) -> dict[str, str] | None:
-    """What a file's name says by a pattern with braces; None where it does not fit."""
+def parse_name(files: str, name: str) -> dict[str, str] | None:
+    """The fields of a file's name by a pattern with braces; None where it does not match."""
     match = _regex(files).fullmatch(name)
     return match.groupdict() if match else None
 
 
-def _name(told: Mapping[str, str]) -> str:
-    """As BIDS would call it: sub-YH00_part-3."""
+def _name(entities: Mapping[str, str]) -> str:
+    """A name in the style of BIDS: sub-YH00_part-3."""
     short = {"subject": "sub", "session": "ses"}
-    ordered = sorted(told, key=lambda label: (NAMED.index(label) if label in NAMED else len(NAMED), label))
-    values = {label: re.sub(r"\W+", "-", told[label].removeprefix("sub-")) for label in ordered}
+    ordered = sorted(entities, key=lambda label: (NAMED.index(label) if label in NAMED else len(NAMED), label))
+    values = {label: re.sub(r"\W+", "-", entities[label].removeprefix("sub-")) for label in ordered}
     return "_".join(f"{short.get(label, label)}-{values[label]}" for label in ordered)
 
 
@@ -316,9 +316,9 @@ def _regex(files: str) -> re.Pattern[str]:
 
 
 def _walk(folder: Path, depth: int | None) -> Iterator[tuple[Path, int]]:
-    """Files, and folders that are recordings, down to a depth; with their sizes."""
-    with os.scandir(folder) as there:
-        listed = sorted(there, key=lambda each: each.name)
+    """Files and folders that are recordings, with their sizes, down to a depth."""
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda each: each.name)
     for each in listed:
         path = Path(each)
         if not each.is_dir() or _extension(path) in EXTENSIONS:

@@ -1,6 +1,6 @@
-"""What only the samples show: channels that are flat, railed, not numbers or twice there, and units that cannot be.
+"""Damage that only the samples show: channels that are flat, railed, duplicated or NaN, and impossible units.
 
-One pass in blocks, so a recording of a day fits.
+One pass in blocks, so memory is bounded for any length.
 """
 
 import hashlib
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eegdecode.data.io.damage import Finding
+from eegdecode.data.io.damage import Defect
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
 from hpc.errors import first_of
 
 BLOCK_S = 10.0  # short enough that drift does not count as amplitude
 BLOCK_VALUES = 1 << 22
-N_FOR_SPREAD = 1024  # samples of a block that its spread and its digest are taken of
+N_FOR_SPREAD = 1024  # samples of a block that its spread and its digest are computed from
 SPREAD: dict[Kind, tuple[float, float]] = {
     "eeg": (2e-7, 7e-4),
     "ecog": (5e-7, 5e-3),
@@ -26,39 +26,39 @@ SPREAD: dict[Kind, tuple[float, float]] = {
     "ecg": (1e-6, 2e-2),
     "emg": (2e-7, 2e-2),
 }
-"""Where the typical spread within a block lies in real recordings, raw or filtered, in the kind's own unit."""
-RAILED, HALF_RAILED = 0.005, 0.15  # of all samples stand still at one extreme that is far out; at either extreme
+"""The range of the typical spread within a block in real recordings, raw or filtered, in the kind's unit."""
+RAILED, HALF_RAILED = 0.005, 0.15  # fraction of samples that stay at one outlying extreme; at either extreme
 
 
-def look(stream: Stream, most: int | None = None) -> tuple[Finding, ...]:
-    """Fatal: units off by 10^3 or more, no number in any brain channel, all of them flat. The rest is a note.
+def find_defects(stream: Stream, most: int | None = None) -> tuple[Defect, ...]:
+    """Defects in the samples. Fatal are units off by 10^3 or more, and brain channels that are all NaN or all flat.
 
-    `most`: look at so many stretches of 10 s only, evenly spread over a recording that has more.
+    `most`: look at no more than so many pieces of 10 s, evenly spread over the recording.
     """
-    seen = _Seen(stream.n_channels)
+    stats = _BlockStatistics(stream.n_channels)
     stretch = max(2, min(round(BLOCK_S * stream.sfreq), BLOCK_VALUES // stream.n_channels))
     firsts = range(0, stream.n_times, stretch)
     for first in firsts[:: -(-len(firsts) // most) if most else 1]:
-        seen.add(stream.read(first, min(first + stretch, stream.n_times)))
+        stats.add(stream.read(first, min(first + stretch, stream.n_times)))
     names, kinds = stream.channels, [stream.sensor(name).kind for name in stream.channels]
     brain = np.array([kind in BRAIN for kind in kinds], bool)
     signal = np.array([kind in BRAIN or kind in SPREAD for kind in kinds], bool)
-    railed = _railed(seen) & signal
+    railed = _railed(stats) & signal
     return tuple(
-        finding
-        for found in (
-            _not_numbers(names, seen, brain, seen.n),
-            _flat(names, seen, signal, brain),
-            _told_railed(names, seen, railed),
-            _units(names, kinds, seen, railed),
-            _twice(names, seen, brain),
+        defect
+        for defects in (
+            _not_numbers(names, stats, brain, stats.n),
+            _flat(names, stats, signal, brain),
+            _railed_defects(names, stats, railed),
+            _units(names, kinds, stats, railed),
+            _duplicates(names, stats, brain),
         )
-        for finding in found
+        for defect in defects
     )
 
 
-class _Seen:
-    """What is kept of the blocks that went by."""
+class _BlockStatistics:
+    """Running statistics over the blocks."""
 
     def __init__(self, n_channels: int) -> None:
         self.n = 0
@@ -108,56 +108,62 @@ class _Seen:
 def _count(
     before: np.ndarray, n: np.ndarray, now: np.ndarray, block: np.ndarray, still: np.ndarray, beyond: np.ufunc
 ) -> np.ndarray:
-    """How often in a row a channel stood at its extreme; anew where this block goes beyond."""
+    """How often a channel repeated its extreme value; counted anew where this block exceeds it."""
     here = (still & (block[1:] == now)).sum(axis=0)
     return np.where(beyond(now, before), here, n + np.where(now == before, here, 0))
 
 
-def _not_numbers(names: Sequence[str], seen: _Seen, brain: np.ndarray, n_times: int) -> list[Finding]:
-    hit = _named(names, seen.not_numbers > 0)
+def _not_numbers(names: Sequence[str], stats: _BlockStatistics, brain: np.ndarray, n_times: int) -> list[Defect]:
+    hit = _named(names, stats.not_numbers > 0)
     if not hit:
         return []
-    share = 100 * seen.not_numbers.max() / n_times
-    fatal = bool(brain.any() and (seen.not_numbers[brain] == n_times).all())
-    text = f"{_list(hit)}: up to {share:.2g} % of the samples are no numbers (NaN or infinite)"
-    return [Finding("not numbers", text + (", in every brain channel: export it again" if fatal else ""), hit, fatal)]
+    share = 100 * stats.not_numbers.max() / n_times
+    fatal = bool(brain.any() and (stats.not_numbers[brain] == n_times).all())
+    text = f"{_list(hit)}: up to {share:.2g} % of the samples are not numbers (NaN or infinite)"
+    return [Defect("not numbers", text + (", in every brain channel: export it again" if fatal else ""), hit, fatal)]
 
 
-def _flat(names: Sequence[str], seen: _Seen, signal: np.ndarray, brain: np.ndarray) -> list[Finding]:
-    flat = signal & (seen.lowest == seen.highest)
+def _flat(names: Sequence[str], stats: _BlockStatistics, signal: np.ndarray, brain: np.ndarray) -> list[Defect]:
+    flat = signal & (stats.lowest == stats.highest)
     hit = _named(names, flat)
     if not hit:
         return []
     fatal = bool(brain.any() and flat[brain].all())
     text = f"{_list(hit)}: flat, the same value throughout"
-    return [Finding("flat", text + (", all of them: nothing was recorded" if fatal else ""), hit, fatal)]
+    return [Defect("flat", text + (", all of them: nothing was recorded" if fatal else ""), hit, fatal)]
 
 
-def _railed(seen: _Seen) -> np.ndarray:
-    centre, spread = seen.typical(seen.centres), seen.typical(seen.spreads)
-    railed = seen.n_lowest + seen.n_highest > HALF_RAILED * seen.n
-    for n, extreme in ((seen.n_lowest, seen.lowest), (seen.n_highest, seen.highest)):
-        # Where a few steps make up the whole signal, it often stands at its extremes without being cut off there
+def _railed(stats: _BlockStatistics) -> np.ndarray:
+    centre, spread = stats.typical(stats.centres), stats.typical(stats.spreads)
+    railed = stats.n_lowest + stats.n_highest > HALF_RAILED * stats.n
+    for n, extreme in ((stats.n_lowest, stats.lowest), (stats.n_highest, stats.highest)):
+        # A coarsely quantised signal is often at its extremes without being clipped there
         with np.errstate(invalid="ignore"):
-            railed |= (n > RAILED * seen.n) & (np.abs(extreme - centre) > 2 * spread)
-    return railed & (seen.lowest < seen.highest)
+            railed |= (n > RAILED * stats.n) & (np.abs(extreme - centre) > 2 * spread)
+    return railed & (stats.lowest < stats.highest)
 
 
-def _told_railed(names: Sequence[str], seen: _Seen, railed: np.ndarray) -> list[Finding]:
+def _railed_defects(names: Sequence[str], stats: _BlockStatistics, railed: np.ndarray) -> list[Defect]:
     hit = _named(names, railed)
     if not hit:
         return []
-    share = 100 * (seen.n_lowest + seen.n_highest)[railed].max() / seen.n
-    return [Finding("railed", f"{_list(hit)}: at the limits of the amplifier for up to {share:.2g} % of the time", hit)]
+    share = 100 * (stats.n_lowest + stats.n_highest)[railed].max() / stats.n
+    return [
+        Defect(
+            "railed",
+            f"{_list(hit)}: at the limits of the amplifier for up to {share:.2g} % of the time",
+            hit,
+        )
+    ]
 
 
-def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.ndarray) -> list[Finding]:
-    spread = seen.typical(seen.spreads)
-    found = []
+def _units(names: Sequence[str], kinds: Sequence[Kind], stats: _BlockStatistics, railed: np.ndarray) -> list[Defect]:
+    spread = stats.typical(stats.spreads)
+    defects = []
     for kind, (low, high) in SPREAD.items():
         of_kind = np.array([each == kind for each in kinds], bool)
         mine = of_kind & (spread > 0) & ~railed
-        # Of what is left when most are unplugged, nothing can be said
+        # When most are unplugged, the rest allows no conclusion
         if not mine.any() or mine.sum() < 0.5 * of_kind.sum():
             continue
         typical = float(np.median(spread[mine]))
@@ -168,20 +174,20 @@ def _units(names: Sequence[str], kinds: Sequence[Kind], seen: _Seen, railed: np.
         power = round(math.log10(factors[0]))
         side = f"10^{power} times too large" if power > 0 else f"10^{-power} times too small"
         text = (
-            f"{_list(hit)}: {kind} spreads by {typical:.2g} {unit} where {low:g} to {high:g} {unit} is possible, so it "
-            f"seems {side}: correct the unit in the file or in channels.tsv"
+            f"{_list(hit)}: {kind} spreads by {typical:.2g} {unit} where {low:g} to {high:g} {unit} is plausible, so "
+            f"it seems {side}: correct the unit in the file or in channels.tsv"
         )
-        found.append(Finding("units", text, hit, fatal=kind in BRAIN))
-    return found
+        defects.append(Defect("units", text, hit, fatal=kind in BRAIN))
+    return defects
 
 
-def _twice(names: Sequence[str], seen: _Seen, brain: np.ndarray) -> list[Finding]:
+def _duplicates(names: Sequence[str], stats: _BlockStatistics, brain: np.ndarray) -> list[Defect]:
     groups: dict[bytes, list[str]] = {}
-    for name, digest, is_brain, moves in zip(names, seen.digests, brain, seen.lowest < seen.highest, strict=True):
+    for name, digest, is_brain, moves in zip(names, stats.digests, brain, stats.lowest < stats.highest, strict=True):
         if is_brain and moves:
             groups.setdefault(digest.digest(), []).append(name)
     return [
-        Finding("duplicate", f"{_list(group)}: the same samples under {len(group)} names", tuple(group))
+        Defect("duplicate", f"{_list(group)}: the same samples under {len(group)} names", tuple(group))
         for group in groups.values()
         if len(group) > 1
     ]

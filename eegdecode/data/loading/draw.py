@@ -1,4 +1,4 @@
-"""Which window is drawn at which step: pure in (seed, step), no state, any step at once."""
+"""The windows that each training step draws: a stateless function of (seed, step), for any step at once."""
 
 import math
 from collections.abc import Sequence
@@ -11,25 +11,30 @@ from eegdecode.data.loading.windows import Places, cut, in_patches
 from eegdecode.data.split.segments import Segment, n_samples
 from eegdecode.data.store.dataset import Stored
 
-_START, _PART, _BUCKET, _BATCH = 8, 9, 10, 11  # tell the draws of one seed from each other, and from those of order.py
+_START, _PART, _BUCKET, _BATCH = (
+    8,
+    9,
+    10,
+    11,
+)  # separate the draws of one seed from each other, and from those of order.py
 
 
 class Draw:
-    """The windows of training, one after the other without end: step k takes the places from k * batch on.
+    """The endless sequence of training windows: step k takes the places from k * batch on.
 
     Parameters
     ----------
     cfg, seed
         How windows are cut and drawn.
     segments, recordings
-        The trials to draw from, and what their `recording` counts.
+        The trials to draw from, and the recordings that their `recording` is an index into.
     """
 
     def __init__(self, cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored], seed: int) -> None:
         self.cfg, self.batch, self.seed = cfg, cfg.batch, seed
         chosen = [segments[index] for index in subset(len(segments), cfg.subset, seed)]
         self.places, origin = cut(cfg, chosen, recordings)
-        """An epoch: windows, or trials in which a window starts anywhere."""
+        """One epoch: windows, or trials in which a window starts anywhere."""
         lengths = self.places.n_times
         sfreq = recordings[chosen[0].recording].sfreq
         if isinstance(cfg, BucketedWindows):
@@ -47,25 +52,25 @@ class Draw:
         if isinstance(cfg, RandomWindows | StratifiedWindows):
             self.n_times = n_samples(cfg.length_s, sfreq)
         self.longest = in_patches(self.n_times, cfg, sfreq)
-        """The samples of a window when it is in patches; of the longest, where they differ."""
+        """The samples of a window in whole patches; of the longest window, where they differ."""
 
     @property
     def one_length(self) -> int | None:
-        """The samples that every window gets; None where batches differ."""
+        """The samples of every window; None where batches differ."""
         return None if isinstance(self.cfg, BucketedWindows) else self.longest
 
     def __len__(self) -> int:
-        """The places of an epoch."""
+        """The number of places in an epoch."""
         return len(self.places.start)
 
     def length(self, batch: Places) -> int:
-        """The samples that each window of a batch gets."""
+        """The samples of each window in this batch."""
         if isinstance(self.cfg, BucketedWindows):
             return in_patches(int(batch.n_times.max()), self.cfg, 1.0)
         return self.longest
 
     def at(self, steps: Sequence[int] | np.ndarray) -> Places:
-        """The global batches of these steps, one after the other. A rank takes its `[rank::size]` of each."""
+        """The global batches of these steps, concatenated. A rank takes `[rank::size]` of each."""
         places = (np.asarray(steps, np.int64)[:, None] * self.batch + np.arange(self.batch)).ravel()
         item, visit = self._turns.turns(places)
         drawn = self.places.take(item)
@@ -83,7 +88,7 @@ class Draw:
 
 
 def _label(what: str, segment: Segment, recordings: Sequence[Stored]) -> str:
-    """What a trial is balanced by."""
+    """The value by which a trial is balanced."""
     stored = recordings[segment.recording]
     labels = {"subject": stored.subject, "stimulus": segment.trial.stimulus} | dict(segment.trial.labels)
     if what not in labels:
@@ -95,15 +100,15 @@ def _label(what: str, segment: Segment, recordings: Sequence[Stored]) -> str:
 
 
 class _Buckets:
-    """Things of unlike length, each once an epoch, about the same length together in a batch; all batches are full.
+    """Trials of different lengths, each once an epoch, with similar lengths in a batch; all batches are full.
 
-    An epoch goes up in length and the next one down, so that those fit together who share the batch between the two.
-    The other batches of an epoch are shuffled.
+    One epoch runs from short to long and the next from long to short, so that the batch on the border between them fits
+    too. The other batches of an epoch are shuffled.
     """
 
     def __init__(self, lengths: np.ndarray, cfg: BucketedWindows, seed: int) -> None:
         self.n, self.batch, self.seed = len(lengths), cfg.batch, seed
-        # A bucket takes half of the padding that is allowed, as batches over its edge take more
+        # A bucket uses half of the allowed padding, as batches across its edge need more
         bucket = (np.log(lengths / lengths.min()) / math.log1p(cfg.padding / 2) + 1e-9).astype(np.int64)
         self._members = np.argsort(bucket, kind="stable")
         _, self._firsts, self._counts = np.unique(bucket[self._members], return_index=True, return_counts=True)
@@ -112,8 +117,8 @@ class _Buckets:
         padding = 1 - read.sum() / (read.max(axis=1).sum() * self.batch)
         if padding > cfg.padding:
             raise ValueError(
-                f"{padding:.1%} of what is read would be padding, where windows.padding allows {cfg.padding:.1%}: "
-                f"trials last {lengths.min()} to {lengths.max()} samples. Have a batch below {self.batch} or allow more"
+                f"{padding:.1%} of a batch would be padding, but windows.padding allows {cfg.padding:.1%}: "
+                f"trials last {lengths.min()} to {lengths.max()} samples. Take a batch below {self.batch} or allow more"
             )
 
     def turns(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +130,7 @@ class _Buckets:
         return self._members[first + within], epoch
 
     def _shuffled(self, places: np.ndarray) -> np.ndarray:
-        """Batches that lie within one epoch change places with each other."""
+        """Shuffle the batches that lie within one epoch."""
         step, row = np.divmod(places, self.batch)
         epoch, last = step * self.batch // self.n, ((step + 1) * self.batch - 1) // self.n
         first = -(-epoch * self.n // self.batch)

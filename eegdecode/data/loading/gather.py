@@ -1,4 +1,4 @@
-"""The samples of windows, copied from the files' mapped bytes into the rows of a batch. Numpy only, any thread."""
+"""Copy the samples of windows from mapped files into the rows of a batch. Numpy only, from any thread."""
 
 import math
 import os
@@ -14,9 +14,9 @@ from eegdecode.data.loading.windows import Places
 from eegdecode.data.store.dataset import Store, Stored
 
 ADVISED = 1 << 17
-"""Bytes asked for at a time: the kernel takes no more of one wish than its own read-ahead."""
+"""Bytes of one read-ahead request: of a longer one, the kernel takes no more than its own read-ahead."""
 WARM = 256
-"""Windows in a row that were in memory already; from then on one of each batch is looked at."""
+"""After this many windows in a row that were in memory already, only one of each batch is checked."""
 OPEN_FILES = 64
 
 
@@ -25,11 +25,11 @@ class Gathered(NamedTuple):
 
     signal: np.ndarray  # [window, time, channel]
     target: np.ndarray  # [window, time, feature]
-    subject: np.ndarray  # [window], a place in the subjects of the store
+    subject: np.ndarray  # [window], an index into the subjects of the store
 
 
 def gather(store: Store, places: Places, target: str, length: int | None = None, baseline: int = 0) -> Gathered:
-    """Windows as float32, each of that length, or as long as the first; the mean of `baseline` samples is taken off."""
+    """Windows as float32, of `length` samples or as many as the first; the mean of `baseline` samples is subtracted."""
     source = Source(store, target)
     length = length or int(places.n_times[0])
     signal = np.empty((len(places.start), length, source.n_channels), np.float32)
@@ -41,9 +41,9 @@ def gather(store: Store, places: Places, target: str, length: int | None = None,
 
 
 class Source:
-    """What windows are cut from: the recordings of a store, and one of their targets; "" for none.
+    """The source of windows: the recordings of a store, and one of their targets; "" for none.
 
-    A target is [time, feature] at its own rate, cut at the window's own times, or one row [feature] of the trial.
+    A target is [time, feature] at its own rate, cut at the times of the window, or one row [feature] a trial.
     """
 
     def __init__(self, store: Store, target: str) -> None:
@@ -52,7 +52,7 @@ class Source:
         self.n_channels = len(first.channels)
         dtypes = {np.dtype(stored.blocks["signal"].dtype) for stored in store.recordings}
         self.dtype = dtypes.pop() if len(dtypes) == 1 else None
-        """Of the signal as it lies in the files; None where they differ, and are read as float32."""
+        """The type of the signal in the files; None where they differ, which are then read as float32."""
         self._signals: list[np.ndarray | None] = [None] * len(store.recordings)  # mapped at first touch
         place = {subject: index for index, subject in enumerate(store.subjects)}
         self.subject = np.array([place[stored.subject] for stored in store.recordings])
@@ -66,11 +66,11 @@ class Source:
             self._ratio = first.target_sfreq(target) / first.sfreq
 
     def target_shape(self, length: int) -> tuple[int, ...]:
-        """Of one window with so many samples."""
+        """The shape of the target of a window with `length` samples."""
         return (self._n_features,) if self.per_trial else (round(length * self._ratio), self._n_features)
 
-    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "Storage | None" = None) -> None:
-        """Copy these windows into the rows of a batch. A shorter window is repeated from its start."""
+    def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "StoreFiles | None" = None) -> None:
+        """Copy these windows into the rows of a batch. A window that is shorter is repeated from its start."""
         copies: list[tuple[np.ndarray, np.ndarray]] = []
         as_it_lies = signal.dtype == self.dtype
         if as_it_lies and storage is not None and storage.is_cold:
@@ -89,21 +89,21 @@ class Source:
         if self.target:
             for out, (recording, trial, start, n_times) in zip(target, _rows(places), strict=True):
                 copies += self._target_copies(self.recordings[recording], trial, start, n_times, out)
-        # With little between one copy and the next, threads seldom meet at Python's lock, and waking one takes long
+        # With little work between copies, threads seldom contend for the GIL; waking one takes long
         for out, source in copies:
             out[:] = source
 
     def _target_copies(
         self, stored: Stored, trial: int, start: int, n_times: int, out: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The trial's value, or from the target's sample that is nearest in time to the window's first."""
+        """The trial's row, or the target from the sample nearest in time to the window's first."""
         if self.per_trial:
             return [(out, stored.values(self.target)[trial])]
         values = stored.target(self.target)
         n_values = round(n_times * self._ratio)
         first = math.floor(start * self._ratio + 0.5)
         if first + n_values > len(values):
-            if first + n_values > len(values) + math.ceil(self._ratio):  # more than what rounding does
+            if first + n_values > len(values) + math.ceil(self._ratio):  # more than rounding explains
                 raise ValueError(
                     f"{self.target} of {stored.name} ends after {len(values)} samples, but a window needs it up to "
                     f"{first + n_values}: make the target as long as the recording"
@@ -117,7 +117,7 @@ def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What to copy where, so that `out` is full: the stretch, and as much of it again."""
+    """The copies (to, from) that fill `out`: the window, repeated as needed."""
     if len(out) == n_times:
         return [(out, source[start : start + n_times])]
     return [
@@ -126,11 +126,11 @@ def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> l
     ]
 
 
-class Storage:
-    """The files of a store, read in time: what will be wanted is asked for, so that it comes while training computes.
+class StoreFiles:
+    """Read-ahead for the files of a store: the kernel is asked for the next windows while training computes.
 
-    While the page cache does not have all, windows are read instead of copied from a map: that a page is mapped at
-    first touch costs a third more. Where all is in memory, it only has a look now and then.
+    Until everything is in the page cache, windows are read instead of copied from a map, as mapping a page at first
+    touch costs a third more. Once all is in memory, this is only checked now and then.
     """
 
     def __init__(self, store: Store) -> None:
@@ -144,7 +144,7 @@ class Storage:
         return self._warm < WARM
 
     def ask(self, places: Places) -> None:
-        """Tell the kernel what will be read soon."""
+        """Ask the kernel to read these windows ahead."""
         for recording, _, start, n_times in _rows(places if self.is_cold else places.take(slice(1))):
             file, first = self._open(recording), self._offset(recording, start)
             last = self._offset(recording, start + n_times)
@@ -156,7 +156,7 @@ class Storage:
                 os.posix_fadvise(file.number, at, min(ADVISED, last - at), os.POSIX_FADV_WILLNEED)
 
     def read(self, recording: int, start: int, out: np.ndarray) -> None:
-        """Samples of the signal, as they lie in the file."""
+        """Read samples of the signal, in the file's own type."""
         file, offset = self._open(recording), self._offset(recording, start)
         if (n_read := os.preadv(file.number, [out.data], offset)) != out.nbytes:
             path = self.recordings[recording].path

@@ -1,6 +1,6 @@
-"""Batches on the device of a rank. No worker processes of torch: they cap at 2 GB/s, a ring of memory does not.
+"""Batches on the device of a rank. Instead of torch's worker processes, which cap at 2 GB/s, a ring of shared memory.
 
-A batch is copied while the step before computes; layout, numbers and scale are made right where it arrives.
+A batch is copied while the step before computes; layout, type and scale are converted on the device.
 """
 
 import os
@@ -19,29 +19,29 @@ from eegdecode.data.store.dataset import Store
 
 
 def cores(local_size: int = 1) -> int:
-    """How many cores this rank may use, where so many ranks of the node share those of the process; one at least."""
+    """The cores this rank may use when `local_size` ranks of the node share those of the process; at least one."""
     return max(1, len(os.sched_getaffinity(0)) // local_size)
 
 
 class Loaded(NamedTuple):
-    """A batch, good until the next is asked for."""
+    """A batch on the device, valid until the next one is requested."""
 
-    signal: torch.Tensor  # float32 [window, time, channel], or [window, channel, time] where that was asked for
-    target: torch.Tensor  # [window, time, feature], or [window, feature] of what has one value a trial
-    subject: torch.Tensor  # [window], a place in the subjects of the store
+    signal: torch.Tensor  # float32 [window, time, channel], or [window, channel, time] with channels_first
+    target: torch.Tensor  # [window, time, feature], or [window, feature] for one row a trial
+    subject: torch.Tensor  # [window], an index into the subjects of the store
 
 
 class Loader:
-    """The batches of training: `for batch in loader.at(step)`, from any step at once, the same however they are made.
+    """The training batches: `for batch in loader.at(step)`, from any step, the same for any number of workers.
 
     Parameters
     ----------
     store, draw, target, rank, size, threads, processes, slots, transform
-        As a Ring has them.
+        As for Ring.
     device
-        Where batches are wanted.
+        The device of the batches.
     channels_first
-        As most convolutions want them, instead of [window, time, channel].
+        [window, channel, time], as most convolutions expect, instead of [window, time, channel].
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Loader:
             transform=transform,
         )
         self.wait_s = 0.0
-        """How long the last batch was waited for."""
+        """How long the loop waited for the last batch."""
         self._subject = torch.from_numpy(self.ring.source.subject)
         self._scale: torch.Tensor | None = None
         if self.ring.dtype == np.int16:
@@ -82,7 +82,7 @@ class Loader:
         self._pinned = self.device.type == "cuda" and _pin(self.ring.memory)
 
     def at(self, step: int, stop: int | None = None) -> Iterator[Loaded]:
-        """The batches of these steps; without `stop`, for ever."""
+        """The batches of these steps; without `stop`, endlessly."""
         for batch in self.ring.at(step, stop):
             self.wait_s = self.ring.wait_s
             loaded = self._loaded(batch)
@@ -91,7 +91,7 @@ class Loader:
                 copied = torch.cuda.Event()
                 copied.record()
             yield loaded
-            if copied is not None:  # before the ring fills that memory again
+            if copied is not None:  # before the ring reuses that memory
                 copied.synchronize()
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Loader:
 
 
 def _pin(memory: np.ndarray) -> bool:
-    """Let the GPU read the ring's memory itself; where it may not, copies wait for their end."""
+    """Pin the ring's memory for the GPU; where that fails, copies are synchronous."""
     return int(torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)) == 0
 
 

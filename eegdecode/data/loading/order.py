@@ -1,32 +1,38 @@
-"""In what order things come: pure in (seed, place), so that any place of any epoch is found at once, by any process."""
+"""Shuffled order as a function of (seed, place): any process can compute any place of any epoch directly."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-_ORDER, _CLASS, _WEIGHT, _SUBSET = 2, 3, 6, 7  # tell the draws of one seed from each other; 1, 4 and 5 are elsewhere
-_ROUNDS = 10  # fewer, and the orders of 5 or 6 things are not all as frequent
+_ORDER, _CLASS, _WEIGHT, _SUBSET = (
+    2,
+    3,
+    6,
+    7,
+)  # separate the draws of one seed from each other; 1, 4 and 5 are used elsewhere
+_ROUNDS = 10  # with fewer, the orders of 5 or 6 items are not all equally frequent
 
 
 class Turns(NamedTuple):
-    """What comes at some places, and how many times it came before."""
+    """The items at some places, and how often each came before."""
 
     item: np.ndarray
     visit: np.ndarray
 
 
 class Order:
-    """n things, each once an epoch, epoch after epoch: `order[places]` for any places counted from 0.
+    """n items, each once an epoch, epoch after epoch: `order[places]` for any places counted from 0.
 
     Parameters
     ----------
     n, seed
-        How many things there are, and which of all orders it is.
+        The number of items, and the seed of the order.
     classes
-        The class of each, as numbers from 0: every class then comes equally often, and the things of one class too.
+        The class of each item, as numbers from 0: every class then comes equally often, and so do the items of one
+        class.
     weights
-        Draw each as often as its weight says, instead of once an epoch.
+        Draw each item in proportion to its weight, instead of once an epoch.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class Order:
         return self.turns(places).item
 
     def turns(self, places: np.ndarray) -> Turns:
-        """Beside what comes there, its how-manieth time it is: what is drawn with weights counts the places instead."""
+        """The items at these places, and how often each came before; with weights, the places themselves instead."""
         places = np.asarray(places, np.int64)
         if self._bounds is not None:
             at = uniform(places, self.seed, _WEIGHT) * self._bounds[-1]
@@ -61,22 +67,22 @@ class Order:
 
 
 def subset(n: int, fraction: float, seed: int) -> np.ndarray:
-    """So large a part of n things, one at least, in their order; a smaller part is contained in every larger one."""
+    """A random subset of n items, at least one, in order; a larger subset contains every smaller one."""
     size = max(1, round(fraction * n))
     return np.sort(permuted(n, np.arange(size), key(seed, _SUBSET)))
 
 
 def permuted(n: int | np.ndarray, places: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Where a shuffle of range(n) puts these places; each of them may have an n and a key of its own.
+    """The places in a shuffle of range(n); each place may have its own n and key.
 
-    A Feistel network on a grid that is hardly larger than n. What falls beside n goes through once more.
+    A Feistel network on a grid hardly larger than n. Values outside of range(n) go through it again.
     """
     n, places, keys = np.broadcast_arrays(np.asarray(n, np.int64), places, keys)
     width = np.ceil(np.sqrt(n)).astype(np.int64)
     height = -(-n // width)
     out = _rounds(places, width, height, keys)
-    while (beside := out >= n).any():
-        out[beside] = _rounds(out[beside], width[beside], height[beside], keys[beside])
+    while (outside := out >= n).any():
+        out[outside] = _rounds(out[outside], width[outside], height[outside], keys[outside])
     return out
 
 
@@ -90,7 +96,7 @@ def _rounds(places: np.ndarray, width: np.ndarray, height: np.ndarray, keys: np.
 
 
 def _below(n: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """A number under n from each key: its upper 32 bits as a fraction."""
+    """A number below n from each key: its upper 32 bits as a fraction."""
     return ((keys >> np.uint64(32)) * n.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
@@ -100,7 +106,7 @@ def uniform(places: np.ndarray, *what: int | np.ndarray) -> np.ndarray:
 
 
 def key(*path: int | np.ndarray) -> np.ndarray:
-    """64 bits that hold everything in the path."""
+    """A hash of 64 bits of all parts of the path."""
     mixed = np.zeros((), np.uint64)
     for part in path:
         mixed = _mixed(mixed + np.asarray(part).astype(np.uint64) + _GOLDEN)

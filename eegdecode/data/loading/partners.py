@@ -1,4 +1,4 @@
-"""Windows that others of the same step are mixed with. Whose partner is whose is the same on any number of ranks."""
+"""The partners with which windows are mixed in augmentation: the same on any number of ranks."""
 
 from collections.abc import Sequence
 
@@ -9,32 +9,32 @@ from eegdecode.data.loading.order import key, permuted
 from eegdecode.data.loading.windows import Places
 from eegdecode.data.store.dataset import Stored
 
-_ANY, _SAME = 12, 13  # tell the draws of one seed from each other, and from those of draw.py
+_ANY, _SAME = 12, 13  # separate the draws of one seed from each other, and from those of draw.py
 
 
 class Partners:
-    """Beside each window of a step so many others of that step, as a draw of its own that a Loader takes.
+    """For each window of a step, partners from the same step, as a Draw for a second Loader.
 
     Parameters
     ----------
     draw
-        Of the training; its windows are of one length.
+        The draw of training; its windows have one length.
     same
-        One for each partner: whether it must be of the window's class; else every window is partner to one.
+        For each partner, whether it must be of the window's class; if not, each window is the partner of exactly one.
     target, recordings
-        Where the classes stand, when one is asked for.
+        The source of the classes, where one is needed.
     """
 
     def __init__(self, draw: Draw, same: Sequence[bool], target: str, recordings: Sequence[Stored]) -> None:
         if draw.one_length is None:
-            raise ValueError("windows that are mixed with others must be of one length: choose others than buckets")
+            raise ValueError("windows that are mixed must have one length: choose other windows than buckets")
         self.draw, self.cfg, self.same = draw, draw.cfg, tuple(same)
         self.batch, self.longest = draw.batch * len(self.same), draw.longest
         self._classes: dict[int, np.ndarray] = {}
         self._target, self._recordings = target, recordings
         if any(self.same) and f"values/{target}" not in recordings[0].blocks:
             raise ValueError(
-                f"windows are put together of others of their class, but {target or 'no target'} has no classes: "
+                f"recombine takes segments from windows of the same class, but {target or 'no target'} has no classes: "
                 "leave recombine out, or decode a label"
             )
 
@@ -42,7 +42,7 @@ class Partners:
         return self.longest
 
     def at(self, steps: Sequence[int] | np.ndarray) -> Places:
-        """The first partner of each window, then the second: so every size-th row goes with that rank's windows."""
+        """The first partner of each window, then the second: `[rank::size]` belongs to that rank's windows."""
         steps = np.asarray(steps, np.int64)
         n, drawn = self.draw.batch, self.draw.at(steps)
         rows = np.arange(n)
@@ -58,16 +58,16 @@ class Partners:
         return drawn.take((chosen + (np.arange(len(steps)) * n)[:, None, None]).ravel())
 
     def _classes_of(self, places: Places) -> np.ndarray:
-        found = np.empty(len(places.start))
+        classes = np.empty(len(places.start))
         for row, (recording, trial) in enumerate(zip(places.recording.tolist(), places.trial.tolist(), strict=True)):
             if recording not in self._classes:
                 self._classes[recording] = np.array(self._recordings[recording].values(self._target)[:, 0])
-            found[row] = self._classes[recording][trial]
-        return found
+            classes[row] = self._classes[recording][trial]
+        return classes
 
 
 def _mates(classes: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """For each row some row of its class."""
+    """For each row, a random row of its class."""
     members = np.argsort(classes, kind="stable")
     _, of, counts = np.unique(classes, return_inverse=True, return_counts=True)
     firsts = np.cumsum(counts) - counts

@@ -1,4 +1,4 @@
-"""A ring of batches in memory that is there from the start: workers fill some while one is in use. No torch in here."""
+"""A ring of batches in preallocated memory: workers fill some while one is in use. Without torch."""
 
 import mmap
 import os
@@ -12,18 +12,18 @@ from eegdecode.data.loading.draw import Draw
 from eegdecode.data.loading.gather import Source
 from eegdecode.data.loading.partners import Partners
 from eegdecode.data.loading.windows import Places
-from eegdecode.data.loading.workers import Filling, Job, Processes, Threads, Transform
+from eegdecode.data.loading.workers import Filling, FillJob, Processes, Threads, Transform
 from eegdecode.data.store.dataset import Store
 
 PAGE = 4096
 PLANNED = 64
-"""Steps that are drawn at once: it takes as long for one."""
+"""Steps that are drawn at once: one step takes as long."""
 AHEAD = 3
-"""Batches between what is filled and what the storage is asked for."""
+"""Batches between the one being filled and the one being read ahead."""
 
 
 class RingBatch(NamedTuple):
-    """A batch in the ring's memory, good until the next is asked for."""
+    """A batch in the ring's memory, valid until the next one is requested."""
 
     signal: np.ndarray  # [window, time, channel], float32 or int16
     target: np.ndarray  # [window, time, feature]
@@ -31,22 +31,22 @@ class RingBatch(NamedTuple):
 
 
 class Ring:
-    """Batches of this rank, in order, from any step on.
+    """The batches of this rank, in order, from any step on.
 
     Parameters
     ----------
     store, draw
-        What is read, and what stands at which step.
+        The recordings, and the windows of each step.
     target
         The name of a target; "" for none.
     rank, size
         The share of this rank: every size-th window of the global batch.
     threads, processes
-        How many fill batches; threads, unless there are processes. The caller helps threads while it waits.
+        How many workers fill batches: threads, unless there are processes. The caller helps threads while it waits.
     slots
         Batches in memory: one in use, the others full or being filled.
     transform
-        Changes each window after it is read. It must be a function that a module has when processes run it.
+        Changes each window after it is read. For processes, it must be a function of a module.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Ring:
         self.draw, self.rank, self.size, self.slots = draw, rank, size, slots
         self.source = Source(store, target)
         self.wait_s = 0.0
-        """How long the last batch was waited for."""
+        """How long the caller waited for the last batch."""
         dtype = self.source.dtype if self.source.dtype and not transform else np.dtype(np.float32)
         n_windows = draw.batch // size
         self.dtype = dtype
@@ -85,14 +85,14 @@ class Ring:
         slot_bytes = target_offset + _in_pages(target_bytes)
         n_bytes = slots * slot_bytes
         if processes:
-            file = os.memfd_create("ring")  # no name: gone with the last who has it
+            file = os.memfd_create("ring")  # without a name: freed with its last holder
             os.ftruncate(file, n_bytes)
             mapped = mmap.mmap(file, n_bytes)
-        else:  # private, as only that has large pages, which are filled half as fast again
+        else:  # private, as only that has huge pages, which fill 1.5 times as fast
             file, mapped = -1, mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             mapped.madvise(mmap.MADV_HUGEPAGE)
         self.memory = np.frombuffer(mapped, np.uint8)
-        self.memory[:] = 0  # so that no page is missing when it is filled
+        self.memory[:] = 0  # so that no page fault happens when it is filled
         self._filling = Filling(store, target, dtype.str, slot_bytes, target_offset, transform)
         try:
             self.workers: Threads | Processes = (
@@ -109,18 +109,18 @@ class Ring:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes, the same from the first batch to the last."""
+        """The worker processes, the same from the first batch to the last."""
         return self.workers.pids
 
     def at(self, step: int, stop: int | None = None) -> Iterator[RingBatch]:
-        """The batches from that step on; what an earlier call of this ring still had in hand is dropped."""
+        """The batches from that step on; pending batches of an earlier call are dropped."""
         self._turn += 1
         turn = self._turn
         while self._unanswered:
             self._answer()
         asked = step
         while stop is None or step < stop:
-            assert turn == self._turn, "the ring has begun elsewhere meanwhile"
+            assert turn == self._turn, "the ring was started again meanwhile"
             began = time.perf_counter()
             while asked < step + self.slots and (stop is None or asked < stop):  # the batch before has been given back
                 self._ask(asked, is_first=asked == step)
@@ -139,16 +139,16 @@ class Ring:
 
     def _ask(self, step: int, is_first: bool) -> None:
         places = self._places(step)
-        # The first asks for all up to there, later ones for one more
+        # The first request reads ahead up to there, later ones add one step each
         far = [self._places(step + more) for more in (range(AHEAD + 1) if is_first else (AHEAD,))]
         ahead = Places(*map(np.concatenate, zip(*far, strict=True)))
         first = step * self.draw.batch + self.rank
-        job = Job(step % self.slots, places, self.draw.length(places), first, self.size, ahead)
+        job = FillJob(step % self.slots, places, self.draw.length(places), first, self.size, ahead)
         self.workers.ask(job)
         self._unanswered += 1
 
     def _answer(self) -> list[BaseException]:
-        """Wait for the oldest batch that is not answered; gives what went wrong."""
+        """Wait for the oldest pending batch; returns its errors."""
         self._unanswered -= 1
         return self.workers.answer()
 
@@ -161,7 +161,7 @@ class Ring:
         block, within = divmod(step, PLANNED)
         if block not in self._planned:
             first = block * PLANNED
-            self._planned = {kept: self._planned[kept] for kept in self._planned if kept == block - 1}
+            self._planned = {past: self._planned[past] for past in self._planned if past == block - 1}
             self._planned[block] = self.draw.at(np.arange(first, first + PLANNED))
         begin = within * self.draw.batch
         return self._planned[block].take(slice(begin + self.rank, begin + self.draw.batch, self.size))

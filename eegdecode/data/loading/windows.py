@@ -1,6 +1,6 @@
-"""Windows are views: a recording, a first sample, a length. Here they are cut; draw.py says which comes when.
+"""Cut windows from trials. A window is a recording, a first sample and a length; draw.py decides when each one comes.
 
-No window crosses a trial; where trials are segments of a recording, no window crosses a segment.
+No window crosses the end of a trial, or of a segment of one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eegdecode.data.config import BucketedWindows, GridWindows, LockedWindows, Windows
-from eegdecode.data.split.segments import Segment, bounds, locked, n_samples
+from eegdecode.data.config import BucketedWindows, EpochWindows, GridWindows, Windows
+from eegdecode.data.split.segments import Segment, bounds, epoch, n_samples
 from eegdecode.data.store.dataset import Store, Stored
 
 
 class Places(NamedTuple):
-    """Windows, one a row. `trial` counts in the recording, `start` and `n_times` are samples."""
+    """Windows, one a row. `trial` is an index in the recording, `start` and `n_times` are samples."""
 
     recording: np.ndarray
     trial: np.ndarray
@@ -28,7 +28,7 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True)
 class Views:
-    """Windows as an indexable data set: `views[i]` looks at the file's own bytes. Pickled, it holds no samples."""
+    """Windows as an indexable dataset: `views[i]` is a view of the file's bytes. Its pickle holds no samples."""
 
     store: Store
     places: Places
@@ -45,9 +45,9 @@ class Views:
 
 
 def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored]) -> tuple[Places, np.ndarray]:
-    """All windows of a grid, or those locked to the trials; else the whole trials, for windows to be drawn from.
+    """All windows of a grid, or all epochs; for other kinds the whole trials, from which windows are drawn.
 
-    Beside it, from which of the segments each is.
+    Second, the index of the segment that each is from.
     """
     numbers: dict[int, dict[object, int]] = {}
     rows: list[tuple[int, ...]] = []
@@ -58,17 +58,17 @@ def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored])
         number = numbers[segment.recording][segment.trial]
         for start, n_times in _stretches(cfg, segment, stored):
             rows.append((segment.recording, number, start, n_times, which))
-    if isinstance(cfg, LockedWindows) and not cfg.overlap:
+    if isinstance(cfg, EpochWindows) and not cfg.overlap:
         _refuse_overlap(rows, recordings)
     *places, origin = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     return Places(*places), origin
 
 
 def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple[int, int]]:
-    """First sample and length of what is cut from one trial."""
+    """First sample and length of each window of one trial."""
     trial, sfreq = segment.trial, stored.sfreq
-    if isinstance(cfg, LockedWindows):
-        start, n_times = locked(cfg, segment, stored)
+    if isinstance(cfg, EpochWindows):
+        start, n_times = epoch(cfg, segment, stored)
         if start < 0 or start + n_times > stored.n_times:
             raise ValueError(
                 f"the window from {cfg.tmin_s:g} to {cfg.tmax_s:g} s after {_say(trial.stimulus, trial.start, stored)} "
@@ -99,7 +99,7 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
 
 
 def n_baseline(cfg: Windows, sfreq: float) -> int:
-    """The samples at a window's start whose mean is taken off; 0 where it stays as it is."""
+    """The samples of the baseline at a window's start; 0 for no baseline correction."""
     return max(1, n_samples(cfg.baseline_s, sfreq)) if cfg.baseline_s else 0
 
 
@@ -111,7 +111,7 @@ def whole(segment: Segment, stored: Stored) -> Places:
 
 
 def in_patches(n_times: int, cfg: Windows, sfreq: float) -> int:
-    """The samples of a window once it is a whole number of patches."""
+    """The samples of a window, filled up to whole patches."""
     up = -(-n_times // cfg.patch) * cfg.patch
     if up != n_times and not cfg.wrap:
         nearest = " or ".join(f"{n / sfreq:g} s ({n} samples)" for n in (up - cfg.patch, up) if n)
@@ -123,7 +123,7 @@ def in_patches(n_times: int, cfg: Windows, sfreq: float) -> int:
 
 
 def _refuse_overlap(rows: Sequence[tuple[int, ...]], recordings: Sequence[Stored]) -> None:
-    """A window around one trial must not reach into another, of which another part may hold the same samples."""
+    """Refuse a window that reaches into another trial, which may be in another set."""
     sorted_trials: dict[int, tuple[list[int], np.ndarray, np.ndarray, np.ndarray]] = {}
     for recording, number, start, n_times, _ in rows:
         stored = recordings[recording]

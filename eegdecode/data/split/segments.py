@@ -1,25 +1,25 @@
-"""A segment is a trial of a recording, or some of one, that a part gets; which samples are its own, and looked at."""
+"""A segment is a trial, or a part of one, in the training, validation or test set; and which samples it covers."""
 
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from eegdecode.data.config import LockedWindows, Windows
+from eegdecode.data.config import EpochWindows, Windows
 from eegdecode.data.store.dataset import Stored
 from eegdecode.signals import Trial
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One trial of one recording, or what lies `within` it; `recording` counts in the store's order."""
+    """One trial of one recording, or the part `within` it; `recording` is an index in the store's order."""
 
     recording: int
     trial: Trial
-    within: tuple[float, float] = (0.0, 1.0)  # from and to, in parts of the trial
+    within: tuple[float, float] = (0.0, 1.0)  # start and stop, as fractions of the trial
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Of the recording, from and to."""
+        """Start and stop in the recording."""
         start, stop = (self.trial.start + share * self.trial.duration for share in self.within)
         return start, stop
 
@@ -29,15 +29,15 @@ def n_samples(length_s: float, sfreq: float) -> int:
 
 
 def first_sample(trial: Trial, stored: Stored) -> int:
-    """The first sample that lies at a trial's start or after it; the one before where the recording would end else."""
+    """The first sample at or after a trial's start; one earlier where the trial would else leave the recording."""
     first = math.ceil(trial.start * stored.sfreq - 1e-6)
     return first - (first + n_samples(trial.duration, stored.sfreq) == stored.n_times + 1)
 
 
 def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
-    """From which sample to which a segment goes: as many for a length, wherever between two samples its trial begins.
+    """The first sample and the end of a segment. Trials of one duration have as many samples, wherever they begin.
 
-    Where that is no whole number, the last sample may be the next trial's first, and is left to it.
+    Where that is rounded up, the last sample may be the first of the next trial, and belongs to that one.
     """
     trial = segment.trial
     first = first_sample(trial, stored)
@@ -49,16 +49,16 @@ def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
     return start, stop
 
 
-def locked(cfg: LockedWindows, segment: Segment, stored: Stored) -> tuple[int, int]:
+def epoch(cfg: EpochWindows, segment: Segment, stored: Stored) -> tuple[int, int]:
     """The first sample and the length of the window around a trial's first sample."""
     start = first_sample(segment.trial, stored) + n_samples(cfg.tmin_s, stored.sfreq)
     return start, n_samples(cfg.tmax_s - cfg.tmin_s, stored.sfreq)
 
 
-def looked_at(cfg: Windows, segment: Segment, stored: Stored) -> tuple[int, int]:
-    """From which sample to which a part sees what it has of a trial: the trial, and its window where that is locked."""
+def extent(cfg: Windows, segment: Segment, stored: Stored) -> tuple[int, int]:
+    """The first sample and the end of what a set sees of a trial: the trial, and its epoch where it has one."""
     first, end = bounds(segment, stored)
-    if isinstance(cfg, LockedWindows):
-        start, n_times = locked(cfg, segment, stored)
+    if isinstance(cfg, EpochWindows):
+        start, n_times = epoch(cfg, segment, stored)
         first, end = min(first, start), max(end, start + n_times)
     return first, end

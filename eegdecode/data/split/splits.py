@@ -1,4 +1,4 @@
-"""Which trials train, choose and test."""
+"""Split the trials into training, validation and test sets."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -7,58 +7,58 @@ from itertools import chain
 
 import numpy as np
 
-from eegdecode.data.config import LockedWindows, Split, Windows
-from eegdecode.data.split.parts import Parts as Parts
-from eegdecode.data.split.parts import units
+from eegdecode.data.config import EpochWindows, Split, Windows
 from eegdecode.data.split.segments import Segment as Segment
-from eegdecode.data.split.segments import looked_at
+from eegdecode.data.split.segments import extent
+from eegdecode.data.split.sets import Splits as Splits
+from eegdecode.data.split.sets import units
 from eegdecode.data.store.dataset import Stored
 
 Stretch = Callable[[Segment], tuple[float, float]]
 
 
-def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = None) -> Parts:
-    """Share out all trials; the same in every process, as it depends on the seed and the names alone.
+def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = None) -> Splits:
+    """Assign all trials to sets; the same in every process, as it depends on the seed and the names alone.
 
     Parameters
     ----------
     windows
-        What will be seen of the trials. Where windows may overlap, those of training that reach into what chooses or
-        tests are left out, and those of what chooses that reach into what tests.
+        How windows are cut. Where they may overlap, training windows that reach into validation or test windows are
+        left out, and so are validation windows that reach into test windows.
     """
     segments = [Segment(index, trial) for index, stored in enumerate(recordings) for trial in stored.trials]
-    unit_of, group_of = (_names(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
+    unit_of, group_of = (_unit_namer(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
     in_groups: dict[str, set[str]] = {}
     for segment in segments:
         in_groups.setdefault(group_of(segment), set()).add(unit_of(segment))
     if cfg.deal == "shuffled":
-        part_of = {
-            (group, unit): part
+        set_of = {
+            (group, unit): name
             for group in sorted(in_groups)
-            for unit, part in _deal(cfg, sorted(in_groups[group]), f" of {group}" if group else "").items()
+            for unit, name in _assign(cfg, sorted(in_groups[group]), f" of {group}" if group else "").items()
         }
     else:
-        part_of = {("", unit): part for unit, part in _deal_evenly(cfg, segments, unit_of).items()}
-    dealt: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
+        set_of = {("", unit): name for unit, name in _assign_to_folds(cfg, segments, unit_of).items()}
+    in_set: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
     for segment in segments:
-        dealt[part_of[group_of(segment), unit_of(segment)]].append(segment)
-    train, val, test = dealt.values()
+        in_set[set_of[group_of(segment), unit_of(segment)]].append(segment)
+    train, val, test = in_set.values()
     if cfg.val_end:
-        if isinstance(windows, LockedWindows):
-            raise ValueError("locked windows look at a moment of a trial, which has no end to choose by: val_end=0")
+        if isinstance(windows, EpochWindows):
+            raise ValueError("epochs look at a moment of a trial, which has no end to validate with: set val_end=0")
         whole, until = [*train, *val], 1 - cfg.val_end
-        train, val = ([replace(s, within=part) for s in whole] for part in ((0.0, until), (until, 1.0)))
+        train, val = ([replace(s, within=share) for s in whole] for share in ((0.0, until), (until, 1.0)))
     if cfg.gap_s:
         train, val = _clear(train, val, test, lambda segment: segment.seconds, cfg.gap_s)
-        _refuse_empty(train, val, test, "deal the trials otherwise, or have a shorter split.gap_s")
-    seen = {s: looked_at(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
+        _refuse_empty(train, val, test, "split the trials otherwise, or shorten split.gap_s")
+    extent_of = {s: extent(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
     before = len(train), len(val)
-    if isinstance(windows, LockedWindows) and windows.overlap:
-        train, val = _clear(train, val, test, seen.__getitem__)
-        why = "all its windows reach into another part's"
+    if isinstance(windows, EpochWindows) and windows.overlap:
+        train, val = _clear(train, val, test, extent_of.__getitem__)
+        why = "all its windows reach into those of another set"
         _refuse_empty(train, val, test, f"{why}; shorten them, or split by run, session or subject")
-    _refuse_empty(train, val, test, "deal the trials otherwise")
-    return Parts(
+    _refuse_empty(train, val, test, "split the trials otherwise")
+    return Splits(
         train=tuple(train),
         val=tuple(val),
         test=tuple(test),
@@ -68,26 +68,26 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         checksums=tuple(stored.checksum for stored in recordings),
         contents=tuple(str(stored.made.get("content", "")) for stored in recordings),
         by=cfg.by,
-        looked_at={segment: seen[segment] for segment in chain(train, val, test)} if windows else {},
+        extents={segment: extent_of[segment] for segment in chain(train, val, test)} if windows else {},
         left_out=(before[0] - len(train), before[1] - len(val)),
     )
 
 
-def _names(
+def _unit_namer(
     what: str, cfg: Split, recordings: Sequence[Stored], segments: Sequence[Segment]
 ) -> Callable[[Segment], str]:
-    """What a split by that tells apart."""
-    alike = units(segments) if what == "stimulus" else {}
+    """The function that names the unit, by `what`, of a segment."""
+    unit_of = units(segments) if what == "stimulus" else {}
 
     def label(segment: Segment) -> str:
-        found = segment.trial.labels.get(cfg.label)
-        if found is None:
+        value = segment.trial.labels.get(cfg.label)
+        if value is None:
             known = ", ".join(segment.trial.labels) or "none"
             raise ValueError(
                 f"split.label is {cfg.label!r}, but a trial of {recordings[segment.recording].name} has no such label; "
                 f"it has: {known}"
             )
-        return str(found)
+        return str(value)
 
     def subject(segment: Segment) -> str:
         return recordings[segment.recording].subject
@@ -95,7 +95,7 @@ def _names(
     def session(segment: Segment) -> str:
         return f"{subject(segment)} session {recordings[segment.recording].session or '(only)'}"
 
-    count = Counter(stored.name for stored in recordings)  # of several stores, two may be called alike
+    count = Counter(stored.name for stored in recordings)  # in several stores, two may have one name
 
     def run(segment: Segment) -> str:
         name = recordings[segment.recording].name
@@ -103,7 +103,7 @@ def _names(
 
     kinds: dict[str, Callable[[Segment], str]] = {
         "": lambda segment: "",
-        "stimulus": lambda segment: alike[segment.trial.stimulus],
+        "stimulus": lambda segment: unit_of[segment.trial.stimulus],
         "subject": subject,
         "session": session,
         "run": run,
@@ -114,44 +114,46 @@ def _names(
     return kinds[what]
 
 
-def _deal(cfg: Split, units: Sequence[str], where: str) -> dict[str, str]:
-    """The part of each unit."""
+def _assign(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
+    """The set of each unit."""
     if cfg.by == "label":
-        strange = sorted(set(units) - {"train", "val", "test"})
-        if strange:
-            raise ValueError(f"split.label {cfg.label} must say train, val or test, but got {', '.join(strange[:5])}")
+        unknown_sets = sorted(set(units) - {"train", "val", "test"})
+        if unknown_sets:
+            raise ValueError(
+                f"split.label {cfg.label} must be train, val or test, but got {', '.join(unknown_sets[:5])}"
+            )
         return {unit: unit for unit in units}
     chosen = {unit: part for part, names in (("val", cfg.val_units), ("test", cfg.test_units)) for unit in names}
     if chosen:
         if unknown := sorted(set(chosen) - set(units)):
             raise ValueError(
-                f"there is no {cfg.by} {', '.join(unknown[:5])}{where}; there are {', '.join(units[:10])}"
+                f"there is no {cfg.by} {', '.join(unknown[:5])}{of_group}; there are {', '.join(units[:10])}"
                 f"{' …' if len(units) > 10 else ''}"
             )
         return {unit: chosen.get(unit, "train") for unit in units}
-    drawn_from = np.random.SeedSequence([cfg.seed, _SPLIT, *where.encode()])  # each group has an order of its own
+    drawn_from = np.random.SeedSequence([cfg.seed, _SPLIT, *of_group.encode()])  # each group has its own order
     order = np.random.Generator(np.random.Philox(drawn_from)).permutation(len(units))
-    dealt = [units[index] for index in order]
+    shuffled = [units[index] for index in order]
     if cfg.folds is not None:
-        n_folds, part_of = _turns(cfg, len(units), where)
-        return {unit: part_of[index % n_folds] for index, unit in enumerate(dealt)}
+        n_folds, set_of = _set_of_each_fold(cfg, len(units), of_group)
+        return {unit: set_of[index % n_folds] for index, unit in enumerate(shuffled)}
     n_val, n_test = (max(1, round(fraction * len(units))) for fraction in (cfg.val, cfg.test))
     if len(units) < n_val + n_test + 1:
         raise ValueError(
-            f"a split by {cfg.by} needs 3 of them at least{where}, one for each part, got {len(units)}: {list(units)}"
+            f"a split by {cfg.by} needs 3 of them at least{of_group}, one a set, got {len(units)}: {list(units)}"
         )
     return {
         unit: "test" if index < n_test else "val" if index < n_test + n_val else "train"
-        for index, unit in enumerate(dealt)
+        for index, unit in enumerate(shuffled)
     }
 
 
-def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
-    """The part of each unit, in folds as scikit-learn makes them."""
+def _assign_to_folds(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
+    """The set of each unit, by scikit-learn's folds."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     names = [unit_of(segment) for segment in segments]
-    n_folds, part_of = _turns(cfg, len(set(names)), "")
+    n_folds, set_of = _set_of_each_fold(cfg, len(set(names)), "")
     labels = [{"stimulus": s.trial.stimulus, **s.trial.labels}.get(cfg.stratify) for s in segments]
     if cfg.deal == "stratified" and None in labels:
         raise ValueError(
@@ -162,25 +164,25 @@ def _deal_evenly(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Seg
         if cfg.deal == "balanced"
         else StratifiedGroupKFold(n_folds, shuffle=True, random_state=cfg.seed)
     )
-    parts = folds.split(names, list(map(str, labels)), names)
-    return {names[index]: part_of[fold] for fold, (_, test) in enumerate(parts) for index in test}
+    splits = folds.split(names, list(map(str, labels)), names)
+    return {names[index]: set_of[fold] for fold, (_, test) in enumerate(splits) for index in test}
 
 
-def _turns(cfg: Split, n_units: int, where: str) -> tuple[int, list[str]]:
-    """How many folds, and what part each is."""
+def _set_of_each_fold(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
+    """The number of folds, and the set that each is."""
     n_folds = cfg.folds or n_units
     if not 3 <= n_folds <= n_units:
         raise ValueError(
-            f"{n_units} units{where} ({cfg.by}) cannot be dealt into {n_folds} folds: 3 at least, as one tests, "
-            "one chooses and the others train, and no more than there are units"
+            f"{n_units} units{of_group} ({cfg.by}) cannot be split into {n_folds} folds: 3 at least, one to test, one "
+            "to validate and the others to train, and no more than there are units"
         )
     if cfg.fold >= n_folds:
         raise ValueError(f"split.fold counts from 0 to {n_folds - 1}, but got {cfg.fold}")
-    turn = {cfg.fold: "test", (cfg.fold + 1) % n_folds: "val"}
-    return n_folds, [turn.get(fold, "train") for fold in range(n_folds)]
+    set_of = {cfg.fold: "test", (cfg.fold + 1) % n_folds: "val"}
+    return n_folds, [set_of.get(fold, "train") for fold in range(n_folds)]
 
 
-_SPLIT = 1  # tells this draw from others of the same seed
+_SPLIT = 1  # separates this draw from others of the same seed
 
 
 def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], how: str) -> None:
@@ -192,19 +194,19 @@ def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequen
 def _clear(
     train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], stretch: Stretch, gap: float = 0.0
 ) -> tuple[list[Segment], list[Segment]]:
-    """What is left of training and of what chooses when each keeps clear of those after it."""
+    """The training and validation trials that keep clear of validation and test, and of test."""
     val = _clear_of(val, test, stretch, gap)
     return _clear_of(train, chain(val, test), stretch, gap), val
 
 
 def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stretch, gap: float) -> list[Segment]:
-    """Those that are further than that from all of the others: what comes shortly before or after is alike."""
-    taken: dict[int, list[tuple[float, float]]] = {}
+    """The segments that are further than `gap` from all others: neighbours in time are alike."""
+    occupied: dict[int, list[tuple[float, float]]] = {}
     for other in others:
         first, end = stretch(other)
-        taken.setdefault(other.recording, []).append((first - gap, end + gap))
+        occupied.setdefault(other.recording, []).append((first - gap, end + gap))
     edges = {}
-    for recording, stretches in taken.items():
+    for recording, stretches in occupied.items():
         first, end = np.array(sorted(stretches)).T
         edges[recording] = first, np.maximum.accumulate(end)
 
@@ -212,7 +214,7 @@ def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stret
         if segment.recording not in edges:
             return True
         (start, stop), (first, end) = stretch(segment), edges[segment.recording]
-        n_before = int(np.searchsorted(first, stop))  # that begin before this ends
+        n_before = int(np.searchsorted(first, stop))  # that begin before this one ends
         return n_before == 0 or bool(end[n_before - 1] <= start)
 
     return [segment for segment in part if clear(segment)]

@@ -1,4 +1,4 @@
-"""A recording of the store as mapped arrays, and the recordings of one or several runs as a whole. Numpy only."""
+"""A stored recording as memory-mapped arrays, and the recordings of one or several runs as a dataset. Numpy only."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from eegdecode.signals import Sensor, SignalSpec, Trial
 
 @dataclass(frozen=True)
 class Block:
-    """Where in a file the bytes of one array stand, and its rate; 0 Hz for what has a row a trial."""
+    """The bytes of one array in a file, and its rate; 0 Hz for one row a trial."""
 
     offset: int
     shape: tuple[int, int]
@@ -28,7 +28,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Stored:
-    """One recording of a store. Its arrays are mapped at first touch; a copy sent to another process maps anew."""
+    """One recording of a store. Arrays are mapped at first access; a pickled copy maps them again."""
 
     path: Path
     name: str
@@ -39,8 +39,8 @@ class Stored:
     trials: tuple[Trial, ...]
     blocks: dict[str, Block] = field(repr=False)  # "signal", "targets/NAME" and "values/NAME"
     sensors: tuple[Sensor, ...] = field(default=(), repr=False)
-    scale: tuple[float, ...] | None = None  # where the signal is int16: what one step is of each channel
-    checksum: str = ""  # of the signal: two recordings of the same samples have the same
+    scale: tuple[float, ...] | None = None  # for an int16 signal: the step of each channel
+    checksum: str = ""  # of the signal: equal for recordings with the same samples
     key: str = ""
     size: int = 0  # of the file, in bytes
     made: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -55,7 +55,7 @@ class Stored:
 
     @cached_property
     def in_order(self) -> tuple[Trial, ...]:
-        """The trials by their start."""
+        """The trials in order of their start."""
         return tuple(sorted(self.trials, key=lambda trial: trial.start))
 
     @property
@@ -65,12 +65,12 @@ class Stored:
 
     def read(self, first: int, stop: int) -> np.ndarray:
         """These samples as float32, [time, channel]."""
-        taken = self.signal[first:stop]
-        return np.array(taken, np.float32) if self.scale is None else taken * np.array(self.scale, np.float32)
+        samples = self.signal[first:stop]
+        return np.array(samples, np.float32) if self.scale is None else samples * np.array(self.scale, np.float32)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What follows the recording in time."""
+        """The targets that are streams over time."""
         return self._named("targets")
 
     def target(self, name: str) -> np.ndarray:
@@ -85,17 +85,17 @@ class Stored:
         return self._target_block(target).shape[1]
 
     def shape_of(self, target: str) -> tuple[int, float]:
-        """The features of a target and its rate in Hz; 0 Hz of what has one value a trial, no features of no target."""
+        """The features of a target and its rate in Hz; 0 Hz for one row a trial, no features for no target."""
         if not target:
             return 0, 0.0
         block = self.blocks.get(f"values/{target}") or self.blocks.get(f"targets/{target}")
         if block is None:
-            there = (*self.targets, *self._named("values"))
-            raise ValueError(_no_such("target", there, target, self.name))
+            known = (*self.targets, *self._named("values"))
+            raise ValueError(_no_such("target", known, target, self.name))
         return block.shape[1], block.sfreq
 
     def values(self, name: str) -> np.ndarray:
-        """[trial, feature], read-only, of what has one value a trial."""
+        """[trial, feature], read-only, for a target with one row a trial."""
         if f"values/{name}" not in self.blocks:
             raise ValueError(_no_such("a value of the trials", self._named("values"), name, self.name))
         return self._maps[f"values/{name}"]
@@ -111,10 +111,12 @@ class Stored:
 
     @cached_property
     def _maps(self) -> dict[str, np.ndarray]:
-        """One map a file: a process may have 65,530 of them."""
+        """One map a file, as a process may have 65,530 of them."""
         size = self.path.stat().st_size
         if self.size not in (0, size):
-            raise ValueError(f"{self.path} has {size} bytes, but had {self.size}: run preprocess again")
+            raise ValueError(
+                f"{self.path} has {size} bytes, but had {self.size} when it was written: run preprocess again"
+            )
         whole = np.memmap(self.path, np.uint8, "r")
         return {
             name: whole[block.offset : block.offset + block.n_bytes].view(block.dtype).reshape(block.shape)
@@ -122,7 +124,7 @@ class Stored:
         }
 
     def __getstate__(self) -> dict[str, object]:
-        # A pickled map would carry the data with it
+        # A pickled map would contain the data
         return {name: value for name, value in self.__dict__.items() if name not in ("_maps", "in_order")}
 
 
@@ -135,7 +137,7 @@ def _no_such(what: str, there: Sequence[str], name: str, recording: str) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """The recordings of one or several preprocess runs, in the manifests' order."""
+    """The recordings of one or several preprocess runs, in the order of their manifests."""
 
     recordings: tuple[Stored, ...]
 
@@ -144,14 +146,14 @@ class Store:
         return tuple(sorted({stored.subject for stored in self.recordings}))
 
     def spec(self, target: str) -> SignalSpec:
-        """The shape a model has to fit, which all recordings must share. `target`: "" for none."""
+        """The input and output shapes of a model, which all recordings must share. `target`: "" for none."""
         shapes = [(stored.channels, stored.sfreq, *stored.shape_of(target)) for stored in self.recordings]
         ((most, _), *others) = Counter(shapes).most_common()
         if others:
             odd = self.recordings[shapes.index(others[0][0])].name
             raise ValueError(
                 f"all recordings must agree, but {odd} has {_describe(*others[0][0])}, "
-                f"where most have {_describe(*most)}: leave it out or preprocess it alike"
+                f"and most have {_describe(*most)}: leave it out or preprocess it like the others"
             )
         channels, sfreq, n_outputs, target_sfreq = most
         values, names = self._classes(target) if n_outputs == 1 and not target_sfreq else ((), ())
@@ -168,11 +170,11 @@ class Store:
         )
 
     def _classes(self, target: str) -> tuple[tuple[float, ...], tuple[str, ...]]:
-        """The numbers that stand for classes, and their names; none where the values are no whole numbers, or many."""
+        """The numbers of classes, and their names; empty if values are not whole numbers, or too many."""
         names = {tuple(stored.made.get("classes", {}).get(target, ())) for stored in self.recordings}
         if len(names) > 1:
             raise ValueError(
-                f"{target} has other classes in one store than in another, {' and '.join(map(str, sorted(names)))}: "
+                f"{target} has different classes in two stores, {' and '.join(map(str, sorted(names)))}: "
                 "preprocess the studies as one, or choose one of them"
             )
         (known,) = names
@@ -184,7 +186,7 @@ class Store:
         return tuple(values.tolist()), tuple(f"{value:g}" for value in values)
 
     def _positions(self) -> tuple[tuple[float, float, float] | None, ...]:
-        """Where the channels are, to a tenth of a millimetre: the mean over the recordings that know of all of them."""
+        """The positions of the channels to 0.1 mm: the mean over the recordings that have all positions."""
         known = [[sensor.position for sensor in stored.sensors] for stored in self.recordings]
         whole = [places for places in known if places and None not in places]
         if not whole:
@@ -193,7 +195,7 @@ class Store:
 
 
 MOST_CLASSES = 1000
-"""Whole numbers with more different values than that are taken for a measure, not for classes."""
+"""Whole numbers with more distinct values than this are a measure, not classes."""
 
 
 def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int, target_sfreq: float) -> str:
@@ -202,23 +204,23 @@ def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int, target_sf
 
 
 def to_json(stored: Stored) -> dict[str, Any]:
-    found = asdict(stored)
-    del found["path"]
-    found["trials"] = [[trial.start, trial.duration, trial.stimulus, dict(trial.labels)] for trial in stored.trials]
-    found["blocks"] = {
+    plain = asdict(stored)
+    del plain["path"]
+    plain["trials"] = [[trial.start, trial.duration, trial.stimulus, dict(trial.labels)] for trial in stored.trials]
+    plain["blocks"] = {
         name: [block.offset, block.shape, block.sfreq, block.dtype] for name, block in stored.blocks.items()
     }
-    found["sensors"] = [[sensor.kind, sensor.position] for sensor in stored.sensors]
-    return found
+    plain["sensors"] = [[sensor.kind, sensor.position] for sensor in stored.sensors]
+    return plain
 
 
-def from_json(path: Path, found: Mapping[str, Any]) -> Stored:
-    trials = tuple(Trial(*trial) for trial in found["trials"])
+def from_json(path: Path, plain: Mapping[str, Any]) -> Stored:
+    trials = tuple(Trial(*trial) for trial in plain["trials"])
     blocks = {
         name: Block(offset, tuple(shape), sfreq, dtype)
-        for name, (offset, shape, sfreq, dtype) in found["blocks"].items()
+        for name, (offset, shape, sfreq, dtype) in plain["blocks"].items()
     }
-    sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in found["sensors"])
-    known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(found["channels"])}
-    scale = found["scale"] and tuple(found["scale"])
-    return Stored(path=path, **(dict(found) | known | {"scale": scale}))
+    sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in plain["sensors"])
+    known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(plain["channels"])}
+    scale = plain["scale"] and tuple(plain["scale"])
+    return Stored(path=path, **(dict(plain) | known | {"scale": scale}))

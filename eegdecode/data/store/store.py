@@ -1,9 +1,9 @@
 """The store: one immutable HDF5 file a recording, read as memory maps of the file's own bytes.
 
 sub-01_run-01.h5   signal [time, channel], targets/NAME [time, feature], values/NAME [trial, feature], channels/…,
-                   trials/…; attributes say rate, unit, checksum and how it was made. Any HDF5 tool reads it
-manifest.json      the names of all recordings that belong here; written first, so that a gap can be named
-index.json         what opening needs of all of them, so that 10,000 recordings are one small file; written last
+                   trials/…; attributes have rate, unit, checksum and provenance. Any HDF5 tool can read it
+manifest.json      the names of all recordings that belong here; written first, so that missing ones can be named
+index.json         all that opening needs, so that 10,000 recordings are one small file; written last
 """
 
 import errno
@@ -30,11 +30,11 @@ BLOCK_VALUES = 1 << 22
 """Written and checked at a time: 16 MiB."""
 HIGHEST = 32767  # of int16
 BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
-"""What h5py and json raise on bytes that are not those that were written."""
+"""What h5py and json raise on damaged bytes."""
 
 
 class OtherVersion(ValueError):
-    """A file that is whole, but of another schema."""
+    """An intact file of another schema version."""
 
 
 def write(
@@ -45,18 +45,18 @@ def write(
     int16: bool = False,
     beat: Callable[[float], None] = lambda part: None,
 ) -> Path:
-    """Put a recording into the store, whole or not at all.
+    """Write a recording into the store, atomically.
 
     Parameters
     ----------
     made
-        Where it comes from and how it was made; kept in the file as it is.
+        Its provenance; stored in the file as it is.
     key
-        Names config and content of what it was made from: with another key it is not the same recording.
+        Identifies the config and the source content: with another key it is another recording.
     int16
-        Keep the signal as whole numbers with a scale for each channel: half the bytes. The file states the error.
+        Store the signal as int16 with a scale for each channel: half the bytes. The file states the error.
     beat
-        Called now and then with the part that is written, 0–1; what it raises ends the writing, and nothing is left.
+        Called now and then with the fraction written, 0–1; if it raises, writing ends and nothing is left.
     """
     path = _file(folder, recording.name)
 
@@ -84,88 +84,88 @@ def exists(folder: Path, name: str) -> bool:
 
 
 def holds(folder: Path, name: str, key: str) -> bool:
-    """Whether the recording is there, made from that config and content, and its bytes are those written."""
+    """Whether the recording is there, with this key and undamaged bytes."""
     try:
-        found = _read(_file(folder, name)) if exists(folder, name) else None
-        return found is not None and found.key == key and not damaged(found)
+        stored = _read(_file(folder, name)) if exists(folder, name) else None
+        return stored is not None and stored.key == key and not damaged(stored)
     except BROKEN:
         return False
 
 
 def damaged(stored: Stored) -> list[str]:
-    """The arrays of a recording whose bytes are not those that were written."""
-    found = []
+    """The names of a recording's arrays whose bytes are not those that were written."""
+    arrays = []
     with h5py.File(stored.path, "r") as file:
         for name in stored.blocks:
             digest = _Digest()
             for block in _stretches(file[name]):
                 digest.add(block)
             if digest.text != file[name].attrs["checksum"]:
-                found.append(name)
+                arrays.append(name)
         if _of_bytes(file["about"][:]) != file["about"].attrs.get("checksum"):
-            found.append("about")
-    return found
+            arrays.append("about")
+    return arrays
 
 
 def broken(data: Store, recordings: Iterable[int]) -> list[str]:
-    """A sentence for each of these recordings whose file is damaged: to be asked when a loss is no number."""
-    said = []
+    """A sentence for each of these recordings whose file is damaged; to be called when a loss is NaN."""
+    sentences = []
     for stored in (data.recordings[number] for number in sorted(set(recordings))):
         try:
             arrays = ", ".join(damaged(stored))
         except BROKEN as error:
             arrays = f"all of it ({error})"
         if arrays:
-            said.append(
+            sentences.append(
                 f"{stored.path} is damaged, its bytes are not those that were written ({arrays}): remove it and run "
                 "preprocess again"
             )
-    return said
+    return sentences
 
 
 def write_manifest(folder: Path, names: Sequence[str]) -> None:
-    """Which recordings there are to be. What was known of those there are is void."""
+    """Write the names of the recordings that belong here, and remove the index, which is outdated."""
     if len(set(names)) < len(names):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(f"recordings need names that differ, but these stand twice: {', '.join(twice)}")
+        raise ValueError(f"recordings need names that differ, but these occur twice: {', '.join(twice)}")
     _index(folder).unlink(missing_ok=True)
     write_json(_manifest(folder), {"recordings": list(names)})
 
 
 def write_index(folder: Path) -> tuple[Stored, ...]:
-    """When all is there: what opening needs, in one file."""
+    """Write the index, once all recordings are there."""
     recordings = tuple(_read(_file(folder, name)) for name in _names(folder))
     write_json(_index(folder), {"schema": SCHEMA, "recordings": [to_json(stored) for stored in recordings]})
     return recordings
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a kill left half-written. Only when nobody writes."""
+    """Remove half-written files that a kill left. Only when nobody writes."""
     for left in folder.glob(".*.tmp"):
         left.unlink()
 
 
 def there(folder: Path) -> tuple[Stored, ...]:
-    """Of the recordings that belong here, those that are there."""
+    """The recordings of the manifest that are there."""
     return tuple(_read(_file(folder, name)) for name in _names(folder) if exists(folder, name))
 
 
 def open_store(*folders: Path) -> Store:
-    """The store of a folder, once every recording of its manifest is there; of several folders, as one."""
+    """Open the store of a folder, once every recording of its manifest is there; of several folders, as one."""
     return Store(tuple(stored for folder in folders for stored in _open(folder)))
 
 
 def _open(folder: Path) -> tuple[Stored, ...]:
     index = read_json(_index(folder))
     if index is not None and index["schema"] == SCHEMA:
-        return tuple(from_json(_file(folder, found["name"]), found) for found in index["recordings"])
+        return tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
     names = _names(folder)
     missing = [name for name in names if not exists(folder, name)]
     if missing:
         some = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
         raise ValueError(
             f"{folder} lacks {len(missing)} of {len(names)} recordings ({some}): run preprocess again, "
-            "it goes on where it stopped; what cannot be read is left out by preprocess.exclude"
+            "it continues where it stopped; leave out unreadable ones with preprocess.exclude"
         )
     return tuple(_read(_file(folder, name)) for name in names)
 
@@ -173,7 +173,9 @@ def _open(folder: Path) -> tuple[Stored, ...]:
 def _names(folder: Path) -> list[str]:
     manifest = read_json(_manifest(folder))
     if manifest is None:
-        raise ValueError(f"{folder} is no store, it has no manifest.json: run preprocess first and name its run here")
+        raise ValueError(
+            f"{folder} is not a store, as it has no manifest.json: run preprocess first and name its run here"
+        )
     return list(manifest["recordings"])
 
 
@@ -264,7 +266,7 @@ def _write_signal(draft: Draft, name: str, signal: Stream, int16: bool, beat: Ca
         beat(0.0)
         highest = np.maximum(highest, np.abs(_finite(signal.read(first, stop), name, signal)).max(axis=0, initial=0))
     step = np.where(highest > 0, highest / HIGHEST, 1.0).astype(np.float32)
-    squares = np.zeros((2, signal.n_channels))  # of the values, and of what rounding changed
+    squares = np.zeros((2, signal.n_channels))  # of the values, and of the rounding errors
 
     def rounded() -> Iterator[np.ndarray]:
         for block in blocks:
@@ -276,14 +278,14 @@ def _write_signal(draft: Draft, name: str, signal: Stream, int16: bool, beat: Ca
     dataset.attrs["scale"] = step
     powers = squares[:, squares[0] > 0]
     error = float(np.sqrt(powers[1] / powers[0]).max()) if powers.size else 0.0
-    dataset.attrs["rounding_error"] = float(f"{error:.2g}")  # RMS of it over RMS of the signal, in the worst channel
+    dataset.attrs["rounding_error"] = float(f"{error:.2g}")  # RMS error over RMS signal, in the worst channel
 
 
 def _finite(block: np.ndarray, name: str, signal: Stream) -> np.ndarray:
     if not np.isfinite(block).all():
         broken = [channel for channel, good in zip(signal.channels, np.isfinite(block).all(axis=0)) if not good]
         raise ValueError(
-            f"{name} holds values that are no numbers (NaN or infinite) in {', '.join(broken[:10])}: "
+            f"{name} has values that are not numbers (NaN or infinite) in {', '.join(broken[:10])}: "
             "leave these channels out, or interpolate them"
         )
     return block
@@ -294,15 +296,15 @@ def _rows(rows: np.ndarray, first: int, stop: int) -> np.ndarray:
 
 
 def _numbers(read: Callable[[int, int], np.ndarray], dataset: h5py.Dataset, what: str) -> Iterator[np.ndarray]:
-    """All of a target, in the dataset's own type."""
+    """The blocks of a target, in the dataset's type."""
     for first, stop in _grid(*dataset.shape):
         with np.errstate(over="ignore"):
             block = np.asarray(read(first, stop), dataset.dtype)
         if not np.isfinite(block).all():
             row, column = np.argwhere(~np.isfinite(block))[0].tolist()
             raise ValueError(
-                f"{what} has values that are no numbers (NaN or infinite), the first in row {first + row}, column "
-                f"{column}, counted from 0: look at what it is made from"
+                f"{what} has values that are not numbers (NaN or infinite), the first in row {first + row}, column "
+                f"{column}, counted from 0: check its source"
             )
         yield block
 
@@ -320,7 +322,7 @@ def _fill(draft: Draft, dataset: h5py.Dataset, blocks: Iterator[np.ndarray], bea
 
 
 class _Digest:
-    """Of an array's bytes, in order."""
+    """The checksum of an array's bytes, in order."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)

@@ -1,5 +1,5 @@
-"""Look at raw studies before anything is made of them: `python -m hpc.launch survey …`. Recordings are shared out over
-the ranks; every sample is read once, for damage and for recordings that are there twice."""
+"""Survey raw studies before preprocessing: `python -m hpc.launch survey …`. Recordings are distributed over the ranks;
+every sample is read once, to find damage and duplicate recordings."""
 
 import hashlib
 import logging
@@ -14,7 +14,7 @@ from eegdecode.data import config
 from eegdecode.data.events import events
 from eegdecode.data.io import recordings, samples
 from eegdecode.data.io.recordings import Entry
-from eegdecode.data.survey.table import Row, Survey
+from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.signals import BRAIN, Stream
 from hpc.rank.context import Context, Preempted
 
@@ -37,22 +37,22 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
             ctx.progress("survey", done, len(mine))
 
         beat()
-        row = replace(look(cfg, folders[number], entry, beat), study=labels[number])
+        row = replace(describe(cfg, folders[number], entry, beat), study=labels[number])
         if not row.failed and sizes.get(_size(entry), 0) > 1:
             row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
         rows.append((number, asdict(row)))
     ctx.progress("survey", len(mine), len(mine))
-    heard = {(number, row["name"]): Row(**row) for said in ctx.gather(rows) for number, row in said}
+    row_of = {(number, row["name"]): RecordingRow(**row) for of_rank in ctx.gather(rows) for number, row in of_rank}
     if not ctx.world.is_first:
         return {}
-    found = Survey(tuple(heard[key] for key in sorted(heard)))
-    found.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
-    log.info("%s\n\n%s", "\n".join(found.sentences()), found.table())
-    return found.metrics() | {"page": "survey.html"}
+    table = StudyTable(tuple(row_of[key] for key in sorted(row_of)))
+    table.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
+    log.info("%s\n\n%s", "\n".join(table.sentences()), table.table())
+    return table.metrics() | {"page": "survey.html"}
 
 
 def _labels(studies: Sequence[str]) -> list[str]:
-    """What to call each of several; nothing where there is but one."""
+    """A label for each of several studies; empty where there is only one."""
     names = [Path(study).name for study in studies]
     return [""] if len(names) == 1 else names if len(set(names)) == len(names) else [str(study) for study in studies]
 
@@ -62,22 +62,22 @@ def _size(entry: Entry) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> Row:
-    """What there is to know of a recording, or why it cannot be used."""
-    row = Row(entry.name, entry.subject, entry.session, entry.run)
+def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> RecordingRow:
+    """Describe a recording, or say why it cannot be used."""
+    row = RecordingRow(entry.name, entry.subject, entry.session, entry.run)
     try:
         opened = recordings.open_entry(entry, cfg.matlab)
         digest = hashlib.blake2b(digest_size=16)
-        findings = samples.look(_heard(opened.stream, digest, beat)) if cfg.samples else ()
+        defects = samples.find_defects(_hashed(opened.stream, digest, beat)) if cfg.samples else ()
     except (ValueError, OSError) as error:
         return replace(row, failed=str(error).replace(f"{folder}/", ""))
-    if fatal := [finding.sentence for finding in findings if finding.fatal]:
+    if fatal := [defect.sentence for defect in defects if defect.fatal]:
         return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
     stream = opened.stream
-    notes = [*opened.notes, *(finding.sentence for finding in findings)]
+    notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
         rows = entry.events()
-        how = cfg.events or events.usual(rows)
+        how = cfg.events or events.default_events(rows)
         trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
     except (ValueError, OSError) as error:
         trials, notes = (), [*notes, f"no trials: {error}"]
@@ -93,8 +93,8 @@ def look(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None
     )
 
 
-def _heard(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
-    """The stream, of which all that is read of the brain goes into the digest as well."""
+def _hashed(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
+    """The stream; the brain channels that are read also update the digest."""
     brain = [place for place, channel in enumerate(stream.channels) if stream.sensor(channel).kind in BRAIN]
 
     def read(first: int, stop: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is in a study: a table, and a page to look at. What is missing, damaged or there twice is named."""
+"""The content of a study as a table and a page. Missing, damaged and duplicate recordings are named."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from eegdecode.page import page, section
 from hpc.runs.rundir import atomic_write
 
 REASONS = 6
-"""Told one by one; a study without its large files has a thousand of them."""
+"""Reasons that are listed one by one; a study without its large files has a thousand."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One recording. `failed` says why it cannot be used; then the rest is not known."""
+class RecordingRow:
+    """One recording. `failed` says why it cannot be used; the rest is then unknown."""
 
     name: str
     subject: str
@@ -55,17 +55,17 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Survey:
+class StudyTable:
     """All recordings of one or several studies, in order."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[RecordingRow, ...]
 
     @property
-    def good(self) -> list[Row]:
+    def good(self) -> list[RecordingRow]:
         return [row for row in self.rows if not row.failed]
 
     @property
-    def failed(self) -> list[Row]:
+    def failed(self) -> list[RecordingRow]:
         return [row for row in self.rows if row.failed]
 
     @property
@@ -78,7 +78,7 @@ class Survey:
 
     @property
     def duplicates(self) -> list[list[str]]:
-        """The names of recordings that hold the very same samples, or are made from copies of one file."""
+        """Groups of recordings that hold the same samples, or are made from copies of one file."""
         group_of = {index: {index} for index in range(len(self.good))}
         first: dict[tuple[str, str], int] = {}
         for index, row in enumerate(self.good):
@@ -95,7 +95,7 @@ class Survey:
 
     @property
     def missing(self) -> list[str]:
-        """The runs that most subjects have and some lack, where runs are numbered alike."""
+        """The runs that most subjects have and some lack."""
         runs = {subject: {(r.session, r.run) for r in self.rows if r.subject == subject} for subject in self.subjects}
         count = Counter(run for of_subject in runs.values() for run in of_subject)
         usual = {run for run, n in count.items() if n > len(runs) / 2}
@@ -106,10 +106,10 @@ class Survey:
         ]
 
     def sentences(self) -> list[str]:
-        """What a reader should know first."""
+        """The sentences that a reader should see first."""
         rates, trials = sorted({row.sfreq for row in self.good}), sum(sum(row.stimuli.values()) for row in self.good)
         stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
-        said = [
+        sentences = [
             f"{_many(len(self.rows), 'recording')} of {_many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
             f"{_many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
         ]
@@ -117,28 +117,30 @@ class Survey:
         for row in self.failed:
             why.setdefault(row.failed, []).append(row.label)
         shown = list(why.items())[:REASONS]
-        said += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
+        sentences += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
-            said.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
-        said += [
+            sentences.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
+        sentences += [
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
         if self.without_trials:
-            said.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, look at events.")
-        said += [f"MISSING: {sentence}." for sentence in self.missing]
+            sentences.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, check events.")
+        sentences += [f"MISSING: {sentence}." for sentence in self.missing]
         alike = Counter(note for row in self.good for note in row.notes)
-        said += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
-        return said
+        sentences += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
+        return sentences
 
     def table(self) -> str:
-        """As text; columns that are empty everywhere are left out."""
+        """The table as text, without empty columns."""
         columns = self._columns()
         cells = [columns] + [[row.cells[column] for column in columns] for row in self.rows]
         widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
     def _columns(self) -> list[str]:
-        return [name for name in Row("", "").cells if any(row.cells[name] for row in self.rows)] or ["recording"]
+        return [name for name in RecordingRow("", "").cells if any(row.cells[name] for row in self.rows)] or [
+            "recording"
+        ]
 
     def html(self, title: str) -> str:
         columns = self._columns()
@@ -148,16 +150,16 @@ class Survey:
         subjects = "".join(_html_subject(s, [r for r in self.good if r.subject == s]) for s in self.subjects)
         parts = [
             f'<header><h1>{escape(title)}</h1><p class="verdict">{escape(first)}</p></header>',
-            section("To know", _html_list(more or ["Nothing is missing, damaged or there twice."])),
+            section("To know", _html_list(more or ["Nothing is missing, damaged or duplicated."])),
             section("Subjects", _html_table(SUBJECTS, subjects)),
             section("Recordings", _html_table(head, body)),
         ]
         return page(title, parts)
 
     def write(self, folder: Path, title: str) -> None:
-        """survey.html and survey.tsv."""
+        """Write survey.html and survey.tsv."""
         text = "\n".join("\t".join(row.cells.values()) for row in self.rows)
-        header = "\t".join(Row("", "").cells)
+        header = "\t".join(RecordingRow("", "").cells)
         atomic_write(folder / "survey.tsv", lambda file: file.write(f"{header}\n{text}\n".encode()))
         atomic_write(folder / "survey.html", lambda file: file.write(self.html(title).encode()))
 
@@ -180,14 +182,14 @@ def _run(run: tuple[str, str]) -> str:
     return f"{f'session {session} ' if session else ''}run {number or '(unnumbered)'}"
 
 
-def _html_row(row: Row, columns: Sequence[str]) -> str:
+def _html_row(row: RecordingRow, columns: Sequence[str]) -> str:
     if row.failed:
         why = f'<td class="why" colspan="{len(columns) - 1}">cannot be used: {escape(row.failed)}</td>'
         return f"<tr><td>{escape(row.label)}</td>{why}</tr>"
     return "<tr>" + "".join(f"<td>{escape(row.cells[column])}</td>" for column in columns) + "</tr>"
 
 
-def _html_subject(subject: str, rows: Sequence[Row]) -> str:
+def _html_subject(subject: str, rows: Sequence[RecordingRow]) -> str:
     hours = sum(row.duration_s for row in rows) / 3600
     trials = sum(sum(row.stimuli.values()) for row in rows)
     return f"<tr><td>{escape(subject)}</td><td>{len(rows)}</td><td>{hours:.2f}</td><td>{trials}</td></tr>"
@@ -206,6 +208,6 @@ def _many(n: int, what: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Some of them, as in a sentence."""
+    """A list for a sentence, shortened to eight."""
     some = [*words[:8], "…"] if len(words) > 8 else list(words)
     return f"{', '.join(some[:-1])} and {some[-1]}" if len(some) > 1 else "".join(some)

@@ -1,4 +1,4 @@
-"""Sound files: WAV and AU of any sample format, read a stretch at a time; how long each lasts, from headers alone."""
+"""Read sound files: WAV and AU of any sample format, a piece at a time; durations come from headers alone."""
 
 import os
 import re
@@ -18,15 +18,15 @@ WAV_PCM, WAV_FLOAT, WAV_EXTENSIBLE = 1, 3, 0xFFFE
 WAV_TYPES = {(WAV_PCM, 8): "u1", (WAV_PCM, 16): "<i2", (WAV_PCM, 24): "<i3", (WAV_PCM, 32): "<i4"}
 WAV_TYPES |= {(WAV_FLOAT, 32): "<f4", (WAV_FLOAT, 64): "<f8"}
 SUFFIXES = (".wav", ".au")
-UNKNOWN = 0x7FFFF000  # bytes; what is more, programs write as the length of what they cannot go back into
-LOOKED_AT = 1 << 20
+UNKNOWN = 0x7FFFF000  # bytes; larger values are placeholders of programs that could not go back to write the length
+CHECKED_BYTES = 1 << 20
 AU_TYPES = {2: "i1", 3: ">i2", 4: ">i3", 5: ">i4", 6: ">f4", 7: ">f8"}
 
 
 class Header(NamedTuple):
     sfreq: float
     n_channels: int
-    kind: str  # numpy's name of the samples' type; i3 is 24 bits, which numpy has not
+    kind: str  # numpy's name of the sample type; i3 is 24 bits, which numpy does not have
     first_byte: int
     n_times: int
 
@@ -36,28 +36,28 @@ class Header(NamedTuple):
 
 
 def header(path: Path) -> Header:
-    """What a sound file holds, without its samples."""
+    """The header of a sound file."""
     try:
         with open(path, "rb") as file:
             start = file.read(4)
             if start not in (b".snd", b"RIFF"):
-                raise ValueError(f"it starts with {start!r}, not as WAV or AU does" if start else "it is empty")
-            if damage := headers.translated(start + file.read(LOOKED_AT)):
+                raise ValueError(f"it starts with {start!r}, unlike WAV or AU" if start else "it is empty")
+            if damage := headers.translated(start + file.read(CHECKED_BYTES)):
                 raise ValueError(f"it {damage}")
             file.seek(4)
             return _au(file) if start == b".snd" else _wav(file)
     except FileNotFoundError:
-        raise ValueError(f"there is no sound {path}: put it there") from None
+        raise ValueError(f"there is no sound file {path}: add it") from None
     except (ValueError, struct.error) as error:
         cause = "it is cut off" if isinstance(error, struct.error) else str(error)
-        again = f"ffmpeg -i {path.name} {path.stem}.wav makes one that can, beside it"
+        again = f"ffmpeg -i {path.name} {path.stem}.wav makes one that can, next to it"
         if path.suffix.lower() in SUFFIXES:
             again = "fetch it again, or write it as PCM WAV"
         raise ValueError(f"{path} cannot be read as sound ({cause}): {again}") from None
 
 
 def _wav(file: BinaryIO) -> Header:
-    """https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html: chunks, of which two count."""
+    """https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html: chunks, of which two matter."""
     size = os.fstat(file.fileno()).st_size
     file.seek(12)
     form: tuple[int, ...] | None = None
@@ -74,7 +74,7 @@ def _wav(file: BinaryIO) -> Header:
         else:
             file.seek(length + length % 2, os.SEEK_CUR)
     if form is None:
-        raise ValueError("it does not say its format before its samples")
+        raise ValueError("its format does not come before its samples")
     if (tag, bits) not in WAV_TYPES or frame_bytes * 8 != bits * n_channels or not rate:
         raise ValueError(f"format {tag} with {bits} bits at {rate} Hz, which is neither PCM nor floats")
     first_byte = file.tell()
@@ -82,64 +82,66 @@ def _wav(file: BinaryIO) -> Header:
     return Header(rate, n_channels, WAV_TYPES[tag, bits], first_byte, n_times)
 
 
-def _n_frames(said: int, there: int, frame_bytes: int) -> int:
-    """The samples of each channel, by the bytes that the header tells of and those that are there."""
-    if not 0 < said < UNKNOWN:  # written to a pipe, or by a recorder that did not come to its end
-        return there // frame_bytes
-    if there < said:
-        raise ValueError(f"it is cut off: {there} of {said} bytes of samples are there")
-    return said // frame_bytes
+def _n_frames(promised: int, available: int, frame_bytes: int) -> int:
+    """The samples of each channel, from the bytes that the header promises and those available."""
+    if not 0 < promised < UNKNOWN:  # written to a pipe, or by a recorder that was interrupted
+        return available // frame_bytes
+    if available < promised:
+        raise ValueError(f"it is cut off: {available} of {promised} bytes of samples are there")
+    return promised // frame_bytes
 
 
 def _au(file: BinaryIO) -> Header:
-    """Sun audio, as GTZAN has it: six big-endian numbers, then the samples."""
+    """Sun audio, as in GTZAN: six big-endian numbers, then the samples."""
     first_byte, length, coding, rate, n_channels = struct.unpack(">5I", file.read(20))
     if coding not in AU_TYPES or not rate or not n_channels:
         raise ValueError(f"AU coding {coding} at {rate} Hz, which is neither PCM nor floats")
-    there = os.fstat(file.fileno()).st_size - first_byte
-    n_times = _n_frames(length, there, n_channels * int(AU_TYPES[coding][-1]))
+    available = os.fstat(file.fileno()).st_size - first_byte
+    n_times = _n_frames(length, available, n_channels * int(AU_TYPES[coding][-1]))
     return Header(rate, n_channels, AU_TYPES[coding], first_byte, n_times)
 
 
 def file_of(study: Path, stimulus: str) -> Path:
-    """The file of a stimulus's sound; of a film, the .wav of the same name where there is one."""
+    """The sound file of a stimulus; for a film, the .wav of the same name if there is one."""
     path = stimulus_file(study, stimuli.whole(stimulus)[0])
-    beside = path.with_suffix(".wav")
-    return beside if path.suffix.lower() not in SUFFIXES and beside.is_file() else path
+    wav = path.with_suffix(".wav")
+    return wav if path.suffix.lower() not in SUFFIXES and wav.is_file() else path
 
 
 def open_sound(path: Path) -> Stream:
     """A sound file as a stream of one channel, within ±1; several channels are averaged."""
-    found = header(path)
-    return Stream(("sound",), found.sfreq, found.n_times, lambda first, stop: _read(path, found, first, stop)[:, None])
+    layout = header(path)
+    return Stream(
+        ("sound",), layout.sfreq, layout.n_times, lambda first, stop: _read(path, layout, first, stop)[:, None]
+    )
 
 
-def _read(path: Path, found: Header, first: int, stop: int) -> np.ndarray:
-    width = int(found.kind[-1])
-    count = max(0, min(stop, found.n_times) - first) * found.n_channels
+def _read(path: Path, layout: Header, first: int, stop: int) -> np.ndarray:
+    width = int(layout.kind[-1])
+    count = max(0, min(stop, layout.n_times) - first) * layout.n_channels
     with open(path, "rb") as file:
-        file.seek(found.first_byte + first * found.n_channels * width)
+        file.seek(layout.first_byte + first * layout.n_channels * width)
         content = file.read(count * width)
-    if found.kind.endswith("i3"):
-        # As the upper three bytes of a 32-bit number; what is read after is of the same scale
+    if layout.kind.endswith("i3"):
+        # As the upper three bytes of a 32-bit number
         four = np.zeros((count, 4), np.uint8)
-        wide = slice(1, 4) if found.kind[0] == "<" else slice(0, 3)
+        wide = slice(1, 4) if layout.kind[0] == "<" else slice(0, 3)
         four[:, wide] = np.frombuffer(content, np.uint8).reshape(-1, 3)
-        samples = four.view(f"{found.kind[0]}i4")[:, 0] / 2.0**31
-    elif found.kind == "u1":
-        samples = (np.frombuffer(content, found.kind) - 128.0) / 128
+        samples = four.view(f"{layout.kind[0]}i4")[:, 0] / 2.0**31
+    elif layout.kind == "u1":
+        samples = (np.frombuffer(content, layout.kind) - 128.0) / 128
     else:
-        samples = np.frombuffer(content, found.kind).astype(np.float64)
+        samples = np.frombuffer(content, layout.kind).astype(np.float64)
         if not np.isfinite(samples).all():
-            at_s = (first + int(np.flatnonzero(~np.isfinite(samples))[0]) // found.n_channels) / found.sfreq
-            raise ValueError(f"{path} has samples that are no numbers (NaN or infinite), the first at {at_s:.3f} s")
-        if "i" in found.kind:
+            at_s = (first + int(np.flatnonzero(~np.isfinite(samples))[0]) // layout.n_channels) / layout.sfreq
+            raise ValueError(f"{path} has samples that are not numbers (NaN or infinite), the first at {at_s:.3f} s")
+        if "i" in layout.kind:
             samples /= 2.0 ** (8 * width - 1)
-    return samples.reshape(-1, found.n_channels).mean(axis=1)
+    return samples.reshape(-1, layout.n_channels).mean(axis=1)
 
 
 class Piece(NamedTuple):
-    """A sound of a study that is nothing but sound."""
+    """One sound of a collection of sounds."""
 
     path: Path
     duration_s: float
@@ -147,7 +149,7 @@ class Piece(NamedTuple):
 
 
 def durations(files: Iterable[Path]) -> list[Piece]:
-    """How long sounds last and what genre they are, from headers and names: no sample is read."""
+    """The durations and genres of sounds, from headers and names: no sample is read."""
     return [Piece(path, header(path).duration_s, genre(path)) for path in files]
 
 

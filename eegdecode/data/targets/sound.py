@@ -1,4 +1,4 @@
-"""What sound is to a decoder: loudness, mel bands, the waveform at another rate. Computed a block at a time."""
+"""Features of sound: envelope, mel bands, the waveform at another rate. Computed a block at a time."""
 
 import functools
 import math
@@ -11,18 +11,18 @@ from scipy import signal as dsp
 from eegdecode.data.config import Audio, Envelope, Mel
 from eegdecode.signals import Signal, Stream
 
-COMPRESSION = 0.6  # loudness grows as about this power of pressure
-BLOCK_S, MARGIN_S = 60.0, 3.0  # what is computed at a time, and what is looked at beside it so that no seam is heard
-KEPT_BLOCKS = 4
+COMPRESSION = 0.6  # loudness grows with about this power of pressure
+BLOCK_S, MARGIN_S = 60.0, 3.0  # of a block, and of the context around it that avoids seams
+CACHED_BLOCKS = 4
 
 
 def stream(cfg: Audio | Envelope | Mel, sound: Stream) -> Stream:
-    """A sound's stream from its start, in blocks on a fixed grid: the same numbers, whichever stretches are read."""
+    """The feature stream of a sound, in blocks on a fixed grid: the numbers do not depend on which pieces are read."""
     match cfg:
         case Audio():
             return _waveform(cfg, sound)
         case Envelope():
-            step = max(1, int(sound.sfreq / (128 * cfg.cutoff_hz)))  # lies 4e-4 from a straight line in between
+            step = max(1, int(sound.sfreq / (128 * cfg.cutoff_hz)))  # deviates 4e-4 from a straight line in between
 
             def loudness(samples: np.ndarray) -> np.ndarray:
                 return envelope(samples, sound.sfreq, cfg.cutoff_hz).data[::step]
@@ -39,7 +39,7 @@ def _in_blocks(names: tuple[str, ...], sound: Stream, step: int, compute: Callab
     n_rows, block = math.ceil(sound.n_times / step), math.ceil(BLOCK_S * sound.sfreq / step)
     margin = math.ceil(MARGIN_S * sound.sfreq / step)
 
-    @functools.lru_cache(maxsize=KEPT_BLOCKS)
+    @functools.lru_cache(maxsize=CACHED_BLOCKS)
     def rows(number: int) -> np.ndarray:
         first, stop = number * block, min((number + 1) * block, n_rows)
         since = max(0, first - margin)
@@ -63,13 +63,13 @@ def _of_blocks(
 
 
 def _waveform(cfg: Audio, sound: Stream) -> Stream:
-    """At the wanted rate, by polyphase filters."""
+    """The waveform at the wanted rate, by polyphase filters."""
     ratio = Fraction(int(cfg.sfreq), int(sound.sfreq))
     up, down = ratio.numerator, ratio.denominator
     n_rows = math.ceil(sound.n_times * ratio)
-    block_s, margin_s = int(BLOCK_S), int(MARGIN_S)  # whole seconds start at a sample of both rates
+    block_s, margin_s = int(BLOCK_S), int(MARGIN_S)  # whole seconds start at a sample in both rates
 
-    @functools.lru_cache(maxsize=KEPT_BLOCKS)
+    @functools.lru_cache(maxsize=CACHED_BLOCKS)
     def rows(number: int) -> np.ndarray:
         since_s = max(0, number * block_s - margin_s)
         stop = min(sound.n_times, ((number + 1) * block_s + margin_s) * int(sound.sfreq))
@@ -83,7 +83,7 @@ def _waveform(cfg: Audio, sound: Stream) -> Stream:
 
 
 def envelope(audio: np.ndarray, audio_hz: float, cutoff_hz: float) -> Signal:
-    """|Hilbert|, compressed, low-passed without shift; at the rate of the sound, for `value_at` to read anywhere."""
+    """|Hilbert|, compressed, low-passed with zero phase; at the rate of the sound, for `value_at` to interpolate."""
     fast_length = 1 << (len(audio) - 1).bit_length()
     loudness = np.abs(dsp.hilbert(audio, fast_length)[: len(audio)]) ** COMPRESSION
     sos = dsp.butter(3, cutoff_hz, fs=audio_hz, output="sos")
@@ -92,14 +92,14 @@ def envelope(audio: np.ndarray, audio_hz: float, cutoff_hz: float) -> Signal:
 
 
 def mel(target: Mel, audio: np.ndarray, audio_hz: float) -> Signal:
-    """log(1 + power / 60 dB below full scale), so that silence is 0, as it is outside the trials."""
+    """log(1 + power / 60 dB below full scale), so that silence is 0, as outside of trials."""
     try:
         import torch
         from torchaudio.transforms import MelSpectrogram
     except ImportError as error:
         raise ImportError(f"the mel target needs torchaudio ({error}): run env/setup.sh") from None
     hop = _hop(target, audio_hz)
-    n_fft = 1 << int(0.064 * audio_hz).bit_length()  # 64 ms at least: tells low notes apart
+    n_fft = 1 << int(0.064 * audio_hz).bit_length()  # 64 ms at least, to resolve low notes
     spectrogram = MelSpectrogram(int(audio_hz), n_fft, hop_length=hop, n_mels=target.n_mels, normalized="window")
     power = spectrogram(torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))).numpy()
     return Signal(np.log1p(power.T * 1e6), audio_hz / hop, tuple(f"mel{index}" for index in range(target.n_mels)))
@@ -110,6 +110,6 @@ def _hop(target: Mel, audio_hz: float) -> int:
 
 
 def value_at(sound: Signal, times: np.ndarray) -> np.ndarray:
-    """[time, feature] at any times, from a signal that is sampled many times faster than it changes."""
+    """[time, feature] at any times, interpolated from a strongly oversampled signal."""
     clock = np.arange(sound.n_times) / sound.sfreq
     return np.stack([np.interp(times, clock, feature) for feature in sound.data.T], axis=1)

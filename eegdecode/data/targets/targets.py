@@ -22,14 +22,14 @@ from eegdecode.data.targets.lookup import inside, lookup
 from eegdecode.data.targets.sound import envelope, mel, value_at
 from eegdecode.signals import Sensor, Stream, Trial
 
-__all__ = ["classes", "envelope", "files", "kept_as", "lookup", "make", "mel", "read_audio", "value_at"]
+__all__ = ["classes", "envelope", "files", "lookup", "make", "mel", "read_audio", "stored_name", "value_at"]
 
-KEPT_STIMULI = 4  # whose streams stay open; trials of a stimulus that comes again and again are near each other
-"""Each holds the blocks it has computed last, see `sound`."""
+OPEN_STIMULI = 4  # stimuli whose streams stay open, as trials of one stimulus are near each other
+"""Each keeps the blocks that it computed last, see `sound`."""
 
 
-def kept_as(cfg: Target) -> str:
-    """The name under which a target is stored, and chosen in training."""
+def stored_name(cfg: Target) -> str:
+    """The name under which a target is stored, and selected in training."""
     match cfg:
         case Label():
             return cfg.column
@@ -47,14 +47,14 @@ def make(
     known: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> Stream | np.ndarray:
-    """A target of a recording: a Stream on its clock, or for values of trials [trial, feature], float32.
+    """Compute a target of a recording: a Stream on its clock, or [trial, feature], float32.
 
     Parameters
     ----------
     known
-        Of a label or an image, the names of its classes in the whole study, by `classes`.
+        For a label or an image: the names of its classes in the whole study, by `classes`.
     names
-        What `{subject}`, `{run}` and the like stand for in names of files.
+        The values of `{subject}`, `{run}` and the like in paths.
     """
     match cfg:
         case Label():
@@ -74,7 +74,7 @@ def make(
 
 
 def files(cfg: Target, trials: Sequence[Trial], study: Path, names: Mapping[str, str]) -> set[Path]:
-    """What a target is computed from beside the trials; whether they are there, `make` says."""
+    """The files that a target is computed from; whether they exist is checked by `make`."""
     shown = {stimuli.whole(trial.stimulus)[0] for trial in trials}
     match cfg:
         case Audio() | Envelope() | Mel():
@@ -90,7 +90,7 @@ def files(cfg: Target, trials: Sequence[Trial], study: Path, names: Mapping[str,
 
 
 def read_audio(path: Path) -> tuple[np.ndarray, float]:
-    """A sound file as (samples within ±1, Hz); several channels are averaged."""
+    """Read a sound file as (samples within ±1, Hz); several channels are averaged."""
     opened = audio.open_sound(path)
     return opened.read(0, opened.n_times)[:, 0], opened.sfreq
 
@@ -99,35 +99,37 @@ def read_audio(path: Path) -> tuple[np.ndarray, float]:
 
 
 def classes(labels: Iterable[str | float]) -> tuple[str, ...]:
-    """The names of classes, sorted, so that a name has one number in all recordings; none where all are numbers."""
-    found = list(labels)
-    return tuple(sorted({_name(label) for label in found})) if any(isinstance(label, str) for label in found) else ()
+    """The names of classes, sorted, so that a name has one number in all recordings; empty if all are numbers."""
+    all_labels = list(labels)
+    if not any(isinstance(label, str) for label in all_labels):
+        return ()
+    return tuple(sorted({_name(label) for label in all_labels}))
 
 
 def values(column: str, trials: Sequence[Trial]) -> list[str | float]:
-    """What the events say of each trial in a column; of the column `stimulus`, which it was."""
+    """The value of each trial in a column of the events; for the column `stimulus`, its stimulus."""
     lacking = [trial for trial in trials if column != "stimulus" and column not in trial.labels]
     if lacking:
-        there = ", ".join(sorted({name for trial in trials for name in trial.labels})) or "none"
+        columns = ", ".join(sorted({name for trial in trials for name in trial.labels})) or "none"
         raise ValueError(
-            f"{len(lacking)} of {len(trials)} trials, the first at {lacking[0].start:.2f} s, have nothing in column "
-            f"{column!r} of the events (there are: {there}): leave these trials out, or take another column"
+            f"{len(lacking)} of {len(trials)} trials, the first at {lacking[0].start:.2f} s, have no value in column "
+            f"{column!r} of the events (there are: {columns}): leave these trials out, or take another column"
         )
     return [stimuli.whole(trial.stimulus)[0] if column == "stimulus" else trial.labels[column] for trial in trials]
 
 
 def _labels(column: str, trials: Sequence[Trial], known: Sequence[str]) -> np.ndarray:
-    found = values(column, trials)
-    if not known and not classes(found):
-        return np.array(found, np.float32).reshape(-1, 1)
+    trial_labels = values(column, trials)
+    if not known and not classes(trial_labels):
+        return np.array(trial_labels, np.float32).reshape(-1, 1)
     number = {name: index for index, name in enumerate(known)}
-    strange = sorted({_name(label) for label in found} - number.keys())
-    if strange:
+    unknown = sorted({_name(label) for label in trial_labels} - number.keys())
+    if unknown:
         raise ValueError(
-            f"{column} has {', '.join(strange[:3])}, which is none of the {len(known)} classes of the study: "
+            f"{column} has {', '.join(unknown[:3])}, which is not one of the {len(known)} classes of the study: "
             "give the classes of all recordings (targets.classes)"
         )
-    return np.array([[number[_name(label)]] for label in found], np.float32).reshape(-1, 1)
+    return np.array([[number[_name(label)]] for label in trial_labels], np.float32).reshape(-1, 1)
 
 
 def _name(label: str | float) -> str:
@@ -138,7 +140,7 @@ def image_file(cfg: Image, stimulus: str, study: Path) -> Path:
     """The file of an image that was shown."""
     path = stimuli.file_of(cfg.file, stimulus, study)
     if not path.is_file():
-        raise ValueError(f"there is no image {path} for the stimulus {stimulus!r}: put it there, or correct file")
+        raise ValueError(f"there is no image {path} for the stimulus {stimulus!r}: add it, or correct file")
     return path
 
 
@@ -154,11 +156,11 @@ def _embeddings(cfg: Embedding, trials: Sequence[Trial], study: Path) -> np.ndar
         vectors = {name: _vector(stimuli.file_of(cfg.file, name, study), name) for name in sorted(set(shown))}
         lengths = sorted({len(vector) for vector in vectors.values()})
         if len(lengths) > 1:
-            raise ValueError(f"{cfg.file} has {lengths[0]} to {lengths[-1]} features: make all by one model")
+            raise ValueError(f"{cfg.file} has {lengths[0]} to {lengths[-1]} features: compute all with one model")
         return np.stack([vectors[name] for name in shown])
     rows, place = tables.table(study / cfg.file), _index(study / cfg.index)
     if rows.ndim != 2 or len(rows) != len(place):
-        raise ValueError(f"{cfg.file} is {rows.shape}, but {cfg.index} names {len(place)} stimuli: give each a row")
+        raise ValueError(f"{cfg.file} is {rows.shape}, but {cfg.index} names {len(place)} stimuli: give each one row")
     missing = sorted(set(shown) - place.keys())
     if missing:
         raise ValueError(
@@ -182,7 +184,7 @@ def _index(path: Path) -> dict[str, int]:
 
     rows = read_tsv(path)
     if not rows or "stimulus" not in rows[0]:
-        raise ValueError(f"{path} needs a column stimulus, which says whose embedding each row is")
+        raise ValueError(f"{path} needs a column stimulus, which names the stimulus of each row")
     place = {row["stimulus"]: number for number, row in enumerate(rows)}
     if len(place) < len(rows):
         raise ValueError(
@@ -214,8 +216,8 @@ def _rows(cfg: Extra, path: Path) -> Stream:
     table = tables.table(path)
     table = table[:, None] if table.ndim == 1 else table
     if table.ndim != 2 or not len(table):
-        raise ValueError(f"{path} is {table.shape}, but a stream is [time, feature]")
-    channels = tuple(f"{kept_as(cfg)}{index}" for index in range(table.shape[1]))
+        raise ValueError(f"{path} has the shape {table.shape}, but a stream is [time, feature]")
+    channels = tuple(f"{stored_name(cfg)}{index}" for index in range(table.shape[1]))
     sensors = dict.fromkeys(channels, Sensor("stim" if cfg.hold else "misc"))
     rate = cfg.file_sfreq or cfg.sfreq
     return Stream(
@@ -224,7 +226,7 @@ def _rows(cfg: Extra, path: Path) -> Stream:
 
 
 def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, duration_s: float) -> Stream:
-    @functools.lru_cache(maxsize=KEPT_STIMULI)
+    @functools.lru_cache(maxsize=OPEN_STIMULI)
     def opened(name: str) -> Stream:
         if isinstance(cfg, Extra):
             return _rows(cfg, stimuli.file_of(cfg.file, name, study))
@@ -234,10 +236,10 @@ def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, dur
     sensors: Mapping[str, Sensor] = {f"{cfg.name}{index}": Sensor("misc") for index in range(n_features)}
     if isinstance(cfg, Extra):
         if not trials:
-            raise ValueError(f"{cfg.file} is of stimuli, but the recording has no trial that presents one")
+            raise ValueError(f"{cfg.file} has one file a stimulus, but the recording has no trial")
         sensors = opened(stimuli.whole(trials[0].stimulus)[0]).sensors
     start_s = cfg.start_s if isinstance(cfg, Extra) else 0.0
-    # The nearest sample of a waveform is at most half a sample off (31 µs at 16 kHz); the mean of two loses high notes
+    # The nearest sample is at most half a sample off (31 µs at 16 kHz); interpolating would lose high frequencies
     nearest = True if isinstance(cfg, Audio) else None
 
     def values_at(trial: Trial, times_s: np.ndarray) -> np.ndarray:
@@ -246,15 +248,15 @@ def _of_stimuli(cfg: Sounding | Extra, trials: Sequence[Trial], study: Path, dur
         if rows.n_channels != len(sensors):
             raise ValueError(
                 f"{cfg.name} has {len(sensors)} features for the first stimulus, but {rows.n_channels} for {name}: "
-                "make all by one model"
+                "compute all with one model"
             )
         return inside(rows, times_s - start_s, nearest)
 
     return _on_clock(trials, duration_s, cfg.sfreq, sensors, values_at)
 
 
-def outlasted(cfg: Target, trials: Sequence[Trial], study: Path) -> list[str]:
-    """What to know where trials last longer than what there is of their stimuli. Refused where that is most of one."""
+def overlong_trials(cfg: Target, trials: Sequence[Trial], study: Path) -> list[str]:
+    """Notes on trials that last longer than their stimulus's file. Refused where most of a trial is missing."""
     if not isinstance(cfg, Audio | Envelope | Mel | Extra) or (
         isinstance(cfg, Extra) and not _is_of_stimulus(cfg.file)
     ):
@@ -282,16 +284,16 @@ def outlasted(cfg: Target, trials: Sequence[Trial], study: Path) -> list[str]:
     if not over:
         return []
     longest_s, which = max(over)
-    return [f"{len(over)} trials outlast their {cfg.name}, by up to {longest_s:.2f} s ({which}): nothing counts as 0"]
+    return [f"{len(over)} trials outlast their {cfg.name}, by up to {longest_s:.2f} s ({which}): filled with 0"]
 
 
-MOST_SILENT = 0.5  # of a trial; a sound that is missing for more is not that of the trial
+MOST_SILENT = 0.5  # fraction of a trial; with more of it missing, the file is the wrong one
 
 
 def _frames(cfg: Frame, trials: Sequence[Trial], duration_s: float) -> Stream:
     def number(trial: Trial, times_s: np.ndarray) -> np.ndarray:
-        said = trial.labels.get(FPS)
-        given = float(said) if cfg.fps is None and said is not None else cfg.fps
+        labelled = trial.labels.get(FPS)
+        given = float(labelled) if cfg.fps is None and labelled is not None else cfg.fps
         return np.floor(times_s * stimuli.fps(trial.stimulus, given) + 1e-6)[:, None]
 
     return _on_clock(trials, duration_s, cfg.sfreq, {"frame0": Sensor("stim")}, number, outside=-1.0)
@@ -305,12 +307,12 @@ def _on_clock(
     values_at: Callable[[Trial, np.ndarray], np.ndarray],
     outside: float = 0.0,
 ) -> Stream:
-    """What `values_at(trial, seconds since its stimulus began)` gives, on the recording's clock, within trials only."""
+    """`values_at(trial, seconds of its stimulus)` on the recording's clock, within trials only."""
     in_order = sorted(trials, key=lambda trial: trial.start)
     for trial, following in pairwise(in_order):
         if trial.start + trial.duration > following.start + 0.5 / sfreq:
             raise ValueError(
-                f"trials at {trial.start:.2f} s and {following.start:.2f} s overlap, but a stream is of one stimulus "
+                f"trials at {trial.start:.2f} s and {following.start:.2f} s overlap, but a stream has one stimulus "
                 "at a time: take a target with one value a trial, or trials that do not overlap"
             )
     spans = [_span(trial, sfreq) for trial in in_order]
@@ -329,7 +331,7 @@ def _on_clock(
 
 
 def _span(trial: Trial, sfreq: float) -> tuple[int, int]:
-    """The samples that lie within a trial, its end excluded: no sample is of two trials."""
+    """The samples within a trial, its end excluded: no sample is in two trials."""
     begin, end = (math.ceil(time_s * sfreq - 1e-6) for time_s in (trial.start, trial.start + trial.duration))
     return begin, end
 

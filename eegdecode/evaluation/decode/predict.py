@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from eegdecode.data.split import splits
-from eegdecode.data.split.splits import Parts
+from eegdecode.data.split.splits import Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.decode import ensemble
@@ -208,7 +208,7 @@ def _all_ranks(
     return [next(of_rank[number % ctx.world.size]) for number in range(n_batches) for _ in range(sizes[number])]
 
 
-def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
+def open_data(trained: Trained, ctx: Context) -> tuple[Store, Splits]:
     """The data a model was trained on, split as then."""
     data = store.open_store(*(ctx.input(name) for name in trained.data))
     found = data.spec(trained.target)
@@ -223,7 +223,8 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Parts]:
 def preprocessed(data: Store) -> list[tuple[float, tuple[Step, ...]]]:
     """The ways in which the recordings were made, each once: the rate of the raw one in Hz, and the steps."""
     ways = {(float(s.made["raw"]["sfreq"]), str(s.made["steps"])): s.made["steps"] for s in data.recordings}
-    return [
+    built = (
         (sfreq, config.build(Preprocess, {"study": "", "steps": list(plain)}, "preprocess").steps)
         for (sfreq, _), plain in ways.items()
-    ]
+    )
+    return list(dict.fromkeys(built))  # a store may have a step under its former name, and the next under today's

@@ -1,4 +1,4 @@
-"""A full disk is no reason to lose a run: what could not be written is done again when somebody has made room."""
+"""Wait out a full disk: retry a write when there is space again, instead of failing the run."""
 
 import errno
 import logging
@@ -12,27 +12,27 @@ log = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_S = 60.0
-"""Where a quota hides what is free, it is tried that often."""
+"""Retry this often, as free space does not show a quota."""
 
 
-def when_there_is_room(ctx: Context, work: Callable[[], object]) -> None:
-    """Do something that writes into ctx.out and may be done again from its start."""
-    told = False
+def retry_when_disk_is_full(ctx: Context, write: Callable[[], object]) -> None:
+    """Run `write`, which writes into ctx.out, and run it again from the start while the disk is full."""
+    alerted = False
     while True:
         try:
-            work()
+            write()
             return
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            if not told:
+            if not alerted:
                 log.error(
-                    "ALERT %s: %s. Delete something from that disk or quota, and it goes on by itself; or stop the "
-                    "run, and give the same line again when there is room",
+                    "ALERT %s: %s. Free some space on that disk or quota, and the run continues by itself; or stop "
+                    "it, and run the same command again when there is space",
                     ctx.out,
                     error.strerror,
                 )
-            told = True
+            alerted = True
         free, until = shutil.disk_usage(ctx.out).free, time.monotonic() + FULL_S
         while time.monotonic() < until and shutil.disk_usage(ctx.out).free <= free:
             if ctx.should_stop():

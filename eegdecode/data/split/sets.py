@@ -1,4 +1,4 @@
-"""What trains, chooses and tests, once it is dealt. What would leak from one part into another is refused by name."""
+"""The training, validation and test sets. Anything that would leak from one into another is refused, by name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,27 +11,27 @@ from eegdecode.data.split.segments import Segment
 from hpc.errors import first_of
 
 MOST_NAMED = 10
-"""Stimuli or subjects that a sentence names."""
+"""Stimuli or subjects that a sentence names, at most."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The three parts. Refuses what leaks when it is made.
+class Splits:
+    """The training, validation and test sets. Building it refuses leaks.
 
     Parameters
     ----------
     train, val, test
-        The trials of each part.
+        The trials of each set.
     subjects, names, checksums, contents
-        Of each recording that a segment counts: whose it is, what it is called, and of its samples and its raw file.
+        For each recording: its subject, its name, the checksum of its samples and the digest of its raw file.
     shared
-        What the config lets stand in two parts: "subject", "stimulus".
+        What two sets may have in common: "subject", "stimulus".
     by
-        What the parts were dealt by.
-    looked_at
-        From which sample to which each segment is looked at, windows included; none where windows are not known.
+        The unit of the split.
+    extents
+        The first sample and the end of what is read of each segment, windows included; empty where windows are unknown.
     left_out
-        How many of the training's and of the choosing trials were, as their windows reach into another part's.
+        How many training and validation trials were left out because their windows reach into those of another set.
     """
 
     train: tuple[Segment, ...]
@@ -43,57 +43,59 @@ class Parts:
     checksums: tuple[str, ...] = ()
     contents: tuple[str, ...] = ()
     by: str = ""
-    looked_at: Mapping[Segment, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
+    extents: Mapping[Segment, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
     left_out: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        for one, other in combinations(self._parts, 2):
+        for one, other in combinations(self._sets, 2):
             if self._by_end and other == "val":
-                continue  # the same trials by design
+                continue  # by design they are of the same trials
             for what, names in self._common(one, other):
                 if what not in self.shared:
                     raise ValueError(
-                        f"the same {what} would stand in {one} and {other}: {', '.join(names)}. "
-                        f'Split by {what}, or say that it is wanted: shared must hold "{what}"'
+                        f"the same {what} would be in {one} and {other}: {', '.join(names)}. "
+                        f'Split by {what}; or allow it, with "{what}" in shared'
                     )
         self._refuse_overlap()
-        self._refuse_copies(self.checksums, "hold the very same samples")
+        self._refuse_copies(self.checksums, "hold exactly the same samples")
         self._refuse_copies(self.contents, "are made from copies of one file")
 
     @property
-    def _parts(self) -> dict[str, tuple[Segment, ...]]:
+    def _sets(self) -> dict[str, tuple[Segment, ...]]:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def audit(self) -> list[str]:
-        """What the split means, in sentences for the report."""
+        """What the split means, as sentences for the report."""
         train, val, test = len(self.train), len(self.val), len(self.test)
-        said = [f"{train + val + test} trials: {train} train, {val} choose the best step, {test} test."]
+        sentences = [f"{train + val + test} trials: {train} for training, {val} for validation, {test} for testing."]
         if self._by_end:
-            said = [f"{train + test} trials: {train} train, whose ends choose the best step, {test} test."]
+            sentences = [
+                f"{train + test} trials: {train} for training, whose ends are for validation, {test} for testing."
+            ]
         for what, several, of in (("stimulus", "stimuli", self._stimuli), ("subject", "subjects", self._subjects)):
-            seen, tested = of(self.train) | of(self.val), of(self.test)
+            trained, tested = of(self.train) | of(self.val), of(self.test)
             for start, names, end in (
-                ("Test has", sorted(tested - seen), "that neither training nor choosing saw: "),
-                ("On both sides, as shared allows:", sorted(tested & seen), ""),
+                ("The test set has", sorted(tested - trained), "that neither training nor validation saw: "),
+                ("Both in the test set and in the others, as shared allows:", sorted(tested & trained), ""),
             ):
                 if names:
                     count = f"{len(names)} {what if len(names) == 1 else several}"
-                    said.append(f"{start} {count}{' ' + end if end else ', '}{first_of(names, MOST_NAMED)}.")
+                    sentences.append(f"{start} {count}{' ' + end if end else ', '}{first_of(names, MOST_NAMED)}.")
         runs = {segment.recording for segment in self.test} & {segment.recording for segment in self.train}
         if runs and self.by in ("trial", "block", "label"):
-            said.append(
-                f"WARNING: {len(runs)} recordings have trials on both sides: what drifts over a recording tells "
-                "neighbours, so this overstates what is decoded. Split by run, session or subject to be sure."
+            sentences.append(
+                f"WARNING: {len(runs)} recordings have trials in both the training and the test set: slow drifts make "
+                "neighbouring trials alike, so the score is too high. Split by run, session or subject to be sure."
             )
         if any(self.left_out):
             of_train, of_val = self.left_out
-            said.append(
-                f"Windows that reach into those of another part were left out: {of_train} of training, {of_val} of "
-                "what chooses."
+            sentences.append(
+                f"Windows that reach into those of another set were left out: {of_train} of training, {of_val} of "
+                "validation."
             )
-        within = "" if self.looked_at else ", as long as windows stay within their trials"
-        said.append(f"No sample stands in two parts{within}.")
-        return said
+        within = "" if self.extents else ", as long as windows stay within their trials"
+        sentences.append(f"No sample is in two sets{within}.")
+        return sentences
 
     def _stimuli(self, part: Sequence[Segment]) -> set[str]:
         return {self._units[segment.trial.stimulus] for segment in part}
@@ -103,7 +105,7 @@ class Parts:
 
     @property
     def _by_end(self) -> bool:
-        """Whether the ends of the training trials choose."""
+        """Whether the validation set is the ends of the training trials."""
         return any(segment.within != (0.0, 1.0) for segment in self.val)
 
     @cached_property
@@ -112,18 +114,18 @@ class Parts:
 
     def _common(self, one: str, other: str) -> Iterator[tuple[str, list[str]]]:
         for what, of in (("stimulus", self._stimuli), ("subject", self._subjects)):
-            names = sorted(of(self._parts[one]) & of(self._parts[other]))
+            names = sorted(of(self._sets[one]) & of(self._sets[other]))
             if names:
                 yield what, names
 
     def _refuse_overlap(self) -> None:
-        """The same sample never stands in two parts, whatever is shared: also not by trials that overlap in time."""
+        """No sample may be in two sets, whatever is shared; trials that overlap in time count too."""
         by_start = [
-            (segment.recording, *self._stretch(segment), name, segment)
-            for name, part in self._parts.items()
+            (segment.recording, *self._extent(segment), name, segment)
+            for name, part in self._sets.items()
             for segment in part
         ]
-        reaching: dict[str, tuple[int, float, Segment]] = {}  # of each part: what lasts longest so far
+        reaching: dict[str, tuple[int, float, Segment]] = {}  # of each set: the segment that ends last so far
         for recording, first, end, name, segment in sorted(by_start, key=lambda row: row[:4]):
             for other, (index, until, before) in reaching.items():
                 if other != name and index == recording and first < until:
@@ -131,36 +133,36 @@ class Parts:
             here = (recording, end, segment)
             reaching[name] = max(reaching.get(name, here), here, key=lambda reached: reached[:2])
 
-    def _stretch(self, segment: Segment) -> tuple[float, float]:
-        """In samples, where it is known what is looked at; else in seconds."""
+    def _extent(self, segment: Segment) -> tuple[float, float]:
+        """The first sample and the end of what is read of it, where known; else seconds."""
         start, stop = segment.seconds
-        return self.looked_at.get(segment, (start, stop - 1e-6))
+        return self.extents.get(segment, (start, stop - 1e-6))
 
     def _overlap(self, before: Segment, other: str, segment: Segment, name: str) -> str:
-        whose, (one, two) = self.subjects[segment.recording], (before.trial, segment.trial)
+        subject, (one, two) = self.subjects[segment.recording], (before.trial, segment.trial)
         until = one.start + one.duration
         if two.start < until - 1e-6:
             return (
-                f"trials overlap across parts, subject {whose}: {one.stimulus} ({other}) until {until:.2f} s, "
+                f"trials overlap across sets, subject {subject}: {one.stimulus} ({other}) until {until:.2f} s, "
                 f"{two.stimulus} ({name}) from {two.start:.2f} s: correct the events"
             )
         return (
-            f"windows overlap across parts, subject {whose}: those of {one.stimulus} at {one.start:.2f} s ({other}) "
+            f"windows overlap across sets, subject {subject}: those of {one.stimulus} at {one.start:.2f} s ({other}) "
             f"and of {two.stimulus} at {two.start:.2f} s ({name}): shorten them, split by run or subject, or say "
             "windows.overlap=true, which leaves them out of training"
         )
 
     def _refuse_copies(self, digests: Sequence[str], how: str) -> None:
-        """Nor does a recording that is there twice, under two names."""
-        where: dict[str, dict[str, set[int]]] = {}
-        for part, segments in self._parts.items():
+        """Refuse a recording that is there twice, under two names, in two sets."""
+        copies: dict[str, dict[str, set[int]]] = {}
+        for part, segments in self._sets.items():
             for recording in {segment.recording for segment in segments} if digests else ():
                 if digests[recording]:
-                    where.setdefault(digests[recording], {}).setdefault(part, set()).add(recording)
-        for parts in where.values():
-            for (one, here), (other, there) in combinations(parts.items(), 2):
-                if len(here | there) > 1:
-                    first, second = next((a, b) for a in sorted(here) for b in sorted(there) if a != b)
+                    copies.setdefault(digests[recording], {}).setdefault(part, set()).add(recording)
+        for parts in copies.values():
+            for (one, in_one), (other, in_other) in combinations(parts.items(), 2):
+                if len(in_one | in_other) > 1:
+                    first, second = next((a, b) for a in sorted(in_one) for b in sorted(in_other) if a != b)
                     raise ValueError(
                         f"{self.names[first]} ({one}) and {self.names[second]} ({other}) {how}: "
                         "leave one out, preprocess.exclude"
@@ -168,7 +170,7 @@ class Parts:
 
 
 def units(segments: Sequence[Segment]) -> dict[str, str]:
-    """Of each stimulus by its name, what it is one with: pieces that overlap in the stimulus are one."""
+    """The unit of each stimulus, by name: pieces of a stimulus that overlap are one unit."""
     lasts_s: dict[str, float] = {}
     for trial in (segment.trial for segment in segments):
         heard_s = trial.duration * float(trial.labels.get(SPEED, 1.0))
