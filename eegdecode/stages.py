@@ -54,7 +54,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
         from eegdecode.training import setup
     except ImportError as error:
         return f"not tried on its data ({error})"
-    return setup.checked(cfg, folders, find)
+    return setup.check(cfg, folders, find)
 
 
 @checked_by(check_training)

@@ -137,7 +137,7 @@ def refuse_other_than_causal(trained: Trained) -> None:
 
 def _windows(trained: Trained, part: Sequence[Any], data: Store, samples: int, most_s: float) -> list[torch.Tensor]:
     """The windows of the test part as it is judged, one by one, [1, time, channel], up to so many seconds in all."""
-    judged = validator.Judge(trained.train(), part, data, trained.spec, trained.network())
+    judged = validator.Validator(trained.train(), part, data, trained.spec, trained.network())
     found: list[torch.Tensor] = []
     left = math.ceil(most_s * trained.spec.sfreq)
     for number in range(len(judged.batches)):

@@ -49,7 +49,7 @@ from eegdecode.preprocessing.config import (
 from eegdecode.signals import Signal
 from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank import ddp
 from hpc.rank.context import Context, Input, Preempted
 from hpc.runs.rundir import atomic_write
@@ -223,7 +223,7 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
     trained, where = several[0], ddp.device(ctx)
     decoder, back = submitted.Decoder(saved).to(where), torch.linalg.pinv(saved["channels"]).to(where)
     cfg = trained.train()
-    judged = Judge(cfg, parts.test, data, trained.spec, decoder.networks[0])
+    judged = Validator(cfg, parts.test, data, trained.spec, decoder.networks[0])
     judged.batches = validator.batches(cfg.windows, parts.test, data, whole_trials=False)
     truth, said, stored = [], [], []
     first = None

@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     signal: "torch.Tensor"  # [window, time, channel]
     target: "torch.Tensor"  # [window, step, feature], or [window, feature] of what has one value a trial
     subject: "torch.Tensor"  # [window], a place in the subjects of the spec
-    key: "torch.Tensor"  # [window] of int64: all that is random of a window comes from it, see eegdecode/noise.py
+    rng_key: "torch.Tensor"  # [window] of int64: all that is random of a window comes from it, see eegdecode/noise.py
 
 
 Objective = Callable[["torch.nn.Module", Batch], tuple["torch.Tensor", dict[str, "torch.Tensor"]]]

@@ -19,8 +19,8 @@ def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
     schedule, distance = schedule_of(cfg), LOSSES[cfg.loss]
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        drawn = noise.normal(batch.key, _NOISE, *batch.target.shape[1:])
-        t = (noise.uniform(batch.key, _STEP)[:, 0] * cfg.steps).long()
+        drawn = noise.normal(batch.rng_key, _NOISE, *batch.target.shape[1:])
+        t = (noise.uniform(batch.rng_key, _STEP)[:, 0] * cfg.steps).long()
         target = standard(batch.target, spec)
         found = model(batch.signal, batch.subject, spoil(target, drawn, t, schedule), t.float())
         if found.shape != drawn.shape:

@@ -9,7 +9,7 @@ from eegdecode.signals import SignalSpec
 
 def objective(cfg: Alignment, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        predicted, target, reconstructed, patches = model(batch.signal, batch.subject, batch.key)
+        predicted, target, reconstructed, patches = model(batch.signal, batch.subject, batch.rng_key)
         aligned = functional.mse_loss(predicted.float(), _normed(target.float()))
         rebuilt = functional.mse_loss(reconstructed.float(), _normed(patches.float()))
         watched = {"aligned": aligned.detach(), "rebuilt": rebuilt.detach()}

@@ -9,7 +9,7 @@ from eegdecode.signals import SignalSpec
 
 def objective(cfg: MaskedPatches, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        decoded, patches, hidden = model(batch.signal, batch.subject, batch.key)
+        decoded, patches, hidden = model(batch.signal, batch.subject, batch.rng_key)
         decoded = decoded.float()
         alike = functional.cosine_similarity(_centred(decoded.detach()), _centred(patches), dim=2)
         return mean_hidden((decoded - patches).square().mean(dim=2), hidden), {"r": mean_hidden(alike, hidden)}

@@ -13,7 +13,7 @@ VIEWS, DRAWS = 40, 4  # the first number of what the views draw, and how many dr
 
 def objective(cfg: SimCLR, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        both = torch.cat([view(cfg, batch.signal, batch.key, which) for which in (0, 1)])
+        both = torch.cat([view(cfg, batch.signal, batch.rng_key, which) for which in (0, 1)])
         one, other = model(both, batch.subject.repeat(2)).float().chunk(2)
         if model.training:  # every rank then knows the whole loss
             one, other = ddp.gather(one), ddp.gather(other)

@@ -1,4 +1,4 @@
-"""What is done to the windows of a step, on the device: pure in each window's key, whatever rank has it.
+"""Augment the windows of a training step on the device: a pure function of each window's key, on whichever rank.
 
 augment = Augmentation(cfg.augment, spec, soft=…)
 batch = augment(batch, partners)
@@ -26,24 +26,24 @@ from eegdecode.training.config import (
 )
 
 DRAWS = 8
-"""Kinds of chance that one augmentation may have."""
+"""Independent draws that one augmentation may have."""
 
 
 class Augmentation:
-    """Done in the order of `steps`.
+    """The augmentations `steps`, applied in their order.
 
     Parameters
     ----------
     spec
         Of the data.
     soft
-        The target is a class, and the objective takes shares of classes instead: what mixing makes of it.
+        The target is a class, and the objective takes soft labels, which mixing makes of it.
     """
 
     def __init__(self, steps: Sequence[Augment], spec: SignalSpec, soft: bool) -> None:
         mixes = any(isinstance(step, Mixup | CutMix) for step in steps)
         if mixes and spec.class_values and not soft:
-            raise ValueError("mixup and cutmix make shares of classes, which only objective=classification can learn")
+            raise ValueError("mixup and cutmix make soft labels, which only objective=classification can learn")
         if spec.is_sequence and any(isinstance(step, Recombine) for step in steps):
             raise ValueError("recombine puts windows of one class together, but the target follows the signal in time")
         self.steps, self.spec = tuple(steps), spec
@@ -74,18 +74,18 @@ class Augmentation:
 def _augmented(step: Augment, batch: Batch, others: Iterator[Batch], sfreq: float, what: int) -> Batch:
     match step:
         case Mixup():
-            return mixup(batch, next(others), beta(batch.key, what, step.alpha))
+            return mixup(batch, next(others), beta(batch.rng_key, what, step.alpha))
         case CutMix():
-            share = beta(batch.key, what, step.alpha)
-            return cutmix(batch, next(others), share, noise.uniform(batch.key, what + 1)[:, 0])
+            share = beta(batch.rng_key, what, step.alpha)
+            return cutmix(batch, next(others), share, noise.uniform(batch.rng_key, what + 1)[:, 0])
         case Recombine():
-            taken = [next(others) for _ in range(step.segments)]
-            return recombine(batch, taken, noise.uniform(batch.key, what)[:, 0] < step.p)
+            segments = [next(others) for _ in range(step.segments)]
+            return recombine(batch, segments, noise.uniform(batch.rng_key, what)[:, 0] < step.p)
     return batch._replace(signal=_changed(step, batch, sfreq, what))
 
 
 def _changed(step: Augment, batch: Batch, sfreq: float, what: int) -> torch.Tensor:
-    x, key = batch.signal, batch.key
+    x, key = batch.signal, batch.rng_key
     match step:
         case TimeShift():
             most = max(1, round(step.most_s * sfreq))

@@ -34,7 +34,7 @@ from eegdecode.training.config import (
     Train,
     WarmRestarts,
 )
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
@@ -160,7 +160,7 @@ def test_windows_with_a_baseline_are_judged_as_they_are_trained_with(cfg: Train,
     cfg = replace(cfg, windows=RandomWindows(length_s=1.0, batch=4, baseline_s=0.25))
     spec = tiny_store.spec(cfg.target)
     part = splits.split(cfg.split, tiny_store.recordings, cfg.windows).val
-    judge = Judge(cfg, part, tiny_store, spec, models.build(cfg.model, spec))
+    judge = Validator(cfg, part, tiny_store, spec, models.build(cfg.model, spec))
     assert len(judge.batches) > 1
     for number in range(len(judge.batches)):
         signal = judge.batch(number, torch.device("cpu")).signal
@@ -258,12 +258,12 @@ def test_interrupted_with_all_that_it_can_do_equals_uninterrupted(cfg: Train, tm
     assert all(torch.equal(one.parameters[name], other.parameters[name]) for name in one.parameters)
 
 
-def freed_step_by_step(cfg: Train, free_at: tuple[int, ...] = (3, 6)) -> Train:
+def freed_step_by_step(cfg: Train, unfreeze_at: tuple[int, ...] = (3, 6)) -> Train:
     """With all that remembers something of each parameter."""
     return replace(
         cfg,
         model=Transformer(width=8, heads=2, layers=2, dropout=0.3),
-        trainable=Trainable("head", free_at=free_at),
+        trainable=Trainable("head", unfreeze_at=unfreeze_at),
         compute=Compute(accumulate=2),
         optim=replace(cfg.optim, layer_decay=0.8, average=Ema(decay=0.9), keep_every=3),
     )
@@ -302,19 +302,21 @@ def test_two_ranks_free_as_one_does(cfg: Train, tmp_path: Path, capfd: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("free_at", "shard", "message"),
+    ("unfreeze_at", "shard", "message"),
     [
-        ((3, 12), False, r"free_at must be before the last of 12 steps, got \[3, 12\]$"),
-        ((3,), True, r"free_at=\[3\] is not for a model that is spread over the ranks: .* compute.shard=false$"),
+        ((3, 12), False, r"unfreeze_at must be before the last of 12 steps, got \[3, 12\]$"),
+        ((3,), True, r"unfreeze_at=\[3\] does not work for a model sharded over the ranks: .* compute.shard=false$"),
     ],
 )
-def test_what_cannot_be_freed_is_refused(cfg: Train, free_at: tuple[int, ...], shard: bool, message: str) -> None:
+def test_what_cannot_be_freed_is_refused(cfg: Train, unfreeze_at: tuple[int, ...], shard: bool, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(freed_step_by_step(cfg, free_at), compute=Compute(shard=shard))
+        replace(freed_step_by_step(cfg, unfreeze_at), compute=Compute(shard=shard))
 
 
 def test_a_model_that_no_rank_has_whole_is_not_looked_around_with(cfg: Train) -> None:
-    with pytest.raises(ValueError, match="optim.sam looks around .*, compute.shard=true: take one of the two"):
+    with pytest.raises(
+        ValueError, match="optim.sam needs the gradient of one rank, .*compute.shard=true .*: take one of the two"
+    ):
         replace(cfg, optim=replace(cfg.optim, sam=Sam()), compute=Compute(shard=True))
 
 

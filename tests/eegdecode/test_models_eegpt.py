@@ -102,7 +102,7 @@ def test_the_authors_checkpoint_loads_strictly_and_without_running_code() -> Non
     network.load_state_dict(tensors, strict=True)
     assert torch.equal(network.predictor.time_embed.freqs, tensors["predictor.time_embed.freqs"])
 
-    # To decode, the encoder that followed is taken; only what is ours is drawn anew
+    # To decode, the encoder that followed is taken; only what is ours is initialised
     decoder = models.build(EEGPT(variant="tiny1"), classes())
     found = decoder.load_state_dict(decoder.translate(tensors), strict=False)
     assert not found.unexpected_keys
@@ -233,7 +233,7 @@ def test_the_loss_is_that_of_normed_targets_and_normed_patches() -> None:
     network = models.build(EEGPTPretrain(variant="tiny1", seen_channels=4), spec(codebook.TEN_TWENTY, 256))
     batch = Batch(torch.randn(3, 256, 19), torch.zeros(3, 0), FIRST.repeat(3), torch.arange(3))
     loss, watched = objectives.build(Alignment(), spec())(network, batch)
-    predicted, target, reconstructed, cut = network(batch.signal, batch.subject, batch.key)
+    predicted, target, reconstructed, cut = network(batch.signal, batch.subject, batch.rng_key)
 
     def plain(found: torch.Tensor, wanted: torch.Tensor) -> float:
         wanted = (wanted - wanted.mean(-1, keepdim=True)) / (wanted.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
@@ -428,10 +428,10 @@ def test_a_planted_spectrogram_is_followed() -> None:
 )
 def test_it_compiles_whole_and_computes_in_bf16(cfg: Any) -> None:
     network = models.build(cfg, classes(codebook.TEN_TWENTY, 256))
-    given = (torch.randn(2, 256, 19), FIRST.repeat(2), torch.arange(2))[: 2 if cfg.gives == "outputs" else 3]
+    given = (torch.randn(2, 256, 19), FIRST.repeat(2), torch.arange(2))[: 2 if cfg.output_kind == "outputs" else 3]
     with torch.autocast("cpu", torch.bfloat16):
         out = network(*given)
-        (out if cfg.gives == "outputs" else out.reconstructed + 0).float().square().sum().backward()
+        (out if cfg.output_kind == "outputs" else out.reconstructed + 0).float().square().sum().backward()
     plain = network.eval()(*given)
     compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(*given)
     for one, other in zip(plain, compiled, strict=True):

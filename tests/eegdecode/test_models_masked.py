@@ -185,10 +185,10 @@ def test_they_compile_whole_and_compute_in_bf16(cfg: Any) -> None:
     network = models.build(cfg, spec(3, 128))
     x = torch.randn(4, 128, 3)
     more: dict[str, Any] = {"masked": (torch.arange(4),), "tfc": (magnitudes(x),), "outputs": ()}
-    given = (x, FIRST.repeat(4), *more[cfg.gives])
+    given = (x, FIRST.repeat(4), *more[cfg.output_kind])
     with torch.autocast("cpu", torch.bfloat16):
         out = network(*given)
-        (out if cfg.gives == "outputs" else out[0]).float().square().sum().backward()
+        (out if cfg.output_kind == "outputs" else out[0]).float().square().sum().backward()
     plain = network.eval()(*given)
     compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(*given)
     for one, other in zip(plain, compiled, strict=True):

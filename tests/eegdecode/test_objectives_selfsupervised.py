@@ -56,16 +56,16 @@ def test_contrast_equals_a_loop_over_views() -> None:
 
 def test_two_views_differ_and_come_from_the_key_alone() -> None:
     cfg, given = SimCLR(), batch(6)
-    one, other = (simclr.view(cfg, given.signal, given.key, which) for which in (0, 1))
+    one, other = (simclr.view(cfg, given.signal, given.rng_key, which) for which in (0, 1))
     assert not torch.allclose(one, other)
-    alone = simclr.view(cfg, given.signal[2:3], given.key[2:3], 0)
+    alone = simclr.view(cfg, given.signal[2:3], given.rng_key[2:3], 0)
     assert torch.allclose(alone[0], one[2], atol=1e-6)
     assert ((one == 0).all(dim=1).sum(dim=1) == int(0.2 * len(NAMES))).all()
 
 
 def test_each_part_of_a_view_does_what_it_says() -> None:
     off: Any = {"scale": 0.0, "shift": 0.0, "silent": 0.0, "noise": 0.0}
-    x, key = batch(4).signal, batch(4).key
+    x, key = batch(4).signal, batch(4).rng_key
     assert torch.equal(simclr.view(SimCLR(**off), x, key, 0), x)
     factors = simclr.view(SimCLR(**off | {"scale": 0.3}), x, key, 0) / x
     assert factors.std(dim=(1, 2)).max() < 1e-5 and factors.min() >= 0.7 and factors.max() <= 1.3
@@ -213,15 +213,15 @@ def test_what_chance_makes_of_signal_and_spectrum_comes_from_the_key_alone() -> 
     assert spectrum.shape == given.signal.shape
     assert torch.allclose(spectrum[:, 3], spectrum[:, -3], atol=1e-3)
     for change, x in ((tfc.other_signal, given.signal), (tfc.other_spectrum, spectrum)):
-        changed = change(x, given.key)
+        changed = change(x, given.rng_key)
         assert changed.shape == x.shape and not torch.allclose(changed, x)
-        assert torch.allclose(change(x[3:4], given.key[3:4])[0], changed[3], atol=1e-5)
-    other = tfc.other_spectrum(spectrum, given.key)
+        assert torch.allclose(change(x[3:4], given.rng_key[3:4])[0], changed[3], atol=1e-5)
+    other = tfc.other_spectrum(spectrum, given.rng_key)
     assert torch.allclose(other[:, 3], other[:, -3], atol=1e-3)
     same = (other == spectrum).float().mean()
     assert 0.7 < same < 0.95
     # Two of the four only move samples about
-    moved = tfc.other_signal(given.signal, given.key)
+    moved = tfc.other_signal(given.signal, given.rng_key)
     kept = [torch.equal(a.sort(dim=0).values, b.sort(dim=0).values) for a, b in zip(moved, given.signal, strict=True)]
     assert 10 < sum(kept) < 30
 
@@ -267,7 +267,7 @@ SMALL: Any = {"width": 16, "depth": 1, "heads": 2, "decoder_width": 16, "decoder
     ids=["eegpt", "mae", "tfc", "tfc released"],
 )
 def test_each_pretraining_fits_its_model_and_repeats_itself(model: Any, cfg: Any) -> None:
-    assert model.gives == cfg.reads
+    assert model.output_kind == cfg.input_kind
     torch.manual_seed(0)
     network = models.build(model, cfg.asks(spec()))
     objective, given = objectives.build(cfg, spec()), batch(4)
@@ -281,7 +281,7 @@ def test_each_pretraining_fits_its_model_and_repeats_itself(model: Any, cfg: Any
     loss.backward()
     learns = {name for name, value in network.named_parameters() if value.requires_grad}
     assert learns == {name for name, value in network.named_parameters() if value.grad is not None}
-    other = objective(network, given._replace(key=given.key + 1))[0].item()
+    other = objective(network, given._replace(rng_key=given.rng_key + 1))[0].item()
     assert other != losses[0]
 
 

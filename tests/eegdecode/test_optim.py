@@ -88,12 +88,12 @@ class Deep(nn.Module):
 
 
 def test_each_block_learns_at_a_part_of_the_rate_of_the_next() -> None:
-    shares = optim.shares(Deep(), 0.5)
+    shares = optim.lr_scales(Deep(), 0.5)
     assert shares["filter.weight"] == shares["readout.weight"] == 1 and shares["embed.bias"] == 0.5**4
     assert [shares[f"blocks.{index}.weight"] for index in range(3)] == [0.5**3, 0.5**2, 0.5]
     network = Deep()
     network.embed.requires_grad_(False)
-    assert "embed.weight" not in optim.shares(network, 0.5)
+    assert "embed.weight" not in optim.lr_scales(network, 0.5)
     groups = optim.adamw(network, Optim(layer_decay=0.5)).param_groups
     assert sum(len(group["params"]) for group in groups) == 10
 
@@ -102,8 +102,8 @@ def test_layer_decay_without_a_chain_of_blocks_is_refused() -> None:
     class Lists(Deep):
         last = ("embed",)  # lists of modules that are no chain are not taken for one
 
-    assert set(optim.shares(Lists(), 1.0).values()) == {1.0}
-    with pytest.raises(ValueError, match=r"layer_decay=0.5 wants a model of blocks .* leave it at 1"):
+    assert set(optim.lr_scales(Lists(), 1.0).values()) == {1.0}
+    with pytest.raises(ValueError, match=r"layer_decay=0.5 needs a model whose blocks .* leave it at 1"):
         optim.adamw(Lists(), Optim(layer_decay=0.5))
 
 
@@ -111,7 +111,7 @@ def sam_step(start: list[float], loss_of: Any, cfg: Sam, lr: float = 0.1) -> tor
     w = nn.Parameter(torch.tensor(start, dtype=torch.float64))
     uphill = torch.autograd.grad(loss_of(w), [w])
     before = w.detach().clone()
-    with optim.climbed([w], uphill, cfg):
+    with optim.sam_perturbed([w], uphill, cfg):
         loss_of(w).backward()
     assert torch.equal(w.detach(), before)
     assert w.grad is not None
@@ -138,7 +138,7 @@ def test_batch_norms_learn_nothing_of_a_second_look() -> None:
     x = torch.randn(8, 2)
     first = norm(x)
     seen = copy.deepcopy(norm.state_dict())
-    with optim.still_statistics(norm):
+    with optim.frozen_batchnorm(norm):
         assert torch.equal(norm(x), first)
     assert all(torch.equal(value, norm.state_dict()[name]) for name, value in seen.items())
     norm(x)

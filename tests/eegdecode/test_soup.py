@@ -239,7 +239,7 @@ def test_the_time_of_a_step_is_all_that_passes_but_for_validation(cfg: Train, tm
 
 
 def test_what_is_freed_later_is_estimated_as_dear_as_it_becomes(cfg: Train, tmp_path: Path) -> None:
-    freed = Trainable("head", free_at=(500,))
+    freed = Trainable("head", unfreeze_at=(500,))
     asked = Estimate(**{**vars(cfg), "trainable": freed, "optim": replace(cfg.optim, steps=1000)}, probe_steps=10)
     stages.estimate(asked, context(tmp_path / "probe"))
     kept = checkpoint.latest(RunDir(tmp_path / "probe").checkpoints)

@@ -22,7 +22,7 @@ from eegdecode.objectives.classification import focal
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training import model_file, target_statistics
 from eegdecode.training.config import Optim, Soup, Train
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir
 
@@ -64,7 +64,7 @@ def test_classes_are_weighed_as_scikit_learn_balances_them(opened: Store) -> Non
     drawn = places(opened, LockedWindows(tmax_s=1)).places
     found = target_statistics.weights(opened, "klass", drawn, opened.spec("klass"))
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.arange(3), y=KLASS[:, 0]))
-    with pytest.raises(ValueError, match="weighs classes by how often they come, but training has none of 2"):
+    with pytest.raises(ValueError, match="weighs classes by how often they occur, but the training set has none of 2"):
         target_statistics.weights(
             opened, "klass", places(opened, LockedWindows(tmax_s=1), 16).places, opened.spec("klass")
         )
@@ -123,7 +123,7 @@ def test_made_out_of_noise_it_has_the_targets_units_too(opened: Store, tmp_path:
     cfg = config_of_diffusion(opened)
     ours = trained(cfg, tmp_path / "run")
     data, parts = predict.open_data(ours, Context(World(), RunDir(tmp_path / "evaluate")))
-    batch = Judge(ours.train(), parts.test, data, ours.spec, ours.network()).batch(0, torch.device("cpu"))
+    batch = Validator(ours.train(), parts.test, data, ours.spec, ours.network()).batch(0, torch.device("cpu"))
     made = predict.outputs_of(ours, ours.network(), batch)
     assert made[..., 0].mean().item() == pytest.approx(1e4, rel=1e-3)
 

@@ -26,7 +26,7 @@ def written(path: Path, content: object) -> Start:
 
 
 def begin(ours: nn.Module, start: Start) -> transfer.Transfer:
-    return transfer.begin(ours, start, Path(start.source))
+    return transfer.load_pretrained(ours, start, Path(start.source))
 
 
 @pytest.mark.parametrize("wrap", ["", "module.", "model.module.", "_orig_mod."])
@@ -54,7 +54,9 @@ def test_a_prefix_chooses_one_of_several_networks(tmp_path: Path) -> None:
 
 def test_an_encoder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     start = written(tmp_path / "there.pt", network(n_in=7).state_dict())
-    with pytest.raises(ValueError, match=r"has not what start.need=encoder asks for.*encoder.weight \(4, 7\) there"):
+    with pytest.raises(
+        ValueError, match=r"lacks tensors that start.need=encoder asks for.*encoder.weight \(4, 7\) there"
+    ):
         begin(network(), start)
     with pytest.raises(ValueError, match="0 of 4 tensors found"):
         begin(network(), written(tmp_path / "other.pt", {"a": torch.zeros(1)}))
@@ -115,5 +117,5 @@ def test_a_wrong_file_is_told_in_a_sentence_of_ours(which: str, tmp_path: Path) 
 
 
 def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a folder without a model.pt, and no checkpoint: name a train run"):
+    with pytest.raises(ValueError, match="is a folder without a model.pt and not a checkpoint: name a train run"):
         begin(network(), Start(source=Input(str(tmp_path))))

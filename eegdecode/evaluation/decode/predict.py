@@ -20,7 +20,7 @@ from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.preprocessing.config import Preprocess, Step
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc import config
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
@@ -46,7 +46,7 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     where = ddp.device(ctx)
     networks = [each.network().to(where) for each in several]
     kind = kind_of(trained)
-    judge = Judge(trained.train(), parts.test, data, trained.spec, networks[0])
+    judge = Validator(trained.train(), parts.test, data, trained.spec, networks[0])
     mine = ctx.world.share(range(len(judge.batches)))
     outputs: list[np.ndarray] = []
     for done, number in enumerate(mine):
@@ -127,7 +127,7 @@ def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torc
     is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
     taken = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
     limit = 1.0 if is_sound and not trained.spec.target_std else None
-    made = sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
+    made = sampling.sample(network, batch.signal, batch.subject, batch.rng_key, shape, learned, taken, limit)
     return in_units(made, trained.spec)
 
 
@@ -141,7 +141,7 @@ def kind_of(trained: Trained) -> Kind:
 
 
 def _trials(
-    judge: Judge, outputs: Sequence[np.ndarray], data: Store, trained: Trained, kind: Kind
+    judge: Validator, outputs: Sequence[np.ndarray], data: Store, trained: Trained, kind: Kind
 ) -> Sequence[DecodedTrial]:
     """The windows in order, with their truth. Of a class that is its place in the names."""
     found: list[DecodedTrial] = []

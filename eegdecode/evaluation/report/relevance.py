@@ -24,7 +24,7 @@ from eegdecode.evaluation.metrics.results import Findings
 from eegdecode.preprocessing.sphere import ten_ten
 from eegdecode.signals import SignalSpec
 from eegdecode.training import model_file
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 
@@ -58,7 +58,7 @@ def of_network(model: Path, decoded: Decoded, cfg: Scoring, ctx: Context) -> np.
     as_trained, where = trained.train(), ddp.device(ctx)
     network = trained.network().to(where)
     objective = objectives.build(as_trained.objective, data.spec(trained.target).knowing(trained.spec))
-    judge = Judge(as_trained, parts.test, data, trained.spec, network)
+    judge = Validator(as_trained, parts.test, data, trained.spec, network)
     sizes = [len(places.start) for places in judge.batches]
     n = min(len(sizes), -(-PROBED // max(sizes)))
     chosen = [int(place) for place in np.linspace(0, len(sizes) - 1, n)]

@@ -16,7 +16,7 @@ class EEGNet:
     padding: Literal["same", "symmetric"] = "same"
     """Around an even kernel: as in Keras, one more sample after than before; or alike, which adds a sample, as in
     braindecode."""
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)
@@ -33,7 +33,7 @@ class EEGNetSSVEP:
     kernel: int | None = None  # samples; None: a second
     dropout: float = 0.5
     padding: Literal["same", "symmetric"] = "same"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)
@@ -49,7 +49,7 @@ class Deep4:
     kernel: int = 10  # samples, in each block
     pool: int = 3
     dropout: float = 0.5
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool)
@@ -66,7 +66,7 @@ class Shallow:
     pool: int = 75  # samples that a power is the mean of
     stride: int = 15  # samples from one such mean to the next
     dropout: float = 0.5
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool, stride=self.stride)
@@ -90,7 +90,7 @@ class Conformer:
     dropout: float = 0.5
     hidden: tuple[int, int] = (256, 32)  # layers between the tokens and the output
     checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(
@@ -111,7 +111,7 @@ class _Latent:
     kernel: int = 7  # samples
     pool: int = 2  # samples that a maximum is taken of
     dropout: float = 0.5
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(latents=self.latents, kernel=self.kernel, pool=self.pool)

@@ -11,7 +11,7 @@ class Braindecode:
     name: Literal["braindecode"] = "braindecode"
     model: str = "EEGNet"  # as braindecode.models calls it
     settings: dict[str, Any] = field(default_factory=dict, hash=False)  # what it takes beside the shape of the signal
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         ours = {"n_chans", "n_outputs", "n_times", "sfreq", "chs_info", "input_window_seconds"}
@@ -24,7 +24,7 @@ class EEGPT2:
     """Of the same name as EEGPT, by others: known, so that nobody takes one for the other."""
 
     name: Literal["eegpt2"] = "eegpt2"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         raise ValueError(
@@ -39,7 +39,7 @@ class NeuroGPT:
     """Known, so that one who asks for it learns what there is instead."""
 
     name: Literal["neurogpt"] = "neurogpt"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         raise ValueError(

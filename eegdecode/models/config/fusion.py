@@ -20,7 +20,7 @@ class Fusion:
     meg: Encoder = field(default_factory=BiLSTM)
     fusion: How = "add"
     normalise: bool = False  # what each encoder gives has length 1, so that none is louder
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Multipath:
     frame_s: float = 0.5  # of which a spectrum is taken
     hop_s: float = 0.125
     fusion: How = "add"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_s <= self.frame_s:

@@ -18,7 +18,7 @@ class DiffWave:
     conditional: bool = True  # hears the signal; without it, sound of the kind it was trained on
     checkpoint: bool = False  # what lies within a layer is computed again in the backward pass, not kept
     hop: ClassVar[int] = 256
-    gives: ClassVar[str] = "noise"
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if min(self.channels, self.layers, self.cycle) < 1:
@@ -36,7 +36,7 @@ class UNet:
     factor: int = 2  # between the rates of two levels: 2 for a spectrogram, 4 for a waveform
     blocks: int = 2  # of each level, on the way down and on the way up
     heads: int = 4  # of the attention at the coarsest level
-    gives: ClassVar[str] = "noise"
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if not self.widths or any(width < GROUPS or width % GROUPS for width in self.widths):
@@ -67,7 +67,7 @@ class DiT:
     heads: int = 6
     patch: tuple[int, int] = (8, 8)  # samples, bands: 800 x 80 make 1000 patches
     checkpoint: bool = False  # what lies within a block is computed again in the backward pass, not kept
-    gives: ClassVar[str] = "noise"
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 4 or self.layers < 1:

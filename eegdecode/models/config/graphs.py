@@ -25,7 +25,7 @@ class Hybrid:
     layers: int = 2  # blocks of a transformer and of a gat
     dropout: float = 0.1
     checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -48,7 +48,7 @@ class STGATE:
     layers: int = 2  # blocks of the transformer
     dropout: float = 0.1
     checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         if len(self.bands_hz) < 2 or list(self.bands_hz) != sorted(set(self.bands_hz)) or self.bands_hz[0] < 0:

@@ -16,7 +16,7 @@ class Joined:
     encoder: Encoder = field(default_factory=BiLSTM)
     generator: Generator = field(default_factory=UNet)
     features: int = 80  # that the generator is told at a time; the vocoder of DiffWave was told 80 mel bands
-    gives: ClassVar[str] = "noise"
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if self.features < 1:

@@ -43,7 +43,7 @@ class EEGPT:
     probe: int = 16  # numbers the head makes of a stretch of time
     dropout: float = 0.5
     checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(patch_stride=self.patch_stride, probe=self.probe)
@@ -61,7 +61,7 @@ class EEGPTPretrain:
     seen_channels: int = 12  # in each of these; the paper had 58 channels
     asked: float = 0.2  # of the channels that are not seen at a time that is seen, so many are to be reconstructed
     checkpoint: bool = False
-    gives: ClassVar[str] = "eegpt"
+    output_kind: ClassVar[str] = "eegpt"
 
     def __post_init__(self) -> None:
         _need_at_least_one(seen_channels=self.seen_channels)
@@ -100,7 +100,7 @@ class MAE(_Masked):
     """The encoder of a masked autoencoder, a linear layer at every patch."""
 
     name: Literal["mae"] = "mae"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class MAEPretrain(_Masked):
     decoder_width: int = 512
     decoder_depth: int = 8
     decoder_heads: int = 16
-    gives: ClassVar[str] = "masked"
+    output_kind: ClassVar[str] = "masked"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,7 +149,7 @@ class TFC(_TimeFrequency):
     """The two encoders of TF-C (Zhang 2022) under its classifier."""
 
     name: Literal["tfc"] = "tfc"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class TFCPretrain(_TimeFrequency):
     """TF-C (Zhang 2022): what a signal says and what its spectrum says are to be near each other."""
 
     name: Literal["tfc_pretrain"] = "tfc_pretrain"
-    gives: ClassVar[str] = "tfc"
+    output_kind: ClassVar[str] = "tfc"
 
 
 def _need_at_least_one(**values: int) -> None:

@@ -13,7 +13,7 @@ class BiLSTM:
     layers: int = 2
     dropout: float = 0.0  # of what goes from one layer to the next
     subject_layer: bool = False  # each subject's channels first go through a matrix of their own (Défossez 2023)
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
     """What an objective reads of it."""
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ class BrainModule:
     hidden: int = 320
     layers: int = 10  # dilated by 1, 2, 4, 8, 16, and again; a gate after each second
     skip: Literal["identity", "projection", "gated"] = "identity"  # how a layer's input is added to what it makes
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("virtual_channels", "frequencies", "hidden", "layers")}

@@ -14,7 +14,7 @@ class TCN:
     blocks: int = 5
     kernel: int = 5  # samples, further apart in each block
     dropout: float = 0.1
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         for name, value in {"width": self.width, "blocks": self.blocks, "kernel": self.kernel}.items():
@@ -37,7 +37,7 @@ class Transformer:
     layers: int = 4
     dropout: float = 0.1
     checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         for name in ("past", "patch", "width", "heads", "layers"):

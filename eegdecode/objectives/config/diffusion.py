@@ -21,7 +21,7 @@ class Diffusion:
     last: float = 0.05
     loss: Literal["l1", "mse"] = "l1"
     standardize: bool = False  # by mean and spread of each feature in training; what is made has the target's units
-    reads: ClassVar[str] = "noise"
+    input_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if self.steps < 2:

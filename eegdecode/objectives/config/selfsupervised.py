@@ -11,7 +11,7 @@ class MaskedPatches:
     """Make up the patches that were hidden (He 2022): the mean square over hidden patches alone."""
 
     name: Literal["mae"] = "mae"
-    reads: ClassVar[str] = "masked"
+    input_kind: ClassVar[str] = "masked"
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
         return spec
@@ -24,7 +24,7 @@ class Alignment:
 
     name: Literal["eegpt"] = "eegpt"
     align: float = 1.0  # how much the first counts beside the second; 0: the paper's ablation
-    reads: ClassVar[str] = "eegpt"
+    input_kind: ClassVar[str] = "eegpt"
 
     def __post_init__(self) -> None:
         if self.align < 0:
@@ -45,7 +45,7 @@ class SimCLR:
     shift: float = 0.1  # of a window's length, to either side; what leaves at one end comes in at the other
     silent: float = 0.2  # of the channels
     noise: float = 0.1  # of a channel's own standard deviation
-    reads: ClassVar[str] = "outputs"
+    input_kind: ClassVar[str] = "outputs"
     compares_windows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class TimeFrequency:
     balance: float = 0.2
     margin: float = 1.0
     anchor: float = 1.0
-    reads: ClassVar[str] = "tfc"
+    input_kind: ClassVar[str] = "tfc"
     compares_windows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ class Regression:
     name: Literal["regression"] = "regression"
     loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"
     standardize: bool = False  # by mean and spread of each feature in training; what is decoded has the target's units
-    reads: ClassVar[str] = "outputs"
+    input_kind: ClassVar[str] = "outputs"
     """What a model has to give for it."""
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
@@ -40,7 +40,7 @@ class Classification:
     focus: float = 0.0  # the focal loss, by how much what is told well counts less (Lin 2017: 2); 0: cross-entropy
     label_smoothing: float = 0.0  # the share of the truth that is spread over all classes
     balanced: bool = False  # a window counts less the more of its class there are: n / (classes x n of the class)
-    reads: ClassVar[str] = "outputs"
+    input_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         if self.focus < 0:
@@ -74,7 +74,7 @@ class Clip:
     form: Literal["symmetric", "speech"] = "symmetric"
     temperature: float = 0.07  # of the symmetric form; the other has none
     mask_equal: bool = True  # a target that is in the batch twice, as of a stimulus shown twice, is no wrong answer
-    reads: ClassVar[str] = "outputs"
+    input_kind: ClassVar[str] = "outputs"
     compares_windows: ClassVar[bool] = True
     """A window on its own would say nothing."""
 

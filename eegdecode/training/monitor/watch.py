@@ -1,4 +1,4 @@
-"""What a person would want to be told while training runs: alerts, the batch that broke it, a trace, pictures."""
+"""Monitor a training: alerts, the batch that gave NaN, a profiler trace, pictures for TensorBoard."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from eegdecode.objectives import Batch
 from eegdecode.training.config import Watch
 from eegdecode.training.monitor import alerts, figures
 from eegdecode.training.monitor.logger import Record
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank import fsdp
 from hpc.rank.context import Context
 from hpc.runs.rundir import atomic_write, read_lines
@@ -63,35 +63,35 @@ class Watcher:
     def refuse_nonfinite(
         self, figures: dict[str, float], step: int, batch: Batch | None, own: float, lr: float
     ) -> None:
-        """End the run when a figure of all ranks is no number. A rank whose `own` part is none keeps its batch."""
+        """Raise if a figure is NaN or infinite on any rank. A rank whose `own` value is non-finite saves its batch."""
         broken = {name: value for name, value in figures.items() if not math.isfinite(value)}
         if not broken:
             return
-        kept = ""
+        batch_note = ""
         if batch is not None and not math.isfinite(own):
             path = self.ctx.out / f"nonfinite-step-{step:08d}-rank-{self.ctx.world.rank:04d}.pt"
-            found = {name: value.cpu() for name, value in batch._asdict().items()}
-            atomic_write(path, lambda file: torch.save(found, file))
-            kept = f"; this rank's batch is in {path}"
-        said = " and ".join(f"{name} {value}" for name, value in broken.items())
-        self.alerts.say("no number", f"{said} at step {step}")
+            tensors = {name: value.cpu() for name, value in batch._asdict().items()}
+            atomic_write(path, lambda file: torch.save(tensors, file))
+            batch_note = f"; this rank's batch is in {path}"
+        nonfinite = " and ".join(f"{name} {value}" for name, value in broken.items())
+        self.alerts.say("no number", f"{nonfinite} at step {step}")
         raise FloatingPointError(
-            f"{said} at step {step} (lr {lr:.3g}): lower optim.lr or optim.clip_norm, "
-            f"and look for NaN in the data{kept}{''.join(f'. {sentence}' for sentence in self.damages(step))}"
+            f"{nonfinite} at step {step} (lr {lr:.3g}): lower optim.lr or optim.clip_norm, "
+            f"and look for NaN in the data{batch_note}{''.join(f'. {sentence}' for sentence in self.damages(step))}"
         )
 
-    def judged(
-        self, step: int, found: dict[str, float], best: dict[str, Any], network: nn.Module, judge: Judge
+    def validated(
+        self, step: int, validation: dict[str, float], best: dict[str, Any], network: nn.Module, validator: Validator
     ) -> None:
-        """After a validation, whose figures are `found`; `best` is as it was before."""
+        """After a validation with these figures; `best` is from before it."""
         cfg, lowest = self.cfg.alerts, best["validation"]["loss"]
-        if math.isfinite(lowest) and found["loss"] > lowest + (cfg.diverged - 1) * abs(lowest):
-            self.alerts.say("diverged", f"validation loss {found['loss']:.4g} at step {step}, after {lowest:.4g}")
-        if cfg.stalled_steps and found["loss"] >= lowest and step - best["step"] >= cfg.stalled_steps:
+        if math.isfinite(lowest) and validation["loss"] > lowest + (cfg.diverged - 1) * abs(lowest):
+            self.alerts.say("diverged", f"validation loss {validation['loss']:.4g} at step {step}, after {lowest:.4g}")
+        if cfg.stalled_steps and validation["loss"] >= lowest and step - best["step"] >= cfg.stalled_steps:
             self.alerts.say("stalled", f"no better validation since step {best['step']}, {step - best['step']} ago")
         spent_h = (self._lived_s + time.time() - self._began) * self.ctx.world.size / 3600
         if cfg.budget_gpu_h and spent_h > cfg.budget_gpu_h:
             self.alerts.say("budget", f"{spent_h:.1f} GPU-hours spent by step {step}, of {cfg.budget_gpu_h:g}")
         alone = not any(map(fsdp.is_sharded, network.parameters()))
         if self.ctx.world.is_first and alone and (self.cfg.examples or self.cfg.histograms):
-            self.record.show(lambda writer: figures.draw(writer, self.cfg, step, network, judge))
+            self.record.show(lambda writer: figures.draw(writer, self.cfg, step, network, validator))
