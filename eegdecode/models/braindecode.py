@@ -1,4 +1,4 @@
-"""A model of braindecode under our roof: it gets its channels first, and gives what the target asks for."""
+"""Wrap a model of braindecode: channels come first, and outputs have the shape that the target needs."""
 
 import difflib
 import inspect

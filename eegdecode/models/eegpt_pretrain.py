@@ -1,8 +1,8 @@
-"""EEGPT as it is pretrained (Wang et al., NeurIPS 2024): an encoder of what is seen, a predictor of what an encoder
-that sees everything would say, a reconstructor of the samples that are hidden.
+"""Pretraining of EEGPT (Wang et al., NeurIPS 2024): an encoder of the visible patches, a predictor of what a momentum
+encoder makes of all patches, a reconstructor of the masked samples.
 
-Names and sizes are those of the authors' checkpoint. Which patches are seen comes from each window's key, and as many
-in every window; the authors draw once for a batch, and the number of times as well.
+Names and sizes are those of the authors' checkpoint. The mask derives from each window's key, with equally many visible
+patches in every window; the authors draw one mask a batch, and the number of time patches as well.
 """
 
 from typing import NamedTuple

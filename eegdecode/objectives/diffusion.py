@@ -1,6 +1,6 @@
-"""Tell the noise in a target that has been mixed with it: how networks learn to make sound and spectrograms.
+"""Denoising diffusion: predict the noise that was added to a target, to generate sound and spectrograms.
 
-Which step and what noise are a function of the window's key. The loss is the mean over all values of the target.
+Diffusion step and noise derive from the window's key. The loss is the mean over all values of the target.
 """
 
 import torch
@@ -22,10 +22,10 @@ def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
         drawn = noise.normal(batch.rng_key, _NOISE, *batch.target.shape[1:])
         t = (noise.uniform(batch.rng_key, _STEP)[:, 0] * cfg.steps).long()
         target = standard(batch.target, spec)
-        found = model(batch.signal, batch.subject, spoil(target, drawn, t, schedule), t.float())
-        if found.shape != drawn.shape:
-            raise ValueError(f"the model gives {tuple(found.shape)}, but the target is {tuple(drawn.shape)}")
-        return distance(found.float(), drawn), {}
+        predicted = model(batch.signal, batch.subject, spoil(target, drawn, t, schedule), t.float())
+        if predicted.shape != drawn.shape:
+            raise ValueError(f"the model gives {tuple(predicted.shape)}, but the target is {tuple(drawn.shape)}")
+        return distance(predicted.float(), drawn), {}
 
     return loss_of
 

@@ -1,4 +1,4 @@
-"""Make up what was hidden, from what was not: masked autoencoders (He et al. 2022)."""
+"""Reconstruct masked patches from visible ones: masked autoencoders (He et al. 2022)."""
 
 import torch
 from torch.nn import functional
@@ -18,7 +18,7 @@ def objective(cfg: MaskedPatches, spec: SignalSpec) -> Objective:
 
 
 def mean_hidden(values: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """The mean of what each patch has, [window, patch], over those that were hidden."""
+    """The mean of values [window, patch] over the masked patches."""
     return (values * hidden).sum() / hidden.sum()
 
 

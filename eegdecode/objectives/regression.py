@@ -1,4 +1,4 @@
-"""Give the numbers of the target: losses over [window, step, output] or [window, output], means over the batch."""
+"""Regression losses over [window, step, output] or [window, output], means over the batch."""
 
 import torch
 from torch.nn import functional

@@ -1,9 +1,9 @@
-"""Out of noise, a step at a time: sound or spectrograms from a signal, by a network that has learned to take noise off.
+"""Sample sound or spectrograms from noise, step by step, with a trained denoising network.
 
-    made = sampling.sample(network, signal, subject, keys, (n_steps, n_features), learned, learned.fewer(20))
+    sound = sampling.sample(network, signal, subject, keys, (n_steps, n_features), learned, learned.fewer(20))
 
-What is drawn comes from the windows' keys alone (eegdecode/noise.py): the same keys, the same sound. Ho 2020 (arXiv
-2006.11239), with the six steps of DiffWave (arXiv 2009.09761) where fifty were learned.
+All draws derive from the windows' keys (eegdecode/noise.py): the same keys give the same sound. Ho 2020 (arXiv
+2006.11239), with the six steps of DiffWave (arXiv 2009.09761) after a training with fifty.
 """
 
 import math
@@ -72,7 +72,7 @@ def sample(
     taken: Schedule | None = None,
     limit: float | None = None,
 ) -> torch.Tensor:
-    """What the network makes of these windows, [window, *shape].
+    """Samples of the network for these windows, [window, *shape].
 
     Parameters
     ----------
@@ -89,15 +89,15 @@ def sample(
         The largest value there is, as 1 in sound: what is beyond is set to it after every step.
     """
     taken = taken or learned
-    betas, kept, at = taken.betas, taken.kept.tolist(), learned.where(taken).tolist()
-    made = noise.normal(keys, _START, *shape)
+    betas, signal_shares, at = taken.betas, taken.kept.tolist(), learned.where(taken).tolist()
+    noisy = noise.normal(keys, _START, *shape)
     for n in reversed(range(len(betas))):
-        t = torch.full(keys.shape, at[n], device=made.device)
-        found = network(x, subject, made, t)
-        made = (made - betas[n] / math.sqrt(1 - kept[n]) * found) / math.sqrt(1 - betas[n])
+        t = torch.full(keys.shape, at[n], device=noisy.device)
+        predicted_noise = network(x, subject, noisy, t)
+        noisy = (noisy - betas[n] / math.sqrt(1 - signal_shares[n]) * predicted_noise) / math.sqrt(1 - betas[n])
         if n:
-            spread = math.sqrt((1 - kept[n - 1]) / (1 - kept[n]) * betas[n])
-            made = made + spread * noise.normal(keys, _ON_THE_WAY + n, *shape)
+            spread = math.sqrt((1 - signal_shares[n - 1]) / (1 - signal_shares[n]) * betas[n])
+            noisy = noisy + spread * noise.normal(keys, _ON_THE_WAY + n, *shape)
         if limit is not None:
-            made = made.clamp(-limit, limit)
-    return made
+            noisy = noisy.clamp(-limit, limit)
+    return noisy

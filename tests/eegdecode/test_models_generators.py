@@ -232,10 +232,10 @@ def test_what_a_window_sees_is_of_its_key_alone() -> None:
 
 def test_a_target_that_is_not_in_time_is_refused() -> None:
     classes = replace(EEG, target_sfreq=0.0, n_outputs=4)
-    with pytest.raises(ValueError, match="diffusion makes a target in time out of noise: name one"):
+    with pytest.raises(ValueError, match="diffusion needs a target that is a time course: name one"):
         Diffusion().asks(classes)
     for cfg in SMALL.values():
-        with pytest.raises(ValueError, match=f"{cfg.name} makes a target in time out of noise"):
+        with pytest.raises(ValueError, match=f"{cfg.name} needs a target that is a time course"):
             models.build(cfg, classes)
 
 
@@ -420,7 +420,7 @@ def test_a_run_trains_a_joined_model_and_its_model_makes_spectrograms(tiny_store
         (lambda: DiT(width=30, heads=2), "multiple of 4 and layers at least 1, got 30 and 12"),
         (lambda: DiT(patch=(0, 8)), "at least 1 x 1 values, got 0 x 8"),
         (lambda: Joined(features=0), "features must be at least 1, got 0"),
-        (lambda: Joined(generator=DiffWave(conditional=False)), "has to hear the encoder"),
+        (lambda: Joined(generator=DiffWave(conditional=False)), "must be conditioned on the encoder"),
         (lambda: Diffusion(steps=1), "steps must be at least 2, got 1"),
         (lambda: Diffusion(first=0.1), "0 < first <= last < 1, got first 0.1 and last 0.05"),
     ],

@@ -89,7 +89,7 @@ class Conformer:
     part of it, as braindecode does."""
     dropout: float = 0.5
     hidden: tuple[int, int] = (256, 32)  # layers between the tokens and the output
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

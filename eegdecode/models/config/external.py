@@ -1,4 +1,4 @@
-"""Networks of others: what braindecode has, and what cannot be had."""
+"""Models of other packages: those of braindecode, and known ones that are not provided."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal

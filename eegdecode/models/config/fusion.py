@@ -1,4 +1,4 @@
-"""Networks of several encoders, whose outputs become one."""
+"""Networks that fuse the outputs of several encoders."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -7,7 +7,7 @@ from eegdecode.models.config.encoders import Encoder
 from eegdecode.models.config.recurrent import BiLSTM
 
 How = Literal["add", "concat", "gated"]
-"""`add`: their mean. `concat`: side by side, each an equal share of the outputs. `gated`: weighed by what they give."""
+"""`add`: their mean. `concat`: concatenated, each an equal share of the outputs. `gated`: weighted by learnt gates."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Fusion:
     eeg: Encoder = field(default_factory=BiLSTM)
     meg: Encoder = field(default_factory=BiLSTM)
     fusion: How = "add"
-    normalise: bool = False  # what each encoder gives has length 1, so that none is louder
+    normalise: bool = False  # scale the output of each encoder to length 1, so that none dominates
     output_kind: ClassVar[str] = "outputs"
 
 

@@ -1,6 +1,6 @@
-"""Networks that make sound or spectrograms out of noise, told by a signal what to make.
+"""Diffusion models that generate sound or spectrograms from noise, conditioned on a signal.
 
-Each has a `hop`: of how many samples of the target it wants to be told one thing.
+Each has a `hop`: the number of samples of the target for one condition.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class DiffWave:
     channels: int = 64
     layers: int = 30
     cycle: int = 10  # dilations 1, 2, 4, … 2^(cycle - 1), then again from 1
-    conditional: bool = True  # hears the signal; without it, sound of the kind it was trained on
-    checkpoint: bool = False  # what lies within a layer is computed again in the backward pass, not kept
+    conditional: bool = True  # conditioned on the signal; else it generates any sound like those of training
+    checkpoint: bool = False  # recompute the activations of a layer in the backward pass, to save memory
     hop: ClassVar[int] = 256
     output_kind: ClassVar[str] = "noise"
 
@@ -66,7 +66,7 @@ class DiT:
     layers: int = 12
     heads: int = 6
     patch: tuple[int, int] = (8, 8)  # samples, bands: 800 x 80 make 1000 patches
-    checkpoint: bool = False  # what lies within a block is computed again in the backward pass, not kept
+    checkpoint: bool = False  # recompute the activations of a block in the backward pass, to save memory
     output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:

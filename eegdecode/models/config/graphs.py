@@ -24,7 +24,7 @@ class Hybrid:
     heads: int = 4
     layers: int = 2  # blocks of a transformer and of a gat
     dropout: float = 0.1
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class STGATE:
     heads: int = 4
     layers: int = 2  # blocks of the transformer
     dropout: float = 0.1
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Networks that first learn from signals alone, and what they become when there is something to decode.
+"""Self-supervised networks, and their encoders for decoding.
 
-Each comes twice: NAME_pretrain learns with the objective of that name, NAME takes over its encoder and gives outputs.
+Each comes twice: NAME_pretrain is pretrained with the objective of that name, NAME decodes with its encoder.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class EEGPT:
     patch_stride: int = 64  # samples from one stretch of 64 to the next; 32 for the paper's P300 and ERN
     probe: int = 16  # numbers the head makes of a stretch of time
     dropout: float = 0.5
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class _Masked:
     depth: int = 24
     heads: int = 16
     mlp_ratio: float = 1.0
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
 
     def __post_init__(self) -> None:
         _need_at_least_one(patch=self.patch_samples, width=self.width, depth=self.depth, heads=self.heads)

@@ -1,7 +1,7 @@
-"""Attention between the nodes of a graph, GATv2 (Brody 2022, ICLR), for all pairs at once.
+"""Graph attention, GATv2 (Brody 2022, ICLR), for all pairs of nodes at once.
 
-Electrodes are few, so a matrix of who may look at whom takes the place of a list of edges. The modified form of
-Neumeier 2023 (arXiv 2305.16196) is not here: its abstract does not define it.
+Electrodes are few, so an adjacency matrix is used instead of a list of edges. The modified form of Neumeier 2023 (arXiv
+2305.16196) is not here: its abstract does not define it.
 """
 
 import torch

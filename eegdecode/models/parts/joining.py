@@ -1,4 +1,4 @@
-"""The outputs of several encoders become one."""
+"""Fuse the outputs of several encoders."""
 
 from typing import cast
 
@@ -25,7 +25,7 @@ class Join(nn.Module):
         self.gate = nn.Linear(n, n) if how == "gated" else None
 
     def forward(self, made: list[torch.Tensor], there: torch.Tensor | None = None) -> torch.Tensor:
-        """`there`: [window, encoder], whether it had something to encode; what it made of nothing counts for nothing.
+        """`there`: [window, encoder], whether it had a signal; outputs without a signal do not count.
         Where no encoder had, all is 0."""
         parts = torch.stack(made, dim=-2)
         if there is None:
