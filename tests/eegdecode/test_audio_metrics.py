@@ -28,7 +28,7 @@ UNLIKE = {"mcd_db", "nrmse"}
 
 @pytest.mark.parametrize("target", ["audio", "mel"])
 def test_a_clear_decoder_is_better_than_other_pieces_by_every_figure(target: str) -> None:
-    found = time_courses.score(heard(target, 3.0), Scoring())
+    found = time_courses.evaluate(heard(target, 3.0), Scoring())
     assert found.verdict == "above chance"
     for name, figure in found.figures.items():
         better = figure.chance - figure.value if name in UNLIKE else figure.value - figure.chance
@@ -42,7 +42,7 @@ def test_a_clear_decoder_is_better_than_other_pieces_by_every_figure(target: str
 def test_pieces_that_are_swapped_are_at_chance(target: str) -> None:
     decoded = heard(target, 3.0)
     swapped = tuple(replace(trial, output=decoded.trials[i - 4].output) for i, trial in enumerate(decoded.trials))
-    found = time_courses.score(replace(decoded, trials=swapped), Scoring())
+    found = time_courses.evaluate(replace(decoded, trials=swapped), Scoring())
     assert found.verdict == "not above chance"
     assert all(figure.p is None or figure.p > 0.02 for figure in found.figures.values())
 
@@ -99,7 +99,7 @@ def test_bands_are_named_by_the_sounds_they_were_made_of(study: Path, tmp_path: 
     assert "kHz" in examples.drawn(decoded, [run]) and "<audio" in examples.drawn(decoded, [run])
     write_json(run.plan, {"inputs": {"study": str(tmp_path)}})
     without = examples.drawn(decoded, [run])
-    assert "sound files are not there" in without and "<audio" not in without and "kHz" not in without
+    assert "sound files are missing" in without and "<audio" not in without and "kHz" not in without
 
 
 def test_a_picture_holds_its_values_upside_up() -> None:

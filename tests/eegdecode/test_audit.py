@@ -58,7 +58,7 @@ def audited(tmp_path: Path, recordings: list[Recording], target: str = "side", *
 
 def test_a_clean_study_has_no_findings(tmp_path: Path) -> None:
     assert audited(tmp_path, study()) == {}
-    assert "Nothing was found" in (tmp_path / "run" / "out" / "audit.html").read_text()
+    assert "No findings" in (tmp_path / "run" / "out" / "audit.html").read_text()
 
 
 def test_the_same_samples_under_two_names(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_same_stimulus_and_subject_on_both_sides(tmp_path: Path) -> None:
         for each in study()
     ]
     found = audited(tmp_path, heard, shared=("stimulus",))
-    assert "12 stimulus(s) are trained on and tested on: piece-0" in found["leak split by subject"]
+    assert "12 stimulus(s) are in both the training set and the test set: piece-0" in found["leak split by subject"]
     found = audited(tmp_path / "refused", heard)
     assert "the same stimulus would stand in train and val" in found["leak split by subject"]
 
@@ -134,13 +134,13 @@ def test_a_class_that_the_recording_tells(tmp_path: Path) -> None:
         for index, each in enumerate(study())
     ]
     found = audited(tmp_path, clean)
-    assert "the subject alone tells the class in 100% of the trials" in found["confound side"]
+    assert "the subject alone predicts the class in 100% of the trials" in found["confound side"]
 
 
 def test_a_class_that_time_tells(tmp_path: Path) -> None:
     late = (np.arange(N_TRIALS) >= N_TRIALS // 2).astype(np.float32)[:, None]
     found = audited(tmp_path, [replace(each, values={"side": late}) for each in study()])
-    assert "the half of the recording alone tells the class in 100% of the trials" in found["confound side"]
+    assert "the half of the recording alone predicts the class in 100% of the trials" in found["confound side"]
 
 
 def test_ranks_share_the_recordings_and_find_the_same(tmp_path: Path) -> None:

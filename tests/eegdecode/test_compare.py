@@ -59,7 +59,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     evaluated(tmp_path, "evaluate-a", np.array([0.6]))
     with pytest.raises(ValueError, match="two finished evaluations at least, got 1$"):
         compared(tmp_path, runs=(Input("evaluate-a"),))
-    with pytest.raises(ValueError, match="no finished evaluation .* bears the --name nix"):
+    with pytest.raises(ValueError, match="no finished evaluation has the --name nix"):
         compared(tmp_path, runs=(Input("evaluate-a"),), named="nix")
     evaluated(tmp_path, "evaluate-b", np.array([0.7]), label="one")
     with pytest.raises(ValueError, match="at least, got 1, of which 1 by named=one$"):
@@ -86,7 +86,7 @@ def test_pairs_of_noise_are_told_apart_as_rarely_as_p_says() -> None:
     ("of", "said"),
     [
         ({"study": ["synthesize-b"]}, "they are of synthesize-b, and of synthesize-a"),
-        ({"split": {"by": "run", "seed": 1}}, "their test parts differ, as split.seed is 1 and 0"),
+        ({"split": {"by": "run", "seed": 1}}, "their test sets differ, as split.seed is 1 and 0"),
     ],
 )
 def test_subjects_of_other_data_or_splits_are_no_pairs(of: dict[str, object], said: str, tmp_path: Path) -> None:

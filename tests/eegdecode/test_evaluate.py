@@ -16,7 +16,7 @@ from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import results
-from eegdecode.evaluation.metrics.results import Findings
+from eegdecode.evaluation.metrics.results import Result
 from eegdecode.evaluation.report import export, report
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
@@ -72,7 +72,7 @@ def test_outputs_that_are_no_numbers_are_not_judged(model: Path, tmp_path: Path)
     found = model_file.load(RunDir(model).out)
     spoilt = {name: torch.full_like(value, torch.nan) for name, value in found.parameters.items() if value.ndim}
     broken = copied(model, "train-b", parameters=found.parameters | spoilt)
-    said = r"^train-b gave .* NaN or infinite for (\d+) of \1 test windows \(\d of sub-01, \d of sub-02\), .* judged"
+    said = r"^train-b gave .* NaN or infinite for (\d+) of \1 test windows \(\d of sub-01, \d of sub-02\), .* evaluated"
     with pytest.raises(ValueError, match=said):
         stages.evaluate(Evaluate((broken,)), context(tmp_path / "run"))
     assert not (tmp_path / "run" / "out" / "report.json").exists()
@@ -83,7 +83,7 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
     assert "balanced_accuracy_bandpower" in summary and "balanced_accuracy_csp" not in summary
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
     assert "the target “side” has 2 classes (0, 1)." in page
-    assert "The linear decoder csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
+    assert "The linear baseline csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
     assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
 
 
@@ -100,7 +100,7 @@ def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_p
     both = Input(str(RunDir(model).out)), copied(model, "train-b")
     stages.evaluate(Evaluate(both, weigh="entropy"), context(tmp_path / "run"))
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
-    assert "The network is 2 models that decode together, of which the one that hesitates less" in page
+    assert "The network is 2 models that decode together, of which the one with the lower entropy" in page
     assert "(weigh=entropy): train-a, train-b." in page
     for name in ("train-a", "train-b"):
         assert f'<tr><th scope="row">{name}</th>' in page and f"<h3>{name}</h3>" in page
@@ -128,7 +128,7 @@ def test_models_that_cannot_decode_together_are_told_what_differs(
         predict.refuse_unlike([first, second])
 
 
-def people() -> Findings:
+def people() -> Result:
     """Of twelve subjects who have one score each, which is decoded well."""
     rng = np.random.default_rng(0)
     trials = [
@@ -137,14 +137,14 @@ def people() -> Findings:
         for t in range(4)
     ]
     decoded = Decoded(0.0, tuple(trials), (), "values", "score")
-    return results.judge(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
+    return results.evaluate(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
 
 
 def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(model: Path) -> None:
     found, trained = people(), model_file.load(RunDir(model).out)
     verdict, table, text = report._verdict(found, trained), report._subjects(found), export.markdown(found)
     assert "Above chance." in verdict and "One by one" not in verdict
-    assert "p (Holm)" not in table and "95 % below" not in table
+    assert "p (Holm)" not in table and "95th percentile" not in table
     assert (
         "| subject | windows | minus the error, in standard deviations | ridge |\n| --- | --- | --- | --- |\n" in text
     )
@@ -157,7 +157,7 @@ def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_i
         for part in export.markdown(found).split("\n\n")[2:]:
             assert len({line.count("|") for line in part.strip().splitlines()}) == 1
         rows = [line for line in export.latex(found).splitlines() if "&" in line]
-        assert {row.count("&") for row in rows} == {4} and "95\\,\\% below" in rows[0]
+        assert {row.count("&") for row in rows} == {4} and "95th percentile of the null" in rows[0]
         bound = found.figures["r"].bound
         assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in export.markdown(found)
 

@@ -1,5 +1,6 @@
 """Figures of evaluation are what they say, fair at chance, and the baseline is a true ridge."""
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from eegdecode.evaluation.decode.predict import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import nulls, time_courses
 from eegdecode.models import BiLSTM
 from eegdecode.preprocessing.config import Preprocess
-from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.synth.config import Music
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train
+from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import whole_trial
 from hpc.config.stages import check
 from hpc.rank.context import Context, Input, World
@@ -72,7 +74,7 @@ def test_rotations_are_those_of_numpy() -> None:
 
 
 def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
-    found = time_courses.score(identity(listening(0)), Scoring())
+    found = time_courses.evaluate(identity(listening(0)), Scoring())
     values = {name: figure.value for name, figure in found.figures.items()}
     assert values == pytest.approx(dict.fromkeys(EVERY, 1.0))
     assert all(figure.chance < 0.9 for figure in found.figures.values())
@@ -83,7 +85,7 @@ def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
 def test_the_summary_has_chance_beside_each_figure() -> None:
     decoded = listening(0, clarity=1.0)
     decoded = replace(decoded, baselines={"ridge": identity(decoded).output})
-    found = time_courses.score(decoded, Scoring(n_null=200))
+    found = time_courses.evaluate(decoded, Scoring(n_null=200))
     summary = found.summary()
     for name in EVERY:
         assert summary[name]["value"] > summary[name]["chance"]  # type: ignore[index]
@@ -97,7 +99,7 @@ def test_the_summary_has_chance_beside_each_figure() -> None:
 
 def test_decoders_that_follow_something_else_pass_for_above_chance_in_5_of_100_cases() -> None:
     """Also where all who hear a piece share what is decoded, so that their trials are not independent."""
-    found = [time_courses.score(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
+    found = [time_courses.evaluate(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
     assert 1 <= sum(scores.verdict == "above chance" for scores in found) <= 10
     for name in EVERY:
         beyond = [scores.figures[name].value - scores.figures[name].chance for scores in found]
@@ -119,31 +121,31 @@ def fading(seed: int, n_pieces: int, clarity: float, n_times: int = 640) -> Deco
 
 @pytest.mark.parametrize("n_pieces", [2, 4, 12])
 def test_who_knows_only_how_trials_begin_and_end_decodes_nothing(n_pieces: int) -> None:
-    found = [time_courses.score(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
+    found = [time_courses.evaluate(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
     assert sum(scores.verdict == "above chance" for scores in found) <= 4
     of_r = [scores.figures["r"] for scores in found]
     assert np.mean([r.value for r in of_r]) == pytest.approx(np.mean([r.chance for r in of_r]), abs=0.02)
     assert min(r.value for r in of_r) > 0.3
     same_for_all = fading(0, n_pieces, 0.0)
     trials = tuple(replace(trial, output=same_for_all.trials[0].output) for trial in same_for_all.trials)
-    assert time_courses.score(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
+    assert time_courses.evaluate(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
 
 
 def test_who_follows_the_piece_beyond_that_is_above_chance() -> None:
-    found = time_courses.score(fading(0, 4, 1.0), Scoring())
+    found = time_courses.evaluate(fading(0, 4, 1.0), Scoring())
     assert found.verdict == "above chance" and all(row.p_holm < 0.05 for row in found.subjects)
 
 
 def test_of_a_single_piece_it_is_said_what_cannot_be_told() -> None:
-    found = time_courses.score(fading(0, 1, 1.0), Scoring())
-    assert found.figures["r"].chance == 0 and "with a single test piece, following it cannot be told" in found.what
-    assert "single" not in time_courses.score(fading(0, 2, 1.0), Scoring()).what
+    found = time_courses.evaluate(fading(0, 1, 1.0), Scoring())
+    assert found.figures["r"].chance == 0 and "with a single test piece, following it cannot be separated" in found.what
+    assert "single" not in time_courses.evaluate(fading(0, 2, 1.0), Scoring()).what
 
 
 def test_what_never_moves_is_at_chance() -> None:
     decoded = listening(0)
     flat = replace(decoded, trials=tuple(replace(trial, output=np.ones_like(trial.target)) for trial in decoded.trials))
-    found = time_courses.score(flat, Scoring())
+    found = time_courses.evaluate(flat, Scoring())
     assert found.figures["r"].value == 0
     for name in ("rank_accuracy", "match_mismatch", "spectrum_rank", "ssim_rank"):
         assert found.figures[name].value == 0.5, name
@@ -158,16 +160,21 @@ def test_what_cannot_be_told_is_left_out() -> None:
             replace(trial, target=trial.target[:400], output=trial.output[:400]) for trial in decoded.trials[:SUBJECTS]
         ),
     )
-    assert list(time_courses.score(one_short_piece, Scoring()).figures) == ["r"]
+    assert list(time_courses.evaluate(one_short_piece, Scoring()).figures) == ["r"]
     short = replace(
         decoded, trials=tuple(replace(t, target=t.target[:400], output=t.output[:400]) for t in decoded.trials)
     )
-    assert list(time_courses.score(short, Scoring()).figures) == ["r", "rank_accuracy", "spectrum_r", "spectrum_rank"]
+    assert list(time_courses.evaluate(short, Scoring()).figures) == [
+        "r",
+        "rank_accuracy",
+        "spectrum_r",
+        "spectrum_rank",
+    ]
     of_less_than_a_window = replace(
         decoded, trials=tuple(replace(t, target=t.target[:200], output=t.output[:200]) for t in decoded.trials)
     )
-    assert "match_mismatch" not in time_courses.score(of_less_than_a_window, Scoring()).figures
-    assert list(time_courses.score(replace(decoded, sfreq=8.0), Scoring()).figures) == [
+    assert "match_mismatch" not in time_courses.evaluate(of_less_than_a_window, Scoring()).figures
+    assert list(time_courses.evaluate(replace(decoded, sfreq=8.0), Scoring()).figures) == [
         "r",
         "rank_accuracy",
         "match_mismatch",
@@ -176,7 +183,7 @@ def test_what_cannot_be_told_is_left_out() -> None:
 
 def test_the_seed_alone_decides_the_chance_level() -> None:
     decoded = listening(3)
-    first, again, other = (time_courses.score(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
+    first, again, other = (time_courses.evaluate(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -307,7 +314,7 @@ def test_models_that_tell_no_classes_are_not_weighed_and_that_is_said_before_the
     beside = Path(shutil.copytree(model.parent, tmp_path / "b")) / "out"
     both, found = Evaluate(model=(Input("a"), Input("b"))), {"a": model, "b": beside}.get
     assert check(stages.evaluate, both, 1, found) == "2 models decode together"
-    with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
+    with pytest.raises(ValueError, match="weigh=entropy needs to know how sure a model is, as only classifiers do"):
         check(stages.evaluate, replace(both, weigh="entropy"), 1, found)
     with pytest.raises(ValueError, match="train is named twice: models that decode together are different runs"):
         check(stages.evaluate, both, 1, lambda ref: model)
@@ -369,12 +376,40 @@ def test_surer_models_count_for_more() -> None:
     np.testing.assert_allclose(ensemble.weights(both, "entropy")[:, 0], [0, 1], atol=1e-6)
     mixed = ensemble.together(np.log(both), "entropy", are_classes=True)
     np.testing.assert_allclose(np.exp(mixed), sure, atol=1e-6)
-    with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
+    with pytest.raises(ValueError, match="weigh=entropy needs to know how sure a model is, as only classifiers do"):
         ensemble.together(both, "entropy", are_classes=False)
 
 
 def test_data_that_have_changed_are_refused(model: Path, tmp_path: Path) -> None:
     trained = model_file.load(model)
     other = replace(trained, spec=replace(trained.spec, channels=("Cz", "Pz")))
-    with pytest.raises(ValueError, match=r"the model fits .*Pz.* now holds .*: train it again"):
+    with pytest.raises(ValueError, match=r"the model was trained on .*Pz.* now holds .*: train it again"):
         predict.open_data(other, ctx(tmp_path / "run"))
+
+
+def test_a_target_of_many_numbers_is_scored_by_retrieval_from_a_number_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def trained(n_outputs: int, objective: str = "regression") -> Trained:
+        spec = SignalSpec(("Cz",), 64.0, n_outputs, n_times=64)
+        return Trained(RunDir(Path()), {"objective": {"name": objective}}, spec, {}, 0, {})
+
+    caplog.set_level(logging.INFO)
+    for n, objective, limit, kind, sentence in (
+        (
+            15,
+            "regression",
+            16,
+            "values",
+            "by correlation, not retrieval, as the target has 15 numbers a window (evaluate",
+        ),
+        (16, "regression", 16, "retrieval", "by retrieval, as the target has 16 numbers a window (evaluate.scoring"),
+        (16, "regression", 17, "values", "16 numbers a window (evaluate.scoring.retrieval_from=17)"),
+        (2, "clip", 16, "retrieval", "by retrieval, as the objective is clip"),
+    ):
+        assert predict.kind_of(trained(n, objective), limit) == kind
+        [said] = predict.scored_by(trained(n, objective), kind, limit)
+        assert sentence in said and said in caplog.messages
+    assert predict.scored_by(trained(2, "classification"), "classes", 16) == []
+    with pytest.raises(ValueError, match="retrieval_from must be at least 2, .* got 1"):
+        Scoring(retrieval_from=1)

@@ -56,7 +56,7 @@ def written(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFac
     trained, decoded = found
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
     decoded = replace(decoded, baselines={"ridge": lagged_ridge.ridge(trained, decoded, Scoring(), ctx)})
-    report.write(ctx.out / "report.html", trained, decoded, time_courses.score(decoded, Scoring()))
+    report.write(ctx.out / "report.html", trained, decoded, time_courses.evaluate(decoded, Scoring()))
     return ctx.out / "report.html"
 
 
@@ -87,8 +87,9 @@ def test_it_says_what_was_found_in_words(written: Path) -> None:
     verdict = re.search(r'<p class="verdict"><strong>(.*?)</strong>(.*?)</p>', text, re.DOTALL)
     assert verdict is not None
     assert verdict[1] in ("Above chance.", "Not above chance.")
-    assert re.search(r"On 2 test trials of 2 subjects, r&nbsp;=&nbsp;.*By chance .* linear decoder, ridge", verdict[2])
-    assert "made up" in text
+    assert re.search(r"On 2 test trials of 2 subjects, r&nbsp;=&nbsp;.*Chance level is", verdict[2])
+    assert re.search(r"the 95th percentile of the null .* linear baseline, ridge", verdict[2])
+    assert "The recordings are synthetic" in text
     assert "Test has 1 stimul" in text
 
 
@@ -120,7 +121,7 @@ def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None
     text = sections._audited(trained)
     assert "audit-x" in text and "12 &lt;pieces&gt;" in text and "of other data" not in text
     write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
-    assert "has found nothing" in sections._audited(trained)
+    assert "has no findings" in sections._audited(trained)
     for by, is_other in (("stimulus", False), ("subject", True)):
         (written.parents[2] / "audit-x" / "config.yaml").write_text(f"split: {{by: {by}}}\n")
         assert ("of another split than this training" in sections._audited(trained)) == is_other

@@ -45,7 +45,7 @@ def decoded(kind: Kind, effect: float, seed: int = 0) -> Decoded:
 @pytest.mark.parametrize("kind", ["classes", "retrieval", "values"])
 @pytest.mark.parametrize(("effect", "verdict"), [(3.0, "above chance"), (0.0, "not above chance")])
 def test_the_verdict_is_that_of_what_was_planted(kind: Kind, effect: float, verdict: str) -> None:
-    found = results.judge(decoded(kind, effect), Scoring())
+    found = results.evaluate(decoded(kind, effect), Scoring())
     assert found.verdict == verdict
     main = found.figures[found.headline]
     assert main.bound is not None and main.bound > main.chance - 0.01
@@ -58,7 +58,7 @@ def test_the_verdict_is_that_of_what_was_planted(kind: Kind, effect: float, verd
 
 @pytest.mark.parametrize("kind", ["classes", "retrieval", "values"])
 def test_chance_is_wrong_as_often_as_it_says(kind: Kind) -> None:
-    p = [results.judge(decoded(kind, 0.0, seed), Scoring(n_null=100)).figures for seed in range(30)]
+    p = [results.evaluate(decoded(kind, 0.0, seed), Scoring(n_null=100)).figures for seed in range(30)]
     small = sum(next(f.p for f in figures.values() if f.p is not None) < 0.1 for figures in p)
     assert small <= 9, "3 are expected; more than 9 come in 1 of 1000 such tests"
 
@@ -73,13 +73,13 @@ def test_a_score_of_each_subject_is_dealt_out_over_subjects() -> None:
         for s, score in enumerate(scores)
         for t in range(10)
     ]
-    found = results.judge(Decoded(0.0, tuple(trials), (), "values", "score"), Scoring())
+    found = results.evaluate(Decoded(0.0, tuple(trials), (), "values", "score"), Scoring())
     assert found.verdict == "above chance" and found.figures["r"].value > 0.9
     assert found.of_subjects.startswith("minus the error") and found.figures["r"].low is None
     backwards = [replace(trial, target=-trial.target) for trial in trials]
-    assert results.judge(Decoded(0.0, tuple(backwards), (), "values", "score"), Scoring()).verdict != "above chance"
-    with pytest.raises(ValueError, match="a value of each subject needs 3 of them in the test part at least, got 2"):
-        results.judge(Decoded(0.0, tuple(trials[:20]), (), "values", "score"), Scoring())
+    assert results.evaluate(Decoded(0.0, tuple(backwards), (), "values", "score"), Scoring()).verdict != "above chance"
+    with pytest.raises(ValueError, match="one value per subject needs 3 subjects in the test set at least, got 2"):
+        results.evaluate(Decoded(0.0, tuple(trials[:20]), (), "values", "score"), Scoring())
 
 
 def windows(said: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = ()) -> Decoded:
@@ -95,7 +95,7 @@ def windows(said: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = ()) ->
 def test_who_knows_only_the_mean_of_each_subject_decodes_nothing() -> None:
     rng = np.random.default_rng(0)
     mean = 3 * rng.normal(size=(6, 1, 1))
-    found = results.judge(windows(*(mean + 0.5 * rng.normal(size=(2, 6, 40, 1)))), Scoring())
+    found = results.evaluate(windows(*(mean + 0.5 * rng.normal(size=(2, 6, 40, 1)))), Scoring())
     r, pooled = found.figures["r"], found.figures["r_pooled"]
     assert found.verdict == "not above chance" and r.low is not None and r.high is not None and r.low < 0 < r.high
     assert r.value == pytest.approx(np.mean([row.value for row in found.subjects]))
@@ -109,7 +109,7 @@ def test_slow_drifts_of_their_own_are_no_decoding(n_windows: int, most: int) -> 
     for _ in range(60):
         made = rng.normal(size=(2, 4, n_windows, 1))
         made = made.cumsum(axis=2) if n_windows > 8 else made
-        above += results.judge(windows(*made), Scoring(n_null=200)).verdict == "above chance"
+        above += results.evaluate(windows(*made), Scoring(n_null=200)).verdict == "above chance"
     assert above <= most
 
 
@@ -122,36 +122,38 @@ def groups(n_subjects: int, effect: float, seed: int = 0) -> Decoded:
 
 
 def test_a_class_of_each_subject_is_dealt_out_over_subjects() -> None:
-    found = results.judge(groups(12, 5.0), Scoring())
+    found = results.evaluate(groups(12, 5.0), Scoring())
     assert found.verdict == "above chance" and found.figures["balanced_accuracy"].value == 1
-    assert found.of_subjects == "the share that is right" and found.figures["balanced_accuracy"].low is None
-    above = [results.judge(groups(12, 0.0, seed), Scoring(n_null=200)).verdict == "above chance" for seed in range(60)]
+    assert found.of_subjects == "the share of correct windows" and found.figures["balanced_accuracy"].low is None
+    above = [
+        results.evaluate(groups(12, 0.0, seed), Scoring(n_null=200)).verdict == "above chance" for seed in range(60)
+    ]
     assert sum(above) <= 9, "windows of a subject are no independent evidence"
 
 
 def test_where_nothing_could_be_above_chance_it_is_said() -> None:
-    found = results.judge(groups(4, 5.0), Scoring())
+    found = results.evaluate(groups(4, 5.0), Scoring())
     assert found.verdict != "above chance"
     assert "of 4 subjects p cannot be less than 0.17, so this can never be above chance" in found.what
     made = decoded("retrieval", 3.0)
     few = replace(made, trials=tuple(trial for trial in made.trials if trial.trial < 3), baselines={})
-    found = results.judge(few, Scoring())
+    found = results.evaluate(few, Scoring())
     assert found.figures["top1"].p == pytest.approx(1 / 6) and "of 3 candidates p cannot be less" in found.what
-    assert "cannot" not in results.judge(made, Scoring()).what
+    assert "cannot" not in results.evaluate(made, Scoring()).what
 
 
 def test_hundreds_of_candidates_are_judged_too() -> None:
     wanted = np.random.default_rng(0).normal(size=(250, 4))
     trials = tuple(DecodedTrial("sub-0", f"s{i}", row[None], row[None], "r", i, 0.0) for i, row in enumerate(wanted))
-    found = results.judge(Decoded(0.0, trials, (), "retrieval", "target"), Scoring())
+    found = results.evaluate(Decoded(0.0, trials, (), "retrieval", "target"), Scoring())
     assert found.verdict == "above chance" and "cannot" not in found.what
 
 
 def test_every_figure_can_be_had_again_from_the_predictions(tmp_path: Path) -> None:
     made = decoded("classes", 1.0)
     predictions.write(tmp_path / "p.h5", made)
-    again = results.judge(predictions.read(tmp_path / "p.h5"), Scoring())
-    found = results.judge(made, Scoring())
+    again = results.evaluate(predictions.read(tmp_path / "p.h5"), Scoring())
+    found = results.evaluate(made, Scoring())
     assert again == found
     assert json.loads(json.dumps(found.plain()))["verdict"] == "above chance"
     export.write(tmp_path, found)

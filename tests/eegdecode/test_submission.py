@@ -234,16 +234,16 @@ def test_a_window_goes_through_the_steps_as_a_recording_does(chain: tuple[Step, 
 @pytest.mark.parametrize(
     ("chain", "message"),
     [
-        ((ICA(),), "the step ica asks for a whole recording, but the judge gives single windows"),
-        ((Align(),), "the step align asks for a whole recording"),
-        ((BadChannels(),), "the step bad_channels asks for a whole recording"),
+        ((ICA(),), "the step ica needs a whole recording, but the judge gives single windows"),
+        ((Align(),), "the step align needs a whole recording"),
+        ((BadChannels(),), "the step bad_channels needs a whole recording"),
         ((Scale(), Reference()), "the step reference comes after scale or clamp"),
         (
             (Bandpass(low_hz=6.0, high_hz=14.0),),
-            "bandpass from 6 to 14 Hz takes out more than the judge, who gives 0.5 to 50 Hz",
+            "bandpass from 6 to 14 Hz removes more than the judge, who gives 0.5 to 50 Hz",
         ),
-        ((Bandpass(low_hz=None),), "bandpass from 0 to 20 Hz takes out more"),
-        ((Notch(hz=25.0),), "notch at 25 Hz takes out more"),
+        ((Bandpass(low_hz=None),), "bandpass from 0 to 20 Hz removes more"),
+        ((Notch(hz=25.0),), "notch at 25 Hz removes more"),
         ((Pick(names=("Fz",)),), "pick: there is no channel Fz among E1"),
         (
             (),
@@ -275,7 +275,7 @@ def test_windows_other_than_the_judges_are_refused(trained: Trained, windows: di
 def test_models_that_do_not_fit_are_refused(trained: Trained, runs: Path) -> None:
     with pytest.raises(ValueError, match="the judge gives 100 Hz, but rt reads 128 Hz: preprocess with"):
         submission._refuse_other_windows(1, replace(trained, spec=replace(trained.spec, sfreq=128.0)))
-    with pytest.raises(ValueError, match=r"wants one number a window, but rt .* a signal in time with 1 output\(s\)"):
+    with pytest.raises(ValueError, match=r"needs one number a window, but rt .* a signal in time with 1 output\(s\)"):
         submission._refuse_other_windows(1, replace(trained, spec=replace(trained.spec, target_sfreq=64.0)))
     mixed = Submission(challenge_2=(made(runs / "rt"), made(runs / "score")))
     with pytest.raises(ValueError, match="challenge 2: models that decode together need one target"):
@@ -298,7 +298,7 @@ def test_the_entry_says_what_is_wrong(
         submitted.Submission(500, "cpu")
     monkeypatch.setattr(submitted, "FOLDERS", (tmp_path,))
     with pytest.raises(FileNotFoundError, match=r"weights_challenge_2.pt is not in the zip: it was made without"):
-        submitted.found("weights_challenge_2.pt")
+        submitted.find("weights_challenge_2.pt")
     decoder = submitted.Decoder(torch.load(packed[0] / "weights_challenge_1.pt", weights_only=False))
     with pytest.raises(ValueError, match=r"129 channels x 200 samples, but got \(129, 100\)"):
         decoder(torch.zeros(2, 129, 100))

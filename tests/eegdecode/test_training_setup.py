@@ -74,7 +74,7 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
     [
         ({"target": "knd"}, "target must be one of kind, which sub-01_run-0 has, but got 'knd'"),
         ({"objective": Regression()}, "this target is 1: take objective.loss=mse or l1"),
-        ({"objective": Clip(), "model": BiLSTM()}, "clip tells targets by their direction"),
+        ({"objective": Clip(), "model": BiLSTM()}, "clip compares targets by their direction"),
         ({"model": Deep4()}, "deep4: got 4 channels x 128 samples; needs at least 441 samples"),
         ({"windows": LockedWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),
         ({"split": Split()}, "has trials of kind .*, but the training set has only .* The split is by stim"),
@@ -125,7 +125,7 @@ def test_nothing_heavy_is_imported_while_the_data_are_still_to_be_made() -> None
 def test_without_torch_it_says_that_it_was_not_tried(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "eegdecode.training.setup", None)
     monkeypatch.delattr("eegdecode.training.setup", raising=False)
-    assert told(training(whole)).startswith("not tried on its data (")
+    assert told(training(whole)).startswith("not checked against its data (")
 
 
 def test_large_models_are_tried_without_their_numbers(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

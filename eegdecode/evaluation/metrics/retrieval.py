@@ -1,7 +1,7 @@
-"""Is the right one among the first k? For decoders whose output is compared with the targets of all candidates.
+"""Top-k retrieval accuracy, for decoders whose output is compared with the targets of all candidates.
 
-Ties are broken at random in thought: each hit is the probability of one. So a decoder that says the same of all has
-exactly the chance level.
+A hit is the probability of one if ties are broken at random. So a decoder with constant outputs has exactly the chance
+level.
 """
 
 import numpy as np
