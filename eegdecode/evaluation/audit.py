@@ -66,12 +66,12 @@ def run(cfg: Audit, ctx: Context) -> dict[str, object]:
     }
     if not ctx.world.is_first:
         return {}
-    found = findings(data, [by_index[index] for index in range(len(data.recordings))], cfg.target, cfg.split)
-    for finding in found:
+    all_findings = findings(data, [by_index[index] for index in range(len(data.recordings))], cfg.target, cfg.split)
+    for finding in all_findings:
         log.warning("%s: %s: %s", finding.what, finding.where, finding.sentence)
-    write_json(ctx.out / "audit.json", [asdict(finding) for finding in found])
-    atomic_write(ctx.out / "audit.html", lambda file: file.write(render(found, data).encode()))
-    return {"findings": len(found), **Counter(finding.what for finding in found), "page": "audit.html"}
+    write_json(ctx.out / "audit.json", [asdict(finding) for finding in all_findings])
+    atomic_write(ctx.out / "audit.html", lambda file: file.write(render(all_findings, data).encode()))
+    return {"findings": len(all_findings), **Counter(finding.what for finding in all_findings), "page": "audit.html"}
 
 
 @dataclass(frozen=True)

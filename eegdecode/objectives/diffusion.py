@@ -9,7 +9,7 @@ from torch.nn import functional
 from eegdecode import noise
 from eegdecode.objectives import Batch, Objective, standard
 from eegdecode.objectives.config.diffusion import Diffusion
-from eegdecode.objectives.sampling import Schedule, spoil
+from eegdecode.objectives.sampling import Schedule, add_noise
 from eegdecode.signals import SignalSpec
 
 _STEP, _NOISE = 41, 42  # tell the draws of a window from each other
@@ -22,7 +22,7 @@ def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
         drawn = noise.normal(batch.rng_key, _NOISE, *batch.target.shape[1:])
         t = (noise.uniform(batch.rng_key, _STEP)[:, 0] * cfg.steps).long()
         target = standard(batch.target, spec)
-        predicted = model(batch.signal, batch.subject, spoil(target, drawn, t, schedule), t.float())
+        predicted = model(batch.signal, batch.subject, add_noise(target, drawn, t, schedule), t.float())
         if predicted.shape != drawn.shape:
             raise ValueError(f"the model gives {tuple(predicted.shape)}, but the target is {tuple(drawn.shape)}")
         return distance(predicted.float(), drawn), {}

@@ -50,9 +50,9 @@ def test_band_power_finds_rhythms_and_nothing_else(n_classes: int) -> None:
 @pytest.mark.parametrize("decoder", [CSP, BandPower])
 def test_log_probabilities_are_of_all_classes(decoder: type[CSP] | type[BandPower]) -> None:
     x, y = imagined(2, n=40)
-    said = decoder.fit(x, 2 * y, SFREQ, n_classes=4).log_probabilities(x)
-    np.testing.assert_allclose(np.exp(said).sum(axis=1), 1)
-    assert said.shape == (40, 4) and set(said.argmax(axis=1)) == {0, 2}
+    log_p = decoder.fit(x, 2 * y, SFREQ, n_classes=4).log_probabilities(x)
+    np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1)
+    assert log_p.shape == (40, 4) and set(log_p.argmax(axis=1)) == {0, 2}
 
 
 @pytest.mark.parametrize("decoder", [CSP, BandPower])
@@ -70,8 +70,11 @@ def test_csp_knows_no_mixing() -> None:
     patterns = csp._covariances(x)
     np.testing.assert_allclose(np.trace(patterns, axis1=1, axis2=2), 1)
     mixed = CSP.fit(x @ mixing, y, SFREQ, band_hz=None)
-    said, again = plain.log_probabilities(test).argmax(axis=1), mixed.log_probabilities(test @ mixing).argmax(axis=1)
-    assert np.mean(said == again) > 0.95
+    predicted, again = (
+        plain.log_probabilities(test).argmax(axis=1),
+        mixed.log_probabilities(test @ mixing).argmax(axis=1),
+    )
+    assert np.mean(predicted == again) > 0.95
 
 
 def test_csp_needs_its_band() -> None:
@@ -95,9 +98,9 @@ def test_bands_without_a_frequency_are_left_out_and_all_of_them_refused() -> Non
 
 def test_pooling_is_the_mean_of_stretches() -> None:
     x = np.arange(2 * 40 * 3, dtype=float).reshape(2, 40, 3)
-    found = window_ridge.downsampled(x).reshape(2, 16, 3)
-    np.testing.assert_allclose(found[:, 0], x[:, :2].mean(axis=1))
-    np.testing.assert_allclose(found[:, -1], x[:, 37:].mean(axis=1))
+    means = window_ridge.downsampled(x).reshape(2, 16, 3)
+    np.testing.assert_allclose(means[:, 0], x[:, :2].mean(axis=1))
+    np.testing.assert_allclose(means[:, -1], x[:, 37:].mean(axis=1))
     np.testing.assert_allclose(window_ridge.downsampled(x[:, :5]), x[:, :5].reshape(2, -1))
 
 

@@ -13,12 +13,12 @@ def music(seed: int, duration_s: float = 4.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     time_s = np.arange(int(duration_s * SFREQ)) / SFREQ
     beats = np.arange(0, duration_s, rng.uniform(0.2, 0.6))
-    found = np.zeros_like(time_s)
+    samples = np.zeros_like(time_s)
     for start_s in beats:
         since_s = np.maximum(time_s - start_s, 0)
         hz = 220 * 2 ** (rng.integers(24) / 12)
-        found += np.where(time_s > start_s, np.exp(-4 * since_s) * np.sin(2 * np.pi * hz * since_s), 0)
-    return found
+        samples += np.where(time_s > start_s, np.exp(-4 * since_s) * np.sin(2 * np.pi * hz * since_s), 0)
+    return samples
 
 
 def noise(seed: int = 0) -> np.ndarray:
@@ -97,8 +97,8 @@ def test_mcd_is_the_difference_of_levels_root_mean_square(monkeypatch: pytest.Mo
 
 def test_mcd_rises_with_noise_and_takes_many() -> None:
     several = np.stack([music(0) + part * noise() for part in (0.0, 0.01, 0.1, 1.0)])
-    found = sound.mel_cepstral_distortion_db(several, music(0), SFREQ)
-    assert found.shape == (4,) and np.all(np.diff(found) > 0)
+    distortion = sound.mel_cepstral_distortion_db(several, music(0), SFREQ)
+    assert distortion.shape == (4,) and np.all(np.diff(distortion) > 0)
 
 
 @pytest.mark.parametrize("sfreq", [4000.0, 16000.0, 22050.0, 44100.0])

@@ -145,10 +145,8 @@ def test_a_pretrained_encoder_is_taken_over_whole() -> None:
     pretrained = models.build(MAEPretrain(**SMALL, **DECODER), spec(2, 64))
     network = models.build(MAE(**SMALL), spec(2, 64))
     given = pretrained.state_dict()
-    found = network.load_state_dict(
-        {name: value for name, value in given.items() if name.startswith("encoder.")}, False
-    )
-    assert found.missing_keys == ["readout.weight", "readout.bias"] and not found.unexpected_keys
+    keys = network.load_state_dict({name: value for name, value in given.items() if name.startswith("encoder.")}, False)
+    assert keys.missing_keys == ["readout.weight", "readout.bias"] and not keys.unexpected_keys
     tfc = models.build(TFC(), spec(2, 64)).load_state_dict(models.build(TFCPretrain(), spec(2, 64)).state_dict(), False)
     assert all(name.startswith("classifier.") for name in tfc.missing_keys) and not tfc.unexpected_keys
 

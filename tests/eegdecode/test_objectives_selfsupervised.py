@@ -139,8 +139,8 @@ def test_two_ranks_have_the_loss_and_the_gradient_of_one(tmp_path: Path) -> None
         for rank in (0, 1):
             theirs, gradients = torch.load(tmp_path / f"{name}_{rank}.pt")
             assert theirs.item() == pytest.approx(loss.item(), abs=1e-5)
-            for found, parameter in zip(gradients, network.parameters(), strict=True):
-                assert torch.allclose(found, parameter.grad, atol=1e-5)
+            for gradient, parameter in zip(gradients, network.parameters(), strict=True):
+                assert torch.allclose(gradient, parameter.grad, atol=1e-5)
 
 
 class Given(torch.nn.Module):
@@ -203,8 +203,8 @@ def test_time_and_frequency_are_weighed_as_in_the_paper_or_as_released() -> None
         return entropy + 5 * (1 / 5 - (right * logits.softmax(dim=1)).mean())
 
     wanted = 0.2 * (released(plain.h_t, other.h_t) + released(plain.h_f, other.h_f)) + released(plain.z_t, plain.z_f)
-    found = tfc.combined(TimeFrequency(form="released"), plain, other)[0]
-    assert found.item() == pytest.approx(wanted.item(), abs=1e-5)
+    loss = tfc.combined(TimeFrequency(form="released"), plain, other)[0]
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
 def test_what_chance_makes_of_signal_and_spectrum_comes_from_the_key_alone() -> None:
@@ -222,8 +222,10 @@ def test_what_chance_makes_of_signal_and_spectrum_comes_from_the_key_alone() -> 
     assert 0.7 < same < 0.95
     # Two of the four only move samples about
     moved = tfc.other_signal(given.signal, given.rng_key)
-    kept = [torch.equal(a.sort(dim=0).values, b.sort(dim=0).values) for a, b in zip(moved, given.signal, strict=True)]
-    assert 10 < sum(kept) < 30
+    unchanged = [
+        torch.equal(a.sort(dim=0).values, b.sort(dim=0).values) for a, b in zip(moved, given.signal, strict=True)
+    ]
+    assert 10 < sum(unchanged) < 30
 
 
 def test_after_training_a_window_is_nearer_to_its_own_spectrum_than_to_others() -> None:
@@ -247,8 +249,8 @@ def test_after_training_a_window_is_nearer_to_its_own_spectrum_than_to_others() 
         optimizer.step()
     given = draw(10**6)
     with torch.no_grad():
-        found = network.eval()(given.signal, given.subject, tfc.magnitudes(given.signal))
-    alike = torch.nn.functional.normalize(found.z_t, dim=1) @ torch.nn.functional.normalize(found.z_f, dim=1).T
+        embedded = network.eval()(given.signal, given.subject, tfc.magnitudes(given.signal))
+    alike = torch.nn.functional.normalize(embedded.z_t, dim=1) @ torch.nn.functional.normalize(embedded.z_f, dim=1).T
     matched, shuffled = alike.diagonal().mean(), (alike.sum() - alike.trace()) / (16 * 15)
     assert matched > shuffled + 0.3
 

@@ -33,10 +33,10 @@ def render(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFact
     @cache
     def rendered(kind: str) -> str:
         decoded: Decoded = answered("classes", 3.0) if kind == "classes" else heard(kind, 0.5, stimuli)
-        judge = results.evaluate if kind == "classes" else time_courses.evaluate
+        evaluate = results.evaluate if kind == "classes" else time_courses.evaluate
         values = {name: index - 2.0 for index, name in enumerate(trained.spec.channels)}
-        found = replace(judge(decoded, Scoring()), channels={"network": values, "ridge": values})
-        return report.render(ctx.run, trained, decoded, found)
+        result = replace(evaluate(decoded, Scoring()), channels={"network": values, "ridge": values})
+        return report.render(ctx.run, trained, decoded, result)
 
     return rendered
 
@@ -82,9 +82,9 @@ def test_the_browser_sees_what_is_wrong(tmp_path: Path) -> None:
     )
     (tmp_path / "page.html").write_text(page)
     seen = browser.look(tmp_path / "page.html", 360, False, tmp_path / "profile")
-    said = " ".join(seen.errors)
+    errors = " ".join(seen.errors)
     words = "nothing is not defined", "net::ERR_", "'type': 'error'"
-    assert all(word in said for word in words), said
+    assert all(word in errors for word in words), errors
     assert "http://127.0.0.1:9/x.png" in seen.requests
     assert seen.scrolls_to >= 2000 and seen.contrasts[0][0] < 3 and seen.pictures == [0]
     assert seen.sounds[0]["problem"] and not seen.sounds[0]["ready"]

@@ -102,8 +102,8 @@ def test_the_pattern_of_a_linear_decoder_is_where_its_output_comes_from(
     trials = []
     for number, trial in enumerate(stored.trials):
         first = round(trial.start * SFREQ)
-        made = stored.read(first + 6, first + 206)[:, 3:4]
-        trials.append(DecodedTrial("sub-01", "x", made, made, stored.name, number, first / SFREQ))
+        output = stored.read(first + 6, first + 206)[:, 3:4]
+        trials.append(DecodedTrial("sub-01", "x", output, output, stored.name, number, first / SFREQ))
     trained = model_file.load(tmp_path / "train-c" / "out")
     pattern = relevance.pattern_of(Decoded(SFREQ, tuple(trials), ()), trained, Scoring(), ctx)
     assert pattern[3] == pytest.approx(1, abs=1e-6) and np.abs(np.delete(pattern, 3)).max() < 0.99

@@ -51,9 +51,9 @@ class Page(HTMLParser):
 def written(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report at the end of a chain of runs, of which a stimulus has a name that HTML would trip over."""
     ctx = chain(tmp_path_factory.mktemp("runs"), tiny_store, study)
-    found = predict.decode([ctx.input(Input("train-c"))], ctx)
-    assert found is not None
-    trained, decoded = found
+    outcome = predict.decode([ctx.input(Input("train-c"))], ctx)
+    assert outcome is not None
+    trained, decoded = outcome
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
     decoded = replace(decoded, baselines={"ridge": lagged_ridge.ridge(trained, decoded, Scoring(), ctx)})
     report.write(ctx.out / "report.html", trained, decoded, time_courses.evaluate(decoded, Scoring()))
@@ -112,12 +112,12 @@ def test_it_says_how_it_came_about(written: Path) -> None:
 def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None:
     trained = model_file.load(written.parents[2] / "train-c" / "out")
     assert "launch audit data=[" in written.read_text()
-    for name, inputs, found in (
+    for name, inputs, findings in (
         ("audit-x", list(trained.data), [{"what": "leak", "where": "split by run", "sentence": "12 <pieces>"}]),
         ("audit-y", ["other"], [{"what": "copy", "where": "a", "sentence": "of other data"}]),
     ):
         write_json(written.parents[2] / name / "plan.json", {"inputs": dict(enumerate(inputs))})
-        write_json(written.parents[2] / name / "out" / "audit.json", found)
+        write_json(written.parents[2] / name / "out" / "audit.json", findings)
     text = sections._audited(trained)
     assert "audit-x" in text and "12 &lt;pieces&gt;" in text and "of other data" not in text
     write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])

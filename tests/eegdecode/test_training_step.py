@@ -46,9 +46,9 @@ def gradient(sam: Sam | None, compute: Compute) -> tuple[torch.Tensor, dict[str,
         stepper.step()
         stepper.backward(batch, 0.1)
     assert all(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
-    found = torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None])
-    assert length == pytest.approx(found.norm().item())
-    return found, figures
+    flat = torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None])
+    assert length == pytest.approx(flat.norm().item())
+    return flat, figures
 
 
 SAMS = [None, Sam(rho=0.5), Sam(rho=0.5, adaptive=True)]

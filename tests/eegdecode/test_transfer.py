@@ -35,12 +35,12 @@ def test_an_encoder_is_taken_whole_and_the_head_drawn_anew(wrap: str, key: str, 
     theirs, ours = network(n_outputs=5), network(n_outputs=2)
     content: object = {f"{wrap}{name}": value for name, value in theirs.state_dict().items()}
     start = written(tmp_path / "there.ckpt", {key: content, "epoch": 3} if key else content)
-    found = begin(ours, start)
-    assert found.loaded == ("encoder.weight", "encoder.bias") and found.missing == ()
-    assert [text.split()[0] for text in found.unlike] == ["readout.weight", "readout.bias"]
+    loaded = begin(ours, start)
+    assert loaded.loaded == ("encoder.weight", "encoder.bias") and loaded.missing == ()
+    assert [text.split()[0] for text in loaded.unlike] == ["readout.weight", "readout.bias"]
     assert torch.equal(ours.get_parameter("encoder.weight"), theirs.get_parameter("encoder.weight"))
-    assert "2 of 4 tensors found" in found.sentences()[0]
-    assert "readout.weight (5, 4) there, (2, 4) here" in found.sentences()[1]
+    assert "2 of 4 tensors found" in loaded.sentences()[0]
+    assert "readout.weight (5, 4) there, (2, 4) here" in loaded.sentences()[1]
 
 
 def test_a_prefix_chooses_one_of_several_networks(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_a_wrong_file_is_told_in_a_sentence_of_ours(which: str, tmp_path: Path) 
     """And not in torch's, which is to load it with the code that it brings."""
     content, message = WRONG[which]
     (tmp_path / "wrong.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=f"^start.source: .*{message}") as told:
+    with pytest.raises(ValueError, match=f"^start.source: .*{message}") as error:
         begin(network(), Start(source=Input(str(tmp_path / "wrong.pt"))))
-    assert "weights_only" not in str(told.value)
+    assert "weights_only" not in str(error.value)
 
 
 def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:

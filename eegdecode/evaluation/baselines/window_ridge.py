@@ -1,6 +1,6 @@
 """Ridge regression from windows, averaged to a few instants, to vectors: the baseline for embeddings and numbers.
 
-baseline = PooledRidge.fit(x, y, x_val, y_val)
+baseline = WindowRidge.fit(x, y, x_val, y_val)
 baseline.decode(x)                  [window, feature]
 """
 

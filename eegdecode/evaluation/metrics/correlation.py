@@ -59,6 +59,6 @@ def si_sdr_db(output: np.ndarray, target: np.ndarray) -> np.ndarray:
     scale = np.sum(output * target, axis=-1, keepdims=True) / np.maximum(
         np.sum(target**2, axis=-1, keepdims=True), tiny
     )
-    kept = np.sum((scale * target) ** 2, axis=-1)
+    signal = np.sum((scale * target) ** 2, axis=-1)
     rest = np.sum((scale * target - output) ** 2, axis=-1)
-    return 10 * np.log10(np.maximum(kept, tiny) / np.maximum(rest, tiny))
+    return 10 * np.log10(np.maximum(signal, tiny) / np.maximum(rest, tiny))

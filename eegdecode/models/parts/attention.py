@@ -154,9 +154,9 @@ class Block(nn.Module):
         attended = self.attn(self.norm1(x), turn, mask, causal, last)
         return self.after_attention(x if last is None else x[:, -last:], attended)
 
-    def after_attention(self, x: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """All that follows: who keeps keys and values of the past does the attention himself."""
-        x = x + functional.dropout(found, self.dropout, self.training)
+        x = x + functional.dropout(attended, self.dropout, self.training)
         return x + functional.dropout(self.mlp(self.norm2(x)), self.dropout, self.training)
 
 
