@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 
 What = Literal["copy", "leak", "units", "sound", "order", "damage", "confound"]
 SOUND_R = 0.5
-"""Of a channel, or of how loud it is, with the target at one instant: brains follow sound, but far from that."""
+"""|r| of a channel, or of its amplitude, with the target at zero lag: brain signals are far below."""
 UNITS = 1000.0
-"""Recordings whose channels differ by so much are not in one unit."""
+"""Channels whose amplitudes differ by this factor are not in one unit."""
 CLIPPED = 0.01
-"""Of the samples at the very highest or lowest value: an amplifier that was driven to its end."""
+"""Share of the samples at the highest or lowest value from which a channel is clipped: its amplifier saturated."""
 CONFOUNDED = 1e-4
-"""How unlikely so uneven classes over recordings would be by chance."""
+"""Largest p at which classes are confounded with recordings."""
 LOOKED_AT_S = 300.0
-"""Of each recording, from its middle, for what the samples tell."""
+"""The samples that are checked of each recording, from its middle."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _orders(data: Store) -> Iterator[Finding]:
             yield Finding(
                 "order",
                 stored.name,
-                f"trial {late + 1}, at {starts[late]:.2f} s, stands after one at {starts[late - 1]:.2f} s: labels may "
+                f"trial {late + 1}, at {starts[late]:.2f} s, comes after one at {starts[late - 1]:.2f} s: labels may "
                 "belong to other trials, look at the events",
             )
 

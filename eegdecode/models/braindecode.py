@@ -54,7 +54,7 @@ class Network(nn.Module):
         if given.shape[1:] != (self.n_numbers,):
             raise ValueError(
                 f"braindecode's {self.name} gives {list(given.shape[1:])} for a window, but {self.n_numbers} numbers "
-                "are asked for: it is not made for outputs of a window as a whole, take another"
+                "are needed: it does not give one output per window, take another"
             )
         out: torch.Tensor = self.readout(given)
         return out

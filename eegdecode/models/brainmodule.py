@@ -53,7 +53,7 @@ class Network(nn.Module):
 
 
 class Layer(nn.Module):
-    """A dilated convolution over time with its input beside it, [window, feature, time]; a gate at the end of some."""
+    """A dilated convolution over time with a skip connection, [window, feature, time]; some end with a gate."""
 
     def __init__(self, n_in: int, n_out: int, dilation: int, skip: str, gated: bool) -> None:
         super().__init__()

@@ -114,7 +114,7 @@ class ResidualLayer(nn.Module):
 
 
 STEP = 512
-"""Numbers that tell a layer the diffusion step."""
+"""The size of the embedding of the diffusion step."""
 
 
 def _conv(n_in: int, n_out: int, width: int, padding: int = 0, dilation: int = 1) -> nn.Conv1d:

@@ -15,7 +15,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {"eeg": ("eeg",), "meg": ("mag", "grad")}
 
 
 class Network(nn.Module):
-    """([window, time, channel], [window]) -> what the target asks for. `eeg` and `meg` are networks of their own:
+    """([window, time, channel], [window]) -> the target's shape. `eeg` and `meg` are networks of their own:
     parameters of each, trained alone, load under its name."""
 
     eeg_at: torch.Tensor

@@ -17,7 +17,7 @@ SHORTEST = 8
 
 
 class Network(nn.Module):
-    """([window, time, channel], [window]) -> what the target asks for."""
+    """([window, time, channel], [window]) -> the target's shape."""
 
     def __init__(self, cfg: Multipath, spec: SignalSpec) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
         if logits.shape != (len(batch.target), len(spec.class_values)):
             raise ValueError(
                 f"the model gives {tuple(logits.shape)}, but {len(spec.class_values)} classes of "
-                f"{len(batch.target)} windows are asked for"
+                f"{len(batch.target)} windows are needed"
             )
         truth = shares(batch.target, spec.class_values)
         weights = logits.new_tensor(spec.class_weights).float() if spec.class_weights else None

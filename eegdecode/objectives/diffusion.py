@@ -12,7 +12,7 @@ from eegdecode.objectives.config.diffusion import Diffusion
 from eegdecode.objectives.sampling import Schedule, add_noise
 from eegdecode.signals import SignalSpec
 
-_STEP, _NOISE = 41, 42  # tell the draws of a window from each other
+_STEP, _NOISE = 41, 42  # separate the draws of a window
 
 
 def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:

@@ -17,7 +17,7 @@ from eegdecode import noise
 
 FAST = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)
 """The noise that DiffWave adds in each of six steps."""
-_START, _ON_THE_WAY = 43, 4300  # tell the draws of a window from each other; the second counts on from there
+_START, _ON_THE_WAY = 43, 4300  # separate the draws of a window; the second counts on from there
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Schedule:
                 f"the network was trained with {own[-1]:.4f} to {own[0]:.4f} of the target left, but these steps "
                 f"leave {wanted.min():.4f} to {wanted.max():.4f}: take smaller or fewer ones"
             )
-        # In proportion to amplitude, as DiffWave does; interp wants what goes up
+        # In proportion to amplitude, as DiffWave does; np.interp needs increasing values
         return np.interp(-np.sqrt(wanted), -np.sqrt(own), np.arange(len(own)))
 
 

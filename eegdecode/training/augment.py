@@ -51,12 +51,12 @@ class Augmentation:
 
     @property
     def partners(self) -> tuple[bool, ...]:
-        """For each other window that a window needs: whether it must be of the same class."""
+        """For each partner window that a window needs: whether it must be of the same class."""
         wants = {Mixup: lambda step: [False], CutMix: lambda step: [False], Recombine: lambda s: [True] * s.segments}
         return tuple(same for step in self.steps if type(step) in wants for same in wants[type(step)](step))
 
     def __call__(self, batch: Batch, partners: Sequence[Batch] = ()) -> Batch:
-        """`partners`: as many as asked for, their windows in the order of the batch's."""
+        """`partners`: as many as the property of that name, with windows in the order of the batch."""
         others = iter([self._shares(partner) for partner in partners])
         batch = self._shares(batch)
         for place, step in enumerate(self.steps):
@@ -64,7 +64,7 @@ class Augmentation:
         return batch
 
     def _shares(self, batch: Batch) -> Batch:
-        """Classes as shares of classes: 1 for the right one."""
+        """Classes as soft labels: one-hot."""
         if self.class_values is None:
             return batch
         values = self.class_values.to(batch.target)
@@ -115,8 +115,8 @@ def mixup(batch: Batch, other: Batch, share: torch.Tensor) -> Batch:
 
 
 def cutmix(batch: Batch, other: Batch, share: torch.Tensor, at: torch.Tensor) -> Batch:
-    """A stretch of the other's stands in each window, so long that about `share` of the window's own is kept; where, is
-    `at`, from 0 to 1. A target in time is cut alike, any other mixed by what was kept."""
+    """Replace a stretch of each window by the other's, so that about `share` of the window is kept; `at`, from 0 to 1,
+    is its position. A target that is a time course is cut alike, any other mixed by the share that was kept."""
     n_times = batch.signal.shape[1]
     length = ((1 - share) * n_times).round()
     first = (at * (n_times - length + 1)).floor()
@@ -134,7 +134,7 @@ def cutmix(batch: Batch, other: Batch, share: torch.Tensor, at: torch.Tensor) ->
 
 
 def recombine(batch: Batch, others: Sequence[Batch], which: torch.Tensor) -> Batch:
-    """The windows that `which` names, of equal segments, each from another."""
+    """Assemble the windows of `which` from equal segments, each of another window."""
     n_times = batch.signal.shape[1]
     segment = torch.arange(n_times, device=batch.signal.device) * len(others) // n_times
     bounds = torch.searchsorted(segment, torch.arange(len(others) + 1, device=segment.device)).tolist()
@@ -143,13 +143,13 @@ def recombine(batch: Batch, others: Sequence[Batch], which: torch.Tensor) -> Bat
 
 
 def shifted(x: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """Each window moved by so many samples, round the end."""
+    """Shift each window by so many samples, circularly."""
     places = (torch.arange(x.shape[1], device=x.device) - by[:, None]) % x.shape[1]
     return x.gather(1, places[:, :, None].expand_as(x))
 
 
 def frequency_shifted(x: torch.Tensor, by_hz: torch.Tensor, sfreq: float) -> torch.Tensor:
-    """The analytic signal, turned; what is real of it."""
+    """Shift the spectrum: the real part of the modulated analytic signal."""
     n_times = x.shape[1]
     n = 1 << (n_times - 1).bit_length()
     spectrum = torch.fft.fft(x, n, dim=1)

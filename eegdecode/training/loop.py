@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 FILLING = 4
 """Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
-_MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
+_MODEL, _NOISE = 4, 5  # separate the draws of one seed, also from those of eegdecode.data
 
 
 def fit(cfg: Train, ctx: Context) -> dict[str, object]:

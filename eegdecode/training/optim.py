@@ -48,7 +48,7 @@ def lr_scales(network: nn.Module, layer_decay: float) -> dict[str, float]:
             f"optim.layer_decay={layer_decay:g} needs a model whose blocks follow each other, and this one has no such "
             "chain, or several side by side: leave it at 1"
         )
-    heads = tuple(f"{head}." for head in trainable.heads_of(network))  # a filter for other channels stands before
+    heads = tuple(f"{head}." for head in trainable.heads_of(network))  # a spatial filter comes before the blocks
     depth, scales, begun = max(chains.values()) + 1, {}, False
     for name, parameter in network.named_parameters():
         chain = next((chain for chain in chains if name.startswith(f"{chain}.")), None)

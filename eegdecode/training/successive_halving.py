@@ -29,7 +29,7 @@ def remark(ctx: Context) -> None:
 
 
 def goes_on(cfg: Train, number: int, loss: float, ctx: Context) -> bool:
-    """Whether this run is among the best of those that have reached the rung. Rank 0 asks, and tells the others."""
+    """Whether this run is among the best of those that have reached the rung. Rank 0 decides for all ranks."""
     assert cfg.optim.halving is not None
     mine = ctx.out / f"rung-{number}.json"
     earlier = read_json(mine)

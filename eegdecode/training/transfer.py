@@ -113,11 +113,13 @@ def _why_not(path: Path) -> str:
         return str(error)
     if report.code:
         return (
-            f"{path} cannot be read without running code from it ({', '.join(report.code[:5])}). Where you trust who "
-            "made it, save its tensors alone: torch.save(model.state_dict(), …)"
+            f"{path} cannot be read without running code from it ({', '.join(report.code[:5])}). If you trust its "
+            "source, save its tensors alone: torch.save(model.state_dict(), …)"
         )
     how = (
-        "pip install safetensors" if report.form == "safetensors" else "save it anew, torch.save(model.state_dict(), …)"
+        "pip install safetensors"
+        if report.form == "safetensors"
+        else "save it again, torch.save(model.state_dict(), …)"
     )
     return f"{path} ({report.form}) cannot be read by torch: {how}"
 

@@ -115,7 +115,7 @@ def test_labels_out_of_order(tmp_path: Path) -> None:
     findings = audited(tmp_path, clean)
     assert (
         list(findings) == ["order sub-05"]
-        and "trial 7, at 0.00 s, stands after one at 22.00 s" in findings["order sub-05"]
+        and "trial 7, at 0.00 s, comes after one at 22.00 s" in findings["order sub-05"]
     )
 
 

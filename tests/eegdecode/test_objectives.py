@@ -178,7 +178,7 @@ def test_nonsense_is_refused(make: Callable[[], object], message: str) -> None:
 def test_other_shapes_than_the_targets_are_refused() -> None:
     with pytest.raises(ValueError, match=r"the model gives \(4, 3\), but the target is \(4, 2\)"):
         measured(Clip(), gaussian(4, 3), gaussian(4, 2))
-    with pytest.raises(ValueError, match=r"the model gives \(4, 3\), but 2 classes of 4 windows are asked for"):
+    with pytest.raises(ValueError, match=r"the model gives \(4, 3\), but 2 classes of 4 windows are needed"):
         measured(Classification(), gaussian(4, 3), torch.zeros(4, 1), class_values=(0, 1))
 
 

@@ -88,7 +88,7 @@ def _filters(means: np.ndarray) -> np.ndarray:
     significant = values > RANK * values[-1]
     whiten = vectors[:, significant] / np.sqrt(values[significant])
     filters = []
-    for mean in means if len(means) > 2 else means[:1]:  # of two classes, either tells the other
+    for mean in means if len(means) > 2 else means[:1]:  # two classes need the filters of one only
         _, sources = linalg.eigh(whiten.T @ mean @ whiten)
         half = min(N_SOURCES // 2, sources.shape[1] // 2) or 1
         ends = np.unique(np.r_[np.arange(half), np.arange(sources.shape[1] - half, sources.shape[1])])

@@ -21,7 +21,7 @@ from eegdecode.training.validator import whole_trial
 from hpc.rank.context import Context, Preempted
 
 PENALTIES = np.logspace(-3, 4, 15)  # in units of the mean eigenvalue, so that they mean the same for any data
-EVERYBODY = ""  # stands where a subject would
+EVERYBODY = ""  # the key of the decoder of all subjects
 
 
 def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
@@ -116,6 +116,6 @@ def at_steps(n_times: int, n_steps: int) -> np.ndarray:
 
 
 def lagged(x: np.ndarray, n_lags: int) -> np.ndarray:
-    """[time, channel] -> [time, channel and lag]: beside each sample the n_lags - 1 after it, 0 past the end."""
+    """[time, channel] -> [time, channel and lag]: each sample with the n_lags - 1 after it, 0 past the end."""
     padded = np.pad(x, ((0, n_lags - 1), (0, 0)))
     return sliding_window_view(padded, n_lags, axis=0).reshape(len(x), -1)

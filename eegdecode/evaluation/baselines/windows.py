@@ -67,7 +67,7 @@ def _decoded(
         learned, chosen = (part.of(subject) if part.has(subject) else part for part in (train, val))
         try:
             outputs[mine] = fit(learned, chosen, trained, decoded)(test.x[mine])
-        except ValueError as error:  # as where a subject has heard but one class
+        except ValueError as error:  # for example, a subject has only one class
             log.info("%s of subject %s: %s; it is decoded by a decoder of all subjects", name, subject, error)
             outputs[mine] = fit(train, val, trained, decoded)(test.x[mine])
     return outputs

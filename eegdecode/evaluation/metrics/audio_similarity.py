@@ -18,7 +18,7 @@ WEIGHTS = {
     "perceptual": 0.2,
 }
 """Weights of the package for the weighted sum; their sum is 1."""
-NOTES_S, LOWEST_NOTE_HZ = 0.186, 130.81  # long frames tell neighbouring notes apart, from C3 upwards
+NOTES_S, LOWEST_NOTE_HZ = 0.186, 130.81  # long frames separate neighbouring notes, from C3 upwards
 CONTRAST_HZ = (0.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0)
 SEGMENT_S = 0.384  # of STOI, about a syllable
 SLOWEST_S = 2.0  # between two beats

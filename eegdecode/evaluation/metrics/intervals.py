@@ -8,7 +8,7 @@ from scipy import stats
 
 from eegdecode.evaluation.metrics.nulls import draws, p_value
 
-SIGNS = 9  # tells these draws from others of the same seed
+SIGNS = 9  # separates these draws from others of the same seed
 CHUNK = 1 << 24  # numbers at a time
 
 

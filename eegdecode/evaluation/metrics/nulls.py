@@ -13,8 +13,8 @@ import numpy as np
 
 from eegdecode.evaluation.metrics.correlation import unit
 
-ROTATIONS, PERMUTATIONS = 6, 7  # tell these draws from others of the same seed
-SHORTEST = 8  # windows of a recording that are rotated: fewer have too few rotations
+ROTATIONS, PERMUTATIONS = 6, 7  # separate these draws from others of the same seed
+SHORTEST = 8  # windows: shorter recordings have too few rotations
 CHUNK = 1 << 24  # numbers at a time
 
 

@@ -22,7 +22,7 @@ CHUNK = 1 << 20  # numbers at a time
 def together(trials: Sequence[DecodedTrial], most: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outputs [trial, time, feature], pieces [piece, time, feature], and the place [trial] of the true one.
 
-    All are cut to the shortest piece, so that none is told by its length; and to `most` samples.
+    All are cut to the shortest piece, so that none is recognised by its length; and to `most` samples.
     """
     pieces = {trial.stimulus: trial.target for trial in reversed(trials)}
     n_times = min(len(trial.target) for trial in trials)
@@ -97,7 +97,7 @@ def prepared(x: np.ndarray, sfreq: float, band_hz: tuple[float, float] = BAND_HZ
 def spectrograms(x: np.ndarray, sfreq: float, window_s: float = 4.0, up_to_hz: float = BAND_HZ[1]) -> np.ndarray:
     """Amplitudes, [..., time, feature] -> [..., feature, frequency, frame]: Hann windows, an eighth of one apart.
 
-    Of frequencies above 0 up to where the band ends. The paper names no window; 4 s tell 0.25 Hz apart.
+    Frequencies are those above 0 up to the end of the band. The paper names no window; 4 s resolve 0.25 Hz.
     """
     *batch, n_times, n_features = x.shape
     window = min(round(window_s * sfreq), n_times)

@@ -107,7 +107,7 @@ class _Rotated:
         outputs, pieces, own = ranking.together(decoded.trials)
         outputs, pieces = unit(outputs), unit(pieces)
         rest = (pieces.sum(axis=0) - pieces) / (len(pieces) - 1)
-        # Summed over pieces nothing sets them apart: who says the same of all has 0 here, whatever all pieces share
+        # The differences sum to 0 over pieces: a decoder with the same output for all has 0 here, whatever pieces share
         apart = [nulls.products(output, (pieces - rest)[piece]) for output, piece in zip(outputs, own, strict=True)]
         shared = true - [at_shift[0] for at_shift in apart]
         beyond = np.array([drawn(*each) for each in zip(decoded.trials, apart, strict=True)])

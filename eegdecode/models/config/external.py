@@ -10,7 +10,7 @@ class Braindecode:
 
     name: Literal["braindecode"] = "braindecode"
     model: str = "EEGNet"  # as braindecode.models calls it
-    settings: dict[str, Any] = field(default_factory=dict, hash=False)  # what it takes beside the shape of the signal
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)  # its arguments, except the shape of the signal
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -21,7 +21,7 @@ class Braindecode:
 
 @dataclass(frozen=True)
 class EEGPT2:
-    """Of the same name as EEGPT, by others: known, so that nobody takes one for the other."""
+    """Another model called EEGPT: listed, so that nobody takes one for the other."""
 
     name: Literal["eegpt2"] = "eegpt2"
     output_kind: ClassVar[str] = "outputs"
@@ -36,7 +36,7 @@ class EEGPT2:
 
 @dataclass(frozen=True)
 class NeuroGPT:
-    """Known, so that one who asks for it learns what there is instead."""
+    """Not provided: listed, so that its error message names an alternative."""
 
     name: Literal["neurogpt"] = "neurogpt"
     output_kind: ClassVar[str] = "outputs"

@@ -25,7 +25,7 @@ class GATv2(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.self_loops, self.slope, self.dropout = heads, self_loops, slope, dropout
-        self.lin_l = nn.Linear(n_in, heads * n_out)  # of who is looked at
+        self.lin_l = nn.Linear(n_in, heads * n_out)  # of the source nodes
         self.lin_r = nn.Linear(n_in, heads * n_out)  # of who looks
         self.att = nn.Parameter(torch.empty(1, heads, n_out))
         self.bias = nn.Parameter(torch.zeros(heads * n_out))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SOUND_HZ = 4000
 """A target of one feature that is sampled faster than that is a sound."""
 BANDS = 8
-"""Features from which on a target in time is drawn as a spectrogram."""
+"""A time course of so many features or more is drawn as a spectrogram."""
 
 
 def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, validator: Validator) -> None:
@@ -52,7 +52,7 @@ def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, val
 def examples(
     writer: "SummaryWriter", step: int, first: int, target: torch.Tensor, decoded: torch.Tensor, spec: SignalSpec
 ) -> None:
-    """Each as a sound, a spectrogram or a curve: whatever its target is."""
+    """Each as a sound, a spectrogram or a curve, like its target."""
     for number, (true, output) in enumerate(zip(target, decoded, strict=True), first):
         if spec.target_sfreq > SOUND_HZ and spec.n_outputs == 1:
             for name, sound in (("heard", true), ("decoded", output)):
@@ -67,7 +67,7 @@ def examples(
 def _spectrograms(true: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
     figure = _figure()
     axes = figure.subplots(2, 1, sharex=True)
-    for axis, name, drawn in zip(axes, ("heard", "decoded"), (true, decoded), strict=True):
+    for axis, name, drawn in zip(axes, ("true", "decoded"), (true, decoded), strict=True):
         axis.imshow(drawn.T, origin="lower", aspect="auto", extent=(0, len(drawn) / sfreq, 0, drawn.shape[1]))
         axis.set_ylabel(name)
     axes[-1].set_xlabel("seconds")
@@ -78,7 +78,7 @@ def _curves(true: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
     figure = _figure()
     axes = figure.subplots(true.shape[1], 1, sharex=True, squeeze=False)[:, 0]
     for feature, axis in enumerate(axes):
-        for name, drawn in (("heard", true), ("decoded", decoded)):
+        for name, drawn in (("true", true), ("decoded", decoded)):
             curve = drawn[:, feature] - drawn[:, feature].mean()
             axis.plot(np.arange(len(curve)) / sfreq, curve / (curve.std() or 1.0), label=name, linewidth=0.8)
     axes[0].legend(loc="upper right")
@@ -87,7 +87,7 @@ def _curves(true: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
 
 
 def topography(values: np.ndarray, spec: SignalSpec) -> Any:
-    """One value a channel, seen from above, nose up; channels at unknown places are left out."""
+    """One value a channel, seen from above, nose up; channels without a position are left out."""
     known = [index for index, place in enumerate(spec.positions) if place is not None]
     places = np.array([spec.positions[index] for index in known], float)
     radius = np.linalg.norm(places, axis=1)
@@ -98,7 +98,7 @@ def topography(values: np.ndarray, spec: SignalSpec) -> Any:
     dots = axis.scatter(polar * np.cos(turn), polar * np.sin(turn), c=values[known], s=160, cmap="viridis")
     axis.set_aspect("equal")
     axis.set_axis_off()
-    figure.colorbar(dots, ax=axis, label="mean size of the gradient")
+    figure.colorbar(dots, ax=axis, label="mean absolute gradient")
     return figure
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 KEPT_LINES = 100_000
 """So many steps may wait in memory for room on the disk, some tens of MB; beyond that the oldest are lost."""
 AGAIN_S = 30.0
-"""How often TensorBoard's writer is started anew on a full disk."""
+"""How often TensorBoard's writer is opened again on a full disk."""
 
 
 class Record:
@@ -53,7 +53,7 @@ class Record:
             self._put_down()
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """One line: what is known after that many steps."""
+        """Write one line: the figures after that many steps."""
         if not self.ctx.world.is_first:
             return
         self.ctx.fence()
@@ -62,7 +62,7 @@ class Record:
         self._put_down()
 
     def _put_down(self) -> None:
-        """What waits, into both; a new TensorBoard writer is shown all that the one before may have lost."""
+        """Write the waiting lines to both; a new TensorBoard writer gets all that the one before may have lost."""
         lines = list(self._waiting)
         try:
             while self._waiting:
@@ -94,7 +94,7 @@ class Record:
         return list(self._waiting)
 
     def flush(self, wait: bool = False) -> None:
-        """Before a checkpoint: what the next attempt builds on must be on disk. `wait`: for room, where it is full."""
+        """Before a checkpoint: put on disk what the next attempt builds on. `wait`: for room, if the disk is full."""
         if not self.ctx.world.is_first:
             return
         if self._waiting:
@@ -111,7 +111,7 @@ class Record:
             self._lost(error)
 
     def close(self) -> None:
-        """Wait for room for what is not written yet, unless a stop is asked for."""
+        """Wait for room for the lines that are not written yet, unless a stop is requested."""
         self._opened_at = -AGAIN_S
         if self._waiting or (self.writer is None and self.ctx.world.is_first):
             self._put_down()
@@ -124,7 +124,7 @@ class Record:
             self._lost(error)
 
     def _wait(self) -> None:
-        """Until there is room for what is not written, or a stop is asked for."""
+        """Wait until the lines are written, or a stop is requested."""
         with suppress(Preempted):
             while self._waiting and self._error and self._error.errno in FULL:
                 self.ctx.pause(FULL_S)
@@ -133,7 +133,7 @@ class Record:
     def _lost(self, error: OSError) -> None:
         if self._error is None:
             log.error(
-                "ALERT %s: %s. Training goes on; what it says follows when there is room, up to %d steps of it",
+                "ALERT %s: %s. Training goes on; its metrics are written when there is room, up to %d steps of them",
                 self.path.parent,
                 error.strerror or error,
                 KEPT_LINES,
@@ -154,7 +154,7 @@ class Record:
 
 
 def _ranges(numbers: set[int]) -> str:
-    """`3-5, 9`: what stands in a row is one word."""
+    """`3-5, 9`: consecutive numbers as a range."""
     starts = sorted(number for number in numbers if number - 1 not in numbers)
     ends = sorted(number for number in numbers if number + 1 not in numbers)
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends))

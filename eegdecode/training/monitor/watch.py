@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Looks at each step and each validation of one attempt, which begins after `step`. `damages` gives a sentence for
-    each file of a step's windows whose bytes are not those that were written."""
+    """Monitors each step and each validation of one attempt, which begins after `step`. `damages` returns a sentence
+    for each file of a step's windows whose checksum is wrong."""
 
     def __init__(
         self, cfg: Watch, ctx: Context, record: Record, step: int, damages: Callable[[int], list[str]]
@@ -35,10 +35,10 @@ class Watcher:
         self._profiler: Any = None
         self._traced_from = step
         if cfg.profile is not None and cfg.profile[0] < step <= cfg.profile[1]:
-            log.info("of steps %d to %d, only those from %d on are traced", *cfg.profile, step)
+            log.info("of steps %d to %d, only those from %d on are profiled", *cfg.profile, step)
 
     def before(self, step: int) -> None:
-        """At the start of a step: the trace of the steps asked for begins, or what is left of it after a restart."""
+        """At the start of a step: start the profiler, or resume it after a restart."""
         if self.cfg.profile is None or not self.ctx.world.is_first or self._profiler is not None:
             return
         first, last = self.cfg.profile
@@ -48,7 +48,7 @@ class Watcher:
             self._profiler.start()
 
     def after(self, step: int, over: bool) -> None:
-        """After so many steps: the trace ends, with the last step asked for or where training is `over`."""
+        """After so many steps: write the trace, after its last step or if training is `over`."""
         if self._profiler is None or self.cfg.profile is None or not (over or step > self.cfg.profile[1]):
             return
         self._profiler.stop()
