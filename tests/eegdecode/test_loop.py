@@ -390,7 +390,7 @@ def test_the_batch_that_broke_it_is_kept(cfg: Train, tmp_path: Path) -> None:
     out = RunDir(tmp_path / "run").out
     (path,) = out.glob("nonfinite-*.pt")
     batch = torch.load(path, weights_only=True)
-    assert batch["signal"].shape == (4, 64, 8) and len(batch["key"]) == 4
+    assert batch["signal"].shape == (4, 64, 8) and len(batch["rng_key"]) == 4
     (line,) = read_lines(out / "alerts.jsonl")
     assert line["title"] == "no number"
 

@@ -355,7 +355,7 @@ def test_the_joined_model_is_told_one_thing_a_hop_and_hears_the_subject() -> Non
     assert network.encoder.of_subject.grad[1].abs().max() > 0
     assert network.generator.spectrogram_upsampler.conv1.weight.grad.abs().max() > 0
     with pytest.raises(
-        ValueError, match=r"one thing for 256 samples of the target \(8.00 s\), but a window lasts 1.00 s"
+        ValueError, match=r"one condition for 256 samples of the target \(8.00 s\), but a window lasts 1.00 s"
     ):
         models.build(cfg, replace(EEG, n_times=64))
 

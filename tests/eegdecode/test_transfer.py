@@ -72,7 +72,7 @@ class Trap:
 def test_nothing_of_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     start = written(tmp_path / "trap.pt", {"state_dict": network().state_dict(), "more": Trap()})
-    with pytest.raises(ValueError, match=r"cannot be read without running code from it \(posix.system\)\. Where you"):
+    with pytest.raises(ValueError, match=r"cannot be read without running code from it \(posix.system\)\. If you"):
         begin(network(), start)
     (tmp_path / "trap.bin").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ValueError, match=r"trap.bin \(pickle\) holds no tensors"):
