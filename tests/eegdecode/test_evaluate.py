@@ -146,12 +146,13 @@ def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(
     result, trained = people(), model_file.load(RunDir(model).out)
     verdict, table, text = report._verdict(result, trained), report._subjects(result), export.markdown(result)
     assert "Above chance." in verdict and "One by one" not in verdict
-    assert "p (Holm)" not in table and "95th percentile" not in table
+    assert "p (Holm)" not in table and ">95th percentile of the null</th>" not in table
     assert (
         "| subject | windows | minus the error, in standard deviations | ridge |\n| --- | --- | --- | --- |\n" in text
     )
     each = replace(result, of_subjects="")
     assert "One by one, " in report._verdict(each, trained) and "p (Holm)" in report._subjects(each)
+    assert ">95th percentile of the null</th>" in report._subjects(each)
 
 
 def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_in_each_row() -> None:
