@@ -44,7 +44,7 @@ def test_autoencoders_are_as_large_as_the_authors(
 
 
 def test_how_much_is_hidden_is_to_be_said_where_code_and_config_disagree() -> None:
-    with pytest.raises(ValueError, match=r"hides 0.75 of the patches, its config file 0.1: say which"):
+    with pytest.raises(ValueError, match=r"masks 0.75 of the patches, its config file 0.1: say which"):
         MAEPretrain(preset="dreamdiffusion")
     assert MAEPretrain().hidden == 0.75
     assert MAEPretrain(preset="dreamdiffusion", mask_ratio=0.1).hidden == 0.1
@@ -205,7 +205,7 @@ def test_they_give_classes_embeddings_and_sequences(cfg: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "knobs", "message"),
     [
-        (MAE, {"width": 30, "heads": 4}, "shared evenly by its heads, got 30 for 4 heads"),
+        (MAE, {"width": 30, "heads": 4}, "a multiple of its heads, got 30 for 4 heads"),
         (MAE, {"patch": 0}, "patch must be at least 1, got 0"),
         (MAEPretrain, {"mask_ratio": 1.0}, "mask_ratio must lie between 0 and 1, got 1.0"),
         (MAEPretrain, {"decoder_width": 10, "decoder_heads": 4}, "got 10 for 4 heads"),

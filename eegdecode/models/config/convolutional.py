@@ -12,10 +12,10 @@ class EEGNet:
     filters: int = 8  # in time; F1 of the paper
     spatial: int = 2  # over channels, for each of those in time; D. F2 is the product
     kernel: int | None = None  # samples of a filter in time; None: half a second
-    dropout: float = 0.25  # 0.5 within a subject, the paper says
+    dropout: float = 0.25  # the paper has 0.5 within a subject
     padding: Literal["same", "symmetric"] = "same"
-    """Around an even kernel: as in Keras, one more sample after than before; or alike, which adds a sample, as in
-    braindecode."""
+    """For an even kernel: `same` as in Keras, with one more sample after than before; `symmetric` as in braindecode,
+    which adds a sample."""
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -63,8 +63,8 @@ class Shallow:
     name: Literal["shallow"] = "shallow"
     filters: int = 40  # in time, and over channels
     kernel: int = 25  # samples
-    pool: int = 75  # samples that a power is the mean of
-    stride: int = 15  # samples from one such mean to the next
+    pool: int = 75  # samples of mean pooling
+    stride: int = 15  # samples from one mean to the next
     dropout: float = 0.5
     output_kind: ClassVar[str] = "outputs"
 
@@ -85,8 +85,8 @@ class Conformer:
     layers: int = 6
     heads: int = 10
     scale: Literal["emb", "head"] = "emb"
-    """Products of queries and keys are divided by the root of the width, as the authors' code does, or of a head's
-    part of it, as braindecode does."""
+    """Attention scores are divided by the root of the width (`emb`), as in the authors' code, or of the width of a head
+    (`head`), as in braindecode."""
     dropout: float = 0.5
     hidden: tuple[int, int] = (256, 32)  # layers between the tokens and the output
     checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
@@ -109,7 +109,7 @@ class _Latent:
 
     latents: int = 32
     kernel: int = 7  # samples
-    pool: int = 2  # samples that a maximum is taken of
+    pool: int = 2  # samples of max pooling
     dropout: float = 0.5
     output_kind: ClassVar[str] = "outputs"
 

@@ -25,17 +25,17 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Multipath:
-    """The same signal seen in several ways: as samples, as spectra over time, and as spectra that are a picture.
+    """Several networks on the same signal: on its samples, on its spectra over time, and on spectrograms as images.
 
-    As PANNs (Kong 2020, arXiv 1912.10211) hear sound. Of EEG and MEG the bands lie evenly: mel bands do so too, where
-    these have their power, below 1 kHz.
+    After PANNs for sound (Kong 2020, arXiv 1912.10211). Bands are evenly spaced: for EEG and MEG, whose power is below
+    1 kHz, mel bands would be so too.
     """
 
     name: Literal["multipath"] = "multipath"
     waveform: Encoder = field(default_factory=BiLSTM)
-    spectrum: Encoder = field(default_factory=BiLSTM)  # each band of each channel is a channel to it
-    picture: int = 16  # maps of the convolutions over time and band; 0: without
-    frame_s: float = 0.5  # of which a spectrum is taken
+    spectrum: Encoder = field(default_factory=BiLSTM)  # each band of each channel is an input channel
+    picture: int = 16  # feature maps of the convolutions over time and band; 0: without
+    frame_s: float = 0.5  # length of the frame of a spectrum
     hop_s: float = 0.125
     fusion: How = "add"
     output_kind: ClassVar[str] = "outputs"

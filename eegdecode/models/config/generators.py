@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True)
 class DiffWave:
-    """Dilated convolutions over the sound itself (Kong 2021), by the sizes of its public vocoder."""
+    """Dilated convolutions over the waveform (Kong 2021), with the sizes of its public vocoder."""
 
     name: Literal["diffwave"] = "diffwave"
     channels: int = 64

@@ -26,11 +26,11 @@ class TCN:
 
 @dataclass(frozen=True)
 class Transformer:
-    """A transformer over time (Vaswani 2017), its tokens some samples of all channels, placed by rotation (Su 2021)."""
+    """A transformer over time (Vaswani 2017); tokens are patches of all channels, with rotary positions (Su 2021)."""
 
     name: Literal["transformer"] = "transformer"
     causal: bool = False  # no later samples are read, so the network can stream
-    past: int = 256  # where causal: tokens that one looks at, itself included
+    past: int = 256  # if causal: tokens of the attention window, the token itself included
     patch: int = 8  # samples of a token
     width: int = 64
     heads: int = 4
