@@ -1,8 +1,8 @@
-"""The stages that setup.cfg names: wiring only, in the order things happen.
+"""The stages that setup.cfg names, in the order of a pipeline: wiring only.
 
-A stage is a function `(cfg, ctx) -> metrics`. The annotation of `cfg` is its schema. What is heavy (torch, mne, h5py)
-is imported when a stage runs, so that a config is checked on a login node without it. What can be checked before a job
-is submitted stands beside the stage, `checked_by`.
+A stage is a function `(cfg, ctx) -> metrics`. The annotation of `cfg` is its schema. Heavy packages (torch, mne, h5py)
+are imported when a stage runs, so that a login node can check a config without them. `checked_by` names the function
+that checks a config against its inputs before the job is submitted.
 """
 
 from collections.abc import Callable
@@ -17,35 +17,35 @@ from hpc.config.stages import checked_by
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
-"""What a stage returns: numbers, or {"value": x, "chance": c} where there is a chance level to stand beside."""
+"""What a stage returns: numbers, or {"value": x, "chance": c} if there is a chance level."""
 Find = Callable[[Input], Path | None]
-"""The folder or file that an input names; None where it is still to be made."""
+"""The folder or file that an input names; None if it does not exist yet."""
 
 
 def synthesize(cfg: Study, ctx: Context) -> Metrics:
-    """Make up a study: real files in BIDS, with a planted effect."""
+    """Synthesize a study: real BIDS files with a planted effect."""
     from eegdecode.synth import study
 
     return study.make_study(cfg, ctx)
 
 
 def survey(cfg: Survey, ctx: Context) -> Metrics:
-    """What is in a study: subjects, runs, channels, rates, hours, labels; what is missing, damaged or there twice."""
+    """Survey a study: subjects, runs, channels, rates, hours, labels; missing, damaged and duplicate files."""
     from eegdecode.data.survey import survey
 
     return survey.run(cfg, ctx)
 
 
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
-    """From a BIDS study to one HDF5 file a recording, shared out over the ranks; what is there already is kept."""
+    """Preprocess a BIDS study to one HDF5 file per recording; ranks share them out, and existing files are kept."""
     from eegdecode.preprocessing import study
 
     return study.run(cfg, ctx)
 
 
 def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
-    """Refuse what so many ranks cannot share; then what the data show that it cannot be trained with, where they are
-    there. Says what would be trained."""
+    """Refuse a batch that so many ranks cannot share, and a config that does not fit its data, if these exist already.
+    Returns a sentence on what would be trained."""
     check_ranks(cfg, n_ranks)
     folders = [folder for name in cfg.data if (folder := find(name)) is not None]
     if len(folders) < len(cfg.data):
@@ -53,13 +53,13 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     try:
         from eegdecode.training import setup
     except ImportError as error:
-        return f"not tried on its data ({error})"
-    return setup.checked(cfg, folders, find)
+        return f"not checked against its data ({error})"
+    return setup.check(cfg, folders, find)
 
 
 @checked_by(check_training)
 def train(cfg: Train, ctx: Context) -> Metrics:
-    """Fit a decoder to the training part, keep the parameters that did best on the validation part."""
+    """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""
     from eegdecode.training import loop
 
     return loop.fit(cfg, ctx)
@@ -67,62 +67,62 @@ def train(cfg: Train, ctx: Context) -> Metrics:
 
 @checked_by(check_training)
 def estimate(cfg: Estimate, ctx: Context) -> Metrics:
-    """Hours, GPU-hours and price of a training, from some steps of it on the machine where it runs."""
+    """Estimate hours, GPU-hours and price of a training, from a few steps of it on the machine where it runs."""
     from eegdecode.training import estimate
 
     return estimate.run(cfg, ctx)
 
 
 def audit(cfg: Audit, ctx: Context) -> Metrics:
-    """What in the data would make a decoder look better than it is: copies, leaks, units, sounds, confounds."""
+    """Audit the data for what inflates a decoder's results: copies, leaks, units, sounds, confounds."""
     from eegdecode.evaluation import audit
 
     return audit.run(cfg, ctx)
 
 
 def soup(cfg: Soup, ctx: Context) -> Metrics:
-    """One model whose parameters are the mean of several's."""
+    """Average the parameters of several models."""
     from eegdecode.training import soup
 
     return soup.run(cfg, ctx)
 
 
 def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
-    """Refuse several models that cannot decode together, where they are there."""
+    """Refuse several models that cannot decode together, if they exist already."""
     folders = [folder for name in cfg.model if (folder := find(name)) is not None]
     if len(folders) < max(2, len(cfg.model)):
         return ""
     try:
         from eegdecode.evaluation.decode import predict
     except ImportError as error:
-        return f"not tried together ({error})"
-    return predict.checked(folders, cfg.weigh)
+        return f"not checked together ({error})"
+    return predict.check(folders, cfg.weigh)
 
 
 @checked_by(check_models)
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
-    """Decode the test part, compare with chance and with a linear baseline, write report.html."""
+    """Decode the test set, compare with chance and linear baselines, write report.html."""
     from eegdecode.evaluation import evaluate
 
     return evaluate.run(cfg, ctx)
 
 
 def compare(cfg: Compare, ctx: Context) -> Metrics:
-    """Several evaluations on one page, in pairs over their subjects: folds, seeds, models."""
+    """Compare evaluations on one page, pairwise over their subjects: folds, seeds, models."""
     from eegdecode.evaluation import compare
 
     return compare.run(cfg, ctx)
 
 
 def submission(cfg: Submission, ctx: Context) -> Metrics:
-    """A package for the EEG challenge of 2025, which runs where only torch is, and its score on the test part."""
+    """Build a package for the EEG challenge of 2025, which needs only torch, and score it on the test set."""
     from eegdecode.evaluation import submission
 
     return submission.run(cfg, ctx)
 
 
 def stream(cfg: Stream, ctx: Context) -> Metrics:
-    """Decode the test part as it would come live: how late each chunk is, and whether it is decoded as at once."""
+    """Stream the test set as a live signal: the latency of each chunk, and whether outputs equal those at once."""
     from eegdecode.evaluation import live
 
     return live.run(cfg, ctx)

@@ -1,6 +1,7 @@
-"""What in the data could make a decoder look better than it is: `python -m hpc.launch audit data=…`. Before training.
+"""Audit the data before training for what inflates a decoder's results: `python -m hpc.launch audit data=…`
 
-Each check looks at the stored samples and trials themselves, not at what names and sidecars promise.
+Copies, leaks, units, sounds among the channels, confounds. Each check reads the stored samples and trials themselves,
+not what names and sidecars say.
 """
 
 import hashlib
@@ -29,15 +30,15 @@ log = logging.getLogger(__name__)
 
 What = Literal["copy", "leak", "units", "sound", "order", "damage", "confound"]
 SOUND_R = 0.5
-"""Of a channel, or of how loud it is, with the target at one instant: brains follow sound, but far from that."""
+"""|r| of a channel, or of its amplitude, with the target at zero lag: brain signals are far below."""
 UNITS = 1000.0
-"""Recordings whose channels differ by so much are not in one unit."""
+"""Channels whose amplitudes differ by this factor are not in one unit."""
 CLIPPED = 0.01
-"""Of the samples at the very highest or lowest value: an amplifier that was driven to its end."""
+"""Share of the samples at the highest or lowest value from which a channel is clipped: its amplifier saturated."""
 CONFOUNDED = 1e-4
-"""How unlikely so uneven classes over recordings would be by chance."""
+"""Largest p at which classes are confounded with recordings."""
 LOOKED_AT_S = 300.0
-"""Of each recording, from its middle, for what the samples tell."""
+"""The samples that are checked of each recording, from its middle."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +54,29 @@ def run(cfg: Audit, ctx: Context) -> dict[str, object]:
     for stored in data.recordings:
         stored.shape_of(cfg.target)  # refuses a target that is not there
     mine = ctx.world.share(range(len(data.recordings)))
-    looked: list[dict[str, object]] = []
+    summaries: list[dict[str, object]] = []
     for done, index in enumerate(mine):
         ctx.progress("audit", done, len(mine))
         if ctx.should_stop():
             raise Preempted
-        looked.append({"index": index, **asdict(look(data.recordings[index], cfg.target))})
+        summaries.append({"index": index, **asdict(summarize(data.recordings[index], cfg.target))})
     ctx.progress("audit", len(mine), len(mine))
-    heard = {int(each.pop("index")): Looked.of(each) for said in ctx.gather(looked) for each in said}
+    by_index = {
+        int(each.pop("index")): RecordingSummary.of(each) for of_rank in ctx.gather(summaries) for each in of_rank
+    }
     if not ctx.world.is_first:
         return {}
-    found = findings(data, [heard[index] for index in range(len(data.recordings))], cfg.target, cfg.split)
-    for finding in found:
+    all_findings = findings(data, [by_index[index] for index in range(len(data.recordings))], cfg.target, cfg.split)
+    for finding in all_findings:
         log.warning("%s: %s: %s", finding.what, finding.where, finding.sentence)
-    write_json(ctx.out / "audit.json", [asdict(finding) for finding in found])
-    atomic_write(ctx.out / "audit.html", lambda file: file.write(render(found, data).encode()))
-    return {"findings": len(found), **Counter(finding.what for finding in found), "page": "audit.html"}
+    write_json(ctx.out / "audit.json", [asdict(finding) for finding in all_findings])
+    atomic_write(ctx.out / "audit.html", lambda file: file.write(render(all_findings, data).encode()))
+    return {"findings": len(all_findings), **Counter(finding.what for finding in all_findings), "page": "audit.html"}
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What the samples of one recording say."""
+class RecordingSummary:
+    """What is read from the samples of one recording."""
 
     scale: list[float]  # of each channel, the median size of a sample
     flat: list[str]
@@ -82,11 +85,11 @@ class Looked:
     trials: list[str]  # a hash of each trial's samples
 
     @classmethod
-    def of(cls, found: dict[str, object]) -> "Looked":
-        return cls(**found)  # type: ignore[arg-type]
+    def of(cls, fields: dict[str, object]) -> "RecordingSummary":
+        return cls(**fields)  # type: ignore[arg-type]
 
 
-def look(stored: Stored, target: str) -> Looked:
+def summarize(stored: Stored, target: str) -> RecordingSummary:
     half = round(LOOKED_AT_S * stored.sfreq / 2)
     first, stop = max(0, stored.n_times // 2 - half), min(stored.n_times, stored.n_times // 2 + half)
     x = stored.read(first, stop).astype(np.float64)
@@ -103,7 +106,7 @@ def look(stored: Stored, target: str) -> Looked:
         begin = round(trial.start * stored.sfreq)
         samples = stored.read(begin, begin + round(trial.duration * stored.sfreq))
         hashes.append(hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest())
-    return Looked(
+    return RecordingSummary(
         np.median(np.abs(x - np.median(x, axis=0)), axis=0).tolist(),
         [name for name, moves in zip(stored.channels, moving, strict=True) if not moves],
         {
@@ -132,22 +135,22 @@ def _alike(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return best
 
 
-def findings(data: Store, looked: Sequence[Looked], target: str, split: Split) -> list[Finding]:
+def findings(data: Store, summaries: Sequence[RecordingSummary], target: str, split: Split) -> list[Finding]:
     return [
-        *_copies(data, looked),
+        *_copies(data, summaries),
         *_leaks(data, split),
-        *_units(data, looked),
-        *_damages(data, looked, target),
+        *_units(data, summaries),
+        *_damages(data, summaries, target),
         *_orders(data),
         *_confounds(data, target),
     ]
 
 
-def _copies(data: Store, looked: Sequence[Looked]) -> Iterator[Finding]:
-    """Trials of the very same samples, whatever their recordings are called."""
+def _copies(data: Store, summaries: Sequence[RecordingSummary]) -> Iterator[Finding]:
+    """Trials with identical samples, whatever their recordings are called."""
     places: dict[str, list[str]] = defaultdict(list)
-    for stored, found in zip(data.recordings, looked, strict=True):
-        for trial, digest in zip(stored.trials, found.trials, strict=True):
+    for stored, summary in zip(data.recordings, summaries, strict=True):
+        for trial, digest in zip(stored.trials, summary.trials, strict=True):
             places[digest].append(f"{stored.name} at {trial.start:.2f} s")
     pairs: Counter[tuple[str, ...]] = Counter()
     example: dict[tuple[str, ...], list[str]] = {}
@@ -165,7 +168,7 @@ def _copies(data: Store, looked: Sequence[Looked]) -> Iterator[Finding]:
 
 
 def _leaks(data: Store, split: Split) -> Iterator[Finding]:
-    """What stands on both sides of the split, whether it is wanted or not; and what the split itself refuses."""
+    """Stimuli and subjects on both sides of the split, wanted or not; and what the split itself refuses."""
     try:
         parts = splits.split(split, data.recordings)
     except ValueError as refused:
@@ -181,37 +184,37 @@ def _leaks(data: Store, split: Split) -> Iterator[Finding]:
             yield Finding(
                 "leak",
                 f"split by {split.by}",
-                f"{len(both)} {what}(s) are trained on and tested on: {', '.join(both[:5])}"
-                f"{' …' if len(both) > 5 else ''}. What is found holds for these, not for new ones",
+                f"{len(both)} {what}(s) are in both the training set and the test set: {', '.join(both[:5])}"
+                f"{' …' if len(both) > 5 else ''}. Results hold for these, not for new ones",
             )
 
 
-def _units(data: Store, looked: Sequence[Looked]) -> Iterator[Finding]:
-    """Recordings, and channels of one kind, that are larger than the others by factors no brain has."""
-    sizes = np.array([np.median([size for size in found.scale if size] or [0.0]) for found in looked])
+def _units(data: Store, summaries: Sequence[RecordingSummary]) -> Iterator[Finding]:
+    """Recordings, and channels of one kind, whose amplitudes differ from the others by factors that no brain has."""
+    sizes = np.array([np.median([size for size in summary.scale if size] or [0.0]) for summary in summaries])
     usual = np.median(sizes[sizes > 0]) if (sizes > 0).any() else 0.0
     for stored, size in zip(data.recordings, sizes, strict=True):
         if size and usual and not usual / UNITS < size < usual * UNITS:
             yield Finding("units", stored.name, f"samples are {size / usual:.1e} times the others': correct its unit")
-    for stored, found in zip(data.recordings, looked, strict=True):
-        own = np.median([size for size in found.scale if size] or [0.0])
+    for stored, summary in zip(data.recordings, summaries, strict=True):
+        own = np.median([size for size in summary.scale if size] or [0.0])
         odd = [
             f"{name} ({size / own:.1e})"
-            for name, size in zip(stored.channels, found.scale, strict=True)
+            for name, size in zip(stored.channels, summary.scale, strict=True)
             if size and own and not own / UNITS < size < own * UNITS
         ]
         if odd:
             yield Finding("units", stored.name, f"channels of another unit than the others: {', '.join(odd[:5])}")
 
 
-def _damages(data: Store, looked: Sequence[Looked], target: str) -> Iterator[Finding]:
-    for stored, found in zip(data.recordings, looked, strict=True):
-        if found.flat:
-            yield Finding("damage", stored.name, f"flat: {', '.join(found.flat[:8])}")
-        if found.clipped:
-            said = ", ".join(f"{name} ({part:.0%})" for name, part in list(found.clipped.items())[:8])
-            yield Finding("damage", stored.name, f"clipped, samples at the very highest or lowest value: {said}")
-        for name, r in found.sounds.items():
+def _damages(data: Store, summaries: Sequence[RecordingSummary], target: str) -> Iterator[Finding]:
+    for stored, summary in zip(data.recordings, summaries, strict=True):
+        if summary.flat:
+            yield Finding("damage", stored.name, f"flat: {', '.join(summary.flat[:8])}")
+        if summary.clipped:
+            clipped = ", ".join(f"{name} ({part:.0%})" for name, part in list(summary.clipped.items())[:8])
+            yield Finding("damage", stored.name, f"clipped, samples at the very highest or lowest value: {clipped}")
+        for name, r in summary.sounds.items():
             yield Finding(
                 "sound",
                 stored.name,
@@ -227,13 +230,13 @@ def _orders(data: Store) -> Iterator[Finding]:
             yield Finding(
                 "order",
                 stored.name,
-                f"trial {late + 1}, at {starts[late]:.2f} s, stands after one at {starts[late - 1]:.2f} s: labels may "
+                f"trial {late + 1}, at {starts[late]:.2f} s, comes after one at {starts[late - 1]:.2f} s: labels may "
                 "belong to other trials, look at the events",
             )
 
 
 def _confounds(data: Store, target: str) -> Iterator[Finding]:
-    """Classes that recordings, subjects or the time in a recording tell, so that a decoder need not look at brains."""
+    """Classes that recording, subject or time in the recording predict, so that a decoder need not look at brains."""
     if not target or f"values/{target}" not in data.recordings[0].blocks:
         return
     classes = np.concatenate([stored.values(target)[:, 0] for stored in data.recordings])
@@ -245,13 +248,13 @@ def _confounds(data: Store, target: str) -> Iterator[Finding]:
         ("subject", [data.recordings[segment.recording].subject for segment in segments]),
         ("half of the recording", [_half(data.recordings[s.recording], s) for s in segments]),
     ):
-        p, told = uneven(classes, names)
+        p, accuracy = uneven(classes, names)
         if p < CONFOUNDED:
             yield Finding(
                 "confound",
                 target,
-                f"the {what} alone tells the class in {told:.0%} of the trials: split by {what.split(' ')[-1]}, and "
-                "compare with what a decoder of that would reach",
+                f"the {what} alone predicts the class in {accuracy:.0%} of the trials: split by {what.split(' ')[-1]}, "
+                "and compare with a decoder of that alone",
             )
 
 
@@ -261,8 +264,8 @@ def _half(stored: Stored, segment: Segment) -> str:
 
 
 def uneven(classes: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
-    """How likely classes lie so unevenly over names by chance, which shuffling tells; and in what part of the trials
-    the commonest class of the name is the right one."""
+    """p of a permutation test that classes are spread evenly over names; and the share of trials in which the commonest
+    class of the name is the right one."""
     _, of_class = np.unique(classes, return_inverse=True)
     _, of_name = np.unique(np.array(names), return_inverse=True)
     if of_name.max() == 0:
@@ -280,24 +283,24 @@ def uneven(classes: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
     own = table(np.arange(len(classes)))
     rng = np.random.default_rng(0)
     null = np.array([chi2(table(rng.permutation(len(classes)))) for _ in range(200)])
-    # Beyond what 200 shuffles can tell, by a gamma distribution of their mean and variance
+    # Smaller p than 200 permutations can give, by a gamma distribution with their mean and variance
     shape, scale = null.mean() ** 2 / null.var(), null.var() / null.mean()
     return float(stats.gamma.sf(chi2(own), shape, scale=scale)), float(own.max(axis=1).sum() / own.sum())
 
 
-def render(found: Sequence[Finding], data: Store) -> str:
-    said = f"{len(data.recordings)} recordings of {len(data.subjects)} subjects"
+def render(findings: Sequence[Finding], data: Store) -> str:
+    counts = f"{len(data.recordings)} recordings of {len(data.subjects)} subjects"
     rows = "\n".join(
         f'<tr><th scope="row">{finding.what}</th><td>{escape(finding.where)}</td>'
         f'<td class="text">{escape(finding.sentence)}</td></tr>'
-        for finding in found
+        for finding in findings
     )
     body = (
         '<div class="scroll" tabindex="0" role="region" aria-label="Findings"><table><thead><tr><th scope="col">What'
         f'</th><th scope="col">Where</th><th scope="col">Finding</th></tr></thead>\n<tbody>{rows}</tbody></table></div>'
-        if found
-        else "<p>Nothing was found: no copies, leaks, odd units, sounds among the channels, damages or confounds.</p>"
+        if findings
+        else "<p>No findings: no copies, leaks, odd units, sounds among the channels, damage or confounds.</p>"
     )
     title = "Audit of the data"
-    head = f'<header><h1>{title}</h1>\n<p class="verdict">{len(found)} findings in {said}.</p></header>'
-    return page.page(f"{title}: {len(found)} findings", [head, page.section("Findings", body)])
+    head = f'<header><h1>{title}</h1>\n<p class="verdict">{len(findings)} findings in {counts}.</p></header>'
+    return page.page(f"{title}: {len(findings)} findings", [head, page.section("Findings", body)])

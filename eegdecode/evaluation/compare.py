@@ -1,7 +1,6 @@
-"""Several evaluations on one page: `python -m hpc.launch compare runs=[evaluate-a,evaluate-b]`, or all of one --name.
+"""Compare evaluations on one page: `python -m hpc.launch compare runs=[evaluate-a,evaluate-b]`, or all of one --name.
 
-Each is read from its report.json. Runs of one study and split that have subjects in common are compared by these, in
-pairs.
+Each is read from its report.json. Runs of one study and split with common subjects are compared pairwise over these.
 """
 
 from collections.abc import Sequence
@@ -21,12 +20,12 @@ from hpc.rank.context import Context, Input
 from hpc.runs.rundir import RunDir, atomic_write, read_json, write_json
 
 MOST_SAID = 10
-"""Pairs of runs of which is said why they are none."""
+"""So many pairs of runs are listed with the reason why they cannot be paired."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One evaluation. `settings` tells it from the others of its sweep."""
+class Evaluation:
+    """One evaluation. `settings` are those that differ from the others of its sweep."""
 
     run: str
     settings: str
@@ -36,10 +35,10 @@ class Compared:
     p: float
     verdict: str
     subjects: dict[str, float]
-    of: dict[str, Any]  # the study and the split; empty where an older report does not say
+    of: dict[str, Any]  # the study and the split; empty if an older report does not name them
 
-    def other_than(self, other: "Compared") -> str:
-        """In words, why their subjects are no pairs; empty where they are."""
+    def other_than(self, other: "Evaluation") -> str:
+        """Why their subjects cannot be paired; empty if they can."""
         for one in (self, other):
             if not one.of:
                 return f"the report of {one.run} does not say which data and split it is of: evaluate it again"
@@ -47,14 +46,14 @@ class Compared:
             return f"they are of {' and '.join(self.of['study'])}, and of {' and '.join(other.of['study'])}"
         ours, theirs = self.of["split"], other.of["split"]
         differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-        said = " and ".join(f"split.{name} is {ours.get(name)} and {theirs.get(name)}" for name in differ)
-        return f"their test parts differ, as {said}" if differ else ""
+        differences = " and ".join(f"split.{name} is {ours.get(name)} and {theirs.get(name)}" for name in differ)
+        return f"their test sets differ, as {differences}" if differ else ""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """How much more the first has than the second, over the subjects of both; p that they are alike, by both sides:
-    which of two is called the first is known only once one has looked."""
+    """The mean difference of the first and the second over their common subjects, and its two-sided p: which of two is
+    the first is known only after looking at the results."""
 
     one: str
     other: str
@@ -69,29 +68,33 @@ def run(cfg: Compare, ctx: Context) -> dict[str, object]:
     if not ctx.world.is_first:
         return {}
     folders = [ctx.input(name).resolve().parent for name in cfg.runs]
-    if twice := [folder.name for number, folder in enumerate(folders) if folder in folders[:number]]:
-        raise ValueError(f"runs to compare are different ones, but {twice[0]} is named twice")
+    if repeated := [folder.name for number, folder in enumerate(folders) if folder in folders[:number]]:
+        raise ValueError(f"runs to compare must be different ones, but {repeated[0]} is named twice")
     of_label = [ctx.input(name).resolve().parent for name in named(cfg.named, ctx)]
     if cfg.named and not of_label:
-        raise ValueError(f"no finished evaluation beside these runs bears the --name {cfg.named}: `status` lists names")
-    found = [read(RunDir(folder)) for folder in dict.fromkeys([*folders, *of_label])]
-    if len(found) < 2:
+        raise ValueError(f"no finished evaluation has the --name {cfg.named}: `status` lists the names of runs")
+    evaluations = [read(RunDir(folder)) for folder in dict.fromkeys([*folders, *of_label])]
+    if len(evaluations) < 2:
         of_name = f", of which {len(of_label)} by named={cfg.named}" if cfg.named else ""
-        raise ValueError(f"runs to compare are two finished evaluations at least, got {len(found)}{of_name}")
-    if len({each.figure for each in found}) > 1:
-        kinds = ", ".join(f"{each.run} {each.figure}" for each in found)
-        raise ValueError(f"runs to compare have one figure, but these differ: {kinds}")
-    found.sort(key=lambda each: (-each.value, each.run))
-    pairs, unlike = compared(found)
-    everything: dict[str, Any] = {"runs": [asdict(each) for each in found], "pairs": [asdict(pair) for pair in pairs]}
-    everything["unlike"] = unlike
-    write_json(ctx.out / "compare.json", everything)
-    atomic_write(ctx.out / "compare.html", lambda file: file.write(render(found, pairs, unlike).encode()))
-    values = np.array([each.value for each in found])
+        raise ValueError(f"compare needs two finished evaluations at least, got {len(evaluations)}{of_name}")
+    if len({each.figure for each in evaluations}) > 1:
+        kinds = ", ".join(f"{each.run} {each.figure}" for each in evaluations)
+        raise ValueError(f"runs to compare must have the same headline metric, but these differ: {kinds}")
+    evaluations.sort(key=lambda each: (-each.value, each.run))
+    pairs, unlike = compared(evaluations)
+    contents: dict[str, Any] = {
+        "runs": [asdict(each) for each in evaluations],
+        "pairs": [asdict(pair) for pair in pairs],
+    }
+    contents["unlike"] = unlike
+    write_json(ctx.out / "compare.json", contents)
+    atomic_write(ctx.out / "compare.html", lambda file: file.write(render(evaluations, pairs, unlike).encode()))
+    values = np.array([each.value for each in evaluations])
+    chance = float(np.mean([each.chance for each in evaluations]))
     return {
-        "runs": len(found),
-        "best": found[0].run,
-        found[0].figure: {"value": float(values.mean()), "chance": float(np.mean([each.chance for each in found]))},
+        "runs": len(evaluations),
+        "best": evaluations[0].run,
+        evaluations[0].figure: {"value": float(values.mean()), "chance": chance},
         "spread": float(values.std(ddof=1)),
         "page": "compare.html",
     }
@@ -101,19 +104,19 @@ def named(label: str, ctx: Context) -> list[Input]:
     """The finished evaluations that were started with that --name."""
     if not label:
         return []
-    beside = [RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir()]
-    plans = {run.name: read_json(run.plan) or {} for run in beside if (run.out / "report.json").is_file()}
+    siblings = [RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir()]
+    plans = {run.name: read_json(run.plan) or {} for run in siblings if (run.out / "report.json").is_file()}
     return [Input(name) for name, plan in plans.items() if plan.get("label") == label]
 
 
-def read(run: RunDir) -> Compared:
+def read(run: RunDir) -> Evaluation:
     report: dict[str, Any] | None = read_json(run.out / "report.json")
     if report is None:
         raise ValueError(f"{run.path} has no report.json: name evaluate runs that have finished")
     plan = read_json(run.plan) or {}
     name, subjects = report["headline"], {row["subject"]: row["value"] for row in report["subjects"]}
     main = report["figures"][name]
-    return Compared(
+    return Evaluation(
         run.name,
         plan.get("settings", ""),
         name,
@@ -126,11 +129,11 @@ def read(run: RunDir) -> Compared:
     )
 
 
-def compared(found: Sequence[Compared]) -> tuple[list[Pair], list[str]]:
-    """Every two runs that have subjects in common, by signs turned at random, corrected for the number of pairs; and
-    in sentences, which are of other data or splits, so that their subjects are no pairs."""
+def compared(evaluations: Sequence[Evaluation]) -> tuple[list[Pair], list[str]]:
+    """A sign-flip test for every two runs with common subjects, corrected for the number of pairs; and sentences on the
+    runs of other data or splits, whose subjects cannot be paired."""
     raw, unlike = [], []
-    for one, other in combinations(found, 2):
+    for one, other in combinations(evaluations, 2):
         if why := one.other_than(other):
             unlike.append(f"{one.run} and {other.run}: {why}.")
             continue
@@ -143,28 +146,28 @@ def compared(found: Sequence[Compared]) -> tuple[list[Pair], list[str]]:
 
 
 def two_sided(differences: np.ndarray) -> float:
-    """p that the mean over subjects is 0; signs turned at random know no side, so that both are as likely."""
+    """Two-sided p of the sign-flip test that the mean over subjects is 0."""
     return min(1.0, 2 * min(intervals.sign_flip(differences), intervals.sign_flip(-differences)))
 
 
-def render(found: Sequence[Compared], pairs: Sequence[Pair], unlike: Sequence[str]) -> str:
-    values, figure = np.array([each.value for each in found]), found[0].figure
+def render(evaluations: Sequence[Evaluation], pairs: Sequence[Pair], unlike: Sequence[str]) -> str:
+    values, figure = np.array([each.value for each in evaluations]), evaluations[0].figure
     low, high = intervals.of_mean(values)
     spread = "" if np.isnan(low) else f", {say(float(low))} to {say(float(high))} in 95 of 100 such sets of runs"
-    said = (
-        f"{many(len(found), 'evaluation')}: {figure} is {say(values.mean())} in the mean{spread}. "
-        f"The best is {escape(found[0].run)} with {say(found[0].value)}."
+    summary = (
+        f"{many(len(evaluations), 'evaluation')}: {figure} is {say(values.mean())} in the mean{spread}. "
+        f"The best is {escape(evaluations[0].run)} with {say(evaluations[0].value)}."
     )
-    rows = [Dots(each.settings or each.run, each.value, each.chance, each.chance) for each in found]
+    rows = [Dots(each.settings or each.run, each.value, each.chance, each.chance) for each in evaluations]
     table = page.table(
         ("Run", "Settings", figure, "chance", "p", "verdict"),
-        [(e.run, e.settings, say(e.value), say(e.chance), f"{e.p:.3f}", e.verdict) for e in found],
+        [(e.run, e.settings, say(e.value), say(e.chance), f"{e.p:.3f}", e.verdict) for e in evaluations],
         "Runs",
     )
-    names = sorted(set().union(*(each.subjects for each in found)))
+    names = sorted(set().union(*(each.subjects for each in evaluations)))
     by_subject = page.table(
-        ("Subject", *(each.run for each in found)),
-        [(name, *(say(e.subjects[name]) if name in e.subjects else "–" for e in found)) for name in names],
+        ("Subject", *(each.run for each in evaluations)),
+        [(name, *(say(e.subjects[name]) if name in e.subjects else "–" for e in evaluations)) for name in names],
         "Figures of each subject",
     )
     tests = page.table(
@@ -172,11 +175,11 @@ def render(found: Sequence[Compared], pairs: Sequence[Pair], unlike: Sequence[st
         [(p.one, p.other, str(p.n_subjects), say(p.difference), f"{p.p:.3f}", f"{p.p_holm:.3f}") for p in pairs],
         "Runs in pairs",
     )
-    tests += "\n<p>p is two-sided, by differences between the same subjects with signs turned at random.</p>"
+    tests += "\n<p>p is two-sided, from a sign-flip permutation test of the differences within subjects.</p>"
     in_pairs = tests if pairs else "<p>No two runs of one study and split have two subjects in common.</p>"
     sections = [
-        f'<header><h1>Evaluations compared</h1>\n<p class="verdict">{said}</p></header>',
-        page.section("Runs", f"<figure>{plots.dots(rows, said)}</figure>{table}"),
+        f'<header><h1>Evaluations compared</h1>\n<p class="verdict">{summary}</p></header>',
+        page.section("Runs", f"<figure>{plots.dots(rows, summary)}</figure>{table}"),
         page.section("Subjects", by_subject),
         page.section("In pairs", f"{in_pairs}\n{_left_out(unlike)}"),
     ]

@@ -9,11 +9,12 @@ from hpc.rank.context import Input
 
 @dataclass(frozen=True)
 class Scoring:
-    """How decoded trials are judged, and the linear baseline beside them."""
+    """How decoded trials are scored, and the linear baseline."""
 
-    n_null: int = 1000  # draws that chance is read from: p of one among 20 subjects needs 400 at least
-    lags_s: float = 0.5  # the ridge sees the EEG from each instant to this much after it: the brain answers later
-    window_s: float = 5.0  # of match-mismatch
+    n_null: int = 1000  # draws of the null distribution: p of one among 20 subjects needs 400 at least
+    lags_s: float = 0.5  # the ridge reads the EEG from each instant to this much after it: the brain responds later
+    window_s: float = 5.0  # length of the windows of match-mismatch
+    retrieval_from: int = 16  # targets of so many numbers a window are scored by retrieval, of fewer by correlation
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -21,47 +22,52 @@ class Scoring:
             raise ValueError(f"n_null must be at least 100, or p < 0.05 means little, got {self.n_null}")
         if self.lags_s < 0 or self.window_s <= 0:
             raise ValueError(f"lags_s must be 0 or more and window_s above 0, got {self.lags_s} and {self.window_s}")
+        if self.retrieval_from < 2:
+            raise ValueError(
+                f"retrieval_from must be at least 2, as a single number has no direction to compare, got "
+                f"{self.retrieval_from}"
+            )
 
 
 @dataclass(frozen=True)
 class Evaluate:
     model: tuple[Input, ...]  # a train run or a soup; or several, which decode together
-    weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several: whether the surer one counts for more
+    weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several models: whether a surer one has more weight
     scoring: Scoring = field(default_factory=Scoring)
 
 
 @dataclass(frozen=True)
 class Audit:
     data: tuple[Input, ...]  # a preprocess run, or several
-    target: str = ""  # what is to be decoded: sounds among the channels and confounds of classes are looked for by it
+    target: str = ""  # the target to decode: needed to find sounds among the channels and confounds of classes
     split: Split = field(default_factory=Split)
 
 
 @dataclass(frozen=True)
 class Compare:
     runs: tuple[Input, ...] = ()  # evaluate runs
-    named: str = ""  # and all that were started with that --name, as those of a sweep
+    named: str = ""  # also all evaluations that were started with that --name, as those of a sweep
 
     def __post_init__(self) -> None:
         if not self.runs and not self.named:
-            raise ValueError("say what is to be compared: runs=[a,b], or named=WORD for all that have that --name")
+            raise ValueError("say which runs to compare: runs=[a,b], or named=WORD for all with that --name")
 
 
 @dataclass(frozen=True)
 class Submission:
-    challenge_1: tuple[Input, ...] = ()  # train runs or soups that tell the reaction time; of several, the mean
-    challenge_2: tuple[Input, ...] = ()  # and the externalizing score
+    challenge_1: tuple[Input, ...] = ()  # train runs or soups that predict the reaction time; several are averaged
+    challenge_2: tuple[Input, ...] = ()  # train runs or soups that predict the externalizing score
 
     def __post_init__(self) -> None:
         if not self.challenge_1 and not self.challenge_2:
-            raise ValueError("say which train runs are to be packed: challenge_1=RUN challenge_2=RUN")
+            raise ValueError("say which train runs to pack: challenge_1=RUN challenge_2=RUN")
 
 
 @dataclass(frozen=True)
 class Stream:
     model: Input  # a train run of a causal model, or a soup of some
-    chunk: int = 1  # samples that come at once, as an amplifier hands them over
-    most_s: float = 600.0  # of the test part's signal
+    chunk: int = 1  # samples that arrive at once, as from an amplifier
+    most_s: float = 600.0  # at most so much of the test set's signal is streamed
 
     def __post_init__(self) -> None:
         if self.chunk < 1 or self.most_s <= 0:

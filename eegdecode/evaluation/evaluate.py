@@ -1,4 +1,7 @@
-"""The evaluate stage: decode, set beside chance and baselines, report. Ranks share the decoding, the first judges."""
+"""The evaluate stage: decode the test set, compare with chance and baselines, write the report.
+
+Ranks share the decoding; the first rank evaluates.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,36 +23,36 @@ from hpc.rank.context import Context
 from hpc.runs.rundir import RunDir, read_json, write_json
 
 MOST_NAMED = 10
-"""Subjects whose windows cannot be judged."""
+"""Subjects that an error message lists."""
 
 
 def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     models = [ctx.input(model) for model in cfg.model]
-    made = predict.decode(models, ctx, cfg.weigh)
-    if made is None:
+    outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from)
+    if outcome is None:
         return {}
-    trained, decoded = made
+    trained, decoded = outcome
     refuse_no_numbers(decoded, models)
     if decoded.kind == "sequence":
-        beside = {"ridge": lagged_ridge.ridge(trained, decoded, cfg.scoring, ctx)}
+        baselines = {"ridge": lagged_ridge.ridge(trained, decoded, cfg.scoring, ctx)}
     else:
-        beside, lacking = windows.baselines(trained, decoded, ctx)
-        decoded = replace(decoded, audit=(*decoded.audit, *lacking))
-    decoded = replace(decoded, baselines=beside)
+        baselines, failures = windows.baselines(trained, decoded, ctx)
+        decoded = replace(decoded, audit=(*decoded.audit, *failures))
+    decoded = replace(decoded, baselines=baselines)
     predictions.write(ctx.out / "predictions.h5", decoded)
-    judge = time_courses.score if decoded.kind == "sequence" else results.judge
-    found = judge(decoded, cfg.scoring)
-    if found.verdict == "above chance":
-        found = replace(found, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
+    evaluate = time_courses.evaluate if decoded.kind == "sequence" else results.evaluate
+    result = evaluate(decoded, cfg.scoring)
+    if result.verdict == "above chance":
+        result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]
-    report.write(ctx.out / "report.html", trained, decoded, found, others, cfg.weigh)
-    write_json(ctx.out / "report.json", found.plain() | {"of": tested(trained)})
-    export.write(ctx.out, found)
-    return found.summary() | {"report": "report.html"}
+    report.write(ctx.out / "report.html", trained, decoded, result, others, cfg.weigh)
+    write_json(ctx.out / "report.json", result.plain() | {"of": tested(trained)})
+    export.write(ctx.out, result)
+    return result.summary() | {"report": "report.html"}
 
 
 def tested(trained: Trained) -> dict[str, object]:
-    """Whose test part it was, for who compares: the studies, however they were preprocessed, and the split."""
+    """Which test set it was, for `compare`: the studies, however they were preprocessed, and the split."""
     studies: set[str] = set()
     for name in trained.data:
         plan = read_json(RunDir(trained.run.path.parent / name).plan) if "/" not in name else None
@@ -58,16 +61,16 @@ def tested(trained: Trained) -> dict[str, object]:
 
 
 def refuse_no_numbers(decoded: Decoded, models: Sequence[Path]) -> None:
-    """What is NaN or infinite is neither above chance nor below."""
+    """Refuse outputs that are NaN or infinite: they are neither above chance nor below."""
     broken = Counter(trial.subject for trial in decoded.trials if not np.isfinite(trial.output).all())
     if not broken:
         return
     unit = "trial" if decoded.kind == "sequence" else "window"
-    whose = ", ".join(f"{n} of {subject}" for subject, n in sorted(broken.items())[:MOST_NAMED])
+    subjects = ", ".join(f"{n} of {subject}" for subject, n in sorted(broken.items())[:MOST_NAMED])
     more = f" and {many(len(broken) - MOST_NAMED, 'more subject')}" if len(broken) > MOST_NAMED else ""
     names = " and ".join(model.resolve().parent.name for model in models)
     of = f"{broken.total()} of {many(len(decoded.trials), f'test {unit}')}"
     raise ValueError(
-        f"{names} gave outputs that are NaN or infinite for {of} ({whose}{more}), which "
-        "cannot be judged: look at these signals, and at how training went"
+        f"{names} gave outputs that are NaN or infinite for {of} ({subjects}{more}), which "
+        "cannot be evaluated: look at these signals, and at how training went"
     )

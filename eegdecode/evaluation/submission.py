@@ -1,10 +1,10 @@
-"""The package for the EEG challenge of 2025: `python -m hpc.launch submission challenge_1=train-a challenge_2=train-b`
+"""Build a submission to the EEG challenge of 2025: `python -m hpc.launch submission challenge_1=RUN challenge_2=RUN`
 
-submission.zip has no folders: submission.py (what stands here in submitted.py), weights_challenge_1.pt and _2.pt, and
-in eegdecode.zip the code that these need. It is unpacked and called once as the judge does, in a process of its own.
+submission.zip has no folders: submission.py (a copy of submitted.py), weights_challenge_1.pt and _2.pt, and in
+eegdecode.zip the code that these need. It is unpacked and called once as the judge does, in a process of its own.
 
-The score is that of the package on the test part, window by window; of what was learnt with the scale of a whole
-recording, which the judge does not give, the score with that scale stands beside it.
+The score is that of the package on the test set, window by window. If training scaled by whole recordings, which the
+judge does not give, the score with that scaling is reported too.
 """
 
 import io
@@ -49,7 +49,7 @@ from eegdecode.preprocessing.config import (
 from eegdecode.signals import Signal
 from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank import ddp
 from hpc.rank.context import Context, Input, Preempted
 from hpc.runs.rundir import atomic_write
@@ -59,28 +59,28 @@ log = logging.getLogger(__name__)
 CHANNELS = (*(f"E{number}" for number in range(1, N_CHANNELS)), "Cz")
 """Of the challenge, in its order."""
 BAND_HZ = (0.5, 50.0)
-"""What the judge leaves of the signals."""
+"""The pass band of the judge's signals."""
 SHARES = {1: 0.3, 2: 0.7}
-"""Of the overall score."""
+"""Weights of the challenges in the overall score."""
 FIRST_S = 0.5
-"""After the stimulus, the windows of challenge 1 begin."""
+"""The windows of challenge 1 begin so long after the stimulus."""
 NEEDED = ("__init__.py", "signals.py", "noise.py", "models", "preprocessing/__init__.py", "preprocessing/sphere.py")
-"""The code that builds any network."""
+"""The files that build any network."""
 ENOUGH = 1e-5
-"""By how much outputs of the package may differ from ours: of the largest of them, where that is more than 1."""
+"""Outputs of the package may differ from ours by so much, relative to the largest if that is above 1."""
 
 
 def run(cfg: Submission, ctx: Context) -> dict[str, object]:
-    """Leave submission.zip, and what it scores."""
+    """Write submission.zip, and return its scores."""
     if not ctx.world.is_first:
         return {}
     files = {"submission.py": Path(submitted.__file__).read_bytes(), submitted.CODE: code()}
-    found: dict[str, object] = {}
+    metrics: dict[str, object] = {}
     expected: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     scores: dict[int, float] = {}
     for number, runs in ((1, cfg.challenge_1), (2, cfg.challenge_2)):
         if not runs:
-            log.warning("without challenge_%d: the judge asks for both, so this package is for trying it out", number)
+            log.warning("challenge_%d is missing: the judge asks for both, so this package is only a trial", number)
             continue
         try:
             saved, one = _challenge(number, runs, ctx)
@@ -89,19 +89,19 @@ def run(cfg: Submission, ctx: Context) -> dict[str, object]:
         files[f"weights_challenge_{number}.pt"] = _bytes(saved)
         expected[number] = one.first
         scores[number] = one.nrmse
-        found[f"nrmse_{number}"] = {"value": one.nrmse, "chance": 1.0}
+        metrics[f"nrmse_{number}"] = {"value": one.nrmse, "chance": 1.0}
         if saved["scale"]:
-            found[f"nrmse_{number}_scaled_by_recording"] = {"value": one.nrmse_stored, "chance": 1.0}
+            metrics[f"nrmse_{number}_scaled_by_recording"] = {"value": one.nrmse_stored, "chance": 1.0}
     if len(scores) == len(SHARES):
-        found["overall"] = {"value": sum(SHARES[number] * score for number, score in scores.items()), "chance": 1.0}
+        metrics["overall"] = {"value": sum(SHARES[number] * score for number, score in scores.items()), "chance": 1.0}
     package = _zip(files)
     try_out(package, expected)
     atomic_write(ctx.out / "submission.zip", lambda file: file.write(package))
-    return {**found, "megabytes": round(len(package) / 1e6, 3), "package": "submission.zip"}
+    return {**metrics, "megabytes": round(len(package) / 1e6, 3), "package": "submission.zip"}
 
 
 def _challenge(number: int, runs: Sequence[Input], ctx: Context) -> tuple[dict[str, Any], "Scored"]:
-    """What is saved of the models of a challenge, and how good they are."""
+    """What is saved of the models of a challenge, and their scores."""
     several = [model_file.load(ctx.input(name)) for name in runs]
     predict.refuse_unlike(several)
     trained = several[0]
@@ -124,15 +124,15 @@ def _refuse_other_windows(number: int, trained: Trained) -> None:
     windows, spec = trained.train().windows, trained.spec
     if predict.kind_of(trained) != "values" or spec.n_outputs != 1:
         raise ValueError(
-            f"the judge wants one number a window, but {trained.run.name} decodes {trained.target} as "
+            f"the judge needs one number a window, but {trained.run.name} decodes {trained.target} as "
             f"{'a signal in time' if spec.is_sequence else trained.config['objective']['name']} with "
             f"{spec.n_outputs} output(s): train objective=regression with a target of one number"
         )
     if number == 1 and not (isinstance(windows, EpochWindows) and math.isclose(windows.tmin_s, FIRST_S)):
-        said = f"from {windows.tmin_s:g} s on" if isinstance(windows, EpochWindows) else f"drawn by {windows.name}"
+        which = f"from {windows.tmin_s:g} s on" if isinstance(windows, EpochWindows) else f"drawn by {windows.name}"
         raise ValueError(
             f"the judge gives 2 s from {FIRST_S:g} s after the stimulus on, but {trained.run.name} learnt from windows "
-            f"{said}: train with windows={{name: epochs, tmin_s: 0.5, tmax_s: 2.5}}"
+            f"{which}: train with windows={{name: epochs, tmin_s: 0.5, tmax_s: 2.5}}"
         )
     lasts = windows.tmax_s - windows.tmin_s if isinstance(windows, EpochWindows) else getattr(windows, "length_s", 0.0)
     if not math.isclose(lasts, N_TIMES / SFREQ_HZ):
@@ -148,7 +148,7 @@ def _refuse_other_windows(number: int, trained: Trained) -> None:
 
 
 def prepared(chain: Sequence[Step], wanted: Sequence[str]) -> dict[str, Any]:
-    """The steps that made the data, as they can be done to a window of the judge's; refuses those that cannot.
+    """The preprocessing steps in a form that can be applied to single windows; refuses those that cannot.
 
     `wanted`: the channels that the networks read.
     """
@@ -165,20 +165,21 @@ def prepared(chain: Sequence[Step], wanted: Sequence[str]) -> dict[str, Any]:
             case Bandpass() | Notch():
                 _refuse_narrower(step)
             case Resample():
-                pass  # what counts is where it ends
+                pass  # only the final rate matters
             case _:
-                why = "comes after scale or clip" if type(step) in (*ORDERED, Scale) else "asks for a whole recording"
+                why = "comes after scale or clip" if type(step) in (*ORDERED, Scale) else "needs a whole recording"
                 raise ValueError(
                     f"the step {step.name} {why}, but the judge gives single windows: preprocess without it there"
                 )
     units = Signal(np.eye(N_CHANNELS, dtype=np.float32), SFREQ_HZ, CHANNELS).stream()
-    made = steps.apply(spatial, units)
-    if made.channels != tuple(wanted):
+    reduced = steps.apply(spatial, units)
+    if reduced.channels != tuple(wanted):
         raise ValueError(
             f"the model reads {len(wanted)} channels ({_some(wanted)}), but of the {N_CHANNELS} of the judge "
-            f"(E1 … E128, Cz) its steps make {made.n_channels} ({_some(made.channels)}): pick among these in preprocess"
+            f"(E1 … E128, Cz) its steps make {reduced.n_channels} ({_some(reduced.channels)}): pick among these in "
+            "preprocess"
         )
-    return {"channels": torch.from_numpy(made.read(0, N_CHANNELS).T.copy()), "scale": scale, "clamp": clamp}
+    return {"channels": torch.from_numpy(reduced.read(0, N_CHANNELS).T.copy()), "scale": scale, "clamp": clamp}
 
 
 ORDERED = (Aliases, Pick, SetChannels, Reference)
@@ -189,19 +190,19 @@ def _refuse_narrower(step: Bandpass | Notch) -> None:
     if isinstance(step, Notch):
         if step.hz >= high:
             return
-        said = f"notch at {step.hz:g} Hz"
+        name = f"notch at {step.hz:g} Hz"
     else:
         if (step.low_hz or 0) <= low and (step.high_hz or math.inf) >= high:
             return
-        said = f"bandpass from {step.low_hz or 0:g} to {step.high_hz or math.inf:g} Hz"
+        name = f"bandpass from {step.low_hz or 0:g} to {step.high_hz or math.inf:g} Hz"
     raise ValueError(
-        f"{said} takes out more than the judge, who gives {low:g} to {high:g} Hz, in windows too short to filter: "
+        f"{name} removes more than the judge, who gives {low:g} to {high:g} Hz, in windows too short to filter: "
         f"preprocess with {{name: bandpass, low_hz: {low:g}, high_hz: null}}"
     )
 
 
 def _plain(trained: Trained) -> tuple[Any, Any, dict[str, torch.Tensor]]:
-    """Settings, spec and parameters of a network, without the names of those it learnt from."""
+    """Settings, spec and parameters of a network, without the names of its training subjects."""
     spec = replace(trained.spec, subjects=())
     without = models.build(trained.model, spec).state_dict()
     if any(value.shape != without[name].shape for name, value in trained.parameters.items()):
@@ -214,48 +215,50 @@ def _plain(trained: Trained) -> tuple[Any, Any, dict[str, torch.Tensor]]:
 
 class Scored(NamedTuple):
     nrmse: float
-    nrmse_stored: float  # of the networks on the signals as they were preprocessed
-    first: tuple[torch.Tensor, torch.Tensor]  # a batch as the judge gives it, and what is said of it
+    nrmse_stored: float  # of the networks on the stored, preprocessed signals
+    first: tuple[torch.Tensor, torch.Tensor]  # a batch as the judge gives it, and the outputs for it
 
 
 def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts: Splits, ctx: Context) -> Scored:
-    """On the windows of the test part, put back into the judge's channels."""
-    trained, where = several[0], ddp.device(ctx)
-    decoder, back = submitted.Decoder(saved).to(where), torch.linalg.pinv(saved["channels"]).to(where)
+    """Score on the windows of the test set, mapped back to the judge's channels."""
+    trained, device = several[0], ddp.device(ctx)
+    decoder, back = submitted.Decoder(saved).to(device), torch.linalg.pinv(saved["channels"]).to(device)
     cfg = trained.train()
-    judged = Judge(cfg, parts.test, data, trained.spec, decoder.networks[0])
-    judged.batches = validator.batches(cfg.windows, parts.test, data, whole_trials=False)
-    truth, said, stored = [], [], []
+    test_set = Validator(cfg, parts.test, data, trained.spec, decoder.networks[0])
+    test_set.batches = validator.batches(cfg.windows, parts.test, data, whole_trials=False)
+    truth, packaged, stored = [], [], []
     first = None
-    for number in range(len(judged.batches)):
-        ctx.progress("score", number, len(judged.batches))
+    for number in range(len(test_set.batches)):
+        ctx.progress("score", number, len(test_set.batches))
         if ctx.should_stop():
             raise Preempted
-        batch = judged.batch(number, where)
+        batch = test_set.batch(number, device)
         x = back @ batch.signal[:, :N_TIMES].mT
         with torch.no_grad():
-            said.append(decoder(x).cpu())
-            made = [predict.outputs_of(*one, batch) for one in zip(several, decoder.networks, strict=True)]
-            stored.append(torch.stack(made).mean(dim=0).cpu())
+            packaged.append(decoder(x).cpu())
+            predicted = [predict.outputs_of(*one, batch) for one in zip(several, decoder.networks, strict=True)]
+            stored.append(torch.stack(predicted).mean(dim=0).cpu())
         truth.append(batch.target.cpu())
-        first = first or (x.cpu(), said[0])
+        first = first or (x.cpu(), packaged[0])
     assert first is not None
     wanted = torch.cat(truth).numpy()
-    nrmse, nrmse_stored = (float(correlation.nrmse(torch.cat(made).numpy(), wanted)[0]) for made in (said, stored))
+    nrmse, nrmse_stored = (
+        float(correlation.nrmse(torch.cat(predicted).numpy(), wanted)[0]) for predicted in (packaged, stored)
+    )
     return Scored(nrmse, nrmse_stored, first)
 
 
 def code() -> bytes:
-    """The files of the package that build any network, as a zip from which Python imports."""
+    """The files of eegdecode that build any network, as a zip from which Python imports."""
     root = Path(eegdecode.__file__).parent
-    found = [
+    paths = [
         path for name in NEEDED for path in ((root / name).rglob("*.py") if (root / name).is_dir() else (root / name,))
     ]
-    return _zip({f"eegdecode/{path.relative_to(root)}": path.read_bytes() for path in sorted(found)})
+    return _zip({f"eegdecode/{path.relative_to(root)}": path.read_bytes() for path in sorted(paths)})
 
 
 def try_out(package: bytes, expected: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Unpack it and call it as the judge does, in a process that knows nothing of us; its outputs must be ours."""
+    """Unpack the package and call it as the judge does, in an isolated process; its outputs must equal ours."""
     with tempfile.TemporaryDirectory(prefix="submission-") as folder:
         zipfile.ZipFile(io.BytesIO(package)).extractall(folder)
         torch.save({number: x for number, (x, _) in expected.items()}, Path(folder) / "windows.pt")
@@ -266,7 +269,7 @@ def try_out(package: bytes, expected: dict[int, tuple[torch.Tensor, torch.Tensor
     for number, (_, ours) in expected.items():
         away = (outputs[number] - ours).abs().max().item()
         if not away <= ENOUGH * max(1.0, ours.abs().max().item()):
-            raise RuntimeError(f"challenge {number}: the package says something else than our model, by {away:.2g}")
+            raise RuntimeError(f"challenge {number}: outputs of the package differ from our model's by {away:.2g}")
 
 
 AS_THE_JUDGE = """
@@ -288,9 +291,9 @@ torch.save(outputs, sys.argv[1] + "/outputs.pt")
 def _zip(files: dict[str, bytes]) -> bytes:
     """The same bytes for the same files: no times in it."""
     whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as made:
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            made.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return whole.getvalue()
 
 

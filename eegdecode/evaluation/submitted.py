@@ -1,8 +1,8 @@
-"""The entry to the EEG challenge of 2025, which the stage `submission` copies into its zip as submission.py.
+"""The entry point of the EEG challenge of 2025. The stage `submission` copies it into its zip as submission.py.
 
     Submission(100, "cuda").get_model_challenge_1()     (B, 129, 200) in volt -> (B, 1)
 
-It runs on the judge's machine, which has torch and numpy: of ours there is only what lies beside it in eegdecode.zip.
+It runs on the judge's machine, which has torch and numpy; of our code it has only eegdecode.zip next to it.
 """
 
 import math
@@ -16,11 +16,11 @@ from torch import nn
 SFREQ_HZ, N_CHANNELS, N_TIMES = 100, 129, 200
 CODE = "eegdecode.zip"
 FOLDERS = (Path(__file__).resolve().parent, Path("/app/input/res"), Path("/app/input"), Path())
-"""Where the judge may have unpacked the zip."""
+"""Folders where the judge may have unpacked the zip."""
 
 
 class Submission:
-    """What the judge asks for."""
+    """The interface that the judge calls."""
 
     def __init__(self, SFREQ: float, DEVICE: "torch.device | str") -> None:  # noqa: N803  the judge's own names
         if SFREQ != SFREQ_HZ:
@@ -28,23 +28,23 @@ class Submission:
         self.device = torch.device(DEVICE)
 
     def get_model_challenge_1(self) -> nn.Module:
-        """Tells the reaction time, in seconds."""
+        """Predicts the reaction time, in seconds."""
         return self._model(1)
 
     def get_model_challenge_2(self) -> nn.Module:
-        """Tells the externalizing score."""
+        """Predicts the externalizing score."""
         return self._model(2)
 
     def _model(self, number: int) -> nn.Module:
-        code = str(found(CODE))
+        code = str(find(CODE))
         if code not in sys.path:
             sys.path.insert(0, code)
-        # What else than tensors is in there are the settings of the models, as the dataclasses of the code beside it
-        saved = torch.load(found(f"weights_challenge_{number}.pt"), map_location="cpu", weights_only=False)
+        # Besides tensors it holds the settings of the models, as dataclasses of the code in eegdecode.zip
+        saved = torch.load(find(f"weights_challenge_{number}.pt"), map_location="cpu", weights_only=False)
         return Decoder(saved).to(self.device).eval()
 
 
-def found(name: str) -> Path:
+def find(name: str) -> Path:
     for folder in FOLDERS:
         if (folder / name).is_file():
             return folder / name
@@ -52,7 +52,7 @@ def found(name: str) -> Path:
 
 
 class Decoder(nn.Module):
-    """(B, 129, 200) in volt -> (B, 1): what was done to the signals that the networks learnt from, then their mean.
+    """(B, 129, 200) in volt -> (B, 1): the preprocessing of the training signals, then the mean of the networks.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ class Decoder(nn.Module):
         x = torch.cat([x, x[:, : self.n_times - N_TIMES]], dim=1)
         if self.baseline:
             x = x - x[:, : self.baseline].mean(dim=1, keepdim=True)
-        whose = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        made = [
-            network(x, whose) * x.new_tensor(std) + x.new_tensor(mean)
+        subject = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        outputs = [
+            network(x, subject) * x.new_tensor(std) + x.new_tensor(mean)
             for network, (std, mean) in zip(self.networks, self.units)
         ]
-        return torch.stack(made).mean(dim=0)
+        return torch.stack(outputs).mean(dim=0)
 
 
 def scaled(x: torch.Tensor, how: str) -> torch.Tensor:

@@ -1,9 +1,8 @@
-"""The models by name, and the one way to build one. Light to import: a model's own file brings torch.
+"""The models by name, and `build`, which makes a network. Light to import: a model's own file imports torch.
 
-`eegdecode/models/NAME.py` holds the network of each name, its class Network(cfg, spec). A network is called with
-([window, time, channel], whose [window]) and gives what the shape of the target asks for: [window, step, output] where
-the target follows the signal in time, else [window, output]. What learns without a target gives what its objective
-reads.
+`eegdecode/models/NAME.py` has the network of each name as the class Network(cfg, spec). A network is called with
+([window, time, channel], subject [window]) and returns [window, step, output] if the target is a time course, else
+[window, output]. A self-supervised model returns what its objective reads.
 """
 
 import importlib
@@ -33,27 +32,27 @@ __all__ = [
 ]  # fmt: skip
 
 Refused = EEGPT2 | NeuroGPT
-"""Names that people know and that are not here; they say why."""
+"""Known models that are not provided; their config says why."""
 Model = (
     Encoder | Fusion | Multipath | Joined | DiT | DiffWave | UNet | EEGPTPretrain | MAEPretrain | TFCPretrain | Refused
 )
-"""What a config may name; the biLSTM where it names none."""
+"""The choices of a config; the biLSTM by default."""
 MODELS: dict[str, type[Any]] = {kind.name: kind for kind in get_args(Model) if kind not in get_args(Refused)}
 
 
 def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
-    """A network for that signal. Parameters are drawn from torch's own seed.
+    """Build a network for that signal. Its parameters are initialised from torch's global seed.
 
-    Its `n_times` is the only length of windows that it takes, or None where it takes any. `heads` names its parts that
-    make the outputs, `last` its last block (or the list that ends with it) and the norm behind, where there is one.
+    Its `n_times` is the only length of windows that it takes, or None if it takes any. `heads` names the parts that
+    make the outputs, `last` the last block (or the list that ends with it) and the norm behind it, if there is one.
     """
     return importlib.import_module(f"eegdecode.models.{cfg.name}").Network(cfg, spec)
 
 
 def after_step(network: "nn.Module", done: float) -> None:
-    """To be called when the optimizer has moved the parameters. `done`: how much of the training, from 0 to 1.
+    """Call this after each optimizer step. `done`: the part of the training that is done, from 0 to 1.
 
-    The parts that ask for it, by a method of that name, keep their weights within a norm or follow with an average.
+    Modules with a method of that name clip the norm of their weights or update a moving average.
     """
     for module in network.modules():
         act = getattr(module, "after_step", None)

@@ -18,7 +18,7 @@ class Network(nn.Module):
         super().__init__()
         self.spec, self.n_times = spec, None
         self.dropout = cfg.dropout
-        # From the identity, so that a subject nobody trained on is passed on as it is
+        # Starts at the identity, so that signals of a subject without training pass unchanged
         self.of_subject = None
         if cfg.subject_layer:
             self.of_subject = nn.Parameter(torch.eye(spec.n_channels).repeat(len(spec.subjects), 1, 1))

@@ -1,4 +1,4 @@
-"""A model of braindecode under our roof: it gets its channels first, and gives what the target asks for."""
+"""Wrap a model of braindecode: channels come first, and outputs have the shape that the target needs."""
 
 import difflib
 import inspect
@@ -55,7 +55,7 @@ class Network(nn.Module):
         if given.shape[1:] != (self.n_numbers,):
             raise ValueError(
                 f"braindecode's {self.name} gives {list(given.shape[1:])} for a window, but {self.n_numbers} numbers "
-                "are asked for: it is not made for outputs of a window as a whole, take another"
+                "are needed: it does not give one output per window, take another"
             )
         out: torch.Tensor = self.readout(given)
         return out

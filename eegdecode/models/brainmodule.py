@@ -48,12 +48,12 @@ class Network(nn.Module):
             x = layer(x)
         x = functional.gelu(self.wide(x.mT))
         # The read-out is linear, so it may come after the mean over time
-        made: torch.Tensor = self.readout(shapes.at_steps(x, self.spec, n_times))
-        return made
+        out: torch.Tensor = self.readout(shapes.at_steps(x, self.spec, n_times))
+        return out
 
 
 class Layer(nn.Module):
-    """A dilated convolution over time with its input beside it, [window, feature, time]; a gate at the end of some."""
+    """A dilated convolution over time with a skip connection, [window, feature, time]; some end with a gate."""
 
     def __init__(self, n_in: int, n_out: int, dilation: int, skip: str, gated: bool) -> None:
         super().__init__()
@@ -74,8 +74,8 @@ class Identity(nn.Module):
         super().__init__()
         self.fits = n_in == n_out
 
-    def forward(self, x: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-        return made + x if self.fits else made
+    def forward(self, x: torch.Tensor, convolved: torch.Tensor) -> torch.Tensor:
+        return convolved + x if self.fits else convolved
 
 
 class Projection(nn.Module):
@@ -85,8 +85,8 @@ class Projection(nn.Module):
         super().__init__()
         self.project = nn.Conv1d(n_in, n_out, 1)
 
-    def forward(self, x: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-        added: torch.Tensor = made + self.project(x)
+    def forward(self, x: torch.Tensor, convolved: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = convolved + self.project(x)
         return added
 
 
@@ -98,9 +98,9 @@ class Gated(nn.Module):
         self.project = nn.Conv1d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
         self.share = nn.Conv1d(n_in, n_out, 1)
 
-    def forward(self, x: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-        kept: torch.Tensor = self.project(x)
-        return kept + self.share(x).sigmoid() * (made - kept)
+    def forward(self, x: torch.Tensor, convolved: torch.Tensor) -> torch.Tensor:
+        projected: torch.Tensor = self.project(x)
+        return projected + self.share(x).sigmoid() * (convolved - projected)
 
 
 SKIPS = {"identity": Identity, "projection": Projection, "gated": Gated}

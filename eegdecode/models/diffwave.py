@@ -1,7 +1,7 @@
-"""DiffWave (Kong 2021, arXiv 2009.09761): sound out of noise by dilated convolutions, told by a mel spectrogram.
+"""DiffWave (Kong 2021, arXiv 2009.09761): generate sound from noise, conditioned on a mel spectrogram.
 
-The names of its parts are those of the authors' public vocoder, so that a checkpoint of it loads as it is. The signal
-is the spectrogram: 80 mel bands, one frame for 256 samples of sound.
+Modules are named as in the authors' public vocoder, so that its checkpoints load. The signal is the spectrogram: 80 mel
+bands, one frame for 256 samples of sound.
 """
 
 import math
@@ -41,18 +41,18 @@ class Network(nn.Module):
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         denoising.check(noisy, t, self.spec)
-        told = None
+        condition = None
         if self.spectrogram_upsampler is not None:
             shapes.check(x, self.spec.n_channels)
-            told = denoising.fitted(self.spectrogram_upsampler(x.mT), noisy.shape[1], DiffWave.hop)
+            condition = denoising.fitted(self.spectrogram_upsampler(x.mT), noisy.shape[1], DiffWave.hop)
         step = self.diffusion_embedding(t)
         y = functional.relu(self.input_projection(noisy.mT))
         total = torch.zeros_like(y)
         for layer in self.residual_layers:
             if self.checkpoint and self.training:
-                y, skipped = checkpoint(layer, y, step, told, use_reentrant=False)
+                y, skipped = checkpoint(layer, y, step, condition, use_reentrant=False)
             else:
-                y, skipped = layer(y, step, told)
+                y, skipped = layer(y, step, condition)
             total = total + skipped
         y = functional.relu(self.skip_projection(total / math.sqrt(len(self.residual_layers))))
         noise: torch.Tensor = self.output_projection(y)
@@ -93,28 +93,28 @@ class Upsampler(nn.Module):
 
 
 class ResidualLayer(nn.Module):
-    """One gated dilated convolution: what goes on, and what is skipped to the end."""
+    """One gated dilated convolution, with a residual output and a skip output."""
 
-    def __init__(self, channels: int, dilation: int, n_told: int) -> None:
+    def __init__(self, channels: int, dilation: int, n_conditions: int) -> None:
         super().__init__()
         self.dilated_conv = _conv(channels, 2 * channels, 3, padding=dilation, dilation=dilation)
         self.diffusion_projection = nn.Linear(STEP, channels)
-        self.conditioner_projection = _conv(n_told, 2 * channels, 1) if n_told else None
+        self.conditioner_projection = _conv(n_conditions, 2 * channels, 1) if n_conditions else None
         self.output_projection = _conv(channels, 2 * channels, 1)
 
     def forward(
-        self, x: torch.Tensor, step: torch.Tensor, told: torch.Tensor | None
+        self, x: torch.Tensor, step: torch.Tensor, condition: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         y = self.dilated_conv(x + self.diffusion_projection(step)[:, :, None])
         if self.conditioner_projection is not None:
-            y = y + self.conditioner_projection(told)
+            y = y + self.conditioner_projection(condition)
         gate, value = y.chunk(2, dim=1)
         onwards, skipped = self.output_projection(gate.sigmoid() * value.tanh()).chunk(2, dim=1)
         return (x + onwards) / math.sqrt(2.0), skipped
 
 
 STEP = 512
-"""Numbers that tell a layer the diffusion step."""
+"""The size of the embedding of the diffusion step."""
 
 
 def _conv(n_in: int, n_out: int, width: int, padding: int = 0, dilation: int = 1) -> nn.Conv1d:
@@ -124,10 +124,10 @@ def _conv(n_in: int, n_out: int, width: int, padding: int = 0, dilation: int = 1
 
 
 def _check_hop(spec: SignalSpec, hop: int) -> None:
-    found = spec.target_sfreq / spec.sfreq
-    if abs(found - hop) > 1e-6 * hop:
+    ratio = spec.target_sfreq / spec.sfreq
+    if abs(ratio - hop) > 1e-6 * hop:
         raise ValueError(
             f"diffwave makes {hop} = 16 x 16 samples of sound for each frame of the signal, but {spec.target_sfreq:g} "
-            f"Hz over {spec.sfreq:g} Hz is {found:g}: take frames at {spec.target_sfreq / hop:g} Hz, or a joined "
+            f"Hz over {spec.sfreq:g} Hz is {ratio:g}: take frames at {spec.target_sfreq / hop:g} Hz, or a joined "
             "model, whose encoder gives them"
         )

@@ -1,8 +1,8 @@
 """A diffusion transformer over patches of a spectrogram (DiT; Peebles and Xie 2023, arXiv 2212.09748), 8 x 8 as in
 Musimple: 800 samples of 80 mel bands are 1000 patches.
 
-Each block hears the diffusion step and the signal, that of the time of each patch, by adaLN-zero: as scale, shift and
-gate of what it adds, all of which start at 0, so that a block starts as if it were not there.
+Each block is conditioned on the diffusion step and on the signal at the time of each patch, by adaLN-zero: scale, shift
+and gate of what it adds start at 0, so that a block starts as the identity.
 """
 
 import torch
@@ -37,16 +37,20 @@ class Network(nn.Module):
         denoising.check(noisy, t, self.spec)
         y = self.embedding(patchify(noisy, self.patch))
         y = y + places(y.shape[1], y.shape[2], y.shape[3], y.device)
-        told = functional.silu(self.told(x, y.shape[1]).mT + self.step(t)[:, None])
+        condition = functional.silu(self.told(x, y.shape[1]).mT + self.step(t)[:, None])
         for block in self.blocks:
-            y = checkpoint(block, y, told, use_reentrant=False) if self.checkpoint and self.training else block(y, told)
-        scale, shift = self.modulation(told)[:, :, None].chunk(2, dim=-1)
+            y = (
+                checkpoint(block, y, condition, use_reentrant=False)
+                if self.checkpoint and self.training
+                else block(y, condition)
+            )
+        scale, shift = self.modulation(condition)[:, :, None].chunk(2, dim=-1)
         noise = unpatchify(self.readout(_normed(y) * (1 + scale) + shift), self.patch)
         return noise[:, : noisy.shape[1], : noisy.shape[2]]
 
 
 class Block(nn.Module):
-    """Attention and two layers, each scaled, shifted and gated by what it is told. [window, time, band, width]."""
+    """Attention and two layers, each scaled, shifted and gated by the condition. [window, time, band, width]."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -54,9 +58,9 @@ class Block(nn.Module):
         self.mlp = MLP(width, 4 * width)
         self.modulation = denoising.from_zero(nn.Linear(width, 6 * width))
 
-    def forward(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-        """`told`: [window, time, width]; the patches of one time are told the same."""
-        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(told)[:, :, None].chunk(6, dim=-1)
+    def forward(self, y: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """`condition`: [window, time, width]; the patches of one time have the same condition."""
+        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition)[:, :, None].chunk(6, dim=-1)
         y = y + gate1 * self.attn((_normed(y) * (1 + scale1) + shift1).flatten(1, 2)).view_as(y)
         out: torch.Tensor = y + gate2 * self.mlp(_normed(y) * (1 + scale2) + shift2)
         return out

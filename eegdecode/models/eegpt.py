@@ -28,13 +28,13 @@ SFREQ = 256.0
 
 def warn(spec: SignalSpec, n_times: int, stride: int = PATCH) -> None:
     """Say in one line what of the signal is not as EEGPT was trained, or is not read."""
-    said = []
+    warnings = []
     if spec.sfreq != SFREQ:
-        said.append(f"was trained at {SFREQ:g} Hz, where this signal has {spec.sfreq:g}: resample it in preprocess")
+        warnings.append(f"was trained at {SFREQ:g} Hz, where this signal has {spec.sfreq:g}: resample it in preprocess")
     if unread := (n_times - PATCH) % stride:
-        said.append(f"does not read the last {unread} of {n_times} samples: take windows of {n_times - unread}")
-    if said:
-        log.warning("EEGPT %s", "; it ".join(said))
+        warnings.append(f"does not read the last {unread} of {n_times} samples: take windows of {n_times - unread}")
+    if warnings:
+        log.warning("EEGPT %s", "; it ".join(warnings))
 
 
 def patches(x: torch.Tensor, stride: int = PATCH) -> torch.Tensor:

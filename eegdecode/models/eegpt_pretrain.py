@@ -1,8 +1,8 @@
-"""EEGPT as it is pretrained (Wang et al., NeurIPS 2024): an encoder of what is seen, a predictor of what an encoder
-that sees everything would say, a reconstructor of the samples that are hidden.
+"""Pretraining of EEGPT (Wang et al., NeurIPS 2024): an encoder of the visible patches, a predictor of what a momentum
+encoder makes of all patches, a reconstructor of the masked samples.
 
-Names and sizes are those of the authors' checkpoint. Which patches are seen comes from each window's key, and as many
-in every window; the authors draw once for a batch, and the number of times as well.
+Names and sizes are those of the authors' checkpoint. The mask derives from each window's key, with equally many visible
+patches in every window; the authors draw one mask a batch, and the number of time patches as well.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches, warn
 from eegdecode.models.parts import attention, codebook, shapes
 from eegdecode.signals import SignalSpec
 
-TIMES, CHANNELS, ASKED = 20, 21, 22  # tell the draws of a window from each other
+TIMES, CHANNELS, ASKED = 20, 21, 22  # separate the draws of a window
 SLOWEST, FASTEST = 0.996, 1.0  # how much of itself the following encoder keeps, at the start and at the end
 
 
@@ -78,7 +78,7 @@ class Predictor(nn.Module):
 
 
 class Reconstructor(nn.Module):
-    """The summaries of all times -> the samples of the patches that are asked for, by time and channel."""
+    """The summaries of all times -> the samples of the patches to reconstruct, by time and channel."""
 
     def __init__(self, size: EEGPTSize, n_patches: int, checkpoint: bool) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Reconstructor(nn.Module):
         initialise(self, self.reconstructor_blocks, self.mask_token)
 
     def forward(self, summaries: torch.Tensor, times: torch.Tensor, electrodes: torch.Tensor) -> torch.Tensor:
-        """[window, time, summary, feature], and of what is asked for [window, asked] -> [window, asked, sample]."""
+        """[window, time, summary, feature] and the patches to reconstruct [window, asked] -> [window, asked, sample]"""
         x = self.reconstructor_embed(summaries)
         every = every_time(self.n_patches, x.shape[2], x).expand(len(x), -1)
         asked = self.mask_token + self.chan_embed(electrodes)
@@ -162,7 +162,7 @@ class Network(nn.Module):
         return Aligned(predicted, target, reconstructed, tokens.take_along_dim(masks.asked[:, :, None], dim=1))
 
     def masks(self, key: torch.Tensor) -> Masks:
-        """Half of the times, of these a few channels. All of the other times is asked for, and a part of the rest."""
+        """Half of the times are visible, of these a few channels. All other times and a part of the rest are asked."""
         n_channels = len(self.electrodes)
         times = noise.permutation(key, TIMES, self.n_patches)
         channels = noise.uniform(key, CHANNELS, self.n_patches, n_channels).argsort(dim=2, stable=True)

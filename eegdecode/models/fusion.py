@@ -1,4 +1,4 @@
-"""EEG and MEG through an encoder each, whose outputs become one; a window may lack one of the two."""
+"""Fuse the outputs of an EEG encoder and an MEG encoder; a window may lack one of the two."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {"eeg": ("eeg",), "meg": ("mag", "grad")}
 
 
 class Network(nn.Module):
-    """([window, time, channel], [window]) -> what the target asks for. `eeg` and `meg` are networks of their own:
+    """([window, time, channel], [window]) -> the target's shape. `eeg` and `meg` are networks of their own:
     parameters of each, trained alone, load under its name."""
 
     eeg_at: torch.Tensor
@@ -36,18 +36,18 @@ class Network(nn.Module):
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         shapes.check(x, self.spec.n_channels, self.n_times)
-        made, there = [], []
+        encoded, there = [], []
         for encoder, at in ((self.eeg, self.eeg_at), (self.meg, self.meg_at)):
-            own, whose, has = stood_in(x[:, :, at], subject)
-            given = encoder(own, whose)
-            made.append(functional.normalize(given, dim=-1) if self.normalise else given)
+            own, subjects, has = stood_in(x[:, :, at], subject)
+            given = encoder(own, subjects)
+            encoded.append(functional.normalize(given, dim=-1) if self.normalise else given)
             there.append(has)
-        joined: torch.Tensor = self.join(made, torch.stack(there, dim=1))
+        joined: torch.Tensor = self.join(encoded, torch.stack(there, dim=1))
         return joined
 
 
 def stood_in(x: torch.Tensor, subject: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The windows and whose they are, with another in the place of each that is 0 throughout, and [window]: which are
+    """The windows and their subjects, with another window in place of each that is all 0, and [window]: which are
     not.
 
     So no encoder divides by the spread of zeros, nor takes them into the statistics of a batch; what it makes of a
@@ -62,15 +62,15 @@ def stood_in(x: torch.Tensor, subject: torch.Tensor) -> tuple[torch.Tensor, torc
 
 def which(spec: SignalSpec) -> dict[str, list[int]]:
     """The places of the channels of each."""
-    found = {name: [at for at, kind in enumerate(spec.kinds) if kind in kinds] for name, kinds in KINDS.items()}
+    indices = {name: [at for at, kind in enumerate(spec.kinds) if kind in kinds] for name, kinds in KINDS.items()}
     others = sorted(set(spec.kinds) - {kind for kinds in KINDS.values() for kind in kinds})
-    if others or not all(found.values()):
-        beside = f" and others ({', '.join(others)})" if others else ""
+    if others or not all(indices.values()):
+        others_note = f" and others ({', '.join(others)})" if others else ""
         raise ValueError(
-            f"fusion reads EEG and MEG, but got {len(found['eeg'])} channels of EEG, {len(found['meg'])} of MEG"
-            f"{beside}: pick these two kinds in preprocess, or take the model of one kind"
+            f"fusion reads EEG and MEG, but got {len(indices['eeg'])} channels of EEG, {len(indices['meg'])} of MEG"
+            f"{others_note}: pick these two kinds in preprocess, or take the model of one kind"
         )
-    return found
+    return indices
 
 
 def part(spec: SignalSpec, at: list[int], n_outputs: int) -> SignalSpec:

@@ -1,4 +1,4 @@
-"""Convolutions, transformers and graph attention, one after the other, in the order that `stages` says.
+"""Convolutions, transformers and graph attention, one after the other, in the order of `stages`.
 
 Between stages a window is [window, patch of time, node, feature]; a node is an electrode, or what a cnn mixed of them.
 A cnn over space and a transformer over time is also how Delvigne 2022 (arXiv 2204.07162) goes about it.
@@ -101,8 +101,8 @@ class Convolution(nn.Module):
         n_windows = len(x)
         each = self.norm(x).permute(0, 2, 3, 1).flatten(0, 1)
         each = self.outer(functional.gelu(self.inner(each)))
-        found = each.unflatten(0, (n_windows, -1)).permute(0, 3, 1, 2)
-        return x + functional.dropout(found, self.dropout, self.training)
+        convolved = each.unflatten(0, (n_windows, -1)).permute(0, 3, 1, 2)
+        return x + functional.dropout(convolved, self.dropout, self.training)
 
 
 class OverTime(nn.Module):

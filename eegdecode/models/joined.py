@@ -1,6 +1,6 @@
-"""An encoder and a generator as one network: EEG -> what the generator is told -> sound or a spectrogram.
+"""An encoder and a generator as one network: EEG -> condition of the generator -> sound or a spectrogram.
 
-`encoder` and `generator` are networks of their own: parameters of each, trained alone, load under its name.
+`encoder` and `generator` are networks of their own: weights of either, trained alone, load under its name.
 """
 
 import dataclasses
@@ -20,28 +20,30 @@ class Network(nn.Module):
     def __init__(self, cfg: Joined, spec: SignalSpec) -> None:
         super().__init__()
         denoising.need_sequence(spec, cfg.name)
-        told_sfreq = spec.target_sfreq / cfg.generator.hop
-        told = dataclasses.replace(spec, n_outputs=cfg.features, target_sfreq=told_sfreq, classes=(), class_values=())
-        if spec.n_times is not None and not told.n_steps(spec.n_times):
+        condition_sfreq = spec.target_sfreq / cfg.generator.hop
+        encoder_spec = dataclasses.replace(
+            spec, n_outputs=cfg.features, target_sfreq=condition_sfreq, classes=(), class_values=()
+        )
+        if spec.n_times is not None and not encoder_spec.n_steps(spec.n_times):
             raise ValueError(
-                f"{cfg.generator.name} wants to be told one thing for {cfg.generator.hop} samples of the target "
+                f"{cfg.generator.name} needs one condition for {cfg.generator.hop} samples of the target "
                 f"({cfg.generator.hop / spec.target_sfreq:.2f} s), but a window lasts "
                 f"{spec.n_times / spec.sfreq:.2f} s: take longer windows"
             )
-        self.encoder = models.build(cfg.encoder, told)
-        heard = SignalSpec(
+        self.encoder = models.build(cfg.encoder, encoder_spec)
+        generator_spec = SignalSpec(
             tuple(f"feature{index}" for index in range(cfg.features)),
-            told_sfreq,
+            condition_sfreq,
             spec.n_outputs,
             spec.subjects,
             spec.target_sfreq,
-            None if spec.n_times is None else told.n_steps(spec.n_times),
+            None if spec.n_times is None else encoder_spec.n_steps(spec.n_times),
         )
-        self.generator = models.build(cfg.generator, heard)
+        self.generator = models.build(cfg.generator, generator_spec)
         self.n_times = self.encoder.n_times
         self.heads = trainable.together(generator=self.generator)
         self.last = tuple(f"generator.{name}" for name in trainable.last_of(self.generator))
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.generator(self.encoder(x, subject), subject, noisy, t)
-        return made
+        out: torch.Tensor = self.generator(self.encoder(x, subject), subject, noisy, t)
+        return out

@@ -1,4 +1,4 @@
-"""A masked autoencoder on patches of time: most are hidden, and a small decoder makes them up from the rest.
+"""A masked autoencoder on patches of time: most are masked, and a small decoder reconstructs them from the rest.
 
 SC-MBM of MinD-Vis (Chen et al. 2023) and that of DreamDiffusion (Bai et al. 2023), after He et al. 2022.
 """

@@ -1,4 +1,4 @@
-"""The same signal as samples, as spectra and as a picture of its spectra, each through a network of its own."""
+"""Fuse three networks on the same signal: on its samples, on its spectra over time, and on its spectrogram."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +17,7 @@ SHORTEST = 8
 
 
 class Network(nn.Module):
-    """([window, time, channel], [window]) -> what the target asks for."""
+    """([window, time, channel], [window]) -> the target's shape."""
 
     def __init__(self, cfg: Multipath, spec: SignalSpec) -> None:
         super().__init__()
@@ -40,10 +40,10 @@ class Network(nn.Module):
         shapes.check(x, self.spec.n_channels, self.n_times)
         n_times = x.shape[1]
         spectra = self.spectra(x)
-        made = [self.waveform(x, subject), self._timed(self.spectrum(spectra.flatten(2), subject), n_times)]
+        paths = [self.waveform(x, subject), self._timed(self.spectrum(spectra.flatten(2), subject), n_times)]
         if self.picture is not None:
-            made.append(self._timed(self.picture(spectra), n_times))
-        joined: torch.Tensor = self.join(made)
+            paths.append(self._timed(self.picture(spectra), n_times))
+        joined: torch.Tensor = self.join(paths)
         return joined
 
     def _timed(self, of_frames: torch.Tensor, n_times: int) -> torch.Tensor:

@@ -91,8 +91,8 @@ def _waves(cfg: STGATE, sfreq: float, samples: int) -> tuple[torch.Tensor, torch
     hz = torch.fft.rfftfreq(samples, 1 / sfreq)
     edges = torch.tensor(cfg.bands_hz)
     within = (hz[:, None] >= edges[:-1]) & (hz[:, None] < edges[1:])
-    for band, found in enumerate(within.any(dim=0).tolist()):
-        if not found:
+    for band, occurs in enumerate(within.any(dim=0).tolist()):
+        if not occurs:
             raise ValueError(
                 f"stgate: {samples} samples at {sfreq:g} Hz have no frequency from {cfg.bands_hz[band]:g} to "
                 f"{cfg.bands_hz[band + 1]:g} Hz: choose model.bands_hz below {sfreq / 2:g} Hz, or a longer "

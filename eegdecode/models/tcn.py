@@ -1,6 +1,6 @@
-"""Dilated convolutions over time that need not hear of later samples, TCN (Bai 2018, arXiv 1803.01271).
+"""TCN: dilated convolutions over time, causal or not (Bai 2018, arXiv 1803.01271).
 
-Normalised at each sample alone, in place of the paper's normalised weights.
+Activations are normalised at each sample, instead of the paper's weight normalisation.
 """
 
 import torch
@@ -41,11 +41,11 @@ class Network(nn.Module):
 
     def follow(self, x: torch.Tensor, memory: Memory | None) -> tuple[torch.Tensor, Memory]:
         x = self.embed(x)
-        kept: Memory = []
+        states: Memory = []
         for depth, block in enumerate(self.blocks):
             x, *more = block(x, *(memory[2 * depth : 2 * depth + 2] if memory else ()))
-            kept += more
-        return self.readout(self.norm(x)), kept
+            states += more
+        return self.readout(self.norm(x)), states
 
 
 class Block(nn.Module):
@@ -64,12 +64,12 @@ class Block(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         inner, past1 = self.conv1(functional.relu(self.norm1(x)), past1)
         inner = functional.dropout(inner, self.dropout, self.training)
-        found, past2 = self.conv2(functional.relu(self.norm2(inner)), past2)
-        return x + functional.dropout(found, self.dropout, self.training), past1, past2
+        convolved, past2 = self.conv2(functional.relu(self.norm2(inner)), past2)
+        return x + functional.dropout(convolved, self.dropout, self.training), past1, past2
 
 
 class Convolution(nn.Module):
-    """Over [window, time, feature]. Of what comes before the window it is told, or takes zeros."""
+    """Over [window, time, feature]. What comes before the window is given, or zeros."""
 
     def __init__(self, width: int, kernel: int, dilation: int, causal: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The two encoders of TF-C (Zhang et al., NeurIPS 2022), for the objective that brings them together."""
+"""The two encoders of TF-C (Zhang et al., NeurIPS 2022) for pretraining with the objective `tfc`."""
 
 import torch
 from torch import nn

@@ -56,7 +56,7 @@ class Network(nn.Module):
         n_before = seen[0][0].shape[2] if seen else 0
         mask = self._may_look(n_new, n_before + n_new, x.device)
         turn = self._turn(n_before + n_new, x.device)
-        kept = []
+        caches = []
         for depth, block in enumerate(cast("Iterable[attention.Block]", self.blocks)):
             query, key, value = block.attn.split(block.norm1(x))
             if seen:
@@ -64,10 +64,10 @@ class Network(nn.Module):
             # Keys are kept as they are before they are turned: only how far apart two tokens are counts, so places
             # can be counted from the oldest that is kept, and do not grow for ever
             first = max(0, key.shape[2] - self.past + 1)
-            kept.append((key[:, :, first:], value[:, :, first:]))
+            caches.append((key[:, :, first:], value[:, :, first:]))
             query, key = attention.turned(query, turn[:, n_before:]), attention.turned(key, turn)
             x = block.after_attention(x, block.attn.join(query, key, value, mask))
-        return self.readout(self.norm(x)), (rest, kept)
+        return self.readout(self.norm(x)), (rest, caches)
 
     def _turn(self, n_tokens: int, device: torch.device) -> torch.Tensor:
         return attention.angles(torch.arange(n_tokens, device=device), self.pairs)

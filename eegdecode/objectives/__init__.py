@@ -1,6 +1,6 @@
-"""The objectives by name: what training makes small. Light to import.
+"""The objectives (losses) of training by name. Light to import.
 
-`eegdecode/objectives/NAME.py` holds `objective(cfg, spec)` of each name.
+`eegdecode/objectives/NAME.py` has `objective(cfg, spec)` of each name.
 """
 
 import importlib
@@ -35,18 +35,18 @@ __all__ = [
 
 
 class Batch(NamedTuple):
-    """What a step sees."""
+    """The windows of one step."""
 
     signal: "torch.Tensor"  # [window, time, channel]
-    target: "torch.Tensor"  # [window, step, feature], or [window, feature] of what has one value a trial
-    subject: "torch.Tensor"  # [window], a place in the subjects of the spec
-    key: "torch.Tensor"  # [window] of int64: all that is random of a window comes from it, see eegdecode/noise.py
+    target: "torch.Tensor"  # [window, step, feature], or [window, feature] if there is one value a trial
+    subject: "torch.Tensor"  # [window], an index into the subjects of the spec
+    rng_key: "torch.Tensor"  # [window] of int64: all randomness of a window derives from it, see eegdecode/noise.py
 
 
 Objective = Callable[["torch.nn.Module", Batch], tuple["torch.Tensor", dict[str, "torch.Tensor"]]]
-"""(model, batch) -> the loss and what is worth watching beside it, each a mean over the windows of the batch.
+"""(model, batch) -> the loss and other figures to watch, each a mean over the windows of the batch.
 
-The model is called once. Ranks may be asked for what they hold while it trains, and only then (`model.training`).
+The model is called once. Tensors are gathered over ranks only during training (`model.training`).
 """
 
 
@@ -64,20 +64,21 @@ OBJECTIVES: dict[str, type[Any]] = {
 
 
 def standard(target: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
-    """A target as the network gives it: each feature by its mean and spread in training, where these are known."""
+    """A target in the units of the network: each feature standardised by its mean and spread in the training set, if
+    these are known."""
     if not spec.target_std:
         return target
     return (target - target.new_tensor(spec.target_mean)) / target.new_tensor(spec.target_std)
 
 
 def in_units(decoded: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
-    """What the network gives, in the units of the target."""
+    """The outputs of the network in the units of the target."""
     if not spec.target_std:
         return decoded
     return decoded * decoded.new_tensor(spec.target_std) + decoded.new_tensor(spec.target_mean)
 
 
 def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:
-    """`spec`: of the data, not what was made of it for the model; with what is known of the targets of training."""
-    made: Objective = importlib.import_module(f"eegdecode.objectives.{cfg.name}").objective(cfg, spec)
-    return made
+    """`spec`: that of the data, not of the model; with the statistics of the training targets."""
+    objective: Objective = importlib.import_module(f"eegdecode.objectives.{cfg.name}").objective(cfg, spec)
+    return objective

@@ -1,4 +1,4 @@
-"""Tell the class of a window: cross-entropy, or the focal loss of Lin 2017 (arXiv 1708.02002)."""
+"""Classification of windows: cross-entropy, or the focal loss of Lin 2017 (arXiv 1708.02002)."""
 
 import torch
 from torch.nn import functional
@@ -13,7 +13,7 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
         if logits.shape != (len(batch.target), len(spec.class_values)):
             raise ValueError(
                 f"the model gives {tuple(logits.shape)}, but {len(spec.class_values)} classes of "
-                f"{len(batch.target)} windows are asked for"
+                f"{len(batch.target)} windows are needed"
             )
         truth = shares(batch.target, spec.class_values)
         weights = logits.new_tensor(spec.class_weights).float() if spec.class_weights else None
@@ -24,7 +24,7 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
 
 
 def shares(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
-    """[window, class]: 1 for the class whose number a window has; what mixed windows have instead, as it is."""
+    """[window, class]: the class of a window as one-hot; the soft labels of mixed windows are left as they are."""
     if target.shape[1] == len(values):
         return target
     return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).float()

@@ -1,4 +1,5 @@
-"""Tell which of the batch's targets is a window's own: CLIP (Radford 2021), and as for speech (Défossez 2023).
+"""Contrastive loss between windows and the targets of the batch: CLIP (Radford 2021), and its form for speech (Défossez
+2023).
 
 Decoded and target are [window, feature], or [window, step, feature], where time and features are one.
 """
@@ -51,7 +52,7 @@ def alike(these: torch.Tensor, candidates: torch.Tensor, not_these: torch.Tensor
 
 
 def place(scores: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """How many candidates come before a window's own, or as far: so what makes no difference is not found."""
+    """How many candidates score at least as high as a window's own: ties count against it."""
     return (scores >= scores.take_along_dim(own[:, None], dim=1)).sum(dim=1) - 1
 
 

@@ -1,4 +1,4 @@
-"""Make up what was hidden, from what was not: masked autoencoders (He et al. 2022)."""
+"""Reconstruct masked patches from visible ones: masked autoencoders (He et al. 2022)."""
 
 import torch
 from torch.nn import functional
@@ -9,7 +9,7 @@ from eegdecode.signals import SignalSpec
 
 def objective(cfg: MaskedPatches, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        decoded, patches, hidden = model(batch.signal, batch.subject, batch.key)
+        decoded, patches, hidden = model(batch.signal, batch.subject, batch.rng_key)
         decoded = decoded.float()
         alike = functional.cosine_similarity(_centred(decoded.detach()), _centred(patches), dim=2)
         return mean_hidden((decoded - patches).square().mean(dim=2), hidden), {"r": mean_hidden(alike, hidden)}
@@ -18,7 +18,7 @@ def objective(cfg: MaskedPatches, spec: SignalSpec) -> Objective:
 
 
 def mean_hidden(values: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """The mean of what each patch has, [window, patch], over those that were hidden."""
+    """The mean of values [window, patch] over the masked patches."""
     return (values * hidden).sum() / hidden.sum()
 
 

@@ -1,4 +1,4 @@
-"""Give the numbers of the target: losses over [window, step, output] or [window, output], means over the batch."""
+"""Regression losses over [window, step, output] or [window, output], means over the batch."""
 
 import torch
 from torch.nn import functional
@@ -9,7 +9,7 @@ from eegdecode.signals import SignalSpec
 
 def objective(cfg: Regression, spec: SignalSpec) -> Objective:
     distance = LOSSES[cfg.loss]
-    # What is watched beside the loss: a single number has nothing to correlate over
+    # The figure to watch besides the loss: a single number has no correlation
     has_course = spec.is_sequence or spec.n_outputs > 1
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -1,9 +1,9 @@
-"""Out of noise, a step at a time: sound or spectrograms from a signal, by a network that has learned to take noise off.
+"""Sample sound or spectrograms from noise, step by step, with a trained denoising network.
 
-    made = sampling.sample(network, signal, subject, keys, (n_steps, n_features), learned, learned.fewer(20))
+    sound = sampling.sample(network, signal, subject, keys, (n_steps, n_features), learned, learned.fewer(20))
 
-What is drawn comes from the windows' keys alone (eegdecode/noise.py): the same keys, the same sound. Ho 2020 (arXiv
-2006.11239), with the six steps of DiffWave (arXiv 2009.09761) where fifty were learned.
+All draws derive from the windows' keys (eegdecode/noise.py): the same keys give the same sound. Ho 2020 (arXiv
+2006.11239), with the six steps of DiffWave (arXiv 2009.09761) after a training with fifty.
 """
 
 import math
@@ -17,7 +17,7 @@ from eegdecode import noise
 
 FAST = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)
 """The noise that DiffWave adds in each of six steps."""
-_START, _ON_THE_WAY = 43, 4300  # tell the draws of a window from each other; the second counts on from there
+_START, _ON_THE_WAY = 43, 4300  # separate the draws of a window; the second counts on from there
 
 
 @dataclass(frozen=True)
@@ -31,34 +31,34 @@ class Schedule:
         return cls(tuple(np.linspace(first, last, steps).tolist()))
 
     @property
-    def kept(self) -> np.ndarray:
-        """[step]: the variance of the target that is left after each step."""
+    def alphas_cumprod(self) -> np.ndarray:
+        """[step]: the share of the target's variance that is left after each step."""
         return np.cumprod(1 - np.asarray(self.betas))
 
     def fewer(self, n: int) -> "Schedule":
         """n of these steps, evenly spread from the first to the last, that leave as much as the same ones here."""
         if not 2 <= n <= len(self.betas):
             raise ValueError(f"of {len(self.betas)} steps 2 to {len(self.betas)} can be taken, got {n}")
-        kept = self.kept[np.linspace(0, len(self.betas) - 1, n).round().astype(int)]
-        return Schedule(tuple((1 - kept / np.concatenate([[1.0], kept[:-1]])).tolist()))
+        alphas = self.alphas_cumprod[np.linspace(0, len(self.betas) - 1, n).round().astype(int)]
+        return Schedule(tuple((1 - alphas / np.concatenate([[1.0], alphas[:-1]])).tolist()))
 
-    def where(self, other: "Schedule") -> np.ndarray:
-        """The steps of this one, with a fraction, that leave as much of the target as each step of another does."""
-        wanted, there = other.kept, self.kept
-        if wanted.min() < there[-1] - 1e-9 or wanted.max() > there[0] + 1e-9:
+    def matching_steps(self, other: "Schedule") -> np.ndarray:
+        """The fractional steps of this schedule that leave as much of the target as each step of another."""
+        wanted, own = other.alphas_cumprod, self.alphas_cumprod
+        if wanted.min() < own[-1] - 1e-9 or wanted.max() > own[0] + 1e-9:
             raise ValueError(
-                f"the network has seen targets of which {there[-1]:.4f} to {there[0]:.4f} was left, but these steps "
+                f"the network was trained with {own[-1]:.4f} to {own[0]:.4f} of the target left, but these steps "
                 f"leave {wanted.min():.4f} to {wanted.max():.4f}: take smaller or fewer ones"
             )
-        # In proportion to amplitude, as DiffWave does; interp wants what goes up
-        return np.interp(-np.sqrt(wanted), -np.sqrt(there), np.arange(len(there)))
+        # In proportion to amplitude, as DiffWave does; np.interp needs increasing values
+        return np.interp(-np.sqrt(wanted), -np.sqrt(own), np.arange(len(own)))
 
 
-def spoil(target: torch.Tensor, drawn: torch.Tensor, t: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-    """The target [window, …] with the noise of so many steps, `t` [window] of whole numbers."""
-    kept = torch.tensor(schedule.kept, dtype=target.dtype, device=target.device)[t]
-    kept = kept.view(-1, *[1] * (target.ndim - 1))
-    return kept.sqrt() * target + (1 - kept).sqrt() * drawn
+def add_noise(target: torch.Tensor, drawn: torch.Tensor, t: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+    """The target [window, …] with the noise of `t` [window] steps added."""
+    alphas = torch.tensor(schedule.alphas_cumprod, dtype=target.dtype, device=target.device)[t]
+    alphas = alphas.view(-1, *[1] * (target.ndim - 1))
+    return alphas.sqrt() * target + (1 - alphas).sqrt() * drawn
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ def sample(
     taken: Schedule | None = None,
     limit: float | None = None,
 ) -> torch.Tensor:
-    """What the network makes of these windows, [window, *shape].
+    """Samples of the network for these windows, [window, *shape].
 
     Parameters
     ----------
@@ -89,15 +89,15 @@ def sample(
         The largest value there is, as 1 in sound: what is beyond is set to it after every step.
     """
     taken = taken or learned
-    betas, kept, at = taken.betas, taken.kept.tolist(), learned.where(taken).tolist()
-    made = noise.normal(keys, _START, *shape)
+    betas, alphas, at = taken.betas, taken.alphas_cumprod.tolist(), learned.matching_steps(taken).tolist()
+    noisy = noise.normal(keys, _START, *shape)
     for n in reversed(range(len(betas))):
-        t = torch.full(keys.shape, at[n], device=made.device)
-        found = network(x, subject, made, t)
-        made = (made - betas[n] / math.sqrt(1 - kept[n]) * found) / math.sqrt(1 - betas[n])
+        t = torch.full(keys.shape, at[n], device=noisy.device)
+        predicted_noise = network(x, subject, noisy, t)
+        noisy = (noisy - betas[n] / math.sqrt(1 - alphas[n]) * predicted_noise) / math.sqrt(1 - betas[n])
         if n:
-            spread = math.sqrt((1 - kept[n - 1]) / (1 - kept[n]) * betas[n])
-            made = made + spread * noise.normal(keys, _ON_THE_WAY + n, *shape)
+            spread = math.sqrt((1 - alphas[n - 1]) / (1 - alphas[n]) * betas[n])
+            noisy = noisy + spread * noise.normal(keys, _ON_THE_WAY + n, *shape)
         if limit is not None:
-            made = made.clamp(-limit, limit)
-    return made
+            noisy = noisy.clamp(-limit, limit)
+    return noisy

@@ -1,4 +1,4 @@
-"""Contrast of two views of each window, SimCLR (Chen et al. 2020)."""
+"""SimCLR: contrastive loss between two augmented views of each window (Chen et al. 2020)."""
 
 import torch
 from torch.nn import functional
@@ -13,17 +13,17 @@ VIEWS, DRAWS = 40, 4  # the first number of what the views draw, and how many dr
 
 def objective(cfg: SimCLR, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        both = torch.cat([view(cfg, batch.signal, batch.key, which) for which in (0, 1)])
+        both = torch.cat([view(cfg, batch.signal, batch.rng_key, which) for which in (0, 1)])
         one, other = model(both, batch.subject.repeat(2)).float().chunk(2)
         if model.training:  # every rank then knows the whole loss
             one, other = ddp.gather(one), ddp.gather(other)
-        return nt_xent(one, other, cfg.temperature), {"found": found(one, other)}
+        return nt_xent(one, other, cfg.temperature), {"found": accuracy(one, other)}
 
     return loss_of
 
 
 def view(cfg: SimCLR, x: torch.Tensor, key: torch.Tensor, which: int) -> torch.Tensor:
-    """Windows as they might have been as well: louder or softer, earlier or later, some channels silent, noisier."""
+    """Augmented windows: scaled in amplitude, shifted in time, with silent channels and noise."""
     n_times, n_channels = x.shape[1:]
     first = VIEWS + which * DRAWS
     factor, later = (2 * noise.uniform(key, first, 2)[:, :, None] - 1).unbind(1)
@@ -42,8 +42,8 @@ def nt_xent(one: torch.Tensor, other: torch.Tensor, temperature: float) -> torch
     return functional.cross_entropy(logits, partner(one))
 
 
-def found(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """How often a window's other view is the nearest of all."""
+def accuracy(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """How often a window's other view is the most similar of all."""
     return (alike(one.detach(), other.detach()).argmax(dim=1) == partner(one)).float().mean()
 
 

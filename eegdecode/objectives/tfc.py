@@ -19,9 +19,9 @@ def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x, spectrum = batch.signal, magnitudes(batch.signal)
         embedded = model(
-            torch.cat([x, other_signal(x, batch.key)]),
+            torch.cat([x, other_signal(x, batch.rng_key)]),
             batch.subject.repeat(2),
-            torch.cat([spectrum, other_spectrum(spectrum, batch.key)]),
+            torch.cat([spectrum, other_spectrum(spectrum, batch.rng_key)]),
         )
         halves = [tensor.float().chunk(2) for tensor in embedded]
         if model.training:  # every rank then knows the whole loss

@@ -1,4 +1,4 @@
-"""What is done to the windows of a step, on the device: pure in each window's key, whatever rank has it.
+"""Augment the windows of a training step on the device: a pure function of each window's key, on whichever rank.
 
 augment = Augmentation(cfg.augment, spec, soft=…)
 batch = augment(batch, partners)
@@ -26,24 +26,24 @@ from eegdecode.training.config import (
 )
 
 DRAWS = 8
-"""Kinds of chance that one augmentation may have."""
+"""Independent draws that one augmentation may have."""
 
 
 class Augmentation:
-    """Done in the order of `steps`.
+    """The augmentations `steps`, applied in their order.
 
     Parameters
     ----------
     spec
         Of the data.
     soft
-        The target is a class, and the objective takes shares of classes instead: what mixing makes of it.
+        The target is a class, and the objective takes soft labels, which mixing makes of it.
     """
 
     def __init__(self, steps: Sequence[Augment], spec: SignalSpec, soft: bool) -> None:
         mixes = any(isinstance(step, Mixup | CutMix) for step in steps)
         if mixes and spec.class_values and not soft:
-            raise ValueError("mixup and cutmix make shares of classes, which only objective=classification can learn")
+            raise ValueError("mixup and cutmix make soft labels, which only objective=classification can learn")
         if spec.is_sequence and any(isinstance(step, Recombine) for step in steps):
             raise ValueError("recombine puts windows of one class together, but the target follows the signal in time")
         self.steps, self.spec = tuple(steps), spec
@@ -51,12 +51,12 @@ class Augmentation:
 
     @property
     def partners(self) -> tuple[bool, ...]:
-        """For each other window that a window needs: whether it must be of the same class."""
+        """For each partner window that a window needs: whether it must be of the same class."""
         wants = {Mixup: lambda step: [False], CutMix: lambda step: [False], Recombine: lambda s: [True] * s.segments}
         return tuple(same for step in self.steps if type(step) in wants for same in wants[type(step)](step))
 
     def __call__(self, batch: Batch, partners: Sequence[Batch] = ()) -> Batch:
-        """`partners`: as many as asked for, their windows in the order of the batch's."""
+        """`partners`: as many as the property of that name, with windows in the order of the batch."""
         others = iter([self._shares(partner) for partner in partners])
         batch = self._shares(batch)
         for place, step in enumerate(self.steps):
@@ -64,7 +64,7 @@ class Augmentation:
         return batch
 
     def _shares(self, batch: Batch) -> Batch:
-        """Classes as shares of classes: 1 for the right one."""
+        """Classes as soft labels: one-hot."""
         if self.class_values is None:
             return batch
         values = self.class_values.to(batch.target)
@@ -74,18 +74,18 @@ class Augmentation:
 def _augmented(step: Augment, batch: Batch, others: Iterator[Batch], sfreq: float, what: int) -> Batch:
     match step:
         case Mixup():
-            return mixup(batch, next(others), beta(batch.key, what, step.alpha))
+            return mixup(batch, next(others), beta(batch.rng_key, what, step.alpha))
         case CutMix():
-            share = beta(batch.key, what, step.alpha)
-            return cutmix(batch, next(others), share, noise.uniform(batch.key, what + 1)[:, 0])
+            share = beta(batch.rng_key, what, step.alpha)
+            return cutmix(batch, next(others), share, noise.uniform(batch.rng_key, what + 1)[:, 0])
         case Recombine():
-            taken = [next(others) for _ in range(step.segments)]
-            return recombine(batch, taken, noise.uniform(batch.key, what)[:, 0] < step.p)
+            segments = [next(others) for _ in range(step.segments)]
+            return recombine(batch, segments, noise.uniform(batch.rng_key, what)[:, 0] < step.p)
     return batch._replace(signal=_changed(step, batch, sfreq, what))
 
 
 def _changed(step: Augment, batch: Batch, sfreq: float, what: int) -> torch.Tensor:
-    x, key = batch.signal, batch.key
+    x, key = batch.signal, batch.rng_key
     match step:
         case TimeShift():
             most = max(1, round(step.most_s * sfreq))
@@ -115,8 +115,8 @@ def mixup(batch: Batch, other: Batch, share: torch.Tensor) -> Batch:
 
 
 def cutmix(batch: Batch, other: Batch, share: torch.Tensor, at: torch.Tensor) -> Batch:
-    """A stretch of the other's stands in each window, so long that about `share` of the window's own is kept; where, is
-    `at`, from 0 to 1. A target in time is cut alike, any other mixed by what was kept."""
+    """Replace a stretch of each window by the other's, so that about `share` of the window is kept; `at`, from 0 to 1,
+    is its position. A target that is a time course is cut alike, any other mixed by the share that was kept."""
     n_times = batch.signal.shape[1]
     length = ((1 - share) * n_times).round()
     first = (at * (n_times - length + 1)).floor()
@@ -134,7 +134,7 @@ def cutmix(batch: Batch, other: Batch, share: torch.Tensor, at: torch.Tensor) ->
 
 
 def recombine(batch: Batch, others: Sequence[Batch], which: torch.Tensor) -> Batch:
-    """The windows that `which` names, of equal segments, each from another."""
+    """Assemble the windows of `which` from equal segments, each of another window."""
     n_times = batch.signal.shape[1]
     segment = torch.arange(n_times, device=batch.signal.device) * len(others) // n_times
     bounds = torch.searchsorted(segment, torch.arange(len(others) + 1, device=segment.device)).tolist()
@@ -143,13 +143,13 @@ def recombine(batch: Batch, others: Sequence[Batch], which: torch.Tensor) -> Bat
 
 
 def shifted(x: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """Each window moved by so many samples, round the end."""
+    """Shift each window by so many samples, circularly."""
     places = (torch.arange(x.shape[1], device=x.device) - by[:, None]) % x.shape[1]
     return x.gather(1, places[:, :, None].expand_as(x))
 
 
 def frequency_shifted(x: torch.Tensor, by_hz: torch.Tensor, sfreq: float) -> torch.Tensor:
-    """The analytic signal, turned; what is real of it."""
+    """Shift the spectrum: the real part of the modulated analytic signal."""
     n_times = x.shape[1]
     n = 1 << (n_times - 1).bit_length()
     spectrum = torch.fft.fft(x, n, dim=1)

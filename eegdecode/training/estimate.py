@@ -1,4 +1,4 @@
-"""How long a training will take, and what it will cost: from some steps of it. `python -m hpc.launch estimate …`"""
+"""Estimate how long a training takes and what it costs, from a few steps of it: `python -m hpc.launch estimate …`"""
 
 import logging
 import math
@@ -16,11 +16,11 @@ from hpc.runs.rundir import committed_steps, read_lines
 log = logging.getLogger(__name__)
 
 WARMUP = 5
-"""First steps, which are slower and not counted."""
+"""The first steps are slower and do not count."""
 
 
 def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
-    """Train for some steps, with one validation and one save at their end, and count up."""
+    """Train for a few steps with one validation and one checkpoint at their end, and extrapolate."""
     probed = replace(
         cfg,
         optim=replace(
@@ -34,7 +34,7 @@ def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
             find_lr=None,
         ),
         watch=replace(cfg.watch, profile=None),
-        trainable=replace(cfg.trainable, free_at=cfg.trainable.free_at and (1,)),  # as dear as it becomes
+        trainable=replace(cfg.trainable, unfreeze_at=cfg.trainable.unfreeze_at and (1,)),  # the steps after are dearest
     )
     first = max(committed_steps(ctx.run.checkpoints), default=0)  # where an attempt before this one was stopped
     loop.fit(probed, ctx)
@@ -44,18 +44,18 @@ def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
     step_s, whole_s = counted(cfg.optim, read_lines(ctx.run.metrics), first, took_s)
     hours = whole_s / 3600
     gpu_hours = hours * ctx.world.size
-    found: dict[str, object] = {"hours": hours, "gpu_hours": gpu_hours, "step_s": step_s, "steps": cfg.optim.steps}
-    said = f"{cfg.optim.steps} steps of {step_s:.3g} s: {hours:.2f} h on {ctx.world.size} rank(s)"
+    figures: dict[str, object] = {"hours": hours, "gpu_hours": gpu_hours, "step_s": step_s, "steps": cfg.optim.steps}
+    sentence = f"{cfg.optim.steps} steps of {step_s:.3g} s: {hours:.2f} h on {ctx.world.size} rank(s)"
     if cfg.price_a_day:
-        found["price"] = gpu_hours / 24 * cfg.price_a_day
-        said += f", {found['price']:.2f} at {cfg.price_a_day:g} a GPU and day"
-    log.info("%s", said)
-    return found
+        figures["price"] = gpu_hours / 24 * cfg.price_a_day
+        sentence += f", {figures['price']:.2f} at {cfg.price_a_day:g} a GPU and day"
+    log.info("%s", sentence)
+    return figures
 
 
 def counted(cfg: Optim, lines: Sequence[dict[str, float]], first: int, took_s: float) -> tuple[float, float]:
-    """Seconds of a step, and of the whole training. `lines` are of the probe, which validated after its last step; what
-    came after step `first` was done in the `took_s` of this attempt."""
+    """Seconds of a step, and of the whole training. `lines` are those of the probe, which validated after its last
+    step. The steps after `first` were done in the `took_s` of this attempt."""
     steps_s = np.array([line["seconds"] for line in lines])
     step_s = float(steps_s[min(WARMUP, len(steps_s) - 1) :].mean())
     mine = [line["seconds"] + line.get("validation_s", 0.0) for line in lines if line["step"] > first]

@@ -1,8 +1,7 @@
-"""Fit a decoder: `python -m hpc.launch train …`. One function, in the order things happen.
+"""Train a decoder: `python -m hpc.launch train …`. One function, in the order things happen.
 
-A batch is the same whoever draws it: pure in (seed, step), shared out over the ranks. So a run that was stopped goes on
-from its checkpoint bit for bit (on CPU), and 1, 2 or 4 ranks follow the same course
-(but for dropout: each rank draws its own).
+A batch is a pure function of (seed, step), and the ranks share it out. So a stopped run resumes from its checkpoint bit
+for bit (on CPU), and 1, 2 or 4 ranks train alike, except for dropout: each rank draws its own.
 """
 
 import copy
@@ -31,8 +30,8 @@ from eegdecode.training.augment import Augmentation
 from eegdecode.training.config import Train, check_ranks
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
-from eegdecode.training.step import Descent
-from eegdecode.training.validator import Judge
+from eegdecode.training.step import Stepper
+from eegdecode.training.validator import Validator
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp, fsdp
@@ -43,96 +42,96 @@ log = logging.getLogger(__name__)
 
 FILLING = 4
 """Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
-_MODEL, _NOISE = 4, 5  # tell the draws of one seed from each other, and from those of eegdecode.data
+_MODEL, _NOISE = 4, 5  # separate the draws of one seed, also from those of eegdecode.data
 
 
 def fit(cfg: Train, ctx: Context) -> dict[str, object]:
-    """Train, keep the parameters that do best on the validation part, and leave them in model.pt."""
+    """Train, keep the parameters with the lowest loss on the validation set, and save them in model.pt."""
     world = ctx.world
-    check_ranks(cfg, world.size)  # also where there was no plan
-    where = ddp.start(ctx)
+    check_ranks(cfg, world.size)  # the plan has checked it too, but a stage can be called without one
+    device = ddp.start(ctx)
 
     # The data
-    tells_classes = isinstance(cfg.objective, Classification)
+    is_classification = isinstance(cfg.objective, Classification)
     folders = [ctx.input(data, often=True) for data in cfg.data]
-    data, found_spec, parts, draw = setup.prepare(
-        folders, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=tells_classes
+    data, data_spec, parts, draw = setup.prepare(
+        folders, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=is_classification
     )
     for sentence in parts.audit():
         log.info("%s", sentence)
-    augment = Augmentation(cfg.augment, found_spec, soft=tells_classes)
-    batches = Batches(cfg, ctx, data, draw, augment, where)
+    augment = Augmentation(cfg.augment, data_spec, soft=is_classification)
+    batches = Batches(cfg, ctx, data, draw, augment, device)
 
     # The model, the same on every rank
-    spec = setup.fitted(cfg, found_spec, draw)
-    found_spec = target_statistics.known(cfg.objective, found_spec, data, cfg.target, draw.places)
-    spec = spec.knowing(found_spec)
+    spec = setup.model_spec(cfg, data_spec, draw)
+    data_spec = target_statistics.with_statistics(cfg.objective, data_spec, data, cfg.target, draw.places)
+    spec = spec.knowing(data_spec)
     torch.manual_seed(_seed(cfg.seed, _MODEL))
     network = models.build(cfg.model, spec)
     if cfg.start is not None:
-        transfer.begin(network, cfg.start, ctx.input(cfg.start.source))
-    moved = trainable.choose(network, cfg.trainable)
-    network.to(where)
+        transfer.load_pretrained(network, cfg.start, ctx.input(cfg.start.source))
+    first_steps = trainable.choose(network, cfg.trainable)
+    network.to(device)
     if cfg.compute.compile:
         network.compile(dynamic=False)  # batches and windows have one shape each
-    model = ddp.wrap(network, where, cfg.compute.shard)
-    objective = objectives.build(cfg.objective, found_spec)
-    judge = Judge(cfg, parts.val, data, spec, network)
+    model = ddp.wrap(network, device, cfg.compute.shard)
+    objective = objectives.build(cfg.objective, data_spec)
+    validator = Validator(cfg, parts.val, data, spec, network)
     optimizer = optim.adamw(network, cfg.optim)
-    descent = Descent(cfg.optim, cfg.compute, model, network, objective, optimizer, where)
-    precision, scaler = descent.precision, descent.scaler
+    stepper = Stepper(cfg.optim, cfg.compute, model, network, objective, optimizer, device)
+    precision, scaler = stepper.precision, stepper.scaler
     average = optim.Average(cfg.optim.average)
 
-    # Where an earlier attempt stopped
+    # Resume where an earlier attempt stopped
     saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
-    step, found = _resume(ctx)
+    step, resumed = _resume(ctx)
     best: dict[str, Any] = {"step": 0, "validation": {"loss": math.inf}, "parameters": {}, "misses": 0, "ended": ""}
-    unseen: dict[str, float] | None = None  # figures of a step whose validation was broken off by a wish to stop
-    if found is not None:
-        fsdp.restore(network, optimizer, found)
-        scaler.load_state_dict(found["scaler"])
-        average.load(found["average"], network)
-        best, unseen = found["best"], found["unseen"]
-    trainable.free(network, moved, step)
-    descent.trained = optim.moved(optimizer)
-    highest, said = optim.highest_rate(cfg.optim, cfg.windows.batch)
-    log.info("%s", said)
+    unseen: dict[str, float] | None = None  # figures of a step whose validation a stop request interrupted
+    if resumed is not None:
+        fsdp.restore(network, optimizer, resumed)
+        scaler.load_state_dict(resumed["scaler"])
+        average.load(resumed["average"], network)
+        best, unseen = resumed["best"], resumed["unseen"]
+    trainable.unfreeze(network, first_steps, step)
+    stepper.trained = optim.trainable_parameters(optimizer)
+    highest, rate_sentence = optim.highest_rate(cfg.optim, cfg.windows.batch)
+    log.info("%s", rate_sentence)
     if cfg.optim.halving is not None:
         successive_halving.remark(ctx)
     if cfg.optim.find_lr is not None:
-        highest = _found_rate(cfg, ctx, network, descent, batches)
-    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), where,
-             len(descent.trained), step, cfg.optim.steps)  # fmt: skip
-    # The line of a step whose validation was broken off is still to be written
-    record = Record(ctx, step - (unseen is not None), found["unwritten"] if found else ())
+        highest = _searched_rate(cfg, ctx, network, stepper, batches)
+    log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d", _count(network), device,
+             len(stepper.trained), step, cfg.optim.steps)  # fmt: skip
+    # The line of a step whose validation was interrupted is still to be written
+    record = Record(ctx, step - (unseen is not None), resumed["unwritten"] if resumed else ())
     watcher = Watcher(cfg.watch, ctx, record, step, lambda at: store.broken(data, draw.at([at]).recording.tolist()))
-    coming = batches.at(step, cfg.optim.steps)
+    upcoming = batches.at(step, cfg.optim.steps)
 
-    began = time.perf_counter()  # a step's time is all from the end of the one before, but for validation
+    began = time.perf_counter()  # a step lasts from the end of the step before, without validation
 
     while (step < cfg.optim.steps and not best["ended"]) or unseen:
         if unseen is None:
             watcher.before(step)
-            batch = next(coming)
-            if step in cfg.trainable.free_at:
-                trainable.free(network, moved, step)
-                descent.trained = optim.moved(optimizer)
+            batch = next(upcoming)
+            if step in cfg.trainable.unfreeze_at:
+                trainable.unfreeze(network, first_steps, step)
+                stepper.trained = optim.trainable_parameters(optimizer)
                 ddp.without_remark(model)
-                log.info("step %d: %d tensors are trained from here on", step, len(descent.trained))
+                log.info("step %d: %d tensors are trained from here on", step, len(stepper.trained))
             lr = optim.rate(cfg.optim, highest, step)
-            # Dropout too is a function of the step, not of what was drawn before
+            # Dropout depends on the step too, not on what was drawn before
             torch.manual_seed(_seed(cfg.seed, _NOISE, step, world.rank))
             trainable.train(model)
-            sums = descent.look(batch, lr)
-            # Equal shares, so the mean over ranks is the mean over the global batch
+            sums = stepper.backward(batch, lr)
+            # Ranks have equal shares, so the mean over ranks is the mean over the global batch
             means = (ddp.total(torch.stack([value.float() for value in sums.values()])) / world.size).tolist()
             figures = dict(zip(sums, means, strict=True))
             watcher.refuse_nonfinite(figures, step, batch, float(sums["loss"]), lr)
-            norm = descent.length()
+            norm = stepper.clip_grad_norm()
             if not scaler.is_enabled():
                 watcher.refuse_nonfinite({"grad_norm": norm}, step, batch, norm, lr)
             saver.settle()
-            descent.go()
+            stepper.step()
             step += 1
             models.after_step(network, step / cfg.optim.steps)
             average.update(network, step, cfg.optim.steps)
@@ -143,38 +142,40 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
 
         last = step == cfg.optim.steps
         if last or step % cfg.optim.validate_every == 0:
-            looked = time.perf_counter()
+            validation_began = time.perf_counter()
             with average.applied(network):
                 names = [name for name in figures if name not in TIMES]
                 with precision:
-                    found_now = judge(network, objective, names, ctx)
-                if found_now is not None:
-                    figures |= {f"val_{name}": value for name, value in found_now.items()}
+                    val_figures = validator(network, objective, names, ctx)
+                if val_figures is not None:
+                    figures |= {f"val_{name}": value for name, value in val_figures.items()}
                     rate = optim.rate(cfg.optim, highest, step)
-                    watcher.refuse_nonfinite(figures, step, None, found_now["loss"], rate)
-                    watcher.judged(step, found_now, best, network, judge)
-                    if found_now["loss"] < best["validation"]["loss"]:
-                        now = {"step": step, "validation": found_now, "parameters": _copy(network), "misses": 0}
+                    watcher.refuse_nonfinite(figures, step, None, val_figures["loss"], rate)
+                    watcher.validated(step, val_figures, best, network, validator)
+                    if val_figures["loss"] < best["validation"]["loss"]:
+                        now = {"step": step, "validation": val_figures, "parameters": _copy(network), "misses": 0}
                     else:
                         now = {"misses": best["misses"] + 1}
-            if found_now is None:  # the parameters that go on are saved, not their average
+            if val_figures is None:  # outside of `applied`: the parameters are saved, not their average
                 watcher.after(step, over=True)
-                saver.save(step, _kept(network, optimizer, scaler, average, best, record, figures), best["step"])
-                _leave(saver, record, batches)
-            validation_s = time.perf_counter() - looked
+                saver.save(
+                    step, _checkpoint_state(network, optimizer, scaler, average, best, record, figures), best["step"]
+                )
+                _stop(saver, record, batches)
+            validation_s = time.perf_counter() - validation_began
             began += validation_s
             figures |= {"validation_s": validation_s}
             best = best | now
             best = best | {"ended": _enough(cfg, ctx, step, best)}
-            log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], found_now["loss"])
+            log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], val_figures["loss"])
         if optim.is_snapshot(cfg.optim, step):
             parameters = lora.merged(_whole(_copy(network)), cfg.trainable.alpha)
-            # What validation found of an average is not of these parameters
-            validation = {} if average.kept else found_last(figures)
+            # The figures of an averaged model are not those of these parameters
+            validation = {} if average.kept else validation_figures(figures)
             snapshot = {"step": step, "parameters": parameters, "validation": validation}
             if world.is_first:
-                place = ctx.out / f"snapshot-{step:08d}.pt"
-                ctx.until_there_is_room(partial(model_file.save, place, cfg, spec, snapshot))
+                path = ctx.out / f"snapshot-{step:08d}.pt"
+                ctx.until_there_is_room(partial(model_file.save, path, cfg, spec, snapshot))
         record.write(step, figures)
         ctx.progress("train", step, cfg.optim.steps, loss=figures["loss"])
 
@@ -183,10 +184,10 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
         watcher.after(step, over=last or stop)
         if last or stop or due:
             record.flush(wait=last)
-            kept = _kept(network, optimizer, scaler, average, best, record)
-            saver.save(step, kept, best["step"], last, later=("optimizer", "average", "best"))
+            state = _checkpoint_state(network, optimizer, scaler, average, best, record)
+            saver.save(step, state, best["step"], last, later=("optimizer", "average", "best"))
         if stop and not last:
-            _leave(saver, record, batches)
+            _stop(saver, record, batches)
 
     batches.close()
     saver.close()
@@ -196,28 +197,28 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
         ctx.until_there_is_room(lambda: model_file.save(ctx.out / "model.pt", cfg, spec, best))
     ddp.barrier()
     ddp.stop()
-    judged = {f"val_{name}": value for name, value in best["validation"].items()}
+    best_figures = {f"val_{name}": value for name, value in best["validation"].items()}
     early = {"ended_early": best["ended"]} if best["ended"] else {}
-    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | judged | early
+    return {"steps": step, "best_step": best["step"], "parameters": _count(network)} | best_figures | early
 
 
-def found_last(figures: dict[str, float]) -> dict[str, float]:
-    """What validation found at this step, if it looked."""
+def validation_figures(figures: dict[str, float]) -> dict[str, float]:
+    """The figures of the validation at this step; empty if there was none."""
     return {name.removeprefix("val_"): value for name, value in figures.items() if name.startswith("val_")}
 
 
 TIMES = ("grad_norm", "lr", "seconds", "data_wait_s", "validation_s")
-"""Figures of a step that validation has not."""
+"""Figures of a training step that a validation does not have."""
 
 
 class Batches:
-    """This rank's batches from any step on, augmented, each window with its key."""
+    """This rank's augmented batches from any step on, each window with its random key."""
 
     def __init__(
-        self, cfg: Train, ctx: Context, data: Store, draw: Draw, augment: Augmentation, where: torch.device
+        self, cfg: Train, ctx: Context, data: Store, draw: Draw, augment: Augmentation, device: torch.device
     ) -> None:
-        self.cfg, self.world, self.where, self.augment = cfg, ctx.world, where, augment
-        share = partial(Loader, data, target=cfg.target, rank=ctx.world.rank, size=ctx.world.size, device=where)
+        self.cfg, self.world, self.device, self.augment = cfg, ctx.world, device, augment
+        share = partial(Loader, data, target=cfg.target, rank=ctx.world.rank, size=ctx.world.size, device=device)
         self.own = share(draw, threads=min(loader.cores(ctx.world.local_size), FILLING))
         self.others: Loader | None = None
         if augment.partners:
@@ -232,14 +233,14 @@ class Batches:
             partners: list[Batch] = []
             if others is not None:
                 columns = [column.tensor_split(len(self.augment.partners)) for column in next(others)]
-                partners = [Batch(x, y, whose, batch.key) for x, y, whose in zip(*columns, strict=True)]
+                partners = [Batch(x, y, subject, batch.rng_key) for x, y, subject in zip(*columns, strict=True)]
             yield self.augment(batch, partners)
 
     def _keys(self, step: int) -> torch.Tensor:
-        """What is random of a window comes from seed, step and its place in the global batch."""
+        """All per-window randomness derives from (seed, step, index in the global batch)."""
         n = self.cfg.windows.batch
         places = np.arange(self.world.rank, n, self.world.size, dtype=np.int64) + step * n
-        return torch.from_numpy(order.key(self.cfg.seed, _NOISE, places).astype(np.int64)).to(self.where)
+        return torch.from_numpy(order.key(self.cfg.seed, _NOISE, places).astype(np.int64)).to(self.device)
 
     def close(self) -> None:
         self.own.close()
@@ -248,9 +249,9 @@ class Batches:
 
 
 def _enough(cfg: Train, ctx: Context, step: int, best: dict[str, Any]) -> str:
-    """Why training ends after this validation, before its last step; "" where it goes on. The same on all ranks."""
+    """Why training ends after this validation, before its last step; "" if it goes on. The same on all ranks."""
     if cfg.optim.patience and best["misses"] >= cfg.optim.patience:
-        return f"no better validation in {best['misses']} of them"
+        return f"no better validation loss in {best['misses']} validations"
     number = successive_halving.rung(cfg.optim.halving, step) if cfg.optim.halving else None
     if cfg.optim.halving is None or number is None:
         return ""
@@ -258,46 +259,46 @@ def _enough(cfg: Train, ctx: Context, step: int, best: dict[str, Any]) -> str:
     return f"behind others at step {step}" if ddp.any_rank(not goes) else ""
 
 
-def _found_rate(cfg: Train, ctx: Context, network: nn.Module, descent: Descent, batches: Batches) -> float:
-    """The rate that was looked for before the first step; all that the search changed is put back."""
+def _searched_rate(cfg: Train, ctx: Context, network: nn.Module, stepper: Stepper, batches: Batches) -> float:
+    """The learning rate of the range test before the first step. All that the test changed is restored."""
     search = cfg.optim.find_lr
     assert search is not None
-    place = ctx.out / "lr_finder.json"
-    found = read_json(place) if ctx.world.is_first else None
-    known = float(ddp.total(torch.tensor(found["lr"] if found else 0.0, dtype=torch.float64)))
-    if known:
-        return known
-    optimizer, scaler = descent.optimizer, descent.scaler
-    kept = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
-    before = copy.deepcopy(kept)
-    coming = batches.at(0)
+    path = ctx.out / "lr_finder.json"
+    search_result = read_json(path) if ctx.world.is_first else None
+    known_rate = float(ddp.total(torch.tensor(search_result["lr"] if search_result else 0.0, dtype=torch.float64)))
+    if known_rate:
+        return known_rate
+    optimizer, scaler = stepper.optimizer, stepper.scaler
+    state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+    before = copy.deepcopy(state)
+    upcoming = batches.at(0)
 
-    def one(lr: float, number: int) -> float:
+    def train_one(lr: float, number: int) -> float:
         ctx.progress("find lr", number, search.steps)
         if ddp.any_rank(ctx.should_stop()):
             raise Preempted
         torch.manual_seed(_seed(cfg.seed, _NOISE, number, ctx.world.rank))
-        trainable.train(descent.model)
-        loss = descent.look(next(coming), lr)["loss"]
-        descent.length()
-        descent.go()
+        trainable.train(stepper.model)
+        loss = stepper.backward(next(upcoming), lr)["loss"]
+        stepper.clip_grad_norm()
+        stepper.step()
         models.after_step(network, 0.0)
         return float(ddp.total(loss)) / ctx.world.size
 
-    found = lr_finder.find(search, one)
+    search_result = lr_finder.find(search, train_one)
     network.load_state_dict(before["model"])
     optimizer.load_state_dict(before["optimizer"])
     scaler.load_state_dict(before["scaler"])
-    page = lr_finder.drawn(found)
-    log.info("lr %.3g is taken, where the loss falls most steeply (%s)", found["lr"], place)
+    page = lr_finder.drawn(search_result)
+    log.info("lr %.3g is taken, where the loss falls most steeply (%s)", search_result["lr"], path)
     if ctx.world.is_first:
-        drawn = ctx.out / "lr_finder.html"
-        ctx.until_there_is_room(lambda: atomic_write(drawn, lambda file: file.write(page.encode())))
-        ctx.until_there_is_room(lambda: write_json(place, found))
-    return float(found["lr"])
+        page_path = ctx.out / "lr_finder.html"
+        ctx.until_there_is_room(lambda: atomic_write(page_path, lambda file: file.write(page.encode())))
+        ctx.until_there_is_room(lambda: write_json(path, search_result))
+    return float(search_result["lr"])
 
 
-def _kept(
+def _checkpoint_state(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
@@ -306,14 +307,14 @@ def _kept(
     record: Record,
     unseen: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """What a checkpoint holds: beside the parameters, the lines of metrics.jsonl that a full disk has not taken yet."""
+    """The contents of a checkpoint, with the lines of metrics.jsonl that a full disk has not taken yet."""
     both = fsdp.state_of(network, optimizer)
     others = {"scaler": scaler.state_dict(), "average": average.state(), "best": best}
     return {**both, **others, "unseen": unseen, "unwritten": record.unwritten}
 
 
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters as they are, on the CPU; those of a sharded network stay where they are."""
+    """A copy of the parameters on the CPU; those of a sharded network stay on their device."""
     return {
         name: value.detach().clone() if fsdp.is_sharded(value) else value.detach().cpu().clone()
         for name, value in network.state_dict().items()
@@ -324,8 +325,8 @@ def _whole(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: fsdp.whole(value).cpu() for name, value in parameters.items()}
 
 
-def _leave(saver: Saver, record: Record, batches: Batches) -> NoReturn:
-    """All is saved, on every rank, before any says that it has stopped."""
+def _stop(saver: Saver, record: Record, batches: Batches) -> NoReturn:
+    """Raise Preempted once every rank has saved everything."""
     batches.close()
     saver.close()
     record.close()
@@ -335,11 +336,11 @@ def _leave(saver: Saver, record: Record, batches: Batches) -> NoReturn:
 
 
 def _resume(ctx: Context) -> tuple[int, dict[str, Any] | None]:
-    """The step and state to go on from: rank 0 looks which is the newest whole one, and all read that."""
-    found = checkpoint.latest(ctx.run.checkpoints) if ctx.world.is_first else None
-    step = int(ddp.total(torch.tensor(found[0] if found else 0)))
-    if found is not None:
-        return found
+    """The step and state to resume from: rank 0 finds the newest complete checkpoint, and all ranks read that one."""
+    newest = checkpoint.latest(ctx.run.checkpoints) if ctx.world.is_first else None
+    step = int(ddp.total(torch.tensor(newest[0] if newest else 0)))
+    if newest is not None:
+        return newest
     return step, checkpoint.load(ctx.run.checkpoints, step) if step else None
 
 

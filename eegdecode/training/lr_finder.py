@@ -1,4 +1,4 @@
-"""Which learning rate: try them from low to high before the first step, and take where the loss falls most steeply."""
+"""Find a learning rate: try rates from low to high before the first step, take where the loss falls most steeply."""
 
 import math
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from eegdecode.training.config import FindRate
 
 SMOOTH = 0.98
 TOO_BAD = 4.0
-"""Times the best loss, past which higher rates are not tried."""
+"""The search ends where the loss is so many times the best."""
 SKIPPED = 10, 1
-"""Points at both ends that the slope is not looked for in."""
+"""Points at either end that are left out of the slope."""
 
 
 def find(cfg: FindRate, step: Callable[[float, int], float]) -> dict[str, Any]:
-    """`step(rate, k)` trains with the k-th batch at that rate and gives the loss. What it changed is not put back."""
+    """`step(rate, k)` trains with the k-th batch at that rate and returns the loss. Its changes are not undone here."""
     rates: list[float] = []
     losses: list[float] = []
     smooth, best = 0.0, math.inf
@@ -47,12 +47,12 @@ def suggested(rates: list[float], losses: list[float]) -> float:
     return rates[first + int(np.gradient(inner).argmin())]
 
 
-def drawn(found: dict[str, Any]) -> str:
+def drawn(search: dict[str, Any]) -> str:
     """The curve, as a page."""
-    exponents = np.log10(found["rates"])
-    curve = plots.Line(exponents, found["losses"], "heard")
-    label = f"Loss over learning rates; {found['lr']:.2g} is taken, where it falls most steeply."
-    chart = plots.lines([curve], label, "log10 of the learning rate", mark=math.log10(found["lr"]))
+    exponents = np.log10(search["rates"])
+    curve = plots.Line(exponents, search["losses"], "heard")
+    label = f"Loss over learning rates; {search['lr']:.2g} is taken, where it falls most steeply."
+    chart = plots.lines([curve], label, "log10 of the learning rate", mark=math.log10(search["lr"]))
     return page.page(
         "Learning rates", [page.section("Learning rates", f"<figure>{chart}<figcaption>{label}</figcaption></figure>")]
     )

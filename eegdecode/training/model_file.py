@@ -1,4 +1,4 @@
-"""A trained model on disk: parameters and plain values in one file. Loading it runs no code from it."""
+"""A trained model on disk: parameters and plain values in one file. Loading it executes no code from it."""
 
 import dataclasses
 import io
@@ -22,20 +22,20 @@ from hpc.runs.rundir import RunDir, atomic_write
 
 @dataclass(frozen=True)
 class Trained:
-    """A model that has been fitted, and how.
+    """A trained model, and how it was trained.
 
     Parameters
     ----------
     run
-        The run that fitted it.
+        The run that trained it.
     config
         Its config as plain values; what evaluation needs of it is a property below.
     spec
-        The signal it reads and the number of outputs it gives.
+        The signal it reads and the number of its outputs.
     parameters
-        Those that did best on the validation part.
+        Those with the lowest loss on the validation set.
     step, validation
-        When they did, and their figures there: loss, r.
+        The step they are of, and their figures on the validation set: loss, r.
     """
 
     run: RunDir
@@ -67,7 +67,7 @@ class Trained:
 
     @property
     def n_parameters(self) -> int:
-        """Of what is learnt: without the counts and averages of batch norms, which stand among `parameters` too."""
+        """Trained parameters only: without the counts and averages of batch norms, which are in `parameters` too."""
         with torch.device("meta"):
             network = models.build(self.model, self.spec)
         return sum(parameter.numel() for parameter in network.parameters())
@@ -80,11 +80,11 @@ class Trained:
 
 
 def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
-    """Write a model. Of `best` those that are fields of Trained."""
-    kept = {name: best[name] for name in ("parameters", "step", "validation")}
-    found = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **kept}
+    """Save a model. Of `best`, the fields of Trained are taken."""
+    fitted = {name: best[name] for name in ("parameters", "step", "validation")}
+    contents = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **fitted}
     whole = io.BytesIO()
-    torch.save(found, whole)  # not into the file: there it does not say that the disk is full
+    torch.save(contents, whole)  # not to the file itself, where torch does not report a full disk
     atomic_write(path, lambda file: file.write(whole.getbuffer()))
 
 
@@ -93,18 +93,18 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
     path = folder / name
     if not path.is_file():
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
-    found = _read(path)
-    return Trained(RunDir(folder.resolve().parent), **(found | {"spec": SignalSpec(**found["spec"])}))
+    contents = _read(path)
+    return Trained(RunDir(folder.resolve().parent), **(contents | {"spec": SignalSpec(**contents["spec"])}))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What torch saves is a zip with a checksum of each part, at which torch itself does not look."""
+    """torch saves a zip with a checksum of each part, but does not check it on loading."""
     try:
         with zipfile.ZipFile(path) as parts:
             broken = parts.testzip()
         if broken is None:
-            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            return found
+            contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return contents
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, UnicodeDecodeError) as error:
         broken = str(error).partition("\n")[0]
     raise ValueError(

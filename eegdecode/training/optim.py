@@ -1,4 +1,4 @@
-"""The optimizer, its rate as a function of the step, sharpness-aware steps and averages of the parameters."""
+"""The optimizer, its learning-rate schedule, sharpness-aware minimisation (SAM) and averages of the parameters."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ from hpc.rank import fsdp
 
 
 def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
-    """Weights decay; biases, norms and other single numbers do not. A group's `share` is of the rate of the step."""
+    """AdamW, with weight decay for weights but not for biases and norms. A group's `share` scales the learning rate."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, share in shares(network, cfg.layer_decay).items():
+    for name, share in lr_scales(network, cfg.layer_decay).items():
         parameter = network.get_parameter(name)
         groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
     if not groups:
-        raise ValueError("nothing of the model is to be trained: every parameter is frozen")
+        raise ValueError("there is nothing to train: every parameter of the model is frozen")
     return torch.optim.AdamW(
         [
             {"params": parameters, "share": share, "weight_decay": cfg.weight_decay if decays else 0.0}
@@ -32,24 +32,24 @@ def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
     )
 
 
-def moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """What it moves now of all that it ever will."""
+def trainable_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters that the optimizer trains now; others of its groups are still frozen."""
     return [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
 
 
-def shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
-    """By name of what is trained: its part of the learning rate. Blocks are those that the network says it has; what
-    comes before them counts as one block more, what comes after and its heads learn at the full rate."""
+def lr_scales(network: nn.Module, layer_decay: float) -> dict[str, float]:
+    """The scale of the learning rate, by the name of each trained parameter. The network names its blocks. What comes
+    before them counts as one more block; what comes after, and the heads, learn at the full rate."""
     names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if layer_decay == 1.0:
         return dict.fromkeys(names, 1.0)
     if not (chains := trainable.chains_of(network)):
         raise ValueError(
-            f"optim.layer_decay={layer_decay:g} wants a model of blocks that follow each other, and this one has no "
-            "such chain, or several side by side: leave it at 1"
+            f"optim.layer_decay={layer_decay:g} needs a model whose blocks follow each other, and this one has no such "
+            "chain, or several side by side: leave it at 1"
         )
-    heads = tuple(f"{head}." for head in trainable.heads_of(network))  # a filter for other channels stands before
-    depth, found, begun = max(chains.values()) + 1, {}, False
+    heads = tuple(f"{head}." for head in trainable.heads_of(network))  # a spatial filter comes before the blocks
+    depth, scales, begun = max(chains.values()) + 1, {}, False
     for name, parameter in network.named_parameters():
         chain = next((chain for chain in chains if name.startswith(f"{chain}.")), None)
         if chain is not None:
@@ -57,12 +57,12 @@ def shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
         else:
             above = 0 if begun or name.startswith(heads) else depth
         if parameter.requires_grad:
-            found[name] = layer_decay**above
-    return found
+            scales[name] = layer_decay**above
+    return scales
 
 
 def highest_rate(cfg: Optim, batch: int) -> tuple[float, str]:
-    """The rate at its highest for that global batch, and a sentence about it."""
+    """The peak learning rate for that global batch, and a sentence about it."""
     factor = {"": 1.0, "linear": batch / cfg.lr_batch, "sqrt": math.sqrt(batch / cfg.lr_batch)}[cfg.scale_lr]
     if not cfg.scale_lr:
         return cfg.lr, f"lr {cfg.lr:g}, whatever the batch ({batch} windows): optim.scale_lr would change it"
@@ -71,7 +71,7 @@ def highest_rate(cfg: Optim, batch: int) -> tuple[float, str]:
 
 
 def rate(cfg: Optim, lr: float, step: int) -> float:
-    """A function of the step alone: a line up over the first ones, then the schedule. `lr`: at its highest."""
+    """The learning rate of a step: linear warm-up, then the schedule. `lr`: the peak."""
     if step < cfg.rising:
         return lr * (step + 1) / cfg.rising
     return lr * _shape(cfg.schedule, step - cfg.rising, cfg.steps - cfg.rising)
@@ -110,15 +110,17 @@ def _cycle(schedule: WarmRestarts, step: int) -> tuple[int, int]:
 
 
 def is_snapshot(cfg: Optim, done: int) -> bool:
-    """Whether a cosine has ended after so many steps of the training, and what it came to is to be kept."""
+    """Whether a cosine has ended after so many steps, and its parameters are to be kept."""
     if not isinstance(cfg.schedule, WarmRestarts) or not cfg.schedule.snapshots or done <= cfg.rising:
         return False
     return done == cfg.steps or _cycle(cfg.schedule, done - cfg.rising)[0] == 0
 
 
 @contextmanager
-def climbed(parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None], cfg: Sam) -> Iterator[None]:
-    """Meanwhile the parameters stand where the loss is worst within rho of where they are; then they are put back."""
+def sam_perturbed(
+    parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None], cfg: Sam
+) -> Iterator[None]:
+    """Within the context, parameters are moved to where the loss is worst within rho (SAM); then they are restored."""
     before = [parameter.detach().clone() for parameter in parameters]
     sizes = [parameter.detach().abs() if cfg.adaptive else torch.ones(()).to(parameter) for parameter in parameters]
     steps = [None if g is None else size * g for size, g in zip(sizes, gradients, strict=True)]
@@ -131,13 +133,13 @@ def climbed(parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor
         yield
     finally:
         with torch.no_grad():
-            for parameter, kept in zip(parameters, before, strict=True):
-                parameter.copy_(kept)
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
 
 
 @contextmanager
-def still_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norms go by their batch and learn nothing of it: for a second look at the same windows."""
+def frozen_batchnorm(network: nn.Module) -> Iterator[None]:
+    """Within the context, batch norms do not update their running statistics: for a second pass over a batch."""
     norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     learning = [part for part in norms if part.track_running_stats]
     for part in learning:
@@ -150,16 +152,16 @@ def still_statistics(network: nn.Module) -> Iterator[None]:
 
 
 class Average:
-    """A mean of the parameters, and of what batch norms have seen, over steps; None until there is one."""
+    """A mean over steps of the parameters and of the statistics of batch norms; empty until there is one."""
 
     def __init__(self, cfg: Ema | Swa | None) -> None:
         self.cfg = cfg
         self.kept: dict[str, torch.Tensor] = {}
         self.n = 0
-        """Steps that are in it."""
+        """Steps in the mean."""
 
     def update(self, network: nn.Module, step: int, steps: int) -> None:
-        """After so many steps of all."""
+        """Take in the parameters after `step` of all `steps`."""
         match self.cfg:
             case None:
                 return
@@ -178,7 +180,7 @@ class Average:
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Meanwhile the network has the mean's parameters, where there is one."""
+        """Within the context, the network has the averaged parameters, if there are any."""
         if not self.kept:
             yield
             return

@@ -1,6 +1,6 @@
-"""The gradient of a batch, and the step along it: in portions, in half precision, where the loss is worst nearby.
+"""One optimizer step: backward, clip_grad_norm, step. With gradient accumulation, mixed precision and SAM.
 
-The loop goes by it, and the search for a rate, so that both do the same.
+The training loop and the learning-rate finder both use it, so both do the same.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from hpc.rank import ddp, fsdp
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Descent:
-    """`model` is the network, as the ranks share it."""
+class Stepper:
+    """`model` is the network as the ranks share it, wrapped by DDP or FSDP."""
 
     def __init__(
         self,
@@ -27,44 +27,45 @@ class Descent:
         network: nn.Module,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
-        where: torch.device,
+        device: torch.device,
     ) -> None:
         self.cfg, self.n_portions = cfg, compute.accumulate
         self.model, self.network, self.objective, self.optimizer = model, network, objective, optimizer
         half = compute.precision != "fp32"
-        self.precision = torch.autocast(where.type, TYPES[compute.precision], enabled=half)
-        self.scaler = torch.amp.GradScaler(where.type, enabled=compute.precision == "fp16")
-        self.trained = optim.moved(optimizer)
+        self.precision = torch.autocast(device.type, TYPES[compute.precision], enabled=half)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=compute.precision == "fp16")
+        self.trained = optim.trainable_parameters(optimizer)
 
-    def look(self, batch: Batch, lr: float) -> dict[str, torch.Tensor]:
-        """Leave the gradient in the parameters; gives this rank's means of the loss and of what is watched."""
+    def backward(self, batch: Batch, lr: float) -> dict[str, torch.Tensor]:
+        """Accumulate the gradients in the parameters; returns this rank's mean loss and watched figures."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["share"]
         self.optimizer.zero_grad()
         portions = _portions(batch, self.n_portions)
         if self.cfg.sam is None:
             return self._gradients(portions)
-        uphill: list[torch.Tensor | None] = [None] * len(self.trained)
+        ascent: list[torch.Tensor | None] = [None] * len(self.trained)
         figures = []
         for portion in portions:  # all of them before the climb, so that they come to the same as one batch
             steps, seen = self._uphill(portion)
-            uphill = [_sum(so_far, step) for so_far, step in zip(uphill, steps, strict=True)]
+            ascent = [_sum(so_far, step) for so_far, step in zip(ascent, steps, strict=True)]
             figures.append(seen)
-        with optim.climbed(self.trained, uphill, self.cfg.sam), optim.still_statistics(self.network):
+        with optim.sam_perturbed(self.trained, ascent, self.cfg.sam), optim.frozen_batchnorm(self.network):
             self._gradients(portions)
         return _means(figures)
 
-    def length(self) -> float:
-        """Of the gradient, which is cut to the longest that is allowed."""
+    def clip_grad_norm(self) -> float:
+        """Clip the gradient to `optim.clip_norm`; returns its norm before."""
         self.scaler.unscale_(self.optimizer)
         return fsdp.whole(nn.utils.clip_grad_norm_(self.trained, self.cfg.clip_norm)).item()
 
-    def go(self) -> None:
+    def step(self) -> None:
+        """Move the parameters."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
     def _gradients(self, portions: Sequence[Batch]) -> dict[str, torch.Tensor]:
-        """Those of the parameters as they are now, added up over the portions and then over the ranks."""
+        """The gradients at the parameters as they are now, summed over portions and then over ranks."""
         figures = []
         for number, portion in enumerate(portions):
             with ddp.alone(self.model, number < len(portions) - 1):
@@ -75,7 +76,7 @@ class Descent:
         return _means(figures)
 
     def _uphill(self, portion: Batch) -> tuple[tuple[torch.Tensor | None, ...], dict[str, torch.Tensor]]:
-        """Of this rank alone. Only its direction is asked for, so that a scale stays in it."""
+        """The gradient of this rank alone. Only its direction matters, so the loss scale stays in it."""
         with self.precision:
             loss, watched = self.objective(self.network, portion)
         gradients = torch.autograd.grad(self.scaler.scale(loss), self.trained, allow_unused=True)

@@ -1,7 +1,7 @@
-"""Which of the runs of one name go on: asynchronous successive halving, by their folders alone.
+"""Asynchronous successive halving among the runs of one --name, through their run folders alone.
 
-No process decides for the others. A run that comes to a rung writes down how good it is, reads what the others wrote at
-that rung, and ends if it is behind. So it can be stopped, requeued or started later like any other.
+No process decides for the others. A run that reaches a rung writes its validation loss, reads what the others wrote at
+that rung, and ends if it is behind. So it can be stopped, requeued or started later like any other run.
 """
 
 import logging
@@ -23,38 +23,38 @@ def rung(cfg: Halving, step: int) -> int | None:
 
 
 def remark(ctx: Context) -> None:
-    """Say it where a run has nobody to be compared with."""
+    """Warn if the run has no others to be compared with."""
     if ctx.world.is_first and not _label(ctx.run):
         log.warning("optim.halving compares runs of one --name, and this one has none: it will not end early")
 
 
 def goes_on(cfg: Train, number: int, loss: float, ctx: Context) -> bool:
-    """Whether this run is among the best of those that have reached the rung. Rank 0 asks, and tells the others."""
+    """Whether this run is among the best of those that have reached the rung. Rank 0 decides for all ranks."""
     assert cfg.optim.halving is not None
     mine = ctx.out / f"rung-{number}.json"
-    kept = read_json(mine)
-    if kept is not None:  # an attempt before this one was here
-        return bool(kept["goes_on"])
+    earlier = read_json(mine)
+    if earlier is not None:  # an attempt before this one was here
+        return bool(earlier["goes_on"])
     learns = learned(cfg)
-    there = [found for run in peers(ctx) if (found := read_json(run.out / f"rung-{number}.json")) is not None]
-    others = [found["loss"] for found in there if found.get("learns") == learns]
+    records = [record for run in peers(ctx) if (record := read_json(run.out / f"rung-{number}.json")) is not None]
+    others = [record["loss"] for record in records if record.get("learns") == learns]
     better = sum(other < loss for other in others)
     goes = better < max(1, math.ceil((len(others) + 1) / cfg.optim.halving.factor))
-    found = {"loss": loss, "learns": learns, "better": better, "of": len(others) + 1, "goes_on": goes}
-    ctx.until_there_is_room(lambda: write_json(mine, found))
+    record = {"loss": loss, "learns": learns, "better": better, "of": len(others) + 1, "goes_on": goes}
+    ctx.until_there_is_room(lambda: write_json(mine, record))
     return goes
 
 
 def learned(cfg: Train) -> dict[str, Any]:
-    """What a loss is of: those of others are no measure. Of one --name are also the pretraining and what follows it."""
+    """What the loss is of. Only losses of the same task compare; pretraining and fine-tuning may share a --name."""
     return {"target": cfg.target, "objective": config.plain(cfg.objective), "begins_anew": cfg.start is None}
 
 
 def peers(ctx: Context) -> list[RunDir]:
     """The other runs with the same --name."""
     label = _label(ctx.run)
-    beside = (RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir())
-    return [run for run in beside if label and run.path != ctx.run.path and _label(run) == label]
+    siblings = (RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir())
+    return [run for run in siblings if label and run.path != ctx.run.path and _label(run) == label]
 
 
 def _label(run: RunDir) -> str:

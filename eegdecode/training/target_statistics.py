@@ -1,4 +1,4 @@
-"""What an objective asks to know of the targets before training: of what is trained with, and of nothing else."""
+"""Statistics of the target over the training set, for objectives that need them: mean and spread, or class weights."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from eegdecode.objectives import AnyObjective
 from eegdecode.signals import SignalSpec
 
 
-def known(objective: AnyObjective, spec: SignalSpec, data: Store, target: str, places: Places) -> SignalSpec:
+def with_statistics(objective: AnyObjective, spec: SignalSpec, data: Store, target: str, places: Places) -> SignalSpec:
     """The spec with the mean and the spread of the target, or with a weight for each class. `places`: an epoch."""
     if getattr(objective, "standardize", False):
         mean, std = moments(data, target, places)
@@ -26,7 +26,7 @@ def moments(data: Store, target: str, places: Places) -> tuple[np.ndarray, np.nd
     n, first = 0, next(_stretches(data, target, places))[0].astype(np.float64)
     total, squares = np.zeros_like(first), np.zeros_like(first)
     for values in _stretches(data, target, places):
-        away = values - first  # of numbers far from 0, squares would leave nothing
+        away = values - first  # squares of numbers far from 0 would lose all precision
         n += len(away)
         total += away.sum(axis=0)
         squares += np.square(away).sum(axis=0)
@@ -43,14 +43,14 @@ def weights(data: Store, target: str, places: Places, spec: SignalSpec) -> tuple
     if not counts.all():
         missing = ", ".join(name for name, count in zip(spec.classes, counts, strict=True) if not count)
         raise ValueError(
-            f"objective.balanced weighs classes by how often they come, but training has none of {missing}"
+            f"objective.balanced weighs classes by how often they occur, but the training set has none of {missing}"
         )
-    found: list[float] = (len(values) / (len(classes) * counts)).tolist()
-    return tuple(found)
+    class_weights: list[float] = (len(values) / (len(classes) * counts)).tolist()
+    return tuple(class_weights)
 
 
 def _stretches(data: Store, target: str, places: Places) -> Iterator[np.ndarray]:
-    """What each window, or trial, has of the target, [step, feature]."""
+    """The target of each window or trial, [step, feature]."""
     for recording, trial, start, n_times in zip(*(column.tolist() for column in places), strict=True):
         stored = data.recordings[recording]
         if f"values/{target}" in stored.blocks:

@@ -1,4 +1,4 @@
-"""Begin with parameters that were trained elsewhere: what fits by name and shape is taken, what does not is said."""
+"""Start from pretrained weights: load the tensors that match by name and shape, report those that do not."""
 
 import logging
 import zipfile
@@ -19,57 +19,57 @@ from hpc.checkpoint import checkpoint
 log = logging.getLogger(__name__)
 
 WRAPS = ("module.", "_orig_mod.", "model.", "network.", "state_dict.")
-"""What other tools put before names."""
+"""Prefixes that other tools put before the names of parameters."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What of a model was found in a file."""
+    """Which tensors of a model a file has."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     unlike: tuple[str, ...]
-    """With another shape; both stand in the text."""
+    """Of another shape; the text names both shapes."""
 
     def sentences(self) -> list[str]:
-        found = [f"{len(self.loaded)} of {len(self.loaded) + len(self.missing) + len(self.unlike)} tensors found"]
+        lines = [f"{len(self.loaded)} of {len(self.loaded) + len(self.missing) + len(self.unlike)} tensors found"]
         for what, names in (
-            ("drawn anew, as not there", self.missing),
-            ("drawn anew, as of another shape", self.unlike),
-            ("not needed", self.unexpected),
+            ("initialised, as missing in the file", self.missing),
+            ("initialised, as of another shape", self.unlike),
+            ("not used", self.unexpected),
         ):
             if names:
-                found.append(f"{what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''} ({len(names)})")
-        return found
+                lines.append(f"{what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''} ({len(names)})")
+        return lines
 
 
-def begin(network: nn.Module, cfg: Start, source: Path) -> Transfer:
-    """Load what fits into the network. `source`: where what cfg names is."""
-    found = load(network, tensors(source), cfg.prefix)
-    for sentence in found.sentences():
+def load_pretrained(network: nn.Module, cfg: Start, source: Path) -> Transfer:
+    """Load the matching tensors into the network. `source`: the path that cfg names."""
+    transfer = load(network, tensors(source), cfg.prefix)
+    for sentence in transfer.sentences():
         log.info("%s: %s", cfg.source, sentence)
     heads = tuple(f"{head}." for head in trainable.heads_of(network))
-    lacking = [name for name in (*found.missing, *(text.split(" ")[0] for text in found.unlike))]
+    lacking = [name for name in (*transfer.missing, *(text.split(" ")[0] for text in transfer.unlike))]
     if cfg.need == "encoder":
         lacking = [name for name in lacking if not name.startswith(heads)]
-    if not found.loaded or (cfg.need != "some" and lacking):
+    if not transfer.loaded or (cfg.need != "some" and lacking):
         raise ValueError(
-            f"{cfg.source} has not what start.need={cfg.need} asks for: {'; '.join(found.sentences())}. Look at it "
-            "with `python -m hpc.launch inspect`, give start.prefix, or say start.need=some"
+            f"{cfg.source} lacks tensors that start.need={cfg.need} asks for: {'; '.join(transfer.sentences())}. Look "
+            "at it with `python -m hpc.launch inspect`, set start.prefix, or say start.need=some"
         )
-    return found
+    return transfer
 
 
 def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = "") -> Transfer:
-    """Into the network, what has the name and the shape of something there."""
+    """Load into the network the tensors that match by name and shape."""
     if prefix:
         given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
     own = network.state_dict()
     while any(all(name.startswith(wrap) for name in given) and not set(given) & set(own) for wrap in WRAPS):
         given = {name.partition(".")[2]: value for name, value in given.items()}
     translate = getattr(network, "translate", None)
-    if translate is not None:  # knows what others call its parts
+    if translate is not None:  # the network knows what others call its parts
         given = translate(given)
     given = {_bare(name, own): value for name, value in given.items()}
     fit = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
@@ -78,62 +78,64 @@ def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = ""
         for name in own
         if name in given and name not in fit
     ]
-    if not any(parameter.is_meta for parameter in network.parameters()):  # these have no place for numbers
+    if not any(parameter.is_meta for parameter in network.parameters()):  # meta tensors hold no numbers
         network.load_state_dict(fit, strict=False)
     missing = [name for name in own if name not in given]
     return Transfer(tuple(fit), tuple(missing), tuple(name for name in given if name not in own), tuple(unlike))
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a run's model, of a checkpoint or of a file. Nothing in it is executed."""
+    """The tensors of a run's model, of a checkpoint or of a file. No code in it is executed."""
     if path.is_dir():
         if (path / "model.pt").is_file():
             return model_file.load(path).parameters
         if (path / "COMMIT").is_file():
             return checkpoint.load_from(path)["model"]
         raise ValueError(
-            f"start.source {path} is a folder without a model.pt, and no checkpoint: name a train run, or a file"
+            f"start.source {path} is a folder without a model.pt and not a checkpoint: name a train run, or a file"
         )
     if not path.is_file():
         raise ValueError(f"start.source {path} is not there: name a train run, or a file of parameters")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (*pickles.BROKEN, RuntimeError, OSError):  # what torch says of it is to load it with the code it brings
+        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (*pickles.BROKEN, RuntimeError, OSError):  # torch's own advice is to load it with the code it brings
         raise ValueError(f"start.source: {_why_not(path)}") from None
-    if not (tensors := flat(found)):
-        raise ValueError(f"start.source: {path} holds no tensors by name, but a {type(found).__name__}")
+    if not (tensors := flat(contents)):
+        raise ValueError(f"start.source: {path} holds no tensors by name, but a {type(contents).__name__}")
     return tensors
 
 
 def _why_not(path: Path) -> str:
-    """Why the tensors of a file are not read, as a reader finds that runs nothing of it."""
+    """Why the tensors of a file cannot be read, found without executing anything in it."""
     try:
-        found = files.look(path)
+        report = files.look(path)
     except ValueError as error:
         return str(error)
-    if found.code:
+    if report.code:
         return (
-            f"{path} cannot be read without running code from it ({', '.join(found.code[:5])}). Where you trust who "
-            "made it, save its tensors alone: torch.save(model.state_dict(), …)"
+            f"{path} cannot be read without running code from it ({', '.join(report.code[:5])}). If you trust its "
+            "source, save its tensors alone: torch.save(model.state_dict(), …)"
         )
     how = (
-        "pip install safetensors" if found.form == "safetensors" else "save it anew, torch.save(model.state_dict(), …)"
+        "pip install safetensors"
+        if report.form == "safetensors"
+        else "save it again, torch.save(model.state_dict(), …)"
     )
-    return f"{path} ({found.form}) cannot be read by torch: {how}"
+    return f"{path} ({report.form}) cannot be read by torch: {how}"
 
 
-def flat(found: Any) -> dict[str, torch.Tensor]:
-    """The tensors of a file, in whatever dict it keeps them: the first of the usual names that is one of tensors."""
+def flat(contents: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a file, in whichever dict it keeps them: the first of the usual names that holds a dict."""
     for key in ("parameters", "state_dict", "model", "model_state_dict"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            return flat(found[key])
-    if not isinstance(found, Mapping):
+        if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
+            return flat(contents[key])
+    if not isinstance(contents, Mapping):
         return {}
-    return {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    return {str(name): value for name, value in contents.items() if isinstance(value, torch.Tensor)}
 
 
 def _bare(name: str, own: Mapping[str, torch.Tensor]) -> str:
-    """A name without what others wrap models in, where only that makes it one of ours."""
+    """A name without the prefixes of wrappers, if that makes it one of ours."""
     bare = name
     while bare not in own and bare.startswith(WRAPS):
         bare = bare.removeprefix(next(wrap for wrap in WRAPS if bare.startswith(wrap)))

@@ -1,4 +1,4 @@
-"""How good the parameters are on a part that is looked at without chance: every window once, whatever the ranks."""
+"""Evaluate the network on the validation or test set: every window once, the same on any number of ranks."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -18,12 +18,15 @@ from eegdecode.training.config import Train
 from hpc.rank import ddp, fsdp
 from hpc.rank.context import Context
 
-_JUDGED = 6  # tells its draws from others of one seed
+_VALIDATION = 6  # separates these draws from others of the same seed
 
 
-class Judge:
-    """The windows of a part, in batches: those of the training where they lie fixed; whole trials, one by one, where
-    the network takes any length and windows are not compared with each other; else those of the training end to end."""
+class Validator:
+    """The windows of a set, in batches.
+
+    Windows with fixed places are those of training. Otherwise, whole trials one by one, if the network takes any length
+    and the objective does not compare windows; else windows of the training's length, end to end.
+    """
 
     def __init__(self, cfg: Train, part: Sequence[Segment], data: Store, spec: SignalSpec, network: nn.Module) -> None:
         self.cfg, self.data, self.spec = cfg, data, spec
@@ -37,26 +40,24 @@ class Judge:
     def __call__(
         self, network: nn.Module, objective: Objective, names: Sequence[str], ctx: Context
     ) -> dict[str, float] | None:
-        """The means over windows of the loss and what is watched, which are `names`; one rank sees a batch of them.
-        None when some rank was asked to stop meanwhile."""
-        where = next(network.parameters()).device
-        together = any(map(fsdp.is_sharded, network.parameters()))
+        """The means over windows of the loss and the watched figures, which are `names`; ranks share out the batches.
+        None if a rank was asked to stop meanwhile."""
+        device = next(network.parameters()).device
+        sharded = any(map(fsdp.is_sharded, network.parameters()))
         network.eval()
         sums = dict.fromkeys(names, 0.0)
         stopped = 0.0
         mine = ctx.world.share(range(len(self.batches)))
-        if (
-            together
-        ):  # each rank has but a part of the network: all must go through it as often, so some do it for nothing
+        if sharded:  # every rank holds a part of the network, so all must run it equally often, some for nothing
             mine = [*mine, *[0] * (-(-len(self.batches) // ctx.world.size) - len(mine))]
         with torch.no_grad():
             for turn, number in enumerate(mine):
                 if ctx.should_stop():
                     stopped = 1.0
-                if stopped and not together:
+                if stopped and not sharded:
                     break
                 ctx.beat()
-                batch = self.batch(number, where)
+                batch = self.batch(number, device)
                 loss, watched = objective(network, batch)
                 if turn * ctx.world.size + ctx.world.rank < len(self.batches):
                     for name, value in {"loss": loss, **watched}.items():
@@ -67,18 +68,18 @@ class Judge:
         return {name: total / self.n_windows for name, total in zip(sums, totals, strict=True)}
 
     def names(self, network: nn.Module, objective: Objective) -> list[str]:
-        """What the objective tells of a batch; the same on every rank, also on one that has no batch of its own."""
+        """The names of the figures of a batch; the same on every rank, even on one without a batch of its own."""
         network.eval()
         with torch.no_grad():
             _, watched = objective(network, self.batch(0, next(network.parameters()).device))
         return ["loss", *watched]
 
-    def batch(self, number: int, where: torch.device) -> Batch:
+    def batch(self, number: int, device: torch.device) -> Batch:
         places = self.batches[number]
         gathered = gather.gather(self.data, places, self.cfg.target, self.length, self.baseline)
-        signal, target, whose = to_device(gathered, where)
-        key = order.key(self.cfg.seed, _JUDGED, number, torch.arange(len(whose)).numpy())
-        return Batch(signal, target, whose, torch.from_numpy(key.astype("int64")).to(where))
+        signal, target, subject = to_device(gathered, device)
+        key = order.key(self.cfg.seed, _VALIDATION, number, torch.arange(len(subject)).numpy())
+        return Batch(signal, target, subject, torch.from_numpy(key.astype("int64")).to(device))
 
 
 def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bool) -> list[Places]:
@@ -90,12 +91,12 @@ def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bo
     return [places.take(slice(first, first + cfg.batch)) for first in range(0, len(places.start), cfg.batch)]
 
 
-def to_device(gathered: Gathered, where: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Signal, target and subject."""
-    signal, target, subject = (torch.from_numpy(array).to(where) for array in gathered)
+def to_device(gathered: Gathered, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Signal, target and subject as tensors on the device."""
+    signal, target, subject = (torch.from_numpy(array).to(device) for array in gathered)
     return signal, target, subject
 
 
 def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:
-    """All of a trial, as one window."""
+    """A whole trial as one window."""
     return gather.gather(data, windows.whole(segment, data.recordings[segment.recording]), target)

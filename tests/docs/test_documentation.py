@@ -104,7 +104,7 @@ def test_predictions_are_read_as_the_guide_says(tmp_path: Path, monkeypatch: pyt
     (text,) = (text for _, text in blocks("docs/guide.md", "python") if "predictions.read" in text)
     scope: dict[str, object] = {}
     exec(text, scope)
-    assert scope["found"] == time_courses.score(decoded, Scoring())
+    assert scope["result"] == time_courses.evaluate(decoded, Scoring())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

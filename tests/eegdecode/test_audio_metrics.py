@@ -28,23 +28,23 @@ UNLIKE = {"mcd_db", "nrmse"}
 
 @pytest.mark.parametrize("target", ["audio", "mel"])
 def test_a_clear_decoder_is_better_than_other_pieces_by_every_figure(target: str) -> None:
-    found = time_courses.score(heard(target, 3.0), Scoring())
-    assert found.verdict == "above chance"
-    for name, figure in found.figures.items():
+    result = time_courses.evaluate(heard(target, 3.0), Scoring())
+    assert result.verdict == "above chance"
+    for name, figure in result.figures.items():
         better = figure.chance - figure.value if name in UNLIKE else figure.value - figure.chance
         assert better > -0.01, name
         assert figure.p is None or figure.p < 0.05, name
-    assert {"r", "rank_accuracy", "spectrum_r", "ssim", "ssim_rank"} <= found.figures.keys()
-    assert ("si_sdr_db" in found.figures) == (target == "audio")
+    assert {"r", "rank_accuracy", "spectrum_r", "ssim", "ssim_rank"} <= result.figures.keys()
+    assert ("si_sdr_db" in result.figures) == (target == "audio")
 
 
 @pytest.mark.parametrize("target", ["audio", "mel"])
 def test_pieces_that_are_swapped_are_at_chance(target: str) -> None:
     decoded = heard(target, 3.0)
     swapped = tuple(replace(trial, output=decoded.trials[i - 4].output) for i, trial in enumerate(decoded.trials))
-    found = time_courses.score(replace(decoded, trials=swapped), Scoring())
-    assert found.verdict == "not above chance"
-    assert all(figure.p is None or figure.p > 0.02 for figure in found.figures.values())
+    result = time_courses.evaluate(replace(decoded, trials=swapped), Scoring())
+    assert result.verdict == "not above chance"
+    assert all(figure.p is None or figure.p > 0.02 for figure in result.figures.values())
 
 
 def test_figures_are_of_what_has_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -62,10 +62,10 @@ def test_figures_are_of_what_has_them(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_wav_is_what_the_page_says_it_is() -> None:
-    said = audio_player.player(np.sin(np.arange(60_000) / 3), 8000.0, 'a "name"')
-    found = re.search(r'src="data:audio/wav;base64,(.*?)"', said)
-    assert found and 'aria-label="a &quot;name&quot;"' in said
-    with wave.open(io.BytesIO(base64.b64decode(found[1]))) as file:
+    player = audio_player.player(np.sin(np.arange(60_000) / 3), 8000.0, 'a "name"')
+    match = re.search(r'src="data:audio/wav;base64,(.*?)"', player)
+    assert match and 'aria-label="a &quot;name&quot;"' in player
+    with wave.open(io.BytesIO(base64.b64decode(match[1]))) as file:
         assert (file.getframerate(), file.getnframes()) == (8000, 8000 * audio_player.PLAYED_S)
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     assert np.abs(samples).max() == round(0.9 * 32767)
@@ -99,16 +99,16 @@ def test_bands_are_named_by_the_sounds_they_were_made_of(study: Path, tmp_path: 
     assert "kHz" in examples.drawn(decoded, [run]) and "<audio" in examples.drawn(decoded, [run])
     write_json(run.plan, {"inputs": {"study": str(tmp_path)}})
     without = examples.drawn(decoded, [run])
-    assert "sound files are not there" in without and "<audio" not in without and "kHz" not in without
+    assert "sound files are missing" in without and "<audio" not in without and "kHz" not in without
 
 
 def test_a_picture_holds_its_values_upside_up() -> None:
     values = np.array([[0.0, 1.0], [0.5, 2.0], [-1.0, 0.25]])
-    found = plots.png(values, 0.0, 1.0)
-    size = int.from_bytes(found[16:20]), int.from_bytes(found[20:24])
-    assert found.startswith(b"\x89PNG") and size == (3, 2)
-    at = found.index(b"IDAT")
-    lines = zlib.decompress(found[at + 4 : at + 4 + int.from_bytes(found[at - 4 : at])])
+    png = plots.png(values, 0.0, 1.0)
+    size = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+    assert png.startswith(b"\x89PNG") and size == (3, 2)
+    at = png.index(b"IDAT")
+    lines = zlib.decompress(png[at + 4 : at + 4 + int.from_bytes(png[at - 4 : at])])
     assert list(lines) == [0, 255, 255, 64, 0, 0, 128, 0]
     wide = plots.png(np.ones((5000, 2)), 0.0, 1.0)
     assert int.from_bytes(wide[16:20]) <= plots.MOST_COLUMNS

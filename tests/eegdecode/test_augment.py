@@ -118,7 +118,7 @@ def test_a_shift_is_round_the_end() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="make shares of classes, which only objective=classification"):
+    with pytest.raises(ValueError, match="make soft labels, which only objective=classification"):
         augment.Augmentation([Mixup()], CLASSES, soft=False)
     with pytest.raises(ValueError, match="recombine puts windows of one class together, but the target follows"):
         augment.Augmentation([Recombine()], SPEC, soft=False)

@@ -34,8 +34,8 @@ def test_a_run_that_is_better_in_every_subject_is_found(tmp_path: Path) -> None:
     evaluated(tmp_path, "evaluate-a", worse)
     evaluated(tmp_path, "evaluate-b", worse + 0.1)
     evaluated(tmp_path, "evaluate-c", worse + np.random.default_rng(1).normal(size=10) * 0.01)
-    found = compared(tmp_path, runs=tuple(Input(f"evaluate-{word}") for word in "abc"))
-    assert (found["runs"], found["best"]) == (3, "evaluate-b")
+    metrics = compared(tmp_path, runs=tuple(Input(f"evaluate-{word}") for word in "abc"))
+    assert (metrics["runs"], metrics["best"]) == (3, "evaluate-b")
     everything = read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {}
     pairs = {(pair["one"], pair["other"]): pair for pair in everything["pairs"]}
     best = [pair for names, pair in pairs.items() if names[0] == "evaluate-b"]
@@ -50,16 +50,16 @@ def test_a_sweep_is_compared_by_its_name(tmp_path: Path) -> None:
     for fold in range(3):
         evaluated(tmp_path, f"evaluate-{fold}", np.array([0.6 + 0.1 * fold]), label="folds")
     evaluated(tmp_path, "evaluate-9", np.array([0.9]), label="other")
-    found = compared(tmp_path, named="folds")
-    assert found["runs"] == 3 and found["balanced_accuracy"] == {"value": pytest.approx(0.7), "chance": 0.5}
-    assert found["spread"] == pytest.approx(0.1)
+    metrics = compared(tmp_path, named="folds")
+    assert metrics["runs"] == 3 and metrics["balanced_accuracy"] == {"value": pytest.approx(0.7), "chance": 0.5}
+    assert metrics["spread"] == pytest.approx(0.1)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     evaluated(tmp_path, "evaluate-a", np.array([0.6]))
     with pytest.raises(ValueError, match="two finished evaluations at least, got 1$"):
         compared(tmp_path, runs=(Input("evaluate-a"),))
-    with pytest.raises(ValueError, match="no finished evaluation .* bears the --name nix"):
+    with pytest.raises(ValueError, match="no finished evaluation has the --name nix"):
         compared(tmp_path, runs=(Input("evaluate-a"),), named="nix")
     evaluated(tmp_path, "evaluate-b", np.array([0.7]), label="one")
     with pytest.raises(ValueError, match="at least, got 1, of which 1 by named=one$"):
@@ -86,7 +86,7 @@ def test_pairs_of_noise_are_told_apart_as_rarely_as_p_says() -> None:
     ("of", "said"),
     [
         ({"study": ["synthesize-b"]}, "they are of synthesize-b, and of synthesize-a"),
-        ({"split": {"by": "run", "seed": 1}}, "their test parts differ, as split.seed is 1 and 0"),
+        ({"split": {"by": "run", "seed": 1}}, "their test sets differ, as split.seed is 1 and 0"),
     ],
 )
 def test_subjects_of_other_data_or_splits_are_no_pairs(of: dict[str, object], said: str, tmp_path: Path) -> None:
@@ -106,5 +106,5 @@ def test_a_report_that_does_not_say_what_it_is_of_makes_no_pairs(tmp_path: Path)
     path = RunDir(tmp_path / "evaluate-b").out / "report.json"
     write_json(path, {name: value for name, value in (read_json(path) or {}).items() if name != "of"})
     compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
-    (said,) = (read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {})["unlike"]
-    assert "the report of evaluate-b does not say which data and split it is of: evaluate it again" in said
+    (sentence,) = (read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {})["unlike"]
+    assert "the report of evaluate-b does not say which data and split it is of: evaluate it again" in sentence

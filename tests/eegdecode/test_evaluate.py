@@ -16,7 +16,7 @@ from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import results
-from eegdecode.evaluation.metrics.results import Findings
+from eegdecode.evaluation.metrics.results import Result
 from eegdecode.evaluation.report import export, report
 from eegdecode.models import EEGNet
 from eegdecode.objectives import Classification
@@ -60,20 +60,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def copied(model: Path, name: str, **changed: object) -> Input:
     """The same run under another name, with something else in its model."""
-    beside = model.parent / name
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(model, beside)
-    path = RunDir(beside).out / "model.pt"
+    copy = model.parent / name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(model, copy)
+    path = RunDir(copy).out / "model.pt"
     torch.save(torch.load(path, weights_only=True) | changed, path)
     return Input(str(path.parent))
 
 
 def test_outputs_that_are_no_numbers_are_not_judged(model: Path, tmp_path: Path) -> None:
-    found = model_file.load(RunDir(model).out)
-    spoilt = {name: torch.full_like(value, torch.nan) for name, value in found.parameters.items() if value.ndim}
-    broken = copied(model, "train-b", parameters=found.parameters | spoilt)
-    said = r"^train-b gave .* NaN or infinite for (\d+) of \1 test windows \(\d of sub-01, \d of sub-02\), .* judged"
-    with pytest.raises(ValueError, match=said):
+    trained = model_file.load(RunDir(model).out)
+    spoilt = {name: torch.full_like(value, torch.nan) for name, value in trained.parameters.items() if value.ndim}
+    broken = copied(model, "train-b", parameters=trained.parameters | spoilt)
+    message = (
+        r"^train-b gave .* NaN or infinite for (\d+) of \1 test windows \(\d of sub-01, \d of sub-02\), .* evaluated"
+    )
+    with pytest.raises(ValueError, match=message):
         stages.evaluate(Evaluate((broken,)), context(tmp_path / "run"))
     assert not (tmp_path / "run" / "out" / "report.json").exists()
 
@@ -83,7 +85,7 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
     assert "balanced_accuracy_bandpower" in summary and "balanced_accuracy_csp" not in summary
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
     assert "the target “side” has 2 classes (0, 1)." in page
-    assert "The linear decoder csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
+    assert "The linear baseline csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
     assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
 
 
@@ -100,14 +102,14 @@ def test_a_page_of_several_models_says_so_and_has_all_of_them(model: Path, tmp_p
     both = Input(str(RunDir(model).out)), copied(model, "train-b")
     stages.evaluate(Evaluate(both, weigh="entropy"), context(tmp_path / "run"))
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
-    assert "The network is 2 models that decode together, of which the one that hesitates less" in page
+    assert "The network is 2 models that decode together, of which the one with the lower entropy" in page
     assert "(weigh=entropy): train-a, train-b." in page
     for name in ("train-a", "train-b"):
         assert f'<tr><th scope="row">{name}</th>' in page and f"<h3>{name}</h3>" in page
         assert f"All settings of training, {name}" in page
-    found = model_file.load(RunDir(model).out)
-    learnt = sum(parameter.numel() for parameter in found.network().parameters())
-    assert learnt < sum(value.numel() for value in found.parameters.values()), "batch norms keep more than they learn"
+    trained = model_file.load(RunDir(model).out)
+    learnt = sum(parameter.numel() for parameter in trained.network().parameters())
+    assert learnt < sum(value.numel() for value in trained.parameters.values()), "batch norms keep more than they learn"
     assert f"Models eegnet with {learnt:,} parameters, eegnet with {learnt:,} parameters." in page
 
 
@@ -128,7 +130,7 @@ def test_models_that_cannot_decode_together_are_told_what_differs(
         predict.refuse_unlike([first, second])
 
 
-def people() -> Findings:
+def people() -> Result:
     """Of twelve subjects who have one score each, which is decoded well."""
     rng = np.random.default_rng(0)
     trials = [
@@ -137,44 +139,45 @@ def people() -> Findings:
         for t in range(4)
     ]
     decoded = Decoded(0.0, tuple(trials), (), "values", "score")
-    return results.judge(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
+    return results.evaluate(replace(decoded, baselines={"ridge": 0 * decoded.output + 0.1}), Scoring())
 
 
 def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(model: Path) -> None:
-    found, trained = people(), model_file.load(RunDir(model).out)
-    verdict, table, text = report._verdict(found, trained), report._subjects(found), export.markdown(found)
+    result, trained = people(), model_file.load(RunDir(model).out)
+    verdict, table, text = report._verdict(result, trained), report._subjects(result), export.markdown(result)
     assert "Above chance." in verdict and "One by one" not in verdict
-    assert "p (Holm)" not in table and "95 % below" not in table
+    assert "p (Holm)" not in table and ">95th percentile of the null</th>" not in table
     assert (
         "| subject | windows | minus the error, in standard deviations | ridge |\n| --- | --- | --- | --- |\n" in text
     )
-    each = replace(found, of_subjects="")
+    each = replace(result, of_subjects="")
     assert "One by one, " in report._verdict(each, trained) and "p (Holm)" in report._subjects(each)
+    assert ">95th percentile of the null</th>" in report._subjects(each)
 
 
 def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_in_each_row() -> None:
-    for found in (people(), replace(people(), of_subjects="")):
-        for part in export.markdown(found).split("\n\n")[2:]:
+    for result in (people(), replace(people(), of_subjects="")):
+        for part in export.markdown(result).split("\n\n")[2:]:
             assert len({line.count("|") for line in part.strip().splitlines()}) == 1
-        rows = [line for line in export.latex(found).splitlines() if "&" in line]
-        assert {row.count("&") for row in rows} == {4} and "95\\,\\% below" in rows[0]
-        bound = found.figures["r"].bound
-        assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in export.markdown(found)
+        rows = [line for line in export.latex(result).splitlines() if "&" in line]
+        assert {row.count("&") for row in rows} == {4} and "95th percentile of the null" in rows[0]
+        bound = result.figures["r"].bound
+        assert bound is not None and f"& {bound:.3f} &" in rows[1] and f"| {bound:.3f} |" in export.markdown(result)
 
 
 def test_a_model_of_which_a_byte_was_changed_is_refused(model: Path) -> None:
     """Wherever the byte stands: in a parameter, in the outline, in the list of parts. Between them it does no harm."""
     place = Path(copied(model, "train-b")) / "model.pt"
     whole, original = place.read_bytes(), model_file.load(place.parent)
-    said: list[str] = []
+    messages: list[str] = []
     for at in range(100, len(whole), len(whole) // 200):
         place.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         try:
-            found = model_file.load(place.parent)
+            trained = model_file.load(place.parent)
         except ValueError as error:
-            said.append(str(error))
+            messages.append(str(error))
         else:
-            assert all(torch.equal(found.parameters[name], value) for name, value in original.parameters.items())
-            assert (found.config, found.step) == (original.config, original.step)
-    assert len(said) > 20
-    assert all("model.pt is damaged: its bytes are not those that were written" in each for each in said)
+            assert all(torch.equal(trained.parameters[name], value) for name, value in original.parameters.items())
+            assert (trained.config, trained.step) == (original.config, original.step)
+    assert len(messages) > 20
+    assert all("model.pt is damaged: its bytes are not those that were written" in each for each in messages)

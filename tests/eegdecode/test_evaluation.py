@@ -1,5 +1,6 @@
 """Figures of evaluation are what they say, fair at chance, and the baseline is a true ridge."""
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from eegdecode.evaluation.decode.predict import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import nulls, time_courses
 from eegdecode.models import BiLSTM
 from eegdecode.preprocessing.config import Preprocess
-from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.synth.config import Music
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train
+from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import whole_trial
 from hpc.config.stages import check
 from hpc.rank.context import Context, Input, World
@@ -72,19 +74,19 @@ def test_rotations_are_those_of_numpy() -> None:
 
 
 def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
-    found = time_courses.score(identity(listening(0)), Scoring())
-    values = {name: figure.value for name, figure in found.figures.items()}
+    result = time_courses.evaluate(identity(listening(0)), Scoring())
+    values = {name: figure.value for name, figure in result.figures.items()}
     assert values == pytest.approx(dict.fromkeys(EVERY, 1.0))
-    assert all(figure.chance < 0.9 for figure in found.figures.values())
-    assert found.verdict == "above chance"
-    assert [row.n_windows for row in found.subjects] == [PIECES] * SUBJECTS
+    assert all(figure.chance < 0.9 for figure in result.figures.values())
+    assert result.verdict == "above chance"
+    assert [row.n_windows for row in result.subjects] == [PIECES] * SUBJECTS
 
 
 def test_the_summary_has_chance_beside_each_figure() -> None:
     decoded = listening(0, clarity=1.0)
     decoded = replace(decoded, baselines={"ridge": identity(decoded).output})
-    found = time_courses.score(decoded, Scoring(n_null=200))
-    summary = found.summary()
+    result = time_courses.evaluate(decoded, Scoring(n_null=200))
+    summary = result.summary()
     for name in EVERY:
         assert summary[name]["value"] > summary[name]["chance"]  # type: ignore[index]
     assert summary["r_ridge"] == pytest.approx(1)
@@ -92,15 +94,15 @@ def test_the_summary_has_chance_beside_each_figure() -> None:
         assert summary[name]["chance"] == 0.5  # type: ignore[index]
     assert summary["spectrum_r"]["chance"] > 0.1, "music has like spectra"  # type: ignore[index]
     assert (summary["p"], summary["verdict"]) == (pytest.approx(1 / 201), "above chance")
-    assert all(row.p_holm == pytest.approx(SUBJECTS * row.p) for row in found.subjects)
+    assert all(row.p_holm == pytest.approx(SUBJECTS * row.p) for row in result.subjects)
 
 
 def test_decoders_that_follow_something_else_pass_for_above_chance_in_5_of_100_cases() -> None:
     """Also where all who hear a piece share what is decoded, so that their trials are not independent."""
-    found = [time_courses.score(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
-    assert 1 <= sum(scores.verdict == "above chance" for scores in found) <= 10
+    results = [time_courses.evaluate(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
+    assert 1 <= sum(scores.verdict == "above chance" for scores in results) <= 10
     for name in EVERY:
-        beyond = [scores.figures[name].value - scores.figures[name].chance for scores in found]
+        beyond = [scores.figures[name].value - scores.figures[name].chance for scores in results]
         assert np.mean(beyond) == pytest.approx(0, abs=3.5 * np.std(beyond) / np.sqrt(len(beyond))), name
 
 
@@ -119,35 +121,37 @@ def fading(seed: int, n_pieces: int, clarity: float, n_times: int = 640) -> Deco
 
 @pytest.mark.parametrize("n_pieces", [2, 4, 12])
 def test_who_knows_only_how_trials_begin_and_end_decodes_nothing(n_pieces: int) -> None:
-    found = [time_courses.score(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
-    assert sum(scores.verdict == "above chance" for scores in found) <= 4
-    of_r = [scores.figures["r"] for scores in found]
+    results = [time_courses.evaluate(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
+    assert sum(scores.verdict == "above chance" for scores in results) <= 4
+    of_r = [scores.figures["r"] for scores in results]
     assert np.mean([r.value for r in of_r]) == pytest.approx(np.mean([r.chance for r in of_r]), abs=0.02)
     assert min(r.value for r in of_r) > 0.3
     same_for_all = fading(0, n_pieces, 0.0)
     trials = tuple(replace(trial, output=same_for_all.trials[0].output) for trial in same_for_all.trials)
-    assert time_courses.score(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
+    assert time_courses.evaluate(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
 
 
 def test_who_follows_the_piece_beyond_that_is_above_chance() -> None:
-    found = time_courses.score(fading(0, 4, 1.0), Scoring())
-    assert found.verdict == "above chance" and all(row.p_holm < 0.05 for row in found.subjects)
+    result = time_courses.evaluate(fading(0, 4, 1.0), Scoring())
+    assert result.verdict == "above chance" and all(row.p_holm < 0.05 for row in result.subjects)
 
 
 def test_of_a_single_piece_it_is_said_what_cannot_be_told() -> None:
-    found = time_courses.score(fading(0, 1, 1.0), Scoring())
-    assert found.figures["r"].chance == 0 and "with a single test piece, following it cannot be told" in found.what
-    assert "single" not in time_courses.score(fading(0, 2, 1.0), Scoring()).what
+    result = time_courses.evaluate(fading(0, 1, 1.0), Scoring())
+    assert (
+        result.figures["r"].chance == 0 and "with a single test piece, following it cannot be separated" in result.what
+    )
+    assert "single" not in time_courses.evaluate(fading(0, 2, 1.0), Scoring()).what
 
 
 def test_what_never_moves_is_at_chance() -> None:
     decoded = listening(0)
     flat = replace(decoded, trials=tuple(replace(trial, output=np.ones_like(trial.target)) for trial in decoded.trials))
-    found = time_courses.score(flat, Scoring())
-    assert found.figures["r"].value == 0
+    result = time_courses.evaluate(flat, Scoring())
+    assert result.figures["r"].value == 0
     for name in ("rank_accuracy", "match_mismatch", "spectrum_rank", "ssim_rank"):
-        assert found.figures[name].value == 0.5, name
-    assert found.verdict == "not above chance"
+        assert result.figures[name].value == 0.5, name
+    assert result.verdict == "not above chance"
 
 
 def test_what_cannot_be_told_is_left_out() -> None:
@@ -158,16 +162,21 @@ def test_what_cannot_be_told_is_left_out() -> None:
             replace(trial, target=trial.target[:400], output=trial.output[:400]) for trial in decoded.trials[:SUBJECTS]
         ),
     )
-    assert list(time_courses.score(one_short_piece, Scoring()).figures) == ["r"]
+    assert list(time_courses.evaluate(one_short_piece, Scoring()).figures) == ["r"]
     short = replace(
         decoded, trials=tuple(replace(t, target=t.target[:400], output=t.output[:400]) for t in decoded.trials)
     )
-    assert list(time_courses.score(short, Scoring()).figures) == ["r", "rank_accuracy", "spectrum_r", "spectrum_rank"]
+    assert list(time_courses.evaluate(short, Scoring()).figures) == [
+        "r",
+        "rank_accuracy",
+        "spectrum_r",
+        "spectrum_rank",
+    ]
     of_less_than_a_window = replace(
         decoded, trials=tuple(replace(t, target=t.target[:200], output=t.output[:200]) for t in decoded.trials)
     )
-    assert "match_mismatch" not in time_courses.score(of_less_than_a_window, Scoring()).figures
-    assert list(time_courses.score(replace(decoded, sfreq=8.0), Scoring()).figures) == [
+    assert "match_mismatch" not in time_courses.evaluate(of_less_than_a_window, Scoring()).figures
+    assert list(time_courses.evaluate(replace(decoded, sfreq=8.0), Scoring()).figures) == [
         "r",
         "rank_accuracy",
         "match_mismatch",
@@ -176,7 +185,7 @@ def test_what_cannot_be_told_is_left_out() -> None:
 
 def test_the_seed_alone_decides_the_chance_level() -> None:
     decoded = listening(3)
-    first, again, other = (time_courses.score(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
+    first, again, other = (time_courses.evaluate(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -197,10 +206,10 @@ def test_the_ridge_is_sklearns(tiny_store: Store) -> None:
     decoder = lagged_ridge.fit(tiny_store, segments, "envelope", n_lags=5)
     trials = [whole_trial(tiny_store, segment, "envelope") for segment in segments]
     inputs = np.concatenate([lagged_ridge.lagged(x[0] - decoder.x_mean, 5) for x, _, _ in trials]).astype(np.float64)
-    heard = np.concatenate([y[0] - decoder.y_mean for _, y, _ in trials])
+    targets = np.concatenate([y[0] - decoder.y_mean for _, y, _ in trials])
     mean_eigenvalue = np.square(inputs).sum() / inputs.shape[1]
     for index in (0, 7, 14):
-        oracle = Ridge(lagged_ridge.PENALTIES[index] * mean_eigenvalue, fit_intercept=False).fit(inputs, heard[:, 0])
+        oracle = Ridge(lagged_ridge.PENALTIES[index] * mean_eigenvalue, fit_intercept=False).fit(inputs, targets[:, 0])
         np.testing.assert_allclose(decoder.weights[index, :, 0], oracle.coef_, rtol=1e-3, atol=1e-6)
 
 
@@ -244,9 +253,9 @@ def test_a_planted_answer_is_found(model: Path, tmp_path: Path) -> None:
 
 def test_where_sounds_are_swapped_nothing_is_found(data: Path, tmp_path: Path) -> None:
     swapped = tmp_path / "swapped"
-    heard = store.open_store(data).recordings
-    store.write_manifest(swapped, [stored.name for stored in heard])
-    for stored in heard:
+    recordings = store.open_store(data).recordings
+    store.write_manifest(swapped, [stored.name for stored in recordings])
+    for stored in recordings:
         # Every trial gets the sound of half a session later
         stream = np.roll(stored.target("envelope"), stored.n_times // 2, axis=0)
         envelope = {"envelope": Signal(stream, SFREQ, ("envelope0",)).stream()}
@@ -269,15 +278,15 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
         store.write(three, recording)
     by_subject = Split(by="subject", train=0.4, val=0.3, test=0.3, shared=("stimulus",))
     trained = model_file.load(train(tmp_path / "train", three, split=by_subject))
-    found = predict.decode([trained.run.out], ctx(tmp_path / "run"))
-    assert found is not None
-    ridge = lagged_ridge.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
+    decoded = predict.decode([trained.run.out], ctx(tmp_path / "run"))
+    assert decoded is not None
+    ridge = lagged_ridge.ridge(trained, decoded[1], Scoring(), ctx(tmp_path / "run"))
 
     data, parts = predict.open_data(trained, ctx(tmp_path / "run"))
     decoder = lagged_ridge.fit(data, parts.train, "envelope", n_lags=33)
     x, _, _ = whole_trial(data, parts.test[0], "envelope")
-    first = found[1].trials[0]
-    assert not {trial.subject for trial in found[1].trials} & {parts.subjects[s.recording] for s in parts.train}
+    first = decoded[1].trials[0]
+    assert not {trial.subject for trial in decoded[1].trials} & {parts.subjects[s.recording] for s in parts.train}
     n = len(first.output)
     assert any(np.allclose(ridge[:n], output[:n]) for output in decoder.decode(x[0], x.shape[1]))
 
@@ -288,27 +297,27 @@ def test_the_ridge_answers_for_the_windows_own_samples_where_trials_begin_betwee
     store.write_manifest(folder, ["sub-01"])
     samples = np.random.default_rng(0).normal(size=(64 * 40, 3)).astype(np.float32)
     trials = tuple(Trial(1.004 + 6 * number, 4.5, f"{number}.wav") for number in range(6))
-    heard = {"envelope": Signal(samples[:, :1].copy(), SFREQ, ("envelope0",)).stream()}
+    targets = {"envelope": Signal(samples[:, :1].copy(), SFREQ, ("envelope0",)).stream()}
     signal = Signal(samples, SFREQ, ("Cz", "C3", "C4")).stream()
-    store.write(folder, Recording("sub-01", "sub-01", signal, trials, targets=heard))
+    store.write(folder, Recording("sub-01", "sub-01", signal, trials, targets=targets))
     cfg = Train((Input(str(folder)),), windows=GridWindows(length_s=1.0, batch=4), optim=Optim(steps=1))
     stages.train(cfg, ctx(tmp_path / "train"))
     trained = model_file.load(RunDir(tmp_path / "train").out)
-    found = predict.decode([trained.run.out], ctx(tmp_path / "run"))
-    assert found is not None
-    ridge = lagged_ridge.ridge(trained, found[1], Scoring(), ctx(tmp_path / "run"))
-    truth = np.concatenate([trial.target for trial in found[1].trials])
+    decoded = predict.decode([trained.run.out], ctx(tmp_path / "run"))
+    assert decoded is not None
+    ridge = lagged_ridge.ridge(trained, decoded[1], Scoring(), ctx(tmp_path / "run"))
+    truth = np.concatenate([trial.target for trial in decoded[1].trials])
     assert np.corrcoef(ridge[:, 0], truth[:, 0])[0, 1] > 0.99
 
 
 def test_models_that_tell_no_classes_are_not_weighed_and_that_is_said_before_the_job(
     model: Path, tmp_path: Path
 ) -> None:
-    beside = Path(shutil.copytree(model.parent, tmp_path / "b")) / "out"
-    both, found = Evaluate(model=(Input("a"), Input("b"))), {"a": model, "b": beside}.get
-    assert check(stages.evaluate, both, 1, found) == "2 models decode together"
-    with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
-        check(stages.evaluate, replace(both, weigh="entropy"), 1, found)
+    copy = Path(shutil.copytree(model.parent, tmp_path / "b")) / "out"
+    both, find = Evaluate(model=(Input("a"), Input("b"))), {"a": model, "b": copy}.get
+    assert check(stages.evaluate, both, 1, find) == "2 models decode together"
+    with pytest.raises(ValueError, match="weigh=entropy needs to know how sure a model is, as only classifiers do"):
+        check(stages.evaluate, replace(both, weigh="entropy"), 1, find)
     with pytest.raises(ValueError, match="train is named twice: models that decode together are different runs"):
         check(stages.evaluate, both, 1, lambda ref: model)
     unsure = replace(both, weigh="entropy")
@@ -317,25 +326,25 @@ def test_models_that_tell_no_classes_are_not_weighed_and_that_is_said_before_the
 
 def test_predictions_are_kept_for_work_beyond_the_report(model: Path, tmp_path: Path) -> None:
     stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "run"))
-    kept = predictions.read(tmp_path / "run" / "out" / "predictions.h5")
-    found = predict.decode([model], ctx(tmp_path / "again"))
-    assert found is not None
-    assert len(kept.trials) == len(found[1].trials)
-    for one, other in zip(kept.trials, found[1].trials, strict=True):
+    stored = predictions.read(tmp_path / "run" / "out" / "predictions.h5")
+    decoded = predict.decode([model], ctx(tmp_path / "again"))
+    assert decoded is not None
+    assert len(stored.trials) == len(decoded[1].trials)
+    for one, other in zip(stored.trials, decoded[1].trials, strict=True):
         assert (one.subject, one.stimulus, one.recording, one.start_s) == (
             other.subject, other.stimulus, other.recording, other.start_s,
         )  # fmt: skip
         np.testing.assert_array_equal(one.output, other.output)
         np.testing.assert_array_equal(one.target, other.target)
-    assert (kept.audit, kept.sfreq, kept.kind) == (found[1].audit, SFREQ, "sequence")
-    assert kept.by("ridge").output.shape == kept.output.shape
+    assert (stored.audit, stored.sfreq, stored.kind) == (decoded[1].audit, SFREQ, "sequence")
+    assert stored.by("ridge").output.shape == stored.output.shape
 
 
 @pytest.mark.ranks
 def test_one_rank_and_three_decode_the_same(model: Path, tmp_path: Path) -> None:
     stages.evaluate(Evaluate((Input(str(model)),)), ctx(tmp_path / "one"))
-    said = on_ranks(stages.evaluate, Evaluate((Input(str(model)),)), tmp_path / "three", 3)
-    assert said[1] == said[2] == {} and said[0]["verdict"] == "above chance"
+    metrics = on_ranks(stages.evaluate, Evaluate((Input(str(model)),)), tmp_path / "three", 3)
+    assert metrics[1] == metrics[2] == {} and metrics[0]["verdict"] == "above chance"
     one, three = (predictions.read(tmp_path / run / "out" / "predictions.h5") for run in ("one", "three"))
     np.testing.assert_array_equal(one.output, three.output)
     np.testing.assert_array_equal(one.by("ridge").output, three.by("ridge").output)
@@ -349,13 +358,13 @@ def test_windows_of_a_trial_are_stitched_and_those_that_overlap_are_not_counted_
         return DecodedTrial("a", f"s{trial}", rows, -rows, "rec", trial, start_s)
 
     starts = [(1, 0.0), (0, 1.0), (0, 0.0), (0, 0.5), (0, 3.0)]
-    found = predict.stitched([window(*start) for start in starts], 10.0)
-    assert [(each.trial, each.start_s, len(each.output)) for each in found] == [
+    trials = predict.stitched([window(*start) for start in starts], 10.0)
+    assert [(each.trial, each.start_s, len(each.output)) for each in trials] == [
         (0, 0.0, 20),
         (0, 3.0, 10),
         (1, 0.0, 10),
     ]
-    np.testing.assert_array_equal(found[0].target[:, 0], np.arange(20.0))
+    np.testing.assert_array_equal(trials[0].target[:, 0], np.arange(20.0))
 
 
 def test_surer_models_count_for_more() -> None:
@@ -369,12 +378,40 @@ def test_surer_models_count_for_more() -> None:
     np.testing.assert_allclose(ensemble.weights(both, "entropy")[:, 0], [0, 1], atol=1e-6)
     mixed = ensemble.together(np.log(both), "entropy", are_classes=True)
     np.testing.assert_allclose(np.exp(mixed), sure, atol=1e-6)
-    with pytest.raises(ValueError, match="weigh=entropy asks how sure a model is, which only classes tell"):
+    with pytest.raises(ValueError, match="weigh=entropy needs to know how sure a model is, as only classifiers do"):
         ensemble.together(both, "entropy", are_classes=False)
 
 
 def test_data_that_have_changed_are_refused(model: Path, tmp_path: Path) -> None:
     trained = model_file.load(model)
     other = replace(trained, spec=replace(trained.spec, channels=("Cz", "Pz")))
-    with pytest.raises(ValueError, match=r"the model fits .*Pz.* now holds .*: train it again"):
+    with pytest.raises(ValueError, match=r"the model was trained on .*Pz.* now holds .*: train it again"):
         predict.open_data(other, ctx(tmp_path / "run"))
+
+
+def test_a_target_of_many_numbers_is_scored_by_retrieval_from_a_number_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def trained(n_outputs: int, objective: str = "regression") -> Trained:
+        spec = SignalSpec(("Cz",), 64.0, n_outputs, n_times=64)
+        return Trained(RunDir(Path()), {"objective": {"name": objective}}, spec, {}, 0, {})
+
+    caplog.set_level(logging.INFO)
+    for n, objective, limit, kind, sentence in (
+        (
+            15,
+            "regression",
+            16,
+            "values",
+            "by correlation, not retrieval, as the target has 15 numbers a window (evaluate",
+        ),
+        (16, "regression", 16, "retrieval", "by retrieval, as the target has 16 numbers a window (evaluate.scoring"),
+        (16, "regression", 17, "values", "16 numbers a window (evaluate.scoring.retrieval_from=17)"),
+        (2, "clip", 16, "retrieval", "by retrieval, as the objective is clip"),
+    ):
+        assert predict.kind_of(trained(n, objective), limit) == kind
+        [logged] = predict.scored_by(trained(n, objective), kind, limit)
+        assert sentence in logged and logged in caplog.messages
+    assert predict.scored_by(trained(2, "classification"), "classes", 16) == []
+    with pytest.raises(ValueError, match="retrieval_from must be at least 2, .* got 1"):
+        Scoring(retrieval_from=1)

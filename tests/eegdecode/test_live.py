@@ -47,23 +47,27 @@ def streamed(cfg: Train, folder: Path, **knobs: Any) -> dict[str, Any]:
 def test_what_is_streamed_is_what_is_decoded_at_once(
     model: Any, chunk: int, wait: tuple[int, int], cfg: Train, tmp_path: Path
 ) -> None:
-    found = streamed(replace(cfg, model=model), tmp_path, chunk=chunk, most_s=4.0)
-    assert found["verdict"].startswith("decodes as at once") and found["difference"] < 1e-4
-    told = read_json(RunDir(tmp_path / "stream").out / "stream.json") or {}
-    assert told["equal"] and told["seconds"] == pytest.approx(4, abs=chunk / 64) and told["chunk_ms"] == chunk / 0.064
-    assert told["wait_worst"] == pytest.approx(wait[model.name == "transformer"] / 0.064)
-    assert 0 < told["compute_median"] <= told["compute_p95"] <= told["compute_worst"]
-    assert told["delay_p95"] >= told["wait_worst"] + told["compute_median"]
+    metrics = streamed(replace(cfg, model=model), tmp_path, chunk=chunk, most_s=4.0)
+    assert metrics["verdict"].startswith("decodes as at once") and metrics["difference"] < 1e-4
+    contents = read_json(RunDir(tmp_path / "stream").out / "stream.json") or {}
+    assert (
+        contents["equal"]
+        and contents["seconds"] == pytest.approx(4, abs=chunk / 64)
+        and contents["chunk_ms"] == chunk / 0.064
+    )
+    assert contents["wait_worst"] == pytest.approx(wait[model.name == "transformer"] / 0.064)
+    assert 0 < contents["compute_median"] <= contents["compute_p95"] <= contents["compute_worst"]
+    assert contents["delay_p95"] >= contents["wait_worst"] + contents["compute_median"]
     page = (RunDir(tmp_path / "stream").out / "stream.html").read_text()
-    assert "Its filters have no delay because they look 6.76 s ahead" in page and "knew the whole recording" in page
+    assert "Its filters have no delay because they look 6.76 s ahead" in page and "used the whole recording" in page
 
 
 def test_others_are_refused_and_told_who_can(cfg: Train, tmp_path: Path) -> None:
-    for name, model, said in (
+    for name, model, which in (
         ("a", BiLSTM(hidden=4), "train is a bilstm, which"),
         ("b", Transformer(width=16, heads=2, layers=1), "train is a transformer with causal=false, which"),
     ):
-        with pytest.raises(ValueError, match=f"{said} hears of later samples.* train model=tcn or transformer with"):
+        with pytest.raises(ValueError, match=f"{which} reads later samples.* train model=tcn or transformer with"):
             streamed(replace(cfg, model=model), tmp_path / name)
     with pytest.raises(ValueError, match="chunk must be at least 1 and most_s above 0, got 0 and 600"):
         Stream(Input("train-x"), chunk=0)
@@ -84,7 +88,7 @@ def test_a_network_that_forgets_is_not_called_equal(tmp_path: Path) -> None:
     signal = torch.tensor([0.0, 1.0, 3.0])[None, :, None]
     took, away = live.follow(Forgetful().eval(), signal, 1, CPU, context(tmp_path))
     assert len(took) == 3 and away == pytest.approx(1.0)
-    verdicts = [live.summed(64.0, 1, 1, [took * 0], away, 0.0).verdict for away in (1e-4, 1.1e-4, float("nan"))]
+    verdicts = [live.summarize(64.0, 1, 1, [took * 0], away, 0.0).verdict for away in (1e-4, 1.1e-4, float("nan"))]
     assert verdicts == ["decodes as at once, keeps up", *["decodes NOT as at once, keeps up"] * 2]
 
 
@@ -99,18 +103,18 @@ def test_one_answer_a_window_is_that_of_all_of_it(model: Any, tmp_path: Path) ->
 def test_a_chunk_waits_for_those_before_it() -> None:
     lags = live.lags(np.array([0.5, 2.5, 0.1, 0.1, 0.1]), 1.0)
     assert lags.round(6).tolist() == [0.5, 2.5, 1.6, 0.7, 0.1]
-    found = live.summed(1.0, 1, 1, [np.array([0.5, 2.5, 0.1, 0.1, 0.1])], 0.0, 0.0)
-    assert found.late_share == pytest.approx(2 / 5) and found.delay_worst == pytest.approx(2500)
-    assert found.verdict == "decodes as at once, mostly keeps up"
-    ahead = replace(found, ahead=6760.0).verdict
+    timing = live.summarize(1.0, 1, 1, [np.array([0.5, 2.5, 0.1, 0.1, 0.1])], 0.0, 0.0)
+    assert timing.late_share == pytest.approx(2 / 5) and timing.delay_worst == pytest.approx(2500)
+    assert timing.verdict == "decodes as at once, mostly keeps up"
+    ahead = replace(timing, ahead=6760.0).verdict
     assert ahead == "decodes as at once, mostly keeps up, with signals whose preprocessing looked 6.76 s ahead"
 
 
 @pytest.mark.parametrize(("samples", "chunk"), [(1, 1), (4, 1), (1, 8), (4, 3), (6, 4), (8, 8)])
 def test_a_sample_waits_for_its_token_and_its_chunk(samples: int, chunk: int) -> None:
     waits = live.wait(samples, chunk)
-    for number, said in enumerate(waits):
-        n_there = number + 1 + said
+    for number, waited in enumerate(waits):
+        n_there = number + 1 + waited
         assert n_there % chunk == 0 and n_there // samples * samples > number
         assert (n_there - chunk) // samples * samples <= number, "one chunk earlier it was not heard"
 

@@ -37,7 +37,7 @@ from eegdecode.training.config import (
     Train,
     WarmRestarts,
 )
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
@@ -82,21 +82,21 @@ def figures(run: Path) -> list[dict[str, float]]:
 
 def shown(run: Path) -> set[int]:
     """The steps whose validation TensorBoard shows."""
-    found = [EventAccumulator(str(file)).Reload() for file in RunDir(run).tensorboard.iterdir()]
-    of = [each.Scalars("val_loss") for each in found if "val_loss" in each.Tags()["scalars"]]
+    readers = [EventAccumulator(str(file)).Reload() for file in RunDir(run).tensorboard.iterdir()]
+    of = [each.Scalars("val_loss") for each in readers if "val_loss" in each.Tags()["scalars"]]
     return {event.step for events in of for event in events}
 
 
 def assert_same_parameters(one: Path, other: Path) -> None:
-    for kept in ("model.pt", "last step"):
+    for source in ("model.pt", "last step"):
         first, second = (
             model_file.load(RunDir(run).out).parameters
-            if kept == "model.pt"
+            if source == "model.pt"
             else checkpoint.latest(RunDir(run).checkpoints)[1]["model"]  # type: ignore[index]
             for run in (one, other)
         )
         assert first.keys() == second.keys()
-        assert all(torch.equal(first[name], second[name]) for name in first), kept
+        assert all(torch.equal(first[name], second[name]) for name in first), source
 
 
 def test_interrupted_twice_equals_uninterrupted(cfg: Train, tmp_path: Path) -> None:
@@ -164,22 +164,22 @@ def test_windows_with_a_baseline_are_judged_as_they_are_trained_with(cfg: Train,
     cfg = replace(cfg, windows=RandomWindows(length_s=1.0, batch=4, baseline_s=0.25))
     spec = tiny_store.spec(cfg.target)
     part = splits.split(cfg.split, tiny_store.recordings, cfg.windows).val
-    judge = Judge(cfg, part, tiny_store, spec, models.build(cfg.model, spec))
-    assert len(judge.batches) > 1
-    for number in range(len(judge.batches)):
-        signal = judge.batch(number, torch.device("cpu")).signal
+    validator = Validator(cfg, part, tiny_store, spec, models.build(cfg.model, spec))
+    assert len(validator.batches) > 1
+    for number in range(len(validator.batches)):
+        signal = validator.batch(number, torch.device("cpu")).signal
         assert signal.shape[1:] == (64, 8), "windows, and not whole trials"
         assert signal[:, :16].mean(dim=1).abs().max() < 1e-6 < signal.mean(dim=1).abs().max()
 
 
 def test_the_model_kept_is_the_best_in_validation(cfg: Train, tmp_path: Path) -> None:
-    found = start(cfg, tmp_path / "run")
+    metrics = start(cfg, tmp_path / "run")
     checked = [line for line in figures(tmp_path / "run") if "val_loss" in line]
     assert [line["step"] for line in checked] == [4, 8, 12]
     best = min(checked, key=lambda line: line["val_loss"])
     trained = model_file.load(RunDir(tmp_path / "run").out)
     assert (trained.step, trained.validation["loss"]) == (best["step"], best["val_loss"])
-    assert (found["best_step"], found["val_r"]) == (best["step"], best["val_r"])
+    assert (metrics["best_step"], metrics["val_r"]) == (best["step"], best["val_r"])
 
 
 def test_a_trained_model_is_read_back_whole(cfg: Train, tmp_path: Path) -> None:
@@ -252,22 +252,22 @@ def test_interrupted_with_all_that_it_can_do_equals_uninterrupted(cfg: Train, tm
     assert start(cfg, tmp_path / "parts") == whole
     assert_same_parameters(tmp_path / "whole", tmp_path / "parts")
     assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-    kept = checkpoint.latest(RunDir(tmp_path / "whole").checkpoints)[1]["average"]["kept"]  # type: ignore[index]
+    average = checkpoint.latest(RunDir(tmp_path / "whole").checkpoints)[1]["average"]["kept"]  # type: ignore[index]
     again = checkpoint.latest(RunDir(tmp_path / "parts").checkpoints)[1]["average"]["kept"]  # type: ignore[index]
-    assert all(torch.equal(kept[name], again[name]) for name in kept)
+    assert all(torch.equal(average[name], again[name]) for name in average)
     for run in ("whole", "parts"):
-        found = sorted(path.name for path in RunDir(tmp_path / run).out.glob("snapshot-*"))
-        assert found == ["snapshot-00000004.pt", "snapshot-00000012.pt"]
+        snapshots = sorted(path.name for path in RunDir(tmp_path / run).out.glob("snapshot-*"))
+        assert snapshots == ["snapshot-00000004.pt", "snapshot-00000012.pt"]
     one, other = (model_file.load(RunDir(tmp_path / run).out, "snapshot-00000004.pt") for run in ("whole", "parts"))
     assert all(torch.equal(one.parameters[name], other.parameters[name]) for name in one.parameters)
 
 
-def freed_step_by_step(cfg: Train, free_at: tuple[int, ...] = (3, 6)) -> Train:
+def freed_step_by_step(cfg: Train, unfreeze_at: tuple[int, ...] = (3, 6)) -> Train:
     """With all that remembers something of each parameter."""
     return replace(
         cfg,
         model=Transformer(width=8, heads=2, layers=2, dropout=0.3),
-        trainable=Trainable("head", free_at=free_at),
+        trainable=Trainable("head", unfreeze_at=unfreeze_at),
         compute=Compute(accumulate=2),
         optim=replace(cfg.optim, layer_decay=0.8, average=Ema(decay=0.9), keep_every=3),
     )
@@ -306,19 +306,21 @@ def test_two_ranks_free_as_one_does(cfg: Train, tmp_path: Path, capfd: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("free_at", "shard", "message"),
+    ("unfreeze_at", "shard", "message"),
     [
-        ((3, 12), False, r"free_at must be before the last of 12 steps, got \[3, 12\]$"),
-        ((3,), True, r"free_at=\[3\] is not for a model that is spread over the ranks: .* compute.shard=false$"),
+        ((3, 12), False, r"unfreeze_at must be before the last of 12 steps, got \[3, 12\]$"),
+        ((3,), True, r"unfreeze_at=\[3\] does not work for a model sharded over the ranks: .* compute.shard=false$"),
     ],
 )
-def test_what_cannot_be_freed_is_refused(cfg: Train, free_at: tuple[int, ...], shard: bool, message: str) -> None:
+def test_what_cannot_be_freed_is_refused(cfg: Train, unfreeze_at: tuple[int, ...], shard: bool, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(freed_step_by_step(cfg, free_at), compute=Compute(shard=shard))
+        replace(freed_step_by_step(cfg, unfreeze_at), compute=Compute(shard=shard))
 
 
 def test_a_model_that_no_rank_has_whole_is_not_looked_around_with(cfg: Train) -> None:
-    with pytest.raises(ValueError, match="optim.sam looks around .*, compute.shard=true: take one of the two"):
+    with pytest.raises(
+        ValueError, match="optim.sam needs the gradient of one rank, .*compute.shard=true .*: take one of the two"
+    ):
         replace(cfg, optim=replace(cfg.optim, sam=Sam()), compute=Compute(shard=True))
 
 
@@ -394,9 +396,9 @@ def test_training_ends_when_validation_gets_no_better(cfg: Train, tmp_path: Path
 def test_the_rate_is_looked_for_once_and_leaves_no_trace_in_the_model(cfg: Train, tmp_path: Path) -> None:
     cfg = replace(cfg, optim=replace(cfg.optim, find_lr=FindRate(steps=30, high=0.1)))
     start(cfg, tmp_path / "run")
-    found = read_json(RunDir(tmp_path / "run").out / "lr_finder.json")
-    assert found is not None
-    known = replace(cfg, optim=replace(cfg.optim, find_lr=None, lr=found["lr"]))
+    search = read_json(RunDir(tmp_path / "run").out / "lr_finder.json")
+    assert search is not None
+    known = replace(cfg, optim=replace(cfg.optim, find_lr=None, lr=search["lr"]))
     start(known, tmp_path / "known")
     assert figures(tmp_path / "run") == figures(tmp_path / "known")
     with pytest.raises(Preempted):
@@ -411,11 +413,11 @@ def test_the_rate_is_looked_for_as_is_trained(cfg: Train, precision: str, model:
     optimum = replace(cfg.optim, steps=4, find_lr=FindRate(steps=20, high=0.1))
     cfg = replace(cfg, model=model, compute=compute, optim=optimum)
     start(cfg, tmp_path / "run")
-    found = read_json(RunDir(tmp_path / "run").out / "lr_finder.json")
-    assert found is not None
-    start(replace(cfg, optim=replace(optimum, find_lr=None, lr=found["lr"])), tmp_path / "known")
+    search = read_json(RunDir(tmp_path / "run").out / "lr_finder.json")
+    assert search is not None
+    start(replace(cfg, optim=replace(optimum, find_lr=None, lr=search["lr"])), tmp_path / "known")
     assert figures(tmp_path / "run") == figures(tmp_path / "known"), "a scale of the gradients is put back too"
-    assert found["losses"][0] == pytest.approx(figures(tmp_path / "run")[0]["loss"], rel=1e-9)
+    assert search["losses"][0] == pytest.approx(figures(tmp_path / "run")[0]["loss"], rel=1e-9)
 
 
 def test_the_batch_that_broke_it_is_kept(cfg: Train, tmp_path: Path) -> None:
@@ -423,9 +425,9 @@ def test_the_batch_that_broke_it_is_kept(cfg: Train, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"this rank's batch is in .*nonfinite-step-0.*pt"):
         start(wild, tmp_path / "run")
     out = RunDir(tmp_path / "run").out
-    (kept,) = out.glob("nonfinite-*.pt")
-    batch = torch.load(kept, weights_only=True)
-    assert batch["signal"].shape == (4, 64, 8) and len(batch["key"]) == 4
+    (path,) = out.glob("nonfinite-*.pt")
+    batch = torch.load(path, weights_only=True)
+    assert batch["signal"].shape == (4, 64, 8) and len(batch["rng_key"]) == 4
     (line,) = read_lines(out / "alerts.jsonl")
     assert line["title"] == "no number"
 

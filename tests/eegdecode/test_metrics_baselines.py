@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from eegdecode.evaluation.baselines import bandpower, csp, window_ridge
 from eegdecode.evaluation.baselines.bandpower import BandPower
 from eegdecode.evaluation.baselines.csp import CSP
-from eegdecode.evaluation.baselines.window_ridge import PooledRidge
+from eegdecode.evaluation.baselines.window_ridge import WindowRidge
 from eegdecode.evaluation.metrics.classes import balanced_accuracy, confusion
 
 SFREQ = 128.0
@@ -50,14 +50,14 @@ def test_band_power_finds_rhythms_and_nothing_else(n_classes: int) -> None:
 @pytest.mark.parametrize("decoder", [CSP, BandPower])
 def test_log_probabilities_are_of_all_classes(decoder: type[CSP] | type[BandPower]) -> None:
     x, y = imagined(2, n=40)
-    said = decoder.fit(x, 2 * y, SFREQ, n_classes=4).log_probabilities(x)
-    np.testing.assert_allclose(np.exp(said).sum(axis=1), 1)
-    assert said.shape == (40, 4) and set(said.argmax(axis=1)) == {0, 2}
+    log_p = decoder.fit(x, 2 * y, SFREQ, n_classes=4).log_probabilities(x)
+    np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1)
+    assert log_p.shape == (40, 4) and set(log_p.argmax(axis=1)) == {0, 2}
 
 
 @pytest.mark.parametrize("decoder", [CSP, BandPower])
 def test_one_class_is_refused(decoder: type[CSP] | type[BandPower]) -> None:
-    with pytest.raises(ValueError, match="training part, got 1"):
+    with pytest.raises(ValueError, match="training set, got 1"):
         decoder.fit(np.zeros((4, 256, 8)), np.zeros(4, int), SFREQ)
 
 
@@ -70,8 +70,11 @@ def test_csp_knows_no_mixing() -> None:
     patterns = csp._covariances(x)
     np.testing.assert_allclose(np.trace(patterns, axis1=1, axis2=2), 1)
     mixed = CSP.fit(x @ mixing, y, SFREQ, band_hz=None)
-    said, again = plain.log_probabilities(test).argmax(axis=1), mixed.log_probabilities(test @ mixing).argmax(axis=1)
-    assert np.mean(said == again) > 0.95
+    predicted, again = (
+        plain.log_probabilities(test).argmax(axis=1),
+        mixed.log_probabilities(test @ mixing).argmax(axis=1),
+    )
+    assert np.mean(predicted == again) > 0.95
 
 
 def test_csp_needs_its_band() -> None:
@@ -95,10 +98,10 @@ def test_bands_without_a_frequency_are_left_out_and_all_of_them_refused() -> Non
 
 def test_pooling_is_the_mean_of_stretches() -> None:
     x = np.arange(2 * 40 * 3, dtype=float).reshape(2, 40, 3)
-    found = window_ridge.pooled(x).reshape(2, 16, 3)
-    np.testing.assert_allclose(found[:, 0], x[:, :2].mean(axis=1))
-    np.testing.assert_allclose(found[:, -1], x[:, 37:].mean(axis=1))
-    np.testing.assert_allclose(window_ridge.pooled(x[:, :5]), x[:, :5].reshape(2, -1))
+    means = window_ridge.downsampled(x).reshape(2, 16, 3)
+    np.testing.assert_allclose(means[:, 0], x[:, :2].mean(axis=1))
+    np.testing.assert_allclose(means[:, -1], x[:, 37:].mean(axis=1))
+    np.testing.assert_allclose(window_ridge.downsampled(x[:, :5]), x[:, :5].reshape(2, -1))
 
 
 def test_the_pooled_ridge_is_sklearns_and_finds_what_is_linear() -> None:
@@ -108,7 +111,7 @@ def test_the_pooled_ridge_is_sklearns_and_finds_what_is_linear() -> None:
     y, y_val, y_test = (
         part.reshape(300, -1) @ mapping + 3 * rng.normal(size=(300, 5)) + 7 for part in (x, x_val, x_test)
     )
-    ridge = PooledRidge.fit(x, y, x_val, y_val)
+    ridge = WindowRidge.fit(x, y, x_val, y_val)
     inputs = x.reshape(300, -1)
     size = np.square(inputs - inputs.mean(axis=0)).sum() / 64
     oracle = Ridge(ridge.penalty * size).fit(inputs, y)
@@ -120,6 +123,6 @@ def test_the_validation_part_tells_the_ridge_that_there_is_nothing() -> None:
     rng = np.random.default_rng(0)
     x, x_val = rng.normal(size=(2, 60, 16, 4))
     y, y_val = rng.normal(size=(2, 60, 3))
-    ridge = PooledRidge.fit(x, y, x_val, y_val)
+    ridge = WindowRidge.fit(x, y, x_val, y_val)
     assert ridge.penalty >= 10
-    assert np.ptp(PooledRidge.fit(np.zeros_like(x), y, x_val, y_val).decode(x_val), axis=0).max() == 0
+    assert np.ptp(WindowRidge.fit(np.zeros_like(x), y, x_val, y_val).decode(x_val), axis=0).max() == 0

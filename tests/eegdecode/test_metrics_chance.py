@@ -20,18 +20,18 @@ def test_p_of_what_is_no_number_is_1_and_rounding_breaks_no_ties() -> None:
 
 def test_few_pieces_are_dealt_out_in_every_other_way_once() -> None:
     table = np.arange(9.0).reshape(3, 3)
-    found = nulls.pieces_dealt(table, np.arange(3), 100, 0)
-    assert sorted(map(tuple, found)) == [(0, 5, 7), (1, 3, 8), (1, 5, 6), (2, 3, 7), (2, 4, 6)]
+    null = nulls.pieces_dealt(table, np.arange(3), 100, 0)
+    assert sorted(map(tuple, null)) == [(0, 5, 7), (1, 3, 8), (1, 5, 6), (2, 3, 7), (2, 4, 6)]
 
 
 def test_rotations_of_many_trials_are_those_of_numpy() -> None:
     rng = np.random.default_rng(0)
     outputs, targets = rng.normal(size=(2, 3, 41, 2))
-    found = nulls.rotated(outputs, targets)
+    rotations = nulls.rotated(outputs, targets)
     for k in (0, 1, 17):
         rolled = np.roll(targets, k, axis=1)
         by_hand = [np.mean([np.corrcoef(outputs[i, :, f], rolled[i, :, f])[0, 1] for f in range(2)]) for i in range(3)]
-        np.testing.assert_allclose(found[:, k], by_hand, atol=1e-12)
+        np.testing.assert_allclose(rotations[:, k], by_hand, atol=1e-12)
 
 
 def test_no_rotation_is_nearer_than_asked() -> None:
@@ -68,19 +68,19 @@ def test_p_of_shuffled_pieces_is_uniform_and_small_where_they_are_known() -> Non
 
 def test_dealt_classes_keep_their_counts() -> None:
     rng = np.random.default_rng(0)
-    truth, said = rng.integers(3, size=(2, 90))
-    dealt = nulls.confusions_dealt(truth, said, 3, 20, 0)
+    truth, predicted = rng.integers(3, size=(2, 90))
+    dealt = nulls.confusions_dealt(truth, predicted, 3, 20, 0)
     assert dealt.shape == (20, 3, 3)
     np.testing.assert_array_equal(dealt.sum(axis=2), np.tile(np.bincount(truth), (20, 1)))
-    np.testing.assert_array_equal(dealt.sum(axis=1), np.tile(np.bincount(said), (20, 1)))
+    np.testing.assert_array_equal(dealt.sum(axis=1), np.tile(np.bincount(predicted), (20, 1)))
 
 
 def test_dealing_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    truth, said = rng.integers(3, size=(2, 90))
-    whole = nulls.confusions_dealt(truth, said, 3, 20, 0)
+    truth, predicted = rng.integers(3, size=(2, 90))
+    whole = nulls.confusions_dealt(truth, predicted, 3, 20, 0)
     monkeypatch.setattr(nulls, "CHUNK", 90 * 7)
-    np.testing.assert_array_equal(nulls.confusions_dealt(truth, said, 3, 20, 0), whole)
+    np.testing.assert_array_equal(nulls.confusions_dealt(truth, predicted, 3, 20, 0), whole)
 
 
 def test_windows_of_a_trial_are_dealt_together_or_noise_would_pass() -> None:
@@ -88,11 +88,11 @@ def test_windows_of_a_trial_are_dealt_together_or_noise_would_pass() -> None:
     rng = np.random.default_rng(0)
     trials, subjects, by_trial, by_window = np.repeat(np.arange(24), 10), np.repeat([0, 1], 120), [], []
     for seed in range(150):
-        truth, said = np.repeat(rng.integers(2, size=24), 10), np.repeat(rng.integers(2, size=24), 10)
-        value = classes.balanced_accuracy(classes.confusion(truth, said, 2))
-        for found, numbered in ((by_trial, trials), (by_window, None)):
-            dealt = nulls.confusions_dealt(truth, said, 2, 99, seed, numbered, subjects)
-            found.append(float(nulls.p_value(value, classes.balanced_accuracy(dealt))))
+        truth, predicted = np.repeat(rng.integers(2, size=24), 10), np.repeat(rng.integers(2, size=24), 10)
+        value = classes.balanced_accuracy(classes.confusion(truth, predicted, 2))
+        for p_values, numbered in ((by_trial, trials), (by_window, None)):
+            dealt = nulls.confusions_dealt(truth, predicted, 2, 99, seed, numbered, subjects)
+            p_values.append(float(nulls.p_value(value, classes.balanced_accuracy(dealt))))
     assert np.mean(np.array(by_trial) < 0.05) < 0.12 < np.mean(np.array(by_window) < 0.05)
 
 

@@ -91,10 +91,10 @@ def test_retrieval_finds_what_was_planted(k: int, ways: int | None) -> None:
 def test_retrieval_of_noise_is_at_chance(k: int, ways: int | None) -> None:
     rng = np.random.default_rng(0)
     scores = retrieval.cosine(rng.normal(size=(3000, 20)), rng.normal(size=(250, 20)))
-    found = retrieval.hits(scores, rng.integers(250, size=3000), k, ways)
+    hits = retrieval.hits(scores, rng.integers(250, size=3000), k, ways)
     chance = retrieval.chance(250, k, ways)
     assert chance == k / (ways or 250)
-    assert found.mean() == pytest.approx(chance, abs=3.5 * np.sqrt(chance / 3000))
+    assert hits.mean() == pytest.approx(chance, abs=3.5 * np.sqrt(chance / 3000))
 
 
 def test_who_says_the_same_of_all_has_exactly_chance() -> None:

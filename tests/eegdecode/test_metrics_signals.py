@@ -141,9 +141,9 @@ def test_one_piece_has_no_rank() -> None:
 def test_dalys_identity_decoder_is_perfect() -> None:
     pieces = slow(np.random.default_rng(0), 12, n_features=2)
     own = np.arange(24) % 12
-    found = ranking.daly(pieces[own], pieces, SFREQ)
-    assert list(found) == ["spectrum", "ssim"]
-    for name, fit in found.items():
+    fits = ranking.daly(pieces[own], pieces, SFREQ)
+    assert list(fits) == ["spectrum", "ssim"]
+    for name, fit in fits.items():
         assert np.all(ranking.ranks(fit, own) == 1), name
 
 
@@ -172,16 +172,16 @@ def test_the_band_needs_a_rate() -> None:
 def test_the_band_is_kept_and_the_rest_is_not() -> None:
     time_s = np.arange(4000) / 100.0
     x = np.stack([np.sin(2 * np.pi * hz * time_s) for hz in (1.0, 20.0)], axis=1)
-    kept = ranking.prepared(x, 100.0)[1000:3000].std(axis=0)
-    assert kept[0] == pytest.approx(1, abs=0.02) and kept[1] < 0.01
+    spread = ranking.prepared(x, 100.0)[1000:3000].std(axis=0)
+    assert spread[0] == pytest.approx(1, abs=0.02) and spread[1] < 0.01
 
 
 def test_a_spectrogram_has_the_amplitude_where_the_tone_is() -> None:
     time_s = np.arange(800) / SFREQ
     tone = (3 * np.sin(2 * np.pi * 2.0 * time_s))[None, :, None]
-    found = ranking.spectrograms(tone, SFREQ)
-    assert found.shape == (1, 1, 19, 73)
-    assert found[0, 0, :, 10].argmax() == 7  # 2 Hz, as the first is 0.25 Hz
-    np.testing.assert_allclose(found[0, 0, 7], 3, atol=0.01)
+    amplitudes = ranking.spectrograms(tone, SFREQ)
+    assert amplitudes.shape == (1, 1, 19, 73)
+    assert amplitudes[0, 0, :, 10].argmax() == 7  # 2 Hz, as the first is 0.25 Hz
+    np.testing.assert_allclose(amplitudes[0, 0, 7], 3, atol=0.01)
     oracle = dsp.stft(tone[0, :, 0], SFREQ, "hann", 80, 70, boundary=None, padded=False, detrend=False)[2]
-    np.testing.assert_allclose(found[0, 0], 2 * np.abs(oracle[1:20]), atol=1e-9)
+    np.testing.assert_allclose(amplitudes[0, 0], 2 * np.abs(oracle[1:20]), atol=1e-9)

@@ -13,12 +13,12 @@ def music(seed: int, duration_s: float = 4.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     time_s = np.arange(int(duration_s * SFREQ)) / SFREQ
     beats = np.arange(0, duration_s, rng.uniform(0.2, 0.6))
-    found = np.zeros_like(time_s)
+    samples = np.zeros_like(time_s)
     for start_s in beats:
         since_s = np.maximum(time_s - start_s, 0)
         hz = 220 * 2 ** (rng.integers(24) / 12)
-        found += np.where(time_s > start_s, np.exp(-4 * since_s) * np.sin(2 * np.pi * hz * since_s), 0)
-    return found
+        samples += np.where(time_s > start_s, np.exp(-4 * since_s) * np.sin(2 * np.pi * hz * since_s), 0)
+    return samples
 
 
 def noise(seed: int = 0) -> np.ndarray:
@@ -31,36 +31,36 @@ def test_weights_make_1() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_sound_is_like_itself_at_any_loudness(seed: int) -> None:
-    for name, value in audio_similarity.likeness(0.3 * music(seed), music(seed), SFREQ).items():
+    for name, value in audio_similarity.similarity(0.3 * music(seed), music(seed), SFREQ).items():
         assert value == pytest.approx(1), name
 
 
 def test_noise_is_less_like_music_in_every_respect() -> None:
-    for name, value in audio_similarity.likeness(noise(), music(0), SFREQ).items():
+    for name, value in audio_similarity.similarity(noise(), music(0), SFREQ).items():
         assert 0 <= value < 0.9, name
 
 
 def test_what_is_nearer_is_more_like() -> None:
     near, far = (
-        audio_similarity.likeness(music(0) + part * noise(), music(0), SFREQ)["weighted"] for part in (0.02, 0.5)
+        audio_similarity.similarity(music(0) + part * noise(), music(0), SFREQ)["weighted"] for part in (0.02, 0.5)
     )
-    other = audio_similarity.likeness(music(1), music(0), SFREQ)["weighted"]
+    other = audio_similarity.similarity(music(1), music(0), SFREQ)["weighted"]
     assert 1 > near > far and near > other > 0
 
 
 def test_many_sounds_are_compared_at_once() -> None:
     several = np.stack([music(0), music(1), noise()])
-    together = audio_similarity.likeness(several, music(0), SFREQ)
+    together = audio_similarity.similarity(several, music(0), SFREQ)
     for row, one in enumerate(several):
-        for name, value in audio_similarity.likeness(one, music(0), SFREQ).items():
+        for name, value in audio_similarity.similarity(one, music(0), SFREQ).items():
             assert together[name][row] == pytest.approx(value), name
 
 
 def test_silence_is_like_silence_and_nothing_is_undefined() -> None:
     silence = np.zeros(int(SFREQ))
-    assert all(value == 1 for value in audio_similarity.likeness(silence, silence, SFREQ).values())
+    assert all(value == 1 for value in audio_similarity.similarity(silence, silence, SFREQ).values())
     with np.errstate(all="raise"):
-        assert np.isfinite(audio_similarity.likeness(silence, noise()[: len(silence)], SFREQ)["weighted"])
+        assert np.isfinite(audio_similarity.similarity(silence, noise()[: len(silence)], SFREQ)["weighted"])
 
 
 def test_rhythm_hears_the_beat() -> None:
@@ -97,8 +97,8 @@ def test_mcd_is_the_difference_of_levels_root_mean_square(monkeypatch: pytest.Mo
 
 def test_mcd_rises_with_noise_and_takes_many() -> None:
     several = np.stack([music(0) + part * noise() for part in (0.0, 0.01, 0.1, 1.0)])
-    found = sound.mel_cepstral_distortion_db(several, music(0), SFREQ)
-    assert found.shape == (4,) and np.all(np.diff(found) > 0)
+    distortion = sound.mel_cepstral_distortion_db(several, music(0), SFREQ)
+    assert distortion.shape == (4,) and np.all(np.diff(distortion) > 0)
 
 
 @pytest.mark.parametrize("sfreq", [4000.0, 16000.0, 22050.0, 44100.0])

@@ -55,8 +55,8 @@ def test_a_subject_layer_is_of_its_subject_alone_and_starts_as_if_it_were_not_th
     plain = models.build(BiLSTM(), spec(4))
     torch.manual_seed(0)
     network = models.build(BiLSTM(subject_layer=True), spec(4))
-    x, whose = torch.randn(2, 20, 4), torch.tensor([0, 1])
-    assert torch.equal(network(x, whose), plain(x, whose))
+    x, subject = torch.randn(2, 20, 4), torch.tensor([0, 1])
+    assert torch.equal(network(x, subject), plain(x, subject))
     network(x, torch.tensor([1, 1])).sum().backward()
     assert network.of_subject.grad[0].abs().max() == 0
     assert network.of_subject.grad[1].abs().max() > 0

@@ -58,14 +58,14 @@ def knobs(name: str) -> Any:
 def spec_of(name: str) -> SignalSpec:
     if name == "diffwave":
         return replace(SEQUENCE, n_outputs=1)
-    return SEQUENCE if MODELS[name].gives == "noise" else CLASSES
+    return SEQUENCE if MODELS[name].output_kind == "noise" else CLASSES
 
 
 def given(name: str, network: nn.Module) -> tuple[torch.Tensor, ...]:
     """What a network of that kind is called with."""
     torch.manual_seed(1)
     x, keys = torch.randn(3, N_TIMES, 6), torch.arange(3)
-    match MODELS[name].gives:
+    match MODELS[name].output_kind:
         case "outputs":
             return x, WHOSE
         case "noise":
@@ -146,7 +146,7 @@ def test_it_computes_in_half_precision(name: str) -> None:
             assert (one - two.float()).abs().max() <= 0.1 * one.abs().max() + 0.05
 
 
-@pytest.mark.parametrize("name", sorted(n for n in MODELS if MODELS[n].gives == "outputs" and n != "braindecode"))
+@pytest.mark.parametrize("name", sorted(n for n in MODELS if MODELS[n].output_kind == "outputs" and n != "braindecode"))
 def test_it_gives_what_the_target_asks_for(name: str) -> None:
     for spec, shape in ((CLASSES, (3, 4)), (SEQUENCE, (3, 64, 8))):
         network = models.build(knobs(name), spec).eval()

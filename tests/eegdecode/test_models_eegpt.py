@@ -102,19 +102,19 @@ def test_the_authors_checkpoint_loads_strictly_and_without_running_code() -> Non
     network.load_state_dict(tensors, strict=True)
     assert torch.equal(network.predictor.time_embed.freqs, tensors["predictor.time_embed.freqs"])
 
-    # To decode, the encoder that followed is taken; only what is ours is drawn anew
+    # To decode, the encoder that followed is taken; only what is ours is initialised
     decoder = models.build(EEGPT(variant="tiny1"), classes())
-    found = decoder.load_state_dict(decoder.translate(tensors), strict=False)
-    assert not found.unexpected_keys
-    assert all(name.startswith(decoder.heads) for name in found.missing_keys)
+    keys = decoder.load_state_dict(decoder.translate(tensors), strict=False)
+    assert not keys.unexpected_keys
+    assert all(name.startswith(decoder.heads) for name in keys.missing_keys)
     assert torch.equal(decoder.encoder.norm.weight, tensors["target_encoder.norm.weight"])
 
 
 def test_what_was_pretrained_here_goes_on_as_well() -> None:
     pretrained = models.build(EEGPTPretrain(variant="tiny1"), spec())
     decoder = models.build(EEGPT(variant="tiny1"), classes())
-    found = decoder.load_state_dict(decoder.translate(pretrained.state_dict()), strict=False)
-    assert not found.unexpected_keys and all(name.startswith(decoder.heads) for name in found.missing_keys)
+    keys = decoder.load_state_dict(decoder.translate(pretrained.state_dict()), strict=False)
+    assert not keys.unexpected_keys and all(name.startswith(decoder.heads) for name in keys.missing_keys)
     plain = {name: value for name, value in pretrained.state_dict().items() if name.startswith("encoder.")}
     assert decoder.translate(plain) == plain
 
@@ -233,7 +233,7 @@ def test_the_loss_is_that_of_normed_targets_and_normed_patches() -> None:
     network = models.build(EEGPTPretrain(variant="tiny1", seen_channels=4), spec(codebook.TEN_TWENTY, 256))
     batch = Batch(torch.randn(3, 256, 19), torch.zeros(3, 0), FIRST.repeat(3), torch.arange(3))
     loss, watched = objectives.build(Alignment(), spec())(network, batch)
-    predicted, target, reconstructed, cut = network(batch.signal, batch.subject, batch.key)
+    predicted, target, reconstructed, cut = network(batch.signal, batch.subject, batch.rng_key)
 
     def plain(found: torch.Tensor, wanted: torch.Tensor) -> float:
         wanted = (wanted - wanted.mean(-1, keepdim=True)) / (wanted.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
@@ -398,12 +398,12 @@ def test_a_planted_spectrogram_is_followed() -> None:
     torch.manual_seed(0)
     wanted = SignalSpec(codebook.TEN_TWENTY[:6], 256.0, 8, ("sub-01",), 32.0, n_times=256)
     network = models.build(EEGPT(variant="tiny1", dropout=0.0, probe=32), wanted)
-    bands, heard = torch.randn(3, 8), torch.randn(8, 6)
+    bands, target = torch.randn(3, 8), torch.randn(8, 6)
 
     def draw(n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mel bands that move slowly, and six channels that hear of them."""
         mel = torch.nn.functional.interpolate(torch.randn(n, 3, 6), 32, mode="linear").mT @ bands
-        x = torch.nn.functional.interpolate((mel @ heard).mT, 256, mode="linear").mT
+        x = torch.nn.functional.interpolate((mel @ target).mT, 256, mode="linear").mT
         return x + torch.randn(n, 256, 6), mel
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
@@ -428,10 +428,10 @@ def test_a_planted_spectrogram_is_followed() -> None:
 )
 def test_it_compiles_whole_and_computes_in_bf16(cfg: Any) -> None:
     network = models.build(cfg, classes(codebook.TEN_TWENTY, 256))
-    given = (torch.randn(2, 256, 19), FIRST.repeat(2), torch.arange(2))[: 2 if cfg.gives == "outputs" else 3]
+    given = (torch.randn(2, 256, 19), FIRST.repeat(2), torch.arange(2))[: 2 if cfg.output_kind == "outputs" else 3]
     with torch.autocast("cpu", torch.bfloat16):
         out = network(*given)
-        (out if cfg.gives == "outputs" else out.reconstructed + 0).float().square().sum().backward()
+        (out if cfg.output_kind == "outputs" else out.reconstructed + 0).float().square().sum().backward()
     plain = network.eval()(*given)
     compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(*given)
     for one, other in zip(plain, compiled, strict=True):
@@ -471,5 +471,5 @@ def test_the_encoder_equals_braindecodes() -> None:
     x = torch.randn(2, 1024, 19)
     with torch.no_grad():
         wanted = theirs(x.mT)
-        found = ours.encoder(patches(x), ours.electrodes)
-    assert (found.flatten() - wanted.flatten()).abs().max() <= 1e-5
+        encoded = ours.encoder(patches(x), ours.electrodes)
+    assert (encoded.flatten() - wanted.flatten()).abs().max() <= 1e-5

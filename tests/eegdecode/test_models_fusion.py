@@ -71,24 +71,24 @@ def test_concat_takes_an_equal_share_from_each_encoder() -> None:
 
 
 def test_each_encoder_reads_the_channels_of_its_kind() -> None:
-    found = spec()
-    network = models.build(Fusion(eeg=LSTM, meg=BRAIN, fusion="concat"), found).eval()
+    signal_spec = spec()
+    network = models.build(Fusion(eeg=LSTM, meg=BRAIN, fusion="concat"), signal_spec).eval()
     x = torch.randn(3, 60, 10)
-    both, no_meg = network(x, WHOSE), network(without(x, "meg", found), WHOSE)
+    both, no_meg = network(x, WHOSE), network(without(x, "meg", signal_spec), WHOSE)
     assert torch.equal(both[:, :3], no_meg[:, :3])
     assert torch.equal(no_meg[:, 3:], torch.zeros(3, 3))
-    assert torch.equal(both[:, :3], network.eeg(x[:, :, [kind == "eeg" for kind in found.kinds]], WHOSE))
+    assert torch.equal(both[:, :3], network.eeg(x[:, :, [kind == "eeg" for kind in signal_spec.kinds]], WHOSE))
 
 
 @pytest.mark.parametrize("how", ["add", "concat", "gated"])
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("lost", ["eeg", "meg"])
 def test_a_window_without_one_of_the_two_teaches_that_encoder_nothing(how: Any, normalise: bool, lost: str) -> None:
-    found = spec()
+    signal_spec = spec()
     torch.manual_seed(0)
-    network = models.build(Fusion(eeg=BRAIN, meg=BRAIN, fusion=how, normalise=normalise), found)
+    network = models.build(Fusion(eeg=BRAIN, meg=BRAIN, fusion=how, normalise=normalise), signal_spec)
     x = torch.randn(3, 60, 10)
-    x[1] = without(x[1], lost, found)
+    x[1] = without(x[1], lost, signal_spec)
     given = network(x, WHOSE)
     assert given.isfinite().all()
     (given[1] * torch.arange(6)).sum().backward()
@@ -99,10 +99,10 @@ def test_a_window_without_one_of_the_two_teaches_that_encoder_nothing(how: Any, 
 
 @pytest.mark.parametrize("how", ["add", "concat", "gated"])
 def test_a_window_is_decoded_as_if_it_were_alone(how: Any) -> None:
-    found = spec()
-    network = models.build(Fusion(eeg=BRAIN, meg=LSTM, fusion=how), found).eval()
+    signal_spec = spec()
+    network = models.build(Fusion(eeg=BRAIN, meg=LSTM, fusion=how), signal_spec).eval()
     x = torch.randn(3, 60, 10)
-    x[1], x[2] = without(x[1], "eeg", found), without(x[2], "meg", found)
+    x[1], x[2] = without(x[1], "eeg", signal_spec), without(x[2], "meg", signal_spec)
     together = network(x, WHOSE)
     alone = torch.cat([network(x[at : at + 1], WHOSE[at : at + 1]) for at in range(3)])
     assert (together - alone).abs().max() < 1e-5
@@ -120,8 +120,8 @@ class Scaled(nn.Module):
         self.readout = nn.Linear(n_channels, 6)
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.readout(x)
-        return (made / made.std(dim=1, keepdim=True))[:, 0]
+        out: torch.Tensor = self.readout(x)
+        return (out / out.std(dim=1, keepdim=True))[:, 0]
 
 
 @pytest.mark.parametrize("how", ["add", "gated"])
@@ -196,10 +196,10 @@ def test_encoders_of_one_window_take_one_length() -> None:
     ids=lambda cfg: cfg.name,
 )
 def test_it_compiles_and_autocasts(cfg: Model) -> None:
-    found = spec(target_sfreq=100.0)
-    network = models.build(cfg, found).eval()
+    signal_spec = spec(target_sfreq=100.0)
+    network = models.build(cfg, signal_spec).eval()
     x = torch.randn(3, 60, 10)
-    x[1] = without(x[1], "meg", found)
+    x[1] = without(x[1], "meg", signal_spec)
     compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(x, WHOSE)
     assert (compiled - network(x, WHOSE)).abs().max() < 1e-5
     with torch.autocast("cpu", torch.bfloat16):
@@ -207,8 +207,8 @@ def test_it_compiles_and_autocasts(cfg: Model) -> None:
 
 
 def test_a_rhythm_stands_in_its_band_at_its_time() -> None:
-    found = SignalSpec(("E1", "E2"), 100.0, 1, n_times=400)
-    spectra = Spectra(found, frame_s=0.5, hop_s=0.1).eval()
+    signal_spec = SignalSpec(("E1", "E2"), 100.0, 1, n_times=400)
+    spectra = Spectra(signal_spec, frame_s=0.5, hop_s=0.1).eval()
     time_s = torch.arange(400) / 100
     x = torch.stack([torch.zeros(400), torch.sin(2 * torch.pi * 10 * time_s) * (time_s >= 2)], dim=1)[None]
     levels = spectra(x)[0]
@@ -248,9 +248,9 @@ def test_a_frame_without_bands_is_refused() -> None:
 def test_power_that_no_linear_read_out_sees_is_learnt() -> None:
     """The target is how strong a rhythm is, whose phase is chance: its samples have mean 0 whatever it is."""
     torch.manual_seed(0)
-    found = SignalSpec(("E1", "E2"), 100.0, 1, ("a",), 0.0, 100)
-    network = models.build(Multipath(waveform=BiLSTM(hidden=2, layers=1), spectrum=LSTM, picture=4), found)
-    objective = objectives.build(Regression(loss="mse"), found)
+    signal_spec = SignalSpec(("E1", "E2"), 100.0, 1, ("a",), 0.0, 100)
+    network = models.build(Multipath(waveform=BiLSTM(hidden=2, layers=1), spectrum=LSTM, picture=4), signal_spec)
+    objective = objectives.build(Regression(loss="mse"), signal_spec)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
 
     def heard(n: int) -> Batch:

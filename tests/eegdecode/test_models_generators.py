@@ -104,8 +104,8 @@ def test_diffwave_gives_what_the_public_vocoder_gives(conditional: bool, first: 
     fill(network)
     x, noisy = rough(30, 7).view(2, 3, 5), rough(2 * 768, 99).view(2, 768, 1)
     with torch.no_grad():
-        found = network(x, torch.zeros(2, dtype=torch.int64), noisy, torch.tensor([first, second]))
-    np.testing.assert_allclose(found[:, AT, 0].flatten(), GOLDEN[conditional, first, second], atol=1e-5)
+        predicted = network(x, torch.zeros(2, dtype=torch.int64), noisy, torch.tensor([first, second]))
+    np.testing.assert_allclose(predicted[:, AT, 0].flatten(), GOLDEN[conditional, first, second], atol=1e-5)
 
 
 def test_its_names_are_those_of_the_public_checkpoint() -> None:
@@ -140,22 +140,24 @@ def test_a_frame_is_256_samples_of_sound() -> None:
 
 def test_the_schedule_is_the_vocoders() -> None:
     assert schedule_of(Diffusion()) == SCHEDULE
-    assert SCHEDULE.kept[0] == pytest.approx(0.9999) and SCHEDULE.kept[49] == pytest.approx(0.279673, abs=5e-7)
+    assert SCHEDULE.alphas_cumprod[0] == pytest.approx(0.9999) and SCHEDULE.alphas_cumprod[49] == pytest.approx(
+        0.279673, abs=5e-7
+    )
     six = [0.0, 0.89413, 4.08665, 10.45182, 22.99249, 42.91864]  # what the vocoder makes of its own six steps
-    np.testing.assert_allclose(SCHEDULE.where(Schedule(FAST)), six, atol=1e-5)
-    np.testing.assert_allclose(SCHEDULE.where(SCHEDULE), np.arange(50), atol=1e-9)
+    np.testing.assert_allclose(SCHEDULE.matching_steps(Schedule(FAST)), six, atol=1e-5)
+    np.testing.assert_allclose(SCHEDULE.matching_steps(SCHEDULE), np.arange(50), atol=1e-9)
 
 
 def test_fewer_steps_leave_as_much_as_those_they_stand_for() -> None:
     few = SCHEDULE.fewer(8)
-    np.testing.assert_allclose(SCHEDULE.where(few), [0, 7, 14, 21, 28, 35, 42, 49], atol=1e-9)
+    np.testing.assert_allclose(SCHEDULE.matching_steps(few), [0, 7, 14, 21, 28, 35, 42, 49], atol=1e-9)
     with pytest.raises(ValueError, match="of 50 steps 2 to 50 can be taken, got 51"):
         SCHEDULE.fewer(51)
 
 
 def test_steps_that_were_not_learned_are_refused() -> None:
     with pytest.raises(ValueError, match="of which 0.2797 to 0.9999 was left, but these steps leave 0.0100 to 0.1000"):
-        SCHEDULE.where(Schedule((0.9, 0.9)))
+        SCHEDULE.matching_steps(Schedule((0.9, 0.9)))
 
 
 def test_who_knows_the_noise_finds_the_target_again() -> None:
@@ -163,13 +165,15 @@ def test_who_knows_the_noise_finds_the_target_again() -> None:
     target = torch.sin(torch.arange(200.0))[None, :, None].repeat(2, 1, 1)
 
     def knows(x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        kept = torch.tensor(np.interp(t.numpy() + 1, np.arange(51), np.sqrt([1.0, *SCHEDULE.kept])) ** 2).float()
-        kept = kept[:, None, None]
-        return (noisy - kept.sqrt() * target) / (1 - kept).sqrt()
+        alphas = torch.tensor(
+            np.interp(t.numpy() + 1, np.arange(51), np.sqrt([1.0, *SCHEDULE.alphas_cumprod])) ** 2
+        ).float()
+        alphas = alphas[:, None, None]
+        return (noisy - alphas.sqrt() * target) / (1 - alphas).sqrt()
 
     for taken in (None, Schedule(FAST), SCHEDULE.fewer(10)):
-        made = sampling.sample(knows, target, WHOSE, torch.tensor([3, 4]), (200, 1), SCHEDULE, taken)
-        assert (made - target).abs().max() < 2e-3
+        sampled = sampling.sample(knows, target, WHOSE, torch.tensor([3, 4]), (200, 1), SCHEDULE, taken)
+        assert (sampled - target).abs().max() < 2e-3
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -189,8 +193,8 @@ def test_the_same_keys_make_the_same_sound_whoever_else_is_in_the_batch(name: st
 
 
 def test_a_limit_holds() -> None:
-    made = sampling.sample(lambda *_: torch.zeros(2, 50, 1), EEG_X, WHOSE, WHOSE, (50, 1), SCHEDULE, limit=1.0)
-    assert made.abs().max() == 1
+    sampled = sampling.sample(lambda *_: torch.zeros(2, 50, 1), EEG_X, WHOSE, WHOSE, (50, 1), SCHEDULE, limit=1.0)
+    assert sampled.abs().max() == 1
 
 
 # ---- The objective
@@ -218,8 +222,8 @@ def test_the_loss_of_no_answer_is_the_size_of_the_noise() -> None:
     assert (seen.t.min(), seen.t.max(), seen.t.unique().numel()) == (0, 49, 50)
     for step in (0, 20, 49):
         at = seen.noisy[seen.t == step]
-        assert at.mean().item() == pytest.approx(3 * SCHEDULE.kept[step] ** 0.5, abs=0.1)
-        assert at.var().item() == pytest.approx(1 - SCHEDULE.kept[step], abs=0.1)
+        assert at.mean().item() == pytest.approx(3 * SCHEDULE.alphas_cumprod[step] ** 0.5, abs=0.1)
+        assert at.var().item() == pytest.approx(1 - SCHEDULE.alphas_cumprod[step], abs=0.1)
 
 
 def test_what_a_window_sees_is_of_its_key_alone() -> None:
@@ -232,10 +236,10 @@ def test_what_a_window_sees_is_of_its_key_alone() -> None:
 
 def test_a_target_that_is_not_in_time_is_refused() -> None:
     classes = replace(EEG, target_sfreq=0.0, n_outputs=4)
-    with pytest.raises(ValueError, match="diffusion makes a target in time out of noise: name one"):
+    with pytest.raises(ValueError, match="diffusion needs a target that is a time course: name one"):
         Diffusion().asks(classes)
     for cfg in SMALL.values():
-        with pytest.raises(ValueError, match=f"{cfg.name} makes a target in time out of noise"):
+        with pytest.raises(ValueError, match=f"{cfg.name} needs a target that is a time course"):
             models.build(cfg, classes)
 
 
@@ -263,9 +267,9 @@ def test_generators_hear_the_signal_and_take_any_length(name: str) -> None:
     for n_steps in (32, 45):
         noisy = rough(2 * n_steps * 16, 5).view(2, n_steps, 16)
         x = rough(2 * n_steps * 16, 3).view(2, 2 * n_steps, 8).requires_grad_()
-        found = network(x, WHOSE, noisy, torch.zeros(2))
-        assert found.shape == noisy.shape
-        found[0].sum().backward()
+        predicted = network(x, WHOSE, noisy, torch.zeros(2))
+        assert predicted.shape == noisy.shape
+        predicted[0].sum().backward()
         assert x.grad is not None
         assert x.grad[0].abs().sum(1).count_nonzero() > n_steps  # all but samples of a last, half hop
         assert x.grad[1].abs().max() == 0
@@ -280,12 +284,12 @@ def test_generators_hear_the_signal_and_take_any_length(name: str) -> None:
 @pytest.mark.parametrize(("cfg", "spec"), [(SMALL["dit"], EEG), (DiffWave(channels=8, layers=3), mel(8))])
 def test_checkpointing_changes_no_gradient(cfg: DiT | DiffWave, spec: SignalSpec) -> None:
     x, noisy = EEG_X[:, :4], rough(2 * 1024 * spec.n_outputs, 3).view(2, 1024, -1)
-    found = []
+    gradients = []
     for checkpoint in (False, True):
         network = alive(replace(cfg, checkpoint=checkpoint), spec)
         network(x, WHOSE, noisy, torch.zeros(2)).abs().mean().backward()
-        found.append([parameter.grad for parameter in network.parameters()])
-    torch.testing.assert_close(found[0], found[1])
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_a_small_diffwave_learns_to_tell_the_noise() -> None:
@@ -301,8 +305,8 @@ def test_a_small_diffwave_learns_to_tell_the_noise() -> None:
         tone = (keys % 2)[:, None]
         start = noise.uniform(keys, 1)
         sound = 0.9 * torch.sin(2 * math.pi * (torch.arange(512) * (0.02 + 0.03 * tone) + start))
-        told = nn.functional.one_hot(keys % 2, 2).float()[:, None].repeat(1, 2, 1)
-        loss = objective(network, Batch(told, sound[:, :, None], torch.zeros(8, dtype=torch.int64), keys))[0]
+        condition = nn.functional.one_hot(keys % 2, 2).float()[:, None].repeat(1, 2, 1)
+        loss = objective(network, Batch(condition, sound[:, :, None], torch.zeros(8, dtype=torch.int64), keys))[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -324,10 +328,10 @@ def test_a_spectrogram_of_800_x_80_is_1000_patches() -> None:
 
 def test_a_block_starts_as_if_it_were_not_there() -> None:
     block = dit.Block(32, 4)
-    y, told = rough(2 * 5 * 3 * 32, 1).view(2, 5, 3, 32), rough(2 * 5 * 32, 9).view(2, 5, 32)
-    assert torch.equal(block(y, told), y)
+    y, condition = rough(2 * 5 * 3 * 32, 1).view(2, 5, 3, 32), rough(2 * 5 * 32, 9).view(2, 5, 32)
+    assert torch.equal(block(y, condition), y)
     moved(block)
-    assert not torch.allclose(block(y, told), y)
+    assert not torch.allclose(block(y, condition), y)
 
 
 def test_every_patch_sees_every_other_and_has_a_place() -> None:
@@ -351,7 +355,7 @@ def test_the_joined_model_is_told_one_thing_a_hop_and_hears_the_subject() -> Non
     assert network.encoder.of_subject.grad[1].abs().max() > 0
     assert network.generator.spectrogram_upsampler.conv1.weight.grad.abs().max() > 0
     with pytest.raises(
-        ValueError, match=r"one thing for 256 samples of the target \(8.00 s\), but a window lasts 1.00 s"
+        ValueError, match=r"one condition for 256 samples of the target \(8.00 s\), but a window lasts 1.00 s"
     ):
         models.build(cfg, replace(EEG, n_times=64))
 
@@ -405,8 +409,8 @@ def test_a_run_trains_a_joined_model_and_its_model_makes_spectrograms(tiny_store
     network = model_file.load(ctx.out).network()
     learned = schedule_of(Diffusion())
     x = torch.zeros(2, 64, 8)
-    made = sampling.sample(network, x, WHOSE, torch.tensor([1, 2]), (64, 1), learned, learned.fewer(5))
-    assert made.shape == (2, 64, 1) and made.isfinite().all()
+    sampled = sampling.sample(network, x, WHOSE, torch.tensor([1, 2]), (64, 1), learned, learned.fewer(5))
+    assert sampled.shape == (2, 64, 1) and sampled.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -420,7 +424,7 @@ def test_a_run_trains_a_joined_model_and_its_model_makes_spectrograms(tiny_store
         (lambda: DiT(width=30, heads=2), "multiple of 4 and layers at least 1, got 30 and 12"),
         (lambda: DiT(patch=(0, 8)), "at least 1 x 1 values, got 0 x 8"),
         (lambda: Joined(features=0), "features must be at least 1, got 0"),
-        (lambda: Joined(generator=DiffWave(conditional=False)), "has to hear the encoder"),
+        (lambda: Joined(generator=DiffWave(conditional=False)), "must be conditioned on the encoder"),
         (lambda: Diffusion(steps=1), "steps must be at least 2, got 1"),
         (lambda: Diffusion(first=0.1), "0 < first <= last < 1, got first 0.1 and last 0.05"),
     ],

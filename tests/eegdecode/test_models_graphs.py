@@ -187,7 +187,7 @@ def test_stgates_powers_are_those_of_a_sine_in_its_band_alone() -> None:
         (Hybrid, {"width": 30}, "got 4 heads for a width of 30"),
         (Hybrid, {"patch_s": 0.0}, "patch_s must be above 0 s, got 0.0"),
         (Hybrid, {"nodes": -1}, "nodes must be 0 .* or more, got -1"),
-        (STGATE, {"bands_hz": (8.0, 4.0)}, r"going up from 0 or more: got \(8.0, 4.0\)"),
+        (STGATE, {"bands_hz": (8.0, 4.0)}, r"increasing from 0 or more: got \(8.0, 4.0\)"),
         (STGATE, {"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
     ],
 )

@@ -44,7 +44,7 @@ def test_autoencoders_are_as_large_as_the_authors(
 
 
 def test_how_much_is_hidden_is_to_be_said_where_code_and_config_disagree() -> None:
-    with pytest.raises(ValueError, match=r"hides 0.75 of the patches, its config file 0.1: say which"):
+    with pytest.raises(ValueError, match=r"masks 0.75 of the patches, its config file 0.1: say which"):
         MAEPretrain(preset="dreamdiffusion")
     assert MAEPretrain().hidden == 0.75
     assert MAEPretrain(preset="dreamdiffusion", mask_ratio=0.1).hidden == 0.1
@@ -145,10 +145,8 @@ def test_a_pretrained_encoder_is_taken_over_whole() -> None:
     pretrained = models.build(MAEPretrain(**SMALL, **DECODER), spec(2, 64))
     network = models.build(MAE(**SMALL), spec(2, 64))
     given = pretrained.state_dict()
-    found = network.load_state_dict(
-        {name: value for name, value in given.items() if name.startswith("encoder.")}, False
-    )
-    assert found.missing_keys == ["readout.weight", "readout.bias"] and not found.unexpected_keys
+    keys = network.load_state_dict({name: value for name, value in given.items() if name.startswith("encoder.")}, False)
+    assert keys.missing_keys == ["readout.weight", "readout.bias"] and not keys.unexpected_keys
     tfc = models.build(TFC(), spec(2, 64)).load_state_dict(models.build(TFCPretrain(), spec(2, 64)).state_dict(), False)
     assert all(name.startswith("classifier.") for name in tfc.missing_keys) and not tfc.unexpected_keys
 
@@ -185,10 +183,10 @@ def test_they_compile_whole_and_compute_in_bf16(cfg: Any) -> None:
     network = models.build(cfg, spec(3, 128))
     x = torch.randn(4, 128, 3)
     more: dict[str, Any] = {"masked": (torch.arange(4),), "tfc": (magnitudes(x),), "outputs": ()}
-    given = (x, FIRST.repeat(4), *more[cfg.gives])
+    given = (x, FIRST.repeat(4), *more[cfg.output_kind])
     with torch.autocast("cpu", torch.bfloat16):
         out = network(*given)
-        (out if cfg.gives == "outputs" else out[0]).float().square().sum().backward()
+        (out if cfg.output_kind == "outputs" else out[0]).float().square().sum().backward()
     plain = network.eval()(*given)
     compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(*given)
     for one, other in zip(plain, compiled, strict=True):
@@ -207,7 +205,7 @@ def test_they_give_classes_embeddings_and_sequences(cfg: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "knobs", "message"),
     [
-        (MAE, {"width": 30, "heads": 4}, "shared evenly by its heads, got 30 for 4 heads"),
+        (MAE, {"width": 30, "heads": 4}, "a multiple of its heads, got 30 for 4 heads"),
         (MAE, {"patch": 0}, "patch must be at least 1, got 0"),
         (MAEPretrain, {"mask_ratio": 1.0}, "mask_ratio must lie between 0 and 1, got 1.0"),
         (MAEPretrain, {"decoder_width": 10, "decoder_heads": 4}, "got 10 for 4 heads"),

@@ -89,15 +89,15 @@ def test_places_that_no_file_tells_come_from_the_names_of_the_channels() -> None
 
 
 def test_channels_that_stand_nowhere_are_named() -> None:
-    found = spec(12, 1)
-    lost = (*found.positions[:3], None, *found.positions[4:11], None)
+    signal_spec = spec(12, 1)
+    lost = (*signal_spec.positions[:3], None, *signal_spec.positions[4:11], None)
     for positions, message in (
         (lost, "2 of 12: MEG003, MEG011. Give their places"),
         ((), "12 of 12: MEG000, .*, MEG004, …"),
     ):
         with pytest.raises(ValueError, match=message):
-            models.build(SMALL, SignalSpec(found.channels, 120.0, 1, ("sub-01",), positions=positions))
-    without = SignalSpec(found.channels, 120.0, 1, ("sub-01",))
+            models.build(SMALL, SignalSpec(signal_spec.channels, 120.0, 1, ("sub-01",), positions=positions))
+    without = SignalSpec(signal_spec.channels, 120.0, 1, ("sub-01",))
     assert models.build(BrainModule(merger=False), without)(torch.zeros(2, 30, 12), torch.zeros(2).long()).shape == (
         2,
         1,
@@ -132,25 +132,25 @@ def test_a_step_in_which_all_sensors_are_near_hears_them_all() -> None:
 def test_every_skip_builds_learns_compiles_and_autocasts(skip: str) -> None:
     cfg = BrainModule(virtual_channels=12, frequencies=4, hidden=16, layers=4, skip=skip)  # type: ignore[arg-type]
     network = models.build(cfg, spec(12, 3))
-    x, whose = torch.randn(2, 50, 12), torch.tensor([0, 1])
-    network(x, whose).square().sum().backward()
+    x, subject = torch.randn(2, 50, 12), torch.tensor([0, 1])
+    network(x, subject).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
     torch.manual_seed(0)
-    plain = network(x, whose)
+    plain = network(x, subject)
     torch.manual_seed(0)
-    compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(x, whose)
+    compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")(x, subject)
     assert (compiled - plain).abs().max() < 1e-5
     with torch.autocast("cpu", torch.bfloat16):
-        assert network(x, whose).isfinite().all()
+        assert network(x, subject).isfinite().all()
 
 
 def test_the_output_has_the_times_of_the_target() -> None:
-    x, whose = torch.randn(2, 50, 12), torch.tensor([0, 1])
+    x, subject = torch.randn(2, 50, 12), torch.tensor([0, 1])
     for target_sfreq, shape in ((120.0, (2, 50, 3)), (24.0, (2, 10, 3)), (0.0, (2, 3))):
         network = models.build(SMALL, spec(12, 3, target_sfreq=target_sfreq)).eval()
-        assert network(x, whose).shape == shape
+        assert network(x, subject).shape == shape
     with pytest.raises(ValueError, match="got 22 channels x 50 samples; this model was built for 12 channels"):
-        network(torch.zeros(2, 50, 22), whose)
+        network(torch.zeros(2, 50, 22), subject)
 
 
 def test_a_matrix_is_of_its_subject_alone() -> None:
@@ -179,15 +179,15 @@ def test_what_was_heard_is_found_among_200_but_not_through_the_matrix_of_another
     mixing = torch.randn(n_subjects, n_features, 24)
 
     def heard(n_windows: int) -> Batch:
-        whose = torch.arange(n_windows) % n_subjects
+        subject = torch.arange(n_windows) % n_subjects
         target = torch.randn(n_windows, n_features)
-        signal = torch.bmm(target[:, None], mixing[whose]) + torch.randn(n_windows, 12, 24)
-        return Batch(signal, target, whose, torch.arange(n_windows))
+        signal = torch.bmm(target[:, None], mixing[subject]) + torch.randn(n_windows, 12, 24)
+        return Batch(signal, target, subject, torch.arange(n_windows))
 
     cfg = BrainModule(merger=False, virtual_channels=24, hidden=64, layers=2)
-    found = spec(24, n_features, n_subjects, target_sfreq=0.0)
-    network = models.build(cfg, found)
-    objective = objectives.build(Clip(), found)
+    signal_spec = spec(24, n_features, n_subjects, target_sfreq=0.0)
+    network = models.build(cfg, signal_spec)
+    objective = objectives.build(Clip(), signal_spec)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for _ in range(150):
         loss, _watched = objective(network, heard(128))

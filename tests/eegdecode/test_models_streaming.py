@@ -118,7 +118,7 @@ def test_what_a_stream_keeps_does_not_grow() -> None:
 
 def test_a_stream_needs_a_network_that_has_learnt_and_its_channels() -> None:
     network: Any = models.build(CAUSAL[0], spec(100.0))
-    with pytest.raises(ValueError, match=r"has done with training: call its eval\(\) first"):
+    with pytest.raises(ValueError, match=r"in training mode cannot stream: call its eval\(\) first"):
         Stream(network.train())
     with pytest.raises(ValueError, match="got 2 channels x 9 samples; this model was built for 3 channels"):
         Stream(network.eval()).feed(torch.zeros(1, 9, 2))

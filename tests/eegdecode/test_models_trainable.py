@@ -12,6 +12,7 @@ from eegdecode.models import EEGPT, MODELS, BiLSTM, DiT, EEGNet, Fusion, Hybrid,
 from eegdecode.models.config.trainable import Trainable
 from eegdecode.models.parts import lora, trainable
 from eegdecode.signals import SignalSpec
+from hpc import config, errors
 from tests.eegdecode.test_models_all import CLASSES, built, given
 
 WHOSE = torch.tensor([0, 1])
@@ -76,7 +77,7 @@ def test_what_is_trained_moves_and_all_else_stays_bit_for_bit(which: str) -> Non
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.1)
     for _ in range(2):
         trainable.train(network)
-        given = (NOISY, torch.zeros(2)) if cfg.gives == "noise" else ()
+        given = (NOISY, torch.zeros(2)) if cfg.output_kind == "noise" else ()
         network(X, WHOSE, *given).square().mean().backward()
         optimizer.step()
     changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
@@ -150,12 +151,12 @@ def test_of_every_model_the_head_is_what_makes_the_outputs_and_the_rest_is_froze
         assert list(trainable.choose(network, Trainable("last"))) == within([*last, *heads])
     else:
         with pytest.raises(
-            ValueError, match="train=last wants blocks that follow each other, .* this network has none"
+            ValueError, match="train=last needs blocks that follow each other, .* this network has none"
         ):
             trainable.choose(network, Trainable("last"))
 
 
-@pytest.mark.parametrize("name", [n for n in PARTS if n in GATED or MODELS[n].gives in ("outputs", "noise")])
+@pytest.mark.parametrize("name", [n for n in PARTS if n in GATED or MODELS[n].output_kind in ("outputs", "noise")])
 def test_nothing_goes_round_the_head(name: str) -> None:
     network = moved(of_name(name)).eval()
     kind = name if name in MODELS else name.split(",")[0].split(" ")[0]
@@ -171,7 +172,7 @@ def test_nothing_goes_round_the_head(name: str) -> None:
 def test_a_network_that_does_not_say_what_its_head_is_can_be_trained_whole_or_by_lora() -> None:
     network = nn.ModuleDict({"eeg": nn.Linear(4, 4), "meg": nn.Linear(4, 4)})
     assert trainable.together(eeg=network["eeg"], meg=built("eegnet")) == ()
-    with pytest.raises(ValueError, match="train=head wants a network that says which of its layers make the outputs"):
+    with pytest.raises(ValueError, match="train=head needs a network that names its heads"):
         trainable.choose(network, Trainable("head"))
     corrected = [f"{part}.lora_{letter}" for part in ("eeg", "meg") for letter in "ab"]
     assert list(trainable.choose(network, Trainable("lora", rank=2))) == corrected
@@ -211,8 +212,11 @@ def test_what_is_frozen_does_not_drift_and_what_a_model_froze_itself_stays_froze
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
-        (Trainable(part="encodr"), "no part 'encodr'; there is: body, blocks, norm, average, head"),
-        (Trainable("last", part="body"), "train=last wants a network that says .* the part 'body' does not: take"),
+        (Trainable(part="encodr"), "no part 'encodr'; it has: body, blocks, norm, average, head"),
+        (
+            Trainable("last", part="body"),
+            "train=last needs a network that names its heads, .* the part 'body' does not: take",
+        ),
         (Trainable("lora", layers=("qkv",)), "no linear layer called qkv but its head; there is: body.0, blocks.0"),
     ],
 )
@@ -241,9 +245,12 @@ def test_lora_starts_as_if_it_were_not_there_and_can_be_merged() -> None:
 @pytest.mark.parametrize(
     ("cfg", "joins"),
     [
-        (Trainable("head", free_at=(5,)), {5: ["body", "blocks", "norm"]}),
-        (Trainable("head", free_at=(5, 7, 9)), {5: ["blocks.7"], 7: ["blocks.6"], 9: ["body", "norm", *_BLOCKS[:6]]}),
-        (Trainable("last", free_at=(2, 3)), {2: ["blocks.6"], 3: ["body", *_BLOCKS[:6]]}),
+        (Trainable("head", unfreeze_at=(5,)), {5: ["body", "blocks", "norm"]}),
+        (
+            Trainable("head", unfreeze_at=(5, 7, 9)),
+            {5: ["blocks.7"], 7: ["blocks.6"], 9: ["body", "norm", *_BLOCKS[:6]]},
+        ),
+        (Trainable("last", unfreeze_at=(2, 3)), {2: ["blocks.6"], 3: ["body", *_BLOCKS[:6]]}),
     ],
 )
 def test_more_is_freed_at_each_of_the_steps_and_at_the_last_all(cfg: Trainable, joins: dict[int, list[str]]) -> None:
@@ -254,7 +261,7 @@ def test_more_is_freed_at_each_of_the_steps_and_at_the_last_all(cfg: Trainable, 
         assert all(any(name.startswith(f"{part}.") for part in parts) for name in names), step
         assert all(any(name.startswith(f"{part}.") for name in names) for part in parts), step
     for step in (0, *joins):
-        trainable.free(network, since, step)
+        trainable.unfreeze(network, since, step)
         moving = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
         assert moving == [name for name, first in since.items() if first <= step]
     whole = [name for name, _ in network.named_parameters() if not name.startswith("average")]
@@ -265,15 +272,24 @@ def test_more_is_freed_at_each_of_the_steps_and_at_the_last_all(cfg: Trainable, 
     ("make", "message"),
     [
         (lambda: Trainable("lora", rank=0), "rank must be at least 1 and alpha above 0, got 0 and 16.0"),
-        (lambda: Trainable("all", free_at=(5,)), "free_at begins with train=head or last, .*, got all"),
-        (lambda: Trainable("head", free_at=(5, 5)), r"each later than the one before, got \[5, 5\]"),
-        (lambda: Trainable("head", free_at=(0,)), r"each later than the one before, got \[0\]"),
+        (lambda: Trainable("all", unfreeze_at=(5,)), "unfreeze_at needs train=head or last, .*, got train=all"),
+        (lambda: Trainable("head", unfreeze_at=(5, 5)), r"each later than the one before, got \[5, 5\]"),
+        (lambda: Trainable("head", unfreeze_at=(0,)), r"each later than the one before, got \[0\]"),
         (
-            lambda: trainable.choose(Norms(), Trainable("last", free_at=tuple(range(1, 10)))),
-            "free_at has 9 steps, but there are 7 blocks to be freed .*: list 8 steps at most",
+            lambda: trainable.choose(Norms(), Trainable("last", unfreeze_at=tuple(range(1, 10)))),
+            "unfreeze_at has 9 steps, but there are 7 blocks to be unfrozen .*: list 8 steps at most",
         ),
     ],
 )
 def test_nonsense_is_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_config_with_the_former_name_of_unfreeze_at_is_the_same_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(errors, "_noticed", set())
+    built = config.build(Trainable, {"train": "head", "free_at": [5, 7]}, "train.trainable")
+    assert built == Trainable("head", unfreeze_at=(5, 7))
+    assert "note: train.trainable.free_at is called unfreeze_at now" in capsys.readouterr().err

@@ -54,8 +54,8 @@ def batch(signal: torch.Tensor, target: torch.Tensor) -> Batch:
 def measured(
     cfg: AnyObjective, decoded: torch.Tensor, target: torch.Tensor, **known: tuple[float, ...]
 ) -> dict[str, float]:
-    found = replace(spec(target.shape[-1], 64.0 if target.ndim == 3 else 0.0), **known)  # type: ignore[arg-type]
-    loss, watched = objectives.build(cfg, found)(Echo().eval(), batch(decoded, target))
+    signal_spec = replace(spec(target.shape[-1], 64.0 if target.ndim == 3 else 0.0), **known)  # type: ignore[arg-type]
+    loss, watched = objectives.build(cfg, signal_spec)(Echo().eval(), batch(decoded, target))
     return {"loss": loss.item()} | {name: value.item() for name, value in watched.items()}
 
 
@@ -79,8 +79,8 @@ def test_features_of_a_window_correlate_with_each_other() -> None:
 def test_what_is_decoded_in_half_precision_is_compared_in_whole() -> None:
     """Both values stand in bf16 as they are, their mean does not."""
     course = torch.tensor([256.0, 258.0]).repeat(8)[None, :, None]
-    found = measured(Regression(), course.bfloat16(), course)
-    assert found["loss"] == pytest.approx(0, abs=1e-6) and found["r"] == pytest.approx(1, abs=1e-6)
+    loss = measured(Regression(), course.bfloat16(), course)
+    assert loss["loss"] == pytest.approx(0, abs=1e-6) and loss["r"] == pytest.approx(1, abs=1e-6)
 
 
 def test_a_single_number_of_a_window_is_followed_but_not_correlated() -> None:
@@ -93,7 +93,7 @@ def test_a_single_number_of_a_window_is_followed_but_not_correlated() -> None:
 
 
 def test_a_single_number_of_a_window_has_no_direction_to_be_found_by() -> None:
-    with pytest.raises(ValueError, match="one number a window, as of this target, has none: take objective=regression"):
+    with pytest.raises(ValueError, match="one number a window, as in this target, has none: take objective=regression"):
         Clip().asks(spec(1))
     assert Clip().asks(spec(1, 64.0)) == spec(1, 64.0)
 
@@ -107,11 +107,11 @@ def test_the_focal_loss_is_what_its_paper_says() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_without_focus_it_is_cross_entropy(smoothing: float) -> None:
     logits, target = gaussian(8, 3).float(), torch.arange(8)[:, None] % 3
-    found = measured(Classification(label_smoothing=smoothing), logits, target, class_values=(0, 1, 2))
-    assert found["loss"] == pytest.approx(
+    loss = measured(Classification(label_smoothing=smoothing), logits, target, class_values=(0, 1, 2))
+    assert loss["loss"] == pytest.approx(
         functional.cross_entropy(logits, target[:, 0], label_smoothing=smoothing).item()
     )
-    assert found["accuracy"] == (logits.argmax(dim=1) == target[:, 0]).double().mean()
+    assert loss["accuracy"] == (logits.argmax(dim=1) == target[:, 0]).double().mean()
 
 
 def test_shares_of_classes_are_the_mean_of_the_losses_of_each() -> None:
@@ -133,8 +133,8 @@ def test_what_is_told_for_certain_has_a_gradient(focus: float) -> None:
 
 
 def test_numbers_of_the_data_are_classes_in_their_order() -> None:
-    cfg, found = Classification(), spec(1, class_values=(-1.0, 2.0, 7.0))
-    assert cfg.asks(found).n_outputs == 3
+    cfg, signal_spec = Classification(), spec(1, class_values=(-1.0, 2.0, 7.0))
+    assert cfg.asks(signal_spec).n_outputs == 3
     sure = 50 * torch.eye(3)
     given = measured(cfg, sure, torch.tensor([[-1.0], [2.0], [7.0]]), class_values=(-1.0, 2.0, 7.0))
     assert given == {"loss": 0, "accuracy": 1}
@@ -178,7 +178,7 @@ def test_nonsense_is_refused(make: Callable[[], object], message: str) -> None:
 def test_other_shapes_than_the_targets_are_refused() -> None:
     with pytest.raises(ValueError, match=r"the model gives \(4, 3\), but the target is \(4, 2\)"):
         measured(Clip(), gaussian(4, 3), gaussian(4, 2))
-    with pytest.raises(ValueError, match=r"the model gives \(4, 3\), but 2 classes of 4 windows are asked for"):
+    with pytest.raises(ValueError, match=r"the model gives \(4, 3\), but 2 classes of 4 windows are needed"):
         measured(Classification(), gaussian(4, 3), torch.zeros(4, 1), class_values=(0, 1))
 
 
@@ -272,7 +272,7 @@ def test_two_ranks_contrast_as_one_does_with_all_windows(tmp_path: Path) -> None
     for number, cfg in enumerate(FORMS):
         torch.manual_seed(0)
         loss, top1, gradient = trained_step(cfg, Plain(), 0, 1)
-        shares = [found[number] for found in both]
+        shares = [gradients[number] for gradients in both]
         assert np.mean([share[0] for share in shares]) == pytest.approx(loss, abs=1e-9)
         assert np.mean([share[1] for share in shares]) == pytest.approx(top1)
         for share in shares:

@@ -56,16 +56,16 @@ def test_contrast_equals_a_loop_over_views() -> None:
 
 def test_two_views_differ_and_come_from_the_key_alone() -> None:
     cfg, given = SimCLR(), batch(6)
-    one, other = (simclr.view(cfg, given.signal, given.key, which) for which in (0, 1))
+    one, other = (simclr.view(cfg, given.signal, given.rng_key, which) for which in (0, 1))
     assert not torch.allclose(one, other)
-    alone = simclr.view(cfg, given.signal[2:3], given.key[2:3], 0)
+    alone = simclr.view(cfg, given.signal[2:3], given.rng_key[2:3], 0)
     assert torch.allclose(alone[0], one[2], atol=1e-6)
     assert ((one == 0).all(dim=1).sum(dim=1) == int(0.2 * len(NAMES))).all()
 
 
 def test_each_part_of_a_view_does_what_it_says() -> None:
     off: Any = {"scale": 0.0, "shift": 0.0, "silent": 0.0, "noise": 0.0}
-    x, key = batch(4).signal, batch(4).key
+    x, key = batch(4).signal, batch(4).rng_key
     assert torch.equal(simclr.view(SimCLR(**off), x, key, 0), x)
     factors = simclr.view(SimCLR(**off | {"scale": 0.3}), x, key, 0) / x
     assert factors.std(dim=(1, 2)).max() < 1e-5 and factors.min() >= 0.7 and factors.max() <= 1.3
@@ -139,8 +139,8 @@ def test_two_ranks_have_the_loss_and_the_gradient_of_one(tmp_path: Path) -> None
         for rank in (0, 1):
             theirs, gradients = torch.load(tmp_path / f"{name}_{rank}.pt")
             assert theirs.item() == pytest.approx(loss.item(), abs=1e-5)
-            for found, parameter in zip(gradients, network.parameters(), strict=True):
-                assert torch.allclose(found, parameter.grad, atol=1e-5)
+            for gradient, parameter in zip(gradients, network.parameters(), strict=True):
+                assert torch.allclose(gradient, parameter.grad, atol=1e-5)
 
 
 class Given(torch.nn.Module):
@@ -203,8 +203,8 @@ def test_time_and_frequency_are_weighed_as_in_the_paper_or_as_released() -> None
         return entropy + 5 * (1 / 5 - (right * logits.softmax(dim=1)).mean())
 
     wanted = 0.2 * (released(plain.h_t, other.h_t) + released(plain.h_f, other.h_f)) + released(plain.z_t, plain.z_f)
-    found = tfc.combined(TimeFrequency(form="released"), plain, other)[0]
-    assert found.item() == pytest.approx(wanted.item(), abs=1e-5)
+    loss = tfc.combined(TimeFrequency(form="released"), plain, other)[0]
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
 def test_what_chance_makes_of_signal_and_spectrum_comes_from_the_key_alone() -> None:
@@ -213,17 +213,19 @@ def test_what_chance_makes_of_signal_and_spectrum_comes_from_the_key_alone() -> 
     assert spectrum.shape == given.signal.shape
     assert torch.allclose(spectrum[:, 3], spectrum[:, -3], atol=1e-3)
     for change, x in ((tfc.other_signal, given.signal), (tfc.other_spectrum, spectrum)):
-        changed = change(x, given.key)
+        changed = change(x, given.rng_key)
         assert changed.shape == x.shape and not torch.allclose(changed, x)
-        assert torch.allclose(change(x[3:4], given.key[3:4])[0], changed[3], atol=1e-5)
-    other = tfc.other_spectrum(spectrum, given.key)
+        assert torch.allclose(change(x[3:4], given.rng_key[3:4])[0], changed[3], atol=1e-5)
+    other = tfc.other_spectrum(spectrum, given.rng_key)
     assert torch.allclose(other[:, 3], other[:, -3], atol=1e-3)
     same = (other == spectrum).float().mean()
     assert 0.7 < same < 0.95
     # Two of the four only move samples about
-    moved = tfc.other_signal(given.signal, given.key)
-    kept = [torch.equal(a.sort(dim=0).values, b.sort(dim=0).values) for a, b in zip(moved, given.signal, strict=True)]
-    assert 10 < sum(kept) < 30
+    moved = tfc.other_signal(given.signal, given.rng_key)
+    unchanged = [
+        torch.equal(a.sort(dim=0).values, b.sort(dim=0).values) for a, b in zip(moved, given.signal, strict=True)
+    ]
+    assert 10 < sum(unchanged) < 30
 
 
 def test_after_training_a_window_is_nearer_to_its_own_spectrum_than_to_others() -> None:
@@ -247,8 +249,8 @@ def test_after_training_a_window_is_nearer_to_its_own_spectrum_than_to_others() 
         optimizer.step()
     given = draw(10**6)
     with torch.no_grad():
-        found = network.eval()(given.signal, given.subject, tfc.magnitudes(given.signal))
-    alike = torch.nn.functional.normalize(found.z_t, dim=1) @ torch.nn.functional.normalize(found.z_f, dim=1).T
+        embedded = network.eval()(given.signal, given.subject, tfc.magnitudes(given.signal))
+    alike = torch.nn.functional.normalize(embedded.z_t, dim=1) @ torch.nn.functional.normalize(embedded.z_f, dim=1).T
     matched, shuffled = alike.diagonal().mean(), (alike.sum() - alike.trace()) / (16 * 15)
     assert matched > shuffled + 0.3
 
@@ -267,7 +269,7 @@ SMALL: Any = {"width": 16, "depth": 1, "heads": 2, "decoder_width": 16, "decoder
     ids=["eegpt", "mae", "tfc", "tfc released"],
 )
 def test_each_pretraining_fits_its_model_and_repeats_itself(model: Any, cfg: Any) -> None:
-    assert model.gives == cfg.reads
+    assert model.output_kind == cfg.input_kind
     torch.manual_seed(0)
     network = models.build(model, cfg.asks(spec()))
     objective, given = objectives.build(cfg, spec()), batch(4)
@@ -281,7 +283,7 @@ def test_each_pretraining_fits_its_model_and_repeats_itself(model: Any, cfg: Any
     loss.backward()
     learns = {name for name, value in network.named_parameters() if value.requires_grad}
     assert learns == {name for name, value in network.named_parameters() if value.grad is not None}
-    other = objective(network, given._replace(key=given.key + 1))[0].item()
+    other = objective(network, given._replace(rng_key=given.rng_key + 1))[0].item()
     assert other != losses[0]
 
 

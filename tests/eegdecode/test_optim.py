@@ -18,12 +18,12 @@ def rates(cfg: Optim) -> list[float]:
 
 def torchs(steps: int, lr: float, scheduler: Any) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
-    course, found = scheduler(optimizer), []
+    course, lrs = scheduler(optimizer), []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
+        lrs.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         course.step()
-    return found
+    return lrs
 
 
 def test_warm_restarts_are_torchs_and_start_again_at_5_15_and_35() -> None:
@@ -45,8 +45,8 @@ def test_one_cycle_is_torchs() -> None:
 
 @pytest.mark.parametrize(("rise", "steps"), [(0.1, 10), (0.01, 10), (0.5, 2), (0.5, 1)])
 def test_one_cycle_whose_rise_is_a_step_or_less_begins_at_the_top(rise: float, steps: int) -> None:
-    found = rates(Optim(lr=0.1, steps=steps, schedule=OneCycle(rise=rise)))
-    assert max(found) == found[0] <= 0.1 and found == sorted(found, reverse=True) and found[-1] > 0
+    lrs = rates(Optim(lr=0.1, steps=steps, schedule=OneCycle(rise=rise)))
+    assert max(lrs) == lrs[0] <= 0.1 and lrs == sorted(lrs, reverse=True) and lrs[-1] > 0
 
 
 def test_a_snapshot_is_taken_at_the_end_of_each_cosine_and_at_the_end() -> None:
@@ -61,8 +61,8 @@ def test_the_rate_scales_with_the_batch_and_says_so() -> None:
         "lr 0.01, whatever the batch (128 windows): optim.scale_lr would change it",
     )
     assert optim.highest_rate(Optim(lr=0.01, scale_lr="linear", lr_batch=32), 128)[0] == pytest.approx(0.04)
-    lr, said = optim.highest_rate(Optim(lr=0.01, scale_lr="sqrt", lr_batch=32), 128)
-    assert lr == pytest.approx(0.02) and said == "lr 0.02 = 0.01 x 2, sqrt from 32 to 128 windows a step"
+    lr, sentence = optim.highest_rate(Optim(lr=0.01, scale_lr="sqrt", lr_batch=32), 128)
+    assert lr == pytest.approx(0.02) and sentence == "lr 0.02 = 0.01 x 2, sqrt from 32 to 128 windows a step"
 
 
 def test_weights_decay_by_exactly_lr_times_decay_and_biases_do_not() -> None:
@@ -88,12 +88,12 @@ class Deep(nn.Module):
 
 
 def test_each_block_learns_at_a_part_of_the_rate_of_the_next() -> None:
-    shares = optim.shares(Deep(), 0.5)
+    shares = optim.lr_scales(Deep(), 0.5)
     assert shares["filter.weight"] == shares["readout.weight"] == 1 and shares["embed.bias"] == 0.5**4
     assert [shares[f"blocks.{index}.weight"] for index in range(3)] == [0.5**3, 0.5**2, 0.5]
     network = Deep()
     network.embed.requires_grad_(False)
-    assert "embed.weight" not in optim.shares(network, 0.5)
+    assert "embed.weight" not in optim.lr_scales(network, 0.5)
     groups = optim.adamw(network, Optim(layer_decay=0.5)).param_groups
     assert sum(len(group["params"]) for group in groups) == 10
 
@@ -102,8 +102,8 @@ def test_layer_decay_without_a_chain_of_blocks_is_refused() -> None:
     class Lists(Deep):
         last = ("embed",)  # lists of modules that are no chain are not taken for one
 
-    assert set(optim.shares(Lists(), 1.0).values()) == {1.0}
-    with pytest.raises(ValueError, match=r"layer_decay=0.5 wants a model of blocks .* leave it at 1"):
+    assert set(optim.lr_scales(Lists(), 1.0).values()) == {1.0}
+    with pytest.raises(ValueError, match=r"layer_decay=0.5 needs a model whose blocks .* leave it at 1"):
         optim.adamw(Lists(), Optim(layer_decay=0.5))
 
 
@@ -111,7 +111,7 @@ def sam_step(start: list[float], loss_of: Any, cfg: Sam, lr: float = 0.1) -> tor
     w = nn.Parameter(torch.tensor(start, dtype=torch.float64))
     uphill = torch.autograd.grad(loss_of(w), [w])
     before = w.detach().clone()
-    with optim.climbed([w], uphill, cfg):
+    with optim.sam_perturbed([w], uphill, cfg):
         loss_of(w).backward()
     assert torch.equal(w.detach(), before)
     assert w.grad is not None
@@ -120,8 +120,8 @@ def sam_step(start: list[float], loss_of: Any, cfg: Sam, lr: float = 0.1) -> tor
 
 def test_sam_gives_the_numbers_of_its_paper() -> None:
     assert sam_step([1.0], lambda w: (w**2 / 2).sum(), Sam(rho=0.05)).item() == pytest.approx(0.895)
-    found = sam_step([1.0, 1.0], lambda w: (3 * w[0] ** 2 + w[1] ** 2) / 2, Sam(rho=0.05))
-    np.testing.assert_allclose(found, [0.6857698, 0.8984189], atol=1e-7)
+    gradient = sam_step([1.0, 1.0], lambda w: (3 * w[0] ** 2 + w[1] ** 2) / 2, Sam(rho=0.05))
+    np.testing.assert_allclose(gradient, [0.6857698, 0.8984189], atol=1e-7)
 
 
 def test_asam_looks_as_far_as_a_parameter_is_large() -> None:
@@ -129,8 +129,8 @@ def test_asam_looks_as_far_as_a_parameter_is_large() -> None:
     w, rho = np.array([1.0, 2.0]), 0.5
     g = np.array([3.0, 1.0]) * w
     e = rho * w**2 * g / np.linalg.norm(w * g)
-    found = sam_step(w.tolist(), lambda w: (3 * w[0] ** 2 + w[1] ** 2) / 2, Sam(rho=rho, adaptive=True))
-    np.testing.assert_allclose(found, w - 0.1 * np.array([3.0, 1.0]) * (w + e), atol=1e-12)
+    gradient = sam_step(w.tolist(), lambda w: (3 * w[0] ** 2 + w[1] ** 2) / 2, Sam(rho=rho, adaptive=True))
+    np.testing.assert_allclose(gradient, w - 0.1 * np.array([3.0, 1.0]) * (w + e), atol=1e-12)
 
 
 def test_batch_norms_learn_nothing_of_a_second_look() -> None:
@@ -138,7 +138,7 @@ def test_batch_norms_learn_nothing_of_a_second_look() -> None:
     x = torch.randn(8, 2)
     first = norm(x)
     seen = copy.deepcopy(norm.state_dict())
-    with optim.still_statistics(norm):
+    with optim.frozen_batchnorm(norm):
         assert torch.equal(norm(x), first)
     assert all(torch.equal(value, norm.state_dict()[name]) for name, value in seen.items())
     norm(x)
@@ -146,14 +146,14 @@ def test_batch_norms_learn_nothing_of_a_second_look() -> None:
 
 
 def averaged(cfg: Ema | Swa, values: list[float]) -> list[float]:
-    network, average, found = nn.Linear(1, 1, bias=False), optim.Average(cfg), []
+    network, average, weights = nn.Linear(1, 1, bias=False), optim.Average(cfg), []
     for step, value in enumerate(values, 1):
         nn.init.constant_(network.weight, value)
         average.update(network, step, len(values))
         with average.applied(network):
-            found.append(network.weight.item())
+            weights.append(network.weight.item())
         assert network.weight.item() == pytest.approx(value)
-    return found
+    return weights
 
 
 def test_swa_is_the_plain_mean_of_the_last_part() -> None:
@@ -161,12 +161,12 @@ def test_swa_is_the_plain_mean_of_the_last_part() -> None:
 
 
 def test_ema_forgets() -> None:
-    found = averaged(Ema(decay=0.5), [0.0] + [1.0] * 30)
+    weights = averaged(Ema(decay=0.5), [0.0] + [1.0] * 30)
     by_hand = [0.0]
     for n in range(1, 31):
         keep = min(0.5, (1 + n) / (10 + n))
         by_hand.append(keep * by_hand[-1] + (1 - keep))
-    assert found == pytest.approx(by_hand, abs=1e-6)
+    assert weights == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_the_finder_takes_a_rate_that_descends_a_quadratic() -> None:
@@ -179,10 +179,10 @@ def test_the_finder_takes_a_rate_that_descends_a_quadratic() -> None:
         w -= lr * lipschitz * w
         return loss
 
-    found = lr_finder.find(FindRate(low=1e-8, high=10.0, steps=100), step)
-    assert 1 / (10 * lipschitz) < found["lr"] < 2 / lipschitz
-    assert len(found["rates"]) < 100, "it stops when the loss has blown up"
-    assert "Learning rates" in lr_finder.drawn(found)
+    search = lr_finder.find(FindRate(low=1e-8, high=10.0, steps=100), step)
+    assert 1 / (10 * lipschitz) < search["lr"] < 2 / lipschitz
+    assert len(search["rates"]) < 100, "it stops when the loss has blown up"
+    assert "Learning rates" in lr_finder.drawn(search)
 
 
 def test_a_loss_that_blows_up_at_once_is_named() -> None:

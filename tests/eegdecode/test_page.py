@@ -9,7 +9,7 @@ import pytest
 
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import compare
-from eegdecode.evaluation.compare import Compared
+from eegdecode.evaluation.compare import Evaluation
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import results, time_courses
@@ -33,10 +33,10 @@ def render(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFact
     @cache
     def rendered(kind: str) -> str:
         decoded: Decoded = answered("classes", 3.0) if kind == "classes" else heard(kind, 0.5, stimuli)
-        judge = results.judge if kind == "classes" else time_courses.score
+        evaluate = results.evaluate if kind == "classes" else time_courses.evaluate
         values = {name: index - 2.0 for index, name in enumerate(trained.spec.channels)}
-        found = replace(judge(decoded, Scoring()), channels={"network": values, "ridge": values})
-        return report.render(ctx.run, trained, decoded, found)
+        result = replace(evaluate(decoded, Scoring()), channels={"network": values, "ridge": values})
+        return report.render(ctx.run, trained, decoded, result)
 
     return rendered
 
@@ -62,7 +62,7 @@ def test_a_comparison_of_runs_with_long_names_fits_a_phone(tmp_path: Path) -> No
     subjects = {f"sub-NDARAC{number:06d}": 0.4 for number in range(3)}
     of = {"study": ["preprocess-a"], "split": {"by": "run"}}
     runs = [
-        Compared(
+        Evaluation(
             f"evaluate-{name}", f"train.model.hidden=250,train.seed={name}", "r", 0.4, 0.0, 0.01, "x", subjects, of
         )
         for name in "ab"

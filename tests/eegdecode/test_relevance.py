@@ -1,4 +1,4 @@
-"""Where on the head: the channel that was planted is found, of classes and of signals, and on any number of ranks."""
+"""Channel importance: the channel that was planted is found, of classes and of signals, and on any number of ranks."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_one_rank_and_three_write_the_same_report(clear: Evaluate, tmp_path: Pat
 def test_of_what_is_at_chance_no_head_is_drawn(tmp_path: Path) -> None:
     assert stages.evaluate(trained(tmp_path, 0.0), context(tmp_path / "run"))["verdict"] == "not above chance"
     assert (read_json(RunDir(tmp_path / "run").out / "report.json") or {})["channels"] == {}
-    assert "comes from no channel" in (RunDir(tmp_path / "run").out / "report.html").read_text()
+    assert "the importance of channels means nothing" in (RunDir(tmp_path / "run").out / "report.html").read_text()
 
 
 def test_the_pattern_of_a_linear_decoder_is_where_its_output_comes_from(
@@ -102,8 +102,8 @@ def test_the_pattern_of_a_linear_decoder_is_where_its_output_comes_from(
     trials = []
     for number, trial in enumerate(stored.trials):
         first = round(trial.start * SFREQ)
-        made = stored.read(first + 6, first + 206)[:, 3:4]
-        trials.append(DecodedTrial("sub-01", "x", made, made, stored.name, number, first / SFREQ))
+        output = stored.read(first + 6, first + 206)[:, 3:4]
+        trials.append(DecodedTrial("sub-01", "x", output, output, stored.name, number, first / SFREQ))
     trained = model_file.load(tmp_path / "train-c" / "out")
     pattern = relevance.pattern_of(Decoded(SFREQ, tuple(trials), ()), trained, Scoring(), ctx)
     assert pattern[3] == pytest.approx(1, abs=1e-6) and np.abs(np.delete(pattern, 3)).max() < 0.99

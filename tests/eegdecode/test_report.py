@@ -51,12 +51,12 @@ class Page(HTMLParser):
 def written(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report at the end of a chain of runs, of which a stimulus has a name that HTML would trip over."""
     ctx = chain(tmp_path_factory.mktemp("runs"), tiny_store, study)
-    found = predict.decode([ctx.input(Input("train-c"))], ctx)
-    assert found is not None
-    trained, decoded = found
+    outcome = predict.decode([ctx.input(Input("train-c"))], ctx)
+    assert outcome is not None
+    trained, decoded = outcome
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
     decoded = replace(decoded, baselines={"ridge": lagged_ridge.ridge(trained, decoded, Scoring(), ctx)})
-    report.write(ctx.out / "report.html", trained, decoded, time_courses.score(decoded, Scoring()))
+    report.write(ctx.out / "report.html", trained, decoded, time_courses.evaluate(decoded, Scoring()))
     return ctx.out / "report.html"
 
 
@@ -87,8 +87,9 @@ def test_it_says_what_was_found_in_words(written: Path) -> None:
     verdict = re.search(r'<p class="verdict"><strong>(.*?)</strong>(.*?)</p>', text, re.DOTALL)
     assert verdict is not None
     assert verdict[1] in ("Above chance.", "Not above chance.")
-    assert re.search(r"On 2 test trials of 2 subjects, r&nbsp;=&nbsp;.*By chance .* linear decoder, ridge", verdict[2])
-    assert "made up" in text
+    assert re.search(r"On 2 test trials of 2 subjects, r&nbsp;=&nbsp;.*Chance level is", verdict[2])
+    assert re.search(r"the 95th percentile of the null .* linear baseline, ridge", verdict[2])
+    assert "The recordings are synthetic" in text
     assert "Test has 1 stimul" in text
 
 
@@ -111,16 +112,16 @@ def test_it_says_how_it_came_about(written: Path) -> None:
 def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None:
     trained = model_file.load(written.parents[2] / "train-c" / "out")
     assert "launch audit data=[" in written.read_text()
-    for name, inputs, found in (
+    for name, inputs, findings in (
         ("audit-x", list(trained.data), [{"what": "leak", "where": "split by run", "sentence": "12 <pieces>"}]),
         ("audit-y", ["other"], [{"what": "copy", "where": "a", "sentence": "of other data"}]),
     ):
         write_json(written.parents[2] / name / "plan.json", {"inputs": dict(enumerate(inputs))})
-        write_json(written.parents[2] / name / "out" / "audit.json", found)
+        write_json(written.parents[2] / name / "out" / "audit.json", findings)
     text = sections._audited(trained)
     assert "audit-x" in text and "12 &lt;pieces&gt;" in text and "of other data" not in text
     write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
-    assert "has found nothing" in sections._audited(trained)
+    assert "has no findings" in sections._audited(trained)
     for by, is_other in (("stimulus", False), ("subject", True)):
         (written.parents[2] / "audit-x" / "config.yaml").write_text(f"split: {{by: {by}}}\n")
         assert ("of another split than this training" in sections._audited(trained)) == is_other

@@ -19,7 +19,7 @@ SUBJECTS, TRIALS, CLASSES = 4, 24, 3
 def decoded(kind: Kind, effect: float, seed: int = 0) -> Decoded:
     """What a decoder may give for windows of four subjects, two a trial, whose answers it holds as `effect` says."""
     rng = np.random.default_rng(seed)
-    found = []
+    trials = []
     for subject in range(SUBJECTS):
         for trial in range(TRIALS):
             if kind == "classes":
@@ -35,30 +35,30 @@ def decoded(kind: Kind, effect: float, seed: int = 0) -> Decoded:
                 output = (scores + rng.normal(size=len(scores)))[None]
                 if kind == "classes":
                     output = output - np.log(np.exp(output).sum())
-                found.append(DecodedTrial(f"sub-{subject}", f"s{trial}", truth, output, f"rec-{subject}", trial, 0.0))
+                trials.append(DecodedTrial(f"sub-{subject}", f"s{trial}", truth, output, f"rec-{subject}", trial, 0.0))
     names = tuple("abc") if kind == "classes" else ()
-    made = Decoded(0.0, tuple(found), ("an audit",), kind, "target", names)
-    nothing = np.zeros_like(made.output) + rng.normal(size=made.output.shape) * 1e-3
-    return replace(made, baselines={"linear": nothing})
+    windows_ = Decoded(0.0, tuple(trials), ("an audit",), kind, "target", names)
+    nothing = np.zeros_like(windows_.output) + rng.normal(size=windows_.output.shape) * 1e-3
+    return replace(windows_, baselines={"linear": nothing})
 
 
 @pytest.mark.parametrize("kind", ["classes", "retrieval", "values"])
 @pytest.mark.parametrize(("effect", "verdict"), [(3.0, "above chance"), (0.0, "not above chance")])
 def test_the_verdict_is_that_of_what_was_planted(kind: Kind, effect: float, verdict: str) -> None:
-    found = results.judge(decoded(kind, effect), Scoring())
-    assert found.verdict == verdict
-    main = found.figures[found.headline]
+    result = results.evaluate(decoded(kind, effect), Scoring())
+    assert result.verdict == verdict
+    main = result.figures[result.headline]
     assert main.bound is not None and main.bound > main.chance - 0.01
     if effect:
         assert main.value > main.bound and main.low is not None and main.low > main.chance
-        assert all(row.p_holm < 0.1 for row in found.subjects)  # a recording of 48 windows has 96 rotations only
-    assert abs(found.baselines["linear"][found.headline] - main.chance) < 0.25
-    assert [row.n_windows for row in found.subjects] == [2 * TRIALS] * SUBJECTS
+        assert all(row.p_holm < 0.1 for row in result.subjects)  # a recording of 48 windows has 96 rotations only
+    assert abs(result.baselines["linear"][result.headline] - main.chance) < 0.25
+    assert [row.n_windows for row in result.subjects] == [2 * TRIALS] * SUBJECTS
 
 
 @pytest.mark.parametrize("kind", ["classes", "retrieval", "values"])
 def test_chance_is_wrong_as_often_as_it_says(kind: Kind) -> None:
-    p = [results.judge(decoded(kind, 0.0, seed), Scoring(n_null=100)).figures for seed in range(30)]
+    p = [results.evaluate(decoded(kind, 0.0, seed), Scoring(n_null=100)).figures for seed in range(30)]
     small = sum(next(f.p for f in figures.values() if f.p is not None) < 0.1 for figures in p)
     assert small <= 9, "3 are expected; more than 9 come in 1 of 1000 such tests"
 
@@ -73,19 +73,19 @@ def test_a_score_of_each_subject_is_dealt_out_over_subjects() -> None:
         for s, score in enumerate(scores)
         for t in range(10)
     ]
-    found = results.judge(Decoded(0.0, tuple(trials), (), "values", "score"), Scoring())
-    assert found.verdict == "above chance" and found.figures["r"].value > 0.9
-    assert found.of_subjects.startswith("minus the error") and found.figures["r"].low is None
+    result = results.evaluate(Decoded(0.0, tuple(trials), (), "values", "score"), Scoring())
+    assert result.verdict == "above chance" and result.figures["r"].value > 0.9
+    assert result.of_subjects.startswith("minus the error") and result.figures["r"].low is None
     backwards = [replace(trial, target=-trial.target) for trial in trials]
-    assert results.judge(Decoded(0.0, tuple(backwards), (), "values", "score"), Scoring()).verdict != "above chance"
-    with pytest.raises(ValueError, match="a value of each subject needs 3 of them in the test part at least, got 2"):
-        results.judge(Decoded(0.0, tuple(trials[:20]), (), "values", "score"), Scoring())
+    assert results.evaluate(Decoded(0.0, tuple(backwards), (), "values", "score"), Scoring()).verdict != "above chance"
+    with pytest.raises(ValueError, match="one value per subject needs 3 subjects in the test set at least, got 2"):
+        results.evaluate(Decoded(0.0, tuple(trials[:20]), (), "values", "score"), Scoring())
 
 
-def windows(said: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = ()) -> Decoded:
+def windows(outputs: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = ()) -> Decoded:
     """[subject, window, feature], one recording a subject, its windows in time."""
     trials = [
-        DecodedTrial(f"sub-{s:02d}", "x", truth[s, w][None], said[s, w][None], f"rec-{s}", w, float(w))
+        DecodedTrial(f"sub-{s:02d}", "x", truth[s, w][None], outputs[s, w][None], f"rec-{s}", w, float(w))
         for s in range(len(truth))
         for w in range(truth.shape[1])
     ]
@@ -95,10 +95,10 @@ def windows(said: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = ()) ->
 def test_who_knows_only_the_mean_of_each_subject_decodes_nothing() -> None:
     rng = np.random.default_rng(0)
     mean = 3 * rng.normal(size=(6, 1, 1))
-    found = results.judge(windows(*(mean + 0.5 * rng.normal(size=(2, 6, 40, 1)))), Scoring())
-    r, pooled = found.figures["r"], found.figures["r_pooled"]
-    assert found.verdict == "not above chance" and r.low is not None and r.high is not None and r.low < 0 < r.high
-    assert r.value == pytest.approx(np.mean([row.value for row in found.subjects]))
+    result = results.evaluate(windows(*(mean + 0.5 * rng.normal(size=(2, 6, 40, 1)))), Scoring())
+    r, pooled = result.figures["r"], result.figures["r_pooled"]
+    assert result.verdict == "not above chance" and r.low is not None and r.high is not None and r.low < 0 < r.high
+    assert r.value == pytest.approx(np.mean([row.value for row in result.subjects]))
     assert pooled.value > 0.8 and pooled.value == pytest.approx(pooled.chance, abs=0.02)
 
 
@@ -107,9 +107,9 @@ def test_slow_drifts_of_their_own_are_no_decoding(n_windows: int, most: int) -> 
     """Rotated, 5 of 60 are expected to pass; dealt out window by window, 25 did of drifts."""
     rng, above = np.random.default_rng(0), 0
     for _ in range(60):
-        made = rng.normal(size=(2, 4, n_windows, 1))
-        made = made.cumsum(axis=2) if n_windows > 8 else made
-        above += results.judge(windows(*made), Scoring(n_null=200)).verdict == "above chance"
+        drifts = rng.normal(size=(2, 4, n_windows, 1))
+        drifts = drifts.cumsum(axis=2) if n_windows > 8 else drifts
+        above += results.evaluate(windows(*drifts), Scoring(n_null=200)).verdict == "above chance"
     assert above <= most
 
 
@@ -117,45 +117,47 @@ def groups(n_subjects: int, effect: float, seed: int = 0) -> Decoded:
     """Every second subject is a patient, and what is said is alike for all windows of a subject."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(n_subjects) % 2, 20).reshape(n_subjects, 20, 1)
-    told = effect * (2 * truth - 1) + rng.normal(size=(n_subjects, 1, 1)) + 0.1 * rng.normal(size=truth.shape)
-    return windows(np.concatenate([-told, told], axis=2), truth.astype(float), ("control", "patient"))
+    outputs = effect * (2 * truth - 1) + rng.normal(size=(n_subjects, 1, 1)) + 0.1 * rng.normal(size=truth.shape)
+    return windows(np.concatenate([-outputs, outputs], axis=2), truth.astype(float), ("control", "patient"))
 
 
 def test_a_class_of_each_subject_is_dealt_out_over_subjects() -> None:
-    found = results.judge(groups(12, 5.0), Scoring())
-    assert found.verdict == "above chance" and found.figures["balanced_accuracy"].value == 1
-    assert found.of_subjects == "the share that is right" and found.figures["balanced_accuracy"].low is None
-    above = [results.judge(groups(12, 0.0, seed), Scoring(n_null=200)).verdict == "above chance" for seed in range(60)]
+    result = results.evaluate(groups(12, 5.0), Scoring())
+    assert result.verdict == "above chance" and result.figures["balanced_accuracy"].value == 1
+    assert result.of_subjects == "the share of correct windows" and result.figures["balanced_accuracy"].low is None
+    above = [
+        results.evaluate(groups(12, 0.0, seed), Scoring(n_null=200)).verdict == "above chance" for seed in range(60)
+    ]
     assert sum(above) <= 9, "windows of a subject are no independent evidence"
 
 
 def test_where_nothing_could_be_above_chance_it_is_said() -> None:
-    found = results.judge(groups(4, 5.0), Scoring())
-    assert found.verdict != "above chance"
-    assert "of 4 subjects p cannot be less than 0.17, so this can never be above chance" in found.what
-    made = decoded("retrieval", 3.0)
-    few = replace(made, trials=tuple(trial for trial in made.trials if trial.trial < 3), baselines={})
-    found = results.judge(few, Scoring())
-    assert found.figures["top1"].p == pytest.approx(1 / 6) and "of 3 candidates p cannot be less" in found.what
-    assert "cannot" not in results.judge(made, Scoring()).what
+    result = results.evaluate(groups(4, 5.0), Scoring())
+    assert result.verdict != "above chance"
+    assert "of 4 subjects p cannot be less than 0.17, so this can never be above chance" in result.what
+    candidates = decoded("retrieval", 3.0)
+    few = replace(candidates, trials=tuple(trial for trial in candidates.trials if trial.trial < 3), baselines={})
+    result = results.evaluate(few, Scoring())
+    assert result.figures["top1"].p == pytest.approx(1 / 6) and "of 3 candidates p cannot be less" in result.what
+    assert "cannot" not in results.evaluate(candidates, Scoring()).what
 
 
 def test_hundreds_of_candidates_are_judged_too() -> None:
     wanted = np.random.default_rng(0).normal(size=(250, 4))
     trials = tuple(DecodedTrial("sub-0", f"s{i}", row[None], row[None], "r", i, 0.0) for i, row in enumerate(wanted))
-    found = results.judge(Decoded(0.0, trials, (), "retrieval", "target"), Scoring())
-    assert found.verdict == "above chance" and "cannot" not in found.what
+    result = results.evaluate(Decoded(0.0, trials, (), "retrieval", "target"), Scoring())
+    assert result.verdict == "above chance" and "cannot" not in result.what
 
 
 def test_every_figure_can_be_had_again_from_the_predictions(tmp_path: Path) -> None:
-    made = decoded("classes", 1.0)
-    predictions.write(tmp_path / "p.h5", made)
-    again = results.judge(predictions.read(tmp_path / "p.h5"), Scoring())
-    found = results.judge(made, Scoring())
-    assert again == found
-    assert json.loads(json.dumps(found.plain()))["verdict"] == "above chance"
-    export.write(tmp_path, found)
+    stored = decoded("classes", 1.0)
+    predictions.write(tmp_path / "p.h5", stored)
+    again = results.evaluate(predictions.read(tmp_path / "p.h5"), Scoring())
+    result = results.evaluate(stored, Scoring())
+    assert again == result
+    assert json.loads(json.dumps(result.plain()))["verdict"] == "above chance"
+    export.write(tmp_path, result)
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# Above chance") and "| sub-3 | 48 |" in text
     assert "balanced\\_accuracy & " in (tmp_path / "table.tex").read_text()
-    assert sum(map(sum, found.confusion)) == SUBJECTS * TRIALS * 2
+    assert sum(map(sum, result.confusion)) == SUBJECTS * TRIALS * 2

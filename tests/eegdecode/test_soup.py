@@ -47,26 +47,26 @@ def trained(cfg: Train, *runs: Path) -> tuple[Input, ...]:
 
 def test_a_mean_is_exact_and_counts_stay_whole() -> None:
     several = [{"w": torch.tensor([float(k), 1e8 + k]), "n": torch.tensor(k)} for k in (1, 2, 4)]
-    found = soup.mean(several)
-    assert torch.equal(found["w"], torch.tensor([7 / 3, (3e8 + 7) / 3]))
-    assert found["n"].dtype == torch.int64 and found["n"].item() == 2
+    mean = soup.mean(several)
+    assert torch.equal(mean["w"], torch.tensor([7 / 3, (3e8 + 7) / 3]))
+    assert mean["n"].dtype == torch.int64 and mean["n"].item() == 2
 
 
 def test_a_uniform_soup_is_the_mean_of_its_runs(cfg: Train, tmp_path: Path) -> None:
     models = trained(cfg, tmp_path / "a", tmp_path / "b", tmp_path / "c")
-    found = stages.soup(Soup(models=models, how="uniform"), context(tmp_path / "soup"))
-    assert found["taken"] == 3
-    made = model_file.load(RunDir(tmp_path / "soup").out).parameters
+    metrics = stages.soup(Soup(models=models, how="uniform"), context(tmp_path / "soup"))
+    assert metrics["taken"] == 3
+    parameters = model_file.load(RunDir(tmp_path / "soup").out).parameters
     by_hand = soup.mean([model_file.load(Path(model)).parameters for model in models])
-    assert all(torch.equal(made[name], by_hand[name]) for name in made)
+    assert all(torch.equal(parameters[name], by_hand[name]) for name in parameters)
 
 
 def test_a_greedy_soup_is_never_worse_than_the_best_of_its_runs(cfg: Train, tmp_path: Path) -> None:
     models = trained(cfg, tmp_path / "a", tmp_path / "b", tmp_path / "c")
-    found = stages.soup(Soup(models=models), context(tmp_path / "soup"))
+    metrics = stages.soup(Soup(models=models), context(tmp_path / "soup"))
     alone = [model_file.load(Path(model)).validation["loss"] for model in models]
-    assert found["best_alone"] == pytest.approx(min(alone), abs=1e-6)
-    assert found["val_loss"] <= found["best_alone"]  # type: ignore[operator]
+    assert metrics["best_alone"] == pytest.approx(min(alone), abs=1e-6)
+    assert metrics["val_loss"] <= metrics["best_alone"]  # type: ignore[operator]
     read = stages.evaluate(Evaluate(model=(Input(str(RunDir(tmp_path / "soup").out)),)), context(tmp_path / "e"))
     assert read["report"] == "report.html"
 
@@ -74,8 +74,8 @@ def test_a_greedy_soup_is_never_worse_than_the_best_of_its_runs(cfg: Train, tmp_
 def test_snapshots_make_a_soup(cfg: Train, tmp_path: Path) -> None:
     cfg = replace(cfg, optim=replace(cfg.optim, schedule=WarmRestarts(first_steps=4, snapshots=True)))
     models = trained(cfg, tmp_path / "a")
-    found = stages.soup(Soup(models=models, how="uniform", snapshots=True), context(tmp_path / "soup"))
-    assert (found["models"], found["taken"]) == (2, 2)
+    metrics = stages.soup(Soup(models=models, how="uniform", snapshots=True), context(tmp_path / "soup"))
+    assert (metrics["models"], metrics["taken"]) == (2, 2)
     with pytest.raises(ValueError, match="a soup needs two models at least, got 1"):
         stages.soup(Soup(models=models), context(tmp_path / "alone"))
 
@@ -89,10 +89,10 @@ def test_a_snapshot_has_only_figures_that_are_its_own_and_a_soup_asks_anew(
     models = trained(replace(cfg, optim=replace(cfg.optim, schedule=restarts, average=average)), tmp_path / "a")
     first, last = (model_file.load(Path(models[0]), f"snapshot-{step:08d}.pt") for step in (3, 12))
     assert first.validation == {} and bool(last.validation) == (average is None)
-    found = stages.soup(Soup(models=models, snapshots=True), context(tmp_path / "soup"))
-    assert found["models"] == 2 and "val_r" in found
+    metrics = stages.soup(Soup(models=models, snapshots=True), context(tmp_path / "soup"))
+    assert metrics["models"] == 2 and "val_r" in metrics
     if average is None:
-        assert found["best_alone"] <= last.validation["loss"] + 1e-6  # type: ignore[operator]
+        assert metrics["best_alone"] <= last.validation["loss"] + 1e-6  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(("what", "knobs"), [("data", {"data": (Input("./o"),)}), ("target", {"target": "pitch"})])
@@ -179,23 +179,23 @@ def test_a_run_that_is_behind_ends_and_says_why(cfg: Train, tmp_path: Path) -> N
     cfg = replace(cfg, optim=replace(cfg.optim, halving=Halving(first_steps=4)))
     for index in range(3):
         write_json(RunDir(tmp_path / f"good-{index}").plan, {"label": "search"})
-        found = {"loss": -9.0, "learns": successive_halving.learned(cfg)}
-        write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", found)
+        metrics = {"loss": -9.0, "learns": successive_halving.learned(cfg)}
+        write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", metrics)
     write_json(RunDir(tmp_path / "bad").plan, {"label": "search"})
-    found = stages.train(cfg, context(tmp_path / "bad"))
-    assert found["steps"] == 4 and found["ended_early"] == "behind others at step 4"
-    assert stages.train(cfg, context(tmp_path / "bad")) == found
+    metrics = stages.train(cfg, context(tmp_path / "bad"))
+    assert metrics["steps"] == 4 and metrics["ended_early"] == "behind others at step 4"
+    assert stages.train(cfg, context(tmp_path / "bad")) == metrics
 
 
 def test_an_estimate_counts_steps_and_validations(cfg: Train, tmp_path: Path) -> None:
     asked = Estimate(**{**vars(cfg), "optim": replace(cfg.optim, steps=1000)}, probe_steps=12, price_a_day=80.0)
-    found = stages.estimate(asked, context(tmp_path / "probe"))
+    metrics = stages.estimate(asked, context(tmp_path / "probe"))
     lines = read_lines(RunDir(tmp_path / "probe").metrics)
-    assert len(lines) == 12 and found["steps"] == 1000
-    assert found["step_s"] == pytest.approx(sum(line["seconds"] for line in lines[5:]) / 7)
-    least_h = (1000 * found["step_s"] + 249 * lines[-1]["validation_s"]) / 3600  # type: ignore[operator]
-    assert found["hours"] > least_h  # type: ignore[operator]
-    assert found["price"] == pytest.approx(found["gpu_hours"] / 24 * 80)  # type: ignore[operator]
+    assert len(lines) == 12 and metrics["steps"] == 1000
+    assert metrics["step_s"] == pytest.approx(sum(line["seconds"] for line in lines[5:]) / 7)
+    least_h = (1000 * metrics["step_s"] + 249 * lines[-1]["validation_s"]) / 3600  # type: ignore[operator]
+    assert metrics["hours"] > least_h  # type: ignore[operator]
+    assert metrics["price"] == pytest.approx(metrics["gpu_hours"] / 24 * 80)  # type: ignore[operator]
 
 
 PROBE = [{"step": step, "seconds": 2.0} for step in range(1, 12)] + [{"step": 12, "seconds": 2.0, "validation_s": 7.0}]
@@ -225,8 +225,8 @@ def test_an_estimate_that_was_stopped_does_not_take_the_first_attempt_for_its_ow
     assert len(lines) == 6
     slow = [line | {"seconds": 1e6} if line["step"] <= 4 else line for line in lines]
     metrics.write_text("".join(json.dumps(line) + "\n" for line in slow))
-    found = stages.estimate(asked, context(tmp_path / "probe"))
-    assert found["hours"] > 1000 * found["step_s"] / 3600  # type: ignore[operator]
+    estimated = stages.estimate(asked, context(tmp_path / "probe"))
+    assert estimated["hours"] > 1000 * estimated["step_s"] / 3600  # type: ignore[operator]
 
 
 def test_the_time_of_a_step_is_all_that_passes_but_for_validation(cfg: Train, tmp_path: Path) -> None:
@@ -239,10 +239,10 @@ def test_the_time_of_a_step_is_all_that_passes_but_for_validation(cfg: Train, tm
 
 
 def test_what_is_freed_later_is_estimated_as_dear_as_it_becomes(cfg: Train, tmp_path: Path) -> None:
-    freed = Trainable("head", free_at=(500,))
+    freed = Trainable("head", unfreeze_at=(500,))
     asked = Estimate(**{**vars(cfg), "trainable": freed, "optim": replace(cfg.optim, steps=1000)}, probe_steps=10)
     stages.estimate(asked, context(tmp_path / "probe"))
-    kept = checkpoint.latest(RunDir(tmp_path / "probe").checkpoints)
-    assert kept is not None
-    moved = {int(state["step"]) for state in kept[1]["optimizer"]["state"].values()}
+    newest = checkpoint.latest(RunDir(tmp_path / "probe").checkpoints)
+    assert newest is not None
+    moved = {int(state["step"]) for state in newest[1]["optimizer"]["state"].values()}
     assert moved == {10, 9}, "from its second step on the probe trains all"

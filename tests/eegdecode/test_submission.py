@@ -97,14 +97,14 @@ def trained(runs: Path) -> Trained:
 def packed(runs: Path) -> tuple[Path, dict[str, Any]]:
     """The zip, unpacked; and what the stage says of it."""
     cfg = Submission(challenge_1=(made(runs / "rt"), made(runs / "rt-too")), challenge_2=(made(runs / "score"),))
-    found = stages.submission(cfg, context(runs / "package"))
+    metrics = stages.submission(cfg, context(runs / "package"))
     folder = runs / "unpacked"
     with zipfile.ZipFile(RunDir(runs / "package").out / "submission.zip") as whole:
         assert sorted(whole.namelist()) == [
             "eegdecode.zip", "submission.py", "weights_challenge_1.pt", "weights_challenge_2.pt"
         ]  # fmt: skip
         whole.extractall(folder)
-    return folder, found
+    return folder, metrics
 
 
 ELSEWHERE = """
@@ -150,8 +150,8 @@ def test_in_a_process_without_us_it_says_what_our_models_say(packed: tuple[Path,
     for number, names in ((1, ("rt", "rt-too")), (2, ("score",))):
         several = [model_file.load(Path(made(runs / name))) for name in names]
         with torch.no_grad():
-            said = [in_units(one.network()(window, torch.zeros(5, dtype=torch.int64)), one.spec) for one in several]
-        ours = np.mean([out.numpy() for out in said], axis=0)
+            outputs = [in_units(one.network()(window, torch.zeros(5, dtype=torch.int64)), one.spec) for one in several]
+        ours = np.mean([out.numpy() for out in outputs], axis=0)
         for n in (1, 5):
             theirs = np.load(folder / f"y{number}-{n}.npy")
             assert theirs.shape == (n, 1) and np.ptp(ours) > 1e-3
@@ -160,31 +160,33 @@ def test_in_a_process_without_us_it_says_what_our_models_say(packed: tuple[Path,
 
 
 def test_the_score_is_beside_that_of_evaluate_and_adds_up(packed: tuple[Path, Any], runs: Path) -> None:
-    _, found = packed
-    one, two, overall = (found[name]["value"] for name in ("nrmse_1", "nrmse_2", "overall"))
+    _, metrics = packed
+    one, two, overall = (metrics[name]["value"] for name in ("nrmse_1", "nrmse_2", "overall"))
     assert overall == pytest.approx(0.3 * one + 0.7 * two) and one != two
     models = (made(runs / "rt"), made(runs / "rt-too"))
     stages.evaluate(Evaluate(model=models), context(runs / "evaluated"))
     report = read_json(RunDir(runs / "evaluated").out / "report.json") or {}
-    assert found["nrmse_1_scaled_by_recording"]["value"] == pytest.approx(report["figures"]["nrmse"]["value"], abs=1e-5)
+    assert metrics["nrmse_1_scaled_by_recording"]["value"] == pytest.approx(
+        report["figures"]["nrmse"]["value"], abs=1e-5
+    )
 
 
 def test_the_score_is_that_of_the_signals_as_the_judge_has_them(packed: tuple[Path, Any], runs: Path) -> None:
-    folder, found = packed
+    folder, metrics = packed
     cfg = model_file.load(Path(made(runs / "rt"))).train()
     data = store.open_store(Path(made(runs / "as-the-judge-has-it")))
     decoder = submitted.Decoder(torch.load(folder / "weights_challenge_1.pt", weights_only=False))
-    truth, said = [], []
+    truth, outputs = [], []
     for places in validator.batches(
         cfg.windows, splits.split(cfg.split, data.recordings).test, data, whole_trials=False
     ):
         signal, target, _ = gather.gather(data, places, cfg.target)
         assert signal.shape[1:] == (200, 129) and 1e-6 < signal.std() < 1e-4, "all channels, in volt"
         with torch.no_grad():
-            said.append(decoder(torch.from_numpy(signal).mT).numpy())
+            outputs.append(decoder(torch.from_numpy(signal).mT).numpy())
         truth.append(target)
-    wanted, got = np.concatenate(truth), np.concatenate(said)
-    assert found["nrmse_1"]["value"] == pytest.approx(np.sqrt(((got - wanted) ** 2).mean()) / wanted.std(), abs=1e-4)
+    wanted, got = np.concatenate(truth), np.concatenate(outputs)
+    assert metrics["nrmse_1"]["value"] == pytest.approx(np.sqrt(((got - wanted) ** 2).mean()) / wanted.std(), abs=1e-4)
 
 
 def test_the_overall_score_is_that_of_the_rules() -> None:
@@ -225,25 +227,25 @@ def test_a_window_goes_through_the_steps_as_a_recording_does(chain: tuple[Step, 
     raw = (np.random.default_rng(0).normal(size=(200, 129)) * 2e-5).astype(np.float32)
     here = [step for step in chain if not isinstance(step, Bandpass | Notch)]  # the judge has done that
     ours = steps.apply(here, Signal(raw, 100.0, submission.CHANNELS).stream()).signal()
-    found = submission.prepared(chain, ours.channels)
-    x = submitted.scaled((found["channels"] @ torch.from_numpy(raw.T)).mT[None], found["scale"])
+    steps_ = submission.prepared(chain, ours.channels)
+    x = submitted.scaled((steps_["channels"] @ torch.from_numpy(raw.T)).mT[None], steps_["scale"])
     unit = np.abs(ours.data).max()
-    assert np.abs(x.clamp(-found["clamp"], found["clamp"])[0].numpy() - ours.data).max() < 1e-5 * unit
+    assert np.abs(x.clamp(-steps_["clamp"], steps_["clamp"])[0].numpy() - ours.data).max() < 1e-5 * unit
 
 
 @pytest.mark.parametrize(
     ("chain", "message"),
     [
-        ((ICA(),), "the step ica asks for a whole recording, but the judge gives single windows"),
-        ((Align(),), "the step align asks for a whole recording"),
-        ((BadChannels(),), "the step bad_channels asks for a whole recording"),
+        ((ICA(),), "the step ica needs a whole recording, but the judge gives single windows"),
+        ((Align(),), "the step align needs a whole recording"),
+        ((BadChannels(),), "the step bad_channels needs a whole recording"),
         ((Scale(), Reference()), "the step reference comes after scale or clip"),
         (
             (Bandpass(low_hz=6.0, high_hz=14.0),),
-            "bandpass from 6 to 14 Hz takes out more than the judge, who gives 0.5 to 50 Hz",
+            "bandpass from 6 to 14 Hz removes more than the judge, who gives 0.5 to 50 Hz",
         ),
-        ((Bandpass(low_hz=None),), "bandpass from 0 to 20 Hz takes out more"),
-        ((Notch(hz=25.0),), "notch at 25 Hz takes out more"),
+        ((Bandpass(low_hz=None),), "bandpass from 0 to 20 Hz removes more"),
+        ((Notch(hz=25.0),), "notch at 25 Hz removes more"),
         ((Pick(names=("Fz",)),), "pick: there is no channel Fz among E1"),
         (
             (),
@@ -275,7 +277,7 @@ def test_windows_other_than_the_judges_are_refused(trained: Trained, windows: di
 def test_models_that_do_not_fit_are_refused(trained: Trained, runs: Path) -> None:
     with pytest.raises(ValueError, match="the judge gives 100 Hz, but rt reads 128 Hz: preprocess with"):
         submission._refuse_other_windows(1, replace(trained, spec=replace(trained.spec, sfreq=128.0)))
-    with pytest.raises(ValueError, match=r"wants one number a window, but rt .* a signal in time with 1 output\(s\)"):
+    with pytest.raises(ValueError, match=r"needs one number a window, but rt .* a signal in time with 1 output\(s\)"):
         submission._refuse_other_windows(1, replace(trained, spec=replace(trained.spec, target_sfreq=64.0)))
     mixed = Submission(challenge_2=(made(runs / "rt"), made(runs / "score")))
     with pytest.raises(ValueError, match="challenge 2: models that decode together need one target"):
@@ -298,7 +300,7 @@ def test_the_entry_says_what_is_wrong(
         submitted.Submission(500, "cpu")
     monkeypatch.setattr(submitted, "FOLDERS", (tmp_path,))
     with pytest.raises(FileNotFoundError, match=r"weights_challenge_2.pt is not in the zip: it was made without"):
-        submitted.found("weights_challenge_2.pt")
+        submitted.find("weights_challenge_2.pt")
     decoder = submitted.Decoder(torch.load(packed[0] / "weights_challenge_1.pt", weights_only=False))
     with pytest.raises(ValueError, match=r"129 channels x 200 samples, but got \(129, 100\)"):
         decoder(torch.zeros(2, 129, 100))

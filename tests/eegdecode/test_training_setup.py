@@ -74,13 +74,13 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
     [
         ({"target": "knd"}, "target must be one of kind, which sub-01_run-0 has, but got 'knd'"),
         ({"objective": Regression()}, "this target is 1: take objective.loss=mse or l1"),
-        ({"objective": Clip(), "model": BiLSTM()}, "clip tells targets by their direction"),
+        ({"objective": Clip(), "model": BiLSTM()}, "clip compares targets by their direction"),
         ({"model": Deep4()}, "deep4: got 4 channels x 128 samples; needs at least 441 samples"),
         ({"windows": EpochWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),
-        ({"split": Split()}, "has trials of kind .*, of which training has none; it has .* The split is by stim"),
+        ({"split": Split()}, "has trials of kind .*, but the training set has only .* The split is by stim"),
         ({"split": Split(by="subject")}, "a split by subject needs 3 of them at least"),
-        ({"trainable": Trainable("last")}, "train=last wants blocks that follow each other"),
-        ({"optim": Optim(layer_decay=0.8)}, "layer_decay=0.8 wants a model of blocks that follow each other"),
+        ({"trainable": Trainable("last")}, "train=last needs blocks that follow each other"),
+        ({"optim": Optim(layer_decay=0.8)}, "layer_decay=0.8 needs a model whose blocks follow each other"),
         ({"start": Start(Input("/nowhere/there.pt"), need="all")}, None),
         ({"start": Start(Input(__file__))}, r"start.source: .*test_training_setup.py .* is neither of torch.save nor"),
     ],
@@ -108,7 +108,7 @@ def test_what_cannot_run_is_refused_before_it_is_submitted(
 
 def test_parameters_to_begin_with_are_tried_too(whole: Path, tmp_path: Path) -> None:
     torch.save({"encoder.weight": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="has not what start.need=encoder asks for: 0 of 10 tensors found"):
+    with pytest.raises(ValueError, match="lacks tensors that start.need=encoder asks for: 0 of 10 tensors found"):
         told(training(whole, start=Start(Input(str(tmp_path / "other.pt")))))
 
 
@@ -125,7 +125,7 @@ def test_nothing_heavy_is_imported_while_the_data_are_still_to_be_made() -> None
 def test_without_torch_it_says_that_it_was_not_tried(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "eegdecode.training.setup", None)
     monkeypatch.delattr("eegdecode.training.setup", raising=False)
-    assert told(training(whole)).startswith("not tried on its data (")
+    assert told(training(whole)).startswith("not checked against its data (")
 
 
 def test_large_models_are_tried_without_their_numbers(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,15 +143,15 @@ def _no_numbers(weight: torch.Tensor) -> None:
     [
         (
             [("left", "right"), ("feet", "left"), ("left", "right")],
-            "what chooses has trials of kind feet, of which training has none; it has left, right. The split is by run",
+            "the validation set has trials of kind feet, but the training set has only left, right. The split is by",
         ),
         (
             [("left", "right"), ("left", "right"), ("feet", "feet")],
-            "what tests has trials of kind feet, of which training has none; it has left, right",
+            "the test set has trials of kind feet, but the training set has only left, right",
         ),
         (
             [("left", "left"), ("left", "left"), ("left", "left")],
-            "all trials of training are of kind left, so there is nothing to tell",
+            "all training trials are of kind left, so there is nothing to classify",
         ),
         ([("left", "right"), ("left", "right"), ("left", "left")], None),
     ],
@@ -167,5 +167,5 @@ def test_a_class_that_training_never_sees_is_refused_and_one_that_only_it_sees_i
             told(cfg)
         return
     told(cfg)
-    assert "what tests has no trial of kind right, which training has" in caplog.text
+    assert "the test set has no trial of kind right, which the training set has" in caplog.text
     told(training(folder, split=split, objective=Regression(loss="mse")))  # numbers are not told apart

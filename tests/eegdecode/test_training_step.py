@@ -9,7 +9,7 @@ from torch import nn
 from eegdecode.objectives import Batch
 from eegdecode.training import optim
 from eegdecode.training.config import Compute, Optim, Sam
-from eegdecode.training.step import Descent
+from eegdecode.training.step import Stepper
 
 CPU = torch.device("cpu")
 
@@ -37,16 +37,18 @@ def gradient(sam: Sam | None, compute: Compute) -> tuple[torch.Tensor, dict[str,
     network, keys = Curved(), torch.arange(8)
     batch = Batch(torch.randn(8, 3), torch.randn(8, 1), keys, keys)
     cfg = Optim(sam=sam, clip_norm=1e9)
-    descent = Descent(cfg, compute, network, network, squares, optim.adamw(network, cfg), CPU)
+    stepper = Stepper(cfg, compute, network, network, squares, optim.adamw(network, cfg), CPU)
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    figures = {name: value.item() for name, value in descent.look(batch, 0.1).items()}
-    while not math.isfinite(length := descent.length()):  # too large a scale for fp16: no step, and a smaller one
-        descent.go()
-        descent.look(batch, 0.1)
+    figures = {name: value.item() for name, value in stepper.backward(batch, 0.1).items()}
+    while not math.isfinite(
+        length := stepper.clip_grad_norm()
+    ):  # too large a scale for fp16: no step, and a smaller one
+        stepper.step()
+        stepper.backward(batch, 0.1)
     assert all(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
-    found = torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None])
-    assert length == pytest.approx(found.norm().item())
-    return found, figures
+    flat = torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None])
+    assert length == pytest.approx(flat.norm().item())
+    return flat, figures
 
 
 SAMS = [None, Sam(rho=0.5), Sam(rho=0.5, adaptive=True)]

@@ -22,7 +22,7 @@ from eegdecode.objectives.classification import focal
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training import model_file, target_statistics
 from eegdecode.training.config import Optim, Soup, Train
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir
 
@@ -62,9 +62,9 @@ def test_mean_and_spread_are_those_of_what_is_trained_with_and_of_nothing_else(o
 
 def test_classes_are_weighed_as_scikit_learn_balances_them(opened: Store) -> None:
     drawn = places(opened, EpochWindows(tmax_s=1)).places
-    found = target_statistics.weights(opened, "klass", drawn, opened.spec("klass"))
-    np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.arange(3), y=KLASS[:, 0]))
-    with pytest.raises(ValueError, match="weighs classes by how often they come, but training has none of 2"):
+    weights = target_statistics.weights(opened, "klass", drawn, opened.spec("klass"))
+    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=KLASS[:, 0]))
+    with pytest.raises(ValueError, match="weighs classes by how often they occur, but the training set has none of 2"):
         target_statistics.weights(
             opened, "klass", places(opened, EpochWindows(tmax_s=1), 16).places, opened.spec("klass")
         )
@@ -74,20 +74,20 @@ def test_weighted_windows_count_as_in_torch_and_portions_add_up() -> None:
     draw = torch.Generator().manual_seed(0)
     logits, classes = torch.randn(12, 3, generator=draw), torch.arange(12) % 3
     truth, weights = functional.one_hot(classes, 3).float(), torch.tensor([0.5, 1.0, 4.0])
-    found = focal(logits, truth, 0, weights=weights)
-    torch.testing.assert_close(found, functional.cross_entropy(logits, classes, weights, reduction="sum") / 12)
+    loss = focal(logits, truth, 0, weights=weights)
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, classes, weights, reduction="sum") / 12)
     torch.testing.assert_close(focal(logits, truth, 0, weights=torch.ones(3)), focal(logits, truth, 0))
     parts = [focal(logits[part], truth[part], 0, weights=weights) for part in (slice(0, 3), slice(3, 12))]
-    torch.testing.assert_close((3 * parts[0] + 9 * parts[1]) / 12, found)
+    torch.testing.assert_close((3 * parts[0] + 9 * parts[1]) / 12, loss)
 
 
 def test_a_loss_is_in_spreads_and_what_is_watched_in_the_targets_units() -> None:
     spec = SignalSpec(("E1",), 64.0, 1, ("sub-01",), target_mean=(300.0,), target_std=(20.0,))
-    found = torch.tensor([[0.0], [1.0]])
-    batch = Batch(found, torch.tensor([[310.0], [300.0]]), torch.zeros(2), torch.zeros(2))
+    outputs = torch.tensor([[0.0], [1.0]])
+    batch = Batch(outputs, torch.tensor([[310.0], [300.0]]), torch.zeros(2), torch.zeros(2))
     loss, watched = objectives.build(Regression(loss="mse", standardize=True), spec)(lambda x, subject: x, batch)  # type: ignore[arg-type]
     assert loss.item() == pytest.approx((0.5**2 + 1) / 2) and watched["off_by"].item() == pytest.approx(15)
-    assert objectives.in_units(found, spec).flatten().tolist() == [300, 320]
+    assert objectives.in_units(outputs, spec).flatten().tolist() == [300, 320]
 
 
 def trained(cfg: Train, run: Path) -> model_file.Trained:
@@ -108,24 +108,26 @@ def test_what_a_standardised_model_decodes_has_the_targets_units(opened: Store, 
     raw = trained(replace(cfg, objective=Regression(loss="mse")), tmp_path / "raw")
     assert raw.spec.target_mean == () and ours.spec.target_mean[0] == pytest.approx(1e4, rel=1e-4)
     assert raw.validation["loss"] > 1e7 and ours.validation["loss"] < 2, "the offset is known before the first step"
-    found = predict.decode([RunDir(tmp_path / "ours").out], Context(World(), RunDir(tmp_path / "evaluate")))
-    assert found is not None
-    decoded, truth = (np.concatenate([getattr(t, what) for t in found[1].trials]) for what in ("output", "target"))
+    decoded_pair = predict.decode([RunDir(tmp_path / "ours").out], Context(World(), RunDir(tmp_path / "evaluate")))
+    assert decoded_pair is not None
+    decoded, truth = (
+        np.concatenate([getattr(t, what) for t in decoded_pair[1].trials]) for what in ("output", "target")
+    )
     np.testing.assert_allclose(decoded[:, 0], truth[:, 0], rtol=1e-4)
     np.testing.assert_allclose(decoded[:, 2], 7, atol=1)
     trained(replace(cfg, seed=1), tmp_path / "another")
     several = tuple(Input(str(RunDir(tmp_path / run).out)) for run in ("ours", "another"))
-    made = stages.soup(Soup(several, "uniform"), Context(World(), RunDir(tmp_path / "soup")))
-    assert made["val_loss"] < 2 and model_file.load(RunDir(tmp_path / "soup").out).spec == ours.spec  # type: ignore[operator]
+    metrics = stages.soup(Soup(several, "uniform"), Context(World(), RunDir(tmp_path / "soup")))
+    assert metrics["val_loss"] < 2 and model_file.load(RunDir(tmp_path / "soup").out).spec == ours.spec  # type: ignore[operator]
 
 
 def test_made_out_of_noise_it_has_the_targets_units_too(opened: Store, tmp_path: Path) -> None:
     cfg = config_of_diffusion(opened)
     ours = trained(cfg, tmp_path / "run")
     data, parts = predict.open_data(ours, Context(World(), RunDir(tmp_path / "evaluate")))
-    batch = Judge(ours.train(), parts.test, data, ours.spec, ours.network()).batch(0, torch.device("cpu"))
-    made = predict.outputs_of(ours, ours.network(), batch)
-    assert made[..., 0].mean().item() == pytest.approx(1e4, rel=1e-3)
+    batch = Validator(ours.train(), parts.test, data, ours.spec, ours.network()).batch(0, torch.device("cpu"))
+    outputs = predict.outputs_of(ours, ours.network(), batch)
+    assert outputs[..., 0].mean().item() == pytest.approx(1e4, rel=1e-3)
 
 
 def config_of_diffusion(opened: Store) -> Train:

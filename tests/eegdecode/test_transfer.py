@@ -26,7 +26,7 @@ def written(path: Path, content: object) -> Start:
 
 
 def begin(ours: nn.Module, start: Start) -> transfer.Transfer:
-    return transfer.begin(ours, start, Path(start.source))
+    return transfer.load_pretrained(ours, start, Path(start.source))
 
 
 @pytest.mark.parametrize("wrap", ["", "module.", "model.module.", "_orig_mod."])
@@ -35,12 +35,12 @@ def test_an_encoder_is_taken_whole_and_the_head_drawn_anew(wrap: str, key: str, 
     theirs, ours = network(n_outputs=5), network(n_outputs=2)
     content: object = {f"{wrap}{name}": value for name, value in theirs.state_dict().items()}
     start = written(tmp_path / "there.ckpt", {key: content, "epoch": 3} if key else content)
-    found = begin(ours, start)
-    assert found.loaded == ("encoder.weight", "encoder.bias") and found.missing == ()
-    assert [text.split()[0] for text in found.unlike] == ["readout.weight", "readout.bias"]
+    loaded = begin(ours, start)
+    assert loaded.loaded == ("encoder.weight", "encoder.bias") and loaded.missing == ()
+    assert [text.split()[0] for text in loaded.unlike] == ["readout.weight", "readout.bias"]
     assert torch.equal(ours.get_parameter("encoder.weight"), theirs.get_parameter("encoder.weight"))
-    assert "2 of 4 tensors found" in found.sentences()[0]
-    assert "readout.weight (5, 4) there, (2, 4) here" in found.sentences()[1]
+    assert "2 of 4 tensors found" in loaded.sentences()[0]
+    assert "readout.weight (5, 4) there, (2, 4) here" in loaded.sentences()[1]
 
 
 def test_a_prefix_chooses_one_of_several_networks(tmp_path: Path) -> None:
@@ -54,7 +54,9 @@ def test_a_prefix_chooses_one_of_several_networks(tmp_path: Path) -> None:
 
 def test_an_encoder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     start = written(tmp_path / "there.pt", network(n_in=7).state_dict())
-    with pytest.raises(ValueError, match=r"has not what start.need=encoder asks for.*encoder.weight \(4, 7\) there"):
+    with pytest.raises(
+        ValueError, match=r"lacks tensors that start.need=encoder asks for.*encoder.weight \(4, 7\) there"
+    ):
         begin(network(), start)
     with pytest.raises(ValueError, match="0 of 4 tensors found"):
         begin(network(), written(tmp_path / "other.pt", {"a": torch.zeros(1)}))
@@ -70,7 +72,7 @@ class Trap:
 def test_nothing_of_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     start = written(tmp_path / "trap.pt", {"state_dict": network().state_dict(), "more": Trap()})
-    with pytest.raises(ValueError, match=r"cannot be read without running code from it \(posix.system\)\. Where you"):
+    with pytest.raises(ValueError, match=r"cannot be read without running code from it \(posix.system\)\. If you"):
         begin(network(), start)
     (tmp_path / "trap.bin").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ValueError, match=r"trap.bin \(pickle\) holds no tensors"):
@@ -109,11 +111,11 @@ def test_a_wrong_file_is_told_in_a_sentence_of_ours(which: str, tmp_path: Path) 
     """And not in torch's, which is to load it with the code that it brings."""
     content, message = WRONG[which]
     (tmp_path / "wrong.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=f"^start.source: .*{message}") as told:
+    with pytest.raises(ValueError, match=f"^start.source: .*{message}") as error:
         begin(network(), Start(source=Input(str(tmp_path / "wrong.pt"))))
-    assert "weights_only" not in str(told.value)
+    assert "weights_only" not in str(error.value)
 
 
 def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a folder without a model.pt, and no checkpoint: name a train run"):
+    with pytest.raises(ValueError, match="is a folder without a model.pt and not a checkpoint: name a train run"):
         begin(network(), Start(source=Input(str(tmp_path))))

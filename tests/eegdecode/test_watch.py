@@ -49,10 +49,10 @@ def context(tmp_path: Path) -> Context:
 
 
 def test_an_alert_comes_once_in_its_time_and_over_restarts(webhook: str, tmp_path: Path) -> None:
-    told = alerts.Alerts(Alerts(webhook=webhook), context(tmp_path))
-    told.say("stalled", "no better since step 3")
-    told.say("stalled", "no better since step 3")
-    told.say("diverged", "9 after 1")
+    sender = alerts.Alerts(Alerts(webhook=webhook), context(tmp_path))
+    sender.say("stalled", "no better since step 3")
+    sender.say("stalled", "no better since step 3")
+    sender.say("diverged", "9 after 1")
     alerts.Alerts(Alerts(webhook=webhook), context(tmp_path)).say("stalled", "no better since step 3")
     assert [line["title"] for line in read_lines(RunDir(tmp_path / "run").out / "alerts.jsonl")] == [
         "stalled",
@@ -104,8 +104,8 @@ def trained(cfg: Train, tmp_path: Path) -> RunDir:
 def test_a_run_that_gets_no_better_says_so(cfg: Train, tmp_path: Path) -> None:
     cfg = replace(cfg, optim=replace(cfg.optim, lr=1e-12, validate_every=1))
     run = trained(replace(cfg, watch=Watch(alerts=Alerts(stalled_steps=2, budget_gpu_h=1e-9))), tmp_path)
-    found = {line["title"]: line["text"] for line in read_lines(run.out / "alerts.jsonl")}
-    assert set(found) == {"stalled", "budget"} and "no better validation since step" in found["stalled"]
+    texts = {line["title"]: line["text"] for line in read_lines(run.out / "alerts.jsonl")}
+    assert set(texts) == {"stalled", "budget"} and "no better validation since step" in texts["stalled"]
 
 
 def test_a_trace_of_the_steps_asked_for_is_kept(cfg: Train, tmp_path: Path) -> None:

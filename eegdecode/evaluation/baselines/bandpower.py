@@ -1,4 +1,4 @@
-"""The logarithm of the power in five bands of each channel, and a logistic regression: the baseline of any classes.
+"""Log power in five frequency bands of each channel, then logistic regression: a baseline for any classes.
 
 baseline = BandPower.fit(x, y, sfreq=128.0)
 baseline.log_probabilities(x)       [window, class]
@@ -28,7 +28,7 @@ class BandPower:
         from sklearn.linear_model import LogisticRegression
 
         if len(np.unique(y)) < 2:
-            raise ValueError(f"two classes are needed in the training part, got {len(np.unique(y))}")
+            raise ValueError(f"two classes are needed in the training set, got {len(np.unique(y))}")
         powers = log_powers(x, sfreq)
         mean, spread = powers.mean(axis=0), powers.std(axis=0)
         spread[spread == 0] = 1
@@ -52,10 +52,10 @@ def log_powers(x: np.ndarray, sfreq: float) -> np.ndarray:
 
 
 def bands(n_times: int, sfreq: float) -> dict[str, np.ndarray]:
-    """Of the bands in which windows of so many samples have frequencies, which these are."""
+    """The bands in which windows of so many samples have frequencies, and a mask of these frequencies."""
     hz = np.fft.rfftfreq(n_times, 1 / sfreq)
     inside = {name: (hz >= low) & (hz < high) for name, (low, high) in BANDS_HZ.items()}
-    found = {name: within for name, within in inside.items() if within.any()}
-    if not found:
+    present = {name: within for name, within in inside.items() if within.any()}
+    if not present:
         raise ValueError(f"a window of {n_times / sfreq:g} s at {sfreq:g} Hz has no frequency of a band: lengthen it")
-    return found
+    return present

@@ -1,9 +1,9 @@
-"""Common spatial patterns and linear discriminants: the baseline of imagined movements (Blankertz 2008).
+"""Common spatial patterns (CSP) with linear discriminant analysis: a baseline for motor imagery (Blankertz 2008).
 
     csp = CSP.fit(x, y, sfreq=128.0)
     csp.log_probabilities(x)            [window, class]
 
-Sources whose variance tells one class from all others, for each class; then a shrunk LDA on their log variances.
+Filters whose variance separates each class from all others; then an LDA with shrinkage on the log variances.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class CSP:
 
         occur = np.unique(y)
         if len(occur) < 2:
-            raise ValueError(f"CSP tells classes apart and needs two in the training part, got {len(occur)}")
+            raise ValueError(f"CSP needs two classes in the training set, got {len(occur)}")
         each = _covariances(_banded(x, sfreq, band_hz))
         means = np.stack([each[y == number].mean(axis=0) for number in occur])
         filters = _filters(means)
@@ -58,9 +58,9 @@ class CSP:
 
 def of_all_classes(log_probabilities: np.ndarray, occur: np.ndarray, n_classes: int) -> np.ndarray:
     """Columns of the classes that occurred -> columns of all."""
-    found = np.full((len(log_probabilities), n_classes), float(np.log(np.finfo(np.float32).tiny)))
-    found[:, occur] = np.maximum(log_probabilities, found[:, occur])
-    return found
+    filled = np.full((len(log_probabilities), n_classes), float(np.log(np.finfo(np.float32).tiny)))
+    filled[:, occur] = np.maximum(log_probabilities, filled[:, occur])
+    return filled
 
 
 def _banded(x: np.ndarray, sfreq: float, band_hz: tuple[float, float] | None) -> np.ndarray:
@@ -85,15 +85,15 @@ def _filters(means: np.ndarray) -> np.ndarray:
     """[source, channel] from the classes' covariances: each class against the mean of all, in the space they span."""
     together = means.mean(axis=0)
     values, vectors = np.linalg.eigh(together)
-    kept = values > RANK * values[-1]
-    whiten = vectors[:, kept] / np.sqrt(values[kept])
-    found = []
-    for mean in means if len(means) > 2 else means[:1]:  # of two classes, either tells the other
+    significant = values > RANK * values[-1]
+    whiten = vectors[:, significant] / np.sqrt(values[significant])
+    filters = []
+    for mean in means if len(means) > 2 else means[:1]:  # two classes need the filters of one only
         _, sources = linalg.eigh(whiten.T @ mean @ whiten)
         half = min(N_SOURCES // 2, sources.shape[1] // 2) or 1
         ends = np.unique(np.r_[np.arange(half), np.arange(sources.shape[1] - half, sources.shape[1])])
-        found.append((whiten @ sources[:, ends]).T)
-    return np.concatenate(found)
+        filters.append((whiten @ sources[:, ends]).T)
+    return np.concatenate(filters)
 
 
 def _log_variances(covariances: np.ndarray, filters: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""The linear baseline: a ridge from lagged EEG to the target, a decoder a subject, on the same split as the network.
+"""The linear baseline for time courses: ridge regression from lagged EEG to the target, one decoder per subject.
 
-Known as backward model or temporal response function (Crosse 2016). What a network decodes is to be seen beside it.
+Known as backward model or temporal response function (Crosse 2016). It uses the same split as the network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,35 +21,36 @@ from eegdecode.training.validator import whole_trial
 from hpc.rank.context import Context, Preempted
 
 PENALTIES = np.logspace(-3, 4, 15)  # in units of the mean eigenvalue, so that they mean the same for any data
-EVERYBODY = ""  # stands where a subject would
+EVERYBODY = ""  # the key of the decoder of all subjects
 
 
 def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
-    """The same windows decoded linearly, [row, feature]. The validation part chooses the penalty, one for all subjects.
+    """The outputs of the ridge on the same windows, [row, feature]. The validation set determines the penalty, one for
+    all subjects.
 
-    A subject without trials in the training part is decoded by what all others together trained.
+    A subject without training trials is decoded by a decoder trained on all others.
     """
     data, parts = open_data(trained, ctx)
     n_lags = 1 + round(cfg.lags_s * trained.spec.sfreq)
     every = chain(parts.train, parts.val, parts.test)
     subject_of = {segment: data.recordings[segment.recording].subject for segment in every}
-    taught = {subject_of[segment] for segment in parts.train}
+    trained_subjects = {subject_of[segment] for segment in parts.train}
     wanted = sorted({subject_of[segment] for segment in chain(parts.val, parts.test)})
     decoders: dict[str, Decoder] = {}
     for done, subject in enumerate(wanted):
         ctx.progress("ridge", done, len(wanted))
         if ctx.should_stop():
             raise Preempted
-        key = subject if subject in taught else EVERYBODY
+        key = subject if subject in trained_subjects else EVERYBODY
         if key not in decoders:
             own = [segment for segment in parts.train if key in (subject_of[segment], EVERYBODY)]
             decoders[key] = fit(data, own, trained.target, n_lags)
 
     def decoded(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
-        """The target [time, feature], and what each penalty makes of the EEG, [penalty, time, feature]."""
+        """The target [time, feature], and the outputs with each penalty, [penalty, time, feature]."""
         x, y = trial_of(data, segment, trained.target)
         subject = subject_of[segment]
-        return y, decoders[subject if subject in taught else EVERYBODY].decode(x, len(y))
+        return y, decoders[subject if subject in trained_subjects else EVERYBODY].decode(x, len(y))
 
     in_validation = [correlation(outputs, y).mean(axis=-1) for y, outputs in map(decoded, parts.val)]
     chosen = int(np.mean(in_validation, axis=0).argmax())
@@ -115,6 +116,6 @@ def at_steps(n_times: int, n_steps: int) -> np.ndarray:
 
 
 def lagged(x: np.ndarray, n_lags: int) -> np.ndarray:
-    """[time, channel] -> [time, channel and lag]: beside each sample the n_lags - 1 after it, 0 past the end."""
+    """[time, channel] -> [time, channel and lag]: each sample with the n_lags - 1 after it, 0 past the end."""
     padded = np.pad(x, ((0, n_lags - 1), (0, 0)))
     return sliding_window_view(padded, n_lags, axis=0).reshape(len(x), -1)

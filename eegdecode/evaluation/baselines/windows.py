@@ -1,7 +1,7 @@
-"""The linear baselines of windows that have one answer each, on the same split and windows as the network.
+"""Linear baselines for windows that have one target each, on the same split and windows as the network.
 
-Classes: CSP with LDA, and band powers with a logistic regression. Embeddings and numbers: a ridge from the window. Each
-subject has a decoder of its own; one whose trials are all in the test part is decoded by what all others trained.
+Classes: CSP with LDA, and band powers with logistic regression. Embeddings and numbers: ridge from the window. Each
+subject has a decoder of its own; a subject with test trials only is decoded by a decoder trained on all others.
 """
 
 import logging
@@ -14,7 +14,7 @@ from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines.bandpower import BandPower
 from eegdecode.evaluation.baselines.csp import CSP
-from eegdecode.evaluation.baselines.window_ridge import PooledRidge
+from eegdecode.evaluation.baselines.window_ridge import WindowRidge
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.training import validator
@@ -24,28 +24,28 @@ from hpc.rank.context import Context, Preempted
 log = logging.getLogger(__name__)
 
 MOST = 1 << 28
-"""Samples of a part that are held at once, in all channels; of a larger part, windows evenly taken from it."""
+"""Samples of a set that are held in memory, in all channels; of a larger set, evenly spaced windows are taken."""
 FEWEST = 8
-"""Windows of training that a subject needs for a decoder of its own."""
+"""Training windows that a subject needs for a decoder of its own."""
 
 Decode = Callable[[np.ndarray], np.ndarray]
 
 
 def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[str, np.ndarray], list[str]]:
-    """By name, [row, feature]: what each makes of the decoded windows. And in sentences, which could not be fitted."""
+    """The outputs of each baseline by name, [row, feature]; and sentences on those that could not be fitted."""
     data, parts = open_data(trained, ctx)
     train, val, test = (_windows(trained, part, data, ctx) for part in (parts.train, parts.val, parts.test))
     fits = {"csp": _csp, "bandpower": _bandpower} if decoded.kind == "classes" else {"ridge": _ridge}
-    found: dict[str, np.ndarray] = {}
-    lacking: list[str] = []
+    outputs: dict[str, np.ndarray] = {}
+    failures: list[str] = []
     for name, fit in fits.items():
         try:
-            found[name] = _decoded(name, fit, (train, val, test), trained, decoded, ctx)
+            outputs[name] = _decoded(name, fit, (train, val, test), trained, decoded, ctx)
         except ValueError as error:  # as where all subjects together have too few windows of a class
-            said = f"The linear decoder {name} is left out, as it could not be fitted: {str(error).rstrip('.')}."
-            log.warning("%s", said)
-            lacking.append(said)
-    return found, lacking
+            sentence = f"The linear baseline {name} is left out, as it could not be fitted: {str(error).rstrip('.')}."
+            log.warning("%s", sentence)
+            failures.append(sentence)
+    return outputs, failures
 
 
 def _decoded(
@@ -56,7 +56,7 @@ def _decoded(
     decoded: Decoded,
     ctx: Context,
 ) -> np.ndarray:
-    """[row, feature]: what one baseline makes of the test part, subject by subject."""
+    """The outputs of one baseline on the test set, subject by subject, [row, feature]."""
     train, val, test = parts
     outputs = np.zeros((len(test.x), decoded.output.shape[1]))
     for done, subject in enumerate(np.unique(test.subject)):
@@ -67,14 +67,14 @@ def _decoded(
         learned, chosen = (part.of(subject) if part.has(subject) else part for part in (train, val))
         try:
             outputs[mine] = fit(learned, chosen, trained, decoded)(test.x[mine])
-        except ValueError as error:  # as where a subject has heard but one class
-            log.info("%s of subject %s: %s; decoded by what all others trained", name, subject, error)
+        except ValueError as error:  # for example, a subject has only one class
+            log.info("%s of subject %s: %s; it is decoded by a decoder of all subjects", name, subject, error)
             outputs[mine] = fit(train, val, trained, decoded)(test.x[mine])
     return outputs
 
 
 class _Part:
-    """Windows [window, time, channel], what is to be decoded [window, feature], and whose they are."""
+    """Windows [window, time, channel], their targets [window, feature] and subjects [window]."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, subject: np.ndarray) -> None:
         self.x, self.y, self.subject = x, y, subject
@@ -116,4 +116,4 @@ def _bandpower(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> 
 
 
 def _ridge(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
-    return PooledRidge.fit(train.x, train.y, val.x, val.y).decode
+    return WindowRidge.fit(train.x, train.y, val.x, val.y).decode

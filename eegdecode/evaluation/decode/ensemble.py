@@ -1,4 +1,4 @@
-"""Several decoders as one: the mean of what they say, or a mean in which the surer one counts for more. Numpy only."""
+"""Average the outputs of several models, evenly or weighted by how sure each model is. Numpy only."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Weigh = Literal["mean", "confidence", "entropy"]
 
 
 def together(outputs: np.ndarray, weigh: Weigh, are_classes: bool) -> np.ndarray:
-    """[model, window, …] -> [window, …]. Classes come and go as logarithms of probabilities, [model, window, class]."""
+    """[model, window, …] -> [window, …]. Outputs of classes are log probabilities, [model, window, class]."""
     refuse_unsure(weigh, len(outputs), are_classes)
     if not are_classes:
         return outputs.mean(axis=0)
@@ -19,12 +19,13 @@ def together(outputs: np.ndarray, weigh: Weigh, are_classes: bool) -> np.ndarray
 
 def refuse_unsure(weigh: Weigh, n_models: int, are_classes: bool) -> None:
     if weigh != "mean" and n_models > 1 and not are_classes:
-        raise ValueError(f"weigh={weigh} asks how sure a model is, which only classes tell: say weigh=mean")
+        raise ValueError(f"weigh={weigh} needs to know how sure a model is, as only classifiers do: say weigh=mean")
 
 
 def weights(probabilities: np.ndarray, weigh: Weigh) -> np.ndarray:
-    """[model, window, class] -> [model, window], which make 1 together: all alike, by how far the likeliest class
-    stands out, or by how far the entropy lies below that of knowing nothing. Alike where none knows anything."""
+    """[model, window, class] -> weights [model, window] with sum 1 over models: equal; by the probability of the
+    likeliest class above chance; or by how far the entropy is below that of a uniform distribution. Equal if all are
+    uniform."""
     n_classes = probabilities.shape[2]
     if weigh == "mean":
         sure = np.ones(probabilities.shape[:2])

@@ -1,6 +1,7 @@
-"""Decode the test part of a trained model's data: every window once, shared out over the ranks, in one order."""
+"""Decode the test set of a trained model's data: every window once, shared out over the ranks, in a fixed order."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode import ensemble
 from eegdecode.evaluation.decode.predictions import SOUND_HZ, Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, Diffusion, in_units, sampling
@@ -20,22 +22,27 @@ from eegdecode.objectives.diffusion import schedule_of
 from eegdecode.preprocessing.config import Preprocess, Step
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc import config
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 from hpc.runs.rundir import atomic_write
 
+log = logging.getLogger(__name__)
+
 SAMPLED = 20
-"""Steps from noise to a decoded window."""
+"""Denoising steps from noise to a decoded window."""
 WINDOWS = ("name", "length_s", "stride_s", "tmin_s", "tmax_s", "baseline_s", "patch", "wrap")
-"""What of the windows of training says which samples a model is given."""
-EMBEDDED = 16
-"""Numbers a window from which on they are taken for an embedding, which is judged by retrieval."""
+"""The settings of training windows that define which samples a model reads."""
 
 
-def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean") -> tuple[Trained, Decoded] | None:
-    """The first of the models, and the test windows as all of them together decode them; None on ranks but the first.
+def decode(
+    models: Sequence[Path],
+    ctx: Context,
+    weigh: ensemble.Weigh = "mean",
+    retrieval_from: int = Scoring.retrieval_from,
+) -> tuple[Trained, Decoded] | None:
+    """The first of the models, and the test windows decoded by all of them together; None on ranks but the first.
 
     Several models must be of one task on one split.
     """
@@ -43,40 +50,40 @@ def decode(models: Sequence[Path], ctx: Context, weigh: ensemble.Weigh = "mean")
     trained = several[0]
     data, parts = open_data(trained, ctx)
     refuse_unlike(several)
-    where = ddp.device(ctx)
-    networks = [each.network().to(where) for each in several]
-    kind = kind_of(trained)
-    judge = Judge(trained.train(), parts.test, data, trained.spec, networks[0])
-    mine = ctx.world.share(range(len(judge.batches)))
+    device = ddp.device(ctx)
+    networks = [each.network().to(device) for each in several]
+    kind = kind_of(trained, retrieval_from)
+    validator = Validator(trained.train(), parts.test, data, trained.spec, networks[0])
+    mine = ctx.world.share(range(len(validator.batches)))
     outputs: list[np.ndarray] = []
     for done, number in enumerate(mine):
         ctx.progress("decode", done, len(mine))
         if ctx.should_stop():
             raise Preempted
-        batch = judge.batch(number, where)
+        batch = validator.batch(number, device)
         pairs = zip(several, networks, strict=True)
         with torch.no_grad():
-            made = torch.stack([outputs_of(each, network, batch).float() for each, network in pairs])
+            predicted = torch.stack([outputs_of(each, network, batch).float() for each, network in pairs])
         if kind == "classes":
-            made = functional.log_softmax(made, dim=-1)
-        outputs += list(ensemble.together(made.cpu().numpy(), weigh, kind == "classes"))
+            predicted = functional.log_softmax(predicted, dim=-1)
+        outputs += list(ensemble.together(predicted.cpu().numpy(), weigh, kind == "classes"))
     ctx.progress("decode", len(mine), len(mine))
-    together = _all_ranks(outputs, len(judge.batches), [len(b.start) for b in judge.batches], ctx)
-    if together is None:
+    merged = _all_ranks(outputs, len(validator.batches), [len(b.start) for b in validator.batches], ctx)
+    if merged is None:
         return None
-    windows = _trials(judge, together, data, trained, kind)
+    windows = _trials(validator, merged, data, trained, kind)
     return trained, Decoded(
         trained.spec.target_sfreq,
         tuple(stitched(windows, trained.spec.target_sfreq) if kind == "sequence" else windows),
-        (*parts.audit(), _checksum(data)),
+        (*parts.audit(), _checksum(data), *scored_by(trained, kind, retrieval_from)),
         kind,
         trained.target,
         trained.spec.classes if kind == "classes" else (),
     )
 
 
-def checked(models: Sequence[Path], weigh: ensemble.Weigh) -> str:
-    """Refuse models that cannot decode together; says in words that they can."""
+def check(models: Sequence[Path], weigh: ensemble.Weigh) -> str:
+    """Refuse models that cannot decode together; returns a sentence if they can."""
     several = [model_file.load(model) for model in models]
     refuse_unlike(several)
     ensemble.refuse_unsure(weigh, len(several), kind_of(several[0]) == "classes")
@@ -84,7 +91,7 @@ def checked(models: Sequence[Path], weigh: ensemble.Weigh) -> str:
 
 
 def _checksum(data: Store) -> str:
-    """One of all recordings, from what was written down of each when it was stored."""
+    """A checksum over all recordings, from those that were stored with each."""
     whole = hashlib.blake2b(digest_size=16)
     for stored in data.recordings:
         whole.update(f"{stored.name} {stored.checksum} {stored.key}\n".encode())
@@ -92,7 +99,7 @@ def _checksum(data: Store) -> str:
 
 
 def refuse_unlike(several: Sequence[Trained]) -> None:
-    """Models that decode together must be of one task on one split and its windows, and none may be there twice."""
+    """Models that decode together must be different ones of the same task, split and windows."""
     trained, wanted = several[0], _asked(several[0])
     for number, other in enumerate(several[1:], 1):
         if any(other.run.path == each.run.path for each in several[:number]):
@@ -108,16 +115,15 @@ def refuse_unlike(several: Sequence[Trained]) -> None:
 
 
 def _asked(trained: Trained) -> dict[str, object]:
-    """What a model is to tell, and from which windows, by the words that set it."""
-    found = {"target": trained.target, "data": f"[{','.join(trained.data)}]"}
-    found |= {f"split.{name}": value for name, value in trained.config["split"].items()}
+    """The settings of a model's task and windows, as on the command line."""
+    settings = {"target": trained.target, "data": f"[{','.join(trained.data)}]"}
+    settings |= {f"split.{name}": value for name, value in trained.config["split"].items()}
     windows = trained.config["windows"].items()
-    return found | {f"windows.{name}": value for name, value in windows if name in WINDOWS}
+    return settings | {f"windows.{name}": value for name, value in windows if name in WINDOWS}
 
 
 def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """What a network makes of windows, in the target's units; one that takes noise off makes it out of noise, a step at
-    a time."""
+    """The outputs of a network for windows, in the target's units; a diffusion model samples them step by step."""
     objective = trained.train().objective
     if not isinstance(objective, Diffusion):
         out: torch.Tensor = network(batch.signal, batch.subject)
@@ -125,38 +131,54 @@ def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torc
     learned = schedule_of(objective)
     shape = batch.target.shape[1], batch.target.shape[2]
     is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
-    taken = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
+    schedule = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
     limit = 1.0 if is_sound and not trained.spec.target_std else None
-    made = sampling.sample(network, batch.signal, batch.subject, batch.key, shape, learned, taken, limit)
-    return in_units(made, trained.spec)
+    sampled = sampling.sample(network, batch.signal, batch.subject, batch.rng_key, shape, learned, schedule, limit)
+    return in_units(sampled, trained.spec)
 
 
-def kind_of(trained: Trained) -> Kind:
+def kind_of(trained: Trained, retrieval_from: int = Scoring.retrieval_from) -> Kind:
     objective = trained.config["objective"]["name"]
     if objective == "classification":
         return "classes"
     if trained.spec.is_sequence and objective != "clip":
         return "sequence"
-    return "retrieval" if objective == "clip" or trained.spec.n_outputs >= EMBEDDED else "values"
+    return "retrieval" if objective == "clip" or trained.spec.n_outputs >= retrieval_from else "values"
+
+
+def scored_by(trained: Trained, kind: Kind, retrieval_from: int) -> list[str]:
+    """For the log and the report: whether outputs of a window are scored by retrieval, and why. None for others."""
+    if kind not in ("retrieval", "values"):
+        return []
+    n, setting = trained.spec.n_outputs, f"evaluate.scoring.retrieval_from={retrieval_from}"
+    if trained.config["objective"]["name"] == "clip":
+        sentence = "Scored by retrieval, as the objective is clip."
+    elif kind == "retrieval":
+        sentence = f"Scored by retrieval, as the target has {n} numbers a window ({setting})."
+    else:
+        numbers = "1 number" if n == 1 else f"{n} numbers"
+        sentence = f"Scored by correlation, not retrieval, as the target has {numbers} a window ({setting})."
+    log.info("%s", sentence)
+    return [sentence]
 
 
 def _trials(
-    judge: Judge, outputs: Sequence[np.ndarray], data: Store, trained: Trained, kind: Kind
+    validator: Validator, outputs: Sequence[np.ndarray], data: Store, trained: Trained, kind: Kind
 ) -> Sequence[DecodedTrial]:
-    """The windows in order, with their truth. Of a class that is its place in the names."""
-    found: list[DecodedTrial] = []
+    """The windows in order, with their targets. The target of a class is its index in the names."""
+    trials: list[DecodedTrial] = []
     values = np.array(trained.spec.class_values)
-    for number, places in enumerate(judge.batches):
-        truth = judge.batch(number, torch.device("cpu")).target.numpy()
+    for number, places in enumerate(validator.batches):
+        truth = validator.batch(number, torch.device("cpu")).target.numpy()
         for row in range(len(places.start)):
             recording, trial, start, _ = (int(column[row]) for column in places)
             stored = data.recordings[recording]
-            target, output = truth[row], outputs[len(found)]
+            target, output = truth[row], outputs[len(trials)]
             if kind == "classes":
                 target = np.searchsorted(values, target).astype(np.float32)
             if kind == "retrieval" and target.ndim == 2:
                 target, output = target.ravel(), output.ravel()
-            found.append(
+            trials.append(
                 DecodedTrial(
                     stored.subject,
                     stored.trials[trial].stimulus,
@@ -167,32 +189,33 @@ def _trials(
                     start / stored.sfreq,
                 )
             )
-    return found
+    return trials
 
 
 def stitched(windows: Sequence[DecodedTrial], sfreq: float) -> list[DecodedTrial]:
-    """The windows of a trial that follow each other, as one; of those that overlap the first is taken."""
-    found: list[DecodedTrial] = []
+    """Consecutive windows of a trial joined to one; of windows that overlap the first is taken."""
+    trials: list[DecodedTrial] = []
     for window in sorted(windows, key=lambda window: (window.recording, window.trial, window.start_s)):
-        last = found[-1] if found else None
+        last = trials[-1] if trials else None
         if last is None or (last.recording, last.trial) != (window.recording, window.trial):
-            found.append(window)
+            trials.append(window)
             continue
         gap = (window.start_s - last.start_s) * sfreq - len(last.output)
         if abs(gap) < 1:
             target, output = (
                 np.concatenate(both) for both in ((last.target, window.target), (last.output, window.output))
             )
-            found[-1] = replace(last, target=target, output=output)
+            trials[-1] = replace(last, target=target, output=output)
         elif gap > 0:
-            found.append(window)
-    return found
+            trials.append(window)
+    return trials
 
 
 def _all_ranks(
     mine: Sequence[np.ndarray], n_batches: int, sizes: Sequence[int], ctx: Context
 ) -> list[np.ndarray] | None:
-    """What all ranks decoded, in the order of the windows; None on ranks but the first. By files: no process group."""
+    """The outputs of all ranks, in the order of the windows; None on ranks but the first. Through files: there is no
+    process group."""
     if ctx.world.size == 1:
         return list(mine)
     folder = ctx.run.attempt(ctx.attempt).path
@@ -203,19 +226,19 @@ def _all_ranks(
         return None
     of_rank = []
     for rank in range(ctx.world.size):
-        with np.load(folder / f"decoded-{rank:04d}.npz") as found:
-            of_rank.append(iter([found[f"arr_{index}"] for index in range(len(found.files))]))
+        with np.load(folder / f"decoded-{rank:04d}.npz") as archive:
+            of_rank.append(iter([archive[f"arr_{index}"] for index in range(len(archive.files))]))
     return [next(of_rank[number % ctx.world.size]) for number in range(n_batches) for _ in range(sizes[number])]
 
 
 def open_data(trained: Trained, ctx: Context) -> tuple[Store, Splits]:
-    """The data a model was trained on, split as then."""
+    """The data that a model was trained on, with the same split."""
     data = store.open_store(*(ctx.input(name) for name in trained.data))
-    found = data.spec(trained.target)
-    spec = replace(trained.train().objective.asks(found).knowing(trained.spec), n_times=trained.spec.n_times)
+    data_spec = data.spec(trained.target)
+    spec = replace(trained.train().objective.asks(data_spec).knowing(trained.spec), n_times=trained.spec.n_times)
     if spec != trained.spec:
         raise ValueError(
-            f"the model fits {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
+            f"the model was trained on {trained.spec}, but {', '.join(trained.data)} now holds {spec}: train it again"
         )
     return data, splits.split(trained.split, data.recordings, trained.train().windows)
 

@@ -1,6 +1,6 @@
-"""What was decoded, window by window, in predictions.h5: every figure can be computed again without the model.
+"""The predictions, window by window, in predictions.h5: every metric can be computed from it without the model.
 
-    window/subject, recording, stimulus, trial, start_s      one row a window, in the order of the test part
+    window/subject, recording, stimulus, trial, start_s      one row a window, in the order of the test set
     window/first, window/count                               its rows in the arrays below
     truth, output                                            [row, feature]; outputs of other decoders in baseline/NAME
 
@@ -21,14 +21,14 @@ from eegdecode.data.store.hdf5 import Draft
 SOUND_HZ = 4000
 """A target of one feature that is sampled faster than that is a sound."""
 BANDS = 7
-"""Features from which on a target in time is a spectrogram."""
+"""A time course of so many features or more is a spectrogram."""
 Kind = Literal["sequence", "classes", "retrieval", "values"]
 TEXT = h5py.string_dtype()
 
 
 @dataclass(frozen=True)
 class DecodedTrial:
-    """A window, and what was made of it: both [time, feature], or one row of a window that has one value."""
+    """The target of a window and the output for it: both [time, feature], or one row if the window has one value."""
 
     subject: str
     stimulus: str
@@ -41,13 +41,13 @@ class DecodedTrial:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The windows of the test part, decoded; `audit` says in sentences what the split means.
+    """The decoded windows of the test set; `audit` has sentences on what the split means.
 
     Parameters
     ----------
     kind
-        sequence: follows the signal in time. classes: outputs are logarithms of probabilities. retrieval: outputs are
-        compared with the targets of all windows. values: numbers.
+        sequence: a time course. classes: outputs are log probabilities. retrieval: outputs are compared with the
+        targets of all windows. values: numbers.
     """
 
     sfreq: float
@@ -57,7 +57,7 @@ class Decoded:
     target: str = ""
     classes: tuple[str, ...] = ()
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What other decoders make of the same rows, [row, feature]."""
+    """The outputs of baseline decoders for the same rows, [row, feature]."""
 
     @property
     def is_sound(self) -> bool:
@@ -78,7 +78,7 @@ class Decoded:
         return np.concatenate([trial.output for trial in self.trials])
 
     def by(self, baseline: str) -> "Decoded":
-        """The same windows as another decoder has them."""
+        """The same windows with the outputs of a baseline."""
         ends = np.cumsum([len(trial.output) for trial in self.trials])
         rows = np.split(self.baselines[baseline], ends[:-1])
         trials = (replace(trial, output=output) for trial, output in zip(self.trials, rows, strict=True))

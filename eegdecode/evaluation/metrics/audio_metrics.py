@@ -1,4 +1,4 @@
-"""Figures of decoded sounds, of those that have a waveform; each beside what other pieces of the test part give."""
+"""Metrics of decoded waveforms, each with the value of other pieces of the test set as its chance level."""
 
 import importlib.util
 import logging
@@ -9,19 +9,19 @@ import numpy as np
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import audio_similarity, sound
 from eegdecode.evaluation.metrics.correlation import si_sdr_db
-from eegdecode.evaluation.metrics.results import OfTrials
+from eegdecode.evaluation.metrics.results import TrialMetric
 
 log = logging.getLogger(__name__)
 
 N_OTHERS = 3
 """Other pieces that each decoded trial is compared with."""
 MOST_TRIALS = 100
-"""Evenly taken from the test part: each takes half a second."""
+"""At most so many trials, evenly spaced in the test set: each takes half a second."""
 
 
-def figures(decoded: Decoded) -> dict[str, OfTrials]:
-    """None where the target is no sound, or too short a one, or there is a single piece. Of each trial its first ten
-    seconds."""
+def figures(decoded: Decoded) -> dict[str, TrialMetric]:
+    """The metrics of sounds, over the first ten seconds of each trial. Empty if the target is no sound, or too short,
+    or if there is a single piece."""
     pieces = {trial.stimulus: trial.target for trial in reversed(decoded.trials)}
     names = sorted(pieces)
     if not decoded.is_sound or len(names) < 2:
@@ -35,20 +35,20 @@ def figures(decoded: Decoded) -> dict[str, OfTrials]:
     for trial in decoded.trials[:: -(-len(decoded.trials) // MOST_TRIALS)]:
         place = names.index(trial.stimulus)
         near = dict.fromkeys(names[(place + step) % len(names)] for step in range(1, 1 + min(N_OTHERS, len(names) - 1)))
-        for target, kept in [(trial.target, true), *((pieces[name], others) for name in near)]:
+        for target, values_of in [(trial.target, true), *((pieces[name], others) for name in near)]:
             n_times = min(most, len(target), len(trial.output))
             for way in ways:
                 for name, value in way(trial.output[:n_times, 0], target[:n_times, 0]).items():
-                    kept.setdefault(name, []).append(value)
+                    values_of.setdefault(name, []).append(value)
     both = [name for name in true if name in others]  # PESQ may find no speech in any of one side
-    return {name: OfTrials(np.array(true[name]), float(np.mean(others[name]))) for name in both}
+    return {name: TrialMetric(np.array(true[name]), float(np.mean(others[name]))) for name in both}
 
 
 Way = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
 def _ways(sfreq: float) -> list[Way]:
-    """Those that are defined at that rate, and whose package is there."""
+    """The metrics that are defined at that rate, and whose package is installed."""
 
     def plain(output: np.ndarray, target: np.ndarray) -> dict[str, float]:
         return {
@@ -58,7 +58,7 @@ def _ways(sfreq: float) -> list[Way]:
 
     def alike(output: np.ndarray, target: np.ndarray) -> dict[str, float]:
         return {
-            f"like_{name}": float(value) for name, value in audio_similarity.likeness(output, target, sfreq).items()
+            f"like_{name}": float(value) for name, value in audio_similarity.similarity(output, target, sfreq).items()
         }
 
     ways: list[Way] = [plain, alike]

@@ -1,7 +1,7 @@
-"""How alike two sounds are in six respects, as the Audio-Similarity package has them (its 1.0 is withdrawn): own code.
+"""Similarity of two sounds in six respects, after the Audio-Similarity package (its 1.0 is withdrawn): our own code.
 
-Each lies between 0 and 1 and is 1 for identical sounds. Chance is far above 0 in most: unrelated music has similar
-chroma and contrast. Set what other pieces give beside it. Perceptual is not STOI, as there, but its idea on mel bands.
+Each is between 0 and 1, and 1 for identical sounds. The chance level of most is far above 0, as unrelated music has
+similar chroma and contrast: compare with other pieces. `perceptual` is not STOI, as there, but its idea on mel bands.
 """
 
 import numpy as np
@@ -17,17 +17,17 @@ WEIGHTS = {
     "contrast": 0.1,
     "perceptual": 0.2,
 }
-"""Those of the package, for the weighted sum; they make 1."""
-NOTES_S, LOWEST_NOTE_HZ = 0.186, 130.81  # long frames tell neighbouring notes apart, from C3 upwards
+"""Weights of the package for the weighted sum; their sum is 1."""
+NOTES_S, LOWEST_NOTE_HZ = 0.186, 130.81  # long frames separate neighbouring notes, from C3 upwards
 CONTRAST_HZ = (0.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0)
 SEGMENT_S = 0.384  # of STOI, about a syllable
 SLOWEST_S = 2.0  # between two beats
 
 
-def likeness(output: np.ndarray, target: np.ndarray, sfreq: float) -> dict[str, np.ndarray]:
+def similarity(output: np.ndarray, target: np.ndarray, sfreq: float) -> dict[str, np.ndarray]:
     """Each respect and their weighted sum, [..., time] twice -> [...] each."""
     output, target = np.broadcast_arrays(np.asarray(output, np.float64), np.asarray(target, np.float64))
-    found = {
+    similarities = {
         "zero_crossings": zero_crossings(output, target, sfreq),
         "rhythm": rhythm(output, target, sfreq),
         "chroma": chroma(output, target, sfreq),
@@ -35,7 +35,9 @@ def likeness(output: np.ndarray, target: np.ndarray, sfreq: float) -> dict[str, 
         "contrast": contrast(output, target, sfreq),
         "perceptual": perceptual(output, target, sfreq),
     }
-    return found | {"weighted": np.sum([weight * found[name] for name, weight in WEIGHTS.items()], axis=0)}
+    return similarities | {
+        "weighted": np.sum([weight * similarities[name] for name, weight in WEIGHTS.items()], axis=0)
+    }
 
 
 def zero_crossings(output: np.ndarray, target: np.ndarray, sfreq: float) -> np.ndarray:
@@ -98,15 +100,15 @@ def _contrasts(x: np.ndarray, sfreq: float) -> np.ndarray:
     """[..., frame, octave], in nepers."""
     power, hz = powers(x, sfreq)
     power = power + 1e-10 * power.max(axis=(-2, -1), keepdims=True) + np.finfo(np.float64).tiny
-    found = []
+    octaves = []
     for low, high in zip(CONTRAST_HZ, (*CONTRAST_HZ[1:], np.inf), strict=True):
         inside = (hz >= low) & (hz < min(high, sfreq / 2))
         if inside.sum() < 3:
             continue
         band = np.log(np.sort(power[..., inside], axis=-1))
         few = max(1, round(0.2 * band.shape[-1]))
-        found.append(band[..., -few:].mean(axis=-1) - band[..., :few].mean(axis=-1))
-    return np.stack(found, axis=-1)
+        octaves.append(band[..., -few:].mean(axis=-1) - band[..., :few].mean(axis=-1))
+    return np.stack(octaves, axis=-1)
 
 
 def perceptual(output: np.ndarray, target: np.ndarray, sfreq: float) -> np.ndarray:

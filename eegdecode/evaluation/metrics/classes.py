@@ -1,9 +1,9 @@
-"""How often the class is right, from counts alone: those of several ranks or files add up. As scikit-learn has them.
+"""Classification metrics from counts alone, so that those of several ranks or files add up. Defined as in scikit-learn.
 
     tally = Tally.of(truth, log_probabilities) + Tally.of(…)
     balanced_accuracy(tally.confusion), tally.auroc
 
-Confusions are counts [..., true class, said class], so that many shuffled ones are judged at once.
+Confusion matrices are counts [..., true class, predicted class], so that many permutations are scored at once.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Curve:
-    """All that AUROC needs of one class: of each score that occurs, how many windows of the class and of others."""
+    """What AUROC needs of one class: for each score, the number of windows of the class and of others."""
 
     scores: np.ndarray
     own: np.ndarray
@@ -34,8 +34,8 @@ class Curve:
 
     @property
     def area(self) -> float:
-        """The probability that a window of the class has a higher score than one of others, ties counting half; NaN
-        where either is missing."""
+        """The probability that a window of the class has a higher score than one of others, ties counting half; NaN if
+        there are none of either."""
         pairs = float(self.own.sum()) * float(self.others.sum())
         below = np.cumsum(self.others) - self.others
         return float(np.sum(self.own * (below + 0.5 * self.others)) / pairs) if pairs else float("nan")
@@ -43,20 +43,20 @@ class Curve:
 
 @dataclass(frozen=True)
 class Tally:
-    """What is counted of windows: confusion [true class, said class], and a curve for each class."""
+    """Counts over windows: a confusion matrix [true class, predicted class], and a curve for each class."""
 
     confusion: np.ndarray
     curves: tuple[Curve, ...]
 
     @classmethod
     def of(cls, truth: np.ndarray, log_probabilities: np.ndarray) -> "Tally":
-        """Classes [window] and what was said, [window, class]; any scores do that rise with the probability."""
+        """From classes [window] and log probabilities [window, class]; any monotonic function of these will do."""
         truth, n_classes = np.asarray(truth, np.int64).reshape(-1), log_probabilities.shape[1]
         if len(truth) and not 0 <= truth.min() <= truth.max() < n_classes:
             raise ValueError(f"classes from {truth.min()} to {truth.max()}, but there are outputs for {n_classes}")
-        said = log_probabilities.argmax(axis=1)
+        predicted = log_probabilities.argmax(axis=1)
         curves = (Curve.of(log_probabilities[:, number], truth == number) for number in range(n_classes))
-        return cls(confusion(truth, said, n_classes), tuple(curves))
+        return cls(confusion(truth, predicted, n_classes), tuple(curves))
 
     def __add__(self, other: "Tally") -> "Tally":
         curves = (one + another for one, another in zip(self.curves, other.curves, strict=True))
@@ -69,20 +69,20 @@ class Tally:
         return float(areas[~np.isnan(areas)].mean()) if not np.isnan(areas).all() else float("nan")
 
 
-def confusion(truth: np.ndarray, said: np.ndarray, n_classes: int) -> np.ndarray:
-    """Counts [true class, said class]."""
-    return np.bincount(truth * n_classes + said, minlength=n_classes**2).reshape(n_classes, n_classes)
+def confusion(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """Counts [true class, predicted class]."""
+    return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def balanced_accuracy(confusions: np.ndarray) -> np.ndarray:
-    """The mean over classes that occur of the share that was found. From 0 to 1; chance is 1 / their number."""
+    """The mean recall over the classes that occur. From 0 to 1; chance is 1 / their number."""
     occur = confusions.sum(axis=-1)
-    found = np.diagonal(confusions, axis1=-2, axis2=-1) / np.maximum(occur, 1)
-    return found.sum(axis=-1) / (occur > 0).sum(axis=-1)
+    recall = np.diagonal(confusions, axis1=-2, axis2=-1) / np.maximum(occur, 1)
+    return recall.sum(axis=-1) / (occur > 0).sum(axis=-1)
 
 
 def kappa(confusions: np.ndarray) -> np.ndarray:
-    """Cohen's: agreement beyond what such frequencies would give. At most 1; chance is 0, also for a single answer."""
+    """Cohen's kappa: agreement above that expected by chance. At most 1; chance is 0, also for constant outputs."""
     total = confusions.sum(axis=(-2, -1))
     agreed = np.trace(confusions, axis1=-2, axis2=-1) / total
     expected = (confusions.sum(axis=-1) * confusions.sum(axis=-2)).sum(axis=-1) / total**2
@@ -90,7 +90,7 @@ def kappa(confusions: np.ndarray) -> np.ndarray:
 
 
 def weighted_f1(confusions: np.ndarray) -> np.ndarray:
-    """The F1 of each class, weighed by how often it occurs. From 0 to 1; chance depends on the frequencies: shuffle."""
-    occur, said = confusions.sum(axis=-1), confusions.sum(axis=-2)
-    f1 = 2 * np.diagonal(confusions, axis1=-2, axis2=-1) / np.maximum(occur + said, 1)
+    """The F1 of each class, weighted by its frequency. From 0 to 1; chance depends on the frequencies: permute."""
+    occur, predicted = confusions.sum(axis=-1), confusions.sum(axis=-2)
+    f1 = 2 * np.diagonal(confusions, axis1=-2, axis2=-1) / np.maximum(occur + predicted, 1)
     return (occur * f1).sum(axis=-1) / occur.sum(axis=-1)

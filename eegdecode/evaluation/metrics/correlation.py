@@ -1,4 +1,4 @@
-"""How far one course of values follows another: r in time, r of spectra, errors in proportion. Numpy only."""
+"""Metrics of time courses: correlation in time and of spectra, normalised errors, SI-SDR. Numpy only."""
 
 import numpy as np
 
@@ -14,8 +14,8 @@ def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def spectral(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Pearson's r of the power spectra over frequencies above 0, [..., time, feature] -> [..., feature] (Daly 2023).
 
-    From -1 to 1. Chance is far above 0, as all slow signals have like spectra: Daly found .84 where r in time was .04.
-    Only what shuffled trials give tells what it is worth.
+    From -1 to 1. Chance is far above 0, as all slow signals have similar spectra: Daly reports .84 at an r in time of
+    .04. Compare with permuted trials.
     """
     return correlation(powers(one), powers(other))
 
@@ -36,7 +36,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 def nrmse(output: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The root of the mean squared error over rows, in standard deviations of the target, [row, ...] -> [...].
 
-    0 is perfect; who always says the mean has 1, which is chance, and one may be worse than that (EEG challenge 2025).
+    0 is perfect; always predicting the mean gives 1, which is chance; it can be above 1 (EEG challenge 2025).
     """
     spread = target.std(axis=0)
     if np.any(np.ptp(target, axis=0) == 0):
@@ -59,6 +59,6 @@ def si_sdr_db(output: np.ndarray, target: np.ndarray) -> np.ndarray:
     scale = np.sum(output * target, axis=-1, keepdims=True) / np.maximum(
         np.sum(target**2, axis=-1, keepdims=True), tiny
     )
-    kept = np.sum((scale * target) ** 2, axis=-1)
+    signal = np.sum((scale * target) ** 2, axis=-1)
     rest = np.sum((scale * target - output) ** 2, axis=-1)
-    return 10 * np.log10(np.maximum(kept, tiny) / np.maximum(rest, tiny))
+    return 10 * np.log10(np.maximum(signal, tiny) / np.maximum(rest, tiny))

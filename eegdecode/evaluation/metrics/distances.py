@@ -1,7 +1,7 @@
-"""How far apart two clouds of vectors lie, as with what a network sees in made and in true pictures (FID, Heusel 2017).
+"""Fréchet distance of two sets of vectors, as of a network's features of generated and true images (FID, Heusel 2017).
 
-From 0, for equal means and covariances, upwards. Such figures depend on the network and on how many vectors there are,
-and follow people's judgement only loosely (2206.10935): compare none across set-ups.
+0 for equal means and covariances. It depends on the network and on the number of vectors, and agrees only loosely with
+human judgement (2206.10935): do not compare it across set-ups.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Which windows of a test part belong together: of a subject, of a trial, of a recording in time."""
+"""Group the windows of a test set: by subject, by trial, by recording in time."""
 
 from itertools import groupby
 
@@ -21,7 +21,7 @@ def by_subject(subjects: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def is_one_each(truth: np.ndarray, subjects: np.ndarray) -> bool:
-    """Whether all windows of a subject have the same truth, as a diagnosis or a score."""
+    """Whether all windows of a subject have the same target, as a diagnosis or a score."""
     return all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects))
 
 

@@ -1,6 +1,6 @@
-"""From subjects to people: how sure a mean over subjects is, whether it is above chance, and which subjects are.
+"""Statistics over subjects: confidence intervals of the mean, tests against chance, correction for many subjects.
 
-Subjects are what is drawn anew. Windows or trials of one subject are alike, and as draws would make all too sure.
+Subjects are the independent samples. Windows or trials of one subject are not, and would make intervals too narrow.
 """
 
 import numpy as np
@@ -8,13 +8,13 @@ from scipy import stats
 
 from eegdecode.evaluation.metrics.nulls import draws, p_value
 
-SIGNS = 9  # tells these draws from others of the same seed
+SIGNS = 9  # separates these draws from others of the same seed
 CHUNK = 1 << 24  # numbers at a time
 
 
 def of_mean(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Where the mean over subjects lies, [subject, ...] -> low and high [...], by Student's t, which holds for few
-    subjects, where a bootstrap is far too narrow; NaN below three."""
+    """The confidence interval of the mean over subjects, [subject, ...] -> low and high [...], by Student's t, which
+    holds for few subjects, where a bootstrap is far too narrow; NaN for fewer than three."""
     values = np.asarray(values, np.float64)
     n = len(values)
     if n < 3:
@@ -25,10 +25,10 @@ def of_mean(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nda
 
 
 def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0) -> float:
-    """p that the mean over subjects is above 0, [subject]: against means with signs turned at random.
+    """One-sided p of a sign-flip permutation test that the mean over subjects is above 0, [subject].
 
-    Differences are values less chance, or one decoder's less another's. All signs are tried where that is no more than
-    `n_draws`; p is never below 1 / 2^subjects.
+    Differences are values minus chance, or one decoder's minus another's. All sign flips are tried if there are no more
+    than `n_draws`; p is never below 1 / 2^subjects.
     """
     differences = np.asarray(differences, np.float64)
     n = len(differences)
@@ -46,13 +46,13 @@ def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0) -> 
 
 
 def wilcoxon(differences: np.ndarray) -> float:
-    """p that the differences [subject] lie above 0, by their signed ranks; 1 where all are 0."""
+    """One-sided p of Wilcoxon's signed-rank test that the differences [subject] are above 0; 1 if all are 0."""
     differences = np.asarray(differences, np.float64)
     return float(stats.wilcoxon(differences, alternative="greater").pvalue) if np.any(differences != 0) else 1.0
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p of many subjects: below 0.05 for one of them by chance in 5 of 100 studies (Holm 1979)."""
+    """p corrected for multiple comparisons, which keeps the family-wise error rate (Holm 1979)."""
     p = np.asarray(p, np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)

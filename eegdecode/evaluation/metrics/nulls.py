@@ -1,8 +1,8 @@
-"""What chance gives: the same figure of data in which nothing can be decoded, many times at once, by a seed alone.
+"""Null distributions: a metric on data in which nothing can be decoded, many draws at once, from a seed alone.
 
-Rotation     the piece rotated in time, which keeps its loudness and rhythm: for figures of signals.
+Rotation     the target rotated in time, which keeps its loudness and rhythm: for metrics of time courses.
              For values of windows too, as both they and the signal may drift.
-Permutation  the pieces, or the classes, dealt out anew: for ranks, hits and confusions.
+Permutation  the pieces, or the classes, permuted: for ranks, hits and confusion matrices.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ import numpy as np
 
 from eegdecode.evaluation.metrics.correlation import unit
 
-ROTATIONS, PERMUTATIONS = 6, 7  # tell these draws from others of the same seed
-SHORTEST = 8  # windows of a recording that are rotated: fewer have too few rotations
+ROTATIONS, PERMUTATIONS = 6, 7  # separate these draws from others of the same seed
+SHORTEST = 8  # windows: shorter recordings have too few rotations
 CHUNK = 1 << 24  # numbers at a time
 
 
 def p_value(value: np.ndarray | float, null: np.ndarray) -> np.ndarray:
-    """The share of draws [null, ...] that reach the value [...], itself among them, so never 0 (Phipson 2010).
+    """The share of draws [null, ...] that reach the value [...], which counts as a draw, so p > 0 (Phipson 2010).
 
-    What is equal but for rounding reaches it, and all do that are not below a value that is no number.
+    A draw that is equal up to rounding reaches it; all draws reach NaN.
     """
     reached = value - 1e-9 * np.maximum(1, np.abs(value))
     return (1 + np.sum(~(null < reached), axis=0)) / (1 + len(null))
@@ -37,7 +37,7 @@ def rotated(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def products(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The same of what has its scale already: sums over time of one times the other, rotated."""
+    """`rotated` for inputs that are scaled already: sums over time of one times the other, rotated."""
     spectra = np.fft.rfft(outputs, axis=-2) * np.fft.rfft(targets, axis=-2).conj()
     return np.fft.irfft(spectra, n=targets.shape[-2], axis=-2).mean(axis=-1)
 
@@ -58,16 +58,16 @@ def _orders(rng: np.random.Generator, n_null: int, n: int, groups: np.ndarray | 
     if groups is None:
         return keys.argsort(axis=1)
     number = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    found = np.empty((n_null, n), np.int64)
-    found[:, np.argsort(number, kind="stable")] = (number + keys).argsort(axis=1)
-    return found
+    orders = np.empty((n_null, n), np.int64)
+    orders[:, np.argsort(number, kind="stable")] = (number + keys).argsort(axis=1)
+    return orders
 
 
 def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> np.ndarray:
-    """[null, trial]: the figure of each trial with the pieces dealt out anew, alike for all trials of a piece.
+    """[null, trial]: the metric of each trial with the pieces permuted, alike for all trials of a piece.
 
-    `table` [trial, piece] is the figure each piece would have if it were the true one: ranking.ranks_of_all,
-    retrieval.hits_of_all. Few pieces are dealt out in each other way there is, once.
+    `table` [trial, piece] is the metric that each piece would have if it were the true one: ranking.ranks_of_all,
+    retrieval.hits_of_all. If there are few pieces, each other permutation is taken once.
     """
     n = table.shape[1]
     few = 1 < factorial(n) <= n_null
@@ -78,24 +78,24 @@ def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> 
 def correlations_dealt(
     outputs: np.ndarray, truth: np.ndarray, recordings: Sequence[np.ndarray], n_null: int, seed: int
 ) -> np.ndarray:
-    """[null]: r over the rows of some recordings, [row, feature], the mean over features, with the truth dealt anew.
+    """[null]: r over the rows of some recordings, [row, feature], the mean over features, with permuted targets.
 
-    `recordings` has the rows of each in time. What drifts slowly is like itself for long, and like other drifts by
-    chance: the truth of a recording is rotated, and backwards in half of the draws. Where a recording is too short for
-    that, the truths of all are dealt out among all.
+    `recordings` has the rows of each in time. Slow drifts are autocorrelated, and correlate with other drifts by
+    chance: so the target of a recording is rotated, and reversed in half of the draws. If a recording is too short for
+    that, the targets of all are permuted among all.
     """
-    rng, rows, found = draws(seed, PERMUTATIONS), np.concatenate(recordings), []
+    rng, rows, null = draws(seed, PERMUTATIONS), np.concatenate(recordings), []
     own, scaled = unit(outputs[rows]), unit(truth[rows])
     lengths, step = [len(each) for each in recordings], max(1, CHUNK // scaled.size)
     for begin in range(0, n_null, step):
         n = min(step, n_null - begin)
         orders = _turned(rng, n, lengths) if min(lengths) >= SHORTEST else _orders(rng, n, len(rows), None)
-        found.append(np.einsum("rf,nrf->n", own, scaled[orders]) / scaled.shape[1])
-    return np.concatenate(found)
+        null.append(np.einsum("rf,nrf->n", own, scaled[orders]) / scaled.shape[1])
+    return np.concatenate(null)
 
 
 def _turned(rng: np.random.Generator, n_null: int, lengths: Sequence[int]) -> np.ndarray:
-    """[null, row]: places of things that follow each other, of each stretch begun anywhere, onwards or backwards."""
+    """[null, row]: the order of rows, each stretch rotated at random, forwards or backwards."""
     stretches = []
     for first, n in zip(np.cumsum(lengths) - lengths, lengths, strict=True):
         start, way = rng.integers(n, size=(n_null, 1)), 1 - 2 * rng.integers(2, size=(n_null, 1))
@@ -105,16 +105,16 @@ def _turned(rng: np.random.Generator, n_null: int, lengths: Sequence[int]) -> np
 
 def confusions_dealt(
     truth: np.ndarray,
-    said: np.ndarray,
+    predicted: np.ndarray,
     n_classes: int,
     n_null: int,
     seed: int,
     trials: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
-    """[null, true class, said class]: counts with the classes dealt out anew among trials, within groups if given.
+    """[null, true class, predicted class]: counts with the classes permuted among trials, within groups if given.
 
-    `trials` [window] numbers the trial of each window: those of one have one class, and are no independent evidence.
+    `trials` [window] numbers the trial of each window: windows of a trial share a class and are not independent.
     """
     if trials is None:
         trials = np.arange(len(truth))
@@ -122,12 +122,12 @@ def confusions_dealt(
     trial, label = trial.reshape(-1), truth[first]
     if np.any(label[trial] != truth):
         raise ValueError("the windows of a trial have different classes: number as one trial only those of one class")
-    counts = np.bincount(trial * n_classes + said, minlength=len(first) * n_classes).reshape(-1, n_classes)
+    counts = np.bincount(trial * n_classes + predicted, minlength=len(first) * n_classes).reshape(-1, n_classes)
     rng, group = draws(seed, PERMUTATIONS), None if groups is None else groups[first]
-    found = np.empty((n_null, n_classes, n_classes), np.int64)
+    confusions = np.empty((n_null, n_classes, n_classes), np.int64)
     step = max(1, CHUNK // len(first))
     for begin in range(0, n_null, step):
         dealt = label[_orders(rng, min(step, n_null - begin), len(first), group)]
         for number in range(n_classes):
-            found[begin : begin + step, number] = (dealt == number).astype(np.float64) @ counts
-    return found
+            confusions[begin : begin + step, number] = (dealt == number).astype(np.float64) @ counts
+    return confusions

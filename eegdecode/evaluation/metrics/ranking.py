@@ -1,7 +1,7 @@
-"""How far up among all pieces the true one stands, for each decoded trial: the rank accuracy of Daly (Sci Rep 13:624).
+"""Rank accuracy (Daly, Sci Rep 13:624): the rank of the true piece among all pieces, for each decoded trial.
 
-Outputs are [trial, time, feature] and pieces [piece, time, feature], all cut to the shortest, so that none is told by
-its length. Each way to compare them gives [trial, piece], higher where it fits better, and `ranks` judges that.
+Outputs are [trial, time, feature] and pieces [piece, time, feature], all cut to the shortest, so that none is
+recognised by its length. Each way to compare them gives [trial, piece], the higher the better, for `ranks`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ CHUNK = 1 << 20  # numbers at a time
 def together(trials: Sequence[DecodedTrial], most: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outputs [trial, time, feature], pieces [piece, time, feature], and the place [trial] of the true one.
 
-    All are cut to the shortest piece, so that none is told by its length; and to `most` samples.
+    All are cut to the shortest piece, so that none is recognised by its length; and to `most` samples.
     """
     pieces = {trial.stimulus: trial.target for trial in reversed(trials)}
     n_times = min(len(trial.target) for trial in trials)
@@ -36,11 +36,11 @@ def daly(
     outputs: np.ndarray, pieces: np.ndarray, sfreq: float, mode: ssim.Mode = "skimage", window_s: float = 4.0
 ) -> dict[str, np.ndarray]:
     """[trial, piece]: the r of spectra, and where pieces are long enough the SSIM of spectrograms, as in the paper."""
-    decoded, heard = prepared(outputs, sfreq), prepared(pieces, sfreq)
-    found = {"spectrum": by_spectrum(decoded, heard)}
+    decoded, true = prepared(outputs, sfreq), prepared(pieces, sfreq)
+    fits = {"spectrum": by_spectrum(decoded, true)}
     if outputs.shape[1] >= window_s * sfreq * (1 + SMALLEST / 8):
-        found["ssim"] = by_ssim(decoded, heard, sfreq, mode, window_s)
-    return found
+        fits["ssim"] = by_ssim(decoded, true, sfreq, mode, window_s)
+    return fits
 
 
 def ranks(fit: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -74,10 +74,10 @@ def by_ssim(
     outputs: np.ndarray, pieces: np.ndarray, sfreq: float, mode: ssim.Mode = "skimage", window_s: float = 4.0
 ) -> np.ndarray:
     """[trial, piece]: SSIM of spectrograms, the mean over features; of what `prepared` gives, as in the paper."""
-    decoded, heard = spectrograms(outputs, sfreq, window_s), spectrograms(pieces, sfreq, window_s)
-    data_range = float(np.ptp(heard)) or 1.0
+    decoded, true = spectrograms(outputs, sfreq, window_s), spectrograms(pieces, sfreq, window_s)
+    data_range = float(np.ptp(true)) or 1.0
     features = range(outputs.shape[-1])
-    return np.mean([ssim.ssim_of_all(decoded[:, f], heard[:, f], data_range, mode) for f in features], axis=0)
+    return np.mean([ssim.ssim_of_all(decoded[:, f], true[:, f], data_range, mode) for f in features], axis=0)
 
 
 def prepared(x: np.ndarray, sfreq: float, band_hz: tuple[float, float] = BAND_HZ) -> np.ndarray:
@@ -97,7 +97,7 @@ def prepared(x: np.ndarray, sfreq: float, band_hz: tuple[float, float] = BAND_HZ
 def spectrograms(x: np.ndarray, sfreq: float, window_s: float = 4.0, up_to_hz: float = BAND_HZ[1]) -> np.ndarray:
     """Amplitudes, [..., time, feature] -> [..., feature, frequency, frame]: Hann windows, an eighth of one apart.
 
-    Of frequencies above 0 up to where the band ends. The paper names no window; 4 s tell 0.25 Hz apart.
+    Frequencies are those above 0 up to the end of the band. The paper names no window; 4 s resolve 0.25 Hz.
     """
     *batch, n_times, n_features = x.shape
     window = min(round(window_s * sfreq), n_times)
@@ -108,9 +108,9 @@ def spectrograms(x: np.ndarray, sfreq: float, window_s: float = 4.0, up_to_hz: f
     waves = np.concatenate([hann * np.cos(angles), hann * np.sin(angles)], axis=1)
     signals = np.moveaxis(x, -1, -2).reshape(-1, n_times)
     frames = np.lib.stride_tricks.sliding_window_view(signals, window, axis=1)[:, :: max(1, window // 8)]
-    found = np.empty((len(signals), n_frequencies, frames.shape[1]))
+    amplitudes = np.empty((len(signals), n_frequencies, frames.shape[1]))
     step = max(1, CHUNK // (frames.shape[1] * window))
     for first in range(0, len(signals), step):
         both = np.ascontiguousarray(frames[first : first + step]) @ waves
-        found[first : first + step] = np.hypot(both[..., :n_frequencies], both[..., n_frequencies:]).swapaxes(1, 2)
-    return found.reshape(*batch, n_features, *found.shape[1:])
+        amplitudes[first : first + step] = np.hypot(both[..., :n_frequencies], both[..., n_frequencies:]).swapaxes(1, 2)
+    return amplitudes.reshape(*batch, n_features, *amplitudes.shape[1:])

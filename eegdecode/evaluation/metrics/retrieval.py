@@ -1,7 +1,7 @@
-"""Is the right one among the first k? For decoders whose output is compared with the targets of all candidates.
+"""Top-k retrieval accuracy, for decoders whose output is compared with the targets of all candidates.
 
-Ties are broken at random in thought: each hit is the probability of one. So a decoder that says the same of all has
-exactly the chance level.
+A hit is the probability of one if ties are broken at random. So a decoder with constant outputs has exactly the chance
+level.
 """
 
 import numpy as np
@@ -50,7 +50,7 @@ def chance(n_candidates: int, k: int, ways: int | None = None) -> float:
 
 
 def _probability(better: np.ndarray, tied: np.ndarray, n: int, k: int, ways: int | None) -> np.ndarray:
-    """The true one stands anywhere among those it ties with; of the others that stand before it, some are drawn."""
+    """The true one is at a random position among its ties; of the others before it, some are drawn."""
     ways = n if ways is None else ways
     if not 1 <= k <= ways <= n:
         raise ValueError(f"top {k} of {ways} needs at least {ways} candidates and k from 1 to {ways}, got {n}")

@@ -1,4 +1,4 @@
-"""Is a decoded sound like the one that was heard? Distances of its spectrum's shape, likeness in six respects, PESQ.
+"""Compare a decoded sound with the true one: mel-cepstral distortion, PESQ, and the spectra that other metrics use.
 
 Sounds are [..., time] at `sfreq`, both of one length and in step with each other: nothing is moved to fit.
 """

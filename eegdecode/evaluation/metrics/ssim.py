@@ -28,10 +28,10 @@ def ssim(one: np.ndarray, other: np.ndarray, data_range: float, mode: Mode = "sk
     batch, shape = ones.shape[:-2], ones.shape[-2:]
     ones, others = ones.reshape(-1, *shape), others.reshape(-1, *shape)
     windows = _Windows(mode, shape, data_range)
-    found = np.empty(len(ones))
+    similarities = np.empty(len(ones))
     for some in _chunks(len(ones), (4 * shape[0], shape[1])):
-        found[some] = windows.paired(ones[some], others[some])
-    return found.reshape(batch)
+        similarities[some] = windows.paired(ones[some], others[some])
+    return similarities.reshape(batch)
 
 
 def ssim_of_all(ones: np.ndarray, others: np.ndarray, data_range: float, mode: Mode = "skimage") -> np.ndarray:
@@ -45,14 +45,14 @@ def ssim_of_all(ones: np.ndarray, others: np.ndarray, data_range: float, mode: M
         raise ValueError(f"pictures of {shape} and of {others.shape[1:]} cannot be compared: bring them to one size")
     windows = _Windows(mode, shape, data_range)
     about, about_others = windows.statistics(ones), windows.statistics(others)
-    found = np.empty((len(ones), len(others)))
+    similarities = np.empty((len(ones), len(others)))
     for columns in _chunks(len(others), shape):
         together = min(len(others), columns.stop) - columns.start
         for rows in _chunks(len(ones), (together * shape[0], shape[1])):
-            found[rows, columns] = windows.crossed(
+            similarities[rows, columns] = windows.crossed(
                 ones[rows, None], others[columns], about[:, rows, None], about_others[:, columns]
             )
-    return found
+    return similarities
 
 
 def _chunks(n: int, shape: tuple[int, ...]) -> list[slice]:
@@ -151,10 +151,10 @@ def _bands(n: int, weights: np.ndarray) -> list[tuple[slice, slice, np.ndarray]]
     """Along an axis of n inputs: some outputs, the inputs they see, and the matrix between."""
     size, n_outputs = len(weights), n - len(weights) + 1
     edges = np.linspace(0, n_outputs, -(-n_outputs // OUTPUTS) + 1).astype(int).tolist()
-    found = []
+    bands = []
     for first, stop in pairwise(edges):
         matrix = np.zeros((stop - first, stop - first + size - 1))
         for output in range(stop - first):
             matrix[output, output : output + size] = weights
-        found.append((slice(first, stop), slice(first, stop + size - 1), matrix))
-    return found
+        bands.append((slice(first, stop), slice(first, stop + size - 1), matrix))
+    return bands

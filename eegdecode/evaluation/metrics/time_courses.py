@@ -1,9 +1,9 @@
-"""What was found of targets that follow the signal in time: decoded against heard, trial by trial. Numpy only.
+"""Evaluate targets that follow the signal in time: decoded against true, trial by trial. Numpy only.
 
 r               Pearson's r over a whole trial. Chance: the same with other test pieces, which share what all trials
-                have, as how they fade in. It is judged twice, and the worse counts: the heard piece rotated in time,
-                which keeps its loudness and its rhythm; and only what sets it apart from other pieces rotated, with
-                the rest in its place. A piece is rotated alike for all who heard it, as their brains answered alike.
+                have, as their fade-in. There are two nulls, and the larger p counts: the true piece rotated in time,
+                which keeps its loudness and rhythm; and only what differs from other pieces rotated, with the rest in
+                place. A piece is rotated alike for all subjects, as their brains respond alike.
 rank_accuracy   How many of the other test pieces fit a decoded trial worse than the true one does. Chance: 0.5.
 match_mismatch  How often some seconds of decoded signal fit the same of the piece better than others. Chance: 0.5.
 
@@ -19,59 +19,59 @@ from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import audio_metrics, daly, intervals, nulls, ranking
 from eegdecode.evaluation.metrics.correlation import unit
-from eegdecode.evaluation.metrics.results import ALPHA, Findings, Measured, OfSubject, OfTrials
+from eegdecode.evaluation.metrics.results import ALPHA, Metric, Result, SubjectResult, TrialMetric
 
-SHORTEST_SHIFT_S = 1.0  # envelopes resemble themselves for less than that
+SHORTEST_SHIFT_S = 1.0  # envelopes are autocorrelated for less than that
 OF_SUBJECTS = ("rank_accuracy", "match_mismatch")
-"""Figures that each subject has beside r."""
+"""Metrics that are reported for each subject besides r."""
 
 
-def score(decoded: Decoded, cfg: Scoring) -> Findings:
-    """All figures that the target has, of the network and of the baselines on the same trials.
+def evaluate(decoded: Decoded, cfg: Scoring) -> Result:
+    """All metrics that apply to the target, of the network and of the baselines on the same trials.
 
-    A single piece has no rank, and trials may be too short for two windows: such figures are left out.
+    A single piece has no rank, and trials may be too short for two windows: such metrics are left out.
     """
     rotations = _rotations(decoded.trials, cfg)
     r = _Rotated.of(decoded, rotations)
     figures = _figures(decoded, r, cfg)
-    measured = {name: figure.measured() for name, figure in figures.items()} | {"r": r.measured()}
+    metrics = {name: figure.metric() for name, figure in figures.items()} | {"r": r.metric()}
     others = {name: decoded.by(name) for name in decoded.baselines}
     rotated = {name: _Rotated.of(other, rotations) for name, other in others.items()}
-    beside = {
+    baselines = {
         name: {figure: float(np.nanmean(of.value)) for figure, of in _figures(other, rotated[name], cfg).items()}
         for name, other in others.items()
     }
     subjects = _subjects(decoded.trials, r, rotated, figures)
     low, high = (float(edge) for edge in intervals.of_mean(np.array([subject.value for subject in subjects])))
     if not np.isnan(low):
-        measured["r"] = replace(measured["r"], low=low, high=high)
+        metrics["r"] = replace(metrics["r"], low=low, high=high)
     what = "Pearson's r of decoded and true over a trial, the mean over trials"
     if len(rotations) < 2:
-        what += "; with a single test piece, following it cannot be told from following what all trials share"
-    return Findings(decoded.kind, "r", what, measured, beside, subjects)
+        what += "; with a single test piece, following it cannot be separated from following what all trials share"
+    return Result(decoded.kind, "r", what, metrics, baselines, subjects)
 
 
-def _figures(decoded: Decoded, r: "_Rotated", cfg: Scoring) -> dict[str, OfTrials]:
-    found = {"r": OfTrials(r.true, float(r.others.mean()))}
+def _figures(decoded: Decoded, r: "_Rotated", cfg: Scoring) -> dict[str, TrialMetric]:
+    metrics = {"r": TrialMetric(r.true, float(r.others.mean()))}
     matches = match_mismatch(decoded.trials, round(cfg.window_s * decoded.sfreq))
-    found |= _ranks(decoded.trials, cfg)
+    metrics |= _ranks(decoded.trials, cfg)
     if not np.isnan(matches).all():
-        found["match_mismatch"] = OfTrials(matches, 0.5)
-    return found | daly.figures(decoded, cfg) | audio_metrics.figures(decoded)
+        metrics["match_mismatch"] = TrialMetric(matches, 0.5)
+    return metrics | daly.figures(decoded, cfg) | audio_metrics.figures(decoded)
 
 
 def _subjects(
-    trials: Sequence[DecodedTrial], r: "_Rotated", rotated: Mapping[str, "_Rotated"], figures: Mapping[str, OfTrials]
-) -> tuple[OfSubject, ...]:
+    trials: Sequence[DecodedTrial], r: "_Rotated", rotated: Mapping[str, "_Rotated"], figures: Mapping[str, TrialMetric]
+) -> tuple[SubjectResult, ...]:
     rows = []
     for name in sorted({trial.subject for trial in trials}):
         own = np.array([trial.subject == name for trial in trials])
-        of_r = r.measured(own)
+        of_r = r.metric(own)
         assert of_r.p is not None and of_r.bound is not None
-        beside = {other: float(of.true[own].mean()) for other, of in rotated.items()}
+        baselines = {other: float(of.true[own].mean()) for other, of in rotated.items()}
         of_own = {figure: figures[figure].value[own] for figure in OF_SUBJECTS if figure in figures}
         also = {figure: float(np.nanmean(each)) for figure, each in of_own.items() if not np.isnan(each).all()}
-        rows.append(OfSubject(name, int(own.sum()), of_r.value, of_r.p, of_r.p, beside, of_r.bound, also))
+        rows.append(SubjectResult(name, int(own.sum()), of_r.value, of_r.p, of_r.p, baselines, of_r.bound, also))
     corrected = intervals.holm(np.array([row.p for row in rows]))
     return tuple(replace(row, p_holm=float(p)) for row, p in zip(rows, corrected, strict=True))
 
@@ -107,22 +107,22 @@ class _Rotated:
         outputs, pieces, own = ranking.together(decoded.trials)
         outputs, pieces = unit(outputs), unit(pieces)
         rest = (pieces.sum(axis=0) - pieces) / (len(pieces) - 1)
-        # Summed over pieces nothing sets them apart: who says the same of all has 0 here, whatever all pieces share
+        # The differences sum to 0 over pieces: a decoder with the same output for all has 0 here, whatever pieces share
         apart = [nulls.products(output, (pieces - rest)[piece]) for output, piece in zip(outputs, own, strict=True)]
         shared = true - [at_shift[0] for at_shift in apart]
         beyond = np.array([drawn(*each) for each in zip(decoded.trials, apart, strict=True)])
         others = np.array([(output * rest[piece]).sum() for output, piece in zip(outputs, own, strict=True)])
         return cls(true, others / outputs.shape[-1], (null, shared[:, None] + beyond))
 
-    def measured(self, of: np.ndarray | slice = slice(None)) -> Measured:
+    def metric(self, of: np.ndarray | slice = slice(None)) -> Metric:
         """The mean over these trials; its p and its bound are the worse of both ways."""
         value, means = float(self.true[of].mean()), [null[of].mean(axis=0) for null in self.unrelated]
         bound = max(float(np.quantile(mean, 1 - ALPHA)) for mean in means)
         p = max(float(nulls.p_value(value, mean)) for mean in means)
-        return Measured(value, float(self.others[of].mean()), bound, p)
+        return Metric(value, float(self.others[of].mean()), bound, p)
 
 
-def _ranks(trials: Sequence[DecodedTrial], cfg: Scoring) -> dict[str, OfTrials]:
+def _ranks(trials: Sequence[DecodedTrial], cfg: Scoring) -> dict[str, TrialMetric]:
     """The share of other pieces that fit worse, ties counting half. Nothing where there is one piece only."""
     outputs, pieces, own = ranking.together(trials)
     if len(pieces) < 2:

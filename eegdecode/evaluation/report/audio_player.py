@@ -1,4 +1,4 @@
-"""Decoded sound made to be heard in a page: WAV within the page itself, and sound out of mel spectrograms."""
+"""Audio players for a page: WAV embedded in the page, and sound reconstructed from mel spectrograms."""
 
 import base64
 import io
@@ -45,8 +45,7 @@ def wav(sound: np.ndarray, sfreq: int) -> bytes:
 
 
 def rate_hz(runs: Sequence[RunDir], stimulus: str) -> float | None:
-    """The rate of the sound file that a mel target was made from, which says what its bands mean; None where the study
-    is there no more."""
+    """The rate of the sound file that a mel target was made from, which defines its bands; None without the study."""
     for run in runs:
         study = (read_json(run.plan) or {}).get("inputs", {}).get("study")
         if study is None:
@@ -60,7 +59,7 @@ def rate_hz(runs: Sequence[RunDir], stimulus: str) -> float | None:
 def from_mel(log_mel: np.ndarray, sfreq: float, sound_hz: float) -> np.ndarray:
     """A sound [time] at `sound_hz` whose mel target [time, band] at `sfreq` is about this (Griffin and Lim 1984).
 
-    What is lost cannot be heard again: the phase, and all that is finer than a band and a sample of the target.
+    What the target lacks is lost: the phase, and all that is finer than a band and a sample of it.
     """
     import torch
     from torchaudio import functional
@@ -79,8 +78,8 @@ def from_mel(log_mel: np.ndarray, sfreq: float, sound_hz: float) -> np.ndarray:
         power *= ratio @ bands.T / np.maximum(bands.sum(axis=1), TINY)
     window = torch.hann_window(n_fft)
     power *= float(window.square().sum())  # targets are powers of windows of length 1
-    found: torch.Tensor = functional.griffinlim(
+    waveform: torch.Tensor = functional.griffinlim(
         torch.from_numpy(power.T.astype(np.float32)), window, n_fft, hop, n_fft,
         power=2.0, n_iter=ROUNDS, momentum=0.99, length=None, rand_init=False,
     )  # fmt: skip
-    return found.double().numpy()
+    return waveform.double().numpy()

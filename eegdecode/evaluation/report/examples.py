@@ -1,4 +1,4 @@
-"""Three trials of the report, best, median and worst: as curves, or as spectrograms and sounds where they are such."""
+"""Three example trials of the report, best, median and worst: as curves, spectrograms or sounds, like the target."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from hpc.runs.rundir import RunDir
 SHOWN_S = 40.0  # of a curve; more is too dense to see
 DRAWN_S = 10.0  # of a spectrogram
 SOFTEST_DB = -50.0
-"""Below the loudest of a spectrogram; what is softer has one colour with it."""
+"""The lower end of the colour scale, below the loudest of a spectrogram."""
 SPREAD = 2.5
-"""Standard deviations of a mel spectrogram that its colours reach to, to either side."""
+"""The ends of the colour scale of a mel spectrogram, in standard deviations."""
 
 
 def drawn(decoded: Decoded, runs: Sequence[RunDir]) -> str:
@@ -30,42 +30,42 @@ def drawn(decoded: Decoded, runs: Sequence[RunDir]) -> str:
     order = np.argsort([-value for value in r], kind="stable")
     chosen = {int(order[len(order) // 2]): "Median", int(order[-1]): "Worst", int(order[0]): "Best"}
     show, note = _way(decoded, runs)
-    said = [f'<p class="note">{note}</p>']
+    blocks = [f'<p class="note">{note}</p>']
     for index in sorted(chosen, key=lambda index: -r[index]):
         trial = trials[index]
         title = f"{chosen[index]} trial: {trial.subject}, {trial.stimulus}"
-        beside = [
+        baselines = [
             f"{name} {say(float(correlation(other.trials[index].output, trial.target).mean()))}"
             for name, other in others.items()
         ]
-        figures = f"r = {say(r[index])}" + (f" ({', '.join(beside)})" if beside else "")
-        said.append(f"<h3>{escape(title)}</h3>\n{show(trial, title, figures)}")
-    return "\n".join(said)
+        figures = f"r = {say(r[index])}" + (f" ({', '.join(baselines)})" if baselines else "")
+        blocks.append(f"<h3>{escape(title)}</h3>\n{show(trial, title, figures)}")
+    return "\n".join(blocks)
 
 
 Show = Callable[[DecodedTrial, str, str], str]
 
 
 def _way(decoded: Decoded, runs: Sequence[RunDir]) -> tuple[Show, str]:
-    """How to show a trial of such a target, and what to know of all of them."""
+    """How to show a trial of such a target, and a note on all of them."""
     sfreq = decoded.sfreq
     if decoded.is_sound:
         return (
             lambda trial, title, figures: _sounds(trial, sfreq, title, figures),
-            "Levels of mel bands below the loudest of each sound. Played are the first "
-            f"{audio_player.PLAYED_S:g} s, each as loud as can be.",
+            "Levels of mel bands below the loudest of each sound. The players have the first "
+            f"{audio_player.PLAYED_S:g} s, normalised in loudness.",
         )
     if decoded.is_spectrogram:
         made_hz = audio_player.rate_hz(runs, decoded.trials[0].stimulus) if decoded.target == "mel" else None
         note = "Each band in standard deviations about its own mean."
         if made_hz:
             note += (
-                f" The sounds, of the first {audio_player.PLAYED_S:g} s, are made from these spectrograms, the true "
-                "one as well, with a phase that fits (Griffin and Lim); the bands of the decoded one are brought to "
-                "the mean and spread of those of all true test pieces. A fallback for the ear: no waveform was decoded."
+                f" The sounds, of the first {audio_player.PLAYED_S:g} s, are reconstructed from these spectrograms, "
+                "the true one as well, with the algorithm of Griffin and Lim; the bands of the decoded one are scaled "
+                "to the mean and spread of all true test pieces. This is only for listening: no waveform was decoded."
             )
         elif decoded.target == "mel":
-            note += " The study's sound files are not there, so that no sound can be made of them."
+            note += " The study's sound files are missing, so no sound can be reconstructed."
         level = Level.of(decoded)
         return lambda trial, title, figures: _bands(trial, sfreq, title, figures, made_hz, level), note
     n_outputs = decoded.trials[0].target.shape[1]
@@ -93,8 +93,7 @@ def _curves(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
 
 @dataclass(frozen=True)
 class Level:
-    """Mean and spread of each band over all true pieces, [band]: a decoder may have been trained to follow their course
-    alone."""
+    """Mean and spread of each band over all true pieces, [band]: a decoder may have learnt the course alone."""
 
     mean: np.ndarray
     spread: np.ndarray
@@ -112,8 +111,8 @@ def _bands(trial: DecodedTrial, sfreq: float, title: str, figures: str, made_hz:
         played = ""
         if made_hz:
             log_mel = rows if rows is trial.target else _standard(rows) * level.spread + level.mean
-            heard = audio_player.from_mel(log_mel, sfreq, made_hz)
-            played = audio_player.player(heard, made_hz, f"{title}: {name.lower()}, made from its mel spectrogram")
+            waveform = audio_player.from_mel(log_mel, sfreq, made_hz)
+            played = audio_player.player(waveform, made_hz, f"{title}: {name.lower()}, made from its mel spectrogram")
         pair.append(_Side(name, _standard(rows)[: round(DRAWN_S * sfreq)], played))
     hz = sound.mel_centres_hz(n_bands, made_hz) if made_hz else None
     seconds = min(len(trial.target) / sfreq, DRAWN_S)
@@ -132,7 +131,7 @@ def _sounds(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of two pictures beside each other: its name, [time, band], and a player or nothing."""
+    """One of two pictures side by side: its name, [time, band], and a player or nothing."""
 
     name: str
     rows: np.ndarray

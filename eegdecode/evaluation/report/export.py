@@ -1,58 +1,62 @@
-"""The findings as text for other documents: report.md, and a table in LaTeX."""
+"""Export the results for other documents: report.md, and a table in LaTeX."""
 
 from pathlib import Path
 
-from eegdecode.evaluation.metrics.results import Findings, Measured
+from eegdecode.evaluation.metrics.results import Metric, Result
 from hpc.runs.rundir import atomic_write
 
 
-def write(folder: Path, found: Findings) -> None:
-    for name, text in (("report.md", markdown(found)), ("table.tex", latex(found))):
+def write(folder: Path, result: Result) -> None:
+    for name, text in (("report.md", markdown(result)), ("table.tex", latex(result))):
         atomic_write(folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
 
 
-def markdown(found: Findings) -> str:
-    main, unit = found.figures[found.headline], "trial" if found.kind == "sequence" else "window"
+def markdown(result: Result) -> str:
+    main, unit = result.figures[result.headline], "trial" if result.kind == "sequence" else "window"
     lines = [
-        f"# {found.verdict.capitalize()}",
+        f"# {result.verdict.capitalize()}",
         "",
-        f"{found.headline} {_say(main.value)} (chance {_say(main.chance)}, p = {main.p:.3f}): {found.what}.",
+        f"{result.headline} {_say(main.value)} (chance level {_say(main.chance)}, p = {main.p:.3f}): {result.what}.",
         "",
-        "| figure | network | chance | 95 % below | " + " | ".join(found.baselines) + " |",
-        "| --- " * (4 + len(found.baselines)) + "|",
+        "| metric | network | chance level | 95th percentile of the null | " + " | ".join(result.baselines) + " |",
+        "| --- " * (4 + len(result.baselines)) + "|",
     ]
-    for name, figure in found.figures.items():
-        beside = " | ".join(_say(figures[name]) for figures in found.baselines.values())
-        lines.append(f"| {name} | {_with_interval(figure)} | {_say(figure.chance)} | {_bound(figure)} | {beside} |")
-    each = found.of_subjects or found.headline
-    tested = "" if found.of_subjects else "| 95 % below | p "
-    lines += ["", f"| subject | {unit}s | {each} {tested}| " + " | ".join(found.baselines) + " |"]
-    lines.append("| --- " * (3 + tested.count("|") + len(found.baselines)) + "|")
-    for row in found.subjects:
-        beside = " | ".join(_say(value) for value in row.baselines.values())
+    for name, figure in result.figures.items():
+        baselines = " | ".join(_say(figures[name]) for figures in result.baselines.values())
+        lines.append(f"| {name} | {_with_interval(figure)} | {_say(figure.chance)} | {_bound(figure)} | {baselines} |")
+    each = result.of_subjects or result.headline
+    tested = "" if result.of_subjects else "| 95th percentile of the null | p "
+    lines += ["", f"| subject | {unit}s | {each} {tested}| " + " | ".join(result.baselines) + " |"]
+    lines.append("| --- " * (3 + tested.count("|") + len(result.baselines)) + "|")
+    for row in result.subjects:
+        baselines = " | ".join(_say(value) for value in row.baselines.values())
         own = f"| {_say(row.bound)} | {row.p_holm:.3f} " if tested else ""
-        lines.append(f"| {row.subject} | {row.n_windows} | {_say(row.value)} {own}| {beside} |")
+        lines.append(f"| {row.subject} | {row.n_windows} | {_say(row.value)} {own}| {baselines} |")
     return "\n".join(lines) + "\n"
 
 
-def latex(found: Findings) -> str:
-    columns = "l" + "r" * (3 + len(found.baselines))
-    head = " & ".join(["Figure", "Network", "Chance", "95\\,\\% below", *map(_escaped, found.baselines)])
+def latex(result: Result) -> str:
+    columns = "l" + "r" * (3 + len(result.baselines))
+    head = " & ".join(
+        ["Metric", "Network", "Chance level", "95th percentile of the null", *map(_escaped, result.baselines)]
+    )
     rows = []
-    for name, figure in found.figures.items():
-        beside = [_say(figures[name]) for figures in found.baselines.values()]
-        rows.append(" & ".join([_escaped(name), _with_interval(figure), _say(figure.chance), _bound(figure), *beside]))
+    for name, figure in result.figures.items():
+        baselines = [_say(figures[name]) for figures in result.baselines.values()]
+        rows.append(
+            " & ".join([_escaped(name), _with_interval(figure), _say(figure.chance), _bound(figure), *baselines])
+        )
     body = " \\\\\n".join(rows)
     return f"\\begin{{tabular}}{{{columns}}}\n\\hline\n{head} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n"
 
 
-def _with_interval(figure: Measured) -> str:
+def _with_interval(figure: Metric) -> str:
     if figure.low is None or figure.high is None:
         return _say(figure.value)
     return f"{_say(figure.value)} [{_say(figure.low)}, {_say(figure.high)}]"
 
 
-def _bound(figure: Measured) -> str:
+def _bound(figure: Metric) -> str:
     return "–" if figure.bound is None else _say(figure.bound)
 
 

@@ -1,10 +1,11 @@
-"""Which channels what was decoded comes from.
+"""Which channels a decoder uses.
 
-network     How much the loss grows when a channel is that of another window, or where the target follows it in time,
-            half a window late: what the network uses of it. Gradients say less, as they only see the smallest change.
-ridge       How what the linear decoder gives goes with each channel at the lag where it does most, r: its forward
-            pattern (Haufe 2014), as weights also tell what is taken off as noise.
-bandpower   The same of classes: how the score of each goes with each channel's power, in the band where it does most.
+network     Permutation importance: how much the loss grows when a channel is taken from another window, or, for time
+            courses, is shifted by half a window. Gradients say less, as they only see the smallest change.
+ridge       The forward pattern of the linear decoder (Haufe 2014): r of its output with each channel, at the lag where
+            it is largest. Weights would also reflect what is subtracted as noise.
+bandpower   The forward pattern of each class: r of its score with the power of each channel, in the band where it is
+            largest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,52 +21,52 @@ from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics.correlation import correlation, unit
-from eegdecode.evaluation.metrics.results import Findings
+from eegdecode.evaluation.metrics.results import Result
 from eegdecode.preprocessing.sphere import ten_ten
 from eegdecode.signals import SignalSpec
 from eegdecode.training import model_file
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 
 PROBED = 64
-"""Windows, or whole trials, that channels are tried out on: evenly taken from the test part."""
+"""Windows, or whole trials, for permutation importance: evenly spaced in the test set."""
 MOST_LAGS = 33
-"""At which the ridge's pattern is looked for."""
+"""Lags of the ridge's pattern."""
 MOST_CLASSES = 6
-"""Of which each has a head of its own."""
+"""With more classes, no patterns of each class are drawn."""
 
 
 def of_channels(models: Sequence[Path], decoded: Decoded, cfg: Scoring, ctx: Context) -> dict[str, dict[str, float]]:
-    """Of the network, the mean over several; and of the ridge where the target follows the signal in time."""
+    """The permutation importance of channels for the network, the mean over several; and the patterns of baselines."""
     several = [of_network(model, decoded, cfg, ctx) for model in models]
     channels = model_file.load(models[0]).spec.channels
-    found = {"network": dict(zip(channels, np.mean(several, axis=0).tolist(), strict=True))}
+    importance = {"network": dict(zip(channels, np.mean(several, axis=0).tolist(), strict=True))}
     if decoded.kind == "sequence" and "ridge" in decoded.baselines:
         pattern = pattern_of(decoded.by("ridge"), model_file.load(models[0]), cfg, ctx)
-        found["ridge"] = dict(zip(channels, pattern.tolist(), strict=True))
+        importance["ridge"] = dict(zip(channels, pattern.tolist(), strict=True))
     if "bandpower" in decoded.baselines and len(decoded.classes) <= MOST_CLASSES:
         band, patterns = patterns_of(decoded.by("bandpower"), model_file.load(models[0]), ctx)
         for name, pattern in zip(decoded.classes, patterns, strict=True):
-            found[f"bandpower: {name}, {band}"] = dict(zip(channels, pattern.tolist(), strict=True))
-    return found
+            importance[f"bandpower: {name}, {band}"] = dict(zip(channels, pattern.tolist(), strict=True))
+    return importance
 
 
 def of_network(model: Path, decoded: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
-    """[channel]: how much the loss grows."""
+    """Permutation importance, [channel]: how much the loss grows."""
     trained = model_file.load(model)
     data, parts = open_data(trained, ctx)
-    as_trained, where = trained.train(), ddp.device(ctx)
-    network = trained.network().to(where)
+    as_trained, device = trained.train(), ddp.device(ctx)
+    network = trained.network().to(device)
     objective = objectives.build(as_trained.objective, data.spec(trained.target).knowing(trained.spec))
-    judge = Judge(as_trained, parts.test, data, trained.spec, network)
-    sizes = [len(places.start) for places in judge.batches]
+    validator = Validator(as_trained, parts.test, data, trained.spec, network)
+    sizes = [len(places.start) for places in validator.batches]
     n = min(len(sizes), -(-PROBED // max(sizes)))
     chosen = [int(place) for place in np.linspace(0, len(sizes) - 1, n)]
     grown = np.zeros((len(chosen), trained.spec.n_channels))
     for done, number in enumerate(chosen):
-        batch = judge.batch(number, where)
-        others = _others(len(batch.signal), cfg.seed, number).to(where)
+        batch = validator.batch(number, device)
+        others = _others(len(batch.signal), cfg.seed, number).to(device)
         late = decoded.kind == "sequence" or len(others) < 2
         with torch.no_grad():
             loss = float(objective(network, batch)[0])
@@ -81,7 +82,7 @@ def of_network(model: Path, decoded: Decoded, cfg: Scoring, ctx: Context) -> np.
 
 
 def _others(n: int, seed: int, number: int) -> torch.Tensor:
-    """[n]: for each window another one."""
+    """[n]: another window for each window."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
     others = torch.empty_like(order)
     others[order] = order.roll(1)
@@ -89,8 +90,8 @@ def _others(n: int, seed: int, number: int) -> torch.Tensor:
 
 
 def pattern_of(linear: Decoded, trained: model_file.Trained, cfg: Scoring, ctx: Context) -> np.ndarray:
-    """[channel]: r of the channel with what the linear decoder gives, at the lag where it is largest over channels;
-    the mean over trials, and of the decoder's features."""
+    """[channel]: r of the channel with the output of the linear decoder, at the lag where it is largest over channels;
+    the mean over trials, and over the decoder's features."""
     data, _ = open_data(trained, ctx)
     recordings = {stored.name: stored for stored in data.recordings}
     furthest = round(cfg.lags_s * trained.spec.sfreq)
@@ -98,19 +99,19 @@ def pattern_of(linear: Decoded, trained: model_file.Trained, cfg: Scoring, ctx: 
     sums = np.zeros((len(lags), trained.spec.n_channels))
     for trial in linear.trials:
         ctx.beat()
-        stored, made = recordings[trial.recording], trial.output.mean(axis=1, keepdims=True)
+        stored, output = recordings[trial.recording], trial.output.mean(axis=1, keepdims=True)
         first = round(trial.start_s * stored.sfreq)
-        at = first + np.arange(len(made)) * stored.sfreq / linear.sfreq
+        at = first + np.arange(len(output)) * stored.sfreq / linear.sfreq
         whole = stored.read(first, min(int(at[-1]) + furthest + 1, stored.n_times)).astype(np.float64)
         for index, lag in enumerate(lags):
             rows = np.minimum(at.astype(int) + lag - first, len(whole) - 1)
-            sums[index] += correlation(whole[rows], np.broadcast_to(unit(made), (len(made), whole.shape[1])))
-    found = sums / len(linear.trials)
-    return found[int((found**2).sum(axis=1).argmax())]
+            sums[index] += correlation(whole[rows], np.broadcast_to(unit(output), (len(output), whole.shape[1])))
+    patterns = sums / len(linear.trials)
+    return patterns[int((patterns**2).sum(axis=1).argmax())]
 
 
 def patterns_of(linear: Decoded, trained: model_file.Trained, ctx: Context) -> tuple[str, np.ndarray]:
-    """The band, and [class, channel]: r of the power of the channel with the score of the class, within subjects."""
+    """The band, and [class, channel]: r of the channel's power with the score of the class, within subjects."""
     data, _ = open_data(trained, ctx)
     recordings = {stored.name: stored for stored in data.recordings}
     n_times = trained.spec.n_times
@@ -129,33 +130,34 @@ def patterns_of(linear: Decoded, trained: model_file.Trained, ctx: Context) -> t
         mine = subjects == subject
         own[mine] -= own[mine].mean(axis=0)
         power[mine] -= power[mine].mean(axis=0)
-    found = (unit(own).T @ unit(power)).reshape(own.shape[1], len(names), -1)  # [class, band, channel]
-    most = int((found**2).sum(axis=(0, 2)).argmax())
-    return names[most], found[:, most]
+    patterns = (unit(own).T @ unit(power)).reshape(own.shape[1], len(names), -1)  # [class, band, channel]
+    most = int((patterns**2).sum(axis=(0, 2)).argmax())
+    return names[most], patterns[:, most]
 
 
 def places(spec: SignalSpec) -> dict[str, tuple[float, float]]:
-    """Of the channels, seen from above: x to the right, y to the front, 1 on the ring round the head. By their 10-10
-    names where no position is known; those at unknown places are left out."""
+    """Positions of the channels, seen from above: x to the right, y to the front, 1 on the outline of the head. From
+    their 10-10 names if no positions are known; channels without a position are left out."""
     known = {name: np.array(place) for name, place in zip(spec.channels, spec.positions, strict=False) if place}
     if not known:
         by_name = ten_ten()
         known = {name: by_name[name] for name in spec.channels if name in by_name}
-    found = {}
+    positions = {}
     for name, place in known.items():
         away = np.arccos(np.clip(place[2] / (np.linalg.norm(place) or 1.0), -1, 1)) / (np.pi / 2)
         away = min(away, 1.2) / 1.05
         round_head = np.arctan2(place[1], place[0])
-        found[name] = (float(away * np.cos(round_head)), float(away * np.sin(round_head)))
-    return found
+        positions[name] = (float(away * np.cos(round_head)), float(away * np.sin(round_head)))
+    return positions
 
 
-SAID = {
-    "network": "Network: how much its loss grows when a channel is put wrong, which is what it uses of it.",
-    "ridge": "Ridge: the forward pattern of the linear decoder, which is how its output goes with each channel (r), at "
-    "the lag where it does most.",
-    "bandpower": "Bandpower: the forward pattern of each class for the linear decoder of band powers, which is how its "
-    "score goes with the power of each channel (r), in the band where it does most.",
+CAPTIONS = {
+    "network": "Network: permutation importance, which is how much its loss grows when a channel is permuted over "
+    "windows, or shifted in time.",
+    "ridge": "Ridge: the forward pattern of the linear decoder, which is the correlation of its output with each "
+    "channel (r), at the lag where it is largest.",
+    "bandpower": "Bandpower: the forward pattern of each class for the linear decoder of band powers, which is the "
+    "correlation of its score with the power of each channel (r), in the band where it is largest.",
 }
 
 COLOURS = (
@@ -164,25 +166,24 @@ COLOURS = (
 )
 
 
-def drawn(found: Findings, spec: SignalSpec) -> str:
+def drawn(result: Result, spec: SignalSpec) -> str:
     at = places(spec)
-    if not found.channels:
-        return "<p>What is not above chance comes from no channel, and is not drawn.</p>"
+    if not result.channels:
+        return "<p>The result is not above chance, so the importance of channels means nothing and is not drawn.</p>"
     if not at:
-        return (
-            f"<p>Nobody says where the channels are. {SAID['network']} {escape(_most(found.channels['network']))}</p>"
-        )
+        strongest = escape(_most(result.channels["network"]))
+        return f"<p>The positions of the channels are unknown. {CAPTIONS['network']} {strongest}</p>"
     heads = []
-    for name, values in found.channels.items():
+    for name, values in result.channels.items():
         known = {channel: value for channel, value in values.items() if channel in at}
-        lacking = f" {len(values) - len(known)} channels have no known place." if len(known) < len(values) else ""
-        said = _most(known) + lacking
-        label = f"Channels on the head, {name}. {said}"
+        lacking = f" {len(values) - len(known)} channels have no known position." if len(known) < len(values) else ""
+        strongest = _most(known) + lacking
+        label = f"Channels on the head, {name}. {strongest}"
         heads.append(
             f"<div><p><b>{escape(name[0].upper() + name[1:])}</b></p>{plots.head(known, at, label)}"
-            f'<p class="note">{escape(said)} Full colour: {max(map(abs, known.values())):.2g}.</p></div>'
+            f'<p class="note">{escape(strongest)} Full colour: {max(map(abs, known.values())):.2g}.</p></div>'
         )
-    how = " ".join(SAID[kind] for kind in dict.fromkeys(name.partition(":")[0] for name in found.channels))
+    how = " ".join(CAPTIONS[kind] for kind in dict.fromkeys(name.partition(":")[0] for name in result.channels))
     caption = f"<figcaption>{how} {COLOURS}</figcaption>"
     return f'<figure><div class="pair">{"".join(heads)}</div>{caption}</figure>'
 

@@ -1,4 +1,4 @@
-"""What every report has: how training went, what the data mean, how it all came about."""
+"""The sections that every report has: training, data and leakage, reproducibility."""
 
 import platform
 import time
@@ -22,20 +22,20 @@ from hpc.errors import first_of
 from hpc.runs.rundir import RunDir, read_json, read_lines
 
 MOST_NAMED = 10  # classes
-SMOOTHED = 40  # the curve of training shows the mean of so many parts of the run
+SMOOTHED = 40  # points of the smoothed training curve
 
 
 def made_up(runs: list[RunDir]) -> str:
     if not any((read_json(run.plan) or {}).get("stage") == "synthesize" for run in runs):
         return ""
     return (
-        '\n<p class="notice">The recordings are made up, with a planted effect: '
-        "the figures show that the tools work, and say nothing of brains.</p>"
+        '\n<p class="notice">The recordings are synthetic, with a planted effect: '
+        "the results show that the tools work, and say nothing about brains.</p>"
     )
 
 
 def learning(several: Sequence[Trained]) -> str:
-    """How training went, of each of the models that decode together."""
+    """The training curves of each model."""
     if len(several) == 1:
         return _learning(several[0])
     return "\n".join(f"<h3>{escape(each.run.name)}</h3>\n{_learning(each)}" for each in several)
@@ -44,7 +44,7 @@ def learning(several: Sequence[Trained]) -> str:
 def _learning(trained: Trained) -> str:
     history = read_lines(trained.run.metrics)
     if not history:
-        return "<p>The run that trained this model left no metrics beside it.</p>"
+        return "<p>The run that trained this model has no metrics.jsonl.</p>"
     steps, losses = (np.array([line[name] for line in history], float) for name in ("step", "loss"))
     checks = [(line["step"], line["val_loss"]) for line in history if "val_loss" in line]
     parts = np.array_split(np.arange(len(steps)), min(SMOOTHED, len(steps)))
@@ -53,12 +53,12 @@ def _learning(trained: Trained) -> str:
     lowest = say(trained.validation["loss"])
     chosen = f"step {trained.step} of {int(steps[-1])}, where the validation loss was lowest, {lowest}"
     drawn = [Line(steps, losses, "faint"), smooth, validation]
-    label = f"Loss over steps, in training and in validation. Kept: {chosen}."
+    label = f"Training and validation loss over steps. Selected: {chosen}."
     return (
         '<p class="key"><span><i class="line faint"></i>training, each step</span><span><i class="line heard"></i>'
         'training, smoothed</span><span><i class="line decoded"></i>validation</span></p>\n'
         f"<figure>{plots.lines(drawn, label, 'steps', mark=trained.step)}<figcaption>Loss. The dashed line is the "
-        f"model that was kept: {chosen}.</figcaption></figure>"
+        f"selected model: {chosen}.</figcaption></figure>"
     )
 
 
@@ -68,68 +68,68 @@ def data(trained: Trained, decoded: Decoded) -> str:
     if decoded.kind == "sequence":
         minutes = sum(len(trial.target) for trial in decoded.trials) / decoded.sfreq / 60
         lasts = f"lasts {minutes:.1f} minutes in {many(len(decoded.trials), 'trial')}"
-    told = many(spec.n_outputs, "feature")
+    target = many(spec.n_outputs, "feature")
     if decoded.kind == "classes":
-        told = f"{len(decoded.classes)} classes ({first_of(decoded.classes, MOST_NAMED)})"
-    said = [
+        target = f"{len(decoded.classes)} classes ({first_of(decoded.classes, MOST_NAMED)})"
+    sentences = [
         f"{many(spec.n_channels, 'channel')} at {spec.sfreq:g} Hz ({', '.join(spec.channels)}); the target "
-        f"“{trained.target}” has {told}.",
-        f"The test part {lasts}.",
+        f"“{trained.target}” has {target}.",
+        f"The test set {lasts}.",
         *decoded.audit,
     ]
-    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said) + "</ul>\n" + _audited(trained)
+    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>\n" + _audited(trained)
 
 
 def _audited(trained: Trained) -> str:
-    """What an audit run of the same data has found, where one stands beside these runs."""
-    beside = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
+    """The findings of an audit run of the same data, if there is one among these runs."""
+    audits = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
     same = [
-        run for run in beside if sorted((read_json(run.plan) or {}).get("inputs", {}).values()) == sorted(trained.data)
+        run for run in audits if sorted((read_json(run.plan) or {}).get("inputs", {}).values()) == sorted(trained.data)
     ]
     if same:
         last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
-        found, name = read_json(last.out / "audit.json") or [], escape(last.name)
+        findings, name = read_json(last.out / "audit.json") or [], escape(last.name)
         looked = config.load([last.config])["split"] if last.config.is_file() else {}
         other = (
-            f"<p>It was of another split than this training's, whose leaks it does not tell: audit with "
+            f"<p>It was of another split than this training's, so it does not show leaks of this one: audit with "
             f"<code>{escape(' '.join(_split(trained)))}</code></p>"
             if looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
             else ""
         )
-        if not found:
-            return f"<p>The audit <code>{name}</code> of these data has found nothing.</p>{other}"
-        said = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in found)
-        items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in said)
-        return f"<p>What the audit <code>{name}</code> has found in these data:</p>\n<ul>{items}</ul>{other}"
+        if not findings:
+            return f"<p>The audit <code>{name}</code> of these data has no findings.</p>{other}"
+        sentences = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in findings)
+        items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        return f"<p>Findings of the audit <code>{name}</code> of these data:</p>\n<ul>{items}</ul>{other}"
     data = ",".join(trained.data)
     return (
-        "<p>Nobody has audited these data for copies, leaks, units, sounds among the channels and confounds: "
+        "<p>These data were not audited for copies, leaks, units, sounds among the channels and confounds: "
         f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)} "
         f"{escape(' '.join(_split(trained)))}</code></p>"
     )
 
 
 def _split(trained: Trained) -> list[str]:
-    """The words that set the split as in training, as a shell takes them."""
+    """The settings of the training's split, as on the command line."""
     usual = asdict(Split())
     differ = {name: value for name, value in asdict(trained.split).items() if value != usual[name]}
     return [word.replace("'", "").replace(", ", ",") for word in _flat("split", differ)]
 
 
 def lineage(run: RunDir) -> list[RunDir]:
-    """The runs that a run builds on, first to last, and itself; as far back as their folders stand side by side."""
+    """The runs that a run builds on, first to last, and itself; as far back as their folders are siblings."""
     inputs = (read_json(run.plan) or {}).get("inputs", {}).values()
-    before = [found for ref in inputs if "/" not in ref for found in lineage(RunDir(run.path.parent / ref))]
+    before = [ancestor for ref in inputs if "/" not in ref for ancestor in lineage(RunDir(run.path.parent / ref))]
     return [*before, run]
 
 
 def lineages(runs: Iterable[RunDir]) -> list[RunDir]:
-    """The same of several runs; what they have in common once."""
+    """The lineages of several runs, common runs once."""
     return list({each.path: each for run in runs for each in lineage(run)}.values())
 
 
 def capsule(runs: list[RunDir], several: Sequence[Trained]) -> str:
-    """What one needs to make it again, and what it has cost: runs, code, configs, versions."""
+    """What is needed to reproduce the result, and what it cost: runs, code, configs, versions."""
     rows = [[run.name, _code(run), str(_attempts(run)), *_cost(run)] for run in runs]
     sizes = [f"{each.config['model']['name']} with {each.n_parameters:,} parameters" for each in several]
     facts = (
@@ -145,12 +145,12 @@ def capsule(runs: list[RunDir], several: Sequence[Trained]) -> str:
 
 def _settings(trained: Trained, of: str) -> str:
     settings = "\n".join(_flat("train", trained.config))
-    whose = f", {escape(of)}" if of else ""
-    return f"<details><summary>All settings of training{whose}</summary><pre>{escape(settings)}</pre></details>"
+    of_run = f", {escape(of)}" if of else ""
+    return f"<details><summary>All settings of training{of_run}</summary><pre>{escape(settings)}</pre></details>"
 
 
 def _cost(run: RunDir) -> tuple[str, str]:
-    """Hours of all attempts, and those of its GPUs; nothing is known of the one that writes this report."""
+    """Hours and GPU-hours of all attempts that have ended, so not of the one that writes this report."""
     ended = [line for line in read_lines(run.attempts) if "ended" in line]
     if not ended:
         return "–", "–"
@@ -162,20 +162,20 @@ def _cost(run: RunDir) -> tuple[str, str]:
 
 
 def _code(run: RunDir) -> str:
-    said = []
+    commits = []
     for code in (read_json(run.plan) or {}).get("code", []):
         changed = f" + {many(len(code['modified']), 'changed file')}" if code["modified"] else ""
-        said.append(f"{Path(code['root']).name} {code['commit'][:10]}{changed}")
-    return ", ".join(said) or "not known"
+        commits.append(f"{Path(code['root']).name} {code['commit'][:10]}{changed}")
+    return ", ".join(commits) or "not known"
 
 
 def _attempts(run: RunDir) -> int:
-    # One is written down when it ends, and the one that writes this report has not
+    # An attempt is recorded when it ends, and the one that writes this report has not ended
     return len(read_lines(run.attempts)) + (not run.result.exists())
 
 
 def _flat(at: str, value: Any) -> Iterable[str]:
-    """A config as the words that set it."""
+    """A config as command-line settings."""
     if isinstance(value, Mapping):
         for key, below in value.items():
             yield from _flat(f"{at}.{key}", below)

@@ -12,11 +12,11 @@ class EEGNet:
     filters: int = 8  # in time; F1 of the paper
     spatial: int = 2  # over channels, for each of those in time; D. F2 is the product
     kernel: int | None = None  # samples of a filter in time; None: half a second
-    dropout: float = 0.25  # 0.5 within a subject, the paper says
+    dropout: float = 0.25  # the paper has 0.5 within a subject
     padding: Literal["same", "symmetric"] = "same"
-    """Around an even kernel: as in Keras, one more sample after than before; or alike, which adds a sample, as in
-    braindecode."""
-    gives: ClassVar[str] = "outputs"
+    """For an even kernel: `same` as in Keras, with one more sample after than before; `symmetric` as in braindecode,
+    which adds a sample."""
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)
@@ -33,7 +33,7 @@ class EEGNetSSVEP:
     kernel: int | None = None  # samples; None: a second
     dropout: float = 0.5
     padding: Literal["same", "symmetric"] = "same"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)
@@ -49,7 +49,7 @@ class Deep4:
     kernel: int = 10  # samples, in each block
     pool: int = 3
     dropout: float = 0.5
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool)
@@ -63,10 +63,10 @@ class Shallow:
     name: Literal["shallow"] = "shallow"
     filters: int = 40  # in time, and over channels
     kernel: int = 25  # samples
-    pool: int = 75  # samples that a power is the mean of
-    stride: int = 15  # samples from one such mean to the next
+    pool: int = 75  # samples of mean pooling
+    stride: int = 15  # samples from one mean to the next
     dropout: float = 0.5
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool, stride=self.stride)
@@ -85,12 +85,12 @@ class Conformer:
     layers: int = 6
     heads: int = 10
     scale: Literal["emb", "head"] = "emb"
-    """Products of queries and keys are divided by the root of the width, as the authors' code does, or of a head's
-    part of it, as braindecode does."""
+    """Attention scores are divided by the root of the width (`emb`), as in the authors' code, or of the width of a head
+    (`head`), as in braindecode."""
     dropout: float = 0.5
     hidden: tuple[int, int] = (256, 32)  # layers between the tokens and the output
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(
@@ -109,9 +109,9 @@ class _Latent:
 
     latents: int = 32
     kernel: int = 7  # samples
-    pool: int = 2  # samples that a maximum is taken of
+    pool: int = 2  # samples of max pooling
     dropout: float = 0.5
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(latents=self.latents, kernel=self.kernel, pool=self.pool)

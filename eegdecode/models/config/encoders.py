@@ -1,4 +1,4 @@
-"""The models that make outputs of a signal, and may be parts of others."""
+"""The models that decode a signal, and can be encoders within other models."""
 
 from eegdecode.models.config.convolutional import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Shallow
 from eegdecode.models.config.external import Braindecode

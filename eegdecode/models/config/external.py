@@ -1,4 +1,4 @@
-"""Networks of others: what braindecode has, and what cannot be had."""
+"""Models of other packages: those of braindecode, and known ones that are not provided."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -10,8 +10,8 @@ class Braindecode:
 
     name: Literal["braindecode"] = "braindecode"
     model: str = "EEGNet"  # as braindecode.models calls it
-    settings: dict[str, Any] = field(default_factory=dict, hash=False)  # what it takes beside the shape of the signal
-    gives: ClassVar[str] = "outputs"
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)  # its arguments, except the shape of the signal
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         ours = {"n_chans", "n_outputs", "n_times", "sfreq", "chs_info", "input_window_seconds"}
@@ -21,10 +21,10 @@ class Braindecode:
 
 @dataclass(frozen=True)
 class EEGPT2:
-    """Of the same name as EEGPT, by others: known, so that nobody takes one for the other."""
+    """Another model called EEGPT: listed, so that nobody takes one for the other."""
 
     name: Literal["eegpt2"] = "eegpt2"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         raise ValueError(
@@ -36,10 +36,10 @@ class EEGPT2:
 
 @dataclass(frozen=True)
 class NeuroGPT:
-    """Known, so that one who asks for it learns what there is instead."""
+    """Not provided: listed, so that its error message names an alternative."""
 
     name: Literal["neurogpt"] = "neurogpt"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         raise ValueError(

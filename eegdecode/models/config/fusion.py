@@ -1,4 +1,4 @@
-"""Networks of several encoders, whose outputs become one."""
+"""Networks that fuse the outputs of several encoders."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -7,7 +7,7 @@ from eegdecode.models.config.encoders import Encoder
 from eegdecode.models.config.recurrent import BiLSTM
 
 How = Literal["add", "concat", "gated"]
-"""`add`: their mean. `concat`: side by side, each an equal share of the outputs. `gated`: weighed by what they give."""
+"""`add`: their mean. `concat`: concatenated, each an equal share of the outputs. `gated`: weighted by learnt gates."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +19,26 @@ class Fusion:
     eeg: Encoder = field(default_factory=BiLSTM)
     meg: Encoder = field(default_factory=BiLSTM)
     fusion: How = "add"
-    normalise: bool = False  # what each encoder gives has length 1, so that none is louder
-    gives: ClassVar[str] = "outputs"
+    normalise: bool = False  # scale the output of each encoder to length 1, so that none dominates
+    output_kind: ClassVar[str] = "outputs"
 
 
 @dataclass(frozen=True)
 class Multipath:
-    """The same signal seen in several ways: as samples, as spectra over time, and as spectra that are a picture.
+    """Several networks on the same signal: on its samples, on its spectra over time, and on spectrograms as images.
 
-    As PANNs (Kong 2020, arXiv 1912.10211) hear sound. Of EEG and MEG the bands lie evenly: mel bands do so too, where
-    these have their power, below 1 kHz.
+    After PANNs for sound (Kong 2020, arXiv 1912.10211). Bands are evenly spaced: for EEG and MEG, whose power is below
+    1 kHz, mel bands would be so too.
     """
 
     name: Literal["multipath"] = "multipath"
     waveform: Encoder = field(default_factory=BiLSTM)
-    spectrum: Encoder = field(default_factory=BiLSTM)  # each band of each channel is a channel to it
-    picture: int = 16  # maps of the convolutions over time and band; 0: without
-    frame_s: float = 0.5  # of which a spectrum is taken
+    spectrum: Encoder = field(default_factory=BiLSTM)  # each band of each channel is an input channel
+    picture: int = 16  # feature maps of the convolutions over time and band; 0: without
+    frame_s: float = 0.5  # length of the frame of a spectrum
     hop_s: float = 0.125
     fusion: How = "add"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_s <= self.frame_s:

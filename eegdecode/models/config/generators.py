@@ -1,6 +1,6 @@
-"""Networks that make sound or spectrograms out of noise, told by a signal what to make.
+"""Diffusion models that generate sound or spectrograms from noise, conditioned on a signal.
 
-Each has a `hop`: of how many samples of the target it wants to be told one thing.
+Each has a `hop`: the number of samples of the target for one condition.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True)
 class DiffWave:
-    """Dilated convolutions over the sound itself (Kong 2021), by the sizes of its public vocoder."""
+    """Dilated convolutions over the waveform (Kong 2021), with the sizes of its public vocoder."""
 
     name: Literal["diffwave"] = "diffwave"
     channels: int = 64
     layers: int = 30
     cycle: int = 10  # dilations 1, 2, 4, … 2^(cycle - 1), then again from 1
-    conditional: bool = True  # hears the signal; without it, sound of the kind it was trained on
-    checkpoint: bool = False  # what lies within a layer is computed again in the backward pass, not kept
+    conditional: bool = True  # conditioned on the signal; else it generates any sound like those of training
+    checkpoint: bool = False  # recompute the activations of a layer in the backward pass, to save memory
     hop: ClassVar[int] = 256
-    gives: ClassVar[str] = "noise"
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if min(self.channels, self.layers, self.cycle) < 1:
@@ -36,7 +36,7 @@ class UNet:
     factor: int = 2  # between the rates of two levels: 2 for a spectrogram, 4 for a waveform
     blocks: int = 2  # of each level, on the way down and on the way up
     heads: int = 4  # of the attention at the coarsest level
-    gives: ClassVar[str] = "noise"
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if not self.widths or any(width < GROUPS or width % GROUPS for width in self.widths):
@@ -66,8 +66,8 @@ class DiT:
     layers: int = 12
     heads: int = 6
     patch: tuple[int, int] = (8, 8)  # samples, bands: 800 x 80 make 1000 patches
-    checkpoint: bool = False  # what lies within a block is computed again in the backward pass, not kept
-    gives: ClassVar[str] = "noise"
+    checkpoint: bool = False  # recompute the activations of a block in the backward pass, to save memory
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 4 or self.layers < 1:

@@ -8,24 +8,24 @@ Stage = Literal["cnn", "transformer", "gat", "fc"]
 
 @dataclass(frozen=True)
 class Hybrid:
-    """Stages one after the other: gat+fc, cnn+transformer, transformer+cnn, cnn+gat, transformer+gat,
-    cnn+transformer+gat (over space, over time, over nodes), or any other order.
+    """A sequence of stages: gat+fc, cnn+transformer, transformer+cnn, cnn+gat, transformer+gat, cnn+transformer+gat
+    (over space, over time, over nodes), or any other order.
 
-    cnn: first, filters over the electrodes and in time; later, over neighbouring times. transformer: over time, of each
-    node. gat: GATv2 over nodes, at each time. fc: all nodes of a time become one.
+    cnn: as the first stage, spatial and temporal filters; later, over neighbouring times. transformer: over time, for
+    each node. gat: GATv2 over nodes, at each time. fc: merges all nodes of a time into one.
     """
 
     name: Literal["hybrid"] = "hybrid"
     stages: tuple[Stage, ...] = ("cnn", "transformer")
-    nodes: int = 8  # that a cnn which comes first makes of the electrodes; 0: each electrode stays one
-    patch_s: float = 0.125  # the time that becomes one, before all stages
-    kernel_s: float = 0.125  # of the filters in time of a cnn that comes first
+    nodes: int = 8  # outputs of the spatial filters of a first cnn; 0: each electrode is a node
+    patch_s: float = 0.125  # length of a time patch
+    kernel_s: float = 0.125  # length of the temporal filters of a first cnn
     width: int = 32  # features of a node at a time
     heads: int = 4
     layers: int = 2  # blocks of a transformer and of a gat
     dropout: float = 0.1
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -37,23 +37,23 @@ class Hybrid:
 
 @dataclass(frozen=True)
 class STGATE:
-    """STGATE (Li 2023): power in bands, a transformer over time, attention over electrodes that learns who is next to
-    whom, and over time. The paper's abstract gives no sizes: these are ours."""
+    """STGATE (Li 2023): band power, a transformer over time, graph attention over electrodes with a learnt adjacency,
+    and over time. The paper's abstract gives no sizes: these are ours."""
 
     name: Literal["stgate"] = "stgate"
     bands_hz: tuple[float, ...] = (1.0, 4.0, 8.0, 14.0, 31.0, 50.0)  # edges: delta, theta, alpha, beta, gamma
-    patch_s: float = 1.0  # the time that a power is of
+    patch_s: float = 1.0  # length of the window of a band power
     width: int = 32  # features of an electrode at a time
     heads: int = 4
     layers: int = 2  # blocks of the transformer
     dropout: float = 0.1
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         if len(self.bands_hz) < 2 or list(self.bands_hz) != sorted(set(self.bands_hz)) or self.bands_hz[0] < 0:
             raise ValueError(
-                f"bands_hz are the edges of at least one band, going up from 0 or more: got {self.bands_hz}"
+                f"bands_hz are the edges of at least one band, increasing from 0 or more: got {self.bands_hz}"
             )
         _need_sizes(self.width, self.heads, self.layers, self.dropout, patch_s=self.patch_s)
 

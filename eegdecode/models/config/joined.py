@@ -1,4 +1,4 @@
-"""A decoder and a generator as one network."""
+"""An encoder and a generator as one network."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -10,16 +10,16 @@ from eegdecode.models.config.recurrent import BiLSTM
 
 @dataclass(frozen=True)
 class Joined:
-    """An encoder of the signal tells a generator what to make: A -> B. Trained as one, or in part (Trainable)."""
+    """An encoder of the signal conditions a generator: A -> B. Trained as one, or in part (Trainable)."""
 
     name: Literal["joined"] = "joined"
     encoder: Encoder = field(default_factory=BiLSTM)
     generator: Generator = field(default_factory=UNet)
-    features: int = 80  # that the generator is told at a time; the vocoder of DiffWave was told 80 mel bands
-    gives: ClassVar[str] = "noise"
+    features: int = 80  # of the condition at a time; the vocoder of DiffWave is conditioned on 80 mel bands
+    output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if self.features < 1:
             raise ValueError(f"features must be at least 1, got {self.features}")
         if isinstance(self.generator, DiffWave) and not self.generator.conditional:
-            raise ValueError("the generator of a joined model has to hear the encoder: leave conditional at true")
+            raise ValueError("the generator of a joined model must be conditioned on the encoder: set conditional=true")

@@ -1,6 +1,6 @@
-"""Networks that first learn from signals alone, and what they become when there is something to decode.
+"""Self-supervised networks, and their encoders for decoding.
 
-Each comes twice: NAME_pretrain learns with the objective of that name, NAME takes over its encoder and gives outputs.
+Each comes twice: NAME_pretrain is pretrained with the objective of that name, NAME decodes with its encoder.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 class EEGPTSize(NamedTuple):
     width: int
-    summaries: int  # tokens that stand for a stretch of time
+    summaries: int  # summary tokens of a time patch
     encoder: int  # blocks
     predictor: int
     reconstructor: int
@@ -27,7 +27,7 @@ EEGPT_SIZES: dict[EEGPTVariant, EEGPTSize] = {
     "base3": EEGPTSize(512, 1, 6, 6, 6, 8),
     "large": EEGPTSize(512, 4, 8, 8, 8, 8),
 }
-"""Of these the authors gave away the parameters of large."""
+"""The authors published the weights of large."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class EEGPT:
 
     name: Literal["eegpt"] = "eegpt"
     variant: EEGPTVariant = "large"
-    train: Literal["probe", "last", "all"] = "all"  # of the encoder: nothing, its last block and norm, everything
-    spatial_filter: Literal[0, 19, 58] = 19  # mix all channels to so many; 0: take those that it knows by name
-    unknown: Literal["drop", "error"] = "drop"  # with no filter: channels that it does not know
-    patch_stride: int = 64  # samples from one stretch of 64 to the next; 32 for the paper's P300 and ERN
-    probe: int = 16  # numbers the head makes of a stretch of time
+    train: Literal["probe", "last", "all"] = "all"  # which of the encoder is trained: none, last block and norm, all
+    spatial_filter: Literal[0, 19, 58] = 19  # virtual channels of a spatial filter; 0: use channels by their names
+    unknown: Literal["drop", "error"] = "drop"  # without a filter: what to do with channels of unknown names
+    patch_stride: int = 64  # samples from one patch of 64 to the next; 32 for the paper's P300 and ERN
+    probe: int = 16  # features of the head per time patch
     dropout: float = 0.5
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         _need_at_least_one(patch_stride=self.patch_stride, probe=self.probe)
@@ -52,16 +52,16 @@ class EEGPT:
 
 @dataclass(frozen=True)
 class EEGPTPretrain:
-    """All of EEGPT: an encoder that sees a part, one that follows it and sees everything, predictor, reconstructor."""
+    """EEGPT for pretraining: encoder of the visible patches, momentum encoder of all, predictor, reconstructor."""
 
     name: Literal["eegpt_pretrain"] = "eegpt_pretrain"
     variant: EEGPTVariant = "large"
-    unknown: Literal["drop", "error"] = "drop"  # channels that it does not know by name
-    seen_times: float = 0.5  # of the stretches of time
-    seen_channels: int = 12  # in each of these; the paper had 58 channels
-    asked: float = 0.2  # of the channels that are not seen at a time that is seen, so many are to be reconstructed
+    unknown: Literal["drop", "error"] = "drop"  # what to do with channels of unknown names
+    seen_times: float = 0.5  # share of the time patches that are visible
+    seen_channels: int = 12  # visible channels of each; the paper had 58 channels
+    asked: float = 0.2  # share of the masked channels at visible times that are reconstructed
     checkpoint: bool = False
-    gives: ClassVar[str] = "eegpt"
+    output_kind: ClassVar[str] = "eegpt"
 
     def __post_init__(self) -> None:
         _need_at_least_one(seen_channels=self.seen_channels)
@@ -77,12 +77,12 @@ class _Masked:
 
     preset: Literal["scmbm", "dreamdiffusion"] = "scmbm"
     patch: int | None = None  # samples; None: 16 in scmbm, 4 in dreamdiffusion
-    wrap: bool = False  # repeat a window's start at its end up to a whole patch; without, such a window is refused
+    wrap: bool = False  # pad a window with its start up to a whole patch; else such a window is refused
     width: int = 1024
     depth: int = 24
     heads: int = 16
     mlp_ratio: float = 1.0
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
 
     def __post_init__(self) -> None:
         _need_at_least_one(patch=self.patch_samples, width=self.width, depth=self.depth, heads=self.heads)
@@ -100,7 +100,7 @@ class MAE(_Masked):
     """The encoder of a masked autoencoder, a linear layer at every patch."""
 
     name: Literal["mae"] = "mae"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class MAEPretrain(_Masked):
     """A masked autoencoder: SC-MBM of MinD-Vis (Chen 2023), or that of DreamDiffusion (Bai 2023)."""
 
     name: Literal["mae_pretrain"] = "mae_pretrain"
-    mask_ratio: float | None = None  # of the patches; None: 0.75 in scmbm, and to be said in dreamdiffusion
+    mask_ratio: float | None = None  # share of the patches; None: 0.75 in scmbm; required in dreamdiffusion
     decoder_width: int = 512
     decoder_depth: int = 8
     decoder_heads: int = 16
-    gives: ClassVar[str] = "masked"
+    output_kind: ClassVar[str] = "masked"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,7 +122,7 @@ class MAEPretrain(_Masked):
         _need_even_heads(self.decoder_width, self.decoder_heads)
         if self.mask_ratio is None and self.preset == "dreamdiffusion":
             raise ValueError(
-                "the code of DreamDiffusion hides 0.75 of the patches, its config file 0.1: say which, "
+                "the code of DreamDiffusion masks 0.75 of the patches, its config file 0.1: say which, "
                 "with mask_ratio=0.75 or mask_ratio=0.1"
             )
         if not 0 < self.hidden < 1:
@@ -137,8 +137,8 @@ class MAEPretrain(_Masked):
 class _TimeFrequency:
     """Two encoders, of a signal and of its spectrum.
 
-    `form`: paper, where a window's embedding is of the window alone; or released, the published code, whose attention
-    and batch norm go over the windows of a batch.
+    `form`: paper, where embeddings of windows are independent; or released, the published code, whose attention and
+    batch norm go over the windows of a batch.
     """
 
     form: Literal["paper", "released"] = "paper"
@@ -149,15 +149,15 @@ class TFC(_TimeFrequency):
     """The two encoders of TF-C (Zhang 2022) under its classifier."""
 
     name: Literal["tfc"] = "tfc"
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
 
 @dataclass(frozen=True)
 class TFCPretrain(_TimeFrequency):
-    """TF-C (Zhang 2022): what a signal says and what its spectrum says are to be near each other."""
+    """TF-C (Zhang 2022) for pretraining: embeddings of a signal and its spectrum are made similar."""
 
     name: Literal["tfc_pretrain"] = "tfc_pretrain"
-    gives: ClassVar[str] = "tfc"
+    output_kind: ClassVar[str] = "tfc"
 
 
 def _need_at_least_one(**values: int) -> None:
@@ -174,4 +174,4 @@ def _need_fraction(**values: float) -> None:
 
 def _need_even_heads(width: int, heads: int) -> None:
     if width % heads or width % 2:
-        raise ValueError(f"a width is even and shared evenly by its heads, got {width} for {heads} heads")
+        raise ValueError(f"a width must be even and a multiple of its heads, got {width} for {heads} heads")

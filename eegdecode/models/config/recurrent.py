@@ -11,10 +11,10 @@ class BiLSTM:
     name: Literal["bilstm"] = "bilstm"
     hidden: int = 32  # units of each direction
     layers: int = 2
-    dropout: float = 0.0  # of what goes from one layer to the next
-    subject_layer: bool = False  # each subject's channels first go through a matrix of their own (Défossez 2023)
-    gives: ClassVar[str] = "outputs"
-    """What an objective reads of it."""
+    dropout: float = 0.0  # between layers
+    subject_layer: bool = False  # a linear layer for each subject before the LSTMs (Défossez 2023)
+    output_kind: ClassVar[str] = "outputs"
+    """The kind of its outputs, which must be the input kind of the objective."""
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.layers < 1:

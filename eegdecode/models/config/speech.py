@@ -6,23 +6,21 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True)
 class BrainModule:
-    """The brain module of Défossez 2023: attention over the sensors' places, a matrix a subject, dilated convolutions.
+    """The brain module of Défossez 2023: spatial attention, a layer per subject, dilated convolutions.
 
     The defaults are the paper's.
     """
 
     name: Literal["brainmodule"] = "brainmodule"
-    merger: bool = (
-        True  # weigh sensors by where they are; without it a linear layer reads them, whose places may be unknown
-    )
-    virtual_channels: int = 270  # that sensors are merged to
-    frequencies: int = 32  # of the Fourier embedding of a place, on each axis: 2 * 32 * 32 numbers
-    dropout_radius: float = 0.2  # sensors so near to a random place are left out of a step; the head is 1 wide
+    merger: bool = True  # spatial attention by sensor positions; else a linear layer, which needs no positions
+    virtual_channels: int = 270  # outputs of the spatial attention
+    frequencies: int = 32  # of the Fourier embedding of a position, on each axis: 2 * 32 * 32 numbers
+    dropout_radius: float = 0.2  # sensors so near to a random position are dropped in a step; the head is 1 wide
     subject_layer: bool = True
     hidden: int = 320
-    layers: int = 10  # dilated by 1, 2, 4, 8, 16, and again; a gate after each second
-    skip: Literal["identity", "projection", "gated"] = "identity"  # how a layer's input is added to what it makes
-    gives: ClassVar[str] = "outputs"
+    layers: int = 10  # dilations 1, 2, 4, 8, 16, and again; a gate after each second layer
+    skip: Literal["identity", "projection", "gated"] = "identity"  # how the input of a layer is added to its output
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("virtual_channels", "frequencies", "hidden", "layers")}

@@ -1,4 +1,4 @@
-"""Networks that can follow a signal as it comes: at no time do they need what comes later."""
+"""Networks that can stream a signal: they need no later samples."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,12 +9,12 @@ class TCN:
     """Convolutions over time, each block reaching twice as far as the last (Bai 2018)."""
 
     name: Literal["tcn"] = "tcn"
-    causal: bool = True  # nothing is heard of later samples, and the network can stream
+    causal: bool = True  # no later samples are read, so the network can stream
     width: int = 32
     blocks: int = 5
     kernel: int = 5  # samples, further apart in each block
     dropout: float = 0.1
-    gives: ClassVar[str] = "outputs"
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         for name, value in {"width": self.width, "blocks": self.blocks, "kernel": self.kernel}.items():
@@ -26,18 +26,18 @@ class TCN:
 
 @dataclass(frozen=True)
 class Transformer:
-    """A transformer over time (Vaswani 2017), its tokens some samples of all channels, placed by rotation (Su 2021)."""
+    """A transformer over time (Vaswani 2017); tokens are patches of all channels, with rotary positions (Su 2021)."""
 
     name: Literal["transformer"] = "transformer"
-    causal: bool = False  # nothing is heard of later samples, and the network can stream
-    past: int = 256  # where causal: tokens that one looks at, itself included
+    causal: bool = False  # no later samples are read, so the network can stream
+    past: int = 256  # if causal: tokens of the attention window, the token itself included
     patch: int = 8  # samples of a token
     width: int = 64
     heads: int = 4
     layers: int = 4
     dropout: float = 0.1
-    checkpoint: bool = False  # compute blocks again on the way back, for memory
-    gives: ClassVar[str] = "outputs"
+    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
         for name in ("past", "patch", "width", "heads", "layers"):

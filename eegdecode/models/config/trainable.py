@@ -1,34 +1,35 @@
-"""Which parameters of a model training moves."""
+"""Which parameters of a model are trained, and which are frozen."""
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
 class Trainable:
-    """Which parameters training moves; all others stay as they are, bit for bit.
+    """Which parameters are trained; all others are frozen and stay the same, bit for bit.
 
     Parameters
     ----------
     train
-        `all`; `head`: what makes the outputs, and what joins those of several encoders; `last`: that, the last block
-        and the norm behind it; `lora`: the head, and a correction of low rank to every other linear layer (Hu 2021,
+        `all`; `head`: what makes the outputs, and what joins those of several encoders; `last`: the head, the last
+        block and the norm behind it; `lora`: the head, and a low-rank update of every other linear layer (Hu 2021,
         arXiv 2106.09685).
-    free_at
-        Of `head` and `last`: steps after which more is trained as well. At each one more block, from the last to the
-        first; at the last of them, and where there is only one, all that is left.
+    unfreeze_at
+        For `head` and `last`: the steps at which more is unfrozen. At each step one more block, from the last to the
+        first; at the last step, or if there is only one, all the rest.
     part
-        The part of the network that this is said of, as `encoder` of a joined model; all of it where empty.
+        The part of the network that this applies to, as `encoder` of a joined model; empty: the whole network.
     rest
-        What lies outside of that part.
+        Whether the rest of the network is trained or frozen.
     rank, alpha, layers
-        Of LoRA: the rank of a correction; its size, alpha / rank; the linear layers whose names have one of these words
-        in them, all where there are none.
+        For LoRA: the rank of the update; its scale, alpha / rank; the linear layers whose names contain one of these
+        words, or all if there are none.
     """
 
+    FORMER: ClassVar[dict[str, str]] = {"free_at": "unfreeze_at"}
     train: Literal["all", "head", "last", "lora"] = "all"
-    free_at: tuple[int, ...] = ()
+    unfreeze_at: tuple[int, ...] = ()
     part: str = ""
     rest: Literal["frozen", "trained"] = "frozen"
     rank: int = 8
@@ -38,9 +39,9 @@ class Trainable:
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0:
             raise ValueError(f"rank must be at least 1 and alpha above 0, got {self.rank} and {self.alpha}")
-        if self.free_at and self.train not in ("head", "last"):
+        if self.unfreeze_at and self.train not in ("head", "last"):
             raise ValueError(
-                f"free_at begins with train=head or last, which leave something to be freed, got {self.train}"
+                f"unfreeze_at needs train=head or last, which leave something to unfreeze, got train={self.train}"
             )
-        if any(step <= before for before, step in pairwise((0, *self.free_at))):
-            raise ValueError(f"free_at lists steps, each later than the one before, got {list(self.free_at)}")
+        if any(step <= before for before, step in pairwise((0, *self.unfreeze_at))):
+            raise ValueError(f"unfreeze_at lists steps, each later than the one before, got {list(self.unfreeze_at)}")

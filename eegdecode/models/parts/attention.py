@@ -1,9 +1,9 @@
-"""The one transformer block of the house: norm, attention, norm, two layers, a path past each (Vaswani 2017).
+"""The transformer block of all models: pre-norm attention and a two-layer MLP, each with a residual (Vaswani 2017).
 
     for block in blocks(8, width=512, heads=8):
         x = block(x)  # [window, token, feature]
 
-Layers are named and ordered as those of a ViT in timm, so parameters of such references fit by name.
+Layers are named and ordered as those of a ViT in timm, so that its parameters match by name.
 """
 
 import torch
@@ -63,10 +63,10 @@ class Attention(nn.Module):
         causal: bool = False,
     ) -> torch.Tensor:
         """What the queries find, [window, token, feature]."""
-        found = functional.scaled_dot_product_attention(
+        attended = functional.scaled_dot_product_attention(
             query, key, value, mask, self.dropout if self.training else 0.0, causal, scale=self.scale
         )
-        out: torch.Tensor = self.proj(found.transpose(1, 2).flatten(2))
+        out: torch.Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return out
 
 
@@ -151,12 +151,12 @@ class Block(nn.Module):
         causal: bool,
         last: int | None,
     ) -> torch.Tensor:
-        found = self.attn(self.norm1(x), turn, mask, causal, last)
-        return self.after_attention(x if last is None else x[:, -last:], found)
+        attended = self.attn(self.norm1(x), turn, mask, causal, last)
+        return self.after_attention(x if last is None else x[:, -last:], attended)
 
-    def after_attention(self, x: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """All that follows: who keeps keys and values of the past does the attention himself."""
-        x = x + functional.dropout(found, self.dropout, self.training)
+        x = x + functional.dropout(attended, self.dropout, self.training)
         return x + functional.dropout(self.mlp(self.norm2(x)), self.dropout, self.training)
 
 

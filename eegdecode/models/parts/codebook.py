@@ -31,13 +31,13 @@ def number(channel: str) -> int | None:
 def places(channels: Sequence[str], unknown: Literal["drop", "error"]) -> tuple[list[int], list[int]]:
     """Which of these channels the codebook knows, and their places in the embeddings."""
     numbers = [number(channel) for channel in channels]
-    strange = [channel for channel, found in zip(channels, numbers, strict=True) if found is None]
+    strange = [channel for channel, position in zip(channels, numbers, strict=True) if position is None]
     if strange:
-        said = f"EEGPT does not know {', '.join(strange)}, {len(strange)} of {len(channels)} channels"
+        message = f"EEGPT does not know {', '.join(strange)}, {len(strange)} of {len(channels)} channels"
         if unknown == "error":
-            raise ValueError(f"{said}: pick the others, rename them, say unknown=drop, or take a spatial filter")
+            raise ValueError(f"{message}: pick the others, rename them, say unknown=drop, or take a spatial filter")
         if len(strange) == len(channels):
-            raise ValueError(f"{said}: rename them as in the 10-10 system, or take a spatial filter")
-        log.warning("%s: they are left out", said)
-    known = [(index, found) for index, found in enumerate(numbers) if found is not None]
-    return [index for index, _ in known], [found for _, found in known]
+            raise ValueError(f"{message}: rename them as in the 10-10 system, or take a spatial filter")
+        log.warning("%s: they are left out", message)
+    known = [(index, position) for index, position in enumerate(numbers) if position is not None]
+    return [index for index, _ in known], [position for _, position in known]

@@ -1,7 +1,7 @@
-"""What networks that take noise off have in common. They are called with (x, subject, noisy, t) and give the noise.
+"""Parts of denoising networks. These are called with (x, subject, noisy, t) and predict the noise.
 
-`noisy` [window, step, feature] is the target with noise in it, `t` [window] the diffusion step, from 0; between two
-steps of the training it is a fraction. `x` is the signal that says what the target is.
+`noisy` [window, step, feature] is the target with noise added, `t` [window] the diffusion step from 0, a fraction
+between two steps of training. `x` is the signal that conditions the target.
 """
 
 from typing import TypeVar
@@ -16,7 +16,7 @@ from eegdecode.signals import SignalSpec
 
 def need_sequence(spec: SignalSpec, name: str) -> None:
     if not spec.is_sequence:
-        raise ValueError(f"{name} makes a target in time out of noise: name one (target=mel, target=audio)")
+        raise ValueError(f"{name} needs a target that is a time course: name one (target=mel, target=audio)")
 
 
 def check(noisy: torch.Tensor, t: torch.Tensor, spec: SignalSpec) -> None:
@@ -86,8 +86,8 @@ class Step(nn.Module):
         self.layers = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.layers(waves(t, self.frequencies))
-        return made
+        out: torch.Tensor = self.layers(waves(t, self.frequencies))
+        return out
 
 
 Layer = TypeVar("Layer", nn.Conv1d, nn.Linear)

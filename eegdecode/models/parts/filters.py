@@ -1,4 +1,4 @@
-"""Filters in time and then over channels, as many networks for EEG begin; and what filters over channels look for."""
+"""Temporal then spatial filters, with which many EEG networks begin; and the patterns of spatial filters."""
 
 import torch
 from torch import nn

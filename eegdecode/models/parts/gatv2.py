@@ -1,7 +1,7 @@
-"""Attention between the nodes of a graph, GATv2 (Brody 2022, ICLR), for all pairs at once.
+"""Graph attention, GATv2 (Brody 2022, ICLR), for all pairs of nodes at once.
 
-Electrodes are few, so a matrix of who may look at whom takes the place of a list of edges. The modified form of
-Neumeier 2023 (arXiv 2305.16196) is not here: its abstract does not define it.
+Electrodes are few, so an adjacency matrix is used instead of a list of edges. The modified form of Neumeier 2023 (arXiv
+2305.16196) is not here: its abstract does not define it.
 """
 
 import torch
@@ -25,7 +25,7 @@ class GATv2(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.self_loops, self.slope, self.dropout = heads, self_loops, slope, dropout
-        self.lin_l = nn.Linear(n_in, heads * n_out)  # of who is looked at
+        self.lin_l = nn.Linear(n_in, heads * n_out)  # of the source nodes
         self.lin_r = nn.Linear(n_in, heads * n_out)  # of who looks
         self.att = nn.Parameter(torch.empty(1, heads, n_out))
         self.bias = nn.Parameter(torch.zeros(heads * n_out))

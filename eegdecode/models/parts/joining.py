@@ -1,4 +1,4 @@
-"""The outputs of several encoders become one."""
+"""Fuse the outputs of several encoders."""
 
 from typing import cast
 
@@ -24,13 +24,13 @@ class Join(nn.Module):
         n = n_encoders * n_outputs
         self.gate = nn.Linear(n, n) if how == "gated" else None
 
-    def forward(self, made: list[torch.Tensor], there: torch.Tensor | None = None) -> torch.Tensor:
-        """`there`: [window, encoder], whether it had something to encode; what it made of nothing counts for nothing.
+    def forward(self, outputs: list[torch.Tensor], there: torch.Tensor | None = None) -> torch.Tensor:
+        """`there`: [window, encoder], whether it had a signal; outputs without a signal do not count.
         Where no encoder had, all is 0."""
-        parts = torch.stack(made, dim=-2)
+        parts = torch.stack(outputs, dim=-2)
         if there is None:
-            there = torch.ones(len(parts), len(made), dtype=torch.bool, device=parts.device)
-        there = there.reshape(len(parts), *[1] * (parts.ndim - 3), len(made), 1)
+            there = torch.ones(len(parts), len(outputs), dtype=torch.bool, device=parts.device)
+        there = there.reshape(len(parts), *[1] * (parts.ndim - 3), len(outputs), 1)
         parts = torch.where(there, parts, 0)
         if self.how == "concat":
             return parts.flatten(-2)

@@ -1,6 +1,6 @@
-"""LoRA (Hu 2021, arXiv 2106.09685): a linear layer stays as it is, and a product of two thin matrices is added to it.
+"""LoRA (Hu 2021, arXiv 2106.09685): freeze a linear layer, and add a trained product of two thin matrices to it.
 
-The names of a network's parameters stay as they were; `lora_a` and `lora_b` stand beside them.
+The names of a network's parameters stay the same; `lora_a` and `lora_b` are added.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,29 +28,29 @@ class Corrected(nn.Linear):
 
 
 def add(network: nn.Module, words: Sequence[str], rank: int, alpha: float, without: Sequence[str]) -> None:
-    """Correct the linear layers whose names have one of the words in them, or all; none within the parts `without`."""
+    """Add LoRA to the linear layers whose names contain one of the words, or to all; not within the parts `without`."""
     # Exactly these: a kind of its own may use its weight in another way than by calling the layer
     there = {name: module for name, module in network.named_modules() if type(module) is nn.Linear}
     there = {
         name: module for name, module in there.items() if not any(f"{name}.".startswith(f"{part}.") for part in without)
     }
-    found = {name: linear for name, linear in there.items() if not words or any(word in name for word in words)}
-    if not found:
+    chosen = {name: linear for name, linear in there.items() if not words or any(word in name for word in words)}
+    if not chosen:
         called = f" called {' or '.join(words)}" if words else ""
         raise ValueError(
             f"lora: this network has no linear layer{called} but its head; there is: {', '.join(there) or 'none'}"
         )
-    for name, linear in found.items():
+    for name, linear in chosen.items():
         above, _, last = name.rpartition(".")
         setattr(network.get_submodule(above), last, Corrected(linear, rank, alpha))
 
 
 def merged(parameters: Mapping[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
     """The parameters of the network without LoRA that gives the same: corrections added to what they correct."""
-    found = {name: value for name, value in parameters.items() if not name.endswith((A, B))}
+    weights = {name: value for name, value in parameters.items() if not name.endswith((A, B))}
     for name, down in parameters.items():
         if name.endswith(A):
             layer = name.removesuffix(A)
-            weight = found[f"{layer}.weight"]
-            found[f"{layer}.weight"] = weight + alpha / len(down) * (parameters[layer + B] @ down)
-    return found
+            weight = weights[f"{layer}.weight"]
+            weights[f"{layer}.weight"] = weight + alpha / len(down) * (parameters[layer + B] @ down)
+    return weights

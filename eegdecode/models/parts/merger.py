@@ -1,4 +1,4 @@
-"""Attention over the places of sensors (Défossez 2023): any montage becomes the same number of virtual channels."""
+"""Spatial attention over sensor positions (Défossez 2023): maps any montage to a fixed number of virtual channels."""
 
 import logging
 import math

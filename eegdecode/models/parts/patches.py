@@ -1,4 +1,4 @@
-"""Windows of any length as patches of some samples each, and back to the times of the target."""
+"""Cut windows of any length into patches, and map patches back to the times of the target."""
 
 import torch
 from torch.nn import functional

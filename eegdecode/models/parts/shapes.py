@@ -1,4 +1,4 @@
-"""What models say of their input, and how features become outputs: the same for all of them."""
+"""Check the inputs of models, and map features to outputs: the same for all models."""
 
 import torch
 from torch import nn
@@ -35,12 +35,12 @@ def need_length(spec: SignalSpec, name: str, at_least: int = 1) -> int:
 
 
 class Readout(nn.Module):
-    """[window, feature] -> what the target asks for: [window, output], or [window, step, output] all at once.
+    """[window, feature] -> the shape that the target needs: [window, output], or [window, step, output] all at once.
 
     Parameters
     ----------
     linear
-        Makes so many numbers of the features as `size` says; a model brings its own.
+        Maps the features to as many numbers as `size` says; each model has its own.
     """
 
     def __init__(self, linear: nn.Module, spec: SignalSpec) -> None:

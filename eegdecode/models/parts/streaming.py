@@ -1,10 +1,10 @@
-"""Causal networks fed as the signal comes: chunk after chunk gives the outputs that the whole window gives.
+"""Stream a signal through a causal network: chunk by chunk gives the same outputs as the whole window at once.
 
     stream = Stream(network.eval())
     for chunk in chunks:          # [window, time, channel], of any length, also none
         out = stream.feed(chunk)  # [window, step, output]: the steps that are known now
 
-What is kept in between does not grow.
+The state that is kept between chunks does not grow.
 """
 
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from eegdecode.signals import SignalSpec
 
 
 class Causal(Protocol):
-    """What a stream needs of a network."""
+    """The interface of a network that can stream."""
 
     spec: SignalSpec
     samples: int  # of a token
@@ -24,18 +24,18 @@ class Causal(Protocol):
     training: bool
 
     def follow(self, x: torch.Tensor, memory: Any) -> tuple[torch.Tensor, Any]:
-        """[window, time, channel] and what was kept of before (None: nothing was) -> the outputs of the tokens that
-        are whole now, [window, token, output], and what to keep."""
+        """[window, time, channel] and the state before (None at the start) -> the outputs of the tokens that are
+        complete now, [window, token, output], and the state after."""
 
 
 class Stream:
-    """One for each signal that is followed; a batch of windows is followed side by side."""
+    """The state of one stream; a batch of windows streams in parallel."""
 
     def __init__(self, network: Causal) -> None:
         if not network.causal:
-            raise ValueError("this network hears of later samples, so it cannot stream: train one with causal=true")
+            raise ValueError("this network reads later samples, so it cannot stream: train one with causal=true")
         if network.training:
-            raise ValueError("a network that streams has done with training: call its eval() first")
+            raise ValueError("a network in training mode cannot stream: call its eval() first")
         self.network = network
         self.memory: Any = None
         self.n_times = 0
@@ -78,7 +78,7 @@ def at_steps(known: torch.Tensor, spec: SignalSpec, samples: int, first: int, st
 
 
 TOLERANCE = 1e-6
-"""In samples: a step at a sample's own time hears of it, whatever rounding says."""
+"""In samples: a step at a sample's own time reads it, despite rounding."""
 
 
 def steps(spec: SignalSpec, n_times: int) -> int:

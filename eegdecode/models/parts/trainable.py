@@ -1,8 +1,8 @@
-"""Train a part of any network: the head, the last block, corrections of low rank, or one of two that are joined.
+"""Fine-tune a part of any network: the head, the last block, LoRA, or one of two joined networks.
 
-    since = trainable.choose(network, cfg)      once, before the optimizer and DDP look at the parameters
-    trainable.free(network, since, step)        after that, and at each of cfg.free_at
-    trainable.train(network)                    instead of network.train(): what is frozen stays in eval mode
+    first_steps = trainable.choose(network, cfg)    once, before the optimizer and DDP see the parameters
+    trainable.unfreeze(network, first_steps, step)  after that, and at each step of cfg.unfreeze_at
+    trainable.train(network)                        instead of network.train(): frozen modules stay in eval mode
 
 With LoRA, `lora.merged` of the parameters is what a network without it loads.
 """
@@ -16,8 +16,8 @@ from eegdecode.models.parts import lora
 
 
 def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
-    """Freeze what is never to be trained; gives the names of the other parameters, each with the step from which on it
-    is. The optimizer and DDP are to know all of them: then what joins later is no other course after a restart."""
+    """Freeze what is never trained; returns the names of the other parameters, each with the step from which it is
+    trained. The optimizer and DDP must know all of them from the start, so that a restart changes nothing."""
     part = _part(network, cfg.part)
     never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as of EEGPT
     network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
@@ -27,26 +27,26 @@ def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
     chosen = _chosen(part, cfg)
     for name in chosen:
         part.get_submodule(name).requires_grad_()
-    since = dict.fromkeys((parameter for parameter in network.parameters() if parameter.requires_grad), 0)
-    for step, names in zip(cfg.free_at, _joining(part, chosen, cfg), strict=True):
+    first_steps = dict.fromkeys((parameter for parameter in network.parameters() if parameter.requires_grad), 0)
+    for step, names in zip(cfg.unfreeze_at, _joining(part, chosen, cfg), strict=True):
         for name in names:
             for parameter in part.get_submodule(name).requires_grad_().parameters():
-                since.setdefault(parameter, step)
+                first_steps.setdefault(parameter, step)
     for parameter in never:
         parameter.requires_grad_(False)
-    return {name: since[parameter] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    return {name: first_steps[parameter] for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-def free(network: nn.Module, since: dict[str, int], step: int) -> None:
-    """Freeze what is trained from a later step on only. The optimizer leaves alone what has no gradient, and has no
-    moments of it until it joins."""
-    for name, first in since.items():
+def unfreeze(network: nn.Module, first_steps: dict[str, int], step: int) -> None:
+    """Freeze what is trained only from a later step on, unfreeze the rest. The optimizer skips parameters without a
+    gradient, and has no moments of them until they are unfrozen."""
+    for name, first in first_steps.items():
         network.get_parameter(name).requires_grad_(first <= step)
 
 
 def train(network: nn.Module) -> None:
-    """Training mode, but for norms and dropout of what is frozen: running means would move, and chance would make a
-    frozen encoder another one at each step."""
+    """Training mode, except for frozen modules: their batch norms would move, and dropout would change a frozen encoder
+    at each step."""
     network.train()
     for module in network.modules():
         mine = list(module.parameters())
@@ -59,37 +59,37 @@ def _part(network: nn.Module, name: str) -> nn.Module:
         return network.get_submodule(name)
     except AttributeError:
         there = ", ".join(child for child, _ in network.named_children())
-        raise ValueError(f"the network has no part {name!r}; there is: {there}") from None
+        raise ValueError(f"the network has no part {name!r}; it has: {there}") from None
 
 
 def _chosen(part: nn.Module, cfg: Trainable) -> tuple[str, ...]:
-    """The names of what is trained as it is."""
+    """The names of the modules that are trained from the start, without LoRA."""
     if cfg.train == "all":
         return ()
     heads, last = heads_of(part), last_of(part)
     what = f"the part {cfg.part!r}" if cfg.part else "this network"
     if not heads and cfg.train != "lora":
         raise ValueError(
-            f"train={cfg.train} wants a network that says which of its layers make the outputs, but {what} does not: "
+            f"train={cfg.train} needs a network that names its heads, but {what} does not: "
             "take train=all or lora, or name another part, trainable.part"
         )
     if cfg.train != "last":
         return heads
     if not last:
         raise ValueError(
-            f"train=last wants blocks that follow each other, of which one is the last, but {what} has none, or "
+            f"train=last needs blocks that follow each other, of which one is the last, but {what} has none, or "
             "several side by side: take train=head, or name one of several, trainable.part"
         )
     return (*heads, *last)
 
 
 def heads_of(network: nn.Module) -> tuple[str, ...]:
-    """The names of its parts that make the outputs; none where it does not say."""
+    """The names of its heads, which make the outputs; none if it does not name them."""
     return tuple(getattr(network, "heads", ()))
 
 
 def last_of(network: nn.Module) -> tuple[str, ...]:
-    """The names of its last block and of the norm behind; none where there is no one chain of blocks."""
+    """The names of its last block and of the norm behind it; none if there is no single chain of blocks."""
     named = [(name, network.get_submodule(name)) for name in getattr(network, "last", ())]
     if any(isinstance(module, nn.ModuleList) and not len(module) for _, module in named):
         return ()
@@ -97,31 +97,31 @@ def last_of(network: nn.Module) -> tuple[str, ...]:
 
 
 def chains_of(network: nn.Module) -> dict[str, int]:
-    """The lists of blocks among them, and how many each has; several, as convolutions and their norms, end together."""
+    """Its lists of blocks, and their lengths; lists side by side, as convolutions and norms, end together."""
     named = {name: network.get_submodule(name) for name in getattr(network, "last", ())}
     return {name: len(each) for name, each in named.items() if isinstance(each, nn.ModuleList) and len(each)}
 
 
 def _joining(part: nn.Module, chosen: Collection[str], cfg: Trainable) -> list[list[str]]:
-    """The names of the modules that join at each of the steps; "" is the part itself."""
-    if len(cfg.free_at) < 2:
-        return [[""] for _ in cfg.free_at]
+    """The names of the modules that are unfrozen at each of the steps; "" is the part itself."""
+    if len(cfg.unfreeze_at) < 2:
+        return [[""] for _ in cfg.unfreeze_at]
     chains = chains_of(part)
     blocks = [
         [f"{name}.{n - back}" for name, n in chains.items() if back <= n]
         for back in range(1, max(chains.values(), default=0) + 1)
     ]
-    still = [block for block in blocks if not set(block) <= set(chosen)]
-    if len(cfg.free_at) > len(still) + 1:
+    frozen = [block for block in blocks if not set(block) <= set(chosen)]
+    if len(cfg.unfreeze_at) > len(frozen) + 1:
         raise ValueError(
-            f"free_at has {len(cfg.free_at)} steps, but there are {len(still)} blocks to be freed one by one, and then "
-            f"what is left: list {len(still) + 1} steps at most"
+            f"unfreeze_at has {len(cfg.unfreeze_at)} steps, but there are {len(frozen)} blocks to be unfrozen one by "
+            f"one, and then the rest: list {len(frozen) + 1} steps at most"
         )
-    return [*still[: len(cfg.free_at) - 1], [""]]
+    return [*frozen[: len(cfg.unfreeze_at) - 1], [""]]
 
 
 def together(**parts: nn.Module | None) -> tuple[str, ...]:
-    """The heads of a network of several parts, of all that have parameters; none where one of these does not say."""
+    """The heads of a network of several parts, of all parts with parameters; none if one of them names no heads."""
     trained = {name: part for name, part in parts.items() if part is not None and list(part.parameters())}
     if not all(map(heads_of, trained.values())):
         return ()

@@ -1,4 +1,4 @@
-"""Taking noise off a target."""
+"""The config of denoising diffusion."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -8,20 +8,20 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Tell the noise in a target that has been mixed with it (Ho 2020).
+    """Predict the noise that was added to a target (Ho 2020).
 
-    The schedule is that of DiffWave's vocoder. It leaves 28 % of the target's variance, which is next to nothing of a
-    sound; of a spectrogram, whose variance is that of the noise, less should be left: steps 1000 and last 0.02, or
-    steps 100 and last 0.1, leave nothing.
+    The schedule is that of DiffWave's vocoder. It leaves 28 % of the target's variance, which is little for a sound. A
+    spectrogram has the variance of the noise, so less should be left: steps 1000 and last 0.02, or steps 100 and last
+    0.1, leave nothing.
     """
 
     name: Literal["diffusion"] = "diffusion"
     steps: int = 50
-    first: float = 1e-4  # of the variance is noise that the first step adds, rising in a line
+    first: float = 1e-4  # share of the variance that the first step adds as noise; it rises linearly
     last: float = 0.05
     loss: Literal["l1", "mse"] = "l1"
-    standardize: bool = False  # by mean and spread of each feature in training; what is made has the target's units
-    reads: ClassVar[str] = "noise"
+    standardize: bool = False  # by mean and spread of each feature in the training set; samples have the target's units
+    input_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         if self.steps < 2:
@@ -30,7 +30,7 @@ class Diffusion:
             raise ValueError(f"needs 0 < first <= last < 1, got first {self.first} and last {self.last}")
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
-        """What the model has to fit, given the data as they are."""
+        """The spec of the model, from that of the data."""
         if not spec.n_outputs or not spec.is_sequence:
-            raise ValueError("diffusion makes a target in time out of noise: name one (target=mel, target=audio)")
+            raise ValueError("diffusion needs a target that is a time course: name one (target=mel, target=audio)")
         return spec

@@ -1,4 +1,4 @@
-"""What is learned from signals alone, without a target."""
+"""Self-supervised objectives, which need no target."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -8,10 +8,10 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class MaskedPatches:
-    """Make up the patches that were hidden (He 2022): the mean square over hidden patches alone."""
+    """Reconstruct masked patches (He 2022): the mean squared error over masked patches only."""
 
     name: Literal["mae"] = "mae"
-    reads: ClassVar[str] = "masked"
+    input_kind: ClassVar[str] = "masked"
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
         return spec
@@ -19,12 +19,12 @@ class MaskedPatches:
 
 @dataclass(frozen=True)
 class Alignment:
-    """EEGPT (Wang 2024): predict what an encoder that sees everything makes of each stretch of time, and the samples
-    of what was hidden."""
+    """EEGPT (Wang 2024): predict the embeddings of a momentum encoder that sees everything, and reconstruct the masked
+    samples."""
 
     name: Literal["eegpt"] = "eegpt"
-    align: float = 1.0  # how much the first counts beside the second; 0: the paper's ablation
-    reads: ClassVar[str] = "eegpt"
+    align: float = 1.0  # weight of the first loss relative to the second; 0: the paper's ablation
+    input_kind: ClassVar[str] = "eegpt"
 
     def __post_init__(self) -> None:
         if self.align < 0:
@@ -36,16 +36,16 @@ class Alignment:
 
 @dataclass(frozen=True)
 class SimCLR:
-    """Two views of a window are nearer to each other than to all other windows (Chen 2020, NT-Xent)."""
+    """Make two views of a window more similar to each other than to all other windows (Chen 2020, NT-Xent)."""
 
     name: Literal["simclr"] = "simclr"
-    size: int = 128  # of the embedding; the model's last layer is the projection, and left behind after it
+    size: int = 128  # of the embedding; the model's last layer is the projection head, which is dropped afterwards
     temperature: float = 0.5
-    scale: float = 0.2  # amplitudes are multiplied by up to this much more or less
-    shift: float = 0.1  # of a window's length, to either side; what leaves at one end comes in at the other
-    silent: float = 0.2  # of the channels
-    noise: float = 0.1  # of a channel's own standard deviation
-    reads: ClassVar[str] = "outputs"
+    scale: float = 0.2  # amplitudes are scaled by up to this much more or less
+    shift: float = 0.1  # of a window's length, either way; what leaves at one end enters at the other
+    silent: float = 0.2  # share of the channels that are set to 0
+    noise: float = 0.1  # standard deviation, in units of that of the channel
+    input_kind: ClassVar[str] = "outputs"
     compares_windows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class SimCLR:
 
 @dataclass(frozen=True)
 class TimeFrequency:
-    """TF-C (Zhang 2022): a window and its spectrum are near each other, both near what chance made of them.
+    """TF-C (Zhang 2022): embeddings of a window and its spectrum are similar, both to their augmented versions too.
 
     `form`: paper, balance * (time + frequency) + (1 - balance) * consistency; or released, the published code,
     balance * (time + frequency) + the distance of a window from its spectrum, by NT-Xent with a polynomial term.
@@ -77,7 +77,7 @@ class TimeFrequency:
     balance: float = 0.2
     margin: float = 1.0
     anchor: float = 1.0
-    reads: ClassVar[str] = "tfc"
+    input_kind: ClassVar[str] = "tfc"
     compares_windows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
-"""What is done to the windows of training, on the device, in the order in which it is listed.
+"""Augmentations of training windows, applied on the device in the order they are listed.
 
-All chance is a function of seed, step and the window's place in the global batch: the same on any number of ranks.
+All randomness is derived from (seed, step, index in the global batch): the same on any number of ranks.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Mixup:
-    """Each window, and its target, mixed with another of the same step; the share is Beta(alpha, alpha) (Zhang 2018).
-    Classes become shares of classes."""
+    """Mix each window and its target with another of the same step; the share is Beta(alpha, alpha) (Zhang 2018).
+    Classes become soft labels."""
 
     name: Literal["mixup"] = "mixup"
     alpha: float = 0.2
@@ -23,7 +23,8 @@ class Mixup:
 
 @dataclass(frozen=True)
 class CutMix:
-    """A stretch of time of each window comes from another of the same step; targets mix by its length (Yun 2019)."""
+    """Replace a stretch of time of each window by that of another of the same step; targets mix by its length (Yun
+    2019)."""
 
     name: Literal["cutmix"] = "cutmix"
     alpha: float = 1.0
@@ -35,8 +36,8 @@ class CutMix:
 
 @dataclass(frozen=True)
 class Recombine:
-    """Each window put together of as many segments, each from some window of its class in the same step (Song 2023:
-    segmentation and reconstruction). These come as they were read: what is listed before does not change them."""
+    """Assemble a window from so many segments, each of some window of its class in the same step (Song 2023:
+    segmentation and reconstruction). Segments are taken as read: augmentations listed before do not change them."""
 
     name: Literal["recombine"] = "recombine"
     segments: int = 8
@@ -49,7 +50,7 @@ class Recombine:
 
 @dataclass(frozen=True)
 class TimeShift:
-    """Signals move against their targets by up to so much, each way; what leaves at one end comes in at the other."""
+    """Shift signals against their targets by up to so much, either way; what leaves at one end enters at the other."""
 
     name: Literal["time_shift"] = "time_shift"
     most_s: float = 0.05
@@ -61,7 +62,7 @@ class TimeShift:
 
 @dataclass(frozen=True)
 class ChannelDropout:
-    """Each channel of a window is silent with that probability; the others are raised so that the sum stays."""
+    """Set each channel of a window to 0 with that probability; the others are scaled up to keep the expected sum."""
 
     name: Literal["channel_dropout"] = "channel_dropout"
     p: float = 0.1
@@ -73,7 +74,7 @@ class ChannelDropout:
 
 @dataclass(frozen=True)
 class Noise:
-    """White noise, in units of the standard deviation of the window's channel."""
+    """Add white noise, in units of the standard deviation of the window's channel."""
 
     name: Literal["noise"] = "noise"
     std: float = 0.1
@@ -85,7 +86,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class FrequencyShift:
-    """The spectrum of a window moves by up to so much, each way (Rommel 2022)."""
+    """Shift the spectrum of a window by up to so much, either way (Rommel 2022)."""
 
     name: Literal["frequency_shift"] = "frequency_shift"
     most_hz: float = 1.0
@@ -97,7 +98,7 @@ class FrequencyShift:
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Stretches of time and of neighbouring channels are silent, as for spectrograms (Park 2019)."""
+    """Set stretches of time and of neighbouring channels to 0, as SpecAugment does for spectrograms (Park 2019)."""
 
     name: Literal["specaugment"] = "specaugment"
     times: int = 1

@@ -1,4 +1,4 @@
-"""How parameters move: the optimizer, its rate over time, averages of the parameters, and with what numbers."""
+"""The optimizer, its learning-rate schedule, averages of the parameters, and the precision of computing."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,16 +6,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Cosine:
-    """Down to 0 as half a cosine."""
+    """A half cosine down to 0."""
 
     name: Literal["cosine"] = "cosine"
     warmup_steps = 20
-    """Steps of rising before, where nothing else is said."""
+    """Warm-up steps before it, unless `optim.warmup_steps` says otherwise."""
 
 
 @dataclass(frozen=True)
 class WarmRestarts:
-    """Half cosines, one after the other; each ends at a hundredth of the rate and starts again at the top (SGDR)."""
+    """Half cosines, one after the other; each falls to a hundredth of the peak rate, then restarts at it (SGDR)."""
 
     name: Literal["restarts"] = "restarts"
     first_steps: int = 50  # of the first cosine
@@ -30,7 +30,7 @@ class WarmRestarts:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Up from a part of the rate as half a cosine, and down to next to nothing as another (Smith 2018)."""
+    """A half cosine up to the peak rate, and another down to nearly 0 (Smith 2018)."""
 
     name: Literal["onecycle"] = "onecycle"
     rise: float = 0.3  # of the steps
@@ -48,7 +48,7 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same to the end."""
+    """The same learning rate to the end."""
 
     name: Literal["constant"] = "constant"
     warmup_steps = 0
@@ -59,11 +59,11 @@ Schedule = Cosine | WarmRestarts | OneCycle | Constant
 
 @dataclass(frozen=True)
 class Sam:
-    """Sharpness-aware steps: the gradient is taken where the loss is worst nearby (Foret 2021). Each rank looks around
-    with its own part of the batch, as in the paper: another number of ranks is another course. Portions of a rank's
-    batch look around together. Twice the time."""
+    """Sharpness-aware minimisation: the gradient is taken where the loss is worst nearby (Foret 2021). Each rank
+    perturbs by its own part of the batch, as in the paper, so the number of ranks changes the result. Portions of a
+    rank's batch are perturbed together. Takes twice the time."""
 
-    rho: float = 0.05  # how far it looks
+    rho: float = 0.05  # radius of the neighbourhood
     adaptive: bool = False  # in units of each parameter's own size (ASAM, Kwon 2021); rho is then about 0.5 to 2
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class Sam:
 
 @dataclass(frozen=True)
 class Ema:
-    """Judge and keep a running average of the parameters, which forgets: each step keeps `decay` of it."""
+    """Validate and save an exponential moving average of the parameters: each step keeps `decay` of it."""
 
     name: Literal["ema"] = "ema"
     decay: float = 0.999  # less in the first steps: (1 + step) / (10 + step)
@@ -85,8 +85,8 @@ class Ema:
 
 @dataclass(frozen=True)
 class Swa:
-    """Judge and keep the plain mean of the parameters over the last part of the training (Izmailov 2018). So is what
-    batch norms have seen a mean over its steps; in the paper they see the data anew, as those of a soup do."""
+    """Validate and save the plain mean of the parameters over the last part of the training (Izmailov 2018). The
+    statistics of batch norms are averaged too; in the paper they are estimated again, as those of a soup are."""
 
     name: Literal["swa"] = "swa"
     start: float = 0.75  # of the steps; before it, the parameters as they are
@@ -98,9 +98,9 @@ class Swa:
 
 @dataclass(frozen=True)
 class FindRate:
-    """Before the first step, try rates from low to high, and take the one where the loss falls most steeply.
+    """Before the first step, try learning rates from low to high, and take the one where the loss falls most steeply.
 
-    As Lightning does it: smoothed losses, stopped when four times the best is passed. Nothing of it stays in the model.
+    As in Lightning: losses are smoothed, and the test ends at four times the best loss. The model is restored after it.
     """
 
     low: float = 1e-8
@@ -116,11 +116,10 @@ class FindRate:
 
 @dataclass(frozen=True)
 class Halving:
-    """Among the runs of one --name that learn the same, those that are behind end early (asynchronous successive
-    halving, Li 2020).
+    """End runs early that are behind others of the same --name and task (asynchronous successive halving, Li 2020).
 
-    After `first_steps`, and each time `factor` times as many, a run goes on only if its best validation loss is among
-    the best 1/factor of those that have come so far. Which runs end depends on who was there first.
+    After `first_steps`, and at each `factor` times as many steps, a run goes on only if its best validation loss is
+    among the best 1/factor of the runs that got there so far. So the outcome depends on the order of arrival.
     """
 
     first_steps: int = 100
@@ -135,28 +134,26 @@ class Halving:
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW with decoupled decay, of weights but not of biases and norms; the rate follows a schedule."""
+    """AdamW with decoupled decay, of weights but not of biases and norms; the learning rate follows a schedule."""
 
-    lr: float = 3e-3  # at its highest
+    lr: float = 3e-3  # the peak
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     steps: int = 400
-    warmup_steps: int | None = None  # steps of rising before the schedule; None: 20 before a cosine, else none
+    warmup_steps: int | None = None  # steps of linear warm-up; None: 20 before a cosine, else none
     schedule: Schedule = field(default_factory=Cosine)
-    scale_lr: Literal["", "linear", "sqrt"] = ""  # with the batch, where lr was found with `lr_batch` windows a step
+    scale_lr: Literal["", "linear", "sqrt"] = ""  # scale lr, which was tuned with `lr_batch` windows, to the batch size
     lr_batch: int = 32
-    layer_decay: float = (
-        1.0  # each block of the model, from the last to the first, learns at so much of the next's rate
-    )
+    layer_decay: float = 1.0  # the learning rate of each block, as a factor of that of the block after it
     find_lr: FindRate | None = None
-    clip_norm: float = 1.0  # longest gradient: recurrent nets throw one now and then that would undo a lot
+    clip_norm: float = 1.0  # largest norm of the gradient: recurrent nets have outliers that would undo a lot
     sam: Sam | None = None
     average: Ema | Swa | None = None
     halving: Halving | None = None
-    patience: int = 0  # validations without a better one, after which training ends; 0: never
+    patience: int = 0  # validations without a lower loss after which training ends; 0: never
     validate_every: int = 50  # steps
-    checkpoint_every: int | None = None  # steps; None: as often as pays. A run that is asked to stop saves as well
-    keep_every: int = 0  # steps; checkpoints of its multiples are kept for good, of the others the last two; 0: none
+    checkpoint_every: int | None = None  # steps; None: as often as pays off. A run that is asked to stop saves too
+    keep_every: int = 0  # steps; checkpoints at its multiples are kept for good, of others the last two; 0: none
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.weight_decay < 0 or self.clip_norm <= 0:
@@ -190,7 +187,7 @@ class Optim:
 
     @property
     def rising(self) -> int:
-        """Steps before the schedule begins; a short training has no room for 20."""
+        """Warm-up steps; a short training has no room for 20."""
         if self.warmup_steps is not None:
             return self.warmup_steps
         return min(self.schedule.warmup_steps, self.steps // 2)
@@ -198,13 +195,13 @@ class Optim:
 
 @dataclass(frozen=True)
 class Compute:
-    """With what numbers and in what portions it is computed. bf16 and fp16: weights stay in float32, and so do
-    layers for which torch has no kernel in fewer bits there: on many CPUs the LSTM, which the log says."""
+    """Precision, gradient accumulation, sharding and compilation. With bf16 and fp16, weights stay in float32, and so
+    do layers for which torch has no kernel in fewer bits there: on many CPUs the LSTM, which the log says."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    accumulate: int = 1  # parts of a rank's batch, one after the other, where all of it does not fit into memory
-    shard: bool = False  # parameters and optimizer over the ranks (FSDP), where one GPU cannot hold them
-    compile: bool = False  # by torch.compile: shapes are static, so it happens once
+    accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory
+    shard: bool = False  # shard parameters and optimizer over the ranks (FSDP), if one GPU cannot hold them
+    compile: bool = False  # use torch.compile: shapes are static, so it compiles once
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:

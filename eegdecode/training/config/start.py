@@ -1,4 +1,4 @@
-"""From which parameters training begins."""
+"""Pretrained weights to start training from."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,16 +8,16 @@ from hpc.rank.context import Input
 
 @dataclass(frozen=True)
 class Start:
-    """Parameters of another run, or of a file, instead of drawn ones. What fits by name and shape is taken.
+    """Start from pretrained weights of a run or a file. Tensors that match by name and shape are loaded.
 
     Parameters
     ----------
     source
-        A train run, or the path of a checkpoint (.pt, .ckpt, .bin); nothing of it is executed.
+        A train run, or the path of a checkpoint (.pt, .ckpt, .bin); no code in it is executed.
     prefix
-        Only what stands under that name in the file, which is dropped: `target_encoder.`
+        Load only the tensors whose names begin with this prefix, and drop it: `target_encoder.`
     need
-        How much of the model must be found there. encoder: all but the head. all: everything.
+        How much of the model the source must have. encoder: all but the head. all: everything.
     """
 
     source: Input

@@ -1,4 +1,4 @@
-"""The configs of the stages of training: train, estimate and soup."""
+"""The configs of the stages train, estimate and soup."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -27,46 +27,46 @@ class Train:
     augment: tuple[Augment, ...] = ()
     optim: Optim = field(default_factory=Optim)
     compute: Compute = field(default_factory=Compute)
-    start: Start | None = None  # parameters of another run instead of drawn ones
+    start: Start | None = None  # pretrained weights, instead of a random initialisation
     watch: Watch = field(default_factory=Watch)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.model.gives != self.objective.reads:
+        if self.model.output_kind != self.objective.input_kind:
             raise ValueError(
-                f"objective {self.objective.name} reads {self.objective.reads}, "
-                f"but model {self.model.name} gives {self.model.gives}: choose another of the two"
+                f"objective {self.objective.name} reads {self.objective.input_kind}, "
+                f"but model {self.model.name} gives {self.model.output_kind}: choose another of the two"
             )
         if getattr(self.objective, "balanced", False) and self.windows.balance:
             raise ValueError(
                 f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
             )
         augment.check_order(self.augment)
-        freed = self.trainable.free_at
-        if freed and freed[-1] >= self.optim.steps:
+        steps = self.trainable.unfreeze_at
+        if steps and steps[-1] >= self.optim.steps:
             raise ValueError(
-                f"trainable.free_at must be before the last of {self.optim.steps} steps, got {list(freed)}"
+                f"trainable.unfreeze_at must be before the last of {self.optim.steps} steps, got {list(steps)}"
             )
-        if freed and self.compute.shard:
+        if steps and self.compute.shard:
             raise ValueError(
-                f"trainable.free_at={list(freed)} is not for a model that is spread over the ranks: leave it out, or "
-                "say compute.shard=false"
+                f"trainable.unfreeze_at={list(steps)} does not work for a model sharded over the ranks: leave it out, "
+                "or say compute.shard=false"
             )
         if self.watch.profile and self.watch.profile[1] >= self.optim.steps:
             first, last = self.watch.profile
             raise ValueError(
                 f"watch.profile is of steps {first} to {last}, but training has {self.optim.steps}, counted from 0: "
-                f"the last to be traced is {self.optim.steps - 1} at most"
+                f"the last step to profile is {self.optim.steps - 1} at most"
             )
         if self.optim.sam is not None and self.compute.shard:
             raise ValueError(
-                "optim.sam looks around with the gradient of one rank, which has but a part of a model that is spread "
-                "over them, compute.shard=true: take one of the two"
+                "optim.sam needs the gradient of one rank, but with compute.shard=true each rank has only a part of "
+                "the model: take one of the two"
             )
 
 
 def check_ranks(cfg: Train, n_ranks: int) -> None:
-    """Refuse a batch that so many ranks cannot share evenly."""
+    """Refuse a batch size that so many ranks cannot share evenly."""
     batch, n_parts = cfg.windows.batch, n_ranks * cfg.compute.accumulate
     if batch % n_parts:
         below = batch // n_parts * n_parts
@@ -85,7 +85,7 @@ def check_ranks(cfg: Train, n_ranks: int) -> None:
 
 @dataclass(frozen=True)
 class Estimate(Train):
-    """The settings of a training, those of its section where the file has one."""
+    """The settings of a training; the section `train` of a file applies here too."""
 
     section: ClassVar[str] = "train"
     probe_steps: int = 50
@@ -103,5 +103,5 @@ class Estimate(Train):
 @dataclass(frozen=True)
 class Soup:
     models: tuple[Input, ...]  # train runs of one model and one split
-    how: Literal["greedy", "uniform"] = "greedy"  # greedy: best first, and only what makes validation no worse
+    how: Literal["greedy", "uniform"] = "greedy"  # greedy: best first, then those that keep the loss low
     snapshots: bool = False  # take the snapshots of each run instead of its best parameters

@@ -1,29 +1,29 @@
-"""What training says of itself, and to whom."""
+"""Monitoring of a training: alerts, and what TensorBoard shows."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Alerts:
-    """Who is told when something goes wrong: always a line in alerts.jsonl of the run, and what stands here. A node
-    without internet only writes the file: the sender that fails is named in the log, and training goes on.
+    """Who gets an alert when something goes wrong. A line in the run's alerts.jsonl is always written. On a node
+    without internet a sender fails: the log names it, and training goes on.
 
     Parameters
     ----------
     webhook
         An address that takes a POST of {"text": …}, as Slack, Mattermost and Discord do.
     email
-        An address; sent by the node's own `sendmail`.
+        An address; the node's own `sendmail` sends to it.
     wandb
-        Through Weights & Biases, where it is installed and a run of it is on.
+        Through Weights & Biases, if it is installed and a run of it is active.
     wait_s
-        An alert of one title comes once in so long.
+        Seconds before an alert of the same title is sent again.
     diverged
-        The validation loss is so many times the best so far.
+        Alert when the validation loss is so many times the best so far.
     stalled_steps
-        No better validation for so many steps; 0: never said.
+        Alert after so many steps without a better validation loss; 0: never.
     budget_gpu_h
-        So much is spent, by all ranks together; 0: never said.
+        Alert after so many GPU-hours of all ranks together; 0: never.
     """
 
     webhook: str = ""
@@ -44,11 +44,11 @@ class Alerts:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is drawn for TensorBoard beside the figures of each step."""
+    """What TensorBoard shows besides the metrics of each step."""
 
-    examples: int = 0  # validation windows that are shown beside their targets at each validation
+    examples: int = 0  # validation windows that are shown next to their targets at each validation
     histograms: bool = False  # of parameters and gradients, at each validation
-    profile: tuple[int, int] | None = None  # the first and the last step of which a trace is kept
+    profile: tuple[int, int] | None = None  # the first and the last step of the profiler trace
     alerts: Alerts = field(default_factory=Alerts)
 
     def __post_init__(self) -> None:

@@ -1,1 +1,1 @@
-"""What a training tells people: logs, figures, alerts."""
+"""Monitor a training: logs, figures, alerts."""

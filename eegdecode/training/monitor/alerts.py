@@ -1,4 +1,4 @@
-"""Words to people: a line in alerts.jsonl, and to whoever the config names. What cannot be sent stops nothing."""
+"""Send alerts: a line in alerts.jsonl, and a message to whoever the config names. A failed sender stops nothing."""
 
 import json
 import logging
@@ -18,18 +18,18 @@ SENDING_S = 10
 
 
 class Alerts:
-    """Of one run: what an earlier attempt has said is not said again within the wait either. Rank 0 speaks."""
+    """The alerts of one run. A title is not sent again within the wait, not by a later attempt either. Rank 0 sends."""
 
     def __init__(self, cfg: watch.Alerts, ctx: Context) -> None:
         self.cfg, self.ctx = cfg, ctx
         self.path = ctx.out / "alerts.jsonl"
-        self._said = {line["title"]: line["time"] for line in read_lines(self.path)} if ctx.world.is_first else {}
+        self._last_sent = {line["title"]: line["time"] for line in read_lines(self.path)} if ctx.world.is_first else {}
 
     def say(self, title: str, text: str) -> None:
         now = time.time()
-        if not self.ctx.world.is_first or now - self._said.get(title, -self.cfg.wait_s) < self.cfg.wait_s:
+        if not self.ctx.world.is_first or now - self._last_sent.get(title, -self.cfg.wait_s) < self.cfg.wait_s:
             return
-        self._said[title] = now
+        self._last_sent[title] = now
         log.warning("ALERT %s: %s", title, text)
         line = {"time": now, "title": title, "text": text, "run": self.ctx.run.name}
         for to, send in {"file": self._write, **self._senders()}.items():

@@ -1,5 +1,5 @@
-"""What TensorBoard shows beside the figures: validation windows decoded beside their targets, where on the head the
-network looks, and how parameters are spread."""
+"""Pictures for TensorBoard: decoded validation windows next to their targets, saliency on the head, and histograms of
+parameters and gradients."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from torch import nn
 from eegdecode.objectives import in_units
 from eegdecode.signals import SignalSpec
 from eegdecode.training.config import Watch
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -18,67 +18,67 @@ if TYPE_CHECKING:
 SOUND_HZ = 4000
 """A target of one feature that is sampled faster than that is a sound."""
 BANDS = 8
-"""Features from which on a target in time is drawn as a spectrogram."""
+"""A time course of so many features or more is drawn as a spectrogram."""
 
 
-def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, judge: Judge) -> None:
+def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, validator: Validator) -> None:
     if cfg.histograms:
         for name, parameter in network.named_parameters():
             writer.add_histogram(f"parameters/{name}", parameter.detach().float().cpu(), step)
             if parameter.grad is not None:
                 writer.add_histogram(f"gradients/{name}", parameter.grad.detach().float().cpu(), step)
-    if not cfg.examples or not judge.spec.n_outputs:
+    if not cfg.examples or not validator.spec.n_outputs:
         return
-    where = next(network.parameters()).device
+    device = next(network.parameters()).device
     saliency: list[np.ndarray] = []
-    for number in range(len(judge.batches)):
-        batch = judge.batch(number, where)
+    for number in range(len(validator.batches)):
+        batch = validator.batch(number, device)
         n = min(cfg.examples - len(saliency), len(batch.signal))
         signal = batch.signal[:n].clone().requires_grad_()
-        with torch.backends.cudnn.flags(enabled=False):  # it has no gradient of a recurrent net that does not train
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward of recurrent nets in eval mode
             decoded = network(signal, batch.subject[:n])
             decoded.square().sum().backward(inputs=[signal])
-        if judge.spec.is_sequence:
-            made = in_units(decoded.detach().float(), judge.spec).cpu()
-            examples(writer, step, len(saliency), batch.target[:n].cpu(), made, judge.spec)
+        if validator.spec.is_sequence:
+            outputs = in_units(decoded.detach().float(), validator.spec).cpu()
+            examples(writer, step, len(saliency), batch.target[:n].cpu(), outputs, validator.spec)
         if signal.grad is not None:
             saliency += list(signal.grad.abs().mean(dim=1).cpu().numpy())
         if len(saliency) >= cfg.examples:
             break
-    if any(judge.spec.positions):
-        writer.add_figure("topography/saliency", topography(np.mean(saliency, axis=0), judge.spec), step)
+    if any(validator.spec.positions):
+        writer.add_figure("topography/saliency", topography(np.mean(saliency, axis=0), validator.spec), step)
 
 
 def examples(
     writer: "SummaryWriter", step: int, first: int, target: torch.Tensor, decoded: torch.Tensor, spec: SignalSpec
 ) -> None:
-    """Each as a sound, a spectrogram or a curve: whatever its target is."""
-    for number, (heard, made) in enumerate(zip(target, decoded, strict=True), first):
+    """Each as a sound, a spectrogram or a curve, like its target."""
+    for number, (true, output) in enumerate(zip(target, decoded, strict=True), first):
         if spec.target_sfreq > SOUND_HZ and spec.n_outputs == 1:
-            for name, sound in (("heard", heard), ("decoded", made)):
+            for name, sound in (("heard", true), ("decoded", output)):
                 loudest = sound.abs().max().clamp(min=1e-9)
                 writer.add_audio(f"example {number}/{name}", sound[:, 0] / loudest, step, round(spec.target_sfreq))
         elif spec.n_outputs >= BANDS:
-            writer.add_figure(f"example {number}", _spectrograms(heard.numpy(), made.numpy(), spec.target_sfreq), step)
+            writer.add_figure(f"example {number}", _spectrograms(true.numpy(), output.numpy(), spec.target_sfreq), step)
         else:
-            writer.add_figure(f"example {number}", _curves(heard.numpy(), made.numpy(), spec.target_sfreq), step)
+            writer.add_figure(f"example {number}", _curves(true.numpy(), output.numpy(), spec.target_sfreq), step)
 
 
-def _spectrograms(heard: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
+def _spectrograms(true: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
     figure = _figure()
     axes = figure.subplots(2, 1, sharex=True)
-    for axis, name, drawn in zip(axes, ("heard", "decoded"), (heard, decoded), strict=True):
+    for axis, name, drawn in zip(axes, ("true", "decoded"), (true, decoded), strict=True):
         axis.imshow(drawn.T, origin="lower", aspect="auto", extent=(0, len(drawn) / sfreq, 0, drawn.shape[1]))
         axis.set_ylabel(name)
     axes[-1].set_xlabel("seconds")
     return figure
 
 
-def _curves(heard: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
+def _curves(true: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
     figure = _figure()
-    axes = figure.subplots(heard.shape[1], 1, sharex=True, squeeze=False)[:, 0]
+    axes = figure.subplots(true.shape[1], 1, sharex=True, squeeze=False)[:, 0]
     for feature, axis in enumerate(axes):
-        for name, drawn in (("heard", heard), ("decoded", decoded)):
+        for name, drawn in (("true", true), ("decoded", decoded)):
             curve = drawn[:, feature] - drawn[:, feature].mean()
             axis.plot(np.arange(len(curve)) / sfreq, curve / (curve.std() or 1.0), label=name, linewidth=0.8)
     axes[0].legend(loc="upper right")
@@ -87,7 +87,7 @@ def _curves(heard: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
 
 
 def topography(values: np.ndarray, spec: SignalSpec) -> Any:
-    """One value a channel, seen from above, nose up; channels at unknown places are left out."""
+    """One value a channel, seen from above, nose up; channels without a position are left out."""
     known = [index for index, place in enumerate(spec.positions) if place is not None]
     places = np.array([spec.positions[index] for index in known], float)
     radius = np.linalg.norm(places, axis=1)
@@ -98,7 +98,7 @@ def topography(values: np.ndarray, spec: SignalSpec) -> Any:
     dots = axis.scatter(polar * np.cos(turn), polar * np.sin(turn), c=values[known], s=160, cmap="viridis")
     axis.set_aspect("equal")
     axis.set_axis_off()
-    figure.colorbar(dots, ax=axis, label="mean size of the gradient")
+    figure.colorbar(dots, ax=axis, label="mean absolute gradient")
     return figure
 
 

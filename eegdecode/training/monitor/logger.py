@@ -1,7 +1,7 @@
-"""What training says of itself: metrics.jsonl, a line a step, and the same for TensorBoard.
+"""Log the metrics of training: a line a step in metrics.jsonl, and the same for TensorBoard.
 
-Rank 0 writes, the others have a Record that does nothing. On a full disk training goes on, and what could not be
-written follows when there is room.
+Rank 0 writes; on other ranks a Record does nothing. If the disk is full, training goes on, and the lines are written
+when there is room.
 """
 
 import json
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_LINES = 100_000
-"""How many steps may wait in memory for room on the disk, some tens of MB; of more the oldest are lost."""
+"""So many steps may wait in memory for room on the disk, some tens of MB; beyond that the oldest are lost."""
 AGAIN_S = 30.0
-"""How often TensorBoard's writer is started anew on a full disk."""
+"""How often TensorBoard's writer is opened again on a full disk."""
 
 
 class Record:
-    """Go on after `step`: what an earlier attempt wrote of later steps is dropped, as they will be done again. What it
-    could not write, `unwritten`, is."""
+    """Continue after `step`: lines of later steps by an earlier attempt are dropped, as these steps are done again.
+    Lines that it could not write, `unwritten`, are written."""
 
     def __init__(self, ctx: Context, step: int, unwritten: Sequence[dict[str, float]] = ()) -> None:
         self.ctx = ctx
@@ -38,22 +38,22 @@ class Record:
         self._waiting: deque[dict[str, float]] = deque(maxlen=KEPT_LINES)
         """Lines that the disk did not take."""
         self._error: OSError | None = None
-        """What keeps lines waiting; it has been said."""
+        """Why lines wait; it has been logged."""
         self._opened_at = -AGAIN_S
         self._flushed = min([step, *(int(line["step"]) - 1 for line in unwritten)])
         """The last step that TensorBoard has safe."""
         self._last = step
         if ctx.world.is_first:
-            found = {line["step"]: line for line in (*unwritten, *read_lines(self.path)) if line["step"] <= step}
-            kept = [found[number] for number in sorted(found)]
-            if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in kept}):
+            by_step = {line["step"]: line for line in (*unwritten, *read_lines(self.path)) if line["step"] <= step}
+            lines = [by_step[number] for number in sorted(by_step)]
+            if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in lines}):
                 log.warning("%s has no line of step %s: damaged, or not written before the end", self.path, missing)
-            text = "".join(json.dumps(line) + "\n" for line in kept)
+            text = "".join(json.dumps(line) + "\n" for line in lines)
             ctx.until_there_is_room(lambda: atomic_write(self.path, lambda file: file.write(text.encode())))
             self._put_down()
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """One line: what is known after that many steps."""
+        """Write one line: the figures after that many steps."""
         if not self.ctx.world.is_first:
             return
         self.ctx.fence()
@@ -62,7 +62,7 @@ class Record:
         self._put_down()
 
     def _put_down(self) -> None:
-        """What waits, into both; a new TensorBoard writer is shown all that the one before may have lost."""
+        """Write the waiting lines to both; a new TensorBoard writer gets all that the one before may have lost."""
         lines = list(self._waiting)
         try:
             while self._waiting:
@@ -94,7 +94,7 @@ class Record:
         return list(self._waiting)
 
     def flush(self, wait: bool = False) -> None:
-        """Before a checkpoint: what the next attempt builds on must be on disk. `wait`: for room, where it is full."""
+        """Before a checkpoint: put on disk what the next attempt builds on. `wait`: for room, if the disk is full."""
         if not self.ctx.world.is_first:
             return
         if self._waiting:
@@ -111,7 +111,7 @@ class Record:
             self._lost(error)
 
     def close(self) -> None:
-        """Wait for room for what is not written yet, unless a stop is asked for."""
+        """Wait for room for the lines that are not written yet, unless a stop is requested."""
         self._opened_at = -AGAIN_S
         if self._waiting or (self.writer is None and self.ctx.world.is_first):
             self._put_down()
@@ -124,7 +124,7 @@ class Record:
             self._lost(error)
 
     def _wait(self) -> None:
-        """Until there is room for what is not written, or a stop is asked for."""
+        """Wait until the lines are written, or a stop is requested."""
         with suppress(Preempted):
             while self._waiting and self._error and self._error.errno in FULL:
                 self.ctx.pause(FULL_S)
@@ -133,7 +133,7 @@ class Record:
     def _lost(self, error: OSError) -> None:
         if self._error is None:
             log.error(
-                "ALERT %s: %s. Training goes on; what it says follows when there is room, up to %d steps of it",
+                "ALERT %s: %s. Training goes on; its metrics are written when there is room, up to %d steps of them",
                 self.path.parent,
                 error.strerror or error,
                 KEPT_LINES,
@@ -154,7 +154,7 @@ class Record:
 
 
 def _ranges(numbers: set[int]) -> str:
-    """`3-5, 9`: what stands in a row is one word."""
+    """`3-5, 9`: consecutive numbers as a range."""
     starts = sorted(number for number in numbers if number - 1 not in numbers)
     ends = sorted(number for number in numbers if number + 1 not in numbers)
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends))

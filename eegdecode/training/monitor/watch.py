@@ -1,4 +1,4 @@
-"""What a person would want to be told while training runs: alerts, the batch that broke it, a trace, pictures."""
+"""Monitor a training: alerts, the batch that gave NaN, a profiler trace, pictures for TensorBoard."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from eegdecode.objectives import Batch
 from eegdecode.training.config import Watch
 from eegdecode.training.monitor import alerts, figures
 from eegdecode.training.monitor.logger import Record
-from eegdecode.training.validator import Judge
+from eegdecode.training.validator import Validator
 from hpc.rank import fsdp
 from hpc.rank.context import Context
 from hpc.runs.rundir import atomic_write, read_lines
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Looks at each step and each validation of one attempt, which begins after `step`. `damages` gives a sentence for
-    each file of a step's windows whose bytes are not those that were written."""
+    """Monitors each step and each validation of one attempt, which begins after `step`. `damages` returns a sentence
+    for each file of a step's windows whose checksum is wrong."""
 
     def __init__(
         self, cfg: Watch, ctx: Context, record: Record, step: int, damages: Callable[[int], list[str]]
@@ -35,10 +35,10 @@ class Watcher:
         self._profiler: Any = None
         self._traced_from = step
         if cfg.profile is not None and cfg.profile[0] < step <= cfg.profile[1]:
-            log.info("of steps %d to %d, only those from %d on are traced", *cfg.profile, step)
+            log.info("of steps %d to %d, only those from %d on are profiled", *cfg.profile, step)
 
     def before(self, step: int) -> None:
-        """At the start of a step: the trace of the steps asked for begins, or what is left of it after a restart."""
+        """At the start of a step: start the profiler, or resume it after a restart."""
         if self.cfg.profile is None or not self.ctx.world.is_first or self._profiler is not None:
             return
         first, last = self.cfg.profile
@@ -48,7 +48,7 @@ class Watcher:
             self._profiler.start()
 
     def after(self, step: int, over: bool) -> None:
-        """After so many steps: the trace ends, with the last step asked for or where training is `over`."""
+        """After so many steps: write the trace, after its last step or if training is `over`."""
         if self._profiler is None or self.cfg.profile is None or not (over or step > self.cfg.profile[1]):
             return
         self._profiler.stop()
@@ -63,35 +63,35 @@ class Watcher:
     def refuse_nonfinite(
         self, figures: dict[str, float], step: int, batch: Batch | None, own: float, lr: float
     ) -> None:
-        """End the run when a figure of all ranks is no number. A rank whose `own` part is none keeps its batch."""
+        """Raise if a figure is NaN or infinite on any rank. A rank whose `own` value is non-finite saves its batch."""
         broken = {name: value for name, value in figures.items() if not math.isfinite(value)}
         if not broken:
             return
-        kept = ""
+        batch_note = ""
         if batch is not None and not math.isfinite(own):
             path = self.ctx.out / f"nonfinite-step-{step:08d}-rank-{self.ctx.world.rank:04d}.pt"
-            found = {name: value.cpu() for name, value in batch._asdict().items()}
-            atomic_write(path, lambda file: torch.save(found, file))
-            kept = f"; this rank's batch is in {path}"
-        said = " and ".join(f"{name} {value}" for name, value in broken.items())
-        self.alerts.say("no number", f"{said} at step {step}")
+            tensors = {name: value.cpu() for name, value in batch._asdict().items()}
+            atomic_write(path, lambda file: torch.save(tensors, file))
+            batch_note = f"; this rank's batch is in {path}"
+        nonfinite = " and ".join(f"{name} {value}" for name, value in broken.items())
+        self.alerts.say("no number", f"{nonfinite} at step {step}")
         raise FloatingPointError(
-            f"{said} at step {step} (lr {lr:.3g}): lower optim.lr or optim.clip_norm, "
-            f"and look for NaN in the data{kept}{''.join(f'. {sentence}' for sentence in self.damages(step))}"
+            f"{nonfinite} at step {step} (lr {lr:.3g}): lower optim.lr or optim.clip_norm, "
+            f"and look for NaN in the data{batch_note}{''.join(f'. {sentence}' for sentence in self.damages(step))}"
         )
 
-    def judged(
-        self, step: int, found: dict[str, float], best: dict[str, Any], network: nn.Module, judge: Judge
+    def validated(
+        self, step: int, validation: dict[str, float], best: dict[str, Any], network: nn.Module, validator: Validator
     ) -> None:
-        """After a validation, whose figures are `found`; `best` is as it was before."""
+        """After a validation with these figures; `best` is from before it."""
         cfg, lowest = self.cfg.alerts, best["validation"]["loss"]
-        if math.isfinite(lowest) and found["loss"] > lowest + (cfg.diverged - 1) * abs(lowest):
-            self.alerts.say("diverged", f"validation loss {found['loss']:.4g} at step {step}, after {lowest:.4g}")
-        if cfg.stalled_steps and found["loss"] >= lowest and step - best["step"] >= cfg.stalled_steps:
+        if math.isfinite(lowest) and validation["loss"] > lowest + (cfg.diverged - 1) * abs(lowest):
+            self.alerts.say("diverged", f"validation loss {validation['loss']:.4g} at step {step}, after {lowest:.4g}")
+        if cfg.stalled_steps and validation["loss"] >= lowest and step - best["step"] >= cfg.stalled_steps:
             self.alerts.say("stalled", f"no better validation since step {best['step']}, {step - best['step']} ago")
         spent_h = (self._lived_s + time.time() - self._began) * self.ctx.world.size / 3600
         if cfg.budget_gpu_h and spent_h > cfg.budget_gpu_h:
             self.alerts.say("budget", f"{spent_h:.1f} GPU-hours spent by step {step}, of {cfg.budget_gpu_h:g}")
         alone = not any(map(fsdp.is_sharded, network.parameters()))
         if self.ctx.world.is_first and alone and (self.cfg.examples or self.cfg.histograms):
-            self.record.show(lambda writer: figures.draw(writer, self.cfg, step, network, judge))
+            self.record.show(lambda writer: figures.draw(writer, self.cfg, step, network, validator))
