@@ -64,12 +64,12 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     evaluated(tmp_path, "evaluate-b", np.array([0.7]), label="one")
     with pytest.raises(ValueError, match="at least, got 1, of which 1 by named=one$"):
         compared(tmp_path, named="one")
-    with pytest.raises(ValueError, match="runs to compare are different ones, but evaluate-a is named twice"):
+    with pytest.raises(ValueError, match="runs to compare must be different ones, but evaluate-a is named twice"):
         compared(tmp_path, runs=(Input("evaluate-a"), Input(str(tmp_path / "evaluate-a" / "out"))))
     (tmp_path / "train-x" / "out").mkdir(parents=True)
     with pytest.raises(ValueError, match="train-x has no report.json: name evaluate runs that have finished"):
         compared(tmp_path, runs=(Input("evaluate-a"), Input("train-x")))
-    with pytest.raises(ValueError, match="say what is to be compared"):
+    with pytest.raises(ValueError, match="say which runs to compare"):
         Compare()
 
 

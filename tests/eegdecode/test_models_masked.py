@@ -235,7 +235,7 @@ def test_a_model_of_braindecode_gives_what_the_target_asks_for() -> None:
     x = torch.randn(2, 200, 3)
     assert torch.equal(network(x, FIRST), same(x.mT))
     assert models.build(cfg, spec(3, 200, 5, target_sfreq=64.0))(x, FIRST).shape == (2, 100, 5)
-    with pytest.raises(ValueError, match=r"TCN gives \[3, 144\] for a window, but 3 numbers are asked for"):
+    with pytest.raises(ValueError, match=r"TCN gives \[3, 144\] for a window, but 3 numbers are needed"):
         models.build(Braindecode(model="TCN"), spec(3, 200))(x, FIRST)
     with pytest.raises(ValueError, match="SignalJEPA_Contextual cannot be built .* KeyError: 'loc'"):
         models.build(Braindecode(model="SignalJEPA_Contextual"), spec(3, 200))
