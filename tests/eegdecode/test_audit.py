@@ -81,7 +81,7 @@ def test_the_same_stimulus_and_subject_on_both_sides(tmp_path: Path) -> None:
     findings = audited(tmp_path, recordings, shared=("stimulus",))
     assert "12 stimulus(s) are in both the training set and the test set: piece-0" in findings["leak split by subject"]
     findings = audited(tmp_path / "refused", recordings)
-    assert "the same stimulus would stand in train and val" in findings["leak split by subject"]
+    assert "the same stimulus would be in train and val" in findings["leak split by subject"]
 
 
 def test_units_off_by_a_million(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_it_says_what_was_found_in_words(written: Path) -> None:
     assert re.search(r"On 2 test trials of 2 subjects, r&nbsp;=&nbsp;.*Chance level is", verdict[2])
     assert re.search(r"the 95th percentile of the null .* linear baseline, ridge", verdict[2])
     assert "The recordings are synthetic" in text
-    assert "Test has 1 stimul" in text
+    assert "The test set has 1 stimul" in text
 
 
 def test_names_are_text_and_not_markup(written: Path) -> None:

@@ -82,7 +82,10 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
         ({"trainable": Trainable("last")}, "train=last needs blocks that follow each other"),
         ({"optim": Optim(layer_decay=0.8)}, "layer_decay=0.8 needs a model whose blocks follow each other"),
         ({"start": Start(Input("/nowhere/there.pt"), need="all")}, None),
-        ({"start": Start(Input(__file__))}, r"start.source: .*test_training_setup.py .* is neither from torch.save nor"),
+        (
+            {"start": Start(Input(__file__))},
+            r"start.source: .*test_training_setup.py .* is neither from torch.save nor",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
