@@ -41,7 +41,7 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     decoded = replace(decoded, baselines=baselines)
     predictions.write(ctx.out / "predictions.h5", decoded)
     evaluate = time_courses.evaluate if decoded.kind == "sequence" else results.evaluate
-    result = evaluate(decoded, cfg.scoring)
+    result = results.with_extra(evaluate(decoded, cfg.scoring), decoded, cfg.scoring)
     if result.verdict == "above chance":
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]

@@ -27,7 +27,7 @@ from eegdecode.models.parts.streaming import Stream
 from eegdecode.plots import Line
 from eegdecode.preprocessing import designs, fft
 from eegdecode.preprocessing.config import Bandpass, Notch, Resample, Step
-from eegdecode.preprocessing.steps import OF_THE_WHOLE
+from eegdecode.preprocessing.steps import needs_whole
 from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
 from hpc.rank import ddp
@@ -109,7 +109,7 @@ def run(cfg: Cfg, ctx: Context) -> dict[str, object]:
     timing = summarize(
         trained.spec.sfreq, network.samples, cfg.chunk, seconds_of, float(np.max(differences)), ahead_s(ways)
     )
-    whole = dict.fromkeys(step.name for _, chain in ways for step in chain if isinstance(step, OF_THE_WHOLE))
+    whole = dict.fromkeys(step.name for _, chain in ways for step in chain if needs_whole(step))
     text = render(
         RunDir(ctx.out.resolve().parent), trained, timing, np.concatenate(seconds_of) * 1e3, device, ", ".join(whole)
     )

@@ -45,8 +45,14 @@ def build(cfg: Model, spec: SignalSpec) -> "nn.Module":
 
     Its `n_times` is the only length of windows that it takes, or None if it takes any. `heads` names the parts that
     make the outputs, `last` the last block (or the list that ends with it) and the norm behind it, if there is one.
+    The network of a config from another package is the class Network of the module that declares the config.
     """
-    return importlib.import_module(f"eegdecode.models.{cfg.name}").Network(cfg, spec)
+    declared = type(cfg).__module__
+    ours = declared.startswith("eegdecode.")
+    network: nn.Module = importlib.import_module(f"eegdecode.models.{cfg.name}" if ours else declared).Network(
+        cfg, spec
+    )
+    return network
 
 
 def after_step(network: "nn.Module", done: float) -> None:

@@ -79,6 +79,11 @@ def in_units(decoded: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
 
 
 def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:
-    """`spec`: that of the data, not of the model; with the statistics of the training targets."""
-    objective: Objective = importlib.import_module(f"eegdecode.objectives.{cfg.name}").objective(cfg, spec)
+    """`spec`: that of the data, not of the model; with the statistics of the training targets.
+
+    The objective of a config from another package is made by the function `objective` of the module that declares it.
+    """
+    declared = type(cfg).__module__
+    module = f"eegdecode.objectives.{cfg.name}" if declared.startswith("eegdecode.") else declared
+    objective: Objective = importlib.import_module(module).objective(cfg, spec)
     return objective

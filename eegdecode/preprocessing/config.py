@@ -3,10 +3,11 @@
 import math
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from eegdecode.data.config import Envelope, Events, Matlab, Target
 from eegdecode.signals import BRAIN, Kind
+from hpc.config.choices import Plugins
 from hpc.rank.context import Input
 
 Method = Literal["fir", "iir"]
@@ -222,6 +223,12 @@ class Preprocess:
     )
     events: Events | None = None  # where trials come from; by default events.tsv
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
-    steps: tuple[Step, ...] = (Reference(), Notch(), Bandpass(), Resample(), Scale())
-    targets: tuple[Target, ...] = (Envelope(),)
+    steps: tuple[Annotated[Step, Plugins("eegdecode.steps")], ...] = (
+        Reference(),
+        Notch(),
+        Bandpass(),
+        Resample(),
+        Scale(),
+    )
+    targets: tuple[Annotated[Target, Plugins("eegdecode.targets")], ...] = (Envelope(),)
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error

@@ -3,6 +3,7 @@
 Steps are lazy, except for those that need the whole recording: scale, bad channels, ICA, alignment.
 """
 
+import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -65,7 +66,7 @@ def apply(
         step = group[0]
         if not checked and not isinstance(step, BEFORE_SUMS):
             stream, checked = _finite(stream), True
-        if dear and isinstance(step, OF_THE_WHOLE):  # or filters would run twice
+        if dear and needs_whole(step):  # or filters would run twice
             stream, dear = statistics.keep(stream, scratch), False
         if isinstance(step, Aliases):
             bads = [channels.alias(name, step.table) for name in bads]
@@ -74,6 +75,17 @@ def apply(
         else:
             stream = _apply(step, stream, trials, bads)
     return replace(stream, read=lambda first, stop: stream.read(first, stop).astype(np.float32, copy=False))
+
+
+def needs_whole(step: Step) -> bool:
+    """Whether a step reads the whole recording before it gives its first sample."""
+    return isinstance(step, OF_THE_WHOLE) or bool(getattr(step, "needs_whole", False))
+
+
+def _of_package(step: Step, stream: Stream, trials: Sequence[Trial]) -> Stream:
+    """A step of another package: the function `apply` of the module that declares its config."""
+    applied: Stream = importlib.import_module(type(step).__module__).apply(step, stream, trials)
+    return applied
 
 
 def _groups(steps: Sequence[Step]) -> list[list[Step]]:
@@ -128,7 +140,7 @@ def _apply(step: Step, stream: Stream, trials: Sequence[Trial], bads: Sequence[s
         case Align():
             return align(stream, trials)
         case _:
-            raise AssertionError(step)  # filters are handled in groups
+            return _of_package(step, stream, trials)
 
 
 def scale(step: Scale, stream: Stream) -> Stream:

@@ -12,7 +12,7 @@ from hpc import config
 from hpc.cli import preflight
 from hpc.cli.options import SYNONYMS, Arguments
 from hpc.cli.table import VERBS
-from hpc.config import recipes, stages
+from hpc.config import plugins, recipes, stages
 from hpc.errors import ConfigError, first_of
 from hpc.plan import plan, snapshot
 from hpc.plan.plan import Plan, Science
@@ -35,7 +35,8 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     request = _asked(args, runs)
     where, resources = _where(request, runs, environ, args.dry_run)
     request["on"] = where.name  # also when it was found out
-    packages = ["hpc", *dict.fromkeys(science.entry.split(".")[0] for science in sciences)]
+    of_stages = [science.entry.split(".")[0] for science in sciences]
+    packages = list(dict.fromkeys(["hpc", *of_stages, *plugins.packages()]))
     code = snapshot.look(packages)
     installed = snapshot.installed(packages, code)
     coming = [science.name for science in sciences]

@@ -30,6 +30,14 @@ def points(group: str) -> dict[str, str]:
     return _GROUPS.get(group, {})
 
 
+def packages() -> list[str]:
+    """The packages that add to what settings can be: a run needs their code as well as that of its stage."""
+    if not _GROUPS:
+        _read()
+    added = (entries for group, entries in _GROUPS.items() if group and not group.startswith("hpc."))
+    return sorted({where.partition(":")[0].partition(".")[0] for entries in added for where in entries.values()})
+
+
 def forget() -> None:
     """Look again: sys.path has changed."""
     _GROUPS.clear()

@@ -7,6 +7,7 @@ Sample k of a stream is at k / sfreq of the recording; outside of the trials it 
 """
 
 import functools
+import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -56,6 +57,10 @@ def make(
     names
         The values of `{subject}`, `{run}` and the like in paths.
     """
+    if not _is_ours(cfg):
+        module = importlib.import_module(type(cfg).__module__)
+        computed: Stream | np.ndarray = module.make(cfg, trials, study, duration_s)
+        return computed
     match cfg:
         case Label():
             return _labels(cfg.column, trials, known)
@@ -75,6 +80,9 @@ def make(
 
 def files(cfg: Target, trials: Sequence[Trial], study: Path, names: Mapping[str, str]) -> set[Path]:
     """The files that a target is computed from; whether they exist is checked by `make`."""
+    if not _is_ours(cfg):
+        own = getattr(importlib.import_module(type(cfg).__module__), "files", None)
+        return set(own(cfg, trials, study)) if own else set()
     shown = {stimuli.whole(trial.stimulus)[0] for trial in trials}
     match cfg:
         case Audio() | Envelope() | Mel():
@@ -87,6 +95,11 @@ def files(cfg: Target, trials: Sequence[Trial], study: Path, names: Mapping[str,
             return {study / stimuli.fill(cfg.file, names)}
         case _:
             return set()
+
+
+def _is_ours(cfg: Target) -> bool:
+    """Else it is of another package: the module that declares its config has the functions `make` and `files`."""
+    return type(cfg).__module__.startswith("eegdecode.")
 
 
 def read_audio(path: Path) -> tuple[np.ndarray, float]:

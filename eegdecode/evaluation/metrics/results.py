@@ -17,6 +17,7 @@ from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import correlation, grouping, intervals, nulls, retrieval
 from eegdecode.evaluation.metrics.classes import Tally, balanced_accuracy, kappa, weighted_f1
 from eegdecode.evaluation.metrics.classes import confusion as confusion_of
+from hpc.config import plugins
 
 ALPHA = 0.05
 
@@ -102,6 +103,56 @@ class Result:
 
     def plain(self) -> dict[str, Any]:
         return {"verdict": self.verdict, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class ExtraMetric:
+    """A metric that another package brings, by an entry point of the group eegdecode.metrics.
+
+    Parameters
+    ----------
+    label, how
+        Its name in the report, with its unit, and how it is computed.
+    kinds
+        The tasks that it is for: sequence, classes, retrieval, values.
+    score
+        Its value, from what was decoded: larger is better.
+    chance
+        Its chance level for these data.
+    null
+        Its null, if it is to have a p: (decoded, number of draws, seed) -> [draw].
+    """
+
+    label: str
+    how: str
+    kinds: tuple[str, ...]
+    score: Callable[[Decoded], float]
+    chance: Callable[[Decoded], float]
+    null: Callable[[Decoded, int, int], np.ndarray] | None = None
+
+
+def extra_metrics(kind: str) -> dict[str, ExtraMetric]:
+    """Those of installed packages for that kind of task, by name."""
+    loaded = {name: plugins.load(where) for name, where in plugins.points("eegdecode.metrics").items()}
+    return {name: metric for name, metric in loaded.items() if kind in metric.kinds}
+
+
+def with_extra(result: Result, decoded: Decoded, cfg: Scoring) -> Result:
+    """The result with the metrics of installed packages, for the baselines too."""
+    figures = dict(result.figures)
+    baselines = {name: dict(of_baseline) for name, of_baseline in result.baselines.items()}
+    for name, extra in extra_metrics(decoded.kind).items():
+        if name in figures:
+            raise ValueError(f"a package brings the metric {name}, but there is one of that name: call it otherwise")
+        value = float(extra.score(decoded))
+        figures[name] = Metric(value, float(extra.chance(decoded)))
+        if extra.null is not None:
+            null = extra.null(decoded, cfg.n_null, cfg.seed)
+            bound, p = float(np.quantile(null, 1 - ALPHA)), float(nulls.p_value(value, null))
+            figures[name] = replace(figures[name], bound=bound, p=p)
+        for baseline, of_baseline in baselines.items():
+            of_baseline[name] = float(extra.score(decoded.by(baseline)))
+    return replace(result, figures=figures, baselines=baselines)
 
 
 def evaluate(decoded: Decoded, cfg: Scoring) -> Result:

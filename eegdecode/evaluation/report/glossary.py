@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from hpc.config import plugins
+
 
 class Term(NamedTuple):
     label: str
@@ -82,3 +84,11 @@ KINDS = {
     "instants, linearly to the numbers.",
 }
 """The null and the baselines, by kind of task."""
+
+
+def term(name: str) -> Term:
+    """The label of a metric and how it is computed; of one that another package brings, as that says."""
+    if name in TERMS:
+        return TERMS[name]
+    metric = plugins.load(plugins.points("eegdecode.metrics")[name])
+    return Term(metric.label, metric.how)

@@ -9,7 +9,7 @@ from eegdecode.evaluation.decode.ensemble import Weigh
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics.results import Metric, Result
 from eegdecode.evaluation.report import examples, relevance, sections
-from eegdecode.evaluation.report.glossary import KINDS, TERMS
+from eegdecode.evaluation.report.glossary import KINDS, term
 from eegdecode.evaluation.report.sections import many, say
 from eegdecode.page import page, section, table
 from eegdecode.plots import Dots
@@ -113,7 +113,7 @@ def _unit(result: Result) -> str:
 
 
 def _label(name: str) -> str:
-    return TERMS[name].label
+    return term(name).label
 
 
 def _cards(result: Result) -> str:
@@ -190,7 +190,9 @@ def _confusion(result: Result) -> str:
 
 
 def _how(result: Result) -> str:
-    terms = "\n".join(f"<li><b>{TERMS[name].label}</b>: {escape(TERMS[name].how)}</li>" for name in result.figures)
+    terms = "\n".join(
+        f"<li><b>{escape(term(name).label)}</b>: {escape(term(name).how)}</li>" for name in result.figures
+    )
     return (
         f"<ul>\n{terms}\n</ul>\n<p>{KINDS[result.kind]} p is the share of draws of the null that reach the metric. "
         "Confidence intervals are of the mean over subjects, by Student's t, from three subjects on; "

@@ -1,7 +1,7 @@
 """The configs of the stages train, estimate and soup."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from eegdecode.data.config import RandomWindows, Split, Windows
 from eegdecode.models import BiLSTM, Model
@@ -12,6 +12,7 @@ from eegdecode.training.config.augment import Augment
 from eegdecode.training.config.optim import Compute, Optim
 from eegdecode.training.config.start import Start
 from eegdecode.training.config.watch import Watch
+from hpc.config.choices import Plugins
 from hpc.rank.context import Input
 
 
@@ -19,9 +20,9 @@ from hpc.rank.context import Input
 class Train:
     data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
     target: str = "envelope"
-    model: Model = field(default_factory=BiLSTM)
+    model: Annotated[Model, Plugins("eegdecode.models")] = field(default_factory=BiLSTM)
     trainable: Trainable = field(default_factory=Trainable)
-    objective: AnyObjective = field(default_factory=Regression)
+    objective: Annotated[AnyObjective, Plugins("eegdecode.objectives")] = field(default_factory=Regression)
     split: Split = field(default_factory=Split)
     windows: Windows = field(default_factory=RandomWindows)
     augment: tuple[Augment, ...] = ()

@@ -1,0 +1,15 @@
+"""A stage: its config, and what it does."""
+
+from dataclasses import dataclass
+
+from hpc import Context, Input
+
+
+@dataclass(frozen=True)
+class SizeOfStore:
+    data: Input  # a preprocess run
+
+
+def size_of_store(cfg: SizeOfStore, ctx: Context) -> dict[str, object]:
+    """How many bytes a store has."""
+    return {"bytes": sum(path.stat().st_size for path in ctx.input(cfg.data).glob("*.h5"))}

@@ -1,0 +1,67 @@
+"""One of each thing from a package of a user's own: found by its entry point, used by its name, shown in the help."""
+
+import json
+import re
+
+import pytest
+
+from hpc.runs.rundir import RunDir, read_json
+from tests.conftest import ROOT, Launch, users_environ
+
+STUDY = """\
+synthesize: {name: music, n_subjects: 2, n_pieces: 3, piece_s: [12, 14], n_channels: 4}
+preprocess:
+  study: synthesize
+  steps: [reference, {name: resample, sfreq: 50}, scale, {name: mylab_square, factor: 0.5}]
+  targets: [{name: envelope, sfreq: 20}, {name: mylab_ramp, sfreq: 10}]
+size_of_store: {data: preprocess}
+train:
+  data: preprocess
+  target: mylab_ramp
+  model: {name: mylab_mlp, width: 5}
+  objective: mylab_huber
+  windows: {length_s: 2, batch: 4}
+  optim: {steps: 6, validate_every: 3}
+evaluate: {model: train}
+"""
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    launch = Launch(tmp_path_factory.mktemp("mylab"), users_environ())
+    launch.environ["PYTHONPATH"] = str(ROOT / "tests/eegdecode/mylab")
+    (launch.folder / "study.yaml").write_text(STUDY)
+    return launch
+
+
+@pytest.mark.ranks
+def test_one_of_each_works_together(launch: Launch) -> None:
+    launch("pipeline", "study.yaml", "--on", "local")
+    runs = {run.name.partition("-")[0]: RunDir(run) for run in launch.runs()}
+    assert runs.keys() == {"synthesize", "preprocess", "size_of_store", "train", "evaluate"}
+    metrics = {name: (read_json(run.result) or {})["metrics"] for name, run in runs.items()}
+    assert metrics["size_of_store"]["bytes"] > 1000
+    assert "val_error" in metrics["train"]
+    figures = json.loads((runs["evaluate"].out / "report.json").read_text())["figures"]
+    sign = figures["mylab_sign"]
+    assert sign["chance"] == 0.5 and 0 <= sign["value"] <= 1 and 0 < sign["p"] <= 1
+    page = (runs["evaluate"].out / "report.html").read_text()
+    assert "Same sign" in page and "the share of samples whose sign is right." in page
+    assert "mylab_mlp" in runs["train"].config.read_text()
+
+
+def test_its_verb_and_its_stage_are_in_the_help(launch: Launch) -> None:
+    text = launch("--help").stdout
+    assert re.search(r"count-files FILE \.\.\. +count the files that are named", text)
+    assert "size_of_store" in text
+    assert launch("count-files", "study.yaml", "other.txt", "suffix=.yaml").stdout == "1 files\n"
+    assert "suffix=''" in launch("count-files", "--help").stdout
+    assert "data  (must be given)" in launch("size_of_store", "--help").stdout
+
+
+def test_what_it_adds_can_be_looked_up(launch: Launch) -> None:
+    assert "width=16" in launch("settings", "train.model.mylab_mlp").stdout
+    assert "mylab_mlp" in launch("settings", "train.model").stdout
+    assert "of the power" in launch("settings", "preprocess.steps.mylab_square").stdout
+    error = launch("train", "study.yaml", "model.name=mylab_mpl", "--dry-run", code=2).stderr
+    assert "Did you mean 'mylab_mlp'" in error
