@@ -9,13 +9,14 @@ class EEGNet:
     """Filters in time, over channels, in time again (Lawhern 2018); its EEGNet-8,2 by default."""
 
     name: Literal["eegnet"] = "eegnet"
-    filters: int = 8  # in time; F1 of the paper
-    spatial: int = 2  # over channels, for each of those in time; D. F2 is the product
+    filters: int = 8  # filters in time; F1 of the paper
+    spatial: int = 2  # filters over channels for each filter in time; D of the paper, whose F2 is filters * spatial
     kernel: int | None = None  # samples of a filter in time; None: half a second
-    dropout: float = 0.25  # the paper has 0.5 within a subject
+    dropout: float = 0.25
+    """Share of features dropped after each of the two poolings; the paper has 0.5 within a subject."""
     padding: Literal["same", "symmetric"] = "same"
-    """For an even kernel: `same` as in Keras, with one more sample after than before; `symmetric` as in braindecode,
-    which adds a sample."""
+    """Of an even kernel: `same` as in Keras, one sample more after than before; `symmetric` as in braindecode, which
+    adds a sample."""
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -28,11 +29,13 @@ class EEGNetSSVEP:
     """EEGNet for steady-state potentials (Waytowich 2018): many filters of a second, no bound on the last layer."""
 
     name: Literal["eegnet_ssvep"] = "eegnet_ssvep"
-    filters: int = 96
-    spatial: int = 1
-    kernel: int | None = None  # samples; None: a second
-    dropout: float = 0.5
+    filters: int = 96  # filters in time; F1 of the paper, which has 96
+    spatial: int = 1  # filters over channels for each filter in time; D of the paper, which has 1
+    kernel: int | None = None  # samples of a filter in time; None: a second
+    dropout: float = 0.5  # share of features dropped after each of the two poolings; the paper has 0.5
     padding: Literal["same", "symmetric"] = "same"
+    """Of an even kernel: `same` as in Keras, one sample more after than before; `symmetric` as in braindecode, which
+    adds a sample."""
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -45,10 +48,11 @@ class Deep4:
     """Four blocks of convolution and pooling, "Deep ConvNet" (Schirrmeister 2017); made for 250 Hz."""
 
     name: Literal["deep4"] = "deep4"
-    filters: int = 25  # in time, and over channels; each block has twice those of the last
-    kernel: int = 10  # samples, in each block
-    pool: int = 3
-    dropout: float = 0.5
+    filters: int = 25
+    """Filters in time, and as many over channels, in the first block; each next block has twice as many."""
+    kernel: int = 10  # samples of a filter in time, in each block
+    pool: int = 3  # samples of max pooling at the end of each block
+    dropout: float = 0.5  # share of features dropped before each block but the first
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -61,11 +65,11 @@ class Shallow:
     """The logarithm of the power behind learnt filters, "Shallow ConvNet" (Schirrmeister 2017); made for 250 Hz."""
 
     name: Literal["shallow"] = "shallow"
-    filters: int = 40  # in time, and over channels
-    kernel: int = 25  # samples
-    pool: int = 75  # samples of mean pooling
+    filters: int = 40  # filters in time, and as many over channels
+    kernel: int = 25  # samples of a filter in time; 25 are 0.1 s at 250 Hz
+    pool: int = 75  # samples over which the power is averaged; 75 are 0.3 s at 250 Hz
     stride: int = 15  # samples from one mean to the next
-    dropout: float = 0.5
+    dropout: float = 0.5  # share of features dropped before the read-out
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -78,18 +82,20 @@ class Conformer:
     """EEG Conformer (Song 2023): the filters of Shallow, then a transformer over time; made for 250 Hz."""
 
     name: Literal["conformer"] = "conformer"
-    filters: int = 40  # also the width of the transformer
-    kernel: int = 25  # samples
-    pool: int = 75  # samples of a token
+    filters: int = 40  # filters in time, and as many over channels; also the width of the transformer
+    kernel: int = 25  # samples of a filter in time
+    pool: int = 75  # samples that are averaged to one token
     stride: int = 15  # samples from one token to the next
-    layers: int = 6
-    heads: int = 10
+    layers: int = 6  # blocks of the transformer
+    heads: int = 10  # attention heads, which share the width (filters) evenly
     scale: Literal["emb", "head"] = "emb"
     """Attention scores are divided by the root of the width (`emb`), as in the authors' code, or of the width of a head
     (`head`), as in braindecode."""
     dropout: float = 0.5
-    hidden: tuple[int, int] = (256, 32)  # layers between the tokens and the output
-    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    """Share dropped of the tokens, and of the attention and the layers of each block; the two hidden layers have their
+    own 0.5 and 0.3."""
+    hidden: tuple[int, int] = (256, 32)  # sizes of the two layers between the tokens and the output
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -107,10 +113,10 @@ class _Latent:
     """Sources unmixed from the channels, filtered in time, pooled (Zubarev 2019). Its penalty on the sum of absolute
     weights is not here: optim.weight_decay bounds them instead."""
 
-    latents: int = 32
-    kernel: int = 7  # samples
+    latents: int = 32  # sources that are unmixed from the channels
+    kernel: int = 7  # samples of a filter in time
     pool: int = 2  # samples of max pooling
-    dropout: float = 0.5
+    dropout: float = 0.5  # share of features dropped before the read-out
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

@@ -9,8 +9,9 @@ class Braindecode:
     """Any model of braindecode, where that is installed (pip install braindecode)."""
 
     name: Literal["braindecode"] = "braindecode"
-    model: str = "EEGNet"  # as braindecode.models calls it
-    settings: dict[str, Any] = field(default_factory=dict, hash=False)  # its arguments, except the shape of the signal
+    model: str = "EEGNet"  # name of the class in braindecode.models
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Arguments of that class, except those that describe the signal, as n_chans or sfreq."""
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

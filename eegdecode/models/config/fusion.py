@@ -7,7 +7,7 @@ from eegdecode.models.config.encoders import Encoder
 from eegdecode.models.config.recurrent import BiLSTM
 
 How = Literal["add", "concat", "gated"]
-"""`add`: their mean. `concat`: concatenated, each an equal share of the outputs. `gated`: weighted by learnt gates."""
+"""How the outputs of several encoders become one."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,11 @@ class Fusion:
     from the other."""
 
     name: Literal["fusion"] = "fusion"
-    eeg: Encoder = field(default_factory=BiLSTM)
-    meg: Encoder = field(default_factory=BiLSTM)
+    eeg: Encoder = field(default_factory=BiLSTM)  # encoder of the EEG channels
+    meg: Encoder = field(default_factory=BiLSTM)  # encoder of the MEG channels, magnetometers and gradiometers
     fusion: How = "add"
+    """How the outputs of the encoders become one: `add`, the mean; `concat`, each gives an equal share of the outputs;
+    `gated`, a mean weighted by learnt gates."""
     normalise: bool = False  # scale the output of each encoder to length 1, so that none dominates
     output_kind: ClassVar[str] = "outputs"
 
@@ -32,12 +34,16 @@ class Multipath:
     """
 
     name: Literal["multipath"] = "multipath"
-    waveform: Encoder = field(default_factory=BiLSTM)
-    spectrum: Encoder = field(default_factory=BiLSTM)  # each band of each channel is an input channel
-    picture: int = 16  # feature maps of the convolutions over time and band; 0: without
-    frame_s: float = 0.5  # length of the frame of a spectrum
-    hop_s: float = 0.125
+    waveform: Encoder = field(default_factory=BiLSTM)  # encoder of the samples
+    spectrum: Encoder = field(default_factory=BiLSTM)
+    """Encoder of the spectra over time; each band of each channel is an input channel."""
+    picture: int = 16
+    """Feature maps of the convolutions over time and band, twice as many in the second block; 0: no such path."""
+    frame_s: float = 0.5  # length of the frame of a spectrum; a longer one has finer bands, 1 / frame_s apart
+    hop_s: float = 0.125  # time from one frame to the next, at most frame_s
     fusion: How = "add"
+    """How the outputs of the encoders become one: `add`, the mean; `concat`, each gives an equal share of the outputs;
+    `gated`, a mean weighted by learnt gates."""
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

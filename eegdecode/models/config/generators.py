@@ -12,11 +12,11 @@ class DiffWave:
     """Dilated convolutions over the waveform (Kong 2021), with the sizes of its public vocoder."""
 
     name: Literal["diffwave"] = "diffwave"
-    channels: int = 64
-    layers: int = 30
-    cycle: int = 10  # dilations 1, 2, 4, … 2^(cycle - 1), then again from 1
+    channels: int = 64  # residual channels of each layer; 64 in the paper's base model, 128 in its large one
+    layers: int = 30  # residual layers, of one dilated convolution each
+    cycle: int = 10  # layers after which dilations begin again: 1, 2, 4, … 2^(cycle - 1), then from 1
     conditional: bool = True  # conditioned on the signal; else it generates any sound like those of training
-    checkpoint: bool = False  # recompute the activations of a layer in the backward pass, to save memory
+    checkpoint: bool = False  # recompute layers in the backward pass: less memory, about a third more time
     hop: ClassVar[int] = 256
     output_kind: ClassVar[str] = "noise"
 
@@ -32,10 +32,10 @@ class UNet:
     """A UNet over time (Ho 2020, in one dimension): of a waveform, or of a spectrogram whose bands are channels."""
 
     name: Literal["unet"] = "unet"
-    widths: tuple[int, ...] = (64, 128, 256)  # channels, from the finest level to the coarsest
-    factor: int = 2  # between the rates of two levels: 2 for a spectrogram, 4 for a waveform
-    blocks: int = 2  # of each level, on the way down and on the way up
-    heads: int = 4  # of the attention at the coarsest level
+    widths: tuple[int, ...] = (64, 128, 256)  # channels of each level, from the finest to the coarsest; multiples of 8
+    factor: int = 2  # ratio of the rates of two neighbouring levels: 2 for a spectrogram, 4 for a waveform
+    blocks: int = 2  # blocks of each level on the way down, and as many on the way up
+    heads: int = 4  # attention heads at the coarsest level
     output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
@@ -62,11 +62,12 @@ class DiT:
     """A transformer over patches of a spectrogram (Peebles and Xie 2023); the sizes are those of their DiT-S."""
 
     name: Literal["dit"] = "dit"
-    width: int = 384
-    layers: int = 12
-    heads: int = 6
-    patch: tuple[int, int] = (8, 8)  # samples, bands: 800 x 80 make 1000 patches
-    checkpoint: bool = False  # recompute the activations of a block in the backward pass, to save memory
+    width: int = 384  # features of a patch; a multiple of 4 and of heads
+    layers: int = 12  # blocks, of attention and a two-layer MLP each
+    heads: int = 6  # attention heads, which share the width evenly
+    patch: tuple[int, int] = (8, 8)
+    """Samples and bands of a patch: 8 x 8 cut 800 samples of 80 bands into 1000 patches, smaller ones into more."""
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
     output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:

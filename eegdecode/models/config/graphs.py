@@ -9,22 +9,21 @@ Stage = Literal["cnn", "transformer", "gat", "fc"]
 @dataclass(frozen=True)
 class Hybrid:
     """A sequence of stages: gat+fc, cnn+transformer, transformer+cnn, cnn+gat, transformer+gat, cnn+transformer+gat
-    (over space, over time, over nodes), or any other order.
-
-    cnn: as the first stage, spatial and temporal filters; later, over neighbouring times. transformer: over time, for
-    each node. gat: GATv2 over nodes, at each time. fc: merges all nodes of a time into one.
-    """
+    (over space, over time, over nodes), or any other order."""
 
     name: Literal["hybrid"] = "hybrid"
     stages: tuple[Stage, ...] = ("cnn", "transformer")
+    """Stages in their order. `cnn`: as the first, spatial and temporal filters; later, convolutions over neighbouring
+    times. `transformer`: over time, for each node. `gat`: GATv2 over nodes, at each time. `fc`: merges all nodes of a
+    time into one."""
     nodes: int = 8  # outputs of the spatial filters of a first cnn; 0: each electrode is a node
-    patch_s: float = 0.125  # length of a time patch
+    patch_s: float = 0.125  # length of a time patch; shorter ones are more, and cost more
     kernel_s: float = 0.125  # length of the temporal filters of a first cnn
-    width: int = 32  # features of a node at a time
-    heads: int = 4
-    layers: int = 2  # blocks of a transformer and of a gat
-    dropout: float = 0.1
-    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    width: int = 32  # features of a node at a time; a multiple of 2 * heads
+    heads: int = 4  # attention heads of a transformer and of a gat, which share the width evenly
+    layers: int = 2  # blocks of each transformer and of each gat
+    dropout: float = 0.1  # share dropped of the attention, and of what each block or stage adds
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -41,13 +40,14 @@ class STGATE:
     and over time. The paper's abstract gives no sizes: these are ours."""
 
     name: Literal["stgate"] = "stgate"
-    bands_hz: tuple[float, ...] = (1.0, 4.0, 8.0, 14.0, 31.0, 50.0)  # edges: delta, theta, alpha, beta, gamma
-    patch_s: float = 1.0  # length of the window of a band power
-    width: int = 32  # features of an electrode at a time
-    heads: int = 4
+    bands_hz: tuple[float, ...] = (1.0, 4.0, 8.0, 14.0, 31.0, 50.0)
+    """Edges of the bands; by default delta, theta, alpha, beta and gamma."""
+    patch_s: float = 1.0  # length of the window of a band power; a longer one has finer frequencies
+    width: int = 32  # features of an electrode at a time; a multiple of 2 * heads
+    heads: int = 4  # attention heads of the transformer and of the graph attention, which share the width evenly
     layers: int = 2  # blocks of the transformer
-    dropout: float = 0.1
-    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    dropout: float = 0.1  # share dropped of the attention, and of what each block adds
+    checkpoint: bool = False  # recompute blocks of the transformer in the backward pass: less memory, more time
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

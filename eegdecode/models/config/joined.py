@@ -13,9 +13,10 @@ class Joined:
     """An encoder of the signal conditions a generator: A -> B. Trained as one, or in part (Trainable)."""
 
     name: Literal["joined"] = "joined"
-    encoder: Encoder = field(default_factory=BiLSTM)
-    generator: Generator = field(default_factory=UNet)
-    features: int = 80  # of the condition at a time; the vocoder of DiffWave is conditioned on 80 mel bands
+    encoder: Encoder = field(default_factory=BiLSTM)  # network that reads the signal and gives the condition
+    generator: Generator = field(default_factory=UNet)  # diffusion model that generates the target under that condition
+    features: int = 80
+    """Features of the condition at a time; 80 for the vocoder of DiffWave, which is conditioned on 80 mel bands."""
     output_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:

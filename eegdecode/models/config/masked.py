@@ -36,13 +36,19 @@ class EEGPT:
 
     name: Literal["eegpt"] = "eegpt"
     variant: EEGPTVariant = "large"
-    train: Literal["probe", "last", "all"] = "all"  # which of the encoder is trained: none, last block and norm, all
-    spatial_filter: Literal[0, 19, 58] = 19  # virtual channels of a spatial filter; 0: use channels by their names
-    unknown: Literal["drop", "error"] = "drop"  # without a filter: what to do with channels of unknown names
+    """Size of the network, as the authors name it; they published the weights of `large`."""
+    train: Literal["probe", "last", "all"] = "all"
+    """`probe`: the encoder is frozen, the head alone is trained; `last`: also the encoder's last block and norm; `all`:
+    everything."""
+    spatial_filter: Literal[0, 19, 58] = 19
+    """Virtual channels of a learnt spatial filter, 58 as in pretraining or 19 of the 10-20 system; 0: no filter,
+    channels are known by their names."""
+    unknown: Literal["drop", "error"] = "drop"
+    """Without a filter: drop channels whose names EEGPT does not know, with a warning, or refuse them (`error`)."""
     patch_stride: int = 64  # samples from one patch of 64 to the next; 32 for the paper's P300 and ERN
-    probe: int = 16  # features of the head per time patch
-    dropout: float = 0.5
-    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    probe: int = 16  # features that the head makes of each time patch
+    dropout: float = 0.5  # share of the encoder's features dropped before the head
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -56,11 +62,14 @@ class EEGPTPretrain:
 
     name: Literal["eegpt_pretrain"] = "eegpt_pretrain"
     variant: EEGPTVariant = "large"
-    unknown: Literal["drop", "error"] = "drop"  # what to do with channels of unknown names
+    """Size of the network, as the authors name it; they published the weights of `large`."""
+    unknown: Literal["drop", "error"] = "drop"
+    """Drop channels whose names EEGPT does not know, with a warning, or refuse them (`error`)."""
     seen_times: float = 0.5  # share of the time patches that are visible
-    seen_channels: int = 12  # visible channels of each; the paper had 58 channels
-    asked: float = 0.2  # share of the masked channels at visible times that are reconstructed
-    checkpoint: bool = False
+    seen_channels: int = 12  # channels that are visible at each visible time; 12 is a fifth of the paper's 58
+    asked: float = 0.2
+    """Share of the hidden channels at visible times that are reconstructed, beside all at hidden times."""
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
     output_kind: ClassVar[str] = "eegpt"
 
     def __post_init__(self) -> None:
@@ -76,13 +85,16 @@ class _Masked:
     """The sizes of a masked autoencoder on patches of time, those of MinD-Vis and DreamDiffusion by default."""
 
     preset: Literal["scmbm", "dreamdiffusion"] = "scmbm"
-    patch: int | None = None  # samples; None: 16 in scmbm, 4 in dreamdiffusion
+    """`scmbm`, of MinD-Vis: patches of 16 samples, 0.75 of them masked; `dreamdiffusion`: of 4 samples, and pretraining
+    needs a mask_ratio."""
+    patch: int | None = None  # samples of a patch; None: 16 in scmbm, 4 in dreamdiffusion
     wrap: bool = False  # pad a window with its start up to a whole patch; else such a window is refused
-    width: int = 1024
-    depth: int = 24
-    heads: int = 16
+    width: int = 1024  # features of a token; 1024 in both papers
+    depth: int = 24  # blocks of the encoder; 24 in both papers
+    heads: int = 16  # attention heads of the encoder, which share the width evenly; 16 in both papers
     mlp_ratio: float = 1.0
-    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    """Hidden features of a block's MLP, as a multiple of the width; 1 in both papers, 4 in most transformers."""
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
 
     def __post_init__(self) -> None:
         _need_at_least_one(patch=self.patch_samples, width=self.width, depth=self.depth, heads=self.heads)
@@ -108,10 +120,11 @@ class MAEPretrain(_Masked):
     """A masked autoencoder: SC-MBM of MinD-Vis (Chen 2023), or that of DreamDiffusion (Bai 2023)."""
 
     name: Literal["mae_pretrain"] = "mae_pretrain"
-    mask_ratio: float | None = None  # share of the patches; None: 0.75 in scmbm; required in dreamdiffusion
-    decoder_width: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
+    mask_ratio: float | None = None
+    """Share of the patches that are masked; None: 0.75 in scmbm; required in dreamdiffusion."""
+    decoder_width: int = 512  # features of a token in the decoder
+    decoder_depth: int = 8  # blocks of the decoder
+    decoder_heads: int = 16  # attention heads of the decoder, which share decoder_width evenly
     output_kind: ClassVar[str] = "masked"
 
     def __post_init__(self) -> None:
@@ -135,13 +148,11 @@ class MAEPretrain(_Masked):
 
 @dataclass(frozen=True)
 class _TimeFrequency:
-    """Two encoders, of a signal and of its spectrum.
-
-    `form`: paper, where embeddings of windows are independent; or released, the published code, whose attention and
-    batch norm go over the windows of a batch.
-    """
+    """Two encoders, of a signal and of its spectrum."""
 
     form: Literal["paper", "released"] = "paper"
+    """`paper`: each window has its embedding on its own; `released`: as in the published code, where attention and
+    batch norm go over the windows of a batch."""
 
 
 @dataclass(frozen=True)

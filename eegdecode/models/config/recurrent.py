@@ -9,10 +9,11 @@ class BiLSTM:
     """Stacked bidirectional LSTMs and a linear read-out at every sample (Daly 2023, who used 4 x 250)."""
 
     name: Literal["bilstm"] = "bilstm"
-    hidden: int = 32  # units of each direction
-    layers: int = 2
-    dropout: float = 0.0  # between layers
-    subject_layer: bool = False  # a linear layer for each subject before the LSTMs (Défossez 2023)
+    hidden: int = 32  # units of each direction, in each layer; the paper has 250
+    layers: int = 2  # bidirectional LSTMs, each reads the outputs of the one before; the paper has 4
+    dropout: float = 0.0  # share of features dropped between layers
+    subject_layer: bool = False
+    """A linear layer for each subject before the LSTMs (Défossez 2023), which starts as the identity."""
     output_kind: ClassVar[str] = "outputs"
     """The kind of its outputs, which must be the input kind of the objective."""
 

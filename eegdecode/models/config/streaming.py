@@ -10,10 +10,12 @@ class TCN:
 
     name: Literal["tcn"] = "tcn"
     causal: bool = True  # no later samples are read, so the network can stream
-    width: int = 32
+    width: int = 32  # features at each sample, the same in all blocks
     blocks: int = 5
-    kernel: int = 5  # samples, further apart in each block
-    dropout: float = 0.1
+    """Blocks of two convolutions; one more doubles what the network sees, which is 249 samples for 5 of kernel 5."""
+    kernel: int = 5
+    """Samples that a convolution reads: neighbours in the first block, twice as far apart in each next one."""
+    dropout: float = 0.1  # share of features dropped after each convolution
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -30,13 +32,13 @@ class Transformer:
 
     name: Literal["transformer"] = "transformer"
     causal: bool = False  # no later samples are read, so the network can stream
-    past: int = 256  # if causal: tokens of the attention window, the token itself included
+    past: int = 256  # if causal: how many tokens each token attends to, itself and those just before it
     patch: int = 8  # samples of a token
-    width: int = 64
-    heads: int = 4
-    layers: int = 4
-    dropout: float = 0.1
-    checkpoint: bool = False  # recompute blocks in the backward pass, to save memory
+    width: int = 64  # features of a token; a multiple of 2 * heads
+    heads: int = 4  # attention heads, which share the width evenly
+    layers: int = 4  # blocks, of attention and a two-layer MLP each
+    dropout: float = 0.1  # share dropped of the attention, and of the MLP and the residuals of each block
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:

@@ -12,19 +12,22 @@ class Trainable:
     Parameters
     ----------
     train
-        `all`; `head`: what makes the outputs, and what joins those of several encoders; `last`: the head, the last
-        block and the norm behind it; `lora`: the head, and a low-rank update of every other linear layer (Hu 2021,
-        arXiv 2106.09685).
+        `all`: every parameter; `head`: what makes the outputs, and what joins those of several encoders; `last`: the
+        head, the last block and the norm behind it; `lora`: the head, and a low-rank update of every other linear layer
+        (Hu 2021, arXiv 2106.09685).
     unfreeze_at
         For `head` and `last`: the steps at which more is unfrozen. At each step one more block, from the last to the
         first; at the last step, or if there is only one, all the rest.
     part
         The part of the network that this applies to, as `encoder` of a joined model; empty: the whole network.
     rest
-        Whether the rest of the network is trained or frozen.
-    rank, alpha, layers
-        For LoRA: the rank of the update; its scale, alpha / rank; the linear layers whose names contain one of these
-        words, or all if there are none.
+        With a part: whether the rest of the network is trained or frozen.
+    rank
+        For LoRA: the rank of the update of each layer; more can change more, with more parameters.
+    alpha
+        For LoRA: the update is scaled by alpha / rank.
+    layers
+        For LoRA: the linear layers whose names contain one of these words, as `qkv`; empty: all but the head.
     """
 
     FORMER: ClassVar[dict[str, str]] = {"free_at": "unfreeze_at"}

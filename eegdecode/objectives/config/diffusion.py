@@ -16,11 +16,15 @@ class Diffusion:
     """
 
     name: Literal["diffusion"] = "diffusion"
-    steps: int = 50
-    first: float = 1e-4  # share of the variance that the first step adds as noise; it rises linearly
-    last: float = 0.05
+    steps: int = 50  # diffusion steps from the target to noise; 50 in DiffWave's vocoder, 1000 in Ho 2020
+    first: float = 1e-4
+    """Share of the variance that the first step adds as noise; it rises linearly to that of the last."""
+    last: float = 0.05  # share of the variance that the last step adds as noise; a larger one leaves less of the target
     loss: Literal["l1", "mse"] = "l1"
-    standardize: bool = False  # by mean and spread of each feature in the training set; samples have the target's units
+    """Distance of the predicted noise from that added: `l1` as in DiffWave's public code, `mse` as in Ho 2020."""
+    standardize: bool = False
+    """Standardise the target by mean and standard deviation of each feature in the training set; samples have the
+    target's units."""
     input_kind: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ class Alignment:
     samples."""
 
     name: Literal["eegpt"] = "eegpt"
-    align: float = 1.0  # weight of the first loss relative to the second; 0: the paper's ablation
+    align: float = 1.0  # weight of the loss of the embeddings, where that of the samples has 1; 0: the paper's ablation
     input_kind: ClassVar[str] = "eegpt"
 
     def __post_init__(self) -> None:
@@ -39,12 +39,15 @@ class SimCLR:
     """Make two views of a window more similar to each other than to all other windows (Chen 2020, NT-Xent)."""
 
     name: Literal["simclr"] = "simclr"
-    size: int = 128  # of the embedding; the model's last layer is the projection head, which is dropped afterwards
-    temperature: float = 0.5
-    scale: float = 0.2  # amplitudes are scaled by up to this much more or less
-    shift: float = 0.1  # of a window's length, either way; what leaves at one end enters at the other
+    size: int = 128
+    """Features of the embedding; the model's last layer is the projection head, which is dropped afterwards."""
+    temperature: float = 0.5  # what the cosines are divided by; smaller: the most similar other windows weigh more
+    scale: float = 0.2  # most by which the amplitude of a view is raised or lowered, as a share of it
+    shift: float = 0.1
+    """Most by which a view is shifted either way, as a share of its length; what leaves at one end enters at the
+    other."""
     silent: float = 0.2  # share of the channels that are set to 0
-    noise: float = 0.1  # standard deviation, in units of that of the channel
+    noise: float = 0.1  # standard deviation of the added noise, in units of that of the channel
     input_kind: ClassVar[str] = "outputs"
     compares_windows: ClassVar[bool] = True
 
@@ -63,20 +66,24 @@ class SimCLR:
 
 @dataclass(frozen=True)
 class TimeFrequency:
-    """TF-C (Zhang 2022): embeddings of a window and its spectrum are similar, both to their augmented versions too.
-
-    `form`: paper, balance * (time + frequency) + (1 - balance) * consistency; or released, the published code,
-    balance * (time + frequency) + the distance of a window from its spectrum, by NT-Xent with a polynomial term.
-    `anchor` is ours: so much of that distance the consistency holds beside the paper's differences of distances, which
-    are small already when all four are equally far apart; 0 is the paper to the letter, see docs/LOG.md.
-    """
+    """TF-C (Zhang 2022): embeddings of a window and its spectrum are similar, both to their augmented versions too."""
 
     name: Literal["tfc"] = "tfc"
     form: Literal["paper", "released"] = "paper"
+    """`paper`: balance * (time + frequency) + (1 - balance) * consistency; `released`, as in the published code:
+    balance * (time + frequency) + the distance of a window from its spectrum, by NT-Xent with a polynomial term."""
     temperature: float = 0.2
+    """What the cosines of NT-Xent are divided by; smaller: the most similar other windows weigh more."""
     balance: float = 0.2
+    """Weight of the two losses of windows against their augmented versions, in time and in frequency; lambda of the
+    paper."""
     margin: float = 1.0
+    """For the form `paper`: added to each of the three differences of distances, the paper's delta; as a constant it
+    has no gradient."""
     anchor: float = 1.0
+    """Ours, for the form `paper`: how much of the distance of a window from its spectrum the consistency holds beside
+    the differences of distances, which are small already when all four are equally far apart; 0: the paper to the
+    letter, see docs/LOG.md."""
     input_kind: ClassVar[str] = "tfc"
     compares_windows: ClassVar[bool] = True
 

@@ -8,16 +8,16 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class Regression:
-    """Predict the numbers of the target: sample by sample if it is a time course, else those of the window.
-
-    correlation and cosine compare over time, or over the features of a window that has one row of them: 1 minus
-    Pearson's r, blind to offset and scale, and 1 minus the cosine, blind to scale. mse and l1 are blind to neither:
-    if a target is far from 0, or its features differ in size, standardise it.
-    """
+    """Predict the numbers of the target: sample by sample if it is a time course, else those of the window."""
 
     name: Literal["regression"] = "regression"
     loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"
-    standardize: bool = False  # by mean and spread of each feature in the training set; outputs have the target's units
+    """`correlation`: 1 minus Pearson's r, blind to offset and scale; `cosine`: 1 minus the cosine, blind to scale; both
+    over time, or over the features of a window that has one row of them. `mse` and `l1` are blind to neither:
+    standardise a target that is far from 0, or whose features differ in size."""
+    standardize: bool = False
+    """Standardise the target by mean and standard deviation of each feature in the training set; outputs have the
+    target's units."""
     input_kind: ClassVar[str] = "outputs"
     """The kind of model output that it needs."""
 
@@ -37,8 +37,9 @@ class Classification:
     """Classify windows."""
 
     name: Literal["classification"] = "classification"
-    focus: float = 0.0  # gamma of the focal loss (Lin 2017: 2); 0: cross-entropy
-    label_smoothing: float = 0.0  # the share of a label that is spread over all classes
+    focus: float = 0.0
+    """Gamma of the focal loss (Lin 2017: 2); larger: windows that are right already weigh less; 0: cross-entropy."""
+    label_smoothing: float = 0.0  # share of a label that is spread over all classes
     balanced: bool = False  # weight classes by inverse frequency: n / (classes x n of the class)
     input_kind: ClassVar[str] = "outputs"
 
@@ -65,14 +66,15 @@ class Classification:
 class Clip:
     """Match each window to its own among the targets of the batch: outputs similar to it, dissimilar to the others.
 
-    `symmetric` (Radford 2021): by the cosine over the temperature, from window to target and back. `speech` (Défossez
-    2023): by the product with the target at length 1, from window to target only. While training, the targets of all
-    ranks are candidates, so that the number of GPUs changes nothing.
+    While training, the targets of all ranks are candidates, so that the number of GPUs changes nothing.
     """
 
     name: Literal["clip"] = "clip"
     form: Literal["symmetric", "speech"] = "symmetric"
-    temperature: float = 0.07  # of the symmetric form; the other has none
+    """`symmetric` (Radford 2021): by the cosine over the temperature, from window to target and back; `speech`
+    (Défossez 2023): by the product with the target at length 1, from window to target only."""
+    temperature: float = 0.07
+    """What the cosines of the symmetric form are divided by; smaller: the nearest wrong targets weigh more."""
     mask_equal: bool = True  # equal targets in a batch, as of a stimulus shown twice, are not negatives of each other
     input_kind: ClassVar[str] = "outputs"
     compares_windows: ClassVar[bool] = True
