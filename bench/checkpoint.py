@@ -190,9 +190,9 @@ def restored(study: Study, n: int, cold: bool) -> bool:
         return measure
 
     def ours() -> None:
-        found = checkpoint.latest(study.run.checkpoints)
-        assert found is not None
-        take(found[1])
+        latest_checkpoint = checkpoint.latest(study.run.checkpoints)
+        assert latest_checkpoint is not None
+        take(latest_checkpoint[1])
 
     def dcp_load() -> None:
         state = study.state()

@@ -39,8 +39,8 @@ def run(quick: bool) -> bool:
                 for case in json.loads(found.read_text())[1:]:
                     tried, same = tried + 1, same + bool(case["same"])
                     name = f"{path.stem}, {science.section}"
-                    said = "yes" if case["same"] else f"NO {case['text']}"
-                    print(f"{name:<36}{case['fault']:<8}{case['word']:<12}{case['redone']:>18}  {said}", flush=True)
+                    verdict = "yes" if case["same"] else f"NO {case['text']}"
+                    print(f"{name:<36}{case['fault']:<8}{case['word']:<12}{case['redone']:>18}  {verdict}", flush=True)
     return judged({"ended_the_same": Goal(same / tried, 1.0, at_least=True)})
 
 

@@ -84,11 +84,11 @@ def _describe(opened: raw.Opened) -> str:
     stream = opened.stream
     kinds = Counter(stream.sensor(name).kind for name in stream.channels)
     places = sum(stream.sensor(name).position is not None for name in stream.channels)
-    told = [", ".join(f"{n} {kind}" for kind, n in kinds.items()), f"{places} places" if places else ""]
-    told += [f"{stream.sfreq:g} Hz", f"{stream.duration:.1f} s"]
-    told += [f"{len(opened.annotations)} annotations" if opened.annotations else ""]
-    told += [f"{len(opened.trial_edges) + 1} trials" if opened.trial_edges else ""]
-    return " · ".join(each for each in told if each) + "".join(f"\n       note: {note}" for note in opened.notes)
+    parts = [", ".join(f"{n} {kind}" for kind, n in kinds.items()), f"{places} places" if places else ""]
+    parts += [f"{stream.sfreq:g} Hz", f"{stream.duration:.1f} s"]
+    parts += [f"{len(opened.annotations)} annotations" if opened.annotations else ""]
+    parts += [f"{len(opened.trial_edges) + 1} trials" if opened.trial_edges else ""]
+    return " · ".join(each for each in parts if each) + "".join(f"\n       note: {note}" for note in opened.notes)
 
 
 def _mne(path: Path) -> tuple[str, np.ndarray | None]:
@@ -100,8 +100,8 @@ def _mne(path: Path) -> tuple[str, np.ndarray | None]:
             theirs.get_data(start=theirs.n_times - 1)
             samples = theirs.get_data(stop=min(theirs.n_times, int(theirs.info["sfreq"]))).T
         except Exception as error:  # noqa: BLE001  its words are what is wanted
-            said = (str(error).strip().splitlines() or [""])[0]
-            return f"{type(error).__name__}: {said[:150]}", None
+            output = (str(error).strip().splitlines() or [""])[0]
+            return f"{type(error).__name__}: {output[:150]}", None
     return "ok", samples
 
 
@@ -132,8 +132,8 @@ def _alone(study: Path) -> tuple[int, float]:
         # getrusage would count what the parent was before exec
         "print(n, int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024)"
     )
-    said = subprocess.run([sys.executable, "-c", code, str(study)], capture_output=True, text=True, check=True).stdout
-    n, mb = said.split()
+    output = subprocess.run([sys.executable, "-c", code, str(study)], capture_output=True, text=True, check=True).stdout
+    n, mb = output.split()
     return int(n), float(mb)
 
 

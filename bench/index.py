@@ -74,5 +74,5 @@ def _peak_mb(program: str, folder: str) -> float:
     # Not getrusage: it counts what this process had when it started the other
     text = f"from pathlib import Path\nfolder = Path({folder!r})\n{program}"
     text += "\nprint(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
-    said = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    return int(said.stdout) / 1024
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return int(done.stdout) / 1024

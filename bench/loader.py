@@ -134,8 +134,8 @@ def _warm(root: Path, quick: bool, peers_python: str) -> bool:
     }
     peers = None
     if peers_python:
-        told = [data.paths[0], n // 8, BATCH, LENGTH]
-        peers = Peers(peers_python, "bench.loader_peers", told, "braindecode")
+        numbers = [data.paths[0], n // 8, BATCH, LENGTH]
+        peers = Peers(peers_python, "bench.loader_peers", numbers, "braindecode")
         each |= {name: (peers.method(name), n // 8) for name in peers.names}
     seconds = per_batch(each, 5 if quick else 15)
     if peers:

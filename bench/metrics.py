@@ -29,17 +29,17 @@ def run(quick: bool, peers_python: str = "") -> bool:
     decoded = heard[own] + 3 * rng.normal(size=heard[own].shape)
     pieces, trials = (ranking.spectrograms(ranking.prepared(x, SFREQ), SFREQ)[:, 0] for x in (heard, decoded))
     data_range = float(np.ptp(pieces))
-    found: dict[str, np.ndarray] = {}
+    scores: dict[str, np.ndarray] = {}
 
     def both() -> None:
         fit = ssim.ssim_of_all(trials, pieces, data_range)
-        found[BOTH] = np.stack([fit[np.arange(n), own], ranking.ranks(fit, own)])
+        scores[BOTH] = np.stack([fit[np.arange(n), own], ranking.ranks(fit, own)])
 
     def alone() -> None:
-        found["SSIM alone"] = ssim.ssim(trials, pieces[own], data_range)
+        scores["SSIM alone"] = ssim.ssim(trials, pieces[own], data_range)
 
     def wang() -> None:
-        found["SSIM alone, wang"] = ssim.ssim(trials, pieces[own], data_range, "wang")
+        scores["SSIM alone, wang"] = ssim.ssim(trials, pieces[own], data_range, "wang")
 
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "pictures.npz", trials=trials, pieces=pieces, own=own, data_range=data_range)
@@ -49,7 +49,7 @@ def run(quick: bool, peers_python: str = "") -> bool:
         methods |= {f"{name}: {PEER}": peers.method(name) for name in peers.names}
         seconds = rounds(methods, n_rounds)
         peers.close()
-        apart = max(float(np.abs(found[name] - np.load(Path(folder) / f"{name}.npy")).max()) for name in ours)
+        apart = max(float(np.abs(scores[name] - np.load(Path(folder) / f"{name}.npy")).max()) for name in ours)
     goals = {
         "scikit_image_over_ours": Goal(ratio(seconds, f"{BOTH}: {PEER}", f"{BOTH}: ours"), 10, at_least=True),
         "apart": Goal(apart, 1e-5),

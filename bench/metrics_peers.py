@@ -16,12 +16,12 @@ def methods(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
     trials, pieces, own, data_range = (given[name] for name in ("trials", "pieces", "own", "data_range"))
 
     def both() -> np.ndarray:
-        found = []
+        values = []
         for trial, true in zip(trials, own, strict=True):
             fit = np.array([structural_similarity(trial, piece, data_range=data_range) for piece in pieces])
             worse = (fit < fit[true]).sum() + 0.5 * ((fit == fit[true]).sum() - 1)
-            found.append((fit[true], worse / (len(pieces) - 1)))
-        return np.array(found).T
+            values.append((fit[true], worse / (len(pieces) - 1)))
+        return np.array(values).T
 
     def alone(**how: object) -> np.ndarray:
         pairs = zip(trials, pieces[own], strict=True)

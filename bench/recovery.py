@@ -149,15 +149,15 @@ def _submitit_loses_a_rank(folder: Path) -> str:
     """What Slurm says of the job in the end."""
     job, notes = _submit_counting(folder, n=50)
     os.kill(_notes(notes, 3)[-1]["pid"], signal.SIGKILL)
-    said: dict[str, str] = {}
+    outputs: dict[str, str] = {}
 
     def ended() -> bool:
         text = _slurm("scontrol", "show", "job", "--oneliner", job.job_id)
-        said.update((name, value) for name, sign, value in (word.partition("=") for word in text.split()) if sign)
-        return said["JobState"] not in ("RUNNING", "COMPLETING")
+        outputs.update((name, value) for name, sign, value in (word.partition("=") for word in text.split()) if sign)
+        return outputs["JobState"] not in ("RUNNING", "COMPLETING")
 
     _await(f"the end of job {job.job_id}", ended)
-    return f"the job ended {said['JobState']} (ExitCode {said['ExitCode']}, Restarts {said['Restarts']})"
+    return f"the job ended {outputs['JobState']} (ExitCode {outputs['ExitCode']}, Restarts {outputs['Restarts']})"
 
 
 def _submitit_signalled(folder: Path) -> "tuple[Job, Path, float]":
@@ -179,8 +179,8 @@ def _submitit_first_step_again(notes: Path) -> float:
 
 def _ours(folder: Path, words: list[str]) -> tuple[float, float]:
     """Seconds to the first step again: after the signal, and then after a kill of the last rank."""
-    said = _launch(folder, *words, "--nodes", "2", "--ranks", "2", "--on", "bed", "--json")
-    run = RunDir(folder / "runs" / json.loads(said)[0]["run"])
+    outputs = _launch(folder, *words, "--nodes", "2", "--ranks", "2", "--on", "bed", "--json")
+    run = RunDir(folder / "runs" / json.loads(outputs)[0]["run"])
     job = read_lines(run.submissions)[-1]["job"]
     _under_way(run, attempt=1)
     sent = time.time()
@@ -198,8 +198,8 @@ def _ours(folder: Path, words: list[str]) -> tuple[float, float]:
 
 
 def _heartbeat(run: RunDir, rank: int) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(run.heartbeat(rank)) or {"attempt": 0}
-    return found
+    last: dict[str, Any] = read_json(run.heartbeat(rank)) or {"attempt": 0}
+    return last
 
 
 def _under_way(run: RunDir, attempt: int) -> float:
@@ -244,6 +244,6 @@ def _await(what: str, ready: Callable[[], object], run: RunDir | None = None) ->
     deadline = time.monotonic() + PATIENCE_S
     while not ready():
         if time.monotonic() > deadline:
-            said = "".join(f"\n{event['text']}" for event in read_lines(run.events)) if run else ""
-            raise TimeoutError(f"waited {PATIENCE_S} s for {what}{said}\n{_slurm('squeue')}")
+            outputs = "".join(f"\n{event['text']}" for event in read_lines(run.events)) if run else ""
+            raise TimeoutError(f"waited {PATIENCE_S} s for {what}{outputs}\n{_slurm('squeue')}")
         time.sleep(0.05)

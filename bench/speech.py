@@ -96,12 +96,12 @@ def run(quick: bool, path: str = "") -> bool:
 
 def _heard(path: Path) -> dict[str, list[str]]:
     """By subject the parts whose samples are there."""
-    found: dict[str, list[str]] = {}
+    parts_of: dict[str, list[str]] = {}
     for samples in sorted(path.glob("EEGdata/*/*.fdt")):
-        found.setdefault(f"sub-{samples.parent.name}", []).append(samples.stem.split("_")[-1])
-    if not found:
+        parts_of.setdefault(f"sub-{samples.parent.name}", []).append(samples.stem.split("_")[-1])
+    if not parts_of:
         raise SystemExit(f"{path} has no EEGdata/*/*.fdt: name the folder that holds EEGdata and envelopes")
-    return found
+    return parts_of
 
 
 # ----------------------------------------------------------------------------------------------------------- decoding
@@ -143,8 +143,8 @@ def _of(decoded: Sequence[tuple[Task, Decoded]], several: Sequence[str], trained
     """The test trials of whose own other parts were trained on, or of whose none were."""
     kept: list[DecodedTrial] = []
     ridge: list[np.ndarray] = []
-    for task, found in decoded:
-        for trial, beside in zip(found.trials, found.by("ridge").trials, strict=True):
+    for task, parts_of in decoded:
+        for trial, beside in zip(parts_of.trials, parts_of.by("ridge").trials, strict=True):
             own = trial.subject in several and trial.subject not in task.without
             whole = not task.without
             if (own and whole) if trained == OWN else (not own and (whole or trial.subject in task.without)):

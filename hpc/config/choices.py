@@ -51,8 +51,8 @@ def kinds(kind: Any) -> tuple[Any, ...]:
     members, more = choices_of(kind)
     if not members and get_origin(kind) in (tuple, list):
         members = get_args(kind)
-    found = [each for member in members for each in kinds(member)]
-    return tuple(dict.fromkeys([*found, *((more.load(name) for name in more.names()) if more else ())]))
+    members_of = [each for member in members for each in kinds(member)]
+    return tuple(dict.fromkeys([*members_of, *((more.load(name) for name in more.names()) if more else ())]))
 
 
 def leaves(schema: Any, leaf: str) -> list[str]:

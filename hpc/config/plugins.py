@@ -68,8 +68,8 @@ def sentence(where: str) -> str:
                     text = source.read()
             except OSError:
                 continue
-            found = re.search(rf'^def {re.escape(name)}\(.*?:\n    """(.*?)(?:\.\s|\."""|""")', text, re.M | re.S)
-            return " ".join(found[1].split()) if found else ""
+            match = re.search(rf'^def {re.escape(name)}\(.*?:\n    """(.*?)(?:\.\s|\."""|""")', text, re.M | re.S)
+            return " ".join(match[1].split()) if match else ""
     return ""
 
 

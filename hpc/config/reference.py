@@ -86,8 +86,8 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         now = inside
     title = ".".join(at)
     if len(now) > 1:
-        said = _without_names(schema, at).rstrip(".")
-        rows = [Setting(f"{said}={kind.name}", "", "", first_sentence(kind)) for kind in now]
+        prefix_of = _without_names(schema, at).rstrip(".")
+        rows = [Setting(f"{prefix_of}={kind.name}", "", "", first_sentence(kind)) for kind in now]
         return title, "One of these, chosen by its name:", rows
     prefix = _without_names(schema, at)
     return title, _description(now[0]), list(_settings(now[0], prefix, base))
@@ -112,13 +112,13 @@ def first_sentence(cls: Any) -> str:
 
 def _settings(schema: Any, prefix: str, base: Any) -> Iterator[Setting]:
     cls = kinds(schema)[0]
-    hints, said = get_type_hints(cls, include_extras=True), sentences(cls)
+    hints, sentence_of = get_type_hints(cls, include_extras=True), sentences(cls)
     for field in dataclasses.fields(cls):
         if not field.init or field.name == "name":
             continue
         kind, default = hints[field.name], _default_of(field, base)
         inside = kinds(kind)
-        path, sentence = f"{prefix}{field.name}", said.get(field.name, "")
+        path, sentence = f"{prefix}{field.name}", sentence_of.get(field.name, "")
         many = get_origin(kind) in (tuple, list)
         if len(inside) == 1 and not many and dataclasses.is_dataclass(default):
             yield from _settings(inside[0], f"{path}.", default)
@@ -216,29 +216,29 @@ def _comments(cls: Any) -> dict[str, str]:
     tree, comments = _module(path)
     name = cls.__qualname__.rpartition(".")[2]
     node = next((each for each in ast.walk(tree) if isinstance(each, ast.ClassDef) and each.name == name), None)
-    found: dict[str, str] = {}
+    comment_of: dict[str, str] = {}
     body = node.body if node else []
     for place, line in enumerate(body):
         if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
             continue
         after = body[place + 1] if place + 1 < len(body) else None
         if comment := comments.get(line.end_lineno or line.lineno):
-            found[line.target.id] = comment
+            comment_of[line.target.id] = comment
         elif isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[line.target.id] = " ".join(str(after.value.value).split())
-    return found
+            comment_of[line.target.id] = " ".join(str(after.value.value).split())
+    return comment_of
 
 
 def _parameters(cls: Any) -> dict[str, str]:
     """From the part `Parameters` of a docstring as numpy has them; `train, val, test` are three."""
     text = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
     part = re.search(r"^Parameters\n-+\n(.*)", text, re.MULTILINE | re.DOTALL)
-    found: dict[str, list[str]] = {}
+    lines_of: dict[str, list[str]] = {}
     names: list[str] = []
     for line in part[1].splitlines() if part else []:
         if line and not line.startswith(" "):
             names = [name.strip() for name in line.partition(" : ")[0].split(",")]
         elif line.strip():
             for name in names:
-                found.setdefault(name, []).append(line.strip())
-    return {name: " ".join(lines) for name, lines in found.items()}
+                lines_of.setdefault(name, []).append(line.strip())
+    return {name: " ".join(lines) for name, lines in lines_of.items()}

@@ -213,8 +213,8 @@ def _node_limit(per_gpu: float | None, per_node: float | None, gpus: int) -> tup
     return min(limits) if limits else (None, "")
 
 
-def _account(site: Site, limits: Partition, said: str | None, at: str, notes: list[str], dry: bool) -> str:
-    if not said:
+def _account(site: Site, limits: Partition, name: str | None, at: str, notes: list[str], dry: bool) -> str:
+    if not name:
         if not site.account.required:
             return ""
         how = f"--account NAME, or set HPC_ACCOUNT, or write `{site.name}: NAME` to ~/.config/hpc/accounts.yaml"
@@ -222,15 +222,15 @@ def _account(site: Site, limits: Partition, said: str | None, at: str, notes: li
             raise ConfigError(f"{site.name} needs an account: say {how}")
         notes.append(f"{NO_ACCOUNT} stands where {site.name} needs an account; to submit, say {how}")
         return NO_ACCOUNT
-    if site.account.pattern and not re.search(site.account.pattern, said):
-        notes.append(f"accounts of {site.name} look like {site.account.pattern}; {said!r} does not")
+    if site.account.pattern and not re.search(site.account.pattern, name):
+        notes.append(f"accounts of {site.name} look like {site.account.pattern}; {name!r} does not")
     if not limits.account_suffix:
-        return said
+        return name
     suffixes = sorted({part.account_suffix for part in site.partitions.values()} - {""}, key=len)
     for suffix in suffixes:
-        if said.endswith(suffix) and not limits.account_suffix.endswith(suffix):
-            said = said.removesuffix(suffix)  # of another partition
-    account = said.removesuffix(limits.account_suffix) + limits.account_suffix
+        if name.endswith(suffix) and not limits.account_suffix.endswith(suffix):
+            name = name.removesuffix(suffix)  # of another partition
+    account = name.removesuffix(limits.account_suffix) + limits.account_suffix
     notes.append(f"account {account}: the suffix of {at}")
     return account
 

@@ -103,7 +103,7 @@ class _Lines:
     """The same where there is no terminal: a line when something has moved, every few seconds."""
 
     def __init__(self) -> None:
-        self.said = ("", 0)
+        self.last = ("", 0)
         self.at = time.monotonic()
 
     def __call__(self, text: str | None, state: State | None) -> None:
@@ -113,9 +113,9 @@ class _Lines:
             state
             and state.total
             and time.monotonic() - self.at > LINE_EVERY_S
-            and self.said != (state.what, state.done)
+            and self.last != (state.what, state.done)
         ):
-            self.at, self.said = time.monotonic(), (state.what, state.done)
+            self.at, self.last = time.monotonic(), (state.what, state.done)
             print(f"  {state.what} {state.done}/{state.total}  {_say(state.figures)}", flush=True)
 
 
