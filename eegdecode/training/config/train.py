@@ -18,18 +18,18 @@ from hpc.rank.context import Input
 @dataclass(frozen=True)
 class Train:
     data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
-    target: str = "envelope"
-    model: Model = field(default_factory=BiLSTM)
-    trainable: Trainable = field(default_factory=Trainable)
-    objective: AnyObjective = field(default_factory=Regression)
-    split: Split = field(default_factory=Split)
-    windows: Windows = field(default_factory=RandomWindows)
-    augment: tuple[Augment, ...] = ()
-    optim: Optim = field(default_factory=Optim)
-    compute: Compute = field(default_factory=Compute)
+    target: str = "envelope"  # what is decoded, by the name under which it is stored; empty for objectives without one
+    model: Model = field(default_factory=BiLSTM)  # the network
+    trainable: Trainable = field(default_factory=Trainable)  # which parameters are trained
+    objective: AnyObjective = field(default_factory=Regression)  # what training minimises
+    split: Split = field(default_factory=Split)  # which trials are in the training, validation and test sets
+    windows: Windows = field(default_factory=RandomWindows)  # how windows are cut from trials and drawn into batches
+    augment: tuple[Augment, ...] = ()  # augmentations of training windows, in the order in which they are applied
+    optim: Optim = field(default_factory=Optim)  # optimizer, schedule and number of steps
+    compute: Compute = field(default_factory=Compute)  # precision and memory
     start: Start | None = None  # pretrained weights, instead of a random initialisation
-    watch: Watch = field(default_factory=Watch)
-    seed: int = 0
+    watch: Watch = field(default_factory=Watch)  # monitoring and alerts
+    seed: int = 0  # seed of initial parameters, order of windows, augmentations and dropout; split.seed is another
 
     def __post_init__(self) -> None:
         if self.model.output_kind != self.objective.input_kind:
@@ -88,8 +88,8 @@ class Estimate(Train):
     """The settings of a training; the section `train` of a file applies here too."""
 
     section: ClassVar[str] = "train"
-    probe_steps: int = 50
-    price_a_day: float = 0.0  # of one GPU, in your currency: about 80 $ for an A100, 20 $ for an L4
+    probe_steps: int = 50  # steps that are trained and timed; the first five do not count
+    price_a_day: float = 0.0  # price of a GPU and day in your currency: about 80 $ for an A100, 20 $ for an L4; 0: none
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,5 +103,6 @@ class Estimate(Train):
 @dataclass(frozen=True)
 class Soup:
     models: tuple[Input, ...]  # train runs of one model and one split
-    how: Literal["greedy", "uniform"] = "greedy"  # greedy: best first, then those that keep the loss low
+    how: Literal["greedy", "uniform"] = "greedy"
+    """Greedy: the best first, then each that does not raise the validation loss; uniform: all."""
     snapshots: bool = False  # take the snapshots of each run instead of its best parameters
