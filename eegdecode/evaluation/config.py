@@ -12,10 +12,10 @@ class Scoring:
     """How decoded trials are scored, and the linear baseline."""
 
     n_null: int = 1000  # draws of the null distribution: p of one among 20 subjects needs 400 at least
-    lags_s: float = 0.5  # the ridge reads the EEG from each instant to this much after it: the brain responds later
-    window_s: float = 5.0  # length of the windows of match-mismatch
+    lags_s: float = 0.5  # seconds after each instant that the linear baseline reads: the brain responds later
+    window_s: float = 5.0  # length of the windows of match-mismatch in seconds
     retrieval_from: int = 16  # targets of so many numbers a window are scored by retrieval, of fewer by correlation
-    seed: int = 0
+    seed: int = 0  # seed of the null distributions, and of the windows that are swapped for the relevance of channels
 
     def __post_init__(self) -> None:
         if self.n_null < 100:
@@ -32,15 +32,15 @@ class Scoring:
 @dataclass(frozen=True)
 class Evaluate:
     model: tuple[Input, ...]  # a train run or a soup; or several, which decode together
-    weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several models: whether a surer one has more weight
-    scoring: Scoring = field(default_factory=Scoring)
+    weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several models: alike, or more weight for a surer one
+    scoring: Scoring = field(default_factory=Scoring)  # how decoded trials are scored
 
 
 @dataclass(frozen=True)
 class Audit:
     data: tuple[Input, ...]  # a preprocess run, or several
     target: str = ""  # the target to decode: needed to find sounds among the channels and confounds of classes
-    split: Split = field(default_factory=Split)
+    split: Split = field(default_factory=Split)  # the split to look for leaks in, that of your training
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Submission:
 class Stream:
     model: Input  # a train run of a causal model, or a soup of some
     chunk: int = 1  # samples that arrive at once, as from an amplifier
-    most_s: float = 600.0  # at most so much of the test set's signal is streamed
+    most_s: float = 600.0  # at most so many seconds of the test set are streamed
 
     def __post_init__(self) -> None:
         if self.chunk < 1 or self.most_s <= 0:

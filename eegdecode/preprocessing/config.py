@@ -11,7 +11,7 @@ from hpc.config.choices import Plugins
 from hpc.rank.context import Input
 
 Method = Literal["fir", "iir"]
-"""Both have zero phase: a centred linear-phase filter, as mne's; or a Butterworth filter run forward and backward."""
+"""Both have zero phase: a centred linear-phase filter, as mne's; or an IIR filter run forward and backward."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Aliases:
     """Rename channels to the 10-20 system: T3 to T7, `EEG FP1-Ref` to Fp1. `table` has more names, {old: new}."""
 
     name: Literal["aliases"] = "aliases"
-    table: dict[str, str] = field(default_factory=dict, hash=False)
+    table: dict[str, str] = field(default_factory=dict, hash=False)  # {old: new}, before what the 10-20 system says
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class Pick:
     """Keep the channels of these kinds, all or those that `names` lists or `regex` matches, without those in `drop`."""
 
     name: Literal["pick"] = "pick"
-    kinds: tuple[Kind, ...] = BRAIN
+    kinds: tuple[Kind, ...] = BRAIN  # kinds of channel to keep; by default all that measure the brain
     names: tuple[str, ...] = ()
-    regex: str = ""
-    drop: tuple[str, ...] = ()
+    """Names of channels to keep, besides those of `regex`; where both are empty, all of these kinds."""
+    regex: str = ""  # regular expression for the names of channels to keep; a match anywhere in the name is enough
+    drop: tuple[str, ...] = ()  # names of channels to leave out
 
     def __post_init__(self) -> None:
         if unknown := [kind for kind in self.kinds if kind not in get_args(Kind)]:
@@ -47,8 +48,8 @@ class SetChannels:
 
     FORMER_NAMES: ClassVar[tuple[str, ...]] = ("montage",)
     name: Literal["set_channels"] = "set_channels"
-    channels: tuple[str, ...] = ("1020",)
-    missing: Literal["error", "interpolate"] = "error"
+    channels: tuple[str, ...] = ("1020",)  # names in their order; `1020`: the 19 of the 10-20 system
+    missing: Literal["error", "interpolate"] = "error"  # a channel that is not there: refuse, or interpolate it
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -63,10 +64,11 @@ class BadChannels:
     """
 
     name: Literal["bad_channels"] = "bad_channels"
-    z: float = 5.0  # in robust standard deviations of the channels' log loudness
-    correlation: float = 0.3  # least correlation with the most similar channel; 0 switches this test off
-    block_s: float = 10.0  # length of a block; the median over blocks counts
-    most: float = 0.34  # fraction of all channels; with more of them bad, the recording is refused
+    z: float = 5.0
+    """A channel whose log loudness is more than this many robust standard deviations from the others' is bad."""
+    correlation: float = 0.3  # least correlation of a good channel with its most similar one; 0 switches this test off
+    block_s: float = 10.0  # length of a block in seconds; the median over blocks counts
+    most: float = 0.34  # largest fraction of bad channels; with more of them, the recording is refused
 
     def __post_init__(self) -> None:
         if self.z <= 0 or self.block_s <= 0 or not 0 <= self.correlation < 1 or not 0 < self.most < 1:
@@ -84,7 +86,7 @@ class Reference:
     """
 
     name: Literal["reference"] = "reference"
-    channels: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()  # names of reference channels; where empty, all of the same kind
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,10 @@ class Notch:
     """Remove the mains frequency and its harmonics."""
 
     name: Literal["notch"] = "notch"
-    hz: float = 50.0
+    hz: float = 50.0  # mains frequency, 50 or 60 Hz
     method: Method = "fir"
+    """Both have zero phase. fir: linear phase, centred, as mne's; iir: a notch of quality 30, run forward and
+    backward."""
 
     def __post_init__(self) -> None:
         if self.hz <= 0:
@@ -105,9 +109,11 @@ class Bandpass:
     """Keep the frequencies between low_hz and high_hz; null leaves that side open."""
 
     name: Literal["bandpass"] = "bandpass"
-    low_hz: float | None = 0.5  # below are drifts from sweat and electrodes
-    high_hz: float | None = 20.0  # above is mostly muscle
+    low_hz: float | None = 0.5  # lower edge in Hz: below are drifts from sweat and electrodes
+    high_hz: float | None = 20.0  # upper edge in Hz: above is mostly muscle
     method: Method = "fir"
+    """Both have zero phase. fir: linear phase, centred, as mne's; iir: a Butterworth filter of order 3, run forward and
+    backward."""
 
     def __post_init__(self) -> None:
         low, high = self.low_hz, self.high_hz
@@ -120,7 +126,7 @@ class Resample:
     """Resample to another rate; sample k of the result is at k / sfreq."""
 
     name: Literal["resample"] = "resample"
-    sfreq: float = 64.0  # Hz
+    sfreq: float = 64.0  # new sampling rate in Hz
 
     def __post_init__(self) -> None:
         if self.sfreq <= 0:
@@ -133,8 +139,8 @@ class ICA:
 
     name: Literal["ica"] = "ica"
     follows: float = 0.5  # a component with this correlation to an EOG or ECG channel, or more, is removed
-    kurtosis: float = 20.0  # excess kurtosis; blinks and heart beats are spikes
-    seed: int = 0
+    kurtosis: float = 20.0  # a component of this excess kurtosis or more is removed: blinks and heart beats
+    seed: int = 0  # seed of FastICA
 
     def __post_init__(self) -> None:
         if not 0 < self.follows <= 1 or self.kurtosis <= 0:
@@ -148,9 +154,9 @@ class Sources:
     """Source estimates of cortical regions, by eLORETA on the average head fsaverage."""
 
     folder: str  # the folder of fsaverage, as mne fetches it
-    regions: tuple[str, ...] = ()  # as `superiortemporal-lh`; by default all of the parcellation
-    parcellation: str = "aparc"
-    snr: float = 3.0
+    regions: tuple[str, ...] = ()  # names of regions, as `superiortemporal-lh`; by default all of the parcellation
+    parcellation: str = "aparc"  # name of the parcellation in FreeSurfer: aparc, aparc.a2009s
+    snr: float = 3.0  # signal-to-noise ratio, which sets mne's lambda2 to 1 / snr²; a lower one regularises more
     name: Literal["sources"] = "sources"
 
     def __post_init__(self) -> None:
@@ -160,15 +166,14 @@ class Sources:
 
 @dataclass(frozen=True)
 class Scale:
-    """Centre each channel, and scale it to unit spread.
-
-    robust: by median and quartiles, so that blinks do not set the scale; standard: by mean and standard deviation.
-    """
+    """Centre each channel, and scale it to unit spread."""
 
     FORMER: ClassVar[dict[str, str]] = {"clamp": "clip"}
     name: Literal["scale"] = "scale"
-    clip: float = 20.0  # in those units; larger values are artefacts and are clipped to it
+    clip: float = 20.0  # in units of a channel's spread; larger values are artefacts and are clipped to it
     method: Literal["robust", "standard"] = "robust"
+    """Robust: by median and quartiles, so that blinks do not set the scale; standard: by mean and standard
+    deviation."""
 
     def __post_init__(self) -> None:
         if self.clip <= 0:
@@ -180,7 +185,7 @@ class Gain:
     """Multiply all channels by a factor: from volt to the unit that a model was trained with."""
 
     name: Literal["gain"] = "gain"
-    factor: float = 1e3  # volt to millivolt, as for EEGPT
+    factor: float = 1e3  # what samples are multiplied by; 1000 is volt to millivolt, as for EEGPT
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.factor) or self.factor == 0:
@@ -193,7 +198,7 @@ class Clip:
 
     FORMER_NAMES: ClassVar[tuple[str, ...]] = ("clamp",)
     name: Literal["clip"] = "clip"
-    limit: float = 20.0  # in the units of the step before
+    limit: float = 20.0  # largest size of a value, in the units of the step before
 
     def __post_init__(self) -> None:
         if self.limit <= 0:
@@ -215,12 +220,11 @@ Step = (
 
 @dataclass(frozen=True)
 class Preprocess:
-    study: Input
+    study: Input  # a synthesize run, or the folder of a study
     files: str = ""  # the names of recordings in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
     exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or subjects to leave out
-    skip_failed: bool = (
-        False  # leave out recordings that cannot be used, and name them in the survey; else they are an error
-    )
+    skip_failed: bool = False
+    """Leave out recordings that cannot be used, and name them in the survey; else they are an error."""
     events: Events | None = None  # where trials come from; by default events.tsv
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
     steps: tuple[Annotated[Step, Plugins("eegdecode.steps")], ...] = (
@@ -230,5 +234,7 @@ class Preprocess:
         Resample(),
         Scale(),
     )
+    """Steps of preprocessing, in the order in which they run."""
     targets: tuple[Annotated[Target, Plugins("eegdecode.targets")], ...] = (Envelope(),)
+    """What can be decoded; a training names one of them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error

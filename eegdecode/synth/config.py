@@ -9,15 +9,15 @@ class Music:
     """A music-listening study: every subject hears every piece once, in an order of their own."""
 
     name: Literal["music"] = "music"
-    n_subjects: int = 6
-    n_pieces: int = 20
-    piece_s: tuple[float, float] = (10.0, 16.0)  # shortest and longest piece; lengths differ, as in real music
-    n_channels: int = 16  # EEG, of the 10-20 system; plus one EOG and one belt channel
-    sfreq: float = 250.0  # Hz
+    n_subjects: int = 6  # number of subjects
+    n_pieces: int = 20  # number of pieces, each of which every subject hears
+    piece_s: tuple[float, float] = (10.0, 16.0)  # shortest and longest piece in seconds: they differ, as in real music
+    n_channels: int = 16  # EEG channels of the 10-20 system; plus one EOG and one belt channel
+    sfreq: float = 250.0  # sampling rate in Hz
     response_uv: float = 2.0  # RMS of the response to the music at its strongest channel; the noise is 10–20 µV
-    lag_s: float = 0.15  # the response peaks this long after the sound
-    line_hz: float = 50.0  # mains frequency
-    seed: int = 0
+    lag_s: float = 0.15  # seconds from the sound to the peak of the response
+    line_hz: float = 50.0  # mains frequency in Hz
+    seed: int = 0  # seed of all that is random in the study
 
     def __post_init__(self) -> None:
         if self.n_subjects < 1 or self.n_pieces < 1:
@@ -48,7 +48,7 @@ class MusicRuns:
         same with sessions and 40 s; or 31 EEG, an ECG and a channel `music` with the number of the piece as a level,
         and the mean of two fMRI regions every 2 s.
     n_runs
-        The number over all subjects, as not all of them finished.
+        Number of runs of all subjects together, as not all of them finished.
     samples
         If false, recordings have their true size but are sparse files of zeros, which take no space on the disk, and
         sounds are a second of silence.
@@ -58,15 +58,15 @@ class MusicRuns:
 
     name: Literal["music-runs"] = "music-runs"
     layout: Literal["ds002722", "ds002724", "ds002725"] = "ds002722"
-    n_subjects: int = 2
+    n_subjects: int = 2  # number of subjects
     n_runs: int = 4
-    n_trials: int = 18  # in a run
-    trial_s: float | None = None  # the layout's own, 20 or 40
-    sfreq: float = 1000.0  # Hz
-    effect: float = 1.0  # × 2 µV RMS of response to the loudness, where it is strongest
+    n_trials: int = 18  # trials in a run
+    trial_s: float | None = None  # length of a trial in seconds; by default the layout's own, 20 or 40
+    sfreq: float = 1000.0  # sampling rate in Hz
+    effect: float = 1.0  # size of the response to the loudness: × 2 µV RMS, where it is strongest
     samples: bool = True
     sound: bool = False
-    seed: int = 0
+    seed: int = 0  # seed of all that is random in the study
 
     def __post_init__(self) -> None:
         _check_counts(self.n_subjects, n_trials=self.n_trials)
@@ -88,15 +88,15 @@ class MegMovie:
     """
 
     name: Literal["meg-movie"] = "meg-movie"
-    n_subjects: int = 2
-    n_titles: int = 2
-    n_parts: int = 2  # of a title; each part is one session
-    part_s: float = 120.0  # whole minutes make whole segments of 60 s
+    n_subjects: int = 2  # number of subjects
+    n_titles: int = 2  # number of movies
+    n_parts: int = 2  # parts of a movie; each is one session
+    part_s: float = 120.0  # length of a part in seconds; whole minutes make whole pieces of 60 s
     n_channels: int = 32  # magnetometers, plus two trigger channels
-    sfreq: float = 500.0  # Hz
-    drift_ppm: float = 20.0  # how much slower the projector's clock runs than the recorder's
-    effect: float = 1.0  # × 50 fT RMS of response to the luminance, where it is strongest
-    seed: int = 0
+    sfreq: float = 500.0  # sampling rate in Hz
+    drift_ppm: float = 20.0  # how much slower the projector's clock runs than the recorder's, in parts per million
+    effect: float = 1.0  # size of the response to the luminance: × 50 fT RMS, where it is strongest
+    seed: int = 0  # seed of all that is random in the study
 
     def __post_init__(self) -> None:
         _check_counts(self.n_subjects, n_titles=self.n_titles, n_parts=self.n_parts, n_channels=self.n_channels)
@@ -112,15 +112,15 @@ class Speech:
     """MEG during sentences: a response to the loudness, and one to the meaning of each word."""
 
     name: Literal["speech"] = "speech"
-    n_subjects: int = 3
-    n_sentences: int = 12
-    sentence_s: tuple[float, float] = (20.0, 30.0)  # shortest and longest
-    n_words: int = 60  # of the vocabulary; each has an embedding
-    n_features: int = 8  # of an embedding
+    n_subjects: int = 3  # number of subjects
+    n_sentences: int = 12  # number of sentences, each of which every subject hears
+    sentence_s: tuple[float, float] = (20.0, 30.0)  # shortest and longest sentence in seconds
+    n_words: int = 60  # words of the vocabulary; each has an embedding
+    n_features: int = 8  # features of an embedding
     n_channels: int = 32  # magnetometers
-    sfreq: float = 250.0  # Hz
-    effect: float = 1.0  # × 50 fT RMS, of both responses
-    seed: int = 0
+    sfreq: float = 250.0  # sampling rate in Hz
+    effect: float = 1.0  # size of both responses: × 50 fT RMS, where they are strongest
+    seed: int = 0  # seed of all that is random in the study
 
     def __post_init__(self) -> None:
         _check_counts(
@@ -140,17 +140,17 @@ class Images:
     """Images in rapid succession, as in THINGS: the evoked response is a linear function of the image's embedding."""
 
     name: Literal["images"] = "images"
-    modality: Literal["eeg", "meg"] = "eeg"
-    n_subjects: int = 2
-    n_train: int = 200  # images, each shown twice
-    n_test: int = 10  # other images
-    n_repeats: int = 20  # of each test image
-    soa_s: float = 0.1  # from one image to the next; shorter than the evoked response
-    n_features: int = 8  # of an embedding
-    n_channels: int = 63
-    sfreq: float = 250.0  # Hz
-    effect: float = 1.0  # × 2 µV or 50 fT at the peak, for an embedding of length 1
-    seed: int = 0
+    modality: Literal["eeg", "meg"] = "eeg"  # EEG or MEG
+    n_subjects: int = 2  # number of subjects
+    n_train: int = 200  # training images, each shown twice
+    n_test: int = 10  # test images, which are others
+    n_repeats: int = 20  # how often each test image is shown
+    soa_s: float = 0.1  # seconds from one image to the next; shorter than the evoked response
+    n_features: int = 8  # features of an embedding
+    n_channels: int = 63  # electrodes, 63 at most, or magnetometers
+    sfreq: float = 250.0  # sampling rate in Hz
+    effect: float = 1.0  # size of the evoked response: × 2 µV or 50 fT at the peak, for an embedding of length 1
+    seed: int = 0  # seed of all that is random in the study
 
     def __post_init__(self) -> None:
         _check_counts(
@@ -184,14 +184,14 @@ class Motor:
 
     name: Literal["motor"] = "motor"
     classes: Literal["sides", "rhythms"] = "sides"
-    n_classes: Literal[2, 4] = 4
-    n_subjects: int = 3
-    n_trials: int = 48  # in a session
-    trial_s: float = 4.0
-    sfreq: float = 250.0  # Hz
-    effect: float = 1.0  # × 60 % less mu and beta; or × a rhythm of 8 µV RMS, as strong as the other brain activity
+    n_classes: Literal[2, 4] = 4  # 2: left and right hand; 4: feet and tongue too
+    n_subjects: int = 3  # number of subjects
+    n_trials: int = 48  # trials in a session
+    trial_s: float = 4.0  # length of a trial in seconds
+    sfreq: float = 250.0  # sampling rate in Hz
+    effect: float = 1.0  # size of the effect: × 60 % less mu and beta; or × 8 µV RMS of a rhythm
     leak: Literal["none", "parity", "copy"] = "none"
-    seed: int = 0
+    seed: int = 0  # seed of all that is random in the study
 
     def __post_init__(self) -> None:
         _check_counts(self.n_subjects, n_trials=self.n_trials)
@@ -215,11 +215,11 @@ class Eeg2025:
     """
 
     name: Literal["eeg2025"] = "eeg2025"
-    n_subjects: int = 6
-    n_trials: int = 24
-    sfreq: float = 100.0  # Hz
-    effect: float = 1.0  # × 15 µV at the button press, × alpha 1.5 times as strong for one SD of score
-    seed: int = 0
+    n_subjects: int = 6  # number of subjects
+    n_trials: int = 24  # trials of a subject
+    sfreq: float = 100.0  # sampling rate in Hz
+    effect: float = 1.0  # effect size: × 15 µV at the button press, × alpha 1.5 times as strong for one SD of score
+    seed: int = 0  # seed of all that is random in the study
 
     def __post_init__(self) -> None:
         _check_counts(self.n_subjects, n_trials=self.n_trials)

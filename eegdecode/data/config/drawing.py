@@ -14,30 +14,42 @@ class Split:
         The unit that is never divided: all trials of a stimulus, of a subject, of a session, of a run (one recording),
         of a block of time (`block_s`), or single trials. By label: a column of the events names the set.
     within
-        Split each subject (session, run) separately, so that each is in all three sets.
-    train, val, test
-        Fractions of the units that `by` names; val and test get at least one unit each.
-    folds, fold
-        Cross-validation instead of fractions: the number of folds, and the one that is the test set; the next one is
-        the validation set. 0 folds: as many as there are units, leave one out.
+        Split each subject (session, run) separately, so that each is in all three sets; empty: all together.
+    train
+        Fraction of the units that `by` names in the training set.
+    val
+        Fraction of the units that `by` names in the validation set, which gets one at least.
+    test
+        Fraction of the units that `by` names in the test set, which gets one at least.
+    folds
+        Cross-validation instead of fractions: the number of folds, 3 at least. 0: as many as there are units, leave
+        one out.
+    fold
+        With folds: the one that is the test set, counted from 0; the next one is the validation set.
     deal
         How units are assigned to folds: shuffled by the seed, with equally many units in each; balanced, with equally
         many trials (scikit-learn's GroupKFold); stratified, with equally many trials of each value of `stratify` too
         (StratifiedGroupKFold).
     stratify
-        A label of the trials, or `stimulus`.
-    val_units, test_units
-        The names of the units in these sets, instead of a random split; all others are in the training set.
+        For deal=stratified: a label of the trials, or `stimulus`.
+    val_units
+        Names of the units in the validation set, instead of a random split: give it together with test_units. All
+        others are in the training set.
+    test_units
+        Names of the units in the test set, instead of a random split: give it together with val_units or val_end.
     val_end
         Use the end of each training trial, this fraction of it, as the validation set instead. For few and long trials.
     block_s
-        By block: the length of a block of time.
+        By block: the length of a block of time in seconds.
     gap_s
-        Leave out training trials that are nearer in time than this to a validation or test trial.
+        Leave out training trials that are within so many seconds of a validation or test trial, and validation trials
+        that are of a test trial; 0: none.
     label
         By label: the column of the events, whose values are train, val or test.
     shared
         What two sets may have in common. The same stimulus or subject in two sets is refused unless it is listed here.
+    seed
+        Seed of the random assignment to sets; that of the training has no part in it.
     """
 
     by: Literal["stimulus", "subject", "session", "run", "trial", "block", "label"] = "stimulus"
@@ -94,9 +106,9 @@ class _Drawn:
     batch: int = 32  # windows a step, over all ranks: results are the same on 1, 2 or 4 ranks
     subset: float = 1.0  # fraction of the training trials; with the same seed, a larger subset contains a smaller one
     balance: str = ""  # subject, stimulus, or a label of the trials: each of its values is drawn equally often
-    patch: int = 1  # samples; the length of a window is a multiple of it
-    wrap: bool = False  # repeat a window's start at its end to fill the last patch, instead of refusing
-    baseline_s: float = 0.0  # baseline correction: this much of a window's start gets mean 0 in each channel; 0: none
+    patch: int = 1  # samples in a patch; the length of a window is a multiple of it
+    wrap: bool = False  # repeat a window's start at its end to fill the last patch, instead of refusing the length
+    baseline_s: float = 0.0  # baseline correction: so many seconds at a window's start get mean 0; 0: none
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.patch < 1:
@@ -120,8 +132,8 @@ class RandomWindows(_Drawn):
     """One window of each trial an epoch, at a random start. The middle of a trial is seen more often than its ends."""
 
     name: Literal["random"] = "random"
-    length_s: float = 4.0
-    per: Literal["trial", "second"] = "trial"  # second: trials are drawn in proportion to their length
+    length_s: float = 4.0  # length of a window in seconds; no trial may be shorter
+    per: Literal["trial", "second"] = "trial"  # trial: each trial once an epoch; second: in proportion to its length
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,7 +150,7 @@ class StratifiedWindows(_Drawn):
     start is random within a stratum."""
 
     name: Literal["stratified"] = "stratified"
-    length_s: float = 4.0
+    length_s: float = 4.0  # length of a window in seconds; no trial may be shorter
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -150,8 +162,8 @@ class GridWindows(_Drawn):
     """Each trial is cut into windows `stride_s` apart, each once an epoch. Every sample is seen equally often."""
 
     name: Literal["grid"] = "grid"
-    length_s: float = 4.0
-    stride_s: float | None = None  # None: end to end
+    length_s: float = 4.0  # length of a window in seconds; no trial may be shorter
+    stride_s: float | None = None  # seconds from window to window; below length_s they overlap; None: end to end
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,9 +178,10 @@ class EpochWindows(_Drawn):
 
     FORMER_NAMES: ClassVar[tuple[str, ...]] = ("locked",)
     name: Literal["epochs"] = "epochs"
-    tmin_s: float = 0.0  # below 0: before the trial
-    tmax_s: float = 1.0
-    overlap: bool = False  # may reach into other trials, as with images 0.1 s apart; but not into those of another set
+    tmin_s: float = 0.0  # start of a window, in seconds from the start of its trial; below 0: before it
+    tmax_s: float = 1.0  # end of a window, in seconds from the start of its trial
+    overlap: bool = False
+    """Windows may reach into other trials, as with images 0.1 s apart; but not into those of another set."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,8 +195,8 @@ class BucketedWindows(_Drawn):
     """Whole trials, each once an epoch; a batch has trials of similar length, wrapped to the length of the longest."""
 
     name: Literal["buckets"] = "buckets"
-    padding: float = 0.05  # fraction of a batch that is padding, at most
-    wrap: bool = True
+    padding: float = 0.05  # largest fraction of a batch that is padding
+    wrap: bool = True  # repeat a trial's start at its end up to the length of the longest in its batch; always true
 
     def __post_init__(self) -> None:
         super().__post_init__()

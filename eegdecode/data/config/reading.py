@@ -9,8 +9,8 @@ class Matlab:
     """What a .mat file does not say: which variable holds the samples, at what rate, in which unit."""
 
     data: str = ""  # the variable [channel x time (x trial)], as X or EEG.data; by default the only large one
-    sfreq: float = 0.0  # Hz; 0: from the variable fs, srate or the like
-    unit: Literal["uV", "mV", "V", "fT", "T"] = "uV"
+    sfreq: float = 0.0  # sampling rate in Hz; 0: that of the variable fs, srate or the like
+    unit: Literal["uV", "mV", "V", "fT", "T"] = "uV"  # unit of the samples; fT and T: channels are magnetometers
 
     def __post_init__(self) -> None:
         if self.sfreq < 0:
@@ -23,8 +23,8 @@ class BidsEvents:
 
     name: Literal["bids"] = "bids"
     stimulus: str = "stim_file"  # the column with what was presented; a row without a value there is no trial
-    only: tuple[str, ...] = ()  # which of these values are trials, as `music*`; all where empty
-    duration_s: float | None = None  # for events that mark a moment, with a duration of 0 or n/a
+    only: tuple[str, ...] = ()  # which of these stimuli are trials, as `music*`; where empty, all
+    duration_s: float | None = None  # seconds that a trial lasts whose event has a duration of 0 or n/a
     overlap: bool = False  # trials may overlap, as when images follow each other faster than the brain responds
 
     def __post_init__(self) -> None:
@@ -37,9 +37,9 @@ class AnnotationEvents:
 
     stimuli: dict[str, str]  # pattern of the text, as `story*`: the stimulus, in which `{text}` is the text itself
     name: Literal["annotations"] = "annotations"
-    end: str = ""  # where empty, a trial lasts as long as its annotation
-    duration_s: float | None = None  # for annotations that mark a moment
-    overlap: bool = False
+    end: str = ""  # pattern of the annotation that ends a trial; where empty, a trial lasts as long as its own
+    duration_s: float | None = None  # seconds that a trial lasts whose annotation marks a moment
+    overlap: bool = False  # trials may overlap; false: overlapping trials are refused
 
     def __post_init__(self) -> None:
         _check_duration(self.duration_s)
@@ -52,10 +52,10 @@ class CodeEvents:
     """Trials are levels of an analogue channel, which stays at one level while a stimulus is presented."""
 
     codes: dict[float, str]  # level, in the unit that the file or channels.tsv gives for the channel: stimulus
-    channel: str = "music"
+    channel: str = "music"  # name of the analogue channel
     name: Literal["codes"] = "codes"
     rest: float = 0.0  # the level between stimuli
-    shortest_s: float = 1.0  # shorter levels are transitions from one level to the next
+    shortest_s: float = 1.0  # seconds; shorter levels are transitions from one level to the next
 
     def __post_init__(self) -> None:
         if not self.codes or self.rest in self.codes:
@@ -73,13 +73,15 @@ class TriggerEvents:
     channel
         The trigger channel; by default the only one in the recording.
     fallback
-        The channel to use where that one is flat, as a photodiode on the screen.
+        The channel to use where `channel` is flat, as a photodiode on the screen.
     bits
         A bit mask for a digital channel: 255 keeps the lowest eight bits.
     threshold
         For an analogue channel: values above it are a trigger; by default half-way between its two levels.
     gap_s
-        A trigger that comes sooner than this after another is a bounce of it.
+        Seconds; a trigger that comes sooner than this after another is a bounce of it.
+    codes
+        {value: stimulus}; other values are no trials. Where empty, all are, and the value is the stimulus's name.
     """
 
     name: Literal["triggers"] = "triggers"
@@ -88,11 +90,9 @@ class TriggerEvents:
     bits: int | None = None
     threshold: float | None = None
     gap_s: float = 0.005
-    codes: dict[str, str] = field(
-        default_factory=dict
-    )  # value: stimulus; where empty, the value is the name of the stimulus
-    duration_s: float | None = None  # by default as long as the trigger
-    overlap: bool = False
+    codes: dict[str, str] = field(default_factory=dict)
+    duration_s: float | None = None  # seconds that a trial lasts; by default as long as its trigger
+    overlap: bool = False  # trials may overlap; false: overlapping trials are refused
 
     def __post_init__(self) -> None:
         _check_duration(self.duration_s)
@@ -101,23 +101,19 @@ class TriggerEvents:
 
 @dataclass(frozen=True)
 class FilmEvents:
-    """A trial is a film that sends a pulse every few frames: its speed is taken from the pulses, not from the file.
+    """A trial is a film that sends a pulse every few frames: its speed is taken from the pulses, not from the file."""
 
-    `channel` to `gap_s` are those of TriggerEvents.
-    """
-
-    films: tuple[str, ...] = ()  # in the order in which they were shown
-    column: str = (
-        ""  # instead of films: the column of events.tsv with their names, as stim_file; its column fps has their rate
-    )
+    films: tuple[str, ...] = ()  # names of the films, in the order in which they were shown
+    column: str = ""
+    """Instead of `films`: the column of events.tsv with their names, as stim_file; its column fps has their rate."""
     name: Literal["film"] = "film"
-    channel: str = ""
-    fallback: str = ""
-    bits: int | None = None
-    threshold: float | None = None
-    gap_s: float = 0.005
+    channel: str = ""  # the trigger channel; by default the only one in the recording
+    fallback: str = ""  # the channel to use where `channel` is flat, as a photodiode on the screen
+    bits: int | None = None  # bit mask for a digital channel: 255 keeps the lowest eight bits
+    threshold: float | None = None  # of an analogue channel: above it is a pulse; by default half-way between levels
+    gap_s: float = 0.005  # seconds; a pulse that comes sooner than this after another is a bounce of it
     fps: float | None = None  # frames a second; by default from events.tsv or the film's name
-    frames_per_pulse: int = 2
+    frames_per_pulse: int = 2  # frames from one pulse to the next
 
     def __post_init__(self) -> None:
         _check_trigger(self.bits, self.gap_s)
@@ -142,8 +138,9 @@ class FixedLengthEvents:
 
     FORMER_NAMES: ClassVar[tuple[str, ...]] = ("segments",)
     name: Literal["fixed_length"] = "fixed_length"
-    length_s: float = 60.0
+    length_s: float = 60.0  # length of a piece in seconds
     of: BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | None = None
+    """The trials that are cut; None: the whole recording."""
 
     def __post_init__(self) -> None:
         if self.length_s <= 0:

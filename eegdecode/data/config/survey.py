@@ -8,7 +8,7 @@ from hpc.rank.context import Input
 
 @dataclass(frozen=True)
 class Survey:
-    study: tuple[Input, ...]  # one or several together: recordings that are in two of them are found
+    study: tuple[Input, ...]  # a folder of recordings, or several: recordings that are in two of them are found
     files: str = ""  # the names of recordings in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
     events: Events | None = None  # where trials come from; by default events.tsv
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say

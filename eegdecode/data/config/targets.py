@@ -9,7 +9,7 @@ class Audio:
     """The waveform of the sound."""
 
     name: Literal["audio"] = "audio"
-    sfreq: float = 16000.0  # Hz
+    sfreq: float = 16000.0  # sampling rate in Hz, a whole number
 
     def __post_init__(self) -> None:
         if self.sfreq != int(self.sfreq) or self.sfreq < 1:
@@ -21,8 +21,8 @@ class Envelope:
     """The envelope of the sound: its loudness, one value a sample, power-law compressed as by the ear."""
 
     name: Literal["envelope"] = "envelope"
-    sfreq: float = 64.0  # Hz; the rate of the preprocessed EEG, so that a window has as many samples of both
-    cutoff_hz: float = 8.0  # cortex follows sound up to about this frequency
+    sfreq: float = 64.0  # rate in Hz: that of the preprocessed EEG, so that a window has as many samples of both
+    cutoff_hz: float = 8.0  # low-pass in Hz: cortex follows sound up to about this frequency
 
     def __post_init__(self) -> None:
         if not 0 < self.cutoff_hz < self.sfreq / 2:
@@ -34,8 +34,8 @@ class Mel:
     """The log-mel spectrogram of the sound: n_mels values a sample."""
 
     name: Literal["mel"] = "mel"
-    sfreq: float = 64.0  # Hz
-    n_mels: int = 16
+    sfreq: float = 64.0  # rate in Hz at which it is stored
+    n_mels: int = 16  # number of mel bands
 
     def __post_init__(self) -> None:
         if self.sfreq <= 0 or self.n_mels < 1:
@@ -49,7 +49,7 @@ class Frame:
     """The number of the film's frame that was shown, from 0; -1 where none was."""
 
     name: Literal["frame"] = "frame"
-    sfreq: float = 64.0  # Hz
+    sfreq: float = 64.0  # rate in Hz at which it is stored
     fps: float | None = None  # frames a second; by default from the events or the film's name
 
     def __post_init__(self) -> None:
@@ -65,12 +65,14 @@ class Extra:
 
     Parameters
     ----------
+    file
+        Path of the .npy, .mat or .tsv, from the study's folder.
     sfreq
-        The rate at which it is stored.
+        The rate in Hz at which it is stored.
     file_sfreq
-        The rate in the file, where it differs.
+        The rate of the rows in the file in Hz, where it differs.
     start_s
-        The time of its first row from the start of the recording, or of the stimulus.
+        The time of its first row in seconds from the start of the recording, or of the stimulus.
     hold
         Its rows are states, as frames: each lasts until the next, and nothing is interpolated.
     """
@@ -93,7 +95,7 @@ class Label:
     """One value a trial: a column of the events, or its stimulus. Numbers stay, names become class numbers."""
 
     name: Literal["label"] = "label"
-    column: str = "stimulus"
+    column: str = "stimulus"  # column of the events that has the value; `stimulus`: the stimulus itself
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ class Embedding:
     .npy [feature] for each stimulus, with `{stimulus}` or `{stem}` in its path.
     """
 
-    file: str
-    index: str = ""
+    file: str  # path of the .npy from the study's folder; with `{stimulus}` or `{stem}`, there is one a stimulus
+    index: str = ""  # path of the .tsv with the stimulus of each row; empty where there is a file a stimulus
     name: Literal["embedding"] = "embedding"
     title: str = ""  # the name under which it is stored; by default that of the file
 
@@ -122,7 +124,7 @@ class Image:
     """The image that was shown, as a class number; its file must exist."""
 
     name: Literal["image"] = "image"
-    file: str = "stimuli/{stimulus}"
+    file: str = "stimuli/{stimulus}"  # path of an image from the study's folder, by `{stimulus}` or `{stem}`
 
 
 Target = Audio | Envelope | Mel | Frame | Extra | Label | Embedding | Image

@@ -14,7 +14,7 @@ class Mixup:
     Classes become soft labels."""
 
     name: Literal["mixup"] = "mixup"
-    alpha: float = 0.2
+    alpha: float = 0.2  # both parameters of the Beta distribution of the share; larger: more even mixtures
 
     def __post_init__(self) -> None:
         if self.alpha <= 0:
@@ -27,7 +27,7 @@ class CutMix:
     2019)."""
 
     name: Literal["cutmix"] = "cutmix"
-    alpha: float = 1.0
+    alpha: float = 1.0  # both parameters of the Beta distribution of the share that is kept; 1: uniform
 
     def __post_init__(self) -> None:
         if self.alpha <= 0:
@@ -40,8 +40,8 @@ class Recombine:
     segmentation and reconstruction). Segments are taken as read: augmentations listed before do not change them."""
 
     name: Literal["recombine"] = "recombine"
-    segments: int = 8
-    p: float = 0.5  # of the windows
+    segments: int = 8  # equal segments of a window
+    p: float = 0.5  # fraction of the windows that are assembled anew
 
     def __post_init__(self) -> None:
         if self.segments < 2 or not 0 < self.p <= 1:
@@ -53,7 +53,7 @@ class TimeShift:
     """Shift signals against their targets by up to so much, either way; what leaves at one end enters at the other."""
 
     name: Literal["time_shift"] = "time_shift"
-    most_s: float = 0.05
+    most_s: float = 0.05  # largest shift in seconds, one sample at least
 
     def __post_init__(self) -> None:
         if self.most_s <= 0:
@@ -65,7 +65,7 @@ class ChannelDropout:
     """Set each channel of a window to 0 with that probability; the others are scaled up to keep the expected sum."""
 
     name: Literal["channel_dropout"] = "channel_dropout"
-    p: float = 0.1
+    p: float = 0.1  # probability that a channel is set to 0
 
     def __post_init__(self) -> None:
         if not 0 < self.p < 1:
@@ -77,7 +77,7 @@ class Noise:
     """Add white noise, in units of the standard deviation of the window's channel."""
 
     name: Literal["noise"] = "noise"
-    std: float = 0.1
+    std: float = 0.1  # standard deviation of the noise, over that of the window's channel
 
     def __post_init__(self) -> None:
         if self.std <= 0:
@@ -89,7 +89,7 @@ class FrequencyShift:
     """Shift the spectrum of a window by up to so much, either way (Rommel 2022)."""
 
     name: Literal["frequency_shift"] = "frequency_shift"
-    most_hz: float = 1.0
+    most_hz: float = 1.0  # largest shift in Hz
 
     def __post_init__(self) -> None:
         if self.most_hz <= 0:
@@ -101,10 +101,10 @@ class SpecAugment:
     """Set stretches of time and of neighbouring channels to 0, as SpecAugment does for spectrograms (Park 2019)."""
 
     name: Literal["specaugment"] = "specaugment"
-    times: int = 1
-    longest_s: float = 0.2
-    bands: int = 1
-    widest: int = 4  # channels
+    times: int = 1  # number of stretches of time, 4 at most
+    longest_s: float = 0.2  # longest stretch of time in seconds
+    bands: int = 1  # number of stretches of channels, 4 at most
+    widest: int = 4  # largest stretch of channels, as their number
 
     def __post_init__(self) -> None:
         if not 0 <= self.times <= 4 or not 0 <= self.bands <= 4 or self.longest_s <= 0 or self.widest < 1:

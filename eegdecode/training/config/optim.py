@@ -18,9 +18,9 @@ class WarmRestarts:
     """Half cosines, one after the other; each falls to a hundredth of the peak rate, then restarts at it (SGDR)."""
 
     name: Literal["restarts"] = "restarts"
-    first_steps: int = 50  # of the first cosine
-    factor: int = 2  # each is so many times as long as the one before
-    snapshots: bool = False  # keep the parameters at each end, for an ensemble
+    first_steps: int = 50  # steps of the first cosine
+    factor: int = 2  # each cosine is so many times as long as the one before
+    snapshots: bool = False  # keep the parameters at the end of each cosine, for an ensemble
     warmup_steps = 0
 
     def __post_init__(self) -> None:
@@ -33,9 +33,9 @@ class OneCycle:
     """A half cosine up to the peak rate, and another down to nearly 0 (Smith 2018)."""
 
     name: Literal["onecycle"] = "onecycle"
-    rise: float = 0.3  # of the steps
-    start_divisor: float = 25.0  # the first rate is the highest by this
-    end_divisor: float = 1e4  # and the last is the first by this
+    rise: float = 0.3  # fraction of the steps after which the rate is at its peak
+    start_divisor: float = 25.0  # the first rate is the peak rate divided by this
+    end_divisor: float = 1e4  # the last rate is the first rate divided by this
     warmup_steps = 0
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Sam:
     perturbs by its own part of the batch, as in the paper, so the number of ranks changes the result. Portions of a
     rank's batch are perturbed together. Takes twice the time."""
 
-    rho: float = 0.05  # radius of the neighbourhood
+    rho: float = 0.05  # radius of the neighbourhood of the parameters, an L2 norm
     adaptive: bool = False  # in units of each parameter's own size (ASAM, Kwon 2021); rho is then about 0.5 to 2
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Ema:
     """Validate and save an exponential moving average of the parameters: each step keeps `decay` of it."""
 
     name: Literal["ema"] = "ema"
-    decay: float = 0.999  # less in the first steps: (1 + step) / (10 + step)
+    decay: float = 0.999  # share of the average that a step keeps; less in the first steps: (1 + step) / (10 + step)
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
@@ -89,7 +89,7 @@ class Swa:
     statistics of batch norms are averaged too; in the paper they are estimated again, as those of a soup are."""
 
     name: Literal["swa"] = "swa"
-    start: float = 0.75  # of the steps; before it, the parameters as they are
+    start: float = 0.75  # fraction of the steps after which averaging begins; before it, the parameters as they are
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < 1:
@@ -103,9 +103,9 @@ class FindRate:
     As in Lightning: losses are smoothed, and the test ends at four times the best loss. The model is restored after it.
     """
 
-    low: float = 1e-8
-    high: float = 1.0
-    steps: int = 100
+    low: float = 1e-8  # lowest learning rate, which is tried first
+    high: float = 1.0  # highest learning rate, tried last if the loss does not blow up before
+    steps: int = 100  # number of learning rates, a step each, evenly spaced on a log scale
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high or self.steps < 20:
@@ -122,8 +122,8 @@ class Halving:
     among the best 1/factor of the runs that got there so far. So the outcome depends on the order of arrival.
     """
 
-    first_steps: int = 100
-    factor: int = 3
+    first_steps: int = 100  # steps before the first comparison, a multiple of validate_every
+    factor: int = 3  # the best 1/factor go on, and are compared again after factor times as many steps
 
     def __post_init__(self) -> None:
         if self.first_steps < 1 or self.factor < 2:
@@ -136,24 +136,28 @@ class Halving:
 class Optim:
     """AdamW with decoupled decay, of weights but not of biases and norms; the learning rate follows a schedule."""
 
-    lr: float = 3e-3  # the peak
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    steps: int = 400
+    lr: float = 3e-3  # peak learning rate
+    weight_decay: float = 0.01  # decoupled weight decay, which is multiplied by the learning rate
+    betas: tuple[float, float] = (0.9, 0.999)  # decay of the running mean of the gradient, and of that of its square
+    steps: int = 400  # training steps, one batch each; an epoch of N windows is N / windows.batch steps
     warmup_steps: int | None = None  # steps of linear warm-up; None: 20 before a cosine, else none
-    schedule: Schedule = field(default_factory=Cosine)
-    scale_lr: Literal["", "linear", "sqrt"] = ""  # scale lr, which was tuned with `lr_batch` windows, to the batch size
-    lr_batch: int = 32
+    schedule: Schedule = field(default_factory=Cosine)  # how the learning rate changes after warm-up
+    scale_lr: Literal["", "linear", "sqrt"] = ""
+    """Scale lr, which was tuned with `lr_batch` windows, to the batch: in proportion, or by the root of the
+    proportion."""
+    lr_batch: int = 32  # batch with which lr was tuned, for scale_lr
     layer_decay: float = 1.0  # the learning rate of each block, as a factor of that of the block after it
-    find_lr: FindRate | None = None
+    find_lr: FindRate | None = None  # find the peak rate by a range test before the first step, instead of lr
     clip_norm: float = 1.0  # largest norm of the gradient: recurrent nets have outliers that would undo a lot
-    sam: Sam | None = None
-    average: Ema | Swa | None = None
-    halving: Halving | None = None
-    patience: int = 0  # validations without a lower loss after which training ends; 0: never
-    validate_every: int = 50  # steps
-    checkpoint_every: int | None = None  # steps; None: as often as pays off. A run that is asked to stop saves too
-    keep_every: int = 0  # steps; checkpoints at its multiples are kept for good, of others the last two; 0: none
+    sam: Sam | None = None  # sharpness-aware minimisation, at twice the time a step
+    average: Ema | Swa | None = None  # validate and save an average of the parameters over steps
+    halving: Halving | None = None  # end runs early that are behind others of the same --name
+    patience: int = 0  # training ends after so many validations without a lower loss; 0: never
+    validate_every: int = 50  # steps from one validation to the next
+    checkpoint_every: int | None = None
+    """Steps from one checkpoint to the next; None: as often as pays off. A run that is asked to stop saves too."""
+    keep_every: int = 0
+    """Checkpoints of steps that are multiples of this are kept for good, of others the last two; 0: none."""
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.weight_decay < 0 or self.clip_norm <= 0:
@@ -198,7 +202,7 @@ class Compute:
     """Precision, gradient accumulation, sharding and compilation. With bf16 and fp16, weights stay in float32, and so
     do layers for which torch has no kernel in fewer bits there: on many CPUs the LSTM, which the log says."""
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # bf16 and fp16 by torch.autocast, fp16 with loss scaling
     accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory
     shard: bool = False  # shard parameters and optimizer over the ranks (FSDP), if one GPU cannot hold them
     compile: bool = False  # use torch.compile: shapes are static, so it compiles once

@@ -19,18 +19,71 @@ from hpc.rank.context import Input
 @dataclass(frozen=True)
 class Train:
     data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
-    target: str = "envelope"
-    model: Annotated[Model, Plugins("eegdecode.models")] = field(default_factory=BiLSTM)
-    trainable: Trainable = field(default_factory=Trainable)
+    target: str = "envelope"  # what is decoded, by the name under which it is stored; empty for objectives without one
+    model: Annotated[Model, Plugins("eegdecode.models")] = field(default_factory=BiLSTM)  # the network
+    trainable: Trainable = field(default_factory=Trainable)  # which parameters are trained
     objective: Annotated[AnyObjective, Plugins("eegdecode.objectives")] = field(default_factory=Regression)
-    split: Split = field(default_factory=Split)
-    windows: Windows = field(default_factory=RandomWindows)
-    augment: tuple[Augment, ...] = ()
-    optim: Optim = field(default_factory=Optim)
-    compute: Compute = field(default_factory=Compute)
+    """What training minimises."""
+    split: Split = field(default_factory=Split)  # which trials are in the training, validation and test sets
+    windows: Windows = field(default_factory=RandomWindows)  # how windows are cut from trials and drawn into batches
+    augment: tuple[Augment, ...] = ()  # augmentations of training windows, in the order in which they are applied
+    optim: Optim = field(default_factory=Optim)  # optimizer, schedule and number of steps
+    compute: Compute = field(default_factory=Compute)  # precision and memory
     start: Start | None = None  # pretrained weights, instead of a random initialisation
-    watch: Watch = field(default_factory=Watch)
-    seed: int = 0
+    watch: Watch = field(default_factory=Watch)  # monitoring and alerts
+    seed: int = 0  # seed of initial parameters, order of windows, augmentations and dropout; split.seed is another
+
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        "batch_size": "windows.batch is the number of windows a step, over all ranks together",
+        "learning_rate": "optim.lr is the peak learning rate",
+        **dict.fromkeys(
+            ("epochs", "n_epochs", "max_epochs", "num_epochs"),
+            "training is counted in optim.steps, one batch each: an epoch of N windows is N / windows.batch steps",
+        ),
+        **dict.fromkeys(("max_steps", "iterations"), "optim.steps is the number of training steps, one batch each"),
+        "num_workers": "batches are filled by threads, up to four a rank; --cpus is the number of cores of a rank",
+        "optimizer": "it is AdamW, with optim.lr, optim.weight_decay and optim.betas; optim.sam adds SAM to it",
+        "early_stopping": "training ends after optim.patience validations without a lower loss",
+        "device": "a rank computes on its GPU, or on the CPU if it has none; --gpus is the number of GPUs per node",
+        "gpus": "--gpus is the number of GPUs per node, each with one rank, and --nodes the number of nodes",
+        **dict.fromkeys(
+            ("amp", "mixed_precision", "precision"),
+            "compute.precision=bf16 or compute.precision=fp16 computes in mixed precision",
+        ),
+        **dict.fromkeys(("gradient_clip", "grad_clip"), "optim.clip_norm is the largest norm of the gradient"),
+        "weight_init": "parameters are drawn by `seed`, unless start.source names pretrained weights",
+        "checkpoint": "optim.checkpoint_every is the number of steps from one checkpoint to the next; start.source "
+        "starts from the weights of one; model.checkpoint, of some models, recomputes activations to save memory",
+        "resume": "a stopped run goes on from its newest checkpoint when you say its line again, or `resume RUN`; a "
+        "new run starts from the weights of another by start.source",
+        "pretrained": "start.source is the train run or the file whose weights training starts from",
+        "finetune": "start.source is the train run or the file whose weights training starts from, and trainable.train "
+        "says which parameters are trained",
+        "freeze": "trainable.train=head and trainable.train=last freeze the rest, until the steps of "
+        "trainable.unfreeze_at if there are any",
+        **dict.fromkeys(
+            ("loss", "criterion"),
+            "the objective has it: objective=classification is cross-entropy, and objective=regression has "
+            "objective.loss",
+        ),
+        "scheduler": "optim.schedule is the learning-rate schedule, after optim.warmup_steps of warm-up",
+        "val_split": "split.val is the fraction of the validation set, in units of split.by",
+        "test_size": "split.test is the fraction of the test set, in units of split.by",
+        **dict.fromkeys(
+            ("folds", "n_folds", "cv"),
+            "split.folds is the number of folds, and split.fold the one that a run tests on; a sweep over split.fold "
+            "has them all",
+        ),
+        "window": "windows=random, windows=grid, windows=epochs and others say how windows are cut; windows.length_s "
+        "is their length in seconds",
+        "window_size": "windows.length_s is the length of a window in seconds; that of windows=epochs is from "
+        "windows.tmin_s to windows.tmax_s",
+        "stride": "with windows=grid, windows.stride_s is the time from one window to the next in seconds; "
+        "model.stride, of some models, is that of a layer in samples",
+        "overlap": "windows of windows=grid overlap if windows.stride_s is below windows.length_s; windows.overlap "
+        "lets those of windows=epochs reach into other trials",
+    }
+    """What others call it: named in the error."""
 
     def __post_init__(self) -> None:
         if self.model.output_kind != self.objective.input_kind:
@@ -89,8 +142,8 @@ class Estimate(Train):
     """The settings of a training; the section `train` of a file applies here too."""
 
     section: ClassVar[str] = "train"
-    probe_steps: int = 50
-    price_a_day: float = 0.0  # of one GPU, in your currency: about 80 $ for an A100, 20 $ for an L4
+    probe_steps: int = 50  # steps that are trained and timed; the first five do not count
+    price_a_day: float = 0.0  # price of a GPU and day in your currency: about 80 $ for an A100, 20 $ for an L4; 0: none
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,5 +157,6 @@ class Estimate(Train):
 @dataclass(frozen=True)
 class Soup:
     models: tuple[Input, ...]  # train runs of one model and one split
-    how: Literal["greedy", "uniform"] = "greedy"  # greedy: best first, then those that keep the loss low
+    how: Literal["greedy", "uniform"] = "greedy"
+    """Greedy: the best first, then each that does not raise the validation loss; uniform: all."""
     snapshots: bool = False  # take the snapshots of each run instead of its best parameters

@@ -15,7 +15,7 @@ class Alerts:
     email
         An address; the node's own `sendmail` sends to it.
     wandb
-        Through Weights & Biases, if it is installed and a run of it is active.
+        Send alerts through Weights & Biases, if it is installed and a run of it is active.
     wait_s
         Seconds before an alert of the same title is sent again.
     diverged
@@ -47,9 +47,9 @@ class Watch:
     """What TensorBoard shows besides the metrics of each step."""
 
     examples: int = 0  # validation windows that are shown next to their targets at each validation
-    histograms: bool = False  # of parameters and gradients, at each validation
-    profile: tuple[int, int] | None = None  # the first and the last step of the profiler trace
-    alerts: Alerts = field(default_factory=Alerts)
+    histograms: bool = False  # histograms of parameters and gradients, at each validation
+    profile: tuple[int, int] | None = None  # first and last step of the profiler trace, counted from 0
+    alerts: Alerts = field(default_factory=Alerts)  # who gets an alert when something goes wrong
 
     def __post_init__(self) -> None:
         if self.examples < 0 or (self.profile is not None and not 0 <= self.profile[0] <= self.profile[1]):
