@@ -4,6 +4,7 @@ What each is to find stands in bench/effects.py; how surely it does, `python -m 
 """
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from hpc.plan import plan
 from hpc.rank.context import Context, Preempted, World
 from hpc.runs.rundir import RunDir
 from tests.conftest import ROOT, Launch, users_environ
+from tests.eegdecode import products
 
 PORTABLE = recipes.Machine("default")
 """Any processor: torch's kernels without vectors."""
@@ -80,6 +82,31 @@ def test_a_recipe_finds_what_was_planted(ran: list[Ran]) -> None:
             size = effect.size(each.runs[effect.section])
             print(f"{each.name}: {size}")
             assert size.margin >= 1, f"{each.name}: {size}"
+
+
+RECORDS = ROOT / "tests/records/products"
+
+
+@pytest.mark.ranks
+def test_a_recipe_makes_what_it_made_before(ran: list[Ran]) -> None:
+    """The same runs, the same recordings, trials, windows and parameters, whatever was moved or renamed in the code."""
+    for each in ran:
+        made = {section: products.fingerprint(run) for section, run in each.runs.items()}
+        record = RECORDS / f"{each.name}.json"
+        if os.environ.get("UPDATE_GOLDEN") == "1":
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+        before = json.loads(record.read_text())
+        again = "if that is meant, `UPDATE_GOLDEN=1 pytest tests/eegdecode/test_recipes.py -k before` records it anew"
+        assert made.keys() == before.keys()
+        for section in made:
+            assert made[section]["run"] == before[section]["run"], f"other settings or defaults: {again}"
+            assert made[section]["exact"] == before[section]["exact"], f"{section} of {each.name}: {again}"
+            assert made[section]["numbers"].keys() == before[section]["numbers"].keys()
+            for name, values in made[section]["numbers"].items():
+                assert values == pytest.approx(before[section]["numbers"][name], rel=1e-2, abs=1e-3, nan_ok=True), (
+                    f"{name}: {again}"
+                )
 
 
 @pytest.mark.ranks
