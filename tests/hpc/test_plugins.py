@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
+import eegdecode.stages
 from hpc import config
 from hpc.config import plugins, reference, stages
 from hpc.config.choices import Plugins
@@ -53,7 +54,7 @@ def test_the_first_on_the_path_has_the_name(package: Path) -> None:
 def test_a_sentence_is_read_without_importing(package: Path) -> None:
     assert plugins.sentence("mine.verbs:lint") == "Look at files, one by one"
     assert plugins.sentence("mine.verbs:inspect") == plugins.sentence("nowhere:lint") == ""
-    assert plugins.sentence("eegdecode.stages:soup") == "One model whose parameters are the mean of several's"
+    assert plugins.sentence("eegdecode.stages:soup") == str(eegdecode.stages.soup.__doc__).rstrip(".")
     assert "mine" not in sys.modules
 
 
