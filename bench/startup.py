@@ -116,7 +116,16 @@ def _hundred_plans(folder: str, number: int) -> "list[Plan]":
     code = tuple(snapshot.look(["hpc"]))
     words = [f"n={100 * number + 1}..{100 * number + 100}"]
     return [
-        plan.Plan(science, (), where, resources, code, f"{folder}/runs", folder, sys.executable)
+        plan.Plan(
+            science=science,
+            sources=(),
+            site=where,
+            resources=resources,
+            code=code,
+            runs=f"{folder}/runs",
+            cwd=folder,
+            python=sys.executable,
+        )
         for science, _ in plan.sweep("count", {}, words)
     ]
 

@@ -49,10 +49,23 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         for science, reason in zip(sciences, reasons)
     ]
     plans = [
-        Plan(science, tuple(sources), where, resources, tuple(code), str(runs), os.getcwd(), sys.executable,
-                  label, own, request, installed=installed, reason=reason)
+        Plan(
+            science=science,
+            sources=tuple(sources),
+            site=where,
+            resources=resources,
+            code=tuple(code),
+            runs=str(runs),
+            cwd=os.getcwd(),
+            python=sys.executable,
+            label=label,
+            settings=own,
+            asked=request,
+            installed=installed,
+            reason=reason,
+        )
         for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
-    ]  # fmt: skip
+    ]
     return preflight.checked(plans, environ)
 
 

@@ -56,7 +56,7 @@ class Science:
         return name if self.again == 1 else f"{name}-{self.again}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """One run: what is computed, from which files and code, where, with what."""
 
@@ -302,19 +302,19 @@ def of_folder(run: RunDir) -> Plan:
     """The plan that a run was last submitted with."""
     science, record = of_run(run), read_json(run.plan) or {}
     return Plan(
-        science,
-        tuple(record["sources"]),
-        config.build(Site, record["site"], "site"),
-        config.build(Resources, record["resources"], "resources"),
-        tuple(
+        science=science,
+        sources=tuple(record["sources"]),
+        site=config.build(Site, record["site"], "site"),
+        resources=config.build(Resources, record["resources"], "resources"),
+        code=tuple(
             Code(code["root"], code["imports"], code["commit"], tuple(code["modified"]), ()) for code in record["code"]
         ),
-        str(run.path.parent),
-        record["cwd"],
-        record["python"],
-        record["label"],
-        record["settings"],
-        record["asked"],
+        runs=str(run.path.parent),
+        cwd=record["cwd"],
+        python=record["python"],
+        label=record["label"],
+        settings=record["settings"],
+        asked=record["asked"],
     )
 
 

@@ -97,7 +97,14 @@ def test_what_cannot_run_is_refused_before_it_is_submitted(
     here = allocation.load("local")
     science = Science("train", "eegdecode.stages:train", config.plain(cfg), {})
     plan = Plan(
-        science, (), here, allocation.fit(here, allocation.Request()), (), str(tmp_path / "runs"), "/", "python"
+        science=science,
+        sources=(),
+        site=here,
+        resources=allocation.fit(here, allocation.Request()),
+        code=(),
+        runs=str(tmp_path / "runs"),
+        cwd="/",
+        python="python",
     )
     if message is None:
         (checked,) = preflight.checked([plan], {})

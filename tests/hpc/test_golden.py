@@ -32,7 +32,16 @@ def text(name: str) -> str:
     resources = allocation.fit(where, allocation.Request(**{**vars(asked), "account": "hpc-x"}))
     science = Science("train", "eegdecode.stages:train", {"seed": 0}, {})
     code = Code("/home/me/hpc", ".", "0" * 40, (), ())
-    plan = Plan(science, (), where, resources, (code,), "/scratch/runs", "/home/me/study", "/opt/env/bin/python")
+    plan = Plan(
+        science=science,
+        sources=(),
+        site=where,
+        resources=resources,
+        code=(code,),
+        runs="/scratch/runs",
+        cwd="/home/me/study",
+        python="/opt/env/bin/python",
+    )
     return batch.sbatch_text(plan, {})
 
 

@@ -61,7 +61,16 @@ def test_of_a_sweep_only_what_is_missing_counts(
     (tmp_path / "said").write_text(SAID.format(array=3, jobs=3))
     where = allocation.load("bed")
     plans = [
-        Plan(science, (), where, allocation.fit(where, allocation.Request()), (), str(tmp_path / "runs"), "/", "python")
+        Plan(
+            science=science,
+            sources=(),
+            site=where,
+            resources=allocation.fit(where, allocation.Request()),
+            code=(),
+            runs=str(tmp_path / "runs"),
+            cwd="/",
+            python="python",
+        )
         for science, _ in plan.sweep("count", {}, ["n=1..4"])
     ]
     with pytest.raises(ConfigError, match="4 runs of count would be one array, and bed takes 3"):
@@ -79,7 +88,9 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_it_waits_in_a_que
     science = Science("train", "eegdecode.stages:train", {"data": "./x", "windows": {"batch": 4}}, {})
     where = allocation.load("local")
     layout = allocation.fit(where, allocation.Request(ranks=2))
-    fits = Plan(science, (), where, layout, (), str(tmp_path), "/", "python")
+    fits = Plan(
+        science=science, sources=(), site=where, resources=layout, code=(), runs=str(tmp_path), cwd="/", python="python"
+    )
     assert "config valid" in preflight.checked([fits], {})[0].checks
     too_many = dataclasses.replace(fits, resources=dataclasses.replace(layout, ranks_per_node=3))
     with pytest.raises(ConfigError, match="^train: windows.batch is 4 .* which 3 ranks cannot share evenly: take 3 or"):
@@ -95,7 +106,9 @@ def test_mpi_without_mpi4py_names_the_extra_that_brings_it(
 ) -> None:
     science, where = Science("count", "counting.stages:count", {}, {}), allocation.load(site_name)
     layout = allocation.fit(where, allocation.Request(ranks=2, mpi=True))
-    asked = Plan(science, (), where, layout, (), str(tmp_path), "/", "python")
+    asked = Plan(
+        science=science, sources=(), site=where, resources=layout, code=(), runs=str(tmp_path), cwd="/", python="python"
+    )
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ConfigError, match=r"--mpi needs mpi4py, .*: `pip install hpc-eegdecode\[mpi\]` brings it"):
         preflight.checked([asked], {})
