@@ -41,7 +41,10 @@ class Inspect:
 
 
 def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
-    """The text to print. Raises ValueError with a sentence if a file cannot be read."""
+    """Show the weights in a file, and which of them model=NAME would load; compare two files.
+
+    Gives the text to print. Raises ValueError with a sentence if a file cannot be read.
+    """
     from eegdecode.weights import summary
     from eegdecode.weights.files import look
     from eegdecode.weights.matching import match

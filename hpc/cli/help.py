@@ -34,6 +34,8 @@ def text(verb: str) -> str:
     if verb in stages.names():
         return _of_stage(verb)
     row = verbs().get(verb)
+    if row is None and verb in options.SYNONYMS:
+        raise ConfigError(f"there is no stage or verb {verb!r}: say {options.SYNONYMS[verb]}")
     if row is None:
         known = [*verbs(), *stages.names()]
         raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, known)}")

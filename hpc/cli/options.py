@@ -3,7 +3,7 @@
 Not argparse: importing it takes longer than everything else that `--help` and `status` do (docs/decisions/0009).
 """
 
-from hpc.cli.table import TOOL, verbs
+from hpc.cli.table import CONFIG, TOOL, verbs
 from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
@@ -176,7 +176,7 @@ GROUPS: dict[str, list[Option]] = {
             "N",
             natural,
             "sweep",
-            "draw N combinations at random; ranges may be lr=log:1e-4..1e-2 or dropout=0..0.5",
+            "draw N combinations at random; ranges may be optim.lr=log:1e-4..1e-2 or seed=0..99",
         ),
         (
             "--name",
@@ -211,7 +211,7 @@ GROUPS: dict[str, list[Option]] = {
             "LIST",
             str,
             "drill",
-            "the faults to inject: signal, term, kill9, supervisor, hang, damage, scancel, disk, ...",
+            "signal term kill9 supervisor hang damage scancel disk disk+signal node controller (default: all)",
         ),
         ("--repeat", "N", natural, "drill", "draw N faults at random"),
         ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),
@@ -277,7 +277,7 @@ def _list(words: list[str]) -> str:
 def _value(option: Option, text: str | None) -> object:
     name, metavar, convert, _, _ = option
     assert convert is not None
-    if text is None:
+    if text is None or text.partition("=")[0] in OPTIONS:  # the next option, not its value
         raise ConfigError(f"{name} needs a value: {name} {metavar}")
     try:
         return convert(text)
@@ -286,7 +286,8 @@ def _value(option: Option, text: str | None) -> object:
 
 
 def help_text() -> str:
-    rows = "\n".join(f"  {f'{name} {verb.words}':<22} {verb.what}" for name, verb in verbs().items())
+    words = {name: f"{name} {verb.words.removesuffix(CONFIG)}" for name, verb in verbs().items()}
+    rows = "\n".join(f"  {words[name]:<22} {verb.what}" for name, verb in verbs().items())
     short = {long: f"{letter}, " for letter, long in SHORT.items()}
     blocks = []
     for group, options in GROUPS.items():

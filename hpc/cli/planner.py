@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import SYNONYMS, Arguments
+from hpc.cli.options import OPTIONS, SYNONYMS, Arguments
 from hpc.cli.table import VERBS
 from hpc.config import plugins, recipes, stages
 from hpc.errors import ConfigError, first_of
@@ -106,8 +106,21 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
         pairs = plan.sweep(verb, values, words, args.draws, named, lacks, list(VERBS))
         return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
     anew = (lambda name: plan.next_again(name, runs)) if args.again else None
-    sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
+    try:
+        sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
+    except ConfigError as error:
+        raise _with_option(error, words) from None
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
+
+
+def _with_option(error: ConfigError, words: Sequence[str]) -> ConfigError:
+    """The error, for `nodes=2` with the option of that name."""
+    for word in words:
+        key, _, value = word.rpartition(".")[2].partition("=")
+        option = f"--{key}s" if key == "gpu" else f"--{key.replace('_', '-')}"
+        if option in OPTIONS and f"has no setting {key!r}" in str(error):
+            return ConfigError(f"{str(error).partition(key)[0]}{key}': it is the option {option} {value}")
+    return error
 
 
 def _config_file(word: str) -> Path:

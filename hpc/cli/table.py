@@ -28,15 +28,17 @@ class Verb:
         self.examples = examples
 
 
+CONFIG = "[FILE.yaml or RECIPE ...] [key=value ...]"
 PLAN = "hpc.cli.start:act"
 """What makes a plan: every stage, and the verbs of several stages."""
 VERBS = {
     "pipeline": Verb(
-        "", "run all stages of a config file; each starts when the ones it reads from are finished", PLAN,
+        CONFIG, "run all stages of a config file; each starts when the ones it reads from are finished", PLAN,
         "pipeline configs/demo.yaml --on local", "pipeline motor-eegnet --preset size=tiny --nodes 2",
     ),
     "sweep": Verb(
-        "STAGE", "run every combination of lr=1e-3,1e-4 seed=0..4; the same line again submits what is missing", PLAN,
+        f"STAGE {CONFIG}",
+        "run each combination of optim.lr=1e-3,1e-4 seed=0..4; given again, it submits what is missing", PLAN,
         "sweep train my-study.yaml optim.lr=1e-3,1e-4 seed=0..4 --max-parallel 8",
     ),
     "status": Verb(
@@ -56,7 +58,7 @@ VERBS = {
         "resume train-k3f9 --time 12h",
     ),
     "drill": Verb(
-        "STAGE", "break a run on purpose and check that its results do not change (--faults, --repeat)",
+        f"STAGE {CONFIG}", "break a run on purpose and check that its results do not change (--faults, --repeat)",
         "hpc.cli.drill:run_drill", "drill train my-study.yaml --nodes 2 --faults kill9,signal",
     ),
     "export": Verb(

@@ -82,11 +82,13 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         at.append(word)
         if not inside:
             own = [each for each in _settings(now[0], "", None) if each.path == word]
-            return ".".join(at), "", [dataclasses.replace(own[0], path=".".join(at))]
+            said = f"{_without_names(schema, at[:-1])}{word}"
+            return ".".join(at), "", [dataclasses.replace(own[0], path=said)]
         now = inside
     title = ".".join(at)
     if len(now) > 1:
         prefix_of = _without_names(schema, at).rstrip(".")
+        prefix_of = prefix_of or "name"
         rows = [Setting(f"{prefix_of}={kind.name}", "", "", first_sentence(kind)) for kind in now]
         return title, "One of these, chosen by its name:", rows
     prefix = _without_names(schema, at)

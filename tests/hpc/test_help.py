@@ -77,6 +77,7 @@ def test_each_field_has_its_type_default_and_sentence() -> None:
         ("model.small", "model.small", ["model.low", "model.high", "model.width"]),
         ("part", "part", ["part.low", "part.high"]),
         ("part.low", "part.low", ["part.low"]),
+        ("model.deep.rates", "model.deep.rates", ["model.rates"]),
         ("", "", ["must", "part.low", "part.high", "model", "maybe"]),
     ],
 )
@@ -106,6 +107,11 @@ def test_a_choice_is_described_by_its_first_sentence() -> None:
 def test_an_error_leads_to_the_setting(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config.build(Group, values, "train")
+
+
+def test_the_choices_of_a_whole_stage_are_said_by_name() -> None:
+    rows = reference.below(Small | Deep, "")[2]
+    assert [row.path for row in rows] == ["name=small", "name=deep"]
 
 
 def test_a_path_that_is_not_there_names_the_nearest() -> None:

@@ -66,7 +66,10 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
     [
         (["--node", "2"], "there is no option --node. Did you mean '--nodes'"),
         (["stauts"], "there is no stage or verb 'stauts'. Did you mean 'status'"),
-        (["count", "nodes=2"], "count has no setting 'nodes'"),
+        (["count", "nodes=2"], "count has no setting 'nodes': it is the option --nodes 2"),
+        (["count", "gpu=1"], "count has no setting 'gpu': it is the option --gpus 1"),
+        (["count", "--mem", "--dry-run"], "--mem needs a value: --mem GB"),
+        (["cancel", "--help"], "there is no stage or verb 'cancel': say stop"),
         (["count", "missing.yaml"], "there is no config file missing.yaml"),
         (["count", "--on", "bedd"], "there is no site 'bedd'. Did you mean 'bed'"),
         (["count", "after=count-x"], "make it first with"),
