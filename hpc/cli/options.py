@@ -211,7 +211,7 @@ GROUPS: dict[str, list[Option]] = {
             "LIST",
             str,
             "drill",
-            "signal term kill9 supervisor hang damage scancel disk disk+signal node controller (default: all)",
+            "signal term kill9 supervisor hang damage scancel disk disk+signal node controller",
         ),
         ("--repeat", "N", natural, "drill", "draw N faults at random"),
         ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),
