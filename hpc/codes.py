@@ -4,6 +4,6 @@ DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 STOPPED = 75
 """Saved; it can go on."""
 HUNG = 76
-"""Ended for want of any sign of life, again and again."""
+"""Hung repeatedly, without any sign of life."""
 NEVER = 93
-"""Wrong for good: to start it again changes nothing."""
+"""Permanent failure: starting it again would change nothing."""

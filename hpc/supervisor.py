@@ -1,7 +1,7 @@
 """The entry point of a run's supervisor: `python -m hpc.supervisor RUN`. It starts the ranks and looks after them.
 
 Under Slurm it is the batch step, the process that Slurm signals; on a laptop a process of its own. Exit codes: 0
-finished, 75 stopped and resumable, 1 failed, 76 hung again and again, 93 wrong for good.
+finished, 75 stopped and resumable, 1 failed, 76 hung repeatedly, 93 permanent failure.
 """
 
 import os

@@ -1,7 +1,7 @@
 """One rank of a run: `python -m hpc.worker RUN --attempt 1`, started by the supervisor.
 
 Exit codes: 0 done, or stopped and saved (then it leaves a mark: srun would kill the neighbours of a rank that ends
-with anything but 0, in the middle of their saving), 93 wrong for good (do not start again), 1 anything else.
+with anything but 0, while they save), 93 permanent failure (do not start again), 1 anything else.
 """
 
 import argparse

@@ -27,7 +27,7 @@ BEFORE = ".before.tmp"
 
 
 def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """The newest whole checkpoint, as (step, state), or None. A damaged one is named, and the one before it taken."""
+    """The newest whole checkpoint, as (step, state), or None. A damaged one is reported, and the one before is used."""
     for step in reversed(committed_steps(folder)):
         try:
             return step, load(folder, step)
@@ -132,7 +132,7 @@ def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | 
 
 def sweep(folder: Path, attempt: int, before: int | None = None) -> None:
     """Delete what attempts up to this one have left half-written, of steps below `before` if it is given. One that was
-    about to be replaced when a kill came goes back to its place."""
+    about to be replaced when the process was killed is restored."""
     for leftover in folder.glob(".step-*.tmp"):
         step, of_attempt = (part.split("-")[1] for part in leftover.name.split(".")[1:3])
         if int(of_attempt) <= attempt and (before is None or int(step) < before):

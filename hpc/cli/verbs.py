@@ -21,7 +21,7 @@ from hpc.rank import threads
 
 
 def run(args: Arguments) -> str:
-    """Call the function of a verb with the files and the settings that were said; gives what it has to say."""
+    """Call the function of a verb with the given files and settings, and return its text."""
     threads.cap(threads.given(os.environ))
     function = load(args.verb)
     # Files of Lightning are called epoch=3-step=100.ckpt
@@ -39,7 +39,7 @@ def load(verb: str) -> Any:
     """The function of a verb."""
     verbs = plugins.points("hpc.verbs")
     if verb not in verbs:
-        raise ConfigError(f"no package that is installed here brings {verb}: install the project again (env/setup.sh)")
+        raise ConfigError(f"no installed package provides {verb}: install the project again (env/setup.sh)")
     return plugins.load(verbs[verb])
 
 

@@ -166,7 +166,7 @@ def _bed(case: Case) -> list[str]:
     conf = Path(os.environ.get("SLURM_CONF", "/etc/slurm/slurm.conf"))
     command = Path(__file__).parents[2] / "env/bed"
     if not case.on_slurm or not (conf.parent / "pids.json").exists() or not command.exists():
-        raise NotPossible("only on the test bed: it takes the rights of those who run the cluster")
+        raise NotPossible("only on the test bed: it needs the rights of an administrator")
     return [str(command)]
 
 
@@ -187,7 +187,7 @@ FAULTS: dict[str, tuple[str, Callable[[Case], None]]] = {
 
 def mount(place: Path) -> None:
     if os.geteuid() != 0:
-        raise NotPossible("a disk of its own to fill: that takes root")
+        raise NotPossible("a disk of its own to fill: that needs root")
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(place)], capture_output=True, text=True, check=False
     )

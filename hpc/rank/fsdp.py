@@ -1,7 +1,7 @@
 """Shards parameters, gradients and optimizer state over the ranks (FSDP), for models too large for one GPU.
 
-Of a model that is not sharded, each function gives what it has, so that training says the same lines for both. What of
-torch is needed for sharding takes most of a second to import, so it is where it is used.
+For an unsharded model, each function returns its input, so that training has the same lines for both. The modules of
+torch for sharding take most of a second to import, so they are imported where they are used.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dic
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Put together, on every rank, which all must ask for it."""
+    """Gather it on every rank; a collective, which all ranks must call."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 

@@ -40,7 +40,7 @@ class Partition:
     account_suffix: str = ""
     """What the grant's name ends with here; appended unless it is there."""
     qos_as_account: bool = False
-    """Here --qos must be said too, and is named as the account."""
+    """--qos must be given too, and equals the account."""
 
     def __post_init__(self) -> None:
         if self.max_time:
@@ -54,7 +54,7 @@ class Account:
     required: bool = False
     env: tuple[str, ...] = ("HPC_ACCOUNT", "SBATCH_ACCOUNT", "SLURM_ACCOUNT")
     pattern: str = ""
-    """What names look like here (regular expression); another name is remarked on, not refused."""
+    """What names look like here (regular expression); another name gives a note, no error."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Site:
     lead: str = "2m"
     """How long before the end of the walltime the run is asked to stop and save."""
     hang: str = "15m"
-    """A run of which no rank gets on for so long is ended, with the stacks of all, and started again."""
+    """If no rank makes progress for this long, the run is ended, with the stacks of all ranks, and started again."""
     directives: dict[str, str] = field(default_factory=dict)
     """More sbatch options, always given; with an empty value, as a bare --option."""
     skip: tuple[str, ...] = ()

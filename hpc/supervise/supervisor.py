@@ -97,8 +97,8 @@ class Supervisor:
     def run(self, first: bool) -> int:
         """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on.
 
-        `first`: the keeper has started no other before. A wish to stop that is older than the line counts no more; one
-        that is older than a supervisor, or than a job that comes back, may be just what that is to heed.
+        `first`: the keeper has started no supervisor before this one. A stop request from before the submission is
+        ignored. After a restart of the supervisor, or a requeue, an earlier one still counts.
         """
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)

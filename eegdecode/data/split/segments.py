@@ -29,7 +29,7 @@ def n_samples(length_s: float, sfreq: float) -> int:
 
 
 def first_sample(trial: Trial, stored: Stored) -> int:
-    """The first sample at or after a trial's start; one earlier where the trial would else leave the recording."""
+    """The first sample at or after a trial's start; one earlier if the trial would otherwise exceed the recording."""
     first = math.ceil(trial.start * stored.sfreq - 1e-6)
     return first - (first + n_samples(trial.duration, stored.sfreq) == stored.n_times + 1)
 

@@ -1,7 +1,7 @@
-"""An HDF5 file is laid out in memory, and its arrays go to the disk past HDF5, which never meets a disk.
+"""Write HDF5 files: HDF5 lays the file out in memory, and we write it to the disk ourselves.
 
-HDF5 does not survive a write that fails: the handle of what it was closing stays half closed, and the process ends in a
-segmentation fault, whatever it wanted to end with (h5py issues 914 and 2160).
+HDF5 does not survive a write that fails: the handle that it was closing stays half closed, and the process ends in a
+segmentation fault instead of with its own exit code (h5py issues 914 and 2160).
 """
 
 import errno
@@ -43,7 +43,7 @@ class Draft:
         self._arrays: list[tuple[int, int]] = []  # from which byte to which
 
     def room(self, name: str, shape: tuple[int, ...], dtype: np.dtype | str) -> h5py.Dataset:
-        """An array of which only the place in the file is settled."""
+        """Reserve the space of an array in the file."""
         n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self._refuse_limit(n_bytes)
         how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -84,7 +84,7 @@ class Draft:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def _refuse_limit(self, n_bytes: int) -> None:
-        """Of this process, which is as well one of the memory that HDF5 writes to."""
+        """Refuse a file that is larger than `ulimit -f` allows; the limit holds for files in memory too."""
         limit, needed = resource.getrlimit(resource.RLIMIT_FSIZE)[0], n_bytes + BESIDE
         needed += sum(stop - first for first, stop in self._arrays)
         if limit != resource.RLIM_INFINITY and needed > limit:

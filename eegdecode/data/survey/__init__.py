@@ -1,1 +1,1 @@
-"""What is in a study, before anything is made of it."""
+"""List the contents of a study before preprocessing."""

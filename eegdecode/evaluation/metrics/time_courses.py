@@ -5,7 +5,7 @@ r               Pearson's r over a whole trial. Chance: the same with other test
                 which keeps its loudness and rhythm; and only what differs from other pieces rotated, with the rest in
                 place. A piece is rotated alike for all subjects, as their brains respond alike.
 rank_accuracy   How many of the other test pieces fit a decoded trial worse than the true one does. Chance: 0.5.
-match_mismatch  How often some seconds of decoded signal fit the same of the piece better than others. Chance: 0.5.
+match_mismatch  How often a segment of the decoded signal matches its own segment of the piece best. Chance: 0.5.
 
 Spectra and spectrograms are in daly.py, sounds in audio_metrics.py: where a target has them.
 """
