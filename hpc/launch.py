@@ -32,9 +32,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         if args.version:
             print(version())
             return DONE
-        verb = table.verbs().get(args.verb)
-        where = HELP if args.help else verb.where if verb else table.PLAN
-        return _function(where)(args, environ)
+        return _function(HELP if args.help else table.where(args.verb))(args, environ)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE

@@ -127,7 +127,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
         return ["refresh"] if len(plain) == 1 else []
     if verb == "completion":
         return ["bash", "zsh"]
-    if _is_tool(verb) and not word:
+    if table.is_tool(verb) and not word:
         return []  # files, which the shell knows itself
     if verb in ("sweep", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
@@ -140,13 +140,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     key, equals, _ = word.partition("=")
     if equals:
         return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
-    return [*(f"{name}=" for name in settings), *(() if _is_tool(verb) else _files(word))]
-
-
-def _is_tool(verb: str) -> bool:
-    """Whether a package brings that verb: it is about files."""
-    row = table.verbs().get(verb)
-    return row is not None and row.where == table.TOOL
+    return [*(f"{name}=" for name in settings), *(() if table.is_tool(verb) else _files(word))]
 
 
 class _NotAsked(Queue):
@@ -180,7 +174,7 @@ def _settings(stage: str, chosen: Mapping[str, str]) -> dict[str, list[Any]]:
     if stage == "pipeline":
         return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name, {}).items()}
     try:
-        function = verbs.load(stage) if _is_tool(stage) else stages.load(stages.entry(stage))
+        function = verbs.load(stage) if table.is_tool(stage) else stages.load(stages.entry(stage))
         return _types(stages.schema(function), chosen)
     except ConfigError:  # no such stage, or a broken one: nothing to offer
         return {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpc.cli import options
 from hpc.cli.options import Arguments
-from hpc.cli.table import TOOL, Verb, verbs
+from hpc.cli.table import CONFIG, TOOL, Verb, verbs
 from hpc.cli.verbs import load
 from hpc.codes import DONE
 from hpc.config import reference, stages
@@ -59,10 +59,10 @@ def _of_stage(stage: str) -> str:
     needed = " ".join(f"{row.path}=…" for row in rows if row.kind and not row.default)
     return "\n".join(
         [
-            _usage(stage, "[FILE.yaml or RECIPE ...] [key=value ...]"),
+            _usage(stage, CONFIG),
             f"{about}\n",
             f"{one_of}settings ({stage}.KEY=VALUE, or KEY=VALUE; more: python -m hpc.launch settings {stage}.KEY):",
-            table(rows, stage),
+            table(rows),
             _options(stage),
             _examples(example or (f"{stage} my-study.yaml", f"{stage} {needed} --nodes 2 --dry-run")),
         ]
@@ -99,15 +99,13 @@ def _examples(examples: Sequence[str]) -> str:
     return "\n".join(["examples:", *(f"  python -m hpc.launch {line}" for line in examples), ""])
 
 
-def table(rows: Sequence[Setting], stage: str = "") -> str:
+def table(rows: Sequence[Setting]) -> str:
     """One setting a paragraph: how it is said and what it is by default, then its type and what it is for."""
     lines: list[str] = []
     for row in rows:
         default = f"={row.default}" if row.default else "  (must be given)" if row.kind else ""
-        kind = f"{row.kind}: {', '.join(row.choices)}" if row.choices else row.kind
         lines.append(f"  {row.path}{default}")
-        sentence = f"{kind}. {row.sentence}" if kind and row.sentence else kind or row.sentence
-        lines += wrap(sentence, _width(), initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines += wrap(row.description, _width(), initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join([*lines, ""])
 
 
@@ -140,7 +138,7 @@ def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
     print(f"{'.'.join(filter(None, (stage, title)))}\n")
     if about:
         print("\n".join(wrap(about, _width())) + "\n")
-    print(table(rows, stage), end="")
+    print(table(rows), end="")
     return DONE
 
 
@@ -174,5 +172,4 @@ def page(stage: str) -> str:
 
 def _item(row: Setting) -> str:
     default = f" = `{row.default}`" if row.default else " (must be given)" if row.kind else ""
-    kind = f"{row.kind}: {', '.join(row.choices)}" if row.choices else row.kind
-    return f"* **{row.path.lstrip('=')}**{default} — {'. '.join(filter(None, [kind, row.sentence]))}"
+    return f"* **{row.path}**{default} — {row.description}"

@@ -3,7 +3,7 @@
 Not argparse: importing it takes longer than everything else that `--help` and `status` do (docs/decisions/0009).
 """
 
-from hpc.cli.table import CONFIG, TOOL, verbs
+from hpc.cli.table import CONFIG, VERBS, is_tool, verbs
 from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
@@ -227,8 +227,7 @@ OPTIONS["--version"] = ("--version", "", None, "", "print the version of hpc and
 
 def fits(option: Option, verb: str) -> bool:
     """Whether a verb, or the stage of that name, takes an option."""
-    row = verbs().get(verb)
-    kind = "STAGE" if row is None else "FILES" if row.where == TOOL else verb
+    kind = verb if verb in VERBS else "FILES" if is_tool(verb) else "STAGE"
     return option[0] in ("--help", "--version") or kind in option[3].split()
 
 
@@ -269,7 +268,7 @@ def read(argv: "Sequence[str]") -> Arguments:
 
 
 def _list(words: list[str]) -> str:
-    tools = [name for name, verb in verbs().items() if verb.where == TOOL]
+    tools = list(filter(is_tool, plugins.points("hpc.verbs")))
     words = [each for word in words for each in (tools if word == "FILES" else [word])]
     return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 

@@ -89,13 +89,24 @@ TOOL = "hpc.cli.verbs:run_verb"
 """What carries out a verb that a package brings."""
 
 
+def is_tool(name: str) -> bool:
+    """Whether a package brings that verb."""
+    return name not in VERBS and name in plugins.points("hpc.verbs")
+
+
+def where(name: str) -> str:
+    """The function that carries out a verb; every other word is a stage."""
+    return VERBS[name].where if name in VERBS else TOOL if is_tool(name) else PLAN
+
+
 def verbs() -> dict[str, Verb]:
     """Ours, and those of installed packages; what is ours goes before one of the same name."""
     theirs = {
-        name: Verb("FILE ...", _sentence(where), TOOL, f"{name} FILE")
-        for name, where in plugins.points("hpc.verbs").items()
+        name: Verb("FILE ...", _sentence(place), TOOL, f"{name} FILE")
+        for name, place in plugins.points("hpc.verbs").items()
+        if name not in VERBS
     }
-    return {**VERBS, **{name: verb for name, verb in theirs.items() if name not in VERBS}}
+    return VERBS | theirs
 
 
 def _sentence(where: str) -> str:

@@ -31,6 +31,12 @@ class Setting:
     sentence: str  # what it is for
     choices: tuple[str, ...] = ()  # names of the groups of settings that it can be; the first is the default
 
+    @property
+    def description(self) -> str:
+        """Its type with the choices, and its sentence."""
+        kind = f"{self.kind}: {', '.join(self.choices)}" if self.choices else self.kind
+        return ". ".join(filter(None, [kind, self.sentence]))
+
 
 def settings(schema: Any, at: str = "") -> list[Setting]:
     """All settings of a schema. Of what is one of several, chosen by its name, the choice alone: `below` has each."""
@@ -82,16 +88,14 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         at.append(word)
         if not inside:
             own = [each for each in _settings(now[0], "", None) if each.path == word]
-            said = f"{_without_names(schema, at[:-1])}{word}"
-            return ".".join(at), "", [dataclasses.replace(own[0], path=said)]
+            path = f"{_without_names(schema, at[:-1])}{word}"
+            return ".".join(at), "", [dataclasses.replace(own[0], path=path)]
         now = inside
-    title = ".".join(at)
+    title, prefix = ".".join(at), _without_names(schema, at)
     if len(now) > 1:
-        prefix_of = _without_names(schema, at).rstrip(".")
-        prefix_of = prefix_of or "name"
-        rows = [Setting(f"{prefix_of}={kind.name}", "", "", first_sentence(kind)) for kind in now]
+        key = prefix.rstrip(".") or "name"
+        rows = [Setting(f"{key}={kind.name}", "", "", first_sentence(kind)) for kind in now]
         return title, "One of these, chosen by its name:", rows
-    prefix = _without_names(schema, at)
     return title, _description(now[0]), list(_settings(now[0], prefix, base))
 
 
