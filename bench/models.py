@@ -30,7 +30,9 @@ def compared(quick: bool, peers: Any) -> bool:
     import torch
 
     from eegdecode import models
-    from eegdecode.models import EEGPT, Conformer, EEGNet
+    from eegdecode.models.conformer import Conformer
+    from eegdecode.models.eegnet import EEGNet
+    from eegdecode.models.eegpt import EEGPT
     from eegdecode.signals import SignalSpec
 
     def spec(names: tuple[str, ...], sfreq: float, n_times: int) -> SignalSpec:

@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # as typing has it, without importing it: --help answers 
 if TYPE_CHECKING:
     from typing import Any
 
-    from hpc.config.choices import Plugins
+    from hpc.config.choices import Choices
     from hpc.config.stages import checked_by
     from hpc.errors import ConfigError
     from hpc.rank.context import Context, Input, Preempted, World
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "DONE", "FAILED", "HUNG", "NEVER", "REFUSED", "STOPPED", "USAGE",
-    "ConfigError", "Context", "Input", "Plugins", "Preempted", "RunDir", "World", "checked_by",
+    "Choices", "ConfigError", "Context", "Input", "Preempted", "RunDir", "World", "checked_by",
 ]  # fmt: skip
 
 _AT = {
+    "Choices": "hpc.config.choices",
     "ConfigError": "hpc.errors",
     "Context": "hpc.rank.context",
     "Input": "hpc.rank.context",
-    "Plugins": "hpc.config.choices",
     "Preempted": "hpc.rank.context",
     "RunDir": "hpc.runs.rundir",
     "World": "hpc.rank.context",

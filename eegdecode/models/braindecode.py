@@ -2,15 +2,31 @@
 
 import difflib
 import inspect
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from eegdecode.models import Braindecode
 from eegdecode.models.parts import recurrent, shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Braindecode:
+    """Any model of braindecode, where that is installed (pip install braindecode)."""
+
+    name: Literal["braindecode"] = "braindecode"
+    model: str = "EEGNet"  # name of the class in braindecode.models
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Arguments of that class, except those that describe the signal, as n_chans or sfreq."""
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        ours = {"n_chans", "n_outputs", "n_times", "sfreq", "chs_info", "input_window_seconds"}
+        if taken := sorted(ours & set(self.settings)):
+            raise ValueError(f"{', '.join(taken)} come from the data: leave them out of settings")
 
 
 class Network(nn.Module):

@@ -3,14 +3,48 @@
 The authors' code and braindecode's divide the products of queries and keys by different roots: `scale` says whose.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import Conformer
+from eegdecode.models.config import need_at_least_one, need_fraction
 from eegdecode.models.parts import attention, shapes
 from eegdecode.models.parts.filters import TimeThenSpace
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Conformer:
+    """EEG Conformer (Song 2023): the filters of Shallow, then a transformer over time; made for 250 Hz."""
+
+    name: Literal["conformer"] = "conformer"
+    filters: int = 40  # filters in time, and as many over channels; also the width of the transformer
+    kernel: int = 25  # samples of a filter in time
+    pool: int = 75  # samples that are averaged to one token
+    stride: int = 15  # samples from one token to the next
+    layers: int = 6  # blocks of the transformer
+    heads: int = 10  # attention heads, which share the width (filters) evenly
+    scale: Literal["emb", "head"] = "emb"
+    """Attention scores are divided by the root of the width (`emb`), as in the authors' code, or of the width of a head
+    (`head`), as in braindecode."""
+    dropout: float = 0.5
+    """Share dropped of the tokens, and of the attention and the layers of each block; the two hidden layers have their
+    own 0.5 and 0.3."""
+    hidden: tuple[int, int] = (256, 32)  # sizes of the two layers between the tokens and the output
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        need_at_least_one(
+            filters=self.filters, kernel=self.kernel, pool=self.pool, stride=self.stride, layers=self.layers
+        )
+        need_at_least_one(heads=self.heads, hidden=min(self.hidden))
+        need_fraction(dropout=self.dropout)
+        if self.filters % self.heads:
+            raise ValueError(f"heads share filters evenly, but got {self.heads} heads for {self.filters} filters")
 
 
 class Network(nn.Module):

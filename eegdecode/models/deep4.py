@@ -1,15 +1,35 @@
 """Deep ConvNet: four blocks of convolution and max-pooling (Schirrmeister 2017, Hum Brain Mapp 38:5391)."""
 
 import itertools
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import Deep4
+from eegdecode.models.config import need_at_least_one, need_fraction
 from eegdecode.models.parts import shapes
 from eegdecode.models.parts.filters import TimeThenSpace
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Deep4:
+    """Four blocks of convolution and pooling, "Deep ConvNet" (Schirrmeister 2017); made for 250 Hz."""
+
+    name: Literal["deep4"] = "deep4"
+    filters: int = 25
+    """Filters in time, and as many over channels, in the first block; each next block has twice as many."""
+    kernel: int = 10  # samples of a filter in time, in each block
+    pool: int = 3  # samples of max pooling at the end of each block
+    dropout: float = 0.5  # share of features dropped before each block but the first
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool)
+        need_fraction(dropout=self.dropout)
+
 
 BLOCKS = 4
 

@@ -5,15 +5,36 @@ bands, one frame for 256 samples of sound.
 """
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from eegdecode.models.config.generators import DiffWave
 from eegdecode.models.parts import denoising, shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class DiffWave:
+    """Dilated convolutions over the waveform (Kong 2021), with the sizes of its public vocoder."""
+
+    name: Literal["diffwave"] = "diffwave"
+    channels: int = 64  # residual channels of each layer; 64 in the paper's base model, 128 in its large one
+    layers: int = 30  # residual layers, of one dilated convolution each
+    cycle: int = 10  # layers after which dilations begin again: 1, 2, 4, … 2^(cycle - 1), then from 1
+    conditional: bool = True  # conditioned on the signal; else it generates any sound like those of training
+    checkpoint: bool = False  # recompute layers in the backward pass: less memory, about a third more time
+    hop: ClassVar[int] = 256
+    output_kind: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.layers, self.cycle) < 1:
+            raise ValueError(
+                f"channels, layers and cycle must be at least 1, got {self.channels}, {self.layers} and {self.cycle}"
+            )
 
 
 class Network(nn.Module):

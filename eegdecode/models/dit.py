@@ -5,15 +5,44 @@ Each block is conditioned on the diffusion step and on the signal at the time of
 and gate of what it adds start at 0, so that a block starts as the identity.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from eegdecode.models.config.generators import DiT
+from eegdecode.models.config import need_heads
 from eegdecode.models.parts import denoising
 from eegdecode.models.parts.attention import MLP, Attention
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class DiT:
+    """A transformer over patches of a spectrogram (Peebles and Xie 2023); the sizes are those of their DiT-S."""
+
+    name: Literal["dit"] = "dit"
+    width: int = 384  # features of a patch; a multiple of 4 and of heads
+    layers: int = 12  # blocks, of attention and a two-layer MLP each
+    heads: int = 6  # attention heads, which share the width evenly
+    patch: tuple[int, int] = (8, 8)
+    """Samples and bands of a patch: 8 x 8 cut 800 samples of 80 bands into 1000 patches, smaller ones into more."""
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
+    output_kind: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        if self.width < 4 or self.width % 4 or self.layers < 1:
+            raise ValueError(f"width must be a multiple of 4 and layers at least 1, got {self.width} and {self.layers}")
+        if min(self.patch) < 1:
+            raise ValueError(f"a patch has at least 1 x 1 values, got {self.patch[0]} x {self.patch[1]}")
+        need_heads(self.width, self.heads, "width")
+
+    @property
+    def hop(self) -> int:
+        """The samples of a patch."""
+        return self.patch[0]
 
 
 class Network(nn.Module):

@@ -4,13 +4,41 @@ Filters over channels have a norm of at most 1, and the weights of a class of at
 potentials (Waytowich 2018, J Neural Eng 15:066031), as eegnet_ssvep.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import EEGNet, EEGNetSSVEP
+from eegdecode.models.config import need_at_least_one, need_fraction
 from eegdecode.models.parts import norms, shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class EEGNet:
+    """Filters in time, over channels, in time again (Lawhern 2018); its EEGNet-8,2 by default."""
+
+    name: Literal["eegnet"] = "eegnet"
+    filters: int = 8  # filters in time; F1 of the paper
+    spatial: int = 2  # filters over channels for each filter in time; D of the paper, whose F2 is filters * spatial
+    kernel: int | None = None  # samples of a filter in time; None: half a second
+    dropout: float = 0.25
+    """Share of features dropped after each of the two poolings; the paper has 0.5 within a subject."""
+    padding: Literal["same", "symmetric"] = "same"
+    """Of an even kernel: `same` as in Keras, one sample more after than before; `symmetric` as in braindecode, which
+    adds a sample."""
+    output_kind: ClassVar[str] = "outputs"
+    kernel_s: ClassVar[float] = 0.5
+    """Length of a filter in time, unless `kernel` says it."""
+    bounded: ClassVar[bool] = True
+    """Whether the weights of a class have a norm of at most 0.25."""
+
+    def __post_init__(self) -> None:
+        need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)
+        need_fraction(dropout=self.dropout)
+
 
 FIRST_POOL, SECOND_POOL, SECOND_KERNEL = 4, 8, 16
 
@@ -20,12 +48,11 @@ class Network(nn.Module):
 
     heads, last = ("readout",), ("depth", "point", "norm_point")
 
-    def __init__(self, cfg: EEGNet | EEGNetSSVEP, spec: SignalSpec) -> None:
+    def __init__(self, cfg: EEGNet, spec: SignalSpec) -> None:
         super().__init__()
-        ssvep = isinstance(cfg, EEGNetSSVEP)
         self.n_channels, self.dropout = spec.n_channels, cfg.dropout
         self.n_times = shapes.need_length(spec, cfg.name, at_least=FIRST_POOL * SECOND_POOL)
-        kernel = cfg.kernel or max(1, round(spec.sfreq if ssvep else spec.sfreq / 2))
+        kernel = cfg.kernel or max(1, round(spec.sfreq * cfg.kernel_s))
         n_filters = cfg.filters * cfg.spatial
         self.around_first, longer = _around(kernel, cfg.padding)
         self.around_second, longer_again = _around(SECOND_KERNEL, cfg.padding)
@@ -41,7 +68,7 @@ class Network(nn.Module):
         self.point = nn.Conv2d(n_filters, n_filters, 1, bias=False)
         self.norm_point = _batch_norm(n_filters)
         last = (n_filters * n_left, shapes.size(spec))
-        bounded = spec.class_values and not ssvep
+        bounded = spec.class_values and cfg.bounded
         self.readout = shapes.Readout(norms.Linear(*last, max_norm=0.25) if bounded else nn.Linear(*last), spec)
 
         for layer in (self.time, self.space, self.depth, self.point, self.readout.linear):

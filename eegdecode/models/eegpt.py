@@ -7,15 +7,68 @@ The names of its parameters are those of the authors, so that their checkpoint l
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import EEGPT
-from eegdecode.models.config.masked import EEGPT_SIZES, EEGPTSize
+from eegdecode.models.config import need_at_least_one, need_fraction
 from eegdecode.models.parts import attention, codebook, norms, shapes
 from eegdecode.signals import SignalSpec
+
+
+class EEGPTSize(NamedTuple):
+    width: int
+    summaries: int  # summary tokens of a time patch
+    encoder: int  # blocks
+    predictor: int
+    reconstructor: int
+    heads: int
+
+
+EEGPTVariant = Literal["tiny1", "tiny2", "tiny3", "little", "base1", "base2", "base3", "large"]
+
+
+EEGPT_SIZES: dict[EEGPTVariant, EEGPTSize] = {
+    "tiny1": EEGPTSize(64, 1, 2, 2, 4, 4),
+    "tiny2": EEGPTSize(64, 4, 2, 2, 4, 4),
+    "tiny3": EEGPTSize(64, 4, 8, 8, 8, 4),
+    "little": EEGPTSize(128, 4, 8, 8, 8, 4),
+    "base1": EEGPTSize(256, 1, 6, 6, 6, 4),
+    "base2": EEGPTSize(256, 4, 8, 8, 8, 4),
+    "base3": EEGPTSize(512, 1, 6, 6, 6, 8),
+    "large": EEGPTSize(512, 4, 8, 8, 8, 8),
+}
+"""The authors published the weights of large."""
+
+
+@dataclass(frozen=True)
+class EEGPT:
+    """The encoder of EEGPT (Wang 2024) under a small head; made for windows of 4 s at 256 Hz, in millivolt."""
+
+    name: Literal["eegpt"] = "eegpt"
+    variant: EEGPTVariant = "large"
+    """Size of the network, as the authors name it; they published the weights of `large`."""
+    train: Literal["probe", "last", "all"] = "all"
+    """`probe`: the encoder is frozen, the head alone is trained; `last`: also the encoder's last block and norm; `all`:
+    everything."""
+    spatial_filter: Literal[0, 19, 58] = 19
+    """Virtual channels of a learnt spatial filter, 58 as in pretraining or 19 of the 10-20 system; 0: no filter,
+    channels are known by their names."""
+    unknown: Literal["drop", "error"] = "drop"
+    """Without a filter: drop channels whose names EEGPT does not know, with a warning, or refuse them (`error`)."""
+    patch_stride: int = 64  # samples from one patch of 64 to the next; 32 for the paper's P300 and ERN
+    probe: int = 16  # features that the head makes of each time patch
+    dropout: float = 0.5  # share of the encoder's features dropped before the head
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        need_at_least_one(patch_stride=self.patch_stride, probe=self.probe)
+        need_fraction(dropout=self.dropout)
+
 
 log = logging.getLogger(__name__)
 

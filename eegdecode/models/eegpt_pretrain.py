@@ -5,17 +5,42 @@ Names and sizes are those of the authors' checkpoint. The mask derives from each
 patches in every window; the authors draw one mask a batch, and the number of time patches as well.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from eegdecode import noise
-from eegdecode.models import EEGPTPretrain
-from eegdecode.models.config.masked import EEGPT_SIZES, EEGPTSize
-from eegdecode.models.eegpt import PATCH, Encoder, initialise, patches, warn
+from eegdecode.models.config import need_at_least_one
+from eegdecode.models.eegpt import EEGPT_SIZES, PATCH, EEGPTSize, EEGPTVariant, Encoder, initialise, patches, warn
 from eegdecode.models.parts import attention, codebook, shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class EEGPTPretrain:
+    """EEGPT for pretraining: encoder of the visible patches, momentum encoder of all, predictor, reconstructor."""
+
+    name: Literal["eegpt_pretrain"] = "eegpt_pretrain"
+    variant: EEGPTVariant = "large"
+    """Size of the network, as the authors name it; they published the weights of `large`."""
+    unknown: Literal["drop", "error"] = "drop"
+    """Drop channels whose names EEGPT does not know, with a warning, or refuse them (`error`)."""
+    seen_times: float = 0.5  # share of the time patches that are visible
+    seen_channels: int = 12  # channels that are visible at each visible time; 12 is a fifth of the paper's 58
+    asked: float = 0.2
+    """Share of the hidden channels at visible times that are reconstructed, beside all at hidden times."""
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
+    output_kind: ClassVar[str] = "eegpt"
+
+    def __post_init__(self) -> None:
+        need_at_least_one(seen_channels=self.seen_channels)
+        if not 0 < self.seen_times < 1 or not 0 <= self.asked <= 1:
+            raise ValueError(
+                f"seen_times must lie in (0, 1) and asked in [0, 1], got {self.seen_times} and {self.asked}"
+            )
+
 
 TIMES, CHANNELS, ASKED = 20, 21, 22  # separate the draws of a window
 SLOWEST, FASTEST = 0.996, 1.0  # how much of itself the following encoder keeps, at the start and at the end

@@ -1,15 +1,34 @@
 """Fuse the outputs of an EEG encoder and an MEG encoder; a window may lack one of the two."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import Fusion
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.config import Encoder, How
 from eegdecode.models.parts import joining, shapes, trainable
 from eegdecode.signals import Kind, SignalSpec
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """One encoder of the EEG and one of the MEG. A window without one of the two, whose samples are all 0, is decoded
+    from the other."""
+
+    name: Literal["fusion"] = "fusion"
+    eeg: Encoder = field(default_factory=BiLSTM)  # encoder of the EEG channels
+    meg: Encoder = field(default_factory=BiLSTM)  # encoder of the MEG channels, magnetometers and gradiometers
+    fusion: How = "add"
+    """How the outputs of the encoders become one: `add`, the mean; `concat`, each gives an equal share of the outputs;
+    `gated`, a mean weighted by learnt gates."""
+    normalise: bool = False  # scale the output of each encoder to length 1, so that none dominates
+    output_kind: ClassVar[str] = "outputs"
+    composite: ClassVar[bool] = True
+
 
 KINDS: dict[str, tuple[Kind, ...]] = {"eeg": ("eeg",), "meg": ("mag", "grad")}
 

@@ -4,14 +4,47 @@ Between stages a window is [window, patch of time, node, feature]; a node is an 
 A cnn over space and a transformer over time is also how Delvigne 2022 (arXiv 2204.07162) goes about it.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from eegdecode.models import Hybrid
+from eegdecode.models.config import need_sizes
 from eegdecode.models.parts import attention, gatv2, patches, shapes
 from eegdecode.signals import SignalSpec
+
+Stage = Literal["cnn", "transformer", "gat", "fc"]
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """A sequence of stages: gat+fc, cnn+transformer, transformer+cnn, cnn+gat, transformer+gat, cnn+transformer+gat
+    (over space, over time, over nodes), or any other order."""
+
+    name: Literal["hybrid"] = "hybrid"
+    stages: tuple[Stage, ...] = ("cnn", "transformer")
+    """Stages in their order. `cnn`: as the first, spatial and temporal filters; later, convolutions over neighbouring
+    times. `transformer`: over time, for each node. `gat`: GATv2 over nodes, at each time. `fc`: merges all nodes of a
+    time into one."""
+    nodes: int = 8  # outputs of the spatial filters of a first cnn; 0: each electrode is a node
+    patch_s: float = 0.125  # length of a time patch; shorter ones are more, and cost more
+    kernel_s: float = 0.125  # length of the temporal filters of a first cnn
+    width: int = 32  # features of a node at a time; a multiple of 2 * heads
+    heads: int = 4  # attention heads of a transformer and of a gat, which share the width evenly
+    layers: int = 2  # blocks of each transformer and of each gat
+    dropout: float = 0.1  # share dropped of the attention, and of what each block or stage adds
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages are at least one of cnn, transformer, gat, fc; got none")
+        if self.nodes < 0:
+            raise ValueError(f"nodes must be 0 (the electrodes) or more, got {self.nodes}")
+        need_sizes(self.width, self.heads, self.layers, self.dropout, patch_s=self.patch_s, kernel_s=self.kernel_s)
 
 
 class Network(nn.Module):

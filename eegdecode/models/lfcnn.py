@@ -3,13 +3,33 @@
 What a source looks like at the sensors is `network.patterns(x)`.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import LFCNN, VARCNN
+from eegdecode.models.config import need_at_least_one, need_fraction
 from eegdecode.models.parts import filters, shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class LFCNN:
+    """LF-CNN (Zubarev 2019): each source has its own filter in time. Its penalty on the sum of absolute weights is not
+    here: optim.weight_decay bounds them instead."""
+
+    latents: int = 32  # sources that are unmixed from the channels
+    kernel: int = 7  # samples of a filter in time
+    pool: int = 2  # samples of max pooling
+    dropout: float = 0.5  # share of features dropped before the read-out
+    name: Literal["lfcnn"] = "lfcnn"
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        need_at_least_one(latents=self.latents, kernel=self.kernel, pool=self.pool)
+        need_fraction(dropout=self.dropout)
 
 
 class Network(nn.Module):
@@ -17,7 +37,7 @@ class Network(nn.Module):
 
     heads = ("readout",)
 
-    def __init__(self, cfg: LFCNN | VARCNN, spec: SignalSpec) -> None:
+    def __init__(self, cfg: LFCNN, spec: SignalSpec) -> None:
         super().__init__()
         self.n_channels, self.pool, self.dropout = spec.n_channels, cfg.pool, cfg.dropout
         self.n_times = shapes.need_length(spec, cfg.name)

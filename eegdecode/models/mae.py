@@ -4,19 +4,51 @@ That of SC-MBM in MinD-Vis (Chen et al. 2023), or of DreamDiffusion (Bai et al. 
 a target.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import MAE, MAEPretrain
+from eegdecode.models.config import need_at_least_one, need_even_heads
 from eegdecode.models.parts import attention, shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class MAE:
+    """The encoder of a masked autoencoder, a linear layer at every patch."""
+
+    preset: Literal["scmbm", "dreamdiffusion"] = "scmbm"
+    """`scmbm`, of MinD-Vis: patches of 16 samples, 0.75 of them masked; `dreamdiffusion`: of 4 samples, and pretraining
+    needs a mask_ratio."""
+    patch: int | None = None  # samples of a patch; None: 16 in scmbm, 4 in dreamdiffusion
+    wrap: bool = False  # pad a window with its start up to a whole patch; else such a window is refused
+    width: int = 1024  # features of a token; 1024 in both papers
+    depth: int = 24  # blocks of the encoder; 24 in both papers
+    heads: int = 16  # attention heads of the encoder, which share the width evenly; 16 in both papers
+    mlp_ratio: float = 1.0
+    """Hidden features of a block's MLP, as a multiple of the width; 1 in both papers, 4 in most transformers."""
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
+    name: Literal["mae"] = "mae"
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        need_at_least_one(patch=self.patch_samples, width=self.width, depth=self.depth, heads=self.heads)
+        need_even_heads(self.width, self.heads)
+        if self.mlp_ratio <= 0:
+            raise ValueError(f"mlp_ratio must be above 0, got {self.mlp_ratio}")
+
+    @property
+    def patch_samples(self) -> int:
+        return {"scmbm": 16, "dreamdiffusion": 4}[self.preset] if self.patch is None else self.patch
 
 
 class Patches(nn.Module):
     """[window, time, channel] -> [window, patch, number]: all channels of some samples, sample after sample."""
 
-    def __init__(self, cfg: MAE | MAEPretrain, spec: SignalSpec) -> None:
+    def __init__(self, cfg: MAE, spec: SignalSpec) -> None:
         super().__init__()
         self.samples, self.n_channels = cfg.patch_samples, spec.n_channels
         self.n_times = shapes.need_length(spec, cfg.name, at_least=1 if cfg.wrap else self.samples)
@@ -41,7 +73,7 @@ class Encoder(nn.Module):
 
     places: torch.Tensor
 
-    def __init__(self, cfg: MAE | MAEPretrain, n_channels: int, n_patches: int) -> None:
+    def __init__(self, cfg: MAE, n_channels: int, n_patches: int) -> None:
         super().__init__()
         self.patch_embed = nn.Linear(cfg.patch_samples * n_channels, cfg.width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, cfg.width))

@@ -3,16 +3,49 @@
 SC-MBM of MinD-Vis (Chen et al. 2023) and that of DreamDiffusion (Bai et al. 2023), after He et al. 2022.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from eegdecode import noise
-from eegdecode.models import MAEPretrain
-from eegdecode.models.mae import Encoder, Patches, initialise, places
+from eegdecode.models.config import need_at_least_one, need_even_heads
+from eegdecode.models.mae import MAE, Encoder, Patches, initialise, places
 from eegdecode.models.parts import attention
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class MAEPretrain(MAE):
+    """A masked autoencoder: SC-MBM of MinD-Vis (Chen 2023), or that of DreamDiffusion (Bai 2023)."""
+
+    name: Literal["mae_pretrain"] = "mae_pretrain"  # type: ignore[assignment]
+    mask_ratio: float | None = None
+    """Share of the patches that are masked; None: 0.75 in scmbm; required in dreamdiffusion."""
+    decoder_width: int = 512  # features of a token in the decoder
+    decoder_depth: int = 8  # blocks of the decoder
+    decoder_heads: int = 16  # attention heads of the decoder, which share decoder_width evenly
+    output_kind: ClassVar[str] = "masked"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_at_least_one(
+            decoder_width=self.decoder_width, decoder_depth=self.decoder_depth, decoder_heads=self.decoder_heads
+        )
+        need_even_heads(self.decoder_width, self.decoder_heads)
+        if self.mask_ratio is None and self.preset == "dreamdiffusion":
+            raise ValueError(
+                "the code of DreamDiffusion masks 0.75 of the patches, its config file 0.1: say which, "
+                "with mask_ratio=0.75 or mask_ratio=0.1"
+            )
+        if not 0 < self.hidden < 1:
+            raise ValueError(f"mask_ratio must lie between 0 and 1, got {self.mask_ratio}")
+
+    @property
+    def hidden(self) -> float:
+        return 0.75 if self.mask_ratio is None else self.mask_ratio
+
 
 MASKING = 24
 

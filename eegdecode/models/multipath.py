@@ -1,16 +1,48 @@
 """Fuse three networks on the same signal: on its samples, on its spectra over time, and on its spectrogram."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import Multipath
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.config import Encoder, How
 from eegdecode.models.parts import joining, shapes, trainable
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Multipath:
+    """Several networks on the same signal: on its samples, on its spectra over time, and on spectrograms as images.
+
+    After PANNs for sound (Kong 2020, arXiv 1912.10211). Bands are evenly spaced: for EEG and MEG, whose power is below
+    1 kHz, mel bands would be so too.
+    """
+
+    name: Literal["multipath"] = "multipath"
+    waveform: Encoder = field(default_factory=BiLSTM)  # encoder of the samples
+    spectrum: Encoder = field(default_factory=BiLSTM)
+    """Encoder of the spectra over time; each band of each channel is an input channel."""
+    picture: int = 16
+    """Feature maps of the convolutions over time and band, twice as many in the second block; 0: no such path."""
+    frame_s: float = 0.5  # length of the frame of a spectrum; a longer one has finer bands, 1 / frame_s apart
+    hop_s: float = 0.125  # time from one frame to the next, at most frame_s
+    fusion: How = "add"
+    """How the outputs of the encoders become one: `add`, the mean; `concat`, each gives an equal share of the outputs;
+    `gated`, a mean weighted by learnt gates."""
+    output_kind: ClassVar[str] = "outputs"
+    composite: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop_s <= self.frame_s:
+            raise ValueError(f"hop_s must lie in (0, frame_s], got {self.hop_s} s, with frames of {self.frame_s} s")
+        if self.picture < 0:
+            raise ValueError(f"picture must be 0 or above, got {self.picture}")
+
 
 SHORTEST = 8
 """Samples of a frame: five bands, which the picture's convolutions halve twice."""

@@ -1,14 +1,35 @@
 """Shallow ConvNet: the logarithm of the power behind learnt filters (Schirrmeister 2017, Hum Brain Mapp 38:5391)."""
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import Shallow
+from eegdecode.models.config import need_at_least_one, need_fraction
 from eegdecode.models.deep4 import start
 from eegdecode.models.parts import shapes
 from eegdecode.models.parts.filters import TimeThenSpace
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Shallow:
+    """The logarithm of the power behind learnt filters, "Shallow ConvNet" (Schirrmeister 2017); made for 250 Hz."""
+
+    name: Literal["shallow"] = "shallow"
+    filters: int = 40  # filters in time, and as many over channels
+    kernel: int = 25  # samples of a filter in time; 25 are 0.1 s at 250 Hz
+    pool: int = 75  # samples over which the power is averaged; 75 are 0.3 s at 250 Hz
+    stride: int = 15  # samples from one mean to the next
+    dropout: float = 0.5  # share of features dropped before the read-out
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        need_at_least_one(filters=self.filters, kernel=self.kernel, pool=self.pool, stride=self.stride)
+        need_fraction(dropout=self.dropout)
+
 
 LEAST_POWER = 1e-6
 

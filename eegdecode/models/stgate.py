@@ -4,12 +4,40 @@
 Written from the paper's description, which has no code and no sizes. Who is next to whom is learnt, from all alike.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 
-from eegdecode.models import STGATE
+from eegdecode.models.config import need_sizes
 from eegdecode.models.parts import attention, gatv2, patches, shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class STGATE:
+    """STGATE (Li 2023): band power, a transformer over time, graph attention over electrodes with a learnt adjacency,
+    and over time. The paper's abstract gives no sizes: these are ours."""
+
+    name: Literal["stgate"] = "stgate"
+    bands_hz: tuple[float, ...] = (1.0, 4.0, 8.0, 14.0, 31.0, 50.0)
+    """Edges of the bands; by default delta, theta, alpha, beta and gamma."""
+    patch_s: float = 1.0  # length of the window of a band power; a longer one has finer frequencies
+    width: int = 32  # features of an electrode at a time; a multiple of 2 * heads
+    heads: int = 4  # attention heads of the transformer and of the graph attention, which share the width evenly
+    layers: int = 2  # blocks of the transformer
+    dropout: float = 0.1  # share dropped of the attention, and of what each block adds
+    checkpoint: bool = False  # recompute blocks of the transformer in the backward pass: less memory, more time
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        if len(self.bands_hz) < 2 or list(self.bands_hz) != sorted(set(self.bands_hz)) or self.bands_hz[0] < 0:
+            raise ValueError(
+                f"bands_hz are the edges of at least one band, increasing from 0 or more: got {self.bands_hz}"
+            )
+        need_sizes(self.width, self.heads, self.layers, self.dropout, patch_s=self.patch_s)
+
 
 LEAST_POWER = 1e-30  # in square volt, of a channel that is flat; square tesla are near it
 

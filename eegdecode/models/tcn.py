@@ -3,13 +3,38 @@
 Activations are normalised at each sample, instead of the paper's weight normalisation.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models import TCN
 from eegdecode.models.parts import shapes, streaming
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class TCN:
+    """Convolutions over time, each block reaching twice as far as the last (Bai 2018)."""
+
+    name: Literal["tcn"] = "tcn"
+    causal: bool = True  # no later samples are read, so the network can stream
+    width: int = 32  # features at each sample, the same in all blocks
+    blocks: int = 5
+    """Blocks of two convolutions; one more doubles what the network sees, which is 249 samples for 5 of kernel 5."""
+    kernel: int = 5
+    """Samples that a convolution reads: neighbours in the first block, twice as far apart in each next one."""
+    dropout: float = 0.1  # share of features dropped after each convolution
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        for name, value in {"width": self.width, "blocks": self.blocks, "kernel": self.kernel}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
 
 Memory = list[torch.Tensor]
 

@@ -1,13 +1,25 @@
 """Two encoders, of a signal and of its spectrum, under a classifier: TF-C (Zhang et al., NeurIPS 2022)."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
 
-from eegdecode.models import TFC, TFCPretrain
 from eegdecode.models.parts import shapes
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class TFC:
+    """The two encoders of TF-C (Zhang 2022) under its classifier."""
+
+    form: Literal["paper", "released"] = "paper"
+    """`paper`: each window has its embedding on its own; `released`: as in the published code, where attention and
+    batch norm go over the windows of a batch."""
+    name: Literal["tfc"] = "tfc"
+    output_kind: ClassVar[str] = "outputs"
+
 
 HEADS, LAYERS, HIDDEN, EMBEDDED, CLASSIFIER = 2, 2, 256, 128, 64
 
@@ -29,7 +41,7 @@ class Branch(nn.Module):
     in its form tokens of one window attend to each other, and a layer norm of the same size stands for the batch norm.
     """
 
-    def __init__(self, cfg: TFC | TFCPretrain, n_channels: int, n_times: int) -> None:
+    def __init__(self, cfg: TFC, n_channels: int, n_times: int) -> None:
         super().__init__()
         of_window = cfg.form == "paper"
         self.layers = nn.ModuleList(
@@ -54,7 +66,7 @@ class Branch(nn.Module):
 class Encoder(nn.Module):
     """Both branches: (signal, its magnitudes of frequencies) -> what is encoded of each, and projected."""
 
-    def __init__(self, cfg: TFC | TFCPretrain, n_channels: int, n_times: int) -> None:
+    def __init__(self, cfg: TFC, n_channels: int, n_times: int) -> None:
         super().__init__()
         if n_times % HEADS:
             raise ValueError(

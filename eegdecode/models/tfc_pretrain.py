@@ -1,12 +1,22 @@
 """The two encoders of TF-C (Zhang et al., NeurIPS 2022) for pretraining with the objective `tfc`."""
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 
-from eegdecode.models import TFCPretrain
 from eegdecode.models.parts import shapes
-from eegdecode.models.tfc import Embedded, Encoder
+from eegdecode.models.tfc import TFC, Embedded, Encoder
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class TFCPretrain(TFC):
+    """TF-C (Zhang 2022) for pretraining: embeddings of a signal and its spectrum are made similar."""
+
+    name: Literal["tfc_pretrain"] = "tfc_pretrain"  # type: ignore[assignment]
+    output_kind: ClassVar[str] = "tfc"
 
 
 class Network(nn.Module):

@@ -1,14 +1,42 @@
 """A transformer over time (Vaswani 2017): tokens of some samples of all channels, placed by rotation (Su 2021)."""
 
 from collections.abc import Iterable
-from typing import cast
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import nn
 
-from eegdecode.models import Transformer
 from eegdecode.models.parts import attention, patches, shapes, streaming
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A transformer over time (Vaswani 2017); tokens are patches of all channels, with rotary positions (Su 2021)."""
+
+    name: Literal["transformer"] = "transformer"
+    causal: bool = False  # no later samples are read, so the network can stream
+    past: int = 256  # if causal: how many tokens each token attends to, itself and those just before it
+    patch: int = 8  # samples of a token
+    width: int = 64  # features of a token; a multiple of 2 * heads
+    heads: int = 4  # attention heads, which share the width evenly
+    layers: int = 4  # blocks, of attention and a two-layer MLP each
+    dropout: float = 0.1  # share dropped of the attention, and of the MLP and the residuals of each block
+    checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
+    output_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        for name in ("past", "patch", "width", "heads", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"heads share a width in even parts, but got {self.heads} heads for a width of {self.width}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
 
 Memory = tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]
 """Samples of a token that is not whole yet; keys and values of each block, of the tokens that are still looked at."""

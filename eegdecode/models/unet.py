@@ -5,14 +5,46 @@ Every block is conditioned on the signal and the diffusion step by scaling and s
 each block and of the network starts at 0.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models.config.generators import GROUPS, UNet
+from eegdecode.models.config import need_heads
 from eegdecode.models.parts import denoising
 from eegdecode.models.parts.attention import Attention
 from eegdecode.signals import SignalSpec
+
+GROUPS = 8
+"""Of channels that are normalised together, in a UNet."""
+
+
+@dataclass(frozen=True)
+class UNet:
+    """A UNet over time (Ho 2020, in one dimension): of a waveform, or of a spectrogram whose bands are channels."""
+
+    name: Literal["unet"] = "unet"
+    widths: tuple[int, ...] = (64, 128, 256)  # channels of each level, from the finest to the coarsest; multiples of 8
+    factor: int = 2  # ratio of the rates of two neighbouring levels: 2 for a spectrogram, 4 for a waveform
+    blocks: int = 2  # blocks of each level on the way down, and as many on the way up
+    heads: int = 4  # attention heads at the coarsest level
+    output_kind: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        if not self.widths or any(width < GROUPS or width % GROUPS for width in self.widths):
+            raise ValueError(f"widths must be multiples of {GROUPS}, at least one of them, got {list(self.widths)}")
+        if self.factor < 2 or self.factor % 2:
+            raise ValueError(f"factor must be an even number, got {self.factor}")
+        if self.blocks < 1:
+            raise ValueError(f"blocks must be at least 1, got {self.blocks}")
+        need_heads(self.widths[-1], self.heads, "the last of widths")
+
+    @property
+    def hop(self) -> int:
+        """A sample of the coarsest level."""
+        return int(self.factor ** (len(self.widths) - 1))
 
 
 class Network(nn.Module):

@@ -1,5 +1,15 @@
 """VAR-CNN (Zubarev 2019, NeuroImage 197:425): as LF-CNN, but its filters in time go over all sources."""
 
-from eegdecode.models.lfcnn import Network
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Network"]
+from eegdecode.models.lfcnn import LFCNN, Network
+
+__all__ = ["VARCNN", "Network"]
+
+
+@dataclass(frozen=True)
+class VARCNN(LFCNN):
+    """VAR-CNN (Zubarev 2019): filters in time go over all sources."""
+
+    name: Literal["varcnn"] = "varcnn"  # type: ignore[assignment]

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from eegdecode.data.config import Envelope, Events, Matlab, Target
 from eegdecode.signals import BRAIN, Kind
-from hpc.config.choices import Plugins
+from hpc.config.choices import Choices
 from hpc.rank.context import Input
 
 Method = Literal["fir", "iir"]
@@ -227,7 +227,7 @@ class Preprocess:
     """Leave out recordings that cannot be used, and name them in the survey; else they are an error."""
     events: Events | None = None  # where trials come from; by default events.tsv
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
-    steps: tuple[Annotated[Step, Plugins("eegdecode.steps")], ...] = (
+    steps: tuple[Annotated[Step, Choices("eegdecode.steps", package="")], ...] = (
         Reference(),
         Notch(),
         Bandpass(),
@@ -235,6 +235,6 @@ class Preprocess:
         Scale(),
     )
     """Steps of preprocessing, in the order in which they run."""
-    targets: tuple[Annotated[Target, Plugins("eegdecode.targets")], ...] = (Envelope(),)
+    targets: tuple[Annotated[Target, Choices("eegdecode.targets", package="")], ...] = (Envelope(),)
     """What can be decoded; a training names one of them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error

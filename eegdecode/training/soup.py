@@ -6,7 +6,6 @@ The runs share model and split. They differ in seed, rate or augmentation, or ar
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from eegdecode.training import model_file
 from eegdecode.training.config import Soup, Train
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Validator
+from hpc import config
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 
@@ -91,7 +91,7 @@ def load_ingredients(cfg: Soup, ctx: Context) -> list[Trained]:
     first = ingredients[0]
     for other in ingredients[1:]:
         for what, one, its in (
-            ("model", asdict(first.model), asdict(other.model)),
+            ("model", config.plain(first.model), config.plain(other.model)),
             ("signal", first.spec, other.spec),
             ("data", _data(first, ctx), _data(other, ctx)),
             ("target", first.target, other.target),

@@ -70,7 +70,7 @@ def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
         return "", {}
     from eegdecode.weights.pickles import Shape
 
-    model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,arg-type]
+    model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,type-abstract]
     network = models.build(model, _spec(cfg, file))
     return model.name, {
         name: Shape(tuple(value.shape), str(value.dtype).removeprefix("torch."))

@@ -1,46 +1,119 @@
-"""What a setting can be: the members of its union, and what installed packages add to them.
+"""What a setting can be, chosen by its name: the members of a union, or the files of a package and what others add.
 
-    Model = Annotated[EEGNet | Conformer, Plugins("eegdecode.models")]
+    Schedule = Constant | Cosine
+    Model = Annotated[ModelConfig, Choices("eegdecode.models")]
 
-is one of these, or one that a package brings by an entry point of that group: a dataclass with a `name`.
+A Schedule is one of the two. A Model is the dataclass with that `name` in `eegdecode/models/NAME.py`, or one that an
+installed package brings by an entry point of the group `eegdecode.models`. Its file is imported for its config alone
+(hpc/config/late.py), and only if it is chosen or looked at.
 """
 
 import dataclasses
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from hpc.config import plugins
+from hpc.config import late, plugins
 from hpc.errors import ConfigError
 
 
-class Plugins:
-    """The group of entry points by which packages add to what a setting can be."""
+class Choices(Mapping[str, Any]):
+    """Dataclasses by name, imported when they are looked at: of a package of ours, and of the entry points of a group.
 
-    def __init__(self, group: str) -> None:
+    Parameters
+    ----------
+    group
+        The group of entry points.
+    package
+        Each of its files is named as what it has; `config.py` is for what they share. By default, as the group.
+    only
+        Which of them it can be; by default, each.
+    not_provided
+        Names that people look for, and why there is no such thing: said when one is chosen.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        package: str | None = None,
+        only: Callable[[Any], bool] | None = None,
+        not_provided: Mapping[str, str] | None = None,
+    ) -> None:
         self.group = group
+        self.package = group if package is None else package
+        self.only = only
+        self.not_provided = not_provided or {}
+        late.register(self.package)
 
-    def load(self, name: str) -> Any:
-        """The dataclass of that name."""
+    def __contains__(self, name: object) -> bool:
+        there = name in self._files() or name in plugins.points(self.group)
+        return there and (self.only is None or self.only(self[str(name)]))
+
+    def __iter__(self) -> Iterator[str]:
+        """Ours, then those of other packages."""
+        every = dict.fromkeys([*self._files(), *plugins.points(self.group)])
+        return (name for name in every if self.only is None or self.only(self[name]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    __eq__ = object.__eq__  # as a mark of a type
+    __hash__ = object.__hash__
+
+    def __getitem__(self, name: str) -> Any:
+        own = f"{self.package}.{name}"
+        if name in self._files():
+            module = import_module(own)
+            kinds = [each for each in vars(module).values() if _is_named(each, name) and each.__module__ == own]
+            if len(kinds) != 1:
+                raise ConfigError(f"{own} has to have a dataclass whose `name` is {name!r}, but has {len(kinds)}")
+            return kinds[0]
         where = plugins.points(self.group)[name]
+        late.register(where.partition(":")[0])
         kind = plugins.load(where)
-        if not dataclasses.is_dataclass(kind) or getattr(kind, "name", None) != name:
+        if not _is_named(kind, name):
             raise ConfigError(f"{where}, of the group {self.group}, has to be a dataclass whose `name` is {name!r}")
         return kind
 
-    def names(self) -> list[str]:
-        return list(plugins.points(self.group))
+    def by_former_name(self, old: object) -> Any:
+        """What was called so in the last version, or None."""
+        for name in self:
+            try:
+                kind = self[name]
+            except ConfigError:  # of a package that is broken: said when it is chosen
+                continue
+            if old in getattr(kind, "FORMER_NAMES", ()):
+                return kind
+        return None
+
+    def _files(self) -> list[str]:
+        folders = import_module(self.package).__path__ if self.package else ()
+        names = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
+        return sorted(name for name in names if not name.startswith("_") and name != "config")
 
 
-def choices_of(kind: Any) -> tuple[tuple[Any, ...], Plugins | None]:
-    """The members of a union, empty for another type; and what packages may add to them."""
-    more: Plugins | None = None
+def code_of(config: Any) -> types.ModuleType:
+    """The module of a chosen config: it holds the code as well."""
+    return import_module(type(config).__module__)
+
+
+def choices_of(kind: Any) -> tuple[tuple[Any, ...], Choices | None]:
+    """The members of a union, empty for another type; and what it can be besides, by its name."""
     if get_origin(kind) is Annotated:
         kind, *marks = get_args(kind)
-        more = next((mark for mark in marks if isinstance(mark, Plugins)), None)
-        if get_origin(kind) not in (Union, types.UnionType):
-            return (kind,), more
-    return (get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()), more
+        more = next((mark for mark in marks if isinstance(mark, Choices)), None)
+        return ((kind,) if dataclasses.is_dataclass(kind) else choices_of(kind)[0]), more
+    if get_origin(kind) not in (Union, types.UnionType):
+        return (), None
+    members: list[Any] = []
+    more = None
+    for each in get_args(kind):
+        inside, by_name = choices_of(each)  # one or none: `Model | None`
+        members += inside or (() if by_name else (each,))
+        more = more or by_name
+    return tuple(members), more
 
 
 def kinds(kind: Any) -> tuple[Any, ...]:
@@ -52,7 +125,7 @@ def kinds(kind: Any) -> tuple[Any, ...]:
     if not members and get_origin(kind) in (tuple, list):
         members = get_args(kind)
     members_of = [each for member in members for each in kinds(member)]
-    return tuple(dict.fromkeys([*members_of, *((more.load(name) for name in more.names()) if more else ())]))
+    return tuple(dict.fromkeys([*members_of, *(more.values() if more else ())]))
 
 
 def leaves(schema: Any, leaf: str) -> list[str]:
@@ -60,11 +133,17 @@ def leaves(schema: Any, leaf: str) -> list[str]:
     return sorted(path for path in _paths(schema) if path.rpartition(".")[2] == leaf)
 
 
-def _paths(schema: Any, prefix: str = "") -> Iterator[str]:
+def _paths(schema: Any, prefix: str = "", above: tuple[Any, ...] = ()) -> Iterator[str]:
     for cls in kinds(schema):
+        if cls in above:  # a choice of choices
+            continue
         hints = get_type_hints(cls, include_extras=True)
         for field in dataclasses.fields(cls):
             if field.init and field.name != "name":
                 yield f"{prefix}{field.name}"
                 if get_origin(hints[field.name]) not in (tuple, list) and kinds(hints[field.name]):
-                    yield from _paths(hints[field.name], f"{prefix}{field.name}.")
+                    yield from _paths(hints[field.name], f"{prefix}{field.name}.", (*above, cls))
+
+
+def _is_named(kind: Any, name: str) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind) and getattr(kind, "name", None) == name

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hpc.config.choices import Plugins, choices_of, leaves
+from hpc.config.choices import Choices, choices_of, leaves
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 T = TypeVar("T")
@@ -34,8 +34,9 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{at} needs settings (`key: value`), but got {values!r}")
     kinds, more = choices_of(cls)
-    if kinds:
-        chosen: T = _convert_union(kinds, {"name": kinds[0].name, **values}, at, base, more)
+    if kinds or more:
+        first = {"name": kinds[0].name} if kinds else {}
+        chosen: T = _convert_union(kinds, {**first, **values}, at, base, more)
         return chosen
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     hints = get_type_hints(cls, include_extras=True)
@@ -172,31 +173,36 @@ def _converted(kind: Any, value: Any, at: str, default: Any) -> Any:
     return _convert_plain(kind, value, at)
 
 
-def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any, more: Plugins | None = None) -> Any:
+def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any, more: Choices | None = None) -> Any:
     if value is None and type(None) in args:
         return None
     kinds = [arg for arg in args if arg is not type(None)]
     if len(kinds) == 1 and more is None:  # settings or none: there is nothing to choose by a name
         return _convert(kinds[0], value, at, default)
     choices: dict[str, Any] = {kind.name: kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[union-attr]
-    if not choices:
+    if not choices and more is None:
         return _convert(kinds[0], value, at, default)
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{at} needs settings (`name: …`), but got {value!r}")
     name = value.get("name", getattr(default, "name", None))
-    renamed = {old: kind.name for kind in choices.values() for old in getattr(kind, "FORMER_NAMES", ())}
-    if name in renamed:
-        notice_of_new_word(f"{at}: {name}", renamed[name])
-        name = renamed[name]
-        value = {**value, "name": name}
-    if name not in choices and more is not None and name in more.names():
-        choices[name] = more.load(name)
+    if name not in choices and more is not None and name in more:
+        choices[name] = more[name]
     if name not in choices:
-        shown = "no name" if name is None else repr(name)
-        known = [*choices, *(more.names() if more else ())]
-        raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), known)}")
+        if more is not None and name in more.not_provided:
+            raise ConfigError(f"{at}: {more.not_provided[name]}")
+        renamed = next((kind for kind in choices.values() if name in getattr(kind, "FORMER_NAMES", ())), None)
+        if renamed is None and more is not None:
+            renamed = more.by_former_name(name)
+        if renamed is None:
+            shown = "no name" if name is None else repr(name)
+            known = [*choices, *(more or ())]
+            raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), known)}")
+        notice_of_new_word(f"{at}: {name}", renamed.name)
+        name = renamed.name
+        choices[name] = renamed
+        value = {**value, "name": name}
     return build(choices[name], value, at, default if getattr(default, "name", None) == name else None)
 
 

@@ -9,7 +9,7 @@ from eegdecode import stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
-from eegdecode.models import BiLSTM
+from eegdecode.models.bilstm import BiLSTM
 from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, append_line, write_json

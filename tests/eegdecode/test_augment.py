@@ -13,7 +13,7 @@ from eegdecode.data.loading.partners import Partners
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.models import Shallow
+from eegdecode.models.shallow import Shallow
 from eegdecode.objectives import Batch, Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training import augment

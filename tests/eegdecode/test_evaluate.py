@@ -18,7 +18,7 @@ from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import results
 from eegdecode.evaluation.metrics.results import Result
 from eegdecode.evaluation.report import export, report
-from eegdecode.models import EEGNet
+from eegdecode.models.eegnet import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.training import model_file

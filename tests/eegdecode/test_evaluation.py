@@ -20,7 +20,7 @@ from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import ensemble, predict, predictions
 from eegdecode.evaluation.decode.predict import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import nulls, time_courses
-from eegdecode.models import BiLSTM
+from eegdecode.models.bilstm import BiLSTM
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.synth.config import Music

@@ -13,7 +13,9 @@ from eegdecode.data.config import RandomWindows
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import live
 from eegdecode.evaluation.config import Stream
-from eegdecode.models import TCN, BiLSTM, Transformer
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.tcn import TCN
+from eegdecode.models.transformer import Transformer
 from eegdecode.preprocessing.config import Bandpass, Notch, Resample
 from eegdecode.signals import SignalSpec
 from eegdecode.training.config import Optim, Train

@@ -17,9 +17,12 @@ from eegdecode import models, stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.split import splits
 from eegdecode.data.store.dataset import Store
-from eegdecode.models import BiLSTM, EEGNet, Model, Transformer
-from eegdecode.models.config.trainable import Trainable
+from eegdecode.models import Model
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.config import Trainable
+from eegdecode.models.eegnet import EEGNet
 from eegdecode.models.parts import recurrent
+from eegdecode.models.transformer import Transformer
 from eegdecode.objectives import Regression
 from eegdecode.training import loop, model_file, optim
 from eegdecode.training.config import (

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from eegdecode import models, objectives
-from eegdecode.models import MODELS, BiLSTM
+from eegdecode.models import MODELS
+from eegdecode.models.bilstm import BiLSTM
 from eegdecode.objectives import Batch, Regression
 from eegdecode.signals import SignalSpec
 

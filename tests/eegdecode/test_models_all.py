@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import MODELS, EEGNet
-from eegdecode.models.config.generators import UNet
+from eegdecode.models import MODELS
+from eegdecode.models.eegnet import EEGNet
+from eegdecode.models.unet import UNet
 from eegdecode.signals import SignalSpec
 
 N_TIMES, SFREQ = 512, 128.0

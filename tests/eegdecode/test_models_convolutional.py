@@ -10,8 +10,15 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode import models
-from eegdecode.models import LFCNN, VARCNN, Conformer, Deep4, EEGNet, EEGNetSSVEP, Model, Shallow
+from eegdecode.models import Model
+from eegdecode.models.conformer import Conformer
+from eegdecode.models.deep4 import Deep4
+from eegdecode.models.eegnet import EEGNet
+from eegdecode.models.eegnet_ssvep import EEGNetSSVEP
+from eegdecode.models.lfcnn import LFCNN
 from eegdecode.models.parts import attention, norms
+from eegdecode.models.shallow import Shallow
+from eegdecode.models.varcnn import VARCNN
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.planted import accuracy, trained, two_rhythms
 

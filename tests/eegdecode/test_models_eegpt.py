@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from eegdecode import models, objectives
-from eegdecode.models import EEGPT, EEGPTPretrain
-from eegdecode.models.eegpt import patches
-from eegdecode.models.eegpt_pretrain import Masks
+from eegdecode.models.eegpt import EEGPT, patches
+from eegdecode.models.eegpt_pretrain import EEGPTPretrain, Masks
 from eegdecode.models.parts import codebook
 from eegdecode.objectives import Alignment, Batch
 from eegdecode.signals import SignalSpec

@@ -8,8 +8,11 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.models import BiLSTM, BrainModule, Fusion, Model, Multipath, fusion
-from eegdecode.models.multipath import Spectra
+from eegdecode.models import Model, fusion
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.brainmodule import BrainModule
+from eegdecode.models.fusion import Fusion
+from eegdecode.models.multipath import Multipath, Spectra
 from eegdecode.models.parts import joining
 from eegdecode.objectives import Batch, Regression
 from eegdecode.signals import Kind, SignalSpec

@@ -13,7 +13,12 @@ from torch import nn
 from eegdecode import models, noise, objectives, stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store.dataset import Store
-from eegdecode.models import BiLSTM, DiffWave, DiT, Joined, Model, UNet, dit
+from eegdecode.models import Model, dit
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.diffwave import DiffWave
+from eegdecode.models.dit import DiT
+from eegdecode.models.joined import Joined
+from eegdecode.models.unet import UNet
 from eegdecode.objectives import Batch, sampling
 from eegdecode.objectives.config.diffusion import Diffusion
 from eegdecode.objectives.diffusion import schedule_of

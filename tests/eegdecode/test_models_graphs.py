@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import STGATE, Hybrid, Model
-from eegdecode.models.config.graphs import Stage
+from eegdecode.models import Model
+from eegdecode.models.hybrid import Hybrid, Stage
 from eegdecode.models.parts.gatv2 import GATv2
+from eegdecode.models.stgate import STGATE
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.planted import accuracy, trained, two_rhythms
 

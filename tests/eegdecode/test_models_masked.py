@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from eegdecode import models, noise
-from eegdecode.models import EEGPT2, MAE, TFC, Braindecode, MAEPretrain, NeuroGPT, TFCPretrain
-from eegdecode.models.mae_pretrain import MASKING
-from eegdecode.models.tfc import magnitudes
+from eegdecode.models import EEGPT2, NeuroGPT
+from eegdecode.models.braindecode import Braindecode
+from eegdecode.models.mae import MAE
+from eegdecode.models.mae_pretrain import MASKING, MAEPretrain
+from eegdecode.models.tfc import TFC, magnitudes
+from eegdecode.models.tfc_pretrain import TFCPretrain
 from eegdecode.signals import SignalSpec
 
 FIRST = torch.zeros(1, dtype=torch.int64)  # a batch of one window, of the first subject

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import Braindecode
+from eegdecode.models.braindecode import Braindecode
 from eegdecode.models.parts import recurrent
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.ranks import on_older_processor

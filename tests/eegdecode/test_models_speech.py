@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from eegdecode import models, objectives
-from eegdecode.models import BrainModule
+from eegdecode.models.brainmodule import BrainModule
 from eegdecode.models.parts.merger import Merger, flat
 from eegdecode.objectives import Batch, Clip
 from eegdecode.signals import SignalSpec

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from eegdecode import models
-from eegdecode.models import TCN, Model, Transformer
+from eegdecode.models import Model
 from eegdecode.models.parts.streaming import Stream
+from eegdecode.models.tcn import TCN
+from eegdecode.models.transformer import Transformer
 from eegdecode.signals import SignalSpec
 from tests.eegdecode.planted import accuracy, trained, two_rhythms
 

@@ -8,8 +8,16 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import EEGPT, MODELS, BiLSTM, DiT, EEGNet, Fusion, Hybrid, Joined, Multipath
-from eegdecode.models.config.trainable import Trainable
+from eegdecode.models import MODELS
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.config import Trainable
+from eegdecode.models.dit import DiT
+from eegdecode.models.eegnet import EEGNet
+from eegdecode.models.eegpt import EEGPT
+from eegdecode.models.fusion import Fusion
+from eegdecode.models.hybrid import Hybrid
+from eegdecode.models.joined import Joined
+from eegdecode.models.multipath import Multipath
 from eegdecode.models.parts import lora, trainable
 from eegdecode.signals import SignalSpec
 from hpc import config, errors

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from eegdecode import models, objectives
-from eegdecode.models import BiLSTM, EEGPTPretrain, MAEPretrain, TFCPretrain
-from eegdecode.models.mae_pretrain import Masked
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.eegpt_pretrain import EEGPTPretrain
+from eegdecode.models.mae_pretrain import MAEPretrain, Masked
 from eegdecode.models.tfc import Embedded
+from eegdecode.models.tfc_pretrain import TFCPretrain
 from eegdecode.objectives import Alignment, Batch, MaskedPatches, SimCLR, TimeFrequency, simclr, tfc
 from eegdecode.signals import SignalSpec
 from hpc.rank import ddp

@@ -12,7 +12,7 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.report import relevance
-from eegdecode.models import EEGNet
+from eegdecode.models.eegnet import EEGNet
 from eegdecode.objectives import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training import model_file

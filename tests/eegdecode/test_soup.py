@@ -15,8 +15,8 @@ from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Evaluate
-from eegdecode.models import BiLSTM
-from eegdecode.models.config.trainable import Trainable
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.config import Trainable
 from eegdecode.objectives import Regression
 from eegdecode.training import estimate, model_file, soup, successive_halving
 from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts

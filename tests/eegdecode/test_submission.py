@@ -19,7 +19,9 @@ from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.evaluation import submission, submitted
 from eegdecode.evaluation.config import Evaluate, Submission
-from eegdecode.models import TCN, BiLSTM, EEGNet
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.eegnet import EEGNet
+from eegdecode.models.tcn import TCN
 from eegdecode.objectives import Regression, in_units
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import (

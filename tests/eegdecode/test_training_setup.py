@@ -13,8 +13,11 @@ import torch
 from eegdecode import stages
 from eegdecode.data.config import EpochWindows, Split
 from eegdecode.data.store import store
-from eegdecode.models import EEGPT, BiLSTM, Deep4, Shallow
-from eegdecode.models.config.trainable import Trainable
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.config import Trainable
+from eegdecode.models.deep4 import Deep4
+from eegdecode.models.eegpt import EEGPT
+from eegdecode.models.shallow import Shallow
 from eegdecode.objectives import Classification, Clip, Regression
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.training.config import Optim, Start, Train

@@ -16,7 +16,8 @@ from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.decode import predict
-from eegdecode.models import BiLSTM, EEGNet
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.eegnet import EEGNet
 from eegdecode.objectives import Batch, Classification, Diffusion, Regression
 from eegdecode.objectives.classification import focal
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
@@ -131,7 +132,8 @@ def test_made_out_of_noise_it_has_the_targets_units_too(opened: Store, tmp_path:
 
 
 def config_of_diffusion(opened: Store) -> Train:
-    from eegdecode.models import DiT, Joined
+    from eegdecode.models.dit import DiT
+    from eegdecode.models.joined import Joined
 
     return Train(
         data=(Input(str(opened.recordings[0].path.parent)),),

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from eegdecode import stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store.dataset import Store
-from eegdecode.models import BiLSTM
+from eegdecode.models.bilstm import BiLSTM
 from eegdecode.training.config import Alerts, Compute, Optim, Train, Watch, check_ranks
 from eegdecode.training.monitor import alerts
 from hpc.rank.context import Context, Input, Preempted, World

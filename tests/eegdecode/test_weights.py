@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from eegdecode import models
-from eegdecode.models import BiLSTM
+from eegdecode.models.bilstm import BiLSTM
 from eegdecode.signals import SignalSpec
 from eegdecode.weights import inspect
 from eegdecode.weights.files import WeightsFile, look

@@ -12,7 +12,7 @@ import pytest
 import eegdecode.stages
 from hpc import config
 from hpc.config import plugins, reference, stages
-from hpc.config.choices import Plugins
+from hpc.config.choices import Choices
 from hpc.errors import ConfigError
 
 GROUPS = ("hpc.stages", "hpc.verbs", "hpc.recipes")
@@ -73,13 +73,13 @@ class Other:
     name: Literal["other"] = "other"
 
 
-Choice = Annotated[Ours | Other, Plugins("eegdecode.models")]
+Choice = Annotated[Ours | Other, Choices("eegdecode.models", package="")]
 
 
 @dataclass(frozen=True)
 class Stage:
     model: Choice = field(default_factory=Ours)
-    steps: tuple[Annotated[Ours, Plugins("eegdecode.models")], ...] = ()
+    steps: tuple[Annotated[Ours, Choices("eegdecode.models", package="")], ...] = ()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 PUBLIC = {
     "hpc": [
-        "ConfigError", "Context", "DONE", "FAILED", "HUNG", "Input", "NEVER", "Plugins", "Preempted", "REFUSED",
+        "Choices", "ConfigError", "Context", "DONE", "FAILED", "HUNG", "Input", "NEVER", "Preempted", "REFUSED",
         "RunDir", "STOPPED", "USAGE", "World", "checked_by",
     ],
     "eegdecode": ["RECIPES", "open_store", "read_model", "read_predictions"],

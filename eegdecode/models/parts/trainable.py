@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from torch import nn
 
-from eegdecode.models.config.trainable import Trainable
+from eegdecode.models.config import Trainable
 from eegdecode.models.parts import lora
 
 

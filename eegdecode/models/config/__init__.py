@@ -1,1 +1,0 @@
-"""The configs of models. Light to import."""
