@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from eegdecode import models, noise
-from eegdecode.models import EEGPT2, NeuroGPT
 from eegdecode.models.braindecode import Braindecode
 from eegdecode.models.mae import MAE
 from eegdecode.models.mae_pretrain import MASKING, MAEPretrain
 from eegdecode.models.tfc import TFC, magnitudes
 from eegdecode.models.tfc_pretrain import TFCPretrain
 from eegdecode.signals import SignalSpec
+from hpc import config
+from hpc.errors import ConfigError
 
 FIRST = torch.zeros(1, dtype=torch.int64)  # a batch of one window, of the first subject
 SMALL: Any = {"width": 32, "depth": 2, "heads": 4}
@@ -212,14 +213,25 @@ def test_they_give_classes_embeddings_and_sequences(cfg: Any) -> None:
         (MAE, {"patch": 0}, "patch must be at least 1, got 0"),
         (MAEPretrain, {"mask_ratio": 1.0}, "mask_ratio must lie between 0 and 1, got 1.0"),
         (MAEPretrain, {"decoder_width": 10, "decoder_heads": 4}, "got 10 for 4 heads"),
-        (EEGPT2, {}, "eegpt2 is not provided: .* take model=eegpt if you meant that"),
-        (NeuroGPT, {}, "neurogpt is not provided: .* GPL-3"),
         (Braindecode, {"settings": {"n_times": 3}}, "n_times come from the data: leave them out of settings"),
     ],
 )
 def test_nonsense_and_what_cannot_be_had_are_refused(kind: Any, knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**knobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("eegpt2", "model: eegpt2 is not provided: .* take model=eegpt if you meant that"),
+        ("neurogpt", "model: neurogpt is not provided: .* GPL-3"),
+    ],
+)
+def test_a_known_model_that_is_not_provided_says_why_and_is_no_choice(name: str, message: str) -> None:
+    assert name not in models.MODELS
+    with pytest.raises(ConfigError, match=message):
+        config.build(models.Model, {"name": name}, "model")  # type: ignore[type-abstract]
 
 
 def test_without_braindecode_one_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
