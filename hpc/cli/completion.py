@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
+from hpc import config
 from hpc.cli import options, table, verbs
 from hpc.cli.options import Arguments
 from hpc.codes import DONE
-from hpc.config import choices, stages
+from hpc.config import choices, recipes, stages
 from hpc.errors import ConfigError
 from hpc.runs import status
 from hpc.site import profile
@@ -109,7 +110,23 @@ def _values(option: str, before: Sequence[str]) -> list[str]:
         return profile.names()
     if option == "--partition" and _said("--on", before):
         return _partitions(_said("--on", before))
+    if option == "--preset":
+        return _presets(_plain(before))
     return _runs(_folder(before)) if option == "--after" else []
+
+
+def _presets(words: Sequence[str]) -> list[str]:
+    """NAME=VALUE for each preset of the config files and recipes that stand on the line."""
+    presets: list[str] = []
+    for word in words[1:]:
+        try:
+            path = Path(word) if word.endswith((".yaml", ".yml")) else recipes.find(word)
+            values = config.load([path])
+        except ConfigError:  # a stage, a setting, or half a word
+            continue
+        for name, choices_of in (values.get("presets") or {}).items():
+            presets += [f"{name}={value}" for value in choices_of]
+    return presets
 
 
 def _partitions(site: str) -> list[str]:
@@ -140,7 +157,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     key, equals, _ = word.partition("=")
     if equals:
         return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
-    return [*(f"{name}=" for name in settings), *(() if table.is_tool(verb) else _files(word))]
+    return [*(f"{name}=" for name in settings), *(() if table.is_tool(verb) else [*recipes.every(), *_files(word)])]
 
 
 class _NotAsked(Queue):

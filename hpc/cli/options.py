@@ -189,7 +189,13 @@ GROUPS: dict[str, list[Option]] = {
         ("--only", "", None, "STAGE sweep", "refuse if an input is missing, instead of making it first"),
         ("--dry-run", "", None, START, "print the plan and the batch script, and do nothing"),
         ("--prepare", "", None, START, "write the run folder and start nothing; slurm/run.sbatch can run it"),
-        ("--follow", "", None, f"{ONE} logs", "watch the Slurm run (a local one always is); logs: keep printing"),
+        (
+            "--follow",
+            "",
+            None,
+            f"{ONE} logs",
+            "watch the Slurm run to its end; logs: keep printing",
+        ),
         ("--yes", "", None, "sweep stop", "do not ask before acting on many runs"),
         (
             "--json",
@@ -218,6 +224,8 @@ GROUPS: dict[str, list[Option]] = {
     ],
 }
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
+OF_SLURM = {"-N": "--nodes", "-n": "--ranks", "-c": "--cpus", "-t": "--time", "-p": "--partition", "-A": "--account"}
+"""Letters that people know from sbatch; said in the error, as ours begin with two dashes."""
 FORMER = {"--set": "--preset"}
 """Renamed options: the old name works for one version, with a notice."""
 OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
@@ -247,7 +255,9 @@ def read(argv: "Sequence[str]") -> Arguments:
                 notice_of_new_word(name, FORMER[name])
                 name = FORMER[name]
             if name not in OPTIONS:
-                raise ConfigError(f"there is no option {name}.{did_you_mean(name, OPTIONS)}")
+                ours = OF_SLURM.get(name[:2], "") if not name.startswith("--") else ""
+                hint = f": say {ours} {OPTIONS[ours][1]}" if ours else f".{did_you_mean(name, OPTIONS)}"
+                raise ConfigError(f"there is no option {name}{hint}")
             option = OPTIONS[name]
             used.append(option)
             if option[2] is None and equals:

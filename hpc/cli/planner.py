@@ -27,6 +27,8 @@ ASKED = (
     "exclude", "constraint", "comment", "mail", "hang", "stage", "mpi",
 )  # fmt: skip
 """The options that say where and with what."""
+OF_SLURM = ("partition", "account", "exclude", "constraint", "comment", "mail")
+"""Those that only Slurm understands."""
 
 
 def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
@@ -43,7 +45,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     for science in sciences:
         check_inputs(science, runs, coming)
     read = {ref for science in sciences for ref in science.inputs.values()}
-    reasons = [_reason(science, args, runs) for science in sciences]
+    reasons = [_reason(science, sciences, args, runs) for science in sciences]
     labels = [
         plan.label_of(RunDir(runs / science.name)) if reason else _label(args, runs, science.name, science.name in read)
         for science, reason in zip(sciences, reasons)
@@ -69,15 +71,19 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     return preflight.checked(plans, environ)
 
 
-def _reason(science: Science, args: Arguments, runs: Path) -> str:
-    """Why a run is made that the line does not name, and what it could read instead; empty for the others."""
+def _reason(science: Science, sciences: Sequence[Science], args: Arguments, runs: Path) -> str:
+    """Why a run is made that the line does not name, and what could be read instead; empty for the others."""
     verb = args.words[0] if args.verb == "sweep" else args.verb
     if verb in ("pipeline", "resume", "export") or science.section == verb:
         return ""
     stage = science.stage
     others = sorted(path.parent.name for path in runs.glob(f"{stage}-*/result.json"))
-    instead = f", or let it read {first_of(others, 3)}" if others else ""
-    return f"{verb} reads it, and it is not there yet; --only refuses instead{instead}"
+    reader, field = next(
+        (each, field) for each in sciences for field, ref in each.inputs.items() if ref == science.name
+    )
+    key = field if reader.section == verb else f"{reader.section}.{field}"
+    instead = f". To read a finished one say {key}={first_of(others, 3)}" if others else ""
+    return f"{reader.section} reads it, and it is not there yet; --only refuses instead{instead}"
 
 
 def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], list[str]]:
@@ -220,6 +226,8 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
     )
     resources = allocation.fit(where, request, allocation.gpus_here(environ), dry=dry)
     notes = allocation.look_at_folder(where, resources, runs, environ)
+    if where.kind != "slurm" and (idle := [f"--{name}" for name in OF_SLURM if name in asked]):
+        notes += (f"{', '.join(idle)}: for Slurm, without effect on {where.name}",)
     return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 
 

@@ -25,6 +25,8 @@ def act(args: Arguments, environ: Mapping[str, str]) -> int:
     """Words -> plans -> executor. With --json, stdout is kept for it."""
     with redirect_stdout(sys.stderr) if args.json or args.verb == "export" else nullcontext():
         plans = planner.make(args, environ)
+        if args.after:
+            start.run_before(args.after, plans[0])
         _show(args, plans)
         if args.verb != "export" and not args.dry_run and not args.prepare:
             allocation.check_usable(plans[0].site)
@@ -53,10 +55,6 @@ def _show(args: Arguments, plans: list[Plan]) -> None:
 
 def _carry_out(args: Arguments, plans: list[Plan]) -> int:
     if plans[0].site.kind != "slurm":
-        if args.after:
-            raise ConfigError(
-                f"--after is for jobs of a Slurm site; runs on {plans[0].site.name} come one after another"
-            )
         return start.here(plans)
     if args.verb == "sweep":
         if (
@@ -86,6 +84,10 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
         for plan in plans:
             done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""
             print(f"\n# {plan.science.name}{done}\n{batch.sbatch_text(plan, environ)}")
+    elif plans[0].site.kind != "inline":
+        for plan in plans:
+            if plan.run.result.exists():
+                print(f"\n{plan.science.name} finished before: it would not run again (--again makes a new run)")
     return DONE
 
 

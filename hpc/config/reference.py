@@ -106,7 +106,7 @@ def sentences(cls: Any) -> Mapping[str, str]:
     for kind in reversed(cls.__mro__):
         if dataclasses.is_dataclass(kind):
             own |= _parameters(kind) | _comments(kind)
-    return own
+    return {name: re.sub(r"\bNone\b", "null", text) for name, text in own.items()}  # as it is said
 
 
 def first_sentence(cls: Any) -> str:

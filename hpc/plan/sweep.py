@@ -116,7 +116,10 @@ def _spread(word: str) -> tuple[int, list[tuple[str, range | None]]]:
     for value in values:
         span = SPAN.fullmatch(value)
         if RANGE.fullmatch(value) and not span:
-            raise ConfigError(f"{word!r}: what lies in {value} is drawn, with --draws N, and has no values beside it")
+            raise ConfigError(
+                f"{word!r}: {value} is a range: --draws N draws N values from it, and then it stands alone. Without "
+                f"--draws list the values, {key}=a,b"
+            )
         first, last = (int(span[1]), int(span[2])) if span else (0, 0)
         if last < first:
             raise ConfigError(f"{word!r}: {value} runs backwards; say {key}={last}..{first}")

@@ -110,16 +110,24 @@ def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
     return DONE
 
 
+def run_before(after: str, plan: Plan) -> State:
+    """The run that --after names. Refuses one after which this would never start."""
+    if plan.site.kind != "slurm":
+        raise ConfigError(f"--after is for jobs of a Slurm site; runs on {plan.site.name} come one after another")
+    state = status.look(status.find(after, Path(plan.runs)))
+    if state.ended and state.word != "finished":
+        raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
+    if not state.ended and not state.on_slurm:
+        raise ConfigError(f"--after {state.run}: it runs on a machine of its own, of which Slurm knows nothing")
+    return state
+
+
 def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
     """The job of each run that is not finished, by the run's name; None when one was refused."""
     jobs: dict[str, str] = {}
     first: dict[str, str] = {}
     if after:
-        state = status.look(status.find(after, Path(plans[0].runs)))
-        if state.ended and state.word != "finished":
-            raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
-        if not state.ended and not state.on_slurm:
-            raise ConfigError(f"--after {state.run}: it runs on a machine of its own, of which Slurm knows nothing")
+        state = run_before(after, plans[0])
         first = {} if state.ended else {state.run: state.job}
     for plan in plans:
         name = plan.science.name

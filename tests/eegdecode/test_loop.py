@@ -217,7 +217,9 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"lr": 0.0}, "lr and clip_norm must be above 0"),
+        ({"lr": 0.0}, "^lr must be above 0, got 0.0$"),
+        ({"clip_norm": -1.0}, "^clip_norm must be above 0, got -1.0$"),
+        ({"weight_decay": -0.1}, "^weight_decay must be at least 0, got -0.1$"),
         ({"steps": 0}, "steps, validate_every and checkpoint_every must be at least 1, got 0"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 400, 50 and 0"),
         ({"keep_every": -1}, "keep_every must be a number of steps and .*, or 0 for none, got -1 and 0"),

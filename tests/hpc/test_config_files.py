@@ -112,7 +112,7 @@ def test_what_a_stage_reads_is_made_first_and_only_once(launch: Launch, tmp_path
     assert "because" not in second and second.count("finished after") == 1
     other = launch("tally", "study.yaml", "count.n=5", "--dry-run").stdout
     (made,) = (run.name for run in launch.runs() if run.name.startswith("count"))
-    assert f"--only refuses instead, or let it read {made}\n" in other
+    assert f"--only refuses instead. To read a finished one say of={made}\n" in other
 
 
 def test_a_sweep_makes_what_it_reads_first(launch: Launch, tmp_path: Path) -> None:

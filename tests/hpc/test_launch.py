@@ -65,6 +65,10 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
     ("words", "message"),
     [
         (["--node", "2"], "there is no option --node. Did you mean '--nodes'"),
+        (["count", "-N", "2"], "there is no option -N: say --nodes N"),
+        (["count", "-t2h"], "there is no option -t2h: say --time 4h"),
+        (["count", "--after", "x", "--dry-run"], "--after is for jobs of a Slurm site; runs on local come one after"),
+        (["count", "--after", "x", "--dry-run", "--on", "bed"], "there is no run 'x'"),
         (["stauts"], "there is no stage or verb 'stauts'. Did you mean 'status'"),
         (["count", "nodes=2"], "count has no setting 'nodes': it is the option --nodes 2"),
         (["count", "gpu=1"], "count has no setting 'gpu': it is the option --gpus 1"),
@@ -256,6 +260,14 @@ def test_a_failed_input_leaves_no_run_waiting(launch: Launch) -> None:
     assert f"it reads what is not there: {count.name} (failed)" in done.stdout
 
 
+def test_a_plan_for_this_machine_says_what_has_no_effect_and_what_is_finished(launch: Launch) -> None:
+    plan = launch("count", "n=1", "--partition", "gpu", "--mail", "me@example.org", "--dry-run").stdout
+    assert "note    --partition, --mail: for Slurm, without effect on local" in plan and "finished before" not in plan
+    launch("count", "n=1")
+    again = launch("count", "n=1", "--dry-run").stdout
+    assert re.search(r"^count-\w+ finished before: it would not run again", again, re.MULTILINE)
+
+
 def test_what_is_wrong_for_good_ends_with_93(launch: Launch) -> None:
     """A ValueError in a stage is about what a user gave."""
     done = launch("count", "n=3", "bad_at=2", code=93)
@@ -296,6 +308,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Launch:
         ("count rule=squares rule.", ["rule.name=", "rule.power="]),
         ("count rule=plain rule.", ["rule.name="]),
         ("settings count.rule.p", ["count.rule.power"]),
+        ("pipeline motor-eeg", ["motor-eegnet"]),
+        ("pipeline motor-eegnet --preset si", ["size=tiny"]),
+        ("count --preset ", []),
     ],
 )
 def test_the_tab_key_completes(finished: Launch, line: str, found: list[str]) -> None:

@@ -27,8 +27,8 @@ def test_a_grid_is_every_combination_the_last_word_fastest() -> None:
         (["s=1,,2"], "'s=1,,2' has nothing between two commas, or after the last: say `s=a,b`"),
         (["s=1,"], "'s=1,' has nothing between"),
         (["s=0..99", "t=0..99", "u=1,2"], "these are 20000 combinations, and a sweep has 10000 at most"),
-        (["lr=log:1e-4..1e-2"], "'lr=log:1e-4..1e-2': what lies in log:1e-4..1e-2 is drawn, with --draws N"),
-        (["p=0..0.5", "s=1,2"], "what lies in 0..0.5 is drawn, with --draws N"),
+        (["lr=log:1e-4..1e-2"], "'lr=log:1e-4..1e-2': log:1e-4..1e-2 is a range: --draws N draws"),
+        (["p=0..0.5", "s=1,2"], "Without --draws list the values, p=a,b"),
         (["s=0..999999999999999999"], "these are 1000000000000000000 combinations"),
     ],
 )
@@ -80,7 +80,11 @@ def test_all_of_few_combinations_can_be_drawn_and_no_more() -> None:
         (["a=1"], 2, r"what is to be drawn\? Say key=a,b"),
         (["a=log:0..1"], 2, "'a=log:0..1' is no range to draw from: .* with log: from above 0"),
         (["a=0.5..0.1"], 2, "it goes from lower to higher"),
-        (["a=log:1..2,7"], 2, "what lies in log:1..2 is drawn, with --draws N, and has no values beside it"),
+        (
+            ["a=log:1..2,7"],
+            2,
+            "log:1..2 is a range: --draws N draws N values from it, and then it stands alone",
+        ),
         (["a=0.5..1"], 20_000, "these are 20000 combinations, and a sweep has 10000 at most: draw fewer"),
     ],
 )

@@ -160,11 +160,11 @@ class Optim:
     """Checkpoints of steps that are multiples of this are kept for good, of others the last two; 0: none."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0 or self.clip_norm <= 0:
-            raise ValueError(
-                "lr and clip_norm must be above 0, weight_decay at least 0, "
-                f"got {self.lr}, {self.clip_norm} and {self.weight_decay}"
-            )
+        for name in ("lr", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
         if min(self.steps, self.validate_every, 1 if self.checkpoint_every is None else self.checkpoint_every) < 1:
