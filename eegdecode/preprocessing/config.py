@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, get_args
 
-from eegdecode.data.config import Envelope, Events, Matlab, Target
+from eegdecode.data.config import Events, Matlab
+from eegdecode.data.targets import Target
+from eegdecode.data.targets.envelope import Envelope
 from eegdecode.signals import BRAIN, Kind
 from hpc.config.choices import Choices
 from hpc.rank.context import Input
@@ -235,6 +237,6 @@ class Preprocess:
         Scale(),
     )
     """Steps of preprocessing, in the order in which they run."""
-    targets: tuple[Annotated[Target, Choices("eegdecode.targets", package="")], ...] = (Envelope(),)
+    targets: tuple[Target, ...] = (Envelope(),)
     """What can be decoded; a training names one of them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error

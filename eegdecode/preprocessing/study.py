@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegdecode.data.config import Image, Label
+from eegdecode.data import targets
 from eegdecode.data.events import events
 from eegdecode.data.io import recordings, samples
 from eegdecode.data.io.bids import applicable, stem
@@ -28,7 +28,6 @@ from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
 from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
-from eegdecode.data.targets import targets
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import Pick, Preprocess
 from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
@@ -122,9 +121,7 @@ def _classes(
     """The names of classes of each target, over the whole study, so that a class has the same number in all recordings.
     Recordings that cannot be opened are skipped here, and reported when their turn comes."""
     columns = {
-        targets.stored_name(target): target.column if isinstance(target, Label) else "stimulus"
-        for target in cfg.targets
-        if isinstance(target, Label | Image)
+        targets.stored_name(target): column for target in cfg.targets if (column := targets.column(target)) is not None
     }
     values_of: dict[str, set[str | float]] = {column: set() for column in columns.values()}
     for entry in entries if columns else ():
@@ -217,7 +214,7 @@ def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> eve
 
 def _of_subject(cfg: Preprocess, entry: Entry) -> dict[str, str | float]:
     """The labels of targets that are in participants.tsv and not in events.tsv, as an age or a score."""
-    asked = {target.column for target in cfg.targets if isinstance(target, Label)}
+    asked = {targets.column(target) for target in cfg.targets} - {None}
     asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
     return {column: label for column, label in events.labels(entry.participant).items() if column in asked}
 

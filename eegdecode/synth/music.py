@@ -15,7 +15,8 @@ import numpy as np
 from scipy import signal as dsp
 
 from eegdecode.data.io.recordings import stimulus_file
-from eegdecode.data.targets import targets
+from eegdecode.data.targets.envelope import envelope
+from eegdecode.data.targets.parts.lookup import value_at
 from eegdecode.signals import Signal, Trial
 from eegdecode.synth import head
 from eegdecode.synth.config import Music
@@ -35,7 +36,7 @@ def plan(cfg: Music) -> StudyPlan:
         f"piece-{number:02d}.wav": compose(draws(cfg.seed, _PIECE, number), cfg.piece_s)
         for number in range(1, cfg.n_pieces + 1)
     }
-    loudness = {name: targets.envelope(audio, AUDIO_HZ, ENVELOPE_CUTOFF_HZ) for name, audio in pieces.items()}
+    loudness = {name: envelope(audio, AUDIO_HZ, ENVELOPE_CUTOFF_HZ) for name, audio in pieces.items()}
     minutes = cfg.n_subjects * sum(len(audio) for audio in pieces.values()) / AUDIO_HZ / 60
     return StudyPlan(
         describe=lambda study: _describe(study, cfg, pieces),
@@ -122,7 +123,7 @@ def answer(
     stimulus = np.zeros(len(time))
     for trial in trials:
         during = (time >= trial.start) & (time < trial.start + trial.duration)
-        stimulus[during] = targets.value_at(loudness[trial.stimulus], time[during] - trial.start)[:, 0]
+        stimulus[during] = value_at(loudness[trial.stimulus], time[during] - trial.start)[:, 0]
     # A peak at the lag, then a smaller, slower one of opposite sign, as N1 and P2
     lag = np.arange(0, lag_s + 0.4, 1 / sfreq)
     response = bump(lag - lag_s, 0.03) - 0.5 * bump(lag - lag_s - 0.1, 0.045)

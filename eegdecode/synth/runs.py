@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eegdecode.data.targets import targets
+from eegdecode.data.targets.envelope import envelope
 from eegdecode.signals import Signal, Trial
 from eegdecode.synth import head, music
 from eegdecode.synth.config import MusicRuns
@@ -113,7 +113,7 @@ def plan(cfg: MusicRuns) -> StudyPlan:
             write_sidecars(path, nothing, types, music.EVENTS, events, about)
             write_hollow_edf(path, channels, cfg.sfreq, n_seconds)
             return
-        loudness = {name: targets.envelope(piece(name), music.AUDIO_HZ, music.ENVELOPE_CUTOFF_HZ) for name in names}
+        loudness = {name: envelope(piece(name), music.AUDIO_HZ, music.ENVELOPE_CUTOFF_HZ) for name in names}
         data = _record(cfg, run, rng, trials, loudness, n_seconds)
         if cfg.sound:
             data[:, len(layout.electrodes) - 1] = _sound(trials, piece, data.shape[0], cfg.sfreq)

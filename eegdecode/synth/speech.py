@@ -13,7 +13,8 @@ import numpy as np
 from scipy import signal as dsp
 
 from eegdecode.data.io.recordings import stimulus_file
-from eegdecode.data.targets import targets
+from eegdecode.data.targets.envelope import envelope
+from eegdecode.data.targets.parts.lookup import value_at
 from eegdecode.signals import Signal
 from eegdecode.synth import head
 from eegdecode.synth.config import Speech
@@ -162,9 +163,9 @@ def _answers(
     vectors = embeddings(cfg)
     for name, start in starts.items():
         sentence = sentences[name]
-        loudness = targets.envelope(sentence.audio, AUDIO_HZ, 8.0)
+        loudness = envelope(sentence.audio, AUDIO_HZ, 8.0)
         during = (time >= start) & (time < start + sentence.duration_s)
-        stimulus[during] = targets.value_at(loudness, time[during] - start)[:, 0]
+        stimulus[during] = value_at(loudness, time[during] - start)[:, 0]
         onsets = np.rint((start + sentence.onsets_s) * cfg.sfreq).astype(int)
         np.add.at(meant, onsets, vectors[sentence.words])
     lag = np.arange(0, 0.7, 1 / cfg.sfreq)

@@ -149,12 +149,14 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     if verb in ("sweep", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
     if verb == "settings":
-        return [f"{stage}{key and '.'}{key}" for stage in stages.names() for key in ("", *_settings(stage, {}))]
+        below = {stage: _settings(stage, {}, rest) for stage, rest in _looked_at(stages.names(), word)}
+        return [f"{stage}{key and '.'}{key}" for stage, keys in below.items() for key in ("", *keys)]
     stage = plain[1] if verb in ("sweep", "drill") else verb
     prefix = f"{stage}." if word.startswith(f"{stage}.") else ""
     chosen = dict(each.removeprefix(f"{stage}.").split("=", 1) for each in plain if "=" in each)
-    settings = {f"{prefix}{name}": kinds for name, kinds in _settings(stage, chosen).items()}
     key, equals, _ = word.partition("=")
+    wanted = f"{key}{equals}".removeprefix(prefix)
+    settings = {f"{prefix}{name}": kinds for name, kinds in _settings(stage, chosen, wanted).items()}
     if equals:
         return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
     return [*(f"{name}=" for name in settings), *(() if table.is_tool(verb) else [*recipes.every(), *_files(word)])]
@@ -185,43 +187,75 @@ def _files(word: str) -> list[str]:
     return [f"{path}/" if path.is_dir() else str(path) for path in shown if path.is_dir() or path.suffix == ".yaml"]
 
 
-def _settings(stage: str, chosen: Mapping[str, str]) -> dict[str, list[Any]]:
-    """What can be set of one stage (`optim.lr`), or of all with the stage's name before it; and its types. `chosen`: of
-    what is one of several, the names that stand on the line already."""
+def _settings(stage: str, chosen: Mapping[str, str], wanted: str) -> dict[str, list[Any]]:
+    """What can be set of one stage (`optim.lr`), or of all with the stage's name before it; and its types.
+
+    Parameters
+    ----------
+    chosen
+        Of what is one of several: the names that stand on the line already.
+    wanted
+        How those that are of use begin, as `optim.`, or `model=` for a single one. Others may be left out: the files of
+        all models are not imported for the sake of `windows.`.
+    """
     if stage == "pipeline":
-        return {f"{name}.{key}": kinds for name in stages.names() for key, kinds in _settings(name, {}).items()}
+        below = {name: _settings(name, {}, rest) for name, rest in _looked_at(stages.names(), wanted)}
+        return {f"{name}.{key}": kinds for name, of_stage in below.items() for key, kinds in of_stage.items()}
     try:
         function = verbs.load(stage) if table.is_tool(stage) else stages.load(stages.entry(stage))
-        return _types(stages.schema(function), chosen)
+        return _types(stages.schema(function), chosen, wanted)
     except ConfigError:  # no such stage, or a broken one: nothing to offer
         return {}
 
 
-def _types(schema: Any, chosen: Mapping[str, str], at: str = "") -> dict[str, list[Any]]:
+def _looked_at(names: Iterable[str], wanted: str) -> list[tuple[str, str]]:
+    """Of the parts of a config, those below which something begins as wanted; and how it begins there."""
+    return [
+        (name, wanted.removeprefix(f"{name}.") if wanted.startswith(f"{name}.") else "")
+        for name in names
+        if wanted.startswith(f"{name}.") or f"{name}.".startswith(wanted)
+    ]
+
+
+def _types(schema: Any, chosen: Mapping[str, str], wanted: str, at: str = "") -> dict[str, list[Any]]:
     """The settings of a config, those of its parts after a dot; of parts to choose from by name, of the chosen one, or
     of all of them."""
     types_of: dict[str, list[Any]] = {}
     if not dataclasses.is_dataclass(schema):
         for choice in choices.kinds(schema):
-            for name, kinds in _types(choice, chosen, at).items():
+            for name, kinds in _types(choice, chosen, wanted, at).items():
                 types_of[name] = [*types_of.get(name, []), *kinds]
         return types_of
     hints = get_type_hints(schema, include_extras=True)
-    for field in dataclasses.fields(schema):
-        kind = hints[field.name]
-        kinds = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
-        parts = () if get_origin(kind) in (tuple, list) else choices.kinds(kind)
-        path = f"{at}{field.name}"
-        name = chosen.get(path, chosen.get(f"{path}.name", ""))
-        named = [part for part in parts if getattr(part, "name", None) == name] or parts
-        for part in named:
-            for below, of_part in _types(part, chosen, f"{path}.").items():
-                types_of[f"{field.name}.{below}"] = [*types_of.get(f"{field.name}.{below}", []), *of_part]
-        if len(parts) > 1:
-            types_of[field.name] = [Literal[tuple(getattr(part, "name", "") for part in parts)]]
-        if not parts:
-            types_of[field.name] = kinds
+    names = [field.name for field in dataclasses.fields(schema)]
+    looked_at = dict(_looked_at(names, wanted))
+    for name in names:
+        for part in _parts(hints[name], chosen, f"{at}{name}") if name in looked_at else ():
+            for below, kinds in _types(part, chosen, looked_at[name], f"{at}{name}.").items():
+                types_of[f"{name}.{below}"] = [*types_of.get(f"{name}.{below}", []), *kinds]
+        if f"{name}=".startswith(wanted) and (own := _own(hints[name])):
+            types_of[name] = own
     return types_of
+
+
+def _parts(kind: Any, chosen: Mapping[str, str], path: str) -> tuple[Any, ...]:
+    """The dataclasses with the settings below a field: the chosen one, or all that it can be."""
+    if get_origin(kind) in (tuple, list):
+        return ()
+    name = chosen.get(path, chosen.get(f"{path}.name", ""))
+    named = choices.named(kind, name) if name else None
+    return choices.kinds(kind) if named is None else (named,)
+
+
+def _own(kind: Any) -> list[Any]:
+    """The types of a field itself: the names of what it can be, if there are several; empty for a part that is always
+    the same."""
+    several = () if get_origin(kind) in (tuple, list) else choices.names(kind)
+    if len(several) > 1:
+        return [Literal[several]]
+    if get_origin(kind) not in (tuple, list) and choices.kinds(kind):
+        return []
+    return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
 
 
 def _choices(kinds: Sequence[Any], runs: str) -> list[str]:

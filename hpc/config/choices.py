@@ -121,11 +121,35 @@ def kinds(kind: Any) -> tuple[Any, ...]:
     a list."""
     if dataclasses.is_dataclass(kind):
         return (kind,)
+    members, more = _members(kind)
+    members_of = [each for member in members for each in kinds(member)]
+    return tuple(dict.fromkeys([*members_of, *(more.values() if more else ())]))
+
+
+def names(kind: Any) -> tuple[str, ...]:
+    """The names of `kinds`, in their order. No file is imported for them."""
+    if dataclasses.is_dataclass(kind):
+        return (kind.name,) if hasattr(kind, "name") else ()
+    members, more = _members(kind)
+    names_of = [each for member in members for each in names(member)]
+    return tuple(dict.fromkeys([*names_of, *(more or ())]))
+
+
+def named(kind: Any, name: str) -> Any:
+    """That of `kinds` with this name, the only one that is imported; None where there is none."""
+    if dataclasses.is_dataclass(kind):
+        return kind if getattr(kind, "name", None) == name else None
+    members, more = _members(kind)
+    found = next((each for member in members if (each := named(member, name)) is not None), None)
+    return more[name] if found is None and more is not None and name in more else found
+
+
+def _members(kind: Any) -> tuple[tuple[Any, ...], Choices | None]:
+    """`choices_of`, also those of the items of a list."""
     members, more = choices_of(kind)
     if not members and get_origin(kind) in (tuple, list):
         members = get_args(kind)
-    members_of = [each for member in members for each in kinds(member)]
-    return tuple(dict.fromkeys([*members_of, *(more.values() if more else ())]))
+    return members, more
 
 
 def leaves(schema: Any, leaf: str) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
-from hpc.config.choices import kinds
+from hpc.config.choices import kinds, named, names
 from hpc.errors import ConfigError, did_you_mean
 
 
@@ -71,32 +71,39 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
     """
     at: list[str] = []
     base: Any = None
-    now: tuple[Any, ...] = kinds(schema)
+    now = schema
     for word in filter(None, path.split(".")):
-        names = {kind.name: kind for kind in now if hasattr(kind, "name")}
-        if len(now) > 1 and word in names:
-            now, base = (names[word],), base if isinstance(base, names[word]) else None
+        if word in _several(now):
+            now = named(now, word)
+            base = base if isinstance(base, now) else None
             at.append(word)
             continue
-        fields = {field.name: field for field in dataclasses.fields(now[0]) if field.init}
+        cls = kinds(now)[0]
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         if word not in fields:
             where = ".".join(at)
-            known = [*names, *(name for name in fields if name != "name")]
+            known = [*names(now), *(name for name in fields if name != "name")]
             raise ConfigError(f"{where or 'it'} has no setting {word!r}.{did_you_mean(word, known)}")
-        inside = kinds(get_type_hints(now[0], include_extras=True)[word])
+        now = get_type_hints(cls, include_extras=True)[word]
         base = _default_of(fields[word], base)
         at.append(word)
-        if not inside:
-            own = [each for each in _settings(now[0], "", None) if each.path == word]
+        if not _several(now) and not kinds(now):
+            own = [each for each in _settings(cls, "", None) if each.path == word]
             path = f"{_without_names(schema, at[:-1])}{word}"
             return ".".join(at), "", [dataclasses.replace(own[0], path=path)]
-        now = inside
     title, prefix = ".".join(at), _without_names(schema, at)
-    if len(now) > 1:
+    if _several(now):
         key = prefix.rstrip(".") or "name"
-        rows = [Setting(f"{key}={kind.name}", "", "", first_sentence(kind)) for kind in now]
+        rows = [Setting(f"{key}={kind.name}", "", "", first_sentence(kind)) for kind in kinds(now)]
         return title, "One of these, chosen by its name:", rows
-    return title, _description(now[0]), list(_settings(now[0], prefix, base))
+    cls = kinds(now)[0]
+    return title, _description(cls), list(_settings(cls, prefix, base))
+
+
+def _several(kind: Any) -> tuple[str, ...]:
+    """The names to choose from; empty where there is no choice."""
+    several = names(kind)
+    return several if len(several) > 1 else ()
 
 
 @functools.cache
@@ -123,14 +130,15 @@ def _settings(schema: Any, prefix: str, base: Any) -> Iterator[Setting]:
         if not field.init or field.name == "name":
             continue
         kind, default = hints[field.name], _default_of(field, base)
-        inside = kinds(kind)
+        several = _several(kind)
+        inside = () if several else kinds(kind)
         path, sentence = f"{prefix}{field.name}", sentence_of.get(field.name, "")
         many = get_origin(kind) in (tuple, list)
         if len(inside) == 1 and not many and dataclasses.is_dataclass(default):
             yield from _settings(inside[0], f"{path}.", default)
-        elif inside:
-            names = tuple(kind.name for kind in inside if hasattr(kind, "name"))
-            yield Setting(path, "a list" if many else "one of several", say(default), sentence, names)
+        elif several or inside:
+            choices = several or names(kind)
+            yield Setting(path, "a list" if many else "one of several", say(default), sentence, choices)
         else:
             has_none = field.default is field.default_factory is dataclasses.MISSING and base is None
             yield Setting(path, kind_in_words(kind), "" if has_none else say(default), sentence)
@@ -138,22 +146,21 @@ def _settings(schema: Any, prefix: str, base: Any) -> Iterator[Setting]:
 
 def _names_along(schema: Any, at: Sequence[str]) -> list[str]:
     """Of the words of a path, the names of choices: they are no part of a setting's own path."""
-    names: list[str] = []
-    now = kinds(schema)
+    chosen: list[str] = []
+    now = schema
     for word in at:
-        by_name = {kind.name: kind for kind in now if hasattr(kind, "name")}
-        if len(now) > 1 and word in by_name:
-            names.append(word)
-            now = (by_name[word],)
+        if word in _several(now):
+            chosen.append(word)
+            now = named(now, word)
         else:
-            now = kinds(get_type_hints(now[0], include_extras=True)[word])
-    return names
+            now = get_type_hints(kinds(now)[0], include_extras=True)[word]
+    return chosen
 
 
 def _without_names(schema: Any, at: Sequence[str]) -> str:
     """How the settings below a path begin where they are said."""
-    names = set(_names_along(schema, at))
-    return "".join(f"{word}." for word in at if word not in names)
+    chosen = set(_names_along(schema, at))
+    return "".join(f"{word}." for word in at if word not in chosen)
 
 
 def _default_of(field: Any, base: Any) -> Any:

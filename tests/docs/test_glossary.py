@@ -122,7 +122,7 @@ def everything(hint: Any, seen: set[type[Any]]) -> set[type[Any]]:
     for kind in kinds(hint):
         if kind not in seen:
             seen.add(kind)
-            for below in get_type_hints(kind).values():
+            for below in get_type_hints(kind, include_extras=True).values():
                 everything(below, seen)
     return seen
 

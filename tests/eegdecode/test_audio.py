@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegdecode.data.targets import audio
+from eegdecode.data.io import audio
 
 RATE = 22050
 
@@ -124,7 +124,7 @@ def test_genre_is_the_name_before_the_number_or_the_folder(path: str, genre: str
 def test_the_sound_of_a_film_is_the_wav_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "stimuli").mkdir()
     (tmp_path / "stimuli/film.wav").touch()
-    assert audio.file_of(tmp_path, "film.mp4#t=60,120").name == "film.wav"
+    assert audio.file_of(tmp_path, "film.mp4").name == "film.wav"
     assert audio.file_of(tmp_path, "other.mp4").name == "other.mp4"
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from eegdecode import plots
-from eegdecode.data.config import Mel
-from eegdecode.data.targets import sound as made
+from eegdecode.data.targets.mel import Mel, mel
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.metrics import audio_metrics, daly, sound, time_courses
 from eegdecode.evaluation.metrics.correlation import correlation
@@ -77,10 +76,10 @@ def test_what_is_made_of_a_mel_spectrogram_has_that_spectrogram() -> None:
     loudness = np.repeat(rng.uniform(size=(16, 3)), int(hz / 4), axis=0)
     notes = sum(loudness[:, i] * np.sin(2 * np.pi * f * time_s) for i, f in enumerate((300.0, 900.0, 2100.0)))
     cfg = Mel(sfreq=32.0, n_mels=16)
-    rows = made.mel(cfg, np.asarray(notes), hz)
+    rows = mel(cfg, np.asarray(notes), hz)
     step = round(rows.sfreq / 32)
     log_mel = rows.data[::step]
-    again = made.mel(cfg, audio_player.from_mel(log_mel, 32.0, hz), hz).data[::step]
+    again = mel(cfg, audio_player.from_mel(log_mel, 32.0, hz), hz).data[::step]
     n = min(len(again), len(log_mel))
     again, log_mel = again[:n], log_mel[:n]
     assert correlation(again.reshape(-1, 1), log_mel.reshape(-1, 1))[0] > 0.8

@@ -1,4 +1,4 @@
-"""A model is one file, its config included; found by its name, and read for its config without torch."""
+"""A model or a target is one file, its config included; found by its name, and read for its config without torch."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ import pytest
 
 PLACES = {
     "models": "eegdecode.models.config:MODELS",
+    "targets": "eegdecode.data.targets.config:TARGETS",
 }
 """Where each of the choices by name is."""
 HEAVY = ("torch", "mne", "h5py", "scipy")
@@ -24,3 +25,31 @@ def test_all_configs_are_read_without_what_their_code_imports(what: str) -> None
     found, heavy = json.loads(subprocess.check_output([sys.executable, "-c", script], text=True))
     assert len(found) > 5 and heavy == []
     assert all(module.rpartition(".")[2] == name for name, (module, _) in found.items())
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "read"),
+    [
+        ("completion.candidates(['train', 'model='])", "model=eegnet", ["bilstm"]),
+        ("completion.candidates(['sweep', 'pipeline', 'train.model='])", "train.model=eegnet", ["bilstm"]),
+        ("completion.candidates(['train', 'optim.l'])", "optim.lr=", ["bilstm"]),
+        ("completion.candidates(['train', 'model=deep4', 'model.'])", "model.dropout=", ["bilstm", "deep4"]),
+        ("help.text('train')", "deep4,", ["bilstm"]),
+        (
+            "reference.below(stages.schema(stages.load(stages.entry('train'))), 'model.deep4')[0]",
+            "deep4",
+            ["bilstm", "deep4"],
+        ),
+    ],
+)
+def test_names_are_offered_without_reading_the_files(asked: str, there: str, read: list[str]) -> None:
+    """bilstm is the default, and is read for its settings."""
+    script = (
+        "import sys, json; from hpc.cli import completion, help; from hpc.config import reference, stages; "
+        f"answer = {asked}; every = [m.rpartition('.') for m in sys.modules]; "
+        "print(json.dumps([answer, [name for package, _, name in every if package == 'eegdecode.models']]))"
+    )
+    *_, last = subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()
+    answer, modules = json.loads(last)
+    assert there in answer
+    assert sorted({*modules} - {"config", "parts"}) == read

@@ -13,9 +13,14 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from eegdecode import stages
-from eegdecode.data.config import Embedding, Envelope, FilmEvents, FixedLengthEvents, Frame, Image, Label, Split
+from eegdecode.data.config import FilmEvents, FixedLengthEvents, Split
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
+from eegdecode.data.targets.embedding import Embedding
+from eegdecode.data.targets.envelope import Envelope
+from eegdecode.data.targets.frame import Frame
+from eegdecode.data.targets.image import Image
+from eegdecode.data.targets.label import Label
 from eegdecode.preprocessing.config import Bandpass, Pick, Preprocess, Resample, SetChannels
 from eegdecode.synth.config import Images, MegMovie, Music
 from eegdecode.synth.study import make_study

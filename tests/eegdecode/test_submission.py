@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from eegdecode import stages
-from eegdecode.data.config import BidsEvents, EpochWindows, Label, Split
+from eegdecode.data.config import BidsEvents, EpochWindows, Split
 from eegdecode.data.loading import gather
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
+from eegdecode.data.targets.label import Label
 from eegdecode.evaluation import submission, submitted
 from eegdecode.evaluation.config import Evaluate, Submission
 from eegdecode.models.bilstm import BiLSTM

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.data.config import BidsEvents, Envelope
+from eegdecode.data import targets
+from eegdecode.data.config import BidsEvents
 from eegdecode.data.events import events
+from eegdecode.data.io import audio as sound_files
 from eegdecode.data.io import recordings
 from eegdecode.data.io.recordings import Entry
-from eegdecode.data.targets import targets
+from eegdecode.data.targets.envelope import Envelope, envelope
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import Bandpass, Pick, Reference, Resample
 from eegdecode.signals import Stream, Trial
@@ -82,12 +84,12 @@ def test_every_subject_hears_every_piece_once_in_an_own_order(study: Path) -> No
 
 
 def test_pieces_have_unlike_lengths_and_change_at_the_rates_cortex_follows(study: Path) -> None:
-    pieces = [targets.read_audio(path) for path in sorted((study / "stimuli").iterdir())]
+    pieces = [sound_files.read(path) for path in sorted((study / "stimuli").iterdir())]
     lengths = [len(audio) / hz for audio, hz in pieces]
     assert len(set(lengths)) == 4 and min(lengths) >= 5 and max(lengths) <= 7
     for audio, audio_hz in pieces:
         assert 0.7 < np.abs(audio).max() < 0.85
-        hz, power = dsp.welch(targets.envelope(audio, audio_hz, 8.0).data[::125, 0], 64.0, nperseg=256)
+        hz, power = dsp.welch(envelope(audio, audio_hz, 8.0).data[::125, 0], 64.0, nperseg=256)
         assert power[(hz > 0.5) & (hz < 8)].sum() > 0.8 * power[hz > 0.5].sum()
     with wave.open(str(study / "stimuli" / "piece-01.wav")) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 8000)

@@ -14,8 +14,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_predict
 
+from eegdecode.data.io import audio as sound_files
 from eegdecode.data.io.recordings import read_tsv
-from eegdecode.data.targets import targets
+from eegdecode.data.targets.envelope import envelope
+from eegdecode.data.targets.parts.lookup import value_at
 from eegdecode.synth.config import Eeg2025, Images, MegMovie, Motor, MusicRuns, Speech, Study
 from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, World
@@ -81,9 +83,9 @@ def music(study: Path) -> float:
         x, y = [], []
         for trial in events(path, "music"):
             first, n = round(float(trial["onset"]) * 50), round(float(trial["duration"]) * 50)
-            loud = targets.envelope(*targets.read_audio(study / "stimuli" / trial["stim_file"]), 8.0)
+            loud = envelope(*sound_files.read(study / "stimuli" / trial["stim_file"]), 8.0)
             x.append(lagged(brain, 20)[first : first + n])
-            y.append(targets.value_at(loud, np.arange(n) / 50)[:, 0])
+            y.append(value_at(loud, np.arange(n) / 50)[:, 0])
         return np.vstack(x), np.concatenate(y)
 
     first, *others = sorted(study.rglob("*_eeg.edf"))
@@ -282,7 +284,7 @@ def test_sound_among_the_electrodes_gives_itself_away(make: Make) -> None:
     types = {row["name"]: row["type"] for row in read_tsv(beside(path, "channels.tsv"))}
     assert len(types) == 37 and types["Sound"] == "EEG"
     for trial in events(path, "music"):
-        audio, audio_hz = targets.read_audio(make(cfg) / "stimuli" / trial["stim_file"])
+        audio, audio_hz = sound_files.read(make(cfg) / "stimuli" / trial["stim_file"])
         first = round(float(trial["onset"]) * 1000)
         sampled = np.interp(np.arange(4000) / 1000, np.arange(len(audio)) / audio_hz, audio)
         assert np.corrcoef(raw.get_data(picks=["Sound"])[0, first : first + 4000], sampled)[0, 1] > 0.99

@@ -11,8 +11,8 @@ import mne
 import numpy as np
 import pytest
 
+from eegdecode.data.io import audio as sound_files
 from eegdecode.data.io.recordings import read_tsv
-from eegdecode.data.targets import targets
 from eegdecode.signals import Sensor, Signal
 from eegdecode.synth import head, movie
 from eegdecode.synth.config import Eeg2025, Images, MegMovie, Motor, Music, MusicRuns, Speech, Study
@@ -218,7 +218,7 @@ def test_words_have_an_embedding_and_begin_within_their_sentence(make: Make) -> 
     for place, row in enumerate(rows):
         if row["trial_type"] == "sentence":
             first, last = float(row["onset"]), float(row["onset"]) + float(row["duration"])
-            audio, audio_hz = targets.read_audio(study / "stimuli" / row["stim_file"])
+            audio, audio_hz = sound_files.read(study / "stimuli" / row["stim_file"])
             assert len(audio) / audio_hz == pytest.approx(float(row["duration"]), abs=1e-4)
             assert rows[place + 1]["trial_type"] == "word"
         else:

@@ -1,5 +1,6 @@
 """A target stream is aligned with the sound that was played, to a fraction of a sample."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,19 @@ import numpy as np
 import pytest
 import scipy.io
 
-from eegdecode.data.config import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target
+from eegdecode.data import targets
 from eegdecode.data.events import events, stimuli
-from eegdecode.data.targets import audio, sound, targets
+from eegdecode.data.io import audio
+from eegdecode.data.targets import Target
+from eegdecode.data.targets.audio import Audio
+from eegdecode.data.targets.embedding import Embedding
+from eegdecode.data.targets.envelope import Envelope, envelope
+from eegdecode.data.targets.extra import Extra
+from eegdecode.data.targets.frame import Frame
+from eegdecode.data.targets.image import Image, image_file
+from eegdecode.data.targets.label import Label
+from eegdecode.data.targets.mel import Mel
+from eegdecode.data.targets.parts import blocks
 from eegdecode.signals import Signal, Stream, Trial
 from eegdecode.synth.formats import write_wav
 from hpc import config
@@ -69,12 +80,12 @@ def test_streams_are_zero_outside_the_trials_and_as_long_as_the_recording(sounds
 
 
 def test_loudness_is_compressed(sounds: Path) -> None:
-    loud, soft = (targets.envelope(strength * tremolo(), HZ, 8.0).data for strength in (1.0, 0.1))
+    loud, soft = (envelope(strength * tremolo(), HZ, 8.0).data for strength in (1.0, 0.1))
     np.testing.assert_allclose(soft / loud, 0.1**0.6, rtol=1e-6)
 
 
 def test_nothing_above_the_cutoff_is_left(sounds: Path) -> None:
-    slow, fast = (targets.envelope(tremolo(rate_hz=rate), HZ, 8.0).data[HZ:-HZ].std() for rate in (2.0, 25.0))
+    slow, fast = (envelope(tremolo(rate_hz=rate), HZ, 8.0).data[HZ:-HZ].std() for rate in (2.0, 25.0))
     assert fast < 0.01 * slow
 
 
@@ -82,14 +93,14 @@ def test_stereo_is_averaged_and_broken_sound_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     write_wav(path, np.tile([0.5, -0.25], 100), HZ)
     path.write_bytes(path.read_bytes()[:22] + b"\x02\0" + path.read_bytes()[24:32] + b"\x04\0" + path.read_bytes()[34:])
-    samples, audio_hz = targets.read_audio(path)
+    samples, audio_hz = audio.read(path)
     assert (audio_hz, len(samples)) == (HZ, 100) and np.allclose(samples, 0.125)
     path.write_bytes(b"RIFF")
     with pytest.raises(ValueError, match=r"a\.wav cannot be read as sound \(it is cut off\): fetch it again"):
-        targets.read_audio(path)
+        audio.read(path)
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"\(it is empty\)"):
-        targets.read_audio(path)
+        audio.read(path)
 
 
 def test_mel_follows_pitch_and_keeps_time(sounds: Path) -> None:
@@ -123,7 +134,7 @@ def test_nonsense_is_refused() -> None:
 def noise(folder: Path, name: str, seconds: float, hz: int = HZ, seed: int = 0) -> np.ndarray:
     """A sound in which every sample is another; as it stands in the file."""
     write_wav(folder / "stimuli" / name, np.random.default_rng(seed).uniform(-0.9, 0.9, int(seconds * hz)), hz)
-    return targets.read_audio(folder / "stimuli" / name)[0].astype(np.float32)
+    return audio.read(folder / "stimuli" / name)[0].astype(np.float32)
 
 
 def streamed(cfg: Target, trials: Sequence[Trial], study: Path, duration_s: float, **more: Any) -> Stream:
@@ -180,7 +191,7 @@ def test_long_sound_is_computed_in_blocks_without_a_seam(
     noise(tmp_path, "a.wav", 45.0)
     trials = [Trial(1.0, 45.0, "a.wav")]
     whole = streamed(cfg, trials, tmp_path, 46.0).signal().data
-    monkeypatch.setattr(sound, "BLOCK_S", 10.0)
+    monkeypatch.setattr(blocks, "BLOCK_S", 10.0)
     read: list[int] = []
     opened = audio.open_sound
 
@@ -194,6 +205,24 @@ def test_long_sound_is_computed_in_blocks_without_a_seam(
     inside = slice(int(1.2 * made.sfreq), int(45.8 * made.sfreq))  # the first and last of a sound are no seam
     np.testing.assert_allclose(np.concatenate(parts)[inside], whole[inside], atol=2e-3 * whole.std())
     assert len(read) == 5 and max(read) <= 17 * HZ, "each block is computed once, and no more is ever in memory"
+
+
+def test_the_files_of_a_target_are_those_of_what_was_shown(tmp_path: Path) -> None:
+    (tmp_path / "stimuli").mkdir()
+    (tmp_path / "stimuli/film.wav").touch()
+    shown = [Trial(0, 1, "film.mp4#t=60,120"), Trial(2, 1, "film.mp4"), Trial(4, 1, "a.wav")]
+    of = {"subject": "01"}
+    for cfg in (Audio(), Envelope(), Mel(), Image()):
+        suffix = "mp4" if isinstance(cfg, Image) else "wav"
+        expected = {tmp_path / f"stimuli/film.{suffix}", tmp_path / "stimuli/a.wav"}
+        assert targets.files(cfg, shown, tmp_path, of) == expected
+    assert targets.files(Extra("{stem}.npy", 1.0), shown, tmp_path, of) == {tmp_path / "film.npy", tmp_path / "a.npy"}
+    assert targets.files(Extra("{subject}.npy", 1.0), shown, tmp_path, of) == {tmp_path / "01.npy"}
+    assert targets.files(Embedding("a.npy", index="a.tsv"), shown, tmp_path, of) == {
+        tmp_path / "a.npy",
+        tmp_path / "a.tsv",
+    }
+    assert targets.files(Label(), shown, tmp_path, of) == targets.files(Frame(), shown, tmp_path, of) == set()
 
 
 def test_frames_are_counted_on_the_clock_of_the_film(tmp_path: Path) -> None:
@@ -296,6 +325,20 @@ def test_labels_are_scores_or_classes_of_the_whole_study(tmp_path: Path) -> None
         valued(Label(column="mood"), HEARD, tmp_path, moods[:2])
 
 
+def test_labels_may_be_computed_by_a_target_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylab_hand.py").write_text(
+        "from dataclasses import dataclass\n\n\n"
+        "@dataclass(frozen=True)\nclass Hand:\n    name: str = 'mylab_hand'\n\n\n"
+        "def column(cfg):\n    return 'mood'\n\n\n"
+        "def make(cfg, trials, study, duration_s):\n    return [trial.labels['mood'] for trial in trials]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = importlib.import_module("mylab_hand").Hand()
+    assert (targets.stored_name(cfg), targets.column(cfg)) == ("mylab_hand", "mood")
+    assert targets.files(cfg, HEARD, tmp_path, {}) == set() and targets.overlong_trials(cfg, HEARD, tmp_path) == []
+    assert valued(cfg, HEARD, tmp_path, ("glad", "sad")).tolist() == [[1], [0], [0]]
+
+
 def test_embeddings_are_found_by_stimulus_and_never_made_up(tmp_path: Path) -> None:
     clip = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
     np.save(tmp_path / "clip.npy", clip)
@@ -337,7 +380,7 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     cfg = Image(file="val/{stimulus}.JPEG")
     seen = [Trial(0, 1, "n01443537_22563")]
     assert valued(cfg, seen, tmp_path, ("n01443537_22563",)).tolist() == [[0.0]]
-    assert targets.image_file(cfg, "n01443537_22563", tmp_path).name == "n01443537_22563.JPEG"
+    assert image_file(cfg, "n01443537_22563", tmp_path).name == "n01443537_22563.JPEG"
     with pytest.raises(ValueError, match=r"there is no image .*val/n02.JPEG for the stimulus 'n02': add it"):
         valued(cfg, [*seen, Trial(2, 1, "n02")], tmp_path, ("n01443537_22563", "n02"))
 

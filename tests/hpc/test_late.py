@@ -8,11 +8,12 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
 
 import pytest
 
 from hpc.config import late
-from hpc.config.choices import Choices
+from hpc.config.choices import Choices, kinds, named, names
 
 TEXT = '''"""A thing."""
 
@@ -61,7 +62,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "things/thing.py").write_text(TEXT)
     (tmp_path / "heavy.py").write_text("class Base: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("things", "things.thing", "heavy"):
+    for name in ("things", "things.thing", "things.other", "heavy"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(late, "_PACKAGES", {"things"})
     late.register()
@@ -81,6 +82,18 @@ def test_the_config_comes_without_what_the_code_imports(folder: Path) -> None:
     assert "heavy" in sys.modules and (code.size, code.angle > 3) == (3, True)
     assert thing().Thing is kind and pickle.loads(pickle.dumps(kind())) == kind()
     assert code.__module__ == "things.thing" and thing().loaded()
+
+
+def test_names_are_known_before_any_is_imported(folder: Path) -> None:
+    (folder / "things/other.py").write_text(TEXT.replace('"thing"', '"other"'))
+    kind = Annotated[object, Choices("nothing", package="things")]
+    for each in (kind, kind | None, tuple[kind, ...]):  # type: ignore[valid-type, operator]
+        assert names(each) == ("other", "thing")
+        assert "things.other" not in sys.modules
+    assert named(kind, "thing").name == "thing" and "things.other" not in sys.modules
+    assert named(kind, "nothing") is None
+    assert names(kind) == tuple(each.name for each in kinds(kind)) and "things.other" in sys.modules
+    assert "heavy" not in sys.modules
 
 
 def test_it_is_what_a_plain_import_makes(folder: Path) -> None:

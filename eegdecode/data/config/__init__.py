@@ -1,4 +1,4 @@
-"""The configs of the data: how it is read, split into sets, cut into windows, and what is decoded."""
+"""The configs of the data: how it is read, split into sets and cut into windows. Targets have theirs in their files."""
 
 from eegdecode.data.config.drawing import (
     BucketedWindows,
@@ -20,32 +20,22 @@ from eegdecode.data.config.reading import (
     TriggerEvents,
 )
 from eegdecode.data.config.survey import Survey
-from eegdecode.data.config.targets import Audio, Embedding, Envelope, Extra, Frame, Image, Label, Mel, Target
 
 __all__ = [
     "AnnotationEvents",
-    "Audio",
     "BidsEvents",
     "BucketedWindows",
     "CodeEvents",
-    "Embedding",
-    "Envelope",
     "EpochWindows",
     "Events",
-    "Extra",
     "FilmEvents",
     "FixedLengthEvents",
-    "Frame",
     "GridWindows",
-    "Image",
-    "Label",
     "Matlab",
-    "Mel",
     "RandomWindows",
     "Split",
     "StratifiedWindows",
     "Survey",
-    "Target",
     "TriggerEvents",
     "Windows",
 ]  # fmt: skip

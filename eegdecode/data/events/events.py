@@ -26,11 +26,12 @@ from eegdecode.data.config import (
     TriggerEvents,
 )
 from eegdecode.data.events import stimuli, triggers
+from eegdecode.data.events.stimuli import SPEED as SPEED
 from eegdecode.data.io import bids
 from eegdecode.data.io.recordings import stimulus_file
 from eegdecode.signals import Stream, Trial
 
-FPS, SPEED = "fps", "stimulus_speed"
+FPS = "fps"
 PAUSE_S = 2.0  # between two films; within one, pulses come several times a second
 FEWEST_PULSES = 10  # in a film; fewer are markers of something else
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 FPS = 29.97  # of the films below
 FPS_OF = {10: 25.0}  # by the film's number, where it differs
+SPEED = "stimulus_speed"  # the label of trials whose stimulus ran on its own clock
 _FILM = re.compile(r"ID(\d\d)_(.+?)Vol(\d+)-(\d+)_id(\d+)_MEG_DATAPixx_part(\d+)\.mp4")
 _PIECE = re.compile(r"(.*)#t=([0-9.]+)(?:,([0-9.]+))?")
 
@@ -110,3 +111,8 @@ def file_of(template: str, stimulus: str, study: Path) -> Path:
     """The file of a stimulus below the study, by a path with `{stimulus}` or `{stem}`."""
     name, _ = whole(stimulus)
     return study / fill(template, {"stimulus": name, "stem": Path(name).with_suffix("").as_posix()})
+
+
+def is_for_each(template: str) -> bool:
+    """Whether there is a file for each stimulus, as the path names `{stimulus}` or `{stem}`."""
+    return "{stimulus}" in template or "{stem}" in template

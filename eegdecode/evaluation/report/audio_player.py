@@ -11,7 +11,7 @@ import numpy as np
 from scipy import signal as dsp
 
 from eegdecode.data.events import stimuli
-from eegdecode.data.targets import audio
+from eegdecode.data.io import audio
 from hpc.rank.context import input_path
 from hpc.runs.rundir import RunDir, read_json
 
@@ -64,7 +64,7 @@ def from_mel(log_mel: np.ndarray, sfreq: float, sound_hz: float) -> np.ndarray:
     import torch
     from torchaudio import functional
 
-    n_fft = 1 << int(0.064 * sound_hz).bit_length()  # as the target was made, see data/targets/sound.py
+    n_fft = 1 << int(0.064 * sound_hz).bit_length()  # as the target was made, see data/targets/mel.py
     hop, n_mels = n_fft // 4, log_mel.shape[1]
     rows = log_mel[: round(PLAYED_S * sfreq)]
     times = np.arange(0, len(rows) / sfreq, hop / sound_hz)

@@ -1,8 +1,8 @@
-"""Look up the values of a stream at any times."""
+"""Look up the values of a stream, or of a signal, at any times."""
 
 import numpy as np
 
-from eegdecode.signals import Stream
+from eegdecode.signals import Signal, Stream
 
 NEAR = 1024  # samples; those further apart are read separately
 
@@ -43,3 +43,9 @@ def _samples(rows: Stream, index: np.ndarray) -> np.ndarray:
     near = np.split(needed, np.flatnonzero(np.diff(needed) > NEAR) + 1)
     values = np.concatenate([rows.read(int(some[0]), int(some[-1]) + 1)[some - some[0]] for some in near])
     return values[np.searchsorted(needed, index)].astype(np.float32)
+
+
+def value_at(signal: Signal, times_s: np.ndarray) -> np.ndarray:
+    """[time, feature] at any times, interpolated from a strongly oversampled signal."""
+    clock = np.arange(signal.n_times) / signal.sfreq
+    return np.stack([np.interp(times_s, clock, feature) for feature in signal.data.T], axis=1)

@@ -1,12 +1,29 @@
 """Read the tables of numbers that targets come from. A value that is not a number is named by its place."""
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from eegdecode.data.io import matlab
 
 TAB = "\t"
+
+
+class Titled(Protocol):
+    """The config of a target that may have a name of its own."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+
+
+def stored_name(cfg: Titled) -> str:
+    """Its title, else the name of its file, else that of the target."""
+    return cfg.title or Path(cfg.file).stem.replace("{stimulus}", "").replace("{stem}", "") or cfg.name
 
 
 def table(path: Path) -> np.ndarray:
