@@ -1,13 +1,25 @@
 """Find a learning rate: try rates from low to high before the first step, take where the loss falls most steeply."""
 
+import copy
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from eegdecode import page, plots
 from eegdecode.training.config import FindRate
+from eegdecode.training.step import Stepper
+from hpc.rank import ddp
+from hpc.rank.context import Context, Preempted
+from hpc.runs.rundir import atomic_write, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+TrainOne = Callable[[float, int], float]
+"""(rate, k): train with the k-th batch at that rate; returns the loss, the same on all ranks."""
 
 SMOOTH = 0.98
 TOO_BAD = 4.0
@@ -16,7 +28,7 @@ SKIPPED = 10, 1
 """Points at either end that are left out of the slope."""
 
 
-def find(cfg: FindRate, step: Callable[[float, int], float]) -> dict[str, Any]:
+def find(cfg: FindRate, step: TrainOne) -> dict[str, Any]:
     """`step(rate, k)` trains with the k-th batch at that rate and returns the loss. Its changes are not undone here."""
     rates: list[float] = []
     losses: list[float] = []
@@ -33,6 +45,35 @@ def find(cfg: FindRate, step: Callable[[float, int], float]) -> dict[str, Any]:
         if number > 1 and losses[-1] > TOO_BAD * best:
             break
     return {"rates": rates, "losses": losses, "lr": suggested(rates, losses)}
+
+
+def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne) -> float:
+    """The rate that a range test before the first step gives, or gave in an earlier attempt. What the test changes is
+    restored."""
+    path = ctx.out / "lr_finder.json"
+    search = read_json(path) if ctx.world.is_first else None
+    known_rate = float(ddp.total(torch.tensor(search["lr"] if search else 0.0, dtype=torch.float64)))
+    if known_rate:
+        return known_rate
+    parts = (stepper.network, stepper.optimizer, stepper.scaler)
+    model, optimizer, scaler = [copy.deepcopy(part.state_dict()) for part in parts]
+
+    def step(lr: float, number: int) -> float:
+        ctx.progress("find lr", number, cfg.steps)
+        if ddp.any_rank(ctx.should_stop()):
+            raise Preempted
+        return train_one(lr, number)
+
+    search = find(cfg, step)
+    stepper.network.load_state_dict(model)
+    stepper.optimizer.load_state_dict(optimizer)
+    stepper.scaler.load_state_dict(scaler)
+    log.info("lr %.3g is taken, where the loss falls most steeply (%s)", search["lr"], path)
+    if ctx.world.is_first:
+        page_path, text = ctx.out / "lr_finder.html", drawn(search).encode()
+        ctx.until_there_is_room(lambda: atomic_write(page_path, lambda file: file.write(text)))
+        ctx.until_there_is_room(lambda: write_json(path, search))
+    return float(search["lr"])
 
 
 def suggested(rates: list[float], losses: list[float]) -> float:

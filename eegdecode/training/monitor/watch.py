@@ -13,6 +13,7 @@ from eegdecode.objectives import Batch
 from eegdecode.training.config import Watch
 from eegdecode.training.monitor import alerts, figures
 from eegdecode.training.monitor.logger import Record
+from eegdecode.training.state import Best
 from eegdecode.training.validator import Validator
 from hpc.rank import fsdp
 from hpc.rank.context import Context
@@ -81,14 +82,14 @@ class Watcher:
         )
 
     def validated(
-        self, step: int, validation: dict[str, float], best: dict[str, Any], network: nn.Module, validator: Validator
+        self, step: int, validation: dict[str, float], best: Best, network: nn.Module, validator: Validator
     ) -> None:
         """After a validation with these figures; `best` is from before it."""
-        cfg, lowest = self.cfg.alerts, best["validation"]["loss"]
+        cfg, lowest = self.cfg.alerts, best.validation["loss"]
         if math.isfinite(lowest) and validation["loss"] > lowest + (cfg.diverged - 1) * abs(lowest):
             self.alerts.say("diverged", f"validation loss {validation['loss']:.4g} at step {step}, after {lowest:.4g}")
-        if cfg.stalled_steps and validation["loss"] >= lowest and step - best["step"] >= cfg.stalled_steps:
-            self.alerts.say("stalled", f"no better validation since step {best['step']}, {step - best['step']} ago")
+        if cfg.stalled_steps and validation["loss"] >= lowest and step - best.step >= cfg.stalled_steps:
+            self.alerts.say("stalled", f"no better validation since step {best.step}, {step - best.step} ago")
         spent_h = (self._lived_s + time.time() - self._began) * self.ctx.world.size / 3600
         if cfg.budget_gpu_h and spent_h > cfg.budget_gpu_h:
             self.alerts.say("budget", f"{spent_h:.1f} GPU-hours spent by step {step}, of {cfg.budget_gpu_h:g}")

@@ -1,0 +1,58 @@
+"""The batches that a rank trains on, from any step on."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from eegdecode.data.loading import loader, order
+from eegdecode.data.loading.draw import Draw
+from eegdecode.data.loading.loader import Loader
+from eegdecode.data.loading.partners import Partners
+from eegdecode.data.store.dataset import Store
+from eegdecode.objectives import Batch
+from eegdecode.training.augment import Augmentation
+from eegdecode.training.config import Train
+from hpc.rank.context import Context
+
+FILLING = 4
+"""Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
+NOISE = 5  # separates the draws of one seed, also from those of eegdecode.data
+
+
+class Batches:
+    """This rank's augmented batches from any step on, each window with its random key."""
+
+    def __init__(
+        self, cfg: Train, ctx: Context, data: Store, draw: Draw, augment: Augmentation, device: torch.device
+    ) -> None:
+        self.cfg, self.world, self.device, self.augment = cfg, ctx.world, device, augment
+        share = partial(Loader, data, target=cfg.target, rank=ctx.world.rank, size=ctx.world.size, device=device)
+        self.own = share(draw, threads=min(loader.cores(ctx.world.local_size), FILLING))
+        self.others: Loader | None = None
+        if augment.partners:
+            self.others = share(Partners(draw, augment.partners, cfg.target, data.recordings))
+        self.wait_s = 0.0
+
+    def at(self, step: int, stop: int | None = None) -> Iterator[Batch]:
+        others = self.others.at(step, stop) if self.others else None
+        for number, loaded in enumerate(self.own.at(step, stop), step):
+            self.wait_s = self.own.wait_s
+            batch = Batch(loaded.signal, loaded.target, loaded.subject, self._keys(number))
+            partners: list[Batch] = []
+            if others is not None:
+                columns = [column.tensor_split(len(self.augment.partners)) for column in next(others)]
+                partners = [Batch(x, y, subject, batch.rng_key) for x, y, subject in zip(*columns, strict=True)]
+            yield self.augment(batch, partners)
+
+    def _keys(self, step: int) -> torch.Tensor:
+        """All per-window randomness derives from (seed, step, index in the global batch)."""
+        n = self.cfg.windows.batch
+        places = np.arange(self.world.rank, n, self.world.size, dtype=np.int64) + step * n
+        return torch.from_numpy(order.key(self.cfg.seed, NOISE, places).astype(np.int64)).to(self.device)
+
+    def close(self) -> None:
+        self.own.close()
+        if self.others is not None:
+            self.others.close()

@@ -1,0 +1,90 @@
+"""What a training is after a number of steps: what a checkpoint holds, and what training goes on from, bit for bit."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from eegdecode.training import optim
+from hpc.checkpoint import checkpoint
+from hpc.rank import ddp, fsdp
+from hpc.rank.context import Context
+
+
+@dataclass(frozen=True)
+class Best:
+    """The validation with the lowest loss so far, and what came after it."""
+
+    step: int = 0
+    validation: dict[str, float] = field(default_factory=lambda: {"loss": math.inf})
+    parameters: dict[str, torch.Tensor] = field(default_factory=dict)
+    misses: int = 0  # validations since then
+    ended: str = ""  # why training ends before its last step; empty while it goes on
+
+    def after(
+        self, step: int, validation: dict[str, float], parameters: Callable[[], dict[str, torch.Tensor]]
+    ) -> "Best":
+        """What is best after a validation with these figures."""
+        if validation["loss"] < self.validation["loss"]:
+            return replace(self, step=step, validation=validation, parameters=parameters(), misses=0)
+        return replace(self, misses=self.misses + 1)
+
+    def ending(self, why: str) -> "Best":
+        return replace(self, ended=why)
+
+
+class TrainState:
+    """All that changes from step to step."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        average: optim.Average,
+    ) -> None:
+        self.network, self.optimizer, self.scaler, self.average = network, optimizer, scaler, average
+        self.step = 0
+        """Steps that are done."""
+        self.best = Best()
+        self.unseen: dict[str, float] | None = None
+        """Figures of a step whose validation was interrupted: they are still to be written."""
+
+    def state_dict(self, unwritten: Sequence[dict[str, float]] = ()) -> dict[str, Any]:
+        """The contents of a checkpoint, with the lines of metrics.jsonl that a full disk has not taken yet."""
+        own = {"scaler": self.scaler.state_dict(), "average": self.average.state(), "best": dict(vars(self.best))}
+        both = fsdp.state_of(self.network, self.optimizer)
+        return {**both, **own, "unseen": self.unseen, "unwritten": unwritten}
+
+    def load_state_dict(self, step: int, state: Mapping[str, Any]) -> None:
+        fsdp.restore(self.network, self.optimizer, dict(state))
+        self.scaler.load_state_dict(state["scaler"])
+        self.average.load(state["average"], self.network)
+        self.step, self.best, self.unseen = step, Best(**state["best"]), state["unseen"]
+
+    def resume(self, ctx: Context) -> Sequence[dict[str, float]]:
+        """Go on from the newest whole checkpoint, if there is one: rank 0 finds it, and all ranks read that one.
+        Returns its unwritten lines of metrics.jsonl."""
+        newest = checkpoint.latest(ctx.run.checkpoints) if ctx.world.is_first else None
+        step = int(ddp.total(torch.tensor(newest[0] if newest else 0)))
+        if not step and newest is None:
+            return ()
+        state = newest[1] if newest is not None else checkpoint.load(ctx.run.checkpoints, step)
+        self.load_state_dict(step, state)
+        unwritten: Sequence[dict[str, float]] = state["unwritten"]
+        return unwritten
+
+    def copy_of_parameters(self) -> dict[str, torch.Tensor]:
+        """A copy on the CPU; those of a sharded network stay on their device."""
+        return {
+            name: value.detach().clone() if fsdp.is_sharded(value) else value.detach().cpu().clone()
+            for name, value in self.network.state_dict().items()
+        }
+
+
+def whole(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Parameters on the CPU, those of a sharded network put together: a collective call."""
+    return {name: fsdp.whole(value).cpu() for name, value in parameters.items()}
