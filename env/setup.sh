@@ -206,6 +206,8 @@ saying '' "$py" "$repo/env/install.py" --extras "$extras" --there "$there" --tor
 [ "$code" != 3 ] || exit 3
 [ "$code" != 4 ] || fail "went no further: --no-cuda was said, and whether torch comes with CUDA could not be asked"
 [ "$code" = 0 ] || fail "pip failed, see above; no network on this machine? Run this on a login node"
+# What building leaves here goes before what is installed, also when it is older
+rm -rf "$repo/hpc_eegdecode.egg-info"
 # ---- torchaudio. Its compiled part is linked against CUDA and one torch; the transforms are plain torch and need none
 # of it. So where it cannot be loaded, the compiled part goes and the transforms stay.
 audio='import torchaudio'
