@@ -24,7 +24,8 @@ from eegdecode.data.loading.partners import Partners
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import lora, trainable
-from eegdecode.objectives import Batch, Classification
+from eegdecode.objectives import Batch
+from eegdecode.objectives.classification import Classification
 from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.config import Train, check_ranks

@@ -14,7 +14,8 @@ from eegdecode.data.split.splits import Segment
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.shallow import Shallow
-from eegdecode.objectives import Batch, Classification
+from eegdecode.objectives import Batch
+from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training import augment
 from eegdecode.training.config import (

@@ -23,7 +23,7 @@ from eegdecode.models.config import Trainable
 from eegdecode.models.eegnet import EEGNet
 from eegdecode.models.parts import recurrent
 from eegdecode.models.transformer import Transformer
-from eegdecode.objectives import Regression
+from eegdecode.objectives.regression import Regression
 from eegdecode.training import loop, model_file, optim
 from eegdecode.training.config import (
     ChannelDropout,

@@ -1,4 +1,4 @@
-"""A model is one file, its config included; found by its name, and read for its config without torch."""
+"""What is chosen by its name is one file, its config included; its config is read without torch."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ import pytest
 
 PLACES = {
     "models": "eegdecode.models.config:MODELS",
+    "objectives": "eegdecode.objectives.config:OBJECTIVES",
 }
 """Where each of the choices by name is."""
 HEAVY = ("torch", "mne", "h5py", "scipy")
