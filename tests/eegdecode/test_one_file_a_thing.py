@@ -9,6 +9,7 @@ import pytest
 PLACES = {
     "models": "eegdecode.models.config:MODELS",
     "objectives": "eegdecode.objectives.config:OBJECTIVES",
+    "augmentations": "eegdecode.training.augmentations.config:AUGMENTATIONS",
 }
 """Where each of the choices by name is."""
 HEAVY = ("torch", "mne", "h5py", "scipy")

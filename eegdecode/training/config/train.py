@@ -9,8 +9,7 @@ from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.config import Trainable
 from eegdecode.objectives import AnyObjective
 from eegdecode.objectives.regression import Regression
-from eegdecode.training.config import augment
-from eegdecode.training.config.augment import Augment
+from eegdecode.training.augmentations.config import Augment, check_order
 from eegdecode.training.config.optim import Compute, Optim
 from eegdecode.training.config.start import Start
 from eegdecode.training.config.watch import Watch
@@ -96,7 +95,7 @@ class Train:
             raise ValueError(
                 f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
             )
-        augment.check_order(self.augment)
+        check_order(self.augment)
         steps = self.trainable.unfreeze_at
         if steps and steps[-1] >= self.optim.steps:
             raise ValueError(
