@@ -1,37 +1,22 @@
-"""The objectives (losses) of training by name. Light to import.
+"""The objectives (losses) of training by name, and `build`, which makes one. Light to import: what an objective's file
+imports comes with its loss.
 
-`eegdecode/objectives/NAME.py` has `objective(cfg, spec)` of each name.
+`eegdecode/objectives/NAME.py` has the config of each name, a frozen dataclass, and its function objective(cfg, spec).
 """
 
-import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from eegdecode.objectives.config.diffusion import Diffusion
-from eegdecode.objectives.config.selfsupervised import Alignment, MaskedPatches, SimCLR, TimeFrequency
-from eegdecode.objectives.config.supervised import Classification, Clip, Regression
+from eegdecode.objectives.config import OBJECTIVES, AnyObjective, ObjectiveConfig
 from eegdecode.signals import SignalSpec
+from hpc.config.choices import code_of
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "OBJECTIVES",
-    "Alignment",
-    "AnyObjective",
-    "Batch",
-    "Classification",
-    "Clip",
-    "Diffusion",
-    "MaskedPatches",
-    "Objective",
-    "Regression",
-    "SimCLR",
-    "TimeFrequency",
-    "build",
-    "in_units",
-    "standard",
-]
+    "OBJECTIVES", "AnyObjective", "Batch", "Objective", "ObjectiveConfig", "build", "in_units", "standard",
+]  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -50,19 +35,6 @@ The model is called once. Tensors are gathered over ranks only during training (
 """
 
 
-AnyObjective = Alignment | Classification | Clip | Diffusion | MaskedPatches | Regression | SimCLR | TimeFrequency
-OBJECTIVES: dict[str, type[Any]] = {
-    "classification": Classification,
-    "clip": Clip,
-    "diffusion": Diffusion,
-    "eegpt": Alignment,
-    "mae": MaskedPatches,
-    "regression": Regression,
-    "simclr": SimCLR,
-    "tfc": TimeFrequency,
-}
-
-
 def standard(target: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
     """A target in the units of the network: each feature standardised by its mean and spread in the training set, if
     these are known."""
@@ -78,12 +50,7 @@ def in_units(decoded: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
     return decoded * decoded.new_tensor(spec.target_std) + decoded.new_tensor(spec.target_mean)
 
 
-def build(cfg: AnyObjective, spec: SignalSpec) -> Objective:
-    """`spec`: that of the data, not of the model; with the statistics of the training targets.
-
-    The objective of a config from another package is made by the function `objective` of the module that declares it.
-    """
-    declared = type(cfg).__module__
-    module = f"eegdecode.objectives.{cfg.name}" if declared.startswith("eegdecode.") else declared
-    objective: Objective = importlib.import_module(module).objective(cfg, spec)
+def build(cfg: ObjectiveConfig, spec: SignalSpec) -> Objective:
+    """`spec`: that of the data, not of the model; with the statistics of the training targets."""
+    objective: Objective = code_of(cfg).objective(cfg, spec)
     return objective

@@ -1,10 +1,43 @@
 """Classification of windows: cross-entropy, or the focal loss of Lin 2017 (arXiv 1708.02002)."""
 
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
 import torch
 from torch.nn import functional
 
-from eegdecode.objectives import Batch, Classification, Objective
+from eegdecode.objectives import Batch, Objective
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Classify windows."""
+
+    name: Literal["classification"] = "classification"
+    focus: float = 0.0
+    """Gamma of the focal loss (Lin 2017: 2); larger: windows that are right already weigh less; 0: cross-entropy."""
+    label_smoothing: float = 0.0  # share of a label that is spread over all classes
+    balanced: bool = False  # weight classes by inverse frequency: n / (classes x n of the class)
+    input_kind: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        if self.focus < 0:
+            raise ValueError(f"focus must be 0 or above, got {self.focus}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        """One output a class."""
+        if len(spec.class_values) < 2:
+            reason = "follows the signal in time" if spec.is_sequence else f"has {spec.n_outputs} number(s) a window"
+            if len(spec.class_values) == 1:
+                reason = f"is always {spec.classes[0]}"
+            raise ValueError(
+                f"classification needs a target of 2 classes or more, but this one {reason}: "
+                "name a label of the trials, or take objective=regression or clip"
+            )
+        return replace(spec, n_outputs=len(spec.class_values))
 
 
 def objective(cfg: Classification, spec: SignalSpec) -> Objective:

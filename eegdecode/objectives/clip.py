@@ -4,13 +4,50 @@
 Decoded and target are [window, feature], or [window, step, feature], where time and features are one.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch.nn import functional
 
 from eegdecode import noise
-from eegdecode.objectives import Batch, Clip, Objective
+from eegdecode.objectives import Batch, Objective
 from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Match each window to its own among the targets of the batch: outputs similar to it, dissimilar to the others.
+
+    While training, the targets of all ranks are candidates, so that the number of GPUs changes nothing.
+    """
+
+    name: Literal["clip"] = "clip"
+    form: Literal["symmetric", "speech"] = "symmetric"
+    """`symmetric` (Radford 2021): by the cosine over the temperature, from window to target and back; `speech`
+    (Défossez 2023): by the product with the target at length 1, from window to target only."""
+    temperature: float = 0.07
+    """What the cosines of the symmetric form are divided by; smaller: the nearest wrong targets weigh more."""
+    mask_equal: bool = True  # equal targets in a batch, as of a stimulus shown twice, are not negatives of each other
+    input_kind: ClassVar[str] = "outputs"
+    compares_windows: ClassVar[bool] = True
+    """The loss needs several windows."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        if not spec.n_outputs:
+            raise ValueError("clip matches windows to targets: name one (target=envelope)")
+        if spec.n_outputs == 1 and not spec.is_sequence:
+            raise ValueError(
+                "clip compares targets by their direction, but one number a window, as in this target, has none: "
+                "take objective=regression or classification"
+            )
+        return spec
+
 
 _SAME = 43  # the numbers by which equal targets are found
 

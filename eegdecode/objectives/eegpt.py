@@ -1,10 +1,30 @@
 """Alignment and reconstruction: the pretraining of EEGPT (Wang et al., NeurIPS 2024)."""
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch.nn import functional
 
-from eegdecode.objectives import Alignment, Batch, Objective
+from eegdecode.objectives import Batch, Objective
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """EEGPT (Wang 2024): predict the embeddings of a momentum encoder that sees everything, and reconstruct the masked
+    samples."""
+
+    name: Literal["eegpt"] = "eegpt"
+    align: float = 1.0  # weight of the loss of the embeddings, where that of the samples has 1; 0: the paper's ablation
+    input_kind: ClassVar[str] = "eegpt"
+
+    def __post_init__(self) -> None:
+        if self.align < 0:
+            raise ValueError(f"align must be at least 0, got {self.align}")
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return spec
 
 
 def objective(cfg: Alignment, spec: SignalSpec) -> Objective:

@@ -1,10 +1,24 @@
 """Reconstruct masked patches from visible ones: masked autoencoders (He et al. 2022)."""
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch.nn import functional
 
-from eegdecode.objectives import Batch, MaskedPatches, Objective
+from eegdecode.objectives import Batch, Objective
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class MaskedPatches:
+    """Reconstruct masked patches (He 2022): the mean squared error over masked patches only."""
+
+    name: Literal["mae"] = "mae"
+    input_kind: ClassVar[str] = "masked"
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return spec
 
 
 def objective(cfg: MaskedPatches, spec: SignalSpec) -> Objective:

@@ -1,10 +1,39 @@
 """Regression losses over [window, step, output] or [window, output], means over the batch."""
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch.nn import functional
 
-from eegdecode.objectives import Batch, Objective, Regression, in_units, standard
+from eegdecode.objectives import Batch, Objective, in_units, standard
 from eegdecode.signals import SignalSpec
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Predict the numbers of the target: sample by sample if it is a time course, else those of the window."""
+
+    name: Literal["regression"] = "regression"
+    loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"
+    """`correlation`: 1 minus Pearson's r, blind to offset and scale; `cosine`: 1 minus the cosine, blind to scale; both
+    over time, or over the features of a window that has one row of them. `mse` and `l1` are blind to neither:
+    standardise a target that is far from 0, or whose features differ in size."""
+    standardize: bool = False
+    """Standardise the target by mean and standard deviation of each feature in the training set; outputs have the
+    target's units."""
+    input_kind: ClassVar[str] = "outputs"
+    """The kind of model output that it needs."""
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        """The spec of the model, from that of the data."""
+        if not spec.n_outputs:
+            raise ValueError("regression needs a target: name one (target=envelope)")
+        if self.loss in ("correlation", "cosine") and spec.n_outputs == 1 and not spec.is_sequence:
+            raise ValueError(
+                f"{self.loss} compares several numbers of a window, but this target is 1: take objective.loss=mse or l1"
+            )
+        return spec
 
 
 def objective(cfg: Regression, spec: SignalSpec) -> Objective:

@@ -1,12 +1,46 @@
 """SimCLR: contrastive loss between two augmented views of each window (Chen et al. 2020)."""
 
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
 import torch
 from torch.nn import functional
 
 from eegdecode import noise
-from eegdecode.objectives import Batch, Objective, SimCLR
+from eegdecode.objectives import Batch, Objective
 from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
+
+
+@dataclass(frozen=True)
+class SimCLR:
+    """Make two views of a window more similar to each other than to all other windows (Chen 2020, NT-Xent)."""
+
+    name: Literal["simclr"] = "simclr"
+    size: int = 128
+    """Features of the embedding; the model's last layer is the projection head, which is dropped afterwards."""
+    temperature: float = 0.5  # what the cosines are divided by; smaller: the most similar other windows weigh more
+    scale: float = 0.2  # most by which the amplitude of a view is raised or lowered, as a share of it
+    shift: float = 0.1
+    """Most by which a view is shifted either way, as a share of its length; what leaves at one end enters at the
+    other."""
+    silent: float = 0.2  # share of the channels that are set to 0
+    noise: float = 0.1  # standard deviation of the added noise, in units of that of the channel
+    input_kind: ClassVar[str] = "outputs"
+    compares_windows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.temperature <= 0:
+            raise ValueError(f"size must be at least 1 and temperature above 0, got {self.size} and {self.temperature}")
+        for name in ("scale", "shift", "silent"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.noise < 0:
+            raise ValueError(f"noise must be at least 0, got {self.noise}")
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return replace(spec, n_outputs=self.size, target_sfreq=0.0, class_values=(), classes=())
+
 
 VIEWS, DRAWS = 40, 4  # the first number of what the views draw, and how many draws a view has
 

@@ -1,13 +1,51 @@
 """Consistency of time and frequency, TF-C (Zhang et al., NeurIPS 2022)."""
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 
 from eegdecode import noise
 from eegdecode.models.tfc import Embedded, magnitudes
-from eegdecode.objectives import Batch, Objective, TimeFrequency
+from eegdecode.objectives import Batch, Objective
 from eegdecode.objectives.simclr import alike, nt_xent
 from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
+
+
+@dataclass(frozen=True)
+class TimeFrequency:
+    """TF-C (Zhang 2022): embeddings of a window and its spectrum are similar, both to their augmented versions too."""
+
+    name: Literal["tfc"] = "tfc"
+    form: Literal["paper", "released"] = "paper"
+    """`paper`: balance * (time + frequency) + (1 - balance) * consistency; `released`, as in the published code:
+    balance * (time + frequency) + the distance of a window from its spectrum, by NT-Xent with a polynomial term."""
+    temperature: float = 0.2
+    """What the cosines of NT-Xent are divided by; smaller: the most similar other windows weigh more."""
+    balance: float = 0.2
+    """Weight of the two losses of windows against their augmented versions, in time and in frequency; lambda of the
+    paper."""
+    margin: float = 1.0
+    """For the form `paper`: added to each of the three differences of distances, the paper's delta; as a constant it
+    has no gradient."""
+    anchor: float = 1.0
+    """Ours, for the form `paper`: how much of the distance of a window from its spectrum the consistency holds beside
+    the differences of distances, which are small already when all four are equally far apart; 0: the paper to the
+    letter, see docs/LOG.md."""
+    input_kind: ClassVar[str] = "tfc"
+    compares_windows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or not 0 <= self.balance <= 1 or min(self.margin, self.anchor) < 0:
+            raise ValueError(
+                "temperature must be above 0, balance in [0, 1], margin and anchor at least 0, "
+                f"got {self.temperature}, {self.balance}, {self.margin} and {self.anchor}"
+            )
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        return spec
+
 
 BANK, SPECTRUM = 50, 56  # the first numbers of what the two augmentations draw
 SEGMENTS = 5  # that are put into another order

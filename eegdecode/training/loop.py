@@ -15,7 +15,7 @@ import torch
 from eegdecode import models, objectives
 from eegdecode.data.store import store
 from eegdecode.models.parts import lora, trainable
-from eegdecode.objectives import Classification
+from eegdecode.objectives.classification import Classification
 from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.batches import NOISE, Batches

@@ -20,7 +20,7 @@ from eegdecode.data.split.splits import Segment, Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import trainable
-from eegdecode.objectives import Classification
+from eegdecode.objectives.classification import Classification
 from eegdecode.signals import SignalSpec, Trial
 from eegdecode.training import optim, transfer
 from eegdecode.training.augment import Augmentation

@@ -19,7 +19,7 @@ from eegdecode.evaluation.metrics import results
 from eegdecode.evaluation.metrics.results import Result
 from eegdecode.evaluation.report import export, report
 from eegdecode.models.eegnet import EEGNet
-from eegdecode.objectives import Classification
+from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train

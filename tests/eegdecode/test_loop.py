@@ -23,23 +23,13 @@ from eegdecode.models.config import Trainable
 from eegdecode.models.eegnet import EEGNet
 from eegdecode.models.parts import recurrent
 from eegdecode.models.transformer import Transformer
-from eegdecode.objectives import Regression
+from eegdecode.objectives.regression import Regression
 from eegdecode.training import loop, model_file, optim
-from eegdecode.training.config import (
-    ChannelDropout,
-    Compute,
-    Ema,
-    FindRate,
-    FrequencyShift,
-    Mixup,
-    Noise,
-    Optim,
-    Sam,
-    SpecAugment,
-    TimeShift,
-    Train,
-    WarmRestarts,
-)
+from eegdecode.training.augmentations.config import AUGMENTATIONS, partners_of
+from eegdecode.training.augmentations.mixup import Mixup
+from eegdecode.training.augmentations.noise import Noise
+from eegdecode.training.augmentations.time_shift import TimeShift
+from eegdecode.training.config import Compute, Ema, FindRate, Optim, Sam, Train, WarmRestarts
 from eegdecode.training.validator import Validator
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
@@ -232,10 +222,11 @@ def test_nonsense_is_refused(knobs: dict[str, float], message: str) -> None:
 
 
 def everything(cfg: Train) -> Train:
-    """All that training can do and one may want at once."""
+    """All that training can do and one may want at once; there are no classes."""
+    augmentations = [kind() for kind in AUGMENTATIONS.values()]
     return replace(
         cfg,
-        augment=(Mixup(), TimeShift(), ChannelDropout(), Noise(), FrequencyShift(), SpecAugment()),
+        augment=tuple(step for step in augmentations if "same class" not in partners_of(step)),
         compute=Compute(accumulate=2),
         optim=replace(
             cfg.optim,

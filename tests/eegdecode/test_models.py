@@ -7,7 +7,8 @@ import torch
 from eegdecode import models, objectives
 from eegdecode.models import MODELS
 from eegdecode.models.bilstm import BiLSTM
-from eegdecode.objectives import Batch, Regression
+from eegdecode.objectives import Batch
+from eegdecode.objectives.regression import Regression
 from eegdecode.signals import SignalSpec
 
 

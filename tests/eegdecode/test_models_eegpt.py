@@ -12,7 +12,8 @@ from eegdecode import models, objectives
 from eegdecode.models.eegpt import EEGPT, patches
 from eegdecode.models.eegpt_pretrain import EEGPTPretrain, Masks
 from eegdecode.models.parts import codebook
-from eegdecode.objectives import Alignment, Batch
+from eegdecode.objectives import Batch
+from eegdecode.objectives.eegpt import Alignment
 from eegdecode.signals import SignalSpec
 
 FIRST = torch.zeros(1, dtype=torch.int64)  # a batch of one window, of the first subject

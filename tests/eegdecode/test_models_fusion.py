@@ -14,7 +14,8 @@ from eegdecode.models.brainmodule import BrainModule
 from eegdecode.models.fusion import Fusion
 from eegdecode.models.multipath import Multipath, Spectra
 from eegdecode.models.parts import joining
-from eegdecode.objectives import Batch, Regression
+from eegdecode.objectives import Batch
+from eegdecode.objectives.regression import Regression
 from eegdecode.signals import Kind, SignalSpec
 from hpc import config
 

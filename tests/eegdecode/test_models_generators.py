@@ -19,10 +19,8 @@ from eegdecode.models.diffwave import DiffWave
 from eegdecode.models.dit import DiT
 from eegdecode.models.joined import Joined
 from eegdecode.models.unet import UNet
-from eegdecode.objectives import Batch, sampling
-from eegdecode.objectives.config.diffusion import Diffusion
-from eegdecode.objectives.diffusion import schedule_of
-from eegdecode.objectives.sampling import FAST, Schedule
+from eegdecode.objectives import Batch
+from eegdecode.objectives.diffusion import FAST, Diffusion, Schedule, sample, schedule_of
 from eegdecode.signals import SignalSpec
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train
@@ -177,7 +175,7 @@ def test_who_knows_the_noise_finds_the_target_again() -> None:
         return (noisy - alphas.sqrt() * target) / (1 - alphas).sqrt()
 
     for taken in (None, Schedule(FAST), SCHEDULE.fewer(10)):
-        sampled = sampling.sample(knows, target, WHOSE, torch.tensor([3, 4]), (200, 1), SCHEDULE, taken)
+        sampled = sample(knows, target, WHOSE, torch.tensor([3, 4]), (200, 1), SCHEDULE, taken)
         assert (sampled - target).abs().max() < 2e-3
 
 
@@ -188,7 +186,7 @@ def test_the_same_keys_make_the_same_sound_whoever_else_is_in_the_batch(name: st
 
     def made(places: list[int]) -> torch.Tensor:
         torch.manual_seed(len(places))  # of no account
-        return sampling.sample(network, x[places], WHOSE[places], keys[places], (32, 16), SCHEDULE, Schedule(FAST))
+        return sample(network, x[places], WHOSE[places], keys[places], (32, 16), SCHEDULE, Schedule(FAST))
 
     both = made([0, 1])
     assert both.shape == (2, 32, 16)
@@ -198,7 +196,7 @@ def test_the_same_keys_make_the_same_sound_whoever_else_is_in_the_batch(name: st
 
 
 def test_a_limit_holds() -> None:
-    sampled = sampling.sample(lambda *_: torch.zeros(2, 50, 1), EEG_X, WHOSE, WHOSE, (50, 1), SCHEDULE, limit=1.0)
+    sampled = sample(lambda *_: torch.zeros(2, 50, 1), EEG_X, WHOSE, WHOSE, (50, 1), SCHEDULE, limit=1.0)
     assert sampled.abs().max() == 1
 
 
@@ -414,7 +412,7 @@ def test_a_run_trains_a_joined_model_and_its_model_makes_spectrograms(tiny_store
     network = model_file.load(ctx.out).network()
     learned = schedule_of(Diffusion())
     x = torch.zeros(2, 64, 8)
-    sampled = sampling.sample(network, x, WHOSE, torch.tensor([1, 2]), (64, 1), learned, learned.fewer(5))
+    sampled = sample(network, x, WHOSE, torch.tensor([1, 2]), (64, 1), learned, learned.fewer(5))
     assert sampled.shape == (2, 64, 1) and sampled.isfinite().all()
 
 

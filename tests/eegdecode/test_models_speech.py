@@ -10,7 +10,8 @@ from torch import nn
 from eegdecode import models, objectives
 from eegdecode.models.brainmodule import BrainModule
 from eegdecode.models.parts.merger import Merger, flat
-from eegdecode.objectives import Batch, Clip
+from eegdecode.objectives import Batch
+from eegdecode.objectives.clip import Clip
 from eegdecode.signals import SignalSpec
 
 

@@ -13,8 +13,10 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode import objectives
-from eegdecode.objectives import AnyObjective, Batch, Classification, Clip, Regression, clip
-from eegdecode.objectives.classification import focal
+from eegdecode.objectives import AnyObjective, Batch, clip
+from eegdecode.objectives.classification import Classification, focal
+from eegdecode.objectives.clip import Clip
+from eegdecode.objectives.regression import Regression
 from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
 from hpc.rank.context import Context, World

@@ -14,7 +14,11 @@ from eegdecode.models.eegpt_pretrain import EEGPTPretrain
 from eegdecode.models.mae_pretrain import MAEPretrain, Masked
 from eegdecode.models.tfc import Embedded
 from eegdecode.models.tfc_pretrain import TFCPretrain
-from eegdecode.objectives import Alignment, Batch, MaskedPatches, SimCLR, TimeFrequency, simclr, tfc
+from eegdecode.objectives import Batch, simclr, tfc
+from eegdecode.objectives.eegpt import Alignment
+from eegdecode.objectives.mae import MaskedPatches
+from eegdecode.objectives.simclr import SimCLR
+from eegdecode.objectives.tfc import TimeFrequency
 from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
 from hpc.rank.context import Context, World

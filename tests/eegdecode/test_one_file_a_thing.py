@@ -1,4 +1,4 @@
-"""A model or a target is one file, its config included; found by its name, and read for its config without torch."""
+"""What is chosen by its name is one file, its config included; its config is read without torch."""
 
 import json
 import subprocess
@@ -8,6 +8,8 @@ import pytest
 
 PLACES = {
     "models": "eegdecode.models.config:MODELS",
+    "objectives": "eegdecode.objectives.config:OBJECTIVES",
+    "augmentations": "eegdecode.training.augmentations.config:AUGMENTATIONS",
     "targets": "eegdecode.data.targets.config:TARGETS",
 }
 """Where each of the choices by name is."""

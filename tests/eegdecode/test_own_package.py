@@ -2,12 +2,22 @@
 
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
+import torch
 
+from eegdecode import noise
+from eegdecode.objectives import Batch
+from eegdecode.signals import SignalSpec
+from eegdecode.training.augment import Augmentation
+from eegdecode.training.config import Train
+from hpc import config
+from hpc.config import plugins
 from hpc.runs.rundir import RunDir, read_json
 from tests.conftest import ROOT, Launch, users_environ
 
+MYLAB = str(ROOT / "tests/eegdecode/mylab")
 STUDY = """\
 synthesize: {name: music, n_subjects: 2, n_pieces: 3, piece_s: [12, 14], n_channels: 4}
 preprocess:
@@ -20,6 +30,7 @@ train:
   target: mylab_ramp
   model: {name: mylab_mlp, width: 5}
   objective: mylab_huber
+  augment: [mylab_flip, noise]
   windows: {length_s: 2, batch: 4}
   optim: {steps: 6, validate_every: 3}
 evaluate: {model: train}
@@ -29,7 +40,7 @@ evaluate: {model: train}
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
     launch = Launch(tmp_path_factory.mktemp("mylab"), users_environ())
-    launch.environ["PYTHONPATH"] = str(ROOT / "tests/eegdecode/mylab")
+    launch.environ["PYTHONPATH"] = MYLAB
     (launch.folder / "study.yaml").write_text(STUDY)
     return launch
 
@@ -47,7 +58,28 @@ def test_one_of_each_works_together(launch: Launch) -> None:
     assert sign["chance"] == 0.5 and 0 <= sign["value"] <= 1 and 0 < sign["p"] <= 1
     page = (runs["evaluate"].out / "report.html").read_text()
     assert "Same sign" in page and "the share of samples whose sign is right." in page
-    assert "mylab_mlp" in runs["train"].config.read_text()
+    settings = runs["train"].config.read_text()
+    assert "mylab_mlp" in settings and "mylab_flip" in settings
+
+
+@pytest.fixture
+def mylab(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package, as if it were installed here."""
+    monkeypatch.syspath_prepend(MYLAB)
+    plugins.forget()
+    yield
+    plugins.forget()
+
+
+def test_its_augmentation_changes_the_windows_of_a_step(mylab: None) -> None:
+    settings = {"data": ["preprocess"], "augment": [{"name": "mylab_flip", "p": 0.4}, "time_shift"]}
+    flip = config.build(Train, settings, "train").augment[0]
+    keys = torch.arange(200)
+    batch = Batch(noise.normal(keys, 1, 16, 2), torch.zeros(200, 16, 1), torch.zeros_like(keys), keys)
+    signal = Augmentation([flip], SignalSpec(("A", "B"), 64.0, 1, target_sfreq=64.0), soft=False)(batch).signal
+    flipped = (signal == -batch.signal).all(dim=(1, 2))
+    assert torch.equal(signal[~flipped], batch.signal[~flipped])
+    assert flipped.float().mean().item() == pytest.approx(0.4, abs=0.1)
 
 
 def test_its_verb_and_its_stage_are_in_the_help(launch: Launch) -> None:
@@ -62,6 +94,7 @@ def test_its_verb_and_its_stage_are_in_the_help(launch: Launch) -> None:
 def test_what_it_adds_can_be_looked_up(launch: Launch) -> None:
     assert "width=16" in launch("settings", "train.model.mylab_mlp").stdout
     assert "mylab_mlp" in launch("settings", "train.model").stdout
+    assert "that a window is flipped" in launch("settings", "train.augment.mylab_flip").stdout
     assert "of the power" in launch("settings", "preprocess.steps.mylab_square").stdout
     error = launch("train", "study.yaml", "model.name=mylab_mpl", "--dry-run", code=2).stderr
     assert "Did you mean 'mylab_mlp'" in error

@@ -13,7 +13,7 @@ from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.report import relevance
 from eegdecode.models.eegnet import EEGNet
-from eegdecode.objectives import Classification
+from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train

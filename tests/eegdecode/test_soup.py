@@ -17,7 +17,7 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Evaluate
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.config import Trainable
-from eegdecode.objectives import Regression
+from eegdecode.objectives.regression import Regression
 from eegdecode.training import estimate, model_file, soup, successive_halving
 from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts
 from hpc.checkpoint import checkpoint

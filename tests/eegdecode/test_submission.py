@@ -23,7 +23,8 @@ from eegdecode.evaluation.config import Evaluate, Submission
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.eegnet import EEGNet
 from eegdecode.models.tcn import TCN
-from eegdecode.objectives import Regression, in_units
+from eegdecode.objectives import in_units
+from eegdecode.objectives.regression import Regression
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import (
     ICA,

@@ -18,7 +18,9 @@ from eegdecode.models.config import Trainable
 from eegdecode.models.deep4 import Deep4
 from eegdecode.models.eegpt import EEGPT
 from eegdecode.models.shallow import Shallow
-from eegdecode.objectives import Classification, Clip, Regression
+from eegdecode.objectives.classification import Classification
+from eegdecode.objectives.clip import Clip
+from eegdecode.objectives.regression import Regression
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.training.config import Optim, Start, Train
 from hpc import config

@@ -18,8 +18,10 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.decode import predict
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.eegnet import EEGNet
-from eegdecode.objectives import Batch, Classification, Diffusion, Regression
-from eegdecode.objectives.classification import focal
+from eegdecode.objectives import Batch
+from eegdecode.objectives.classification import Classification, focal
+from eegdecode.objectives.diffusion import Diffusion
+from eegdecode.objectives.regression import Regression
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training import model_file, target_statistics
 from eegdecode.training.config import Optim, Soup, Train

@@ -34,8 +34,8 @@ class Partners:
         self._target, self._recordings = target, recordings
         if any(self.same) and f"values/{target}" not in recordings[0].blocks:
             raise ValueError(
-                f"recombine takes segments from windows of the same class, but {target or 'no target'} has no classes: "
-                "leave recombine out, or decode a label"
+                f"windows are to be mixed with those of their class, but {target or 'no target'} has no classes: leave "
+                "out the augmentation that does so, as recombine, or decode a label"
             )
 
     def length(self, batch: Places) -> int:

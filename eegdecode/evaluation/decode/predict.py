@@ -17,8 +17,8 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode import ensemble
 from eegdecode.evaluation.decode.predictions import SOUND_HZ, Decoded, DecodedTrial, Kind
-from eegdecode.objectives import Batch, Diffusion, in_units, sampling
-from eegdecode.objectives.diffusion import schedule_of
+from eegdecode.objectives import Batch, diffusion, in_units
+from eegdecode.objectives.diffusion import Diffusion, Schedule
 from eegdecode.preprocessing.config import Preprocess, Step
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
@@ -128,12 +128,12 @@ def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torc
     if not isinstance(objective, Diffusion):
         out: torch.Tensor = network(batch.signal, batch.subject)
         return in_units(out.float(), trained.spec)
-    learned = schedule_of(objective)
+    learned = diffusion.schedule_of(objective)
     shape = batch.target.shape[1], batch.target.shape[2]
     is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
-    schedule = sampling.Schedule(sampling.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
+    schedule = Schedule(diffusion.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
     limit = 1.0 if is_sound and not trained.spec.target_std else None
-    sampled = sampling.sample(network, batch.signal, batch.subject, batch.rng_key, shape, learned, schedule, limit)
+    sampled = diffusion.sample(network, batch.signal, batch.subject, batch.rng_key, shape, learned, schedule, limit)
     return in_units(sampled, trained.spec)
 
 

@@ -1,19 +1,18 @@
 """The configs of the stages train, estimate and soup."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from eegdecode.data.config import RandomWindows, Split, Windows
 from eegdecode.models import Model
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.config import Trainable
-from eegdecode.objectives import AnyObjective, Regression
-from eegdecode.training.config import augment
-from eegdecode.training.config.augment import Augment
+from eegdecode.objectives import AnyObjective
+from eegdecode.objectives.regression import Regression
+from eegdecode.training.augmentations.config import Augment, check_order
 from eegdecode.training.config.optim import Compute, Optim
 from eegdecode.training.config.start import Start
 from eegdecode.training.config.watch import Watch
-from hpc.config.choices import Choices
 from hpc.rank.context import Input
 
 
@@ -23,7 +22,7 @@ class Train:
     target: str = "envelope"  # what is decoded, by the name under which it is stored; empty for objectives without one
     model: Model = field(default_factory=BiLSTM)  # the network
     trainable: Trainable = field(default_factory=Trainable)  # which parameters are trained
-    objective: Annotated[AnyObjective, Choices("eegdecode.objectives", package="")] = field(default_factory=Regression)
+    objective: AnyObjective = field(default_factory=Regression)
     """What training minimises."""
     split: Split = field(default_factory=Split)  # which trials are in the training, validation and test sets
     windows: Windows = field(default_factory=RandomWindows)  # how windows are cut from trials and drawn into batches
@@ -96,7 +95,7 @@ class Train:
             raise ValueError(
                 f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
             )
-        augment.check_order(self.augment)
+        check_order(self.augment)
         steps = self.trainable.unfreeze_at
         if steps and steps[-1] >= self.optim.steps:
             raise ValueError(

@@ -1,0 +1,27 @@
+"""What the configs of objectives share. Each config is in its objective's file."""
+
+from typing import Annotated, ClassVar, Protocol
+
+from eegdecode.signals import SignalSpec
+from hpc.config.choices import Choices
+
+
+class ObjectiveConfig(Protocol):
+    """The config of an objective: a frozen dataclass in the file of its loss.
+
+    Three more class variables or settings tell what it needs: `compares_windows`, that its loss is of several windows
+    together; `standardize` and `balanced`, which statistics of the training targets it reads.
+    """
+
+    input_kind: ClassVar[str]
+    """The kind of model output that it needs."""
+
+    @property
+    def name(self) -> str: ...
+
+    def asks(self, spec: SignalSpec) -> SignalSpec:
+        """The spec of the model, from that of the data. Raises ValueError for a target that it cannot learn."""
+
+
+OBJECTIVES = Choices("eegdecode.objectives")
+AnyObjective = Annotated[ObjectiveConfig, OBJECTIVES]
