@@ -1,6 +1,7 @@
 """Watches a run through its folder until it ends: progress bars on a terminal, plain lines in a log."""
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LINE_EVERY_S = 5.0
+LAST_WORD_S = 60.0
+"""A supervisor that has written nothing more so long after the result is not waited for."""
 
 
 def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
@@ -52,7 +55,7 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
                     show(f"{state.word}: {waits_for}", None)
                 heartbeat = read_heartbeat(run.heartbeat(0))
                 show(None, state if heartbeat and heartbeat["time"] > began else None)
-                if state.ended:
+                if state.ended and not (state.word == "finished" and _has_more_to_say(run)):
                     return state
                 if (
                     ended and ended() and state.word != "queued" and not n_asked
@@ -67,6 +70,24 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
                     raise
                 n_asked += 1
                 _stop(run, n_asked, show)
+
+
+def _has_more_to_say(run: RunDir) -> bool:
+    """Whether the supervisor of a finished run, on this machine, is about to write its last event: the result comes
+    first."""
+    result = read_json(run.result) or {}
+    if time.time() - result.get("ended", 0.0) > LAST_WORD_S or any(
+        event["time"] >= result["ended"] for event in read_lines(run.events)[-1:]
+    ):
+        return False
+    owner = read_heartbeat(run.owner)
+    if not owner or owner["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except OSError:
+        return False
+    return True
 
 
 def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], None]) -> None:

@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from hpc.cli import options, table
+from hpc.runs.rundir import RunDir, append_line, read_json, write_json
+from hpc.submit import watch
 from tests.conftest import EXAMPLE, Launch
 from tests.waiting import output_of
 
@@ -518,6 +522,30 @@ def test_jobs_of_a_slurm_that_is_gone_are_given_up_and_their_runs_go_on_here(lau
     assert "gave up job 7, 7, as squeue does not answer" in said
     assert "given up, as squeue does not answer" in launch("status", tally.name).stdout
     assert launch("tally", "study.yaml", "--on", "local").stdout.count("finished after") == 2
+
+
+def test_the_last_event_is_shown_though_the_result_is_there_before_it(
+    launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A supervisor writes the result, then the event; on a busy machine much lies between."""
+    launch("count", "n=1")
+    (folder,) = launch.runs()
+    run = RunDir(folder)
+    *before, last = run.events.read_text().splitlines(keepends=True)
+    run.events.write_text("".join(before))
+    result, owner = read_json(run.result), read_json(run.owner)
+    assert result and owner and "finished after" in last
+    write_json(run.result, result | {"ended": time.time()})
+    write_json(run.owner, owner | {"pid": os.getpid()})
+    event = json.loads(last) | {"time": time.time() + 1}
+    supervisor = threading.Timer(0.5, append_line, (run.events, event))
+    supervisor.start()
+    assert watch.follow(run, mine=False).word == "finished"
+    assert "finished after" in capsys.readouterr().out
+    run.events.write_text("".join(before))
+    write_json(run.owner, owner)  # it was killed before its last word
+    assert watch.follow(run, mine=False).word == "finished"
+    assert "finished after" not in capsys.readouterr().out
 
 
 def test_a_folder_that_was_removed_is_named(launch: Launch, tmp_path: Path) -> None:
