@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import eegdecode
+import hpc
 from eegdecode import models
 from eegdecode.data.config import EpochWindows
 from eegdecode.data.loading.windows import n_baseline
@@ -66,6 +67,8 @@ FIRST_S = 0.5
 """The windows of challenge 1 begin so long after the stimulus."""
 NEEDED = ("__init__.py", "signals.py", "noise.py", "models", "preprocessing/__init__.py", "preprocessing/sphere.py")
 """The files that build any network."""
+OF_HPC = ("errors.py", "config/choices.py", "config/late.py", "config/plugins.py")
+"""What these need of the batch layer: a model is found by its name."""
 ENOUGH = 1e-5
 """Outputs of the package may differ from ours by so much, relative to the largest if that is above 1."""
 
@@ -249,12 +252,14 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
 
 
 def code() -> bytes:
-    """The files of eegdecode that build any network, as a zip from which Python imports."""
-    root = Path(eegdecode.__file__).parent
+    """The files that build any network, as a zip from which Python imports."""
+    root, batch = Path(eegdecode.__file__).parent, Path(hpc.__file__).parent
     paths = [
         path for name in NEEDED for path in ((root / name).rglob("*.py") if (root / name).is_dir() else (root / name,))
     ]
-    return _zip({f"eegdecode/{path.relative_to(root)}": path.read_bytes() for path in sorted(paths)})
+    files = {f"eegdecode/{path.relative_to(root)}": path.read_bytes() for path in sorted(paths)}
+    files |= {f"hpc/{name}": (batch / name).read_bytes() for name in OF_HPC}
+    return _zip(files | {f"hpc/{folder}__init__.py": b"" for folder in ("", "config/")})
 
 
 def try_out(package: bytes, expected: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
