@@ -22,8 +22,8 @@ from eegdecode.training.batches import NOISE, Batches
 from eegdecode.training.config import Train, check_ranks
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
-from eegdecode.training.state import Best, TrainState, whole
 from eegdecode.training.step import Stepper
+from eegdecode.training.train_state import Best, TrainState, whole
 from eegdecode.training.validator import Validator
 from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp

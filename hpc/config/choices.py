@@ -45,7 +45,8 @@ class Choices(Mapping[str, Any]):
         self.package = group if package is None else package
         self.only = only
         self.not_provided = not_provided or {}
-        late.register(self.package)
+        if self.package:
+            late.register(self.package)
 
     def __contains__(self, name: object) -> bool:
         there = name in self._files() or name in plugins.points(self.group)

@@ -13,7 +13,7 @@ from eegdecode.objectives import Batch
 from eegdecode.training.config import Watch
 from eegdecode.training.monitor import alerts, figures
 from eegdecode.training.monitor.logger import Record
-from eegdecode.training.state import Best
+from eegdecode.training.train_state import Best
 from eegdecode.training.validator import Validator
 from hpc.rank import fsdp
 from hpc.rank.context import Context
