@@ -31,7 +31,7 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import submitted
 from eegdecode.evaluation.config import Submission
 from eegdecode.evaluation.decode import predict
-from eegdecode.evaluation.metrics import correlation
+from eegdecode.evaluation.metrics.nrmse import nrmse
 from eegdecode.evaluation.submitted import N_CHANNELS, N_TIMES, SFREQ_HZ
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import (
@@ -242,10 +242,8 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
         first = first or (x.cpu(), packaged[0])
     assert first is not None
     wanted = torch.cat(truth).numpy()
-    nrmse, nrmse_stored = (
-        float(correlation.nrmse(torch.cat(predicted).numpy(), wanted)[0]) for predicted in (packaged, stored)
-    )
-    return Scored(nrmse, nrmse_stored, first)
+    own, of_stored = (float(nrmse(torch.cat(predicted).numpy(), wanted)[0]) for predicted in (packaged, stored))
+    return Scored(own, of_stored, first)
 
 
 def code() -> bytes:
