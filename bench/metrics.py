@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.compare import Goal, Peers, ratio, rounds, show
-from eegdecode.evaluation.metrics import ranking, ssim
+from eegdecode.evaluation.statistics import ranking, ssim
 
 PIECES, SFREQ, DURATION_S = 36, 20.0, 40.0
 PEER = "scikit-image"

@@ -18,7 +18,8 @@ import numpy as np
 from bench.compare import Goal, judged
 from eegdecode.evaluation.decode import predictions
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
-from eegdecode.evaluation.metrics import nulls, time_courses
+from eegdecode.evaluation.metrics.r_of_time_courses import SHORTEST_SHIFT_S
+from eegdecode.evaluation.statistics import nulls
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "configs/recipes/speech-eeg.yaml"
@@ -188,7 +189,7 @@ def _row(decoded: Decoded) -> Row:
     rotations = dict(zip(stimuli, nulls.draws(0, nulls.ROTATIONS).random((len(stimuli), N_NULL)), strict=True))
     at_shifts = [nulls.rotated(trial.output, trial.target) for trial in decoded.trials]
     null = [
-        r[nulls.shifts(rotations[trial.stimulus], len(r), round(time_courses.SHORTEST_SHIFT_S * decoded.sfreq))]
+        r[nulls.shifts(rotations[trial.stimulus], len(r), round(SHORTEST_SHIFT_S * decoded.sfreq))]
         for trial, r in zip(decoded.trials, at_shifts, strict=True)
     ]
     chance = float(np.quantile(np.mean(null, axis=0), 0.95))

@@ -13,8 +13,8 @@ import numpy as np
 
 from eegdecode import page, plots
 from eegdecode.evaluation.config import Compare
-from eegdecode.evaluation.metrics import intervals
 from eegdecode.evaluation.report.sections import many, say
+from eegdecode.evaluation.statistics import intervals
 from eegdecode.plots import Dots
 from hpc.rank.context import Context, Input
 from hpc.runs.rundir import RunDir, atomic_write, read_json, write_json

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from eegdecode.evaluation import results
 from eegdecode.evaluation.baselines import lagged_ridge, windows
 from eegdecode.evaluation.config import Evaluate
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.metrics import results, time_courses
 from eegdecode.evaluation.report import export, relevance, report
 from eegdecode.evaluation.report.sections import many
 from eegdecode.training import model_file
@@ -40,8 +40,7 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
         decoded = replace(decoded, audit=(*decoded.audit, *failures))
     decoded = replace(decoded, baselines=baselines)
     predictions.write(ctx.out / "predictions.h5", decoded)
-    evaluate = time_courses.evaluate if decoded.kind == "sequence" else results.evaluate
-    result = results.with_extra(evaluate(decoded, cfg.scoring), decoded, cfg.scoring)
+    result = results.evaluate(decoded, cfg.scoring)
     if result.verdict == "above chance":
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]

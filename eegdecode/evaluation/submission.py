@@ -23,7 +23,6 @@ import numpy as np
 import torch
 
 import eegdecode
-import hpc
 from eegdecode import models
 from eegdecode.data.config import EpochWindows
 from eegdecode.data.loading.windows import n_baseline
@@ -32,7 +31,7 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import submitted
 from eegdecode.evaluation.config import Submission
 from eegdecode.evaluation.decode import predict
-from eegdecode.evaluation.metrics import correlation
+from eegdecode.evaluation.metrics.nrmse import nrmse
 from eegdecode.evaluation.submitted import N_CHANNELS, N_TIMES, SFREQ_HZ
 from eegdecode.preprocessing import steps
 from eegdecode.preprocessing.config import (
@@ -51,6 +50,7 @@ from eegdecode.signals import Signal
 from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Validator
+from hpc.config import choices
 from hpc.rank import ddp
 from hpc.rank.context import Context, Input, Preempted
 from hpc.runs.rundir import atomic_write
@@ -245,15 +245,13 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
         first = first or (x.cpu(), packaged[0])
     assert first is not None
     wanted = torch.cat(truth).numpy()
-    nrmse, nrmse_stored = (
-        float(correlation.nrmse(torch.cat(predicted).numpy(), wanted)[0]) for predicted in (packaged, stored)
-    )
-    return Scored(nrmse, nrmse_stored, first)
+    own, of_stored = (float(nrmse(torch.cat(predicted).numpy(), wanted)[0]) for predicted in (packaged, stored))
+    return Scored(own, of_stored, first)
 
 
 def code() -> bytes:
     """The files that build any network, as a zip from which Python imports."""
-    root, batch = Path(eegdecode.__file__).parent, Path(hpc.__file__).parent
+    root, batch = Path(eegdecode.__file__).parent, Path(choices.__file__).parents[1]
     paths = [
         path for name in NEEDED for path in ((root / name).rglob("*.py") if (root / name).is_dir() else (root / name,))
     ]

@@ -92,9 +92,9 @@ def test_the_stage_in_the_guide_is_a_stage() -> None:
 
 
 def test_predictions_are_read_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eegdecode.evaluation import results
     from eegdecode.evaluation.config import Scoring
     from eegdecode.evaluation.decode import predictions
-    from eegdecode.evaluation.metrics import time_courses
     from tests.eegdecode.reported import heard
 
     kept, decoded = tmp_path / "runs/evaluate-x/out/predictions.h5", heard("mel", 1.0)
@@ -104,7 +104,7 @@ def test_predictions_are_read_as_the_guide_says(tmp_path: Path, monkeypatch: pyt
     (text,) = (text for _, text in blocks("docs/guide.md", "python") if "predictions.read" in text)
     scope: dict[str, object] = {}
     exec(text, scope)
-    assert scope["result"] == time_courses.evaluate(decoded, Scoring())
+    assert scope["result"] == results.evaluate(decoded, Scoring())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -11,13 +11,12 @@ import torch
 from eegdecode import stages
 from eegdecode.data.config import EpochWindows, Split
 from eegdecode.data.store import store
-from eegdecode.evaluation import evaluate
+from eegdecode.evaluation import evaluate, results
 from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
-from eegdecode.evaluation.metrics import results
-from eegdecode.evaluation.metrics.results import Result
 from eegdecode.evaluation.report import export, report
+from eegdecode.evaluation.results import Result
 from eegdecode.models.eegnet import EEGNet
 from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, Trial

@@ -15,11 +15,12 @@ from eegdecode.data.config import GridWindows, RandomWindows, Split
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation import results
 from eegdecode.evaluation.baselines import lagged_ridge
 from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import ensemble, predict, predictions
 from eegdecode.evaluation.decode.predict import Decoded, DecodedTrial
-from eegdecode.evaluation.metrics import nulls, time_courses
+from eegdecode.evaluation.statistics import nulls
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
@@ -74,10 +75,10 @@ def test_rotations_are_those_of_numpy() -> None:
 
 
 def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
-    result = time_courses.evaluate(identity(listening(0)), Scoring())
-    values = {name: figure.value for name, figure in result.figures.items()}
+    result = results.evaluate(identity(listening(0)), Scoring())
+    values = {name: result.figures[name].value for name in EVERY}
     assert values == pytest.approx(dict.fromkeys(EVERY, 1.0))
-    assert all(figure.chance < 0.9 for figure in result.figures.values())
+    assert all(result.figures[name].chance < 0.9 for name in EVERY)
     assert result.verdict == "above chance"
     assert [row.n_windows for row in result.subjects] == [PIECES] * SUBJECTS
 
@@ -85,7 +86,7 @@ def test_a_perfect_decoder_is_perfect_by_every_figure() -> None:
 def test_the_summary_has_chance_beside_each_figure() -> None:
     decoded = listening(0, clarity=1.0)
     decoded = replace(decoded, baselines={"ridge": identity(decoded).output})
-    result = time_courses.evaluate(decoded, Scoring(n_null=200))
+    result = results.evaluate(decoded, Scoring(n_null=200))
     summary = result.summary()
     for name in EVERY:
         assert summary[name]["value"] > summary[name]["chance"]  # type: ignore[index]
@@ -99,10 +100,10 @@ def test_the_summary_has_chance_beside_each_figure() -> None:
 
 def test_decoders_that_follow_something_else_pass_for_above_chance_in_5_of_100_cases() -> None:
     """Also where all who hear a piece share what is decoded, so that their trials are not independent."""
-    results = [time_courses.evaluate(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
-    assert 1 <= sum(scores.verdict == "above chance" for scores in results) <= 10
+    of_seeds = [results.evaluate(decoded, Scoring(seed=1, n_null=200)) for decoded in map(listening, range(100))]
+    assert 1 <= sum(scores.verdict == "above chance" for scores in of_seeds) <= 10
     for name in EVERY:
-        beyond = [scores.figures[name].value - scores.figures[name].chance for scores in results]
+        beyond = [scores.figures[name].value - scores.figures[name].chance for scores in of_seeds]
         assert np.mean(beyond) == pytest.approx(0, abs=3.5 * np.std(beyond) / np.sqrt(len(beyond))), name
 
 
@@ -121,33 +122,33 @@ def fading(seed: int, n_pieces: int, clarity: float, n_times: int = 640) -> Deco
 
 @pytest.mark.parametrize("n_pieces", [2, 4, 12])
 def test_who_knows_only_how_trials_begin_and_end_decodes_nothing(n_pieces: int) -> None:
-    results = [time_courses.evaluate(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
-    assert sum(scores.verdict == "above chance" for scores in results) <= 4
-    of_r = [scores.figures["r"] for scores in results]
+    of_seeds = [results.evaluate(fading(seed, n_pieces, 0.0), Scoring(n_null=100)) for seed in range(30)]
+    assert sum(scores.verdict == "above chance" for scores in of_seeds) <= 4
+    of_r = [scores.figures["r"] for scores in of_seeds]
     assert np.mean([r.value for r in of_r]) == pytest.approx(np.mean([r.chance for r in of_r]), abs=0.02)
     assert min(r.value for r in of_r) > 0.3
     same_for_all = fading(0, n_pieces, 0.0)
     trials = tuple(replace(trial, output=same_for_all.trials[0].output) for trial in same_for_all.trials)
-    assert time_courses.evaluate(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
+    assert results.evaluate(replace(same_for_all, trials=trials), Scoring()).figures["r"].p > 0.3  # type: ignore[operator]
 
 
 def test_who_follows_the_piece_beyond_that_is_above_chance() -> None:
-    result = time_courses.evaluate(fading(0, 4, 1.0), Scoring())
+    result = results.evaluate(fading(0, 4, 1.0), Scoring())
     assert result.verdict == "above chance" and all(row.p_holm < 0.05 for row in result.subjects)
 
 
 def test_of_a_single_piece_it_is_said_what_cannot_be_told() -> None:
-    result = time_courses.evaluate(fading(0, 1, 1.0), Scoring())
+    result = results.evaluate(fading(0, 1, 1.0), Scoring())
     assert (
         result.figures["r"].chance == 0 and "with a single test piece, following it cannot be separated" in result.what
     )
-    assert "single" not in time_courses.evaluate(fading(0, 2, 1.0), Scoring()).what
+    assert "single" not in results.evaluate(fading(0, 2, 1.0), Scoring()).what
 
 
 def test_what_never_moves_is_at_chance() -> None:
     decoded = listening(0)
     flat = replace(decoded, trials=tuple(replace(trial, output=np.ones_like(trial.target)) for trial in decoded.trials))
-    result = time_courses.evaluate(flat, Scoring())
+    result = results.evaluate(flat, Scoring())
     assert result.figures["r"].value == 0
     for name in ("rank_accuracy", "match_mismatch", "spectrum_rank", "ssim_rank"):
         assert result.figures[name].value == 0.5, name
@@ -156,36 +157,22 @@ def test_what_never_moves_is_at_chance() -> None:
 
 def test_what_cannot_be_told_is_left_out() -> None:
     decoded = listening(0)
-    one_short_piece = replace(
-        decoded,
-        trials=tuple(
-            replace(trial, target=trial.target[:400], output=trial.output[:400]) for trial in decoded.trials[:SUBJECTS]
-        ),
-    )
-    assert list(time_courses.evaluate(one_short_piece, Scoring()).figures) == ["r"]
-    short = replace(
-        decoded, trials=tuple(replace(t, target=t.target[:400], output=t.output[:400]) for t in decoded.trials)
-    )
-    assert list(time_courses.evaluate(short, Scoring()).figures) == [
-        "r",
-        "rank_accuracy",
-        "spectrum_r",
-        "spectrum_rank",
-    ]
-    of_less_than_a_window = replace(
-        decoded, trials=tuple(replace(t, target=t.target[:200], output=t.output[:200]) for t in decoded.trials)
-    )
-    assert "match_mismatch" not in time_courses.evaluate(of_less_than_a_window, Scoring()).figures
-    assert list(time_courses.evaluate(replace(decoded, sfreq=8.0), Scoring()).figures) == [
-        "r",
-        "rank_accuracy",
-        "match_mismatch",
-    ]
+
+    def names(n_times: int, n_trials: int | None = None, sfreq: float = SFREQ) -> list[str]:
+        """Of trials that are as short."""
+        trials = (replace(t, target=t.target[:n_times], output=t.output[:n_times]) for t in decoded.trials[:n_trials])
+        figures = results.evaluate(replace(decoded, trials=tuple(trials), sfreq=sfreq), Scoring()).figures
+        return [name for name in figures if name in EVERY]
+
+    assert names(400, SUBJECTS) == ["r"], "a single piece, and less than two windows"
+    assert names(400) == ["r", "rank_accuracy", "spectrum_r", "spectrum_rank"]
+    assert "match_mismatch" not in names(200)
+    assert names(640, sfreq=8.0) == ["r", "rank_accuracy", "match_mismatch"]
 
 
 def test_the_seed_alone_decides_the_chance_level() -> None:
     decoded = listening(3)
-    first, again, other = (time_courses.evaluate(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
+    first, again, other = (results.evaluate(decoded, Scoring(seed=seed)).figures["r"].bound for seed in (1, 1, 2))
     assert first == again != other
 
 

@@ -9,7 +9,8 @@ from eegdecode.evaluation.baselines import bandpower, csp, window_ridge
 from eegdecode.evaluation.baselines.bandpower import BandPower
 from eegdecode.evaluation.baselines.csp import CSP
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
-from eegdecode.evaluation.metrics.classes import balanced_accuracy, confusion
+from eegdecode.evaluation.metrics.balanced_accuracy import balanced_accuracy
+from eegdecode.evaluation.statistics.confusion import confusion
 
 SFREQ = 128.0
 
@@ -117,6 +118,9 @@ def test_the_pooled_ridge_is_sklearns_and_finds_what_is_linear() -> None:
     oracle = Ridge(ridge.penalty * size).fit(inputs, y)
     np.testing.assert_allclose(ridge.decode(x_test), oracle.predict(x_test.reshape(300, -1)), rtol=1e-6)
     assert np.mean((ridge.decode(x_test) - y_test) ** 2) < 0.5 * y_test.var()
+    each = [Ridge(penalty * size).fit(inputs, y).predict(x_val.reshape(300, -1)) for penalty in window_ridge.PENALTIES]
+    best = int(np.argmin([np.mean((predicted - y_val) ** 2) for predicted in each]))
+    assert ridge.penalty == window_ridge.PENALTIES[best] and 0 < best < len(each) - 1
 
 
 def test_the_validation_part_tells_the_ridge_that_there_is_nothing() -> None:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eegdecode.evaluation.metrics import classes, intervals, nulls, ranking
+from eegdecode.evaluation.metrics.balanced_accuracy import balanced_accuracy
+from eegdecode.evaluation.statistics import intervals, nulls, ranking
+from eegdecode.evaluation.statistics.confusion import confusion
 
 
 def test_p_counts_the_value_itself() -> None:
@@ -89,10 +91,10 @@ def test_windows_of_a_trial_are_dealt_together_or_noise_would_pass() -> None:
     trials, subjects, by_trial, by_window = np.repeat(np.arange(24), 10), np.repeat([0, 1], 120), [], []
     for seed in range(150):
         truth, predicted = np.repeat(rng.integers(2, size=24), 10), np.repeat(rng.integers(2, size=24), 10)
-        value = classes.balanced_accuracy(classes.confusion(truth, predicted, 2))
+        value = balanced_accuracy(confusion(truth, predicted, 2))
         for p_values, numbered in ((by_trial, trials), (by_window, None)):
             dealt = nulls.confusions_dealt(truth, predicted, 2, 99, seed, numbered, subjects)
-            p_values.append(float(nulls.p_value(value, classes.balanced_accuracy(dealt))))
+            p_values.append(float(nulls.p_value(value, balanced_accuracy(dealt))))
     assert np.mean(np.array(by_trial) < 0.05) < 0.12 < np.mean(np.array(by_window) < 0.05)
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from eegdecode.data.store.dataset import Store
-from eegdecode.evaluation import compare
+from eegdecode.evaluation import compare, results
 from eegdecode.evaluation.compare import Evaluation
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.metrics import results, time_courses
 from eegdecode.evaluation.report import report
 from eegdecode.training import model_file
 from tests.eegdecode import browser
@@ -33,9 +32,8 @@ def render(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFact
     @cache
     def rendered(kind: str) -> str:
         decoded: Decoded = answered("classes", 3.0) if kind == "classes" else heard(kind, 0.5, stimuli)
-        evaluate = results.evaluate if kind == "classes" else time_courses.evaluate
         values = {name: index - 2.0 for index, name in enumerate(trained.spec.channels)}
-        result = replace(evaluate(decoded, Scoring()), channels={"network": values, "ridge": values})
+        result = replace(results.evaluate(decoded, Scoring()), channels={"network": values, "ridge": values})
         return report.render(ctx.run, trained, decoded, result)
 
     return rendered

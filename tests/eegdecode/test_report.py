@@ -11,10 +11,10 @@ import pytest
 
 from eegdecode import plots
 from eegdecode.data.store.dataset import Store
+from eegdecode.evaluation import results
 from eegdecode.evaluation.baselines import lagged_ridge
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode import predict
-from eegdecode.evaluation.metrics import time_courses
 from eegdecode.evaluation.report import report, sections
 from eegdecode.training import model_file
 from hpc.rank.context import Input
@@ -56,7 +56,7 @@ def written(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFac
     trained, decoded = outcome
     object.__setattr__(decoded.trials[0], "stimulus", "<b>&.wav")
     decoded = replace(decoded, baselines={"ridge": lagged_ridge.ridge(trained, decoded, Scoring(), ctx)})
-    report.write(ctx.out / "report.html", trained, decoded, time_courses.evaluate(decoded, Scoring()))
+    report.write(ctx.out / "report.html", trained, decoded, results.evaluate(decoded, Scoring()))
     return ctx.out / "report.html"
 
 

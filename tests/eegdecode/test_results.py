@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eegdecode.evaluation import results
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode import predictions
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial, Kind
-from eegdecode.evaluation.metrics import results
 from eegdecode.evaluation.report import export
 
 SUBJECTS, TRIALS, CLASSES = 4, 24, 3

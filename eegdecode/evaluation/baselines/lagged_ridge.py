@@ -15,7 +15,7 @@ from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.metrics.correlation import correlation
+from eegdecode.evaluation.statistics.correlation import correlation
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import whole_trial
 from hpc.rank.context import Context, Preempted

@@ -7,10 +7,11 @@
 Attributes say the kind of task, the rate in Hz (0 where a window has one row), the target and the names of classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import h5py
 import numpy as np
@@ -24,6 +25,8 @@ BANDS = 7
 """A time course of so many features or more is a spectrogram."""
 Kind = Literal["sequence", "classes", "retrieval", "values"]
 TEXT = h5py.string_dtype()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Decoded:
     classes: tuple[str, ...] = ()
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The outputs of baseline decoders for the same rows, [row, feature]."""
+    computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `once` keeps; a copy of these windows begins without it."""
 
     @property
     def is_sound(self) -> bool:
@@ -83,6 +88,21 @@ class Decoded:
         rows = np.split(self.baselines[baseline], ends[:-1])
         trials = (replace(trial, output=output) for trial, output in zip(self.trials, rows, strict=True))
         return replace(self, trials=tuple(trials), baselines={})
+
+
+def once(compute: Callable[Concatenate[Decoded, P], T]) -> Callable[Concatenate[Decoded, P], T]:
+    """Decorate a function of decoded windows that several metrics call: it is computed once for the same windows and
+    the same other arguments, and kept as long as the windows are."""
+
+    @wraps(compute)
+    def computed(decoded: Decoded, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = compute, args, tuple(kwargs.items())
+        if key not in decoded.computed:
+            decoded.computed[key] = compute(decoded, *args, **kwargs)
+        value: T = decoded.computed[key]
+        return value
+
+    return computed
 
 
 def write(path: Path, decoded: Decoded) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from eegdecode import plots
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
-from eegdecode.evaluation.metrics import sound
-from eegdecode.evaluation.metrics.correlation import correlation, unit
 from eegdecode.evaluation.report import audio_player
 from eegdecode.evaluation.report.sections import say
+from eegdecode.evaluation.statistics import sound
+from eegdecode.evaluation.statistics.correlation import correlation, unit
 from eegdecode.plots import Line, Picture
 from hpc.runs.rundir import RunDir
 

@@ -1,8 +1,9 @@
 """Export the results for other documents: report.md, and a table in LaTeX."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from eegdecode.evaluation.metrics.results import Metric, Result
+from eegdecode.evaluation.results import MetricResult, Result
 from hpc.runs.rundir import atomic_write
 
 
@@ -22,7 +23,7 @@ def markdown(result: Result) -> str:
         "| --- " * (4 + len(result.baselines)) + "|",
     ]
     for name, figure in result.figures.items():
-        baselines = " | ".join(_say(figures[name]) for figures in result.baselines.values())
+        baselines = " | ".join(_of(figures, name) for figures in result.baselines.values())
         lines.append(f"| {name} | {_with_interval(figure)} | {_say(figure.chance)} | {_bound(figure)} | {baselines} |")
     each = result.of_subjects or result.headline
     tested = "" if result.of_subjects else "| 95th percentile of the null | p "
@@ -42,7 +43,7 @@ def latex(result: Result) -> str:
     )
     rows = []
     for name, figure in result.figures.items():
-        baselines = [_say(figures[name]) for figures in result.baselines.values()]
+        baselines = [_of(figures, name) for figures in result.baselines.values()]
         rows.append(
             " & ".join([_escaped(name), _with_interval(figure), _say(figure.chance), _bound(figure), *baselines])
         )
@@ -50,14 +51,19 @@ def latex(result: Result) -> str:
     return f"\\begin{{tabular}}{{{columns}}}\n\\hline\n{head} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n"
 
 
-def _with_interval(figure: Metric) -> str:
+def _with_interval(figure: MetricResult) -> str:
     if figure.low is None or figure.high is None:
         return _say(figure.value)
     return f"{_say(figure.value)} [{_say(figure.low)}, {_say(figure.high)}]"
 
 
-def _bound(figure: Metric) -> str:
+def _bound(figure: MetricResult) -> str:
     return "–" if figure.bound is None else _say(figure.bound)
+
+
+def _of(figures: Mapping[str, float], name: str) -> str:
+    """The metric of a baseline, which may have none of its own."""
+    return _say(figures[name]) if name in figures else "–"
 
 
 def _escaped(text: str) -> str:

@@ -20,8 +20,8 @@ from eegdecode.evaluation.baselines.bandpower import bands, log_powers
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.metrics.correlation import correlation, unit
-from eegdecode.evaluation.metrics.results import Result
+from eegdecode.evaluation.results import Result
+from eegdecode.evaluation.statistics.correlation import correlation, unit
 from eegdecode.preprocessing.sphere import ten_ten
 from eegdecode.signals import SignalSpec
 from eegdecode.training import model_file

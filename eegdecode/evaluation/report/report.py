@@ -1,16 +1,15 @@
 """Write report.html: one self-contained file with the results, the chance level, the baselines and the methods."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from eegdecode import plots
 from eegdecode.evaluation.decode.ensemble import Weigh
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.metrics.results import Metric, Result
-from eegdecode.evaluation.report import examples, relevance, sections
-from eegdecode.evaluation.report.glossary import KINDS, term
+from eegdecode.evaluation.report import examples, glossary, relevance, sections
 from eegdecode.evaluation.report.sections import many, say
+from eegdecode.evaluation.results import MetricResult, Result
 from eegdecode.page import page, section, table
 from eegdecode.plots import Dots
 from eegdecode.training.model_file import Trained
@@ -75,7 +74,7 @@ def _verdict(result: Result, trained: Trained) -> str:
     n_rows = sum(row.n_windows for row in result.subjects)
     summary = (
         f"<strong>{result.verdict.capitalize()}.</strong> On {many(n_rows, f'test {_unit(result)}')} of "
-        f"{many(n_subjects, 'subject')}, {_label(result.headline)}&nbsp;=&nbsp;{say(main.value)}: "
+        f"{many(n_subjects, 'subject')}, {_label(result, result.headline)}&nbsp;=&nbsp;{say(main.value)}: "
         f"{escape(result.what)}. Chance level is {say(main.chance)}, the 95th percentile of the null "
         f"{say(main.bound)} (p&nbsp;=&nbsp;{main.p:.3f})."
     )
@@ -112,17 +111,22 @@ def _unit(result: Result) -> str:
     return "trial" if result.kind == "sequence" else "window"
 
 
-def _label(name: str) -> str:
-    return term(name).label
+def _label(result: Result, name: str) -> str:
+    return escape(glossary.label(result.kind, name), quote=False)
+
+
+def _of(figures: Mapping[str, float], name: str) -> str:
+    """The metric of a baseline, which may have none of its own: PESQ finds no speech in it."""
+    return say(figures[name]) if name in figures else "–"
 
 
 def _cards(result: Result) -> str:
     cards = []
     for name in list(result.figures)[:N_CARDS]:
         figure = result.figures[name]
-        baselines = ", ".join(f"{escape(other)} {say(figures[name])}" for other, figures in result.baselines.items())
+        baselines = ", ".join(f"{escape(other)} {_of(figures, name)}" for other, figures in result.baselines.items())
         cards.append(
-            f'<div><dt>{_label(name)}</dt><dd><div class="value">{say(figure.value)}</div>'
+            f'<div><dt>{_label(result, name)}</dt><dd><div class="value">{say(figure.value)}</div>'
             f"<div>chance level {say(figure.chance)}</div>"
             f'<div class="note">{_interval(figure)}{baselines}</div></dd></div>'
         )
@@ -130,7 +134,7 @@ def _cards(result: Result) -> str:
     return f'<dl class="cards">\n{drawn}\n</dl>'
 
 
-def _interval(figure: Metric) -> str:
+def _interval(figure: MetricResult) -> str:
     if figure.low is None or figure.high is None:
         return ""
     return f"95&nbsp;% {say(figure.low)} to {say(figure.high)} over subjects; "
@@ -141,8 +145,8 @@ def _figures(result: Result) -> str:
     for name, figure in result.figures.items():
         bound = "–" if figure.bound is None else say(figure.bound)
         p = "–" if figure.p is None else f"{figure.p:.3f}"
-        baselines = [say(figures[name]) for figures in result.baselines.values()]
-        rows.append([_label(name), say(figure.value), say(figure.chance), bound, p, *baselines])
+        baselines = [_of(figures, name) for figures in result.baselines.values()]
+        rows.append([glossary.label(result.kind, name), say(figure.value), say(figure.chance), bound, p, *baselines])
     head = ["Metric", "network", "chance level", "95th percentile of the null", "p", *result.baselines]
     return table(head, rows, "All metrics")
 
@@ -156,11 +160,18 @@ def _subjects(result: Result) -> str:
         f'<p class="key"><span><i class="decoded"></i>network</span>{linear}'
         '<span><i class="chance"></i>95th percentile of the null</span></p>'
     )
-    name = result.of_subjects.capitalize() or _label(result.headline)
+    name = result.of_subjects.capitalize() or glossary.label(result.kind, result.headline)
     label = f"{name} of each subject, with the null and a baseline. The numbers are in the table below."
     others = list(dict.fromkeys(figure for row in result.subjects for figure in row.figures))
     tested = [] if result.of_subjects else ["95th percentile of the null", "p (Holm)"]
-    head = ["Subject", f"{_unit(result)}s", name, *tested, *result.baselines, *map(_label, others)]
+    head = [
+        "Subject",
+        f"{_unit(result)}s",
+        name,
+        *tested,
+        *result.baselines,
+        *(glossary.label(result.kind, other) for other in others),
+    ]
     body = [
         [row.subject, str(row.n_windows), say(row.value), *[say(row.bound), f"{row.p_holm:.3f}"][: len(tested)]]
         + [say(value) for value in row.baselines.values()]
@@ -191,10 +202,12 @@ def _confusion(result: Result) -> str:
 
 def _how(result: Result) -> str:
     terms = "\n".join(
-        f"<li><b>{escape(term(name).label)}</b>: {escape(term(name).how)}</li>" for name in result.figures
+        f"<li><b>{escape(glossary.label(result.kind, name))}</b>: {escape(glossary.explanation(result.kind, name))}"
+        "</li>"
+        for name in result.figures
     )
     return (
-        f"<ul>\n{terms}\n</ul>\n<p>{KINDS[result.kind]} p is the share of draws of the null that reach the metric. "
-        "Confidence intervals are of the mean over subjects, by Student's t, from three subjects on; "
+        f"<ul>\n{terms}\n</ul>\n<p>{glossary.KINDS[result.kind]} p is the share of draws of the null that reach the "
+        "metric. Confidence intervals are of the mean over subjects, by Student's t, from three subjects on; "
         "p of subjects is corrected for multiple comparisons (Holm).</p>"
     )

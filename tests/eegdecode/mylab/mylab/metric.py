@@ -1,17 +1,19 @@
-"""A metric: how it is computed, and its chance level and null beside it."""
+"""A metric: how it is computed, and its label, chance level and null beside it."""
 
 import numpy as np
 
-from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.metrics.results import ExtraMetric
+from eegdecode.evaluation.metrics import Decoded, Metric, Scoring
 
 
-def score(decoded: Decoded) -> float:
+def score(decoded: Decoded, cfg: Scoring) -> float:
     return float(np.mean([np.mean(np.sign(each.output) == np.sign(each.target)) for each in decoded.trials]))
 
 
-def null(decoded: Decoded, n: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).binomial(len(decoded.trials), 0.5, n) / len(decoded.trials)
+def null(decoded: Decoded, cfg: Scoring) -> np.ndarray:
+    n_trials = len(decoded.trials)
+    return np.random.default_rng(cfg.seed).binomial(n_trials, 0.5, cfg.n_null) / n_trials
 
 
-SIGN = ExtraMetric("Same sign", "the share of samples whose sign is right.", ("sequence",), score, lambda _: 0.5, null)
+SIGN = Metric(
+    "mylab_sign", "Same sign", "the share of samples whose sign is right.", ("sequence",), score, chance=0.5, null=null
+)

@@ -6,8 +6,10 @@ similar chroma and contrast: compare with other pieces. `perceptual` is not STOI
 
 import numpy as np
 
-from eegdecode.evaluation.metrics.correlation import correlation
-from eegdecode.evaluation.metrics.sound import HOP_S, mel_powers, powers
+from eegdecode.evaluation.metrics import Metric
+from eegdecode.evaluation.metrics._sounds import of_sounds
+from eegdecode.evaluation.statistics.correlation import correlation
+from eegdecode.evaluation.statistics.sound import HOP_S, NOTES_S, mel_powers, powers
 
 WEIGHTS = {
     "zero_crossings": 0.2,
@@ -18,7 +20,7 @@ WEIGHTS = {
     "perceptual": 0.2,
 }
 """Weights of the package for the weighted sum; their sum is 1."""
-NOTES_S, LOWEST_NOTE_HZ = 0.186, 130.81  # long frames separate neighbouring notes, from C3 upwards
+LOWEST_NOTE_HZ = 130.81  # C3
 CONTRAST_HZ = (0.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0)
 SEGMENT_S = 0.384  # of STOI, about a syllable
 SLOWEST_S = 2.0  # between two beats
@@ -127,3 +129,22 @@ def _positive_r(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """r along the last axis, 0 where negative; 1 for two that are constant."""
     constant = (np.ptp(one, axis=-1) == 0) & (np.ptp(other, axis=-1) == 0)
     return np.where(constant, 1.0, np.maximum(correlation(one[..., None], other[..., None])[..., 0], 0))
+
+
+def way(output: np.ndarray, target: np.ndarray, sfreq: float) -> dict[str, float]:
+    return {f"like_{name}": float(value) for name, value in similarity(output, target, sfreq).items()}
+
+
+def _like(name: str, label: str, how: str, order: float) -> Metric:
+    return of_sounds(f"like_{name}", label, how, way, order)
+
+
+ZERO_CROSSINGS = _like(
+    "zero_crossings", "Similarity of zero crossings", "one minus the relative difference of their rates.", 70
+)
+RHYTHM = _like("rhythm", "Similarity of rhythm", "r of the autocorrelations of onsets within two seconds.", 71)
+CHROMA = _like("chroma", "Similarity of chroma", "the cosine between the powers of the twelve notes.", 72)
+ENERGY = _like("energy", "Similarity of loudness", "r of loudness over frames.", 73)
+CONTRAST = _like("contrast", "Similarity of contrast", "of the height of peaks above valleys in each octave.", 74)
+PERCEPTUAL = _like("perceptual", "Perceptual similarity", "r of the loudness of mel bands over syllables of 0.4 s.", 75)
+WEIGHTED = _like("weighted", "Overall similarity", "the weighted sum of these six, each 1 for the same sound.", 76)

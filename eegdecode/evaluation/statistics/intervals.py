@@ -6,7 +6,7 @@ Subjects are the independent samples. Windows or trials of one subject are not, 
 import numpy as np
 from scipy import stats
 
-from eegdecode.evaluation.metrics.nulls import draws, p_value
+from eegdecode.evaluation.statistics.nulls import draws, p_value
 
 SIGNS = 9  # separates these draws from others of the same seed
 CHUNK = 1 << 24  # numbers at a time

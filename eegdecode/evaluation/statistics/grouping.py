@@ -4,9 +4,10 @@ from itertools import groupby
 
 import numpy as np
 
-from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
+from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial, once
 
 
+@once
 def numbers(decoded: Decoded) -> tuple[np.ndarray, np.ndarray]:
     """[window]: the number of its subject, and of its trial."""
     subjects = np.unique([trial.subject for trial in decoded.trials], return_inverse=True)[1]
@@ -20,11 +21,14 @@ def by_subject(subjects: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.stack([values[..., subjects == number].sum(axis=-1) for number in range(len(counts))], axis=-1) / counts
 
 
-def is_one_each(truth: np.ndarray, subjects: np.ndarray) -> bool:
+@once
+def is_of_people(decoded: Decoded) -> bool:
     """Whether all windows of a subject have the same target, as a diagnosis or a score."""
+    truth, (subjects, _) = decoded.truth, numbers(decoded)
     return all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects))
 
 
+@once
 def in_time(decoded: Decoded) -> list[np.ndarray]:
     """The rows of each recording, in time."""
     order = sorted(range(len(decoded.trials)), key=lambda row: _when(decoded.trials[row]))

@@ -11,8 +11,9 @@ from math import factorial
 
 import numpy as np
 
-from eegdecode.evaluation.metrics.correlation import unit
+from eegdecode.evaluation.statistics.correlation import unit
 
+ALPHA = 0.05
 ROTATIONS, PERMUTATIONS = 6, 7  # separate these draws from others of the same seed
 SHORTEST = 8  # windows: shorter recordings have too few rotations
 CHUNK = 1 << 24  # numbers at a time
@@ -25,6 +26,13 @@ def p_value(value: np.ndarray | float, null: np.ndarray) -> np.ndarray:
     """
     reached = value - 1e-9 * np.maximum(1, np.abs(value))
     return (1 + np.sum(~(null < reached), axis=0)) / (1 + len(null))
+
+
+def fewest_orders_note(orders: int, of: str) -> str:
+    """A note for when nothing could be above chance, as there are too few permutations."""
+    if orders > 1 / ALPHA:
+        return ""
+    return f"; of {of} p cannot be less than {1 / orders:.2g}, so this can never be above chance"
 
 
 def draws(seed: int, what: int) -> np.random.Generator:

@@ -5,18 +5,53 @@ recognised by its length. Each way to compare them gives [trial, piece], the hig
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import signal as dsp
 from scipy.stats import rankdata
 
+from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import DecodedTrial
-from eegdecode.evaluation.metrics import ssim
-from eegdecode.evaluation.metrics.correlation import powers, unit
+from eegdecode.evaluation.statistics import nulls, ssim
+from eegdecode.evaluation.statistics.correlation import powers, unit
 
 BAND_HZ = (0.035, 4.75)  # of the paper, where it was chosen by looking at two of the participants
 SMALLEST = 7  # rows and columns of a picture that SSIM is defined for
 CHUNK = 1 << 20  # numbers at a time
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How each decoded trial fits each piece [trial, piece], the higher the better; and the place [trial] of the true
+    piece. Nulls permute the pieces, alike for all trials of one."""
+
+    table: np.ndarray
+    place: np.ndarray
+
+    @property
+    def n_pieces(self) -> int:
+        return self.table.shape[1]
+
+    def own(self) -> np.ndarray:
+        """[trial]: with the true piece."""
+        return self.table[np.arange(len(self.place)), self.place]
+
+    def of_others(self) -> float:
+        """The mean over the other pieces."""
+        return float((self.table.sum() - self.own().sum()) / (self.table.size - len(self.place)))
+
+    def null(self, cfg: Scoring) -> np.ndarray:
+        """[draw]: the mean over trials."""
+        return nulls.pieces_dealt(self.table, self.place, cfg.n_null, cfg.seed).mean(axis=1)
+
+    def ranks(self) -> np.ndarray:
+        """[trial]: see `ranks`."""
+        return ranks(self.table, self.place)
+
+    def null_of_ranks(self, cfg: Scoring) -> np.ndarray:
+        """[draw]: the mean rank over trials."""
+        return nulls.pieces_dealt(ranks_of_all(self.table), self.place, cfg.n_null, cfg.seed).mean(axis=1)
 
 
 def together(trials: Sequence[DecodedTrial], most: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,101 @@
+"""Balanced accuracy, the headline of classes: the mean recall. Its null permutes the classes.
+
+If each subject has one class, as patients and controls, subjects are permuted, not windows.
+"""
+
+from math import factorial, prod
+
+import numpy as np
+
+from eegdecode.evaluation.metrics import Decoded, Headline, Metric, Scoring, once
+from eegdecode.evaluation.statistics import grouping, nulls
+from eegdecode.evaluation.statistics.confusion import confusion, confusion_of, dealt, predicted, truth
+
+
+def balanced_accuracy(confusions: np.ndarray) -> np.ndarray:
+    """The mean recall over the classes that occur. From 0 to 1; chance is 1 / their number."""
+    occur = confusions.sum(axis=-1)
+    recall = np.diagonal(confusions, axis1=-2, axis2=-1) / np.maximum(occur, 1)
+    return recall.sum(axis=-1) / (occur > 0).sum(axis=-1)
+
+
+def score(decoded: Decoded, cfg: Scoring) -> float:
+    return float(balanced_accuracy(confusion_of(decoded)))
+
+
+def chance(decoded: Decoded, cfg: Scoring) -> float:
+    return 1 / len(np.unique(truth(decoded)))
+
+
+def null(decoded: Decoded, cfg: Scoring) -> np.ndarray:
+    return balanced_accuracy(dealt(decoded, cfg))
+
+
+def what(decoded: Decoded) -> str:
+    if not grouping.is_of_people(decoded):
+        return "the mean recall over classes"
+    own = _class_of_each(decoded)
+    orders = factorial(len(own)) // prod(factorial(int(count)) for count in np.bincount(own))
+    note = nulls.fewest_orders_note(orders, f"{len(own)} subjects")
+    return f"the mean recall over classes, of which each subject has one{note}"
+
+
+def by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
+    """Balanced accuracy; of subjects who have one class each, the share of windows that are classified correctly."""
+    if grouping.is_of_people(decoded):
+        own = _class_of_each(decoded)
+        return _shares(decoded)[own, np.arange(len(own))]
+    n_classes, true, answers = decoded.output.shape[1], truth(decoded), predicted(decoded)
+    of_each = (confusion(true[mine], answers[mine], n_classes) for mine in _windows_of_each(decoded))
+    return np.array([float(balanced_accuracy(each)) for each in of_each])
+
+
+def null_by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
+    """With the classes permuted within the subject; or with the class of another subject."""
+    if grouping.is_of_people(decoded):
+        own = _class_of_each(decoded)
+        others = own[nulls.permutations(len(own), cfg.n_null, cfg.seed)]
+        return _shares(decoded)[others, np.arange(len(own))]
+    n_classes, true, answers = decoded.output.shape[1], truth(decoded), predicted(decoded)
+    trials = grouping.numbers(decoded)[1]
+    of_each = [
+        nulls.confusions_dealt(true[mine], answers[mine], n_classes, cfg.n_null, cfg.seed + number, trials[mine])
+        for number, mine in enumerate(_windows_of_each(decoded))
+    ]
+    return np.array([balanced_accuracy(each) for each in of_each]).T
+
+
+def _windows_of_each(decoded: Decoded) -> list[np.ndarray]:
+    subjects, _ = grouping.numbers(decoded)
+    return [subjects == number for number in range(int(subjects.max()) + 1)]
+
+
+def _class_of_each(decoded: Decoded) -> np.ndarray:
+    """[subject]: the class that all of its windows have."""
+    subjects, _ = grouping.numbers(decoded)
+    return truth(decoded)[np.unique(subjects, return_index=True)[1]]
+
+
+@once
+def _shares(decoded: Decoded) -> np.ndarray:
+    """[class, subject]: the share of the subject's windows that are classified so."""
+    subjects, _ = grouping.numbers(decoded)
+    return grouping.by_subject(subjects, np.eye(decoded.output.shape[1])[predicted(decoded)].T)
+
+
+BALANCED_ACCURACY = Metric(
+    "balanced_accuracy",
+    "Balanced accuracy",
+    "the share of windows classified correctly, the mean over classes.",
+    ("classes",),
+    score,
+    chance,
+    null,
+    headline=Headline(
+        what,
+        by_subject,
+        null_by_subject,
+        lambda decoded: "the share of correct windows" if grouping.is_of_people(decoded) else "",
+    ),
+    order=0,
+)
