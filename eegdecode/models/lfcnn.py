@@ -26,6 +26,7 @@ class LFCNN:
     dropout: float = 0.5  # share of features dropped before the read-out
     name: Literal["lfcnn"] = "lfcnn"
     output_kind: ClassVar[str] = "outputs"
+    one_filter_a_source: ClassVar[bool] = True  # else filters in time go over all sources
 
     def __post_init__(self) -> None:
         need_at_least_one(latents=self.latents, kernel=self.kernel, pool=self.pool)
@@ -43,7 +44,7 @@ class Network(nn.Module):
         self.n_times = shapes.need_length(spec, cfg.name)
         self.around = ((cfg.kernel - 1) // 2, cfg.kernel // 2)
         self.unmix = nn.Linear(spec.n_channels, cfg.latents)
-        groups = cfg.latents if isinstance(cfg, LFCNN) else 1
+        groups = cfg.latents if cfg.one_filter_a_source else 1
         self.time = nn.Conv1d(cfg.latents, cfg.latents, cfg.kernel, groups=groups)
         n_left = -(-self.n_times // cfg.pool)
         self.readout = shapes.Readout(nn.Linear(cfg.latents * n_left, shapes.size(spec)), spec)

@@ -1,7 +1,7 @@
 """VAR-CNN (Zubarev 2019, NeuroImage 197:425): as LF-CNN, but its filters in time go over all sources."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eegdecode.models.lfcnn import LFCNN, Network
 
@@ -13,3 +13,4 @@ class VARCNN(LFCNN):
     """VAR-CNN (Zubarev 2019): filters in time go over all sources."""
 
     name: Literal["varcnn"] = "varcnn"  # type: ignore[assignment]
+    one_filter_a_source: ClassVar[bool] = False
