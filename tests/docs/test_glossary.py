@@ -2,16 +2,14 @@
 
 import importlib
 import re
-import types
-import typing
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from typing import Any, Literal, NewType, get_args, get_origin, get_type_hints
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 import pytest
 
 from hpc.cli import options, table
 from hpc.config import stages
+from hpc.config.choices import kinds
 from tests.conftest import ROOT
 
 GLOSSARY = (ROOT / "docs/glossary.md").read_text()
@@ -42,17 +40,6 @@ RENAMED = [
 ]
 
 
-def kinds(hint: Any) -> Iterator[type[Any]]:
-    """The dataclasses that a setting of that type can hold."""
-    if isinstance(hint, NewType) or get_origin(hint) is Literal:
-        return
-    if get_origin(hint) in (typing.Union, types.UnionType, tuple):
-        for part in get_args(hint):
-            yield from kinds(part)
-    elif isinstance(hint, type) and is_dataclass(hint):
-        yield hint
-
-
 def schemas(path: str) -> list[type[Any]]:
     """The dataclasses at `train.optim`; none where the path is a plain setting. KeyError where there is no such one."""
     stage, *names = path.split(".")
@@ -60,7 +47,8 @@ def schemas(path: str) -> list[type[Any]]:
         raise KeyError(path)
     here = list(kinds(stages.schema(stages.load(stages.entry(stage)))))
     for name in names:
-        hints = [get_type_hints(kind)[name] for kind in here if name in {field.name for field in fields(kind)}]
+        having = [kind for kind in here if name in {field.name for field in fields(kind)}]
+        hints = [get_type_hints(kind, include_extras=True)[name] for kind in having]
         if not hints:
             raise KeyError(path)
         here = [kind for hint in hints for kind in kinds(hint)]
@@ -131,7 +119,7 @@ def everything(hint: Any, seen: set[type[Any]]) -> set[type[Any]]:
     for kind in kinds(hint):
         if kind not in seen:
             seen.add(kind)
-            for below in get_type_hints(kind).values():
+            for below in get_type_hints(kind, include_extras=True).values():
                 everything(below, seen)
     return seen
 
@@ -167,10 +155,8 @@ CHOSEN = [
 
 @pytest.mark.parametrize("path", CHOSEN)
 def test_the_guide_names_all_that_is_chosen_by_name(path: str) -> None:
-    from eegdecode.models import MODELS
-
     guide = (ROOT / "docs/guide.md").read_text()
-    names = {kind.name for kind in schemas(path)} if path != "train.model" else set(MODELS)
+    names = {kind.name for kind in schemas(path)}
     assert len(names) > 1
     new = dict(tuple(re.split("[.=]", place)[-1] for place in pair) for pair in RENAMED)
     assert {name for name in names if f"`{new.get(name, name)}`" not in guide} == set()

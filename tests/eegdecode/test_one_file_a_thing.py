@@ -1,4 +1,4 @@
-"""A model is one file, its config included; found by its name, and read for its config without torch."""
+"""A model or a step is one file, its config included; found by its name, and read for its config without torch."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ import pytest
 
 PLACES = {
     "models": "eegdecode.models.config:MODELS",
+    "steps": "eegdecode.preprocessing.steps.config:STEPS",
 }
 """Where each of the choices by name is."""
 HEAVY = ("torch", "mne", "h5py", "scipy")

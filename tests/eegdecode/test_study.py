@@ -16,7 +16,11 @@ from eegdecode import stages
 from eegdecode.data.config import Embedding, Envelope, FilmEvents, FixedLengthEvents, Frame, Image, Label, Split
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
-from eegdecode.preprocessing.config import Bandpass, Pick, Preprocess, Resample, SetChannels
+from eegdecode.preprocessing.config import Preprocess
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.pick import Pick
+from eegdecode.preprocessing.steps.resample import Resample
+from eegdecode.preprocessing.steps.set_channels import SetChannels
 from eegdecode.synth.config import Images, MegMovie, Music
 from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, Preempted, World
