@@ -11,8 +11,12 @@ import numpy as np
 
 from bench.compare import Goal, show
 from eegdecode.data.store import store
-from eegdecode.preprocessing import steps
-from eegdecode.preprocessing.config import Bandpass, Notch, Reference, Resample, Scale
+from eegdecode.preprocessing import chains
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.notch import Notch
+from eegdecode.preprocessing.steps.reference import Reference
+from eegdecode.preprocessing.steps.resample import Resample
+from eegdecode.preprocessing.steps.scale import Scale
 from eegdecode.signals import Recording, Stream
 
 N_CHANNELS, SFREQ = 64, 1000.0
@@ -46,6 +50,6 @@ def day(hours: float) -> Stream:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
-    signal = steps.apply(CHAIN, day(float(sys.argv[1])), scratch=folder)
+    signal = chains.apply(CHAIN, day(float(sys.argv[1])), scratch=folder)
     store.write(folder, Recording("day", "sub-01", signal, ()))
     print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)

@@ -174,8 +174,11 @@ def _ours(path: Path, folder: Path) -> None:
     import mne
 
     from eegdecode.data.store import store
-    from eegdecode.preprocessing import steps
-    from eegdecode.preprocessing.config import Bandpass, Notch, Resample, Scale
+    from eegdecode.preprocessing import chains
+    from eegdecode.preprocessing.steps.bandpass import Bandpass
+    from eegdecode.preprocessing.steps.notch import Notch
+    from eegdecode.preprocessing.steps.resample import Resample
+    from eegdecode.preprocessing.steps.scale import Scale
     from eegdecode.signals import Recording, Stream
 
     raw = mne.io.read_raw(path, verbose="error")
@@ -186,7 +189,7 @@ def _ours(path: Path, folder: Path) -> None:
         Resample(sfreq=TO_HZ),
         Scale(method="standard", clip=1e3),
     )
-    store.write(folder, Recording("ours", "01", steps.apply(chain, stream, scratch=folder), ()))
+    store.write(folder, Recording("ours", "01", chains.apply(chain, stream, scratch=folder), ()))
 
 
 def peak_mb(method: str, path: Path, folder: Path) -> float:

@@ -42,6 +42,8 @@ class Stream:
         read in any order, and the numbers are always the same.
     sensors
         What is known of the channels; a channel that is missing here is EEG at an unknown position.
+    bads
+        Names of channels that the recording calls bad.
     """
 
     channels: tuple[str, ...]
@@ -49,6 +51,7 @@ class Stream:
     n_times: int
     read: Callable[[int, int], np.ndarray]
     sensors: Mapping[str, Sensor] = field(default_factory=dict)
+    bads: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_channels(self.channels, self.sfreq)

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from fractions import Fraction
 from html import escape
 from typing import Any
 
@@ -25,9 +24,8 @@ from eegdecode.evaluation.report.sections import many
 from eegdecode.models import MODELS
 from eegdecode.models.parts.streaming import Stream
 from eegdecode.plots import Line
-from eegdecode.preprocessing import designs, fft
-from eegdecode.preprocessing.config import Bandpass, Notch, Resample, Step
-from eegdecode.preprocessing.steps import needs_whole
+from eegdecode.preprocessing import chains
+from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
 from hpc.rank import ddp
@@ -109,7 +107,7 @@ def run(cfg: Cfg, ctx: Context) -> dict[str, object]:
     timing = summarize(
         trained.spec.sfreq, network.samples, cfg.chunk, seconds_of, float(np.max(differences)), ahead_s(ways)
     )
-    whole = dict.fromkeys(step.name for _, chain in ways for step in chain if needs_whole(step))
+    whole = dict.fromkeys(step.name for _, chain in ways for step in chain if chains.needs_whole(step))
     text = render(
         RunDir(ctx.out.resolve().parent), trained, timing, np.concatenate(seconds_of) * 1e3, device, ", ".join(whole)
     )
@@ -223,20 +221,9 @@ def wait(samples: int, chunk: int) -> np.ndarray:
     return -(-whole // chunk) * chunk - (number + 1)
 
 
-def ahead_s(ways: Sequence[tuple[float, Sequence[Step]]]) -> float:
+def ahead_s(ways: Sequence[tuple[float, Sequence[StepConfig]]]) -> float:
     """How far the filters and the resampling of the preprocessing look ahead; of several chains, the farthest."""
-    farthest = 0.0
-    for sfreq, chain in ways:
-        reach_s = 0.0
-        for step in chain:
-            if isinstance(step, Notch | Bandpass):
-                reach_s += designs.design(step, sfreq).reach / sfreq
-            elif isinstance(step, Resample):
-                ratio = Fraction(step.sfreq / sfreq).limit_denominator(1000)
-                reach_s += fft.Polyphase(ratio.numerator, ratio.denominator).reach / sfreq if ratio != 1 else 0.0
-                sfreq = step.sfreq
-        farthest = max(farthest, reach_s)
-    return farthest
+    return max((chains.ahead_s(chain, sfreq) for sfreq, chain in ways), default=0.0)
 
 
 def render(run: RunDir, trained: Trained, timing: Timing, took_ms: np.ndarray, device: torch.device, whole: str) -> str:

@@ -33,19 +33,9 @@ from eegdecode.evaluation.config import Submission
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.metrics.nrmse import nrmse
 from eegdecode.evaluation.submitted import N_CHANNELS, N_TIMES, SFREQ_HZ
-from eegdecode.preprocessing import steps
-from eegdecode.preprocessing.config import (
-    Aliases,
-    Bandpass,
-    Clip,
-    Notch,
-    Pick,
-    Reference,
-    Resample,
-    Scale,
-    SetChannels,
-    Step,
-)
+from eegdecode.preprocessing import chains
+from eegdecode.preprocessing.single_windows import SingleWindows
+from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.signals import Signal
 from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
@@ -150,58 +140,21 @@ def _refuse_other_windows(number: int, trained: Trained) -> None:
         )
 
 
-def prepared(chain: Sequence[Step], wanted: Sequence[str]) -> dict[str, Any]:
+def prepared(chain: Sequence[StepConfig], wanted: Sequence[str]) -> dict[str, Any]:
     """The preprocessing steps in a form that can be applied to single windows; refuses those that cannot.
 
     `wanted`: the channels that the networks read.
     """
-    spatial: list[Step] = [] if any(isinstance(step, Pick) for step in chain) else [Pick()]
-    scale, clamp = "", math.inf
-    for step in chain:
-        match step:
-            case Aliases() | Pick() | SetChannels() | Reference() if not scale and clamp == math.inf:
-                spatial.append(step)
-            case Scale() if not scale and clamp == math.inf:
-                scale, clamp = step.method, step.clip
-            case Clip():
-                clamp = min(clamp, step.limit)
-            case Bandpass() | Notch():
-                _refuse_narrower(step)
-            case Resample():
-                pass  # only the final rate matters
-            case _:
-                why = "comes after scale or clip" if type(step) in (*ORDERED, Scale) else "needs a whole recording"
-                raise ValueError(
-                    f"the step {step.name} {why}, but the judge gives single windows: preprocess without it there"
-                )
     units = Signal(np.eye(N_CHANNELS, dtype=np.float32), SFREQ_HZ, CHANNELS).stream()
-    reduced = steps.apply(spatial, units)
+    made = chains.on_windows(chains.with_pick(chain), SingleWindows(units, BAND_HZ, "the judge"))
+    reduced = made.stream.signal()
     if reduced.channels != tuple(wanted):
         raise ValueError(
             f"the model reads {len(wanted)} channels ({_some(wanted)}), but of the {N_CHANNELS} of the judge "
             f"(E1 … E128, Cz) its steps make {reduced.n_channels} ({_some(reduced.channels)}): pick among these in "
             "preprocess"
         )
-    return {"channels": torch.from_numpy(reduced.read(0, N_CHANNELS).T.copy()), "scale": scale, "clamp": clamp}
-
-
-ORDERED = (Aliases, Pick, SetChannels, Reference)
-
-
-def _refuse_narrower(step: Bandpass | Notch) -> None:
-    low, high = BAND_HZ
-    if isinstance(step, Notch):
-        if step.hz >= high:
-            return
-        name = f"notch at {step.hz:g} Hz"
-    else:
-        if (step.low_hz or 0) <= low and (step.high_hz or math.inf) >= high:
-            return
-        name = f"bandpass from {step.low_hz or 0:g} to {step.high_hz or math.inf:g} Hz"
-    raise ValueError(
-        f"{name} removes more than the judge, who gives {low:g} to {high:g} Hz, in windows too short to filter: "
-        f"preprocess with {{name: bandpass, low_hz: {low:g}, high_hz: null}}"
-    )
+    return {"channels": torch.from_numpy(reduced.data.T.copy()), "scale": made.scale, "clamp": made.clip}
 
 
 def _plain(trained: Trained) -> tuple[Any, Any, dict[str, torch.Tensor]]:

@@ -65,22 +65,27 @@ class Polyphase:
         return out.reshape(n_channels, n_rows, self.n_out)[:, :-1].reshape(n_channels, -1)
 
 
+def fraction(before: float, after: float) -> Fraction:
+    """The simple fraction that converts one rate to another."""
+    return Fraction(after / before).limit_denominator(1000)
+
+
 def ratio(stream: Stream, sfreq: float) -> Fraction:
-    """The simple fraction that converts the stream to another rate."""
-    fraction = Fraction(sfreq / stream.sfreq).limit_denominator(1000)
-    drift_s = abs(float(fraction) * stream.sfreq / sfreq - 1) * stream.duration
+    """The fraction that converts the stream to another rate, without drift until its end."""
+    simple = fraction(stream.sfreq, sfreq)
+    drift_s = abs(float(simple) * stream.sfreq / sfreq - 1) * stream.duration
     if drift_s > 0.1 / sfreq:
         raise ValueError(
             f"resample from {stream.sfreq} to {sfreq} Hz would drift by {1000 * drift_s:.1f} ms until the end: "
             "choose a rate that is a simple fraction of the recording's"
         )
-    return fraction
+    return simple
 
 
 def fused(stream: Stream, filters: Sequence[Filter], sfreq: float) -> Stream:
     """The stream after all filters, then resampled."""
-    fraction = ratio(stream, sfreq)
-    done = _Pass(stream, filters, Polyphase(*fraction.as_integer_ratio()) if fraction != 1 else None)
+    simple = ratio(stream, sfreq)
+    done = _Pass(stream, filters, Polyphase(*simple.as_integer_ratio()) if simple != 1 else None)
     return replace(stream, sfreq=sfreq, n_times=done.n_times, read=done.read)
 
 

@@ -28,8 +28,8 @@ from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
 from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
-from eegdecode.preprocessing import steps
-from eegdecode.preprocessing.config import Pick, Preprocess
+from eegdecode.preprocessing import chains
+from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
 from eegdecode.signals import Recording, Stream, Trial
 from hpc.rank import threads
@@ -161,9 +161,9 @@ def _one(
         notes.append(defect.sentence)
     for note in notes:
         log.info("%s: %s", entry.name, note)
-    chain = cfg.steps if any(isinstance(step, Pick) for step in cfg.steps) else (Pick(), *cfg.steps)
+    raw = replace(opened.stream, bads=tuple(opened.bads))
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
-        signal = steps.apply(chain, opened.stream, trials=trials, bads=tuple(opened.bads), scratch=Path(scratch))
+        signal = chains.apply(chains.with_pick(cfg.steps), raw, trials=trials, scratch=Path(scratch))
         computed = {
             name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
             for target in cfg.targets

@@ -47,11 +47,8 @@ def schemas(path: str) -> list[type[Any]]:
         raise KeyError(path)
     here = list(kinds(stages.schema(stages.load(stages.entry(stage)))))
     for name in names:
-        hints = [
-            get_type_hints(kind, include_extras=True)[name]
-            for kind in here
-            if name in {field.name for field in fields(kind)}
-        ]
+        having = [kind for kind in here if name in {field.name for field in fields(kind)}]
+        hints = [get_type_hints(kind, include_extras=True)[name] for kind in having]
         if not hints:
             raise KeyError(path)
         here = [kind for hint in hints for kind in kinds(hint)]

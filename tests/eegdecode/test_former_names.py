@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from eegdecode.data.config import BidsEvents, EpochWindows, FixedLengthEvents
-from eegdecode.preprocessing.config import Clip, Preprocess, Scale, SetChannels
+from eegdecode.preprocessing.config import Preprocess
+from eegdecode.preprocessing.steps.clip import Clip
+from eegdecode.preprocessing.steps.scale import Scale
+from eegdecode.preprocessing.steps.set_channels import SetChannels
 from eegdecode.training.config import Train
 from hpc import config, errors
 

@@ -16,7 +16,9 @@ from eegdecode.evaluation.config import Stream
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.tcn import TCN
 from eegdecode.models.transformer import Transformer
-from eegdecode.preprocessing.config import Bandpass, Notch, Resample
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.notch import Notch
+from eegdecode.preprocessing.steps.resample import Resample
 from eegdecode.signals import SignalSpec
 from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World

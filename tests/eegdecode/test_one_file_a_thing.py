@@ -11,6 +11,7 @@ PLACES = {
     "objectives": "eegdecode.objectives.config:OBJECTIVES",
     "augmentations": "eegdecode.training.augmentations.config:AUGMENTATIONS",
     "targets": "eegdecode.data.targets.config:TARGETS",
+    "steps": "eegdecode.preprocessing.steps.config:STEPS",
 }
 """Where each of the choices by name is."""
 HEAVY = ("torch", "mne", "h5py", "scipy")

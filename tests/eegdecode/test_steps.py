@@ -1,30 +1,31 @@
 """Each step does what its name says, shifts nothing in time, gives float32, and the same in any piece."""
 
+import importlib
 import logging
+import sys
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from eegdecode.preprocessing import statistics, steps
-from eegdecode.preprocessing.config import (
-    ICA,
-    Align,
-    BadChannels,
-    Bandpass,
-    Clip,
-    Gain,
-    Notch,
-    Pick,
-    Reference,
-    Resample,
-    Scale,
-    Sources,
-    Step,
-)
+from eegdecode.preprocessing import chains, statistics
+from eegdecode.preprocessing.single_windows import SingleWindows
+from eegdecode.preprocessing.steps import STEPS, Step, StepConfig
+from eegdecode.preprocessing.steps.align import Align
+from eegdecode.preprocessing.steps.bad_channels import BadChannels
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.clip import Clip
+from eegdecode.preprocessing.steps.gain import Gain
+from eegdecode.preprocessing.steps.ica import ICA
+from eegdecode.preprocessing.steps.notch import Notch
+from eegdecode.preprocessing.steps.pick import Pick
+from eegdecode.preprocessing.steps.reference import Reference
+from eegdecode.preprocessing.steps.resample import Resample
+from eegdecode.preprocessing.steps.scale import Scale
+from eegdecode.preprocessing.steps.set_channels import TEN_TWENTY
+from eegdecode.preprocessing.steps.sources import Sources
 from eegdecode.signals import Sensor, Signal, Stream, Trial
 from hpc import config
 
@@ -32,8 +33,8 @@ SFREQ = 250.0
 MAINS = 50.0
 
 
-def run(chain: list[Step], signal: Signal, **more: object) -> Signal:
-    return steps.apply(chain, signal.stream(), **more).signal()  # type: ignore[arg-type]
+def run(chain: list[StepConfig], signal: Signal, **more: object) -> Signal:
+    return chains.apply(chain, signal.stream(), **more).signal()  # type: ignore[arg-type]
 
 
 def tone(hz: float, seconds: float = 20.0, sfreq: float = SFREQ, phase: float = 0.3) -> Signal:
@@ -49,7 +50,7 @@ def noise(n_channels: int, seconds: float = 40.0, sfreq: float = SFREQ, seed: in
     return Signal((20e-6 * data).astype(np.float32), sfreq, tuple(f"E{index}" for index in range(n_channels)))
 
 
-def gain(step: Step, hz: float) -> complex:
+def gain(step: StepConfig, hz: float) -> complex:
     """How much of a tone is left, and by which phase it moved, away from the ends."""
     after = run([step], tone(hz))
     time = np.arange(after.n_times) / after.sfreq
@@ -122,7 +123,7 @@ def test_the_order_of_reading_changes_no_number() -> None:
     chain = [Reference(), Notch(), Bandpass(), Resample(sfreq=100.0), Scale(), Clip(limit=3)]
     signal = noise(5, seconds=700.0)
     whole = run(chain, signal).data
-    random = steps.apply(chain, signal.stream())
+    random = chains.apply(chain, signal.stream())
     rng = np.random.default_rng(0)
     for first in rng.integers(0, random.n_times - 9000, 30).tolist():
         stop = first + int(rng.integers(1, 9000))
@@ -245,7 +246,7 @@ def test_gain_brings_volt_to_millivolt_wherever_it_stands() -> None:
 
 
 def test_every_step_runs_gives_float32_and_leaves_its_input_alone() -> None:
-    for kind in set(get_args(Step)) - {Sources}:
+    for kind in set(STEPS.values()) - {Sources}:
         before = noise(8)
         wanted = {"channels": before.channels} if kind.name == "set_channels" else {}
         copy = before.data.copy()
@@ -260,7 +261,7 @@ class Chain:
 
 
 def test_every_step_has_its_words_in_yaml() -> None:
-    for kind in get_args(Step):
+    for kind in STEPS.values():
         words: dict[str, object] = {"name": kind.name} | ({"folder": "fsaverage"} if kind is Sources else {})
         assert isinstance(config.build(Chain, {"steps": [words]}, "preprocess").steps[0], kind)
 
@@ -321,7 +322,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, monkeypatch: py
     peaks = []
     for hours in (1.0, 3.0):
         tracemalloc.start()
-        stream = steps.apply(chain, synthetic(hours, 4, SFREQ), scratch=tmp_path)
+        stream = chains.apply(chain, synthetic(hours, 4, SFREQ), scratch=tmp_path)
         for block in statistics.blocks(stream):
             assert np.isfinite(block).all()
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -335,3 +336,84 @@ def test_what_is_kept_on_disk_is_what_would_be_kept_in_memory(tmp_path: Path, mo
     in_memory = run(chain, noise(3)).data
     monkeypatch.setattr(statistics, "IN_MEMORY", 0)
     np.testing.assert_array_equal(run(chain, noise(3), scratch=tmp_path).data, in_memory)
+
+
+OWN = '''
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from eegdecode.preprocessing.designs import Filter
+from eegdecode.preprocessing.single_windows import SingleWindows
+
+
+@dataclass(frozen=True)
+class Smooth:
+    name: Literal["smooth"] = "smooth"
+
+
+def as_filter(cfg: Smooth, sfreq: float) -> Filter:
+    """A third of each sample and its neighbours."""
+    return Filter(1, lambda n: (1 + 2 * np.cos(2 * np.pi * np.arange(n // 2 + 1) / n)) / 3)
+
+
+def of_windows(cfg: Smooth, windows: SingleWindows) -> SingleWindows:
+    raise windows.narrowed("smooth")
+'''
+ANEW = """
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from eegdecode.signals import Signal, Stream, Trial
+
+
+@dataclass(frozen=True)
+class Turned:
+    name: Literal["turned"] = "turned"
+    needs_whole: ClassVar[bool] = True
+    allow_nan: ClassVar[bool] = True
+
+
+def apply(cfg: Turned, stream: Stream, trials: Sequence[Trial]) -> Stream:
+    return Signal(-stream.signal().data, stream.sfreq, stream.channels).stream()
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files that each have a step of one's own."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("own_smooth", "own_turned"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / "own_smooth.py").write_text(OWN)
+    (tmp_path / "own_turned.py").write_text(ANEW)
+    return tmp_path
+
+
+def test_a_filter_of_ones_own_runs_with_its_neighbours_and_is_counted(own: Path) -> None:
+    smooth = importlib.import_module("own_smooth").Smooth()
+    before = noise(2)
+    after = run([smooth], before).data
+    np.testing.assert_allclose(after[1:-1], (before.data[2:] + before.data[1:-1] + before.data[:-2]) / 3, atol=1e-10)
+    both = run([smooth, Bandpass()], before).data
+    np.testing.assert_allclose(both, run([Bandpass()], Signal(after, SFREQ, before.channels)).data, atol=1e-9)
+    assert chains.ahead_s([smooth, smooth], SFREQ) == pytest.approx(2 / SFREQ)
+    assert chains.ahead_s([Resample(sfreq=125.0), smooth], SFREQ) == pytest.approx(20 / SFREQ + 1 / 125)
+    judge = SingleWindows(before.stream(), (0.5, 50.0), "the judge")
+    with pytest.raises(ValueError, match="smooth removes more than the judge, who gives 0.5 to 50 Hz"):
+        chains.on_windows([smooth], judge)
+
+
+def test_a_step_of_ones_own_says_in_its_file_what_it_needs(own: Path) -> None:
+    turned = importlib.import_module("own_turned").Turned()
+    signal = noise(19)
+    signal = Signal(signal.data, SFREQ, TEN_TWENTY)
+    signal.data[7, 3] = np.nan
+    assert chains.needs_whole(turned) and np.isnan(run([turned], signal).data).sum() == 1
+    known = replace(signal.stream(), bads=("Cz",))
+    after = chains.apply([turned, BadChannels(correlation=0)], known).signal().data
+    assert np.flatnonzero((after != -signal.data).any(axis=0)).tolist() == [3, TEN_TWENTY.index("Cz")]
+    with pytest.raises(ValueError, match="the step turned needs a whole recording, but the judge gives single windows"):
+        chains.on_windows([turned], SingleWindows(known, (0.5, 50.0), "the judge"))

@@ -1,19 +1,28 @@
 """Channels are renamed, picked and ordered; bad ones are interpolated; sources are weights over the channels."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mne
 import numpy as np
 import pytest
 
-from eegdecode.preprocessing import channels, sources, sphere, steps
-from eegdecode.preprocessing.config import Aliases, BadChannels, Pick, Reference, Scale, SetChannels, Sources, Step
+from eegdecode.preprocessing import chains, sphere
+from eegdecode.preprocessing.steps import StepConfig, sources
+from eegdecode.preprocessing.steps.aliases import Aliases
+from eegdecode.preprocessing.steps.bad_channels import BadChannels
+from eegdecode.preprocessing.steps.pick import Pick
+from eegdecode.preprocessing.steps.reference import Reference
+from eegdecode.preprocessing.steps.scale import Scale
+from eegdecode.preprocessing.steps.set_channels import TEN_TWENTY, SetChannels
+from eegdecode.preprocessing.steps.sources import Sources
 from eegdecode.signals import Kind, Sensor, Signal, Stream
 
 
-def apply(chain: list[Step], stream: Stream, **more: object) -> Stream:
-    return steps.apply(chain, stream, **more)  # type: ignore[arg-type]
+def apply(chain: list[StepConfig], stream: Stream, bads: Sequence[str] = ()) -> Stream:
+    return chains.apply(chain, replace(stream, bads=tuple(bads)))
 
 
 def named(*names: str, **kinds: Kind) -> Stream:
@@ -27,13 +36,11 @@ def scalp(n_times: int = 10_000) -> Signal:
     """The 10-20 system over a smooth field, with a little noise of each channel's own."""
     rng = np.random.default_rng(0)
     known = sphere.ten_ten()
-    places = np.array([known[name] for name in channels.TEN_TWENTY])
+    places = np.array([known[name] for name in TEN_TWENTY])
     field = rng.normal(size=(n_times, 4)) @ np.column_stack([np.ones(len(places)), places]).T
     data = 10e-6 * (field + 0.05 * rng.normal(size=(n_times, len(places))))
-    sensors = {
-        name: Sensor("eeg", tuple(0.095 * place)) for name, place in zip(channels.TEN_TWENTY, places, strict=True)
-    }
-    return Signal(data.astype(np.float32), 250.0, channels.TEN_TWENTY, sensors)
+    sensors = {name: Sensor("eeg", tuple(0.095 * place)) for name, place in zip(TEN_TWENTY, places, strict=True)}
+    return Signal(data.astype(np.float32), 250.0, TEN_TWENTY, sensors)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ def test_pick_refuses_what_is_not_there() -> None:
 def test_set_channels_puts_channels_in_its_order() -> None:
     after = apply([SetChannels(channels=("Oz", "Cz"))], named("Cz", "Pz", "Oz"))
     assert (after.channels, after.read(3, 4).tolist()) == (("Oz", "Cz"), [[2.0, 0.0]])
-    assert apply([SetChannels()], scalp().stream()).channels == channels.TEN_TWENTY
+    assert apply([SetChannels()], scalp().stream()).channels == TEN_TWENTY
 
 
 def test_set_channels_refuses_or_interpolates_what_is_missing() -> None:
@@ -99,7 +106,7 @@ def test_set_channels_refuses_or_interpolates_what_is_missing() -> None:
     with pytest.raises(ValueError, match=r"set_channels needs Cz, P3, but there are Fp1, .*missing: interpolate"):
         apply([SetChannels()], less)
     after = apply([SetChannels(missing="interpolate")], less)
-    assert after.channels == channels.TEN_TWENTY
+    assert after.channels == TEN_TWENTY
     assert np.corrcoef(after.signal().data[:, 9], whole.data[:, 9])[0, 1] > 0.98
     with pytest.raises(ValueError, match="set_channels lacks E7, and the place of E7 is not known"):
         apply([SetChannels(channels=("Cz", "E7"), missing="interpolate")], whole.stream())
@@ -190,6 +197,6 @@ def test_sources_refuse_what_they_cannot_place() -> None:
 
 def test_steps_go_through_a_whole_clinical_name_list() -> None:
     old = {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6"}
-    names = tuple(f"EEG {old.get(name, name).upper()}-REF" for name in channels.TEN_TWENTY)
-    chain: list[Step] = [Aliases(), SetChannels(), BadChannels(), Reference(), Scale()]
-    assert apply(chain, Signal(scalp().data, 250.0, names).stream()).signal().channels == channels.TEN_TWENTY
+    names = tuple(f"EEG {old.get(name, name).upper()}-REF" for name in TEN_TWENTY)
+    chain: list[StepConfig] = [Aliases(), SetChannels(), BadChannels(), Reference(), Scale()]
+    assert apply(chain, Signal(scalp().data, 250.0, names).stream()).signal().channels == TEN_TWENTY

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.preprocessing import fft, sphere, steps
-from eegdecode.preprocessing.config import Bandpass, Notch, Reference, Resample, Step
+from eegdecode.preprocessing import chains, fft, sphere
+from eegdecode.preprocessing.steps import StepConfig
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.notch import Notch
+from eegdecode.preprocessing.steps.reference import Reference
+from eegdecode.preprocessing.steps.resample import Resample
 from eegdecode.signals import Sensor, Signal
 
 
@@ -21,9 +25,9 @@ def recording(sfreq: float, seconds: float = 90.0, n_channels: int = 3) -> Signa
     return Signal(data.astype(np.float32), sfreq, tuple(f"E{index}" for index in range(n_channels)))
 
 
-def run(chain: list[Step], signal: Signal) -> np.ndarray:
+def run(chain: list[StepConfig], signal: Signal) -> np.ndarray:
     """[channel, time], as mne has it."""
-    return steps.apply(chain, signal.stream()).signal().data.T.astype(float)
+    return chains.apply(chain, signal.stream()).signal().data.T.astype(float)
 
 
 def mne_notch(data: np.ndarray, sfreq: float) -> np.ndarray:
@@ -104,7 +108,7 @@ def test_iir_equals_scipy_away_from_the_ends(step: Notch | Bandpass) -> None:
 @pytest.mark.parametrize("block", [1 << 13, 1 << 14, 1 << 18])
 def test_no_seam_is_seen_whatever_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     signal = recording(250.0, 600.0)
-    chain: list[Step] = [Notch(), Bandpass(), Resample(sfreq=64.0)]
+    chain: list[StepConfig] = [Notch(), Bandpass(), Resample(sfreq=64.0)]
     expected = run(chain, signal)
     monkeypatch.setattr(fft, "SHORTEST", block)
     np.testing.assert_allclose(run(chain, signal), expected, rtol=0, atol=1e-6 * expected.std())

@@ -21,7 +21,11 @@ from eegdecode.data.targets.envelope import Envelope
 from eegdecode.data.targets.frame import Frame
 from eegdecode.data.targets.image import Image
 from eegdecode.data.targets.label import Label
-from eegdecode.preprocessing.config import Bandpass, Pick, Preprocess, Resample, SetChannels
+from eegdecode.preprocessing.config import Preprocess
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.pick import Pick
+from eegdecode.preprocessing.steps.resample import Resample
+from eegdecode.preprocessing.steps.set_channels import SetChannels
 from eegdecode.synth.config import Images, MegMovie, Music
 from eegdecode.synth.study import make_study
 from hpc.rank.context import Context, Input, Preempted, World

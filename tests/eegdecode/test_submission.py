@@ -25,22 +25,20 @@ from eegdecode.models.eegnet import EEGNet
 from eegdecode.models.tcn import TCN
 from eegdecode.objectives import in_units
 from eegdecode.objectives.regression import Regression
-from eegdecode.preprocessing import steps
-from eegdecode.preprocessing.config import (
-    ICA,
-    Align,
-    BadChannels,
-    Bandpass,
-    Clip,
-    Notch,
-    Pick,
-    Preprocess,
-    Reference,
-    Resample,
-    Scale,
-    SetChannels,
-    Step,
-)
+from eegdecode.preprocessing import chains
+from eegdecode.preprocessing.config import Preprocess
+from eegdecode.preprocessing.steps import StepConfig
+from eegdecode.preprocessing.steps.align import Align
+from eegdecode.preprocessing.steps.bad_channels import BadChannels
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.clip import Clip
+from eegdecode.preprocessing.steps.ica import ICA
+from eegdecode.preprocessing.steps.notch import Notch
+from eegdecode.preprocessing.steps.pick import Pick
+from eegdecode.preprocessing.steps.reference import Reference
+from eegdecode.preprocessing.steps.resample import Resample
+from eegdecode.preprocessing.steps.scale import Scale
+from eegdecode.preprocessing.steps.set_channels import SetChannels
 from eegdecode.signals import Signal
 from eegdecode.synth.config import Eeg2025
 from eegdecode.synth.study import make_study
@@ -234,10 +232,10 @@ def test_the_code_in_it_needs_no_other_of_ours(packed: tuple[Path, Any]) -> None
     ],
     ids=lambda chain: "-".join(step.name for step in chain),
 )
-def test_a_window_goes_through_the_steps_as_a_recording_does(chain: tuple[Step, ...]) -> None:
+def test_a_window_goes_through_the_steps_as_a_recording_does(chain: tuple[StepConfig, ...]) -> None:
     raw = (np.random.default_rng(0).normal(size=(200, 129)) * 2e-5).astype(np.float32)
     here = [step for step in chain if not isinstance(step, Bandpass | Notch)]  # the judge has done that
-    ours = steps.apply(here, Signal(raw, 100.0, submission.CHANNELS).stream()).signal()
+    ours = chains.apply(here, Signal(raw, 100.0, submission.CHANNELS).stream()).signal()
     steps_ = submission.prepared(chain, ours.channels)
     x = submitted.scaled((steps_["channels"] @ torch.from_numpy(raw.T)).mT[None], steps_["scale"])
     unit = np.abs(ours.data).max()
@@ -264,7 +262,7 @@ def test_a_window_goes_through_the_steps_as_a_recording_does(chain: tuple[Step, 
         ),
     ],
 )
-def test_steps_that_the_judge_leaves_no_room_for_are_refused(chain: tuple[Step, ...], message: str) -> None:
+def test_steps_that_the_judge_leaves_no_room_for_are_refused(chain: tuple[StepConfig, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         submission.prepared(chain, ("Cz", "E7"))
 

@@ -15,8 +15,11 @@ from eegdecode.data.io import audio as sound_files
 from eegdecode.data.io import recordings
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.targets.envelope import Envelope, envelope
-from eegdecode.preprocessing import steps
-from eegdecode.preprocessing.config import Bandpass, Pick, Reference, Resample
+from eegdecode.preprocessing import chains
+from eegdecode.preprocessing.steps.bandpass import Bandpass
+from eegdecode.preprocessing.steps.pick import Pick
+from eegdecode.preprocessing.steps.reference import Reference
+from eegdecode.preprocessing.steps.resample import Resample
 from eegdecode.signals import Stream, Trial
 from eegdecode.synth.config import Music
 from eegdecode.synth.study import make_study
@@ -99,7 +102,7 @@ def test_amplitudes_are_those_of_real_eeg(study: Path) -> None:
     for entry in recordings.find(study):
         microvolt = (
             1e6
-            * steps.apply((Pick(), Bandpass(low_hz=1, high_hz=40)), recordings.open_entry(entry).stream).signal().data
+            * chains.apply((Pick(), Bandpass(low_hz=1, high_hz=40)), recordings.open_entry(entry).stream).signal().data
         )
         assert 5 < np.median(microvolt.std(axis=0)) < 40
         frontal, central = np.abs(microvolt[:, 0]).max(), np.abs(microvolt[:, 6]).max()
@@ -108,7 +111,7 @@ def test_amplitudes_are_those_of_real_eeg(study: Path) -> None:
 
 def test_mains_stand_out_where_they_were_put(study: Path) -> None:
     for entry in recordings.find(study):
-        signal = steps.apply((Pick(),), recordings.open_entry(entry).stream).signal()
+        signal = chains.apply((Pick(),), recordings.open_entry(entry).stream).signal()
         hz, power = dsp.welch(signal.data, signal.sfreq, nperseg=500, axis=0)
         assert hz[(hz > 30) & (hz < 70)][power[(hz > 30) & (hz < 70)].mean(axis=1).argmax()] == 50.0
 
@@ -118,7 +121,7 @@ def test_the_answer_peaks_at_the_planted_lag(tmp_path: Path, lag_s: float) -> No
     make(Music(n_subjects=1, n_pieces=2, piece_s=(10, 10), response_uv=200.0, lag_s=lag_s), tmp_path / "loud")
     (entry,) = recordings.find(tmp_path / "loud/out")
     chain = (Pick(), Reference(), Bandpass(high_hz=20), Resample())
-    eeg = steps.apply(chain, recordings.open_entry(entry).stream).signal()
+    eeg = chains.apply(chain, recordings.open_entry(entry).stream).signal()
     target = targets.make(Envelope(), trials(tmp_path / "loud/out", entry), tmp_path / "loud/out", eeg.duration)
     assert isinstance(target, Stream)
     envelope = target.signal().data[:, 0]

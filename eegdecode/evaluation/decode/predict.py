@@ -19,7 +19,8 @@ from eegdecode.evaluation.decode import ensemble
 from eegdecode.evaluation.decode.predictions import SOUND_HZ, Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, diffusion, in_units
 from eegdecode.objectives.diffusion import Diffusion, Schedule
-from eegdecode.preprocessing.config import Preprocess, Step
+from eegdecode.preprocessing.config import Preprocess
+from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Validator
@@ -243,7 +244,7 @@ def open_data(trained: Trained, ctx: Context) -> tuple[Store, Splits]:
     return data, splits.split(trained.split, data.recordings, trained.train().windows)
 
 
-def preprocessed(data: Store) -> list[tuple[float, tuple[Step, ...]]]:
+def preprocessed(data: Store) -> list[tuple[float, tuple[StepConfig, ...]]]:
     """The ways in which the recordings were made, each once: the rate of the raw one in Hz, and the steps."""
     ways = {(float(s.made["raw"]["sfreq"]), str(s.made["steps"])): s.made["steps"] for s in data.recordings}
     built = (

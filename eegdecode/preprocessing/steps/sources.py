@@ -3,25 +3,47 @@
 The solution is linear: a region is a row of weights over the channels, so the stream is still read in blocks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from eegdecode.preprocessing.config import Sources
-from eegdecode.signals import Stream
+from eegdecode.preprocessing.channels import mapped
+from eegdecode.signals import Sensor, Stream, Trial
 
 if TYPE_CHECKING:
     import mne
 
+
+@dataclass(frozen=True)
+class Sources:
+    """Source estimates of cortical regions, by eLORETA on the average head fsaverage."""
+
+    folder: str  # the folder of fsaverage, as mne fetches it
+    regions: tuple[str, ...] = ()  # names of regions, as `superiortemporal-lh`; by default all of the parcellation
+    parcellation: str = "aparc"  # name of the parcellation in FreeSurfer: aparc, aparc.a2009s
+    snr: float = 3.0  # signal-to-noise ratio, which sets mne's lambda2 to 1 / snr²; a lower one regularises more
+    name: Literal["sources"] = "sources"
+
+    def __post_init__(self) -> None:
+        if self.snr <= 0:
+            raise ValueError(f"snr must be above 0, got {self.snr}")
+
+
 MODEL = ("bem/fsaverage-ico-5-src.fif", "bem/fsaverage-5120-5120-5120-bem-sol.fif", "bem/fsaverage-trans.fif")
 
 
-def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]:
+def apply(cfg: Sources, stream: Stream, trials: Sequence[Trial]) -> Stream:
+    names, matrix = regions(cfg, stream)
+    return replace(mapped(stream, matrix, names), sensors={name: Sensor("source") for name in names})
+
+
+def regions(cfg: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]:
     """Names, and weights [region, channel]."""
-    folder = Path(step.folder).expanduser()
-    labels = tuple(f"label/{side}.{step.parcellation}.annot" for side in ("lh", "rh"))
+    folder = Path(cfg.folder).expanduser()
+    labels = tuple(f"label/{side}.{cfg.parcellation}.annot" for side in ("lh", "rh"))
     if missing := [name for name in (*MODEL, *labels) if not (folder / name).is_file()]:
         raise ValueError(
             f"sources needs fsaverage, but {folder} lacks {', '.join(missing)}: fetch it where there is a network, by "
@@ -33,7 +55,7 @@ def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]
     info = sensor_info(stream)
     forward = mne.make_forward_solution(info, trans, source_space, bem, meg=False, verbose="error")
     parcels = mne.read_labels_from_annot(
-        folder.name, step.parcellation, subjects_dir=folder.parent, sort=True, verbose="error"
+        folder.name, cfg.parcellation, subjects_dir=folder.parent, sort=True, verbose="error"
     )
     hemispheres = dict(zip(("lh", "rh"), forward["src"], strict=True))
     first = {"lh": 0, "rh": len(forward["src"][0]["vertno"])}
@@ -41,10 +63,10 @@ def regions(step: Sources, stream: Stream) -> tuple[tuple[str, ...], np.ndarray]
         label.name: first[label.hemi] + np.flatnonzero(np.isin(hemispheres[label.hemi]["vertno"], label.vertices))
         for label in parcels
     }
-    wanted = step.regions or tuple(name for name in rows if len(rows[name]))
+    wanted = cfg.regions or tuple(name for name in rows if len(rows[name]))
     if unknown := [name for name in wanted if name not in rows]:
-        raise ValueError(f"{step.parcellation} has no region {', '.join(unknown)}; it has {', '.join(rows)}")
-    return wanted, weights(info, forward, {name: rows[name] for name in wanted}, step.snr)
+        raise ValueError(f"{cfg.parcellation} has no region {', '.join(unknown)}; it has {', '.join(rows)}")
+    return wanted, weights(info, forward, {name: rows[name] for name in wanted}, cfg.snr)
 
 
 def sensor_info(stream: Stream) -> "mne.Info":

@@ -2,22 +2,41 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.stats import kurtosis
 
 from eegdecode.preprocessing.channels import mapped
-from eegdecode.preprocessing.config import ICA, Bandpass
-from eegdecode.preprocessing.designs import design
 from eegdecode.preprocessing.fft import fused
 from eegdecode.preprocessing.statistics import blocks
-from eegdecode.signals import BRAIN, Stream
+from eegdecode.preprocessing.steps import bandpass
+from eegdecode.signals import BRAIN, Stream, Trial
+
+
+@dataclass(frozen=True)
+class ICA:
+    """Remove the independent components that are artefacts: those that follow the EOG or ECG, and those with spikes."""
+
+    name: Literal["ica"] = "ica"
+    follows: float = 0.5  # a component with this correlation to an EOG or ECG channel, or more, is removed
+    kurtosis: float = 20.0  # a component of this excess kurtosis or more is removed: blinks and heart beats
+    seed: int = 0  # seed of FastICA
+    needs_whole: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.follows <= 1 or self.kurtosis <= 0:
+            raise ValueError(
+                f"follows must be within 0 to 1 and kurtosis above 0, got {self.follows} and {self.kurtosis}"
+            )
+
 
 log = logging.getLogger(__name__)
 
 AROUND_HZ = 100  # the rate of the copy
-HIGH_PASS = Bandpass(low_hz=1.0, high_hz=None)  # drifts are not components
+HIGH_PASS = bandpass.Bandpass(low_hz=1.0, high_hz=None)  # drifts are not components
 MOST_SAMPLES = 60_000
 SAMPLES_A_CHANNEL = 30
 
@@ -31,14 +50,14 @@ class Artefacts:
     matrix: np.ndarray
 
 
-def remove(step: ICA, stream: Stream) -> Stream:
-    artefacts = find(step, stream)
+def apply(cfg: ICA, stream: Stream, trials: Sequence[Trial]) -> Stream:
+    artefacts = find(cfg, stream)
     listing = ", ".join(f"{index} ({why})" for index, why in artefacts.reasons.items()) or "none"
     log.info("ica: of %d components these are removed: %s", artefacts.n_components, listing)
     return mapped(stream, artefacts.matrix) if artefacts.reasons else stream
 
 
-def find(step: ICA, stream: Stream) -> Artefacts:
+def find(cfg: ICA, stream: Stream) -> Artefacts:
     """Find the components that are artefacts."""
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
@@ -59,7 +78,7 @@ def find(step: ICA, stream: Stream) -> Artefacts:
     data = copy[:, brain] / unit
     strength = np.linalg.eigvalsh(np.cov(data.T))
     rank = int((strength > 1e-7 * strength.max()).sum())  # one less after average reference
-    model = FastICA(rank, whiten="unit-variance", max_iter=500, random_state=step.seed)
+    model = FastICA(rank, whiten="unit-variance", max_iter=500, random_state=cfg.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # logged below
         sources = model.fit_transform(data)
@@ -69,9 +88,9 @@ def find(step: ICA, stream: Stream) -> Artefacts:
     for index, (source, peaked) in enumerate(zip(sources.T, kurtosis(sources, axis=0), strict=True)):
         for channel in watched:
             follows = abs(np.corrcoef(source, copy[:, channel])[0, 1]) if copy[:, channel].std() > 0 else 0.0
-            if follows >= step.follows:
+            if follows >= cfg.follows:
                 reasons.setdefault(index, f"follows {stream.channels[channel]}, r = {follows:.2f}")
-        if peaked >= step.kurtosis:
+        if peaked >= cfg.kurtosis:
             reasons.setdefault(index, f"spikes, kurtosis {peaked:.0f}")
     matrix = np.eye(stream.n_channels)
     removed = sorted(reasons)
@@ -83,7 +102,7 @@ def find(step: ICA, stream: Stream) -> Artefacts:
 def _thinned(stream: Stream) -> np.ndarray:
     """High-passed, at about 100 Hz; of a long recording only every n-th sample of that."""
     slower = stream.sfreq / max(1, int(stream.sfreq // AROUND_HZ))
-    copy = fused(stream, [design(HIGH_PASS, stream.sfreq)], slower)
+    copy = fused(stream, [bandpass.as_filter(HIGH_PASS, stream.sfreq)], slower)
     every = -(-copy.n_times // MOST_SAMPLES)
     rows, skip = [], 0
     for block in blocks(copy):

@@ -1,0 +1,17 @@
+"""The steps of preprocessing, one file each: its config, a frozen dataclass whose `name` is that of the file, and what
+it does, in one of two forms.
+
+    apply(cfg, stream, trials) -> Stream                  any step; lazy, unless it needs the whole recording
+    as_filter(cfg, sfreq) -> Filter | Resampling          a filter instead: neighbours run in one pass
+
+Zero phase, no shift in time, bounded memory. Two class variables of a config count as false where they are missing:
+`needs_whole`, whether it reads the whole recording before it gives its first sample; and `allow_nan`, whether a channel
+with NaN may pass, because it can still be dropped or interpolated. A step that works on single windows too has
+
+    of_windows(cfg, windows) -> SingleWindows             (eegdecode/preprocessing/single_windows.py)
+"""
+
+# Before any step, so that each is imported for its config alone
+from eegdecode.preprocessing.steps.config import STEPS, Step, StepConfig
+
+__all__ = ["STEPS", "Step", "StepConfig"]
