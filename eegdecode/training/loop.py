@@ -1,4 +1,4 @@
-"""Train a decoder: `python -m hpc.launch train …`. `fit` has the order in which things happen.
+"""Train a decoder: `python -m hpc.launch train …`. `fit` is the training loop.
 
 A batch is a pure function of (seed, step), and the ranks share it out. So a stopped run resumes from its checkpoint bit
 for bit (on CPU), and 1, 2 or 4 ranks train alike, except for dropout: each rank draws its own.
@@ -40,7 +40,7 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     training = Training(cfg, ctx, ddp.start(ctx))
     training.resume()
     while training.goes_on():
-        figures = training.unseen_figures() or training.train_step()
+        figures = training.pending_figures() or training.train_step()
         if training.is_validated():
             figures |= training.validate(figures)
         training.save_snapshot(figures)
@@ -92,28 +92,28 @@ class Training:
         unwritten = state.resume(ctx)
         trainable.unfreeze(self.network, self.first_steps, state.step)
         self.stepper.trained = optim.trainable_parameters(state.optimizer)
-        self.highest, rate_sentence = optim.highest_rate(cfg.optim, cfg.windows.batch)
+        self.peak_lr, rate_sentence = optim.highest_rate(cfg.optim, cfg.windows.batch)
         log.info("%s", rate_sentence)
         if cfg.optim.halving is not None:
             successive_halving.remark(ctx)
         if cfg.optim.find_lr is not None:
-            self.highest = lr_finder.searched(cfg.optim.find_lr, ctx, self.stepper, self._train_one())
+            self.peak_lr = lr_finder.searched(cfg.optim.find_lr, ctx, self.stepper, self._train_one())
         n_trained = len(self.stepper.trained)
         log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d",
                  self.n_parameters, self.batches.device, n_trained, state.step, cfg.optim.steps)  # fmt: skip
         # The line of a step whose validation was interrupted is still to be written
-        self.record = Record(ctx, state.step - (state.unseen is not None), unwritten)
+        self.record = Record(ctx, state.step - (state.pending is not None), unwritten)
         self.watcher = Watcher(cfg.watch, ctx, self.record, state.step, self._damages)
         self.upcoming = self.batches.at(state.step, cfg.optim.steps)
         self.began = time.perf_counter()
         """When the current step began: at the end of the one before, without validation."""
 
     def goes_on(self) -> bool:
-        return (self.state.step < self.cfg.optim.steps and not self.state.best.ended) or bool(self.state.unseen)
+        return (self.state.step < self.cfg.optim.steps and not self.state.best.ended) or bool(self.state.pending)
 
-    def unseen_figures(self) -> dict[str, float] | None:
+    def pending_figures(self) -> dict[str, float] | None:
         """Figures of a step whose validation a stop request interrupted: it is validated again."""
-        figures, self.state.unseen = self.state.unseen, None
+        figures, self.state.pending = self.state.pending, None
         return figures
 
     def train_step(self) -> dict[str, float]:
@@ -123,7 +123,7 @@ class Training:
         batch = next(self.upcoming)
         if step in cfg.trainable.unfreeze_at:
             self._unfreeze(step)
-        lr = optim.rate(cfg.optim, self.highest, step)
+        lr = optim.rate(cfg.optim, self.peak_lr, step)
         self._seed_dropout(step)
         trainable.train(stepper.model)
         sums = stepper.backward(batch, lr)
@@ -156,13 +156,13 @@ class Training:
                 means = self.validator(self.network, self.objective, names, self.ctx)
             if means is not None:
                 val_figures = {f"val_{name}": value for name, value in means.items()}
-                rate = optim.rate(self.cfg.optim, self.highest, step)
+                rate = optim.rate(self.cfg.optim, self.peak_lr, step)
                 self.watcher.refuse_nonfinite(figures | val_figures, step, None, means["loss"], rate)
                 self.watcher.validated(step, means, state.best, self.network, self.validator)
                 best = state.best.after(step, means, state.copy_of_parameters)
         if means is None:  # outside of `applied`: the parameters are saved, not their average
             self.watcher.after(step, over=True)
-            state.unseen = figures
+            state.pending = figures
             self.saver.save(step, state.state_dict(self.record.unwritten), state.best.step)
             self._stop()
         validation_s = time.perf_counter() - began

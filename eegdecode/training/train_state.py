@@ -50,20 +50,20 @@ class TrainState:
         self.step = 0
         """Steps that are done."""
         self.best = Best()
-        self.unseen: dict[str, float] | None = None
+        self.pending: dict[str, float] | None = None
         """Figures of a step whose validation was interrupted: they are still to be written."""
 
     def state_dict(self, unwritten: Sequence[dict[str, float]] = ()) -> dict[str, Any]:
         """The contents of a checkpoint, with the lines of metrics.jsonl that a full disk has not taken yet."""
         own = {"scaler": self.scaler.state_dict(), "average": self.average.state(), "best": dict(vars(self.best))}
         both = fsdp.state_of(self.network, self.optimizer)
-        return {**both, **own, "unseen": self.unseen, "unwritten": unwritten}
+        return {**both, **own, "unseen": self.pending, "unwritten": unwritten}
 
     def load_state_dict(self, step: int, state: Mapping[str, Any]) -> None:
         fsdp.restore(self.network, self.optimizer, dict(state))
         self.scaler.load_state_dict(state["scaler"])
         self.average.load(state["average"], self.network)
-        self.step, self.best, self.unseen = step, Best(**state["best"]), state["unseen"]
+        self.step, self.best, self.pending = step, Best(**state["best"]), state["unseen"]
 
     def resume(self, ctx: Context) -> Sequence[dict[str, float]]:
         """Go on from the newest whole checkpoint, if there is one: rank 0 finds it, and all ranks read that one.

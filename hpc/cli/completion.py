@@ -138,7 +138,7 @@ def _partitions(site: str) -> list[str]:
 
 def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     verb = plain[0]
-    if verb in ("status", "logs", "stop", "resume", "export"):
+    if table.takes_run(verb):
         return _runs(runs, alive=verb == "stop")
     if verb == "site":
         return ["refresh"] if len(plain) == 1 else []

@@ -3,7 +3,7 @@
 Not argparse: importing it takes longer than everything else that `--help` and `status` do (docs/decisions/0009).
 """
 
-from hpc.cli.table import CONFIG, VERBS, is_tool, verbs
+from hpc.cli.table import CONFIG, VERBS, is_tool, takes_run, verbs
 from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
@@ -133,7 +133,7 @@ def run_name(text: str) -> str:
 
 
 PLAN = "STAGE pipeline sweep resume drill export"
-"""The verbs that make a plan; STAGE is for all stages."""
+"""The verbs that make a plan; STAGE is for all stages, and below, RUN is for all verbs that take a run."""
 START = "STAGE pipeline sweep resume"
 ONE = "STAGE pipeline resume"
 
@@ -155,7 +155,7 @@ GROUPS: dict[str, list[Option]] = {
         ("--scratch", "GB", whole, PLAN, "node-local disk, at sites where a job can ask for it"),
         ("--stage", "PATH", one_line, PLAN, "where each node keeps its copy of training data: auto, off or a path"),
         ("--mpi", "", None, PLAN, "start the ranks by MPI: mpiexec here, srun --mpi on a cluster"),
-        ("--runs", "DIR", str, f"{PLAN} status logs stop", "the folder that holds the run folders (default: runs)"),
+        ("--runs", "DIR", str, f"{PLAN} RUN", "the folder that holds the run folders (default: runs)"),
         ("--exclude", "NODES", one_line, PLAN, "nodes not to use"),
         ("--constraint", "WORD", one_line, PLAN, "a feature the nodes must have"),
         ("--comment", "TEXT", one_line, PLAN, "a comment for Slurm's accounting"),
@@ -224,7 +224,14 @@ GROUPS: dict[str, list[Option]] = {
     ],
 }
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
-OF_SLURM = {"-N": "--nodes", "-n": "--ranks", "-c": "--cpus", "-t": "--time", "-p": "--partition", "-A": "--account"}
+SBATCH_LETTERS = {
+    "-N": "--nodes",
+    "-n": "--ranks",
+    "-c": "--cpus",
+    "-t": "--time",
+    "-p": "--partition",
+    "-A": "--account",
+}
 """Letters that people know from sbatch; said in the error, as ours begin with two dashes."""
 FORMER = {"--set": "--preset"}
 """Renamed options: the old name works for one version, with a notice."""
@@ -236,7 +243,8 @@ OPTIONS["--version"] = ("--version", "", None, "", "print the version of hpc and
 def fits(option: Option, verb: str) -> bool:
     """Whether a verb, or the stage of that name, takes an option."""
     kind = verb if verb in VERBS else "FILES" if is_tool(verb) else "STAGE"
-    return option[0] in ("--help", "--version") or kind in option[3].split()
+    kinds = {kind, *(["RUN"] if takes_run(verb) else [])}
+    return option[0] in ("--help", "--version") or not kinds.isdisjoint(option[3].split())
 
 
 def read(argv: "Sequence[str]") -> Arguments:
@@ -255,7 +263,7 @@ def read(argv: "Sequence[str]") -> Arguments:
                 notice_of_new_word(name, FORMER[name])
                 name = FORMER[name]
             if name not in OPTIONS:
-                ours = OF_SLURM.get(name[:2], "") if not name.startswith("--") else ""
+                ours = SBATCH_LETTERS.get(name[:2], "") if not name.startswith("--") else ""
                 hint = f": say {ours} {OPTIONS[ours][1]}" if ours else f".{did_you_mean(name, OPTIONS)}"
                 raise ConfigError(f"there is no option {name}{hint}")
             option = OPTIONS[name]
@@ -278,8 +286,11 @@ def read(argv: "Sequence[str]") -> Arguments:
 
 
 def _list(words: list[str]) -> str:
-    tools = list(filter(is_tool, plugins.points("hpc.verbs")))
-    words = [each for word in words for each in (tools if word == "FILES" else [word])]
+    several = {
+        "FILES": list(filter(is_tool, plugins.points("hpc.verbs"))),
+        "RUN": [verb for verb in filter(takes_run, VERBS) if verb not in words],
+    }
+    words = [each for word in words for each in several.get(word, [word])]
     return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 

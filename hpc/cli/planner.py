@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import OPTIONS, SYNONYMS, Arguments
+from hpc.cli.options import GROUPS, OPTIONS, SYNONYMS, Arguments
 from hpc.cli.table import VERBS
 from hpc.config import plugins, recipes, stages
 from hpc.errors import ConfigError, first_of
@@ -22,13 +22,15 @@ from hpc.runs.rundir import RunDir
 from hpc.site import allocation
 from hpc.site.allocation import Resources, Site
 
-ASKED = (
-    "on", "nodes", "gpus", "ranks", "cpus", "mem", "time", "partition", "account", "scratch",
-    "exclude", "constraint", "comment", "mail", "hang", "stage", "mpi",
-)  # fmt: skip
+ASKED = [
+    option[0].removeprefix("--")
+    for option in GROUPS["resources"]
+    if option[0] not in ("--runs", "--after", "--max-parallel")
+]
 """The options that say where and with what."""
-OF_SLURM = ("partition", "account", "exclude", "constraint", "comment", "mail")
-"""Those that only Slurm understands."""
+PASSED_ON = ("exclude", "constraint", "comment")
+"""Those that go to sbatch as they are said."""
+SLURM_ONLY = ("partition", "account", "mail", *PASSED_ON)
 
 
 def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
@@ -207,7 +209,7 @@ def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
 def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool) -> tuple[Site, Resources]:
     """The site, and what it gives for what was asked."""
     where = allocation.load(asked.get("on") or allocation.detect(environ))
-    options = {name: asked[name] for name in ("exclude", "constraint", "comment") if name in asked}
+    options = {name: asked[name] for name in PASSED_ON if name in asked}
     options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
     request = allocation.Request(
         nodes=asked.get("nodes"),
@@ -226,7 +228,7 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
     )
     resources = allocation.fit(where, request, allocation.gpus_here(environ), dry=dry)
     notes = allocation.look_at_folder(where, resources, runs, environ)
-    if where.kind != "slurm" and (idle := [f"--{name}" for name in OF_SLURM if name in asked]):
+    if where.kind != "slurm" and (idle := [f"--{name}" for name in SLURM_ONLY if name in asked]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {where.name}",)
     return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 

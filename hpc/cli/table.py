@@ -94,6 +94,11 @@ def is_tool(name: str) -> bool:
     return name not in VERBS and name in plugins.points("hpc.verbs")
 
 
+def takes_run(name: str) -> bool:
+    """Whether a verb is about runs that are there."""
+    return name in VERBS and "RUN" in VERBS[name].words.replace("[", "").replace("]", "").split()
+
+
 def where(name: str) -> str:
     """The function that carries out a verb; every other word is a stage."""
     return VERBS[name].where if name in VERBS else TOOL if is_tool(name) else PLAN

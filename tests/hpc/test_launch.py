@@ -210,7 +210,7 @@ def test_help_is_printed_in_any_encoding(launch: Launch, encoding: str) -> None:
 
 def test_every_option_is_of_a_verb_that_is_there() -> None:
     verbs = {verb for option in options.OPTIONS.values() for verb in option[3].split()}
-    assert verbs <= {"STAGE", "FILES", *table.verbs()}
+    assert verbs <= {"STAGE", "FILES", "RUN", *table.verbs()}
     assert {name[2:].replace("-", "_") for name in options.OPTIONS} <= set(vars(options.Arguments()))
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import mne
@@ -14,7 +15,7 @@ import numpy as np
 from mne.io.constants import FIFF
 
 from eegdecode.data.config import Matlab
-from eegdecode.data.io import damage, headers, matlab
+from eegdecode.data.io import damage, formats, headers
 from eegdecode.data.io.rates import between
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
 
@@ -97,8 +98,8 @@ def open(path: Path, cfg: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
         if defect.fatal:
             raise ValueError(defect.sentence)
     own_notes = tuple(defect.sentence for defect in defects)
-    if path.suffix.lower() == ".mat":
-        stream, edges, notes = matlab.read(path, cfg)
+    if module := formats.OURS.get(path.suffix.lower()):
+        stream, edges, notes = import_module(module).read(path, cfg)
         return Opened(stream, notes=own_notes + notes, trial_edges=edges)
     with _captured_messages() as messages:
         try:

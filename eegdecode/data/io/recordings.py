@@ -20,15 +20,12 @@ from eegdecode.data.config import Matlab
 from eegdecode.data.io import bids
 from eegdecode.data.io.bids import read_tsv as read_tsv
 from eegdecode.data.io.bids import sidecar as sidecar
+from eegdecode.data.io.formats import EXTENSIONS
 from eegdecode.signals import BRAIN, Sensor, Stream
 
 if TYPE_CHECKING:
     from eegdecode.data.io.raw import Opened
 
-EXTENSIONS = (
-    ".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".con", ".sqd", ".ds", ".cnt", ".mff", ".mefd", ".mat",
-    ".lay", ".nxe",
-)  # fmt: skip
 NAMED = ("subject", "session", "task", "run")
 
 
