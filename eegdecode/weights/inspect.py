@@ -68,14 +68,11 @@ def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
     """The parameters of the configured model, or of the model in the file."""
     if cfg.model is None and (file.config is None or file.spec is None):
         return "", {}
-    from eegdecode.weights.pickles import Shape
+    from eegdecode.weights.files import shape_of
 
     model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,type-abstract]
     network = models.build(model, _spec(cfg, file))
-    return model.name, {
-        name: Shape(tuple(value.shape), str(value.dtype).removeprefix("torch."))
-        for name, value in network.state_dict().items()
-    }
+    return model.name, {name: shape_of(value) for name, value in network.state_dict().items()}
 
 
 def _spec(cfg: Inspect, file: "WeightsFile") -> SignalSpec:

@@ -1,6 +1,6 @@
 """Match the parameters of a file to those of a model, by name and shape, whatever the prefix of the names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eegdecode.weights.pickles import Shape
@@ -27,14 +27,24 @@ class Match:
         changes += [f"{self.add!r} put before"] if self.add else []
         return f" ({' and '.join(changes)})" if changes else ""
 
+    def name_of(self, in_file: str) -> str:
+        """The name in the model that a name in the file would have."""
+        return self.add + in_file.removeprefix(self.strip) if in_file.startswith(self.strip) else in_file
+
 
 def match(in_file: Names, wanted: Names) -> Match:
     """The best match over all prefixes of both (module., target_encoder., the attribute of a trainer); the shortest of
     equals."""
-    candidates = [(strip, add) for strip in _prefixes(in_file) for add in _prefixes(wanted)]
-    strip, add = min(candidates, key=lambda pair: (-_n_same(in_file, wanted, *pair), len(pair[0]) + len(pair[1]), pair))
-    renamed = _renamed(in_file, strip, add)
-    shared = {name: file_name for name, file_name in renamed.items() if name in wanted}
+    matches = (_match(in_file, wanted, strip, add) for strip in _prefixes(in_file) for add in _prefixes(wanted))
+    return min(matches, key=lambda m: (-len(m.loaded), len(m.strip) + len(m.add), m.strip, m.add))
+
+
+def _match(in_file: Names, wanted: Names, strip: str, add: str) -> Match:
+    shared = {
+        name: file_name
+        for file_name in in_file
+        if file_name.startswith(strip) and (name := add + file_name.removeprefix(strip)) in wanted
+    }
     same = {name: file_name for name, file_name in shared.items() if in_file[file_name].sizes == wanted[name].sizes}
     matched = set(shared.values())
     return Match(
@@ -47,18 +57,7 @@ def match(in_file: Names, wanted: Names) -> Match:
     )
 
 
-def _n_same(in_file: Names, wanted: Names, strip: str, add: str) -> int:
-    return sum(
-        name in wanted and wanted[name].sizes == in_file[file_name].sizes
-        for name, file_name in _renamed(in_file, strip, add).items()
-    )
-
-
-def _renamed(names: Iterable[str], strip: str, add: str) -> dict[str, str]:
-    return {add + name.removeprefix(strip): name for name in names if name.startswith(strip)}
-
-
-def _prefixes(names: Iterable[str]) -> list[str]:
+def _prefixes(names: Names) -> list[str]:
     """Prefixes of up to three words, without numbers, as `model.target_encoder.`; the empty one first."""
     prefixes = {"": None}
     for name in names:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from eegdecode.weights.files import WeightsFile
@@ -15,15 +14,17 @@ MOST = 12
 """Names that are shown at most; --json has all."""
 
 
-def counts(file: WeightsFile) -> dict[str, Any]:
+def counts(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     """Tensors, parameters, bytes and types, in total and for each part and list of blocks."""
-    shapes = file.shapes
+    parts: dict[str, dict[str, Shape]] = {}
+    for name, shape in shapes.items():
+        parts.setdefault(name.partition(".")[0], {})[name] = shape
     return {
         "tensors": len(shapes),
         "parameters": _n_parameters(shapes),
         "megabytes": round(sum(shape.n_bytes for shape in shapes.values()) / 1e6, 3),
         "dtypes": dict(Counter(shape.dtype for shape in shapes.values()).most_common()),
-        "parts": {name: _n_parameters(part) for name, part in _parts(shapes).items()},
+        "parts": {name: _n_parameters(part) for name, part in parts.items()},
         "blocks": blocks(shapes),
     }
 
@@ -51,23 +52,19 @@ def blocks(shapes: Mapping[str, Shape]) -> dict[str, dict[str, int]]:
 
 def text(file: WeightsFile) -> str:
     """The summary for a terminal."""
-    figures = counts(file)
-    location = f", {file.place}" if file.place else ""
-    types = ", ".join(
-        f"{n} x {dtype}" if len(figures["dtypes"]) > 1 else dtype for dtype, n in figures["dtypes"].items()
-    )
+    figures = counts(file.shapes)
+    dtypes = figures["dtypes"]
+    types = ", ".join(f"{n} x {dtype}" for dtype, n in dtypes.items()) if len(dtypes) > 1 else "".join(dtypes)
     lines = [
         f"{_clean(str(file.path))}",
-        f"  {file.form}{_clean(location)}: {figures['tensors']} tensors, {figures['parameters']:,} parameters, "
-        f"{figures['megabytes']:.1f} MB, {types}",
+        f"  {file.form}{_clean(f', {file.place}' if file.place else '')}: {figures['tensors']} tensors, "
+        f"{figures['parameters']:,} parameters, {figures['megabytes']:.1f} MB, {types}",
     ]
-    if file.metadata:
-        lines.append("  metadata   " + _few(f"{name} {value}" for name, value in file.metadata.items()))
-    if file.other_tensors:
-        many = (f"{name}: {n} tensors, {numbers:,} values" for name, (n, numbers) in file.other_tensors.items())
-        lines.append("  other      " + _few(many))
-    if file.code:
-        lines.append("  not run    " + _few(file.code))
+    metadata = [f"{name} {value}" for name, value in file.metadata.items()]
+    others = [f"{name}: {n} tensors, {numbers:,} values" for name, (n, numbers) in file.other_tensors.items()]
+    for word, contents in (("metadata", metadata), ("other", others), ("not run", file.code)):
+        if contents:
+            lines.append(f"  {word:<10} {_few(contents)}")
     table = [("part", "", "parameters", ""), *((name, "", f"{n:,}", "") for name, n in figures["parts"].items())]
     table += [
         (name, f"{block['n']} x", f"{block['parameters']:,}", f"width {block['width']}" if "width" in block else "")
@@ -85,12 +82,8 @@ def match_text(name: str, matched: Match, wanted: Mapping[str, Shape]) -> str:
         f"{name} would load {len(matched.loaded)} of its {len(wanted)} tensors, {n:,} of {total:,} values"
         f"{matched.renamed}"
     ]
-    differ = (f"{key}: {_say(ours)} here, {_say(theirs)} in the file" for key, (ours, theirs) in matched.differ.items())
-    for word, names in (
-        ("missing", matched.missing),
-        ("unexpected", matched.unexpected),
-        ("other shape", list(differ)),
-    ):
+    differ = [f"{key}: {_say(ours)} here, {_say(theirs)} in the file" for key, (ours, theirs) in matched.differ.items()]
+    for word, names in (("missing", matched.missing), ("unexpected", matched.unexpected), ("other shape", differ)):
         if names:
             lines.append(f"  {word:<12} {len(names):>4}  {_few(names)}")
     return "\n".join(lines)
@@ -114,7 +107,7 @@ def values(file: WeightsFile) -> dict[str, Any]:
         "path": str(file.path),
         "form": file.form,
         "place": file.place,
-        **counts(file),
+        **counts(file.shapes),
         "beside": {name: {"tensors": n, "numbers": numbers} for name, (n, numbers) in file.other_tensors.items()},
         "said": file.metadata,
         "code": list(file.code),
@@ -125,33 +118,23 @@ def values(file: WeightsFile) -> dict[str, Any]:
 def compared(one: WeightsFile, other: WeightsFile) -> str:
     """Two files side by side: counts, parts, blocks, and which names they share."""
     matched = match(other.shapes, one.shapes)
-    first, second = counts(one), counts(replace(other, shapes=_renamed(other.shapes, matched)))
+    both = counts(one.shapes), counts({matched.name_of(name): shape for name, shape in other.shapes.items()})
     rows: list[tuple[str, ...]] = [("", one.path.name, other.path.name), ("form", one.form, other.form)]
-    rows += [(word, f"{first[word]:,}", f"{second[word]:,}") for word in ("tensors", "parameters", "megabytes")]
-    rows.append(("types", *(", ".join(figures["dtypes"]) for figures in (first, second))))
+    rows += [(word, *(f"{figures[word]:,}" for figures in both)) for word in ("tensors", "parameters", "megabytes")]
+    rows.append(("types", *(", ".join(figures["dtypes"]) for figures in both)))
     for word, say in (("parts", lambda n: f"{n:,}"), ("blocks", _block)):
-        for name in {**first[word], **second[word]}:
-            rows.append(
-                (name, *(say(figures[word][name]) if name in figures[word] else "-" for figures in (first, second)))
-            )
-    n = len(matched.loaded)
+        for name in {**both[0][word], **both[1][word]}:
+            rows.append((name, *(say(figures[word][name]) if name in figures[word] else "-" for figures in both)))
     lines = [*_columns(rows, right=(1, 2)), ""]
-    lines.append(f"{n} tensors have the same name and shape in both{matched.renamed}")
-    differ = [f"{key}: {_say(ours)} and {_say(theirs)}" for key, (ours, theirs) in matched.differ.items()]
+    lines.append(f"{len(matched.loaded)} tensors have the same name and shape in both{matched.renamed}")
     for word, names in (
-        ("other shape", differ),
+        ("other shape", [f"{key}: {_say(ours)} and {_say(theirs)}" for key, (ours, theirs) in matched.differ.items()]),
         (f"only in {one.path.name}", matched.missing),
         (f"only in {other.path.name}", matched.unexpected),
     ):
         if names:
             lines.append(f"  {_clean(word)}: {len(names)}  {_few(names)}")
     return "\n".join(lines)
-
-
-def _renamed(shapes: Mapping[str, Shape], matched: Match) -> dict[str, Shape]:
-    """The shapes under the names of the other file, with its prefix."""
-    strip, add = matched.strip, matched.add
-    return {add + name.removeprefix(strip) if name.startswith(strip) else name: s for name, s in shapes.items()}
 
 
 def _block(block: Mapping[str, int]) -> str:
@@ -161,13 +144,6 @@ def _block(block: Mapping[str, int]) -> str:
 def _n_parameters(shapes: Mapping[str, Shape]) -> int:
     """The number of parameters, without the running statistics of norms, which are not learned."""
     return sum(shape.n_values for name, shape in shapes.items() if name.rpartition(".")[2] not in RUNNING)
-
-
-def _parts(shapes: Mapping[str, Shape]) -> dict[str, dict[str, Shape]]:
-    parts: dict[str, dict[str, Shape]] = {}
-    for name, shape in shapes.items():
-        parts.setdefault(name.partition(".")[0], {})[name] = shape
-    return parts
 
 
 def _alike(shapes: Mapping[str, Shape]) -> list[tuple[str, str, str]]:

@@ -8,7 +8,8 @@ several choices FORMER_NAMES = ("old",).
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,8 @@ from hpc.config.choices import Choices, choices_of, leaves
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 T = TypeVar("T")
+Converter = Callable[[Any, Any, str, Any], Any]
+"""Of a type, a plain value, where it stands, and the default: gives the value of that type."""
 
 
 def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
@@ -36,7 +39,7 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     kinds, more = choices_of(cls)
     if kinds or more:
         first = {"name": kinds[0].name} if kinds else {}
-        chosen: T = _convert_union(kinds, {**first, **values}, at, base, more)
+        chosen: T = _union(cls, {**first, **values}, at, base)
         return chosen
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     hints = get_type_hints(cls, include_extras=True)
@@ -134,98 +137,144 @@ def _default(field: dataclasses.Field, base: Any) -> Any:
 
 def _convert(kind: Any, value: Any, at: str, default: Any = None) -> Any:
     try:
-        return _converted(kind, value, at, default)
+        return _converter(kind)(kind, value, at, default)
     except ConfigError as error:
         error.at = error.at or at
         raise
 
 
-def _converted(kind: Any, value: Any, at: str, default: Any) -> Any:
-    origin, args = get_origin(kind), get_args(kind)
+def _converter(kind: Any) -> Converter:
     if isinstance(kind, NewType):
-        return _convert_plain(kind.__supertype__, value, at)
-    if kind is str and value is None:  # `target=`
-        return ""
-    if origin in (Union, types.UnionType, Annotated):
-        kinds, more = choices_of(kind)
-        return _convert_union(kinds, value, at, default, more)
+        return _new_type
     if dataclasses.is_dataclass(kind):
-        same = default if isinstance(default, kind) else None  # type: ignore[arg-type]
-        return build(kind, value, at, same)  # type: ignore[arg-type]
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{at} cannot be {value!r}.{did_you_mean(str(value), [str(arg) for arg in args])}")
-        return value
-    if origin in (tuple, list):
-        if isinstance(args[0], NewType) and isinstance(value, str):
-            value = [value]
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
-        if origin is tuple and args[-1] is not Ellipsis:
-            if len(value) != len(args):
-                raise ConfigError(f"{at} needs {len(args)} values, but got {len(value)}: {value!r}")
-            return tuple(_convert(arg, item, f"{at}[{i}]") for i, (arg, item) in enumerate(zip(args, value)))
-        return origin(_convert(args[0], item, f"{at}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{at} needs settings (`key: value`), but got {value!r}")
-        return {_convert(args[0], k, at): _convert(args[1], v, f"{at}.{k}") for k, v in value.items()}
-    return _convert_plain(kind, value, at)
+        return _dataclass
+    origin = get_origin(kind)
+    return BY_ORIGIN.get(origin, _checked) if origin else BY_TYPE.get(kind, _checked)
 
 
-def _convert_union(args: tuple[Any, ...], value: Any, at: str, default: Any, more: Choices | None = None) -> Any:
-    if value is None and type(None) in args:
+def _new_type(kind: Any, value: Any, at: str, default: Any) -> Any:
+    if value is None:
+        raise _wrong(kind.__supertype__, value, at)
+    return _convert(kind.__supertype__, value, at)
+
+
+def _dataclass(kind: Any, value: Any, at: str, default: Any) -> Any:
+    return build(kind, value, at, default if isinstance(default, kind) else None)
+
+
+def _literal(kind: Any, value: Any, at: str, default: Any) -> Any:
+    if value not in get_args(kind):
+        raise ConfigError(f"{at} cannot be {value!r}.{did_you_mean(str(value), [str(arg) for arg in get_args(kind)])}")
+    return value
+
+
+def _list(kind: Any, value: Any, at: str, default: Any) -> Any:
+    """A list, or a tuple of any length or of a given one."""
+    origin, args = get_origin(kind), get_args(kind)
+    if isinstance(args[0], NewType) and isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
+    if origin is list or args[-1] is Ellipsis:
+        args = args[:1] * len(value)
+    if len(value) != len(args):
+        raise ConfigError(f"{at} needs {len(args)} values, but got {len(value)}: {value!r}")
+    return origin(_convert(arg, item, f"{at}[{i}]") for i, (arg, item) in enumerate(zip(args, value)))
+
+
+def _dict(kind: Any, value: Any, at: str, default: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{at} needs settings (`key: value`), but got {value!r}")
+    of_key, of_value = get_args(kind)
+    return {_convert(of_key, key, at): _convert(of_value, item, f"{at}.{key}") for key, item in value.items()}
+
+
+def _union(kind: Any, value: Any, at: str, default: Any) -> Any:
+    kinds, more = choices_of(kind)
+    if value is None and type(None) in kinds:
         return None
-    kinds = [arg for arg in args if arg is not type(None)]
-    if len(kinds) == 1 and more is None:  # settings or none: there is nothing to choose by a name
+    kinds = tuple(each for each in kinds if each is not type(None))
+    # Settings or none, or plain values: there is nothing to choose by a name
+    if more is None and (len(kinds) == 1 or not any(map(dataclasses.is_dataclass, kinds))):
         return _convert(kinds[0], value, at, default)
-    choices: dict[str, Any] = {kind.name: kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[union-attr]
-    if not choices and more is None:
-        return _convert(kinds[0], value, at, default)
+    return _chosen(kinds, more, value, at, default)
+
+
+def _chosen(kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, default: Any) -> Any:
+    """One of several dataclasses, by its name or the one that it had formerly."""
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{at} needs settings (`name: …`), but got {value!r}")
     name = value.get("name", getattr(default, "name", None))
-    if name not in choices and more is not None and name in more:
-        choices[name] = more[name]
-    if name not in choices:
-        if more is not None and name in more.not_provided:
-            raise ConfigError(f"{at}: {more.not_provided[name]}")
-        renamed = next((kind for kind in choices.values() if name in getattr(kind, "FORMER_NAMES", ())), None)
-        if renamed is None and more is not None:
-            renamed = more.by_former_name(name)
-        if renamed is None:
-            shown = "no name" if name is None else repr(name)
-            known = [*choices, *(more or ())]
-            raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), known)}")
-        notice_of_new_word(f"{at}: {name}", renamed.name)
-        name = renamed.name
-        choices[name] = renamed
+    choices: dict[str, Any] = {each.name: each for each in kinds if dataclasses.is_dataclass(each)}  # type: ignore[union-attr]
+    if name in choices:
+        kind = choices[name]
+    elif more is not None and name in more:
+        kind = more[name]
+    else:
+        kind = _formerly(name, choices, more, at)
+        notice_of_new_word(f"{at}: {name}", kind.name)
+        name = kind.name
         value = {**value, "name": name}
-    return build(choices[name], value, at, default if getattr(default, "name", None) == name else None)
+    return build(kind, value, at, default if getattr(default, "name", None) == name else None)
 
 
-def _convert_plain(kind: Any, value: Any, at: str) -> Any:
-    wrong = ConfigError(f"{at} needs {_say(kind)}, but got {value!r}")
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a word
-        try:
-            return float(value)
-        except ValueError:
-            raise wrong from None
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise wrong
+def _formerly(name: Any, choices: Mapping[str, Any], more: Choices | None, at: str) -> Any:
+    if more is not None and name in more.not_provided:
+        raise ConfigError(f"{at}: {more.not_provided[name]}")
+    kind = next((kind for kind in choices.values() if name in getattr(kind, "FORMER_NAMES", ())), None)
+    if kind is None and more is not None:
+        kind = more.by_former_name(name)
+    if kind is None:
+        shown = "no name" if name is None else repr(name)
+        nearest = did_you_mean(str(name), [*choices, *(more or ())])
+        raise ConfigError(f"{at}: {shown} is not one of the choices.{nearest}")
+    return kind
+
+
+def _any(kind: Any, value: Any, at: str, default: Any) -> Any:
     return value
+
+
+def _float(kind: Any, value: Any, at: str, default: Any) -> Any:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(value)  # YAML 1.1 reads 1e-3 as a word
+    raise _wrong(kind, value, at)
+
+
+def _int(kind: Any, value: Any, at: str, default: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else _checked(kind, value, at, default)
+
+
+def _str(kind: Any, value: Any, at: str, default: Any) -> Any:
+    if value is None:  # `target=`
+        return ""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if number else _checked(kind, value, at, default)
+
+
+def _path(kind: Any, value: Any, at: str, default: Any) -> Any:
+    return Path(value) if isinstance(value, str) else _checked(kind, value, at, default)
+
+
+def _checked(kind: Any, value: Any, at: str, default: Any) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _wrong(kind, value, at)
+    return value
+
+
+def _wrong(kind: Any, value: Any, at: str) -> ConfigError:
+    return ConfigError(f"{at} needs {_say(kind)}, but got {value!r}")
+
+
+BY_ORIGIN: dict[Any, Converter] = {
+    Union: _union, types.UnionType: _union, Annotated: _union,
+    Literal: _literal, tuple: _list, list: _list, dict: _dict,
+}  # fmt: skip
+BY_TYPE: dict[Any, Converter] = {Any: _any, float: _float, int: _int, str: _str, Path: _path}
+"""A value of any other type is only checked."""
 
 
 def _say(kind: Any) -> str:

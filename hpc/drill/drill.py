@@ -13,11 +13,12 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.checkpoint import checkpoint
-from hpc.drill.faults import FAULTS, Case, NotPossible, TooLate, mount, unmount
+from hpc.drill.faults import FAULTS, NO_FAULT, Case, Fault, NotPossible, TooLate, mount, unmount
 from hpc.errors import ConfigError, did_you_mean
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
@@ -88,7 +89,7 @@ def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) 
         print(f"error: undisturbed it is {calm.word} already: {calm.text}", flush=True)
         return 1
     for number, name in enumerate(names, start=1):
-        print(f"\n{number} of {len(names)}  {name}: {FAULTS[name][0]}", flush=True)
+        print(f"\n{number} of {len(names)}  {name}: {FAULTS[name].what}", flush=True)
         report = _in_time(plan, place / f"{number:02d}-{name}", name, rng, expected)
         reports.append(report)
         print(f"  {_say(report, calm.seconds)}", flush=True)
@@ -108,53 +109,86 @@ def _in_time(plan: Plan, place: Path, fault: str, rng: random.Random, expected: 
 
 
 def _case(
-    plan: Plan, place: Path, fault: str, rng: random.Random, expected: Learnt | None, latest: float = 0.7
+    plan: Plan, place: Path, name: str, rng: random.Random, expected: Learnt | None, latest: float = 0.7
 ) -> tuple[Report, Learnt]:
     """One run in a folder of its own, broken before the share `latest` of its work is done; gives what came of it, and
     what it has learnt."""
     place.mkdir(parents=True)
-    here = Case(dataclasses.replace(plan, runs=str(place)), RunDir(place / plan.science.name), rng)
-    what, inject = FAULTS.get(fault, ("nothing", None))
-    mounted = fault.startswith("disk")
-    try:
-        if mounted:
-            mount(place)
-        for ref in plan.science.inputs.values():
-            if (run_of_input := input_run(ref, Path(plan.runs))) is not None:
-                (place / ref).symlink_to(os.path.relpath(run_of_input.path, place))
-        began = time.monotonic()
-        watch = _Watch(here)
-        _start(here.plan)
-        if inject is not None:
-            watch.until_under_way(rng.uniform(0.2, latest))
-            _make(inject, here)
+    case = Case(dataclasses.replace(plan, runs=str(place)), RunDir(place / plan.science.name), rng)
+    fault, watch = FAULTS.get(name, NO_FAULT), _Watch(case)
+    with ExitStack() as afterwards:
+        try:
+            if fault.fills_disk:
+                mount(place)
+                afterwards.callback(unmount, place)
+            afterwards.callback(case.restore)
+            _link_inputs(plan, place)
+            ended = _run(case, watch, fault, latest)
+        except NotPossible as why:
+            if watch.seen:
+                case.end()
+            report = Report(name, fault.what, "not tried", text=str(why), too_late=isinstance(why, TooLate))
+            return report, NOTHING
+        return _reported(name, fault, case, watch, ended, expected)
+
+
+def _link_inputs(plan: Plan, place: Path) -> None:
+    """Runs that this one reads are found next to it."""
+    for ref in plan.science.inputs.values():
+        if (run := input_run(ref, Path(plan.runs))) is not None:
+            (place / ref).symlink_to(os.path.relpath(run.path, place))
+
+
+@dataclass(frozen=True)
+class _Ended:
+    state: status.State
+    resumed: bool
+    seconds: float
+
+
+def _run(case: Case, watch: "_Watch", fault: Fault, latest: float) -> _Ended:
+    """Start the run, break it before the share `latest` of its work is done, and wait until it has ended."""
+    began = time.monotonic()
+    _start(case.plan)
+    if fault.inject is not None:
+        watch.until_under_way(case.rng.uniform(0.2, latest))
+        _make(fault.inject, case)
+    state = watch.until_ended()
+    resumed = state.word in ("stopped", "lost") and fault.inject is not None
+    if resumed:
+        print(f"  it is {state.word}; giving the line again", flush=True)
+        _start(case.plan)
         state = watch.until_ended()
-        resumed = state.word in ("stopped", "lost") and inject is not None
-        if resumed:
-            print(f"  it is {state.word}; giving the line again", flush=True)
-            _start(here.plan)
-            state = watch.until_ended()
-        seconds = time.monotonic() - began
-        learnt = Learnt.of(here.run) if state.word == "finished" else NOTHING
-        attempts = here.run.last_attempt()
-        same = learnt == expected if expected is not None else None
-        too_late = inject is not None and attempts == 1 and not _felt(here.run)
-        if too_late:
-            state.word, state.text, same = "no effect", "the run did not notice the fault", False
-        elif expected is not None and learnt.steps != expected.steps and state.word == "finished":
-            state.text = f"metrics.jsonl has {len(learnt.steps)} lines, of the steps of {len(expected.steps)}"
-        redone = watch.redone, watch.unsavable
-        report = Report(fault, what, state.word, attempts, resumed, *redone, seconds, same, state.text, too_late)
-        return report, learnt
-    except NotPossible as why:
-        if watch.seen:
-            here.end()
-        return Report(fault, what, "not tried", text=str(why), too_late=isinstance(why, TooLate)), NOTHING
-    finally:
-        for undo in here.undo:
-            undo()
-        if mounted:
-            unmount(place)
+    return _Ended(state, resumed, time.monotonic() - began)
+
+
+def _reported(
+    name: str, fault: Fault, case: Case, watch: "_Watch", ended: _Ended, expected: Learnt | None
+) -> tuple[Report, Learnt]:
+    """What came of a run that has ended, next to what it should have learnt."""
+    word, text = ended.state.word, ended.state.text
+    learnt = Learnt.of(case.run) if word == "finished" else NOTHING
+    same = learnt == expected if expected is not None else None
+    attempts = case.run.last_attempt()
+    too_late = fault.inject is not None and attempts == 1 and not _felt(case.run)
+    if too_late:
+        word, text, same = "no effect", "the run did not notice the fault", False
+    elif expected is not None and learnt.steps != expected.steps and word == "finished":
+        text = f"metrics.jsonl has {len(learnt.steps)} lines, of the steps of {len(expected.steps)}"
+    report = Report(
+        fault=name,
+        what=fault.what,
+        word=word,
+        attempts=attempts,
+        resumed=ended.resumed,
+        redone=watch.redone,
+        unsavable=watch.unsavable,
+        seconds=ended.seconds,
+        same=same,
+        text=text,
+        too_late=too_late,
+    )
+    return report, learnt
 
 
 def _make(inject: Callable[[Case], None], case: Case) -> None:

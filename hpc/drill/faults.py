@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpc.plan.plan import Plan
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
@@ -68,6 +68,11 @@ class Case:
         rank = self.rng.randrange(self.plan.resources.ranks)
         heartbeat = _need(self.run.heartbeat(rank))
         self.on_node(heartbeat["host"], heartbeat["pid"], number)
+
+    def restore(self) -> None:
+        """Set the world right again."""
+        for undo in self.undo:
+            undo()
 
     def end(self) -> None:
         """Whose fault turned out not to be possible; it may have ended by itself."""
@@ -170,18 +175,28 @@ def _bed(case: Case) -> list[str]:
     return [str(command)]
 
 
-FAULTS: dict[str, tuple[str, Callable[[Case], None]]] = {
-    "signal": ("the walltime ends", _walltime),
-    "term": ("TERM, as from preemption", _term),
-    "kill9": ("a rank is killed", _kill_rank),
-    "supervisor": ("the supervisor is killed", _kill_supervisor),
-    "hang": ("a rank stands still", _hang),
-    "damage": ("the newest checkpoint is damaged, and a rank is killed", _damage),
-    "scancel": ("the job is cancelled", _scancel),
-    "disk": ("the disk is full for a while", _disk_full),
-    "disk+signal": ("the disk is full when the walltime ends", _disk_full_at_the_end),
-    "node": ("a node goes down", _node_down),
-    "controller": ("the controller is away when the walltime ends", _controller_down),
+class Fault(NamedTuple):
+    """What happens to a run, in words, and what makes it happen."""
+
+    what: str
+    inject: Callable[[Case], None] | None
+    fills_disk: bool = False
+    """So that the run needs a small disk of its own."""
+
+
+NO_FAULT = Fault("nothing", None)
+FAULTS = {
+    "signal": Fault("the walltime ends", _walltime),
+    "term": Fault("TERM, as from preemption", _term),
+    "kill9": Fault("a rank is killed", _kill_rank),
+    "supervisor": Fault("the supervisor is killed", _kill_supervisor),
+    "hang": Fault("a rank stands still", _hang),
+    "damage": Fault("the newest checkpoint is damaged, and a rank is killed", _damage),
+    "scancel": Fault("the job is cancelled", _scancel),
+    "disk": Fault("the disk is full for a while", _disk_full, fills_disk=True),
+    "disk+signal": Fault("the disk is full when the walltime ends", _disk_full_at_the_end, fills_disk=True),
+    "node": Fault("a node goes down", _node_down),
+    "controller": Fault("the controller is away when the walltime ends", _controller_down),
 }
 
 

@@ -1,10 +1,13 @@
-"""WAV and AU files of any sample format are read a piece at a time; durations come from headers alone."""
+"""WAV, AU and FLAC files of any sample format are read a piece at a time; durations come from headers alone."""
 
+import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from eegdecode.data.io import audio
 
@@ -25,6 +28,12 @@ def wav(
 
 def au(samples: bytes, coding: int) -> bytes:
     return b".snd" + struct.pack(">5I", 28, len(samples), coding, RATE, 1) + b"note" + samples
+
+
+def written(subtype: str, form: str) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, SHAPE, RATE, format=form, subtype=subtype)
+    return file.getvalue()
 
 
 SHAPE = np.round(np.sin(np.arange(500) / 7) * 100) / 128  # what 8 bits can hold
@@ -52,6 +61,8 @@ FILES = {
     "AU 16-bit": au(whole(16, ">i2"), 3),
     "AU 24-bit": au(whole(24, ">i3"), 4),
     "AU float": au(SHAPE.astype(">f4").tobytes(), 6),
+    "FLAC 16-bit": written("PCM_16", "FLAC"),
+    "FLAC 24-bit": written("PCM_24", "FLAC"),
 }
 
 
@@ -70,11 +81,72 @@ def test_every_sample_format_gives_the_same_sound(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("content", "kind", "scale"),
+    [
+        (wav, "u1", 2**7), (wav, "<i2", 2**15), (wav, "<i4", 2**31), (wav, "<f4", 1), (wav, "<f8", 1),
+        (au, "i1", 2**7), (au, ">i2", 2**15), (au, ">i4", 2**31), (au, ">f4", 1), (au, ">f8", 1),
+    ],
+)  # fmt: skip
+def test_samples_are_those_of_the_file_to_the_last_bit(
+    tmp_path: Path, content: Callable[..., bytes], kind: str, scale: int
+) -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 256, 4800, np.uint8).view(kind) if scale > 1 else rng.normal(size=600).astype(kind)
+    bits = 8 * numbers.itemsize
+    if content is wav:
+        form = {"tag": 1 if scale > 1 else 3, "n_channels": 3}
+    else:
+        form = {"coding": {"i1": 2, "i2": 3, "i4": 5, "f4": 6, "f8": 7}[kind[-2:]]}
+    (tmp_path / "sound").write_bytes(content(numbers.tobytes(), **({"bits": bits} if content is wav else {}), **form))
+    expected = (numbers.astype(np.float64) - (128 if kind == "u1" else 0)) / scale
+    expected = expected.reshape(-1, form.get("n_channels", 1)).mean(axis=1)
+    np.testing.assert_array_equal(audio.read(tmp_path / "sound")[0], expected)
+
+
+@pytest.mark.parametrize("form", ["WAV", "AU"])
+def test_telephone_sound_is_read(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "sound"
+    path.write_bytes(written("ULAW", form))
+    np.testing.assert_allclose(audio.read(path)[0], SHAPE, atol=0.03)
+
+
+def test_flac_is_the_same_wherever_reading_begins(tmp_path: Path) -> None:
+    """It is not so with OGG and MP3, which are therefore not read (decision 0035)."""
+    numbers = np.random.default_rng(0).integers(-(2**15), 2**15, (40_000, 2)).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", numbers, RATE)
+    sound = audio.open_sound(tmp_path / "a.flac")
+    for first in (0, 1, 4095, 4096, 20_001, 39_999):
+        expected = numbers[first : first + 3000].mean(axis=1) / 2**15
+        np.testing.assert_allclose(sound.read(first, first + 3000)[:, 0], expected, atol=1e-12)
+
+
+def test_ogg_is_not_the_same_wherever_reading_begins(tmp_path: Path) -> None:
+    """Why OGG is refused (https://github.com/libsndfile/libsndfile/issues/885). Should this fail, it can be taken."""
+    clicks = np.zeros(16_000 * 8)
+    clicks[::4000] = 0.5
+    soundfile.write(tmp_path / "a.ogg", clicks, 16_000)
+    whole, _ = soundfile.read(tmp_path / "a.ogg")
+    pieces = [soundfile.read(tmp_path / "a.ogg", start=first, frames=2000)[0] for first in range(0, 120_000, 500)]
+    assert not all(np.array_equal(piece, whole[500 * n : 500 * n + 2000]) for n, piece in enumerate(pieces))
+    with pytest.raises(ValueError, match=r"starts with b'OggS', unlike WAV, AU or FLAC\): ffmpeg -i a.ogg a.wav makes"):
+        audio.header(tmp_path / "a.ogg")
+
+
+FLAC = written("PCM_16", "FLAC")
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.mp3", b"ID3\x04", r"starts with b'ID3\\x04', unlike WAV .*: ffmpeg -i a.mp3 a.wav makes one that can"),
+        (
+            "a.mp3",
+            b"ID3\x04",
+            r"starts with b'ID3\\x04', unlike WAV, AU or FLAC\): ffmpeg -i a.mp3 a.wav makes one that can",
+        ),
         ("a.wav", b"", r"\(it is empty\): fetch it again, or write it as PCM WAV"),
         ("a.wav", FILES["16-bit"][:30], r"\(it is cut off\)"),
+        ("a.flac", FLAC[:-30], r"\(it is cut off or damaged: .*\): fetch it again"),
+        ("a.flac", FLAC[:21] + bytes([FLAC[21] & 0xF0, 0, 0, 0, 0]) + FLAC[26:], "header does not say how long it is"),
         ("a.wav", FILES["16-bit"][:-400], r"\(it is cut off: 600 of 1000 bytes of samples are there\): fetch it again"),
         ("a.wav", FILES["24-bit"][:-3], r"1497 of 1500 bytes"),
         ("a.au", FILES["AU 24-bit"][:-3], r"it is cut off: 1497 of 1500 bytes"),
@@ -85,9 +157,10 @@ def test_every_sample_format_gives_the_same_sound(tmp_path: Path, name: str) -> 
         ),
         ("a.wav", TEXT[: len(NOISE)], "had its line feeds translated to CR LF"),
         ("a.wav", NOISE.replace(b"\r\n", b"\n"), r"it is cut off: \d+ of 100000 bytes"),
-        ("a.wav", wav(b"\0" * 10, 4, tag=17), "format 17 with 4 bits at 22050 Hz, which is neither PCM nor floats"),
-        ("a.wav", FILES["16-bit"][:12] + FILES["16-bit"][36:], "its format does not come before its samples"),
-        ("a.au", au(b"\0" * 10, 1), "AU coding 1 at 22050 Hz"),
+        ("a.wav", wav(b"\0" * 10, 4, tag=17), r"\(it is cut off or damaged: .*Malformed 'fmt ' chunk\)"),
+        ("a.wav", written("IMA_ADPCM", "WAV"), "its samples are IMA_ADPCM, which is neither PCM nor floats"),
+        ("a.wav", FILES["16-bit"][:12] + FILES["16-bit"][36:], "damaged: Error in WAV file. No 'data' chunk marker"),
+        ("a.au", au(b"\0" * 10, 23), "a.au cannot be read as sound"),
         ("a.wav", None, "there is no sound file .*a.wav: add it"),
     ],
 )
@@ -125,6 +198,8 @@ def test_the_sound_of_a_film_is_the_wav_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "stimuli").mkdir()
     (tmp_path / "stimuli/film.wav").touch()
     assert audio.file_of(tmp_path, "film.mp4").name == "film.wav"
+    (tmp_path / "stimuli/cartoon.flac").touch()
+    assert audio.file_of(tmp_path, "cartoon.mp4").name == "cartoon.flac"
     assert audio.file_of(tmp_path, "other.mp4").name == "other.mp4"
 
 
@@ -132,8 +207,30 @@ def test_the_sound_of_a_film_is_the_wav_of_its_name(tmp_path: Path) -> None:
 def test_what_was_written_to_a_pipe_is_as_long_as_it_is(tmp_path: Path, said: int) -> None:
     (tmp_path / "a.wav").write_bytes(wav(whole(16, "<i2"), 16, said=said))
     assert audio.header(tmp_path / "a.wav").n_times == 500
+    au_file = au(whole(16, ">i2"), 3)
+    (tmp_path / "a.au").write_bytes(au_file[:8] + struct.pack(">I", said) + au_file[12:])
+    assert audio.header(tmp_path / "a.au").n_times == 500
     (tmp_path / "longer.wav").write_bytes(FILES["16-bit"] + b"ID3 and more")
     assert audio.header(tmp_path / "longer.wav").n_times == 500
+
+
+def test_a_sound_whose_length_was_never_written_is_read_in_pieces(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(whole(24, "<i3"), 24, said=0, before=b"LIST\x05\0\0\0INFO!\0"))
+    np.testing.assert_allclose(audio.open_sound(tmp_path / "a.wav").read(123, 321)[:, 0], SHAPE[123:321], atol=1e-7)
+    (tmp_path / "none.wav").write_bytes(wav(b"", 16))
+    assert audio.header(tmp_path / "none.wav").n_times == 0
+
+
+def test_a_flac_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 40_000), RATE)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 100] = bytes(100)
+    path.write_bytes(content)
+    sound = audio.open_sound(path)
+    assert len(sound.read(0, 10_000)) == len(sound.read(30_000, 40_000)) == 10_000
+    with pytest.raises(ValueError, match=r"a.flac cannot be read as sound \(it is cut off or damaged: .*flac decoder"):
+        audio.read(path)
 
 
 def test_a_sample_that_is_no_number_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a certificate is worth: that the fault was there, and that nothing else is."""
 
+import os
 import random
 from pathlib import Path
 
@@ -52,3 +53,14 @@ def test_a_fault_that_comes_too_late_is_made_again_and_then_said_not_to_be_tried
     assert text.count("once more, earlier") == 2
     assert "not tried: " in text and "give it more steps" in text
     assert len(list(launch.folder.glob("runs/.drill/*/01-kill9*"))) == 3
+
+
+@pytest.mark.ranks
+def test_a_disk_that_cannot_be_mounted_is_said_and_the_next_fault_is_made(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mount").write_text("#!/bin/sh\necho mount: permission denied >&2; exit 32\n")
+    (tmp_path / "bin/mount").chmod(0o755)
+    launch.environ["PATH"] = f"{tmp_path}/bin:{launch.environ.get('PATH', os.environ['PATH'])}"
+    text = launch("drill", "count", "n=1", "--faults", "disk,scancel", "--on", "local").stdout
+    assert "not tried: a disk of its own to fill: " in text
+    assert "not tried: there is no Slurm job to cancel" in text or "give it more steps" in text

@@ -1,5 +1,10 @@
-"""Read sound files: WAV and AU of any sample format, a piece at a time; durations come from headers alone."""
+"""Read sound files: WAV, AU and FLAC, a piece at a time, by libsndfile; durations come from headers alone.
 
+libsndfile reads what is left of a file that was cut off, and a NaN as a sample: both are checked here. Why OGG is not
+read: docs/decisions/0035-sound-is-read-by-libsndfile.md.
+"""
+
+import mmap
 import os
 import re
 import struct
@@ -8,25 +13,22 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import soundfile
 
 from eegdecode.data.io import headers
 from eegdecode.data.io.recordings import stimulus_file
 from eegdecode.signals import Stream
 
-WAV_PCM, WAV_FLOAT, WAV_EXTENSIBLE = 1, 3, 0xFFFE
-WAV_TYPES = {(WAV_PCM, 8): "u1", (WAV_PCM, 16): "<i2", (WAV_PCM, 24): "<i3", (WAV_PCM, 32): "<i4"}
-WAV_TYPES |= {(WAV_FLOAT, 32): "<f4", (WAV_FLOAT, 64): "<f8"}
-SUFFIXES = (".wav", ".au")
+SUFFIXES = (".wav", ".au", ".flac")
+STARTS = (b"RIFF", b".snd", b"fLaC")
+EXACT = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+"""Types of samples that are the same wherever reading begins; not so those of MP3 and the like, in a WAV too."""
 UNKNOWN = 0x7FFFF000  # bytes; larger values are placeholders of programs that could not go back to write the length
 CHECKED_BYTES = 1 << 20
-AU_TYPES = {2: "i1", 3: ">i2", 4: ">i3", 5: ">i4", 6: ">f4", 7: ">f8"}
 
 
 class Header(NamedTuple):
     sfreq: float
-    n_channels: int
-    kind: str  # numpy's name of the sample type; i3 is 24 bits, which numpy does not have
-    first_byte: int
     n_times: int
 
     @property
@@ -38,73 +40,76 @@ def header(path: Path) -> Header:
     """The header of a sound file."""
     try:
         with open(path, "rb") as file:
-            start = file.read(4)
-            if start not in (b".snd", b"RIFF"):
-                raise ValueError(f"it starts with {start!r}, unlike WAV or AU" if start else "it is empty")
-            if damage := headers.translated(start + file.read(CHECKED_BYTES)):
+            start = file.read(CHECKED_BYTES)
+            if not start.startswith(STARTS):
+                raise ValueError(f"it starts with {start[:4]!r}, unlike WAV, AU or FLAC" if start else "it is empty")
+            if damage := headers.translated(start):
                 raise ValueError(f"it {damage}")
-            file.seek(4)
-            return _au(file) if start == b".snd" else _wav(file)
+        with _opened(path) as sound:
+            if sound.subtype not in EXACT:
+                raise ValueError(f"its samples are {sound.subtype}, which is neither PCM nor floats")
+            if sound.frames == np.iinfo(np.int64).max:
+                raise ValueError("its header does not say how long it is")
+            if sound.format == "FLAC" and sound.frames:
+                sound.seek(sound.frames - 1)  # raises if the file is cut off
+                sound.read(1)
+            return Header(sound.samplerate, sound.frames)
     except FileNotFoundError:
         raise ValueError(f"there is no sound file {path}: add it") from None
-    except (ValueError, struct.error) as error:
-        cause = "it is cut off" if isinstance(error, struct.error) else str(error)
-        again = f"ffmpeg -i {path.name} {path.stem}.wav makes one that can, next to it"
-        if path.suffix.lower() in SUFFIXES:
-            again = "fetch it again, or write it as PCM WAV"
-        raise ValueError(f"{path} cannot be read as sound ({cause}): {again}") from None
+    except (ValueError, struct.error, soundfile.LibsndfileError) as error:
+        raise _not_sound(path, error) from None
 
 
-def _wav(file: BinaryIO) -> Header:
-    """https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html: chunks, of which two matter."""
+def _not_sound(path: Path, error: Exception) -> ValueError:
+    cause = str(error)
+    if isinstance(error, soundfile.LibsndfileError):
+        cause = f"it is cut off or damaged: {error.error_string.removeprefix('Error : ').strip().rstrip('.')}"
+    elif isinstance(error, struct.error):
+        cause = "it is cut off"
+    again = f"ffmpeg -i {path.name} {path.stem}.wav makes one that can, next to it"
+    if path.suffix.lower() in SUFFIXES:
+        again = "fetch it again, or write it as PCM WAV"
+    return ValueError(f"{path} cannot be read as sound ({cause}): {again}")
+
+
+def _opened(path: Path) -> soundfile.SoundFile:
+    """The file, if all its samples are there. A length that its writer left at 0 is that of what is there."""
+    with open(path, "rb") as file:
+        if file.read(4) == b"fLaC":
+            return soundfile.SoundFile(path)
+        at, order, promised, available = _length(file)
+        if 0 < promised < UNKNOWN and available < promised:
+            raise ValueError(f"it is cut off: {available} of {promised} bytes of samples are there")
+        if promised or not available:
+            return soundfile.SoundFile(path)
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        content[at : at + 4] = struct.pack(f"{order}I", available)
+        return soundfile.SoundFile(content)
+
+
+def _length(file: BinaryIO) -> tuple[int, str, int, int]:
+    """Of a WAV or AU: where the number of bytes of samples stands, its byte order, the number, and how many there are.
+
+    https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html: chunks, each with its name and length.
+    """
     size = os.fstat(file.fileno()).st_size
-    file.seek(12)
-    form: tuple[int, ...] | None = None
+    file.seek(0)
+    start, first_byte, length = struct.unpack(">4s2I", file.read(12))
+    if start == b".snd":
+        return 8, ">", length, size - first_byte
     while True:
         name, length = struct.unpack("<4sI", file.read(8))
-        if name == b"fmt ":
-            content = file.read(length)
-            tag, n_channels, rate, _, frame_bytes, bits = form = struct.unpack("<HHIIHH", content[:16])
-            if tag == WAV_EXTENSIBLE:
-                (tag,) = struct.unpack("<H", content[24:26])
-            file.seek(length % 2, os.SEEK_CUR)
-        elif name == b"data":
-            break
-        else:
-            file.seek(length + length % 2, os.SEEK_CUR)
-    if form is None:
-        raise ValueError("its format does not come before its samples")
-    if (tag, bits) not in WAV_TYPES or frame_bytes * 8 != bits * n_channels or not rate:
-        raise ValueError(f"format {tag} with {bits} bits at {rate} Hz, which is neither PCM nor floats")
-    first_byte = file.tell()
-    n_times = _n_frames(length, size - first_byte, frame_bytes)
-    return Header(rate, n_channels, WAV_TYPES[tag, bits], first_byte, n_times)
-
-
-def _n_frames(promised: int, available: int, frame_bytes: int) -> int:
-    """The samples of each channel, from the bytes that the header promises and those available."""
-    if not 0 < promised < UNKNOWN:  # written to a pipe, or by a recorder that was interrupted
-        return available // frame_bytes
-    if available < promised:
-        raise ValueError(f"it is cut off: {available} of {promised} bytes of samples are there")
-    return promised // frame_bytes
-
-
-def _au(file: BinaryIO) -> Header:
-    """Sun audio, as in GTZAN: six big-endian numbers, then the samples."""
-    first_byte, length, coding, rate, n_channels = struct.unpack(">5I", file.read(20))
-    if coding not in AU_TYPES or not rate or not n_channels:
-        raise ValueError(f"AU coding {coding} at {rate} Hz, which is neither PCM nor floats")
-    available = os.fstat(file.fileno()).st_size - first_byte
-    n_times = _n_frames(length, available, n_channels * int(AU_TYPES[coding][-1]))
-    return Header(rate, n_channels, AU_TYPES[coding], first_byte, n_times)
+        if name == b"data":
+            return file.tell() - 4, "<", length, size - file.tell()
+        file.seek(length + length % 2, os.SEEK_CUR)
 
 
 def file_of(study: Path, stimulus: str) -> Path:
-    """The sound file of a whole stimulus; for a film, the .wav of the same name if there is one."""
+    """The sound file of a whole stimulus; for a film, the .wav, .au or .flac of the same name if there is one."""
     path = stimulus_file(study, stimulus)
-    wav = path.with_suffix(".wav")
-    return wav if path.suffix.lower() not in SUFFIXES and wav.is_file() else path
+    if path.suffix.lower() in SUFFIXES:
+        return path
+    return next((sound for suffix in SUFFIXES if (sound := path.with_suffix(suffix)).is_file()), path)
 
 
 def open_sound(path: Path) -> Stream:
@@ -122,27 +127,21 @@ def read(path: Path) -> tuple[np.ndarray, float]:
 
 
 def _read(path: Path, layout: Header, first: int, stop: int) -> np.ndarray:
-    width = int(layout.kind[-1])
-    count = max(0, min(stop, layout.n_times) - first) * layout.n_channels
-    with open(path, "rb") as file:
-        file.seek(layout.first_byte + first * layout.n_channels * width)
-        content = file.read(count * width)
-    if layout.kind.endswith("i3"):
-        # As the upper three bytes of a 32-bit number
-        four = np.zeros((count, 4), np.uint8)
-        wide = slice(1, 4) if layout.kind[0] == "<" else slice(0, 3)
-        four[:, wide] = np.frombuffer(content, np.uint8).reshape(-1, 3)
-        samples = four.view(f"{layout.kind[0]}i4")[:, 0] / 2.0**31
-    elif layout.kind == "u1":
-        samples = (np.frombuffer(content, layout.kind) - 128.0) / 128
-    else:
-        samples = np.frombuffer(content, layout.kind).astype(np.float64)
-        if not np.isfinite(samples).all():
-            at_s = (first + int(np.flatnonzero(~np.isfinite(samples))[0]) // layout.n_channels) / layout.sfreq
-            raise ValueError(f"{path} has samples that are not numbers (NaN or infinite), the first at {at_s:.3f} s")
-        if "i" in layout.kind:
-            samples /= 2.0 ** (8 * width - 1)
-    return samples.reshape(-1, layout.n_channels).mean(axis=1)
+    count = max(0, min(stop, layout.n_times) - first)
+    try:
+        with _opened(path) as sound:
+            sound.seek(min(first, layout.n_times))
+            samples = sound.read(count, dtype="float64", always_2d=True)
+    except (ValueError, struct.error, soundfile.LibsndfileError) as error:
+        raise _not_sound(path, error) from None
+    if len(samples) < count:
+        raise _not_sound(
+            path, ValueError(f"it is cut off: {first + len(samples)} of {layout.n_times} samples are there")
+        )
+    if not np.isfinite(samples).all():
+        at_s = (first + int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])) / layout.sfreq
+        raise ValueError(f"{path} has samples that are not numbers (NaN or infinite), the first at {at_s:.3f} s")
+    return samples.mean(axis=1)
 
 
 class Piece(NamedTuple):

@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,44 +118,83 @@ class ChannelInfo:
     units: dict[str, str]
 
 
+@dataclass(frozen=True)
+class _Channel:
+    """What the table and the file say of one channel."""
+
+    name: str
+    row: Mapping[str, str]
+    in_file: Sensor
+    unit_in_file: str | None
+
+    @property
+    def type(self) -> str:
+        return _given(self.row.get("type", ""))
+
+    @property
+    def sensor(self) -> Sensor:
+        return Sensor(KINDS.get(self.type.upper(), "misc"), self.in_file.position) if self.type else self.in_file
+
+    @property
+    def type_differs(self) -> bool:
+        """Not if the file says EEG: many files call every channel that."""
+        return self.sensor.kind != self.in_file.kind and self.in_file.kind not in ("eeg", "misc")
+
+    @property
+    def is_bad(self) -> bool:
+        return self.row.get("status", "").lower() == "bad"
+
+    @property
+    def unit(self) -> str:
+        return self.row.get("units", "")
+
+    @property
+    def factor(self) -> float | None:
+        """From the unit in the table to volt; None where it is not a voltage."""
+        return volts(self.unit) if self.sensor.unit == "V" else None
+
+    @property
+    def lacks_unit(self) -> bool:
+        return self.factor is not None and self.unit_in_file is not None and volts(self.unit_in_file) is None
+
+    @property
+    def unit_differs(self) -> bool:
+        return self.factor is not None and volts(self.unit_in_file or "") not in (None, self.factor)
+
+
 def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> ChannelInfo:
     """Types and bad channels from the table, units from the file; disagreements are noted."""
     rows = by_name(channels_tsv)
-    info = ChannelInfo(dict(stream.sensors), {}, {}, [], {})
-    if lacking := [name for name in rows if name not in stream.channels]:
-        info.notes.append(f"{channels_tsv.name} lists {first_of(lacking)}, which {data.name} does not have")
-    if untold := [name for name in stream.channels if name not in rows]:
-        info.notes.append(f"{data.name} has {first_of(untold)}, which {channels_tsv.name} does not list")
-    types, scales, given = [], [], []
-    for name in stream.channels:
-        row, before = rows.get(name, {}), stream.sensor(name)
-        if (says := row.get("type", "n/a")) not in ("", "n/a"):
-            kind = KINDS.get(says.upper(), "misc")
-            # Many files call every channel EEG
-            if kind != before.kind and before.kind not in ("eeg", "misc"):
-                types.append(f"{name} ({before.kind} and {says})")
-            info.sensors[name] = Sensor(kind, before.position)
-        if row.get("status", "").lower() == "bad":
-            reason = row["status_description"]
-            info.bads[name] = reason if reason not in ("", "n/a") else f"marked bad in {channels_tsv.name}"
-        scale, own = volts(row.get("units", "")), volts(units.get(name, ""))
-        if scale is not None:
-            info.units[name] = row["units"]
-        if info.sensors.get(name, before).unit != "V" or scale is None:
-            continue
-        if name in units and own is None:
-            info.factors[name] = scale
-            given.append(f"{name} {row['units']}")
-        elif own is not None and own != scale:
-            scales.append(f"{name} ({units[name]} and {row['units']})")
-    both = f"{data.name} and {channels_tsv.name} disagree on"
-    if types:
-        info.notes.append(f"{both} types, the table is used: {first_of(types)}")
-    if scales:
-        info.notes.append(f"{both} units, the file is used: {first_of(scales)}")
-    if given:
-        info.notes.append(f"{data.name} has no units; taken from {channels_tsv.name}: {first_of(given)}")
-    return info
+    known = [_Channel(name, rows.get(name, {}), stream.sensor(name), units.get(name)) for name in stream.channels]
+    marked = f"marked bad in {channels_tsv.name}"
+    return ChannelInfo(
+        sensors={**stream.sensors, **{each.name: each.sensor for each in known if each.type}},
+        bads={each.name: _given(each.row["status_description"]) or marked for each in known if each.is_bad},
+        factors={each.name: each.factor for each in known if each.factor is not None and each.lacks_unit},
+        notes=_notes(rows, known, channels_tsv.name, data.name),
+        units={each.name: each.unit for each in known if volts(each.unit) is not None},
+    )
+
+
+def _given(cell: str) -> str:
+    return "" if cell == "n/a" else cell
+
+
+def _notes(rows: Iterable[str], known: Sequence[_Channel], table_name: str, data_name: str) -> list[str]:
+    """Where the table and the file disagree."""
+    names = {each.name for each in known}
+    notes, both = [], f"{data_name} and {table_name} disagree on"
+    if lacking := [name for name in rows if name not in names]:
+        notes.append(f"{table_name} lists {first_of(lacking)}, which {data_name} does not have")
+    if untold := [each.name for each in known if not each.row]:
+        notes.append(f"{data_name} has {first_of(untold)}, which {table_name} does not list")
+    if types := [f"{each.name} ({each.in_file.kind} and {each.type})" for each in known if each.type_differs]:
+        notes.append(f"{both} types, the table is used: {first_of(types)}")
+    if scales := [f"{each.name} ({each.unit_in_file} and {each.unit})" for each in known if each.unit_differs]:
+        notes.append(f"{both} units, the file is used: {first_of(scales)}")
+    if taken := [f"{each.name} {each.unit}" for each in known if each.lacks_unit]:
+        notes.append(f"{data_name} has no units; taken from {table_name}: {first_of(taken)}")
+    return notes
 
 
 def volts(unit: str) -> float | None:

@@ -34,7 +34,7 @@ SIBLINGS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".dat": ".vhdr", ".avg": ".vhdr",
 
 POSITIONS = (".hpts", ".elp", ".hsp", ".elc", ".sfp", ".pos", ".loc", ".locs", ".ced", ".bvef", ".xyz")
 TEXT = (".tsv", ".csv", ".json", ".md", ".txt", ".html", ".m", ".py", ".bval", ".bvec", ".lock")
-MEDIA = (".wav", ".mp3", ".mp4", ".png", ".jpg", ".jpeg", ".pdf", ".nii", ".gz", ".zip", ".tar")
+MEDIA = (".wav", ".au", ".flac", ".ogg", ".mp3", ".mp4", ".png", ".jpg", ".jpeg", ".pdf", ".nii", ".gz", ".zip", ".tar")
 
 
 @dataclass(frozen=True)
