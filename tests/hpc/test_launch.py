@@ -395,7 +395,7 @@ def test_a_name_is_not_given_to_what_has_another(launch: Launch) -> None:
     launch("count", "n=2", "--name", "first")
     assert "is finished, as first; --again" in launch("count", "n=2", "--name", "second", code=2).stderr
     taken = launch.runs()[0].name
-    assert "a run has that name already" in launch("count", "n=3", "--name", taken, code=2).stderr
+    assert "another run has that name already" in launch("count", "n=3", "--name", taken, code=2).stderr
 
 
 def test_what_two_names_share_is_there_once(launch: Launch) -> None:

@@ -197,7 +197,7 @@ def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: 
     once = 'if test "$7" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
     here.ranks_do(f'{SAVE} {once}; {ASKED} touch "$HERE/rank-0000.stopped"')
     code, said = here()
-    assert code == 75 and "asked to stop (somebody wishes it)" in said, said
+    assert code == 75 and "asked to stop (on request)" in said, said
     here.ranks_do(FINISHED)
     assert here()[0] == 0, "given again, it goes on"
 
@@ -230,7 +230,7 @@ def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: 
     job.ranks_do(f'{ASKED} touch "$HERE/rank-0000.stopped"')
     append_line(job.run.submissions, {"time": time.time(), "job": "8", "kind": "slurm", "successor": not restarts})
     code, said = job(restarts=restarts)
-    assert code == 75 and "asked to stop (somebody wishes it)" in said
+    assert code == 75 and "asked to stop (on request)" in said
     assert job.asked_of_slurm.count("requeue") == 1
 
 
