@@ -178,8 +178,8 @@ def sciences(
     anew
         With --again: the number that the new run of a name gets.
     named
-        Finds the runs that an input means if it is neither a section nor a run's own name. The name of the result
-        does not depend on how the input was written.
+        Finds the runs that an input means if it is neither a section nor a run's own name. The name of the result does
+        not depend on how the input was written.
     lacks
         Whether a run has no result yet. If so, for a single stage, the sections that it reads from are computed first.
     verbs

@@ -37,10 +37,10 @@ def draws(words: Sequence[str], n: int) -> list[list[str]]:
     _refuse_twice(words)
     if not any(map(is_list, words)):
         raise ConfigError("what is to be drawn? Write key=a,b or key=0..9 or key=0.1..0.5 or key=log:1e-4..1e-2")
-    n_there = math.prod(_n_values(word) for word in words)
-    if n_there < n:
+    n_combinations = math.prod(_n_values(word) for word in words)
+    if n_combinations < n:
         raise ConfigError(
-            f"there are only {n_there} combinations to draw {n} of: without --draws a sweep takes them all"
+            f"there are only {n_combinations} combinations to draw {n} of: without --draws a sweep takes them all"
         )
     combinations: dict[tuple[str, ...], None] = {}
     for number in range(TRIES * n):

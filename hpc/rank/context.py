@@ -130,8 +130,7 @@ class Context:
         """Return the folder that an Input of the config stands for: the output of that run, or the path itself.
 
         `often`: it is read more than once on each node. The folder returned may then be a copy on the node
-        (staging.py),
-        and every rank must ask, in the same order.
+        (staging.py), and every rank must ask, in the same order.
         """
         path = input_path(ref, self.run.path.parent)
         return self.stage_in(path) if often else path

@@ -209,8 +209,8 @@ def load(name: str) -> Site:
 def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name: str | None = None) -> str:
     """Return the site of this machine: HPC_SITE, the profile whose signs match, or else `slurm` or `local`.
 
-    The Slurm commands alone do not make a cluster: Debian's package installs them on a laptop, without a
-    configuration. Nor does a SLURM_CONF whose file is gone, as a shell has it after its test bed was ended.
+    The Slurm commands alone do not make a cluster: Debian's package installs them on a laptop, without a configuration.
+    Nor does a SLURM_CONF whose file is gone, as a shell has it after its test bed was ended.
     """
     if environ.get("HPC_SITE"):
         return environ["HPC_SITE"]

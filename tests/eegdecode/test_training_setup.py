@@ -78,7 +78,7 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
     ("knobs", "message"),
     [
         ({"target": "knd"}, "target must be one of kind, which sub-01_run-0 has, but got 'knd'"),
-        ({"objective": Regression()}, "this target is 1: take objective.loss=mse or l1"),
+        ({"objective": Regression()}, "this target is 1: use objective.loss=mse or l1"),
         ({"objective": Clip(), "model": BiLSTM()}, "clip compares targets by their direction"),
         ({"model": Deep4()}, "deep4: got 4 channels x 128 samples; needs at least 441 samples"),
         ({"windows": EpochWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),

@@ -37,7 +37,7 @@ def test_the_world_is_read_from_what_started_us(environ: dict[str, str], world: 
 
 
 def test_a_place_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such place in the world"):
+    with pytest.raises(ValueError, match="no such rank in the world"):
         World(rank=2, size=2)
 
 

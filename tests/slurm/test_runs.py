@@ -392,7 +392,7 @@ def test_resume_goes_on_in_the_shape_it_had(launch: Launch, on: str) -> None:
 def test_the_plan_has_slurms_own_estimate(launch: Launch, on: str) -> None:
     text = launch("count", "n=3", "--on", on, "--dry-run").stdout
     (line,) = [line for line in text.splitlines() if line.startswith("start ")]
-    assert "Slurm thinks" in line
+    assert "Slurm estimates" in line
     assert "Slurm would not take it" in launch("count", "--on", on, "--partition", "nowhere", "--dry-run").stdout
 
 
