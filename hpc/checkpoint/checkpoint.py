@@ -89,23 +89,23 @@ def whole_steps(folder: Path) -> list[int]:
     return [step for step in committed_steps(folder) if _has_its_size(at(folder, step))]
 
 
-def commit(beside: Path, folder: Path, step: int) -> bool:
+def commit(partial: Path, folder: Path, step: int) -> bool:
     """Rename a complete folder, COMMIT included, to its final name. False if the same state is there already.
 
     Another state of the same step is replaced: an interrupted validation is done now.
     """
-    place, before = at(folder, step), beside.with_name(beside.name.removesuffix(".tmp") + BEFORE)
+    place, before = at(folder, step), partial.with_name(partial.name.removesuffix(".tmp") + BEFORE)
     if place.exists():
         try:
-            same = fingerprint(load(folder, step)) == fingerprint(load_from(beside))
+            same = fingerprint(load(folder, step)) == fingerprint(load_from(partial))
         except Damaged:
             same = False
         if same:
-            shutil.rmtree(beside)
+            shutil.rmtree(partial)
             return False
         os.rename(place, before)
-    sync(beside)
-    os.rename(beside, place)
+    sync(partial)
+    os.rename(partial, place)
     sync(folder)
     shutil.rmtree(before, ignore_errors=True)
     return True

@@ -204,17 +204,17 @@ class Saver:
             mark.unlink()
         return files
 
-    def _clear(self, beside: Path, file: Path, error: OSError) -> None:
+    def _clear(self, partial: Path, file: Path, error: OSError) -> None:
         """Delete half a checkpoint, which only takes room. The first rank waits for a mark of the others."""
         if self.ctx.world.is_first:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
             return
         file.unlink(missing_ok=True)
         failed = {"failed": error.strerror or str(error), "errno": error.errno, "host": os.uname().nodename}
         try:
             write_json(file.with_suffix(".json"), failed)
         except OSError as second:
-            log.error("rank 0 could not be told that the save failed: %s", second)
+            log.error("rank 0 could not be informed that the save failed: %s", second)
 
 
 def interval_s(cost_s: float, mtbf_s: float) -> float:

@@ -65,7 +65,7 @@ def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:
         raise ConfigError("stop which run? See `python -m hpc.launch status`")
     runs = list({run.name: run for word in args.words for run in status.find_all(word, args.runs)}.values())
     many = len(runs) > MANY_RUNS and not args.yes and sys.stdin.isatty()
-    if many and not sure(f"stop what runs or waits of these {len(runs)} runs?"):
+    if many and not sure(f"stop those of these {len(runs)} runs that run or wait?"):
         return DONE
     with redirect_stdout(sys.stderr) if args.json else nullcontext():
         print("\n".join(cancel.stop(runs, args.now)), flush=True)

@@ -61,7 +61,7 @@ def _carry_out(args: Arguments, plans: list[Plan]) -> int:
             len(plans) > MANY_RUNS
             and not args.yes
             and sys.stdin.isatty()
-            and not sure(f"submit what is missing of these {len(plans)} runs?")
+            and not sure(f"submit the missing ones of these {len(plans)} runs?")
         ):
             return DONE
         return start.sweep(plans, args.max_parallel)
@@ -79,7 +79,7 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
         for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
             every = list(group)
             text = batch.array_text(every, environ, args.max_parallel)
-            print(f"\n# {section}: what of these {len(every)} is not finished, as one array\n{text}")
+            print(f"\n# {section}: the unfinished ones of these {len(every)}, as one array\n{text}")
     elif on_slurm:
         for plan in plans:
             done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""
@@ -95,7 +95,7 @@ def _prepare(plans: list[Plan], as_json: bool) -> int:
     """Write the run folders, and start nothing."""
     for plan in plans:
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
-            raise ConfigError(f"{state.run} is {state.word}: what it goes on with must not change under it")
+            raise ConfigError(f"{state.run} is {state.word}: its folder must not change while it runs")
     runs = [executors.write_run(plan) for plan in plans]
     if as_json:
         print_states(runs)

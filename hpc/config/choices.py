@@ -1,4 +1,4 @@
-"""What a setting can be, chosen by its name: the members of a union, or the files of a package and what others add.
+"""The choices of a setting, by name: the members of a union, or the files of a package and those that others add.
 
     Schedule = Constant | Cosine
     Model = Annotated[ModelConfig, Choices("eegdecode.models")]

@@ -92,13 +92,13 @@ class Copy:
         root.mkdir(mode=0o700, exist_ok=True)
         entry = root.lstat()
         if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.getuid():  # anybody may write to /tmp
-            raise NotStaged(f"{root} is not a folder of ours")
+            raise NotStaged(f"{root} is not a folder of this user")
         return cls(root, name, _is_memory(root))
 
     @classmethod
-    def of_json(cls, told: Sequence[str]) -> "Copy":
+    def of_json(cls, fields: Sequence[str]) -> "Copy":
         """Rebuild the Copy from the output of to_json, possibly in another process."""
-        place, name = told
+        place, name = fields
         return cls.below(Path(place), name)
 
     def to_json(self) -> list[str]:
@@ -140,7 +140,7 @@ class Copy:
         """Copy, verify and rename; the caller holds the exclusive lock `lock`. Raises NotStaged or Preempted."""
         began = time.monotonic()
         if self.folder.exists():
-            log.warning("the copy in %s is damaged, or from before the node's last start: made anew", self.folder)
+            log.warning("the copy in %s is damaged, or older than the node's last start: it is made again", self.folder)
             shutil.rmtree(self.folder)
         shutil.rmtree(self.half, ignore_errors=True)
         _make_room(self, listing.size_b, mem_gb)

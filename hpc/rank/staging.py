@@ -91,7 +91,7 @@ class Staging:
                 try:
                     if not copy.is_whole():
                         if copied:
-                            raise NotStaged("the copy did not last: does somebody clear the folder?")
+                            raise NotStaged("the copy did not last: is the folder cleared by somebody?")
                         copy.make(listing, self.ctx, mem_gb, alone)
                         copied = True
                 finally:
@@ -124,10 +124,10 @@ class Staging:
             return None  # the first rank has logged why
         copy = Copy.of_json(answers[str(source)])
         if (lock := lock_file(copy.lock, fcntl.LOCK_SH)) is None:
-            raise NotStaged("somebody works on it")
+            raise NotStaged("another process works on it")
         if not copy.folder.exists():
             os.close(lock)
-            raise NotStaged("its other readers have left, and cleared it away")
+            raise NotStaged("its other readers have left, and removed it")
         self.locks.append((copy, lock))
         return copy
 
@@ -159,5 +159,5 @@ class _Patience:
             self.sign, self.since = sign, time.monotonic()
             return True
         if time.monotonic() - self.since > STALL_S:
-            raise NotStaged(f"waited for who copies it, and saw nothing new for {STALL_S:g} s")
+            raise NotStaged(f"waited for another process to copy it, without progress for {STALL_S:g} s")
         return False

@@ -236,7 +236,7 @@ def _account(site: Site, limits: Partition, name: str | None, at: str, notes: li
 
 
 def _other_partition(site: Site, asked: Request) -> str:
-    """`; --partition NAME takes it`, for the tightest one known to give all that was asked for, or nothing."""
+    """Return `; --partition NAME takes it`, for the tightest partition that grants the request, or an empty text."""
     here = site.partitions.get(asked.partition or site.partition, Partition())
     with_gpus = asked.gpus > 0 if asked.gpus is not None else here.gpus_per_node != 0
     time_s = duration_s(asked.time) if asked.time else 0
@@ -262,7 +262,7 @@ def _range(low: int, high: int) -> str:
 
 
 def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
-    """What the site wants of sbatch beyond the usual. All GRES in one option: a second --gres replaces the first."""
+    """Return the sbatch options of the site. All GRES in one option: a second --gres replaces the first."""
     options: dict[str, str | bool] = {name: value or True for name, value in site.directives.items()}
     gres = []
     if r.gpus_per_node:
@@ -282,14 +282,14 @@ def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
 
 
 def job_env(site: Site, r: Resources) -> dict[str, str]:
-    """What the site wants in a job's environment. SLURM_CPU_BIND is srun's --cpu-bind."""
+    """Return the variables of the site for a job. SLURM_CPU_BIND is srun's --cpu-bind."""
     limits = site.partitions.get(r.partition, Partition())
     whole = r.gpus_per_node > 0 and r.gpus_per_node == limits.gpus_per_node == r.ranks_per_node
     return site.env | ({"SLURM_CPU_BIND": site.cpu_bind} if site.cpu_bind and whole else {})
 
 
 def check_usable(site: Site) -> None:
-    """Refuse to submit where nobody knows yet how."""
+    """Refuse to submit to a site whose profile is a stub."""
     if site.status == "stub":
         raise ConfigError(
             f"the profile {site.name} is a stub, so nothing is submitted. Fill in {'; '.join(site.missing)} in "
@@ -299,7 +299,7 @@ def check_usable(site: Site) -> None:
 
 
 def find_account(site: Site, account: str | None, environ: Mapping[str, str], home: Path) -> str | None:
-    """The grant: what was said, else from the environment, else this site's line in ~/.config/hpc/accounts.yaml."""
+    """Return the grant: the option, the environment, or this site's line in ~/.config/hpc/accounts.yaml."""
     for name in site.account.env:
         account = account or environ.get(name)
     path = home / ".config/hpc/accounts.yaml"
@@ -315,9 +315,9 @@ OF_ONE_MACHINE = ("/tmp", "/var/tmp", "/dev/shm", "$TMPDIR", "$SLURM_TMPDIR")
 
 
 def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """What a user should know of the disk that holds his runs; refused where other nodes would not see them.
+    """Return notes on the disk of the run folders; refuse a disk that other nodes would not see.
 
-    A path with a variable that is not set here (many are set in jobs only) is passed over.
+    A path with a variable that is not set here (many are set only in jobs) is skipped.
     """
     disks = site.storage
 
@@ -344,7 +344,7 @@ def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, s
 
 
 def gpus_here(environ: Mapping[str, str]) -> int:
-    """How many GPUs this machine shows us, without starting a GPU library."""
+    """Count the GPUs that this process sees, without starting a GPU library."""
     if "CUDA_VISIBLE_DEVICES" in environ:
         return len([part for part in environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip() not in ("", "-1")])
     return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])

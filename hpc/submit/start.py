@@ -58,7 +58,7 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
         name = plan.science.name
         print(f"\n{plan.science.section or plan.science.stage}: {name}", flush=True)
         if lacking := missing.intersection(plan.science.inputs.values()):
-            print(f"left out, for want of {', '.join(sorted(lacking))}")
+            print(f"skipped, for lack of {', '.join(sorted(lacking))}")
             missing.add(name)
             continue
         if plan.site.kind == "inline":
@@ -102,7 +102,7 @@ def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
             try:
                 state = watch.follow(plan.run, mine=False)
             except KeyboardInterrupt:
-                print("\nit goes on without you: python -m hpc.launch status")
+                print("\nit continues without you: python -m hpc.launch status")
                 return DONE
             if state.word != "finished":
                 return _report_end(plan.run, state)
@@ -118,7 +118,7 @@ def run_before(after: str, plan: Plan) -> State:
     if state.ended and state.word != "finished":
         raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
     if not state.ended and not state.on_slurm:
-        raise ConfigError(f"--after {state.run}: it runs on a machine of its own, of which Slurm knows nothing")
+        raise ConfigError(f"--after {state.run}: it runs outside of Slurm")
     return state
 
 
@@ -136,7 +136,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
             if not state.on_slurm:
-                print(f"error: {name} runs on a machine of its own already: wait for it, or stop it", file=sys.stderr)
+                print(f"error: {name} runs outside of Slurm already: wait for it, or stop it", file=sys.stderr)
                 return None
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
@@ -180,9 +180,7 @@ def _submit_section(
     finished = len(every) - len(on_way) - len(missing)
     print(f"\n{section}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
     if elsewhere := [state.run for state in on_way if not state.on_slurm]:
-        raise ConfigError(
-            f"{', '.join(elsewhere)} runs on a machine of its own, of which Slurm knows nothing: wait, or stop it"
-        )
+        raise ConfigError(f"{', '.join(elsewhere)} runs outside of Slurm: wait, or stop it")
     jobs: list[str] = []
     if missing:
         read = dict.fromkeys(ref for plan in missing for ref in plan.science.inputs.values())

@@ -111,7 +111,7 @@ class Supervisor:
             except BlockingIOError:
                 if not self._takes_over():
                     holder = read_heartbeat(self.dir.owner)
-                    who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which nothing more is known"
+                    who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which no more is known"
                     print_safely(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks

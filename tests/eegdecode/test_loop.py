@@ -315,7 +315,7 @@ def test_what_cannot_be_freed_is_refused(cfg: Train, unfreeze_at: tuple[int, ...
 
 def test_a_model_that_no_rank_has_whole_is_not_looked_around_with(cfg: Train) -> None:
     with pytest.raises(
-        ValueError, match="optim.sam needs the gradient of one rank, .*compute.shard=true .*: take one of the two"
+        ValueError, match="optim.sam needs the gradient of one rank, .*compute.shard=true .*: use only one of the two"
     ):
         replace(cfg, optim=replace(cfg.optim, sam=Sam()), compute=Compute(shard=True))
 

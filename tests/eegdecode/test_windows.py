@@ -216,7 +216,7 @@ def test_a_window_that_is_no_whole_number_of_patches_is_refused_or_wrapped(
 ) -> None:
     """D11. A window that fits already is left alone."""
     opened = a_store(tmp_path, [(Trial(1.0, 5.0, "a"),)], sfreq=1000.0, duration_s=7.0)
-    with pytest.raises(ValueError, match=rf"{said} patches of 16: take .* or say windows.wrap=true"):
+    with pytest.raises(ValueError, match=rf"{said} patches of 16: take .* or set windows.wrap=true"):
         draw(RandomWindows(length_s=length_s, patch=16), opened)
     assert draw(RandomWindows(length_s=length_s, patch=16, wrap=True), opened).longest == padded
     assert draw(RandomWindows(length_s=0.208, patch=16, wrap=True), opened).longest == 208

@@ -214,7 +214,7 @@ def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stret
         if segment.recording not in edges:
             return True
         (start, stop), (first, end) = stretch(segment), edges[segment.recording]
-        n_before = int(np.searchsorted(first, stop))  # that begin before this one ends
+        n_before = int(np.searchsorted(first, stop))  # number that begin before this one ends
         return n_before == 0 or bool(end[n_before - 1] <= start)
 
     return [segment for segment in part if clear(segment)]

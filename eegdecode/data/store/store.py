@@ -28,7 +28,7 @@ from hpc.runs.rundir import read_json, write_json
 SCHEMA = 2
 BLOCK_VALUES = 1 << 22
 """Values that are written and checked at a time: 16 MiB."""
-HIGHEST = 32767  # of int16
+HIGHEST = 32767  # the largest int16
 BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
 """The exceptions of h5py and json for damaged bytes."""
 
@@ -93,7 +93,7 @@ def holds(folder: Path, name: str, key: str) -> bool:
 
 
 def damaged(stored: Stored) -> list[str]:
-    """The names of a recording's arrays whose bytes are not those that were written."""
+    """Return the names of a recording's arrays whose bytes are not those that were written."""
     arrays = []
     with h5py.File(stored.path, "r") as file:
         for name in stored.blocks:

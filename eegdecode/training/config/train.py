@@ -23,7 +23,7 @@ class Train:
     model: Model = field(default_factory=BiLSTM)  # the network
     trainable: Trainable = field(default_factory=Trainable)  # which parameters are trained
     objective: AnyObjective = field(default_factory=Regression)
-    """What training minimises."""
+    """The loss that training minimises."""
     split: Split = field(default_factory=Split)  # which trials are in the training, validation and test sets
     windows: Windows = field(default_factory=RandomWindows)  # how windows are cut from trials and drawn into batches
     augment: tuple[Augment, ...] = ()  # augmentations of training windows, in the order in which they are applied
