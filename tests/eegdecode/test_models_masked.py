@@ -1,4 +1,4 @@
-"""Masked autoencoders and TF-C have the sizes and numbers of their papers; what others made stands under our roof."""
+"""Masked autoencoders and TF-C have the sizes and numbers of their papers; others' checkpoints load."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The brain module is the published one, and hears whose brain it is."""
+"""The brain module is the published one, and uses the subject."""
 
 import math
 

@@ -256,7 +256,7 @@ PARTS = ("train", "val", "train", "test")
 
 
 def pictures(sfreq: float, soa_s: float = 0.2, n: int = 400) -> list[Stored]:
-    """Pictures in quick succession, of which the events say who trains, in blocks of 40."""
+    """Pictures in quick succession, with the set of each in the events, in blocks of 40."""
     return [
         Stored(
             Path("nowhere.h5"), "sub-1", "sub-1", "", "", ("Cz",),

@@ -1,4 +1,4 @@
-"""A training that its data show cannot run is refused before a job waits in a queue; what runs is told in words."""
+"""A training that cannot run on its data is refused before a job waits in a queue; otherwise it is described."""
 
 import dataclasses
 import subprocess
@@ -37,7 +37,7 @@ BY_RUN = Split(by="run", shared=("subject", "stimulus"))
 
 
 def classes(folder: Path, *kinds: tuple[str, ...]) -> Path:
-    """A store with a recording for each of these, whose trials are of these classes; a trial is called as its class."""
+    """A store with a recording for each of these, with trials of these classes; a trial has the name of its class."""
     names = [f"sub-01_run-{number}" for number in range(len(kinds))]
     folder.mkdir(exist_ok=True)
     store.write_manifest(folder, names)

@@ -1,4 +1,4 @@
-"""A sweep is every combination of what its words list, counted before it is made."""
+"""A sweep is every combination of the values of its words, counted before it is made."""
 
 import numpy as np
 import pytest

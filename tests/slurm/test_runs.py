@@ -424,7 +424,7 @@ def test_one_element_of_an_array_is_stopped_and_resumed_by_itself(launch: Launch
 
 
 def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
-    """Given again with more values it submits what is missing; one run that fails holds up no other."""
+    """Submitted again with more values, it submits what is missing; one run that fails holds up no other."""
     words = ["sweep", "count", "rule=plain,squares", "fail_at=3", "--on", on]
     folder = launch.folder / "runs"
     first = launch(*words, "n=2,3", "--max-parallel", "2", code=1 if on == "local" else 0).stdout
