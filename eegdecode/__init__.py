@@ -1,6 +1,6 @@
 """The science: from recordings of EEG and MEG to decoders and numbers one can trust.
 
-The names below are what a notebook needs; each is imported when it is first used.
+The names below are for notebooks; each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["RECIPES", "open_store", "read_model", "read_predictions"]
 
 _BESIDE = Path(__file__).parent / "configs"
 RECIPES = _BESIDE if _BESIDE.is_dir() else _BESIDE.parent.parent / "configs"
-"""The folder of our config files: inside the package where it is installed from a wheel, beside it in a checkout."""
+"""The folder of our config files: inside the package if it is installed from a wheel, next to it in a checkout."""
 
 _AT = {
     "open_store": ("eegdecode.data.store.store", "open_store"),

@@ -21,7 +21,7 @@ def section(title: str, body: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
-    """A table that scrolls on its own where it is too wide; its first column is the row header."""
+    """Format a table that scrolls on its own if it is too wide; its first column is the row header."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "\n".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'

@@ -11,8 +11,8 @@ from html import escape
 
 import numpy as np
 
-MOST_POINTS = 1500  # in one line; no screen shows more
-MOST_COLUMNS = 600  # in a picture
+MOST_POINTS = 1500  # points of one line; no screen shows more
+MOST_COLUMNS = 600  # columns of a picture
 SHADES = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 """The colour map of pictures, from low to high (viridis): even in grey, and for colour-blind readers."""
 
@@ -36,7 +36,7 @@ class Dots:
 
 @dataclass(frozen=True)
 class Picture:
-    """Values [time, row] over so many seconds, the first row lowest; `hz` of each row, where they are frequencies."""
+    """Values [time, row] of this many seconds, the first row lowest; `hz` of each row, if they are frequencies."""
 
     values: np.ndarray
     seconds: float
@@ -46,7 +46,7 @@ class Picture:
 
 
 def lines(drawn: Sequence[Line], label: str, x_unit: str, mark: float | None = None) -> str:
-    """A line chart. `label` describes it for readers who cannot see it; `mark` is an x to point at."""
+    """Draw a line chart. `label` describes it for readers who cannot see it; `mark` is an x to point at."""
     x_low, x_high = min(min(line.x) for line in drawn), max(max(line.x) for line in drawn)
     y_low, y_high = min(min(line.y) for line in drawn), max(max(line.y) for line in drawn)
     x_high, y_high = max(x_high, x_low + 1e-9), max(y_high, y_low + 1e-9)
@@ -75,7 +75,7 @@ def lines(drawn: Sequence[Line], label: str, x_unit: str, mark: float | None = N
 
 
 def dots(rows: Sequence[Dots], label: str) -> str:
-    """A dot plot with one row a subject, on one scale that starts at 0 or below."""
+    """Draw a dot plot with one row a subject, on one scale that starts at 0 or below."""
     values = [value for row in rows for value in (row.decoded, row.ridge, row.chance)]
     low, high = min(0.0, *values), max(values)
     margin = 0.05 * (high - low or 1.0)
@@ -99,7 +99,7 @@ def dots(rows: Sequence[Dots], label: str) -> str:
 
 
 def picture(drawn: Picture, label: str) -> str:
-    """A picture with axes. Its colours run from `low` to `high`, the same on light and dark pages."""
+    """Draw a picture with axes. Its colours run from `low` to `high`, the same on light and dark pages."""
     n_rows = drawn.values.shape[1]
     rows = range(n_rows) if drawn.hz is None else drawn.hz / 1000
     wanted = ticks(0.0, float(max(rows)), 5)
@@ -119,12 +119,12 @@ def picture(drawn: Picture, label: str) -> str:
 
 
 def png(values: np.ndarray, low: float, high: float) -> bytes:
-    """[time, row] as a PNG with a palette, the first row lowest; columns beyond MOST_COLUMNS are averaged."""
+    """Encode [time, row] as a PNG with a palette, the first row lowest; columns beyond MOST_COLUMNS are averaged."""
     group = math.ceil(len(values) / MOST_COLUMNS)
     starts = np.arange(0, len(values), group)
     values = np.add.reduceat(values, starts, axis=0) / np.diff([*starts, len(values)])[:, None]
     shades = np.round(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8).T[::-1]
-    lines_of_bytes = np.hstack([np.zeros((len(shades), 1), np.uint8), shades])  # each begins with its filter: none
+    lines_of_bytes = np.hstack([np.zeros((len(shades), 1), np.uint8), shades])  # each begins with its filter type, none
     anchors = np.array([[int(shade[at : at + 2], 16) for at in (1, 3, 5)] for shade in SHADES])
     places = np.linspace(0, len(SHADES) - 1, 256)
     palette = np.stack([np.interp(places, np.arange(len(SHADES)), channel) for channel in anchors.T], axis=1)
@@ -143,7 +143,7 @@ def png(values: np.ndarray, low: float, high: float) -> bytes:
 
 
 def colours(low: float, high: float, unit: str) -> str:
-    """The colour bar of pictures."""
+    """Draw the colour bar of pictures."""
     return (
         f'<div class="colours"><span>{_say(low)}</span><i style="background:linear-gradient(90deg,{",".join(SHADES)})">'
         f"</i><span>{_say(high)} {escape(unit)}</span></div>"
@@ -151,7 +151,7 @@ def colours(low: float, high: float, unit: str) -> str:
 
 
 def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> str:
-    """Channels on a head seen from above, nose up; a fuller colour is a larger value, another colour is below 0.
+    """Draw channels on a head seen from above, nose up; a fuller colour is a larger value, another colour is below 0.
 
     `places`: x to the right and y to the front, 1 where the head is widest. With many channels only the largest are
     labelled; all show their name as a tooltip.
@@ -183,7 +183,7 @@ MOST_NAMED, FEW_NAMED = 70, 10
 
 
 def thinned(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """The line, or the means of neighbouring points where it has more than MOST_POINTS."""
+    """Return the line, or the means of neighbouring points if it has more than MOST_POINTS."""
     group = math.ceil(len(line.x) / MOST_POINTS)
     starts = np.arange(0, len(line.x), group)
     sizes = np.diff([*starts, len(line.x)])
@@ -192,7 +192,7 @@ def thinned(line: Line) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers from low to high, `most` at most."""
+    """Return round numbers from low to high, `most` at most."""
     rough = (high - low) / most
     scale = 10.0 ** math.floor(math.log10(rough))
     step = next(scale * nice for nice in (1, 2, 5, 10) if scale * nice >= rough)

@@ -8,14 +8,14 @@ import numpy as np
 
 Kind = Literal["eeg", "mag", "grad", "ecog", "seeg", "eog", "ecg", "emg", "source", "stim", "misc"]
 UNITS: dict[Kind, str] = {"mag": "T", "grad": "T/m", "source": "", "stim": "", "misc": ""}
-"""The unit of the samples by kind of channel; volt for those not listed."""
+"""The unit of the samples by kind of channel; volt for kinds that are not listed."""
 BRAIN: tuple[Kind, ...] = ("eeg", "mag", "grad", "ecog", "seeg", "source")
-"""The kinds that are decoded from by default."""
+"""The kinds of channels that are decoded by default."""
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """What is known of a channel besides its name. `position`: metres from the head's centre, x right, y front."""
+    """The kind and position of a channel. `position`: metres from the head's centre, x right, y front."""
 
     kind: Kind = "eeg"
     position: tuple[float, float, float] | None = None
@@ -31,7 +31,7 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Stream:
-    """A signal that is read a piece at a time, because a recording of a day does not fit into memory.
+    """A signal that is read piece by piece, because a recording of a day does not fit into memory.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class Stream:
         `read(first, stop)` returns these samples as floats, [time, channel]: EEG in volt, MEG in tesla. Pieces can be
         read in any order, and the numbers are always the same.
     sensors
-        What is known of the channels; a channel that is missing here is EEG at an unknown position.
+        The sensors of the channels; a channel that is missing here is EEG at an unknown position.
     bads
-        Names of channels that the recording calls bad.
+        Names of channels that the recording marks as bad.
     """
 
     channels: tuple[str, ...]
@@ -69,7 +69,7 @@ class Stream:
         return self.sensors.get(channel, Sensor())
 
     def signal(self) -> "Signal":
-        """All of it, in memory."""
+        """Read all of it into memory."""
         data = np.ascontiguousarray(self.read(0, self.n_times), dtype=np.float32)
         return Signal(data, self.sfreq, self.channels, self.sensors)
 
@@ -119,7 +119,7 @@ def _check_channels(channels: tuple[str, ...], sfreq: float) -> None:
 class Trial:
     """The time in which one stimulus was presented, in seconds from the recording's first sample.
 
-    `labels` are what the events say about it besides: ratings, classes, conditions.
+    `labels` are the other columns of its event: ratings, classes, conditions.
     """
 
     start: float
@@ -174,19 +174,19 @@ class SignalSpec:
     channels, sfreq
         Names in order, rate in Hz.
     n_outputs
-        Features of the target: of each sample, or of the whole window where `target_sfreq` is 0.
+        Features of the target: of each sample, or of the whole window if `target_sfreq` is 0.
     subjects
         All subjects; a batch gives the subject of each window as an index into this tuple.
     target_sfreq
-        The rate of the target in Hz; 0 where the target is one row a window.
+        The rate of the target in Hz; 0 if the target is one row a window.
     n_times
-        Samples of a window; None where windows differ in length.
+        Samples of a window; None if windows differ in length.
     kinds, positions
-        Of the channels, where known.
+        Kinds and positions of the channels, if known.
     class_values, classes
         For a target of classes: the numbers that stand for them in the data, ascending, and their names.
     target_mean, target_std, class_weights
-        Of the training set, where the objective asks for it: for each feature of the target; for each class.
+        Statistics of the training set, if the objective needs them: for each feature of the target; for each class.
     """
 
     channels: tuple[str, ...]
@@ -213,11 +213,11 @@ class SignalSpec:
         return self.target_sfreq > 0
 
     def knowing(self, other: "SignalSpec") -> "SignalSpec":
-        """With the target statistics of the other's training set."""
+        """Return this spec with the target statistics of the other."""
         return replace(
             self, target_mean=other.target_mean, target_std=other.target_std, class_weights=other.class_weights
         )
 
     def n_steps(self, n_times: int) -> int:
-        """The number of target samples in a window of `n_times` samples."""
+        """Return the number of target samples in a window of `n_times` samples."""
         return round(n_times * (self.target_sfreq / self.sfreq))

@@ -17,9 +17,9 @@ from hpc.config.stages import checked_by
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
-"""What a stage returns: numbers, or {"value": x, "chance": c} if there is a chance level."""
+"""The result of a stage: numbers, or {"value": x, "chance": c} if there is a chance level."""
 Find = Callable[[Input], Path | None]
-"""The folder or file that an input names; None if it does not exist yet."""
+"""Returns the folder or file that an input names; None if it does not exist yet."""
 
 
 def synthesize(cfg: Study, ctx: Context) -> Metrics:
@@ -37,15 +37,15 @@ def survey(cfg: Survey, ctx: Context) -> Metrics:
 
 
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
-    """Preprocess a BIDS study to one HDF5 file per recording; ranks share them out, and existing files are kept."""
+    """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study
 
     return study.run(cfg, ctx)
 
 
 def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
-    """Refuse a batch that so many ranks cannot share, and a config that does not fit its data, if these exist already.
-    Returns a sentence on what would be trained."""
+    """Refuse a batch that the ranks cannot share evenly, and a config that does not fit its data, if these exist
+    already. Returns a sentence on what would be trained."""
     check_ranks(cfg, n_ranks)
     folders = [folder for name in cfg.data if (folder := find(name)) is not None]
     if len(folders) < len(cfg.data):
@@ -74,7 +74,7 @@ def estimate(cfg: Estimate, ctx: Context) -> Metrics:
 
 
 def audit(cfg: Audit, ctx: Context) -> Metrics:
-    """Audit the data for what inflates a decoder's results: copies, leaks, units, sounds, confounds."""
+    """Audit the data for everything that inflates a decoder's results: copies, leaks, units, sounds, confounds."""
     from eegdecode.evaluation import audit
 
     return audit.run(cfg, ctx)

@@ -1,13 +1,13 @@
 """The batch layer: turns `python -m hpc.launch STAGE …` into a run that survives. Knows nothing of EEG.
 
-The names below are what a stage of your own needs; each is imported when it is first used.
+The names below are for writing a stage of your own; each is imported when it is first used.
 """
 
 from __future__ import annotations
 
 from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED, USAGE
 
-TYPE_CHECKING = False  # as typing has it, without importing it: --help answers at once
+TYPE_CHECKING = False  # instead of importing typing, so that --help answers at once
 if TYPE_CHECKING:
     from typing import Any
 

@@ -2,8 +2,8 @@
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 STOPPED = 75
-"""Saved; it can go on."""
+"""Stopped and saved; it can continue."""
 HUNG = 76
-"""Hung repeatedly, without any sign of life."""
+"""Hung repeatedly, with no progress."""
 NEVER = 93
 """Permanent failure: starting it again would change nothing."""

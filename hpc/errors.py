@@ -1,4 +1,4 @@
-"""ConfigError, for mistakes of users: its message says what would be right. Light, as --help and status import it."""
+"""ConfigError, for users' mistakes: its message says what would be right. Cheap to import, for --help and status."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -6,22 +6,23 @@ if TYPE_CHECKING:
 
 
 class ConfigError(ValueError):
-    """What a user wrote cannot be; the message says what would."""
+    """The user gave an invalid value; the message says what would be valid."""
 
     at = ""
-    """Of a setting: its path, `train.model.width`."""
+    """The path of the setting, `train.model.width`, if there is one."""
 
 
 MOST = 12
 
 
 def first_of(names: "Sequence[str]", most: int = 6) -> str:
-    """`a, b, c and 4 more`: a list that a sentence can hold."""
+    """Format `a, b, c and 4 more`, a list that fits into a sentence."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def did_you_mean(word: str, choices: "Iterable[str]") -> str:
-    """` Did you mean 'layers'? ` where something is near, and what there is: all of it, or of much the nearest."""
+    """Suggest ` Did you mean 'layers'? ` if a choice is near, and list the choices, or the nearest if there are
+    many."""
     import difflib
 
     names = list(choices)
@@ -36,7 +37,7 @@ _noticed: set[str] = set()
 
 
 def notice_of_new_word(old: str, new: str) -> None:
-    """Say on stderr, once, that something is called otherwise now. The old word works until the next version."""
+    """Print on stderr, once, that something was renamed. The old word works until the next version."""
     import sys
 
     text = f"note: {old} is called {new} now; the old word works until the next version"

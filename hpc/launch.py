@@ -40,7 +40,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         raise
     except ModuleNotFoundError as error:
         if (error.name or "hpc").partition(".")[0] in ("hpc", "eegdecode"):
-            raise  # a mistake of ours
+            raise  # our own mistake
         print(f"error: {_not_installed(str(error.name))}", file=sys.stderr)
         return USAGE
     except Damaged as error:
@@ -63,7 +63,7 @@ def _function(where: str) -> Callable[[options.Arguments, Mapping[str, str]], in
 
 
 def _is_gone() -> bool:
-    """Whether the folder we are in was removed; a path like `.` is still there then."""
+    """Whether the working directory was removed; a path like `.` still exists then."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -80,25 +80,25 @@ def version() -> str:
 
 
 def _not_installed(module: str) -> str:
-    """What to do where a package that we need is missing: most often the environment is not active."""
+    """Return what to do if a package that we need is missing: most often the environment is not active."""
     checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if not os.path.exists(f"{checkout}/env/setup.sh"):
         return f"{module} is not installed for {sys.executable}: pip install hpc-eegdecode"
-    there = os.path.exists(f"{checkout}/.venv/bin/python")
+    has_environment = os.path.exists(f"{checkout}/.venv/bin/python")
     how = f". {os.path.relpath(checkout)}/env/activate.sh"
-    first = "" if there else f"make one with `{os.path.relpath(checkout)}/env/setup.sh cpu`, then "
+    first = "" if has_environment else f"make one with `{os.path.relpath(checkout)}/env/setup.sh cpu`, then "
     return f"{module} is not installed for {sys.executable}: {first}activate the environment with `{how}`"
 
 
 def run() -> None:
     """The command `hpc`, and `python -m hpc.launch`."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows a ? for what it does not have
+        sys.stdout.reconfigure(errors="replace")  # an ASCII terminal shows ? for other characters
     try:
         code = main(sys.argv[1:], os.environ)
-        if sys.stdout is not None:  # as it is where somebody has closed it
+        if sys.stdout is not None:  # it is None if somebody has closed it
             sys.stdout.flush()
-    except BrokenPipeError:  # `status | head`: what is left to print has no reader. A run goes on in its own session
+    except BrokenPipeError:  # `status | head`: nobody reads the rest. A run continues in its own session
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
     except KeyboardInterrupt:

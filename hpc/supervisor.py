@@ -1,6 +1,6 @@
-"""The entry point of a run's supervisor: `python -m hpc.supervisor RUN`. It starts the ranks and looks after them.
+"""The entry point of a run's supervisor: `python -m hpc.supervisor RUN`. It starts and watches the ranks.
 
-Under Slurm it is the batch step, the process that Slurm signals; on a laptop a process of its own. Exit codes: 0
+Under Slurm it is the batch step, the process that Slurm signals; otherwise a separate process. Exit codes: 0
 finished, 75 stopped and resumable, 1 failed, 76 hung repeatedly, 93 permanent failure.
 """
 

@@ -1,7 +1,7 @@
 """One rank of a run: `python -m hpc.worker RUN --attempt 1`, started by the supervisor.
 
-Exit codes: 0 done, or stopped and saved (then it leaves a mark: srun would kill the neighbours of a rank that ends
-with anything but 0, while they save), 93 permanent failure (do not start again), 1 anything else.
+Exit codes: 0 done, or stopped and saved (then it leaves a mark: if a rank ended with another code, srun would kill its
+neighbours while they save), 93 permanent failure (do not start again), 1 anything else.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     faulthandler.enable()
     run = RunDir(options.run)
     world = _mpi_world() if options.mpi else World.from_env(environ)
-    if options.mpi:  # mpiexec mixes what its ranks print
+    if options.mpi:  # mpiexec mixes the output of its ranks
         _print_to(run.attempt(options.attempt).log(world.rank))
     stacks = open(run.attempt(options.attempt).stacks(world.rank), "w")  # noqa: SIM115  open until the end
     faulthandler.register(STACKS, file=stacks, all_threads=True)
@@ -52,21 +52,21 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         ctx.progress(STARTING, 0, 0)
         stage_run.work(ctx)
         return 0
-    except Fenced as error:  # what it saves and writes is nobody's any more
+    except Fenced as error:  # nobody reads what it writes any more
         logging.warning("%s", error)
         return 1
     except Preempted:
         ctx.say_how_far()
         logging.info("stopped and saved, can go on")
-        with suppress(OSError):  # no room for the mark: who asked for the stop knows of it
+        with suppress(OSError):  # no room for the mark: the stop is known without it
             run.attempt(options.attempt).stopped(world.rank).touch()
         return 0
     except Exception as error:  # noqa: BLE001  the edge: written down for the supervisor, with its trace
         traceback.print_exc()
         report = {"rank": world.rank, "host": host, "error": f"{type(error).__name__}: {error}", "at": ctx.reached}
-        with suppress(OSError):  # no room: it stands in the log, if there
+        with suppress(OSError):  # no room: it is in the log, if anywhere
             write_json(run.attempt(options.attempt).error(world.rank), report | {"trace": traceback.format_exc()})
-        # A ValueError is about what a user gave: the same tomorrow as today
+        # A ValueError is due to what the user gave: it would be the same tomorrow
         return NEVER if isinstance(error, ValueError) else 1
     finally:
         ignore_signals()
@@ -92,7 +92,7 @@ if __name__ == "__main__":
     code = main(sys.argv[1:], os.environ)
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == 0 and "mpi4py.MPI" in sys.modules:  # mpiexec takes a rank that just goes for the end of all
+    if code == 0 and "mpi4py.MPI" in sys.modules:  # if a rank just exits, mpiexec ends all
         sys.modules["mpi4py.MPI"].Finalize()
     # No interpreter shutdown: a process group whose other ranks died can hang there for ever
     os._exit(code)

@@ -55,7 +55,7 @@ def example() -> Iterator[None]:
 
 
 def users_environ() -> dict[str, str]:
-    """That of a user who has the example package beside ours, and no Slurm."""
+    """The environment of a user who has the example package installed, and no Slurm."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
     return inherited | {"PYTHONPATH": str(EXAMPLE), "HPC_SITE": "local"}
 
@@ -106,14 +106,14 @@ class Launch:
         return process
 
     def wait_for(self, condition: Callable[[], object], what: str = "") -> None:
-        """Until it is so; a failure tells what has become of the runs here."""
+        """Wait until a condition holds; a failure reports the state of the runs here."""
         wait_for(condition, what, self.story)
 
     def story(self) -> str:
         return "\n".join(story(RunDir(path)) for path in self.runs())
 
     def end(self) -> None:
-        """A test that failed leaves runs held: let them go, and end who watches them."""
+        """Release the runs that a failed test has held, and end the processes that watch them."""
         open_gate(*(RunDir(path.parent) for path in self.folder.rglob("plan.json")))
         for process in self.started:
             if process.poll() is None:
@@ -159,7 +159,8 @@ def slurm_release(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="session")
 def bed_options(slurm_release: str | None) -> list[str]:
-    """What a test gives to `env/bed start`: whose the bed is, which Slurm. Skips, or fails, where that is missing."""
+    """The options of `env/bed start` for a test: the owner of the bed, the version of Slurm. Skips, or fails, if
+    missing."""
     if slurm_release is None:
         lacking = missing_for_slurm()
     else:  # not the name alone: it is fetched, by one process for all
@@ -175,7 +176,7 @@ def bed_options(slurm_release: str | None) -> list[str]:
 
 
 def exported(lines: str) -> dict[str, str]:
-    """The variables that `env/bed start` says; PATH as it is where it stays."""
+    """Return the variables that `env/bed start` prints; PATH stays if it is not among them."""
     words = [shlex.split(line) for line in lines.splitlines()]
     assert words and all(word[0] == "export" and len(word) == 2 for word in words), lines
     return {"PATH": os.environ["PATH"]} | dict(word[1].split("=", 1) for word in words)
@@ -214,7 +215,7 @@ LONGEST = ["test_drill.py", "test_recipes.py", "test_runs.py", "test_faults.py",
 # After pytest's own sorting by parameters of fixtures, which would take tests of one Slurm out of their files
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest come first, and what waits for a Slurm, so that other tests fill the time it waits."""
+    """Start the longest tests first, and those that wait for a Slurm, so that other tests fill the time it waits."""
     other = other_slurm(config)
     items[:] = [item for item in items if not (release_of(item) and parameter(item, "on") == "local")]
     for item in items:
@@ -243,7 +244,7 @@ def release_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """--dist loadfile, where the tests of a file on the other Slurm are as if in a file of their own."""
+    """As --dist loadfile, but the tests of a file on the other Slurm count as a separate file."""
     other = other_slurm(config)
     if config.getoption("dist") != "loadfile" or not other:
         return None

@@ -23,7 +23,8 @@ def wait_for(
     state: Callable[[], object] = lambda: "",
     patience_s: float = LONG_S,
 ) -> None:
-    """Until it is so. At the end of all patience the test fails, with what was waited for and how things stood."""
+    """Wait until it is so. After all patience the test fails, and reports what it waited for and the state of
+    things."""
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:

@@ -1,9 +1,8 @@
-"""The models by name, and `build`, which makes a network. Light to import: what a model's file imports comes with its
-network.
+"""The models by name, and `build`, which makes a network. Cheap to import: torch is imported only for a network.
 
 `eegdecode/models/NAME.py` has the config of each name, a frozen dataclass, and its network as the class Network(cfg,
 spec). A network is called with ([window, time, channel], subject [window]) and returns [window, step, output] if the
-target is a time course, else [window, output]. A self-supervised model returns what its objective reads.
+target is a time course, otherwise [window, output]. A self-supervised model returns what its objective reads.
 """
 
 from typing import TYPE_CHECKING
@@ -21,15 +20,15 @@ __all__ = ["MODELS", "Model", "ModelConfig", "after_step", "build"]
 def build(cfg: ModelConfig, spec: SignalSpec) -> "nn.Module":
     """Build a network for that signal. Its parameters are initialised from torch's global seed.
 
-    Its `n_times` is the only length of windows that it takes, or None if it takes any. `heads` names the parts that
-    make the outputs, `last` the last block (or the list that ends with it) and the norm behind it, if there is one.
+    Its `n_times` is the only length of windows that it takes, or None if it takes any. `heads` names the modules that
+    make the outputs. `last` is the last block (or the list that ends with it) and the norm after it, if there is one.
     """
     network: nn.Module = code_of(cfg).Network(cfg, spec)
     return network
 
 
 def after_step(network: "nn.Module", done: float) -> None:
-    """Call this after each optimizer step. `done`: the part of the training that is done, from 0 to 1.
+    """Call this after each optimizer step. `done`: the fraction of the training that is done, from 0 to 1.
 
     Modules with a method of that name clip the norm of their weights or update a moving average.
     """

@@ -13,7 +13,7 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class BiLSTM:
-    """Stacked bidirectional LSTMs and a linear read-out at every sample (Daly 2023, who used 4 x 250)."""
+    """Stacked bidirectional LSTMs and a linear read-out at every sample (Daly 2023: 4 x 250)."""
 
     name: Literal["bilstm"] = "bilstm"
     hidden: int = 32  # units of each direction, in each layer; the paper has 250

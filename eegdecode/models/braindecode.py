@@ -15,7 +15,7 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class Braindecode:
-    """Any model of braindecode, where that is installed (pip install braindecode)."""
+    """Any model of braindecode, if that is installed (pip install braindecode)."""
 
     name: Literal["braindecode"] = "braindecode"
     model: str = "EEGNet"  # name of the class in braindecode.models
@@ -52,7 +52,7 @@ class Network(nn.Module):
         if "chs_info" in known:
             fixed["chs_info"] = _electrodes(spec)
         try:
-            with torch.device("cpu"):  # some of them look at their numbers, and cannot be built on meta
+            with torch.device("cpu"):  # some of them read their parameters, and cannot be built on meta
                 self.model = kind(**{name: value for name, value in fixed.items() if name in known}, **cfg.settings)
         except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
@@ -71,14 +71,14 @@ class Network(nn.Module):
         if given.shape[1:] != (self.n_numbers,):
             raise ValueError(
                 f"braindecode's {self.name} gives {list(given.shape[1:])} for a window, but {self.n_numbers} numbers "
-                "are needed: it does not give one output per window, take another"
+                "are needed: it does not give one output per window, use another model"
             )
         out: torch.Tensor = self.readout(given)
         return out
 
 
 def _electrodes(spec: SignalSpec) -> list[dict[str, Any]]:
-    """As mne describes channels: some models look for names, some for places."""
+    """Return the channels in MNE's format: some models look for names, some for positions."""
     if None in spec.positions or not spec.positions:
         return [{"ch_name": channel} for channel in spec.channels]
     return [
@@ -88,13 +88,13 @@ def _electrodes(spec: SignalSpec) -> list[dict[str, Any]]:
 
 
 def _kind(name: str) -> Any:
-    """The class of that name."""
+    """Return the class of that name."""
     try:
         from braindecode import models
     except (ImportError, OSError) as error:  # OSError: a torchaudio that was made for another torch
         raise ValueError(
             f"model=braindecode needs braindecode, which cannot be imported here ({error}): "
-            "pip install braindecode, or take a model of our own"
+            "pip install braindecode, or use one of our models"
         ) from None
     kinds = {key: kind for key, kind in vars(models).items() if inspect.isclass(kind) and issubclass(kind, nn.Module)}
     if name not in kinds:

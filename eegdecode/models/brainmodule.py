@@ -23,7 +23,7 @@ class BrainModule:
 
     name: Literal["brainmodule"] = "brainmodule"
     merger: bool = True  # spatial attention by sensor positions; else a linear layer, which needs no positions
-    virtual_channels: int = 270  # outputs of the spatial attention, or of the linear layer in its stead
+    virtual_channels: int = 270  # outputs of the spatial attention, or of the linear layer that replaces it
     frequencies: int = 32  # waves on each axis in the Fourier embedding of a position; 32 make 2 * 32 * 32 numbers
     dropout_radius: float = 0.2
     """In each step of training, sensors this near to a random position are dropped; the head is 1 wide."""
@@ -99,7 +99,7 @@ class Layer(nn.Module):
 
 
 class Identity(nn.Module):
-    """The input is added where it has the same size, as in the paper."""
+    """Adds the input if it has the same size, as in the paper."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Identity(nn.Module):
 
 
 class Projection(nn.Module):
-    """The input is added as a linear layer sees it, so that the first layer too has one."""
+    """Adds a linear projection of the input, so that the first layer has a skip connection too."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Projection(nn.Module):
 
 
 class Gated(nn.Module):
-    """Of each feature at each time, so much of what was made and the rest of the input (highway, Srivastava 2015)."""
+    """A learnt mixture of the output and the input, for each feature at each time (highway, Srivastava 2015)."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the configs of models share, and which parameters of a model are trained. Each config is in its model's file."""
+"""The parts that model configs share, and the parameters that are trained. Each config is in its model's file."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,10 +19,10 @@ class ModelConfig(Protocol):
 
 NOT_PROVIDED = {
     "eegpt2": "eegpt2 is not provided: the autoregressive EEGPT of Yue et al. (2024, arXiv 2410.19779; 138 electrodes, "
-    "up to 1.1 billion parameters) has no public code that we know of. It shares but its name with the EEGPT of Wang "
-    "et al. (NeurIPS 2024): take model=eegpt if you meant that",
+    "up to 1.1 billion parameters) has no public code that we know of. It only shares its name with the EEGPT of Wang "
+    "et al. (NeurIPS 2024): use model=eegpt if you meant that",
     "neurogpt": "neurogpt is not provided: the code of Neuro-GPT (Cui et al. 2023, arXiv 2311.03764) is under GPL-3, "
-    "so it cannot be part of this package, and braindecode has no model of it. Its encoder is an EEG Conformer: take "
+    "so it cannot be part of this package, and braindecode has no model of it. Its encoder is an EEG Conformer: use "
     "model=braindecode with model.model=EEGConformer. `python -m hpc.launch inspect FILE` tells what its checkpoint "
     "holds",
 }
@@ -32,7 +32,7 @@ Encoder = Annotated[
     ModelConfig,
     Choices("eegdecode.models", only=lambda cls: cls.output_kind == "outputs" and not getattr(cls, "composite", False)),
 ]
-"""A model that decodes a signal, and is not made of other models."""
+"""A model that decodes a signal, and is not composed of other models."""
 
 
 class GeneratorConfig(ModelConfig, Protocol):
@@ -40,7 +40,7 @@ class GeneratorConfig(ModelConfig, Protocol):
 
     @property
     def hop(self) -> int:
-        """Samples of the target for one condition."""
+        """The number of samples of the target for one condition."""
 
 
 Generator = Annotated[
@@ -48,7 +48,7 @@ Generator = Annotated[
     Choices("eegdecode.models", only=lambda cls: cls.output_kind == "noise" and not getattr(cls, "composite", False)),
 ]
 How = Literal["add", "concat", "gated"]
-"""How the outputs of several encoders become one."""
+"""How the outputs of several encoders are combined."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Trainable:
     Parameters
     ----------
     train
-        `all`: every parameter; `head`: what makes the outputs, and what joins those of several encoders; `last`: the
-        head, the last block and the norm behind it; `lora`: the head, and a low-rank update of every other linear layer
-        (Hu 2021, arXiv 2106.09685).
+        `all`: every parameter; `head`: the modules that make the outputs, and those that combine several encoders;
+        `last`: the head, the last block and the norm after it; `lora`: the head, and a low-rank update of every other
+        linear layer (Hu 2021, arXiv 2106.09685).
     unfreeze_at
         For `head` and `last`: the steps at which more is unfrozen. At each step one more block, from the last to the
         first; at the last step, or if there is only one, all the rest.
@@ -69,7 +69,7 @@ class Trainable:
     rest
         With a part: whether the rest of the network is trained or frozen.
     rank
-        For LoRA: the rank of the update of each layer; more can change more, with more parameters.
+        For LoRA: the rank of the update of each layer; a larger one has more parameters.
     alpha
         For LoRA: the update is scaled by alpha / rank.
     layers

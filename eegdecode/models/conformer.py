@@ -1,6 +1,6 @@
 """EEG Conformer: filters in time and over channels, then a transformer over time (Song 2023, TNSRE 31:710).
 
-The authors' code and braindecode's divide the products of queries and keys by different roots: `scale` says whose.
+The authors' code and braindecode's divide the products of queries and keys by different roots: `scale` chooses one.
 """
 
 from dataclasses import dataclass

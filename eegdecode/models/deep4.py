@@ -73,7 +73,7 @@ class Network(nn.Module):
 
 
 def start(network: nn.Module) -> None:
-    """Weights as the paper draws them (Glorot), biases of 0."""
+    """Initialise the weights as in the paper (Glorot), and biases with 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv1d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

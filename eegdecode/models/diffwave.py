@@ -25,7 +25,7 @@ class DiffWave:
     channels: int = 64  # residual channels of each layer; 64 in the paper's base model, 128 in its large one
     layers: int = 30  # residual layers, of one dilated convolution each
     cycle: int = 10  # layers after which dilations begin again: 1, 2, 4, … 2^(cycle - 1), then from 1
-    conditional: bool = True  # conditioned on the signal; else it generates any sound like those of training
+    conditional: bool = True  # conditioned on the signal; otherwise it generates any sound like those of training
     checkpoint: bool = False  # recompute layers in the backward pass: less memory, about a third more time
     hop: ClassVar[int] = 256
     output_kind: ClassVar[str] = "noise"
@@ -87,7 +87,7 @@ class StepEmbedding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # The last turns 490,000 radians in 49 steps: rounded in any other way than the authors', it is another sine
+        # The last turns 490,000 radians in 49 steps: rounded in another way than the authors', it is another sine
         self.register_buffer("frequencies", 10.0 ** (torch.arange(64) * 4.0 / 63.0), persistent=False)
         self.projection1 = nn.Linear(128, STEP)
         self.projection2 = nn.Linear(STEP, STEP)
@@ -149,6 +149,6 @@ def _check_hop(spec: SignalSpec, hop: int) -> None:
     if abs(ratio - hop) > 1e-6 * hop:
         raise ValueError(
             f"diffwave makes {hop} = 16 x 16 samples of sound for each frame of the signal, but {spec.target_sfreq:g} "
-            f"Hz over {spec.sfreq:g} Hz is {ratio:g}: take frames at {spec.target_sfreq / hop:g} Hz, or a joined "
+            f"Hz over {spec.sfreq:g} Hz is {ratio:g}: use frames at {spec.target_sfreq / hop:g} Hz, or a joined "
             "model, whose encoder gives them"
         )

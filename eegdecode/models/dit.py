@@ -1,8 +1,8 @@
 """A diffusion transformer over patches of a spectrogram (DiT; Peebles and Xie 2023, arXiv 2212.09748), 8 x 8 as in
 Musimple: 800 samples of 80 mel bands are 1000 patches.
 
-Each block is conditioned on the diffusion step and on the signal at the time of each patch, by adaLN-zero: scale, shift
-and gate of what it adds start at 0, so that a block starts as the identity.
+Each block is conditioned on the diffusion step and on the signal at the time of each patch, by adaLN-zero: the scale,
+shift and gate of its output start at 0, so that a block starts as the identity.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class DiT:
 
     @property
     def hop(self) -> int:
-        """The samples of a patch."""
+        """The number of samples of a patch."""
         return self.patch[0]
 
 
@@ -103,12 +103,13 @@ def patchify(x: torch.Tensor, patch: tuple[int, int]) -> torch.Tensor:
 
 
 def unpatchify(patches: torch.Tensor, patch: tuple[int, int]) -> torch.Tensor:
-    """The other way round."""
+    """Invert `patchify`."""
     return patches.unflatten(3, patch).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def places(n_times: int, n_bands: int, width: int, device: torch.device) -> torch.Tensor:
-    """[time, band, width]: where a patch lies, half of it for the time and half for the band, as sines and cosines."""
+    """Return [time, band, width]: the position of each patch, half for the time and half for the band, as sines and
+    cosines."""
     frequencies = 1e4 ** -torch.linspace(0, 1, width // 4 + 1, device=device)[:-1]
     time = denoising.waves(torch.arange(n_times, device=device), frequencies)[:, None].expand(-1, n_bands, -1)
     band = denoising.waves(torch.arange(n_bands, device=device), frequencies)[None].expand(n_times, -1, -1)

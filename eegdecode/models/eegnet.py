@@ -27,11 +27,11 @@ class EEGNet:
     dropout: float = 0.25
     """Share of features dropped after each of the two poolings; the paper has 0.5 within a subject."""
     padding: Literal["same", "symmetric"] = "same"
-    """Of an even kernel: `same` as in Keras, one sample more after than before; `symmetric` as in braindecode, which
+    """For an even kernel: `same` as in Keras, one sample more after than before; `symmetric` as in braindecode, which
     adds a sample."""
     output_kind: ClassVar[str] = "outputs"
     kernel_s: ClassVar[float] = 0.5
-    """Length of a filter in time, unless `kernel` says it."""
+    """Length of a filter in time, unless `kernel` is set."""
     bounded: ClassVar[bool] = True
     """Whether the weights of a class have a norm of at most 0.25."""
 
@@ -91,11 +91,11 @@ class Network(nn.Module):
 
 
 def _around(kernel: int, padding: str) -> tuple[tuple[int, int], int]:
-    """Samples before and after, and how many more come out than went in."""
+    """Return the samples of padding before and after, and how many more samples come out than went in."""
     if padding == "symmetric":
         return (kernel // 2, kernel // 2), 1 - kernel % 2
     return ((kernel - 1) // 2, kernel // 2), 0
 
 
 def _batch_norm(n_filters: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(n_filters, eps=1e-3, momentum=0.01)  # those of Keras
+    return nn.BatchNorm2d(n_filters, eps=1e-3, momentum=0.01)  # the values of Keras

@@ -73,14 +73,14 @@ class EEGPT:
 log = logging.getLogger(__name__)
 
 PATCH = 64
-"""Samples: a quarter of a second at 256 Hz."""
+"""Samples of a patch: a quarter of a second at 256 Hz."""
 
 
 SFREQ = 256.0
 
 
 def warn(spec: SignalSpec, n_times: int, stride: int = PATCH) -> None:
-    """Say in one line what of the signal is not as EEGPT was trained, or is not read."""
+    """Warn in one line of everything in the signal that differs from the training of EEGPT, or is not read."""
     warnings = []
     if spec.sfreq != SFREQ:
         warnings.append(f"was trained at {SFREQ:g} Hz, where this signal has {spec.sfreq:g}: resample it in preprocess")
@@ -107,7 +107,7 @@ class PatchEmbed(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Patches of one time, of whatever channels -> the tokens that sum them up. Each time is encoded on its own."""
+    """Encodes the patches of one time, of any channels, as summary tokens. Each time is encoded on its own."""
 
     def __init__(self, size: EEGPTSize, checkpoint: bool) -> None:
         super().__init__()
@@ -119,8 +119,8 @@ class Encoder(nn.Module):
         initialise(self, self.blocks, self.summary_token)
 
     def forward(self, cut: torch.Tensor, electrodes: torch.Tensor) -> torch.Tensor:
-        """[window, patch, channel, sample] and whose these are in the codebook, [channel] or [window, patch, channel]
-        -> [window, patch, summary, feature]."""
+        """Encode [window, patch, channel, sample], with the numbers of the channels in the codebook, [channel] or
+        [window, patch, channel], as [window, patch, summary, feature]."""
         tokens = self.patch_embed(cut) + self.chan_embed(electrodes)
         n_windows, n_summaries = len(tokens), self.summary_token.shape[1]
         tokens = tokens.flatten(0, 1)
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
 
 
 def initialise(module: nn.Module, blocks: nn.ModuleList, token: nn.Parameter) -> None:
-    """As the authors do: narrow normals, and what blocks add made smaller with depth."""
+    """Initialise as the authors do: narrow normals, with smaller residual branches in deeper blocks."""
     nn.init.trunc_normal_(token, std=0.02)
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):
@@ -163,7 +163,7 @@ class Network(nn.Module):
         self.heads: tuple[str, ...] = ("probe", "readout")
         self.filter = None
         if cfg.spatial_filter:
-            self.heads = ("filter", *self.heads)  # made for these channels, so it is new with them
+            self.heads = ("filter", *self.heads)  # made for these channels, so it is new for other ones
             names = codebook.TEN_TWENTY if cfg.spatial_filter == 19 else codebook.PRETRAINED
             self.filter = norms.Linear(spec.n_channels, cfg.spatial_filter, max_norm=1.0)
             places, electrodes = list(range(len(names))), [codebook.NAMES.index(name) for name in names]
@@ -183,14 +183,14 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(cfg.dropout)
         self.probe = norms.Linear(size.summaries * size.width, cfg.probe, max_norm=1.0)
         n_patches = (self.n_times - PATCH) // cfg.patch_stride + 1
-        # Within a norm of 0.25 for classes, as in the paper. What is followed in time has a scale of its own
+        # Within a norm of 0.25 for classes, as in the paper. A time course has a scale of its own
         last = (n_patches * cfg.probe, shapes.size(spec))
         self.readout = shapes.Readout(
             norms.Linear(*last, max_norm=0.25) if spec.class_values else nn.Linear(*last), spec
         )
 
     def train(self, mode: bool = True) -> "Network":
-        """A frozen encoder stays as it is in evaluation."""
+        """Keep a frozen encoder in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -204,8 +204,8 @@ class Network(nn.Module):
         return out
 
     def translate(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The tensors of a checkpoint under our names. Of its two encoders the authors go on with the one that followed
-        the other as an average, target_encoder."""
+        """Rename the tensors of a checkpoint to our names. Of its two encoders, the authors continue with
+        target_encoder, which is the moving average of the other."""
         target = {name: value for name, value in given.items() if name.startswith("target_encoder.")}
         if not target:
             return dict(given)

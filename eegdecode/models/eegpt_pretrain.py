@@ -1,5 +1,5 @@
-"""Pretraining of EEGPT (Wang et al., NeurIPS 2024): an encoder of the visible patches, a predictor of what a momentum
-encoder makes of all patches, a reconstructor of the masked samples.
+"""Pretraining of EEGPT (Wang et al., NeurIPS 2024): an encoder of the visible patches, a predictor of the output of a
+momentum encoder for all patches, and a reconstructor of the masked samples.
 
 Names and sizes are those of the authors' checkpoint. The mask derives from each window's key, with equally many visible
 patches in every window; the authors draw one mask a batch, and the number of time patches as well.
@@ -30,7 +30,7 @@ class EEGPTPretrain:
     seen_times: float = 0.5  # share of the time patches that are visible
     seen_channels: int = 12  # channels that are visible at each visible time; 12 is a fifth of the paper's 58
     asked: float = 0.2
-    """Share of the hidden channels at visible times that are reconstructed, beside all at hidden times."""
+    """Share of the hidden channels at visible times that are reconstructed, besides all at hidden times."""
     checkpoint: bool = False  # recompute blocks in the backward pass: less memory, about a third more time
     output_kind: ClassVar[str] = "eegpt"
 
@@ -43,18 +43,18 @@ class EEGPTPretrain:
 
 
 TIMES, CHANNELS, ASKED = 20, 21, 22  # separate the draws of a window
-SLOWEST, FASTEST = 0.996, 1.0  # how much of itself the following encoder keeps, at the start and at the end
+SLOWEST, FASTEST = 0.996, 1.0  # momentum of the encoder of all patches, at the start and at the end
 
 
 class Aligned(NamedTuple):
     predicted: torch.Tensor  # [window, patch, summary, feature]
-    target: torch.Tensor  # of the encoder that sees everything; the same shape
+    target: torch.Tensor  # output of the encoder that sees everything; the same shape
     reconstructed: torch.Tensor  # [window, hidden, sample]
-    patches: torch.Tensor  # as they were; the same shape
+    patches: torch.Tensor  # the original samples; the same shape
 
 
 class Masks(NamedTuple):
-    """What of a window is seen. A token's number is its time * channels + its channel."""
+    """The visible part of a window. A token's number is its time * channels + its channel."""
 
     times: torch.Tensor  # [window, seen time]
     seen: torch.Tensor  # [window, seen time, seen channel], numbers of tokens
@@ -71,12 +71,12 @@ class RotaryEmbedding(nn.Module):
         self.freqs = nn.Parameter(10000.0**-fractions, requires_grad=False)  # a parameter in the authors' checkpoint
 
     def forward(self, times: torch.Tensor) -> torch.Tensor:
-        """[window, token] -> angles [window, token, pair]."""
+        """Return the angles [window, token, pair] of times [window, token]."""
         return times[..., None] / 2 * self.freqs
 
 
 class Predictor(nn.Module):
-    """The summaries of the times that are seen -> those of all times."""
+    """Predicts the summaries of all times from those of the visible times."""
 
     def __init__(self, size: EEGPTSize, n_patches: int, checkpoint: bool) -> None:
         super().__init__()
@@ -90,7 +90,8 @@ class Predictor(nn.Module):
         initialise(self, self.predictor_blocks, self.mask_token)
 
     def forward(self, seen: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[window, seen time, summary, feature] -> predictions for all times, and these with what is known put in."""
+        """Return predictions for all times, and these with the known summaries put in, from [window, seen time,
+        summary, feature]."""
         x = self.predictor_embed(seen)
         n_summaries = x.shape[2]
         at = times[:, :, None, None].expand_as(x)
@@ -103,7 +104,7 @@ class Predictor(nn.Module):
 
 
 class Reconstructor(nn.Module):
-    """The summaries of all times -> the samples of the patches to reconstruct, by time and channel."""
+    """Reconstructs the samples of patches, by time and channel, from the summaries of all times."""
 
     def __init__(self, size: EEGPTSize, n_patches: int, checkpoint: bool) -> None:
         super().__init__()
@@ -118,7 +119,8 @@ class Reconstructor(nn.Module):
         initialise(self, self.reconstructor_blocks, self.mask_token)
 
     def forward(self, summaries: torch.Tensor, times: torch.Tensor, electrodes: torch.Tensor) -> torch.Tensor:
-        """[window, time, summary, feature] and the patches to reconstruct [window, asked] -> [window, asked, sample]"""
+        """Return [window, asked, sample] from the summaries [window, time, summary, feature] and the patches to
+        reconstruct."""
         x = self.reconstructor_embed(summaries)
         every = every_time(self.n_patches, x.shape[2], x).expand(len(x), -1)
         asked = self.mask_token + self.chan_embed(electrodes)
@@ -133,7 +135,7 @@ class Reconstructor(nn.Module):
 
 
 def every_time(n_patches: int, n_summaries: int, like: torch.Tensor) -> torch.Tensor:
-    """[1, token]: the time of each summary."""
+    """Return the time of each summary, [1, token]."""
     return torch.arange(n_patches, device=like.device).repeat_interleave(n_summaries)[None]
 
 
@@ -152,7 +154,7 @@ class Network(nn.Module):
         if cfg.seen_channels >= len(places):
             raise ValueError(
                 f"seen_channels is {cfg.seen_channels} of each time, but there are {len(places)} channels "
-                f"that EEGPT knows: take {len(places) // 5 or 1}, as large a part as in the paper"
+                f"that EEGPT knows: set it to {len(places) // 5 or 1}, the same share as in the paper"
             )
         self.register_buffer("places", torch.tensor(places), persistent=False)
         self.register_buffer("electrodes", torch.tensor(electrodes), persistent=False)
@@ -174,7 +176,7 @@ class Network(nn.Module):
         return self.aligned(patches(x[:, :, self.places]), self.masks(key))
 
     def aligned(self, cut: torch.Tensor, masks: Masks) -> Aligned:
-        """[window, patch, channel, sample], seen through the masks."""
+        """Encode and predict [window, patch, channel, sample] through the masks."""
         n_channels = cut.shape[2]
         tokens = cut.flatten(1, 2)
         seen = tokens.take_along_dim(masks.seen.flatten(1)[:, :, None], dim=1).unflatten(1, masks.seen.shape[1:])
@@ -187,7 +189,8 @@ class Network(nn.Module):
         return Aligned(predicted, target, reconstructed, tokens.take_along_dim(masks.asked[:, :, None], dim=1))
 
     def masks(self, key: torch.Tensor) -> Masks:
-        """Half of the times are visible, of these a few channels. All other times and a part of the rest are asked."""
+        """Draw the masks: half of the times are visible, with a few of their channels. Reconstructed are all other
+        times and a part of the rest."""
         n_channels = len(self.electrodes)
         times = noise.permutation(key, TIMES, self.n_patches)
         channels = noise.uniform(key, CHANNELS, self.n_patches, n_channels).argsort(dim=2, stable=True)
@@ -200,7 +203,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def after_step(self, done: float) -> None:
-        """The encoder that sees everything follows the other, ever slower."""
+        """Move the encoder that sees everything towards the other, more slowly as training goes on."""
         keep = SLOWEST + (FASTEST - SLOWEST) * done
         for ours, theirs in zip(self.target_encoder.parameters(), self.encoder.parameters(), strict=True):
             ours.lerp_(theirs, 1 - keep)

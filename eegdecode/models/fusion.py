@@ -34,8 +34,8 @@ KINDS: dict[str, tuple[Kind, ...]] = {"eeg": ("eeg",), "meg": ("mag", "grad")}
 
 
 class Network(nn.Module):
-    """([window, time, channel], [window]) -> the target's shape. `eeg` and `meg` are networks of their own:
-    parameters of each, trained alone, load under its name."""
+    """([window, time, channel], [window]) -> the target's shape. `eeg` and `meg` are separate networks: parameters of
+    each, trained alone, load under its name."""
 
     eeg_at: torch.Tensor
     meg_at: torch.Tensor
@@ -66,11 +66,11 @@ class Network(nn.Module):
 
 
 def stood_in(x: torch.Tensor, subject: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The windows and their subjects, with another window in place of each that is all 0, and [window]: which are
-    not.
+    """Replace each window that is all 0 by another; return the windows, their subjects, and [window]: which are
+    original.
 
-    So no encoder divides by the spread of zeros, nor takes them into the statistics of a batch; what it makes of a
-    window that stands in is not used. Where no window has samples there are waves.
+    So no encoder divides by the spread of zeros, or uses them in the statistics of a batch; the output for a replaced
+    window is not used. If all windows are 0, waves replace them.
     """
     has = (x != 0).flatten(1).any(dim=1)
     row = torch.where(has, torch.arange(len(x), device=x.device), has.int().argmax())
@@ -80,14 +80,14 @@ def stood_in(x: torch.Tensor, subject: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def which(spec: SignalSpec) -> dict[str, list[int]]:
-    """The places of the channels of each."""
+    """Return the indices of the channels of each kind."""
     indices = {name: [at for at, kind in enumerate(spec.kinds) if kind in kinds] for name, kinds in KINDS.items()}
     others = sorted(set(spec.kinds) - {kind for kinds in KINDS.values() for kind in kinds})
     if others or not all(indices.values()):
         others_note = f" and others ({', '.join(others)})" if others else ""
         raise ValueError(
             f"fusion reads EEG and MEG, but got {len(indices['eeg'])} channels of EEG, {len(indices['meg'])} of MEG"
-            f"{others_note}: pick these two kinds in preprocess, or take the model of one kind"
+            f"{others_note}: pick these two kinds in preprocess, or use a model for one kind"
         )
     return indices
 

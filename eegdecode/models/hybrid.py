@@ -1,7 +1,7 @@
 """Convolutions, transformers and graph attention, one after the other, in the order of `stages`.
 
-Between stages a window is [window, patch of time, node, feature]; a node is an electrode, or what a cnn mixed of them.
-A cnn over space and a transformer over time is also how Delvigne 2022 (arXiv 2204.07162) goes about it.
+Between stages a window is [window, patch of time, node, feature]; a node is an electrode, or a mixture of them by a
+cnn. Delvigne 2022 (arXiv 2204.07162) also uses a cnn over space and a transformer over time.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class Hybrid:
 
     name: Literal["hybrid"] = "hybrid"
     stages: tuple[Stage, ...] = ("cnn", "transformer")
-    """Stages in their order. `cnn`: as the first, spatial and temporal filters; later, convolutions over neighbouring
-    times. `transformer`: over time, for each node. `gat`: GATv2 over nodes, at each time. `fc`: merges all nodes of a
-    time into one."""
+    """Stages in their order. `cnn`: as the first stage, spatial and temporal filters; later, convolutions over
+    neighbouring times. `transformer`: over time, for each node. `gat`: GATv2 over nodes, at each time. `fc`: merges all
+    nodes of a time into one."""
     nodes: int = 8  # outputs of the spatial filters of a first cnn; 0: each electrode is a node
-    patch_s: float = 0.125  # length of a time patch; shorter ones are more, and cost more
+    patch_s: float = 0.125  # length of a time patch; shorter ones cost more
     kernel_s: float = 0.125  # length of the temporal filters of a first cnn
     width: int = 32  # features of a node at a time; a multiple of 2 * heads
     heads: int = 4  # attention heads of a transformer and of a gat, which share the width evenly
@@ -121,7 +121,7 @@ class Filters(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Over neighbouring patches of each node, added to what it read."""
+    """A convolution over neighbouring patches of each node, with a residual connection."""
 
     def __init__(self, cfg: Hybrid) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """An encoder and a generator as one network: EEG -> condition of the generator -> sound or a spectrogram.
 
-`encoder` and `generator` are networks of their own: weights of either, trained alone, load under its name.
+`encoder` and `generator` are separate networks: weights of either, trained alone, load under its name.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class Joined:
     """An encoder of the signal conditions a generator: A -> B. Trained as one, or in part (Trainable)."""
 
     name: Literal["joined"] = "joined"
-    encoder: Encoder = field(default_factory=BiLSTM)  # network that reads the signal and gives the condition
+    encoder: Encoder = field(default_factory=BiLSTM)  # network that turns the signal into the condition
     generator: Generator = field(default_factory=UNet)  # diffusion model that generates the target under that condition
     features: int = 80
     """Features of the condition at a time; 80 for the vocoder of DiffWave, which is conditioned on 80 mel bands."""

@@ -17,8 +17,8 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class LFCNN:
-    """LF-CNN (Zubarev 2019): each source has its own filter in time. Its penalty on the sum of absolute weights is not
-    here: optim.weight_decay bounds them instead."""
+    """LF-CNN (Zubarev 2019): each source has its own filter in time. Its L1 penalty is not implemented: use
+    optim.weight_decay instead."""
 
     latents: int = 32  # sources that are unmixed from the channels
     kernel: int = 7  # samples of a filter in time
@@ -62,5 +62,5 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def patterns(self, x: torch.Tensor) -> torch.Tensor:
-        """[channel, latent]: how each source appears at the sensors, in these windows."""
+        """Return [channel, latent]: how each source appears at the sensors, in these windows."""
         return filters.patterns(self.unmix.weight, x)

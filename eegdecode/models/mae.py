@@ -1,7 +1,7 @@
 """The encoder of a masked autoencoder on patches of time, a linear layer at every patch.
 
-That of SC-MBM in MinD-Vis (Chen et al. 2023), or of DreamDiffusion (Bai et al. 2023); mae_pretrain.py trains it without
-a target.
+The encoder of SC-MBM in MinD-Vis (Chen et al. 2023), or of DreamDiffusion (Bai et al. 2023). mae_pretrain.py trains it
+without a target.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class MAE:
     """`scmbm`, of MinD-Vis: patches of 16 samples, 0.75 of them masked; `dreamdiffusion`: of 4 samples, and pretraining
     needs a mask_ratio."""
     patch: int | None = None  # samples of a patch; None: 16 in scmbm, 4 in dreamdiffusion
-    wrap: bool = False  # pad a window with its start up to a whole patch; else such a window is refused
+    wrap: bool = False  # pad a window with its start up to a whole patch; otherwise such a window is refused
     width: int = 1024  # features of a token; 1024 in both papers
     depth: int = 24  # blocks of the encoder; 24 in both papers
     heads: int = 16  # attention heads of the encoder, which share the width evenly; 16 in both papers
@@ -57,7 +57,7 @@ class Patches(nn.Module):
         if self.n_more and not cfg.wrap:
             raise ValueError(
                 f"a window of {self.n_times} samples is {self.n_times / self.samples:g} patches of {self.samples}: "
-                f"take {self.n_times + self.n_more - self.samples} or {self.n_times + self.n_more} samples, or say "
+                f"take {self.n_times + self.n_more - self.samples} or {self.n_times + self.n_more} samples, or set "
                 f"model.wrap=true, which repeats its start at its end up to {self.n_times + self.n_more}"
             )
 
@@ -69,7 +69,7 @@ class Patches(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Tokens of patches, of all or of those that are seen, before them one of no patch."""
+    """Encodes the tokens of all patches, or of the visible ones, after a class token."""
 
     places: torch.Tensor
 
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
 
 
 def places(n_patches: int, width: int) -> torch.Tensor:
-    """[1 + patch, feature]: sines and cosines of where a patch is; nothing for the token of no patch."""
+    """Return [1 + patch, feature]: the position of each patch as sines and cosines; 0 for the class token."""
     speeds = 10000.0 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
     angles = torch.arange(n_patches, dtype=torch.float64)[:, None] * speeds
     return functional.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, 0, 1, 0)).float()

@@ -1,6 +1,6 @@
 """A masked autoencoder on patches of time: most are masked, and a small decoder reconstructs them from the rest.
 
-SC-MBM of MinD-Vis (Chen et al. 2023) and that of DreamDiffusion (Bai et al. 2023), after He et al. 2022.
+SC-MBM of MinD-Vis (Chen et al. 2023) and the autoencoder of DreamDiffusion (Bai et al. 2023), after He et al. 2022.
 """
 
 from dataclasses import dataclass
@@ -52,12 +52,12 @@ MASKING = 24
 
 class Masked(NamedTuple):
     decoded: torch.Tensor  # [window, patch, number]
-    patches: torch.Tensor  # as they were; the same shape
-    hidden: torch.Tensor  # [window, patch], 1 where it was
+    patches: torch.Tensor  # the original values; the same shape
+    hidden: torch.Tensor  # [window, patch], 1 if hidden
 
 
 class Decoder(nn.Module):
-    """What was seen, in its places among tokens that stand for what was hidden -> the numbers of all patches."""
+    """Decodes the numbers of all patches from the visible ones, with mask tokens in place of the hidden ones."""
 
     places: torch.Tensor
 

@@ -45,7 +45,7 @@ class Multipath:
 
 
 SHORTEST = 8
-"""Samples of a frame: five bands, which the picture's convolutions halve twice."""
+"""The minimum number of samples of a frame: five bands, which the picture's convolutions halve twice."""
 
 
 class Network(nn.Module):
@@ -61,7 +61,7 @@ class Network(nn.Module):
         self.spectrum = models.build(cfg.spectrum, self.spectra.spec(n_each))
         self.picture = Picture(spec.n_channels, cfg.picture, n_each) if cfg.picture else None
         self.n_times = joining.one_length(self.waveform)
-        if joining.one_length(self.spectrum) is not None:  # so many frames as the windows of the data have
+        if joining.one_length(self.spectrum) is not None:  # it then takes only as many frames as these windows have
             self.n_times = shapes.need_length(spec, cfg.spectrum.name)
         self.join = joining.Join(cfg.fusion, n_paths, n_each)
         self.heads = trainable.together(
@@ -79,7 +79,8 @@ class Network(nn.Module):
         return joined
 
     def _timed(self, of_frames: torch.Tensor, n_times: int) -> torch.Tensor:
-        """From a frame at a time to the times of the target; what the last frame has beyond the window's end is cut."""
+        """Resample from frames to the times of the target; the part of the last frame beyond the window's end is
+        cut."""
         if of_frames.ndim == 2:
             return of_frames
         timed = shapes.at_steps(of_frames, self.spec, of_frames.shape[1] * self.spectra.hop)
@@ -118,7 +119,7 @@ class Spectra(nn.Module):
         return -(-n_times // self.hop)
 
     def spec(self, n_outputs: int) -> SignalSpec:
-        """What an encoder of the spectra gets and has to give."""
+        """Return the spec of the encoder of the spectra."""
         of, n = self.signal, self.n_bands
         sfreq = of.sfreq / self.hop
         return replace(
@@ -157,5 +158,5 @@ def _block(n_in: int, n_out: int) -> nn.Module:
         nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
         nn.BatchNorm2d(n_out),
         nn.ReLU(),
-        nn.AvgPool2d((1, 2)),  # of the bands: time is kept
+        nn.AvgPool2d((1, 2)),  # pools bands and keeps time
     )

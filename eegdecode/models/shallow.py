@@ -1,4 +1,4 @@
-"""Shallow ConvNet: the logarithm of the power behind learnt filters (Schirrmeister 2017, Hum Brain Mapp 38:5391)."""
+"""Shallow ConvNet: the log power of learnt filters (Schirrmeister 2017, Hum Brain Mapp 38:5391)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -16,7 +16,7 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class Shallow:
-    """The logarithm of the power behind learnt filters, "Shallow ConvNet" (Schirrmeister 2017); made for 250 Hz."""
+    """The log power of learnt filters, "Shallow ConvNet" (Schirrmeister 2017); made for 250 Hz."""
 
     name: Literal["shallow"] = "shallow"
     filters: int = 40  # filters in time, and as many over channels

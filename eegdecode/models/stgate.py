@@ -1,7 +1,7 @@
 """STGATE: power in bands, a transformer, attention between electrodes and between times (Li 2023, Front Hum Neurosci
 17:1169949).
 
-Written from the paper's description, which has no code and no sizes. Who is next to whom is learnt, from all alike.
+Written from the paper's description, which has no code and no sizes. The adjacency is learnt, and starts out equal.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class STGATE:
         need_sizes(self.width, self.heads, self.layers, self.dropout, patch_s=self.patch_s)
 
 
-LEAST_POWER = 1e-30  # in square volt, of a channel that is flat; square tesla are near it
+LEAST_POWER = 1e-30  # in square volt, for a flat channel; square tesla are near it
 
 
 class Network(nn.Module):
@@ -65,7 +65,8 @@ class Network(nn.Module):
         self.readout = nn.Linear(spec.n_channels * cfg.width, spec.n_outputs)
 
     def adjacency(self) -> torch.Tensor:
-        """[electrode, electrode]: how near each (first) has the others, 1 in all; itself does not count."""
+        """Return [electrode, electrode]: how near each (first) has the others; a row sums to 1, without the electrode
+        itself."""
         return self._log_adjacency().exp()
 
     def _log_adjacency(self) -> torch.Tensor:
@@ -90,22 +91,22 @@ class Network(nn.Module):
 
 
 class BandPower(nn.Module):
-    """[window, patch, sample, channel] -> [window, patch, channel, band]: the logarithm, as a mean over windows has it
-    at 0 with a spread of 1. Of a normal signal it is twice the differential entropy, but for an offset."""
+    """[window, patch, sample, channel] -> [window, patch, channel, band]: the log power, standardised over windows. For
+    a normal signal it is twice the differential entropy, up to an offset."""
 
     waves: torch.Tensor
     bands: torch.Tensor
 
     def __init__(self, cfg: STGATE, sfreq: float, samples: int) -> None:
         super().__init__()
-        with torch.device("cpu"):  # also where a network is built without numbers: these are looked at
+        with torch.device("cpu"):  # also if a network is built on meta: these values are read
             waves, bands = _waves(cfg, sfreq, samples)
         self.register_buffer("waves", waves, persistent=False)
         self.register_buffer("bands", bands, persistent=False)
         self.norm = nn.BatchNorm1d(bands.shape[1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In full precision: a power is a square, and there may be a large offset in it
+        # In full precision: a power is a square, and may have a large offset
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.einsum("wpsc,ksf->kwpcf", x.float(), self.waves)
             power = spectrum.square().sum(dim=0) @ self.bands
@@ -115,7 +116,7 @@ class BandPower(nn.Module):
 
 
 def _waves(cfg: STGATE, sfreq: float, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """[cosine or sine, sample, frequency], tapered; and which frequency is of which band, [frequency, band]."""
+    """Return tapered waves [cosine or sine, sample, frequency], and the band of each frequency, [frequency, band]."""
     hz = torch.fft.rfftfreq(samples, 1 / sfreq)
     edges = torch.tensor(cfg.bands_hz)
     within = (hz[:, None] >= edges[:-1]) & (hz[:, None] < edges[1:])

@@ -74,7 +74,7 @@ class Network(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions of the same dilation, added to what they read."""
+    """Two convolutions of the same dilation, with a residual connection."""
 
     def __init__(self, width: int, kernel: int, dilation: int, dropout: float, causal: bool) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Over [window, time, feature]. What comes before the window is given, or zeros."""
+    """A convolution over [window, time, feature]. The samples before the window are given, or zeros."""
 
     def __init__(self, width: int, kernel: int, dilation: int, causal: bool) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Convolution(nn.Module):
         self.conv = nn.Conv1d(width, width, kernel, dilation=dilation)
 
     def forward(self, x: torch.Tensor, past: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What comes out, and the past of what follows."""
+        """Return the output, and the past for the next call."""
         if past is None:
             before = self.reach if self.causal else self.reach // 2
             x = functional.pad(x, (0, 0, before, self.reach - before))

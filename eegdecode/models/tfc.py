@@ -25,7 +25,7 @@ HEADS, LAYERS, HIDDEN, EMBEDDED, CLASSIFIER = 2, 2, 256, 128, 64
 
 
 class Embedded(NamedTuple):
-    """What each branch makes of a window, before (h) and after (z) its projector; [window, feature]."""
+    """The embedding of a window in each branch, before (h) and after (z) its projector; [window, feature]."""
 
     h_t: torch.Tensor
     h_f: torch.Tensor
@@ -34,11 +34,11 @@ class Embedded(NamedTuple):
 
 
 class Branch(nn.Module):
-    """[window, time or frequency, channel] -> what is encoded, and its projection.
+    """Embeds [window, time or frequency, channel], and projects the embedding.
 
     A channel is a token, as long as the window. The released code takes the windows of a batch for the positions of one
-    sequence, so that each attends to the others, and its batch norm mixes them once more; the paper means neither, so
-    in its form tokens of one window attend to each other, and a layer norm of the same size stands for the batch norm.
+    sequence, so that each attends to the others, and its batch norm mixes them once more. The paper does neither. In
+    its form, tokens of one window attend to each other, and a layer norm of the same size replaces the batch norm.
     """
 
     def __init__(self, cfg: TFC, n_channels: int, n_times: int) -> None:
@@ -64,14 +64,14 @@ class Branch(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Both branches: (signal, its magnitudes of frequencies) -> what is encoded of each, and projected."""
+    """Both branches, for a signal and the magnitudes of its frequencies."""
 
     def __init__(self, cfg: TFC, n_channels: int, n_times: int) -> None:
         super().__init__()
         if n_times % HEADS:
             raise ValueError(
                 f"tfc attends with {HEADS} heads to tokens as long as a window: got {n_times} samples, "
-                f"take {n_times - 1} or {n_times + 1}"
+                f"use {n_times - 1} or {n_times + 1}"
             )
         self.time = Branch(cfg, n_channels, n_times)
         self.frequency = Branch(cfg, n_channels, n_times)
@@ -102,5 +102,5 @@ class Network(nn.Module):
 
 
 def magnitudes(x: torch.Tensor) -> torch.Tensor:
-    """[window, frequency, channel], as many as samples."""
+    """Return [window, frequency, channel], with as many frequencies as samples."""
     return torch.fft.fft(x.float(), dim=1).abs()

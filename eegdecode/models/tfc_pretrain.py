@@ -20,7 +20,7 @@ class TFCPretrain(TFC):
 
 
 class Network(nn.Module):
-    """([window, time, channel], [window], [window, frequency, channel]) -> what is encoded and projected of both."""
+    """([window, time, channel], [window], [window, frequency, channel]) -> the embeddings and projections of both."""
 
     heads = ("encoder.time.projector", "encoder.frequency.projector")
 

@@ -17,7 +17,7 @@ class Transformer:
 
     name: Literal["transformer"] = "transformer"
     causal: bool = False  # no later samples are read, so the network can stream
-    past: int = 256  # if causal: how many tokens each token attends to, itself and those just before it
+    past: int = 256  # if causal: number of tokens that each token attends to, itself and those just before it
     patch: int = 8  # samples of a token
     width: int = 64  # features of a token; a multiple of 2 * heads
     heads: int = 4  # attention heads, which share the width evenly
@@ -39,7 +39,7 @@ class Transformer:
 
 
 Memory = tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]
-"""Samples of a token that is not whole yet; keys and values of each block, of the tokens that are still looked at."""
+"""Samples of an incomplete token; keys and values of each block, of the tokens that are still attended to."""
 
 
 class Network(nn.Module):
@@ -60,7 +60,7 @@ class Network(nn.Module):
         shapes.check(x, self.spec.n_channels, at_least=self.samples)
         n_times = x.shape[1]
         if self.causal:
-            x = x[:, : n_times - n_times % self.samples]  # a token is there when its last sample is
+            x = x[:, : n_times - n_times % self.samples]  # a token is complete when its last sample has arrived
         x = self.embed(patches.cut(x, self.samples).flatten(2))
         n_tokens = x.shape[1]
         short = self.causal and n_tokens <= self.past
@@ -75,7 +75,7 @@ class Network(nn.Module):
         return patches.at_steps(out, self.spec, self.samples, n_times)
 
     def follow(self, x: torch.Tensor, memory: Memory | None) -> tuple[torch.Tensor, Memory]:
-        """As in streaming.Causal: who looks back finds the keys and values of before."""
+        """As in streaming.Causal; the memory holds earlier keys and values."""
         rest, seen = memory or (x[:, :0], [])
         x = torch.cat([rest, x], dim=1)
         n_new = x.shape[1] // self.samples
@@ -89,8 +89,8 @@ class Network(nn.Module):
             query, key, value = block.attn.split(block.norm1(x))
             if seen:
                 key, value = torch.cat([seen[depth][0], key], dim=2), torch.cat([seen[depth][1], value], dim=2)
-            # Keys are kept as they are before they are turned: only how far apart two tokens are counts, so places
-            # can be counted from the oldest that is kept, and do not grow for ever
+            # Keys are stored before rotation: only the distance of two tokens counts, so places can be counted from the
+            # oldest key that is kept, and do not grow for ever
             first = max(0, key.shape[2] - self.past + 1)
             caches.append((key[:, :, first:], value[:, :, first:]))
             query, key = attention.turned(query, turn[:, n_before:]), attention.turned(key, turn)
@@ -101,7 +101,7 @@ class Network(nn.Module):
         return attention.angles(torch.arange(n_tokens, device=device), self.pairs)
 
     def _may_look(self, n_looking: int, n_seen: int, device: torch.device) -> torch.Tensor:
-        """[token, token]: the last tokens of those that are seen look back, and only so far."""
+        """Return the mask [token, token]: the last n_looking of n_seen tokens attend to `past` tokens at most."""
         seen = torch.arange(n_seen, device=device)
         apart = seen[n_seen - n_looking :, None] - seen
         return (apart >= 0) & (apart < self.past)

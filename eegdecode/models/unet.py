@@ -18,12 +18,12 @@ from eegdecode.models.parts.attention import Attention
 from eegdecode.signals import SignalSpec
 
 GROUPS = 8
-"""Of channels that are normalised together, in a UNet."""
+"""Channels of a UNet that are normalised together."""
 
 
 @dataclass(frozen=True)
 class UNet:
-    """A UNet over time (Ho 2020, in one dimension): of a waveform, or of a spectrogram whose bands are channels."""
+    """A UNet over time (Ho 2020, in one dimension), for a waveform, or for a spectrogram whose bands are channels."""
 
     name: Literal["unet"] = "unet"
     widths: tuple[int, ...] = (64, 128, 256)  # channels of each level, from the finest to the coarsest; multiples of 8
@@ -43,7 +43,7 @@ class UNet:
 
     @property
     def hop(self) -> int:
-        """A sample of the coarsest level."""
+        """The number of samples of the target for a sample of the coarsest level."""
         return int(self.factor ** (len(self.widths) - 1))
 
 
@@ -91,7 +91,7 @@ class Network(nn.Module):
 
 
 class Down(nn.Module):
-    """Blocks of one level, then the way to a coarser one. What each block gives is kept for the way up."""
+    """Blocks of one level, then the path to a coarser one. The output of each block is kept for the way up."""
 
     def __init__(self, width: int, coarser: int | None, cfg: UNet, condition_width: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """The way from a coarser level, then blocks that see what those of the same level gave on the way down."""
+    """The path from a coarser level, then blocks that also read the outputs of the same level on the way down."""
 
     def __init__(self, width: int, coarser: int | None, cfg: UNet, condition_width: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Up(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions with a residual path; the condition scales and shifts the channels between the two."""
+    """Two convolutions with a residual connection; the condition scales and shifts the channels between the two."""
 
     def __init__(self, n_in: int, n_out: int, condition_width: int) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
-"""The objectives (losses) of training by name, and `build`, which makes one. Light to import: what an objective's file
-imports comes with its loss.
+"""The objectives (losses) of training by name, and `build`, which makes one. Cheap to import: the imports of a loss are
+done only when it is built.
 
 `eegdecode/objectives/NAME.py` has the config of each name, a frozen dataclass, and its function objective(cfg, spec).
 """
@@ -29,28 +29,28 @@ class Batch(NamedTuple):
 
 
 Objective = Callable[["torch.nn.Module", Batch], tuple["torch.Tensor", dict[str, "torch.Tensor"]]]
-"""(model, batch) -> the loss and other figures to watch, each a mean over the windows of the batch.
+"""(model, batch) -> the loss and other figures to log, each a mean over the windows of the batch.
 
 The model is called once. Tensors are gathered over ranks only during training (`model.training`).
 """
 
 
 def standard(target: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
-    """A target in the units of the network: each feature standardised by its mean and spread in the training set, if
-    these are known."""
+    """Convert a target to the units of the network: standardised by mean and spread of each feature in the training
+    set, if these are known."""
     if not spec.target_std:
         return target
     return (target - target.new_tensor(spec.target_mean)) / target.new_tensor(spec.target_std)
 
 
 def in_units(decoded: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
-    """The outputs of the network in the units of the target."""
+    """Convert the outputs of the network to the units of the target."""
     if not spec.target_std:
         return decoded
     return decoded * decoded.new_tensor(spec.target_std) + decoded.new_tensor(spec.target_mean)
 
 
 def build(cfg: ObjectiveConfig, spec: SignalSpec) -> Objective:
-    """`spec`: that of the data, not of the model; with the statistics of the training targets."""
+    """`spec` is that of the data, not of the model, and includes the statistics of the training targets."""
     objective: Objective = code_of(cfg).objective(cfg, spec)
     return objective

@@ -16,7 +16,8 @@ class Classification:
 
     name: Literal["classification"] = "classification"
     focus: float = 0.0
-    """Gamma of the focal loss (Lin 2017: 2); larger: windows that are right already weigh less; 0: cross-entropy."""
+    """Gamma of the focal loss (Lin 2017: 2); larger: windows that are right already have less weight; 0:
+    cross-entropy."""
     label_smoothing: float = 0.0  # share of a label that is spread over all classes
     balanced: bool = False  # weight classes by inverse frequency: n / (classes x n of the class)
     input_kind: ClassVar[str] = "outputs"
@@ -28,14 +29,14 @@ class Classification:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
-        """One output a class."""
+        """Return the spec with one output for each class."""
         if len(spec.class_values) < 2:
             reason = "follows the signal in time" if spec.is_sequence else f"has {spec.n_outputs} number(s) a window"
             if len(spec.class_values) == 1:
                 reason = f"is always {spec.classes[0]}"
             raise ValueError(
                 f"classification needs a target of 2 classes or more, but this one {reason}: "
-                "name a label of the trials, or take objective=regression or clip"
+                "name a label of the trials, or use objective=regression or clip"
             )
         return replace(spec, n_outputs=len(spec.class_values))
 
@@ -57,7 +58,7 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
 
 
 def shares(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
-    """[window, class]: the class of a window as one-hot; the soft labels of mixed windows are left as they are."""
+    """Return [window, class]: the class of a window as one-hot; soft labels of mixed windows are left as they are."""
     if target.shape[1] == len(values):
         return target
     return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).float()
@@ -70,9 +71,9 @@ def focal(
     smoothing: float = 0.0,
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The mean over windows, and over the classes that are their truth, [window, class], of -(1 - p)^focus log p, where
-    p is what a class is given. Smoothing spreads a part of the truth over all classes. Weights of classes are 1 in the
-    mean over all windows: divided by those of a batch, ranks and portions would not add up to the whole."""
+    """Return the mean over windows of -(1 - p)^focus log p of their true classes [window, class], where p is the
+    probability of the class. Smoothing spreads a part of the truth over all classes. Weights of classes have mean 1
+    over all windows: if they were divided by those of a batch, ranks and portions would not add up to the whole."""
     log_p = functional.log_softmax(logits, dim=1)
     each = -log_p
     if focus:

@@ -1,7 +1,7 @@
 """Contrastive loss between windows and the targets of the batch: CLIP (Radford 2021), and its form for speech (Défossez
 2023).
 
-Decoded and target are [window, feature], or [window, step, feature], where time and features are one.
+Decoded and target are [window, feature], or [window, step, feature], in which case time is flattened into features.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class Clip:
 
     name: Literal["clip"] = "clip"
     form: Literal["symmetric", "speech"] = "symmetric"
-    """`symmetric` (Radford 2021): by the cosine over the temperature, from window to target and back; `speech`
-    (Défossez 2023): by the product with the target at length 1, from window to target only."""
+    """`symmetric` (Radford 2021): by the cosine over the temperature, in both directions; `speech` (Défossez 2023): by
+    the product with the normalised target, from window to target only."""
     temperature: float = 0.07
-    """What the cosines of the symmetric form are divided by; smaller: the nearest wrong targets weigh more."""
+    """Divisor of the cosines in the symmetric form; smaller: the nearest wrong targets have more weight."""
     mask_equal: bool = True  # equal targets in a batch, as of a stimulus shown twice, are not negatives of each other
     input_kind: ClassVar[str] = "outputs"
     compares_windows: ClassVar[bool] = True
@@ -44,7 +44,7 @@ class Clip:
         if spec.n_outputs == 1 and not spec.is_sequence:
             raise ValueError(
                 "clip compares targets by their direction, but one number a window, as in this target, has none: "
-                "take objective=regression or classification"
+                "use objective=regression or classification"
             )
         return spec
 
@@ -82,20 +82,20 @@ def objective(cfg: Clip, spec: SignalSpec) -> Objective:
 
 
 def alike(these: torch.Tensor, candidates: torch.Tensor, not_these: torch.Tensor | None = None) -> torch.Tensor:
-    """[window, candidate]: the product of each with each, and for those that are none -inf."""
+    """Return [window, candidate]: the product of each pair; -inf if it is not a candidate."""
     with torch.autocast(these.device.type, enabled=False):  # over a temperature, what bf16 rounds off would count
         scores = these @ candidates.mT
     return scores if not_these is None else scores.masked_fill(not_these, -torch.inf)
 
 
 def place(scores: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """How many candidates score at least as high as a window's own: ties count against it."""
+    """Count the candidates that score at least as high as a window's own: ties count against it."""
     return (scores >= scores.take_along_dim(own[:, None], dim=1)).sum(dim=1) - 1
 
 
 def fingerprint(target: torch.Tensor) -> torch.Tensor:
-    """[window] of int64, the same for targets that are equal to the last bit, and for others hardly ever: a sum of
-    their bits, weighted by chance, which wraps and so does not depend on its order."""
+    """Return [window] of int64, the same for targets that are equal to the bit, and almost never for others: a randomly
+    weighted sum of their bits, which wraps and so does not depend on its order."""
     bits = (target.float() + 0.0).view(torch.int32).long()  # + 0.0: one zero, not two
     key = torch.zeros(1, dtype=torch.int64, device=target.device)
     high, low = (noise.uniform(key, _SAME, 2, target.shape[1]) * 2.0**24).long()[0]

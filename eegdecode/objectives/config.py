@@ -1,4 +1,4 @@
-"""What the configs of objectives share. Each config is in its objective's file."""
+"""The parts that the configs of objectives share. Each config is in its objective's file."""
 
 from typing import Annotated, ClassVar, Protocol
 
@@ -9,8 +9,8 @@ from hpc.config.choices import Choices
 class ObjectiveConfig(Protocol):
     """The config of an objective: a frozen dataclass in the file of its loss.
 
-    Three more class variables or settings tell what it needs: `compares_windows`, that its loss is of several windows
-    together; `standardize` and `balanced`, which statistics of the training targets it reads.
+    Three more class variables or settings are optional. `compares_windows`: the loss is of several windows together.
+    `standardize` and `balanced`: the statistics of the training targets that it needs.
     """
 
     input_kind: ClassVar[str]
@@ -20,7 +20,7 @@ class ObjectiveConfig(Protocol):
     def name(self) -> str: ...
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
-        """The spec of the model, from that of the data. Raises ValueError for a target that it cannot learn."""
+        """Return the spec of the model, from that of the data. Raises ValueError for a target that it cannot learn."""
 
 
 OBJECTIVES = Choices("eegdecode.objectives")

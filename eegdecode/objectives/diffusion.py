@@ -25,9 +25,9 @@ from eegdecode.signals import SignalSpec
 class Diffusion:
     """Predict the noise that was added to a target (Ho 2020).
 
-    The schedule is that of DiffWave's vocoder. It leaves 28 % of the target's variance, which is little for a sound. A
-    spectrogram has the variance of the noise, so less should be left: steps 1000 and last 0.02, or steps 100 and last
-    0.1, leave nothing.
+    The defaults are the schedule of DiffWave's vocoder. It leaves 28 % of the target's variance, which is little for a
+    sound. A spectrogram has the variance of the noise, so less should be left: steps 1000 and last 0.02, or steps 100
+    and last 0.1, leave nothing.
     """
 
     name: Literal["diffusion"] = "diffusion"
@@ -49,7 +49,7 @@ class Diffusion:
             raise ValueError(f"needs 0 < first <= last < 1, got first {self.first} and last {self.last}")
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
-        """The spec of the model, from that of the data."""
+        """Return the spec of the model, from that of the data."""
         if not spec.n_outputs or not spec.is_sequence:
             raise ValueError("diffusion needs a target that is a time course: name one (target=mel, target=audio)")
         return spec
@@ -59,7 +59,7 @@ LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss}
 FAST = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)
 """The noise that DiffWave adds in each of six steps."""
 _STEP, _NOISE = 41, 42  # separate the draws of a window
-_START, _ON_THE_WAY = 43, 4300  # and those of a sample; the second counts on from there
+_START, _ON_THE_WAY = 43, 4300  # and those of a sample; _ON_THE_WAY is the first of many
 
 
 def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
@@ -79,7 +79,7 @@ def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How much noise each diffusion step adds, as a share of the variance, from the first step to the last."""
+    """The noise of each diffusion step, as a share of the variance, from the first step to the last."""
 
     betas: tuple[float, ...]
 
@@ -89,23 +89,23 @@ class Schedule:
 
     @property
     def alphas_cumprod(self) -> np.ndarray:
-        """[step]: the share of the target's variance that is left after each step."""
+        """Return [step]: the share of the target's variance that is left after each step."""
         return np.cumprod(1 - np.asarray(self.betas))
 
     def fewer(self, n: int) -> "Schedule":
-        """n of these steps, evenly spread from the first to the last, that leave as much as the same ones here."""
+        """Return n of these steps, evenly spread from the first to the last; each leaves the same share as here."""
         if not 2 <= n <= len(self.betas):
             raise ValueError(f"of {len(self.betas)} steps 2 to {len(self.betas)} can be taken, got {n}")
         alphas = self.alphas_cumprod[np.linspace(0, len(self.betas) - 1, n).round().astype(int)]
         return Schedule(tuple((1 - alphas / np.concatenate([[1.0], alphas[:-1]])).tolist()))
 
     def matching_steps(self, other: "Schedule") -> np.ndarray:
-        """The fractional steps of this schedule that leave as much of the target as each step of another."""
+        """Return the fractional steps of this schedule that leave as much of the target as each step of another."""
         wanted, own = other.alphas_cumprod, self.alphas_cumprod
         if wanted.min() < own[-1] - 1e-9 or wanted.max() > own[0] + 1e-9:
             raise ValueError(
                 f"the network was trained with {own[-1]:.4f} to {own[0]:.4f} of the target left, but these steps "
-                f"leave {wanted.min():.4f} to {wanted.max():.4f}: take smaller or fewer ones"
+                f"leave {wanted.min():.4f} to {wanted.max():.4f}: use smaller or fewer ones"
             )
         # In proportion to amplitude, as DiffWave does; np.interp needs increasing values
         return np.interp(-np.sqrt(wanted), -np.sqrt(own), np.arange(len(own)))
@@ -116,7 +116,7 @@ def schedule_of(cfg: Diffusion) -> Schedule:
 
 
 def add_noise(target: torch.Tensor, drawn: torch.Tensor, t: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-    """The target [window, …] with the noise of `t` [window] steps added."""
+    """Return the target [window, …] with the noise of diffusion steps `t` [window] added."""
     alphas = torch.tensor(schedule.alphas_cumprod, dtype=target.dtype, device=target.device)[t]
     alphas = alphas.view(-1, *[1] * (target.ndim - 1))
     return alphas.sqrt() * target + (1 - alphas).sqrt() * drawn
@@ -133,21 +133,21 @@ def sample(
     taken: Schedule | None = None,
     limit: float | None = None,
 ) -> torch.Tensor:
-    """Samples of the network for these windows, [window, *shape].
+    """Draw samples from the network for these windows, [window, *shape].
 
     Parameters
     ----------
     network
-        Gives the noise in (x, subject, noisy, t).
+        Predicts the noise from (x, subject, noisy, t).
     keys
-        [window] of int64, from which all chance comes.
+        [window] of int64, from which all randomness derives.
     shape
-        Steps and features of what is made.
+        Steps and features of a sample.
     learned, taken
-        The schedule it was trained by, and that of the steps to take: learned.fewer(20), for DiffWave's sound
-        Schedule(FAST), or the same where left out.
+        The schedule of the training, and that of the steps to take: learned.fewer(20), or Schedule(FAST) for DiffWave's
+        sound. By default both are the same.
     limit
-        The largest value there is, as 1 in sound: what is beyond is set to it after every step.
+        The largest possible value, as 1 for sound: values beyond are clipped to it after every step.
     """
     taken = taken or learned
     betas, alphas, at = taken.betas, taken.alphas_cumprod.tolist(), learned.matching_steps(taken).tolist()

@@ -16,7 +16,7 @@ class Alignment:
     samples."""
 
     name: Literal["eegpt"] = "eegpt"
-    align: float = 1.0  # weight of the loss of the embeddings, where that of the samples has 1; 0: the paper's ablation
+    align: float = 1.0  # weight of the loss of the embeddings; that of the samples is 1; 0: the paper's ablation
     input_kind: ClassVar[str] = "eegpt"
 
     def __post_init__(self) -> None:
@@ -33,9 +33,8 @@ def objective(cfg: Alignment, spec: SignalSpec) -> Objective:
         aligned = functional.mse_loss(predicted.float(), _normed(target.float()))
         rebuilt = functional.mse_loss(reconstructed.float(), _normed(patches.float()))
         watched = {"aligned": aligned.detach(), "rebuilt": rebuilt.detach()}
-        if (
-            not model.training
-        ):  # the predicted embeddings move, so `aligned` is tiny while the encoder has learnt nothing
+        # The target embeddings move, so `aligned` can be tiny although the encoder has learnt nothing
+        if not model.training:
             return rebuilt, watched
         return cfg.align * aligned + rebuilt, watched
 
@@ -43,5 +42,5 @@ def objective(cfg: Alignment, spec: SignalSpec) -> Objective:
 
 
 def _normed(x: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and variance 1 over the last axis, so that neither an offset nor a scale lowers the loss."""
+    """Normalise the last axis to mean 0 and variance 1, so that neither an offset nor a scale lowers the loss."""
     return functional.layer_norm(x, x.shape[-1:])

@@ -32,7 +32,7 @@ def objective(cfg: MaskedPatches, spec: SignalSpec) -> Objective:
 
 
 def mean_hidden(values: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """The mean of values [window, patch] over the masked patches."""
+    """Return the mean of values [window, patch] over the masked patches."""
     return (values * hidden).sum() / hidden.sum()
 
 

@@ -12,13 +12,13 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class Regression:
-    """Predict the numbers of the target: sample by sample if it is a time course, else those of the window."""
+    """Predict the numbers of the target: sample by sample if it is a time course, otherwise those of the window."""
 
     name: Literal["regression"] = "regression"
     loss: Literal["correlation", "mse", "l1", "cosine"] = "correlation"
-    """`correlation`: 1 minus Pearson's r, blind to offset and scale; `cosine`: 1 minus the cosine, blind to scale; both
-    over time, or over the features of a window that has one row of them. `mse` and `l1` are blind to neither:
-    standardise a target that is far from 0, or whose features differ in size."""
+    """`correlation`: 1 minus Pearson's r, blind to offset and scale; `cosine`: 1 minus the cosine, blind to scale. Both
+    are over time, or over the features of a window with one row. `mse` and `l1` depend on offset and scale: standardise
+    a target that is far from 0, or whose features differ in size."""
     standardize: bool = False
     """Standardise the target by mean and standard deviation of each feature in the training set; outputs have the
     target's units."""
@@ -26,19 +26,19 @@ class Regression:
     """The kind of model output that it needs."""
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
-        """The spec of the model, from that of the data."""
+        """Return the spec of the model, from that of the data."""
         if not spec.n_outputs:
             raise ValueError("regression needs a target: name one (target=envelope)")
         if self.loss in ("correlation", "cosine") and spec.n_outputs == 1 and not spec.is_sequence:
             raise ValueError(
-                f"{self.loss} compares several numbers of a window, but this target is 1: take objective.loss=mse or l1"
+                f"{self.loss} compares several numbers of a window, but this target is 1: use objective.loss=mse or l1"
             )
         return spec
 
 
 def objective(cfg: Regression, spec: SignalSpec) -> Objective:
     distance = LOSSES[cfg.loss]
-    # The figure to watch besides the loss: a single number has no correlation
+    # The figure to log besides the loss: a single number has no correlation
     has_course = spec.is_sequence or spec.n_outputs > 1
 
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -55,7 +55,8 @@ def objective(cfg: Regression, spec: SignalSpec) -> Objective:
 
 
 def correlation(decoded: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Pearson's r over time, [window, output], or over the features of a window, [window]; 0 where one is constant."""
+    """Return Pearson's r over time, [window, output], or over the features of a window, [window]; 0 if one is
+    constant."""
     return _cosine(decoded - decoded.mean(dim=1, keepdim=True), target - target.mean(dim=1, keepdim=True))
 
 

@@ -19,11 +19,10 @@ class SimCLR:
     name: Literal["simclr"] = "simclr"
     size: int = 128
     """Features of the embedding; the model's last layer is the projection head, which is dropped afterwards."""
-    temperature: float = 0.5  # what the cosines are divided by; smaller: the most similar other windows weigh more
-    scale: float = 0.2  # most by which the amplitude of a view is raised or lowered, as a share of it
+    temperature: float = 0.5  # divisor of the cosines; smaller: the most similar other windows have more weight
+    scale: float = 0.2  # largest change of the amplitude of a view, as a share of it
     shift: float = 0.1
-    """Most by which a view is shifted either way, as a share of its length; what leaves at one end enters at the
-    other."""
+    """Largest shift of a view, as a share of its length; samples that leave at one end enter at the other."""
     silent: float = 0.2  # share of the channels that are set to 0
     noise: float = 0.1  # standard deviation of the added noise, in units of that of the channel
     input_kind: ClassVar[str] = "outputs"
@@ -42,14 +41,14 @@ class SimCLR:
         return replace(spec, n_outputs=self.size, target_sfreq=0.0, class_values=(), classes=())
 
 
-VIEWS, DRAWS = 40, 4  # the first number of what the views draw, and how many draws a view has
+VIEWS, DRAWS = 40, 4  # the first number of the draws of views, and the number of draws of a view
 
 
 def objective(cfg: SimCLR, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         both = torch.cat([view(cfg, batch.signal, batch.rng_key, which) for which in (0, 1)])
         one, other = model(both, batch.subject.repeat(2)).float().chunk(2)
-        if model.training:  # every rank then knows the whole loss
+        if model.training:  # so that every rank knows the whole loss
             one, other = ddp.gather(one), ddp.gather(other)
         return nt_xent(one, other, cfg.temperature), {"found": accuracy(one, other)}
 
@@ -57,7 +56,7 @@ def objective(cfg: SimCLR, spec: SignalSpec) -> Objective:
 
 
 def view(cfg: SimCLR, x: torch.Tensor, key: torch.Tensor, which: int) -> torch.Tensor:
-    """Augmented windows: scaled in amplitude, shifted in time, with silent channels and noise."""
+    """Augment windows: scale the amplitude, shift in time, silence channels and add noise."""
     n_times, n_channels = x.shape[1:]
     first = VIEWS + which * DRAWS
     factor, later = (2 * noise.uniform(key, first, 2)[:, :, None] - 1).unbind(1)
@@ -71,18 +70,19 @@ def view(cfg: SimCLR, x: torch.Tensor, key: torch.Tensor, which: int) -> torch.T
 
 
 def nt_xent(one: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The mean cross-entropy of finding a window's other view among all other views, by cosine; [window, feature]."""
+    """Return the mean cross-entropy of finding a window's other view among all other views, by cosine; [window,
+    feature]."""
     logits = alike(one, other) / temperature
     return functional.cross_entropy(logits, partner(one))
 
 
 def accuracy(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """How often a window's other view is the most similar of all."""
+    """Return how often a window's other view is the most similar of all."""
     return (alike(one.detach(), other.detach()).argmax(dim=1) == partner(one)).float().mean()
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The cosine of every view with every other; none is like itself."""
+    """Return the cosine of every view with every other; -inf for a view with itself."""
     views = functional.normalize(torch.cat([one, other]), dim=1)
     return (views @ views.mT).masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -torch.inf)
 

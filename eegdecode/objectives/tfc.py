@@ -15,24 +15,24 @@ from hpc.rank import ddp
 
 @dataclass(frozen=True)
 class TimeFrequency:
-    """TF-C (Zhang 2022): embeddings of a window and its spectrum are similar, both to their augmented versions too."""
+    """TF-C (Zhang 2022): make the embeddings of a window, its spectrum and augmented versions of both similar."""
 
     name: Literal["tfc"] = "tfc"
     form: Literal["paper", "released"] = "paper"
     """`paper`: balance * (time + frequency) + (1 - balance) * consistency; `released`, as in the published code:
     balance * (time + frequency) + the distance of a window from its spectrum, by NT-Xent with a polynomial term."""
     temperature: float = 0.2
-    """What the cosines of NT-Xent are divided by; smaller: the most similar other windows weigh more."""
+    """Divisor of the cosines of NT-Xent; smaller: the most similar other windows have more weight."""
     balance: float = 0.2
-    """Weight of the two losses of windows against their augmented versions, in time and in frequency; lambda of the
-    paper."""
+    """Weight of the two losses of windows against their augmented versions, in time and in frequency; the paper's
+    lambda."""
     margin: float = 1.0
     """For the form `paper`: added to each of the three differences of distances, the paper's delta; as a constant it
     has no gradient."""
     anchor: float = 1.0
-    """Ours, for the form `paper`: how much of the distance of a window from its spectrum the consistency holds beside
-    the differences of distances, which are small already when all four are equally far apart; 0: the paper to the
-    letter, see docs/LOG.md."""
+    """Ours, for the form `paper`: weight of the distance of a window from its spectrum, which is added to the
+    differences of distances. These are small already if all four are equally far apart; 0: exactly as in the paper, see
+    docs/LOG.md."""
     input_kind: ClassVar[str] = "tfc"
     compares_windows: ClassVar[bool] = True
 
@@ -47,10 +47,10 @@ class TimeFrequency:
         return spec
 
 
-BANK, SPECTRUM = 50, 56  # the first numbers of what the two augmentations draw
-SEGMENTS = 5  # that are put into another order
-JITTER, SCALING = 0.1, 0.2  # of a channel's standard deviation; of its amplitude
-REMOVED, ADDED = 0.1, 0.1  # of the frequencies; of the strongest frequency, as the most that one is raised to
+BANK, SPECTRUM = 50, 56  # the first numbers of the draws of the two augmentations
+SEGMENTS = 5  # segments whose order is shuffled
+JITTER, SCALING = 0.1, 0.2  # shares of a channel's standard deviation; of its amplitude
+REMOVED, ADDED = 0.1, 0.1  # share of the frequencies; the largest added one, as a share of the strongest
 
 
 def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
@@ -62,7 +62,7 @@ def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
             torch.cat([spectrum, other_spectrum(spectrum, batch.rng_key)]),
         )
         halves = [tensor.float().chunk(2) for tensor in embedded]
-        if model.training:  # every rank then knows the whole loss
+        if model.training:  # so that every rank knows the whole loss
             halves = [(ddp.gather(plain), ddp.gather(other)) for plain, other in halves]
         return combined(cfg, Embedded(*(plain for plain, _ in halves)), Embedded(*(other for _, other in halves)))
 
@@ -70,7 +70,7 @@ def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
 
 
 def combined(cfg: TimeFrequency, plain: Embedded, other: Embedded) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss, of windows as they are and as chance made them."""
+    """Return the loss of windows and their augmented versions."""
 
     def apart(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
         distance = nt_xent(one, two, cfg.temperature)
@@ -81,14 +81,15 @@ def combined(cfg: TimeFrequency, plain: Embedded, other: Embedded) -> tuple[torc
     watched = {"time": time.detach(), "frequency": frequency.detach(), "across": across.detach()}
     if cfg.form == "released":
         return cfg.balance * (time + frequency) + across, watched
-    # A triplet: a window and its spectrum as they are lie nearer than any pair of which chance changed one or both
+    # A triplet: a window and its spectrum lie nearer to each other than any pair with an augmented version
     pairs = ((plain.z_t, other.z_f), (other.z_t, plain.z_f), (other.z_t, other.z_f))
     consistency = torch.stack([across - apart(*pair) + cfg.margin for pair in pairs]).sum() + cfg.anchor * across
     return cfg.balance * (time + frequency) + (1 - cfg.balance) * consistency, watched
 
 
 def _polynomial(one: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
-    """What the released code adds to NT-Xent: 1 - N * the mean of (the softmax of the right, 0 of each wrong)."""
+    """Return the term that the released code adds to NT-Xent: 1 - N * the mean of (the softmax of the right, 0 of each
+    wrong)."""
     n_windows = len(one)
     chance = (alike(one, other) / temperature).softmax(dim=1)
     right = chance.diagonal(n_windows).sum() + chance.diagonal(-n_windows).sum()
@@ -96,13 +97,13 @@ def _polynomial(one: torch.Tensor, other: torch.Tensor, temperature: float) -> t
 
 
 def other_signal(x: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """One of four, by chance: jitter, another amplitude, a shift in time, segments in another order."""
+    """Augment by one of four at random: jitter, another amplitude, a shift in time, segments in another order."""
     n_windows, n_times, n_channels = x.shape
     jittered = x + JITTER * x.std(dim=1, keepdim=True) * noise.normal(key, BANK, n_times, n_channels)
     scaled = x * (1 + SCALING * noise.normal(key, BANK + 1, 1, n_channels))
     at = torch.arange(n_times, device=x.device).expand(n_windows, -1)
     shifted = (at + (noise.uniform(key, BANK + 2, 1) * n_times).long()) % n_times
-    # Each sample goes where its segment goes: by the order of the segments, then by its own
+    # Each sample moves with its segment: it is sorted by the order of the segments, then by its own
     segment = at * SEGMENTS // n_times
     place = noise.permutation(key, BANK + 3, SEGMENTS).gather(1, segment)
     cut = (place * n_times + at).argsort(dim=1)
@@ -114,10 +115,10 @@ def other_signal(x: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 
 
 def other_spectrum(spectrum: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Some frequencies are taken away, some weak ones raised; the two that stand for one frequency fare alike."""
+    """Remove some frequencies and raise some weak ones; the two entries of one frequency are treated alike."""
     n_times = spectrum.shape[1]
     at = torch.arange(n_times, device=spectrum.device)
-    mirrored = torch.minimum(at, (n_times - at) % n_times)  # its place in the half that is not doubled
+    mirrored = torch.minimum(at, (n_times - at) % n_times)  # its index in the first half
     n_half = n_times // 2 + 1
     gone = noise.uniform(key, SPECTRUM, n_half, spectrum.shape[2])[:, mirrored] < REMOVED
     raised = noise.uniform(key, SPECTRUM + 1, n_half, spectrum.shape[2])[:, mirrored] < REMOVED

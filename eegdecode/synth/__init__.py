@@ -2,5 +2,5 @@
 
     python -m hpc.launch synthesize configs/synthesize/motor.yaml
 
-With `effect: 0` a study has the same noise and no effect: anything decoded from it is a leak, or chance.
+With `effect: 0` a study has the same noise and no effect: anything decoded from it is due to a leak, or to chance.
 """

@@ -19,7 +19,7 @@ from eegdecode.synth.tree import StudyPlan, write_description, write_readme, wri
 N_CHANNELS = 129
 PRESS_UV, ALPHA_UV, ALPHA_PER_SD = 15.0, 6.0, 1.5
 TRIAL_S = 5.0  # from one start to the next
-CHANGE_S = (1.4, 2.0)  # the contrast begins to change so long after a trial starts
+CHANGE_S = (1.4, 2.0)  # seconds from the start of a trial to the change of contrast
 REACTION_S = (0.7, 2.3)
 TASK = "contrastChangeDetection"
 COLUMNS = ("onset", "duration", "value", "rt_from_stimulus", "feedback")
@@ -57,7 +57,7 @@ def plan(cfg: Eeg2025) -> StudyPlan:
 
 
 def score(cfg: Eeg2025, number: int) -> float:
-    """The externalizing score, with an SD of 1."""
+    """Return the externalizing score, with an SD of 1."""
     return round(float(draws(cfg.seed, _PERSON, number, 1).normal()), 3)
 
 

@@ -1,4 +1,4 @@
-"""Write FIF files, by mne."""
+"""Write FIF files with mne."""
 
 import struct
 import tempfile
@@ -26,7 +26,7 @@ def write_fif(path: Path, signal: Signal) -> None:
         mne.io.RawArray(signal.data.T, info).save(temporary, fmt="single")
         content = bytearray(temporary.read_bytes())
     at = 0
-    while at >= 0:  # from tag to tag: kind, type, size, where the next one is (0: right behind)
+    while at >= 0:  # from tag to tag: kind, type, size, position of the next one (0: directly behind)
         _, kind, size, following = struct.unpack_from(">iIii", content, at)
         if kind == FIFF_ID:  # a version, then this machine's network address: private, and different everywhere
             content[at + 20 : at + 28] = bytes(8)

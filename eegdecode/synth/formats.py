@@ -19,7 +19,7 @@ EDF_DATE = "01.01.25"  # day.month.year; fixed, so that the same data give the s
 
 
 def write_edf(path: Path, signal: Signal) -> None:
-    """European Data Format, https://www.edfplus.info/specs/edf.html: records of 1 s, a range for each channel.
+    """Write European Data Format, https://www.edfplus.info/specs/edf.html: records of 1 s, a range for each channel.
 
     For a path that ends with .bdf: the format of BioSemi, with 24 bits a sample.
     """
@@ -44,7 +44,7 @@ def write_edf(path: Path, signal: Signal) -> None:
 
 
 def write_hollow_edf(path: Path, channels: Sequence[str], sfreq: float, n_seconds: int) -> None:
-    """An EDF of true size as a sparse file of zeros, to test how a study is indexed."""
+    """Write an EDF of true size as a sparse file of zeros, to test how a study is indexed."""
     header = _edf_header(path, channels, [LEVEL_UV] * len(channels), int(sfreq), n_seconds)
 
     def write(file: BinaryIO) -> None:
@@ -92,7 +92,8 @@ def _fields(*fields: tuple[int, object]) -> bytes:
 
 
 def write_brainvision(path: Path, signal: Signal) -> None:
-    """BrainVision core format 1.0: samples in .eeg, markers in .vmrk; the .vhdr at `path` names both and comes last."""
+    """Write BrainVision core format 1.0: samples in .eeg, markers in .vmrk; the .vhdr at `path` names both and comes
+    last."""
     data, markers = path.with_suffix(".eeg"), path.with_suffix(".vmrk")
     channels = "".join(f"Ch{number}={name},,1,µV\n" for number, name in enumerate(signal.channels, 1))
     atomic_write(data, lambda file: file.write((signal.data.astype(np.float64) * 1e6).astype("<f4").tobytes()))
@@ -136,7 +137,7 @@ Mk1=New Segment,,1,1,0,20250101000000000000
 
 
 def write_wav(path: Path, audio: np.ndarray, audio_hz: int) -> None:
-    """Mono, 16 bits, from samples within ±1."""
+    """Write mono sound with 16 bits, from samples within ±1."""
     samples = np.rint(audio * 32768).clip(LOWEST, HIGHEST).astype("<i2")
 
     def write(binary: BinaryIO) -> None:
@@ -150,9 +151,9 @@ def write_wav(path: Path, audio: np.ndarray, audio_hz: int) -> None:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """A picture [row, column, 3] of bytes, https://www.w3.org/TR/png-3."""
+    """Write a picture [row, column, 3] of bytes, https://www.w3.org/TR/png-3."""
     n_rows, n_columns, _ = picture.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in picture.astype(np.uint8))  # each after its filter type, none
+    rows = b"".join(b"\0" + row.tobytes() for row in picture.astype(np.uint8))  # each begins with its filter type, none
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows, 9)),

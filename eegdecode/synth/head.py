@@ -54,46 +54,46 @@ class Cap:
         return {name: Sensor(kind, (x, y, z)) for name, (x, y, z) in zip(self.names, metres)}
 
     def dipole(self, place: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """A current dipole at each sensor: its potential in an infinite conductor, or its radial field."""
+        """Compute a current dipole at each sensor: its potential in an infinite conductor, or its radial field."""
         away = self.places - place
         far = np.linalg.norm(away, axis=1)
         if not self.magnetic:
             return away @ direction / far**3
-        # The radial field outside of a sphere is that of the dipole alone: volume currents add nothing to it
+        # The radial field outside of a sphere is that of the dipole alone: volume currents do not contribute
         outward = self.places / np.linalg.norm(self.places, axis=1, keepdims=True)
         return (np.cross(direction, away) * outward).sum(axis=1) / far**3
 
     def pattern(self, place: ArrayLike, direction: ArrayLike) -> np.ndarray:
-        """The dipole's pattern, scaled to 1 at the strongest sensor."""
+        """Return the dipole's pattern, scaled to 1 at the strongest sensor."""
         field = self.dipole(np.array(place), np.array(direction))
         return field / np.abs(field).max()
 
     def patterns(self, rng: np.random.Generator, n_sources: int, centre: Sequence[float]) -> np.ndarray:
-        """[source, channel] of random dipoles around a place of the cortex: a different mixing in each head."""
+        """Return [source, channel] of random dipoles around a place of the cortex: a different mixing in each head."""
         strewn = [(rng.normal(centre, 0.12), rng.normal(size=3)) for _ in range(n_sources)]
         return np.stack([self.pattern(place, direction) for place, direction in strewn])
 
 
 def cap(names: Sequence[str]) -> Cap:
-    """Electrodes by their names in the 10-10 system."""
+    """Place electrodes by their names in the 10-10 system."""
     down, around = np.radians([ALL_PLACES[name] for name in names]).T
     places = np.stack([np.sin(down) * np.cos(around), np.sin(down) * np.sin(around), np.cos(down)], axis=1)
     return Cap(tuple(names), places)
 
 
 def net(n_channels: int) -> Cap:
-    """A geodesic net, as of 129 electrodes: E1, E2 … from the rim upwards, and Cz on top."""
+    """Place a geodesic net, as of 129 electrodes: E1, E2 … from the rim upwards, and Cz on top."""
     return Cap((*(f"E{number}" for number in range(1, n_channels)), "Cz"), _spiral(n_channels, lowest=-0.4))
 
 
 def helmet(n_channels: int) -> Cap:
-    """Magnetometers over the head, MEG 001, MEG 002 …, each at right angles to the head's surface."""
+    """Place magnetometers over the head, MEG 001, MEG 002 …, each at right angles to the head's surface."""
     names = tuple(f"MEG {number:03d}" for number in range(1, n_channels + 1))
     return Cap(names, HELMET_M / HEAD_M * _spiral(n_channels, lowest=-0.2), magnetic=True)
 
 
 def _spiral(n: int, lowest: float) -> np.ndarray:
-    """Positions spread evenly over a sphere from height `lowest` to the top, by the golden angle."""
+    """Spread positions evenly over a sphere from height `lowest` to the top, by the golden angle."""
     up = np.linspace(lowest, 1, n)
     around = np.arange(n) * np.pi * (3 - np.sqrt(5))
     wide = np.sqrt(1 - up**2)
@@ -101,14 +101,14 @@ def _spiral(n: int, lowest: float) -> np.ndarray:
 
 
 def draws(seed: int, *what: int) -> np.random.Generator:
-    """A random generator that depends on its purpose, not on earlier draws."""
+    """Return a random generator that depends on its purpose, not on earlier draws."""
     return np.random.default_rng(np.random.SeedSequence([seed, *what]))
 
 
 def background(
     cap: Cap, head: np.random.Generator, rng: np.random.Generator, n_times: int, sfreq: float, line_hz: float = 50.0
 ) -> np.ndarray:
-    """The noise, [time, channel]. `head` draws the places of this subject's sources, `rng` their activity."""
+    """Return the noise, [time, channel]. `head` draws the places of this subject's sources, `rng` their activity."""
     time = np.arange(n_times) / sfreq
     noise = ongoing(head, rng, cap, time, sfreq)
     if not cap.magnetic:
@@ -120,7 +120,7 @@ def background(
 def ongoing(
     head: np.random.Generator, rng: np.random.Generator, cap: Cap, time: np.ndarray, sfreq: float
 ) -> np.ndarray:
-    """Brain activity unrelated to the task: many 1/f sources, and occipital alpha bursts."""
+    """Return brain activity unrelated to the task: many 1/f sources, and occipital alpha bursts."""
     places = head.normal(size=(40, 3))
     places *= head.uniform(0.3, 0.8, (40, 1)) / np.linalg.norm(places, axis=1, keepdims=True)
     mixing = np.stack([cap.dipole(place, head.normal(size=3)) for place in places])
@@ -132,7 +132,7 @@ def ongoing(
 
 
 def blinks(rng: np.random.Generator, time: np.ndarray, sfreq: float) -> np.ndarray:
-    """About 15 a minute, 0.3 s each, of height 1."""
+    """Return the time course of blinks: about 15 a minute, 0.3 s each, of height 1."""
     onsets = rng.uniform(0, time[-1], rng.poisson(time[-1] / 4))
     single = dsp.windows.hann(int(0.3 * sfreq))
     train = np.zeros(len(time))
@@ -141,12 +141,12 @@ def blinks(rng: np.random.Generator, time: np.ndarray, sfreq: float) -> np.ndarr
 
 
 def from_eyes(cap: Cap) -> np.ndarray:
-    """The share of a blink at each electrode."""
+    """Return the share of a blink at each electrode."""
     return np.exp(-np.linalg.norm(cap.places - (0, 0.95, -0.3), axis=1) / 0.35)
 
 
 def muscle(rng: np.random.Generator, cap: Cap, time: np.ndarray, sfreq: float) -> np.ndarray:
-    """Muscle artefacts: now and then up to 1.5 s of noise above 20 Hz, over one temple."""
+    """Return muscle artefacts: now and then up to 1.5 s of noise above 20 Hz, over one temple."""
     bursts = np.zeros((len(time), len(cap.names)))
     for onset in rng.uniform(0, time[-1] - 1.5, rng.poisson(time[-1] / 12)):
         n = int(rng.uniform(0.3, 1.5) * sfreq)
@@ -157,7 +157,7 @@ def muscle(rng: np.random.Generator, cap: Cap, time: np.ndarray, sfreq: float) -
 
 
 def amplifier(rng: np.random.Generator, time: np.ndarray, n_channels: int, sfreq: float, line_hz: float) -> np.ndarray:
-    """Noise of electrodes and cables: drift, mains with a harmonic, white noise."""
+    """Return the noise of electrodes and cables: drift, mains with a harmonic, white noise."""
     noise = rng.normal(0, 0.5, (len(time), n_channels))
     for channel in noise.T:
         channel += 25 * coloured(rng, len(time), sfreq, exponent=3.0, band_hz=(0.0, 0.2))
@@ -171,7 +171,7 @@ def amplifier(rng: np.random.Generator, time: np.ndarray, n_channels: int, sfreq
 def coloured(
     rng: np.random.Generator, n: int, sfreq: float, exponent: float, band_hz: tuple[float, float] = (0.3, np.inf)
 ) -> np.ndarray:
-    """Noise of RMS 1 whose power falls as 1 / f^exponent within a band."""
+    """Return noise of RMS 1 whose power falls as 1 / f^exponent within a band."""
     size = 1 << (n - 1).bit_length()  # a power of two, then cut: fast, and not periodic
     hz = np.fft.rfftfreq(size, 1 / sfreq)
     inside = (hz > 0) & (hz >= band_hz[0]) & (hz <= band_hz[1])
@@ -183,5 +183,5 @@ def coloured(
 
 
 def bump(lag_s: np.ndarray, width_s: float) -> np.ndarray:
-    """A response that peaks at 0."""
+    """Return a response that peaks at 0."""
     return np.exp(-((lag_s / width_s) ** 2) / 2)

@@ -22,7 +22,7 @@ from eegdecode.synth.tree import StudyPlan, write_description, write_readme, wri
 EFFECT = 2.0  # µV or units of 25 fT, at the peak of the strongest channel
 TRAIN_REPEATS = 2
 PIXELS = 12  # rows and columns of an image
-LEAD_S = 1.0  # before the first image, and after the last
+LEAD_S = 1.0  # seconds before the first image, and after the last
 COLUMNS = ("onset", "duration", "trial_type", "stim_file", "image", "embedding_row")
 
 _EMBEDDING, _PICTURE, _HEAD, _RUN = 41, 42, 43, 44
@@ -57,7 +57,7 @@ def plan(cfg: Images) -> StudyPlan:
 
 
 def embeddings(cfg: Images) -> np.ndarray:
-    """[image, feature], of length about 1: the training images, then the test images."""
+    """Return [image, feature], of length about 1: the training images, then the test images."""
     size = (cfg.n_train + cfg.n_test, cfg.n_features)
     return (draws(cfg.seed, _EMBEDDING).normal(size=size) / np.sqrt(cfg.n_features)).astype(np.float32)
 

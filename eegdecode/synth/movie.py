@@ -21,7 +21,7 @@ from eegdecode.synth.tree import StudyPlan, write_description, write_readme, wri
 
 EFFECT = 2.0  # in units of 25 fT, RMS at the strongest sensor
 LAG_S = 0.1
-LEAD_S = 2.0  # before the first frame, and after the last
+LEAD_S = 2.0  # seconds before the first frame, and after the last
 PULSE_S = 0.01
 DIGITAL, OPTICAL = "STI 014", "MISC 001"
 TITLES = (
@@ -83,7 +83,7 @@ def plan(cfg: MegMovie) -> StudyPlan:
 
 
 def list_parts(cfg: MegMovie) -> list[Part]:
-    """Every part of every title; the last title has 25 fps, as on television."""
+    """List every part of every title; the last title has 25 fps, as on television."""
     return [
         Part(title, part, cfg.n_parts, 25.0 if title == cfg.n_titles > 1 else 29.97)
         for title in range(1, cfg.n_titles + 1)
@@ -96,13 +96,13 @@ def n_frames(cfg: MegMovie, part: Part) -> int:
 
 
 def pulse_times_s(cfg: MegMovie, part: Part) -> np.ndarray:
-    """The times of every second frame on the recorder's clock; the projector's clock is slower by its drift."""
+    """Return the times of every second frame on the recorder's clock; the projector's clock is slower by its drift."""
     shown = 2 * np.arange(n_frames(cfg, part) // 2) / part.fps
     return LEAD_S + shown * (1 + cfg.drift_ppm * 1e-6)
 
 
 def luminance(cfg: MegMovie, part: Part) -> np.ndarray:
-    """The luminance of each frame, in 0–1: it drifts, and jumps at cuts."""
+    """Return the luminance of each frame, in 0–1: it drifts, and jumps at cuts."""
     rng = draws(cfg.seed, _FRAMES, part.title, part.part)
     n = n_frames(cfg, part)
     cuts = np.cumsum(rng.random(n) < 1 / (2.5 * part.fps))
@@ -150,7 +150,7 @@ def _write(path: Path, cfg: MegMovie, number: int, part: Part) -> None:
 
 
 def _answer(cfg: MegMovie, number: int, part: Part, time: np.ndarray, helmet: head.Cap) -> np.ndarray:
-    """The response of both visual cortices to the luminance, [time, channel], RMS 1 while the movie runs."""
+    """Return the response of both visual cortices to the luminance, [time, channel], RMS 1 while the movie runs."""
     bright = luminance(cfg, part)
     frame = ((time - LEAD_S) / (1 + cfg.drift_ppm * 1e-6) * part.fps + 1e-9).astype(int)
     running = (time >= LEAD_S) & (frame < len(bright))

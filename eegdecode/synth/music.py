@@ -26,7 +26,7 @@ from eegdecode.synth.tree import StudyPlan, write_description, write_readme, wri
 
 AUDIO_HZ = 8000
 GAP_S = (1.5, 3.0)  # silence before a piece
-ENVELOPE_CUTOFF_HZ = 8.0  # up to where the brain follows
+ENVELOPE_CUTOFF_HZ = 8.0  # the highest frequency that the brain follows
 
 _PIECE, _SUBJECT = 1, 2  # separate the draws of one seed from each other
 
@@ -49,7 +49,7 @@ def plan(cfg: Music) -> StudyPlan:
 
 
 def compose(rng: np.random.Generator, piece_s: tuple[float, float]) -> np.ndarray:
-    """A piece of music within ±1: a melody that wanders over a pentatonic scale, with a bass note each bar."""
+    """Compose a piece of music within ±1: a melody that wanders over a pentatonic scale, with a bass note each bar."""
     duration_s, beat_s = rng.uniform(*piece_s), 60 / rng.uniform(85, 130)
     root_hz = 220 * 2 ** (rng.integers(-3, 4) / 12)
     scale = [12 * octave + step for octave in (0, 1) for step in (0, 2, 4, 7, 9)]
@@ -58,7 +58,7 @@ def compose(rng: np.random.Generator, piece_s: tuple[float, float]) -> np.ndarra
     while onset_s < duration_s - 0.3:
         length_s = beat_s * rng.choice([0.5, 0.5, 0.75, 1.0, 1.5])
         degree = int(np.clip(degree + rng.integers(-2, 3), 0, len(scale) - 1))
-        if rng.random() < 0.85:  # else a rest
+        if rng.random() < 0.85:  # otherwise a rest
             _play(audio, onset_s, root_hz * 2 ** (scale[degree] / 12), rng.uniform(0.35, 1.0), 0.4 * length_s)
         onset_s += length_s
     for bar_s in np.arange(0.1, duration_s - 0.5, 4 * beat_s):
@@ -119,7 +119,8 @@ def answer(
     sfreq: float,
     lag_s: float,
 ) -> np.ndarray:
-    """The response of both auditory cortices to the envelope, [time, channel], RMS 1 at the strongest channel."""
+    """Return the response of both auditory cortices to the envelope, [time, channel], RMS 1 at the strongest
+    channel."""
     stimulus = np.zeros(len(time))
     for trial in trials:
         during = (time >= trial.start) & (time < trial.start + trial.duration)
@@ -137,7 +138,7 @@ def answer(
 
 
 def schedule(rng: np.random.Generator, pieces: Sequence[tuple[str, float]]) -> tuple[Trial, ...]:
-    """The pieces (name, seconds) in random order, with silence before each."""
+    """Schedule the pieces (name, seconds) in random order, with silence before each."""
     trials, now = [], 0.0
     for name, duration_s in (pieces[index] for index in rng.permutation(len(pieces))):
         start = round(now + rng.uniform(*GAP_S), 4)  # as precise as in the events file
@@ -174,7 +175,7 @@ EVENTS = ("onset", "duration", "trial_type", "stim_file")
 
 
 def events(trials: Sequence[Trial]) -> list[tuple[str, str, str, str]]:
-    """The rows of events.tsv: a rest, then the pieces."""
+    """Return the rows of events.tsv: a rest, then the pieces."""
     rest = ("0.0000", f"{trials[0].start:.4f}", "rest", "n/a")
     return [rest, *((f"{trial.start:.4f}", f"{trial.duration:.4f}", "music", trial.stimulus) for trial in trials)]
 

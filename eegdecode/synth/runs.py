@@ -133,7 +133,7 @@ def plan(cfg: MusicRuns) -> StudyPlan:
 
 
 def list_runs(cfg: MusicRuns) -> list[Run]:
-    """All recordings; subjects have equally many, or one less."""
+    """List all recordings; subjects have equally many, or one less."""
     layout = LAYOUTS[cfg.layout]
     runs = []
     for place in range(cfg.n_subjects):
@@ -149,7 +149,7 @@ def list_runs(cfg: MusicRuns) -> list[Run]:
 
 
 def _pieces(cfg: MusicRuns, run: Run) -> list[str]:
-    """The pieces of a run, the same for all subjects."""
+    """Return the pieces of a run, the same for all subjects."""
     if run.task == "washout":
         return []
     first = run.index * cfg.n_trials
@@ -168,7 +168,7 @@ def _record(
     loudness: dict[str, Signal],
     n_seconds: int,
 ) -> np.ndarray:
-    """[time, channel] in µV."""
+    """Return [time, channel] in µV."""
     layout = LAYOUTS[cfg.layout]
     cap = head.cap(layout.electrodes)
     n_times = n_seconds * int(cfg.sfreq)
@@ -194,7 +194,7 @@ def _other(name: str, rng: np.random.Generator, time: np.ndarray, sfreq: float, 
 
 
 def _sound(trials: Sequence[Trial], piece: Callable[[str], np.ndarray], n_times: int, sfreq: float) -> np.ndarray:
-    """The sound at the rate of the EEG, with a plausible amplitude for an electrode."""
+    """Return the sound at the rate of the EEG, with a plausible amplitude for an electrode."""
     sound = np.zeros(n_times)
     for trial in trials:
         first = round(trial.start * sfreq)
@@ -205,7 +205,7 @@ def _sound(trials: Sequence[Trial], piece: Callable[[str], np.ndarray], n_times:
 
 
 def _write_regions(path: Path, cfg: MusicRuns, run: Run, trials: Sequence[Trial], n_seconds: int) -> None:
-    """Regions of a simultaneous fMRI, a value every 2 s: auditory cortex follows the music, V1 does not."""
+    """Write regions of a simultaneous fMRI, a value every 2 s: auditory cortex follows the music, V1 does not."""
     rng = draws(cfg.seed, _REGIONS, run.subject, run.index)
     time = np.arange(0, n_seconds, 0.1)
     playing = np.any([(time >= trial.start) & (time < trial.start + trial.duration) for trial in trials], axis=0)

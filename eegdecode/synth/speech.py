@@ -78,13 +78,13 @@ def plan(cfg: Speech) -> StudyPlan:
 
 
 def embeddings(cfg: Speech) -> np.ndarray:
-    """[word, feature], each feature with an SD of 1."""
+    """Return [word, feature], each feature with an SD of 1."""
     return draws(cfg.seed, _VOCABULARY).normal(size=(cfg.n_words, cfg.n_features)).astype(np.float32)
 
 
 def meanings(cfg: Speech, sentence: Sentence) -> np.ndarray:
-    """[time, feature] at MEANING_HZ, like the features of a speech model: the embedding of the current word, 0 between
-    words."""
+    """Return [time, feature] at MEANING_HZ, like the features of a speech model: the embedding of the current word, 0
+    between words."""
     features = np.zeros((round(sentence.duration_s * MEANING_HZ), cfg.n_features), np.float32)
     vectors = embeddings(cfg)
     for onset_s, duration_s, word in zip(sentence.onsets_s, sentence.durations_s, sentence.words):
@@ -97,7 +97,8 @@ def word_name(row: int) -> str:
 
 
 def speak(cfg: Speech, number: int) -> Sentence:
-    """Words of one to three syllables, each a hum with harmonics and a smooth envelope, with pauses between phrases."""
+    """Make words of one to three syllables, each a hum with harmonics and a smooth envelope, with pauses between
+    phrases."""
     rng = draws(cfg.seed, _SENTENCE, number)
     audio = np.zeros(int(rng.uniform(*cfg.sentence_s) * AUDIO_HZ))
     onsets, durations, now_s = [], [], 0.1
@@ -158,7 +159,7 @@ def _answers(
     time: np.ndarray,
     helmet: head.Cap,
 ) -> np.ndarray:
-    """The responses to loudness and meaning, [time, channel], each with RMS 1 at its strongest channel."""
+    """Return the responses to loudness and meaning, [time, channel], each with RMS 1 at its strongest channel."""
     stimulus, meant = np.zeros(len(time)), np.zeros((len(time), cfg.n_features))
     vectors = embeddings(cfg)
     for name, start in starts.items():

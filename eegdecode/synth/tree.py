@@ -28,8 +28,8 @@ class StudyPlan:
     describe
         Writes the files of the whole study: description, participants, stimuli. Called with the study's folder.
     recordings
-        By path below that folder, the function that writes the recording there, its sidecars first: where a recording
-        exists, it is complete.
+        Maps a path below that folder to the function that writes the recording there, after its sidecars. So a
+        recording that exists is complete.
     counts
         The result of the stage.
     """
@@ -65,7 +65,7 @@ def write_recording(
     Parameters
     ----------
     types
-        The type in channels.tsv of channels for which it is not that of their sensor's kind.
+        The type in channels.tsv of channels whose type is not that of their sensor's kind.
     columns, events
         The content of events.tsv.
     about

@@ -14,7 +14,7 @@ from eegdecode.training.augmentations.config import AugmentationConfig, mixes_ta
 from hpc.config.choices import code_of
 
 DRAWS = 8
-"""Independent draws that one augmentation may have."""
+"""The number of independent draws that one augmentation may have."""
 
 
 class Augmentation:
@@ -23,9 +23,9 @@ class Augmentation:
     Parameters
     ----------
     spec
-        Of the data.
+        The spec of the data.
     soft
-        The target is a class, and the objective takes soft labels, which mixing makes of it.
+        Whether the target is a class and the objective takes soft labels, which mixing produces.
     """
 
     def __init__(self, steps: Sequence[AugmentationConfig], spec: SignalSpec, soft: bool) -> None:
@@ -39,14 +39,14 @@ class Augmentation:
             if "same class" in partners_of(step) and (spec.is_sequence or not spec.n_outputs):
                 target = "the target follows the signal in time" if spec.is_sequence else "there is no target"
                 raise ValueError(
-                    f"{step.name} puts windows of one class together, but {target}: leave it out, or decode a label"
+                    f"{step.name} combines windows of one class, but {target}: leave it out, or decode a label"
                 )
         self.steps, self.spec = tuple(steps), spec
         self.class_values = torch.tensor(spec.class_values) if mixing and soft else None
 
     @property
     def partners(self) -> tuple[bool, ...]:
-        """For each partner window that a window needs: whether it must be of the same class."""
+        """For each partner of a window, whether it must be of the same class."""
         return tuple(partner == "same class" for step in self.steps for partner in partners_of(step))
 
     def __call__(self, batch: Batch, partner_batches: Sequence[Batch] = ()) -> Batch:
@@ -59,7 +59,7 @@ class Augmentation:
         return batch
 
     def _shares(self, batch: Batch) -> Batch:
-        """Classes as soft labels: one-hot."""
+        """Convert classes to soft labels: one-hot."""
         if self.class_values is None:
             return batch
         values = self.class_values.to(batch.target)

@@ -17,7 +17,7 @@ from eegdecode.training.config import Train
 from hpc.rank.context import Context
 
 FILLING = 4
-"""Threads that fill batches: two read as fast as memory gives, more help where storage is slow."""
+"""Threads that fill batches: two read as fast as memory allows, and more help if storage is slow."""
 NOISE = 5  # separates the draws of one seed, also from those of eegdecode.data
 
 
@@ -47,7 +47,7 @@ class Batches:
             yield self.augment(batch, partners)
 
     def _keys(self, step: int) -> torch.Tensor:
-        """All per-window randomness derives from (seed, step, index in the global batch)."""
+        """Return the keys of this rank's windows, from (seed, step, index in the global batch)."""
         n = self.cfg.windows.batch
         places = np.arange(self.world.rank, n, self.world.size, dtype=np.int64) + step * n
         return torch.from_numpy(order.key(self.cfg.seed, NOISE, places).astype(np.int64)).to(self.device)

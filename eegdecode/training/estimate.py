@@ -16,7 +16,7 @@ from hpc.runs.rundir import committed_steps, read_lines
 log = logging.getLogger(__name__)
 
 WARMUP = 5
-"""The first steps are slower and do not count."""
+"""The first steps are slower and are not counted."""
 
 
 def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
@@ -34,11 +34,11 @@ def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
             find_lr=None,
         ),
         watch=replace(cfg.watch, profile=None),
-        trainable=replace(cfg.trainable, unfreeze_at=cfg.trainable.unfreeze_at and (1,)),  # the steps after are dearest
+        trainable=replace(cfg.trainable, unfreeze_at=cfg.trainable.unfreeze_at and (1,)),  # later steps cost most
     )
-    first = max(committed_steps(ctx.run.checkpoints), default=0)  # where an attempt before this one was stopped
+    first = max(committed_steps(ctx.run.checkpoints), default=0)  # where an earlier attempt was stopped
     loop.fit(probed, ctx)
-    took_s = time.time() - ctx.began  # with the imports
+    took_s = time.time() - ctx.began  # including the imports
     if not ctx.world.is_first:
         return {}
     step_s, whole_s = counted(cfg.optim, read_lines(ctx.run.metrics), first, took_s)
@@ -54,8 +54,8 @@ def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
 
 
 def counted(cfg: Optim, lines: Sequence[dict[str, float]], first: int, took_s: float) -> tuple[float, float]:
-    """Seconds of a step, and of the whole training. `lines` are those of the probe, which validated after its last
-    step. The steps after `first` were done in the `took_s` of this attempt."""
+    """Return the seconds of a step, and of the whole training. `lines` are those of the probe, which validated after
+    its last step. The steps after `first` were done in the `took_s` of this attempt."""
     steps_s = np.array([line["seconds"] for line in lines])
     step_s = float(steps_s[min(WARMUP, len(steps_s) - 1) :].mean())
     mine = [line["seconds"] + line.get("validation_s", 0.0) for line in lines if line["step"] > first]

@@ -1,7 +1,7 @@
 """Train a decoder: `python -m hpc.launch train …`. `fit` is the training loop.
 
-A batch is a pure function of (seed, step), and the ranks share it out. So a stopped run resumes from its checkpoint bit
-for bit (on CPU), and 1, 2 or 4 ranks train alike, except for dropout: each rank draws its own.
+A batch is a pure function of (seed, step), and the ranks share it. So a stopped run resumes from its checkpoint bit for
+bit (on CPU), and 1, 2 or 4 ranks train alike, except for dropout: each rank draws its own.
 """
 
 import logging
@@ -36,7 +36,7 @@ _MODEL = 4  # separates the draws of one seed, also from those of batches and of
 
 def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     """Train, keep the parameters with the lowest loss on the validation set, and save them in model.pt."""
-    check_ranks(cfg, ctx.world.size)  # the plan has checked it too, but a stage can be called without one
+    check_ranks(cfg, ctx.world.size)  # the plan has checked it too, but a stage can be called without a plan
     training = Training(cfg, ctx, ddp.start(ctx))
     training.resume()
     while training.goes_on():
@@ -50,7 +50,7 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
 
 
 class Training:
-    """What `fit` works with: the data, the model, the state, and what watches and saves it."""
+    """The parts of `fit`: the data, the model, the state, and the objects that monitor and save it."""
 
     def __init__(self, cfg: Train, ctx: Context, device: torch.device) -> None:
         self.cfg, self.ctx = cfg, ctx
@@ -87,7 +87,7 @@ class Training:
         self.saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
 
     def resume(self) -> None:
-        """Go on where an earlier attempt stopped, or begin."""
+        """Continue where an earlier attempt stopped, or begin."""
         cfg, ctx, state = self.cfg, self.ctx, self.state
         unwritten = state.resume(ctx)
         trainable.unfreeze(self.network, self.first_steps, state.step)
@@ -101,23 +101,23 @@ class Training:
         n_trained = len(self.stepper.trained)
         log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d",
                  self.n_parameters, self.batches.device, n_trained, state.step, cfg.optim.steps)  # fmt: skip
-        # The line of a step whose validation was interrupted is still to be written
+        # The line of a step whose validation was interrupted has not been written yet
         self.record = Record(ctx, state.step - (state.pending is not None), unwritten)
         self.watcher = Watcher(cfg.watch, ctx, self.record, state.step, self._damages)
         self.upcoming = self.batches.at(state.step, cfg.optim.steps)
         self.began = time.perf_counter()
-        """When the current step began: at the end of the one before, without validation."""
+        """The start of the current step: the end of the one before, without validation."""
 
     def goes_on(self) -> bool:
         return (self.state.step < self.cfg.optim.steps and not self.state.best.ended) or bool(self.state.pending)
 
     def pending_figures(self) -> dict[str, float] | None:
-        """Figures of a step whose validation a stop request interrupted: it is validated again."""
+        """Return the figures of a step whose validation a stop request interrupted: it is validated again."""
         figures, self.state.pending = self.state.pending, None
         return figures
 
     def train_step(self) -> dict[str, float]:
-        """One step of the optimizer. Returns its figures, the same on all ranks."""
+        """Do one step of the optimizer. Returns its figures, the same on all ranks."""
         cfg, step, stepper = self.cfg, self.state.step, self.stepper
         self.watcher.before(step)
         batch = next(self.upcoming)
@@ -147,8 +147,8 @@ class Training:
         return self.state.step == self.cfg.optim.steps or self.state.step % self.cfg.optim.validate_every == 0
 
     def validate(self, figures: dict[str, float]) -> dict[str, float]:
-        """Validate, and note whether it is the best so far. Returns the figures of the validation. Raises Preempted
-        if a stop was asked for meanwhile: `figures` are saved, and the next attempt validates."""
+        """Validate, and note whether it is the best so far. Returns the figures of the validation. Raises Preempted if
+        a stop was requested meanwhile: `figures` are saved, and the next attempt validates."""
         began, state, step = time.perf_counter(), self.state, self.state.step
         with self.average.applied(self.network):
             names = [name for name in figures if name not in TIMES]
@@ -172,7 +172,7 @@ class Training:
         return val_figures | {"validation_s": validation_s}
 
     def save_snapshot(self, figures: dict[str, float]) -> None:
-        """Write the parameters of this step to a file of their own, if it is one of `optim.snapshots`."""
+        """Write the parameters of this step to a separate file, if it is one of `optim.snapshots`."""
         step = self.state.step
         if not optim.is_snapshot(self.cfg.optim, step):
             return
@@ -222,7 +222,8 @@ class Training:
         log.info("step %d: %d tensors are trained from here on", step, len(self.stepper.trained))
 
     def _why_it_ends(self, best: Best) -> str:
-        """Why training ends after this validation, before its last step; "" if it goes on. The same on all ranks."""
+        """Return why training ends after this validation, before its last step; "" if it continues. The same on all
+        ranks."""
         if self.cfg.optim.patience and best.misses >= self.cfg.optim.patience:
             return f"no better validation loss in {best.misses} validations"
         step, halving = self.state.step, self.cfg.optim.halving
@@ -234,7 +235,7 @@ class Training:
         return f"behind others at step {step}" if ddp.any_rank(not goes_on) else ""
 
     def _train_one(self) -> lr_finder.TrainOne:
-        """A step for the range test of the learning rate, which restores what it changes."""
+        """Return a step for the range test of the learning rate, which restores what it changes."""
         upcoming = self.batches.at(0)
 
         def train_one(lr: float, number: int) -> float:
@@ -249,7 +250,7 @@ class Training:
         return train_one
 
     def _seed_dropout(self, step: int) -> None:
-        """Dropout depends on the step too, not on what was drawn before."""
+        """Seed dropout from the step, so that it does not depend on earlier draws."""
         torch.manual_seed(_seed(self.cfg.seed, NOISE, step, self.ctx.world.rank))
 
     def _damages(self, step: int) -> list[str]:
@@ -274,7 +275,7 @@ class Training:
 
 
 def validation_figures(figures: dict[str, float]) -> dict[str, float]:
-    """The figures of the validation at this step; empty if there was none."""
+    """Return the figures of the validation at this step; empty if there was none."""
     return {name.removeprefix("val_"): value for name, value in figures.items() if name.startswith("val_")}
 
 

@@ -1,4 +1,5 @@
-"""Find a learning rate: try rates from low to high before the first step, take where the loss falls most steeply."""
+"""Find a learning rate: try rates from low to high before the first step, use the one at which the loss falls
+fastest."""
 
 import copy
 import logging
@@ -23,13 +24,14 @@ TrainOne = Callable[[float, int], float]
 
 SMOOTH = 0.98
 TOO_BAD = 4.0
-"""The search ends where the loss is so many times the best."""
+"""The search ends when the loss exceeds the best by this factor."""
 SKIPPED = 10, 1
 """Points at either end that are left out of the slope."""
 
 
 def find(cfg: FindRate, step: TrainOne) -> dict[str, Any]:
-    """`step(rate, k)` trains with the k-th batch at that rate and returns the loss. Its changes are not undone here."""
+    """Find the rate. `step(rate, k)` trains with the k-th batch at that rate and returns the loss. Its changes are not
+    undone here."""
     rates: list[float] = []
     losses: list[float] = []
     smooth, best = 0.0, math.inf
@@ -48,8 +50,8 @@ def find(cfg: FindRate, step: TrainOne) -> dict[str, Any]:
 
 
 def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne) -> float:
-    """The rate that a range test before the first step gives, or gave in an earlier attempt. What the test changes is
-    restored."""
+    """Return the rate from a range test before the first step, or from that of an earlier attempt. The changes of the
+    test are restored."""
     path = ctx.out / "lr_finder.json"
     search = read_json(path) if ctx.world.is_first else None
     known_rate = float(ddp.total(torch.tensor(search["lr"] if search else 0.0, dtype=torch.float64)))
@@ -68,7 +70,7 @@ def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne)
     stepper.network.load_state_dict(model)
     stepper.optimizer.load_state_dict(optimizer)
     stepper.scaler.load_state_dict(scaler)
-    log.info("lr %.3g is taken, where the loss falls most steeply (%s)", search["lr"], path)
+    log.info("lr %.3g is used, at which the loss falls most steeply (%s)", search["lr"], path)
     if ctx.world.is_first:
         page_path, text = ctx.out / "lr_finder.html", drawn(search).encode()
         ctx.until_there_is_room(lambda: atomic_write(page_path, lambda file: file.write(text)))
@@ -77,19 +79,19 @@ def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne)
 
 
 def suggested(rates: list[float], losses: list[float]) -> float:
-    """Where the loss falls most steeply."""
+    """Return the rate at which the loss falls most steeply."""
     first, last = SKIPPED
     inner = np.array(losses[first : len(losses) - last])
     if len(inner) < 2:
         raise ValueError(
             f"the loss blew up after {len(losses)} rates, at {rates[-1] if rates else 0:.2g}: "
-            "lower optim.find_lr.low, or say optim.lr yourself"
+            "lower optim.find_lr.low, or set optim.lr yourself"
         )
     return rates[first + int(np.gradient(inner).argmin())]
 
 
 def drawn(search: dict[str, Any]) -> str:
-    """The curve, as a page."""
+    """Draw the curve, as a page."""
     exponents = np.log10(search["rates"])
     curve = plots.Line(exponents, search["losses"], "heard")
     label = f"Loss over learning rates; {search['lr']:.2g} is taken, where it falls most steeply."

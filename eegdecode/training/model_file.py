@@ -29,13 +29,13 @@ class Trained:
     run
         The run that trained it.
     config
-        Its config as plain values; what evaluation needs of it is a property below.
+        Its config as plain values; the properties below have the parts that evaluation needs.
     spec
         The signal it reads and the number of its outputs.
     parameters
         Those with the lowest loss on the validation set.
     step, validation
-        The step they are of, and their figures on the validation set: loss, r.
+        The step of the parameters, and their figures on the validation set: loss, r.
     """
 
     run: RunDir
@@ -62,12 +62,13 @@ class Trained:
         return Split(**self.config["split"])
 
     def train(self) -> Train:
-        """The config as it was."""
+        """The config of the training."""
         return config.build(Train, self.config, "train")
 
     @property
     def n_parameters(self) -> int:
-        """Trained parameters only: without the counts and averages of batch norms, which are in `parameters` too."""
+        """The number of trained parameters, without the counts and averages of batch norms, which are in `parameters`
+        too."""
         with torch.device("meta"):
             network = models.build(self.model, self.spec)
         return sum(parameter.numel() for parameter in network.parameters())
@@ -80,16 +81,16 @@ class Trained:
 
 
 def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
-    """Save a model. Of `best`, the fields of Trained are taken."""
+    """Save a model, with the fields of Trained in `best`."""
     fitted = {name: best[name] for name in ("parameters", "step", "validation")}
     contents = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **fitted}
     whole = io.BytesIO()
-    torch.save(contents, whole)  # not to the file itself, where torch does not report a full disk
+    torch.save(contents, whole)  # not to the file itself, because then torch does not report a full disk
     atomic_write(path, lambda file: file.write(whole.getbuffer()))
 
 
 def load(folder: Path, name: str = "model.pt") -> Trained:
-    """A model that a train run left in its `out` folder."""
+    """Load a model that a train run left in its `out` folder."""
     path = folder / name
     if not path.is_file():
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
@@ -98,7 +99,7 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """torch saves a zip with a checksum of each part, but does not check it on loading."""
+    """Read a file and check it: torch saves a checksum of each part, but does not check it on loading."""
     try:
         with zipfile.ZipFile(path) as parts:
             broken = parts.testzip()

@@ -14,7 +14,8 @@ from hpc.rank import fsdp
 
 
 def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
-    """AdamW, with weight decay for weights but not for biases and norms. A group's `share` scales the learning rate."""
+    """Make AdamW, with weight decay for weights but not for biases and norms. A group's `share` scales the learning
+    rate."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, share in lr_scales(network, cfg.layer_decay).items():
         parameter = network.get_parameter(name)
@@ -33,13 +34,13 @@ def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
 
 
 def trainable_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """The parameters that the optimizer trains now; others of its groups are still frozen."""
+    """Return the parameters that the optimizer trains now; others of its groups are still frozen."""
     return [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
 
 
 def lr_scales(network: nn.Module, layer_decay: float) -> dict[str, float]:
-    """The scale of the learning rate, by the name of each trained parameter. The network names its blocks. What comes
-    before them counts as one more block; what comes after, and the heads, learn at the full rate."""
+    """Return the scale of the learning rate by the name of each trained parameter. The network names its blocks. The
+    layers before them count as one more block; the layers after them, and the heads, learn at the full rate."""
     names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if layer_decay == 1.0:
         return dict.fromkeys(names, 1.0)
@@ -62,7 +63,7 @@ def lr_scales(network: nn.Module, layer_decay: float) -> dict[str, float]:
 
 
 def highest_rate(cfg: Optim, batch: int) -> tuple[float, str]:
-    """The peak learning rate for that global batch, and a sentence about it."""
+    """Return the peak learning rate for that global batch, and a sentence about it."""
     factor = {"": 1.0, "linear": batch / cfg.lr_batch, "sqrt": math.sqrt(batch / cfg.lr_batch)}[cfg.scale_lr]
     if not cfg.scale_lr:
         return cfg.lr, f"lr {cfg.lr:g}, whatever the batch ({batch} windows): optim.scale_lr would change it"
@@ -71,7 +72,7 @@ def highest_rate(cfg: Optim, batch: int) -> tuple[float, str]:
 
 
 def rate(cfg: Optim, lr: float, step: int) -> float:
-    """The learning rate of a step: linear warm-up, then the schedule. `lr`: the peak."""
+    """Return the learning rate of a step: linear warm-up, then the schedule. `lr`: the peak."""
     if step < cfg.rising:
         return lr * (step + 1) / cfg.rising
     return lr * _shape(cfg.schedule, step - cfg.rising, cfg.steps - cfg.rising)
@@ -96,12 +97,12 @@ def _shape(schedule: Schedule, step: int, steps: int) -> float:
 
 
 def _fall(part: float) -> float:
-    """From 1 to 0 as half a cosine."""
+    """Fall from 1 to 0 as half a cosine."""
     return 0.5 * (1 + math.cos(math.pi * part))
 
 
 def _cycle(schedule: WarmRestarts, step: int) -> tuple[int, int]:
-    """How far into its cosine a step is, and how long that is."""
+    """Return how far into its cosine a step is, and how long that cosine is."""
     length = schedule.first_steps
     while step >= length:
         step -= length
@@ -110,7 +111,7 @@ def _cycle(schedule: WarmRestarts, step: int) -> tuple[int, int]:
 
 
 def is_snapshot(cfg: Optim, done: int) -> bool:
-    """Whether a cosine has ended after so many steps, and its parameters are to be kept."""
+    """Whether a cosine ends after `done` steps, and its parameters are to be kept."""
     if not isinstance(cfg.schedule, WarmRestarts) or not cfg.schedule.snapshots or done <= cfg.rising:
         return False
     return done == cfg.steps or _cycle(cfg.schedule, done - cfg.rising)[0] == 0
@@ -120,7 +121,7 @@ def is_snapshot(cfg: Optim, done: int) -> bool:
 def sam_perturbed(
     parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None], cfg: Sam
 ) -> Iterator[None]:
-    """Within the context, parameters are moved to where the loss is worst within rho (SAM); then they are restored."""
+    """Move the parameters, within the context, to where the loss is worst within rho (SAM); then restore them."""
     before = [parameter.detach().clone() for parameter in parameters]
     sizes = [parameter.detach().abs() if cfg.adaptive else torch.ones(()).to(parameter) for parameter in parameters]
     steps = [None if g is None else size * g for size, g in zip(sizes, gradients, strict=True)]
@@ -139,7 +140,7 @@ def sam_perturbed(
 
 @contextmanager
 def frozen_batchnorm(network: nn.Module) -> Iterator[None]:
-    """Within the context, batch norms do not update their running statistics: for a second pass over a batch."""
+    """Keep batch norms, within the context, from updating their running statistics: for a second pass over a batch."""
     norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     learning = [part for part in norms if part.track_running_stats]
     for part in learning:
@@ -152,16 +153,16 @@ def frozen_batchnorm(network: nn.Module) -> Iterator[None]:
 
 
 class Average:
-    """A mean over steps of the parameters and of the statistics of batch norms; empty until there is one."""
+    """A mean over steps of the parameters and of the statistics of batch norms; empty before the first step."""
 
     def __init__(self, cfg: Ema | Swa | None) -> None:
         self.cfg = cfg
         self.kept: dict[str, torch.Tensor] = {}
         self.n = 0
-        """Steps in the mean."""
+        """The number of steps in the mean."""
 
     def update(self, network: nn.Module, step: int, steps: int) -> None:
-        """Take in the parameters after `step` of all `steps`."""
+        """Add the parameters after `step` of all `steps` to the mean."""
         match self.cfg:
             case None:
                 return
@@ -180,7 +181,7 @@ class Average:
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Within the context, the network has the averaged parameters, if there are any."""
+        """Give the network, within the context, the averaged parameters, if there are any."""
         if not self.kept:
             yield
             return

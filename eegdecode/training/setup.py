@@ -1,6 +1,6 @@
-"""What a training needs: the data, its training, validation and test sets, and the signal that the model has to fit.
+"""The input of a training: the data, its training, validation and test sets, and the spec of the model.
 
-`check` builds all of it except the parameters' values, so that a run which cannot work is refused before it is queued.
+`check` builds all of it but the parameters' values, so that a run that cannot work is refused before it is queued.
 """
 
 import functools
@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class TrainingData(NamedTuple):
-    """`spec` describes the data; what the model has to fit is `model_spec`."""
+    """`spec` describes the data; the model must fit `model_spec`."""
 
     data: Store
     spec: SignalSpec
-    parts: Splits
+    sets: Splits
     draw: Draw
 
 
@@ -46,14 +46,14 @@ def prepare(
     """Open the store and split it. `classes`: whether the task is classification."""
     data = store.open_store(*folders)
     spec = data.spec(target)
-    parts = splits.split(split, data.recordings, windows)
+    sets = splits.split(split, data.recordings, windows)
     if classes and spec.class_values:
-        _refuse_unseen(parts, data, target, spec)
-    return TrainingData(data, spec, parts, Draw(windows, parts.train, data.recordings, seed))
+        _refuse_unseen(sets, data, target, spec)
+    return TrainingData(data, spec, sets, Draw(windows, sets.train, data.recordings, seed))
 
 
 def model_spec(cfg: Train, spec: SignalSpec, draw: Draw) -> SignalSpec:
-    """The input and output of the model."""
+    """Return the spec of the model's input and output."""
     return replace(cfg.objective.asks(spec), n_times=draw.one_length)
 
 
@@ -63,16 +63,16 @@ def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | No
     `find`: the path that an Input names; None if it does not exist yet.
     """
     is_classification = isinstance(cfg.objective, Classification)
-    data, data_spec, parts, draw = _prepared(tuple(folders), cfg.target, cfg.split, cfg.windows, is_classification)
+    data, data_spec, sets, draw = _prepared(tuple(folders), cfg.target, cfg.split, cfg.windows, is_classification)
     Augmentation(cfg.augment, data_spec, soft=is_classification)
     spec = model_spec(cfg, data_spec, draw)
-    with torch.device("meta"):  # of the right shape, without numbers
+    with torch.device("meta"):  # with shapes, without values
         network = models.build(cfg.model, spec)
     if cfg.start is not None and (source := find(cfg.start.source)) is not None:
         transfer.load_pretrained(network, cfg.start, source)
     trainable.choose(network, cfg.trainable)
     optim.lr_scales(network, cfg.optim.layer_decay)
-    Validator(cfg, parts.val, data, spec, network)
+    Validator(cfg, sets.val, data, spec, network)
     n = sum(parameter.numel() for parameter in network.parameters())
     length = "any number of" if spec.n_times is None else spec.n_times
     return f"{cfg.model.name} of {n:,} parameters fits {spec.n_channels} channels x {length} samples"
@@ -80,15 +80,15 @@ def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | No
 
 @functools.lru_cache(maxsize=4)
 def _prepared(folders: tuple[Path, ...], target: str, split: Split, windows: Windows, classes: bool) -> TrainingData:
-    """Cached for the runs of a sweep, which differ in other settings."""
+    """Prepare the data; cached for the runs of a sweep, which differ in other settings."""
     return prepare(folders, target, split, windows, 0, classes)
 
 
-def _refuse_unseen(parts: Splits, data: Store, target: str, spec: SignalSpec) -> None:
+def _refuse_unseen(sets: Splits, data: Store, target: str, spec: SignalSpec) -> None:
     """Refuse a class that is not in the training set; warn of one that is only in the training set."""
-    train, val, test = (_classes(part, data, target, spec) for part in (parts.train, parts.val, parts.test))
+    train, val, test = (_classes(part, data, target, spec) for part in (sets.train, sets.val, sets.test))
     how = (
-        f"The split is by {parts.by}: split so that each set has every class, as by split.by=run or subject with "
+        f"The split is by {sets.by}: split so that each set has every class, as by split.by=run or subject with "
         f"split.shared=[subject,stimulus], or deal into folds with split.deal=stratified split.stratify={target}"
     )
     for name, classes in (("the validation set", val), ("the test set", test)):
@@ -104,7 +104,7 @@ def _refuse_unseen(parts: Splits, data: Store, target: str, spec: SignalSpec) ->
 
 
 def _classes(part: Sequence[Segment], data: Store, target: str, spec: SignalSpec) -> list[str]:
-    """The classes that the trials of a set have, in the order of the spec."""
+    """Return the classes of a set's trials, in the order of the spec."""
     value_of: dict[int, dict[Trial, float]] = {}
     for recording in {segment.recording for segment in part}:
         stored = data.recordings[recording]

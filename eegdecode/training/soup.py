@@ -28,27 +28,27 @@ from hpc.rank.context import Context, Preempted
 log = logging.getLogger(__name__)
 
 STATISTICS_BATCHES = 50
-"""Training batches from which the batch norms of an averaged model estimate their statistics again."""
+"""Training batches from which the batch norms of an averaged model estimate their statistics."""
 
 
 def run(cfg: Soup, ctx: Context) -> dict[str, object]:
-    """Leave the mean, or the greedy mean, in model.pt."""
+    """Write the mean, or the greedy mean, to model.pt."""
     device = ddp.start(ctx)
     ingredients = load_ingredients(cfg, ctx)
     first = ingredients[0]
     trained_as = first.train()
     data = store.open_store(*(ctx.input(name, often=True) for name in first.data))
-    parts = splits.split(trained_as.split, data.recordings, trained_as.windows)
+    sets = splits.split(trained_as.split, data.recordings, trained_as.windows)
     network = models.build(first.model, first.spec).to(device)
     objective = objectives.build(trained_as.objective, data.spec(first.target).knowing(first.spec))
-    validator = Validator(trained_as, parts.val, data, first.spec, network)
+    validator = Validator(trained_as, sets.val, data, first.spec, network)
     network.load_state_dict(first.parameters)
     names = validator.names(network, objective)
 
     def validate(parameters: dict[str, torch.Tensor], new_statistics: bool) -> dict[str, float]:
         network.load_state_dict(parameters)
         if new_statistics:
-            learn_statistics(network, trained_as, data, parts.train, device)
+            learn_statistics(network, trained_as, data, sets.train, device)
         validation = validator(network, objective, names, ctx)
         if validation is None:
             raise Preempted
@@ -82,7 +82,7 @@ def run(cfg: Soup, ctx: Context) -> dict[str, object]:
 
 
 def load_ingredients(cfg: Soup, ctx: Context) -> list[Trained]:
-    """The models, with the snapshots of their runs if `cfg.snapshots`. Refuses models that cannot be averaged."""
+    """Load the models, with the snapshots of their runs if `cfg.snapshots`. Refuses models that cannot be averaged."""
     ingredients: list[Trained] = []
     for name in cfg.models:
         folder = ctx.input(name)
@@ -114,7 +114,7 @@ def _data(trained: Trained, ctx: Context) -> list[str]:
 
 
 def mean(several: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The mean of each tensor; of integers, such as counts, the nearest integer to it."""
+    """Return the mean of each tensor; of integers, such as counts, the nearest integer to it."""
     averaged: dict[str, torch.Tensor] = {}
     for name, first in several[0].items():
         middle = torch.stack([parameters[name].double() for parameters in several]).mean(dim=0)
@@ -131,7 +131,7 @@ def learn_statistics(network: nn.Module, cfg: Train, data: Store, part: Sequence
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean of all that comes
+        norm.momentum = None  # a plain mean over all batches
         norm.train()
     draw = Draw(cfg.windows, part, data.recordings, cfg.seed)
     loader = Loader(data, draw, cfg.target, device=device)

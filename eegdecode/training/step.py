@@ -17,7 +17,7 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Stepper:
-    """`model` is the network as the ranks share it, wrapped by DDP or FSDP."""
+    """`model` is the network wrapped by DDP or FSDP, if there are several ranks."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Stepper:
         self.trained = optim.trainable_parameters(optimizer)
 
     def backward(self, batch: Batch, lr: float) -> dict[str, torch.Tensor]:
-        """Accumulate the gradients in the parameters; returns this rank's mean loss and watched figures."""
+        """Accumulate the gradients in the parameters; return this rank's mean loss and the figures to log."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["share"]
         self.optimizer.zero_grad()
@@ -46,7 +46,7 @@ class Stepper:
             return self._gradients(portions)
         ascent: list[torch.Tensor | None] = [None] * len(self.trained)
         figures = []
-        for portion in portions:  # all of them before the climb, so that they come to the same as one batch
+        for portion in portions:  # all of them before the perturbation, so that they equal one batch
             steps, seen = self._uphill(portion)
             ascent = [_sum(so_far, step) for so_far, step in zip(ascent, steps, strict=True)]
             figures.append(seen)
@@ -55,7 +55,7 @@ class Stepper:
         return _means(figures)
 
     def clip_grad_norm(self) -> float:
-        """Clip the gradient to `optim.clip_norm`; returns its norm before."""
+        """Clip the gradient to `optim.clip_norm`; return its norm before."""
         self.scaler.unscale_(self.optimizer)
         return fsdp.whole(nn.utils.clip_grad_norm_(self.trained, self.cfg.clip_norm)).item()
 
@@ -65,7 +65,7 @@ class Stepper:
         self.scaler.update()
 
     def _gradients(self, portions: Sequence[Batch]) -> dict[str, torch.Tensor]:
-        """The gradients at the parameters as they are now, summed over portions and then over ranks."""
+        """Compute the gradients at the current parameters, summed over portions and then over ranks."""
         figures = []
         for number, portion in enumerate(portions):
             with ddp.alone(self.model, number < len(portions) - 1):
@@ -76,7 +76,7 @@ class Stepper:
         return _means(figures)
 
     def _uphill(self, portion: Batch) -> tuple[tuple[torch.Tensor | None, ...], dict[str, torch.Tensor]]:
-        """The gradient of this rank alone. Only its direction matters, so the loss scale stays in it."""
+        """Compute the gradient of this rank alone. Only its direction matters, so the loss scale stays in it."""
         with self.precision:
             loss, watched = self.objective(self.network, portion)
         gradients = torch.autograd.grad(self.scaler.scale(loss), self.trained, allow_unused=True)
@@ -84,12 +84,12 @@ class Stepper:
 
 
 def _portions(batch: Batch, n: int) -> list[Batch]:
-    """A rank's batch in equal parts, in order."""
+    """Divide a rank's batch into n equal parts, in order."""
     return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
 
 
 def _sum(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
-    """None where neither has one."""
+    """Add two gradients; None if both are None."""
     if one is None or other is None:
         return one if other is None else other
     return one + other

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def rung(cfg: Halving, step: int) -> int | None:
-    """The number of the rung that is reached with that step, or None."""
+    """Return the number of the rung that is reached with that step, or None."""
     number = round(math.log(step / cfg.first_steps, cfg.factor)) if step >= cfg.first_steps else -1
     return number if number >= 0 and step == cfg.first_steps * cfg.factor**number else None
 
@@ -33,7 +33,7 @@ def goes_on(cfg: Train, number: int, loss: float, ctx: Context) -> bool:
     assert cfg.optim.halving is not None
     mine = ctx.out / f"rung-{number}.json"
     earlier = read_json(mine)
-    if earlier is not None:  # an attempt before this one was here
+    if earlier is not None:  # an earlier attempt was here
         return bool(earlier["goes_on"])
     learns = learned(cfg)
     records = [record for run in peers(ctx) if (record := read_json(run.out / f"rung-{number}.json")) is not None]
@@ -46,12 +46,12 @@ def goes_on(cfg: Train, number: int, loss: float, ctx: Context) -> bool:
 
 
 def learned(cfg: Train) -> dict[str, Any]:
-    """What the loss is of. Only losses of the same task compare; pretraining and fine-tuning may share a --name."""
+    """Return what identifies the task: only losses of one task compare, but other tasks may share the --name."""
     return {"target": cfg.target, "objective": config.plain(cfg.objective), "begins_anew": cfg.start is None}
 
 
 def peers(ctx: Context) -> list[RunDir]:
-    """The other runs with the same --name."""
+    """Return the other runs with the same --name."""
     label = _label(ctx.run)
     siblings = (RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir())
     return [run for run in siblings if label and run.path != ctx.run.path and _label(run) == label]

@@ -12,7 +12,7 @@ from eegdecode.signals import SignalSpec
 
 
 def with_statistics(objective: AnyObjective, spec: SignalSpec, data: Store, target: str, places: Places) -> SignalSpec:
-    """The spec with the mean and the spread of the target, or with a weight for each class. `places`: an epoch."""
+    """Return the spec with mean and spread of the target, or with a weight for each class. `places`: one epoch."""
     if getattr(objective, "standardize", False):
         mean, std = moments(data, target, places)
         return replace(spec, target_mean=tuple(mean.tolist()), target_std=tuple(std.tolist()))
@@ -22,7 +22,7 @@ def with_statistics(objective: AnyObjective, spec: SignalSpec, data: Store, targ
 
 
 def moments(data: Store, target: str, places: Places) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the standard deviation of each feature; 1 for one that is always the same."""
+    """Return the mean and the standard deviation of each feature; 1 for a constant feature."""
     n, first = 0, next(_stretches(data, target, places))[0].astype(np.float64)
     total, squares = np.zeros_like(first), np.zeros_like(first)
     for values in _stretches(data, target, places):
@@ -36,7 +36,7 @@ def moments(data: Store, target: str, places: Places) -> tuple[np.ndarray, np.nd
 
 
 def weights(data: Store, target: str, places: Places, spec: SignalSpec) -> tuple[float, ...]:
-    """As scikit-learn's `balanced`: n / (classes x n of the class)."""
+    """Return weights as scikit-learn's `balanced`: n / (classes x n of the class)."""
     classes = np.array(spec.class_values)
     values = np.concatenate(list(_stretches(data, target, places)))
     counts = (values == classes).sum(axis=0)
@@ -50,7 +50,7 @@ def weights(data: Store, target: str, places: Places, spec: SignalSpec) -> tuple
 
 
 def _stretches(data: Store, target: str, places: Places) -> Iterator[np.ndarray]:
-    """The target of each window or trial, [step, feature]."""
+    """Yield the target of each window or trial, [step, feature]."""
     for recording, trial, start, n_times in zip(*(column.tolist() for column in places), strict=True):
         stored = data.recordings[recording]
         if f"values/{target}" in stored.blocks:

@@ -1,4 +1,4 @@
-"""What a training is after a number of steps: what a checkpoint holds, and what training goes on from, bit for bit."""
+"""The state of a training after a number of steps: a checkpoint holds it, and training resumes from it bit for bit."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from hpc.rank.context import Context
 
 @dataclass(frozen=True)
 class Best:
-    """The validation with the lowest loss so far, and what came after it."""
+    """The validation with the lowest loss so far, and the number of validations since."""
 
     step: int = 0
     validation: dict[str, float] = field(default_factory=lambda: {"loss": math.inf})
@@ -27,7 +27,7 @@ class Best:
     def after(
         self, step: int, validation: dict[str, float], parameters: Callable[[], dict[str, torch.Tensor]]
     ) -> "Best":
-        """What is best after a validation with these figures."""
+        """Return the best after a validation with these figures."""
         if validation["loss"] < self.validation["loss"]:
             return replace(self, step=step, validation=validation, parameters=parameters(), misses=0)
         return replace(self, misses=self.misses + 1)
@@ -37,7 +37,7 @@ class Best:
 
 
 class TrainState:
-    """All that changes from step to step."""
+    """All values that change from step to step."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class TrainState:
     ) -> None:
         self.network, self.optimizer, self.scaler, self.average = network, optimizer, scaler, average
         self.step = 0
-        """Steps that are done."""
+        """The number of finished steps."""
         self.best = Best()
         self.pending: dict[str, float] | None = None
-        """Figures of a step whose validation was interrupted: they are still to be written."""
+        """Figures of a step whose validation was interrupted: they have not been written yet."""
 
     def state_dict(self, unwritten: Sequence[dict[str, float]] = ()) -> dict[str, Any]:
-        """The contents of a checkpoint, with the lines of metrics.jsonl that a full disk has not taken yet."""
+        """Return the contents of a checkpoint, with the lines of metrics.jsonl that a full disk has not taken yet."""
         own = {"scaler": self.scaler.state_dict(), "average": self.average.state(), "best": dict(vars(self.best))}
         both = fsdp.state_of(self.network, self.optimizer)
         return {**both, **own, "unseen": self.pending, "unwritten": unwritten}
@@ -66,8 +66,8 @@ class TrainState:
         self.step, self.best, self.pending = step, Best(**state["best"]), state["unseen"]
 
     def resume(self, ctx: Context) -> Sequence[dict[str, float]]:
-        """Go on from the newest whole checkpoint, if there is one: rank 0 finds it, and all ranks read that one.
-        Returns its unwritten lines of metrics.jsonl."""
+        """Resume from the newest complete checkpoint, if there is one: rank 0 finds it, and all ranks read it. Returns
+        its unwritten lines of metrics.jsonl."""
         newest = checkpoint.latest(ctx.run.checkpoints) if ctx.world.is_first else None
         step = int(ddp.total(torch.tensor(newest[0] if newest else 0)))
         if not step and newest is None:
@@ -78,7 +78,7 @@ class TrainState:
         return unwritten
 
     def copy_of_parameters(self) -> dict[str, torch.Tensor]:
-        """A copy on the CPU; those of a sharded network stay on their device."""
+        """Return a copy on the CPU; the parameters of a sharded network stay on their device."""
         return {
             name: value.detach().clone() if fsdp.is_sharded(value) else value.detach().cpu().clone()
             for name, value in self.network.state_dict().items()
@@ -86,5 +86,5 @@ class TrainState:
 
 
 def whole(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Parameters on the CPU, those of a sharded network put together: a collective call."""
+    """Return parameters on the CPU, gathered if the network is sharded: a collective call."""
     return {name: fsdp.whole(value).cpu() for name, value in parameters.items()}

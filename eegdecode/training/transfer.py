@@ -19,24 +19,24 @@ from hpc.checkpoint import checkpoint
 log = logging.getLogger(__name__)
 
 WRAPS = ("module.", "_orig_mod.", "model.", "network.", "state_dict.")
-"""Prefixes that other tools put before the names of parameters."""
+"""Prefixes that other tools add to the names of parameters."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Which tensors of a model a file has."""
+    """The tensors of a model that a file has, and those that it lacks."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     unlike: tuple[str, ...]
-    """Of another shape; the text names both shapes."""
+    """Tensors of another shape; the text names both shapes."""
 
     def sentences(self) -> list[str]:
         lines = [f"{len(self.loaded)} of {len(self.loaded) + len(self.missing) + len(self.unlike)} tensors found"]
         for what, names in (
-            ("initialised, as missing in the file", self.missing),
-            ("initialised, as of another shape", self.unlike),
+            ("initialised, because the file lacks them", self.missing),
+            ("initialised, because of another shape", self.unlike),
             ("not used", self.unexpected),
         ):
             if names:
@@ -56,20 +56,20 @@ def load_pretrained(network: nn.Module, cfg: Start, source: Path) -> Transfer:
     if not transfer.loaded or (cfg.need != "some" and lacking):
         raise ValueError(
             f"{cfg.source} lacks tensors that start.need={cfg.need} asks for: {'; '.join(transfer.sentences())}. Look "
-            "at it with `python -m hpc.launch inspect`, set start.prefix, or say start.need=some"
+            "at it with `python -m hpc.launch inspect`, set start.prefix, or set start.need=some"
         )
     return transfer
 
 
 def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = "") -> Transfer:
-    """Load into the network the tensors that match by name and shape."""
+    """Load the tensors that match by name and shape into the network."""
     if prefix:
         given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
     own = network.state_dict()
     while any(all(name.startswith(wrap) for name in given) and not set(given) & set(own) for wrap in WRAPS):
         given = {name.partition(".")[2]: value for name, value in given.items()}
     translate = getattr(network, "translate", None)
-    if translate is not None:  # the network knows what others call its parts
+    if translate is not None:  # the network knows the names that others use
         given = translate(given)
     given = {_bare(name, own): value for name, value in given.items()}
     fit = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
@@ -78,14 +78,14 @@ def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = ""
         for name in own
         if name in given and name not in fit
     ]
-    if not any(parameter.is_meta for parameter in network.parameters()):  # meta tensors hold no numbers
+    if not any(parameter.is_meta for parameter in network.parameters()):  # meta tensors hold no values
         network.load_state_dict(fit, strict=False)
     missing = [name for name in own if name not in given]
     return Transfer(tuple(fit), tuple(missing), tuple(name for name in given if name not in own), tuple(unlike))
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a run's model, of a checkpoint or of a file. No code in it is executed."""
+    """Read the tensors of a run's model, of a checkpoint or of a file. No code in it is executed."""
     if path.is_dir():
         if (path / "model.pt").is_file():
             return model_file.load(path).parameters
@@ -98,7 +98,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"start.source {path} is not there: name a train run, or a file of parameters")
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (*pickles.BROKEN, RuntimeError, OSError):  # torch's own advice is to load it with the code it brings
+    except (*pickles.BROKEN, RuntimeError, OSError):  # torch's own advice is to execute the code in the file
         raise ValueError(f"start.source: {_why_not(path)}") from None
     if not (tensors := flat(contents)):
         raise ValueError(f"start.source: {path} holds no tensors by name, but a {type(contents).__name__}")
@@ -106,7 +106,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _why_not(path: Path) -> str:
-    """Why the tensors of a file cannot be read, found without executing anything in it."""
+    """Explain why the tensors of a file cannot be read, without executing anything in it."""
     try:
         report = files.look(path)
     except ValueError as error:
@@ -125,7 +125,7 @@ def _why_not(path: Path) -> str:
 
 
 def flat(contents: Any) -> dict[str, torch.Tensor]:
-    """The tensors of a file, in whichever dict it keeps them: the first of the usual names that holds a dict."""
+    """Return the tensors of a file, in whichever dict it keeps them: the first of the usual names that holds a dict."""
     for key in ("parameters", "state_dict", "model", "model_state_dict"):
         if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
             return flat(contents[key])
@@ -135,7 +135,7 @@ def flat(contents: Any) -> dict[str, torch.Tensor]:
 
 
 def _bare(name: str, own: Mapping[str, torch.Tensor]) -> str:
-    """A name without the prefixes of wrappers, if that makes it one of ours."""
+    """Return the name without the prefixes of wrappers, if that makes it one of ours."""
     bare = name
     while bare not in own and bare.startswith(WRAPS):
         bare = bare.removeprefix(next(wrap for wrap in WRAPS if bare.startswith(wrap)))

@@ -24,15 +24,15 @@ _VALIDATION = 6  # separates these draws from others of the same seed
 class Validator:
     """The windows of a set, in batches.
 
-    Windows with fixed places are those of training. Otherwise, whole trials one by one, if the network takes any length
-    and the objective does not compare windows; else windows of the training's length, end to end.
+    Windows with fixed places are those of training. Otherwise they are whole trials, if the network takes any length
+    and the objective does not compare windows, or else windows of the training's length, end to end.
     """
 
     def __init__(self, cfg: Train, part: Sequence[Segment], data: Store, spec: SignalSpec, network: nn.Module) -> None:
         self.cfg, self.data, self.spec = cfg, data, spec
         self.length = cast("int | None", network.n_times)
         alone = self.length is None and not getattr(cfg.objective, "compares_windows", False)
-        alone = alone and not cfg.windows.baseline_s  # that of a trial is not that of a window
+        alone = alone and not cfg.windows.baseline_s  # the baseline of a trial is not that of a window
         self.baseline = windows.n_baseline(cfg.windows, spec.sfreq)
         self.batches = batches(cfg.windows, part, data, alone)
         self.n_windows = sum(len(places.start) for places in self.batches)
@@ -40,15 +40,15 @@ class Validator:
     def __call__(
         self, network: nn.Module, objective: Objective, names: Sequence[str], ctx: Context
     ) -> dict[str, float] | None:
-        """The means over windows of the loss and the watched figures, which are `names`; ranks share out the batches.
-        None if a rank was asked to stop meanwhile."""
+        """Return the means over windows of the loss and the other figures, which are `names`; the ranks share the
+        batches. None if a rank was asked to stop meanwhile."""
         device = next(network.parameters()).device
         sharded = any(map(fsdp.is_sharded, network.parameters()))
         network.eval()
         sums = dict.fromkeys(names, 0.0)
         stopped = 0.0
         mine = ctx.world.share(range(len(self.batches)))
-        if sharded:  # every rank holds a part of the network, so all must run it equally often, some for nothing
+        if sharded:  # every rank has a part of the network, so all must run it equally often
             mine = [*mine, *[0] * (-(-len(self.batches) // ctx.world.size) - len(mine))]
         with torch.no_grad():
             for turn, number in enumerate(mine):
@@ -68,7 +68,7 @@ class Validator:
         return {name: total / self.n_windows for name, total in zip(sums, totals, strict=True)}
 
     def names(self, network: nn.Module, objective: Objective) -> list[str]:
-        """The names of the figures of a batch; the same on every rank, even on one without a batch of its own."""
+        """Return the names of the figures of a batch; the same on every rank, even on one without a batch."""
         network.eval()
         with torch.no_grad():
             _, watched = objective(network, self.batch(0, next(network.parameters()).device))
@@ -92,11 +92,11 @@ def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bo
 
 
 def to_device(gathered: Gathered, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Signal, target and subject as tensors on the device."""
+    """Return signal, target and subject as tensors on the device."""
     signal, target, subject = (torch.from_numpy(array).to(device) for array in gathered)
     return signal, target, subject
 
 
 def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:
-    """A whole trial as one window."""
+    """Return a whole trial as one window."""
     return gather.gather(data, windows.whole(segment, data.recordings[segment.recording]), target)

@@ -1,7 +1,7 @@
 """Numbered checkpoints, each complete and verified, or absent.
 
-    checkpoints/step-00001200/state-0000-of-0004.bin   what rank 0 of 4 has of the state (hpc.checkpoint.format)
-    checkpoints/step-00001200/COMMIT                   what each file holds: a folder without it does not count
+    checkpoints/step-00001200/state-0000-of-0004.bin   rank 0's part of the state, of 4 (hpc.checkpoint.format)
+    checkpoints/step-00001200/COMMIT                   size and checksum of each file; a folder without it is ignored
     checkpoints/.step-00001240.attempt-0003.tmp/       being written by attempt 3, renamed when it is whole
 
 hpc.checkpoint.saver writes them. Read back, the tensors are whole, however many ranks wrote them.
@@ -23,11 +23,11 @@ from hpc.runs.rundir import committed_steps
 log = logging.getLogger(__name__)
 
 BEFORE = ".before.tmp"
-"""Ends the name of one that is being replaced."""
+"""The suffix of a checkpoint that is being replaced."""
 
 
 def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """The newest whole checkpoint, as (step, state), or None. A damaged one is reported, and the one before is used."""
+    """Load the newest complete checkpoint, as (step, state), or None. A damaged one is reported and skipped."""
     for step in reversed(committed_steps(folder)):
         try:
             return step, load(folder, step)
@@ -37,7 +37,7 @@ def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
 
 
 def load(folder: Path, step: int) -> dict[str, Any]:
-    """The state of that step, on the CPU, every byte of it checked. Raises Damaged."""
+    """Load the state of a step onto the CPU, with every byte checked. Raises Damaged."""
     return load_from(at(folder, step))
 
 
@@ -51,7 +51,7 @@ def load_from(place: Path) -> dict[str, Any]:
 
 
 def fingerprint(state: Any) -> str:
-    """The SHA-256 of all tensors and values of a state, whatever order they were written in."""
+    """Compute the SHA-256 of all tensors and values of a state, independent of their order."""
     digest = hashlib.sha256()
 
     def walk(value: Any, path: str) -> None:
@@ -76,7 +76,7 @@ def at(folder: Path, step: int) -> Path:
 
 
 def commit_of(place: Path) -> dict[str, Any] | None:
-    """What the COMMIT of a checkpoint says, or None where there is none that can be read."""
+    """Read the COMMIT of a checkpoint, or None if there is none that can be read."""
     try:
         commit = json.loads((place / "COMMIT").read_text())
     except (FileNotFoundError, ValueError):  # a disk that lost power can leave it empty, or full of zeros
@@ -85,54 +85,54 @@ def commit_of(place: Path) -> dict[str, Any] | None:
 
 
 def whole_steps(folder: Path) -> list[int]:
-    """The steps whose files have the size that was written, in order. Cheap; what they hold is checked when loaded."""
+    """List the steps whose files have the size that was written, in order. Cheap; the content is checked on loading."""
     return [step for step in committed_steps(folder) if _has_its_size(at(folder, step))]
 
 
-def commit(beside: Path, folder: Path, step: int) -> bool:
-    """Give a folder that is complete, COMMIT included, its name. False when a whole one of the same state stands there.
+def commit(partial: Path, folder: Path, step: int) -> bool:
+    """Rename a complete folder, COMMIT included, to its final name. False if the same state is there already.
 
-    Another state of the same step is replaced: a validation that was broken off is done now.
+    Another state of the same step is replaced: an interrupted validation is done now.
     """
-    place, before = at(folder, step), beside.with_name(beside.name.removesuffix(".tmp") + BEFORE)
+    place, before = at(folder, step), partial.with_name(partial.name.removesuffix(".tmp") + BEFORE)
     if place.exists():
         try:
-            same = fingerprint(load(folder, step)) == fingerprint(load_from(beside))
+            same = fingerprint(load(folder, step)) == fingerprint(load_from(partial))
         except Damaged:
             same = False
         if same:
-            shutil.rmtree(beside)
+            shutil.rmtree(partial)
             return False
         os.rename(place, before)
-    sync(beside)
-    os.rename(beside, place)
+    sync(partial)
+    os.rename(partial, place)
     sync(folder)
     shutil.rmtree(before, ignore_errors=True)
     return True
 
 
 def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | None = None) -> None:
-    """Delete what is older than `step`, but for the last `keep`, the best, and each `keep_every`-th, kept for good.
+    """Delete checkpoints older than `step`, except the last `keep`, the best, and each `keep_every`-th.
 
-    Newer ones are left alone: after a fall back they are damaged, or those of an attempt that got further.
+    Newer ones are left alone: after a fallback they are damaged, or belong to an attempt that got further.
     """
     until_now = [whole for whole in whole_steps(folder) if whole <= step]
     if not until_now:
-        return  # the only one there is may be damaged, and may still be better than nothing
+        return  # even if the only one is damaged, it may be better than nothing
     spared = {*until_now[-keep:], best} | {whole for whole in until_now if keep_every and whole % keep_every == 0}
     for place in folder.glob("step-*"):
         number = int(place.name.removeprefix("step-"))
         if number < until_now[-1] and number not in spared:
             try:
-                (place / "COMMIT").unlink(missing_ok=True)  # first: a folder half deleted must not count
+                (place / "COMMIT").unlink(missing_ok=True)  # first: a half-deleted folder must not count
                 shutil.rmtree(place)
             except OSError as error:
                 log.warning("%s is not deleted, the next save tries again: %s", place, error)
 
 
 def sweep(folder: Path, attempt: int, before: int | None = None) -> None:
-    """Delete what attempts up to this one have left half-written, of steps below `before` if it is given. One that was
-    about to be replaced when the process was killed is restored."""
+    """Delete the unfinished checkpoints of attempts up to this one, of steps below `before` if it is given. Restore one
+    that was about to be replaced when the process was killed."""
     for leftover in folder.glob(".step-*.tmp"):
         step, of_attempt = (part.split("-")[1] for part in leftover.name.split(".")[1:3])
         if int(of_attempt) <= attempt and (before is None or int(step) < before):
@@ -144,22 +144,22 @@ def sweep(folder: Path, attempt: int, before: int | None = None) -> None:
 
 
 def beside(folder: Path, step: int, attempt: int) -> Path:
-    """Where an attempt writes the checkpoint of a step before it is whole."""
+    """Return the folder in which an attempt writes the checkpoint of a step until it is complete."""
     return folder / f".step-{step:08d}.attempt-{attempt:04d}.tmp"
 
 
 def refuse_full_disk(folder: Path, n_bytes: int, n_files: int) -> None:
-    """Raise ENOSPC, before a save would, where the disk says that it has no room."""
+    """Raise ENOSPC before a save would, if the disk has no room."""
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     if free < 1.1 * n_bytes:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB free, {1.1 * n_bytes / 1e9:.2f} GB needed")
-    if disk.f_files and disk.f_favail < n_files:  # some file systems do not count their files and say 0
+    if disk.f_files and disk.f_favail < n_files:  # some file systems do not count files and report 0
         raise OSError(errno.ENOSPC, f"room for {disk.f_favail} files, {n_files} needed")
 
 
 def sync(folder: Path) -> None:
-    """The names in a folder are on the disk."""
+    """Flush the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -5,11 +5,12 @@
     outline   torch.save of {"tree", "pieces"}, then zeros up to a multiple of 65536
     bytes     of the pieces, each from a multiple of 64, then zeros up to a multiple of 65536
 
-`tree` is the state with meta tensors (a shape and a type, no memory) where its tensors are; the first rank's file has
-it. `pieces` says of each tensor, by its path in the tree, what part of it lies here and where: all of it, or the shard
-of this rank. The checksum is the SHA-256 of the SHA-256s of the head and of each 16 MiB of the bytes, so that several
-threads can make it while the disk works. All begins and ends at multiples of 65536 so that it can be written past the
-page cache (O_DIRECT): that costs no second copy, and leaves the cores to the checksum and to training.
+`tree` is the state with meta tensors (a shape and a type, no memory) in place of its tensors; only the first rank's
+file has it. `pieces` maps the path of each tensor in the tree to the part that this file has, and its position: the
+whole tensor, or the shard of this rank. The checksum is the SHA-256 of the SHA-256s of the head and of each 16 MiB of
+the bytes, so that several threads can compute it during the write. All parts begin and end at multiples of 65536, so
+that they can be written past the page cache (O_DIRECT): this saves a second copy, and leaves the cores to the checksum
+and to training.
 """
 
 import errno
@@ -28,21 +29,21 @@ import torch
 
 MAGIC = b"hpcstate"
 PAGE = 65536
-"""Of memory, on the machines with the largest: file systems want O_DIRECT in whole ones."""
+"""The largest page size in use: file systems want whole pages for O_DIRECT."""
 PART = 16 << 20
 OWN_MEMORY = 1 << 20
-"""Tensors below this many bytes are given memory of their own: a step counter should not keep a whole file alive."""
+"""Tensors smaller than this, in bytes, get memory of their own: a step counter should not keep a whole file alive."""
 
 Pieces = dict[str, list[tuple[tuple[int, ...], torch.Tensor]]]
-"""By path in the tree: where in the whole tensor a piece begins, and the piece."""
+"""Maps a path in the tree to pieces: the position of each in the whole tensor, and the piece."""
 
 
 class Damaged(Exception):
-    """The bytes are not those that were written; says which file."""
+    """The bytes are not those that were written; the message names the file."""
 
 
 class HostBuffer:
-    """A copy of a state in host memory, until it is written. The memory is kept from save to save."""
+    """A copy of a state in host memory until it is written. The memory is reused from save to save."""
 
     def __init__(self) -> None:
         self.memory = torch.empty(0, dtype=torch.uint8)
@@ -79,7 +80,7 @@ class HostBuffer:
             local, offset = _local(tensor)
             like = torch.empty(local.shape, dtype=local.dtype, device="meta")
             self._pieces[path] = {"begin": end, "offset": offset, "like": like}
-            # From a GPU in this thread, which knows its stream
+            # Copies from a GPU run in this thread, because it knows its stream
             can_wait = not local.is_cuda and path.startswith(tuple(f"[{key!r}]" for key in later))
             (deferred if can_wait else now).append((end, local))
             end = _up(end + local.nbytes, 64)
@@ -97,7 +98,7 @@ class HostBuffer:
             return [self._threads.submit(copy, in_turn) for _ in range(min(n, len(parts)))]
 
         copy(part for part in now if part[1].is_cuda)
-        # In the CPU's memory several copy faster than one; where nobody waits, one leaves the cores to training
+        # In CPU memory several threads copy faster than one; if nobody waits, one leaves the cores to training
         for done in copying([part for part in now if not part[1].is_cuda], self._n_threads):
             done.result()
         if torch.cuda.is_available():
@@ -105,12 +106,12 @@ class HostBuffer:
         self._copying = copying(deferred, 1)
 
     def settle(self) -> None:
-        """Wait until all is copied, in any thread."""
+        """Wait in any thread until all is copied."""
         for done in self._copying:
             done.result()
 
     def write(self, path: Path) -> dict[str, Any]:
-        """Put it into a new file and onto the disk; gives the bytes and the checksum."""
+        """Write it to a new file and flush that to the disk; return the number of bytes and the checksum."""
         self.settle()
         head = _head({"tree": self._tree, "pieces": self._pieces})
         body = self.memory.numpy().data[: self.n_bytes]
@@ -126,7 +127,7 @@ class HostBuffer:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds."""
+    """The content of a file."""
 
     path: Path
     tree: Any
@@ -134,7 +135,7 @@ class Contents:
 
 
 def read(path: Path, n_bytes: int, sha256: str) -> Contents:
-    """Read and check a file in one go, with several threads. Raises Damaged."""
+    """Read and check a file in one pass, with several threads. Raises Damaged."""
     if not path.is_file():
         raise Damaged(f"{path} is gone")
     with open(path, "rb", buffering=0) as file:
@@ -173,7 +174,7 @@ def read(path: Path, n_bytes: int, sha256: str) -> Contents:
 
 
 def join(files: Sequence[Contents]) -> dict[str, Any]:
-    """The state, with whole tensors, however many ranks wrote it."""
+    """Assemble the state with whole tensors, however many ranks wrote it."""
 
     def whole(path: str, like: torch.Tensor) -> torch.Tensor:
         pieces = [piece for file in files for piece in file.pieces.get(path, ())]
@@ -192,14 +193,14 @@ def join(files: Sequence[Contents]) -> dict[str, Any]:
 
 
 def _map(value: Any, path: str, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Any:
-    """The same tree, each tensor changed. What cannot be read back without running code is refused here, not then."""
+    """Apply `change` to each tensor of a tree. Refuse here what could not be read back without running code."""
     if isinstance(value, torch.Tensor):
         return change(path, value)
     if isinstance(value, dict):
         return {_map(key, path, change): _map(item, f"{path}[{key!r}]", change) for key, item in value.items()}
     if type(value) in (list, tuple):
         return type(value)(_map(item, f"{path}[{number}]", change) for number, item in enumerate(value))
-    # Exactly these: a numpy float64 is a float too, but is written as code
+    # Exactly these types: a numpy float64 is a float too, but is written as code
     if value is not None and type(value) not in (bool, int, float, complex, str, bytes):
         raise TypeError(
             f"state{path} is a {type(value).__module__}.{type(value).__name__}: a checkpoint holds tensors, numbers, "
@@ -209,12 +210,12 @@ def _map(value: Any, path: str, change: Callable[[str, torch.Tensor], torch.Tens
 
 
 def _is_sharded(tensor: torch.Tensor) -> bool:
-    """Whether it is a DTensor, told by what they have for checkpoints: their module takes half a second to import."""
+    """Whether it is a DTensor, recognised by its checkpoint method: importing the class takes half a second."""
     return hasattr(tensor, "__create_chunk_list__")
 
 
 def _local(tensor: Any) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """What this rank has of a tensor, and where in the whole that begins."""
+    """Return this rank's part of a tensor, and its position in the whole tensor."""
     if not _is_sharded(tensor):
         return tensor.detach(), (0,) * tensor.dim()
     (chunk,) = tensor.__create_chunk_list__()
@@ -222,7 +223,7 @@ def _local(tensor: Any) -> tuple[torch.Tensor, tuple[int, ...]]:
 
 
 def _view(data: torch.Tensor, begin: int, like: torch.Tensor) -> torch.Tensor:
-    """The bytes from `begin` on as a tensor of that shape and type."""
+    """Return the bytes from `begin` on as a tensor of the shape and type of `like`."""
     return data[begin : begin + like.nbytes].view(like.dtype).view(like.shape)
 
 
@@ -235,26 +236,26 @@ def _head(outline: dict[str, Any]) -> mmap.mmap:
 
 
 def _host_memory(n_bytes: int) -> torch.Tensor:
-    """From the start of a page on, as O_DIRECT wants it; pinned, so that a GPU copies at the full speed of the bus."""
+    """Allocate page-aligned memory, as O_DIRECT wants it; pinned, so that a GPU copies at the full speed of the bus."""
     if torch.cuda.is_available():
         return torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
     return torch.frombuffer(mmap.mmap(-1, n_bytes), dtype=torch.uint8)
 
 
 def _write_through(file: BinaryIO, view: memoryview) -> None:
-    """Write past the page cache, or through it where the file system knows no other way."""
+    """Write past the page cache, or through it if the file system does not support that."""
     _past_the_cache(file, True)
     while view:
         try:
             view = view[file.write(view[:PART]) :]
         except OSError as error:
-            # Also after a write that was cut short by a full disk: the next then says so
+            # Also after a full disk has cut a write short: the next write then reports it
             if error.errno != errno.EINVAL or not _past_the_cache(file, False):
                 raise
 
 
 def _past_the_cache(file: BinaryIO, wanted: bool) -> bool:
-    """Switch O_DIRECT; gives whether that changed anything."""
+    """Switch O_DIRECT on or off; return whether that changed anything."""
     now = fcntl.fcntl(file, fcntl.F_GETFL)
     then = now | os.O_DIRECT if wanted else now & ~os.O_DIRECT
     try:
@@ -275,5 +276,5 @@ def _checksum(head: bytes | mmap.mmap, digests: Sequence[bytes]) -> str:
 
 
 def raw(tensor: torch.Tensor) -> bytes:
-    """The bytes of a tensor, whatever its type."""
+    """Return the bytes of a tensor of any type."""
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

@@ -1,8 +1,8 @@
 """Saves checkpoints in the background: training waits for a copy in memory, and a thread writes it.
 
 Every rank has a Saver and calls it at the same steps. With DDP the first rank writes; with sharded tensors each rank
-writes its own, and leaves a mark beside it when that is on the disk. The first rank's thread waits for the marks:
-files, not collectives, which belong to training.
+writes its own, and leaves a mark next to it when it is on the disk. The first rank's thread waits for the marks.
+They are files, because collectives belong to training.
 """
 
 import logging
@@ -26,7 +26,7 @@ MARKS_S = 600
 """How long ranks may take to write their files, after the first has written its own."""
 SHORTEST_S, LONGEST_S = 30.0, 1800.0
 PRIOR_S = 24 * 3600.0
-"""Between failures, as long as nothing else is known."""
+"""The mean time between failures that is assumed until the run has had some."""
 
 
 class Saver:
@@ -35,13 +35,13 @@ class Saver:
     Parameters
     ----------
     ctx
-        The run, the rank and the attempt. One attempt cannot harm what a later one saves.
+        The run, the rank and the attempt. An attempt cannot damage the checkpoints of a later one.
     every
-        Steps from save to save. None: as often as pays, from what a save costs and how often this run has failed.
+        Steps between saves. None: as often as pays, given the time of a save and the failures of this run.
     keep
-        How many to keep, the newest; beside them the best.
+        How many of the newest to keep, besides the best.
     keep_every
-        Checkpoints of steps that this divides are kept for good; 0 for none.
+        Checkpoints of steps divisible by this are kept for good; 0 for none.
     """
 
     def __init__(self, ctx: Context, every: int | None = None, keep: int = 2, keep_every: int = 0) -> None:
@@ -53,7 +53,7 @@ class Saver:
         self.blocked_s = 0.0
         """How long training has waited for the last save."""
         self.n_waited = 0
-        """How often a save was asked for while the one before was still being written."""
+        """How often a save was requested while the one before was still being written."""
         self._staging = HostBuffer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._writing: Future[object] | None = None
@@ -68,7 +68,7 @@ class Saver:
                 self._interval_s = interval_s(commit["seconds"], self._mtbf_s)
 
     def due(self, step: int) -> bool:
-        """Whether to save after that step, as this rank sees it: ranks agree on it, as on stopping."""
+        """Whether to save after that step, as this rank sees it; the ranks agree on it, as on stopping."""
         if self.keep_every and step % self.keep_every == 0:
             return True
         if self.every is not None:
@@ -83,7 +83,7 @@ class Saver:
         last: bool = False,
         later: Collection[str] = (),
     ) -> None:
-        """Copy the state, and have it written. Raises what the save before met, unless that was a full disk.
+        """Copy the state and start writing it. Raises the error of the save before, unless that was a full disk.
 
         Parameters
         ----------
@@ -92,12 +92,12 @@ class Saver:
         state
             Tensors and plain values, in dicts and lists.
         best
-            The step that is best so far: its checkpoint, if there is one, is not deleted.
+            The best step so far: its checkpoint, if there is one, is not deleted.
         last
-            Nothing is left to be done meanwhile: where the disk is full, wait for room. The next call raises Preempted
-            when a stop was asked for before there was any.
+            This is the last save, so if the disk is full, wait for room. The next call raises Preempted if a stop was
+            requested in the meantime.
         later
-            What stands under these names in the state stays as it is until `settle` is called, and is copied meanwhile.
+            Names in the state whose values do not change until `settle` is called; they are copied in the meantime.
         """
         called = time.monotonic()
         if self._writing is not None and not self._writing.done():
@@ -114,7 +114,7 @@ class Saver:
             self._writing = self._thread.submit(self._write_last if last else self._write, step, best, began)
 
     def settle(self) -> None:
-        """To be called before what was to be copied `later` changes, as by the optimizer's step."""
+        """Call this before the values that are copied `later` change, for example in the optimizer's step."""
         called = time.monotonic()
         self._staging.settle()
         self.blocked_s += time.monotonic() - called
@@ -127,10 +127,10 @@ class Saver:
 
     def _write_last(self, step: int, best: int | None, began: float) -> None:
         while not self._write(step, best, began):
-            self.ctx.pause(FULL_S)  # or Preempted: not finished, the steps since the last whole one are done again
+            self.ctx.pause(FULL_S)  # if Preempted, the steps since the last complete checkpoint are repeated
 
     def _write(self, step: int, best: int | None, began: float) -> bool:
-        """In the thread: this rank's file, and on the first rank the checkpoint. False when the disk is full."""
+        """In the thread: write this rank's file, and on the first rank the checkpoint. False if the disk is full."""
         world, attempt = self.ctx.world, self.ctx.attempt
         n_files = world.size if self._staging.sharded else 1
         partial = checkpoint.beside(self.folder, step, attempt)
@@ -173,19 +173,19 @@ class Saver:
         return True
 
     def _make_room(self, n_files: int, best: int | None) -> None:
-        """Where the disk is nearly full, what rotation would delete after the next saves goes now."""
+        """If the disk is nearly full, delete now what rotation would delete after the next saves."""
         n_bytes = self._staging.n_bytes * n_files
         try:
             checkpoint.refuse_full_disk(self.folder, n_bytes, n_files + 2)
         except OSError:
-            newest = checkpoint.latest(self.folder)  # all of it read: it will be the only one
+            newest = checkpoint.latest(self.folder)  # read completely, as it will be the only one
             if newest is None:
                 raise
             checkpoint.rotate(self.folder, newest[0], 1, self.keep_every, best)
             checkpoint.refuse_full_disk(self.folder, n_bytes, n_files + 2)
 
     def _others(self, partial: Path, step: int, n_files: int) -> dict[str, Any]:
-        """What the other ranks say of their files, once all have written."""
+        """Return the marks of the other ranks, once all have written their files."""
         marks = {rank: partial / f"state-{rank:04d}-of-{n_files:04d}.json" for rank in range(1, n_files)}
         deadline = time.monotonic() + MARKS_S
         while missing := [rank for rank, mark in marks.items() if not mark.exists()]:
@@ -204,26 +204,26 @@ class Saver:
             mark.unlink()
         return files
 
-    def _clear(self, beside: Path, file: Path, error: OSError) -> None:
-        """Half a checkpoint takes room and helps nobody. The first rank waits for a word of the others."""
+    def _clear(self, partial: Path, file: Path, error: OSError) -> None:
+        """Delete half a checkpoint, which only takes room. The first rank waits for a mark of the others."""
         if self.ctx.world.is_first:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
             return
         file.unlink(missing_ok=True)
         failed = {"failed": error.strerror or str(error), "errno": error.errno, "host": os.uname().nodename}
         try:
             write_json(file.with_suffix(".json"), failed)
         except OSError as second:
-            log.error("rank 0 could not be told that the save failed: %s", second)
+            log.error("rank 0 could not be informed that the save failed: %s", second)
 
 
 def interval_s(cost_s: float, mtbf_s: float) -> float:
-    """From save to save, so that the time spent on saving and that lost by a failure are least (Young, Daly)."""
+    """The time between saves at which saving and lost work cost least (Young, Daly)."""
     return min(max(math.sqrt(2 * cost_s * mtbf_s), SHORTEST_S), LONGEST_S)
 
 
 def mean_between_failures_s(attempts: Iterable[Mapping[str, Any]]) -> float:
-    """From how long this run has lived and how often it has crashed, beginning with one crash in 24 hours."""
+    """Estimate it from the age of this run and its crashes, starting from one crash in 24 hours."""
     lived_s, crashes = PRIOR_S, 1
     for line in attempts:
         lived_s += line["ended"] - line["started"]

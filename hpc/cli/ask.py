@@ -1,7 +1,7 @@
 """Asks the user a question at the terminal."""
 
 MANY_RUNS = 20
-"""A sweep of more is asked about at a terminal."""
+"""Ask before a sweep with more runs than this is submitted at a terminal."""
 
 
 def sure(question: str) -> bool:

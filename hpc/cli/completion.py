@@ -19,7 +19,7 @@ from hpc.slurm.squeue import Job, Queue
 
 _BASH = """\
 _hpc_words() {
-  # The words after COMMAND ($1), and what may come next of the last of them
+  # The words after COMMAND ($1), and what may follow the last of them
   local line="${COMP_LINE:0:COMP_POINT}" words
   read -ra words <<<"${line#*$1}"
   [[ "$line" == *" " ]] && words+=("")
@@ -39,7 +39,7 @@ _hpc_launch() {
   if [[ "${COMP_WORDS[1]} ${COMP_WORDS[2]}" == "-m hpc.launch" ]]; then
     _hpc_words hpc.launch "${COMP_WORDS[0]}" -m hpc.launch
   elif [[ -n "${_hpc_before[${1##*/}]}" ]]; then
-    "${_hpc_before[${1##*/}]}" "$@"  # what completed this command before us; with no reply the shell does as ever
+    "${_hpc_before[${1##*/}]}" "$@"  # the completion installed before ours; without a reply the shell acts as usual
   fi
 }
 declare -A _hpc_before
@@ -59,7 +59,7 @@ SCRIPTS = {"bash": _BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n
 
 
 def candidates(words: Sequence[str]) -> list[str]:
-    """What the last word can become; the others stand before it. Each begins with the word as it is."""
+    """Return what the last word can become, after the words before it. Each candidate begins with that word."""
     *before, word = words or [""]
     name, equals, _ = word.partition("=")
     plain = _plain(before)
@@ -84,7 +84,7 @@ def _takes_value(word: str) -> bool:
 
 
 def _plain(words: Sequence[str]) -> list[str]:
-    """Without the options and their values."""
+    """Return the words without options and their values."""
     plain = []
     coming = iter(words)
     for word in coming:
@@ -96,7 +96,7 @@ def _plain(words: Sequence[str]) -> list[str]:
 
 
 def _said(option: str, words: Sequence[str]) -> str:
-    """The value of an option, `--on SITE` or `--on=SITE`, or nothing."""
+    """Return the value of an option, `--on SITE` or `--on=SITE`, or nothing."""
     both = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
     return next((value for word, value in itertools.pairwise(words) if word == option), both[0] if both else "")
 
@@ -116,7 +116,7 @@ def _values(option: str, before: Sequence[str]) -> list[str]:
 
 
 def _presets(words: Sequence[str]) -> list[str]:
-    """NAME=VALUE for each preset of the config files and recipes that stand on the line."""
+    """Return NAME=VALUE for each preset of the config files and recipes on the line."""
     presets: list[str] = []
     for word in words[1:]:
         try:
@@ -145,7 +145,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     if verb == "completion":
         return ["bash", "zsh"]
     if table.is_tool(verb) and not word:
-        return []  # files, which the shell knows itself
+        return []  # files: the shell completes them itself
     if verb in ("sweep", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
     if verb == "settings":
@@ -163,7 +163,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
 
 
 class _NotAsked(Queue):
-    """The tab key does not wait for Slurm."""
+    """A queue without answers: the tab key does not wait for Slurm."""
 
     def look(self, ids: Iterable[str]) -> dict[str, Job]:
         self.silence = "not asked"
@@ -174,13 +174,13 @@ class _NotAsked(Queue):
 
 
 def _runs(folder: str, alive: bool = False) -> list[str]:
-    """What runs can be called: their names, and what their users call them."""
+    """Return the names of runs, and their labels."""
     states = [state for state in status.look_all(status.all_runs(folder), _NotAsked()) if not (alive and state.ended)]
     return [*(state.run for state in states), *dict.fromkeys(state.name for state in states if state.name)]
 
 
 def _files(word: str) -> list[str]:
-    """Config files, and folders on the way to them."""
+    """Return config files, and folders on the way to them."""
     folder = Path(word).parent if not word.endswith("/") else Path(word)
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     shown = [path for path in there if not path.name.startswith(".") or word.startswith(".")]
@@ -188,15 +188,15 @@ def _files(word: str) -> list[str]:
 
 
 def _settings(stage: str, chosen: Mapping[str, str], wanted: str) -> dict[str, list[Any]]:
-    """What can be set of one stage (`optim.lr`), or of all with the stage's name before it; and its types.
+    """Return the settings of one stage (`optim.lr`), or of all stages with the stage's name in front, and their types.
 
     Parameters
     ----------
     chosen
-        Of what is one of several: the names that stand on the line already.
+        The choices that the line makes already, as {"model": "eegnet"}.
     wanted
-        How those that are of use begin, as `optim.`, or `model=` for a single one. Others may be left out: the files of
-        all models are not imported for the sake of `windows.`.
+        The beginning of the settings that are of use, as `optim.`, or `model=` for a single one. Others may be left
+        out, so that `windows.` does not import the files of all models.
     """
     if stage == "pipeline":
         below = {name: _settings(name, {}, rest) for name, rest in _looked_at(stages.names(), wanted)}
@@ -209,7 +209,7 @@ def _settings(stage: str, chosen: Mapping[str, str], wanted: str) -> dict[str, l
 
 
 def _looked_at(names: Iterable[str], wanted: str) -> list[tuple[str, str]]:
-    """Of the parts of a config, those below which something begins as wanted; and how it begins there."""
+    """Return the parts of a config whose settings can begin as wanted, each with the beginning that applies to it."""
     return [
         (name, wanted.removeprefix(f"{name}.") if wanted.startswith(f"{name}.") else "")
         for name in names
@@ -218,8 +218,8 @@ def _looked_at(names: Iterable[str], wanted: str) -> list[tuple[str, str]]:
 
 
 def _types(schema: Any, chosen: Mapping[str, str], wanted: str, at: str = "") -> dict[str, list[Any]]:
-    """The settings of a config, those of its parts after a dot; of parts to choose from by name, of the chosen one, or
-    of all of them."""
+    """Return the settings of a config, those of its parts after a dot. If a part is a choice, return those of the
+    chosen one, or of all."""
     types_of: dict[str, list[Any]] = {}
     if not dataclasses.is_dataclass(schema):
         for choice in choices.kinds(schema):
@@ -239,7 +239,7 @@ def _types(schema: Any, chosen: Mapping[str, str], wanted: str, at: str = "") ->
 
 
 def _parts(kind: Any, chosen: Mapping[str, str], path: str) -> tuple[Any, ...]:
-    """The dataclasses with the settings below a field: the chosen one, or all that it can be."""
+    """Return the dataclasses with the settings below a field: the chosen one, or all choices."""
     if get_origin(kind) in (tuple, list):
         return ()
     name = chosen.get(path, chosen.get(f"{path}.name", ""))
@@ -248,8 +248,7 @@ def _parts(kind: Any, chosen: Mapping[str, str], path: str) -> tuple[Any, ...]:
 
 
 def _own(kind: Any) -> list[Any]:
-    """The types of a field itself: the names of what it can be, if there are several; empty for a part that is always
-    the same."""
+    """Return the types of a field itself: the names of its choices; empty if there is no choice."""
     several = () if get_origin(kind) in (tuple, list) else choices.names(kind)
     if len(several) > 1:
         return [Literal[several]]
@@ -259,7 +258,7 @@ def _own(kind: Any) -> list[Any]:
 
 
 def _choices(kinds: Sequence[Any], runs: str) -> list[str]:
-    """The values that a setting can have, where they can be counted."""
+    """Return the values that a setting can have, if they can be listed."""
     choices: list[str] = []
     for kind in kinds:
         choices += [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
@@ -269,7 +268,7 @@ def _choices(kinds: Sequence[Any], runs: str) -> list[str]:
 
 
 def show_completion(args: Arguments, environ: Mapping[str, str]) -> int:
-    """`completion bash` is for the shell's start file; `completion -- WORDS` is what that asks at each tab."""
+    """Print the shell code (`completion bash`), or the candidates that it asks for (`completion -- WORDS`)."""
     if args.words in (["bash"], ["zsh"]):
         print(SCRIPTS[args.words[0]])
     elif args.words[:1] == ["words"]:

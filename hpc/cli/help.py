@@ -1,4 +1,4 @@
-"""Help for one verb, from the table of options and, of a stage, from its config; and the reference of all settings."""
+"""Help for one verb, from the table of options and, for a stage, from its config; and the reference of all settings."""
 
 import inspect
 import json
@@ -21,7 +21,7 @@ from hpc.errors import ConfigError, did_you_mean
 from hpc.runs.rundir import atomic_write
 
 WIDEST = 110
-"""Columns; a wider terminal is not used, as long lines are hard to read."""
+"""The maximum width in columns; longer lines are hard to read."""
 
 
 def show_help(args: Arguments, environ: Mapping[str, str]) -> int:
@@ -44,7 +44,7 @@ def text(verb: str) -> str:
 
 
 def _settings(verb: str, row: Verb) -> str:
-    """Those of a verb that a package brings, which has a config as a stage has."""
+    """Return the settings of a verb from another package, which has a config as a stage has."""
     if row.where != TOOL:
         return ""
     return f"settings:\n{table(reference.settings(stages.schema(load(verb))))}"
@@ -70,7 +70,7 @@ def _of_stage(stage: str) -> str:
 
 
 def _docstring(function: Any) -> tuple[str, tuple[str, ...]]:
-    """What a stage does, and the examples in its docstring: lines that begin with `python -m hpc.launch`."""
+    """Return what a stage does, and the examples in its docstring: lines that begin with `python -m hpc.launch`."""
     lines = inspect.cleandoc(function.__doc__ or "").splitlines()
     command = "python -m hpc.launch "
     examples = [line.strip().removeprefix(command) for line in lines if line.strip().startswith(command)]
@@ -100,7 +100,7 @@ def _examples(examples: Sequence[str]) -> str:
 
 
 def table(rows: Sequence[Setting]) -> str:
-    """One setting a paragraph: how it is said and what it is by default, then its type and what it is for."""
+    """Format one setting a paragraph: how it is written, its default, its type and what it is for."""
     lines: list[str] = []
     for row in rows:
         default = f"={row.default}" if row.default else "  (must be given)" if row.kind else ""
@@ -119,7 +119,7 @@ def _width() -> int:
 
 
 def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
-    """`hpc settings [STAGE[.PATH]]`: every setting of a stage, of a group of settings, or of one of several."""
+    """`hpc settings [STAGE[.PATH]]`: print every setting of a stage, a group of settings, or a choice."""
     if len(args.words) > 1:
         raise ConfigError(f"settings shows one stage or path at a time, but got {' '.join(args.words)!r}")
     if not args.words:
@@ -147,7 +147,7 @@ def _list_stages(as_json: bool) -> int:
     for name in stages.names():
         try:
             stages_about.append((name, _docstring(stages.load(stages.entry(name)))[0]))
-        except ConfigError as error:  # of a package that somebody is just writing
+        except ConfigError as error:  # a package that is being written
             stages_about.append((name, f"broken: {error}"))
     if as_json:
         print(json.dumps([{"stage": name, "about": about} for name, about in stages_about]))
@@ -159,7 +159,7 @@ def _list_stages(as_json: bool) -> int:
 
 
 def page(stage: str) -> str:
-    """All settings of a stage as a page of Markdown, each choice with its own: docs/reference has one a stage."""
+    """Return all settings of a stage as a page of Markdown, with those of each choice, for docs/reference."""
     function = stages.load(stages.entry(stage))
     schema = stages.schema(function)
     lines = [f"# {stage}", "", " ".join(_docstring(function)[0].split()), ""]

@@ -20,7 +20,7 @@ def list_recipes(args: Arguments, environ: Mapping[str, str]) -> int:
         print(json.dumps([{"name": name, "file": path, "title": title} for name, (path, title) in titles.items()]))
         return DONE
     if not titles:
-        print("there is no recipe: no package that is installed here brings one, and there is no configs/ here")
+        print("there is no recipe: no installed package has one, and there is no configs/ here")
         return DONE
 
     width = max(map(len, titles))
@@ -39,7 +39,7 @@ def list_sites(args: Arguments, environ: Mapping[str, str]) -> int:
         try:
             site = profile.load(name)
             rows.append((name, site.kind, site.status, site.description))
-        except ConfigError as error:  # of a file that somebody is just writing
+        except ConfigError as error:  # a file that is being written
             rows.append((name, "", "broken", str(error)))
     if args.json:
         fields = ("name", "kind", "status", "description")

@@ -7,7 +7,7 @@ from hpc.cli.table import CONFIG, VERBS, is_tool, takes_run, verbs
 from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
-TYPE_CHECKING = False  # as typing has it, without importing it: --help and status answer at once
+TYPE_CHECKING = False  # instead of importing typing, so that --help and status answer at once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ SYNONYMS = {
     "submit": "train, or pipeline", "start": "train, or pipeline", "restart": "resume", "requeue": "resume",
     "config": "settings", "reference": "settings", "models": "settings train.model", "help": "--help, or VERB --help",
 }  # fmt: skip
-"""What others call it: named in the error."""
+"""Words of other tools, which an error translates to ours."""
 
 TEXT = """\
 usage: python -m hpc.launch VERB [FILE.yaml or RECIPE ...] [key=value ...] [options]     (hpc VERB ... is the same)
@@ -113,13 +113,13 @@ def gigabytes(text: str) -> float:
         number = float(text)
     except ValueError:
         raise ValueError("a number") from None
-    if not abs(number) < 1e6:  # nan is not
+    if not abs(number) < 1e6:  # also refuses nan
         raise ValueError("a number below a million")
     return number
 
 
 def one_line(text: str) -> str:
-    if not text.isprintable():  # a batch script has a line for it
+    if not text.isprintable():  # it becomes one line of a batch script
         raise ValueError("one line without control characters")
     return text
 
@@ -133,12 +133,12 @@ def run_name(text: str) -> str:
 
 
 PLAN = "STAGE pipeline sweep resume drill export"
-"""The verbs that make a plan; STAGE is for all stages, and below, RUN is for all verbs that take a run."""
+"""The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
 START = "STAGE pipeline sweep resume"
 ONE = "STAGE pipeline resume"
 
 Option = tuple[str, str, "Callable[[str], object] | None", str, str]
-"""Its name, its value in capitals, the function that parses the value (None: no value), its verbs, its help."""
+"""Its name, its value in capitals, the function that parses the value (None: it takes none), its verbs, its help."""
 
 GROUPS: dict[str, list[Option]] = {
     "resources": [
@@ -149,7 +149,7 @@ GROUPS: dict[str, list[Option]] = {
         ("--cpus", "N", whole, PLAN, "CPU cores per rank"),
         ("--mem", "GB", gigabytes, PLAN, "memory per node"),
         ("--time", "4h", one_line, PLAN, "walltime; when it ends, the run saves, and its job goes back into the queue"),
-        ("--hang", "15m", one_line, PLAN, "restart the ranks when none of them makes progress for this long"),
+        ("--hang", "15m", one_line, PLAN, "restart the ranks if none of them makes progress within this time"),
         ("--partition", "NAME", one_line, PLAN, "instead of the profile's partition"),
         ("--account", "NAME", one_line, PLAN, "the grant to charge; docs/sites.md lists where else it can be set"),
         ("--scratch", "GB", whole, PLAN, "node-local disk, at sites where a job can ask for it"),
@@ -232,16 +232,16 @@ SBATCH_LETTERS = {
     "-p": "--partition",
     "-A": "--account",
 }
-"""Letters that people know from sbatch; said in the error, as ours begin with two dashes."""
+"""Letters that sbatch uses for these options; an error names ours, which begin with two dashes."""
 FORMER = {"--set": "--preset"}
-"""Renamed options: the old name works for one version, with a notice."""
+"""Renamed options: the old name works for one version and prints a notice."""
 OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
 OPTIONS["--help"] = ("--help", "", None, "", "print this help")
 OPTIONS["--version"] = ("--version", "", None, "", "print the version of hpc and of Python")
 
 
 def fits(option: Option, verb: str) -> bool:
-    """Whether a verb, or the stage of that name, takes an option."""
+    """Whether an option applies to a verb, or to the stage of that name."""
     kind = verb if verb in VERBS else "FILES" if is_tool(verb) else "STAGE"
     kinds = {kind, *(["RUN"] if takes_run(verb) else [])}
     return option[0] in ("--help", "--version") or not kinds.isdisjoint(option[3].split())
@@ -320,7 +320,7 @@ def help_text() -> str:
 
 
 def _stages() -> str:
-    """The stages that are installed, some to a line."""
+    """Return the names of the installed stages, several to a line."""
     lines = ["  STAGE                  one of"]
     for name in plugins.points("hpc.stages"):
         if len(lines[-1]) + len(name) > 110:

@@ -1,4 +1,4 @@
-"""From the parsed command line to plans: which stage and settings, on which site, with which resources and code."""
+"""Turns the parsed command line into plans: stage and settings, site, resources and code."""
 
 import dataclasses
 import functools
@@ -27,18 +27,19 @@ ASKED = [
     for option in GROUPS["resources"]
     if option[0] not in ("--runs", "--after", "--max-parallel")
 ]
-"""The options that say where and with what."""
+"""The options for the site and the resources."""
 PASSED_ON = ("exclude", "constraint", "comment")
-"""Those that go to sbatch as they are said."""
+"""The options that sbatch gets as they are."""
 SLURM_ONLY = ("partition", "account", "mail", *PASSED_ON)
+"""The options that only Slurm understands."""
 
 
 def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     runs = Path(args.runs).absolute()
     sciences, sources, settings = _sciences(args, runs)
     request = _asked(args, runs)
-    where, resources = _where(request, runs, environ, args.dry_run)
-    request["on"] = where.name  # also when it was found out
+    site, resources = _where(request, runs, environ, args.dry_run)
+    request["on"] = site.name  # also if it was detected
     of_stages = [science.entry.split(".")[0] for science in sciences]
     packages = list(dict.fromkeys(["hpc", *of_stages, *plugins.packages()]))
     code = snapshot.look(packages)
@@ -56,7 +57,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         Plan(
             science=science,
             sources=tuple(sources),
-            site=where,
+            site=site,
             resources=resources,
             code=tuple(code),
             runs=str(runs),
@@ -74,7 +75,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
 
 
 def _reason(science: Science, sciences: Sequence[Science], args: Arguments, runs: Path) -> str:
-    """Why a run is made that the line does not name, and what could be read instead; empty for the others."""
+    """Explain why a run is made that the line does not name, and what could be read instead; empty for the others."""
     verb = args.words[0] if args.verb == "sweep" else args.verb
     if verb in ("pipeline", "resume", "export") or science.section == verb:
         return ""
@@ -89,7 +90,7 @@ def _reason(science: Science, sciences: Sequence[Science], args: Arguments, runs
 
 
 def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], list[str]]:
-    """What is to be computed, the files and words that say so, and what tells each from the others."""
+    """Return what is to be computed, the files and words it comes from, and the settings that differ between runs."""
     if args.verb in ("resume", "export"):
         if len(args.words) != 1:
             raise ConfigError(f"{args.verb} which run? One name; other settings would be another run")
@@ -122,7 +123,7 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
 
 
 def _with_option(error: ConfigError, words: Sequence[str]) -> ConfigError:
-    """The error, for `nodes=2` with the option of that name."""
+    """Rewrite the error for `nodes=2` to name the option --nodes."""
     for word in words:
         key, _, value = word.rpartition(".")[2].partition("=")
         option = f"--{key}s" if key == "gpu" else f"--{key.replace('_', '-')}"
@@ -132,7 +133,7 @@ def _with_option(error: ConfigError, words: Sequence[str]) -> ConfigError:
 
 
 def _config_file(word: str) -> Path:
-    """A file as it is named, or the recipe of that name."""
+    """Return the file of that name, or the recipe."""
     path = Path(word)
     if path.suffix not in (".yaml", ".yml"):
         return recipes.find(word)
@@ -142,8 +143,8 @@ def _config_file(word: str) -> Path:
 
 
 def _default_file(verb: str, words: Sequence[str]) -> list[Path]:
-    """Where no file is named: `configs/default.yaml` here; else, where the words do not say what to read, the file
-    that the stage's own package brings for this."""
+    """Return the config file to use if none is named: `configs/default.yaml` here, or, unless the words name the
+    inputs, the default recipe of the stage's package."""
     if path := recipes.default_here():
         return [path]
     packages = [stages.entry(name).partition(".")[0] for name in stages.names() if name == verb or verb == "pipeline"]
@@ -152,12 +153,12 @@ def _default_file(verb: str, words: Sequence[str]) -> list[Path]:
         given = {word.removeprefix(f"{verb}.").partition("=")[0].partition(".")[0] for word in words}
         if set(config.required(schema)) <= given:
             return []
-    brought = [path for package in dict.fromkeys(packages) if (path := recipes.default_of(package))]
-    return brought[:1]
+    defaults = [path for package in dict.fromkeys(packages) if (path := recipes.default_of(package))]
+    return defaults[:1]
 
 
 def _named(runs: Path) -> Callable[[str], list[RunDir]]:
-    """The runs that are there and that an input means, as `status` takes a word; each is looked up once."""
+    """Return a function that finds the existing runs that an input means, as `status` does; it looks each up once."""
 
     @functools.cache
     def look(ref: str) -> list[RunDir]:
@@ -168,7 +169,7 @@ def _named(runs: Path) -> Callable[[str], list[RunDir]]:
 
 
 def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
-    """Refuse a plan whose inputs are not there, and will not be: `coming` are the runs planned before this one."""
+    """Refuse a plan whose inputs do not exist and are not `coming`, the runs planned before this one."""
     for field, ref in science.inputs.items():
         run = input_run(ref, runs)
         if ref in coming or (run.result if run else Path(ref)).exists():
@@ -181,7 +182,7 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
                 f"see `python -m hpc.launch status {ref}`"
             )
         if "," in ref:
-            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: say several as [{ref}]")
+            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: several are [{ref}]")
         stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
         if stage is None:
             raise ConfigError(
@@ -196,19 +197,19 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
 
 
 def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
-    """Where and with what, as it was said; of a run that goes on, what was said for it before counts as well."""
+    """Return the requested site and resources; a run that continues keeps the requests of its last submission."""
     now = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
     if args.verb not in ("resume", "export"):
         return now
     before = plan.of_folder(status.find(args.words[0], runs)).asked
-    if now.get("on", before.get("on")) != before.get("on"):  # elsewhere, only its layout makes sense
+    if now.get("on", before.get("on")) != before.get("on"):  # on another site, only its layout makes sense
         before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
     return before | now
 
 
 def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool) -> tuple[Site, Resources]:
-    """The site, and what it gives for what was asked."""
-    where = allocation.load(asked.get("on") or allocation.detect(environ))
+    """Return the site, and the resources that it grants to the request."""
+    site = allocation.load(asked.get("on") or allocation.detect(environ))
     options = {name: asked[name] for name in PASSED_ON if name in asked}
     options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
     request = allocation.Request(
@@ -219,29 +220,29 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
         mem_gb=asked.get("mem"),
         time=asked.get("time"),
         partition=asked.get("partition"),
-        account=allocation.find_account(where, asked.get("account"), environ, Path.home()),
+        account=allocation.find_account(site, asked.get("account"), environ, Path.home()),
         scratch_gb=asked.get("scratch"),
         options=options,
         hang=asked.get("hang"),
         stage=asked.get("stage"),
         mpi=asked.get("mpi", False),
     )
-    resources = allocation.fit(where, request, allocation.gpus_here(environ), dry=dry)
-    notes = allocation.look_at_folder(where, resources, runs, environ)
-    if where.kind != "slurm" and (idle := [f"--{name}" for name in SLURM_ONLY if name in asked]):
-        notes += (f"{', '.join(idle)}: for Slurm, without effect on {where.name}",)
-    return where, dataclasses.replace(resources, notes=(*resources.notes, *notes))
+    resources = allocation.fit(site, request, allocation.gpus_here(environ), dry=dry)
+    notes = allocation.look_at_folder(site, resources, runs, environ)
+    if site.kind != "slurm" and (idle := [f"--{name}" for name in SLURM_ONLY if name in asked]):
+        notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)
+    return site, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 
 
 def _label(args: Arguments, runs: Path, name: str, is_read: bool) -> str:
-    """What the run is called: as is said now, or was before. What others of the plan read may have been there before,
-    under a name of its own, as a store that two sweeps share."""
+    """Return the label of the run: the one given now, or the one it had. An input of the plan may exist already under
+    another label, for example a store that two sweeps share."""
     run = RunDir(runs / name)
     before = plan.label_of(run)
     if args.name is None:
         return before
     if (runs / args.name).exists():
-        raise ConfigError(f"--name {args.name}: a run has that name already, and is found by it")
+        raise ConfigError(f"--name {args.name}: another run has that name already")
     if run.result.exists() and is_read:
         return before
     if run.result.exists() and args.name != before:

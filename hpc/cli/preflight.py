@@ -1,6 +1,6 @@
 """Checks before a job is submitted, for mistakes that would otherwise show after hours in the queue.
 
-Each check gives a phrase for the plan when all is well, or a ConfigError that says what to do.
+Each check returns a phrase for the plan if all is well, or raises a ConfigError that says what to do.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ from hpc.submit import batch
 from hpc.supervise import ranks
 
 FREE_GB, FREE_FILES = 1.0, 1000
-"""Below this nothing is started: a run would die of a full disk in its first minutes."""
+"""Below this nothing is started: a full disk would end the run in its first minutes."""
 PATIENCE_S = 5.0
 MOUNTS = Path("/proc/mounts")
-"""On Linux; elsewhere there are no quotas to look at."""
+"""The mount table of Linux; on other systems quotas are not checked."""
 
 
 def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
-    """The plans, and what was looked at. What is the same for all runs of a stage is looked at for the first."""
+    """Check the plans, and note the checks in them. Checks that are the same for all runs of a stage are done once."""
     tried = [_asked(plan) for plan in plans]
     firsts = {plan.science.stage: plan for plan in reversed(plans)}
     result = [
@@ -46,10 +46,10 @@ def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
 
 
 def _look(plan: Plan, tried: str) -> tuple[str, ...]:
-    """That its config is valid, its inputs are there and its stage imports, we would not be here without."""
+    """Check one plan. Its config is valid, or there would be no plan."""
     checks = [f"{plan.science.stage} imports", "config valid"]
-    there = [input_there(Input(ref), Path(plan.runs)) for ref in plan.science.inputs.values()]
-    checks += ["inputs there" if all(there) else "inputs are made first"] if there else []
+    folders = [input_there(Input(ref), Path(plan.runs)) for ref in plan.science.inputs.values()]
+    checks += ["inputs there" if all(folders) else "inputs are made first"] if folders else []
     checks += [tried] if tried else []
     checks += [_room(Path(plan.runs))]
     if plan.site.kind == "slurm":
@@ -60,8 +60,8 @@ def _look(plan: Plan, tried: str) -> tuple[str, ...]:
 
 
 def _asked(plan: Plan) -> str:
-    """What the stage's own check says: that so many ranks can share the work, and that it goes with the inputs that are
-    there. Those of a finished run are not looked at. A ValueError refuses the plan."""
+    """Run the stage's own check: whether the ranks can share the work evenly, and whether the config fits the existing
+    inputs. A finished run is not checked. A ValueError refuses the plan."""
     science, finished = plan.science, plan.run.result.exists()
     stage = stages.load(science.entry)
     cfg = config.build(stages.schema(stage), science.config, science.stage)
@@ -76,26 +76,26 @@ def _asked(plan: Plan) -> str:
 
 
 def _mpi(plan: Plan) -> str:
-    """That MPI is there; which one a cluster has is known on its nodes only."""
+    """Check that MPI is installed; which MPI a cluster has is known only on its nodes."""
     if importlib.util.find_spec("mpi4py") is None:
         raise ConfigError(
-            "--mpi needs mpi4py, which is not installed: `pip install hpc-eegdecode[mpi]` brings it with an MPI for "
+            "--mpi needs mpi4py, which is not installed: `pip install hpc-eegdecode[mpi]` installs it with an MPI for "
             "one machine; on a cluster load the site's MPI module and `pip install mpi4py`"
         )
     if plan.site.kind == "slurm":
         return f"MPI through srun{' --mpi=' + plan.site.mpi if plan.site.mpi else ''}"
     if (program := ranks.mpiexec(plan.python)) is None:
         raise ConfigError(
-            "--mpi needs mpiexec, which is not found: `pip install hpc-eegdecode[mpi]` brings one for one machine; "
+            "--mpi needs mpiexec, which is not found: `pip install hpc-eegdecode[mpi]` installs one for one machine; "
             "on a cluster load the site's MPI module"
         )
     if plan.resources.nodes > 1:
-        raise ConfigError(f"--mpi starts {plan.resources.nodes} nodes under Slurm only: leave out --nodes, say --ranks")
+        raise ConfigError(f"--mpi starts {plan.resources.nodes} nodes under Slurm only: drop --nodes, use --ranks")
     return f"MPI through {program}"
 
 
 def _array_limits(plans: Sequence[Plan]) -> None:
-    """That Slurm takes the arrays of a sweep, one a section; of what is finished there will be no more jobs."""
+    """Check that Slurm takes the arrays of a sweep, one for each section. Finished runs need no job."""
     counts = Counter(plan.science.section for plan in plans if not plan.run.result.exists())
     section, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
     if n < 2:
@@ -114,12 +114,12 @@ def _array_limits(plans: Sequence[Plan]) -> None:
 
 
 def slurm_limits(text: str) -> dict[str, int]:
-    """The whole numbers in what `scontrol show config` says, by name. An array has MaxArraySize elements at most."""
+    """Return the whole numbers in the output of `scontrol show config`, by name. MaxArraySize limits an array."""
     return {name: int(number) for name, number in re.findall(r"^(\w+) *= ([0-9]+)$", text, re.MULTILINE)}
 
 
 def _tasks(plan: Plan) -> str:
-    """That what Slurm will be asked gives as many tasks as there are to be ranks, whatever the profile adds."""
+    """Check that Slurm will start one task for each rank, whatever the profile adds."""
     text = batch.sbatch_text(plan, os.environ)
     directives = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", text, re.MULTILINE))
     tasks = int(directives["nodes"]) * int(directives["ntasks-per-node"])
@@ -132,7 +132,7 @@ def _tasks(plan: Plan) -> str:
 
 
 def _lead(plan: Plan) -> str:
-    """That saving fits between the signal and the end of the walltime, if this run has saved before."""
+    """Check that a save fits between the signal and the end of the walltime, if this run has saved before."""
     took = save_seconds(plan.run)
     if took is None:
         return "time to save not known yet"
@@ -145,20 +145,20 @@ def _lead(plan: Plan) -> str:
 
 
 def save_seconds(run: RunDir) -> float | None:
-    """How long the newest checkpoint took to be safe on disk, as its COMMIT says."""
+    """Return how long the newest checkpoint took to be safe on disk, from its COMMIT."""
     steps = committed_steps(run.checkpoints)
     commit = read_json(run.checkpoints / f"step-{steps[-1]:08d}" / "COMMIT") if steps else None
     return commit.get("seconds") if commit else None
 
 
 def _room(runs: Path) -> str:
-    """Free space and files where the run folders go: of the disk, and of one's quota where Lustre keeps it."""
+    """Check the free space and number of files for the run folders: of the disk, and of your quota on Lustre."""
     folder = next(place for place in (runs, *runs.parents) if place.is_dir())
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"you may not write in {folder}: say --runs with a folder of yours")
+        raise ConfigError(f"you may not write in {folder}: use --runs with a folder of yours")
     disk = os.statvfs(folder)
     free_gb = disk.f_bavail * disk.f_frsize / 1e9
-    free_files = disk.f_favail if disk.f_files else None  # some file systems count none
+    free_files = disk.f_favail if disk.f_files else None  # some file systems do not count them
     of_what = "free"
     for quota_gb, quota_files in _lustre_quotas(folder):
         if quota_gb is not None and quota_gb < free_gb:
@@ -168,7 +168,7 @@ def _room(runs: Path) -> str:
     if free_gb < FREE_GB or (free_files is not None and free_files < FREE_FILES):
         files = "" if free_files is None else f" and {free_files} files"
         raise ConfigError(
-            f"{folder} has {max(0.0, free_gb):.2f} GB{files} {of_what}: make room, or say --runs elsewhere"
+            f"{folder} has {max(0.0, free_gb):.2f} GB{files} {of_what}: make room, or use --runs with another folder"
         )
     files = "" if free_files is None else f", {_short(free_files)} files"
     return f"{_short(free_gb * 1e9)}B{files} {of_what}"
@@ -183,7 +183,7 @@ def _short(n: float) -> str:
 
 
 def _lustre_quotas(folder: Path) -> list[tuple[float | None, int | None]]:
-    """(GB, files) that are left to me and to the folder's group, where they are limited."""
+    """Return (GB, files) that are left to the user and to the folder's group, if they are limited."""
     if not MOUNTS.exists() or _file_system(folder, MOUNTS.read_text(errors="replace")) != "lustre":
         return []
     quotas: list[tuple[float | None, int | None]] = []
@@ -198,7 +198,7 @@ def _lustre_quotas(folder: Path) -> list[tuple[float | None, int | None]]:
 
 
 def parse_quota(text: str) -> tuple[float | None, int | None]:
-    """What `lfs quota -q` says: kbytes quota limit grace files quota limit grace, after the folder; 0 is no limit."""
+    """Parse `lfs quota -q`: after the folder, kbytes quota limit grace files quota limit grace; 0 is no limit."""
     numbers = [int(word) for word in re.findall(r"(?<![\w/.])(\d+)\*?(?=\s)", text)]
     if len(numbers) < 6:
         return None, None
@@ -208,15 +208,15 @@ def parse_quota(text: str) -> tuple[float | None, int | None]:
 
 
 def _file_system(folder: Path, mounts: str) -> str:
-    """The type of the file system that a folder is on."""
+    """Return the type of the file system that a folder is on."""
     kinds = {words[1]: words[2] for line in mounts.splitlines() if len(words := line.split()) > 2}
     return next((kinds[str(place)] for place in (folder, *folder.parents) if str(place) in kinds), "")
 
 
 def _estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
-    """What Slurm here says to the very script that would be submitted, without taking it."""
+    """Return when Slurm would start the very script that would be submitted; nothing is submitted."""
     text = batch.sbatch_text(plan, environ)
-    answer = commands.run("sbatch", "--test-only", patience_s=commands.HINT_S, text=text)  # tells it on stderr
+    answer = commands.run("sbatch", "--test-only", patience_s=commands.HINT_S, text=text)  # the answer is on stderr
     if answer.code is None:
         return f"not known: {answer.error}"
     message = answer.error
@@ -225,4 +225,4 @@ def _estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
         return f"Slurm would not take it: {message.removeprefix('sbatch: ').removeprefix('error: ')}" if message else ""
     at = time.strptime(estimate[1], "%Y-%m-%dT%H:%M:%S")
     soon = time.mktime(at) - time.time() < 60
-    return f"{'at once' if soon else time.strftime('%a %d %b %H:%M', at)} on {estimate[2]}, Slurm thinks"
+    return f"{'at once' if soon else time.strftime('%a %d %b %H:%M', at)} on {estimate[2]}, Slurm estimates"

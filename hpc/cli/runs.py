@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
     runs, queue = args.runs, Queue()
     while True:
-        # Looked up each time: a sweep goes on to make runs
+        # Looked up each time, as a sweep adds runs
         chosen = [run for word in args.words for run in status.find_all(word, runs)] or status.all_runs(runs)
         states = status.look_all(chosen, queue)
         text = _as_json(states) if args.json else status.table(states)
@@ -45,14 +45,14 @@ def _as_json(states: list[State]) -> str:
 
 
 def _one_run(args: Arguments, question: str) -> RunDir:
-    """The run that a verb is about, or the question which one."""
+    """Return the run that a verb is about, or ask which one."""
     if len(args.words) != 1:
         raise ConfigError(f"{question} See `python -m hpc.launch status`")
     return status.find(args.words[0], args.runs)
 
 
 def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:
-    """One run, or all that the words mean: a whole sweep by its --name or its job."""
+    """Stop one run, or all that the words mean: a whole sweep by its --name or its job."""
     from contextlib import nullcontext, redirect_stdout
 
     from hpc.cli.ask import MANY_RUNS, sure
@@ -65,12 +65,12 @@ def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:
         raise ConfigError("stop which run? See `python -m hpc.launch status`")
     runs = list({run.name: run for word in args.words for run in status.find_all(word, args.runs)}.values())
     many = len(runs) > MANY_RUNS and not args.yes and sys.stdin.isatty()
-    if many and not sure(f"stop what runs or waits of these {len(runs)} runs?"):
+    if many and not sure(f"stop those of these {len(runs)} runs that run or wait?"):
         return DONE
     with redirect_stdout(sys.stderr) if args.json else nullcontext():
         print("\n".join(cancel.stop(runs, args.now)), flush=True)
         for run in runs:
-            if status.look(run).word != "silent":  # one that stands still may never end
+            if status.look(run).word != "silent":  # a supervisor that hangs may never end
                 watch.follow(run, mine=False)
     if args.json:
         print_states(runs)

@@ -22,7 +22,7 @@ from hpc.submit import batch, executors, start
 
 
 def act(args: Arguments, environ: Mapping[str, str]) -> int:
-    """Words -> plans -> executor. With --json, stdout is kept for it."""
+    """Carry out a verb that makes a plan: arguments to plans to executor. With --json, only JSON goes to stdout."""
     with redirect_stdout(sys.stderr) if args.json or args.verb == "export" else nullcontext():
         plans = planner.make(args, environ)
         if args.after:
@@ -43,7 +43,7 @@ def act(args: Arguments, environ: Mapping[str, str]) -> int:
 
 
 def _show(args: Arguments, plans: list[Plan]) -> None:
-    """The plans, as far as one wants to read them."""
+    """Print the plans; of a sweep, the first."""
     if args.verb == "sweep":
         counts = Counter(plan.science.section for plan in plans)
         print(
@@ -61,7 +61,7 @@ def _carry_out(args: Arguments, plans: list[Plan]) -> int:
             len(plans) > MANY_RUNS
             and not args.yes
             and sys.stdin.isatty()
-            and not sure(f"submit what is missing of these {len(plans)} runs?")
+            and not sure(f"submit the missing ones of these {len(plans)} runs?")
         ):
             return DONE
         return start.sweep(plans, args.max_parallel)
@@ -69,7 +69,7 @@ def _carry_out(args: Arguments, plans: list[Plan]) -> int:
 
 
 def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> int:
-    """The batch scripts, as they would be submitted; of a sweep, one a section."""
+    """Print the batch scripts as they would be submitted; of a sweep, one for each section."""
     on_slurm = plans[0].site.kind == "slurm"
     if args.json:
         print(
@@ -79,7 +79,7 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
         for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
             every = list(group)
             text = batch.array_text(every, environ, args.max_parallel)
-            print(f"\n# {section}: what of these {len(every)} is not finished, as one array\n{text}")
+            print(f"\n# {section}: the unfinished ones of these {len(every)}, as one array\n{text}")
     elif on_slurm:
         for plan in plans:
             done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""
@@ -92,10 +92,10 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
 
 
 def _prepare(plans: list[Plan], as_json: bool) -> int:
-    """Run folders, and nothing started."""
+    """Write the run folders, and start nothing."""
     for plan in plans:
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
-            raise ConfigError(f"{state.run} is {state.word}: what it goes on with must not change under it")
+            raise ConfigError(f"{state.run} is {state.word}: its folder must not change while it runs")
     runs = [executors.write_run(plan) for plan in plans]
     if as_json:
         print_states(runs)
@@ -105,9 +105,9 @@ def _prepare(plans: list[Plan], as_json: bool) -> int:
 
 
 def export(plan: Plan, environ: Mapping[str, str], output: str | None) -> int:
-    """The batch script of a run, for sbatch alone."""
+    """Write the batch script of a run, for sbatch alone."""
     if plan.site.kind != "slurm":
-        raise ConfigError(f"export writes for a Slurm site, but {plan.site.name} is none: say --on SITE")
+        raise ConfigError(f"export writes for a Slurm site, but {plan.site.name} is none: use --on SITE")
     text = batch.standalone_text(plan, environ)
     if output is None:
         print(text, end="")

@@ -1,6 +1,6 @@
-"""The verbs in one table: what --help says of each, where it is carried out, and how it is used.
+"""The verbs in one table: the sentence of each in --help, the function that carries it out, and its examples.
 
-A package brings verbs of its own by entry points, as stages; they are about files, not about runs (hpc/cli/verbs.py).
+A package adds verbs of its own by entry points, as stages; they are about files, not about runs (hpc/cli/verbs.py).
 """
 
 from hpc.config import plugins
@@ -12,13 +12,13 @@ class Verb:
     Parameters
     ----------
     words
-        What follows it on the line.
+        The words that follow it on the line.
     what
         Its sentence in --help.
     where
         The function `(args, environ) -> exit code`, as `module:function`; it is imported when the verb is given.
     examples
-        Lines that its own help shows.
+        Lines that its own help shows as examples.
     """
 
     def __init__(self, words: str, what: str, where: str, *examples: str) -> None:
@@ -30,7 +30,7 @@ class Verb:
 
 CONFIG = "[FILE.yaml or RECIPE ...] [key=value ...]"
 PLAN = "hpc.cli.start:act"
-"""What makes a plan: every stage, and the verbs of several stages."""
+"""The function that makes plans: for every stage, and for the verbs of several stages."""
 VERBS = {
     "pipeline": Verb(
         CONFIG, "run all stages of a config file; each starts when the ones it reads from are finished", PLAN,
@@ -86,11 +86,11 @@ VERBS = {
     ),
 }  # fmt: skip
 TOOL = "hpc.cli.verbs:run_verb"
-"""What carries out a verb that a package brings."""
+"""The function that carries out a verb from another package."""
 
 
 def is_tool(name: str) -> bool:
-    """Whether a package brings that verb."""
+    """Whether a package adds that verb."""
     return name not in VERBS and name in plugins.points("hpc.verbs")
 
 
@@ -100,12 +100,12 @@ def takes_run(name: str) -> bool:
 
 
 def where(name: str) -> str:
-    """The function that carries out a verb; every other word is a stage."""
+    """Return the function that carries out a verb; every other word is a stage."""
     return VERBS[name].where if name in VERBS else TOOL if is_tool(name) else PLAN
 
 
 def verbs() -> dict[str, Verb]:
-    """Ours, and those of installed packages; what is ours goes before one of the same name."""
+    """Return our verbs and those of installed packages; ours win if the name is the same."""
     theirs = {
         name: Verb("FILE ...", _sentence(place), TOOL, f"{name} FILE")
         for name, place in plugins.points("hpc.verbs").items()

@@ -1,10 +1,10 @@
-"""What a setting can be, chosen by its name: the members of a union, or the files of a package and what others add.
+"""The choices of a setting, by name: the members of a union, or the files of a package and those that others add.
 
     Schedule = Constant | Cosine
     Model = Annotated[ModelConfig, Choices("eegdecode.models")]
 
 A Schedule is one of the two. A Model is the dataclass with that `name` in `eegdecode/models/NAME.py`, or one that an
-installed package brings by an entry point of the group `eegdecode.models`. Its file is imported for its config alone
+installed package adds by an entry point of the group `eegdecode.models`. Its file is imported for its config alone
 (hpc/config/late.py), and only if it is chosen or looked at.
 """
 
@@ -20,18 +20,18 @@ from hpc.errors import ConfigError
 
 
 class Choices(Mapping[str, Any]):
-    """Dataclasses by name, imported when they are looked at: of a package of ours, and of the entry points of a group.
+    """Dataclasses by name, imported on access: from the files of our package, and from the entry points of a group.
 
     Parameters
     ----------
     group
         The group of entry points.
     package
-        Each of its files is named as what it has; `config.py` is for what they share. By default, as the group.
+        The package; each file has the name of its config, and `config.py` has what they share. Default: the group.
     only
-        Which of them it can be; by default, each.
+        Tells the allowed ones; by default, all are.
     not_provided
-        Names that people look for, and why there is no such thing: said when one is chosen.
+        Names that people look for but we do not have, with the reason; an error prints it if one is chosen.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Choices(Mapping[str, Any]):
         return there and (self.only is None or self.only(self[str(name)]))
 
     def __iter__(self) -> Iterator[str]:
-        """Ours, then those of other packages."""
+        """Our names, then those of other packages."""
         every = dict.fromkeys([*self._files(), *plugins.points(self.group)])
         return (name for name in every if self.only is None or self.only(self[name]))
 
@@ -71,19 +71,21 @@ class Choices(Mapping[str, Any]):
             if len(kinds) != 1:
                 raise ConfigError(f"{own} has to have a dataclass whose `name` is {name!r}, but has {len(kinds)}")
             return kinds[0]
-        where = plugins.points(self.group)[name]
-        late.register(where.partition(":")[0])
-        kind = plugins.load(where)
+        entry_point = plugins.points(self.group)[name]
+        late.register(entry_point.partition(":")[0])
+        kind = plugins.load(entry_point)
         if not _is_named(kind, name):
-            raise ConfigError(f"{where}, of the group {self.group}, has to be a dataclass whose `name` is {name!r}")
+            raise ConfigError(
+                f"{entry_point}, of the group {self.group}, has to be a dataclass whose `name` is {name!r}"
+            )
         return kind
 
     def by_former_name(self, old: object) -> Any:
-        """What was called so in the last version, or None."""
+        """Return the choice that had this name in the last version, or None."""
         for name in self:
             try:
                 kind = self[name]
-            except ConfigError:  # of a package that is broken: said when it is chosen
+            except ConfigError:  # a broken package: the error is raised when it is chosen
                 continue
             if old in getattr(kind, "FORMER_NAMES", ()):
                 return kind
@@ -96,12 +98,12 @@ class Choices(Mapping[str, Any]):
 
 
 def code_of(config: Any) -> types.ModuleType:
-    """The module of a chosen config: it holds the code as well."""
+    """Return the module of a chosen config, which holds its code as well."""
     return import_module(type(config).__module__)
 
 
 def choices_of(kind: Any) -> tuple[tuple[Any, ...], Choices | None]:
-    """The members of a union, empty for another type; and what it can be besides, by its name."""
+    """Return the members of a union (empty for another type), and the `Choices` besides them, if any."""
     if get_origin(kind) is Annotated:
         kind, *marks = get_args(kind)
         more = next((mark for mark in marks if isinstance(mark, Choices)), None)
@@ -111,15 +113,15 @@ def choices_of(kind: Any) -> tuple[tuple[Any, ...], Choices | None]:
     members: list[Any] = []
     more = None
     for each in get_args(kind):
-        inside, by_name = choices_of(each)  # one or none: `Model | None`
+        inside, by_name = choices_of(each)  # optional: `Model | None`
         members += inside or (() if by_name else (each,))
         more = more or by_name
     return tuple(members), more
 
 
 def kinds(kind: Any) -> tuple[Any, ...]:
-    """The dataclasses that a schema, or the type of a field, can be, those of installed packages too; also as items of
-    a list."""
+    """Return the dataclasses that a schema, or the type of a field or of the items of a list, can be, those of
+    installed packages too."""
     if dataclasses.is_dataclass(kind):
         return (kind,)
     members, more = _members(kind)
@@ -128,7 +130,7 @@ def kinds(kind: Any) -> tuple[Any, ...]:
 
 
 def names(kind: Any) -> tuple[str, ...]:
-    """The names of `kinds`, in their order. No file is imported for them."""
+    """Return the names of `kinds`, in their order. No file is imported for them."""
     if dataclasses.is_dataclass(kind):
         return (kind.name,) if hasattr(kind, "name") else ()
     members, more = _members(kind)
@@ -137,16 +139,16 @@ def names(kind: Any) -> tuple[str, ...]:
 
 
 def named(kind: Any, name: str) -> Any:
-    """That of `kinds` with this name, the only one that is imported; None where there is none."""
+    """Return the one of `kinds` with this name, and import only that; None if there is none."""
     if dataclasses.is_dataclass(kind):
         return kind if getattr(kind, "name", None) == name else None
     members, more = _members(kind)
-    found = next((each for member in members if (each := named(member, name)) is not None), None)
-    return more[name] if found is None and more is not None and name in more else found
+    member = next((each for member in members if (each := named(member, name)) is not None), None)
+    return more[name] if member is None and more is not None and name in more else member
 
 
 def _members(kind: Any) -> tuple[tuple[Any, ...], Choices | None]:
-    """`choices_of`, also those of the items of a list."""
+    """Return `choices_of` a type, or of the items of a list."""
     members, more = choices_of(kind)
     if not members and get_origin(kind) in (tuple, list):
         members = get_args(kind)
@@ -154,7 +156,7 @@ def _members(kind: Any) -> tuple[tuple[Any, ...], Choices | None]:
 
 
 def leaves(schema: Any, leaf: str) -> list[str]:
-    """The settings, in all groups, whose last word is that one."""
+    """Return the settings, in all groups, whose last word is `leaf`."""
     return sorted(path for path in _paths(schema) if path.rpartition(".")[2] == leaf)
 
 

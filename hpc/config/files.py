@@ -10,7 +10,8 @@ from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 
 def load(files: Sequence[Path]) -> dict[str, Any]:
-    """Read YAML files, later ones over earlier. `include: other.yaml` in a file is read first, as from its folder."""
+    """Read YAML files; later ones override earlier ones. `include: other.yaml` is relative to its file, and read
+    first."""
     from omegaconf import OmegaConf
 
     merged: dict[str, Any] = {}
@@ -20,7 +21,7 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def choose(values: Mapping[str, Any], word: str | None) -> dict[str, Any]:
-    """The config with a preset over it, `--preset size=tiny`, of those that the file offers.
+    """Apply a preset of the file, `--preset size=tiny`, to the config.
 
     presets:
       size:
@@ -94,7 +95,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Refuse what is no `key.key=value`, as it was typed."""
+    """Refuse a word that is not `key.key=value`, with the word as it was typed."""
     for word in words:
         key, equals, _ = word.partition("=")
         if not equals or not key.replace(".", "").replace("_", "").isalnum():
@@ -102,7 +103,7 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """The config with `key.key=value` words over it; a value is read as YAML would read it."""
+    """Apply `key.key=value` words to the config; a value is read as YAML would read it."""
     from omegaconf import OmegaConf
 
     if any("${" in word for word in words):  # refers to another value: only OmegaConf knows how
@@ -115,12 +116,12 @@ def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, An
 
 @functools.cache
 def _read_word(word: str) -> dict[str, Any]:
-    """`a.b=1` as {"a": {"b": 1}}. Kept: a sweep has the same words many times, and reading one takes a millisecond."""
+    """Parse `a.b=1` as {"a": {"b": 1}}. Cached: a sweep repeats the same words, and parsing one takes a millisecond."""
     return _plain(_dotted(word))
 
 
 def _dotted(word: str) -> Any:
-    """What is no YAML is plain text, as **/{subject}.set is; but a list has to be one."""
+    """Read a value as YAML; other text, as **/{subject}.set, is plain text, but a list must be YAML."""
     import yaml
     from omegaconf import OmegaConf
 
@@ -139,10 +140,10 @@ def _dotted(word: str) -> Any:
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any], together: bool = False) -> dict[str, Any]:
-    """Both, where they meet that from above; as OmegaConf.merge does, a hundred times faster.
+    """Merge both; `above` wins. The same as OmegaConf.merge, a hundred times faster.
 
-    One of several choices may be said by its name alone, `model: conformer`: settings said later are then its own, and
-    those of another name go. `together`: both were said in one breath, in either order.
+    A choice may be given by its name alone, `model: conformer`: settings given later are then for that
+    choice, and those of another one are dropped. `together`: both were given in one place, in either order.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -160,7 +161,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any], together: bool = 
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
-    """As text that `load` reads again as the same values."""
+    """Write text that `load` reads back as the same values."""
     import yaml
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]

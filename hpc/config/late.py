@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PACKAGES: set[str] = set()
-"""Packages whose modules are imported in two parts, and single modules."""
+"""Packages whose modules are imported in two parts; also single modules."""
 
 
 def register(*names: str) -> None:
-    """From now on, import these modules, and those of these packages (not of packages in them), in two parts."""
+    """Import these modules, and those of these packages (not of their sub-packages), in two parts from now on."""
     _PACKAGES.update(names)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder:
-    """Finds registered modules as Python does, and has them loaded by `_Loader`."""
+    """Finds registered modules as Python does, and lets `_Loader` load them."""
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
@@ -56,7 +56,7 @@ class _Loader(SourceFileLoader):
         self._run(first, module)
         if not rest:
             return
-        if hasattr(module, "__getattr__"):  # its own: all at once
+        if hasattr(module, "__getattr__"):  # it has its own: run all at once
             self._run(rest, module)
             return
         running, lock = False, threading.RLock()
@@ -95,8 +95,8 @@ class _Loader(SourceFileLoader):
 
 
 def split(tree: "ast.Module") -> "tuple[list[ast.stmt], list[ast.stmt]]":
-    """The statements of a module that its configs need, and the others; each part in the order of the file. All are in
-    the first part where there is no config."""
+    """Divide the statements of a module into those that its configs need, and the others, each in the order of the
+    file. If there is no config, the first part has all."""
     import ast
 
     body = [single for statement in tree.body for single in _singly(statement)]
@@ -126,7 +126,7 @@ def _is_read(name: "ast.Name") -> bool:
 
 
 def _singly(statement: "ast.stmt") -> "list[ast.stmt]":
-    """An import of several names as several imports."""
+    """Split an import of several names into several imports."""
     import ast
 
     match statement:
@@ -138,7 +138,7 @@ def _singly(statement: "ast.stmt") -> "list[ast.stmt]":
 
 
 def _is_config(statement: "ast.stmt") -> bool:
-    """Whether it is a dataclass with `name: … = "…"`."""
+    """Whether the statement is a dataclass with `name: … = "…"`."""
     import ast
 
     if not isinstance(statement, ast.ClassDef):
@@ -154,7 +154,7 @@ def _is_config(statement: "ast.stmt") -> bool:
 
 
 def _describes_the_module(statement: "ast.stmt") -> bool:
-    """Whether it is the docstring, an import from __future__, or a name such as __all__."""
+    """Whether the statement is the docstring, an import from __future__, or a name such as __all__."""
     import ast
 
     return (
@@ -165,14 +165,14 @@ def _describes_the_module(statement: "ast.stmt") -> bool:
 
 
 def _bound(statement: "ast.stmt") -> set[str]:
-    """The names that a statement of a module binds."""
+    """Return the names that a statement of a module binds."""
     import ast
 
     names: set[str] = set()
     todo: list[ast.AST] = [statement]
     for node in todo:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)  # what is inside is its own
+            names.add(node.name)  # names inside it are local
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             names |= {each.asname or each.name.partition(".")[0] for each in node.names}

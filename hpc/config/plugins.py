@@ -1,4 +1,4 @@
-"""What installed packages bring: stages, verbs, recipes and the like, by the entry points that they declare.
+"""What installed packages add through entry points: stages, verbs, recipes and more.
 
     [options.entry_points]
     hpc.stages =
@@ -23,15 +23,15 @@ OURS = ("hpc.", "eegdecode.")
 
 
 def points(group: str) -> dict[str, str]:
-    """The entry points of a group by name, in the order in which packages declare them. Of two packages that bring the
-    same name, the first on sys.path has it, as with imports."""
+    """Return the entry points of a group by name, in the order in which packages declare them. If two packages have the
+    same name, the first on sys.path wins, as with imports."""
     if not _GROUPS:
         _read()
     return _GROUPS.get(group, {})
 
 
 def packages() -> list[str]:
-    """The packages that add to what settings can be: a run needs their code as well as that of its stage."""
+    """Return the packages that add choices to settings: a run needs their code as well as that of its stage."""
     if not _GROUPS:
         _read()
     added = (entries for group, entries in _GROUPS.items() if group and not group.startswith("hpc."))
@@ -39,12 +39,12 @@ def packages() -> list[str]:
 
 
 def forget() -> None:
-    """Look again: sys.path has changed."""
+    """Clear what is cached, because sys.path has changed."""
     _GROUPS.clear()
 
 
 def load(where: str) -> "Any":
-    """The object at `module:attribute`. Raises ConfigError with why it cannot be imported."""
+    """Import the object at `module:attribute`. Raises ConfigError with the reason if that fails."""
     from importlib import import_module
 
     module, _, attribute = where.partition(":")
@@ -55,13 +55,13 @@ def load(where: str) -> "Any":
 
 
 def sentence(where: str) -> str:
-    """The first sentence of a function's docstring, read from its source without importing it; empty where the source
+    """Return the first sentence of a function's docstring, read from its source without an import; empty if the source
     is not found."""
     import re
 
     module, _, name = where.partition(":")
-    beside = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    for folder in (*sys.path, beside):
+    parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for folder in (*sys.path, parent):
         for file in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py"):
             try:
                 with open(os.path.join(folder, file), encoding="utf-8") as source:
@@ -74,7 +74,7 @@ def sentence(where: str) -> str:
 
 
 def _read() -> None:
-    _GROUPS.setdefault("", {})  # read, whatever there is
+    _GROUPS.setdefault("", {})  # marks the groups as read, even if there are none
     for folder in dict.fromkeys(sys.path):
         try:
             names = sorted(os.listdir(folder or "."))

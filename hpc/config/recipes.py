@@ -1,4 +1,4 @@
-"""Finds recipes, the config files that packages bring, by name: `hpc pipeline demo`, `hpc train motor-eegnet`.
+"""Finds recipes, the config files of installed packages, by name: `hpc pipeline demo`, `hpc train motor-eegnet`.
 
     [options.entry_points]
     hpc.recipes =
@@ -17,14 +17,14 @@ from hpc.errors import ConfigError, did_you_mean
 
 HERE = Path("configs")
 DEFAULT = "default"
-"""What is read where no file is named."""
+"""The recipe that is used if no file is named."""
 SITES = "site"
-"""The folder of site profiles in `configs/`: no recipes."""
+"""The folder of site profiles in `configs/`; they are not recipes."""
 
 
 @functools.cache
 def _folders() -> dict[str, Path]:
-    """The folder of each package that brings recipes, by the package's name."""
+    """Return the folder of each package that has recipes, by the package's name."""
     folders = {}
     for package, where in plugins.points("hpc.recipes").items():
         try:
@@ -35,7 +35,7 @@ def _folders() -> dict[str, Path]:
 
 
 def every() -> Mapping[str, Path]:
-    """All recipes by name; those in `configs/` here go first. What two packages call the same is `PACKAGE/NAME`."""
+    """Return all recipes by name; those in `configs/` win. If two packages use the same name, it is `PACKAGE/NAME`."""
     owners: dict[str, list[str]] = {}
     for package, recipes in _of_packages().items():
         for name in recipes:
@@ -59,7 +59,7 @@ def _in(folder: Path) -> dict[str, Path]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    """`recipes/motor-eegnet.yaml` is motor-eegnet; `synthesize/motor.yaml` is synthesize/motor."""
+    """Name a recipe: `recipes/motor-eegnet.yaml` is motor-eegnet; `synthesize/motor.yaml` is synthesize/motor."""
     return path.relative_to(folder).with_suffix("").as_posix().removeprefix("recipes/")
 
 
@@ -68,31 +68,31 @@ def _is_recipe(path: Path, folder: Path) -> bool:
 
 
 def find(name: str) -> Path:
-    """The file of the recipe of that name; `PACKAGE/NAME` is that of a package, whatever else is called so."""
+    """Return the file of the recipe of that name; `PACKAGE/NAME` is always the one of that package."""
     recipes = every()
     package, _, rest = name.partition("/")
     if path := recipes.get(name) or _of_packages().get(package, {}).get(rest):
         return path
     if several := [full for full in recipes if full.endswith(f"/{name}") and full.partition("/")[0] in _folders()]:
-        raise ConfigError(f"several packages bring a recipe {name!r}: say {' or '.join(several)}")
+        raise ConfigError(f"several packages have a recipe {name!r}: use {' or '.join(several)}")
     raise ConfigError(f"{name!r} is neither a key=value, nor a .yaml file, nor a recipe.{did_you_mean(name, recipes)}")
 
 
 def default_here() -> Path | None:
-    """`configs/default.yaml` of the folder we are in."""
+    """Return `configs/default.yaml` of the working directory, if it exists."""
     path = HERE / f"{DEFAULT}.yaml"
     return path if path.is_file() else None
 
 
 def default_of(package: str) -> Path | None:
-    """The file that a package brings to be read where no file is named."""
+    """Return the default recipe of a package."""
     folder = _folders().get(package)
     path = folder and folder / f"{DEFAULT}.yaml"
     return path if path and path.is_file() else None
 
 
 def title(path: Path) -> str:
-    """The first sentence of a recipe's opening comment."""
+    """Return the first sentence of a recipe's opening comment."""
     comment = []
     for line in path.read_text(errors="replace").splitlines():
         if not line.startswith("# ") or line.startswith("#   "):  # a command to run it with

@@ -1,7 +1,7 @@
-"""The settings of a stage as a person reads them: name, type, default, and what its code says of each.
+"""The reference of a stage's settings: name, type, default, and the sentence that its code has for each.
 
 A field's sentence is the comment behind it, the string below it, or its entry under `Parameters` in the docstring of
-its dataclass. A subclass has those of what it extends.
+its dataclass. A subclass inherits them.
 """
 
 import ast
@@ -25,26 +25,27 @@ from hpc.errors import ConfigError, did_you_mean
 class Setting:
     """One line of the reference."""
 
-    path: str  # as it is said, optim.lr
+    path: str  # as it is typed, optim.lr
     kind: str  # its type, in words
-    default: str  # as it is said; empty where there is none, and the setting has to be given
+    default: str  # as it is typed; empty if there is none, and the setting must be given
     sentence: str  # what it is for
     choices: tuple[str, ...] = ()  # names of the groups of settings that it can be; the first is the default
 
     @property
     def description(self) -> str:
-        """Its type with the choices, and its sentence."""
+        """Return its type with the choices, and its sentence."""
         kind = f"{self.kind}: {', '.join(self.choices)}" if self.choices else self.kind
         return ". ".join(filter(None, [kind, self.sentence]))
 
 
 def settings(schema: Any, at: str = "") -> list[Setting]:
-    """All settings of a schema. Of what is one of several, chosen by its name, the choice alone: `below` has each."""
+    """Return all settings of a schema; for a choice, only the setting that chooses. `below` has the settings of
+    each."""
     return list(_settings(schema, f"{at}." if at else "", None))
 
 
 def groups(schema: Any) -> list[str]:
-    """The paths of all groups of settings that are one of several, `model.eegnet`, each dataclass once."""
+    """Return the paths of all groups of settings that are a choice, `model.eegnet`, each dataclass once."""
     paths: list[str] = []
     seen: set[Any] = set()
     todo: list[tuple[str, Any]] = [("", schema)]
@@ -65,9 +66,9 @@ def groups(schema: Any) -> list[str]:
 
 
 def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
-    """What a path means, `optim`, `model` or `model.eegnet`: its title, its description and its settings.
+    """Look up a path, `optim`, `model` or `model.eegnet`: its title, its description and its settings.
 
-    Of one of several by its name alone the settings are the choices, each with what it is.
+    For a path that is a choice, the settings are the choices, each with its description.
     """
     at: list[str] = []
     base: Any = None
@@ -81,9 +82,9 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         cls = kinds(now)[0]
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         if word not in fields:
-            where = ".".join(at)
+            shown = ".".join(at)
             known = [*names(now), *(name for name in fields if name != "name")]
-            raise ConfigError(f"{where or 'it'} has no setting {word!r}.{did_you_mean(word, known)}")
+            raise ConfigError(f"{shown or 'it'} has no setting {word!r}.{did_you_mean(word, known)}")
         now = get_type_hints(cls, include_extras=True)[word]
         base = _default_of(fields[word], base)
         at.append(word)
@@ -101,23 +102,23 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
 
 
 def _several(kind: Any) -> tuple[str, ...]:
-    """The names to choose from; empty where there is no choice."""
+    """Return the names to choose from; empty if there is no choice."""
     several = names(kind)
     return several if len(several) > 1 else ()
 
 
 @functools.cache
 def sentences(cls: Any) -> Mapping[str, str]:
-    """What each field of a dataclass is for, as its code says."""
+    """Return the sentence of each field of a dataclass, from its code."""
     own: dict[str, str] = {}
     for kind in reversed(cls.__mro__):
         if dataclasses.is_dataclass(kind):
             own |= _parameters(kind) | _comments(kind)
-    return {name: re.sub(r"\bNone\b", "null", text) for name, text in own.items()}  # as it is said
+    return {name: re.sub(r"\bNone\b", "null", text) for name, text in own.items()}  # as it is typed
 
 
 def first_sentence(cls: Any) -> str:
-    """The first sentence of a docstring, in one line."""
+    """Return the first sentence of a docstring, in one line."""
     text = " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
     end = re.search(r"(?<=[a-z0-9)`\"])[.](?=\s|$)", text)
     return text[: end.end()] if end else text
@@ -145,7 +146,7 @@ def _settings(schema: Any, prefix: str, base: Any) -> Iterator[Setting]:
 
 
 def _names_along(schema: Any, at: Sequence[str]) -> list[str]:
-    """Of the words of a path, the names of choices: they are no part of a setting's own path."""
+    """Return the words of a path that are names of choices: they are not part of a setting's own path."""
     chosen: list[str] = []
     now = schema
     for word in at:
@@ -158,7 +159,7 @@ def _names_along(schema: Any, at: Sequence[str]) -> list[str]:
 
 
 def _without_names(schema: Any, at: Sequence[str]) -> str:
-    """How the settings below a path begin where they are said."""
+    """Return how the settings below a path begin when they are typed."""
     chosen = set(_names_along(schema, at))
     return "".join(f"{word}." for word in at if word not in chosen)
 
@@ -172,7 +173,7 @@ def _default_of(field: Any, base: Any) -> Any:
 
 
 def say(value: Any) -> str:
-    """A value as it is typed on the command line."""
+    """Write a value as it is typed on the command line."""
     if dataclasses.is_dataclass(value):
         return str(getattr(value, "name", type(value).__name__.lower()))
     if isinstance(value, tuple | list):
@@ -211,7 +212,7 @@ def _description(cls: Any) -> str:
 
 @functools.cache
 def _module(path: str) -> tuple[ast.Module, dict[int, str]]:
-    """A file's classes, and the comment at the end of each line."""
+    """Parse a file: its classes, and the comment at the end of each line."""
     text = Path(path).read_text()
     comments = {
         token.start[0]: token.string.lstrip("# ")
@@ -222,7 +223,7 @@ def _module(path: str) -> tuple[ast.Module, dict[int, str]]:
 
 
 def _comments(cls: Any) -> dict[str, str]:
-    """From the comment behind a field, or the string below it."""
+    """Read sentences from the comment behind a field, or the string below it."""
     path = inspect.getsourcefile(cls)
     if path is None:
         return {}
@@ -243,7 +244,7 @@ def _comments(cls: Any) -> dict[str, str]:
 
 
 def _parameters(cls: Any) -> dict[str, str]:
-    """From the part `Parameters` of a docstring as numpy has them; `train, val, test` are three."""
+    """Read sentences from the section `Parameters` of a numpy docstring; `train, val, test` are three fields."""
     text = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
     part = re.search(r"^Parameters\n-+\n(.*)", text, re.MULTILINE | re.DOTALL)
     lines_of: dict[str, list[str]] = {}

@@ -18,12 +18,12 @@ from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 
 def names() -> list[str]:
-    """Every stage that is installed, in the order in which the packages declare them."""
+    """Return every installed stage, in the order in which the packages declare them."""
     return list(plugins.points("hpc.stages"))
 
 
 def entry(name: str) -> str:
-    """Where the stage of that name is, `eegdecode.stages:train`."""
+    """Return the location of the stage of that name, `eegdecode.stages:train`."""
     stages = plugins.points("hpc.stages")
     if name in stages:
         return stages[name]
@@ -32,7 +32,7 @@ def entry(name: str) -> str:
 
 @functools.cache
 def load(where: str) -> Any:
-    """The function at `module:function`, its signature checked."""
+    """Import the function at `module:function`, and check its signature."""
     try:
         function = plugins.load(where)
     except ConfigError as error:
@@ -44,19 +44,19 @@ def load(where: str) -> Any:
 
 @functools.cache
 def schema(function: Any) -> Any:
-    """The dataclass that a stage takes as its config. One with a class variable `section` begins, where the file has no
-    section of its own, with what that one says."""
+    """Return the dataclass that a stage takes as its config. If it has a class variable `section` and the file has no
+    section for the stage, it starts from the values of that section."""
     return get_type_hints(function)["cfg"]
 
 
 Check = Callable[[Any, int, Callable[[Any], Path | None]], str]
-"""What is asked before a job is submitted: (cfg, number of ranks, folder of an input or None where it is still to be
-made) -> a phrase for the plan, or nothing. A ValueError refuses the plan."""
+"""A check before a job is submitted: (cfg, number of ranks, folder of an input or None if it does not exist yet) -> a
+phrase for the plan, or an empty text. A ValueError refuses the plan."""
 Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 
 def checked_by(check: Check) -> Callable[[Stage], Stage]:
-    """Decorates a stage whose config can be checked before it is submitted."""
+    """Decorate a stage with the check of its config that runs before a job is submitted."""
 
     def register(stage: Stage) -> Stage:
         stage.check = check  # type: ignore[attr-defined]
@@ -66,13 +66,13 @@ def checked_by(check: Check) -> Callable[[Stage], Stage]:
 
 
 def check(stage: Any, cfg: Any, n_ranks: int, find: Callable[[Any], Path | None]) -> str:
-    """What a stage's own check says of a config; nothing where it has none."""
+    """Run the stage's own check of a config; return its phrase, or an empty text if there is no check."""
     own: Check | None = getattr(stage, "check", None)
     return own(cfg, n_ranks, find) if own else _former_checks(cfg, n_ranks, find)
 
 
 def _former_checks(cfg: Any, n_ranks: int, find: Callable[[Any], Path | None]) -> str:
-    """A package of a user's own may still have its checks as methods of the config, for one version."""
+    """Run checks that are methods of the config, as packages of users may still have them, for one version."""
     methods = [name for name in ("check_ranks", "check_inputs") if hasattr(cfg, name)]
     if methods:
         notice_of_new_word(f"the method {methods[0]} of {type(cfg).__name__}", "@checked_by (hpc.config.stages)")

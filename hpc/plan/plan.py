@@ -1,6 +1,6 @@
 """The plan of a run, decided before anything happens. Pure functions: what --dry-run prints is what is submitted.
 
-A config file holds the settings of one stage, or those of a whole pipeline, a section a stage:
+A config file holds the settings of one stage, or those of a whole pipeline, one section for each stage:
 
     preprocess:
       study: data/my-bids-study
@@ -36,21 +36,21 @@ from hpc.site.allocation import Resources, Site
 
 @dataclass(frozen=True)
 class Science:
-    """What is computed: a stage and its complete config. Hashed into the run's name."""
+    """The computation: a stage and its complete config. Its hash is part of the run's name."""
 
     stage: str
     entry: str
     config: dict[str, Any]
     inputs: dict[str, str]
-    """Of the config's fields, those that name what is read."""
+    """The fields of the config that name an input, with their values."""
     again: int = 1
-    """The how-manieth run of this science it is: 2 after the first `--again`."""
+    """The number of this run among those of the same science: 2 after the first `--again`."""
     section: str = ""
-    """Of the file; it is not part of the science."""
+    """The section of the file; it is not part of the science."""
 
     @functools.cached_property
     def name(self) -> str:
-        """The run's name: the same science is the same run, wherever and however often it is asked for."""
+        """The run's name: the same science has the same name, wherever and however often it is requested."""
         text = json.dumps([self.stage, self.config], sort_keys=True, ensure_ascii=False)
         name = f"{self.stage}-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
         return name if self.again == 1 else f"{name}-{self.again}"
@@ -58,32 +58,32 @@ class Science:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One run: what is computed, from which files and code, where, with what."""
+    """One run: what is computed, from which files and code, at which site, with which resources."""
 
     science: Science
     sources: tuple[str, ...]
-    """The files and words that the config came from."""
+    """The files and words from which the config was made."""
     site: Site
     resources: Resources
     code: tuple[Code, ...]
     runs: str
-    """The folder of run folders."""
+    """The folder that holds the run folders."""
     cwd: str
     python: str
     label: str = ""
-    """What the user calls the run."""
+    """The user's own name for the run."""
     settings: str = ""
-    """What tells it from the others of a sweep; else what was said on the command line."""
+    """The settings that differ from the other runs of a sweep; for a single run, the words of the command line."""
     asked: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """The site and the resources as they were said, so that `resume` need not be told again."""
+    """The site and the resources as they were requested, so that `resume` need not repeat them."""
     checks: tuple[str, ...] = ()
-    """What was looked at before, and found right: see preflight.py."""
+    """The checks that have passed: see preflight.py."""
     start: str = ""
-    """When Slurm thinks that it would start."""
+    """When Slurm estimates that it would start."""
     installed: tuple[str, ...] = ()
-    """Of the code, the packages that are installed for good and not copied, with their versions."""
+    """Packages that are installed and not copied, with their versions."""
     reason: str = ""
-    """Why it is planned, where the command line does not name it."""
+    """Why it is planned, if the command line does not name it."""
 
     @property
     def run(self) -> RunDir:
@@ -91,11 +91,12 @@ class Plan:
 
     @property
     def python_path(self) -> list[str]:
-        """Where the ranks import from."""
+        """Return the folders from which the ranks import."""
         return [os.path.normpath(self.run.code / code.folder / code.imports) for code in self.code]
 
     def to_json(self) -> dict[str, Any]:
-        """What plan.json holds: `stage` and `entry` for the worker, the rest for the supervisor and for people."""
+        """Return the content of plan.json: `stage` and `entry` for the worker, the rest for the supervisor and for
+        people."""
         return {
             "name": self.science.name,
             "again": self.science.again,
@@ -118,12 +119,12 @@ class Plan:
         }
 
     def to_text(self) -> str:
-        """plan.json: a line a key. json.dumps(indent=…) takes five times as long, and a sweep has many."""
+        """Write plan.json, a line for each key. json.dumps(indent=…) is five times slower, and a sweep has many."""
         lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in self.to_json().items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def render(self) -> str:
-        """What a person reads before it happens."""
+        """Describe the plan for a person."""
         r, science = self.resources, self.science
         layout = f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"
         gpus = f", {_many(r.gpus_per_node, 'GPU')} a node" if r.gpus_per_node else ""
@@ -163,7 +164,7 @@ def sciences(
     lacks: Callable[[str], bool] | None = None,
     verbs: Sequence[str] = (),
 ) -> list[Science]:
-    """What a verb means to compute, in order: one stage, or for `pipeline` every section of the file.
+    """Return what a verb computes, in order: one stage, or for `pipeline` every section of the file.
 
     Parameters
     ----------
@@ -175,14 +176,14 @@ def sciences(
         `key=value` words. In a pipeline file `train.optim.lr=1e-3` sets a value of that section; for a single stage
         the section's name may be left out.
     anew
-        With --again: the how-manieth run of a name it is to be.
+        With --again: the number that the new run of a name gets.
     named
-        The runs that an input means which is neither a section nor a run's own name: what is computed from them has
-        one name, however they were called.
+        Finds the runs that an input means if it is neither a section nor a run's own name. The name of the result does
+        not depend on how the input was written.
     lacks
-        Whether a run has no result yet: then, for a single stage, the sections that it reads from are computed first.
+        Whether a run has no result yet. If so, for a single stage, the sections that it reads from are computed first.
     verbs
-        What else the command line has a word for, to tell a slip of the pen.
+        The other words of the command line, to recognise a slip of the pen.
     """
     config.check_words(words)
     values, sections = _sections(values)
@@ -191,7 +192,7 @@ def sciences(
     elif verb in stages.names():
         values = _of_other_stage(verb, values, sections, words)
         sections = [*sections, verb]
-    elif verb in verbs:  # of `sweep status`
+    elif verb in verbs:  # as in `sweep status`
         raise ConfigError(f"{verb} is not a stage.{did_you_mean(verb, stages.names())}")
     else:
         raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, [*verbs, *stages.names()])}")
@@ -213,7 +214,7 @@ def sciences(
 
 
 def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The file's values, a stage's empty section as one without settings; and which keys are sections of stages."""
+    """Return the file's values, with empty sections of stages as {}, and the keys that are sections of stages."""
     known = stages.names()
     values = {key: {} if key in known and value is None else value for key, value in values.items()}
     sections = []
@@ -222,7 +223,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             continue
         stage = value.get("stage", key)
         if key in known and stage != key:
-            raise ConfigError(f"{key} is a stage, so its section cannot be of {stage}: call the section otherwise")
+            raise ConfigError(f"{key} is a stage, so its section cannot be of {stage}: give the section another name")
         if stage in known:
             sections.append(key)
         elif "stage" in value:
@@ -231,7 +232,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _of_sections(verb: str, values: Mapping[str, Any], sections: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
-    """The values of a file with a section a stage, the words over them."""
+    """Return the values of a file with one section for each stage, after applying the words."""
     known = stages.names()
     if plain := [key for key in values if key in known and key not in sections]:
         raise ConfigError(f"{plain[0]} is a stage, and its section needs settings, but got {values[plain[0]]!r}")
@@ -250,8 +251,8 @@ def _of_sections(verb: str, values: Mapping[str, Any], sections: Sequence[str], 
 def _of_other_stage(
     stage: str, values: Mapping[str, Any], sections: Sequence[str], words: Sequence[str]
 ) -> dict[str, Any]:
-    """The values of a file with no section for this stage, and one for it. It can still read from what the others make,
-    and a stage may begin with the settings of another one."""
+    """Return the values of a file without a section for this stage, with one added. It can read from the other stages,
+    and a stage may start from the settings of another one."""
     like = getattr(stages.schema(stages.load(stages.entry(stage))), "section", "")
     own = [word.removeprefix(f"{stage}.").removeprefix(f"{like}.") for word in words]
     rest = {key: value for key, value in values.items() if key not in sections}
@@ -260,7 +261,7 @@ def _of_other_stage(
 
 
 def _with_missing(asked: Science, above: Sequence[Science], lacks: Callable[[str], bool]) -> list[Science]:
-    """A science and, before it, those that it reads from and that are not there: of `above`, in their order."""
+    """Return a science after those of `above` that it reads from and that have no result yet, in their order."""
     needed = [asked]
     for science in needed:
         read = [other for other in above if other.name in science.inputs.values() and other not in needed]
@@ -277,8 +278,8 @@ def sweep(
     lacks: Callable[[str], bool] | None = None,
     verbs: Sequence[str] = (),
 ) -> list[tuple[Science, str]]:
-    """The sciences of every combination of the words, or of so many that are drawn, each with what tells it from the
-    others; what several combinations have in common stands there once, without."""
+    """Return the sciences of every combination of the words, or of n_draws drawn at random, each with the words that
+    distinguish it. A science that several combinations share is returned once, without such words."""
     combinations = grid(words) if n_draws is None else draws(words, n_draws)
     by_name: dict[str, tuple[Science, str]] = {}
     for combination in combinations:
@@ -291,7 +292,7 @@ def sweep(
 
 
 def of_run(run: RunDir) -> Science:
-    """What an existing run computes, as its folder says."""
+    """Read the science of an existing run from its folder."""
     record = read_json(run.plan)
     if record is None:
         raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
@@ -299,7 +300,7 @@ def of_run(run: RunDir) -> Science:
 
 
 def of_folder(run: RunDir) -> Plan:
-    """The plan that a run was last submitted with."""
+    """Return the plan that a run was last submitted with."""
     science, record = of_run(run), read_json(run.plan) or {}
     return Plan(
         science=science,
@@ -319,12 +320,12 @@ def of_folder(run: RunDir) -> Plan:
 
 
 def label_of(run: RunDir) -> str:
-    """What its user called an existing run, or nothing."""
+    """Return the user's own name for an existing run, or an empty text."""
     return str((read_json(run.plan) or {}).get("label", ""))
 
 
 def next_again(name: str, runs: Path) -> int:
-    """The how-manieth run of that name a new one is: one more than there are."""
+    """Return the number for a new run of that name: one more than there are."""
     matches = [re.fullmatch(re.escape(name) + r"-([0-9]+)", path.name) for path in runs.glob(f"{name}-*")]
     numbers = [int(number[1]) for number in matches if number]
     return max(numbers, default=1) + 1 if (runs / name).exists() else 1
@@ -339,7 +340,7 @@ def _science(
     again: Callable[[Science], int],
     named: Callable[[str], Sequence[RunDir]],
 ) -> Science:
-    """The science of a section, those of its inputs first: their names are part of its config."""
+    """Return the science of a section, after those of its inputs: their names are part of its config."""
     if section in above:
         raise ConfigError(
             f"the stages wait for each other: {' -> '.join([*above, section])}. Let one of them read a run that is "
@@ -348,8 +349,8 @@ def _science(
     if section in done:
         return done[section]
     stage = values[section].get("stage", section)
-    where = stages.entry(stage)
-    schema = stages.schema(stages.load(where))
+    entry = stages.entry(stage)
+    schema = stages.schema(stages.load(entry))
     cfg = config.build(schema, {key: value for key, value in values[section].items() if key != "stage"}, section)
     refs: dict[str, str] = {}
     for field, ref in config.inputs(cfg).items():
@@ -360,14 +361,14 @@ def _science(
         names = _names(f"{section}.{field}", ref, named(ref), several)
         refs |= {f"{field}[{number}]": name for number, name in enumerate(names)}
     cfg = config.with_inputs(cfg, refs)
-    first = Science(stage, where, config.plain(cfg), config.inputs(cfg), section=section)
+    first = Science(stage, entry, config.plain(cfg), config.inputs(cfg), section=section)
     done[section] = dataclasses.replace(first, again=again(first))
     return done[section]
 
 
 def _names(at: str, ref: str, runs: Sequence[RunDir], several: bool) -> list[str]:
-    """The own names of the runs that an input means; itself where there are none. Those of a sweep, which have one
-    --name and one stage, are all meant where several can be."""
+    """Return the own names of the runs that an input means, or the input itself if there are none. If `several` are
+    allowed, all runs of a sweep, which share a --name and a stage, are meant."""
     names = sorted(run.name for run in runs)
     if len(names) < 2:
         return names or [ref]
@@ -378,7 +379,7 @@ def _names(at: str, ref: str, runs: Sequence[RunDir], several: bool) -> list[str
 
 
 def _count(value: Any) -> int:
-    """How many settings a config has."""
+    """Count the settings of a config."""
     if isinstance(value, Mapping):
         return sum(_count(item) for item in value.values())
     if isinstance(value, list):

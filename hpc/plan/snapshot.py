@@ -16,7 +16,7 @@ from pathlib import Path
 
 MAX_FILE_MB = 5
 NEW_CODE = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".sbatch")
-"""What a new file that git does not know yet must end with to be copied: data and secrets may lie beside the code."""
+"""Suffixes of new files, not yet in git, that are copied: data and secrets may lie next to the code."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class Code:
     imports: str
     commit: str
     modified: tuple[str, ...]
-    """Files that differ from the commit, new ones included; for people to read."""
+    """Files that differ from the commit, including new ones; for people to read."""
     files: tuple[str, ...]
-    """All that is copied: what git tracks, and code that is new and not ignored."""
+    """All files to copy: those that git tracks, and new code that is not ignored."""
     digest: str = ""
-    """Of all that decides what the copied files hold."""
+    """A hash of everything that determines the content of the copied files."""
 
     @property
     def folder(self) -> str:
-        """Its name in the run's code/."""
+        """The name of its folder in the run's code/."""
         return Path(self.root).name
 
 
 def look(packages: list[str]) -> list[Code]:
-    """The checkouts of these packages, each once. A package that is installed for good is in none."""
+    """Return the checkouts of these packages, each once. An installed package that is not editable has none."""
     checkouts: dict[str, Code] = {}
     for package in packages:
         spec = importlib.util.find_spec(package)
@@ -54,7 +54,7 @@ def look(packages: list[str]) -> list[Code]:
 
 
 def installed(packages: Sequence[str], checkouts: Sequence[Code]) -> tuple[str, ...]:
-    """The other packages, as `name version`: the ranks import them from where they are installed."""
+    """Return the other packages as `name version`: the ranks import them from where they are installed."""
     copied = [Path(checkout.root, checkout.imports).resolve() for checkout in checkouts]
     versions = []
     for package in packages:
@@ -65,7 +65,7 @@ def installed(packages: Sequence[str], checkouts: Sequence[Code]) -> tuple[str, 
 
 
 def _version(package: str) -> str:
-    """Of the distribution that brings the package."""
+    """Return the version of the distribution that contains the package."""
     for distribution in importlib.metadata.packages_distributions().get(package, []):
         return importlib.metadata.version(distribution)
     return ""
@@ -81,7 +81,7 @@ def _checkout(root: Path, imports: Path) -> Code:
     commit = _git(root, "rev-parse", "HEAD").decode()
     modified = sorted({*changed, *new})
     digest = hashlib.sha256(os.fsencode("\0".join([root.name, commit, *files])))
-    for name in modified if commit else files:  # the rest is what the commit says
+    for name in modified if commit else files:  # the commit determines the rest
         if name in files:
             digest.update(os.fsencode(f"\0{name}\0{(root / name).stat().st_mode}\0") + (root / name).read_bytes())
     return Code(
@@ -95,10 +95,10 @@ def _checkout(root: Path, imports: Path) -> Code:
 
 
 def keep(checkouts: Sequence[Code], runs: Path) -> Path:
-    """The folder `runs/.code/HASH` with the files of these checkouts and code.diff; made unless it is there, whole."""
+    """Return the folder `runs/.code/HASH` with these checkouts' files and code.diff; make it unless it is complete."""
     name = hashlib.sha256("".join(checkout.digest for checkout in checkouts).encode()).hexdigest()[:16]
     place = runs / ".code" / name
-    # Sites that clean their scratch disks take old files one by one
+    # Sites that clean their scratch disks delete old files one by one
     files = [f"{checkout.folder}/{file}" for checkout in checkouts for file in checkout.files]
     if all((place / file).exists() for file in [*files, "code.diff"]):
         return place
@@ -112,7 +112,7 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Path:
     partial.mkdir(parents=True, exist_ok=True)
     diffs = [_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts]
     (partial / "code.diff").write_bytes(b"\n".join(diffs))
-    if place.exists():  # not whole any more; the runs that link to it find the new one
+    if place.exists():  # no longer complete; the runs that link to it get the new one
         os.replace(place, partial.with_suffix(".old"))
     try:
         os.rename(partial, place)
@@ -125,7 +125,7 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Path:
 
 
 def link(place: Path, code: Path) -> None:
-    """Make `code` a link to a kept copy, in one step: ranks that start meanwhile see the old one or the new one."""
+    """Make `code` a link to a kept copy, atomically: ranks that start meanwhile see the old one or the new one."""
     target = os.path.relpath(place, code.parent)
     if code.is_symlink() and os.readlink(code) == target:
         return
@@ -138,12 +138,12 @@ def link(place: Path, code: Path) -> None:
 
 
 def _names(folder: Path, *words: str) -> list[str]:
-    """The file names that git lists; bytes that are no UTF-8 are kept in them, as Python does with all file names."""
+    """Return the file names that git lists; bytes that are not UTF-8 are kept, as Python does for all file names."""
     return [os.fsdecode(name) for name in _git(folder, *words).split(b"\0") if name]
 
 
 def _git(folder: Path, *words: str) -> bytes:
-    """What git says, or nothing where there is no git or no repository."""
+    """Run git and return its output; empty if there is no git or no repository."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False)
     except FileNotFoundError:

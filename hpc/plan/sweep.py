@@ -1,5 +1,5 @@
-"""A sweep's words, `lr=1e-3,1e-4` and `seed=0..4`, become every combination of their values, or some that are drawn:
-then `lr=log:1e-4..1e-2` and `dropout=0..0.5` are words as well."""
+"""Expands a sweep's words, `lr=1e-3,1e-4` and `seed=0..4`, to every combination of their values, or to some drawn at
+random. Only the latter allow `lr=log:1e-4..1e-2` and `dropout=0..0.5`."""
 
 import hashlib
 import itertools
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from hpc.errors import ConfigError
 
 MOST = 10_000
-"""Combinations of one sweep; planning more takes minutes, and no queue takes them."""
+"""The maximum number of combinations of a sweep; planning more takes minutes, and no queue takes them."""
 TRIES = 100
-"""Draws for each that is wanted; where there are few combinations, the last of them seldom come."""
+"""Draws for each combination; if there are few combinations, the last of them are seldom drawn."""
 SPAN = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 RANGE = re.compile(rf"(log:)?({NUMBER})\.\.({NUMBER})")
-"""What one may draw from; a SPAN is one."""
+"""A range to draw from; a SPAN is one as well."""
 
 
 def grid(words: Sequence[str]) -> list[list[str]]:
-    """Every combination; the last word changes fastest."""
+    """Return every combination; the last word changes fastest."""
     _refuse_twice(words)
     spread = [_spread(word) for word in words]
     n = math.prod(count for count, _ in spread)
@@ -30,16 +30,18 @@ def grid(words: Sequence[str]) -> list[list[str]]:
 
 
 def draws(words: Sequence[str], n: int) -> list[list[str]]:
-    """So many different combinations, of each word a value by itself. The same whenever they are asked for; more of
-    them begin with the fewer."""
+    """Return n different combinations, each word drawn independently. The result is always the same, and a larger n
+    only adds to it."""
     if n > MOST:
         raise ConfigError(f"these are {n} combinations, and a sweep has {MOST} at most: draw fewer")
     _refuse_twice(words)
     if not any(map(is_list, words)):
-        raise ConfigError("what is to be drawn? Say key=a,b or key=0..9 or key=0.1..0.5 or key=log:1e-4..1e-2")
-    there = math.prod(_n_values(word) for word in words)
-    if there < n:
-        raise ConfigError(f"there are only {there} combinations to draw {n} of: without --draws a sweep takes them all")
+        raise ConfigError("what is to be drawn? Write key=a,b or key=0..9 or key=0.1..0.5 or key=log:1e-4..1e-2")
+    n_combinations = math.prod(_n_values(word) for word in words)
+    if n_combinations < n:
+        raise ConfigError(
+            f"there are only {n_combinations} combinations to draw {n} of: without --draws a sweep takes them all"
+        )
     combinations: dict[tuple[str, ...], None] = {}
     for number in range(TRIES * n):
         combinations.setdefault(tuple(_drawn(word, number) for word in words))
@@ -49,11 +51,11 @@ def draws(words: Sequence[str], n: int) -> list[list[str]]:
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
-    """Of a setting that is said twice, the last would win without a word."""
+    """Refuse a setting that is given twice, because the last one would win silently."""
     keys = [word.partition("=")[0] for word in words]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise ConfigError(
-            f"{twice[0]} is said {keys.count(twice[0])} times: several values are one word, {twice[0]}=a,b"
+            f"{twice[0]} is given {keys.count(twice[0])} times: several values are one word, {twice[0]}=a,b"
         )
 
 
@@ -66,7 +68,7 @@ def _n_values(word: str) -> float:
 
 
 def _drawn(word: str, number: int) -> str:
-    """The word with one of its values."""
+    """Return the word with one of its values."""
     key, equals, _ = word.partition("=")
     bits = hashlib.sha256(f"{key}\n{number}".encode()).digest()
     chance = int.from_bytes(bits[:6], "big") / 2**48  # in [0, 1)
@@ -88,7 +90,7 @@ def _drawn(word: str, number: int) -> str:
 
 
 def _limits(word: str) -> tuple[float, float, bool] | None:
-    """Lowest and highest of a range, and whether it is one of orders of magnitude; whole numbers where both are."""
+    """Return the lowest and highest of a range, as int if both are whole, and whether it is logarithmic."""
     match = RANGE.fullmatch(word.partition("=")[2])
     if match is None:
         return None
@@ -100,13 +102,13 @@ def _limits(word: str) -> tuple[float, float, bool] | None:
 
 
 def is_list(word: str) -> bool:
-    """Whether it is a word for a sweep."""
+    """Whether the word has several values."""
     values = _split(word.partition("=")[2])
     return len(values) > 1 or RANGE.fullmatch(values[0]) is not None
 
 
 def _spread(word: str) -> tuple[int, list[tuple[str, range | None]]]:
-    """How many values a word has; and its parts: as a word of one value, or the numbers that follow `key=`."""
+    """Return how many values a word has, and its parts: a word of one value, or the numbers that follow `key=`."""
     key, equals, text = word.partition("=")
     values = _split(text)
     if len(values) > 1 and not all(values):
@@ -133,7 +135,7 @@ def _words(parts: Sequence[tuple[str, range | None]]) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    """At the commas; but one within brackets or quotes belongs to a value, as in `bands=[1,4]`."""
+    """Split at the commas; one within brackets or quotes belongs to a value, as in `bands=[1,4]`."""
     values, depth, quote = [""], 0, ""
     for letter in text:
         if quote:

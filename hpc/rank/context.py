@@ -15,28 +15,28 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FULL_S = 5.0
-"""How often a write to a full disk is tried again."""
+"""How often a write to a full disk is retried."""
 STARTING, BEGUN = "starting", "begun"
-"""The first words of a rank: it lives; it has begun with its stage. See Ranks.hang_s."""
+"""The first messages of a rank: it runs; its stage has begun. See Ranks.hang_s."""
 
 Input = NewType("Input", str)
 """The type of a config field that names what the stage reads: a run (`preprocess-k3f9x2ab`), or a path."""
 
 
 class Preempted(Exception):
-    """A stage raises it when it was asked to stop and has saved all it needs to go on later."""
+    """A stage raises it after it was asked to stop and has saved all it needs to continue later."""
 
 
 class Fenced(Exception):
     """A later attempt of the run has begun, so this process must write nothing more.
 
-    Its node was called dead, and is not: Slurm has started the run again elsewhere.
+    Its node was declared dead but is not: Slurm has started the run again elsewhere.
     """
 
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is. `local`: among those on the same node."""
+    """The rank of this process, and the number of processes. `local`: its rank on its own node."""
 
     rank: int = 0
     size: int = 1
@@ -45,11 +45,11 @@ class World:
 
     def __post_init__(self) -> None:
         if not (0 <= self.rank < self.size and 0 <= self.local_rank < self.local_size <= self.size):
-            raise ValueError(f"no such place in the world: {self}")
+            raise ValueError(f"no such rank in the world: {self}")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "World":
-        """Read what the launcher of this process has set: the supervisor, srun, or mpiexec."""
+        """Read the variables that the launcher of this process has set: the supervisor, srun, or mpiexec."""
         for names in (
             ("HPC_RANK", "HPC_SIZE", "HPC_LOCAL_RANK", "HPC_LOCAL_SIZE"),
             ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
@@ -74,8 +74,8 @@ class World:
         return self.rank == 0
 
     def share(self, items: Sequence[T], weigh: Callable[[T], float] | None = None) -> list[T]:
-        """My part of a list of work: every size-th item; or, where items weigh unlike, the longest first, each to who
-        has least so far, so that all are done at about the same time."""
+        """Return this rank's share of a list of work: every size-th item. With `weigh`, the heaviest item goes first,
+        and each to the rank with the least so far, so that all finish at about the same time."""
         if weigh is None:
             return list(items[self.rank :: self.size])
         weights = [weigh(item) for item in items]
@@ -89,21 +89,21 @@ class World:
 
 @dataclass
 class Context:
-    """What a stage gets beside its config.
+    """What a stage gets in addition to its config.
 
     Parameters
     ----------
     world
-        Who I am among the processes of this run.
+        The rank of this process.
     run
-        Where I write.
+        The run folder.
     attempt
-        The how-manieth start of the ranks this is; 1 the first time.
+        The number of this start of the ranks; 1 the first time.
     should_stop
-        Whether this process was asked to stop soon. Look at it between steps of any long loop; when it says so,
-        save and raise Preempted. Where ranks meet in collectives, agree first: `ddp.any_rank(ctx.should_stop())`.
+        Whether this process was asked to stop soon. Check it between steps of any long loop; if it is true, save and
+        raise Preempted. If the ranks use collectives, agree first: `ddp.any_rank(ctx.should_stop())`.
     near
-        Gives the copy of a folder on this node, or the folder itself.
+        Returns the copy of a folder on this node, or the folder itself.
     """
 
     world: World
@@ -111,7 +111,7 @@ class Context:
     attempt: int = 1
     should_stop: Callable[[], bool] = lambda: False
     host: str = ""
-    """The node, as the scheduler calls it."""
+    """The node's name in the scheduler."""
     stage_in: Callable[[Path], Path] = lambda folder: folder
     echo: Callable[[str], None] | None = None
     _written: float = field(default=-1e9, repr=False)
@@ -122,23 +122,23 @@ class Context:
 
     @property
     def out(self) -> Path:
-        """The folder for what this stage makes."""
+        """The folder for the output of this stage."""
         self.run.out.mkdir(parents=True, exist_ok=True)
         return self.run.out
 
     def input(self, ref: Input, *, often: bool = False) -> Path:
-        """The folder that an Input of the config stands for: what that run made, or the path itself.
+        """Return the folder that an Input of the config stands for: the output of that run, or the path itself.
 
-        `often`: it is read more than once on each node. A copy on the node may then stand in for it (staging.py), and
-        every rank must ask, in the same order.
+        `often`: it is read more than once on each node. The folder returned may then be a copy on the node
+        (staging.py), and every rank must ask, in the same order.
         """
         path = input_path(ref, self.run.path.parent)
         return self.stage_in(path) if often else path
 
     def progress(self, what: str, done: int, total: int, /, **figures: float) -> None:
-        """Say how far this rank is. Cheap enough for every step: written at most twice a second.
+        """Report the progress of this rank. Cheap enough for every step: written at most twice a second.
 
-        `status`, the progress bar and the supervisor's watch read it.
+        It is read by `status`, the progress bar and the supervisor.
         """
         now = time.time()
         began, first = self._began.setdefault(what, (now, done))
@@ -155,8 +155,8 @@ class Context:
             self.say_how_far()
 
     def gather(self, value: object) -> list[Any]:
-        """What every rank says, in their order, on all of them; JSON values. Waits for the last, without a process
-        group: for stages that share out work by the hour. Every rank must call it, as often as the others."""
+        """Collect a JSON value from every rank, in the order of ranks, on all ranks. It waits for the last one and uses
+        no process group, for stages that share out hours of work. Every rank must call it equally often."""
         self._gathered += 1
         words = self.run.attempt(self.attempt).words
         write_json(words(self._gathered, self.world.rank), [value])
@@ -171,22 +171,22 @@ class Context:
 
     @property
     def reached(self) -> int:
-        """How far this rank is, as progress was told last."""
+        """The progress that was last reported."""
         return int(self._heartbeat.get("done", 0))
 
     @property
     def began(self) -> float:
-        """When this rank first said that it lives: before its stage was imported."""
+        """The time of this rank's first heartbeat: before its stage was imported."""
         return min((when for when, _ in self._began.values()), default=time.time())
 
     def beat(self) -> None:
-        """Say that this rank is still at it, in the middle of a step that takes long: else it is taken to hang."""
+        """Write a heartbeat in the middle of a long step, so that this rank is not taken to hang."""
         if self._heartbeat and time.time() - self._written >= 0.5:
             self._heartbeat["time"] = time.time()
             self.say_how_far()
 
     def pause(self, seconds: float) -> None:
-        """Wait, without being taken to hang. Raises Preempted when a stop is asked for."""
+        """Wait, without being taken to hang. Raises Preempted if a stop is requested."""
         until = time.monotonic() + seconds
         while not self.should_stop():
             self.beat()
@@ -197,8 +197,8 @@ class Context:
         raise Preempted
 
     def until_there_is_room(self, write: Callable[[], object]) -> None:
-        """Write what this rank cannot go on without: where the disk is full, wait until somebody has made room. Raises
-        Preempted when a stop is asked for first; what is saved counts."""
+        """Write what this rank cannot continue without; if the disk is full, wait until there is room. Raises Preempted
+        if a stop is requested first: what is saved counts."""
         warned = False
         while True:
             try:
@@ -213,22 +213,22 @@ class Context:
             self.pause(FULL_S)
 
     def fence(self) -> None:
-        """Raise Fenced when a later attempt has begun. Before writing what all attempts share."""
+        """Raise Fenced if a later attempt has begun. Call it before writing to files that attempts share."""
         if self.attempt and self.run.attempt(self.attempt + 1).path.exists():
             raise Fenced(f"attempt {self.attempt} of {self.run.name} is over: attempt {self.attempt + 1} has begun")
 
     def say_how_far(self) -> None:
-        """Write what progress was told last. On the way out, so that what stands there is where it ended."""
+        """Write the progress that was last reported. Called at the end, so that the file shows where it ended."""
         if not self._heartbeat:
             return
         self.fence()
         self._written = self._heartbeat["time"]
         try:
             write_json(self.run.heartbeat(self.world.rank), self._heartbeat, durable=False)
-            if self._unheard:  # said again: the log stands on that disk as well
+            if self._unheard:  # logged only now: the log is on that disk as well
                 log.warning("%s is written again, after: %s", self.run.heartbeat(self.world.rank), self._unheard)
             self._unheard = ""
-        except OSError as error:  # a full disk: the work goes on, and the next word may get through
+        except OSError as error:  # a full disk: the work continues, and the next heartbeat may succeed
             if not self._unheard:
                 log.warning("%s: %s", self.run.heartbeat(self.world.rank), error.strerror)
             self._unheard = error.strerror or str(error)
@@ -238,18 +238,18 @@ class Context:
 
 
 def input_path(ref: Input, runs: Path) -> Path:
-    """Where an Input is: `a/path` as it stands, else the products of the run of that name."""
+    """Return the folder of an Input: `a/path` as it is, or the output of the run of that name."""
     run = input_run(ref, runs)
     return run.out if run else Path(ref)
 
 
 def input_there(ref: Input, runs: Path) -> Path | None:
-    """Where an Input is, once it is whole: the run has finished, or the path is there."""
+    """Return the folder of an Input once it is complete: the run has finished, or the path exists."""
     run = input_run(ref, runs)
     whole = (run.result if run else Path(ref)).exists()
     return input_path(ref, runs) if whole else None
 
 
 def input_run(ref: str, runs: Path) -> RunDir | None:
-    """The run that an Input names, or None when it is a path."""
+    """Return the run that an Input names, or None if it is a path."""
     return None if "/" in ref or ref in (".", "..") else RunDir(runs / ref)

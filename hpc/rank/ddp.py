@@ -24,32 +24,32 @@ COLLECTIVE_S = 1800
 
 
 def device(ctx: Context) -> torch.device:
-    """The GPU of this rank, or the CPU. A site may show each rank its own GPU only, or all of the node's."""
+    """Return the GPU of this rank, or the CPU. A site may show each rank only its own GPU, or all of the node's."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", 0 if torch.cuda.device_count() == 1 else ctx.world.local_rank)
 
 
 def start(ctx: Context) -> torch.device:
-    """Meet the other ranks; gives this rank's device. From here on a rank that stands still is taken to hang."""
+    """Join the process group; return this rank's device. From here on a rank without progress is taken to hang."""
     ctx.progress(STARTING, 0, 0)
-    where = device(ctx)
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
+    rank_device = device(ctx)
+    if rank_device.type == "cuda":
+        torch.cuda.set_device(rank_device)
     if ctx.world.size > 1:
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo",
+            "cpu:gloo,cuda:nccl" if rank_device.type == "cuda" else "gloo",
             store=_meet(ctx),
             rank=ctx.world.rank,
             world_size=ctx.world.size,
             timeout=timedelta(seconds=COLLECTIVE_S),
         )
         ctx.progress(STARTING, 0, 0)
-    return where
+    return rank_device
 
 
 def _meet(ctx: Context) -> TCPStore:
-    """Rank 0 takes a free port and writes it where only this attempt looks: no port is guessed, none is reused."""
+    """Open the store. Rank 0 takes a free port and writes it into the folder of this attempt: no port is guessed."""
     place = ctx.run.attempt(ctx.attempt).rendezvous
     here = socket.gethostname()
     wait = timedelta(seconds=RENDEZVOUS_S)
@@ -62,7 +62,7 @@ def _meet(ctx: Context) -> TCPStore:
     while (address := read_json(place)) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"rank 0 has not written {place} within {RENDEZVOUS_S} s: did it start? See its log beside"
+                f"rank 0 has not written {place} within {RENDEZVOUS_S} s: did it start? See its log next to that"
             )
         time.sleep(0.05)
     host = "127.0.0.1" if address["host"] == here else address["host"]
@@ -99,21 +99,21 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def wrap(model: torch.nn.Module, where: torch.device, shard: bool = False) -> torch.nn.Module:
-    """The model, with its gradients averaged over the ranks. `shard`: parameters, gradients and what an optimizer makes
-    of them lie spread over the ranks, and each block is put together when its turn comes (FSDP).
+def wrap(model: torch.nn.Module, device: torch.device, shard: bool = False) -> torch.nn.Module:
+    """Wrap the model so that gradients are averaged over the ranks. `shard`: parameters, gradients and optimizer state
+    are spread over the ranks, and each block is gathered when it is needed (FSDP).
 
-    find_unused_parameters keeps DDP from arranging its buckets anew after the first step of a process. Where a gradient
-    lies in a bucket decides in which order the ranks' shares are added, so that, on three ranks and more, the first
-    step after a restart would differ from the same step of a run that was never stopped.
+    find_unused_parameters keeps DDP from rebuilding its buckets after the first step of a process. The bucket of a
+    gradient decides in which order the ranks' shares are added. So, on three ranks or more, the first step after a
+    restart would differ from the same step of a run that was never stopped.
     """
     if not dist.is_initialized():
         return model
     if shard:
-        from hpc.rank import fsdp  # which takes most of a second to import
+        from hpc.rank import fsdp  # takes most of a second to import
 
-        return fsdp.shard(model, where)
-    devices = [where] if where.type == "cuda" else None
+        return fsdp.shard(model, device)
+    devices = [device] if device.type == "cuda" else None
     wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
     without_remark(wrapped)
     return wrapped
@@ -121,7 +121,7 @@ def wrap(model: torch.nn.Module, where: torch.device, shard: bool = False) -> to
 
 @contextmanager
 def alone(model: torch.nn.Module, really: bool = True) -> Iterator[None]:
-    """Gradients stay with their rank meanwhile, to be added to those of a later backward pass."""
+    """Keep gradients on their rank inside the block; they are added to those of a later backward pass."""
     if not really or not dist.is_initialized():
         yield
     elif isinstance(model, DistributedDataParallel):
@@ -139,17 +139,17 @@ REMARK = b"find_unused_parameters=True was specified in DDP constructor, but did
 
 
 def without_remark(model: torch.nn.Module) -> None:
-    """Keep out of the log what DDP says once, after the first forward pass of which all parameters are needed: that
-    nobody needed the option. To be called again when parameters join.
+    """Remove from the log DDP's remark after the first forward pass without unused parameters, that nobody needed the
+    option. Call it again when parameters become trainable.
 
-    It is written in C++ and goes round Python's warnings. So stderr is held back where it is said, between the end of
-    the model's own forward pass and the end of DDP's: nothing there waits for another rank, so nothing gets stuck.
+    The remark is printed by C++ and bypasses Python's warnings. So stderr is held back from the end of the model's own
+    forward pass to the end of DDP's. Nothing there waits for another rank, so nothing can deadlock.
     """
     if not isinstance(model, DistributedDataParallel):
         return
     held, handles = ExitStack(), ExitStack()
 
-    def begin(*_: object) -> None:  # of DDP's pass: the model may be called without it as well, to validate
+    def begin(*_: object) -> None:  # in DDP's forward pass; validation calls the model without it
         held.callback(model.module.register_forward_hook(hold).remove)
 
     def hold(*_: object) -> None:
@@ -157,7 +157,7 @@ def without_remark(model: torch.nn.Module) -> None:
 
     def end(*_: object) -> None:
         held.close()
-        if model.require_backward_grad_sync:  # of several portions, it looks after the last
+        if model.require_backward_grad_sync:  # with several portions, DDP looks after the last
             handles.close()
 
     handles.callback(model.register_forward_pre_hook(begin).remove)
@@ -166,7 +166,7 @@ def without_remark(model: torch.nn.Module) -> None:
 
 @contextmanager
 def _stderr_without(remark: bytes) -> Iterator[None]:
-    """What is written to stderr comes at the end, less the lines that hold the remark."""
+    """Hold back what is written to stderr, and write it at the end without the lines that contain the remark."""
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
@@ -180,12 +180,12 @@ def _stderr_without(remark: bytes) -> Iterator[None]:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether it is so on any rank; the same answer on all."""
+    """Whether the flag is set on any rank; all ranks get the same answer."""
     return agree(flag)[0]
 
 
 def agree(*flags: bool) -> list[bool]:
-    """For each flag whether it is set on any rank; the same answers on all, for the price of one."""
+    """Return for each flag whether it is set on any rank; all ranks get the same answers, in one collective."""
     if not dist.is_initialized():
         return list(flags)
     # On the CPU, over gloo: no GPU waits for it
@@ -195,7 +195,7 @@ def agree(*flags: bool) -> list[bool]:
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
-    """The sum over ranks, as a new tensor."""
+    """Return the sum over ranks, as a new tensor."""
     values = values.detach().clone()
     if dist.is_initialized():
         dist.all_reduce(values)
@@ -203,9 +203,9 @@ def total(values: torch.Tensor) -> torch.Tensor:
 
 
 def gather(rows: torch.Tensor) -> torch.Tensor:
-    """The rows of all ranks, each of which holds equally many. What follows may differ from rank to rank: the gradient
-    of each row is the sum over what all ranks make of it, so that with `wrap`, which means over ranks, a loss that is a
-    rank's mean over its own rows has the gradient of the mean over all rows in one process."""
+    """Gather the rows of all ranks; each rank has equally many. The computation after this may differ between ranks:
+    the gradient of a row is the sum over all ranks. `wrap` takes the mean over ranks, so a loss that is a rank's mean
+    over its own rows has the gradient of the mean over all rows in one process."""
     if not dist.is_initialized():
         return rows
     gathered: torch.Tensor = _Gathered.apply(rows)

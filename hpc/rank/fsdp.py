@@ -1,6 +1,6 @@
 """Shards parameters, gradients and optimizer state over the ranks (FSDP), for models too large for one GPU.
 
-For an unsharded model, each function returns its input, so that training has the same lines for both. The modules of
+For an unsharded model, each function returns its input, so that training is the same code for both. The modules of
 torch for sharding take most of a second to import, so they are imported where they are used.
 """
 
@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 
 def shard(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
-    """The model itself, block by block over all ranks. Blocks are what stands in a ModuleList."""
+    """Shard the model block by block over all ranks, and return it. Blocks are the modules in a ModuleList."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -28,7 +28,7 @@ def is_sharded(tensor: torch.Tensor) -> bool:
 
 
 def state_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What a checkpoint keeps of both; of sharded ones each rank has its part."""
+    """Return the state of both for a checkpoint; with sharding, each rank has its part."""
     if not any(map(is_sharded, model.parameters())):
         return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
@@ -37,7 +37,7 @@ def state_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 
 
 def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The other way round, from whole tensors."""
+    """Load both from a state with whole tensors."""
     if not any(map(is_sharded, model.parameters())):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -50,12 +50,12 @@ def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dic
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Gather it on every rank; a collective, which all ranks must call."""
+    """Gather the tensor on every rank; a collective, which all ranks must call."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """A whole tensor on the device of the other one, and spread over the ranks as that is."""
+    """Move a whole tensor to the device of `other`, sharded as that is."""
     tensor = tensor.to(other.device)
     if not is_sharded(other):
         return tensor

@@ -1,11 +1,11 @@
 """A copy of a folder in a node's memory or on its disk: complete and verified, or absent.
 
-    PLACE/hpc-1000/3f9a….lock     held alone by who copies, together by who reads; touched as the copy grows
+    PLACE/hpc-1000/3f9a….lock     exclusive while copying, shared while reading; touched as the copy grows
     PLACE/hpc-1000/.3f9a….tmp/    a copy that is being made
     PLACE/hpc-1000/3f9a…/data/    a copy
-    PLACE/hpc-1000/3f9a…/COMMIT   what it is a copy of, and how its files must look
+    PLACE/hpc-1000/3f9a…/COMMIT   the source, and the size and time of each file
 
-The locks are the kernel's: who is killed lets go of them.
+The locks are the kernel's: a killed process releases them.
 """
 
 import fcntl
@@ -35,21 +35,21 @@ MEMORY_SHARE = 0.25
 DISK_SLACK = 1.2
 PROBE_S = 30.0
 LONGEST_S = 900.0
-"""Half of what the ranks of other nodes wait for each other (ddp.COLLECTIVE_S); judged by the speed after PROBE_S."""
+"""Half of the time that ranks of other nodes wait for each other (ddp.COLLECTIVE_S); estimated after PROBE_S."""
 
 
 class NotStaged(Exception):
-    """Why there is no copy, in words."""
+    """There is no copy; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What stands in a folder, told without reading it."""
+    """The content of a folder, listed without reading the files."""
 
     source: Path
     folders: tuple[str, ...]
     files: dict[str, tuple[int, int, int]]
-    """Size, time of the last change in ns, inode."""
+    """Size, time of the last change in ns, and inode of each file."""
 
     @classmethod
     def of(cls, source: Path) -> "Listing":
@@ -73,14 +73,14 @@ class Listing:
 
     @property
     def name(self) -> str:
-        """Another one as soon as a file is another."""
+        """A hash that changes when any file is replaced."""
         text = json.dumps([str(self.source.resolve()), self.folders, self.files])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Copy:
-    """The copy of that name below a folder of ours, whether it is there or not."""
+    """A copy below a folder of ours, which may not exist yet."""
 
     root: Path
     name: str
@@ -92,13 +92,13 @@ class Copy:
         root.mkdir(mode=0o700, exist_ok=True)
         entry = root.lstat()
         if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.getuid():  # anybody may write to /tmp
-            raise NotStaged(f"{root} is not a folder of ours")
+            raise NotStaged(f"{root} is not a folder of this user")
         return cls(root, name, _is_memory(root))
 
     @classmethod
-    def of_json(cls, told: Sequence[str]) -> "Copy":
-        """The one that to_json has told of, perhaps in another process."""
-        place, name = told
+    def of_json(cls, fields: Sequence[str]) -> "Copy":
+        """Rebuild the Copy from the output of to_json, possibly in another process."""
+        place, name = fields
         return cls.below(Path(place), name)
 
     def to_json(self) -> list[str]:
@@ -131,16 +131,16 @@ class Copy:
         return all(_look(self.data / name) == file["look"] for name, file in commit["files"].items())
 
     def remove(self) -> None:
-        """For who holds it alone."""
+        """Delete it; the caller must hold the exclusive lock."""
         shutil.rmtree(self.half, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.lock.unlink(missing_ok=True)
 
     def make(self, listing: Listing, ctx: Context, mem_gb: float | None, lock: int) -> None:
-        """Copy, read back, and put in place; for who holds it alone, with `lock`. Raises NotStaged or Preempted."""
+        """Copy, verify and rename; the caller holds the exclusive lock `lock`. Raises NotStaged or Preempted."""
         began = time.monotonic()
         if self.folder.exists():
-            log.warning("the copy in %s is damaged, or from before the node's last start: made anew", self.folder)
+            log.warning("the copy in %s is damaged, or older than the node's last start: it is made again", self.folder)
             shutil.rmtree(self.folder)
         shutil.rmtree(self.half, ignore_errors=True)
         _make_room(self, listing.size_b, mem_gb)
@@ -167,7 +167,7 @@ class Copy:
 
 
 def lock_file(path: Path, how: int) -> int | None:
-    """The lock of a copy, as a file descriptor; None when others hold it. `how`: LOCK_EX alone, LOCK_SH together."""
+    """Open the lock of a copy; return a file descriptor, or None if others hold it. `how`: LOCK_EX or LOCK_SH."""
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -179,11 +179,11 @@ def lock_file(path: Path, how: int) -> int | None:
             raise
         if os.fstat(lock).st_nlink:
             return lock
-        os.close(lock)  # its last user has removed it in between: again, with a new one
+        os.close(lock)  # its last user has removed it meanwhile: retry with a new one
 
 
 def is_last(lock: int) -> bool:
-    """Whether nobody else holds this lock; then we hold it alone."""
+    """Whether nobody else holds this lock; if so, we hold it exclusively."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -194,7 +194,7 @@ def is_last(lock: int) -> bool:
 def _each(
     listing: Listing, ctx: Context, lock: int, what: str, work: Callable[[str, Callable[[int], None]], int]
 ) -> dict[str, int]:
-    """What `work` makes of each file, a few at a time; it says how many bytes it has done after each block."""
+    """Apply `work` to each file, a few at a time. It reports the bytes done after each block."""
     done_b = dict.fromkeys(listing.files, 0)
     ended = threading.Event()
 
@@ -214,8 +214,8 @@ def _each(
             while pending:
                 done, pending = wait(pending, POLL_S, FIRST_EXCEPTION)
                 for job in done:
-                    job.result()  # raises what it has raised
-                if (now_b := sum(done_b.values())) > before_b:  # only then: others wait as long as it grows
+                    job.result()  # raises the error of the thread
+                if (now_b := sum(done_b.values())) > before_b:  # only then: others wait while it grows
                     before_b = now_b
                     os.utime(lock)
                     ctx.progress(what, now_b // 10**6, max(1, listing.size_b // 10**6))
@@ -237,13 +237,13 @@ def _each(
 
 
 def _copy(source: Path, target: Path, name: str, tell: Callable[[int], None]) -> int:
-    """Copy a file; gives the checksum of what was read."""
+    """Copy a file; return the checksum of the bytes read."""
     with open(target / name, "xb") as copy:
         return _checksum(source / name, tell, copy.write)
 
 
 def _checksum(path: Path, tell: Callable[[int], None], write: Callable[[memoryview], object] | None = None) -> int:
-    """CRC-32: it is accidents that we look for, and SHA-256 would take most of the time."""
+    """Compute a CRC-32: it detects accidents, and SHA-256 would take most of the time."""
     crc = 0
     block = memoryview(bytearray(BLOCK_B))
     with open(path, "rb", buffering=0) as file:
@@ -257,7 +257,7 @@ def _checksum(path: Path, tell: Callable[[int], None], write: Callable[[memoryvi
 
 
 def _make_room(copy: Copy, size_b: int, mem_gb: float | None) -> None:
-    """Remove what killed runs have left; on a disk that is full also copies that nobody reads, the oldest first."""
+    """Remove copies of killed runs; on a full disk also copies that nobody reads, the oldest first."""
     for path in sorted(copy.root.glob("*.lock"), key=last_change):
         other = Copy(copy.root, path.stem, copy.in_memory)
         if (lock := lock_file(path, fcntl.LOCK_EX)) is None:  # in use; ours too
@@ -279,7 +279,7 @@ def _free_b(folder: Path) -> int:
 
 
 def _memory_b(mem_gb: float | None) -> int:
-    """What a job may count on: what is available on the node, within its limit."""
+    """Return the memory that a job can count on: available on the node, and within its limit."""
     available_kb = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
     limits_b = [int(available_kb) << 10]
     if mem_gb is not None:
@@ -298,7 +298,7 @@ def _memory_b(mem_gb: float | None) -> int:
 
 
 def _is_memory(folder: Path) -> bool:
-    """Whether what is put there takes memory, as in /dev/shm, and on nodes without a disk in /tmp."""
+    """Whether files in the folder take memory, as in /dev/shm, and on nodes without a disk in /tmp."""
     device = folder.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -313,7 +313,7 @@ def _boot() -> str:
 
 
 def _look(file: Path) -> list[int] | None:
-    """Its size and last change, or None when it is not there."""
+    """Return the size and last change of a file, or None if it does not exist."""
     try:
         entry = file.stat()
     except FileNotFoundError:

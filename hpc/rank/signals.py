@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 STACKS = signal.SIGUSR1
-"""At this signal a rank writes where each of its threads is: in C, so also in the middle of a collective."""
+"""On this signal a rank writes the stack of each thread; it is handled in C, even in the middle of a collective."""
 
 
 class Stop:
-    """Whether this process was asked to stop soon. Calling it answers."""
+    """Whether this process was asked to stop soon; call it to find out."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -19,9 +19,9 @@ class Stop:
         return self.asked
 
     def listen(self) -> None:
-        """USR2 (from the supervisor) and TERM mean the same. Not USR1: NCCL may catch it.
+        """Handle USR2 (from the supervisor) and TERM alike. Not USR1: NCCL may catch it.
 
-        INT is ignored: Ctrl-C is for the launcher, who passes it on as a wish to stop.
+        INT is ignored: Ctrl-C is for the launcher, which passes it on as a stop request.
         """
         signal.signal(signal.SIGUSR2, self._set)
         signal.signal(signal.SIGTERM, self._set)
@@ -33,7 +33,7 @@ class Stop:
 
 @contextmanager
 def listening(number: signal.Signals) -> Iterator[Stop]:
-    """Whether that signal has come meanwhile, for a process that it would end."""
+    """Catch a signal that would end this process, and note whether it has come."""
     stop = Stop()
     before = signal.signal(number, stop._set)
     try:
@@ -43,6 +43,6 @@ def listening(number: signal.Signals) -> Iterator[Stop]:
 
 
 def ignore_signals() -> None:
-    """For the way out: Python restores the default handlers at its end, and a late signal would kill us there."""
+    """Ignore signals at the end: Python then restores the default handlers, and a late signal would kill us."""
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -7,7 +7,7 @@ from hpc.runs.rundir import read_json, write_json
 
 
 def work(ctx: Context) -> None:
-    """The stage of a run folder, from its config to the metrics that rank 0 leaves for the supervisor."""
+    """Run the stage of a run folder; rank 0 writes its metrics for the supervisor."""
     plan = read_json(ctx.run.plan)
     assert plan is not None, f"{ctx.run.path} has no plan.json"
     stage = stages.load(plan["entry"])

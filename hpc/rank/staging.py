@@ -19,11 +19,11 @@ from hpc.site.profile import disk_path
 log = logging.getLogger(__name__)
 
 STALL_S = 120.0
-"""How long a copy that somebody else makes may stand still before we no longer wait for it."""
+"""How long to wait for another process's copy that does not grow."""
 
 
 class Staging:
-    """The copies that one rank reads. Every rank of a node asks for the same folders, in the same order."""
+    """The copies that one rank reads. Every rank of a node requests the same folders, in the same order."""
 
     def __init__(self, ctx: Context, environ: Mapping[str, str]) -> None:
         self.ctx = ctx
@@ -32,7 +32,7 @@ class Staging:
         self.locks: list[tuple[Copy, int]] = []
 
     def __call__(self, source: Path) -> Path:
-        """The copy of a folder, or the folder itself."""
+        """Return the copy of a folder, or the folder itself."""
         if (key := str(source)) not in self.copies:
             try:
                 self.copies[key] = self._copy_of(source)
@@ -45,7 +45,7 @@ class Staging:
         return copy.data if copy else source
 
     def release(self) -> None:
-        """Let go of the copies. The last to leave clears them out of memory; on a disk they stay for the next run."""
+        """Release the copies. The last reader removes a copy in memory; one on a disk is kept for the next run."""
         for copy, lock in self.locks:
             if copy.in_memory and is_last(lock):
                 copy.remove()
@@ -83,36 +83,36 @@ class Staging:
         raise NotStaged("; ".join(whys))
 
     def _in_place(self, listing: Listing, place: Path, mem_gb: float | None) -> Copy:
-        """A whole copy, found or made, and held together with its other readers."""
+        """Find or make a complete copy, and share its lock with the other readers."""
         copy = Copy.below(place, listing.name)
-        patience, made, damaged = _Patience(), False, False
+        patience, copied, damaged = _Patience(), False, False
         while True:
             if (alone := lock_file(copy.lock, fcntl.LOCK_EX)) is not None:
                 try:
                     if not copy.is_whole():
-                        if made:
-                            raise NotStaged("the copy did not last: does somebody clear the folder?")
+                        if copied:
+                            raise NotStaged("the copy did not last: is the folder cleared by somebody?")
                         copy.make(listing, self.ctx, mem_gb, alone)
-                        made = True
+                        copied = True
                 finally:
                     os.close(alone)
-            # Let go and taken anew: one lock cannot be turned into the other in a single act
+            # Released and taken again: a lock cannot be changed from exclusive to shared atomically
             if (together := lock_file(copy.lock, fcntl.LOCK_SH)) is not None:
                 if copy.is_whole():
                     self.locks.append((copy, together))
-                    if not made:
+                    if not copied:
                         log.info("%s is read from the copy that is in %s already", listing.source, copy.data)
                     return copy
                 os.close(together)
                 if damaged:
                     raise NotStaged("the copy there is damaged, and another run reads it")
-                damaged = True  # or its copier has just given up: then the next round is ours
+                damaged = True  # or its writer has just given up: then we make it in the next round
             if patience.renewed(last_change(copy.lock)):  # another run makes it, and it grows
                 self.ctx.progress("wait for data", 0, 1)
             self._pause()
 
     def _as_told(self, source: Path) -> Copy | None:
-        """What the first rank of this node has found or made."""
+        """Return the copy that the first rank of this node has found or made."""
         path = self.ctx.run.heartbeat(self._first)
         patience = _Patience()
         while str(source) not in (answers := read_json(self._told) or {}):
@@ -121,19 +121,19 @@ class Staging:
                 self.ctx.progress(heartbeat["what"], heartbeat["done"], heartbeat["total"])
             self._pause()
         if answers[str(source)] is None:
-            return None  # the first rank has said why
+            return None  # the first rank has logged why
         copy = Copy.of_json(answers[str(source)])
         if (lock := lock_file(copy.lock, fcntl.LOCK_SH)) is None:
-            raise NotStaged("somebody works on it")
+            raise NotStaged("another process works on it")
         if not copy.folder.exists():
             os.close(lock)
-            raise NotStaged("its other readers have left, and cleared it away")
+            raise NotStaged("its other readers have left, and removed it")
         self.locks.append((copy, lock))
         return copy
 
     @property
     def _first(self) -> int:
-        """The first rank of this node; Slurm numbers them node by node."""
+        """Return the first rank of this node; Slurm numbers them node by node."""
         return self.ctx.world.rank - self.ctx.world.local_rank
 
     @property
@@ -147,17 +147,17 @@ class Staging:
 
 
 class _Patience:
-    """Waits for somebody as long as he gets on."""
+    """Waits for another process while it makes progress."""
 
     def __init__(self) -> None:
         self.sign: object = None
         self.since = time.monotonic()
 
     def renewed(self, sign: object) -> bool:
-        """Whether there is a new sign of him; none for too long is the end of it."""
+        """Whether the sign has changed; raises NotStaged if it has not for too long."""
         if sign != self.sign:
             self.sign, self.since = sign, time.monotonic()
             return True
         if time.monotonic() - self.since > STALL_S:
-            raise NotStaged(f"waited for who copies it, and saw nothing new for {STALL_S:g} s")
+            raise NotStaged(f"waited for another process to copy it, without progress for {STALL_S:g} s")
         return False

@@ -13,7 +13,7 @@ from hpc.slurm.squeue import Queue
 
 
 def stop(runs: list[RunDir], now: bool) -> list[str]:
-    """Ask them to save and end, or end them at once; gives what was done. The same line goes on later."""
+    """Ask the runs to save and end, or end them at once; return what was done. The same line continues them later."""
     states = dict(zip(runs, status.look_all(runs, Queue()), strict=True))
     alive = {run: state for run, state in states.items() if not state.ended}
     if not alive:
@@ -34,10 +34,10 @@ def stop(runs: list[RunDir], now: bool) -> list[str]:
 
 
 def _cancel(states: list[State], now: bool) -> tuple[str, str]:
-    """End jobs, all in one call; gives what was done, and why Slurm did not answer.
+    """End jobs, all in one call; return what was done, and why Slurm did not answer.
 
-    With `now`, jobs that wait in a Slurm that does not answer are given up: it may be gone for good, as a test bed's.
-    Should one start after all, it finds its run finished, or taken.
+    With `now`, jobs that wait in a Slurm that does not answer are given up: it may be gone for good, as that of a test
+    bed. If such a job starts after all, it finds its run finished, or taken.
     """
     jobs = [state.job for state in states]
     refused = _scancel(*jobs)
@@ -50,18 +50,18 @@ def _cancel(states: list[State], now: bool) -> tuple[str, str]:
 
 
 def _silence(jobs: list[str]) -> str:
-    """Why Slurm does not say what it knows of them, or nothing."""
+    """Return why Slurm gives no information on the jobs, or an empty text."""
     queue = Queue()
     queue.look(jobs)
     return queue.silence
 
 
 def _ask(run: RunDir, state: State, now: bool) -> str:
-    """Ask one that runs; gives what was done."""
+    """Ask a run that is running to save and end; return what was done."""
     if not now and state.word in ("running", "silent"):
-        run.stop_request.touch()  # the supervisor looks for it, also where no signal of ours gets through
+        run.stop_request.touch()  # the supervisor checks for it, even if no signal can reach it
     if state.on_slurm:
-        # A signal to the batch step alone is heard by the supervisor, who lets the ranks save and does not requeue
+        # A signal to the batch step alone reaches the supervisor, which lets the ranks save and does not requeue
         refused = _scancel("--signal=TERM", "--batch", state.job)
         return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
     supervisor = read_heartbeat(run.supervisor)
@@ -75,7 +75,7 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
     if not pid:
         raise ConfigError(f"{run.name} has just ended: see status")
     if now:
-        # It is in a session of its own, with its keeper and its ranks
+        # It is in a session of its own, together with its keeper and its ranks
         os.killpg(os.getpgid(pid), signal.SIGKILL)
         return "ended at once; the last checkpoint counts"
     os.kill(pid, signal.SIGTERM)
@@ -85,6 +85,6 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
 
 
 def _scancel(*words: str) -> str:
-    """What it says against it, or nothing."""
+    """Run scancel; return its error, or an empty text."""
     answer = commands.run("scancel", *words, patience_s=commands.ACT_S)
     return "" if answer.ok else answer.error

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 SUBMISSIONS, SUPERVISOR, RESULT = "jobs/submitted.jsonl", "heartbeat/supervisor.json", "result.json"
-"""What `status` reads of a run that has ended, below its folder."""
+"""The files that `status` reads of a run that has ended, relative to its folder."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What an OSError says when there is no room; somebody may make some."""
+"""The error numbers of an OSError when there is no room, which somebody may make."""
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
-    """Write a file beside its place, then rename it there: a reader sees the old file, the new one, never half.
+    """Write a temporary file, then rename it: a reader sees the old file or the new one, never half of it.
 
     Parameters
     ----------
     path
-        Where the file is to stand. Its folder is made when missing.
+        The final path of the file. Its folder is created if missing.
     write
         Called with the open file.
     durable
-        Flush to the disk first, so that the file survives a power cut. Off for files that are worth nothing a
-        second later (heartbeats).
+        Flush to the disk first, so that the file survives a power cut. Off for files that are worthless a second later
+        (heartbeats).
     """
     partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
@@ -59,11 +59,11 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
 
 
 class Damaged(ValueError):
-    """A file of a run folder that is not what was written: a disk that lost power or filled up can leave such."""
+    """A file of a run folder is not what was written: a disk that lost power or filled up can cause that."""
 
 
 def read_json(path: Path | str) -> Any | None:
-    """What the file holds, or None when there is none."""
+    """Read the file, or None if there is none."""
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())
@@ -74,8 +74,8 @@ def read_json(path: Path | str) -> Any | None:
 
 
 def read_heartbeat(path: Path | str) -> dict[str, Any]:
-    """What a file below heartbeat/ says; nothing where there is none. They are not flushed to the disk, so that a node
-    that goes down can leave one empty: that is as if it were not there."""
+    """Read a file below heartbeat/; empty if there is none. These files are not flushed to the disk, so a node that
+    goes down can leave an empty one: that counts as none."""
     try:
         content = read_json(path)
     except Damaged:
@@ -84,13 +84,13 @@ def read_heartbeat(path: Path | str) -> dict[str, Any]:
 
 
 def append_line(path: Path, value: object) -> None:
-    """One JSON line at the end of a file that has one writer; all of it, or on a full disk nothing."""
+    """Append one JSON line to a file that has one writer; all of it, or on a full disk nothing."""
     line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         before = os.fstat(file).st_size
         if before and os.pread(file, 1, before - 1) != b"\n":
-            line = b"\n" + line  # a node that went down has cut off the line before: that one is lost, ours is not
+            line = b"\n" + line  # a node that went down has cut off the previous line: only that one is lost
         if os.write(file, line) < len(line):
             os.ftruncate(file, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
@@ -99,12 +99,12 @@ def append_line(path: Path, value: object) -> None:
 
 
 def read_lines(path: Path | str) -> list[Any]:
-    """The JSON lines of a file; what a kill or a disk has damaged is left out, and counted by damaged_lines."""
+    """Read the JSON lines of a file; damaged lines are left out, and damaged_lines counts them."""
     return [line for line in _lines(path) if line is not None]
 
 
 def damaged_lines(path: Path | str) -> list[int]:
-    """The numbers of the lines that are not what was written; the first is 1."""
+    """Return the numbers of damaged lines; the first line is 1."""
     return [number for number, line in enumerate(_lines(path), start=1) if line is None]
 
 
@@ -125,16 +125,16 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def committed_steps(checkpoints: Path) -> list[int]:
-    """The steps whose checkpoint is whole (its COMMIT stands), in order."""
+    """Return the steps whose checkpoint is complete (it has a COMMIT), in order."""
     return sorted(int(place.parent.name.removeprefix("step-")) for place in checkpoints.glob("step-*/COMMIT"))
 
 
 class RunDir:
-    """A run is a folder; whoever has its path has the run. Each file below has one writer.
+    """The folder of a run: its path is all that one needs to find the run. Each file below has one writer.
 
     launcher    plan.json, config.yaml, env.sh, job.sbatch, jobs/submitted.jsonl, code (a link: see snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
-    who stops   heartbeat/stop
+    stop        heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
     each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stacks, .staged.json,
                 .words-1.json, .stopped)
@@ -168,12 +168,12 @@ class RunDir:
 
     @property
     def env(self) -> Path:
-        """What a batch script sources to be able to start the supervisor: see slurm/run.sbatch."""
+        """The file that a batch script sources before it starts the supervisor: see slurm/run.sbatch."""
         return self.path / "env.sh"
 
     @property
     def script(self) -> Path:
-        """The batch script that runs this folder without its launcher: what a job submits to follow it."""
+        """The batch script that runs this folder without its launcher: a job submits it to follow itself."""
         return self.path / "job.sbatch"
 
     @property
@@ -206,7 +206,7 @@ class RunDir:
 
     @property
     def out(self) -> Path:
-        """What the stage made: the store, the model, the report. What another stage reads."""
+        """The output of the stage: the store, the model, the report. Other stages read it."""
         return self.path / "out"
 
     @property
@@ -219,24 +219,24 @@ class RunDir:
 
     @property
     def lock(self) -> Path:
-        """Locked by the supervisor while it lives, so that a run has one."""
+        """A file that the supervisor locks while it lives, so that a run has only one."""
         return self.path / "heartbeat" / "lock"
 
     @property
     def owner(self) -> Path:
-        """Who holds the lock; or who has taken the run over from one that Slurm gave up."""
+        """The holder of the lock, or the job that has taken the run over from one that Slurm gave up."""
         return self.path / "heartbeat" / "owner.json"
 
     @property
     def stop_request(self) -> Path:
-        """Somebody wishes the run to save and end, and may not be able to reach its processes."""
+        """Its existence asks the run to save and end, for a user who may not be able to reach its processes."""
         return self.path / "heartbeat" / "stop"
 
     def heartbeat(self, rank: int) -> Path:
         return self.path / "heartbeat" / f"rank-{rank:04d}.json"
 
     def last_attempt(self) -> int:
-        """The number of the newest attempt, 0 before the first."""
+        """Return the number of the newest attempt, 0 before the first."""
         return max((int(path.name.removeprefix("attempt-")) for path in self.jobs.glob("attempt-*")), default=0)
 
     def attempt(self, number: int) -> AttemptDir:
@@ -244,24 +244,24 @@ class RunDir:
 
 
 class AttemptDir:
-    """What one start of the ranks leaves. A new attempt never writes into the folder of an old one."""
+    """The files of one start of the ranks. A new attempt never writes into the folder of an old one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def start(self) -> Path:
-        """When it began and where from."""
+        """When the attempt began, at which step, with how many ranks and threads."""
         return self.path / "start.json"
 
     @property
     def rendezvous(self) -> Path:
-        """Where rank 0 listens."""
+        """The address at which rank 0 listens."""
         return self.path / "rendezvous.json"
 
     @property
     def metrics(self) -> Path:
-        """What the stage returned on rank 0."""
+        """The metrics that the stage returned on rank 0."""
         return self.path / "metrics.json"
 
     def log(self, rank: int) -> Path:
@@ -272,21 +272,21 @@ class AttemptDir:
 
     @property
     def srun(self) -> Path:
-        """What srun says: which task on which node ended how."""
+        """The output of srun: how each task ended, on which node."""
         return self.path / "srun.log"
 
     def stacks(self, rank: int) -> Path:
-        """Where each of its threads was when all hung."""
+        """The stack of each thread of the rank, after a hang."""
         return self.path / f"rank-{rank:04d}.stacks"
 
     def staged(self, rank: int) -> Path:
-        """Which copies of its inputs the first rank of a node has; its neighbours read it."""
+        """The copies of inputs that the first rank of a node has; its neighbours read the file."""
         return self.path / f"rank-{rank:04d}.staged.json"
 
     def words(self, time: int, rank: int) -> Path:
-        """What a rank told the others that time."""
+        """The value that a rank passed to the others in that call of `gather`."""
         return self.path / f"rank-{rank:04d}.words-{time}.json"
 
     def stopped(self, rank: int) -> Path:
-        """Left by a rank that was asked to stop and has saved."""
+        """Left by a rank that has saved after it was asked to stop."""
         return self.path / f"rank-{rank:04d}.stopped"

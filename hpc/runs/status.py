@@ -1,6 +1,6 @@
-"""The state of runs, read from their folders; squeue is asked once, and only about runs that wait.
+"""The state of runs, read from their folders; squeue is called once, and only about runs that wait.
 
-Quick enough to be asked of a hundred runs: two small files each, and nothing imported that they do not need.
+Fast enough for a hundred runs: two small files each, and nothing imported that they do not need.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from typing import Any
 
 SILENT_S = 30
-"""A supervisor that has not written for so long is gone."""
+"""A supervisor that has not written for longer is gone."""
 ENDED = ("finished", "failed", "stopped", "lost")
 
 
 class State:
-    """What has become of a run. Its fields are what `status --json` gives."""
+    """The state of a run. Its fields are those of `status --json`."""
 
     def __init__(self, run: str) -> None:
         self.run = run
         self.name = ""
-        """What its user calls it."""
+        """The user's own name for it."""
         self.settings = ""
-        """What was said for it on the command line; of a sweep, its own combination."""
+        """The settings of its command line; in a sweep, its own combination."""
         self.word = "stopped"
-        """queued, running, requeued; silent (its supervisor is on this machine, but stands still); or how it ended:
-        finished, failed, stopped, lost."""
+        """queued, running, requeued; silent (its supervisor is on this machine, but hangs); or how it ended: finished,
+        failed, stopped, lost."""
         self.code: int | None = None
         """The exit code, once it has ended."""
         self.job = ""
@@ -48,9 +48,9 @@ class State:
         self.total = 0
         self.figures: dict[str, float] = {}
         self.per_s: float | None = None
-        """Steps a second in this attempt."""
+        """Steps per second in this attempt."""
         self.left_s: float | None = None
-        """How long it still takes at that pace."""
+        """The remaining time at that pace."""
         self.text = ""
         """Why it waits, or how it ended."""
 
@@ -64,14 +64,14 @@ def look(run: RunDir, queue: Queue | None = None) -> State:
 
 
 def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
-    """What the folders say; of those that wait for Slurm, what Slurm says."""
+    """Read the state of runs from their folders, and of those that wait, from Slurm."""
     looked = [_folder(run) for run in runs]
     in_doubt = [(one, line, run) for (one, line), run in zip(looked, runs) if one.on_slurm and one.word in _DOUBT]
     jobs = queue.look(state.job for state, _, _ in in_doubt)
     for state, submitted, run in in_doubt:
         job = jobs.get(state.job)
         if job and submitted.get("name", job.name) != job.name:
-            job = None  # a controller that began to count anew gives our number to another's job
+            job = None  # a controller that has restarted its count gives our number to another job
         _settle(state, job, queue.silence, submitted, run)
     lost = [state for state in (state for state, _ in looked) if state.word == "lost" and state.on_slurm]
     if lost:
@@ -82,12 +82,12 @@ def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
 
 
 _DOUBT = ("waits", "silent", "left")
-"""What only Slurm knows of: a job whose supervisor has not spoken yet, one whose supervisor has gone quiet, and one
-that Slurm has ended, which may come back (preempted, a lost node) or not (cancelled)."""
+"""States that only Slurm can resolve: a job whose supervisor has not written yet, one whose supervisor has become
+silent, and one that Slurm has ended, which may come back (preempted, a lost node) or not (cancelled)."""
 
 
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
-    """What the folder says, and the last submission. The word may be one of _DOUBT."""
+    """Read the state from the folder, and the last submission. The word may be one of _DOUBT."""
     supervisor = read_heartbeat(f"{run.folder}/{SUPERVISOR}")
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
@@ -96,7 +96,7 @@ def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
         state.word, state.code = "finished", 0
     elif not supervisor and not submitted:
         state.text = "never started"
-    elif supervisor.get("time", 0) < submitted.get("time", 0):  # its supervisor has not spoken yet
+    elif supervisor.get("time", 0) < submitted.get("time", 0):  # its supervisor has not written yet
         _as_submitted(state, submitted, run)
     else:
         _as_supervised(state, supervisor)
@@ -106,7 +106,7 @@ def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
 
 
 def _described(run: RunDir, submitted: Mapping[str, Any], supervisor: Mapping[str, Any]) -> State:
-    """All but how it is."""
+    """Return a state with everything except how the run is doing."""
     state = State(run.name)
     state.name = submitted.get("label") or supervisor.get("label", "")
     state.settings = submitted.get("settings") or supervisor.get("settings", "")
@@ -142,7 +142,7 @@ def _as_supervised(state: State, supervisor: Mapping[str, Any]) -> None:
 
 
 def _pace(state: State, heartbeat: Mapping[str, Any]) -> None:
-    """How far it is, and how fast, from where and when this attempt began."""
+    """Fill in its progress and speed, from when this attempt began, and at which step."""
     if not heartbeat:
         return
     state.what, state.done, state.total = heartbeat["what"], heartbeat["done"], heartbeat["total"]
@@ -154,7 +154,7 @@ def _pace(state: State, heartbeat: Mapping[str, Any]) -> None:
 
 
 def _starting(state: State, run: RunDir) -> None:
-    """Of a run on this machine whose supervisor has not spoken yet."""
+    """Fill in the state of a run on this machine whose supervisor has not written yet."""
     if _process_ended(int(state.job)):
         state.word, state.text = "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
         holder = read_heartbeat(run.owner)
@@ -166,7 +166,7 @@ def _starting(state: State, run: RunDir) -> None:
 
 
 def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, Any], run: RunDir) -> None:
-    """What it means that Slurm says so of the job, or knows none, or does not answer."""
+    """Resolve a state of _DOUBT by what Slurm says about the job, or by its silence."""
     if silence and state.word == "silent":
         state.word, state.text = "lost", f"{state.text}; {silence}"
     elif silence:
@@ -178,7 +178,7 @@ def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, An
 
 
 def _as_queued(state: State, job: Job, after: list[str], run: RunDir) -> None:
-    """Slurm knows the job."""
+    """Fill in the state of a job that Slurm knows."""
     if job.state == "PENDING":
         waits, again = _why_it_waits(job, after, run), state.word != "waits"
         state.word, state.text = ("requeued", f"by Slurm: {waits}") if again else ("queued", waits)
@@ -191,7 +191,7 @@ def _as_queued(state: State, job: Job, after: list[str], run: RunDir) -> None:
 
 
 def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir) -> None:
-    """Slurm does not know the job any more."""
+    """Fill in the state of a job that Slurm no longer knows."""
     if state.word == "left":
         state.word, state.code = "stopped", STOPPED
     elif state.word == "silent":
@@ -212,15 +212,15 @@ def _why_it_waits(job: Job, after: list[str], run: RunDir) -> str:
         if after:
             return f"waits for {', '.join(after)}"
     if job.reason == "JobHeldAdmin" or "launch failed" in job.reason.lower():
-        return f"held by Slurm ({job.reason}): scontrol release, or stop it and give the line again"
+        return f"held by Slurm ({job.reason}): scontrol release, or stop it and submit it again"
     if job.reason == "None":  # Slurm has not looked at it yet
         return "pending"
-    estimate = f", Slurm thinks until {job.start.replace('T', ' ')}" if job.start not in ("", "N/A") else ""
+    estimate = f", Slurm estimates until {job.start.replace('T', ' ')}" if job.start not in ("", "N/A") else ""
     return f"pending: {job.reason}{estimate}"
 
 
 def _ended_badly(names: Iterable[str], run: RunDir) -> list[tuple[str, str]]:
-    """Of the runs that this one was to follow, those that ended without a result, by what their folders say."""
+    """Return those of the runs that this one waits for that ended without a result, by their folders."""
     states = [(name, _folder(RunDir(f"{os.path.dirname(run.folder)}/{name}"))[0]) for name in names]
     return [(name, state.word) for name, state in states if state.ended and state.word != "finished"]
 
@@ -231,7 +231,7 @@ def _alive(supervisor: Mapping[str, Any]) -> bool:
 
 
 def living_pid(supervisor: Mapping[str, Any]) -> int:
-    """The supervisor on this machine, else its keeper, who is about to start another; 0 when both are gone."""
+    """Return the pid of the supervisor on this machine, or of its keeper, which will restart it; 0 if both are gone."""
     here = supervisor["host"] == os.uname().nodename
     pids = [supervisor["pid"], supervisor.get("keeper", 0)] if here else []
     return next((pid for pid in pids if pid > 1 and not _process_ended(pid)), 0)
@@ -247,7 +247,7 @@ def _process_ended(pid: int) -> bool:
 
 
 def find(word: str, runs: Path | str) -> RunDir:
-    """The run of that name, of a name that begins or ends so, of that --name, or of that job."""
+    """Return the run with that name, a name that begins or ends so, that --name, or that job."""
     near = find_all(word, runs)
     if len(near) == 1:
         return near[0]
@@ -256,7 +256,7 @@ def find(word: str, runs: Path | str) -> RunDir:
 
 
 def find_all(word: str, runs: Path | str) -> list[RunDir]:
-    """All runs that a word can mean, one at least."""
+    """Return all runs that a word can mean, at least one."""
     if not word:
         raise ConfigError("which run? The name is empty")
     if near := meant(word, runs):
@@ -266,7 +266,7 @@ def find_all(word: str, runs: Path | str) -> list[RunDir]:
 
 
 def meant(word: str, runs: Path | str) -> list[RunDir]:
-    """All runs that a word can mean, if there are any."""
+    """Return all runs that a word can mean, if any."""
     known = all_runs(runs)
     last = {run: (read_lines(run.submissions) or [{}])[-1] for run in known}
     for means in (
@@ -282,7 +282,7 @@ def meant(word: str, runs: Path | str) -> list[RunDir]:
 
 
 def all_runs(runs: Path | str) -> list[RunDir]:
-    """Those of a folder, the one last touched last."""
+    """Return the runs of a folder, the last touched one last."""
     if not os.path.isdir(runs):
         return []
     with os.scandir(runs) as entries:

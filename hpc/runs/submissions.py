@@ -18,24 +18,24 @@ def note(
     log: Path | None = None,
     successor: bool = False,
 ) -> str:
-    """Note a submission; gives the job.
+    """Note a submission; return the job.
 
     Parameters
     ----------
     plan
-        What plan.json holds.
+        The content of plan.json.
     job
         The Slurm job, or the pid of the keeper on this machine.
     began
-        Before the job could start, so that all it writes is later.
+        A time before the job could start, so that all it writes is later.
     name
-        Of the job in Slurm, where it is not the run's own.
+        The name of the job in Slurm, if it is not that of the run.
     after
-        The runs that must have succeeded before it starts.
+        The runs that must succeed before it starts.
     log
-        The folder of the job's output, where it is not the run's own.
+        The folder of the job's output, if it is not that of the run.
     successor
-        Whether a job of this run has submitted it.
+        Whether it was submitted by a job of this run.
     """
     line = {
         "job": job,

@@ -1,6 +1,6 @@
 """Fits the resources a job asks for into the limits of a site, and turns them into sbatch options.
 
-`fit` fills what was left open and refuses what the site cannot give, with the limit's name.
+`fit` fills in what was left open, and refuses what the site cannot give, with the name of the limit.
 """
 
 import re
@@ -18,14 +18,14 @@ from hpc.site.profile import duration_s as duration_s
 from hpc.site.profile import load as load
 
 MOST_DAYS = 365
-"""A longer walltime is a slip of the finger, also where no limit is known."""
+"""A longer walltime is a typing error, even if no limit is known."""
 NO_ACCOUNT = "ACCOUNT"
-"""What a dry run shows where an account is needed and none is known."""
+"""The placeholder in a dry run if an account is needed and none is known."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one job asks for; every number decided. Changes how fast a run is, never what it computes."""
+    """The resources of one job, all decided. They change how fast a run is, never its results."""
 
     nodes: int
     ranks_per_node: int
@@ -35,21 +35,21 @@ class Resources:
     """None: no limit."""
     lead_s: int
     hang_s: int = 900
-    """A run of which no rank gets on for so long is taken to hang."""
+    """A run in which no rank makes progress for longer is taken to hang."""
     mem_gb: float | None = None
     partition: str = ""
     account: str = ""
     qos: str = ""
     scratch_gb: int = 0
-    """Node-local disk, a node."""
+    """Node-local disk, per node."""
     stage: str = "auto"
-    """Where inputs that are read often are copied to: auto (the site's scratch_local), off, or a place on each node."""
+    """Where inputs that are read often are copied to: auto (the site's scratch_local), off, or a path on each node."""
     mpi: bool = False
     """The ranks are MPI processes."""
     options: dict[str, str] = field(default_factory=dict)
-    """sbatch options that are passed on as they were said: exclude, constraint, comment, mail."""
+    """sbatch options that are passed on unchanged: exclude, constraint, comment, mail."""
     notes: tuple[str, ...] = ()
-    """What was decided in the user's place, and what he should know of the site; printed with the plan."""
+    """Decisions made for the user, and facts about the site; printed with the plan."""
 
     @property
     def ranks(self) -> int:
@@ -58,7 +58,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user said on the command line; None where he left it to the site."""
+    """The resources that the user asked for; None leaves the choice to the site."""
 
     nodes: int | None = None
     gpus: int | None = None
@@ -76,9 +76,9 @@ class Request:
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) -> Resources:
-    """Fill what was left open, refuse what the site cannot give. What he did not say is made smaller if it must be.
+    """Fill in what was left open, refuse what the site cannot give. What the user left open is reduced if needed.
 
-    Dry, for a look at what would be: an account that is needed and not known is made up.
+    With `dry`, an account that is needed and not known is replaced by a placeholder.
     """
     notes = list(site.remember)
     partition = asked.partition or site.partition
@@ -145,7 +145,7 @@ def _gpus(site: Site, limits: Partition, asked: Request, n_gpus_here: int, at: s
         default = most if limits.whole_nodes else min(default, most)
     gpus = max(default, int(limits.gpu_only)) if asked.gpus is None else asked.gpus
     if limits.gpu_only and limits.gpus_per_node is None and gpus >= 1:
-        return gpus  # how many there are is not known
+        return gpus  # the number of GPUs is not known
     if not limits.gpu_only <= gpus <= most:
         only = ", which is for work on GPUs only" if limits.gpu_only and gpus == 0 else ""
         raise ConfigError(
@@ -156,7 +156,7 @@ def _gpus(site: Site, limits: Partition, asked: Request, n_gpus_here: int, at: s
 
 
 def _time(site: Site, limits: Partition, asked: Request, at: str, notes: list[str]) -> tuple[int | None, int]:
-    """Walltime and lead, in seconds."""
+    """Return walltime and lead, in seconds."""
     walltime = asked.time if asked.time is not None else (site.time if site.kind == "slurm" else None)
     time_s = duration_s(walltime) if walltime is not None else None
     lead_s = duration_s(site.lead)
@@ -178,7 +178,7 @@ def _time(site: Site, limits: Partition, asked: Request, at: str, notes: list[st
 
 
 def _cpus(site: Site, limits: Partition, asked: Request, ranks: int, gpus: int, at: str, notes: list[str]) -> int:
-    """CPU cores a rank; what the user left open is made to fit."""
+    """Return the CPU cores per rank; if the user left it open, it is made to fit."""
     cpus = site.cpus_per_rank if asked.cpus is None else asked.cpus
     most, per = _node_limit(limits.max_cpus_per_gpu, limits.max_cpus_per_node, gpus)
     if most is None or ranks * cpus <= most:
@@ -193,7 +193,7 @@ def _cpus(site: Site, limits: Partition, asked: Request, ranks: int, gpus: int, 
 
 
 def _mem_gb(site: Site, limits: Partition, asked: Request, gpus: int, at: str, notes: list[str]) -> float | None:
-    """Memory a node; what the user left open is made to fit."""
+    """Return the memory per node; if the user left it open, it is made to fit."""
     default = site.mem_gb_per_gpu * gpus if gpus and site.mem_gb_per_gpu else site.mem_gb
     mem_gb = default if asked.mem_gb is None else asked.mem_gb
     most, per = _node_limit(limits.max_mem_gb_per_gpu, limits.max_mem_gb_per_node, gpus)
@@ -206,7 +206,7 @@ def _mem_gb(site: Site, limits: Partition, asked: Request, gpus: int, at: str, n
 
 
 def _node_limit(per_gpu: float | None, per_node: float | None, gpus: int) -> tuple[float | None, str]:
-    """The smaller of the two limits of a node, and where it comes from."""
+    """Return the smaller of the two limits of a node, and its name."""
     limits = [(per_node, "a whole node")] if per_node is not None else []
     if per_gpu is not None and gpus:
         limits.append((per_gpu * gpus, f"{per_gpu:g} a GPU"))
@@ -236,7 +236,7 @@ def _account(site: Site, limits: Partition, name: str | None, at: str, notes: li
 
 
 def _other_partition(site: Site, asked: Request) -> str:
-    """`; --partition NAME takes it`, for the tightest one known to give all that was asked for, or nothing."""
+    """Return `; --partition NAME takes it`, for the tightest partition that grants the request, or an empty text."""
     here = site.partitions.get(asked.partition or site.partition, Partition())
     with_gpus = asked.gpus > 0 if asked.gpus is not None else here.gpus_per_node != 0
     time_s = duration_s(asked.time) if asked.time else 0
@@ -262,7 +262,7 @@ def _range(low: int, high: int) -> str:
 
 
 def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
-    """What the site wants of sbatch beyond the usual. All GRES in one option: a second --gres replaces the first."""
+    """Return the sbatch options of the site. All GRES in one option: a second --gres replaces the first."""
     options: dict[str, str | bool] = {name: value or True for name, value in site.directives.items()}
     gres = []
     if r.gpus_per_node:
@@ -282,14 +282,14 @@ def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
 
 
 def job_env(site: Site, r: Resources) -> dict[str, str]:
-    """What the site wants in a job's environment. SLURM_CPU_BIND is srun's --cpu-bind."""
+    """Return the variables of the site for a job. SLURM_CPU_BIND is srun's --cpu-bind."""
     limits = site.partitions.get(r.partition, Partition())
     whole = r.gpus_per_node > 0 and r.gpus_per_node == limits.gpus_per_node == r.ranks_per_node
     return site.env | ({"SLURM_CPU_BIND": site.cpu_bind} if site.cpu_bind and whole else {})
 
 
 def check_usable(site: Site) -> None:
-    """Refuse to submit where nobody knows yet how."""
+    """Refuse to submit to a site whose profile is a stub."""
     if site.status == "stub":
         raise ConfigError(
             f"the profile {site.name} is a stub, so nothing is submitted. Fill in {'; '.join(site.missing)} in "
@@ -299,7 +299,7 @@ def check_usable(site: Site) -> None:
 
 
 def find_account(site: Site, account: str | None, environ: Mapping[str, str], home: Path) -> str | None:
-    """The grant: what was said, else from the environment, else this site's line in ~/.config/hpc/accounts.yaml."""
+    """Return the grant: the option, the environment, or this site's line in ~/.config/hpc/accounts.yaml."""
     for name in site.account.env:
         account = account or environ.get(name)
     path = home / ".config/hpc/accounts.yaml"
@@ -315,9 +315,9 @@ OF_ONE_MACHINE = ("/tmp", "/var/tmp", "/dev/shm", "$TMPDIR", "$SLURM_TMPDIR")
 
 
 def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """What a user should know of the disk that holds his runs; refused where other nodes would not see them.
+    """Return notes on the disk of the run folders; refuse a disk that other nodes would not see.
 
-    A path with a variable that is not set here (many are set in jobs only) is passed over.
+    A path with a variable that is not set here (many are set only in jobs) is skipped.
     """
     disks = site.storage
 
@@ -344,7 +344,7 @@ def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, s
 
 
 def gpus_here(environ: Mapping[str, str]) -> int:
-    """How many GPUs this machine shows us, without starting a GPU library."""
+    """Count the GPUs that this process sees, without starting a GPU library."""
     if "CUDA_VISIBLE_DEVICES" in environ:
         return len([part for part in environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip() not in ("", "-1")])
     return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])

@@ -1,6 +1,6 @@
 """Reads the profile of a cluster, configs/site/NAME.yaml, as a Site; and recognises the site of this machine.
 
-Facts only. What a job makes of them is decided in allocation.py.
+It holds facts only. What a job makes of them is decided in allocation.py.
 """
 
 import os
@@ -15,30 +15,30 @@ from hpc import config
 from hpc.errors import ConfigError, did_you_mean
 
 OURS = Path(__file__).parents[1] / "configs/site"
-"""Where a wheel has our profiles; a checkout has them at its top."""
+"""The folder of our profiles in a wheel; in a checkout they are at the top."""
 ANY = "slurm"
-"""The profile for any Slurm that no other describes."""
+"""The profile for any Slurm that no other profile describes."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """The limits of one partition. None: not known, so not checked here; sbatch will say."""
+    """The limits of one partition. None: not known, so sbatch decides."""
 
     max_time: str | None = None
     max_nodes: int | None = None
     gpus_per_node: int | None = None
     max_gpus: int | None = None
-    """Of all nodes together: what one user may hold."""
+    """The most GPUs that one user may hold, on all nodes together."""
     max_cpus_per_gpu: int | None = None
     max_cpus_per_node: int | None = None
     max_mem_gb_per_gpu: float | None = None
     max_mem_gb_per_node: float | None = None
     max_scratch_gb: int | None = None
-    """Node-local disk, where it is asked for (Site.gres_extra)."""
+    """Node-local disk, if it has to be requested (Site.gres_extra)."""
     gpu_only: bool = False
     whole_nodes: bool = False
     account_suffix: str = ""
-    """What the grant's name ends with here; appended unless it is there."""
+    """The suffix of the grant's name here; appended unless it is there."""
     qos_as_account: bool = False
     """--qos must be given too, and equals the account."""
 
@@ -49,31 +49,31 @@ class Partition:
 
 @dataclass(frozen=True)
 class Account:
-    """Where the grant comes from when no --account is said. Never from a profile: those are shared."""
+    """How the grant is found without --account. Never in a profile, because profiles are shared."""
 
     required: bool = False
     env: tuple[str, ...] = ("HPC_ACCOUNT", "SBATCH_ACCOUNT", "SLURM_ACCOUNT")
     pattern: str = ""
-    """What names look like here (regular expression); another name gives a note, no error."""
+    """What names look like here (regular expression); another name gives a note, not an error."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What each disk is for; paths may hold $VARIABLES and {account}. Empty: not known."""
+    """The use of each disk; paths may contain $VARIABLES and {account}. Empty: not known."""
 
     home: str = "$HOME"
     home_gb: float | None = None
     project: str = ""
     scratch_shared: str = ""
-    """Seen by all nodes, cleaned after retention_days."""
+    """Visible to all nodes, cleaned after retention_days."""
     retention_days: int | None = None
     scratch_local: tuple[str, ...] = ()
-    """Seen by one node, gone with the job; the fastest first. Inputs are copied there (staging.py)."""
+    """Visible to one node, deleted with the job; the fastest first. Inputs are copied there (staging.py)."""
 
 
 @dataclass(frozen=True)
 class Detect:
-    """Signs that this machine belongs to the site: regular expressions, each optional, one is enough."""
+    """Signs that this machine belongs to the site: regular expressions, each optional; one match is enough."""
 
     env: dict[str, str] = field(default_factory=dict)
     hostnames: tuple[str, ...] = ()
@@ -97,18 +97,18 @@ class Detect:
 
 @dataclass(frozen=True)
 class Site:
-    """One place where runs can go. Facts about the place only; what a run computes never depends on it."""
+    """A place where runs can go. It has facts about the place only; what a run computes never depends on it."""
 
     name: str
     kind: Literal["slurm", "local", "inline"]
     description: str = ""
     status: Literal["official", "user-observed", "stub"] = "user-observed"
-    """Who says so: the site's own documentation, people's scripts, or nobody yet (then nothing is submitted)."""
+    """The source: the site's own documentation, people's scripts, or nothing yet (then nothing is submitted)."""
     verified_on: str = ""
-    """When it was so, as the sources say."""
+    """The date of the sources."""
     sources: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    """What has to be filled in before this is more than a stub."""
+    """The fields that a stub needs before it can be used."""
     remember: tuple[str, ...] = ()
     """Sentences printed with every plan."""
     detect: Detect = field(default_factory=Detect)
@@ -116,40 +116,40 @@ class Site:
     partitions: dict[str, Partition] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     max_nodes: int = 1
-    """Where the partition does not say."""
+    """If the partition does not have its own."""
     gpus_per_node: int = 0
-    """What a job gets unless it asks otherwise; -1: as many as this machine has."""
+    """The default of a job; -1: as many as this machine has."""
     max_gpus_per_node: int = 0
-    """Where the partition does not say."""
+    """If the partition does not have its own."""
     gpu_request: str = "--gres=gpu:{gpus}"
-    """The sbatch option that asks for GPUs, with {gpus} for the number a node."""
+    """The sbatch option that asks for GPUs, with {gpus} for the number per node."""
     gres_extra: str = ""
     """The GRES that asks for node-local disk, with {scratch_gb}; joined to that of the GPUs."""
     ranks_per_node: int = 1
-    """When there are no GPUs; with GPUs there is one rank a GPU."""
+    """Without GPUs; with GPUs there is one rank per GPU."""
     cpus_per_rank: int = 1
     mem_gb: float | None = None
-    """For a node; None leaves it to the partition's default."""
+    """Per node; None leaves it to the partition's default."""
     mem_gb_per_gpu: float | None = None
     """For a job with GPUs, instead of mem_gb."""
     time: str = "1h"
     lead: str = "2m"
-    """How long before the end of the walltime the run is asked to stop and save."""
+    """The time before the end of the walltime at which the run is asked to stop and save."""
     hang: str = "15m"
-    """If no rank makes progress for this long, the run is ended, with the stacks of all ranks, and started again."""
+    """If no rank makes progress within this time, the ranks write their stacks and are started again."""
     directives: dict[str, str] = field(default_factory=dict)
-    """More sbatch options, always given; with an empty value, as a bare --option."""
+    """More sbatch options, always given; an empty value makes a bare --option."""
     skip: tuple[str, ...] = ()
     """sbatch options that this site does not take."""
     prologue: tuple[str, ...] = ()
-    """Lines of the batch script before ours and before `set -eu`: modules and the like."""
+    """Lines of the batch script before ours and before `set -eu`, for example for modules."""
     env: dict[str, str] = field(default_factory=dict)
-    """Literal values; what must be worked out in the job is a line of the prologue."""
+    """Literal values; a value that must be computed in the job is a line of the prologue."""
     cpu_bind: str = ""
     """srun's --cpu-bind for jobs that have all GPUs of their nodes."""
     storage: Storage = field(default_factory=Storage)
     mpi: str = ""
-    """The plugin that srun needs for MPI, of those `srun --mpi=list` names. Empty: the site's own default."""
+    """The plugin that srun needs for MPI, from `srun --mpi=list`. Empty: the site's own default."""
     stage: Literal["auto", "off"] = "auto"
     """Whether inputs that are read often are copied to storage.scratch_local."""
     compute_internet: bool | None = None
@@ -180,9 +180,9 @@ def _check_time(key: str, text: str) -> None:
 
 
 def folders() -> list[Path]:
-    """Where profiles are looked for, the first one wins: here, the user's own, those that came with hpc.
+    """Return the folders with profiles; the first one wins: here, the user's own, those that came with hpc.
 
-    In our own checkout `here` are those that came with hpc, and the user's own go before them.
+    In our own checkout, `here` is the same as those that came with hpc, and the user's own win.
     """
     ours = OURS if OURS.is_dir() else OURS.parent.parent.parent / "configs/site"
     here = Path("configs/site")
@@ -191,7 +191,7 @@ def folders() -> list[Path]:
 
 
 def find(name: str) -> Path:
-    """The file of a profile."""
+    """Return the file of a profile."""
     for folder in folders():
         if (path := folder / f"{name}.yaml").is_file():
             return path
@@ -207,10 +207,10 @@ def load(name: str) -> Site:
 
 
 def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name: str | None = None) -> str:
-    """The site of this machine: what HPC_SITE says, else the profile whose signs are here, else `slurm` or `local`.
+    """Return the site of this machine: HPC_SITE, the profile whose signs match, or else `slurm` or `local`.
 
-    The Slurm commands alone do not make a cluster: Debian's package puts them on a laptop, without a configuration. Nor
-    does a SLURM_CONF whose file is gone, as a shell has that of a test bed which was ended.
+    The Slurm commands alone do not make a cluster: Debian's package installs them on a laptop, without a configuration.
+    Nor does a SLURM_CONF whose file is gone, as a shell has it after its test bed was ended.
     """
     if environ.get("HPC_SITE"):
         return environ["HPC_SITE"]
@@ -224,7 +224,7 @@ def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name
 
 
 def is_here(site: Site, environ: Mapping[str, str]) -> bool:
-    """Whether the Slurm of this machine is that of the site; one without signs may be, where no other is recognised."""
+    """Whether the Slurm of this machine is that of the site. A site without signs may be, if no other is recognised."""
     conf = next((path for path in _slurm_confs(environ) if path.exists()), None)
     if site.kind != "slurm" or conf is None or not shutil.which("sbatch"):
         return False
@@ -242,18 +242,18 @@ def _profiles() -> Iterable[Site]:
     for name in names():
         try:
             yield load(name)
-        except ConfigError:  # a broken profile is told of when it is asked for by name
+        except ConfigError:  # a broken profile gives its error when it is requested by name
             continue
 
 
 def _slurm_confs(environ: Mapping[str, str]) -> list[Path]:
-    if "SLURM_CONF" in environ:  # Slurm's commands look nowhere else then
+    if "SLURM_CONF" in environ:  # then Slurm's commands look nowhere else
         return [Path(environ["SLURM_CONF"])]
     return [*map(Path, ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf"))]
 
 
 def _cluster_name(conf: Path | None) -> str:
-    """From Slurm's own file, where it can be read: asking the controller could take a minute."""
+    """Read it from Slurm's own file if possible: asking the controller could take a minute."""
     try:
         text = conf.read_text(errors="replace") if conf else ""
     except OSError:
@@ -263,13 +263,13 @@ def _cluster_name(conf: Path | None) -> str:
 
 
 def disk_path(text: str, environ: Mapping[str, str], account: str) -> Path | None:
-    """A path of Storage with its $VARIABLES and {account} filled in; None where one is not known here."""
+    """Fill in the $VARIABLES and {account} of a path of Storage; None if one is not known here."""
     path = re.sub(r"\$(\w+)", lambda name: environ.get(name[1], "$"), text.replace("{account}", account or "$"))
     return Path(path) if path.startswith("/") and "$" not in path else None
 
 
 def duration_s(text: str) -> int:
-    """Seconds in `90s`, `30m`, `4h`, `1h30m`, or Slurm's `[D-]HH:MM:SS`. A bare number is minutes, as in Slurm."""
+    """Parse `90s`, `30m`, `4h`, `1h30m`, or Slurm's `[D-]HH:MM:SS`. A bare number is minutes, as in Slurm."""
     word = text.strip().lower()
     clock = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2})(?::([0-9]{2}))?", word)
     if clock and (clock[1] or clock[4]):

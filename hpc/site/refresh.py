@@ -25,7 +25,7 @@ Run = Callable[..., Answer]
 
 
 def write(name: str, folder: Path, run: Run = commands.run, *, replace: bool = False) -> Path:
-    """Ask Slurm, and write `folder`/`name`.yaml for a person to read and correct; gives its path."""
+    """Ask Slurm, and write `folder`/`name`.yaml for a person to read and correct; return its path."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ConfigError(f"a site's name is letters, digits, - and ., but got {name!r}")
     path = folder / f"{name}.yaml"
@@ -46,12 +46,12 @@ HEAD = """\
 
 
 def profile(partitions: str, nodes: str, settings: str, today: date) -> dict[str, Any]:
-    """The profile as plain values.
+    """Return the profile as plain values.
 
     Parameters
     ----------
     partitions, nodes, settings
-        What PARTITIONS, NODES and CONFIG print.
+        The output of PARTITIONS, NODES and CONFIG.
     """
     parsed = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in partitions.splitlines() if line.strip()]
     up = [part for part in parsed if part.get("State", "UP") == "UP" and "PartitionName" in part]
@@ -85,11 +85,11 @@ def profile(partitions: str, nodes: str, settings: str, today: date) -> dict[str
 
 
 Row = tuple[int, float, dict[str, int]]
-"""Of the nodes of one kind: CPUs, GB of memory, GPUs of each type."""
+"""The nodes of one kind: CPUs, GB of memory, GPUs of each type."""
 
 
 def _rows(nodes: str) -> dict[str, list[Row]]:
-    """What sinfo says, by partition."""
+    """Parse the output of sinfo, by partition."""
     rows: dict[str, list[Row]] = {}
     for line in nodes.splitlines():
         partition, _, cpus, mem_mb, gres = line.strip().split("|")
@@ -101,7 +101,7 @@ def _rows(nodes: str) -> dict[str, list[Row]]:
 
 
 def _limits(part: dict[str, str], rows: list[Row]) -> dict[str, Any]:
-    """The keys of a Partition that are known; with several kinds of nodes, those of the largest."""
+    """Return the keys of a Partition that are known; with several kinds of nodes, those of the largest."""
     limits: dict[str, Any] = {}
     if part.get("MaxTime", "UNLIMITED") not in ("UNLIMITED", "INFINITE", "NONE"):
         limits["max_time"] = part["MaxTime"]
@@ -116,7 +116,7 @@ def _limits(part: dict[str, str], rows: list[Row]) -> dict[str, Any]:
 
 
 def _number(text: str) -> int:
-    """sinfo writes `128+` when nodes of a line differ."""
+    """Parse a number of sinfo, which is `128+` if nodes of a line differ."""
     return int(text.rstrip("+"))
 
 

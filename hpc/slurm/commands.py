@@ -1,6 +1,6 @@
 """Runs all of Slurm's commands: one policy for time-outs, refusals and retries.
 
-subprocess is imported when a command runs: `status` answers at once where Slurm need not be asked.
+subprocess is imported when a command runs, so that `status` answers at once if it need not ask Slurm.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HINT_S, ASK_S, ACT_S = 5.0, 10.0, 30.0
-"""How long a command may take: what a plan can do without, what is to be known, what is to be done. A controller that
-is down makes each of them try for a minute."""
+"""Time-outs of a command: for a hint in a plan, for a fact that is needed, for an action. If a controller is down, each
+of them waits for a minute."""
 RETRY_S = 2.0
 
 
@@ -27,7 +27,7 @@ class Answer:
         """None: it did not run, or did not end in time."""
         self.out = out
         self.error = error
-        """What it says on stderr, in one line; of one that failed without a word, or did not run at all, why."""
+        """Its stderr in one line, or, if it printed nothing or did not run, the reason."""
 
     @property
     def ok(self) -> bool:
@@ -35,7 +35,7 @@ class Answer:
 
 
 def run(*words: str, patience_s: float = ASK_S, text: str | None = None) -> Answer:
-    """Run a command to its end. `text`: for its stdin."""
+    """Run a command to its end. `text` goes to its stdin."""
     import subprocess
 
     try:
@@ -57,7 +57,7 @@ def run(*words: str, patience_s: float = ASK_S, text: str | None = None) -> Answ
 
 
 def start(*words: str) -> subprocess.Popen[str]:
-    """Start a command and do not wait for it; its stdout is to be read."""
+    """Start a command and do not wait for it; the caller reads its stdout."""
     import subprocess
 
     return subprocess.Popen(
@@ -70,8 +70,8 @@ def start(*words: str) -> subprocess.Popen[str]:
 
 
 def insist(*words: str, until: float, text: str | None = None) -> Answer:
-    """Run a command that is to be done, again as long as the controller is busy or away, until the time `until`
-    (monotonic). What Slurm refuses is not tried again."""
+    """Run a command that must be done; retry it while the controller is busy or away, until the time `until`
+    (monotonic). If Slurm refuses, it is not retried."""
     while True:
         answer = run(*words, patience_s=ACT_S, text=text)
         if answer.ok or is_refusal(answer.error) or time.monotonic() > until:
@@ -80,7 +80,7 @@ def insist(*words: str, until: float, text: str | None = None) -> Answer:
 
 
 def without_job(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without what a surrounding job has left: sbatch takes SBATCH_* before the script's own lines, and a SLURM_* that
+    """Remove the variables of a surrounding job: sbatch prefers SBATCH_* to the script's own lines, and a SLURM_* that
     gets into the new job misleads its srun (a leaked SLURM_CPU_BIND made jobs three times slower)."""
     return {
         name: value
@@ -93,9 +93,9 @@ REFUSALS = (
     "disabled", "permission denied", "invalid", "batch job", "not permitted", "violates", "not available",
     "unrecognized", "no such file",
 )  # fmt: skip
-"""What Slurm says when it means it. All else is a controller that is busy, restarts, or cannot be reached."""
+"""Slurm's words for a definite refusal. Any other error is a controller that is busy, restarts, or is unreachable."""
 PASSING = ("credential", "authentication", "munge", "protocol")
-"""Invalid for a moment: a munge that hiccups, or a controller that is just being upgraded."""
+"""Invalid only for a moment: munge hiccups, or the controller is being upgraded."""
 
 
 def is_refusal(error: str) -> bool:

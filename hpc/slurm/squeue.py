@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FIRST_S, LONGEST_S = 2.0, 60.0
-"""How long an answer holds. Twice as long each time that Slurm did not answer, or that nothing has changed."""
+"""How long an answer is valid; doubled each time that Slurm did not answer, or that nothing has changed."""
 
 
 class Job:
@@ -21,16 +21,16 @@ class Job:
         self.state = state
         self.reason = reason
         self.start = start
-        """When Slurm thinks that it starts; N/A where it has not thought of it."""
+        """When Slurm estimates that it starts; N/A if it has no estimate."""
         self.name = name
 
 
 class Queue:
-    """Slurm, asked sparingly: who looks at many runs, or again and again, keeps one of these."""
+    """Asks Slurm sparingly: to look at many runs, or repeatedly, keep one Queue."""
 
     def __init__(self) -> None:
         self.silence = ""
-        """Why squeue did not answer, or nothing."""
+        """Why squeue did not answer, or an empty text."""
         self._known: dict[str, Job] = {}
         self._asked: set[str] = set()
         self._next = 0.0
@@ -38,15 +38,15 @@ class Queue:
         self._ended: dict[str, str] = {}
 
     def look(self, ids: Iterable[str]) -> dict[str, Job]:
-        """The jobs that wait or run, by id; 12_3 is an element of an array. See `silence` when one is missing."""
+        """Return the jobs that wait or run, by id; 12_3 is an element of an array. If one is missing, see `silence`."""
         wanted = set(ids)
         if not wanted or (wanted <= self._asked and time.monotonic() < self._next):
             return self._known
         before = {job: (line.state, line.reason) for job, line in self._known.items()}
         arrays = sorted({job.partition("_")[0] for job in wanted})
         answer = commands.run("squeue", "-h", "-r", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j")
-        gone = "Invalid job id" in answer.error
-        self.silence = "" if answer.ok or gone else f"squeue does not answer: {answer.error}"
+        unknown = "Invalid job id" in answer.error
+        self.silence = "" if answer.ok or unknown else f"squeue does not answer: {answer.error}"
         if not self.silence:
             lines = [line.split("|", 4) for line in answer.out.splitlines()]
             self._known = {line[0]: Job(*line[1:]) for line in lines if len(line) == 5}
@@ -57,7 +57,7 @@ class Queue:
         return self._known
 
     def ended(self, ids: Iterable[str]) -> dict[str, str]:
-        """How jobs ended that squeue no longer knows, as the books have it: `OUT_OF_MEMORY`. Empty without books."""
+        """Return from sacct how jobs ended that squeue no longer knows: `OUT_OF_MEMORY`. Empty without accounting."""
         new = sorted(set(ids) - self._ended.keys())
         if new:
             books = commands.run("sacct", "-n", "-X", "-P", "-j", ",".join(new), "-o", "JobID,State").out

@@ -1,6 +1,6 @@
 """The text of a batch script, from the plan alone. The only file that imports submitit or relies on its internals.
 
-`environ` is that of who submits: what is in its PYTHONPATH the job gets as well.
+`environ` is the environment at submission: its PYTHONPATH is passed on to the job.
 """
 
 import os
@@ -20,19 +20,19 @@ Environ = Mapping[str, str]
 
 
 def sbatch_text(plan: Plan, environ: Environ) -> str:
-    """The batch script, byte for byte as it would be submitted."""
+    """Return the batch script, byte for byte as it would be submitted."""
     sbatch = executor(plan, environ)
     return sbatch._make_submission_file_text(sbatch._submitit_command_str, uid="")
 
 
 def standalone_text(plan: Plan, environ: Environ) -> str:
-    """A batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
+    """Return a batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
     command = shlex.join([plan.python, "-P", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
     return executor(plan, environ)._make_submission_file_text(f"exec {command}", uid="")
 
 
 def array_text(plans: Sequence[Plan], environ: Environ, max_parallel: int | None) -> str:
-    """The batch script of an array, but for the time in its folder's name and the jobs it waits for."""
+    """Return the batch script of an array, without the time in its folder's name and the jobs it waits for."""
     sbatch, _, _ = array(plans, environ, None, max_parallel, "TIME")
     sbatch.parameters["map_count"] = len(plans)
     return sbatch._make_submission_file_text(sbatch._submitit_command_str, uid="")
@@ -41,8 +41,8 @@ def array_text(plans: Sequence[Plan], environ: Environ, max_parallel: int | None
 def array(
     plans: Sequence[Plan], environ: Environ, dependency: str | None, max_parallel: int | None, folder_name: str
 ) -> "tuple[SlurmExecutor, Path, str]":
-    """The executor of an array, its folder and the name of the job."""
-    folder = Path(plans[0].runs) / ".arrays" / folder_name  # not in a run: somebody may delete that while others wait
+    """Return the executor of an array, its folder and the name of the job."""
+    folder = Path(plans[0].runs) / ".arrays" / folder_name  # not in a run, which may be deleted while others wait
     sbatch = executor(plans[0], environ, dependency, folder)
     name = plans[0].label or f"{plans[0].science.stage}-x{len(plans)}"
     sbatch.update_parameters(array_parallelism=max_parallel or len(plans), job_name=name)
@@ -50,22 +50,23 @@ def array(
 
 
 def env_text(plan: Plan, environ: Environ) -> str:
-    """What a batch script of another's sources before it starts the supervisor: see slurm/run.sbatch."""
+    """Return the lines that a batch script of the user's sources before it starts the supervisor: see
+    slurm/run.sbatch."""
     return "\n".join([*_setup(plan, environ), f"HPC_PYTHON={shlex.quote(plan.python)}", ""])
 
 
 def python_path(plan: Plan, environ: Environ) -> str:
-    """The run's own copy of the code first, then what the user has set."""
+    """Return the run's own copy of the code, then the user's PYTHONPATH."""
     return os.pathsep.join([*plan.python_path, *filter(None, [environ.get("PYTHONPATH")])])
 
 
 def _setup(plan: Plan, environ: Environ) -> list[str]:
-    """The lines of a batch script before its command."""
+    """Return the lines of a batch script before its command."""
     exported = job_env(plan.site, plan.resources) | {"PYTHONPATH": python_path(plan, environ)}
     return [
         *plan.site.prologue,
-        "set -eu",  # not before: the scripts of modules use variables that are not set
-        # Until Python listens, the signal would kill; ignored here, it is ignored in what we exec
+        "set -eu",  # not earlier: the scripts of modules use unset variables
+        # Until Python listens, the signal would kill it. If it is ignored here, the exec'd process ignores it too
         "trap '' USR2",
         *(f"export {name}={shlex.quote(value)}" for name, value in exported.items()),
     ]
@@ -74,13 +75,13 @@ def _setup(plan: Plan, environ: Environ) -> list[str]:
 def executor(
     plan: Plan, environ: Environ, dependency: str | None = None, folder: Path | None = None
 ) -> "SlurmExecutor":
-    """What submits the plan, and has the text of it."""
+    """Return the executor that submits the plan, and makes the text of its script."""
     from submitit.slurm.slurm import SlurmExecutor
 
     class Sbatch(SlurmExecutor):  # type: ignore[misc]
         @classmethod
         def affinity(cls) -> int:
-            return 2  # a dry run needs no srun here; a real one is told by sbatch itself
+            return 2  # a dry run needs no srun here; otherwise sbatch itself reports it
 
         def _make_submission_file_text(self, command: str, uid: str) -> str:
             text: str = super()._make_submission_file_text(command, uid)
@@ -88,7 +89,7 @@ def executor(
             return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(not_taken))
 
     r, site = plan.resources, plan.site
-    # exec: the Python process takes the batch script's place, so that it is what Slurm signals
+    # exec: the Python process replaces the batch script, so that Slurm signals it
     sbatch = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -P")
     assert r.time_s is not None
     extra: dict[str, object] = {
@@ -98,7 +99,7 @@ def executor(
         "nodes": r.nodes,
         "chdir": plan.cwd,
         **sbatch_options(site, r),
-        # Else Slurm leaves a job whose parent has failed in the queue for ever
+        # Otherwise Slurm leaves a job whose parent has failed in the queue for ever
         **({"kill-on-invalid-dep": "yes"} if dependency else {}),
     }
     sbatch.update_parameters(
@@ -120,7 +121,7 @@ def executor(
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What submitting raises where the job is not taken."""
+    """Return the exceptions that submitting raises if the job is refused."""
     from submitit.core.utils import FailedJobError
 
     return (FailedJobError, OSError, subprocess.SubprocessError)

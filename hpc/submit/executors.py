@@ -1,6 +1,6 @@
 """Executors start the processes of a run folder: in this process, on this machine, or through Slurm.
 
-What is submitted is the path of the run folder; nothing else is pickled.
+Only the path of the run folder is submitted; nothing else is pickled.
 """
 
 import os
@@ -31,24 +31,24 @@ class SubmitError(RuntimeError):
 
 
 def write_run(plan: Plan, code: Path | None = None) -> RunDir:
-    """The run folder, with all that the supervisor and the ranks will read. Written again at each submission.
+    """Write the run folder, with all that the supervisor and the ranks will read. Repeated at each submission.
 
     Parameters
     ----------
     plan
         What to run.
     code
-        Where the copy of its code is, if it has been made already.
+        The copy of its code, if it has been made already.
     """
     run = plan.run
     run.jobs.mkdir(parents=True, exist_ok=True)
     snapshot.link(code or snapshot.keep(plan.code, Path(plan.runs)), run.code)
-    # Not flushed to the disk one by one: a machine that loses power now has not submitted yet
+    # Not flushed to the disk one by one: if the machine loses power now, nothing was submitted yet
     for path, text in (
         (run.config, config.to_yaml(plan.science.config)),
         (run.env, batch.env_text(plan, os.environ)),
         (run.plan, plan.to_text()),
-        # For the job that follows this one, where a site does not requeue
+        # For the job that follows this one, if the site does not requeue
         *([(run.script, batch.standalone_text(plan, os.environ))] if plan.site.kind == "slurm" else []),
     ):
         atomic_write(path, partial(_put, text.encode()), durable=False)
@@ -62,7 +62,7 @@ def _put(content: bytes, file: BinaryIO) -> None:
 def inline(plan: Plan) -> int:
     """Run the stage in this process, as one rank; on an error, start the debugger where it happened."""
     run = write_run(plan)
-    threads.cap(threads.of_a_rank(plan.to_json(), 1, on_slurm=False))  # as a rank of its own would get
+    threads.cap(threads.of_a_rank(plan.to_json(), 1, on_slurm=False))  # as a separate rank would get
     ctx = Context(World(), run, attempt=0, echo=print)
     try:
         stage_run.work(ctx)
@@ -78,7 +78,7 @@ def inline(plan: Plan) -> int:
 
 
 def local(plan: Plan) -> str:
-    """Start a supervisor on this machine that outlives this process; gives its pid."""
+    """Start a supervisor on this machine that outlives this process; return its pid."""
     run = write_run(plan)
     environ = os.environ | plan.site.env | {"PYTHONPATH": batch.python_path(plan, os.environ)}
     began = time.time()
@@ -91,14 +91,14 @@ def local(plan: Plan) -> str:
 
 
 def slurm(plan: Plan, after: Mapping[str, str]) -> str:
-    """Submit the supervisor as a Slurm job; gives the job's id.
+    """Submit the supervisor as a Slurm job; return the job's id.
 
     Parameters
     ----------
     plan
         What to run.
     after
-        The runs that must have succeeded before it starts, and their jobs. When one fails, Slurm takes the job out.
+        The runs that must succeed before it starts, and their jobs. If one fails, Slurm removes the job.
     """
     run = write_run(plan)
     began = time.time()
@@ -112,10 +112,10 @@ def slurm(plan: Plan, after: Mapping[str, str]) -> str:
 
 
 def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int | None) -> list[str]:
-    """Submit many runs as one array; gives the id of each element.
+    """Submit many runs as one array; return the id of each element.
 
-    It starts when the jobs `after` have ended, well or badly: one that failed must not take all elements with it. The
-    supervisor of an element ends at once when its own inputs are not there.
+    It starts when the jobs `after` have ended, even if one failed: a failed job must not remove all elements with it.
+    The supervisor of an element ends at once if its own inputs are missing.
     """
     code = snapshot.keep(plans[0].code, Path(plans[0].runs))
     runs = [write_run(plan, code) for plan in plans]
@@ -136,7 +136,7 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
 
 @contextmanager
 def _scrubbed_environment() -> Iterator[None]:
-    """Without what a surrounding job has left, for the sbatch that submitit calls."""
+    """Remove the variables of a surrounding job, for the sbatch that submitit calls."""
     inherited = dict(os.environ)
     for name in inherited.keys() - commands.without_job(inherited).keys():
         del os.environ[name]
@@ -147,7 +147,7 @@ def _scrubbed_environment() -> Iterator[None]:
 
 
 def _refused(plans: Sequence[Plan], error: Exception) -> SubmitError:
-    """Note why in the folders of the runs, and say it."""
+    """Note the reason in the folders of the runs, and return the error."""
     what = "job" if len(plans) == 1 else "array"
     message = f"sbatch did not take the {what}: {' '.join(str(error).split())}"
     for plan in plans:

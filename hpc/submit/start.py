@@ -25,8 +25,8 @@ NOT_DONE = ("failed", "stopped", "lost")
 
 
 def here(plans: list[Plan]) -> int:
-    """One run after the other on this machine, each watched to its end; those that need a failed one are left out."""
-    if plans[0].site.kind == "inline":  # in this process, which TERM ends as any other
+    """Run one after the other on this machine, each watched to its end; those that need a failed one are skipped."""
+    if plans[0].site.kind == "inline":  # in this process, which TERM ends as usual
         return _one_by_one(plans, Stop())
     if elsewhere := _on_slurm(plans):  # before the first of them begins
         print(f"error: {elsewhere}", file=sys.stderr)
@@ -36,15 +36,15 @@ def here(plans: list[Plan]) -> int:
 
 
 def _on_slurm(plans: list[Plan]) -> str:
-    """Why not here: the first of the runs that is a Slurm job already, and what to do; else nothing."""
+    """Return why the runs cannot run here: one is a Slurm job already. Otherwise an empty text."""
     begun = [plan.run for plan in plans if plan.run.path.exists() and not plan.run.result.exists()]
     queue = Queue()
     for state in status.look_all(begun, queue):
         if not state.ended and state.on_slurm:
-            gone = " (also where that Slurm is gone for good)" if queue.silence else ""
+            hint = " (also where that Slurm is gone for good)" if queue.silence else ""
             return (
                 f"{state.run} is a Slurm job already, {state.job} ({state.word}: {state.text}). Stop it first "
-                f"(python -m hpc.launch stop {state.run} --now){gone}, or watch it with status"
+                f"(python -m hpc.launch stop {state.run} --now){hint}, or watch it with status"
             )
     return ""
 
@@ -58,7 +58,7 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
         name = plan.science.name
         print(f"\n{plan.science.section or plan.science.stage}: {name}", flush=True)
         if lacking := missing.intersection(plan.science.inputs.values()):
-            print(f"left out, for want of {', '.join(sorted(lacking))}")
+            print(f"skipped, for lack of {', '.join(sorted(lacking))}")
             missing.add(name)
             continue
         if plan.site.kind == "inline":
@@ -77,7 +77,7 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
                 executors.local(plan)
             state = watch.follow(plan.run, mine=True, ended=ended)
             code = DONE if state.word == "finished" else _report_end(plan.run, state)
-        if code == STOPPED:  # by the one who watches: he wants the rest to end as well
+        if code == STOPPED:  # by the user who watches, who wants the rest to end as well
             return STOPPED
         if code == DONE:
             print(watch.result(plan.run), flush=True)
@@ -88,7 +88,7 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
 
 
 def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
-    """All runs as Slurm jobs, each to start when those it reads from have succeeded."""
+    """Submit all runs as Slurm jobs, each to start when its inputs have succeeded."""
     with _alone(Path(plans[0].runs)):
         jobs = _submit(plans, after)
     if jobs is None:
@@ -102,7 +102,7 @@ def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
             try:
                 state = watch.follow(plan.run, mine=False)
             except KeyboardInterrupt:
-                print("\nit goes on without you: python -m hpc.launch status")
+                print("\nit continues without you: python -m hpc.launch status")
                 return DONE
             if state.word != "finished":
                 return _report_end(plan.run, state)
@@ -111,19 +111,19 @@ def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
 
 
 def run_before(after: str, plan: Plan) -> State:
-    """The run that --after names. Refuses one after which this would never start."""
+    """Return the run that --after names. Refuse one after which this would never start."""
     if plan.site.kind != "slurm":
         raise ConfigError(f"--after is for jobs of a Slurm site; runs on {plan.site.name} come one after another")
     state = status.look(status.find(after, Path(plan.runs)))
     if state.ended and state.word != "finished":
         raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
     if not state.ended and not state.on_slurm:
-        raise ConfigError(f"--after {state.run}: it runs on a machine of its own, of which Slurm knows nothing")
+        raise ConfigError(f"--after {state.run}: it runs outside of Slurm")
     return state
 
 
 def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
-    """The job of each run that is not finished, by the run's name; None when one was refused."""
+    """Submit the runs that are not finished; return their jobs by name, or None if one was refused."""
     jobs: dict[str, str] = {}
     first: dict[str, str] = {}
     if after:
@@ -136,7 +136,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
             if not state.on_slurm:
-                print(f"error: {name} runs on a machine of its own already: wait for it, or stop it", file=sys.stderr)
+                print(f"error: {name} runs outside of Slurm already: wait for it, or stop it", file=sys.stderr)
                 return None
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
@@ -153,7 +153,8 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
 
 
 def sweep(plans: list[Plan], max_parallel: int | None) -> int:
-    """What is neither finished nor on its way, as one array for each section; it waits for those before it."""
+    """Submit what is neither finished nor queued, as one array for each section; it waits for the sections before
+    it."""
     with _alone(Path(plans[0].runs)):
         queue = Queue()
         jobs: dict[str, str] = {}
@@ -170,8 +171,8 @@ def sweep(plans: list[Plan], max_parallel: int | None) -> int:
 def _submit_section(
     section: str, every: list[Plan], before: dict[str, str], max_parallel: int | None, queue: Queue
 ) -> dict[str, str] | None:
-    """The jobs of a section's runs that are not finished, by their names; None when the array was refused. `before`:
-    those of the sections before it, of which it waits for what it reads from."""
+    """Submit a section's runs that are not finished; return their jobs by name, or None if the array was refused.
+    `before`: the jobs of earlier sections, of which it waits for its inputs."""
     looked = status.look_all([plan.run for plan in every if plan.run.path.exists()], queue)
     states = {state.run: state for state in looked}
     on_way = [state for state in states.values() if not state.ended]
@@ -179,9 +180,7 @@ def _submit_section(
     finished = len(every) - len(on_way) - len(missing)
     print(f"\n{section}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
     if elsewhere := [state.run for state in on_way if not state.on_slurm]:
-        raise ConfigError(
-            f"{', '.join(elsewhere)} runs on a machine of its own, of which Slurm knows nothing: wait, or stop it"
-        )
+        raise ConfigError(f"{', '.join(elsewhere)} runs outside of Slurm: wait, or stop it")
     jobs: list[str] = []
     if missing:
         read = dict.fromkeys(ref for plan in missing for ref in plan.science.inputs.values())
@@ -197,7 +196,7 @@ def _submit_section(
 
 @contextmanager
 def _alone(runs: Path) -> Iterator[None]:
-    """From looking what is there to submitting the rest, one launcher at a time: the same line may be given twice."""
+    """Allow one launcher at a time to look and to submit: the same line may be given twice."""
     runs.mkdir(parents=True, exist_ok=True)
     with open(runs / ".lock", "w") as lock:
         try:
@@ -215,13 +214,13 @@ def _next_commands(plan: Plan) -> None:
 
 
 def _runs_option(plan: Plan) -> str:
-    """` --runs DIR`, where it must be said."""
+    """Return ` --runs DIR` if a command needs it."""
     usual = plan.runs == os.path.abspath("runs")
     return "" if usual else f" --runs {shlex.quote(os.path.relpath(plan.runs))}"
 
 
 def _changed_since(plan: Plan) -> str:
-    """A word of warning when the run has read a folder of the user's in which files are newer than its result."""
+    """Warn if files in a folder that the run has read are newer than its result."""
     finished = plan.run.result.stat().st_mtime
     warnings = ""
     for ref in plan.science.inputs.values():
@@ -232,26 +231,26 @@ def _changed_since(plan: Plan) -> str:
 
 
 def _newer(folder: Path, than: float) -> list[str]:
-    """The files below a folder that were written after that time; a deep tree is walked in a moment."""
+    """Return the files below a folder that were written after that time."""
     return sorted(
-        os.path.join(where, name)
-        for where, _, names in os.walk(folder)
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(folder)
         for name in names
-        if os.lstat(os.path.join(where, name)).st_mtime > than
+        if os.lstat(os.path.join(parent, name)).st_mtime > than
     )
 
 
 def _not_applied(plan: Plan) -> str:
-    """What is asked for now and is not what the run goes on with, as a sentence, or nothing."""
+    """Return a sentence on the requests that do not apply to the existing run, or an empty text."""
     now = plan.to_json()["resources"]
     was = (read_json(plan.run.plan) or {}).get("resources", now)
     other = [f"{name} {now[name]} (it has {was.get(name)})" for name in now if now[name] != was.get(name)]
     other = [text for text in other if not text.startswith("notes ")]
-    return f"; not applied: {', '.join(other)}. Stop it and give this line again for that" if other else ""
+    return f"; not applied: {', '.join(other)}. To apply it, stop the run and give this line again" if other else ""
 
 
 def _report_end(run: RunDir, state: State) -> int:
-    """Say how a run ended that did not finish, and where to look; gives the exit code."""
+    """Print how an unfinished run ended, and where to look; return the exit code."""
     if state.word == "stopped":
         return STOPPED
     print(

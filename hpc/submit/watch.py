@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 5.0
 LAST_WORD_S = 60.0
-"""A supervisor that has written nothing more so long after the result is not waited for."""
+"""The time after a result within which a supervisor is expected to write its last event."""
 
 
 def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
-    """Show what happens until the run ends; gives how it ended.
+    """Show the progress until the run ends; return its last state.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
     mine
         Ctrl-C stops the run (once: it saves first; twice: at once). Otherwise Ctrl-C only ends the watching.
     ended
-        Whether whoever started this process wants it to end (TERM, of `timeout` or an editor): stops the run as Ctrl-C
-        does, but once only, as TERM may come twice in a row.
+        Whether TERM has arrived, from `timeout` or an editor: it stops the run as Ctrl-C does, but only once, as TERM
+        may come twice in a row.
     """
     n_asked = 0
     waits_for = "starting"  # not worth a line
@@ -59,10 +59,10 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
                     return state
                 if (
                     ended and ended() and state.word != "queued" and not n_asked
-                ):  # one that only starts hears nothing yet
+                ):  # one that is still starting does not listen yet
                     n_asked = 1
                     _stop(run, n_asked, show)
-                    if state.word == "silent":  # one that stands still may never end
+                    if state.word == "silent":  # a supervisor that hangs may never end
                         return state
                 time.sleep(0.2)
             except KeyboardInterrupt:
@@ -73,8 +73,8 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
 
 
 def _has_more_to_say(run: RunDir) -> bool:
-    """Whether the supervisor of a finished run, on this machine, is about to write its last event: the result comes
-    first."""
+    """Whether the supervisor of a finished run, on this machine, is about to write its last event: the result is
+    written first."""
     result = read_json(run.result) or {}
     if time.time() - result.get("ended", 0.0) > LAST_WORD_S or any(
         event["time"] >= result["ended"] for event in read_lines(run.events)[-1:]
@@ -94,13 +94,13 @@ def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], No
     try:
         answer = "; ".join(cancel.stop([run], now=times > 1))
         show(answer + (" (Ctrl-C again: end at once)" if times == 1 else ""), None)
-    except ConfigError as error:  # it has ended meanwhile, or not begun yet
+    except ConfigError as error:  # it has ended meanwhile, or has not begun yet
         show(str(error), None)
 
 
 @contextmanager
 def _bars(name: str) -> "Iterator[Callable[[str | None, State | None], None]]":
-    """A function (text, state) that shows a line, and how far the run is."""
+    """Return a function (text, state) that shows a line and the progress of the run."""
     if not sys.stdout.isatty():
         yield _Lines()
         return
@@ -121,7 +121,7 @@ def _bars(name: str) -> "Iterator[Callable[[str | None, State | None], None]]":
 
 
 class _Lines:
-    """The same where there is no terminal: a line when something has moved, every few seconds."""
+    """The same without a terminal: a line after progress, every few seconds."""
 
     def __init__(self) -> None:
         self.last = ("", 0)
@@ -145,7 +145,7 @@ def _say(figures: dict[str, float]) -> str:
 
 
 def result(run: RunDir) -> str:
-    """What a finished run has found: each figure, beside its chance level where there is one."""
+    """Format the metrics of a finished run, each next to its chance level if there is one."""
     metrics = (read_json(run.result) or {}).get("metrics") or {}
     lines = []
     width = max(18, *(len(name) + 2 for name in metrics), 0)
@@ -162,7 +162,7 @@ def result(run: RunDir) -> str:
 
 
 def print_log(run: RunDir, log: Path, wait: bool) -> None:
-    """What a rank has printed; with `wait` also what it prints until the run ends."""
+    """Print the log of a rank; with `wait`, follow it until the run ends."""
     queue = Queue()
     with open(log, errors="replace") as file:
         while True:

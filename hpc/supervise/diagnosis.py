@@ -9,28 +9,28 @@ from hpc.codes import NEVER
 from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, read_heartbeat, read_json, read_lines
 
 BUDGET = 3
-"""Attempts in a row that save nothing; attempts that get on are not counted."""
+"""The most attempts in a row that save nothing; attempts with progress are not counted."""
 TOO_SHORT = 3
-"""Ends of the walltime in a row before which nothing was saved."""
+"""Ends of the walltime in a row before anything was saved."""
 STRIKES = 2
-"""Attempts in vain that failed on the same node, after which it is kept off."""
+"""Failed attempts on the same node, after which it is excluded."""
 
 
 def products(run: RunDir) -> object:
-    """Something that differs when work has been saved."""
+    """Return a value that changes when work has been saved."""
     out = sorted(path.name for path in run.out.rglob("*")) if run.out.exists() else []
     return committed_steps(run.checkpoints), out
 
 
 def since_submission(run: RunDir) -> list[dict[str, Any]]:
-    """The attempts since somebody last gave the line: who gives it again means that it is worth another try. A job that
-    follows another where a site does not requeue was given by nobody."""
+    """Return the attempts since a user last submitted it: a new submission means that it is worth another try. A job
+    that follows another because a site does not requeue does not count as one."""
     given = [line["time"] for line in read_lines(run.submissions) if not line.get("successor")]
     return [line for line in read_lines(run.attempts) if line["started"] > (given or [0.0])[-1]]
 
 
 def account_for_lost(run: RunDir) -> None:
-    """Note the attempts that ended with their supervisor, so that nobody could."""
+    """Note the attempts that ended together with their supervisor, which could not note them."""
     noted = {line.get("attempt") for line in read_lines(run.attempts)}
     steps = committed_steps(run.checkpoints)
     for number in range(1, run.last_attempt() + 1):
@@ -53,7 +53,7 @@ def account_for_lost(run: RunDir) -> None:
 
 
 def too_short(lines: list[dict[str, Any]]) -> int:
-    """How many attempts at the end of the list met the end of the walltime before they had saved anything."""
+    """Count the attempts at the end of the list that met the end of the walltime before they had saved anything."""
     n = 0
     for line in reversed(lines):
         if line["outcome"] != "stopped" or not line.get("walltime") or line["got_on"]:
@@ -63,7 +63,7 @@ def too_short(lines: list[dict[str, Any]]) -> int:
 
 
 def in_vain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The attempts at the end of the list that failed and saved nothing."""
+    """Return the attempts at the end of the list that failed and saved nothing."""
     attempts: list[dict[str, Any]] = []
     for line in reversed(lines):
         if line["outcome"] not in ("crashed", "hung", "lost") or line["got_on"]:
@@ -73,47 +73,47 @@ def in_vain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def hopeless(lines: list[dict[str, Any]]) -> bool:
-    """Wrong for good, the same error twice at the same step, or too often in vain."""
+    """Whether it failed for good: the same error twice at the same step, or too many attempts that saved nothing."""
     vain = in_vain(lines)
     if NEVER in lines[-1]["codes"]:
         return True
-    by_itself = vain and not vain[-1]["node"]  # an error of the program's own; a kill or a hang may be the machine's
+    by_itself = vain and not vain[-1]["node"]  # an error of the program; a kill or a hang may be due to the machine
     return bool(by_itself and _again(lines)) or len(vain) >= BUDGET
 
 
 def _again(lines: list[dict[str, Any]]) -> bool:
-    """Whether the last attempt ended by the error of the one before, at its step: that one may have saved before it
-    came there, or left the batch that broke it."""
+    """Whether the last attempt ended with the error of the one before, at the step of that error. Their first steps
+    may differ, as the one before may have saved on its way."""
     if len(lines) < 2 or lines[-1]["why"] != lines[-2]["why"]:
         return False
     at, before = ((line.get("at"), line["from_step"]) for line in (lines[-1], lines[-2]))
-    if at[0] is None or before[0] is None:  # no rank could say
+    if at[0] is None or before[0] is None:  # no rank has reported it
         return at[1] == before[1] and not lines[-2]["got_on"]
     return max(at) == max(before)
 
 
 def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
-    """Nodes on which it failed again and again without getting on."""
+    """Return the nodes on which it failed repeatedly without progress."""
     strikes = Counter(line["node"] for line in in_vain(lines) if line["node"])
     return sorted(node for node, count in strikes.items() if count >= STRIKES)
 
 
 def hung(late: dict[str, Any], folder: AttemptDir) -> str:
     if not late["host"]:
-        return f"no rank has started within {late['silent_s']:.0f} s; what srun said: {folder.srun}"
-    where = f"{late['what']} {late['done']}/{late['total']}" if late["total"] else late["what"]
+        return f"no rank has started within {late['silent_s']:.0f} s; output of srun: {folder.srun}"
+    progress = f"{late['what']} {late['done']}/{late['total']}" if late["total"] else late["what"]
     return (
-        f"no rank got on for {late['silent_s']:.0f} s; the others seem to wait for rank {late['rank']} on "
-        f"{late['host']}, last heard at {where}; where each was: {folder.path}/rank-*.stacks"
+        f"no rank made progress for {late['silent_s']:.0f} s; the others seem to wait for rank {late['rank']} on "
+        f"{late['host']}, last progress {progress}; stacks: {folder.path}/rank-*.stacks"
     )
 
 
 def crashed(folder: AttemptDir, codes: list[int]) -> tuple[str, str]:
-    """Why, from the first error that a rank has written or from the exit codes; and the node of a rank that was killed,
-    or nothing when the program itself failed."""
+    """Return the reason, from the first error that a rank has written or from the exit codes, and the node of a killed
+    rank; an empty node if the program itself failed."""
     errors = _errors(folder)
     bad = [code for code in codes if code != 0]
-    # srun tells a rank's signal as 128 + its number
+    # srun reports a rank's signal as 128 + its number
     killed = [
         signal.Signals(number).name for code in bad if (number := -code if code < 0 else code - 128) in (7, 9, 11)
     ]
@@ -130,19 +130,19 @@ def crashed(folder: AttemptDir, codes: list[int]) -> tuple[str, str]:
 
 
 def at(folder: AttemptDir) -> int | None:
-    """How far the rank had come whose error ended the attempt; None when none has written one."""
+    """Return the step of the rank whose error ended the attempt; None if none has written one."""
     return next((error.get("at") for error in _errors(folder)), None)
 
 
 def _errors(folder: AttemptDir) -> list[dict[str, Any]]:
-    """What the ranks have written. One that lost its neighbour complains of the connection; the cause is the other's
-    error, which comes first."""
+    """Return the errors that the ranks have written. A rank that lost its neighbour complains of the connection; the
+    cause is the neighbour's error, which comes first."""
     errors = [error for path in sorted(folder.path.glob("rank-*.error.json")) if (error := read_json(path))]
     return sorted(errors, key=_lost_neighbour)
 
 
 def _node_of_the_dead(folder: AttemptDir) -> str:
-    """What srun says: `srun: error: n2: task 3: Killed`; those that srun itself ended come later."""
+    """Parse srun's message, `srun: error: n2: task 3: Killed`; messages of tasks that srun itself ended come later."""
     try:
         text = folder.srun.read_text(errors="replace")
     except FileNotFoundError:

@@ -19,17 +19,18 @@ from hpc.supervise.requeue import Job
 from hpc.supervise.supervisor import Supervisor, print_safely
 
 QUICK_S, QUICK_DEATHS, BETWEEN_S = 5.0, 3, 1.0
-"""A supervisor that is killed so soon after its start, so often in a row, is not started again; else after a moment."""
+"""A supervisor that was killed within QUICK_S of its start, QUICK_DEATHS times in a row, is not restarted; otherwise it
+is, after BETWEEN_S."""
 
 
 class Keeper:
-    """The thing that submitit pickles: a path."""
+    """The object that submitit pickles: only a path."""
 
     def __init__(self, run: str) -> None:
         self.path = run
 
     def checkpoint(self) -> None:
-        """submitit looks whether this is here before it requeues; its handler is never the one at work."""
+        """submitit checks that this exists before it requeues; its own handler must never run."""
         raise AssertionError("submitit's signal handler ran: the keeper's should have replaced it")
 
     def __call__(self) -> None:
@@ -40,9 +41,9 @@ class Keeper:
 
 
 def keep(run: RunDir, environ: Mapping[str, str]) -> int:
-    """Run a supervision in a child of this process, and another should that be killed; gives its exit code.
+    """Run a supervisor in a child process, and restart it if it is killed; return its exit code.
 
-    A batch step that is killed ends the job, and nobody starts it again. This process does nothing that could fail.
+    If the batch step is killed, the job ends, and nobody restarts it. So this process does nothing that could fail.
     """
     signals: list[int] = []
     job = Job.of(environ)
@@ -64,7 +65,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
         if child == 0:
             code = FAILED
             try:
-                if job:  # the job is over without its batch step, and Slurm may not find us to end us
+                if job:  # without its batch step the job is over, and Slurm may not find us to end us
                     ranks.die_with_parent(keeper)
                 supervision = Supervisor(run, environ, signals)
                 code = (
@@ -75,7 +76,7 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             finally:
                 os._exit(code)
         first = False
-        for signum in signals:  # between a death and this birth
+        for signum in signals:  # between the last end and this start
             os.kill(child, signum)
         _, status = os.waitpid(child, 0)
         child = 0

@@ -24,16 +24,16 @@ PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
 
 _WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/rank/ddp.py")
-"""Where a rank is that waits for the others."""
+"""Files on the stack of a rank that waits for the others."""
 START_S, START_TIMES = 300.0, 8
-"""How long ranks may say nothing while they start: to import, to meet, to read the last checkpoint. As long as --hang,
-and where that is short, eight times as long, up to these seconds."""
+"""How long ranks may be silent while they start: to import, to meet, to read the last checkpoint. It equals --hang; if
+that is short, START_TIMES as long, up to START_S."""
 LOG_MB, KEPT_MB = 200, 10
-"""A log that grows beyond the first is cut to its last, so that a rank that floods it fills no disk."""
+"""A log larger than LOG_MB is cut to its last KEPT_MB, so that a rank cannot fill the disk."""
 
 
 class Ranks:
-    """Started at once; `codes` has what each process ended with.
+    """The processes of an attempt, started at once; `codes` has their exit codes.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Ranks:
     attempt
         The number of this start.
     plan
-        What plan.json holds, with the layout as it is now.
+        The content of plan.json, with the current layout.
     on_slurm
         Whether srun starts them on the nodes of this job.
     """
@@ -54,7 +54,8 @@ class Ranks:
         self.resources = plan["resources"]
         self.folder = run.attempt(attempt)
         self.heard_since = time.time()
-        """From when on their silence counts: the start, or when the disk last had no room for their words."""
+        """The time from which their silence counts: the start, or the last time that the disk had no room for
+        heartbeats."""
         self.mpi = bool(self.resources.get("mpi"))
         self.threads = threads.of_a_rank(plan, self.size, on_slurm)
         if on_slurm:
@@ -105,7 +106,7 @@ class Ranks:
         r = self.resources
         log = str(self.folder.path).replace("%", "%%") + "/rank-%4t.log"
         layout = [
-            "--overlap",  # where a step of an attempt before will not die, Slurm must not wait for what it holds
+            "--overlap",  # if a step of an earlier attempt does not die, Slurm must not wait for its resources
             f"--nodes={r['nodes']}",
             f"--ntasks={self.size}",
             f"--ntasks-per-node={r['ranks_per_node']}",
@@ -126,8 +127,8 @@ class Ranks:
             ]
 
     def _environ(self) -> dict[str, str]:
-        """What ranks get: our own, less the threads that are not theirs, and the code of this run, also where an array
-        shares one batch script."""
+        """Return the environment of the ranks: ours, with their own number of threads and the code of this run, even if
+        an array shares one batch script."""
         own = self.plan["python_path"]
         inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
         return threads.capped(self.threads, os.environ) | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
@@ -145,7 +146,7 @@ class Ranks:
 
     @property
     def broken(self) -> bool:
-        """Whether one has ended badly."""
+        """Whether a rank has failed."""
         return any(process.poll() not in (None, 0) for process in self.processes)
 
     @property
@@ -153,7 +154,8 @@ class Ranks:
         return [process.returncode for process in self.processes]
 
     def signal(self, number: signal.Signals) -> None:
-        """srun passes it on to the ranks on all nodes. mpiexec would die of it, so its ranks are told themselves."""
+        """Send a signal to the ranks. srun passes it on to all nodes. mpiexec would die of it, so its ranks get it
+        directly."""
         if self._under_mpiexec and number not in (signal.SIGTERM, signal.SIGKILL):
             for pid in _ranks_below(self.processes[0].pid):
                 with suppress(ProcessLookupError):  # it has just ended
@@ -164,8 +166,8 @@ class Ranks:
                 process.send_signal(number)
 
     def end(self) -> None:
-        """A rank without its neighbours hangs in a collective and hears no TERM, so it is killed. srun is asked first:
-        its TERM and KILL reach the ranks on the other nodes."""
+        """End the ranks. A rank without its neighbours hangs in a collective and ignores TERM, so it is killed. srun
+        gets a signal first: its TERM and KILL reach the ranks on the other nodes."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self.signal(number)
             deadline = time.monotonic() + 2
@@ -173,16 +175,16 @@ class Ranks:
                 time.sleep(0.05)
 
     def heartbeats(self) -> list[dict[str, Any]]:
-        """What the ranks of this attempt said last; those that have said nothing yet are not in it."""
+        """Return the last heartbeats of the ranks of this attempt; a rank without one is left out."""
         heartbeats = (read_heartbeat(self.run.heartbeat(rank)) | {"rank": rank} for rank in range(self.size))
         return [heartbeat for heartbeat in heartbeats if heartbeat.get("attempt") == self.attempt]
 
     def hang_s(self) -> float:
-        """For how long no rank has got on, when that is too long; else 0.
+        """Return for how long no rank has made progress, if that is too long; otherwise 0.
 
-        A rank says that it starts, then that its stage has begun. A stage may say nothing at all: when all have begun,
-        they are judged again from the first word of a stage on; ddp.start says one, for all stages that train. To start
-        takes long on a busy disk, so that has a patience of its own, where --hang is shorter.
+        A rank reports that it starts, then that its stage has begun. A stage may report nothing at all: once all have
+        begun, they are judged again only after the stage's first report; ddp.start makes one, for all stages that
+        train. Starting takes long on a busy disk, so it has its own limit, if --hang is shorter.
         """
         words = self.heartbeats()
         if len(words) == self.size and all(word["what"] == BEGUN for word in words):
@@ -195,8 +197,8 @@ class Ranks:
         return silent_s if silent_s > patience_s else 0.0
 
     def late(self) -> dict[str, Any]:
-        """After a hang, with their stacks taken: the heartbeat of the rank that the others wait for, as far as one can
-        tell: one that is in no collective; else the one that did least; else the one that was heard longest ago."""
+        """Write the stacks after a hang, and return the heartbeat of the rank that the others seem to wait for: one
+        that is in no collective, or the one with the least progress, or the one that has been silent longest."""
         self.signal(STACKS)
         time.sleep(2.0)
         heartbeats = self.heartbeats() or [
@@ -215,7 +217,7 @@ class Ranks:
         return any(place in main for place in _WAITING)
 
     def cut_logs(self) -> None:
-        """Keep the end of a log that has grown too long. Ranks append, so they go on writing behind it."""
+        """Keep only the end of a log that has grown too long. Ranks append, so they continue after it."""
         for rank in range(self.size):
             log = self.folder.log(rank)
             if not log.exists() or log.stat().st_size < LOG_MB * 1e6:
@@ -229,16 +231,16 @@ class Ranks:
 
 
 def mpiexec(python: str) -> str | None:
-    """The program that starts MPI processes: that beside this Python first, which the extra `mpi` brings."""
+    """Find the program that starts MPI processes: first the one next to this Python, from the extra `mpi`."""
     return shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", "")]))
 
 
 def _ranks_below(ancestor: int) -> list[int]:
-    """The processes that mpiexec, or a daemon of its own, has started for us."""
+    """Return the processes that mpiexec, or a daemon of its own, has started for us."""
     parents, ranks = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # The name in parentheses may hold anything; behind it stand the state and the parent
+            # The name in parentheses may hold anything; the state and the parent follow it
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if b"hpc.worker" in (folder / "cmdline").read_bytes().split(b"\0"):
                 ranks.append(int(folder.name))
@@ -254,15 +256,15 @@ def _ranks_below(ancestor: int) -> list[int]:
 
 
 def _not_yet(supervisor: int) -> None:
-    """In a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
-    outlive the supervisor either: it would go on writing beside the ranks of the next one."""
+    """Prepare a rank before its program starts: a signal that comes before it listens must not kill it, but it must not
+    outlive the supervisor either, as it would write at the same time as the ranks of the next one."""
     for number in (signal.SIGUSR2, STACKS):
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(supervisor)
 
 
 def die_with_parent(parent: int) -> None:
-    """Also where it died before this could be asked for."""
+    """Let the kernel kill this process when its parent dies, even if that is dead already."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -12,14 +12,14 @@ from hpc.runs.rundir import RunDir, read_json
 from hpc.slurm import commands
 
 AGAIN_S = 5
-"""When a requeued job may start again: later than its last process has ended."""
+"""The earliest restart of a requeued job: later than the end of its last process."""
 ASK_EVERY_S = 120.0
-"""How often the end of the walltime is asked for: an admin may change it, and so may `scontrol update`."""
+"""How often to ask for the end of the walltime: an admin may change it, and so may `scontrol update`."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """`id` means this job alone: the last element of an array has the plain number of the whole."""
+    """`id` means this job alone: the last element of an array has the same plain number as the whole array."""
 
     id: str
     restarts: int
@@ -28,7 +28,7 @@ class Job:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Job | None":
-        """The job of this batch step, with the layout that whoever submitted it chose."""
+        """Return the job of this batch step, with its actual layout."""
         if "SLURM_JOB_ID" not in environ:
             return None
         id = environ["SLURM_JOB_ID"]
@@ -40,7 +40,7 @@ class Job:
 
 
 class EndOfWalltime:
-    """How long the job still has, as Slurm says; asked in the background, so that a slow Slurm holds up nothing."""
+    """Asks Slurm for the remaining time of the job, in the background, so that a slow Slurm delays nothing."""
 
     def __init__(self, job: str) -> None:
         self.job = job
@@ -49,12 +49,12 @@ class EndOfWalltime:
         self._next = 0.0
 
     def left_s(self) -> float | None:
-        """None: no limit, or not known yet."""
+        """Return the remaining time. None: no limit, or not known yet."""
         now = time.monotonic()
         if self._asking is not None and self._asking.poll() is not None:
             answer = self._asking.communicate()[0].strip()
             self._asking = None
-            with suppress(ValueError):  # no limit, or Slurm does not answer: what was known holds
+            with suppress(ValueError):  # no limit, or Slurm does not answer: keep the last value
                 self.at = time.mktime(time.strptime(answer, "%Y-%m-%dT%H:%M:%S"))
         elif self._asking is None and now > self._next:
             self._next = now + ASK_EVERY_S
@@ -63,18 +63,18 @@ class EndOfWalltime:
 
 
 def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
-    """Put this job back into the queue, to start again in a few seconds, on other nodes than `keep_off`; gives why
-    not, or None. A controller that does not answer is tried until the time `until` (monotonic).
+    """Put this job back into the queue, to start again in a few seconds, on other nodes than `keep_off`; return the
+    error, or None. If the controller does not answer, retry until the time `until` (monotonic).
 
-    Slurm holds a requeued job for two minutes, unless its start time lies in the future when its last process has
-    ended. So we set that time at once, and leave: StartTime=now would be forgotten, and so would be a time that is
-    over before we are gone (measured, docs/decisions/0006-requeue-without-the-hold.md).
+    Slurm holds a requeued job for two minutes, unless its start time is still in the future when its last process ends.
+    So we set that time at once, and leave: StartTime=now would be forgotten, and so would be a time that passes before
+    we are gone (measured, docs/decisions/0006-requeue-without-the-hold.md).
     """
     for number in (SIGTERM, SIGCONT):  # Slurm sends both to us and to scontrol as soon as it has requeued
         signal(number, SIG_IGN)
     while True:
         answer = commands.run("scontrol", "requeue", job, patience_s=commands.ACT_S)
-        # The controller took it, but its answer was lost: asked again, it says that the job is pending
+        # The controller took it, but its answer was lost: the second time, it says that the job is pending
         if answer.ok or "pending" in answer.error.lower() or "already" in answer.error.lower():
             break
         if commands.is_refusal(answer.error) or time.monotonic() > until:
@@ -90,10 +90,10 @@ def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
 
 
 def successor(run: RunDir, job: str, until: float) -> str:
-    """Where a site does not requeue: a new job that runs the same folder when this one has ended; gives its id. Tried
-    as long as requeue is: should an answer be lost, the second job finds the run taken, or finished.
+    """Submit a new job that runs the same folder when this one has ended, if a site does not requeue; return its id. It
+    is retried like requeue: if an answer was lost, the second job finds the run taken, or finished.
 
-    Raises RuntimeError with what sbatch says against it.
+    Raises RuntimeError with the message of sbatch.
     """
     began = time.time()
     script = run.script.read_text()

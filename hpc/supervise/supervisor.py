@@ -34,53 +34,53 @@ from hpc.supervise.requeue import EndOfWalltime, Job
 POLL_S = 0.1
 HEARTBEAT_S = 2.0
 LATE_S = 30.0
-"""How long a finished run's result may stay unseen on another node of a shared disk."""
+"""How long a finished run's result may stay invisible on another node of a shared disk."""
 GRACE_S = 60.0
-"""How long ranks may take to agree and save when nobody says how long there is."""
+"""How long ranks may take to agree and save if no deadline is known."""
 AGAIN_S = 5.0
-"""How often ranks are told to stop: one that is only just starting does not hear it yet."""
+"""How often to repeat the signal to stop: a rank that is still starting does not listen yet."""
 RESERVE_S = 12.0
-"""Kept free at the end of the walltime, for killing what does not stop and for going back into the queue."""
+"""Reserved at the end of the walltime, to kill ranks that do not stop and to requeue."""
 TOO_SHORT_SAYS = "the walltime is shorter than the start-up, ask for more --time"
 FULL_S = 10.0
-"""How often a write to a full disk is tried again."""
+"""How often a write to a full disk is retried."""
 
 AT_WALLTIME = (signal.SIGUSR2, "clock")
-"""The wishes to stop after which a Slurm job goes on later."""
+"""The causes of a stop after which a Slurm job continues later."""
 
 Outcome = Literal["finished", "stopped", "crashed", "hung"]
-Asked = signal.Signals | Literal["clock", "wish"]
+StopCause = signal.Signals | Literal["clock", "request"]
 
 
 class Supervisor:
-    """The life of one job.
+    """Runs one job, from its start to its end.
 
     Parameters
     ----------
     run
         The run folder.
     environ
-        What Slurm says of the job this is the batch step of. The job's own layout counts, should somebody have
-        submitted the folder with another than the plan's.
-    asked
-        Signals that came before this began.
+        Has Slurm's variables, if this is a batch step. The actual layout of the job counts, because the folder may have
+        been submitted with another layout than the plan's.
+    early_signals
+        Signals that arrived before this began.
     """
 
-    def __init__(self, run: RunDir, environ: Mapping[str, str], asked: list[int]) -> None:
+    def __init__(self, run: RunDir, environ: Mapping[str, str], early_signals: list[int]) -> None:
         self.dir = run
         plan = read_json(run.plan)
         if plan is None:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
         self.plan: dict[str, Any] = plan
         self.resources: dict[str, Any] = plan["resources"]
-        # On a laptop's site we may still be inside of somebody's interactive job, which is not ours
+        # On a site without Slurm we may still be inside of an interactive job, which is not ours
         self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
         self.end = EndOfWalltime(self.job.id) if self.job else None
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
-        self.asked: Asked | None = None
-        self._before = asked
+        self.stop_cause: StopCause | None = None
+        self._early_signals = early_signals
         self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
@@ -95,14 +95,14 @@ class Supervisor:
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
     def run(self, first: bool) -> int:
-        """From the first start of the ranks to the end of the job: attempt after attempt, as long as they get on.
+        """Run the job, attempt after attempt, as long as they make progress.
 
         `first`: the keeper has started no supervisor before this one. A stop request from before the submission is
         ignored. After a restart of the supervisor, or a requeue, an earlier one still counts.
         """
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
-        for early in self._before:  # now: those that came until our handlers stood are in it
+        for early in self._early_signals:  # only now, as it has those that came until our handlers were set
             self._ask(early, None)
         self._until_there_is_room(lambda: self.dir.owner.parent.mkdir(exist_ok=True))
         with open(self.dir.lock, "w") as lock:
@@ -111,7 +111,7 @@ class Supervisor:
             except BlockingIOError:
                 if not self._takes_over():
                     holder = read_heartbeat(self.dir.owner)
-                    who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which nothing more is known"
+                    who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which no more is known"
                     print_safely(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
                     return REFUSED
             except OSError as error:  # a shared disk mounted without locks
@@ -120,7 +120,7 @@ class Supervisor:
                 self.dir.stop_request.unlink(missing_ok=True)
             owner = self.me | {"restarts": self.job.restarts if self.job else 0}
             self._until_there_is_room(lambda: write_json(self.dir.owner, owner))
-            if self.dir.result.exists():  # two lines given at once, and the other one's job was first
+            if self.dir.result.exists():  # submitted twice at once, and the other job was first
                 print_safely(f"{self.dir.name} is finished already")
                 return DONE
             if damaged := damaged_lines(self.dir.attempts):
@@ -131,25 +131,26 @@ class Supervisor:
             return self._attempts()
 
     def _comes_back(self) -> bool:
-        """Whether the job was requeued, or follows another where a site does not requeue: nobody gave the line."""
+        """Whether the job was requeued, or follows another if a site does not requeue: no user has submitted it
+        again."""
         submitted = (read_lines(self.dir.submissions) or [{}])[-1]
         return self.job is not None and bool(self.job.restarts or submitted.get("successor"))
 
     def _takes_over(self) -> bool:
-        """Whether the lock is held by what Slurm has given up: our own job, before Slurm started it again here. A node
-        that Slurm calls dead may only have lost its network."""
+        """Whether Slurm has given up the holder of the lock: our own job, before Slurm restarted it here. A node that
+        Slurm declares dead may only have lost its network."""
         holder = read_heartbeat(self.dir.owner)
         return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
 
     def _lacking(self) -> str:
-        """The runs among the inputs that have no result: an array starts when those before it have ended, even badly.
+        """Return the inputs without a result: an array starts when those before it have ended, even if they failed.
 
         A shared disk may show another node's file half a minute late.
         """
         inputs = [input_run(ref, self.dir.path.parent) for ref in self.plan["inputs"].values()]
         missing = [run for run in inputs if run and not run.result.exists()]
         deadline = time.monotonic() + LATE_S
-        while missing and time.monotonic() < deadline and self.asked is None:
+        while missing and time.monotonic() < deadline and self.stop_cause is None:
             states = [read_heartbeat(run.supervisor).get("state") for run in missing]
             if any(state in ("failed", "stopped") for state in states):
                 break
@@ -163,7 +164,7 @@ class Supervisor:
             outcome = self._attempt()
             if outcome == "finished":
                 return self._finish()
-            if outcome == "stopped" or self.asked is not None:
+            if outcome == "stopped" or self.stop_cause is not None:
                 return self._stop()
             lines = diagnosis.since_submission(self.dir)
             why = lines[-1]["why"]
@@ -178,7 +179,7 @@ class Supervisor:
             self._say("running", f"{why}; {got_on}: starting again from what is saved")
 
     def _attempt(self) -> Outcome:
-        """One start of the ranks, until all have ended."""
+        """Start the ranks, and wait until all have ended."""
         self.attempt = self.dir.last_attempt() + 1
         folder = self.dir.attempt(self.attempt)
         if not self._until_there_is_room(lambda: folder.path.mkdir(parents=True)):
@@ -195,7 +196,7 @@ class Supervisor:
             "ranks": n_ranks,
             "threads": n_threads,
         }
-        if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there for the logs
+        if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there room for the logs
             return "stopped"
         going_on = f", goes on from step {steps[-1]}" if steps else ""
         last = (read_lines(self.dir.attempts) or [{}])[-1]
@@ -229,9 +230,9 @@ class Supervisor:
         return outcome
 
     def _watch(self, started: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
-        """Wait for the ranks; pass a wish to stop on to them; when one dies or all are silent, end the others. Gives
-        how it ended, and of a hang the heartbeat of the rank that is late."""
-        told_at: float | None = None
+        """Wait for the ranks; pass a request to stop on to them; if one dies or all are silent, end the others. Return
+        the outcome, and after a hang the heartbeat of the rank that is late."""
+        asked_at: float | None = None
         pulse_at = signal_at = 0.0
         while started.running:
             time.sleep(POLL_S)
@@ -245,26 +246,26 @@ class Supervisor:
                 if silent_s := started.hang_s():
                     late = started.late() | {"silent_s": silent_s}
                     started.end()
-                    return ("hung" if told_at is None else "stopped"), late
-            if self.asked is not None and told_at is None:
-                told_at = now
-                self._say("running", f"asked to stop ({_say(self.asked)}): the ranks save at the next step")
-            if told_at is not None and now - signal_at > AGAIN_S:
+                    return ("hung" if asked_at is None else "stopped"), late
+            if self.stop_cause is not None and asked_at is None:
+                asked_at = now
+                self._say("running", f"asked to stop ({_say(self.stop_cause)}): the ranks save at the next step")
+            if asked_at is not None and now - signal_at > AGAIN_S:
                 signal_at = now
                 started.signal(signal.SIGUSR2)
-            if told_at is not None and now - told_at > self._grace_s():
-                self._say("running", f"not stopped after {now - told_at:.0f} s: ended, the last checkpoint counts")
+            if asked_at is not None and now - asked_at > self._grace_s():
+                self._say("running", f"not stopped after {now - asked_at:.0f} s: ended, the last checkpoint counts")
                 started.end()
             if started.broken:
                 started.end()
-        if any(started.codes):  # the neighbours of a crashed rank hear TERM and stop as well
-            return ("crashed" if told_at is None else "stopped"), None
+        if any(started.codes):  # the neighbours of a crashed rank get TERM and stop as well
+            return ("crashed" if asked_at is None else "stopped"), None
         if any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped")):
             return "stopped", None
         return ("finished" if self._found() else "crashed"), None
 
     def _found(self) -> bool:
-        """Whether rank 0 has left what it found; an exit code of 0 alone does not say that it came to its end."""
+        """Whether rank 0 has written its metrics; an exit code of 0 alone does not prove that it finished."""
         metrics = self.dir.attempt(self.attempt).metrics
         deadline = time.monotonic() + LATE_S
         while not metrics.exists() and self.job and self.resources["nodes"] > 1 and time.monotonic() < deadline:
@@ -272,30 +273,31 @@ class Supervisor:
         return metrics.exists()
 
     def _look_around(self) -> bool:
-        """Whether a stop is asked for: the time is over, or somebody wishes it. Ends all if another has taken over."""
+        """Whether a stop was requested: the time is over, or the user wants it. End all if another has taken over."""
         if read_heartbeat(self.dir.owner).get("since", self.began) > self.began:
             print_safely(f"{self.dir.name} has another supervisor since: this one and its ranks end")
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
         left_s = self.end.left_s() if self.end else None
-        if self.asked is not None:
+        if self.stop_cause is not None:
             return True
         if self.dir.stop_request.exists():
-            self.asked = "wish"
+            self.stop_cause = "request"
         elif self.deadline is not None and time.monotonic() > self.deadline:
-            self.asked = "clock"
+            self.stop_cause = "clock"
         elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
-            self.asked = "clock"  # Slurm's own signal comes before, where it comes
-        return self.asked is not None
+            self.stop_cause = "clock"  # if Slurm sends a signal, it comes earlier
+        return self.stop_cause is not None
 
     def _walltime_is_over(self) -> bool:
-        """Whether the stop was for that; USR2 also comes when a site preempts."""
+        """Whether the stop was caused by the end of the walltime; USR2 also comes when a site preempts."""
         left_s = self.end.left_s() if self.end else None
-        return self.asked in AT_WALLTIME and (left_s is None or left_s < 2 * self.resources["lead_s"])
+        return self.stop_cause in AT_WALLTIME and (left_s is None or left_s < 2 * self.resources["lead_s"])
 
     def _grace_s(self) -> float:
-        """How long the ranks may take to stop: most of what Slurm has promised, when it was Slurm who asked."""
+        """Return how long the ranks may take to stop: most of the time that Slurm promised, if Slurm made the
+        request."""
         lead_s = self.resources["lead_s"]
-        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.asked in AT_WALLTIME else GRACE_S
+        return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.stop_cause in AT_WALLTIME else GRACE_S
 
     def _finish(self) -> int:
         attempts = read_lines(self.dir.attempts)
@@ -316,27 +318,27 @@ class Supervisor:
         return code
 
     def _stop(self) -> int:
-        """Asked to stop, and stopped. At the end of the walltime a Slurm job goes back into the queue."""
+        """Finish after a stop was requested. At the end of the walltime a Slurm job is requeued."""
         steps = committed_steps(self.dir.checkpoints)
-        where = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
-        if self.asked in AT_WALLTIME and self.dir.stop_request.exists():
-            self.asked = "wish"  # while the ranks saved: whoever wishes it does not want it back
-        if self.job and self.asked in AT_WALLTIME:
+        text = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
+        if self.stop_cause in AT_WALLTIME and self.dir.stop_request.exists():
+            self.stop_cause = "request"  # requested while the ranks saved, by a user who does not want it back
+        if self.job and self.stop_cause in AT_WALLTIME:
             if n := diagnosis.too_short(diagnosis.since_submission(self.dir)):
-                where += f", nothing saved since its start: {TOO_SHORT_SAYS} ({n} of {diagnosis.TOO_SHORT})"
+                text += f", nothing saved since its start: {TOO_SHORT_SAYS} ({n} of {diagnosis.TOO_SHORT})"
             if n >= diagnosis.TOO_SHORT:
-                return self.give_up(FAILED, where)
-            return self._leave(self.job, f"{where}; back into the queue", [])
+                return self.give_up(FAILED, text)
+            return self._leave(self.job, f"{text}; back into the queue", [])
         self.code = STOPPED
-        if self.job and self.asked == signal.SIGTERM and not self.dir.stop_request.exists():
-            # Preempted, cancelled, or a node was lost: whether the job comes back, Slurm knows. status asks it
-            self._say("left", f"{where}, at Slurm's TERM; the same command goes on from there")
+        if self.job and self.stop_cause == signal.SIGTERM and not self.dir.stop_request.exists():
+            # Preempted, cancelled, or a node was lost: only Slurm knows whether the job comes back. status asks it
+            self._say("left", f"{text}, at Slurm's TERM; the same command goes on from there")
         else:
-            self._say("stopped", f"{where}; the same command goes on from there")
+            self._say("stopped", f"{text}; the same command goes on from there")
         return STOPPED
 
     def _leave(self, job: Job, text: str, bad_nodes: list[str]) -> int:
-        """Back into the queue; where that is refused, a new job follows this one."""
+        """Requeue the job; if that is refused, submit a new job that follows this one."""
         self._say("requeued", text)
         ignore_signals()
         left_s = self.end.left_s() if self.end else None
@@ -354,21 +356,21 @@ class Supervisor:
         return STOPPED
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        """A wish to end for good outranks the end of the walltime, whichever came first."""
+        """Note a signal. A request to end for good outranks the end of the walltime, whichever came first."""
         received = signal.Signals(signum)
-        if self.asked is None or (self.asked in AT_WALLTIME and received not in AT_WALLTIME):
-            self.asked = received
+        if self.stop_cause is None or (self.stop_cause in AT_WALLTIME and received not in AT_WALLTIME):
+            self.stop_cause = received
 
     def requeue_after_crash(self) -> int:
-        """After an error of our own, which must not cost the job its place: at the end of the walltime it still goes
-        back into the queue."""
-        if self.job and self.asked in AT_WALLTIME:
+        """Finish after an error of our own, which must not cost the job its place: at the end of the walltime it is
+        still requeued."""
+        if self.job and self.stop_cause in AT_WALLTIME:
             return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue", [])
         return self.give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
 
     def _until_there_is_room(self, write: Callable[[], object]) -> bool:
-        """A full disk is no reason to lose a run: wait until somebody has made room. False when a stop was asked first:
-        what could not be written is said in the log, and is no reason to be late either."""
+        """Retry a write until there is room: a full disk is no reason to lose a run. False if a stop is requested
+        first: then it is only logged, as a full disk is no reason to be late either."""
         tried_at: float | None = None
         while True:
             if tried_at is None or time.monotonic() - tried_at > FULL_S:
@@ -376,10 +378,10 @@ class Supervisor:
                     write()
                     return True
                 except OSError as error:
-                    if error.errno not in FULL and self.asked is None:
+                    if error.errno not in FULL and self.stop_cause is None:
                         raise
-                    if tried_at is None or self.asked is not None:
-                        what = "waiting for room" if self.asked is None else "going on without"
+                    if tried_at is None or self.stop_cause is not None:
+                        what = "waiting for room" if self.stop_cause is None else "going on without"
                         print_safely(f"{self.dir.path}: {error.strerror}; {what}")
                 tried_at = time.monotonic()
                 self._heartbeat("running", "the disk is full: waiting for room")
@@ -399,7 +401,7 @@ class Supervisor:
             print_safely(f"{self.dir.events}: {error.strerror}")
 
     def _heartbeat(self, state: str, text: str = "") -> bool:
-        """Say how it is; False when there is no room for it, nor for what the ranks say: the next may get through."""
+        """Write the state; False if there is no room for it, nor for the ranks' heartbeats. The next may succeed."""
         now = {
             "time": time.time(),
             "state": state,
@@ -424,16 +426,16 @@ class Supervisor:
 
 
 def print_safely(text: str) -> None:
-    """In the log of the job, which may lie on the disk that is full."""
+    """Print to the log of the job, which may be on the disk that is full."""
     with suppress(OSError):
         print(text, flush=True)
 
 
-def _say(asked: Asked) -> str:
+def _say(cause: StopCause) -> str:
     words = {
         "clock": "its time is over",
-        "wish": "somebody wishes it",
+        "request": "on request",
         signal.SIGUSR2: "the walltime is near",
         signal.SIGINT: "Ctrl-C",
     }
-    return words.get(asked) or "TERM"
+    return words.get(cause) or "TERM"

@@ -1,4 +1,4 @@
-"""README and guide say what is so: their commands run, their links lead somewhere, their tree is the tree."""
+"""README and guide are correct: their commands run, their links lead somewhere, their tree is the tree."""
 
 import configparser
 import os

@@ -41,7 +41,7 @@ RENAMED = [
 
 
 def schemas(path: str) -> list[type[Any]]:
-    """The dataclasses at `train.optim`; none where the path is a plain setting. KeyError where there is no such one."""
+    """Return the dataclasses at `train.optim`; none if the path is a plain setting. KeyError if it does not exist."""
     stage, *names = path.split(".")
     if stage not in stages.names():
         raise KeyError(path)

@@ -37,7 +37,7 @@ def imports(root: Path, package: str) -> dict[str, set[str]]:
 
 
 def ring(graph: dict[str, set[str]]) -> str:
-    """Modules that import each other in a ring, the first such; "" where there is none."""
+    """Return modules that import each other in a ring, the first such; "" if there is none."""
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:

@@ -1,4 +1,4 @@
-"""docs/reference is what the code says of its settings: `make reference` writes it anew."""
+"""docs/reference agrees with the code of the settings; `make reference` writes it."""
 
 from collections.abc import Iterator
 from dataclasses import fields

@@ -89,7 +89,7 @@ def look(page: Path, width: int, dark: bool, profile: Path) -> Seen:
 
 
 class Browser:
-    """One Chromium with one page, until its `with` ends. `heard`: what it has told unasked."""
+    """One Chromium with one page, until its `with` ends. `heard`: the events that it has sent unasked."""
 
     def __init__(self, profile: Path) -> None:
         self.profile = profile

@@ -38,7 +38,7 @@ def spec_of(signal: torch.Tensor) -> SignalSpec:
 def trained(
     cfg: Model, signal: torch.Tensor, label: torch.Tensor, subject: torch.Tensor, steps: int, lr: float
 ) -> torch.nn.Module:
-    """A network after so many steps on the windows of the first subjects."""
+    """Train a network for n_steps on the windows of the first subjects."""
     n = int((subject < N_TRAIN).sum())
     torch.manual_seed(0)
     network = models.build(cfg, spec_of(signal)).train()

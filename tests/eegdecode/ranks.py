@@ -32,7 +32,7 @@ def one(stage: Stage, cfg: Any, run: Path, rank: int, size: int) -> dict[str, ob
 
 
 def on_older_processor(isa: str, act: Callable[..., Any], *given: Any) -> Any:
-    """What it gives where oneDNN knows no newer instructions than these: it looks once a process."""
+    """Run it with oneDNN limited to these instructions; oneDNN reads the limit once a process."""
     if platform.machine() != "x86_64":
         pytest.skip(f"{isa} is a word for processors of x86, here is {platform.machine()}")
     with pytest.MonkeyPatch.context() as environment:

@@ -1,4 +1,4 @@
-"""What is done to windows does what it says, is a function of the window's key, and the same on any number of ranks."""
+"""Augmentations do what they claim, are functions of the window's key, and the same on any number of ranks."""
 
 from dataclasses import replace
 from typing import Any
@@ -41,7 +41,7 @@ def batch(n: int = 6, spec: SignalSpec = SPEC, first: int = 0) -> Batch:
 
 
 def partner_batches(step: Augment, n: int, spec: SignalSpec, first: int = 0) -> list[Batch]:
-    """Windows of other keys; where any will do, of the other class."""
+    """Return windows of other keys, of the other class if the class does not matter."""
     wanted = enumerate(partners_of(step), 1)
     return [batch(n, spec, 1000 * number + first + (partner == "any")) for number, partner in wanted]
 

@@ -1,4 +1,4 @@
-"""mne reads back what we write, unchanged."""
+"""mne reads the files that we write, unchanged."""
 
 import warnings
 from pathlib import Path

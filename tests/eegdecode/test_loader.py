@@ -254,7 +254,7 @@ def test_a_rank_uses_its_share_of_the_cores() -> None:
 
 
 def test_storage_is_asked_ahead_for_what_is_not_in_memory(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every byte of every window, and only where it is cold."""
+    """Every byte of every window is asked for, and only if it is cold."""
     places = draw(CFG, opened).at(range(40))
     asked: list[int] = []
     looked: list[int] = []

@@ -1,4 +1,4 @@
-"""Training goes on where it was stopped, bit for bit, and is the same on one rank and on two."""
+"""Training resumes where it was stopped, bit for bit, and is the same on one rank and on two."""
 
 import logging
 import logging.handlers
@@ -66,7 +66,7 @@ def start(cfg: Train, run: Path, stop_at: int = 0, **world: Any) -> dict[str, ob
 
 
 def figures(run: Path) -> list[dict[str, float]]:
-    """metrics.jsonl, less what is never the same: how long a step took."""
+    """Read metrics.jsonl, without the figures that are never the same, such as the time of a step."""
     return [
         {name: value for name, value in line.items() if name not in ("seconds", "data_wait_s", "validation_s")}
         for line in read_lines(RunDir(run).metrics)
@@ -74,7 +74,7 @@ def figures(run: Path) -> list[dict[str, float]]:
 
 
 def shown(run: Path) -> set[int]:
-    """The steps whose validation TensorBoard shows."""
+    """Return the steps whose validation TensorBoard shows."""
     readers = [EventAccumulator(str(file)).Reload() for file in RunDir(run).tensorboard.iterdir()]
     of = [each.Scalars("val_loss") for each in readers if "val_loss" in each.Tags()["scalars"]]
     return {event.step for events in of for event in events}
@@ -315,7 +315,7 @@ def test_what_cannot_be_freed_is_refused(cfg: Train, unfreeze_at: tuple[int, ...
 
 def test_a_model_that_no_rank_has_whole_is_not_looked_around_with(cfg: Train) -> None:
     with pytest.raises(
-        ValueError, match="optim.sam needs the gradient of one rank, .*compute.shard=true .*: take one of the two"
+        ValueError, match="optim.sam needs the gradient of one rank, .*compute.shard=true .*: use only one of the two"
     ):
         replace(cfg, optim=replace(cfg.optim, sam=Sam()), compute=Compute(shard=True))
 
@@ -332,7 +332,7 @@ def test_a_model_that_no_rank_has_whole_is_not_looked_around_with(cfg: Train) ->
 def test_interrupted_in_half_precision_equals_uninterrupted(
     cfg: Train, precision: str, model: Model, sam: Sam | None, tmp_path: Path
 ) -> None:
-    """fp16 has a scaler, whose state goes on too."""
+    """fp16 has a scaler, whose state resumes too."""
     compute = Compute(precision=precision)  # type: ignore[arg-type]
     cfg = replace(cfg, model=model, compute=compute, optim=replace(cfg.optim, sam=sam))
     start(cfg, tmp_path / "whole")
@@ -366,7 +366,7 @@ def test_half_precision_goes_where_the_cpu_has_no_lstm_in_it(cfg: Train, isa: st
 
 
 def trained_in_half_precision(cfg: Train, folder: Path) -> list[str]:
-    """Each at once and with a stop; gives what the log says of LSTMs."""
+    """Train each without and with a stop; return what the log says of LSTMs."""
     sentences = logging.handlers.BufferingHandler(capacity=1000)
     logging.getLogger(recurrent.__name__).addHandler(sentences)
     logging.getLogger(recurrent.__name__).setLevel(logging.INFO)

@@ -1,4 +1,5 @@
-"""The same content in MATLAB's versions 5 and 7.3 is the same recording; what a file leaves open is asked for."""
+"""The same content in MATLAB's versions 5 and 7.3 is the same recording; the user is asked for what a file leaves
+open."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -13,7 +13,7 @@ from eegdecode.signals import SignalSpec
 
 
 def spec(n_channels: int, n_outputs: int = 1) -> SignalSpec:
-    """Half of the channels are EEG, half MEG, one beside the other from left to right."""
+    """Half of the channels are EEG, half MEG, alternating from left to right."""
     names = tuple(f"E{index}" for index in range(n_channels))
     kinds = tuple("mag" if index % 2 else "eeg" for index in range(n_channels))
     places = tuple((0.1 * (2 * index / n_channels - 1), 0.0, 0.05) for index in range(n_channels))

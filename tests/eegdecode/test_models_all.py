@@ -1,4 +1,4 @@
-"""What every model can do: it builds, learns, is saved, compiles, computes in half precision, says what it wants."""
+"""Every model builds, learns, is saved, compiles, computes in half precision, and says what input it needs."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Networks of filters are the published ones: in size, in numbers, in what they learn."""
+"""Networks of filters are the published ones: in size, in numbers, and in what they learn."""
 
 import dataclasses
 import math

@@ -401,7 +401,7 @@ def test_a_planted_spectrogram_is_followed() -> None:
     bands, target = torch.randn(3, 8), torch.randn(8, 6)
 
     def draw(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mel bands that move slowly, and six channels that hear of them."""
+        """Mel bands that move slowly, and six channels that depend on them."""
         mel = torch.nn.functional.interpolate(torch.randn(n, 3, 6), 32, mode="linear").mT @ bands
         x = torch.nn.functional.interpolate((mel @ target).mT, 256, mode="linear").mT
         return x + torch.randn(n, 256, 6), mel

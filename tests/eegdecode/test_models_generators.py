@@ -209,7 +209,7 @@ def diffusion(network: nn.Module, spec: SignalSpec, batch: Batch, cfg: Diffusion
 
 
 class Seen(nn.Module):
-    """Gives no noise, and keeps what it saw."""
+    """A network that predicts no noise, and keeps its inputs."""
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         self.noisy, self.t = noisy, t
@@ -372,7 +372,7 @@ def test_a_vocoder_that_was_trained_alone_loads_into_the_joined_model() -> None:
 
 
 def test_a_joined_model_listens_to_its_signal() -> None:
-    """Trained as one, it tells the noise of a spectrogram worse where it is given the EEG of another window."""
+    """Trained as one, it predicts the noise of a spectrogram worse if it is given the EEG of another window."""
     spec = replace(EEG, n_outputs=4)
 
     def planted(first: int, n: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Graph attention is GATv2's; hybrids are built of any stages; STGATE learns who is next to whom."""
+"""Graph attention is GATv2's; hybrids are built of any stages; STGATE learns the adjacency."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Masked autoencoders and TF-C have the sizes and numbers of their papers; what others made stands under our roof."""
+"""Masked autoencoders and TF-C have the sizes and numbers of their papers; others' checkpoints load."""
 
 import dataclasses
 import math
@@ -224,7 +224,7 @@ def test_nonsense_and_what_cannot_be_had_are_refused(kind: Any, knobs: dict[str,
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("eegpt2", "model: eegpt2 is not provided: .* take model=eegpt if you meant that"),
+        ("eegpt2", "model: eegpt2 is not provided: .* use model=eegpt if you meant that"),
         ("neurogpt", "model: neurogpt is not provided: .* GPL-3"),
     ],
 )

@@ -1,4 +1,4 @@
-"""An LSTM in half precision is torch's where the CPU has one, and else the one in float32."""
+"""An LSTM in half precision is torch's if the CPU supports one, and otherwise the one in float32."""
 
 from dataclasses import dataclass
 

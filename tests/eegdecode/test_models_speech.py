@@ -1,4 +1,4 @@
-"""The brain module is the published one, and hears whose brain it is."""
+"""The brain module is the published one, and uses the subject."""
 
 import math
 
@@ -112,7 +112,7 @@ def test_only_sensors_far_from_a_random_place_are_heard_in_a_step() -> None:
         torch.manual_seed(seed)
         weights = merger(x)[0]
         torch.manual_seed(seed)
-        far = (merger.where - torch.rand(2)).norm(dim=1) > 0.2
+        far = (merger.positions - torch.rand(2)).norm(dim=1) > 0.2
         assert torch.equal(weights > 0, far[:, None].expand(60, 5))
         assert torch.allclose(weights.sum(dim=0), torch.ones(5))
     assert (merger.eval()(x) > 0).all()

@@ -1,4 +1,4 @@
-"""A causal network hears of nothing that comes later, and says the same chunk by chunk as of the whole window."""
+"""A causal network reads nothing that comes later, and gives the same chunk by chunk as for the whole window."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ def spec(target_sfreq: float = 0.0) -> SignalSpec:
 
 
 def whole(cfg: Model, data: SignalSpec) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """A network, a window and what the one makes of the other."""
+    """A network, a window, and the network's output for it."""
     torch.manual_seed(0)
     network: Any = models.build(cfg, data).eval()
     x = torch.randn(2, 200, 3)

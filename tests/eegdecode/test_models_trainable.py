@@ -130,7 +130,7 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
     "unet": ([READ], ["up.0", "norm"]),
     "varcnn": ([READ], []),
 }
-"""Of each model what makes its outputs, and its last block; none where blocks stand side by side, or there is one."""
+"""For each model its heads, and its last block; no block if several are parallel, or there is only one."""
 
 
 def of_name(name: str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Objectives that are told what to decode measure what their papers say, on one rank and on several."""
+"""Objectives with a target compute what their papers say, on one rank and on several."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from tests.waiting import LONG_S
 
 
 class Echo(nn.Module):
-    """Decodes what the signal is, so that a test says what was decoded."""
+    """A model that returns its input, so that a test defines what is decoded."""
 
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         return x
@@ -243,7 +243,7 @@ FORMS = [Clip(), Clip(form="speech"), Clip(mask_equal=False)]
 
 
 def trained_step(cfg: Clip, model: nn.Module, rank: int, size: int) -> tuple[float, float, torch.Tensor]:
-    """The loss, what is watched and the gradient, of this rank's share of the same eight windows."""
+    """Return the loss, the other figures and the gradient for this rank's share of the same eight windows."""
     signal, target = gaussian(8, 5, 4), gaussian(8, 5, 3, seed=1)
     target[5] = target[0]  # on the other rank, where there are two
     model.zero_grad()

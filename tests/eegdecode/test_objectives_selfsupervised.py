@@ -1,4 +1,4 @@
-"""What is learned without a target measures what its paper says, of a window and its chance alone."""
+"""Objectives without a target compute what their papers say, from a window and its key alone."""
 
 import math
 import multiprocessing
@@ -150,7 +150,7 @@ def test_two_ranks_have_the_loss_and_the_gradient_of_one(tmp_path: Path) -> None
 
 
 class Given(torch.nn.Module):
-    """Gives what it was made with, whatever it is asked."""
+    """A model that returns a fixed output for any input."""
 
     def __init__(self, out: Any) -> None:
         super().__init__()

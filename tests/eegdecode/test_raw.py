@@ -130,7 +130,7 @@ def test_trials_that_others_cut_stand_one_after_the_other(tmp_path: Path, signal
 
 
 def eeglab(path: Path, signal: Signal, n_trials: int, samples: str) -> None:
-    """As EEGLAB writes it: samples in the struct, or beside it in .fdt."""
+    """Write as EEGLAB does: samples in the struct, or next to it in .fdt."""
     n_times = signal.n_times // n_trials
     data = signal.data.T * 1e6
     if samples:
@@ -179,7 +179,7 @@ def test_eeglab_cut_into_trials(tmp_path: Path, signal: Signal) -> None:
 
 
 def edf_of_rates(path: Path, rates: dict[str, int], seconds: int, hz: float) -> None:
-    """A sine of `hz` in each channel; what no peer writes, an EDF with a rate for each."""
+    """A sine of `hz` in each channel, as an EDF with a rate for each, which no other tool writes."""
     n = len(rates)
     fields = [(8, "0"), (80, "X X X X"), (80, "X"), (8, "01.01.25"), (8, "00.00.00"), (8, 256 * (1 + n)), (44, "")]
     fields += [(8, seconds), (8, 1), (4, n), *((16, name) for name in rates), *((80, "") for _ in rates)]

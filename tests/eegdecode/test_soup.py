@@ -1,4 +1,4 @@
-"""Means of models, runs that end early as they are behind, and what a training will take."""
+"""Means of models, runs that end early because they are behind, and the estimate of a training."""
 
 import json
 import time
@@ -84,7 +84,7 @@ def test_snapshots_make_a_soup(cfg: Train, tmp_path: Path) -> None:
 def test_a_snapshot_has_only_figures_that_are_its_own_and_a_soup_asks_anew(
     cfg: Train, average: Ema | None, tmp_path: Path
 ) -> None:
-    """What validation says is of the average where there is one, and it does not come at the end of every cosine."""
+    """Validation uses the average if there is one, and does not come at the end of every cosine."""
     restarts = WarmRestarts(first_steps=3, factor=3, snapshots=True)  # after 3 steps, and after the last
     models = trained(replace(cfg, optim=replace(cfg.optim, schedule=restarts, average=average)), tmp_path / "a")
     first, last = (model_file.load(Path(models[0]), f"snapshot-{step:08d}.pt") for step in (3, 12))
@@ -144,7 +144,7 @@ def test_rungs_are_powers_of_the_factor() -> None:
 
 
 def test_of_nine_runs_those_behind_end_early(cfg: Train, tmp_path: Path) -> None:
-    """In the order in which they come, each is compared with who was there before."""
+    """Each is compared with those that came before it."""
     cfg, going = replace(cfg, optim=replace(cfg.optim, halving=Halving(first_steps=4, factor=3))), []
     for index, loss in enumerate([0.9, 0.5, 0.7, 0.4, 0.8, 0.3, 0.6, 0.2, 0.1]):
         ctx = context(tmp_path / f"run-{index}")

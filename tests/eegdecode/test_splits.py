@@ -38,23 +38,23 @@ def recordings(part: Sequence[Segment]) -> set[int]:
 
 
 def test_by_stimulus_no_piece_stands_in_two_parts() -> None:
-    parts = split(Split(), study())
-    assert not stimuli(parts.train) & stimuli(parts.test) and not stimuli(parts.val) & stimuli(parts.test)
-    assert not stimuli(parts.train) & stimuli(parts.val)
-    assert (len(parts.train), len(parts.val), len(parts.test)) == (28, 4, 8)
-    assert recordings(parts.train) == recordings(parts.test) == {0, 1, 2, 3}
+    sets = split(Split(), study())
+    assert not stimuli(sets.train) & stimuli(sets.test) and not stimuli(sets.val) & stimuli(sets.test)
+    assert not stimuli(sets.train) & stimuli(sets.val)
+    assert (len(sets.train), len(sets.val), len(sets.test)) == (28, 4, 8)
+    assert recordings(sets.train) == recordings(sets.test) == {0, 1, 2, 3}
 
 
 def test_by_subject_no_subject_stands_in_two_parts() -> None:
-    parts = split(Split(by="subject", shared=("stimulus",)), study())
-    assert [len(recordings(part)) for part in (parts.train, parts.val, parts.test)] == [2, 1, 1]
-    assert len(recordings(parts.train) | recordings(parts.val) | recordings(parts.test)) == 4
+    sets = split(Split(by="subject", shared=("stimulus",)), study())
+    assert [len(recordings(part)) for part in (sets.train, sets.val, sets.test)] == [2, 1, 1]
+    assert len(recordings(sets.train) | recordings(sets.val) | recordings(sets.test)) == 4
 
 
 @pytest.mark.parametrize("by", ["stimulus", "subject", "trial"])
 def test_every_trial_stands_in_exactly_one_part(by: str) -> None:
-    parts = split(Split(by=by, shared=("subject", "stimulus")), study())  # type: ignore[arg-type]
-    placed = [*parts.train, *parts.val, *parts.test]
+    sets = split(Split(by=by, shared=("subject", "stimulus")), study())  # type: ignore[arg-type]
+    placed = [*sets.train, *sets.val, *sets.test]
     assert sorted(placed, key=repr) == sorted(
         (Segment(index, trial) for index, stored in enumerate(study()) for trial in stored.trials), key=repr
     )
@@ -137,29 +137,29 @@ def runs(n_subjects: int = 3, n_runs: int = 2, n_trials: int = 6) -> list[Stored
 
 @pytest.mark.parametrize("by", ["session", "run", "block"])
 def test_what_is_split_by_stands_in_one_part_as_a_whole(by: str) -> None:
-    parts = split(Split(by=by, block_s=30.0), runs())  # type: ignore[arg-type]
+    sets = split(Split(by=by, block_s=30.0), runs())  # type: ignore[arg-type]
     unit = (lambda s: s.recording) if by != "block" else (lambda s: (s.recording, s.trial.start // 30))
-    of = [{unit(segment) for segment in part} for part in (parts.train, parts.val, parts.test)]
+    of = [{unit(segment) for segment in part} for part in (sets.train, sets.val, sets.test)]
     assert not of[0] & of[1] and not of[0] & of[2] and not of[1] & of[2] and all(of)
 
 
 def test_within_each_subject_every_subject_has_all_parts_and_its_own_draw() -> None:
-    parts = split(Split(by="trial", within="subject", train=0.5, val=0.25, test=0.25), runs(5, 2, 10))
-    for part, share in ((parts.train, 0.5), (parts.val, 0.25), (parts.test, 0.25)):
-        counts = [sum(parts.subjects[s.recording] == f"sub-{n}" for s in part) for n in range(5)]
+    sets = split(Split(by="trial", within="subject", train=0.5, val=0.25, test=0.25), runs(5, 2, 10))
+    for part, share in ((sets.train, 0.5), (sets.val, 0.25), (sets.test, 0.25)):
+        counts = [sum(sets.subjects[s.recording] == f"sub-{n}" for s in part) for n in range(5)]
         assert all(abs(count - share * 20) <= 1 for count in counts)
-    picked = {tuple((s.recording % 2, s.trial.start) for s in parts.test if s.recording // 2 == n) for n in range(5)}
+    picked = {tuple((s.recording % 2, s.trial.start) for s in sets.test if s.recording // 2 == n) for n in range(5)}
     assert len(picked) > 1
-    assert any("the score is too high" in sentence for sentence in parts.audit())
+    assert any("the score is too high" in sentence for sentence in sets.audit())
 
 
 @pytest.mark.parametrize(("folds", "n"), [(3, 3), (0, 6)])
 def test_over_all_folds_every_unit_tests_once(folds: int, n: int) -> None:
     tested: list[int] = []
     for fold in range(n):
-        parts = split(Split(by="run", folds=folds, fold=fold), runs())
-        tested += sorted(recordings(parts.test))
-        assert recordings(parts.val) and not recordings(parts.val) & recordings(parts.test)
+        sets = split(Split(by="run", folds=folds, fold=fold), runs())
+        tested += sorted(recordings(sets.test))
+        assert recordings(sets.val) and not recordings(sets.val) & recordings(sets.test)
     assert sorted(tested) == list(range(6))
     with pytest.raises(ValueError, match=f"counts from 0 to {n - 1}, but got {n}"):
         split(Split(by="run", folds=folds, fold=n), runs())
@@ -213,19 +213,19 @@ def of_pieces(*names: Sequence[str]) -> list[Stored]:
 def test_a_piece_of_a_film_is_the_same_whatever_the_clocks_said() -> None:
     first, second = ([f"film.mp4#t={10 * k * speed:.9f},{10 * (k + 1) * speed:.9f}" for k in range(9)]
                      for speed in (0.999980000, 0.999980184))  # fmt: skip
-    parts = split(Split(), of_pieces(first, second))
-    for one, other in ((parts.train, parts.test), (parts.train, parts.val), (parts.val, parts.test)):
+    sets = split(Split(), of_pieces(first, second))
+    for one, other in ((sets.train, sets.test), (sets.train, sets.val), (sets.val, sets.test)):
         assert not {s.trial.start for s in one} & {s.trial.start for s in other}
-    assert "The test set has 2 stimuli that neither" in " ".join(parts.audit())
-    halves = [{s.trial for s in parts.test if s.recording == number} for number in (0, 1)]
+    assert "The test set has 2 stimuli that neither" in " ".join(sets.audit())
+    halves = [{s.trial for s in sets.test if s.recording == number} for number in (0, 1)]
     assert len(halves[0]) == len(halves[1]) == 2, "both heard what is tested"
 
 
 def test_pieces_that_overlap_in_the_film_are_one() -> None:
     whole = [f"film.mp4#t={10 * k},{10 * k + 10}" for k in range(4)]
     shifted = ["film.mp4#t=5,15", "other.mp4", "third.mp4#t=3", "fourth.mp4"]
-    parts = split(Split(), of_pieces(whole, shifted))
-    of = [{s.trial.stimulus for s in part} for part in (parts.train, parts.val, parts.test)]
+    sets = split(Split(), of_pieces(whole, shifted))
+    of = [{s.trial.stimulus for s in part} for part in (sets.train, sets.val, sets.test)]
     together = {"film.mp4#t=0,10", "film.mp4#t=10,20", "film.mp4#t=5,15"}
     assert [together & names for names in of if together & names] == [together]
     with pytest.raises(ValueError, match=r"same stimulus would be in train and .*: film.mp4#t=0,20\."):
@@ -256,7 +256,7 @@ PARTS = ("train", "val", "train", "test")
 
 
 def pictures(sfreq: float, soa_s: float = 0.2, n: int = 400) -> list[Stored]:
-    """Pictures in quick succession, of which the events say who trains, in blocks of 40."""
+    """Pictures in quick succession, with the set of each in the events, in blocks of 40."""
     return [
         Stored(
             Path("nowhere.h5"), "sub-1", "sub-1", "", "", ("Cz",),
@@ -272,16 +272,16 @@ def pictures(sfreq: float, soa_s: float = 0.2, n: int = 400) -> list[Stored]:
 @pytest.mark.parametrize("sfreq", [100.0, 250.0, 137.3])
 def test_no_sample_stands_in_two_parts_windows_included(windows: Windows, sfreq: float) -> None:
     study = pictures(sfreq)
-    parts = split(Split(by="label"), study, windows)
+    sets = split(Split(by="label"), study, windows)
     seen = []
-    for part in (parts.train, parts.val, parts.test):
+    for part in (sets.train, sets.val, sets.test):
         places, _ = cut(windows, part, study)
         seen.append({k for first, n in zip(places.start, places.n_times, strict=True) for k in range(first, first + n)})
     assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
     before = split(Split(by="label"), study)
-    assert len(parts.test) == len(before.test), "what tests stays whole"
-    n_left = len(before.train) - len(parts.train), len(before.val) - len(parts.val)
-    audit = " ".join(parts.audit())
+    assert len(sets.test) == len(before.test), "what tests stays whole"
+    n_left = len(before.train) - len(sets.train), len(before.val) - len(sets.val)
+    audit = " ".join(sets.audit())
     assert (f"left out: {n_left[0]} of training, {n_left[1]} of validation" in audit) == any(n_left)
     assert audit.endswith("No sample is in two sets.") and (n_left[0] > 0) == (windows.name == "epochs")
     assert " ".join(before.audit()).endswith("as long as windows stay within their trials.")
@@ -345,23 +345,23 @@ def test_folds_over_everybody_are_not_within_somebody() -> None:
 
 
 def test_the_ends_of_the_training_trials_choose() -> None:
-    parts = split(Split(folds=0, fold=4, val_end=0.25), study())
-    assert stimuli(parts.train) == stimuli(parts.val) and len(stimuli(parts.train)) == 9
-    assert not stimuli(parts.test) & stimuli(parts.train) and len(stimuli(parts.test)) == 1
-    whole = [(segment.recording, segment.trial) for segment in parts.train]
-    assert [(segment.recording, segment.trial) for segment in parts.val] == whole
+    sets = split(Split(folds=0, fold=4, val_end=0.25), study())
+    assert stimuli(sets.train) == stimuli(sets.val) and len(stimuli(sets.train)) == 9
+    assert not stimuli(sets.test) & stimuli(sets.train) and len(stimuli(sets.test)) == 1
+    whole = [(segment.recording, segment.trial) for segment in sets.train]
+    assert [(segment.recording, segment.trial) for segment in sets.val] == whole
     windows = GridWindows(length_s=2)
-    for segments, seconds in ((parts.train, (0, 2, 4)), (parts.val, (6,)), (parts.test, (0, 2, 4, 6))):
+    for segments, seconds in ((sets.train, (0, 2, 4)), (sets.val, (6,)), (sets.test, (0, 2, 4, 6))):
         places, origin = cut(windows, segments, study())
         since_s = [start / 64 - segments[which].trial.start for start, which in zip(places.start, origin, strict=True)]
         assert since_s == list(seconds) * len(segments)
-    assert parts.audit()[0] == "40 trials: 36 for training, whose ends are for validation, 4 for testing."
-    assert not any("sides: piece" in sentence for sentence in parts.audit())
+    assert sets.audit()[0] == "40 trials: 36 for training, whose ends are for validation, 4 for testing."
+    assert not any("sides: piece" in sentence for sentence in sets.audit())
 
 
 def test_what_tests_may_be_all_that_is_named_where_ends_choose() -> None:
-    parts = split(Split(test_units=("piece-3.wav",), val_end=0.1), study())
-    assert stimuli(parts.test) == {"piece-3.wav"} and len(parts.train) == len(parts.val) == 36
+    sets = split(Split(test_units=("piece-3.wav",), val_end=0.1), study())
+    assert stimuli(sets.test) == {"piece-3.wav"} and len(sets.train) == len(sets.val) == 36
     with pytest.raises(ValueError, match=r"val_units and test_units name .*: give both"):
         Split(test_units=("piece-3.wav",))
     with pytest.raises(ValueError, match=r"val_end is a share .* got 0.1 and \('b',\)"):

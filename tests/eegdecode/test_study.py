@@ -203,8 +203,8 @@ def test_films_of_all_sessions_are_one_study_in_one_run(tmp_path: Path) -> None:
             since_s = float(trial.stimulus.split("=")[1].split(",")[0])
             at = int(np.ceil(trial.start * 100))
             assert first.target("frame")[at, 0] == pytest.approx(since_s * fps, abs=1)
-    parts = splits.split(Split(), recordings)
-    stimuli = [{segment.trial.stimulus for segment in part} for part in (parts.train, parts.val, parts.test)]
+    sets = splits.split(Split(), recordings)
+    stimuli = [{segment.trial.stimulus for segment in part} for part in (sets.train, sets.val, sets.test)]
     assert not stimuli[0] & stimuli[1] and not stimuli[0] & stimuli[2] and not stimuli[1] & stimuli[2]
 
 

@@ -25,7 +25,7 @@ from hpc.runs.rundir import RunDir
 
 Make = Callable[[Study], Path]
 Part = tuple[np.ndarray, np.ndarray]
-"""The brain's channels, [sample, feature], and what is to be decoded."""
+"""The brain's channels, [sample, feature], and the target."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def lagged(brain: np.ndarray, n_lags: int) -> np.ndarray:
 
 
 def correlation(train: Part, test: Part, alpha: float) -> float:
-    """Of what a ridge decodes with what was there, mean over features."""
+    """Correlate the output of a ridge with the target, mean over features."""
     decoded = Ridge(alpha=alpha).fit(*train).predict(test[0])
     decoded, true = decoded.reshape(len(decoded), -1), test[1].reshape(len(decoded), -1)
     return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(decoded.T, true.T)]))
@@ -108,7 +108,7 @@ def movie(study: Path) -> float:
 
 
 def words(study: Path, trained_on: str = "sub-01") -> float:
-    """The embeddings of sub-01's words, decoded by what was learned of some subject's other sentences."""
+    """The embeddings of sub-01's words, decoded by a ridge trained on a subject's other sentences."""
     vectors = np.load(study / "stimuli" / "words.npy")
 
     def part(subject: str) -> Part:

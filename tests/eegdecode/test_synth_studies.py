@@ -120,7 +120,7 @@ def test_music_is_made_where_no_study_is_named() -> None:
 
 
 def test_two_music_studies_have_the_trials_and_hours_of_the_real_ones(tmp_path: Path) -> None:
-    """D1: 94 runs of 18 × 20 s and 96 runs of 18 × 40 s, by what the events say."""
+    """D1: the events have 94 runs of 18 × 20 s and 96 runs of 18 × 40 s."""
     trials, n_bytes = [], 0
     for layout in ("ds002722", "ds002724"):
         cfg = config.build(Study, config.load([CONFIGS / f"{layout}.yaml"])["synthesize"], "synthesize")

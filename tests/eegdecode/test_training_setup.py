@@ -1,4 +1,4 @@
-"""A training that its data show cannot run is refused before a job waits in a queue; what runs is told in words."""
+"""A training that cannot run on its data is refused before a job waits in a queue; otherwise it is described."""
 
 import dataclasses
 import subprocess
@@ -37,7 +37,7 @@ BY_RUN = Split(by="run", shared=("subject", "stimulus"))
 
 
 def classes(folder: Path, *kinds: tuple[str, ...]) -> Path:
-    """A store with a recording for each of these, whose trials are of these classes; a trial is called as its class."""
+    """A store with a recording for each of these, with trials of these classes; a trial has the name of its class."""
     names = [f"sub-01_run-{number}" for number in range(len(kinds))]
     folder.mkdir(exist_ok=True)
     store.write_manifest(folder, names)
@@ -78,7 +78,7 @@ def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
     ("knobs", "message"),
     [
         ({"target": "knd"}, "target must be one of kind, which sub-01_run-0 has, but got 'knd'"),
-        ({"objective": Regression()}, "this target is 1: take objective.loss=mse or l1"),
+        ({"objective": Regression()}, "this target is 1: use objective.loss=mse or l1"),
         ({"objective": Clip(), "model": BiLSTM()}, "clip compares targets by their direction"),
         ({"model": Deep4()}, "deep4: got 4 channels x 128 samples; needs at least 441 samples"),
         ({"windows": EpochWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),

@@ -1,4 +1,4 @@
-"""What training knows of its targets comes from the training part alone; what is decoded has the target's units."""
+"""Target statistics come from the training set alone; decoded values have the target's units."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ KLASS = np.array([[0.0]] * 14 + [[1.0]] * 4 + [[2.0]] * 2)
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Store:
-    """A target far from 0 whose features are of unlike size and one of them constant; and classes, few of the last."""
+    """A target far from 0, with features of different size and one constant; and classes, the last of them rare."""
     store.write_manifest(tmp_path, ["sub-01"])
     rng = np.random.default_rng(0)
     mel = np.array([1e4, -3.0, 7.0]) + rng.normal(size=(45 * 16, 3)) * np.array([1e-2, 50.0, 0.0])

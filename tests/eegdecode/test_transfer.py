@@ -1,4 +1,4 @@
-"""What fits is taken from another run or file, what does not is said, and nothing in a file is executed."""
+"""Matching tensors are loaded from another run or file, others are reported, and nothing in a file is executed."""
 
 import io
 import os
@@ -108,7 +108,7 @@ WRONG = {
 
 @pytest.mark.parametrize("which", WRONG)
 def test_a_wrong_file_is_told_in_a_sentence_of_ours(which: str, tmp_path: Path) -> None:
-    """And not in torch's, which is to load it with the code that it brings."""
+    """And not in torch's words, which advise to execute the code in the file."""
     content, message = WRONG[which]
     (tmp_path / "wrong.pt").write_bytes(content)
     with pytest.raises(ValueError, match=f"^start.source: .*{message}") as error:

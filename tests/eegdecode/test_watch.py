@@ -1,4 +1,4 @@
-"""People are told once in a while, by every way they asked for, and what cannot be sent stops nothing."""
+"""Alerts are sent once in a while, to every receiver, and a failed sender stops nothing."""
 
 import json
 import threading

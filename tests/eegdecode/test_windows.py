@@ -60,7 +60,7 @@ def twenty(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def parts(tiny_store: Store) -> Splits:
+def sets(tiny_store: Store) -> Splits:
     return split(Split(), tiny_store.recordings)
 
 
@@ -92,11 +92,11 @@ def test_no_window_crosses_a_trial(twenty: Store, cfg: Windows) -> None:
     assert (places.start >= first - early).all() and (places.start + places.n_times <= first + 2000).all()
 
 
-def test_every_trial_comes_once_an_epoch_in_a_new_order(tiny_store: Store, parts: Splits) -> None:
-    n = len(parts.train)
-    places = Draw(RandomWindows(length_s=2, batch=n), parts.train, tiny_store.recordings, 0).at(range(12))
+def test_every_trial_comes_once_an_epoch_in_a_new_order(tiny_store: Store, sets: Splits) -> None:
+    n = len(sets.train)
+    places = Draw(RandomWindows(length_s=2, batch=n), sets.train, tiny_store.recordings, 0).at(range(12))
     epochs = np.stack([places.recording, places.trial], axis=1).reshape(12, n, 2)
-    wanted = {(index, tiny_store.recordings[index].trials.index(trial)) for index, trial in map(_pair, parts.train)}
+    wanted = {(index, tiny_store.recordings[index].trials.index(trial)) for index, trial in map(_pair, sets.train)}
     assert all({tuple(each) for each in epoch.tolist()} == wanted for epoch in epochs)
     assert len({epoch.tobytes() for epoch in epochs}) > 3
 
@@ -206,8 +206,8 @@ def test_trials_that_follow_each_other_share_no_sample_wherever_on_the_grid_they
     assert (start[1:] == end[:-1]).all()
     assert length_s > 4 or (places.n_times == 256).all()
     cfg = EpochWindows(tmax_s=4.0)
-    parts = split(Split(by="trial", shared=("subject", "stimulus")), opened.recordings, cfg)
-    assert len(Draw(cfg, parts.train, opened.recordings, 0)) == len(parts.train)
+    sets = split(Split(by="trial", shared=("subject", "stimulus")), opened.recordings, cfg)
+    assert len(Draw(cfg, sets.train, opened.recordings, 0)) == len(sets.train)
 
 
 @pytest.mark.parametrize(("length_s", "said", "padded"), [(0.2, "200 samples is 12.5", 208), (0.5, "500.* 31.25", 512)])
@@ -216,7 +216,7 @@ def test_a_window_that_is_no_whole_number_of_patches_is_refused_or_wrapped(
 ) -> None:
     """D11. A window that fits already is left alone."""
     opened = a_store(tmp_path, [(Trial(1.0, 5.0, "a"),)], sfreq=1000.0, duration_s=7.0)
-    with pytest.raises(ValueError, match=rf"{said} patches of 16: take .* or say windows.wrap=true"):
+    with pytest.raises(ValueError, match=rf"{said} patches of 16: take .* or set windows.wrap=true"):
         draw(RandomWindows(length_s=length_s, patch=16), opened)
     assert draw(RandomWindows(length_s=length_s, patch=16, wrap=True), opened).longest == padded
     assert draw(RandomWindows(length_s=0.208, patch=16, wrap=True), opened).longest == 208
@@ -279,14 +279,14 @@ def test_trials_come_as_often_as_they_are_long_where_that_is_wanted(tmp_path: Pa
     assert stats.binomtest(int((places.trial == 0).sum()), 10_000, 0.1).pvalue > 0.001
 
 
-def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, parts: Splits) -> None:
+def test_a_window_longer_than_a_trial_is_refused(tiny_store: Store, sets: Splits) -> None:
     for cfg in (RandomWindows(length_s=30), StratifiedWindows(length_s=30), GridWindows(length_s=30)):
         with pytest.raises(
             ValueError, match=r"a window of 30 s does not fit into piece-.* of sub-.*, which lasts .*: sh"
         ):
-            Draw(cfg, parts.train, tiny_store.recordings, 0)
+            Draw(cfg, sets.train, tiny_store.recordings, 0)
     with pytest.raises(ValueError, match=r"a window of 0.001 s has no sample at 64 Hz: lengthen it"):
-        Draw(RandomWindows(length_s=0.001), parts.train, tiny_store.recordings, 0)
+        Draw(RandomWindows(length_s=0.001), sets.train, tiny_store.recordings, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What only a GPU can show. Skipped, with a sentence, where there is none."""
+"""Tests that need a GPU. Skipped, with a reason, if there is none."""
 
 import os
 

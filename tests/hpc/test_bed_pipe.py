@@ -1,4 +1,4 @@
-"""The bed's commands where no Slurm runs; that it is a real Slurm is for tests/slurm/test_bed.py."""
+"""The bed's commands without a running Slurm; tests/slurm/test_bed.py tests that it is a real Slurm."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Recipes are found by name, and what a stage reads is made first where it is not there."""
+"""Recipes are found by name, and missing inputs of a stage are made first."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Who I am, and what my part is."""
+"""The context of a rank: its rank, and its share of the work."""
 
 import logging
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def test_the_world_is_read_from_what_started_us(environ: dict[str, str], world: 
 
 
 def test_a_place_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such place in the world"):
+    with pytest.raises(ValueError, match="no such rank in the world"):
         World(rank=2, size=2)
 
 
@@ -57,7 +57,7 @@ def test_progress_is_written_at_first_and_at_last_however_fast(tmp_path: Path) -
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
-    """A place in whose file nothing can be written, as on a full disk."""
+    """A file in which nothing can be written, as on a full disk."""
     place = tmp_path / "full"
     place.symlink_to("/dev/full")
     return place

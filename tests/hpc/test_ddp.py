@@ -1,4 +1,4 @@
-"""Ranks that average their gradients: what stands in their logs, and what does not."""
+"""Ranks that average their gradients: which lines are in their logs, and which are not."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""What there is instead of what was said: the nearest, and not too much of it."""
+"""Errors suggest the nearest valid choices, and not too many of them."""
 
 import pytest
 

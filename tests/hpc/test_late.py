@@ -1,4 +1,4 @@
-"""A file of a thing is imported for its config without what its code imports, and is the same file in the end."""
+"""A file is imported for its config without the imports of its code, and is the same module in the end."""
 
 import ast
 import importlib

@@ -253,7 +253,7 @@ def test_a_run_that_saves_slowly_is_not_given_too_little_time_for_it(launch: Lau
 
 
 def test_a_failed_input_leaves_no_run_waiting(launch: Launch) -> None:
-    """A supervisor whose inputs are not there says so and ends, whoever started it."""
+    """A supervisor whose inputs are missing says so and ends, whoever started it."""
     launch("pipeline", write(launch, "study.yaml", "count: {n: 3}\ntally: {of: count}\n"), "--prepare")
     count, tally = launch.runs()
     supervisor = [sys.executable, "-m", "hpc.supervisor", str(tally)]
@@ -273,7 +273,7 @@ def test_a_plan_for_this_machine_says_what_has_no_effect_and_what_is_finished(la
 
 
 def test_what_is_wrong_for_good_ends_with_93(launch: Launch) -> None:
-    """A ValueError in a stage is about what a user gave."""
+    """A ValueError in a stage is due to the user's input."""
     done = launch("count", "n=3", "bad_at=2", code=93)
     assert "ValueError: told to refuse step 2" in done.stderr
     assert json.loads(launch("status", "--json").stdout)[0]["code"] == 93
@@ -332,7 +332,7 @@ def test_the_tab_key_completes(finished: Launch, line: str, found: list[str]) ->
 
 
 def test_what_is_not_ours_is_completed_as_before(launch: Launch) -> None:
-    """Bash goes on to its own completion where ours says nothing: files, also those with blanks."""
+    """Bash uses its own completion if ours offers nothing: files, also those with blanks."""
     script = launch("completion", "bash").stdout + (
         "COMP_LINE='python my'; COMP_POINT=9; COMP_WORDS=(python my); COMP_CWORD=1; _hpc_launch; "
         'echo "${#COMPREPLY[@]}"; complete -p python'
@@ -395,7 +395,7 @@ def test_a_name_is_not_given_to_what_has_another(launch: Launch) -> None:
     launch("count", "n=2", "--name", "first")
     assert "is finished, as first; --again" in launch("count", "n=2", "--name", "second", code=2).stderr
     taken = launch.runs()[0].name
-    assert "a run has that name already" in launch("count", "n=3", "--name", taken, code=2).stderr
+    assert "another run has that name already" in launch("count", "n=3", "--name", taken, code=2).stderr
 
 
 def test_what_two_names_share_is_there_once(launch: Launch) -> None:

@@ -1,4 +1,4 @@
-"""A plan is pure: the same science is the same run, and what is wrong is said before anything happens."""
+"""A plan is pure: the same science is the same run, and mistakes are reported before anything happens."""
 
 from pathlib import Path
 

@@ -110,7 +110,7 @@ def test_mpi_without_mpi4py_names_the_extra_that_brings_it(
         science=science, sources=(), site=where, resources=layout, code=(), runs=str(tmp_path), cwd="/", python="python"
     )
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(ConfigError, match=r"--mpi needs mpi4py, .*: `pip install hpc-eegdecode\[mpi\]` brings it"):
+    with pytest.raises(ConfigError, match=r"--mpi needs mpi4py, .*: `pip install hpc-eegdecode\[mpi\]` installs it"):
         preflight.checked([asked], {})
 
 

@@ -1,4 +1,4 @@
-"""What `import hpc` and `import eegdecode` give, and what they cost."""
+"""The names in `import hpc` and `import eegdecode`, and the time that importing takes."""
 
 import importlib
 import subprocess

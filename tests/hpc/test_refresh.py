@@ -1,4 +1,4 @@
-"""A profile is written from what Slurm says: from recorded text, and from the test bed's own words."""
+"""A profile is written from the output of Slurm: from recorded text, and from the test bed."""
 
 import os
 from datetime import date

@@ -1,4 +1,4 @@
-"""Saving goes on beside training; a full disk, a late rank and an old attempt do no harm."""
+"""Saving runs in parallel with training; a full disk, a late rank and an old attempt do no harm."""
 
 import errno
 import logging
@@ -184,7 +184,7 @@ print(committed_steps(run.checkpoints))
 
 
 def test_a_disk_that_is_full_in_the_middle_of_a_save(tmp_path: Path) -> None:
-    """A real one of 6 MB, of which another program has taken 3: two checkpoints fit, a third beside them does not."""
+    """A real disk of 6 MB, of which another program has taken 3: two checkpoints fit, a third does not."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = f"mount -t tmpfs -o size=6m tmpfs {disk} && head -c 3000000 /dev/zero > {disk}/filler"

@@ -1,4 +1,4 @@
-"""What a cluster looks like, and what a job may ask of it."""
+"""Profiles of clusters, and the resources that a job may ask for."""
 
 import dataclasses
 import re
@@ -213,7 +213,7 @@ def test_what_was_left_open_is_made_to_fit_and_said() -> None:
 
 
 def test_the_science_is_never_made_smaller() -> None:
-    """Ranks and nodes are what was asked for, or it is refused."""
+    """Ranks and nodes are as requested, or the request is refused."""
     for asked in (Request(nodes=3, gpus=2, account="any"), Request(nodes=2, ranks=5, gpus=1, account="any")):
         fitted = allocation.fit(allocation.load("lem-gpu"), asked)
         assert (fitted.nodes, fitted.gpus_per_node) == (asked.nodes, asked.gpus)

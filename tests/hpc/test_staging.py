@@ -249,7 +249,7 @@ def test_a_damaged_copy_is_found_and_made_anew(
         {"truncated": lambda: os.truncate(file, 2_999_999), "removed": file.unlink, "without its mark": mark.unlink,
          "mark of nonsense": lambda: mark.write_text("{")}[damage]()  # fmt: skip
     assert same(read(a_rank(tmp_path / "runs", shm)), data)
-    assert "is damaged, or from before the node's last start: made anew" in caplog.text
+    assert "is damaged, or older than the node's last start: it is made again" in caplog.text
 
 
 def test_a_damaged_copy_that_somebody_reads_is_left_to_him(
@@ -344,7 +344,7 @@ def test_a_rank_does_not_wait_for_ever_for_its_neighbour(
     monkeypatch.setattr(staging, "STALL_S", 0.1)
     neighbour = a_rank(tmp_path / "runs", shm, world=World(3, 4, 1, 2))
     said = refused(neighbour, data, caplog)
-    assert said == "waited for who copies it, and saw nothing new for 0.1 s"
+    assert said == "waited for another process to copy it, without progress for 0.1 s"
 
 
 def test_what_stands_in_the_way_is_said(
@@ -362,7 +362,7 @@ def test_what_stands_in_the_way_is_said(
     assert said(shm) == f"{data}/deeper/link is a link to a folder, which a copy would lack"
     (data / "deeper/link").unlink()
     (shm / ME).symlink_to("/")
-    assert said(shm) == f"{shm}: {shm}/{ME} is not a folder of ours"
+    assert said(shm) == f"{shm}: {shm}/{ME} is not a folder of this user"
 
 
 def test_nothing_is_copied_where_there_is_no_use(

@@ -28,7 +28,7 @@ SLURM = {
 
 
 class Kept:
-    """A run of the stage `count` that was prepared, and what keeps it alive: python -m hpc.supervisor."""
+    """A prepared run of the stage `count`, and its keeper: python -m hpc.supervisor."""
 
     def __init__(self, launch: Launch, site: str) -> None:
         launch("count", "n=5", "--on", site, "--prepare", "--ranks", "1")
@@ -57,7 +57,7 @@ class Kept:
         )  # fmt: skip
 
     def __call__(self, *before: str, restarts: int = 0) -> tuple[int, str]:
-        """Its exit code, and what it says."""
+        """Return its exit code and its output."""
         if restarts:
             self.environ["SLURM_RESTART_COUNT"] = str(restarts)
         supervisor = self.start(*before)
@@ -69,7 +69,7 @@ class Kept:
         return supervisor.returncode, out
 
     def on_small_disk(self, full: bool = False) -> tuple[int, str]:
-        """With the run folder on a real disk of 2 MB, that may be full already; what stands there in the end stays."""
+        """The run folder is on a real disk of 2 MB, which may be full already; its files are kept at the end."""
         namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
         path, kept = self.run.path, self.said / "kept"
         mount = f"mount -t tmpfs -o size=2m tmpfs {path}"
@@ -197,7 +197,7 @@ def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: 
     once = 'if test "$7" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
     here.ranks_do(f'{SAVE} {once}; {ASKED} touch "$HERE/rank-0000.stopped"')
     code, said = here()
-    assert code == 75 and "asked to stop (somebody wishes it)" in said, said
+    assert code == 75 and "asked to stop (on request)" in said, said
     here.ranks_do(FINISHED)
     assert here()[0] == 0, "given again, it goes on"
 
@@ -222,7 +222,7 @@ def test_a_rank_that_was_only_just_starting_is_told_again_to_stop(here: Kept) ->
 
 @pytest.mark.parametrize("restarts", [1, 0])
 def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: int) -> None:
-    """Or until one is there that follows it, where a site does not requeue."""
+    """Or until a job follows it, if a site does not requeue."""
     job.ranks_do(f"{SAVE} {STOPPED}")
     assert job()[0] == 75 and job.asked_of_slurm
     job.run.stop_request.touch()
@@ -230,7 +230,7 @@ def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: 
     job.ranks_do(f'{ASKED} touch "$HERE/rank-0000.stopped"')
     append_line(job.run.submissions, {"time": time.time(), "job": "8", "kind": "slurm", "successor": not restarts})
     code, said = job(restarts=restarts)
-    assert code == 75 and "asked to stop (somebody wishes it)" in said
+    assert code == 75 and "asked to stop (on request)" in said
     assert job.asked_of_slurm.count("requeue") == 1
 
 

@@ -1,4 +1,4 @@
-"""A sweep is every combination of what its words list, counted before it is made."""
+"""A sweep is every combination of the values of its words, counted before it is made."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_all_of_few_combinations_can_be_drawn_and_no_more() -> None:
     ("words", "n", "message"),
     [
         (["a=1,2", "b=0..2"], 7, "there are only 6 combinations to draw 7 of: without --draws a sweep takes them all"),
-        (["a=1"], 2, r"what is to be drawn\? Say key=a,b"),
+        (["a=1"], 2, r"what is to be drawn\? Write key=a,b"),
         (["a=log:0..1"], 2, "'a=log:0..1' is no range to draw from: .* with log: from above 0"),
         (["a=0.5..0.1"], 2, "it goes from lower to higher"),
         (

@@ -132,7 +132,7 @@ STARTS = {
 
 @pytest.mark.parametrize("who", SHELLS)
 def test_a_bed_ends_with_who_started_it_and_so_do_its_jobs(beds: Beds, who: str) -> None:
-    """Killed, not asked: nobody is left who could stop it."""
+    """Killed without a request: nobody is left who could stop it."""
     start_it = " ".join([*BED, "start", "--nodes", "1"])
     script = STARTS[who].format(start=start_it, env=ROOT / "env")
     owner = subprocess.Popen([*SHELLS[who], script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -222,7 +222,7 @@ def test_two_releases_run_side_by_side_each_with_its_own_commands_also_in_jobs(b
 
 
 def test_a_release_is_fetched_without_root_and_lies_in_the_cache_alone(other: str) -> None:
-    """A user who may change nothing of the system fetches it, and runs it."""
+    """A user without rights to change the system fetches it, and runs it."""
     home = Path(tempfile.mkdtemp(prefix="bed"))  # pytest's own folder is closed to others
     try:
         for name in ("bed", "bed_owner.py", "bed_packages.py"):

@@ -37,7 +37,7 @@ def certificate(prepared: Path, bed: dict[str, str]) -> dict[str, dict[str, Any]
 
 
 def drilled(launch: Launch, *words: str) -> str:
-    """What a drill says whose runs are held behind seven tenths of their steps, until they have felt their fault."""
+    """The output of a drill whose runs are held behind seven tenths of their steps, until their fault has come."""
     drill = launch.start(*words)
     try:
         wait_for(lambda: let_go(launch.folder) or drill.poll() is not None, f"{words} is through", patience_s=7200)

@@ -1,4 +1,4 @@
-"""Faults beside those of the drill: whatever happens, the run ends, and with the same result."""
+"""Faults besides those of the drill: whatever happens, the run ends, and with the same result."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.both_slurms]
 
 @pytest.fixture(scope="module")
 def bed(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict[str, str]]:
-    """A bed of this module's own, whose daemons may be killed; gives the variables with which its commands work."""
+    """A bed for this module alone, whose daemons may be killed; returns the variables with which its commands work."""
     if request.config.getoption("--site"):
         pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
     started = Beds(bed_options)

@@ -210,7 +210,7 @@ def test_what_a_surrounding_job_left_does_not_get_into_ours(launch: Launch, on: 
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_run_that_runs_here_is_not_submitted(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, "count", "n=6", on="local")
-    assert "runs on a machine of its own already" in launch("count", "n=6", HELD, "--on", on, code=3).stderr
+    assert "runs outside of Slurm already" in launch("count", "n=6", HELD, "--on", on, code=3).stderr
     open_gate(run)
     output_of(watcher)
 
@@ -365,9 +365,9 @@ def test_the_same_line_given_twice_at_once_is_submitted_once(launch: Launch, on:
 def test_a_run_on_this_machine_is_nothing_that_slurm_can_wait_for(launch: Launch, on: str) -> None:
     first, watcher = under_way(launch, "count", "n=6", on="local")
     done = launch("count", "n=2", "--on", on, "--after", first.name, code=2)
-    assert "of which Slurm knows nothing" in done.stderr
+    assert "it runs outside of Slurm" in done.stderr
     done = launch("sweep", "count", "n=6,7", HELD, "--on", on, code=2)
-    assert f"{first.name} runs on a machine of its own" in done.stderr
+    assert f"{first.name} runs outside of Slurm" in done.stderr
     open_gate(first)
     output_of(watcher)
 
@@ -378,7 +378,7 @@ def test_resume_goes_on_in_the_shape_it_had(launch: Launch, on: str) -> None:
     """What runs or waits is left as it is, by export and --prepare too."""
     run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", "--time", "15m", on=on)
     before = run.plan.read_text()
-    assert "must not change under it" in launch("count", "n=6", HELD, "--prepare", code=2).stderr
+    assert "must not change while it runs" in launch("count", "n=6", HELD, "--prepare", code=2).stderr
     assert "#SBATCH --nodes=3" in launch("export", run.name, "--nodes", "3").stdout
     assert run.plan.read_text() == before
     launch("stop", run.name)
@@ -392,7 +392,7 @@ def test_resume_goes_on_in_the_shape_it_had(launch: Launch, on: str) -> None:
 def test_the_plan_has_slurms_own_estimate(launch: Launch, on: str) -> None:
     text = launch("count", "n=3", "--on", on, "--dry-run").stdout
     (line,) = [line for line in text.splitlines() if line.startswith("start ")]
-    assert "Slurm thinks" in line
+    assert "Slurm estimates" in line
     assert "Slurm would not take it" in launch("count", "--on", on, "--partition", "nowhere", "--dry-run").stdout
 
 
@@ -424,7 +424,7 @@ def test_one_element_of_an_array_is_stopped_and_resumed_by_itself(launch: Launch
 
 
 def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
-    """Given again with more values it submits what is missing; one run that fails holds up no other."""
+    """Submitted again with more values, it submits what is missing; one run that fails holds up no other."""
     words = ["sweep", "count", "rule=plain,squares", "fail_at=3", "--on", on]
     folder = launch.folder / "runs"
     first = launch(*words, "n=2,3", "--max-parallel", "2", code=1 if on == "local" else 0).stdout

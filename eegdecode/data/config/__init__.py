@@ -1,4 +1,5 @@
-"""The configs of the data: how it is read, split into sets and cut into windows. Targets have theirs in their files."""
+"""The configs of the data: how it is read, split into sets and cut into windows. Those of targets are in their
+files."""
 
 from eegdecode.data.config.drawing import (
     BucketedWindows,

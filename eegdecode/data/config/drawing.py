@@ -42,14 +42,14 @@ class Split:
     block_s
         By block: the length of a block of time in seconds.
     gap_s
-        Leave out training trials that are within so many seconds of a validation or test trial, and validation trials
-        that are of a test trial; 0: none.
+        Leave out training trials within gap_s seconds of a validation or test trial, and validation trials within
+        gap_s seconds of a test trial; 0: none.
     label
         By label: the column of the events, whose values are train, val or test.
     shared
-        What two sets may have in common. The same stimulus or subject in two sets is refused unless it is listed here.
+        The units that two sets may have in common. The same stimulus or subject in two sets is refused unless listed.
     seed
-        Seed of the random assignment to sets; that of the training has no part in it.
+        Seed of the random assignment to sets, independent of the seed of the training.
     """
 
     by: Literal["stimulus", "subject", "session", "run", "trial", "block", "label"] = "stimulus"
@@ -108,7 +108,7 @@ class _Drawn:
     balance: str = ""  # subject, stimulus, or a label of the trials: each of its values is drawn equally often
     patch: int = 1  # samples in a patch; the length of a window is a multiple of it
     wrap: bool = False  # repeat a window's start at its end to fill the last patch, instead of refusing the length
-    baseline_s: float = 0.0  # baseline correction: so many seconds at a window's start get mean 0; 0: none
+    baseline_s: float = 0.0  # baseline correction: subtract the mean of the first baseline_s seconds; 0: none
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.patch < 1:

@@ -1,4 +1,4 @@
-"""The configs of reading: what .mat files leave open, and where trials come from."""
+"""The configs of reading: what .mat files do not say, and where trials come from."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -24,7 +24,7 @@ class BidsEvents:
     name: Literal["bids"] = "bids"
     stimulus: str = "stim_file"  # the column with what was presented; a row without a value there is no trial
     only: tuple[str, ...] = ()  # which of these stimuli are trials, as `music*`; where empty, all
-    duration_s: float | None = None  # seconds that a trial lasts whose event has a duration of 0 or n/a
+    duration_s: float | None = None  # duration in seconds of a trial whose event has a duration of 0 or n/a
     overlap: bool = False  # trials may overlap, as when images follow each other faster than the brain responds
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class AnnotationEvents:
     stimuli: dict[str, str]  # pattern of the text, as `story*`: the stimulus, in which `{text}` is the text itself
     name: Literal["annotations"] = "annotations"
     end: str = ""  # pattern of the annotation that ends a trial; where empty, a trial lasts as long as its own
-    duration_s: float | None = None  # seconds that a trial lasts whose annotation marks a moment
+    duration_s: float | None = None  # duration in seconds of a trial whose annotation has no duration
     overlap: bool = False  # trials may overlap; false: overlapping trials are refused
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class TriggerEvents:
     threshold: float | None = None
     gap_s: float = 0.005
     codes: dict[str, str] = field(default_factory=dict)
-    duration_s: float | None = None  # seconds that a trial lasts; by default as long as its trigger
+    duration_s: float | None = None  # duration of a trial in seconds; by default that of its trigger
     overlap: bool = False  # trials may overlap; false: overlapping trials are refused
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class FilmEvents:
 
 @dataclass(frozen=True)
 class FixedLengthEvents:
-    """Trials are pieces of a fixed length, of the whole recording or of each trial of `of`. A shorter rest is left out.
+    """Trials are pieces of a fixed length, of the whole recording or of each trial of `of`. A shorter rest is dropped.
 
     Pieces are cut on the clock of the stimulus, so that a piece of a film is the same for every subject.
     """

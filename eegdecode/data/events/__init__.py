@@ -1,1 +1,1 @@
-"""Events: when which stimulus was presented."""
+"""Events: the times at which stimuli were presented."""

@@ -63,7 +63,7 @@ def trials(
     names: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> Trials:
-    """The trials of a recording.
+    """Return the trials of a recording.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def trials(
 
 
 def default_events(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
-    """The default: the stimulus is in stim_file, or else in trial_type."""
+    """Return the default events: the stimulus is in stim_file, or else in trial_type."""
     columns = rows[0] if rows else ()
     return BidsEvents(stimulus=next((c for c in ("stim_file", "trial_type", "value") if c in columns), "stim_file"))
 
@@ -153,7 +153,7 @@ def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study:
 
 
 def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]:
-    """The values of the other columns of a row, numbers as numbers."""
+    """Return the values of the other columns of a row, numbers as numbers."""
     return {
         column: value if (number := _number(value)) is None else number
         for column in row
@@ -162,7 +162,7 @@ def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]
 
 
 def _value(row: Mapping[str, str], column: str) -> str | None:
-    """The value of a row in a column; None for `n/a` and other words for nothing."""
+    """Return the value of a row in a column; None for `n/a` and other words for a missing value."""
     value = (row[column] or "").strip()
     return None if value.lower() in ("", "n/a", "nan") else value
 
@@ -183,7 +183,7 @@ def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[AnnotationLik
         if cfg.end and fnmatchcase(mark.text, cfg.end):
             if begun is None:
                 raise ValueError(
-                    f"annotation {mark.text!r} at {mark.onset_s:.2f} s ends what has not begun: correct it"
+                    f"annotation {mark.text!r} at {mark.onset_s:.2f} s ends a trial that has not begun: correct it"
                 )
             trials.append(Trial(begun[0], float(mark.onset_s) - begun[0], begun[1]))
             begun = None
@@ -251,7 +251,8 @@ def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str], unit
 def _films(
     cfg: FilmEvents, rows: Sequence[Mapping[str, str]] | None, names: Mapping[str, str]
 ) -> list[tuple[str, Mapping[str, str | float]]]:
-    """The films in their order, with their labels from events.tsv; the pulses say more exactly when they began."""
+    """Return the films in their order, with their labels from events.tsv; when they began, the pulses say more
+    exactly."""
     if cfg.films:
         return [(stimuli.fill(template, names), {}) for template in cfg.films]
     if not rows or not {"onset", cfg.column} <= set(rows[0]):
@@ -303,7 +304,7 @@ def _cut(cfg: FixedLengthEvents, whole: Sequence[Trial]) -> Trials:
 
 
 def _pieces(trial: Trial, length_s: float) -> Iterator[Trial]:
-    """Cut on the stimulus's own clock: a piece is the same for every subject, however the recorders drifted."""
+    """Cut a trial on the stimulus's own clock: a piece is the same for every subject, however the recorders drifted."""
     speed = float(trial.labels.get(SPEED, 1.0))
     for number in range(math.floor(trial.duration * speed / length_s + 1e-6)):
         since_s = number * length_s

@@ -25,7 +25,7 @@ class Film(NamedTuple):
 
 
 def film(stimulus: str) -> Film | None:
-    """The parts of a film's name; None where the name has another form."""
+    """Parse the name of a film; None if the name has another form."""
     match = _FILM.fullmatch(Path(whole(stimulus)[0]).name)
     if match is None:
         return None
@@ -34,7 +34,7 @@ def film(stimulus: str) -> Film | None:
 
 
 def fps(stimulus: str, given: float | None) -> float:
-    """Frames a second of a film: as given, else from its name."""
+    """Return the frames per second of a film: as given, or from its name."""
     if given is not None:
         return given
     known = film(stimulus)
@@ -44,19 +44,19 @@ def fps(stimulus: str, given: float | None) -> float:
 
 
 def piece(stimulus: str, start_s: float, stop_s: float) -> str:
-    """The name of a piece of a stimulus, `film.mp4#t=60,120` (as W3C media fragments), for a name or another piece."""
+    """Name a piece of a stimulus or of another piece, `film.mp4#t=60,120` (as W3C media fragments)."""
     name, before_s = whole(stimulus)
     return f"{name}#t={_seconds(before_s + start_s)},{_seconds(before_s + stop_s)}"
 
 
 def whole(stimulus: str) -> tuple[str, float]:
-    """The name of the whole stimulus, and where in it the piece starts, in seconds."""
+    """Return the name of the whole stimulus, and the start of the piece in it, in seconds."""
     match = _PIECE.fullmatch(stimulus)
     return (match[1], float(match[2])) if match else (stimulus, 0.0)
 
 
 def units(lasts_s: Mapping[str, float]) -> dict[str, str]:
-    """The unit of each name: names that present the same seconds of a file have one unit.
+    """Return the unit of each name: names that present the same seconds of a file have one unit.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def _seconds(value: float) -> str:
 
 
 def fill(template: str, names: Mapping[str, str]) -> str:
-    """The name with `{run}` and the like filled in."""
+    """Fill in `{run}` and the like in a name."""
     try:
         return template.format_map(names)
     except (KeyError, ValueError, IndexError, AttributeError):
@@ -108,11 +108,11 @@ def fill(template: str, names: Mapping[str, str]) -> str:
 
 
 def file_of(template: str, stimulus: str, study: Path) -> Path:
-    """The file of a stimulus below the study, by a path with `{stimulus}` or `{stem}`."""
+    """Return the file of a stimulus in the study, by a path with `{stimulus}` or `{stem}`."""
     name, _ = whole(stimulus)
     return study / fill(template, {"stimulus": name, "stem": Path(name).with_suffix("").as_posix()})
 
 
 def is_for_each(template: str) -> bool:
-    """Whether there is a file for each stimulus, as the path names `{stimulus}` or `{stem}`."""
+    """Whether there is a file for each stimulus: the path contains `{stimulus}` or `{stem}`."""
     return "{stimulus}" in template or "{stem}" in template

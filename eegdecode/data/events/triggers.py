@@ -32,7 +32,8 @@ def pulses(
     threshold: float | None = None,
     gap_s: float = 0.005,
 ) -> Pulses:
-    """All triggers of a channel, or of the fallback where that one is flat; for the parameters see TriggerEvents."""
+    """Return all triggers of a channel, or of the fallback if that channel is flat; for the parameters see
+    TriggerEvents."""
     name = channel or _only_trigger_channel(stream)
     train = _pulses(stream, name, bits, threshold, gap_s)
     if not len(train.times_s) and fallback:
@@ -76,7 +77,7 @@ def _pulses(stream: Stream, name: str, bits: int | None, threshold: float | None
 
 
 def column(stream: Stream, name: str) -> np.ndarray:
-    """One channel, float32. The recording is read in blocks, so only this channel is held in memory."""
+    """Read one channel as float32. The recording is read in blocks, so only this channel is held in memory."""
     if name not in stream.channels:
         raise ValueError(f"there is no channel {name!r} among {', '.join(stream.channels)}")
     place, block = stream.channels.index(name), max(1, BLOCK_VALUES // stream.n_channels)
@@ -97,7 +98,8 @@ def _is_whole(samples: np.ndarray) -> bool:
 
 
 def _digital(samples: np.ndarray, bits: int | None, gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the value changes to one other than 0. Lines do not switch at once: values in transition do not count."""
+    """Find the samples at which the value changes to one other than 0. Lines do not switch at once: values in
+    transition do not count."""
     lines = samples.astype(np.int32)
     if bits is not None:
         lines &= bits
@@ -108,14 +110,15 @@ def _digital(samples: np.ndarray, bits: int | None, gap: float) -> tuple[np.ndar
     before, after = np.append(0, value[:-1]), np.append(value[1:], 0)
     up = brief & (after != 0)
     down = brief & (after == 0) & (before != 0) & ~np.append(False, up[:-1])
-    # The trigger begins when the lines begin to move, and has the value at which they settle
+    # A trigger begins when the lines begin to change, and has the value at which they settle
     begins = np.where(np.append(False, up[:-1]), np.append(0, starts[:-1]), starts)
     is_trigger = (value != 0) & ~up & ~down
     return begins[is_trigger].astype(float), stops[is_trigger].astype(float), value[is_trigger]
 
 
 def _analogue(samples: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where it crosses the threshold upwards, between samples; it must fall a tenth below before it can cross again."""
+    """Find the times, between samples, at which the channel crosses the threshold upwards. It must fall a tenth below
+    before it can cross again."""
     low, high = _two_levels(samples)
     above = threshold if threshold is not None else (low + high) / 2
     below = above - 0.1 * (high - low)
@@ -136,7 +139,8 @@ def _analogue(samples: np.ndarray, threshold: float | None) -> tuple[np.ndarray,
 
 
 def _middles(samples: np.ndarray, rises: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Half-way between rest and pulse around each rise, so that a wandering baseline does not move the rises."""
+    """Return the level half-way between rest and pulse around each rise, so that a wandering baseline does not move the
+    rises."""
     stretches = _stretches(samples)
     middle = np.array([(float(part.min()) + float(part.max())) / 2 for part in stretches])
     pulsing = np.array([float(part.max()) - float(part.min()) > (high - low) / 2 for part in stretches])
@@ -151,11 +155,12 @@ def _stretches(samples: np.ndarray) -> list[np.ndarray]:
 
 
 def _two_levels(samples: np.ndarray) -> tuple[float, float]:
-    """The levels at rest and in a pulse; both the same where there is only noise, which is mostly in the middle."""
+    """Return the levels at rest and in a pulse; both are the same if there is only noise, which is mostly in the
+    middle."""
     stretches = _stretches(samples)
     low = float(np.median([part.min() for part in stretches]))
     highest = [float(part.max()) for part in stretches]
-    # Pulses throughout, robust to a few artefacts; else only a few pulses in all
+    # Pulses throughout, robust to a few artefacts; otherwise only a few pulses in all
     for high in (float(np.quantile(highest, 0.9)), max(highest)):
         middle, tenth = (low + high) / 2, (high - low) / 10
         if np.mean((samples > middle - tenth) & (samples < middle + tenth)) < 1 / 3 and high > low:
@@ -192,7 +197,7 @@ class Clock(NamedTuple):
 
 
 def clock(times_s: np.ndarray, expected_hz: float) -> Clock:
-    """The line through pulses of a known rate, robust to missing and extra ones."""
+    """Fit the line through pulses of a known rate, robust to missing and extra ones."""
     expected_s = 1 / expected_hz
     gaps_s = np.diff(times_s)
     usual_s = float(np.median(gaps_s)) if len(gaps_s) else 0.0
@@ -201,13 +206,13 @@ def clock(times_s: np.ndarray, expected_hz: float) -> Clock:
         came = f"come every {1000 * usual_s:.1f} ms" if usual_s else "are too few"
         raise ValueError(f"pulses should come every {1000 * expected_s:.1f} ms ({expected_hz:g} Hz), but {came}: {FIX}")
     period_s = float(regular.mean())
-    # The first pulses may be strays, and what is counted from a stray does not fit
+    # The first pulses may be strays, and a count from a stray does not fit
     tries = [_count_periods(times_s, first, period_s) for first in range(min(8, len(times_s)))]
     index, fitting = max(tries, key=lambda counted: len(counted[1]))
     slope, start_s = np.polyfit(index, times_s[fitting], 1)
     residual_s = float(np.sqrt(np.mean((times_s[fitting] - start_s - slope * index) ** 2)))
     drift_ppm = 1e6 * (slope / expected_s - 1)
-    # As far as the ends of a short train can tell
+    # As precisely as the ends of a short train allow
     uncertain_ppm = 4e6 * residual_s / (expected_s * max(1, index[-1]))
     if abs(drift_ppm) > WIDEST_PPM + uncertain_ppm:
         raise ValueError(
@@ -227,7 +232,8 @@ FIX = "look at fps, frames_per_pulse and the channel"
 
 
 def _count_periods(times_s: np.ndarray, first: int, period_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """The period of each pulse, and the indices of those pulses; counted from pulse to pulse, so no drift adds up."""
+    """Return the period of each pulse, and the indices of those pulses; counted from pulse to pulse, so no drift adds
+    up."""
     index, fitting = [0], [first]
     for place in range(first + 1, len(times_s)):
         periods = (times_s[place] - times_s[fitting[-1]]) / period_s
@@ -238,12 +244,12 @@ def _count_periods(times_s: np.ndarray, first: int, period_s: float) -> tuple[np
 
 
 def runs(times_s: np.ndarray, pause_s: float) -> list[np.ndarray]:
-    """Groups of pulses, separated by pauses."""
+    """Return groups of pulses that are separated by pauses."""
     return np.split(times_s, np.flatnonzero(np.diff(times_s) > pause_s) + 1)
 
 
 class TimeAtLevel(NamedTuple):
-    """A time at one of the known levels."""
+    """A period at one of the known levels."""
 
     start_s: float
     stop_s: float
@@ -251,7 +257,7 @@ class TimeAtLevel(NamedTuple):
 
 
 def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: float) -> list[TimeAtLevel]:
-    """The times at each level, in order, from the steps between them: drift moves a level, but makes no step."""
+    """Return the times at each level, in order, from the steps between them: drift moves a level, but makes no step."""
     samples = column(stream, channel)
     ladder = np.array(sorted(known))
     smallest = float(np.diff(ladder).min())
@@ -273,7 +279,7 @@ def levels(stream: Stream, channel: str, known: Sequence[float], shortest_s: flo
 
 
 def standing(stream: Stream, channel: str, shortest_s: float) -> list[float]:
-    """The levels at which a channel stays for that long, roughly, known or not."""
+    """Return the levels, roughly, at which a channel stays for shortest_s or longer, known or not."""
     samples = column(stream, channel)
     n_parts = max(1, int(2 * len(samples) / (shortest_s * stream.sfreq)))
     middles = np.sort([float(np.median(part)) for part in np.array_split(samples, n_parts)])
@@ -290,8 +296,9 @@ def _check_level(channel: str, value: float, level: float, smallest: float, at_s
 
 
 def _steps(samples: np.ndarray, width: int, smallest: float) -> list[tuple[int, float]]:
-    """(first sample after, height) of each step. `width` samples before and after are compared, with a gap of as many
-    between them for slow steps. Steps are found in averages of a few samples, then located among all samples."""
+    """Return (first sample after, height) of each step. `width` samples before and after are compared, with a gap of
+    `width` samples between them for slow steps. Steps are found in averages of a few samples, then located among all
+    samples."""
     few = max(1, width // 16)
     wide, half = max(1, width // few), max(1, width // few) // 2
     coarse = samples[: len(samples) // few * few].reshape(-1, few).mean(axis=1, dtype=np.float64)
@@ -306,7 +313,7 @@ def _steps(samples: np.ndarray, width: int, smallest: float) -> list[tuple[int, 
         height = float(jump[peak])
         first = peak * few + width // 2
         around = samples[first : first + 3 * width].astype(np.float64)
-        # Where the sum of deviations from the middle is largest: the likeliest place under noise
+        # The largest sum of deviations from the middle: the likeliest place under noise
         nearer = np.cumsum(np.sign(height) * (means[peak] + height / 2 - around))
         steps.append((first + int(nearer.argmax()) + 1, height))
     return steps

@@ -1,4 +1,4 @@
-"""The windows that each training step draws: a stateless function of (seed, step), for any step at once."""
+"""The windows that each training step draws: a stateless function of (seed, step), for any step."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Draw:
         self.cfg, self.batch, self.seed = cfg, cfg.batch, seed
         chosen = [segments[index] for index in subset(len(segments), cfg.subset, seed)]
         self.places, origin = cut(cfg, chosen, recordings)
-        """One epoch: windows, or trials in which a window starts anywhere."""
+        """One epoch: windows, or whole trials if windows start at random."""
         lengths = self.places.n_times
         sfreq = recordings[chosen[0].recording].sfreq
         if isinstance(cfg, BucketedWindows):
@@ -52,25 +52,25 @@ class Draw:
         if isinstance(cfg, RandomWindows | StratifiedWindows):
             self.n_times = n_samples(cfg.length_s, sfreq)
         self.longest = in_patches(self.n_times, cfg, sfreq)
-        """The samples of a window in whole patches; of the longest window, where they differ."""
+        """The number of samples of a window in whole patches; of the longest window, if they differ."""
 
     @property
     def one_length(self) -> int | None:
-        """The samples of every window; None where batches differ."""
+        """The number of samples of every window; None if batches differ."""
         return None if isinstance(self.cfg, BucketedWindows) else self.longest
 
     def __len__(self) -> int:
-        """The number of places in an epoch."""
+        """Return the number of places in an epoch."""
         return len(self.places.start)
 
     def length(self, batch: Places) -> int:
-        """The samples of each window in this batch."""
+        """Return the number of samples of each window in this batch."""
         if isinstance(self.cfg, BucketedWindows):
             return in_patches(int(batch.n_times.max()), self.cfg, 1.0)
         return self.longest
 
     def at(self, steps: Sequence[int] | np.ndarray) -> Places:
-        """The global batches of these steps, concatenated. A rank takes `[rank::size]` of each."""
+        """Return the global batches of these steps, concatenated. A rank takes `[rank::size]` of each."""
         places = (np.asarray(steps, np.int64)[:, None] * self.batch + np.arange(self.batch)).ravel()
         item, visit = self._turns.turns(places)
         drawn = self.places.take(item)
@@ -88,7 +88,7 @@ class Draw:
 
 
 def _label(what: str, segment: Segment, recordings: Sequence[Stored]) -> str:
-    """The value by which a trial is balanced."""
+    """Return the value by which a trial is balanced."""
     stored = recordings[segment.recording]
     labels = {"subject": stored.subject, "stimulus": segment.trial.stimulus} | dict(segment.trial.labels)
     if what not in labels:

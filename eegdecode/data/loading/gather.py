@@ -14,9 +14,9 @@ from eegdecode.data.loading.windows import Places
 from eegdecode.data.store.dataset import Store, Stored
 
 ADVISED = 1 << 17
-"""Bytes of one read-ahead request: of a longer one, the kernel takes no more than its own read-ahead."""
+"""Bytes of one read-ahead request: the kernel shortens a longer one to its own read-ahead."""
 WARM = 256
-"""After this many windows in a row that were in memory already, only one of each batch is checked."""
+"""After WARM windows in a row that were in memory already, only one of each batch is checked."""
 OPEN_FILES = 64
 
 
@@ -29,7 +29,8 @@ class Gathered(NamedTuple):
 
 
 def gather(store: Store, places: Places, target: str, length: int | None = None, baseline: int = 0) -> Gathered:
-    """Windows as float32, of `length` samples or as many as the first; the mean of `baseline` samples is subtracted."""
+    """Copy windows as float32, of `length` samples or as many as the first; the mean of `baseline` samples is
+    subtracted."""
     source = Source(store, target)
     length = length or int(places.n_times[0])
     signal = np.empty((len(places.start), length, source.n_channels), np.float32)
@@ -52,7 +53,7 @@ class Source:
         self.n_channels = len(first.channels)
         dtypes = {np.dtype(stored.blocks["signal"].dtype) for stored in store.recordings}
         self.dtype = dtypes.pop() if len(dtypes) == 1 else None
-        """The type of the signal in the files; None where they differ, which are then read as float32."""
+        """The type of the signal in the files; None if they differ, and then they are read as float32."""
         self._signals: list[np.ndarray | None] = [None] * len(store.recordings)  # mapped at first touch
         place = {subject: index for index, subject in enumerate(store.subjects)}
         self.subject = np.array([place[stored.subject] for stored in store.recordings])
@@ -66,7 +67,7 @@ class Source:
             self._ratio = first.target_sfreq(target) / first.sfreq
 
     def target_shape(self, length: int) -> tuple[int, ...]:
-        """The shape of the target of a window with `length` samples."""
+        """Return the shape of the target of a window with `length` samples."""
         return (self._n_features,) if self.per_trial else (round(length * self._ratio), self._n_features)
 
     def fill(self, places: Places, signal: np.ndarray, target: np.ndarray, storage: "StoreFiles | None" = None) -> None:
@@ -96,7 +97,7 @@ class Source:
     def _target_copies(
         self, stored: Stored, trial: int, start: int, n_times: int, out: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The trial's row, or the target from the sample nearest in time to the window's first."""
+        """Return the trial's row, or the target from the sample nearest in time to the window's first."""
         if self.per_trial:
             return [(out, stored.values(self.target)[trial])]
         values = stored.target(self.target)
@@ -117,7 +118,7 @@ def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _wrapped(source: np.ndarray, start: int, n_times: int, out: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The copies (to, from) that fill `out`: the window, repeated as needed."""
+    """Return the copies (to, from) that fill `out`: the window, repeated as needed."""
     if len(out) == n_times:
         return [(out, source[start : start + n_times])]
     return [
@@ -130,7 +131,7 @@ class StoreFiles:
     """Read-ahead for the files of a store: the kernel is asked for the next windows while training computes.
 
     Until everything is in the page cache, windows are read instead of copied from a map, as mapping a page at first
-    touch costs a third more. Once all is in memory, this is only checked now and then.
+    touch costs a third more. After that, the cache is checked only now and then.
     """
 
     def __init__(self, store: Store) -> None:
@@ -156,7 +157,7 @@ class StoreFiles:
                 os.posix_fadvise(file.number, at, min(ADVISED, last - at), os.POSIX_FADV_WILLNEED)
 
     def read(self, recording: int, start: int, out: np.ndarray) -> None:
-        """Read samples of the signal, in the file's own type."""
+        """Read samples of the signal, in the type of the file."""
         file, offset = self._open(recording), self._offset(recording, start)
         if (n_read := os.preadv(file.number, [out.data], offset)) != out.nbytes:
             path = self.recordings[recording].path
@@ -177,7 +178,7 @@ class StoreFiles:
 
 
 class _File:
-    """Closed when the last thread has done with it."""
+    """An open file, closed when the last thread has finished with it."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -187,7 +188,7 @@ class _File:
             os.close(self.number)
 
     def in_memory(self, at: int) -> bool:
-        """Whether that byte can be read without waiting. A file system that cannot tell is taken to be cold."""
+        """Whether that byte can be read without waiting. If the file system cannot tell, the answer is no."""
         try:
             return os.preadv(self.number, [bytearray(1)], at, os.RWF_NOWAIT) == 1
         except OSError:

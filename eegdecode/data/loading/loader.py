@@ -1,6 +1,6 @@
-"""Batches on the device of a rank. Instead of torch's worker processes, which cap at 2 GB/s, a ring of shared memory.
+"""Batches on the device of a rank, from a ring of shared memory; torch's worker processes are limited to 2 GB/s.
 
-A batch is copied while the step before computes; layout, type and scale are converted on the device.
+A batch is copied during the step before it; layout, type and scale are converted on the device.
 """
 
 import os
@@ -19,7 +19,8 @@ from eegdecode.data.store.dataset import Store
 
 
 def cores(local_size: int = 1) -> int:
-    """The cores this rank may use when `local_size` ranks of the node share those of the process; at least one."""
+    """Return the number of cores for this rank if `local_size` ranks of the node share those of the process; at least
+    one."""
     return max(1, len(os.sched_getaffinity(0)) // local_size)
 
 
@@ -72,7 +73,7 @@ class Loader:
             transform=transform,
         )
         self.wait_s = 0.0
-        """How long the loop waited for the last batch."""
+        """The time that the loop waited for the last batch."""
         self._subject = torch.from_numpy(self.ring.source.subject)
         self._scale: torch.Tensor | None = None
         if self.ring.dtype == np.int16:
@@ -82,7 +83,7 @@ class Loader:
         self._pinned = self.device.type == "cuda" and _pin(self.ring.memory)
 
     def at(self, step: int, stop: int | None = None) -> Iterator[Loaded]:
-        """The batches of these steps; without `stop`, endlessly."""
+        """Yield the batches of these steps; without `stop`, endlessly."""
         for batch in self.ring.at(step, stop):
             self.wait_s = self.ring.wait_s
             loaded = self._loaded(batch)
@@ -114,7 +115,7 @@ class Loader:
 
 
 def _pin(memory: np.ndarray) -> bool:
-    """Pin the ring's memory for the GPU; where that fails, copies are synchronous."""
+    """Pin the ring's memory for the GPU; if that fails, copies are synchronous."""
     return int(torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)) == 0
 
 

@@ -15,7 +15,7 @@ _ROUNDS = 10  # with fewer, the orders of 5 or 6 items are not all equally frequ
 
 
 class Turns(NamedTuple):
-    """The items at some places, and how often each came before."""
+    """The items at some places, and how often each was used before."""
 
     item: np.ndarray
     visit: np.ndarray
@@ -54,7 +54,8 @@ class Order:
         return self.turns(places).item
 
     def turns(self, places: np.ndarray) -> Turns:
-        """The items at these places, and how often each came before; with weights, the places themselves instead."""
+        """Return the items at these places, and how often each was used before; with weights, the places themselves
+        instead."""
         places = np.asarray(places, np.int64)
         if self._bounds is not None:
             at = uniform(places, self.seed, _WEIGHT) * self._bounds[-1]
@@ -67,13 +68,13 @@ class Order:
 
 
 def subset(n: int, fraction: float, seed: int) -> np.ndarray:
-    """A random subset of n items, at least one, in order; a larger subset contains every smaller one."""
+    """Return a random subset of n items, at least one, in order; a larger subset contains every smaller one."""
     size = max(1, round(fraction * n))
     return np.sort(permuted(n, np.arange(size), key(seed, _SUBSET)))
 
 
 def permuted(n: int | np.ndarray, places: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """The places in a shuffle of range(n); each place may have its own n and key.
+    """Return the places in a shuffle of range(n); each place may have its own n and key.
 
     A Feistel network on a grid hardly larger than n. Values outside of range(n) go through it again.
     """
@@ -96,17 +97,17 @@ def _rounds(places: np.ndarray, width: np.ndarray, height: np.ndarray, keys: np.
 
 
 def _below(n: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """A number below n from each key: its upper 32 bits as a fraction."""
+    """Return a number below n from each key: its upper 32 bits as a fraction."""
     return ((keys >> np.uint64(32)) * n.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
 def uniform(places: np.ndarray, *what: int | np.ndarray) -> np.ndarray:
-    """A number in [0, 1) for each place."""
+    """Return a number in [0, 1) for each place."""
     return (key(*what, places) >> np.uint64(11)) * 2.0**-53
 
 
 def key(*path: int | np.ndarray) -> np.ndarray:
-    """A hash of 64 bits of all parts of the path."""
+    """Return a hash of 64 bits of all parts of the path."""
     mixed = np.zeros((), np.uint64)
     for part in path:
         mixed = _mixed(mixed + np.asarray(part).astype(np.uint64) + _GOLDEN)
@@ -114,7 +115,7 @@ def key(*path: int | np.ndarray) -> np.ndarray:
 
 
 def _mixed(bits: np.ndarray) -> np.ndarray:
-    """Every bit depends on every other: the finaliser of SplitMix64."""
+    """Mix the bits so that each depends on every other: the finaliser of SplitMix64."""
     bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
     bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
     return bits ^ (bits >> np.uint64(31))

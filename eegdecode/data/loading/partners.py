@@ -1,4 +1,4 @@
-"""The partners with which windows are mixed in augmentation: the same on any number of ranks."""
+"""The partners with which augmentations mix windows: the same on any number of ranks."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ class Partners:
     same
         For each partner, whether it must be of the window's class; if not, each window is the partner of exactly one.
     target, recordings
-        The source of the classes, where one is needed.
+        The source of the classes, if they are needed.
     """
 
     def __init__(self, draw: Draw, same: Sequence[bool], target: str, recordings: Sequence[Stored]) -> None:
@@ -42,7 +42,7 @@ class Partners:
         return self.longest
 
     def at(self, steps: Sequence[int] | np.ndarray) -> Places:
-        """The first partner of each window, then the second: `[rank::size]` belongs to that rank's windows."""
+        """Return the first partner of each window, then the second: `[rank::size]` belongs to that rank's windows."""
         steps = np.asarray(steps, np.int64)
         n, drawn = self.draw.batch, self.draw.at(steps)
         rows = np.arange(n)
@@ -67,7 +67,7 @@ class Partners:
 
 
 def _mates(classes: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """For each row, a random row of its class."""
+    """Return for each row a random row of its class."""
     members = np.argsort(classes, kind="stable")
     _, of, counts = np.unique(classes, return_inverse=True, return_counts=True)
     firsts = np.cumsum(counts) - counts

@@ -17,7 +17,7 @@ from eegdecode.data.store.dataset import Store
 
 PAGE = 4096
 PLANNED = 64
-"""Steps that are drawn at once: one step takes as long."""
+"""Steps that are drawn together, as that takes no longer than drawing one."""
 AHEAD = 3
 """Batches between the one being filled and the one being read ahead."""
 
@@ -42,7 +42,7 @@ class Ring:
     rank, size
         The share of this rank: every size-th window of the global batch.
     threads, processes
-        How many workers fill batches: threads, unless there are processes. The caller helps threads while it waits.
+        The number of workers that fill batches: threads, unless there are processes. The caller helps threads.
     slots
         Batches in memory: one in use, the others full or being filled.
     transform
@@ -74,11 +74,11 @@ class Ring:
         self.draw, self.rank, self.size, self.slots = draw, rank, size, slots
         self.source = Source(store, target)
         self.wait_s = 0.0
-        """How long the caller waited for the last batch."""
+        """The time that the caller waited for the last batch."""
         dtype = self.source.dtype if self.source.dtype and not transform else np.dtype(np.float32)
         n_windows = draw.batch // size
         self.dtype = dtype
-        """Of the signal in a batch."""
+        """The type of the signal in a batch."""
         signal_bytes = n_windows * draw.longest * self.source.n_channels * dtype.itemsize
         target_bytes = n_windows * int(np.prod(self.source.target_shape(draw.longest))) * 4
         target_offset = _in_pages(signal_bytes)
@@ -88,7 +88,7 @@ class Ring:
             file = os.memfd_create("ring")  # without a name: freed with its last holder
             os.ftruncate(file, n_bytes)
             mapped = mmap.mmap(file, n_bytes)
-        else:  # private, as only that has huge pages, which fill 1.5 times as fast
+        else:  # private memory, as only that has huge pages, which fill 1.5 times as fast
             file, mapped = -1, mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             mapped.madvise(mmap.MADV_HUGEPAGE)
         self.memory = np.frombuffer(mapped, np.uint8)
@@ -109,11 +109,11 @@ class Ring:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The worker processes, the same from the first batch to the last."""
+        """The process ids of the workers, the same from the first batch to the last."""
         return self.workers.pids
 
     def at(self, step: int, stop: int | None = None) -> Iterator[RingBatch]:
-        """The batches from that step on; pending batches of an earlier call are dropped."""
+        """Yield the batches from that step on; pending batches of an earlier call are dropped."""
         self._turn += 1
         turn = self._turn
         while self._unanswered:
@@ -133,7 +133,7 @@ class Ring:
             step += 1
 
     def close(self) -> None:
-        """Let the workers end."""
+        """End the workers."""
         self._turn += 1
         self.workers.close()
 
@@ -148,7 +148,7 @@ class Ring:
         self._unanswered += 1
 
     def _answer(self) -> list[BaseException]:
-        """Wait for the oldest pending batch; returns its errors."""
+        """Wait for the oldest pending batch; return its errors."""
         self._unanswered -= 1
         return self.workers.answer()
 
@@ -157,7 +157,7 @@ class Ring:
         return self._filling.views(self.memory, self.source, step % self.slots, len(places.start), length)
 
     def _places(self, step: int) -> Places:
-        """This rank's share of a step."""
+        """Return this rank's share of a step."""
         block, within = divmod(step, PLANNED)
         if block not in self._planned:
             first = block * PLANNED

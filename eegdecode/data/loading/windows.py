@@ -1,4 +1,4 @@
-"""Cut windows from trials. A window is a recording, a first sample and a length; draw.py decides when each one comes.
+"""Cut windows from trials. A window is a recording, a first sample and a length; draw.py decides when each is drawn.
 
 No window crosses the end of a trial, or of a segment of one.
 """
@@ -37,7 +37,7 @@ class Views:
         return len(self.places.start)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """[time, channel], read-only; a copy in float32 where the file has int16."""
+        """Return [time, channel], read-only; a copy in float32 if the file has int16."""
         recording, _, start, n_times = (int(column[index]) for column in self.places)
         stored = self.store.recordings[recording]
         window = slice(start, start + n_times)
@@ -45,9 +45,9 @@ class Views:
 
 
 def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored]) -> tuple[Places, np.ndarray]:
-    """All windows of a grid, or all epochs; for other kinds the whole trials, from which windows are drawn.
+    """Return all windows of a grid, or all epochs; for other kinds the whole trials, from which windows are drawn.
 
-    Second, the index of the segment that each is from.
+    The second value is the index of the segment of each.
     """
     numbers: dict[int, dict[object, int]] = {}
     rows: list[tuple[int, ...]] = []
@@ -65,7 +65,7 @@ def cut(cfg: Windows, segments: Sequence[Segment], recordings: Sequence[Stored])
 
 
 def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple[int, int]]:
-    """First sample and length of each window of one trial."""
+    """Yield first sample and length of each window of one trial."""
     trial, sfreq = segment.trial, stored.sfreq
     if isinstance(cfg, EpochWindows):
         start, n_times = epoch(cfg, segment, stored)
@@ -99,25 +99,25 @@ def _stretches(cfg: Windows, segment: Segment, stored: Stored) -> Iterator[tuple
 
 
 def n_baseline(cfg: Windows, sfreq: float) -> int:
-    """The samples of the baseline at a window's start; 0 for no baseline correction."""
+    """Return the number of samples of the baseline at a window's start; 0 for no baseline correction."""
     return max(1, n_samples(cfg.baseline_s, sfreq)) if cfg.baseline_s else 0
 
 
 def whole(segment: Segment, stored: Stored) -> Places:
-    """All of a trial, as one window."""
+    """Return all of a trial as one window."""
     first, end = bounds(segment, stored)
     row = (segment.recording, stored.trials.index(segment.trial), first, end - first)
     return Places(*(np.array([value]) for value in row))
 
 
 def in_patches(n_times: int, cfg: Windows, sfreq: float) -> int:
-    """The samples of a window, filled up to whole patches."""
+    """Return the number of samples of a window, filled up to whole patches."""
     up = -(-n_times // cfg.patch) * cfg.patch
     if up != n_times and not cfg.wrap:
         nearest = " or ".join(f"{n / sfreq:g} s ({n} samples)" for n in (up - cfg.patch, up) if n)
         raise ValueError(
             f"a window of {n_times} samples is {n_times / cfg.patch:g} patches of {cfg.patch}: take {nearest}, "
-            f"or say windows.wrap=true, which repeats its start at its end up to {up}"
+            f"or set windows.wrap=true, which repeats its start at its end up to {up}"
         )
     return up
 
@@ -139,7 +139,7 @@ def _refuse_overlap(rows: Sequence[tuple[int, ...]], recordings: Sequence[Stored
             trial, other = stored.trials[number], stored.trials[by_start[place - 1 if before else place + 1]]
             raise ValueError(
                 f"the window of {_say(trial.stimulus, trial.start, stored)} reaches into {other.stimulus} "
-                f"at {other.start:.2f} s: shorten it, or say windows.overlap=true"
+                f"at {other.start:.2f} s: shorten it, or set windows.overlap=true"
             )
 
 

@@ -31,10 +31,11 @@ from eegdecode.data.store.dataset import Store
 from hpc.rank import threads
 
 Transform = Callable[[np.ndarray, int], None]
-"""Changes a window, float32 [time, channel], in place. The number is its place in training, to seed randomness with."""
+"""Changes a window, float32 [time, channel], in place. The number is its place in training, as a seed for
+randomness."""
 
 PARTS = 4
-"""A batch is divided into so many parts: a thread that stalls delays no more than one."""
+"""The number of parts of a batch: a thread that stalls delays only one of them."""
 IGNORED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 
@@ -63,7 +64,7 @@ class Filling:
     def views(
         self, memory: np.ndarray, source: Source, slot: int, n_windows: int, length: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Signal and target of a batch, in the ring's memory."""
+        """Return signal and target of a batch, in the ring's memory."""
         views = []
         for offset, dtype, shape in (
             (0, np.dtype(self.dtype), (length, source.n_channels)),
@@ -119,7 +120,7 @@ class Threads:
             self._queue.put(shared)
 
     def answer(self) -> list[BaseException]:
-        """Wait for the oldest requested batch; returns its errors."""
+        """Wait for the oldest requested batch; return its errors."""
         shared = self._asked.popleft()
         shared.work(self._filler)
         return shared.errors()
@@ -181,7 +182,7 @@ class Processes:
             process.ask(job)
 
     def answer(self) -> list[BaseException]:
-        """Wait for the oldest requested batch; returns its errors."""
+        """Wait for the oldest requested batch; return its errors."""
         answers = [process.answer() for process in self._processes]
         return [error for error in answers if error is not None]
 
@@ -274,7 +275,8 @@ def main(connection: int, file: int, n_bytes: int, started_by: int) -> None:
 
 
 def _received(parent: Connection, started_by: int) -> bytes:
-    """The next message. A fork of the parent may hold the connection open after its death, so this is checked."""
+    """Return the next message. A fork of the parent may hold the connection open after its death, so this is
+    checked."""
     while not parent.poll(1.0):
         if os.getppid() != started_by:
             raise EOFError
@@ -282,7 +284,7 @@ def _received(parent: Connection, started_by: int) -> bytes:
 
 
 def _as_sent(error: Exception) -> Exception:
-    """The error with its trace, in a form that can be unpickled."""
+    """Return the error with its trace, in a form that can be unpickled."""
     error.add_note(f"In loader process {os.getpid()}:\n{traceback.format_exc()}")
     try:
         pickle.loads(pickle.dumps(error))

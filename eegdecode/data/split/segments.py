@@ -1,4 +1,4 @@
-"""A segment is a trial, or a part of one, in the training, validation or test set; and which samples it covers."""
+"""A segment is a trial, or a part of one, in the training, validation or test set."""
 
 import math
 from bisect import bisect_left
@@ -19,7 +19,7 @@ class Segment:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Start and stop in the recording."""
+        """The start and stop in the recording."""
         start, stop = (self.trial.start + share * self.trial.duration for share in self.within)
         return start, stop
 
@@ -29,13 +29,14 @@ def n_samples(length_s: float, sfreq: float) -> int:
 
 
 def first_sample(trial: Trial, stored: Stored) -> int:
-    """The first sample at or after a trial's start; one earlier if the trial would otherwise exceed the recording."""
+    """Return the first sample at or after a trial's start; one earlier if the trial would otherwise exceed the
+    recording."""
     first = math.ceil(trial.start * stored.sfreq - 1e-6)
     return first - (first + n_samples(trial.duration, stored.sfreq) == stored.n_times + 1)
 
 
 def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
-    """The first sample and the end of a segment. Trials of one duration have as many samples, wherever they begin.
+    """Return the first sample and the end of a segment. Trials of one duration have equally many samples.
 
     Where that is rounded up, the last sample may be the first of the next trial, and belongs to that one.
     """
@@ -50,13 +51,13 @@ def bounds(segment: Segment, stored: Stored) -> tuple[int, int]:
 
 
 def epoch(cfg: EpochWindows, segment: Segment, stored: Stored) -> tuple[int, int]:
-    """The first sample and the length of the window around a trial's first sample."""
+    """Return the first sample and the length of the window around a trial's first sample."""
     start = first_sample(segment.trial, stored) + n_samples(cfg.tmin_s, stored.sfreq)
     return start, n_samples(cfg.tmax_s - cfg.tmin_s, stored.sfreq)
 
 
 def extent(cfg: Windows, segment: Segment, stored: Stored) -> tuple[int, int]:
-    """The first sample and the end of what a set sees of a trial: the trial, and its epoch where it has one."""
+    """Return the first sample and the end of what a set reads of a trial: the trial, and its epoch if it has one."""
     first, end = bounds(segment, stored)
     if isinstance(cfg, EpochWindows):
         start, n_times = epoch(cfg, segment, stored)

@@ -1,4 +1,4 @@
-"""The training, validation and test sets. Anything that would leak from one into another is refused, by name."""
+"""The training, validation and test sets. Leaks from one into another are refused, with the names of what leaks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from eegdecode.data.split.segments import Segment
 from hpc.errors import first_of
 
 MOST_NAMED = 10
-"""Stimuli or subjects that a sentence names, at most."""
+"""The most stimuli or subjects that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Splits:
     subjects, names, checksums, contents
         For each recording: its subject, its name, the checksum of its samples and the digest of its raw file.
     shared
-        What two sets may have in common: "subject", "stimulus".
+        The units that two sets may have in common: "subject", "stimulus".
     by
         The unit of the split.
     extents
-        The first sample and the end of what is read of each segment, windows included; empty where windows are unknown.
+        The first sample and the end of what is read of each segment, windows included; empty if windows are unknown.
     left_out
-        How many training and validation trials were left out because their windows reach into those of another set.
+        The number of training and validation trials left out because their windows reach into those of another set.
     """
 
     train: tuple[Segment, ...]
@@ -65,7 +65,7 @@ class Splits:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def audit(self) -> list[str]:
-        """What the split means, as sentences for the report."""
+        """Return sentences for the report on what the split means."""
         train, val, test = len(self.train), len(self.val), len(self.test)
         sentences = [f"{train + val + test} trials: {train} for training, {val} for validation, {test} for testing."]
         if self._by_end:
@@ -119,7 +119,7 @@ class Splits:
                 yield what, names
 
     def _refuse_overlap(self) -> None:
-        """No sample may be in two sets, whatever is shared; trials that overlap in time count too."""
+        """Refuse a sample that is in two sets, whatever is shared; trials that overlap in time count too."""
         by_start = [
             (segment.recording, *self._extent(segment), name, segment)
             for name, part in self._sets.items()
@@ -134,7 +134,7 @@ class Splits:
             reaching[name] = max(reaching.get(name, here), here, key=lambda reached: reached[:2])
 
     def _extent(self, segment: Segment) -> tuple[float, float]:
-        """The first sample and the end of what is read of it, where known; else seconds."""
+        """Return the first sample and the end of what is read of a segment, if known; otherwise seconds."""
         start, stop = segment.seconds
         return self.extents.get(segment, (start, stop - 1e-6))
 
@@ -148,12 +148,12 @@ class Splits:
             )
         return (
             f"windows overlap across sets, subject {subject}: those of {one.stimulus} at {one.start:.2f} s ({other}) "
-            f"and of {two.stimulus} at {two.start:.2f} s ({name}): shorten them, split by run or subject, or say "
+            f"and of {two.stimulus} at {two.start:.2f} s ({name}): shorten them, split by run or subject, or set "
             "windows.overlap=true, which leaves them out of training"
         )
 
     def _refuse_copies(self, digests: Sequence[str], how: str) -> None:
-        """Refuse a recording that is there twice, under two names, in two sets."""
+        """Refuse a recording that occurs twice, under two names, in two sets."""
         copies: dict[str, dict[str, set[int]]] = {}
         for part, segments in self._sets.items():
             for recording in {segment.recording for segment in segments} if digests else ():
@@ -170,7 +170,7 @@ class Splits:
 
 
 def units(segments: Sequence[Segment]) -> dict[str, str]:
-    """The unit of each stimulus, by name: pieces of a stimulus that overlap are one unit."""
+    """Return the unit of each stimulus, by name: pieces of a stimulus that overlap are one unit."""
     lasts_s: dict[str, float] = {}
     for trial in (segment.trial for segment in segments):
         heard_s = trial.duration * float(trial.labels.get(SPEED, 1.0))

@@ -23,8 +23,8 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
     Parameters
     ----------
     windows
-        How windows are cut. Where they may overlap, training windows that reach into validation or test windows are
-        left out, and so are validation windows that reach into test windows.
+        How windows are cut. If they may overlap, training windows that reach into validation or test windows are left
+        out, and so are validation windows that reach into test windows.
     """
     segments = [Segment(index, trial) for index, stored in enumerate(recordings) for trial in stored.trials]
     unit_of, group_of = (_unit_namer(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
@@ -50,14 +50,14 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         train, val = ([replace(s, within=share) for s in whole] for share in ((0.0, until), (until, 1.0)))
     if cfg.gap_s:
         train, val = _clear(train, val, test, lambda segment: segment.seconds, cfg.gap_s)
-        _refuse_empty(train, val, test, "split the trials otherwise, or shorten split.gap_s")
+        _refuse_empty(train, val, test, "split the trials in another way, or shorten split.gap_s")
     extent_of = {s: extent(windows, s, recordings[s.recording]) for s in chain(train, val, test)} if windows else {}
     before = len(train), len(val)
     if isinstance(windows, EpochWindows) and windows.overlap:
         train, val = _clear(train, val, test, extent_of.__getitem__)
         why = "all its windows reach into those of another set"
         _refuse_empty(train, val, test, f"{why}; shorten them, or split by run, session or subject")
-    _refuse_empty(train, val, test, "split the trials otherwise")
+    _refuse_empty(train, val, test, "split the trials in another way")
     return Splits(
         train=tuple(train),
         val=tuple(val),
@@ -76,7 +76,7 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
 def _unit_namer(
     what: str, cfg: Split, recordings: Sequence[Stored], segments: Sequence[Segment]
 ) -> Callable[[Segment], str]:
-    """The function that names the unit, by `what`, of a segment."""
+    """Return the function that names the unit of a segment, by `what`."""
     unit_of = units(segments) if what == "stimulus" else {}
 
     def label(segment: Segment) -> str:
@@ -115,7 +115,7 @@ def _unit_namer(
 
 
 def _assign(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
-    """The set of each unit."""
+    """Return the set of each unit."""
     if cfg.by == "label":
         unknown_sets = sorted(set(units) - {"train", "val", "test"})
         if unknown_sets:
@@ -149,7 +149,7 @@ def _assign(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
 
 
 def _assign_to_folds(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
-    """The set of each unit, by scikit-learn's folds."""
+    """Return the set of each unit, by scikit-learn's folds."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     names = [unit_of(segment) for segment in segments]
@@ -169,7 +169,7 @@ def _assign_to_folds(cfg: Split, segments: Sequence[Segment], unit_of: Callable[
 
 
 def _set_of_each_fold(cfg: Split, n_units: int, of_group: str) -> tuple[int, list[str]]:
-    """The number of folds, and the set that each is."""
+    """Return the number of folds, and the set of each fold."""
     n_folds = cfg.folds or n_units
     if not 3 <= n_folds <= n_units:
         raise ValueError(
@@ -194,13 +194,13 @@ def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequen
 def _clear(
     train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], stretch: Stretch, gap: float = 0.0
 ) -> tuple[list[Segment], list[Segment]]:
-    """The training and validation trials that keep clear of validation and test, and of test."""
+    """Return the training trials clear of validation and test, and the validation trials clear of test."""
     val = _clear_of(val, test, stretch, gap)
     return _clear_of(train, chain(val, test), stretch, gap), val
 
 
 def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stretch, gap: float) -> list[Segment]:
-    """The segments that are further than `gap` from all others: neighbours in time are alike."""
+    """Return the segments that are further than `gap` from all others: neighbours in time are alike."""
     occupied: dict[int, list[tuple[float, float]]] = {}
     for other in others:
         first, end = stretch(other)
@@ -214,7 +214,7 @@ def _clear_of(part: Sequence[Segment], others: Iterable[Segment], stretch: Stret
         if segment.recording not in edges:
             return True
         (start, stop), (first, end) = stretch(segment), edges[segment.recording]
-        n_before = int(np.searchsorted(first, stop))  # that begin before this one ends
+        n_before = int(np.searchsorted(first, stop))  # number that begin before this one ends
         return n_before == 0 or bool(end[n_before - 1] <= start)
 
     return [segment for segment in part if clear(segment)]

@@ -14,7 +14,7 @@ from eegdecode.signals import Sensor, SignalSpec, Trial
 
 @dataclass(frozen=True)
 class Block:
-    """The bytes of one array in a file, and its rate; 0 Hz for one row a trial."""
+    """The position of one array in a file, and its rate; 0 Hz for one row a trial."""
 
     offset: int
     shape: tuple[int, int]
@@ -60,11 +60,11 @@ class Stored:
 
     @property
     def signal(self) -> np.ndarray:
-        """[time, channel], read-only: float32, or int16 in steps of `scale`."""
+        """The signal [time, channel], read-only: float32, or int16 in steps of `scale`."""
         return self._maps["signal"]
 
     def read(self, first: int, stop: int) -> np.ndarray:
-        """These samples as float32, [time, channel]."""
+        """Read these samples as float32, [time, channel]."""
         samples = self.signal[first:stop]
         return np.array(samples, np.float32) if self.scale is None else samples * np.array(self.scale, np.float32)
 
@@ -85,7 +85,8 @@ class Stored:
         return self._target_block(target).shape[1]
 
     def shape_of(self, target: str) -> tuple[int, float]:
-        """The features of a target and its rate in Hz; 0 Hz for one row a trial, no features for no target."""
+        """Return the number of features of a target and its rate in Hz; 0 Hz for one row a trial, no features for no
+        target."""
         if not target:
             return 0, 0.0
         block = self.blocks.get(f"values/{target}") or self.blocks.get(f"targets/{target}")
@@ -95,7 +96,7 @@ class Stored:
         return block.shape[1], block.sfreq
 
     def values(self, name: str) -> np.ndarray:
-        """[trial, feature], read-only, for a target with one row a trial."""
+        """Return [trial, feature], read-only, for a target with one row a trial."""
         if f"values/{name}" not in self.blocks:
             raise ValueError(_no_such("a value of the trials", self._named("values"), name, self.name))
         return self._maps[f"values/{name}"]
@@ -111,7 +112,7 @@ class Stored:
 
     @cached_property
     def _maps(self) -> dict[str, np.ndarray]:
-        """One map a file, as a process may have 65,530 of them."""
+        """Map each file once, as a process may have 65,530 maps."""
         size = self.path.stat().st_size
         if self.size not in (0, size):
             raise ValueError(
@@ -146,7 +147,7 @@ class Store:
         return tuple(sorted({stored.subject for stored in self.recordings}))
 
     def spec(self, target: str) -> SignalSpec:
-        """The input and output shapes of a model, which all recordings must share. `target`: "" for none."""
+        """Return the input and output shapes of a model, which all recordings must share. `target`: "" for none."""
         shapes = [(stored.channels, stored.sfreq, *stored.shape_of(target)) for stored in self.recordings]
         ((most, _), *others) = Counter(shapes).most_common()
         if others:
@@ -170,7 +171,7 @@ class Store:
         )
 
     def _classes(self, target: str) -> tuple[tuple[float, ...], tuple[str, ...]]:
-        """The numbers of classes, and their names; empty if values are not whole numbers, or too many."""
+        """Return the numbers of classes, and their names; empty if values are not whole numbers, or too many."""
         names = {tuple(stored.made.get("classes", {}).get(target, ())) for stored in self.recordings}
         if len(names) > 1:
             raise ValueError(
@@ -186,7 +187,7 @@ class Store:
         return tuple(values.tolist()), tuple(f"{value:g}" for value in values)
 
     def _positions(self) -> tuple[tuple[float, float, float] | None, ...]:
-        """The positions of the channels to 0.1 mm: the mean over the recordings that have all positions."""
+        """Return the positions of the channels to 0.1 mm: the mean over the recordings that have all positions."""
         known = [[sensor.position for sensor in stored.sensors] for stored in self.recordings]
         whole = [places for places in known if places and None not in places]
         if not whole:
@@ -195,7 +196,7 @@ class Store:
 
 
 MOST_CLASSES = 1000
-"""Whole numbers with more distinct values than this are a measure, not classes."""
+"""With more distinct values than this, whole numbers are a measure and not classes."""
 
 
 def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int, target_sfreq: float) -> str:

@@ -1,6 +1,6 @@
 """Write HDF5 files: HDF5 lays the file out in memory, and we write it to the disk ourselves.
 
-HDF5 does not survive a write that fails: the handle that it was closing stays half closed, and the process ends in a
+HDF5 does not survive a failed write: the handle that it was closing stays half closed, and the process ends in a
 segmentation fault instead of with its own exit code (h5py issues 914 and 2160).
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 
 from hpc.runs.rundir import atomic_write
 
-BESIDE = 1 << 20  # bytes; what stands beside the arrays
+BESIDE = 1 << 20  # bytes; everything besides the arrays
 COPIED = 1 << 24  # bytes at a time
 
 
 def write(path: Path, fill: Callable[["Draft"], object]) -> None:
-    """Make a file, whole or not at all. An OSError names it."""
+    """Make a file, complete or not at all. An OSError names it."""
 
     def put(disk: BinaryIO) -> None:
-        # An unbuffered file of Python's, whose methods are C: no handler of a signal can raise in the midst of HDF5
+        # An unbuffered Python file, whose methods are in C: no signal handler can raise in the middle of HDF5
         with open(os.memfd_create(path.name), "r+b", buffering=0) as memory:
             with h5py.File(memory, "w") as file:
                 draft = Draft(path, file, disk.fileno())
@@ -35,12 +35,12 @@ def write(path: Path, fill: Callable[["Draft"], object]) -> None:
 
 
 class Draft:
-    """A file that is being filled: all that is small in `file`, as h5py has it; arrays by `room` and `put`."""
+    """A file that is being filled: small values in `file`, as in h5py; arrays by `room` and `put`."""
 
     def __init__(self, path: Path, file: h5py.File, disk: int) -> None:
         self.path, self.file = path, file
         self._disk = disk
-        self._arrays: list[tuple[int, int]] = []  # from which byte to which
+        self._arrays: list[tuple[int, int]] = []  # first byte and end of each
 
     def room(self, name: str, shape: tuple[int, ...], dtype: np.dtype | str) -> h5py.Dataset:
         """Reserve the space of an array in the file."""
@@ -56,17 +56,17 @@ class Draft:
         return dataset
 
     def put(self, dataset: h5py.Dataset, first: int, rows: np.ndarray) -> None:
-        """Rows of an array, from that one on."""
+        """Write rows of an array, starting at `first`."""
         rows = np.ascontiguousarray(rows, dtype=dataset.dtype)
         if rows.size:
             self._write(rows.reshape(-1).view(np.uint8).data, dataset.id.get_offset() + first * rows[0].nbytes)
 
     def array(self, name: str, rows: np.ndarray) -> None:
-        """One that is in memory already."""
+        """Write an array that is in memory."""
         self.put(self.room(name, rows.shape, rows.dtype), 0, rows)
 
     def finish(self, memory: int) -> None:
-        """Put what HDF5 has written around the arrays on the disk too."""
+        """Write to the disk what HDF5 has put around the arrays."""
         end, at = os.fstat(memory).st_size, 0
         for first, stop in [*sorted(self._arrays), (end, end)]:
             while at < first:
@@ -78,7 +78,7 @@ class Draft:
     def _write(self, block: memoryview, at: int) -> None:
         try:
             while block:
-                n_bytes = os.pwrite(self._disk, block, at)  # less than all of it where the disk is about to be full
+                n_bytes = os.pwrite(self._disk, block, at)  # less than all of it if the disk is about to be full
                 block, at = block[n_bytes:], at + n_bytes
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from None

@@ -27,10 +27,10 @@ from hpc.runs.rundir import read_json, write_json
 
 SCHEMA = 2
 BLOCK_VALUES = 1 << 22
-"""Written and checked at a time: 16 MiB."""
-HIGHEST = 32767  # of int16
+"""Values that are written and checked at a time: 16 MiB."""
+HIGHEST = 32767  # the largest int16
 BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
-"""What h5py and json raise on damaged bytes."""
+"""The exceptions of h5py and json for damaged bytes."""
 
 
 class OtherVersion(ValueError):
@@ -56,7 +56,7 @@ def write(
     int16
         Store the signal as int16 with a scale for each channel: half the bytes. The file states the error.
     beat
-        Called now and then with the fraction written, 0–1; if it raises, writing ends and nothing is left.
+        Called now and then with the fraction written, 0–1; if it raises, writing ends and the file is removed.
     """
     path = _file(folder, recording.name)
 
@@ -69,7 +69,7 @@ def write(
 
 
 def _refuse_full_disk(path: Path, recording: Recording, int16: bool) -> None:
-    """Before work goes into what will not fit."""
+    """Refuse a recording that will not fit, before any work."""
     signal = recording.signal
     arrays = [(signal.n_times, signal.n_channels, 2 if int16 else 4)]
     arrays += [(stream.n_times, stream.n_channels, 4) for stream in recording.targets.values()]
@@ -93,7 +93,7 @@ def holds(folder: Path, name: str, key: str) -> bool:
 
 
 def damaged(stored: Stored) -> list[str]:
-    """The names of a recording's arrays whose bytes are not those that were written."""
+    """Return the names of a recording's arrays whose bytes are not those that were written."""
     arrays = []
     with h5py.File(stored.path, "r") as file:
         for name in stored.blocks:
@@ -108,7 +108,7 @@ def damaged(stored: Stored) -> list[str]:
 
 
 def broken(data: Store, recordings: Iterable[int]) -> list[str]:
-    """A sentence for each of these recordings whose file is damaged; to be called when a loss is NaN."""
+    """Return a sentence for each of these recordings whose file is damaged; call it when a loss is NaN."""
     sentences = []
     for stored in (data.recordings[number] for number in sorted(set(recordings))):
         try:
@@ -140,13 +140,13 @@ def write_index(folder: Path) -> tuple[Stored, ...]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove half-written files that a kill left. Only when nobody writes."""
+    """Remove half-written files of killed processes. Call it only when nobody writes."""
     for left in folder.glob(".*.tmp"):
         left.unlink()
 
 
 def there(folder: Path) -> tuple[Stored, ...]:
-    """The recordings of the manifest that are there."""
+    """Return the recordings of the manifest that exist."""
     return tuple(_read(_file(folder, name)) for name in _names(folder) if exists(folder, name))
 
 
@@ -216,7 +216,7 @@ def _write(
 
 
 def _look(draft: Draft, recording: Recording, made: Mapping[str, object]) -> Stored:
-    """What is in a file that has just been filled."""
+    """Return the description of a file that has just been filled."""
     signal, file = recording.signal, draft.file
     arrays = ["signal"] + [f"{group}/{name}" for group in ("targets", "values") for name in file.get(group, ())]
     return Stored(
@@ -296,7 +296,7 @@ def _rows(rows: np.ndarray, first: int, stop: int) -> np.ndarray:
 
 
 def _numbers(read: Callable[[int, int], np.ndarray], dataset: h5py.Dataset, what: str) -> Iterator[np.ndarray]:
-    """The blocks of a target, in the dataset's type."""
+    """Yield the blocks of a target, in the dataset's type."""
     for first, stop in _grid(*dataset.shape):
         with np.errstate(over="ignore"):
             block = np.asarray(read(first, stop), dataset.dtype)
@@ -310,7 +310,7 @@ def _numbers(read: Callable[[int, int], np.ndarray], dataset: h5py.Dataset, what
 
 
 def _fill(draft: Draft, dataset: h5py.Dataset, blocks: Iterator[np.ndarray], beat: Callable[[float], None]) -> None:
-    """Put down all rows of a dataset, and the checksum of their bytes."""
+    """Write all rows of a dataset, and the checksum of their bytes."""
     digest, first = _Digest(), 0
     for block in blocks:
         bytes_as_kept = np.ascontiguousarray(block, dtype=dataset.dtype)

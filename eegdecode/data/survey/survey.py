@@ -52,7 +52,7 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
 
 
 def _labels(studies: Sequence[str]) -> list[str]:
-    """A label for each of several studies; empty where there is only one."""
+    """Return a label for each of several studies; empty if there is only one."""
     names = [Path(study).name for study in studies]
     return [""] if len(names) == 1 else names if len(set(names)) == len(names) else [str(study) for study in studies]
 
@@ -94,7 +94,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
 
 
 def _hashed(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
-    """The stream; the brain channels that are read also update the digest."""
+    """Return the stream; the brain channels that are read also update the digest."""
     brain = [place for place, channel in enumerate(stream.channels) if stream.sensor(channel).kind in BRAIN]
 
     def read(first: int, stop: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from eegdecode.page import page, section
 from hpc.runs.rundir import atomic_write
 
 REASONS = 6
-"""Reasons that are listed one by one; a study without its large files has a thousand."""
+"""The most reasons that are listed one by one; a study without its large files has a thousand."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class RecordingRow:
     subject: str
     session: str = ""
     run: str = ""
-    channels: Mapping[str, int] = field(default_factory=dict)  # how many of each kind
+    channels: Mapping[str, int] = field(default_factory=dict)  # number of each kind
     sfreq: float = 0.0
     duration_s: float = 0.0
-    stimuli: Mapping[str, int] = field(default_factory=dict)  # how many trials of each
+    stimuli: Mapping[str, int] = field(default_factory=dict)  # number of trials of each
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     checksum: str = ""  # of its samples
-    content: str = ""  # of its file, where another may be a copy of it
-    study: str = ""  # where there are several
+    content: str = ""  # of its file, if another may be a copy of it
+    study: str = ""  # if there are several
     failed: str = ""
 
     @property
@@ -208,6 +208,6 @@ def _many(n: int, what: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """A list for a sentence, shortened to eight."""
+    """Format a list for a sentence, shortened to eight."""
     some = [*words[:8], "…"] if len(words) > 8 else list(words)
     return f"{', '.join(some[:-1])} and {some[-1]}" if len(some) > 1 else "".join(some)

@@ -13,14 +13,14 @@ from torch.utils.checkpoint import checkpoint as compute_again
 
 
 class Attention(nn.Module):
-    """Every token looks at all that it may see.
+    """Multi-head attention: every token attends to all that its mask allows.
 
     Parameters
     ----------
     scale
-        Of the products of queries and keys; None: 1 / sqrt(numbers of a head).
+        Factor of the products of queries and keys; None: 1 / sqrt(numbers of a head).
     dropout
-        Of whom a token looks at.
+        Share of the attention weights that is dropped.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Attention(nn.Module):
         causal: bool = False,
         last: int | None = None,
     ) -> torch.Tensor:
-        """`turn`: angles of rotary positions, [window or 1, token, pair]. `mask`: true where a token (second last) may
-        look at another (last). `causal`: only at itself and at those before, without a mask. `last`: what comes of so
-        many tokens at the end is all that is wanted (not together with causal)."""
+        """`turn`: angles of rotary positions, [window or 1, token, pair]. `mask`: true if a token (second last) may
+        attend to another (last). `causal`: only to itself and to those before, without a mask. `last`: return only the
+        outputs of the last tokens, this number of them (not together with causal)."""
         query, key, value = self.split(x)
         if turn is not None:
             query, key = turned(query, turn), turned(key, turn)
         return self.join(query if last is None else query[:, :, -last:], key, value, mask, causal)
 
     def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries, keys and values, each [window, head, token, number]."""
+        """Return queries, keys and values, each [window, head, token, number]."""
         query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
 
@@ -62,7 +62,7 @@ class Attention(nn.Module):
         mask: torch.Tensor | None = None,
         causal: bool = False,
     ) -> torch.Tensor:
-        """What the queries find, [window, token, feature]."""
+        """Return the attention's output, [window, token, feature]."""
         attended = functional.scaled_dot_product_attention(
             query, key, value, mask, self.dropout if self.training else 0.0, causal, scale=self.scale
         )
@@ -71,14 +71,14 @@ class Attention(nn.Module):
 
 
 def angles(places: torch.Tensor, pairs: int, longest: float = 10000.0) -> torch.Tensor:
-    """[1, token, pair] for tokens at these places [token]: turns of 1 radian a place, and ever slower ones."""
+    """Return [1, token, pair] for tokens at these places [token]: angles of 1 radian a place, and ever slower ones."""
     speeds = longest ** -(torch.arange(pairs, device=places.device, dtype=torch.float32) / pairs)
     return (places.to(torch.float32)[:, None] * speeds)[None]
 
 
 def turned(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """[window, head, token, number], angles [window, token, pair]: neighbouring numbers turn as points of a plane, as
-    many pairs as there are angles; the others stay (rotary embedding, Su 2021)."""
+    """Rotate neighbouring numbers as points of a plane, one pair for each angle; the others stay (rotary embedding, Su
+    2021). [window, token, pair] angles, [window, head, token, number] numbers."""
     n_turned = 2 * turn.shape[2]
     cos, sin = turn.cos().to(x.dtype)[:, None], turn.sin().to(x.dtype)[:, None]
     one, other = x[..., :n_turned].unflatten(3, (-1, 2)).unbind(4)
@@ -87,7 +87,7 @@ def turned(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
 
 
 class MLP(nn.Module):
-    """Two layers, of each token alone."""
+    """Two layers, applied to each token alone."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -102,14 +102,14 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two layers, each on what was normalised and added to what it read.
+    """Attention, then two layers; each normalises its input, and its output is added to it.
 
     Parameters
     ----------
     dropout
-        Of whom a token looks at, of the inner layer, and of what both parts add.
+        Share dropped of the attention weights, of the inner layer, and of the outputs of both parts.
     checkpoint
-        Compute it again on the way back instead of keeping what is inside: less memory, a third more time.
+        Recompute the activations in the backward pass instead of keeping them: less memory, a third more time.
     """
 
     def __init__(
@@ -155,7 +155,8 @@ class Block(nn.Module):
         return self.after_attention(x if last is None else x[:, -last:], attended)
 
     def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """All that follows: who keeps keys and values of the past does the attention himself."""
+        """Apply all that follows the attention, for a caller with a cache of keys and values, which does the attention
+        itself."""
         x = x + functional.dropout(attended, self.dropout, self.training)
         return x + functional.dropout(self.mlp(self.norm2(x)), self.dropout, self.training)
 
@@ -171,5 +172,5 @@ def blocks(
     scale: float | None = None,
     dropout: float = 0.0,
 ) -> nn.ModuleList:
-    """So many, one after the other; wrap each for FSDP."""
+    """Return a list of n blocks; wrap each for FSDP."""
     return nn.ModuleList(Block(width, heads, mlp_ratio, eps, checkpoint, qkv_bias, scale, dropout) for _ in range(n))

@@ -30,20 +30,20 @@ def check(noisy: torch.Tensor, t: torch.Tensor, spec: SignalSpec) -> None:
 
 
 def waves(t: torch.Tensor, frequencies: torch.Tensor) -> torch.Tensor:
-    """[window] -> [window, 2 frequency]: a number as sines and cosines, of so many radians a step."""
+    """Embed a number [window] as sines and cosines, [window, 2 frequency]; frequencies are in radians per step."""
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def at_rate(x: torch.Tensor, n_times: int) -> torch.Tensor:
-    """[window, feature, any time] -> so many times, along straight lines."""
+    """Resample [window, feature, any time] to n_times, with linear interpolation."""
     if x.shape[2] == n_times:
         return x
     return functional.interpolate(x, n_times, mode="linear", align_corners=False)
 
 
 def fitted(x: torch.Tensor, n_times: int, hop: int) -> torch.Tensor:
-    """[window, feature, time] cut off, or its last value held: what was rounded to whole hops fits again."""
+    """Cut [window, feature, time] to n_times, or hold its last value, after rounding to whole hops."""
     missing = n_times - x.shape[2]
     if abs(missing) > hop:
         raise ValueError(
@@ -54,7 +54,7 @@ def fitted(x: torch.Tensor, n_times: int, hop: int) -> torch.Tensor:
 
 
 def padded(x: torch.Tensor, multiple: int, dim: int) -> torch.Tensor:
-    """With zeros behind, so that a dimension is a multiple."""
+    """Pad a dimension with zeros at its end to a multiple."""
     missing = -x.shape[dim] % multiple
     if not missing:
         return x
@@ -94,7 +94,7 @@ Layer = TypeVar("Layer", nn.Conv1d, nn.Linear)
 
 
 def from_zero(layer: Layer) -> Layer:
-    """The layer, whose weights and offsets start at 0."""
+    """Set the weights and biases of the layer to 0, and return it."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -1,7 +1,7 @@
 """Graph attention, GATv2 (Brody 2022, ICLR), for all pairs of nodes at once.
 
 Electrodes are few, so an adjacency matrix is used instead of a list of edges. The modified form of Neumeier 2023 (arXiv
-2305.16196) is not here: its abstract does not define it.
+2305.16196) is not implemented: its abstract does not define it.
 """
 
 import torch
@@ -17,7 +17,7 @@ class GATv2(nn.Module):
     n_out
         Features of each head.
     self_loops
-        Whether a node always looks at itself too; without them, it does where the mask says so.
+        Whether a node always attends to itself too; otherwise only if the mask allows it.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class GATv2(nn.Module):
         super().__init__()
         self.heads, self.self_loops, self.slope, self.dropout = heads, self_loops, slope, dropout
         self.lin_l = nn.Linear(n_in, heads * n_out)  # of the source nodes
-        self.lin_r = nn.Linear(n_in, heads * n_out)  # of who looks
+        self.lin_r = nn.Linear(n_in, heads * n_out)  # of the target nodes
         self.att = nn.Parameter(torch.empty(1, heads, n_out))
         self.bias = nn.Parameter(torch.zeros(heads * n_out))
         for weight in (self.lin_l.weight, self.lin_r.weight, self.att):
@@ -35,7 +35,7 @@ class GATv2(nn.Module):
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor | None = None, prior: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """`mask` [node, node]: true where a node (first) may look at another (second). `prior` [node, node]: added to
+        """`mask` [node, node]: true if a node (first) may attend to another (second). `prior` [node, node]: added to
         the scores, the logarithm of how near they are."""
         seen = self.lin_l(x).unflatten(2, (self.heads, -1))
         looking = self.lin_r(x).unflatten(2, (self.heads, -1))
@@ -45,14 +45,15 @@ class GATv2(nn.Module):
     def shares(
         self, seen: torch.Tensor, looking: torch.Tensor, mask: torch.Tensor | None, prior: torch.Tensor | None
     ) -> torch.Tensor:
-        """[graph, node, node, head]: how much a node (first) takes of another; 1 in all, or 0 where it may see none."""
+        """Return the attention weights [graph, node, node, head] of a node (first) on others; they sum to 1, or are 0
+        if all are masked."""
         scores = (functional.leaky_relu(seen[:, None] + looking[:, :, None], self.slope) * self.att).sum(dim=4)
         if prior is not None:
             scores = scores + prior[:, :, None]
         allowed = self._allowed(seen.shape[1], mask, seen.device)
         if allowed is None:
             return scores.softmax(dim=2)
-        # Not minus infinity: a row without any would be no number
+        # Not minus infinity: a row that is all masked would be NaN
         scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
         return scores.softmax(dim=2) * allowed
 
@@ -65,7 +66,7 @@ class GATv2(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention between nodes, then two layers, each on what was normalised and added to what it read."""
+    """Attention between nodes, then two layers; each normalises its input, and its output is added to it."""
 
     def __init__(self, width: int, heads: int, dropout: float, self_loops: bool = True) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ class Join(nn.Module):
     Parameters
     ----------
     how
-        See models/config/fusion.py. The gate is that of Arevalo 2017 (arXiv 1702.01992): of each output, how much of
-        whom.
+        See `fusion` in models/config.py. The gate is that of Arevalo 2017 (arXiv 1702.01992): a weight for each encoder
+        and output.
     """
 
     heads = ("gate",)
@@ -25,8 +25,8 @@ class Join(nn.Module):
         self.gate = nn.Linear(n, n) if how == "gated" else None
 
     def forward(self, outputs: list[torch.Tensor], there: torch.Tensor | None = None) -> torch.Tensor:
-        """`there`: [window, encoder], whether it had a signal; outputs without a signal do not count.
-        Where no encoder had, all is 0."""
+        """`there`: [window, encoder], whether the encoder had a signal; outputs without one do not count. If no encoder
+        had one, the result is 0."""
         parts = torch.stack(outputs, dim=-2)
         if there is None:
             there = torch.ones(len(parts), len(outputs), dtype=torch.bool, device=parts.device)
@@ -42,19 +42,19 @@ class Join(nn.Module):
 
 
 def share(how: str, n_encoders: int, n_outputs: int) -> int:
-    """How many outputs each encoder has to give."""
+    """Return the number of outputs of each encoder."""
     if how != "concat":
         return n_outputs
     if n_outputs % n_encoders:
         raise ValueError(
             f"concat takes an equal share of the outputs from each of {n_encoders} encoders, "
-            f"but there are {n_outputs} outputs: take model.fusion=add or gated"
+            f"but there are {n_outputs} outputs: use model.fusion=add or gated"
         )
     return n_outputs // n_encoders
 
 
 def one_length(*encoders: nn.Module) -> int | None:
-    """The only length of windows that all of them take; None if any."""
+    """Return the only length of windows that all encoders take; None if they take any."""
     taken = [cast("int | None", encoder.n_times) for encoder in encoders]
     lengths = sorted({n for n in taken if n is not None})
     if len(lengths) > 1:

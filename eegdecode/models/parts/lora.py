@@ -13,7 +13,7 @@ A, B = ".lora_a", ".lora_b"
 
 
 class Corrected(nn.Linear):
-    """x -> W x + b + (alpha / rank) B A x. B starts at 0: at first nothing is corrected."""
+    """x -> W x + b + (alpha / rank) B A x. B starts at 0, so at first nothing is changed."""
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
@@ -28,8 +28,8 @@ class Corrected(nn.Linear):
 
 
 def add(network: nn.Module, words: Sequence[str], rank: int, alpha: float, without: Sequence[str]) -> None:
-    """Add LoRA to the linear layers whose names contain one of the words, or to all; not within the parts `without`."""
-    # Exactly these: a kind of its own may use its weight in another way than by calling the layer
+    """Add LoRA to the linear layers whose names contain one of the words, or to all; but not within `without`."""
+    # Exactly this class: a subclass may use its weight without calling the layer
     there = {name: module for name, module in network.named_modules() if type(module) is nn.Linear}
     there = {
         name: module for name, module in there.items() if not any(f"{name}.".startswith(f"{part}.") for part in without)
@@ -46,7 +46,7 @@ def add(network: nn.Module, words: Sequence[str], rank: int, alpha: float, witho
 
 
 def merged(parameters: Mapping[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
-    """The parameters of the network without LoRA that gives the same: corrections added to what they correct."""
+    """Return the parameters of an equivalent network without LoRA, with the corrections added."""
     weights = {name: value for name, value in parameters.items() if not name.endswith((A, B))}
     for name, down in parameters.items():
         if name.endswith(A):

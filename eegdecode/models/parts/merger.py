@@ -14,59 +14,59 @@ from eegdecode.signals import SignalSpec
 log = logging.getLogger(__name__)
 
 MARGIN = 0.2
-"""The embedding repeats itself after the head's width and this on each side, or its two edges would be one place."""
+"""The embedding is periodic over the head's width plus MARGIN on each side, so that its two edges differ."""
 
 
 class Merger(nn.Module):
     """[window, time, channel] -> [window, time, virtual channel], each a weighted mean of the channels.
 
-    A weight is the softmax over channels of a function of the place alone, learnt as a sum of waves. So channels in
-    one place weigh the same.
+    A weight is the softmax over channels of a function of the position alone, learnt as a sum of waves. So channels at
+    one position have the same weight.
     """
 
-    where: torch.Tensor
+    positions: torch.Tensor
     waves: torch.Tensor
 
     def __init__(self, spec: SignalSpec, n_virtual: int, n_frequencies: int, dropout_radius: float) -> None:
         super().__init__()
-        where = torch.tensor(flat(spec), dtype=torch.float32)
+        positions = torch.tensor(flat(spec), dtype=torch.float32)
         self.dropout_radius = dropout_radius
-        self.register_buffer("where", where, persistent=False)
-        self.register_buffer("waves", waves(where, n_frequencies), persistent=False)
+        self.register_buffer("positions", positions, persistent=False)
+        self.register_buffer("waves", waves(positions, n_frequencies), persistent=False)
         n_waves = 2 * n_frequencies**2
         self.heads = nn.Parameter(torch.randn(n_virtual, n_waves) / math.sqrt(n_waves))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # One matrix for all windows, as the places are: attention over the windows' data would make it for each
+        # One matrix for all windows, as positions are the same; attention over the data would need one for each window
         scores = self.heads @ self.waves.mT
         if self.training and self.dropout_radius:
-            near = (self.where - torch.rand(2, device=x.device)).norm(dim=1) <= self.dropout_radius
+            near = (self.positions - torch.rand(2, device=x.device)).norm(dim=1) <= self.dropout_radius
             scores = scores.masked_fill(near & ~near.all(), -torch.inf)
         return functional.linear(x, scores.softmax(dim=1))
 
 
-def waves(where: torch.Tensor, n_frequencies: int) -> torch.Tensor:
-    """[place, 2 n²]: cosine and sine of 2 pi (k x + l y) / width, for k and l from 0 to n - 1."""
+def waves(positions: torch.Tensor, n_frequencies: int) -> torch.Tensor:
+    """Return [place, 2 n²]: cosine and sine of 2 pi (k x + l y) / width, for k and l from 0 to n - 1."""
     turns = torch.arange(n_frequencies) * (2 * math.pi / (1 + 2 * MARGIN))
-    x, y = (where + MARGIN).unbind(dim=1)
+    x, y = (positions + MARGIN).unbind(dim=1)
     phase = ((x[:, None] * turns)[:, :, None] + (y[:, None] * turns)[:, None, :]).flatten(1)
     return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 def flat(spec: SignalSpec) -> np.ndarray:
-    """The head seen from above, [channel, 2] in [0, 1]: as far from the middle as the angle from the top, so that what
-    is below the ears does not lie under what is above them (azimuthal, equidistant)."""
+    """Project the head as seen from above to [channel, 2] in [0, 1]. The distance from the middle is the angle from the
+    top, so that sensors below the ears are further out than those above (azimuthal, equidistant)."""
     places = dict(zip(spec.channels, spec.positions, strict=False))
     if not any(places.values()):
         places = {name: tuple(place) for name, place in sphere.ten_ten().items() if name in spec.channels}
         if places:
-            log.info("where channels are is not in the data: taken from their names in the 10-10 system")
+            log.info("the data has no channel positions: they are taken from the names in the 10-10 system")
     lost = [name for name in spec.channels if places.get(name) is None]
     if lost:
         raise ValueError(
-            f"brainmodule weighs channels by where they are, but no place is known of {len(lost)} of "
-            f"{spec.n_channels}: {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''}. Give their places in the "
-            "study's electrodes.tsv, leave them out with the step pick, or say model.merger=false"
+            f"brainmodule weighs channels by their position, which is not known for {len(lost)} of "
+            f"{spec.n_channels}: {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''}. Add their positions to the "
+            "study's electrodes.tsv, leave them out with the step pick, or set model.merger=false"
         )
     x, y, z = np.array([places[name] for name in spec.channels], float).T
     around, from_top = np.arctan2(y, x), np.arctan2(np.hypot(x, y), z)

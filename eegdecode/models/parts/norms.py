@@ -11,7 +11,7 @@ from torch import nn
 
 
 class Linear(nn.Linear):
-    """The weights of each output have at most this norm."""
+    """A linear layer in which the weights of each output have at most this norm."""
 
     def __init__(self, n_in: int, n_out: int, max_norm: float, bias: bool = True) -> None:
         super().__init__(n_in, n_out, bias)
@@ -23,7 +23,7 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """The weights of each filter have at most this norm."""
+    """A convolution in which the weights of each filter have at most this norm."""
 
     def __init__(self, n_in: int, n_out: int, size: tuple[int, int], max_norm: float, **settings: Any) -> None:
         super().__init__(n_in, n_out, size, **settings)
@@ -36,6 +36,6 @@ class Conv2d(nn.Conv2d):
 
 @torch.no_grad()
 def keep_within(weight: torch.Tensor, max_norm: float) -> None:
-    """Scale what belongs to one output down to that norm, where it is above."""
+    """Scale the weights of each output down to that norm, if theirs is larger."""
     norm = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
     weight *= max_norm / norm.clamp(min=max_norm)

@@ -8,12 +8,12 @@ from eegdecode.signals import SignalSpec
 
 
 def cut(x: torch.Tensor, samples: int) -> torch.Tensor:
-    """[window, time, channel] -> [window, patch, sample, channel]; zeros fill the last."""
+    """Cut [window, time, channel] into [window, patch, sample, channel]; zeros fill the last patch."""
     return functional.pad(x, (0, 0, 0, -x.shape[1] % samples)).unflatten(1, (-1, samples))
 
 
 def at_steps(x: torch.Tensor, spec: SignalSpec, samples: int, n_times: int) -> torch.Tensor:
-    """[window, patch, feature] -> the times of the target, or the mean over patches. The last patch may go beyond the
-    window, so its steps are made too and left off."""
+    """Map [window, patch, feature] to the times of the target, or to the mean over patches. The last patch may go
+    beyond the window, and its steps there are cut."""
     out = shapes.at_steps(x, spec, x.shape[1] * samples)
     return out[:, : spec.n_steps(n_times)] if spec.is_sequence else out

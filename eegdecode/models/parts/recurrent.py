@@ -1,7 +1,7 @@
-"""An LSTM that is computed in float32 where this CPU has none in the half precision that was asked for.
+"""An LSTM that computes in float32 if this CPU does not support the requested half precision.
 
-torch hands LSTMs on CPUs to oneDNN, which has them in bf16 only with AVX-512 and in fp16 only on the newest processors,
-and elsewhere raises. What else has no kernel in half precision (a GRU, say) torch computes in float32 by itself.
+torch passes LSTMs on CPUs to oneDNN, which supports bf16 only with AVX-512, and fp16 only on the newest processors; it
+raises on others. For other layers without a half-precision kernel, such as a GRU, torch falls back to float32 itself.
 """
 
 import functools
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class LSTM(nn.LSTM):
-    """As torch's own, with parameters of the same names and draws."""
+    """torch's LSTM, with parameters of the same names and initial values."""
 
     def forward(self, input: Any, hx: tuple[torch.Tensor, torch.Tensor] | None = None) -> Any:
         device = next(self.parameters()).device.type
@@ -27,7 +27,7 @@ class LSTM(nn.LSTM):
 
 
 def adopt(network: nn.Module) -> None:
-    """Each LSTM in somebody else's network is one of ours from here on; its parameters stay as they are."""
+    """Replace the class of each LSTM in another library's network by ours; its parameters stay as they are."""
     for part in network.modules():
         if type(part) is nn.LSTM:
             part.__class__ = LSTM
@@ -35,7 +35,7 @@ def adopt(network: nn.Module) -> None:
 
 @functools.cache
 def has_kernel(dtype: torch.dtype) -> bool:
-    """Whether this CPU has an LSTM in these numbers, forward and backward: a tiny one is tried, once a process."""
+    """Whether this CPU supports an LSTM of this dtype, forward and backward: a tiny one is tried, once a process."""
     with torch.inference_mode(False), torch.enable_grad():
         weights = [torch.zeros(4, 1, requires_grad=True), torch.zeros(4, 1), torch.zeros(4), torch.zeros(4)]
         x, state = torch.zeros(1, 1, 1), (torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
@@ -45,6 +45,6 @@ def has_kernel(dtype: torch.dtype) -> bool:
             torch.autograd.grad(out.sum(), weights[:1])
         except RuntimeError as error:
             name, why = str(dtype).removeprefix("torch."), str(error).split(". ")[0]
-            log.info("this CPU has no LSTM in %s (%s): LSTMs are computed in float32, all else as asked", name, why)
+            log.info("this CPU has no LSTM in %s (%s): LSTMs are computed in float32, the rest as requested", name, why)
             return False
     return True

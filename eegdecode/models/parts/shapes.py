@@ -7,10 +7,10 @@ from eegdecode.signals import SignalSpec
 
 
 def check(x: torch.Tensor, n_channels: int, n_times: int | None = None, at_least: int = 1) -> None:
-    """Refuse a batch that is not [window, time, channel] with these channels and so many samples."""
+    """Refuse a batch that is not [window, time, channel] with n_channels channels and n_times samples."""
     if x.ndim != 3:
         raise ValueError(f"a model reads [window, time, channel], got a tensor of shape {tuple(x.shape)}")
-    # `n_times in (None, x.shape[1])` would be False to torch.compile, once it has met windows of two lengths
+    # `n_times in (None, x.shape[1])` would be False in torch.compile, after windows of two lengths
     if x.shape[2] == n_channels and x.shape[1] >= at_least and (n_times is None or x.shape[1] == n_times):
         return
     wrong = []
@@ -24,7 +24,7 @@ def check(x: torch.Tensor, n_channels: int, n_times: int | None = None, at_least
 
 
 def need_length(spec: SignalSpec, name: str, at_least: int = 1) -> int:
-    """The samples of a window, for a model whose size depends on them."""
+    """Return the number of samples of a window, for a model whose size depends on it."""
     if spec.n_times is None:
         raise ValueError(f"{name} takes windows of one length only: choose other windows than buckets or whole trials")
     if spec.n_times < at_least:
@@ -40,7 +40,7 @@ class Readout(nn.Module):
     Parameters
     ----------
     linear
-        Maps the features to as many numbers as `size` says; each model has its own.
+        Maps the features to `size` numbers; each model has its own.
     """
 
     def __init__(self, linear: nn.Module, spec: SignalSpec) -> None:
@@ -54,7 +54,7 @@ class Readout(nn.Module):
 
 
 def size(spec: SignalSpec) -> int:
-    """How many numbers a window's output has."""
+    """Return the number of values in a window's output."""
     n = 1
     for length in _shape(spec):
         n *= length
@@ -68,8 +68,8 @@ def _shape(spec: SignalSpec) -> tuple[int, ...]:
 
 
 def at_steps(x: torch.Tensor, spec: SignalSpec, n_times: int) -> torch.Tensor:
-    """[window, any time, feature] -> the times of the target, [window, step, feature]; without a target in time the
-    mean over time, [window, feature]. `n_times`: the samples of the window that x was made of."""
+    """Map [window, any time, feature] to the times of the target, [window, step, feature]; without a time course, to
+    the mean over time, [window, feature]. `n_times`: the samples of the window that x was made from."""
     if not spec.is_sequence:
         return x.mean(dim=1)
     n_steps = spec.n_steps(n_times)

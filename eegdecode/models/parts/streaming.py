@@ -24,8 +24,8 @@ class Causal(Protocol):
     training: bool
 
     def follow(self, x: torch.Tensor, memory: Any) -> tuple[torch.Tensor, Any]:
-        """[window, time, channel] and the state before (None at the start) -> the outputs of the tokens that are
-        complete now, [window, token, output], and the state after."""
+        """Return the outputs [window, token, output] of the tokens that are complete after [window, time, channel], and
+        the new state. `memory` is the state before, None at the start."""
 
 
 class Stream:
@@ -44,9 +44,9 @@ class Stream:
 
     @torch.no_grad()
     def feed(self, x: torch.Tensor) -> torch.Tensor:
-        """[window, time, channel] -> [window, step, output], all steps that are known and were not given yet. Where a
-        window has one row of values, their mean from the beginning up to now, [window, output]; 0 until a token is
-        whole."""
+        """Take [window, time, channel] and return [window, step, output], all new steps that are known. If the target
+        has one row a window, return their mean from the beginning up to now, [window, output]; 0 until a token is
+        complete."""
         spec = self.network.spec
         shapes.check(x, spec.n_channels, at_least=0)
         if not x.shape[1]:  # nothing has come since the last chunk
@@ -67,7 +67,7 @@ class Stream:
 
 
 def at_steps(known: torch.Tensor, spec: SignalSpec, samples: int, first: int, stop: int, before: int) -> torch.Tensor:
-    """[window, step, output]: at each step what was known then.
+    """Return [window, step, output]: at each step the output that was known then.
 
     `known` [window, token, output] begins with the outputs after `before` tokens: held until the next token is whole.
     """
@@ -78,11 +78,11 @@ def at_steps(known: torch.Tensor, spec: SignalSpec, samples: int, first: int, st
 
 
 TOLERANCE = 1e-6
-"""In samples: a step at a sample's own time reads it, despite rounding."""
+"""In samples: a step at the time of a sample reads that sample, despite rounding."""
 
 
 def steps(spec: SignalSpec, n_times: int) -> int:
-    """How many steps are known when there are so many samples. A step knows the samples up to its own time."""
+    """Return the number of steps that are known after n_times samples. A step needs the samples up to its own time."""
     ratio = spec.sfreq / spec.target_sfreq
     n = int(n_times / ratio)
     while int(n * ratio + TOLERANCE) < n_times:
@@ -93,5 +93,5 @@ def steps(spec: SignalSpec, n_times: int) -> int:
 
 
 def nothing_yet(tokens: torch.Tensor) -> torch.Tensor:
-    """[window, 1, output]: what is given before there is a token."""
+    """Return [window, 1, output], the output before there is a token."""
     return tokens.new_zeros(len(tokens), 1, tokens.shape[2])

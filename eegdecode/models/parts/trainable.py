@@ -4,7 +4,7 @@
     trainable.unfreeze(network, first_steps, step)  after that, and at each step of cfg.unfreeze_at
     trainable.train(network)                        instead of network.train(): frozen modules stay in eval mode
 
-With LoRA, `lora.merged` of the parameters is what a network without it loads.
+A network without LoRA loads `lora.merged` of the parameters.
 """
 
 from collections.abc import Collection
@@ -16,10 +16,10 @@ from eegdecode.models.parts import lora
 
 
 def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
-    """Freeze what is never trained; returns the names of the other parameters, each with the step from which it is
+    """Freeze the parameters that are never trained. Return the names of the others, each with the step from which it is
     trained. The optimizer and DDP must know all of them from the start, so that a restart changes nothing."""
     part = _part(network, cfg.part)
-    never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as of EEGPT
+    never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as in EEGPT
     network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
     part.requires_grad_(cfg.train == "all")
     if cfg.train == "lora":
@@ -38,15 +38,15 @@ def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
 
 
 def unfreeze(network: nn.Module, first_steps: dict[str, int], step: int) -> None:
-    """Freeze what is trained only from a later step on, unfreeze the rest. The optimizer skips parameters without a
-    gradient, and has no moments of them until they are unfrozen."""
+    """Freeze the parameters that are trained only from a later step on, and unfreeze the rest. The optimizer skips
+    parameters without a gradient, and has no moments of them until they are unfrozen."""
     for name, first in first_steps.items():
         network.get_parameter(name).requires_grad_(first <= step)
 
 
 def train(network: nn.Module) -> None:
-    """Training mode, except for frozen modules: their batch norms would move, and dropout would change a frozen encoder
-    at each step."""
+    """Set training mode, except for frozen modules: their batch norms would change, and dropout would change the output
+    of a frozen encoder at each step."""
     network.train()
     for module in network.modules():
         mine = list(module.parameters())
@@ -63,7 +63,7 @@ def _part(network: nn.Module, name: str) -> nn.Module:
 
 
 def _chosen(part: nn.Module, cfg: Trainable) -> tuple[str, ...]:
-    """The names of the modules that are trained from the start, without LoRA."""
+    """Return the names of the modules that are trained from the start, without LoRA."""
     if cfg.train == "all":
         return ()
     heads, last = heads_of(part), last_of(part)
@@ -71,25 +71,26 @@ def _chosen(part: nn.Module, cfg: Trainable) -> tuple[str, ...]:
     if not heads and cfg.train != "lora":
         raise ValueError(
             f"train={cfg.train} needs a network that names its heads, but {what} does not: "
-            "take train=all or lora, or name another part, trainable.part"
+            "use train=all or lora, or name another part in trainable.part"
         )
     if cfg.train != "last":
         return heads
     if not last:
         raise ValueError(
             f"train=last needs blocks that follow each other, of which one is the last, but {what} has none, or "
-            "several side by side: take train=head, or name one of several, trainable.part"
+            "several side by side: use train=head, or name one of several in trainable.part"
         )
     return (*heads, *last)
 
 
 def heads_of(network: nn.Module) -> tuple[str, ...]:
-    """The names of its heads, which make the outputs; none if it does not name them."""
+    """Return the names of a network's heads, which make the outputs; none if it does not name them."""
     return tuple(getattr(network, "heads", ()))
 
 
 def last_of(network: nn.Module) -> tuple[str, ...]:
-    """The names of its last block and of the norm behind it; none if there is no single chain of blocks."""
+    """Return the names of a network's last block and of the norm after it; none if there is no single chain of
+    blocks."""
     named = [(name, network.get_submodule(name)) for name in getattr(network, "last", ())]
     if any(isinstance(module, nn.ModuleList) and not len(module) for _, module in named):
         return ()
@@ -97,13 +98,14 @@ def last_of(network: nn.Module) -> tuple[str, ...]:
 
 
 def chains_of(network: nn.Module) -> dict[str, int]:
-    """Its lists of blocks, and their lengths; lists side by side, as convolutions and norms, end together."""
+    """Return a network's lists of blocks, and their lengths; parallel lists, as of convolutions and norms, end
+    together."""
     named = {name: network.get_submodule(name) for name in getattr(network, "last", ())}
     return {name: len(each) for name, each in named.items() if isinstance(each, nn.ModuleList) and len(each)}
 
 
 def _joining(part: nn.Module, chosen: Collection[str], cfg: Trainable) -> list[list[str]]:
-    """The names of the modules that are unfrozen at each of the steps; "" is the part itself."""
+    """Return the names of the modules that are unfrozen at each of the steps; "" is the part itself."""
     if len(cfg.unfreeze_at) < 2:
         return [[""] for _ in cfg.unfreeze_at]
     chains = chains_of(part)
@@ -121,7 +123,8 @@ def _joining(part: nn.Module, chosen: Collection[str], cfg: Trainable) -> list[l
 
 
 def together(**parts: nn.Module | None) -> tuple[str, ...]:
-    """The heads of a network of several parts, of all parts with parameters; none if one of them names no heads."""
+    """Return the heads of a network of several parts, of all parts with parameters; none if one of them names no
+    heads."""
     trained = {name: part for name, part in parts.items() if part is not None and list(part.parameters())}
     if not all(map(heads_of, trained.values())):
         return ()

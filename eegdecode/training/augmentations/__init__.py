@@ -1,5 +1,5 @@
-"""The augmentations of training windows by name. Light to import: what an augmentation's file imports comes with its
-function.
+"""The augmentations of training windows by name. Cheap to import: the imports of an augmentation's function are done
+only when it is used.
 
 `eegdecode/training/augmentations/NAME.py` has the config of each name, a frozen dataclass, and its function
 

@@ -1,4 +1,4 @@
-"""Drop channels by chance."""
+"""Drop channels at random."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class ChannelDropout:
-    """Set each channel of a window to 0 with that probability; the others are scaled up to keep the expected sum."""
+    """Set each channel of a window to 0 with probability p; the others are scaled up to keep the expected sum."""
 
     name: Literal["channel_dropout"] = "channel_dropout"
     p: float = 0.1  # probability that a channel is set to 0

@@ -1,4 +1,4 @@
-"""What the configs of augmentations share. Each config is in its augmentation's file."""
+"""The parts that the configs of augmentations share. Each config is in its augmentation's file."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
@@ -12,8 +12,8 @@ Partner = Literal["any", "same class"]
 class AugmentationConfig(Protocol):
     """The config of an augmentation: a frozen dataclass in the file of its function.
 
-    One that mixes windows has two more class variables or properties: `partners`, for each window that one is mixed
-    with, which it is; and `mixes_targets`, whether targets are mixed too, so that classes become soft labels.
+    If it mixes windows, it has two more class variables or properties: `partners`, the kind of each window that a
+    window is mixed with; and `mixes_targets`, whether targets are mixed too, so that classes become soft labels.
     """
 
     @property
@@ -25,7 +25,7 @@ Augment = Annotated[AugmentationConfig, AUGMENTATIONS]
 
 
 def partners_of(step: AugmentationConfig) -> tuple[Partner, ...]:
-    """What each window is mixed with."""
+    """Return the kind of each window that a window is mixed with."""
     chosen: tuple[Partner, ...] = getattr(step, "partners", ())
     return chosen
 

@@ -33,8 +33,9 @@ def apply(cfg: CutMix, batch: Batch, what: int, spec: SignalSpec, other: Batch) 
 
 
 def cutmix(batch: Batch, other: Batch, share: torch.Tensor, at: torch.Tensor) -> Batch:
-    """Replace a stretch of each window by the other's, so that about `share` of the window is kept; `at`, from 0 to 1,
-    is its position. A target that is a time course is cut alike, any other mixed by the share that was kept."""
+    """Replace a part of each window by the other's, so that about `share` of the window is kept; `at`, from 0 to 1, is
+    its position. A target that is a time course is cut in the same way, any other is mixed by the share that was
+    kept."""
     n_times = batch.signal.shape[1]
     length = ((1 - share) * n_times).round()
     first = (at * (n_times - length + 1)).floor()

@@ -12,7 +12,7 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class FrequencyShift:
-    """Shift the spectrum of a window by up to so much, either way (Rommel 2022)."""
+    """Shift the spectrum of a window by up to most_hz, up or down (Rommel 2022)."""
 
     name: Literal["frequency_shift"] = "frequency_shift"
     most_hz: float = 1.0  # largest shift in Hz

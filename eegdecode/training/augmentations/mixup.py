@@ -1,4 +1,4 @@
-"""Mixup (Zhang 2018): mix windows, and their targets alike."""
+"""Mixup (Zhang 2018): mix windows, and their targets in the same way."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -33,19 +33,19 @@ def apply(cfg: Mixup, batch: Batch, what: int, spec: SignalSpec, other: Batch) -
 
 
 def mixup(batch: Batch, other: Batch, share: torch.Tensor) -> Batch:
-    """`share` [window] of each window, the rest of the other."""
+    """Mix `share` [window] of each window with the rest of the other."""
     return batch._replace(
         signal=mixed(batch.signal, other.signal, share), target=mixed(batch.target, other.target, share)
     )
 
 
 def mixed(own: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """`share` [window] of each row, the rest of the other."""
+    """Mix `share` [window] of each row with the rest of the other."""
     share = share.reshape(-1, *[1] * (own.ndim - 1))
     return share * own + (1 - share) * other
 
 
 def beta(keys: torch.Tensor, what: int, alpha: float) -> torch.Tensor:
-    """A share for each window from Beta(alpha, alpha), by the inverse of its distribution; computed on the CPU."""
+    """Draw a share for each window from Beta(alpha, alpha), by the inverse of its distribution; computed on the CPU."""
     drawn = special.betaincinv(alpha, alpha, noise.uniform(keys, what)[:, 0].double().cpu().numpy())
     return torch.from_numpy(np.asarray(drawn, np.float32)).to(keys.device)

@@ -14,12 +14,13 @@ from eegdecode.training.augmentations.config import Partner
 
 @dataclass(frozen=True)
 class Recombine:
-    """Assemble a window from so many segments, each of some window of its class in the same step (Song 2023:
-    segmentation and reconstruction). Segments are taken as read: augmentations listed before do not change them."""
+    """Assemble a window from equal segments, each from a random window of its class in the same step (Song 2023:
+    segmentation and reconstruction). Segments come from the stored windows: augmentations listed before do not change
+    them."""
 
     name: Literal["recombine"] = "recombine"
     segments: int = 8  # equal segments of a window
-    p: float = 0.5  # fraction of the windows that are assembled anew
+    p: float = 0.5  # fraction of the windows that are assembled from segments
 
     def __post_init__(self) -> None:
         if self.segments < 2 or not 0 < self.p <= 1:

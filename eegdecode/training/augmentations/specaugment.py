@@ -18,7 +18,7 @@ class SpecAugment:
     times: int = 1  # number of stretches of time, 4 at most
     longest_s: float = 0.2  # longest stretch of time in seconds
     bands: int = 1  # number of stretches of channels, 4 at most
-    widest: int = 4  # largest stretch of channels, as their number
+    widest: int = 4  # largest number of channels in a stretch
 
     def __post_init__(self) -> None:
         if not 0 <= self.times <= 4 or not 0 <= self.bands <= 4 or self.longest_s <= 0 or self.widest < 1:
@@ -38,7 +38,7 @@ def apply(cfg: SpecAugment, batch: Batch, what: int, spec: SignalSpec) -> Batch:
 
 
 def _outside(keys: torch.Tensor, what: int, n: int, most: int) -> torch.Tensor:
-    """[window, n]: 0 in a stretch of up to `most` places, 1 elsewhere."""
+    """Return [window, n]: 0 in a stretch of up to `most` places, 1 elsewhere."""
     drawn = noise.uniform(keys, what, 2)
     length = (drawn[:, 0] * (min(most, n) + 1)).floor()
     first = (drawn[:, 1] * (n - length + 1)).floor()

@@ -12,7 +12,8 @@ from eegdecode.signals import SignalSpec
 
 @dataclass(frozen=True)
 class TimeShift:
-    """Shift signals against their targets by up to so much, either way; what leaves at one end enters at the other."""
+    """Shift signals against their targets by up to most_s, either way; samples that leave at one end enter at the
+    other."""
 
     name: Literal["time_shift"] = "time_shift"
     most_s: float = 0.05  # largest shift in seconds, one sample at least
@@ -29,6 +30,6 @@ def apply(cfg: TimeShift, batch: Batch, what: int, spec: SignalSpec) -> Batch:
 
 
 def shifted(x: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """Shift each window by so many samples, circularly."""
+    """Shift each window by `by` samples, circularly."""
     places = (torch.arange(x.shape[1], device=x.device) - by[:, None]) % x.shape[1]
     return x.gather(1, places[:, :, None].expand_as(x))

@@ -1,4 +1,4 @@
-"""The configs of training. Light to import."""
+"""The configs of training. Cheap to import."""
 
 from eegdecode.training.config.optim import (
     Compute,

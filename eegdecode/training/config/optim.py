@@ -10,7 +10,7 @@ class Cosine:
 
     name: Literal["cosine"] = "cosine"
     warmup_steps = 20
-    """Warm-up steps before it, unless `optim.warmup_steps` says otherwise."""
+    """The number of warm-up steps, unless `optim.warmup_steps` is set."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class WarmRestarts:
 
     name: Literal["restarts"] = "restarts"
     first_steps: int = 50  # steps of the first cosine
-    factor: int = 2  # each cosine is so many times as long as the one before
+    factor: int = 2  # ratio of the length of each cosine to that of the one before
     snapshots: bool = False  # keep the parameters at the end of each cosine, for an ensemble
     warmup_steps = 0
 
@@ -59,9 +59,9 @@ Schedule = Cosine | WarmRestarts | OneCycle | Constant
 
 @dataclass(frozen=True)
 class Sam:
-    """Sharpness-aware minimisation: the gradient is taken where the loss is worst nearby (Foret 2021). Each rank
-    perturbs by its own part of the batch, as in the paper, so the number of ranks changes the result. Portions of a
-    rank's batch are perturbed together. Takes twice the time."""
+    """Sharpness-aware minimisation: the gradient is taken where the loss is worst nearby (Foret 2021). As in the paper,
+    each rank perturbs by its own part of the batch, so the number of ranks changes the result. Portions of a rank's
+    batch are perturbed together. A step takes twice the time."""
 
     rho: float = 0.05  # radius of the neighbourhood of the parameters, an L2 norm
     adaptive: bool = False  # in units of each parameter's own size (ASAM, Kwon 2021); rho is then about 0.5 to 2
@@ -86,7 +86,7 @@ class Ema:
 @dataclass(frozen=True)
 class Swa:
     """Validate and save the plain mean of the parameters over the last part of the training (Izmailov 2018). The
-    statistics of batch norms are averaged too; in the paper they are estimated again, as those of a soup are."""
+    statistics of batch norms are averaged too; in the paper they are estimated again, as in a soup."""
 
     name: Literal["swa"] = "swa"
     start: float = 0.75  # fraction of the steps after which averaging begins; before it, the parameters as they are
@@ -98,7 +98,7 @@ class Swa:
 
 @dataclass(frozen=True)
 class FindRate:
-    """Before the first step, try learning rates from low to high, and take the one where the loss falls most steeply.
+    """Before the first step, try learning rates from low to high, and use the one at which the loss falls most steeply.
 
     As in Lightning: losses are smoothed, and the test ends at four times the best loss. The model is restored after it.
     """
@@ -116,7 +116,7 @@ class FindRate:
 
 @dataclass(frozen=True)
 class Halving:
-    """End runs early that are behind others of the same --name and task (asynchronous successive halving, Li 2020).
+    """End runs early if they are behind others of the same --name and task (asynchronous successive halving, Li 2020).
 
     After `first_steps`, and at each `factor` times as many steps, a run goes on only if its best validation loss is
     among the best 1/factor of the runs that got there so far. So the outcome depends on the order of arrival.
@@ -140,7 +140,7 @@ class Optim:
     weight_decay: float = 0.01  # decoupled weight decay, which is multiplied by the learning rate
     betas: tuple[float, float] = (0.9, 0.999)  # decay of the running mean of the gradient, and of that of its square
     steps: int = 400  # training steps, one batch each; an epoch of N windows is N / windows.batch steps
-    warmup_steps: int | None = None  # steps of linear warm-up; None: 20 before a cosine, else none
+    warmup_steps: int | None = None  # steps of linear warm-up; None: 20 before a cosine, otherwise none
     schedule: Schedule = field(default_factory=Cosine)  # how the learning rate changes after warm-up
     scale_lr: Literal["", "linear", "sqrt"] = ""
     """Scale lr, which was tuned with `lr_batch` windows, to the batch: in proportion, or by the root of the
@@ -148,16 +148,16 @@ class Optim:
     lr_batch: int = 32  # batch with which lr was tuned, for scale_lr
     layer_decay: float = 1.0  # the learning rate of each block, as a factor of that of the block after it
     find_lr: FindRate | None = None  # find the peak rate by a range test before the first step, instead of lr
-    clip_norm: float = 1.0  # largest norm of the gradient: recurrent nets have outliers that would undo a lot
+    clip_norm: float = 1.0  # largest norm of the gradient, as recurrent nets have outliers
     sam: Sam | None = None  # sharpness-aware minimisation, at twice the time a step
     average: Ema | Swa | None = None  # validate and save an average of the parameters over steps
-    halving: Halving | None = None  # end runs early that are behind others of the same --name
-    patience: int = 0  # training ends after so many validations without a lower loss; 0: never
+    halving: Halving | None = None  # end runs early if they are behind others of the same --name
+    patience: int = 0  # validations without a lower loss after which training ends; 0: never
     validate_every: int = 50  # steps from one validation to the next
     checkpoint_every: int | None = None
     """Steps from one checkpoint to the next; None: as often as pays off. A run that is asked to stop saves too."""
     keep_every: int = 0
-    """Checkpoints of steps that are multiples of this are kept for good, of others the last two; 0: none."""
+    """Checkpoints of steps that are multiples of this are kept for good, besides the last two; 0: none."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
@@ -191,7 +191,7 @@ class Optim:
 
     @property
     def rising(self) -> int:
-        """Warm-up steps; a short training has no room for 20."""
+        """The number of warm-up steps; a short training has no room for 20."""
         if self.warmup_steps is not None:
             return self.warmup_steps
         return min(self.schedule.warmup_steps, self.steps // 2)
@@ -200,7 +200,7 @@ class Optim:
 @dataclass(frozen=True)
 class Compute:
     """Precision, gradient accumulation, sharding and compilation. With bf16 and fp16, weights stay in float32, and so
-    do layers for which torch has no kernel in fewer bits there: on many CPUs the LSTM, which the log says."""
+    do layers without a kernel of that precision in torch: on many CPUs the LSTM, which the log reports."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # bf16 and fp16 by torch.autocast, fp16 with loss scaling
     accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory

@@ -17,7 +17,7 @@ class Start:
     prefix
         Load only the tensors whose names begin with this prefix, and drop it: `target_encoder.`
     need
-        How much of the model the source must have. some: one tensor. encoder: all but the head. all: everything.
+        The share of the model that the source must have. some: one tensor. encoder: all but the head. all: everything.
     """
 
     source: Input

@@ -18,12 +18,12 @@ from hpc.rank.context import Input
 
 @dataclass(frozen=True)
 class Train:
-    data: tuple[Input, ...]  # a preprocess run, or several: then they are one study
+    data: tuple[Input, ...]  # a preprocess run, or several, which are read as one study
     target: str = "envelope"  # what is decoded, by the name under which it is stored; empty for objectives without one
     model: Model = field(default_factory=BiLSTM)  # the network
     trainable: Trainable = field(default_factory=Trainable)  # which parameters are trained
     objective: AnyObjective = field(default_factory=Regression)
-    """What training minimises."""
+    """The loss that training minimises."""
     split: Split = field(default_factory=Split)  # which trials are in the training, validation and test sets
     windows: Windows = field(default_factory=RandomWindows)  # how windows are cut from trials and drawn into batches
     augment: tuple[Augment, ...] = ()  # augmentations of training windows, in the order in which they are applied
@@ -54,7 +54,7 @@ class Train:
         "weight_init": "parameters are drawn by `seed`, unless start.source names pretrained weights",
         "checkpoint": "optim.checkpoint_every is the number of steps from one checkpoint to the next; start.source "
         "starts from the weights of one; model.checkpoint, of some models, recomputes activations to save memory",
-        "resume": "a stopped run goes on from its newest checkpoint when you say its line again, or `resume RUN`; a "
+        "resume": "a stopped run continues from its newest checkpoint when you give its line again, or `resume RUN`; a "
         "new run starts from the weights of another by start.source",
         "pretrained": "start.source is the train run or the file whose weights training starts from",
         "finetune": "start.source is the train run or the file whose weights training starts from, and trainable.train "
@@ -83,17 +83,17 @@ class Train:
         "overlap": "windows of windows=grid overlap if windows.stride_s is below windows.length_s; windows.overlap "
         "lets those of windows=epochs reach into other trials",
     }
-    """What others call it: named in the error."""
+    """Names in other tools, which the error translates."""
 
     def __post_init__(self) -> None:
         if self.model.output_kind != self.objective.input_kind:
             raise ValueError(
                 f"objective {self.objective.name} reads {self.objective.input_kind}, "
-                f"but model {self.model.name} gives {self.model.output_kind}: choose another of the two"
+                f"but model {self.model.name} gives {self.model.output_kind}: choose another objective or model"
             )
         if getattr(self.objective, "balanced", False) and self.windows.balance:
             raise ValueError(
-                f"objective.balanced and windows.balance={self.windows.balance} would both even classes out: take one"
+                f"objective.balanced and windows.balance={self.windows.balance} would both balance the classes: use one"
             )
         check_order(self.augment)
         steps = self.trainable.unfreeze_at
@@ -115,12 +115,12 @@ class Train:
         if self.optim.sam is not None and self.compute.shard:
             raise ValueError(
                 "optim.sam needs the gradient of one rank, but with compute.shard=true each rank has only a part of "
-                "the model: take one of the two"
+                "the model: use only one of the two"
             )
 
 
 def check_ranks(cfg: Train, n_ranks: int) -> None:
-    """Refuse a batch size that so many ranks cannot share evenly."""
+    """Refuse a batch size that the ranks cannot share evenly."""
     batch, n_parts = cfg.windows.batch, n_ranks * cfg.compute.accumulate
     if batch % n_parts:
         below = batch // n_parts * n_parts
@@ -128,12 +128,12 @@ def check_ranks(cfg: Train, n_ranks: int) -> None:
         portions = f" in {cfg.compute.accumulate} portions each" if cfg.compute.accumulate > 1 else ""
         if n_ranks == 1:
             raise ValueError(
-                f"windows.batch is {batch}, which cannot be cut evenly into {n_parts} portions: take {nearest}, or "
+                f"windows.batch is {batch}, which cannot be cut evenly into {n_parts} portions: use {nearest}, or "
                 "another compute.accumulate"
             )
         raise ValueError(
             f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
-            f"evenly{portions}: take {nearest}, or another number of ranks"
+            f"evenly{portions}: use {nearest}, or another number of ranks"
         )
 
 
@@ -142,7 +142,7 @@ class Estimate(Train):
     """The settings of a training; the section `train` of a file applies here too."""
 
     section: ClassVar[str] = "train"
-    probe_steps: int = 50  # steps that are trained and timed; the first five do not count
+    probe_steps: int = 50  # steps that are trained and timed; the first five are not counted
     price_a_day: float = 0.0  # price of a GPU and day in your currency: about 80 $ for an A100, 20 $ for an L4; 0: none
 
     def __post_init__(self) -> None:
@@ -158,5 +158,5 @@ class Estimate(Train):
 class Soup:
     models: tuple[Input, ...]  # train runs of one model and one split
     how: Literal["greedy", "uniform"] = "greedy"
-    """Greedy: the best first, then each that does not raise the validation loss; uniform: all."""
-    snapshots: bool = False  # take the snapshots of each run instead of its best parameters
+    """`greedy`: the best first, then each that does not raise the validation loss; `uniform`: all."""
+    snapshots: bool = False  # use the snapshots of each run instead of its best parameters

@@ -1,29 +1,29 @@
-"""Monitoring of a training: alerts, and what TensorBoard shows."""
+"""Monitoring of a training: alerts, and the contents of TensorBoard."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Alerts:
-    """Who gets an alert when something goes wrong. A line in the run's alerts.jsonl is always written. On a node
-    without internet a sender fails: the log names it, and training goes on.
+    """The receivers of alerts. A line in the run's alerts.jsonl is always written. On a node without internet the other
+    senders fail: the log names them, and training goes on.
 
     Parameters
     ----------
     webhook
-        An address that takes a POST of {"text": …}, as Slack, Mattermost and Discord do.
+        An address that accepts a POST of {"text": …}, as those of Slack, Mattermost and Discord.
     email
         An address; the node's own `sendmail` sends to it.
     wandb
         Send alerts through Weights & Biases, if it is installed and a run of it is active.
     wait_s
-        Seconds before an alert of the same title is sent again.
+        Seconds before an alert with the same title is sent again.
     diverged
-        Alert when the validation loss is so many times the best so far.
+        Alert when the validation loss exceeds the best so far by this factor.
     stalled_steps
-        Alert after so many steps without a better validation loss; 0: never.
+        Alert after this number of steps without a better validation loss; 0: never.
     budget_gpu_h
-        Alert after so many GPU-hours of all ranks together; 0: never.
+        Alert after this number of GPU-hours, of all ranks together; 0: never.
     """
 
     webhook: str = ""
@@ -44,12 +44,12 @@ class Alerts:
 
 @dataclass(frozen=True)
 class Watch:
-    """What TensorBoard shows besides the metrics of each step."""
+    """The contents of TensorBoard besides the metrics of each step."""
 
     examples: int = 0  # validation windows that are shown next to their targets at each validation
     histograms: bool = False  # histograms of parameters and gradients, at each validation
     profile: tuple[int, int] | None = None  # first and last step of the profiler trace, counted from 0
-    alerts: Alerts = field(default_factory=Alerts)  # who gets an alert when something goes wrong
+    alerts: Alerts = field(default_factory=Alerts)  # receivers of alerts
 
     def __post_init__(self) -> None:
         if self.examples < 0 or (self.profile is not None and not 0 <= self.profile[0] <= self.profile[1]):

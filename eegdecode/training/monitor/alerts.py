@@ -1,4 +1,4 @@
-"""Send alerts: a line in alerts.jsonl, and a message to whoever the config names. A failed sender stops nothing."""
+"""Send alerts: a line in alerts.jsonl, and a message to the receivers in the config. A failed sender stops nothing."""
 
 import json
 import logging
@@ -67,5 +67,5 @@ def _wandb(line: dict[str, object]) -> None:
     import wandb  # an extra
 
     if wandb.run is None:
-        raise ValueError("no run of it is on: call wandb.init in your own stage")
+        raise ValueError("no run of it is active: call wandb.init in your own stage")
     wandb.alert(title=str(line["title"]), text=_text(line))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 SOUND_HZ = 4000
-"""A target of one feature that is sampled faster than that is a sound."""
+"""The rate above which a target of one feature is a sound."""
 BANDS = 8
-"""A time course of so many features or more is drawn as a spectrogram."""
+"""The number of features from which a time course is drawn as a spectrogram."""
 
 
 def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, validator: Validator) -> None:
@@ -52,7 +52,7 @@ def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, val
 def examples(
     writer: "SummaryWriter", step: int, first: int, target: torch.Tensor, decoded: torch.Tensor, spec: SignalSpec
 ) -> None:
-    """Each as a sound, a spectrogram or a curve, like its target."""
+    """Show each as a sound, a spectrogram or a curve, like its target."""
     for number, (true, output) in enumerate(zip(target, decoded, strict=True), first):
         if spec.target_sfreq > SOUND_HZ and spec.n_outputs == 1:
             for name, sound in (("heard", true), ("decoded", output)):
@@ -87,7 +87,7 @@ def _curves(true: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:
 
 
 def topography(values: np.ndarray, spec: SignalSpec) -> Any:
-    """One value a channel, seen from above, nose up; channels without a position are left out."""
+    """Draw one value a channel, seen from above, nose up; channels without a position are left out."""
     known = [index for index, place in enumerate(spec.positions) if place is not None]
     places = np.array([spec.positions[index] for index in known], float)
     radius = np.linalg.norm(places, axis=1)

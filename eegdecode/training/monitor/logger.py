@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_LINES = 100_000
-"""So many steps may wait in memory for room on the disk, some tens of MB; beyond that the oldest are lost."""
+"""Steps that may wait in memory until the disk has room, some tens of MB; beyond that the oldest are lost."""
 AGAIN_S = 30.0
-"""How often TensorBoard's writer is opened again on a full disk."""
+"""How often TensorBoard's writer is reopened on a full disk."""
 
 
 class Record:
-    """Continue after `step`: lines of later steps by an earlier attempt are dropped, as these steps are done again.
-    Lines that it could not write, `unwritten`, are written."""
+    """Continues the log after `step`. Lines of later steps by an earlier attempt are dropped, as these steps are
+    repeated. `unwritten`: lines that an earlier attempt could not write, which are written now."""
 
     def __init__(self, ctx: Context, step: int, unwritten: Sequence[dict[str, float]] = ()) -> None:
         self.ctx = ctx
         self.path = ctx.run.metrics
         self.writer: tensorboard.SummaryWriter | None = None
         self._waiting: deque[dict[str, float]] = deque(maxlen=KEPT_LINES)
-        """Lines that the disk did not take."""
+        """Lines that could not be written yet."""
         self._error: OSError | None = None
-        """Why lines wait; it has been logged."""
+        """The reason, which has been logged."""
         self._opened_at = -AGAIN_S
         self._flushed = min([step, *(int(line["step"]) - 1 for line in unwritten)])
-        """The last step that TensorBoard has safe."""
+        """The last step that is safe in TensorBoard's file."""
         self._last = step
         if ctx.world.is_first:
             by_step = {line["step"]: line for line in (*unwritten, *read_lines(self.path)) if line["step"] <= step}
@@ -53,7 +53,7 @@ class Record:
             self._put_down()
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """Write one line: the figures after that many steps."""
+        """Write one line: the figures after `step` steps."""
         if not self.ctx.world.is_first:
             return
         self.ctx.fence()
@@ -62,7 +62,8 @@ class Record:
         self._put_down()
 
     def _put_down(self) -> None:
-        """Write the waiting lines to both; a new TensorBoard writer gets all that the one before may have lost."""
+        """Write the waiting lines to both files; a new TensorBoard writer gets all lines that the one before may have
+        lost."""
         lines = list(self._waiting)
         try:
             while self._waiting:
@@ -80,7 +81,7 @@ class Record:
             self._lost(error)
 
     def show(self, draw: "Callable[[tensorboard.SummaryWriter], None]") -> None:
-        """Pictures, for TensorBoard alone; on a full disk they are not drawn."""
+        """Draw pictures, for TensorBoard only; on a full disk they are not drawn."""
         if self.writer is None:
             return
         try:
@@ -90,11 +91,12 @@ class Record:
 
     @property
     def unwritten(self) -> list[dict[str, float]]:
-        """The lines that wait for room, for a checkpoint to keep."""
+        """Return the lines that wait for room, so that a checkpoint keeps them."""
         return list(self._waiting)
 
     def flush(self, wait: bool = False) -> None:
-        """Before a checkpoint: put on disk what the next attempt builds on. `wait`: for room, if the disk is full."""
+        """Write to disk what the next attempt needs; called before a checkpoint. `wait`: for room, if the disk is
+        full."""
         if not self.ctx.world.is_first:
             return
         if self._waiting:
@@ -154,7 +156,7 @@ class Record:
 
 
 def _ranges(numbers: set[int]) -> str:
-    """`3-5, 9`: consecutive numbers as a range."""
+    """Format consecutive numbers as ranges, `3-5, 9`."""
     starts = sorted(number for number in numbers if number - 1 not in numbers)
     ends = sorted(number for number in numbers if number + 1 not in numbers)
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends))

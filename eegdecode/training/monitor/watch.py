@@ -39,7 +39,7 @@ class Watcher:
             log.info("of steps %d to %d, only those from %d on are profiled", *cfg.profile, step)
 
     def before(self, step: int) -> None:
-        """At the start of a step: start the profiler, or resume it after a restart."""
+        """Start the profiler at the start of a step, or resume it after a restart."""
         if self.cfg.profile is None or not self.ctx.world.is_first or self._profiler is not None:
             return
         first, last = self.cfg.profile
@@ -49,7 +49,7 @@ class Watcher:
             self._profiler.start()
 
     def after(self, step: int, over: bool) -> None:
-        """After so many steps: write the trace, after its last step or if training is `over`."""
+        """Write the trace, after its last step or if training is `over`. `step`: the number of finished steps."""
         if self._profiler is None or self.cfg.profile is None or not (over or step > self.cfg.profile[1]):
             return
         self._profiler.stop()
@@ -84,7 +84,7 @@ class Watcher:
     def validated(
         self, step: int, validation: dict[str, float], best: Best, network: nn.Module, validator: Validator
     ) -> None:
-        """After a validation with these figures; `best` is from before it."""
+        """Send alerts after a validation with these figures; `best` is from before it."""
         cfg, lowest = self.cfg.alerts, best.validation["loss"]
         if math.isfinite(lowest) and validation["loss"] > lowest + (cfg.diverged - 1) * abs(lowest):
             self.alerts.say("diverged", f"validation loss {validation['loss']:.4g} at step {step}, after {lowest:.4g}")

@@ -1,4 +1,4 @@
-"""A metric: how it is computed, and its label, chance level and null beside it."""
+"""A metric: its function, with its label, chance level and null."""
 
 import numpy as np
 

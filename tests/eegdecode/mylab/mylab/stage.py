@@ -1,4 +1,4 @@
-"""A stage: its config, and what it does."""
+"""A stage: its config and its function."""
 
 from dataclasses import dataclass
 

@@ -45,7 +45,7 @@ class Count:
 
 
 GATE_S = 3600.0
-"""When nobody opens it for so long, the test that should have is gone."""
+"""If nobody opens it within this time, the test that should have is gone."""
 
 
 def hold(ctx: Context, is_asked: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ from hpc.rank.context import Context
 
 @dataclass(frozen=True)
 class Held(Train):
-    """The settings of a training, those of its section where the file has one."""
+    """The settings of a training; they start from those of its section if the file has one."""
 
     section: ClassVar[str] = "train"
     hold_at: int = 7
