@@ -14,7 +14,7 @@ from hpc.cli.options import Arguments
 from hpc.cli.table import CONFIG, TOOL, Verb, verbs
 from hpc.cli.verbs import load
 from hpc.codes import DONE
-from hpc.config import reference, stages
+from hpc.config import plugins, reference, stages
 from hpc.config.choices import kinds
 from hpc.config.reference import Setting
 from hpc.errors import ConfigError, did_you_mean
@@ -40,7 +40,9 @@ def text(verb: str) -> str:
         known = [*verbs(), *stages.names()]
         raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, known)}")
     about = f"{row.what[0].upper()}{row.what[1:]}.\n"
-    return "\n".join([_usage(verb, row.words), about, _settings(verb, row), _options(verb), _examples(row.examples)])
+    more = plugins.load(row.more)() if row.more else ""
+    parts = [_usage(verb, row.words), about, _settings(verb, row), _options(verb), more, _examples(row.examples)]
+    return "\n".join(filter(None, parts))
 
 
 def _settings(verb: str, row: Verb) -> str:

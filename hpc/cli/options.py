@@ -217,7 +217,7 @@ GROUPS: dict[str, list[Option]] = {
             "LIST",
             str,
             "drill",
-            "signal term kill9 supervisor hang damage scancel disk disk+signal node controller",
+            "faults to inject, separated by commas; drill --help lists them (default: all)",
         ),
         ("--repeat", "N", natural, "drill", "draw N faults at random"),
         ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),

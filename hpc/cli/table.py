@@ -19,13 +19,16 @@ class Verb:
         The function `(args, environ) -> exit code`, as `module:function`; it is imported when the verb is given.
     examples
         Lines that its own help shows as examples.
+    more
+        What its own help shows besides: a function that returns the text, as `module:function`.
     """
 
-    def __init__(self, words: str, what: str, where: str, *examples: str) -> None:
+    def __init__(self, words: str, what: str, where: str, *examples: str, more: str = "") -> None:
         self.words = words
         self.what = what
         self.where = where
         self.examples = examples
+        self.more = more
 
 
 CONFIG = "[FILE.yaml or RECIPE ...] [key=value ...]"
@@ -60,6 +63,7 @@ VERBS = {
     "drill": Verb(
         f"STAGE {CONFIG}", "break a run on purpose and check that its results do not change (--faults, --repeat)",
         "hpc.cli.drill:run_drill", "drill train my-study.yaml --nodes 2 --faults kill9,signal",
+        more="hpc.drill.faults:help_text",
     ),
     "export": Verb(
         "RUN", "write a batch script that runs it without submitit (-o FILE)", PLAN, "export train-k3f9 -o job.sbatch"

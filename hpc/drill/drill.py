@@ -80,7 +80,7 @@ def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) 
     rng = random.Random(seed)
     names = [rng.choice(list(faults)) for _ in range(repeat)] if repeat else list(faults)
     place = Path(plan.runs) / ".drill" / f"{plan.science.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if plan.resources.hang_s == 900:
+    if "hang" not in plan.asked:
         plan = dataclasses.replace(plan, resources=dataclasses.replace(plan.resources, hang_s=HANG_S))
     print(f"\ndrill of {plan.science.name} in {place}\n\nundisturbed", flush=True)
     calm, expected = _case(plan, place / "undisturbed", "", rng, None)

@@ -16,7 +16,7 @@ from hpc.plan.plan import Plan
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 
 FULL_FOR_S, FULL_AT_THE_END_S = 20.0, 10.0
-"""The first is longer than the --hang of our tests: who finds no room does not hang."""
+"""The first is longer than the --hang of our tests: ranks that wait for room on the disk are not taken to hang."""
 DOWN_FOR_S = 15.0
 
 
@@ -48,14 +48,14 @@ class Case:
     def job(self) -> str:
         return str(read_lines(self.run.submissions)[-1]["job"])
 
-    def supervisor(self, number: signal.Signals) -> None:
-        """Signal it: Slurm does that to the batch step alone."""
+    def signal_supervisor(self, number: signal.Signals) -> None:
+        """Slurm signals the batch step alone."""
         if self.on_slurm:
             _run("scancel", f"--signal={number.name.removeprefix('SIG')}", "--batch", self.job)
         else:
             os.kill(_need(self.run.supervisor)["pid"], number)
 
-    def on_node(self, host: str, pid: int, number: signal.Signals) -> None:
+    def signal_process(self, host: str, pid: int, number: signal.Signals) -> None:
         """Signal a process of the job, on whichever node it is."""
         if host in ("", os.uname().nodename) or Path(f"/proc/{pid}").exists():
             os.kill(pid, number)
@@ -63,11 +63,11 @@ class Case:
             there = ["--overlap", f"--jobid={self.job}", "-N1", "-n1", "-w", host]
             _run("srun", *there, "kill", "-s", number.name.removeprefix("SIG"), str(pid))
 
-    def rank(self, number: signal.Signals) -> None:
-        """Signal one of the ranks, any."""
+    def signal_a_rank(self, number: signal.Signals) -> None:
+        """Signal a rank that is drawn at random."""
         rank = self.rng.randrange(self.plan.resources.ranks)
         heartbeat = _need(self.run.heartbeat(rank))
-        self.on_node(heartbeat["host"], heartbeat["pid"], number)
+        self.signal_process(heartbeat["host"], heartbeat["pid"], number)
 
     def restore(self) -> None:
         """Set the world right again."""
@@ -75,7 +75,7 @@ class Case:
             undo()
 
     def end(self) -> None:
-        """Whose fault turned out not to be possible; it may have ended by itself."""
+        """Kill the run, whose fault turned out not to be possible. It may have ended by itself."""
         if self.on_slurm:
             subprocess.run(["scancel", self.job], capture_output=True, check=False)
         else:
@@ -84,24 +84,24 @@ class Case:
 
 
 def _walltime(case: Case) -> None:
-    case.supervisor(signal.SIGUSR2)
+    case.signal_supervisor(signal.SIGUSR2)
 
 
 def _term(case: Case) -> None:
-    case.supervisor(signal.SIGTERM)
+    case.signal_supervisor(signal.SIGTERM)
 
 
 def _kill_rank(case: Case) -> None:
-    case.rank(signal.SIGKILL)
+    case.signal_a_rank(signal.SIGKILL)
 
 
 def _kill_supervisor(case: Case) -> None:
     supervisor = _need(case.run.supervisor)
-    case.on_node(supervisor["host"], supervisor["pid"], signal.SIGKILL)
+    case.signal_process(supervisor["host"], supervisor["pid"], signal.SIGKILL)
 
 
 def _hang(case: Case) -> None:
-    case.rank(signal.SIGSTOP)
+    case.signal_a_rank(signal.SIGSTOP)
 
 
 def _scancel(case: Case) -> None:
@@ -119,7 +119,7 @@ def _damage(case: Case) -> None:
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 0xFF]))
-    case.rank(signal.SIGKILL)
+    case.signal_a_rank(signal.SIGKILL)
 
 
 def _disk_full(case: Case) -> None:
@@ -128,7 +128,7 @@ def _disk_full(case: Case) -> None:
 
 
 def _fill(case: Case, seconds: float, then: Callable[[], object]) -> None:
-    """The disk is a small one of its own, mounted before the start."""
+    """Fill the small disk of the run, call `then`, and empty it after so many seconds."""
     filler = Path(case.plan.runs) / "filler"
     case.full = _need(case.run.heartbeat(0))
     with open(filler, "wb") as file:
@@ -145,7 +145,7 @@ def _fill(case: Case, seconds: float, then: Callable[[], object]) -> None:
 def _disk_full_at_the_end(case: Case) -> None:
     """The walltime ends while the disk is full."""
     supervisor = _need(case.run.supervisor)
-    _fill(case, FULL_AT_THE_END_S, lambda: case.on_node(supervisor["host"], supervisor["pid"], signal.SIGUSR2))
+    _fill(case, FULL_AT_THE_END_S, lambda: case.signal_process(supervisor["host"], supervisor["pid"], signal.SIGUSR2))
 
 
 def _node_down(case: Case) -> None:
@@ -161,7 +161,7 @@ def _controller_down(case: Case) -> None:
     bed = _bed(case)
     supervisor = _need(case.run.supervisor)
     _run(*bed, "kill", "slurmctld")
-    case.on_node(supervisor["host"], supervisor["pid"], signal.SIGUSR2)
+    case.signal_process(supervisor["host"], supervisor["pid"], signal.SIGUSR2)
     time.sleep(DOWN_FOR_S)
     _run(*bed, "revive", "slurmctld")
 
@@ -200,6 +200,11 @@ FAULTS = {
 }
 
 
+def help_text() -> str:
+    """Return the faults by name."""
+    return "\n".join(["faults:", *(f"  {name:<14}{fault.what}" for name, fault in FAULTS.items()), ""])
+
+
 def mount(place: Path) -> None:
     if os.geteuid() != 0:
         raise NotPossible("a disk of its own to fill: that needs root")
@@ -211,7 +216,7 @@ def mount(place: Path) -> None:
 
 
 def unmount(place: Path) -> None:
-    """What the runs said stays."""
+    """Unmount the disk of a run, and keep what the run has written, but for its checkpoints."""
     copy = place.with_name(f"{place.name}.kept")
     shutil.copytree(place, copy, symlinks=True, ignore=shutil.ignore_patterns("checkpoints", "filler"))
     subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
