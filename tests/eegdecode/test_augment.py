@@ -135,9 +135,9 @@ def test_a_shift_is_round_the_end() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="make soft labels, which only objective=classification"):
         Augmentation([Mixup()], CLASSES, soft=False)
-    with pytest.raises(ValueError, match="recombine puts windows of one class together, but the target follows"):
+    with pytest.raises(ValueError, match="recombine combines windows of one class, but the target follows"):
         Augmentation([Recombine()], SPEC, soft=False)
-    with pytest.raises(ValueError, match="recombine puts windows of one class together, but there is no target"):
+    with pytest.raises(ValueError, match="recombine combines windows of one class, but there is no target"):
         Augmentation([Recombine()], replace(SPEC, n_outputs=0, target_sfreq=0.0), soft=False)
 
 

@@ -134,7 +134,7 @@ def test_annotations_begin_and_end_a_story(tmp_path: Path) -> None:
     assert read.notes == ("annotations that are not trials were left out: 1 × stimBegin, 1 × stimEnd",)
     for wrong, message in (
         (marks[:2], "the trial that began at 2.00 s has no annotation 'storyEnd' after it"),
-        (marks[2:], "'storyEnd' at 8.50 s ends what has not begun"),
+        (marks[2:], "'storyEnd' at 8.50 s ends a trial that has not begun"),
         (marks[1:2] * 2, "'storyBegin' at 2.00 s begins a trial, but the one that began at 2.00 s has not ended"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -185,7 +185,7 @@ def test_a_trained_model_is_read_back_whole(cfg: Train, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(cfg: Train, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch is 4 .* which 3 ranks cannot share evenly: take 3 or 6"):
+    with pytest.raises(ValueError, match="batch is 4 .* which 3 ranks cannot share evenly: use 3 or 6"):
         loop.fit(cfg, Context(World(0, 3), RunDir(tmp_path)))
 
 
@@ -356,7 +356,7 @@ def test_bf16_learns_as_fp32_does(cfg: Train, tmp_path: Path) -> None:
 def test_half_precision_goes_where_the_cpu_has_no_lstm_in_it(cfg: Train, isa: str, tmp_path: Path) -> None:
     assert on_older_processor(isa, trained_in_half_precision, cfg, tmp_path) == [
         f"this CPU has no LSTM in {numbers} (could not create a primitive descriptor for the LSTM forward propagation "
-        "primitive): LSTMs are computed in float32, all else as asked"
+        "primitive): LSTMs are computed in float32, the rest as requested"
         for numbers in ("bfloat16", "float16")
     ]
     for precision in ("bf16", "fp16"):

@@ -70,7 +70,7 @@ def test_every_way_to_fuse_gives_the_target_that_was_asked_for(cfg: Fusion | Mul
 def test_concat_takes_an_equal_share_from_each_encoder() -> None:
     network = models.build(Fusion(eeg=LSTM, meg=LSTM, fusion="concat"), spec(n_outputs=512))
     assert network.eeg.readout.out_features == network.meg.readout.out_features == 256
-    with pytest.raises(ValueError, match="from each of 2 encoders, but there are 3 outputs: take model.fusion=add or"):
+    with pytest.raises(ValueError, match="from each of 2 encoders, but there are 3 outputs: use model.fusion=add or"):
         models.build(Fusion(fusion="concat"), spec(n_outputs=3))
 
 

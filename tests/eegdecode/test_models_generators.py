@@ -129,7 +129,7 @@ def test_its_names_are_those_of_the_public_checkpoint() -> None:
 
 
 def test_a_frame_is_256_samples_of_sound() -> None:
-    with pytest.raises(ValueError, match=r"256 = 16 x 16 samples .* 22050 Hz over 64 Hz is 344.531: take frames at 86"):
+    with pytest.raises(ValueError, match=r"256 = 16 x 16 samples .* 22050 Hz over 64 Hz is 344.531: use frames at 86"):
         models.build(DiffWave(), replace(mel(80), sfreq=64.0))
     network = models.build(DiffWave(channels=8, layers=1), mel(5))
     some = torch.zeros(1, dtype=torch.int64)

@@ -68,7 +68,7 @@ def test_a_window_is_wrapped_up_to_the_next_whole_patch_and_not_further(n_times:
 
 def test_half_a_patch_is_refused_unless_wrapped() -> None:
     with pytest.raises(
-        ValueError, match=r"200 samples is 12.5 patches of 16: take 192 or 208 samples, or say model.wrap"
+        ValueError, match=r"200 samples is 12.5 patches of 16: take 192 or 208 samples, or set model.wrap"
     ):
         models.build(MAE(**SMALL), spec(2, 200))
     with pytest.raises(ValueError, match="mae_pretrain: got 2 channels x 8 samples; needs at least 16 samples"):
@@ -174,7 +174,7 @@ def test_only_the_released_tfc_lets_windows_of_a_batch_see_each_other() -> None:
 
 
 def test_tfc_needs_a_width_that_its_heads_can_share() -> None:
-    with pytest.raises(ValueError, match="got 65 samples, take 64 or 66"):
+    with pytest.raises(ValueError, match="got 65 samples, use 64 or 66"):
         models.build(TFC(), spec(2, 65))
 
 

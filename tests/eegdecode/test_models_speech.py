@@ -93,7 +93,7 @@ def test_channels_that_stand_nowhere_are_named() -> None:
     signal_spec = spec(12, 1)
     lost = (*signal_spec.positions[:3], None, *signal_spec.positions[4:11], None)
     for positions, message in (
-        (lost, "2 of 12: MEG003, MEG011. Give their places"),
+        (lost, "2 of 12: MEG003, MEG011. Add their positions"),
         ((), "12 of 12: MEG000, .*, MEG004, …"),
     ):
         with pytest.raises(ValueError, match=message):

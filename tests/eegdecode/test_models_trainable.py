@@ -223,7 +223,7 @@ def test_what_is_frozen_does_not_drift_and_what_a_model_froze_itself_stays_froze
         (Trainable(part="encodr"), "no part 'encodr'; it has: body, blocks, norm, average, head"),
         (
             Trainable("last", part="body"),
-            "train=last needs a network that names its heads, .* the part 'body' does not: take",
+            "train=last needs a network that names its heads, .* the part 'body' does not: use",
         ),
         (Trainable("lora", layers=("qkv",)), "no linear layer called qkv but its head; there is: body.0, blocks.0"),
     ],

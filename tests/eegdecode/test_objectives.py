@@ -95,7 +95,7 @@ def test_a_single_number_of_a_window_is_followed_but_not_correlated() -> None:
 
 
 def test_a_single_number_of_a_window_has_no_direction_to_be_found_by() -> None:
-    with pytest.raises(ValueError, match="one number a window, as in this target, has none: take objective=regression"):
+    with pytest.raises(ValueError, match="one number a window, as in this target, has none: use objective=regression"):
         Clip().asks(spec(1))
     assert Clip().asks(spec(1, 64.0)) == spec(1, 64.0)
 

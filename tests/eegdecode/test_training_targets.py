@@ -158,5 +158,5 @@ def test_a_balanced_objective_is_of_the_training_part_and_not_balanced_twice(ope
         optim=Optim(steps=2, validate_every=2),
     )
     assert trained(cfg, tmp_path / "run").spec.class_weights == (0.5, 1.5, 3.0), "12, 4 and 2 are left to train with"
-    with pytest.raises(ValueError, match="balanced and windows.balance=stimulus would both even classes out: take one"):
+    with pytest.raises(ValueError, match="balanced and windows.balance=stimulus would both balance the classes"):
         replace(cfg, windows=EpochWindows(balance="stimulus"))

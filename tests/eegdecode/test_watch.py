@@ -133,7 +133,7 @@ def test_a_run_that_stops_within_a_trace_keeps_both_parts_of_it(cfg: Train, tmp_
 
 
 def test_a_batch_that_one_rank_cannot_cut_names_what_would_help(cfg: Train) -> None:
-    with pytest.raises(ValueError, match="4, which cannot be cut .* 3 portions: take 3 or 6, or another compute.accum"):
+    with pytest.raises(ValueError, match="4, which cannot be cut .* 3 portions: use 3 or 6, or another compute.accum"):
         check_ranks(replace(cfg, compute=Compute(accumulate=3)), 1)
 
 

@@ -34,7 +34,7 @@ def test_a_recipe_is_found_by_its_name(launch: Launch) -> None:
          "that name: say motor-eegnet"),
         (["pipeline", "nothing.yaml"], "there is no config file nothing.yaml. `python -m hpc.launch recipes` lists"),
         (["recipes", "bogus"], "recipes lists all and takes no word, but got 'bogus'"),
-        (["sweep", "count", "n=1", "n=2"], "n is said 2 times: several values are one word, n=a,b"),
+        (["sweep", "count", "n=1", "n=2"], "n is given 2 times: several values are one word, n=a,b"),
         (["train", "lr"], "'lr' is neither a key=value, nor a .yaml file, nor a recipe"),
         (["sweep", "train", "demmo", "seed=0,1"], "Did you mean 'demo'?"),
         (["status", "--only"], "--only is for STAGE and sweep, not for status"),
@@ -71,7 +71,7 @@ def test_what_two_packages_call_the_same_is_named_with_its_package(
         assert recipes.find("counting/demo") == theirs / "recipes/demo.yaml"
         assert recipes.find("eegdecode/demo") == ours
         assert recipes.find("other") == recipes.find("counting/other") == theirs / "other.yaml"
-        with pytest.raises(ConfigError, match="'demo': say counting/demo or eegdecode/demo"):
+        with pytest.raises(ConfigError, match="'demo': use counting/demo or eegdecode/demo"):
             recipes.find("demo")
         (tmp_path / "configs").mkdir()
         (tmp_path / "configs/demo.yaml").write_text("count: {n: 4}\n")

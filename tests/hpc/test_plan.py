@@ -55,7 +55,7 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
             "pipeline",
             {"tally": {"stage": "count"}},
             [],
-            "tally is a stage, so its .* of count: call the section otherwise",
+            "tally is a stage, so its .* of count: give the section another name",
         ),
         ("pipeline", {"count": 5}, [], "count is a stage, and its section needs settings, but got 5"),
         ("pipeline", {"count": {}}, ["n=3"], "'n=3' names no section of the file. .*There is: count"),
@@ -161,7 +161,7 @@ def test_a_name_of_several_is_all_of_a_sweep_where_several_can_be_read(tmp_path:
     ("ref", "message"),
     [
         ("st1", "count.after is st1, but no run in .* is called so: see .*, or give a folder, after=path/to/folder$"),
-        ("st1,st2", r"count.after is one run, st1,st2, which is not there: say several as \[st1,st2\]"),
+        ("st1,st2", r"count.after is one run, st1,st2, which is not there: several are \[st1,st2\]"),
         ("tally", "make it first with `python -m hpc.launch tally …`"),
     ],
 )

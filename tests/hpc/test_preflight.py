@@ -93,7 +93,7 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_it_waits_in_a_que
     )
     assert "config valid" in preflight.checked([fits], {})[0].checks
     too_many = dataclasses.replace(fits, resources=dataclasses.replace(layout, ranks_per_node=3))
-    with pytest.raises(ConfigError, match="^train: windows.batch is 4 .* which 3 ranks cannot share evenly: take 3 or"):
+    with pytest.raises(ConfigError, match="^train: windows.batch is 4 .* which 3 ranks cannot share evenly: use 3 or"):
         preflight.checked([too_many], {})
     write_json(too_many.run.result, {})
     with pytest.raises(ConfigError, match="which 3 ranks cannot share evenly"):
