@@ -17,6 +17,7 @@ from eegdecode.evaluation.report.sections import many, say
 from eegdecode.evaluation.statistics import intervals
 from eegdecode.plots import Dots
 from hpc.rank.context import Context, Input
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, atomic_write, read_json, write_json
 
 MOST_SAID = 10
@@ -105,7 +106,7 @@ def named(label: str, ctx: Context) -> list[Input]:
     if not label:
         return []
     siblings = [RunDir(folder) for folder in sorted(ctx.run.path.parent.iterdir()) if folder.is_dir()]
-    plans = {run.name: read_json(run.plan) or {} for run in siblings if (run.out / "report.json").is_file()}
+    plans = {run.name: records.plan(run) for run in siblings if (run.out / "report.json").is_file()}
     return [Input(name) for name, plan in plans.items() if plan.get("label") == label]
 
 
@@ -113,7 +114,7 @@ def read(run: RunDir) -> Evaluation:
     report: dict[str, Any] | None = read_json(run.out / "report.json")
     if report is None:
         raise ValueError(f"{run.path} has no report.json: name evaluate runs that have finished")
-    plan = read_json(run.plan) or {}
+    plan = records.plan(run)
     name, subjects = report["headline"], {row["subject"]: row["value"] for row in report["subjects"]}
     main = report["figures"][name]
     return Evaluation(

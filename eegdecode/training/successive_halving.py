@@ -11,6 +11,7 @@ from typing import Any
 from eegdecode.training.config import Halving, Train
 from hpc import config
 from hpc.rank.context import Context
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -58,4 +59,4 @@ def peers(ctx: Context) -> list[RunDir]:
 
 
 def _label(run: RunDir) -> str:
-    return str((read_json(run.plan) or {}).get("label", ""))
+    return str(records.plan(run).get("label", ""))

@@ -18,7 +18,8 @@ from typing import Any
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.format import HostBuffer
 from hpc.rank.context import FULL_S, Context
-from hpc.runs.rundir import FULL, read_json, read_lines, write_json
+from hpc.runs import records
+from hpc.runs.rundir import FULL, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._writing: Future[object] | None = None
         self._saved_at = time.monotonic()
-        self._mtbf_s = mean_between_failures_s(read_lines(ctx.run.attempts))
+        self._mtbf_s = mean_between_failures_s(records.attempts(ctx.run))
         self._interval_s = SHORTEST_S  # the first save is early, to learn what one costs
         if ctx.world.is_first:
             self.ctx.fence()

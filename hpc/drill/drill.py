@@ -22,8 +22,8 @@ from hpc.drill.faults import FAULTS, NO_FAULT, Case, Fault, NotPossible, TooLate
 from hpc.errors import ConfigError, did_you_mean
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
-from hpc.runs import status
-from hpc.runs.rundir import RunDir, atomic_write, committed_steps, read_heartbeat, read_json, read_lines, write_json
+from hpc.runs import records, status
+from hpc.runs.rundir import RunDir, atomic_write, committed_steps, read_json, read_lines, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import executors
 
@@ -239,7 +239,7 @@ class _Watch:
 
     def _look(self) -> status.State:
         time.sleep(0.1)
-        heartbeat = read_heartbeat(self.run.heartbeat(0))
+        heartbeat = records.heartbeat(self.run, 0)
         if heartbeat and heartbeat["done"] > self.seen.get(heartbeat["attempt"], 0):
             self._heard = time.monotonic()
             attempt, done = heartbeat["attempt"], heartbeat["done"]

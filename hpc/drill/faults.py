@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpc.plan.plan import Plan
-from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, committed_steps, read_json
 
 FULL_FOR_S, FULL_AT_THE_END_S = 20.0, 10.0
 """The first is longer than the --hang of our tests: ranks that wait for room on the disk are not taken to hang."""
@@ -46,7 +47,7 @@ class Case:
 
     @property
     def job(self) -> str:
-        return str(read_lines(self.run.submissions)[-1]["job"])
+        return str(records.submissions(self.run)[-1]["job"])
 
     def signal_supervisor(self, number: signal.Signals) -> None:
         """Slurm signals the batch step alone."""

@@ -30,7 +30,8 @@ from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.plan.snapshot import Code
 from hpc.plan.sweep import draws, grid, is_list
 from hpc.rank.context import Input, input_path
-from hpc.runs.rundir import RunDir, read_json
+from hpc.runs import records
+from hpc.runs.rundir import RunDir
 from hpc.site.allocation import Resources, Site
 
 
@@ -98,6 +99,7 @@ class Plan:
         """Return the content of plan.json: `stage` and `entry` for the worker, the rest for the supervisor and for
         people."""
         return {
+            "schema": records.SCHEMA,
             "name": self.science.name,
             "again": self.science.again,
             "label": self.label,
@@ -293,15 +295,15 @@ def sweep(
 
 def of_run(run: RunDir) -> Science:
     """Read the science of an existing run from its folder."""
-    record = read_json(run.plan)
-    if record is None:
+    record = records.plan(run)
+    if not record:
         raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
     return Science(record["stage"], record["entry"], config.load([run.config]), record["inputs"], record["again"])
 
 
 def of_folder(run: RunDir) -> Plan:
     """Return the plan that a run was last submitted with."""
-    science, record = of_run(run), read_json(run.plan) or {}
+    science, record = of_run(run), records.plan(run)
     return Plan(
         science=science,
         sources=tuple(record["sources"]),
@@ -321,7 +323,7 @@ def of_folder(run: RunDir) -> Plan:
 
 def label_of(run: RunDir) -> str:
     """Return the user's own name for an existing run, or an empty text."""
-    return str((read_json(run.plan) or {}).get("label", ""))
+    return str(records.plan(run).get("label", ""))
 
 
 def next_again(name: str, runs: Path) -> int:
@@ -372,7 +374,7 @@ def _names(at: str, ref: str, runs: Sequence[RunDir], several: bool) -> list[str
     names = sorted(run.name for run in runs)
     if len(names) < 2:
         return names or [ref]
-    stages_of = {(read_json(run.plan) or {}).get("stage") for run in runs}
+    stages_of = {records.plan(run).get("stage") for run in runs}
     if several and len(stages_of) == 1 and all(label_of(run) == ref for run in runs):
         return names
     raise ConfigError(f"{at} is {ref}, which could be {first_of(names)}: say which, by its whole name")

@@ -3,13 +3,14 @@
 from hpc import config
 from hpc.config import stages
 from hpc.rank.context import BEGUN, Context
-from hpc.runs.rundir import read_json, write_json
+from hpc.runs import records
+from hpc.runs.rundir import write_json
 
 
 def work(ctx: Context) -> None:
     """Run the stage of a run folder; rank 0 writes its metrics for the supervisor."""
-    plan = read_json(ctx.run.plan)
-    assert plan is not None, f"{ctx.run.path} has no plan.json"
+    plan = records.plan(ctx.run)
+    assert plan, f"{ctx.run.path} has no plan.json"
     stage = stages.load(plan["entry"])
     cfg = config.build(stages.schema(stage), config.load([ctx.run.config]), plan["stage"])
     ctx.progress(BEGUN, 0, 0)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpc.rank.context import Context, Preempted
 from hpc.rank.local_copy import POLL_S, Copy, Listing, NotStaged, is_last, last_change, lock_file
+from hpc.runs import records
 from hpc.runs.rundir import read_heartbeat, read_json, write_json
 from hpc.site.profile import disk_path
 
@@ -53,8 +54,8 @@ class Staging:
         self.locks.clear()
 
     def _copy_of(self, source: Path) -> Copy | None:
-        plan = read_json(self.ctx.run.plan)
-        assert plan is not None, f"{self.ctx.run.path} has no plan.json"
+        plan = records.plan(self.ctx.run)
+        assert plan, f"{self.ctx.run.path} has no plan.json"
         site, resources = plan["site"], plan["resources"]
         known = site["storage"]["scratch_local"]
         wanted = {"off": [], "auto": known}.get(resources["stage"], [resources["stage"]])

@@ -5,8 +5,8 @@ import signal
 import time
 
 from hpc.errors import ConfigError
-from hpc.runs import status
-from hpc.runs.rundir import RunDir, append_line, read_heartbeat, read_lines
+from hpc.runs import records, status
+from hpc.runs.rundir import RunDir, append_line
 from hpc.runs.status import State
 from hpc.slurm import commands
 from hpc.slurm.squeue import Queue
@@ -28,7 +28,7 @@ def stop(runs: list[RunDir], now: bool) -> list[str]:
         elif state.word != "running":
             how = f"given up, as {silence}" if silence else "cancelled while it waited"
             text = f"{how}; the same command submits it again"
-            line = read_lines(run.submissions)[-1] | {"kind": "cancelled", "text": text, "time": time.time()}
+            line = records.submissions(run)[-1] | {"kind": "cancelled", "text": text, "time": time.time()}
             append_line(run.submissions, line)
     return done
 
@@ -64,7 +64,7 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
         # A signal to the batch step alone reaches the supervisor, which lets the ranks save and does not requeue
         refused = _scancel("--signal=TERM", "--batch", state.job)
         return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
-    supervisor = read_heartbeat(run.supervisor)
+    supervisor = records.supervisor(run)
     if state.word == "queued" or not supervisor:
         raise ConfigError(f"{run.name} is only just starting: stop it in a second")
     if supervisor["host"] != os.uname().nodename:

@@ -10,6 +10,7 @@ import time
 
 from hpc.codes import FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError, did_you_mean, first_of
+from hpc.runs import records
 from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, read_heartbeat, read_lines
 from hpc.slurm.squeue import Job, Queue
 
@@ -100,7 +101,7 @@ def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
         _as_submitted(state, submitted, run)
     else:
         _as_supervised(state, supervisor)
-    heartbeat = read_heartbeat(run.heartbeat(0)) if state.word == "running" else {}
+    heartbeat = records.heartbeat(run, 0) if state.word == "running" else {}
     _pace(state, heartbeat or supervisor.get("pulse") or {})
     return state, submitted
 
@@ -157,7 +158,7 @@ def _starting(state: State, run: RunDir) -> None:
     """Fill in the state of a run on this machine whose supervisor has not written yet."""
     if _process_ended(int(state.job)):
         state.word, state.text = "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
-        holder = read_heartbeat(run.owner)
+        holder = records.owner(run)
         if holder and holder["host"] == os.uname().nodename and not _process_ended(holder["pid"]):
             state.code = REFUSED
             state.text = f"another supervisor holds the lock, pid {holder['pid']} on {holder['host']}: end that first"
@@ -268,11 +269,11 @@ def find_all(word: str, runs: Path | str) -> list[RunDir]:
 def meant(word: str, runs: Path | str) -> list[RunDir]:
     """Return all runs that a word can mean, if any."""
     known = all_runs(runs)
-    last = {run: (read_lines(run.submissions) or [{}])[-1] for run in known}
+    last = {run: (records.submissions(run) or [{}])[-1] for run in known}
     for means in (
         lambda run: run.name == word,
         lambda run: last[run].get("label") == word,
-        lambda run: word in [str(line["job"]) for line in read_lines(run.submissions) if "job" in line],
+        lambda run: word in [str(line["job"]) for line in records.submissions(run) if "job" in line],
         lambda run: word == str(last[run].get("job", "")).partition("_")[0],  # a whole array
         lambda run: run.name.startswith(word) or run.name.endswith(f"-{word}"),
     ):

@@ -15,8 +15,8 @@ from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening
-from hpc.runs import status
-from hpc.runs.rundir import RunDir, read_json
+from hpc.runs import records, status
+from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
 from hpc.slurm.squeue import Queue
 from hpc.submit import executors, watch
@@ -243,7 +243,7 @@ def _newer(folder: Path, than: float) -> list[str]:
 def _not_applied(plan: Plan) -> str:
     """Return a sentence on the requests that do not apply to the existing run, or an empty text."""
     now = plan.to_json()["resources"]
-    was = (read_json(plan.run.plan) or {}).get("resources", now)
+    was = records.plan(plan.run).get("resources", now)
     other = [f"{name} {now[name]} (it has {was.get(name)})" for name in now if now[name] != was.get(name)]
     other = [text for text in other if not text.startswith("notes ")]
     return f"; not applied: {', '.join(other)}. To apply it, stop the run and give this line again" if other else ""

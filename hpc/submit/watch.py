@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.errors import ConfigError
 from hpc.rank.signals import Stop
-from hpc.runs import cancel, status
-from hpc.runs.rundir import RunDir, read_heartbeat, read_json, read_lines
+from hpc.runs import cancel, records, status
+from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
 from hpc.slurm.squeue import Queue
 
@@ -39,21 +39,21 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
     """
     n_asked = 0
     waits_for = "starting"  # not worth a line
-    seen = len(read_lines(run.events))
+    seen = len(records.events(run))
     began = time.time()
     queue = Queue()
     with _bars(run.name) as show:
         while True:
             try:
                 state = status.look(run, queue)
-                events = read_lines(run.events)
+                events = records.events(run)
                 for event in events[seen:]:
                     show(event["text"], None)
                 seen = len(events)
                 if state.word in ("queued", "silent") and state.text != waits_for:
                     waits_for = state.text
                     show(f"{state.word}: {waits_for}", None)
-                heartbeat = read_heartbeat(run.heartbeat(0))
+                heartbeat = records.heartbeat(run, 0)
                 show(None, state if heartbeat and heartbeat["time"] > began else None)
                 if state.ended and not (state.word == "finished" and _has_more_to_say(run)):
                     return state
@@ -75,12 +75,12 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
 def _has_more_to_say(run: RunDir) -> bool:
     """Whether the supervisor of a finished run, on this machine, is about to write its last event: the result is
     written first."""
-    result = read_json(run.result) or {}
+    result = records.result(run)
     if time.time() - result.get("ended", 0.0) > LAST_WORD_S or any(
-        event["time"] >= result["ended"] for event in read_lines(run.events)[-1:]
+        event["time"] >= result["ended"] for event in records.events(run)[-1:]
     ):
         return False
-    owner = read_heartbeat(run.owner)
+    owner = records.owner(run)
     if not owner or owner["host"] != socket.gethostname():
         return False
     try:
@@ -146,7 +146,7 @@ def _say(figures: dict[str, float]) -> str:
 
 def result(run: RunDir) -> str:
     """Format the metrics of a finished run, each next to its chance level if there is one."""
-    metrics = (read_json(run.result) or {}).get("metrics") or {}
+    metrics = records.result(run).get("metrics") or {}
     lines = []
     width = max(18, *(len(name) + 2 for name in metrics), 0)
     for name, value in metrics.items():

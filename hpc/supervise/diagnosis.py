@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from hpc.codes import NEVER
-from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, read_heartbeat, read_json, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, read_json
 
 BUDGET = 3
 """The most attempts in a row that save nothing; attempts with progress are not counted."""
@@ -22,16 +23,16 @@ def products(run: RunDir) -> object:
     return committed_steps(run.checkpoints), out
 
 
-def since_submission(run: RunDir) -> list[dict[str, Any]]:
+def since_submission(run: RunDir) -> "list[records.Attempt]":
     """Return the attempts since a user last submitted it: a new submission means that it is worth another try. A job
     that follows another because a site does not requeue does not count as one."""
-    given = [line["time"] for line in read_lines(run.submissions) if not line.get("successor")]
-    return [line for line in read_lines(run.attempts) if line["started"] > (given or [0.0])[-1]]
+    given = [line["time"] for line in records.submissions(run) if not line.get("successor")]
+    return [line for line in records.attempts(run) if line["started"] > (given or [0.0])[-1]]
 
 
 def account_for_lost(run: RunDir) -> None:
     """Note the attempts that ended together with their supervisor, which could not note them."""
-    noted = {line.get("attempt") for line in read_lines(run.attempts)}
+    noted = {line.get("attempt") for line in records.attempts(run)}
     steps = committed_steps(run.checkpoints)
     for number in range(1, run.last_attempt() + 1):
         folder = run.attempt(number)
@@ -39,9 +40,9 @@ def account_for_lost(run: RunDir) -> None:
         if start is None:
             continue
         files = [path for path in folder.path.iterdir() if path.exists()]
-        heartbeats = [read_heartbeat(run.heartbeat(0)), read_heartbeat(run.supervisor)]
+        heartbeats = [records.heartbeat(run, 0), records.supervisor(run)]
         times = [heartbeat_of["time"] for heartbeat_of in heartbeats if heartbeat_of.get("attempt") == number]
-        end = {
+        end: dict[str, Any] = {
             "ended": max([path.stat().st_mtime for path in files] + times),
             "outcome": "lost",
             "codes": [],
@@ -52,7 +53,7 @@ def account_for_lost(run: RunDir) -> None:
         append_line(run.attempts, start | end)
 
 
-def too_short(lines: list[dict[str, Any]]) -> int:
+def too_short(lines: "list[records.Attempt]") -> int:
     """Count the attempts at the end of the list that met the end of the walltime before they had saved anything."""
     n = 0
     for line in reversed(lines):
@@ -62,9 +63,9 @@ def too_short(lines: list[dict[str, Any]]) -> int:
     return n
 
 
-def in_vain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_vain(lines: "list[records.Attempt]") -> "list[records.Attempt]":
     """Return the attempts at the end of the list that failed and saved nothing."""
-    attempts: list[dict[str, Any]] = []
+    attempts: list[records.Attempt] = []
     for line in reversed(lines):
         if line["outcome"] not in ("crashed", "hung", "lost") or line["got_on"]:
             break
@@ -72,7 +73,7 @@ def in_vain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return attempts
 
 
-def hopeless(lines: list[dict[str, Any]]) -> bool:
+def hopeless(lines: "list[records.Attempt]") -> bool:
     """Whether it failed for good: the same error twice at the same step, or too many attempts that saved nothing."""
     vain = in_vain(lines)
     if NEVER in lines[-1]["codes"]:
@@ -81,18 +82,19 @@ def hopeless(lines: list[dict[str, Any]]) -> bool:
     return bool(by_itself and _again(lines)) or len(vain) >= BUDGET
 
 
-def _again(lines: list[dict[str, Any]]) -> bool:
+def _again(lines: "list[records.Attempt]") -> bool:
     """Whether the last attempt ended with the error of the one before, at the step of that error. Their first steps
     may differ, as the one before may have saved on its way."""
     if len(lines) < 2 or lines[-1]["why"] != lines[-2]["why"]:
         return False
-    at, before = ((line.get("at"), line["from_step"]) for line in (lines[-1], lines[-2]))
-    if at[0] is None or before[0] is None:  # no rank has reported it
-        return at[1] == before[1] and not lines[-2]["got_on"]
-    return max(at) == max(before)
+    before, last = lines[-2:]
+    at_before, at = before.get("at"), last.get("at")
+    if at is None or at_before is None:  # no rank has reported it
+        return last["from_step"] == before["from_step"] and not before["got_on"]
+    return max(at, last["from_step"]) == max(at_before, before["from_step"])
 
 
-def bad_nodes(lines: list[dict[str, Any]]) -> list[str]:
+def bad_nodes(lines: "list[records.Attempt]") -> list[str]:
     """Return the nodes on which it failed repeatedly without progress."""
     strikes = Counter(line["node"] for line in in_vain(lines) if line["node"])
     return sorted(node for node, count in strikes.items() if count >= STRIKES)

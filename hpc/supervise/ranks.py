@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 from hpc.rank import threads
 from hpc.rank.context import BEGUN, STARTING
 from hpc.rank.signals import STACKS
-from hpc.runs.rundir import RunDir, read_heartbeat
+from hpc.runs import records
+from hpc.runs.rundir import RunDir
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
@@ -47,7 +49,7 @@ class Ranks:
         Whether srun starts them on the nodes of this job.
     """
 
-    def __init__(self, run: RunDir, attempt: int, plan: dict[str, Any], on_slurm: bool) -> None:
+    def __init__(self, run: RunDir, attempt: int, plan: Mapping[str, Any], on_slurm: bool) -> None:
         self.run = run
         self.attempt = attempt
         self.plan = plan
@@ -176,7 +178,7 @@ class Ranks:
 
     def heartbeats(self) -> list[dict[str, Any]]:
         """Return the last heartbeats of the ranks of this attempt; a rank without one is left out."""
-        heartbeats = (read_heartbeat(self.run.heartbeat(rank)) | {"rank": rank} for rank in range(self.size))
+        heartbeats = (records.heartbeat(self.run, rank) | {"rank": rank} for rank in range(self.size))
         return [heartbeat for heartbeat in heartbeats if heartbeat.get("attempt") == self.attempt]
 
     def hang_s(self) -> float:

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from signal import SIG_IGN, SIGCONT, SIGTERM, signal
 
-from hpc.runs import submissions
-from hpc.runs.rundir import RunDir, read_json
+from hpc.runs import records, submissions
+from hpc.runs.rundir import RunDir
 from hpc.slurm import commands
 
 AGAIN_S = 5
@@ -101,4 +101,4 @@ def successor(run: RunDir, job: str, until: float) -> str:
     if not answer.ok:
         raise RuntimeError(f"sbatch did not take the job: {answer.error}")
     next_job = answer.out.strip().partition(";")[0]
-    return submissions.note(run, read_json(run.plan) or {}, next_job, began, successor=True)
+    return submissions.note(run, records.plan(run), next_job, began, successor=True)

@@ -16,15 +16,14 @@ from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
+from hpc.runs import records
 from hpc.runs.rundir import (
     FULL,
     RunDir,
     append_line,
     committed_steps,
     damaged_lines,
-    read_heartbeat,
     read_json,
-    read_lines,
     write_json,
 )
 from hpc.supervise import diagnosis, requeue
@@ -68,10 +67,10 @@ class Supervisor:
 
     def __init__(self, run: RunDir, environ: Mapping[str, str], early_signals: list[int]) -> None:
         self.dir = run
-        plan = read_json(run.plan)
-        if plan is None:
+        plan = records.plan(run)
+        if not plan:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
-        self.plan: dict[str, Any] = plan
+        self.plan = plan
         self.resources: dict[str, Any] = plan["resources"]
         # On a site without Slurm we may still be inside of an interactive job, which is not ours
         self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
@@ -110,7 +109,7 @@ class Supervisor:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not self._takes_over():
-                    holder = read_heartbeat(self.dir.owner)
+                    holder = records.owner(self.dir)
                     who = f"pid {holder['pid']} on {holder['host']}" if holder else "of which no more is known"
                     print_safely(f"{self.dir.name}: another supervisor holds the lock, {who}: this one ends")
                     return REFUSED
@@ -133,13 +132,13 @@ class Supervisor:
     def _comes_back(self) -> bool:
         """Whether the job was requeued, or follows another if a site does not requeue: no user has submitted it
         again."""
-        submitted = (read_lines(self.dir.submissions) or [{}])[-1]
+        submitted = (records.submissions(self.dir) or [{}])[-1]
         return self.job is not None and bool(self.job.restarts or submitted.get("successor"))
 
     def _takes_over(self) -> bool:
         """Whether Slurm has given up the holder of the lock: our own job, before Slurm restarted it here. A node that
         Slurm declares dead may only have lost its network."""
-        holder = read_heartbeat(self.dir.owner)
+        holder = records.owner(self.dir)
         return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
 
     def _lacking(self) -> str:
@@ -151,12 +150,12 @@ class Supervisor:
         missing = [run for run in inputs if run and not run.result.exists()]
         deadline = time.monotonic() + LATE_S
         while missing and time.monotonic() < deadline and self.stop_cause is None:
-            states = [read_heartbeat(run.supervisor).get("state") for run in missing]
+            states = [records.supervisor(run).get("state") for run in missing]
             if any(state in ("failed", "stopped") for state in states):
                 break
             time.sleep(1)
             missing = [run for run in missing if not run.result.exists()]
-        words = [read_heartbeat(run.supervisor).get("state", "not started") for run in missing]
+        words = [records.supervisor(run).get("state", "not started") for run in missing]
         return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
 
     def _attempts(self) -> int:
@@ -199,7 +198,7 @@ class Supervisor:
         if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there room for the logs
             return "stopped"
         going_on = f", goes on from step {steps[-1]}" if steps else ""
-        last = (read_lines(self.dir.attempts) or [{}])[-1]
+        last = (records.attempts(self.dir) or [{}])[-1]
         before_ranks, before_threads = last.get("ranks", n_ranks), last.get("threads", n_threads)
         if steps and before_ranks != n_ranks:
             self._note(f"{n_ranks} ranks instead of {before_ranks}: with dropout it is not the same run to the bit now")
@@ -274,7 +273,7 @@ class Supervisor:
 
     def _look_around(self) -> bool:
         """Whether a stop was requested: the time is over, or the user wants it. End all if another has taken over."""
-        if read_heartbeat(self.dir.owner).get("since", self.began) > self.began:
+        if records.owner(self.dir).get("since", self.began) > self.began:
             print_safely(f"{self.dir.name} has another supervisor since: this one and its ranks end")
             os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
         left_s = self.end.left_s() if self.end else None
@@ -300,7 +299,7 @@ class Supervisor:
         return max(lead_s - RESERVE_S, 0.5 * lead_s, 5.0) if self.stop_cause in AT_WALLTIME else GRACE_S
 
     def _finish(self) -> int:
-        attempts = read_lines(self.dir.attempts)
+        attempts = records.attempts(self.dir)
         metrics = read_json(self.dir.attempt(self.attempt).metrics)
         spent = sum(line["ended"] - line["started"] for line in attempts)
         result = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
@@ -415,7 +414,7 @@ class Supervisor:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "keeper": os.getppid(),
-            "pulse": read_heartbeat(self.dir.heartbeat(0)),  # so that status reads one file of a run that has ended
+            "pulse": records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
         }
         try:
             write_json(self.dir.supervisor, now, durable=False)

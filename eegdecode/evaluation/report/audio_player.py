@@ -12,8 +12,9 @@ from scipy import signal as dsp
 
 from eegdecode.data.events import stimuli
 from eegdecode.data.io import audio
-from hpc.rank.context import input_path
-from hpc.runs.rundir import RunDir, read_json
+from hpc.rank.context import Input, input_path
+from hpc.runs import records
+from hpc.runs.rundir import RunDir
 
 PLAYED_S = 4.0  # of a trial, from its start: a page that is sent on is small
 HIGHEST_HZ = 16000.0  # of what is played
@@ -47,10 +48,10 @@ def wav(sound: np.ndarray, sfreq: int) -> bytes:
 def rate_hz(runs: Sequence[RunDir], stimulus: str) -> float | None:
     """The rate of the sound file that a mel target was made from, which defines its bands; None without the study."""
     for run in runs:
-        study = (read_json(run.plan) or {}).get("inputs", {}).get("study")
+        study = records.plan(run).get("inputs", {}).get("study")
         if study is None:
             continue
-        path = audio.file_of(input_path(study, run.path.parent), stimuli.whole(stimulus)[0])
+        path = audio.file_of(input_path(Input(study), run.path.parent), stimuli.whole(stimulus)[0])
         if Path(path).is_file():
             return audio.header(path).sfreq
     return None

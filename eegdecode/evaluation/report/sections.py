@@ -19,6 +19,7 @@ from eegdecode.plots import Line
 from eegdecode.training.model_file import Trained
 from hpc import config
 from hpc.errors import first_of
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_json, read_lines
 
 MOST_NAMED = 10  # classes
@@ -26,7 +27,7 @@ SMOOTHED = 40  # points of the smoothed training curve
 
 
 def made_up(runs: list[RunDir]) -> str:
-    if not any((read_json(run.plan) or {}).get("stage") == "synthesize" for run in runs):
+    if not any(records.plan(run).get("stage") == "synthesize" for run in runs):
         return ""
     return (
         '\n<p class="notice">The recordings are synthetic, with a planted effect: '
@@ -83,9 +84,7 @@ def data(trained: Trained, decoded: Decoded) -> str:
 def _audited(trained: Trained) -> str:
     """The findings of an audit run of the same data, if there is one among these runs."""
     audits = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
-    same = [
-        run for run in audits if sorted((read_json(run.plan) or {}).get("inputs", {}).values()) == sorted(trained.data)
-    ]
+    same = [run for run in audits if sorted(records.plan(run).get("inputs", {}).values()) == sorted(trained.data)]
     if same:
         last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
         findings, name = read_json(last.out / "audit.json") or [], escape(last.name)
@@ -118,7 +117,7 @@ def _split(trained: Trained) -> list[str]:
 
 def lineage(run: RunDir) -> list[RunDir]:
     """The runs that a run builds on, first to last, and itself; as far back as their folders are siblings."""
-    inputs = (read_json(run.plan) or {}).get("inputs", {}).values()
+    inputs = records.plan(run).get("inputs", {}).values()
     before = [ancestor for ref in inputs if "/" not in ref for ancestor in lineage(RunDir(run.path.parent / ref))]
     return [*before, run]
 
@@ -151,10 +150,10 @@ def _settings(trained: Trained, of: str) -> str:
 
 def _cost(run: RunDir) -> tuple[str, str]:
     """Hours and GPU-hours of all attempts that have ended, so not of the one that writes this report."""
-    ended = [line for line in read_lines(run.attempts) if "ended" in line]
+    ended = [line for line in records.attempts(run) if "ended" in line]
     if not ended:
         return "–", "–"
-    resources = (read_json(run.plan) or {}).get("resources", {})
+    resources = records.plan(run).get("resources", {})
     gpus_a_rank = resources.get("gpus_per_node", 0) / resources.get("ranks_per_node", 1)
     lasted = [(line["ended"] - line["started"]) / 3600 for line in ended]
     gpu_hours = sum(hours * line.get("ranks", 1) * gpus_a_rank for hours, line in zip(lasted, ended, strict=True))
@@ -163,7 +162,7 @@ def _cost(run: RunDir) -> tuple[str, str]:
 
 def _code(run: RunDir) -> str:
     commits = []
-    for code in (read_json(run.plan) or {}).get("code", []):
+    for code in records.plan(run).get("code", []):
         changed = f" + {many(len(code['modified']), 'changed file')}" if code["modified"] else ""
         commits.append(f"{Path(code['root']).name} {code['commit'][:10]}{changed}")
     return ", ".join(commits) or "not known"
@@ -171,7 +170,7 @@ def _code(run: RunDir) -> str:
 
 def _attempts(run: RunDir) -> int:
     # An attempt is recorded when it ends, and the one that writes this report has not ended
-    return len(read_lines(run.attempts)) + (not run.result.exists())
+    return len(records.attempts(run)) + (not run.result.exists())
 
 
 def _flat(at: str, value: Any) -> Iterable[str]:

@@ -17,7 +17,8 @@ from eegdecode.training.train_state import Best
 from eegdecode.training.validator import Validator
 from hpc.rank import fsdp
 from hpc.rank.context import Context
-from hpc.runs.rundir import atomic_write, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Watcher:
         self.cfg, self.ctx, self.record, self.damages = cfg, ctx, record, damages
         self.alerts = alerts.Alerts(cfg.alerts, ctx)
         self._began = time.time()
-        self._lived_s = sum(line["ended"] - line["started"] for line in read_lines(ctx.run.attempts))
+        self._lived_s = sum(line["ended"] - line["started"] for line in records.attempts(ctx.run))
         self._profiler: Any = None
         self._traced_from = step
         if cfg.profile is not None and cfg.profile[0] < step <= cfg.profile[1]:

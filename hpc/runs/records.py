@@ -1,0 +1,171 @@
+"""What the files of a run folder hold that processes pass to one another, as types, and the version of all of them.
+
+plan.json has the version of its folder, `schema`. It is raised when a file changes in such a way that another version
+would misread it. A folder of an older version is read; one of a newer version is refused.
+"""
+
+from __future__ import annotations
+
+from hpc.errors import ConfigError
+from hpc.runs.rundir import read_heartbeat, read_json, read_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypedDict
+
+    from hpc.runs.rundir import RunDir
+
+    class PlanRecord(TypedDict, total=False):
+        """plan.json: what the launcher has decided."""
+
+        schema: int
+        name: str
+        again: int
+        label: str
+        settings: str
+        asked: dict[str, Any]
+        stage: str
+        entry: str
+        inputs: dict[str, str]
+        sources: list[str]
+        site: dict[str, Any]
+        resources: dict[str, Any]
+        code: list[dict[str, Any]]
+        python: str
+        python_path: list[str]
+        cwd: str
+
+    class Submission(TypedDict, total=False):
+        """A line of jobs/submitted.jsonl: a run was submitted or started."""
+
+        job: str  # of Slurm, or a pid; none if it was refused
+        name: str
+        label: str
+        settings: str
+        site: str
+        kind: str  # of the site; refused and cancelled end the submission
+        nodes: int
+        after: list[str]
+        log: str
+        time: float
+        successor: bool
+        text: str
+
+    class Attempt(TypedDict, total=False):
+        """A line of attempts.jsonl: one start of the ranks, from its beginning to its end."""
+
+        attempt: int
+        started: float
+        job: str | None
+        from_step: int
+        ranks: int
+        threads: int
+        ended: float
+        outcome: Literal["finished", "stopped", "crashed", "hung", "lost"]
+        codes: list[int | None]
+        why: str
+        node: str
+        at: int | None  # the step of the rank whose error ended it
+        got_on: bool
+        walltime: bool
+
+    class Event(TypedDict, total=False):
+        """A line of events.jsonl: what the supervisor says."""
+
+        time: float
+        text: str
+
+    class Result(TypedDict, total=False):
+        """result.json: the run is finished."""
+
+        metrics: dict[str, Any] | None
+        attempts: int
+        seconds: float
+        ended: float
+
+    Heartbeat = TypedDict(
+        "Heartbeat",
+        {
+            "time": float, "attempt": int, "host": str, "pid": int, "what": str, "began": float, "from": int,
+            "done": int, "total": int, "figures": dict[str, float],
+        },
+        total=False,
+    )  # fmt: skip
+    """heartbeat/rank-0000.json: how far a rank is."""
+
+    class SupervisorHeartbeat(TypedDict, total=False):
+        """heartbeat/supervisor.json: the state of the run."""
+
+        time: float
+        state: str
+        code: int | None
+        attempt: int
+        job: str | None
+        label: str
+        settings: str
+        nodes: int
+        text: str
+        host: str
+        pid: int
+        keeper: int
+        pulse: Heartbeat
+
+    class Owner(TypedDict, total=False):
+        """heartbeat/owner.json: the holder of the lock."""
+
+        host: str
+        pid: int
+        job: str | None
+        since: float
+        restarts: int
+
+
+SCHEMA = 1
+"""The version of the run folders that this program writes. 0: those of releases without a version."""
+
+
+def plan(run: RunDir) -> PlanRecord:
+    """Read plan.json; empty if there is none. Raises ConfigError for a folder of a newer version."""
+    record: Any = read_json(run.plan) or {}
+    if record.get("schema", 0) > SCHEMA:
+        raise ConfigError(
+            f"{run.folder} was written by a newer version of hpc (version {record['schema']} of run folders; this one "
+            f"reads up to {SCHEMA}): use that version, or another folder with --runs"
+        )
+    return record
+
+
+def submissions(run: RunDir) -> list[Submission]:
+    return read_lines(run.submissions)
+
+
+def attempts(run: RunDir) -> list[Attempt]:
+    return read_lines(run.attempts)
+
+
+def events(run: RunDir) -> list[Event]:
+    return read_lines(run.events)
+
+
+def result(run: RunDir) -> Result:
+    """Read result.json; empty if the run is not finished."""
+    record: Any = read_json(run.result) or {}
+    return record
+
+
+def heartbeat(run: RunDir, rank: int) -> Heartbeat:
+    """Read how far a rank is; empty before it has said so."""
+    record: Any = read_heartbeat(run.heartbeat(rank))
+    return record
+
+
+def supervisor(run: RunDir) -> SupervisorHeartbeat:
+    """Read the state of the run; empty before its supervisor has said anything."""
+    record: Any = read_heartbeat(run.supervisor)
+    return record
+
+
+def owner(run: RunDir) -> Owner:
+    """Read who holds the lock; empty if nobody has."""
+    record: Any = read_heartbeat(run.owner)
+    return record

@@ -1,0 +1,74 @@
+"""What processes pass to one another through a run folder has types, and a version."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.errors import ConfigError
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, read_json, write_json
+from tests.conftest import Launch
+
+
+def test_a_run_folder_has_a_version_and_its_records_are_those_of_their_types(launch: Launch) -> None:
+    launch("count", "n=3", "--name", "mine")
+    run = RunDir(launch.runs()[0])
+    assert records.plan(run)["schema"] == records.SCHEMA
+    (attempt,) = records.attempts(run)
+    assert (attempt["attempt"], attempt["outcome"], attempt["from_step"]) == (1, "finished", 0)
+    assert records.submissions(run)[0]["label"] == "mine" and records.result(run)["attempts"] == 1
+    assert records.supervisor(run)["state"] == "finished" and records.heartbeat(run, 0)["done"] == 3
+    assert records.events(run)[-1]["text"].startswith("finished after") and records.owner(run)["since"] > 0
+
+
+def keys_of_types() -> dict[str, set[str]]:
+    """The keys of each type in records.py, which exists for the checker alone."""
+    keys: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(Path(records.__file__).read_text())):
+        if isinstance(node, ast.ClassDef):
+            keys[node.name] = {each.target.id for each in node.body if isinstance(each, ast.AnnAssign)}  # type: ignore[union-attr]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "TypedDict":
+            name, fields = node.args
+            keys[ast.literal_eval(name)] = set(map(ast.literal_eval, fields.keys))  # type: ignore[attr-defined]
+    return keys
+
+
+def test_every_key_that_is_written_is_one_of_its_type(launch: Launch) -> None:
+    launch("count", "n=3")
+    run = RunDir(launch.runs()[0])
+    written: dict[str, Any] = {
+        "PlanRecord": records.plan(run), "Submission": records.submissions(run)[0], "Attempt": records.attempts(run)[0],
+        "Event": records.events(run)[0], "Result": records.result(run), "Heartbeat": records.heartbeat(run, 0),
+        "SupervisorHeartbeat": records.supervisor(run), "Owner": records.owner(run),
+    }  # fmt: skip
+    keys = keys_of_types()
+    assert set(written) == set(keys)
+    assert {name: set(record) - keys[name] for name, record in written.items() if set(record) - keys[name]} == {}
+
+
+def test_a_folder_of_a_newer_version_is_refused_in_a_sentence(launch: Launch) -> None:
+    launch("count", "n=3")
+    run = RunDir(launch.runs()[0])
+    plan = read_json(run.plan)
+    assert plan is not None
+    write_json(run.plan, plan | {"schema": records.SCHEMA + 1})
+    sentence = "was written by a newer version of hpc (version 2 of run folders; this one reads up to 1): use that"
+    for words in (["resume", run.name], ["count", "n=3"], ["export", run.name, "--on", "slurm"]):
+        done = launch(*words, code=2)
+        assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
+    with pytest.raises(ConfigError, match="newer version of hpc"):
+        records.plan(run)
+
+
+def test_a_folder_without_a_version_is_read(launch: Launch) -> None:
+    """Those of 0.1.0 and before."""
+    launch("count", "n=3")
+    run = RunDir(launch.runs()[0])
+    plan = json.loads(run.plan.read_text())
+    del plan["schema"]
+    write_json(run.plan, plan)
+    run.result.unlink()
+    assert "finished after" in launch("resume", run.name).stdout
