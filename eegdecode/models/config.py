@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from hpc.config.choices import Choices
 
@@ -26,11 +26,21 @@ NOT_PROVIDED = {
     "model=braindecode with model.model=EEGConformer. `python -m hpc.launch inspect FILE` tells what its checkpoint "
     "holds",
 }
-MODELS = Choices("eegdecode.models", not_provided=NOT_PROVIDED)
+
+
+def _is_simple(cls: Any, output_kind: str) -> bool:
+    """Whether a model has outputs of that kind, and is not made of other models."""
+    return getattr(cls, "output_kind", "") == output_kind and not getattr(cls, "composite", False)
+
+
+MODELS = Choices("eegdecode.models", not_provided=NOT_PROVIDED, needs=("output_kind",))
 Model = Annotated[ModelConfig, MODELS]
 Encoder = Annotated[
     ModelConfig,
-    Choices("eegdecode.models", only=lambda cls: cls.output_kind == "outputs" and not getattr(cls, "composite", False)),
+    Choices(
+        "eegdecode.models",
+        only=lambda cls: getattr(cls, "output_kind", "") == "outputs" and not getattr(cls, "composite", False),
+    ),
 ]
 """A model that decodes a signal, and is not composed of other models."""
 
@@ -45,7 +55,10 @@ class GeneratorConfig(ModelConfig, Protocol):
 
 Generator = Annotated[
     GeneratorConfig,
-    Choices("eegdecode.models", only=lambda cls: cls.output_kind == "noise" and not getattr(cls, "composite", False)),
+    Choices(
+        "eegdecode.models",
+        only=lambda cls: getattr(cls, "output_kind", "") == "noise" and not getattr(cls, "composite", False),
+    ),
 ]
 How = Literal["add", "concat", "gated"]
 """How the outputs of several encoders are combined."""

@@ -23,5 +23,11 @@ class ObjectiveConfig(Protocol):
         """Return the spec of the model, from that of the data. Raises ValueError for a target that it cannot learn."""
 
 
-OBJECTIVES = Choices("eegdecode.objectives")
+_CLASSES = "the cross-entropy of classes is objective=classification"
+OTHER_WORDS = {
+    "mse": "the mean squared error is objective=regression with objective.loss=mse",
+    "l1": "the mean absolute error is objective=regression with objective.loss=l1",
+    **dict.fromkeys(("ce", "cross_entropy", "crossentropy", "CrossEntropyLoss"), _CLASSES),
+}
+OBJECTIVES = Choices("eegdecode.objectives", not_provided=OTHER_WORDS, needs=("input_kind",))
 AnyObjective = Annotated[ObjectiveConfig, OBJECTIVES]

@@ -232,7 +232,11 @@ SBATCH_LETTERS = {
     "-p": "--partition",
     "-A": "--account",
 }
-"""Letters that sbatch uses for these options; an error names ours, which begin with two dashes."""
+SBATCH_WORDS = {
+    "--gres": "--gpus", "--gpus-per-node": "--gpus", "--ntasks-per-node": "--ranks", "--cpus-per-task": "--cpus",
+    "--mail-user": "--mail", "--dependency": "--after",
+}  # fmt: skip
+"""What sbatch calls these options; an error names ours."""
 FORMER = {"--set": "--preset"}
 """Renamed options: the old name works for one version and prints a notice."""
 OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
@@ -263,7 +267,7 @@ def read(argv: "Sequence[str]") -> Arguments:
                 notice_of_new_word(name, FORMER[name])
                 name = FORMER[name]
             if name not in OPTIONS:
-                ours = SBATCH_LETTERS.get(name[:2], "") if not name.startswith("--") else ""
+                ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
                 hint = f": say {ours} {OPTIONS[ours][1]}" if ours else f".{did_you_mean(name, OPTIONS)}"
                 raise ConfigError(f"there is no option {name}{hint}")
             option = OPTIONS[name]

@@ -10,7 +10,7 @@ installed package adds by an entry point of the group `eegdecode.models`. Its fi
 
 import dataclasses
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -32,6 +32,8 @@ class Choices(Mapping[str, Any]):
         Tells the allowed ones; by default, all are.
     not_provided
         Names that people look for but we do not have, with the reason; an error prints it if one is chosen.
+    needs
+        Attributes that each must have.
     """
 
     def __init__(
@@ -40,22 +42,24 @@ class Choices(Mapping[str, Any]):
         package: str | None = None,
         only: Callable[[Any], bool] | None = None,
         not_provided: Mapping[str, str] | None = None,
+        needs: Sequence[str] = (),
     ) -> None:
         self.group = group
         self.package = group if package is None else package
         self.only = only
         self.not_provided = not_provided or {}
+        self.needs = needs
         if self.package:
             late.register(self.package)
 
     def __contains__(self, name: object) -> bool:
-        there = name in self._files() or name in plugins.points(self.group)
+        there = name in self._files() or name in self._points()
         return there and (self.only is None or self.only(self[str(name)]))
 
     def __iter__(self) -> Iterator[str]:
         """Our names, then those of other packages."""
-        every = dict.fromkeys([*self._files(), *plugins.points(self.group)])
-        return (name for name in every if self.only is None or self.only(self[name]))
+        every = dict.fromkeys([*self._files(), *self._points()])
+        return iter(every) if self.only is None else (kind.name for kind in self._intact(every) if self.only(kind))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -67,29 +71,39 @@ class Choices(Mapping[str, Any]):
         own = f"{self.package}.{name}"
         if name in self._files():
             module = import_module(own)
-            kinds = [each for each in vars(module).values() if _is_named(each, name) and each.__module__ == own]
+            kinds = [each for each in late.there(module).values() if _is_named(each, name) and each.__module__ == own]
             if len(kinds) != 1:
                 raise ConfigError(f"{own} has to have a dataclass whose `name` is {name!r}, but has {len(kinds)}")
             return kinds[0]
-        entry_point = plugins.points(self.group)[name]
-        late.register(entry_point.partition(":")[0])
+        entry_point = self._points()[name]
         kind = plugins.load(entry_point)
         if not _is_named(kind, name):
             raise ConfigError(
                 f"{entry_point}, of the group {self.group}, has to be a dataclass whose `name` is {name!r}"
             )
+        if lacking := [each for each in self.needs if not hasattr(kind, each)]:
+            raise ConfigError(f"{entry_point}, of the group {self.group}, has to have {' and '.join(lacking)}")
         return kind
 
     def by_former_name(self, old: object) -> Any:
         """Return the choice that had this name in the last version, or None."""
-        for name in self:
+        return next((kind for kind in self.intact() if old in getattr(kind, "FORMER_NAMES", ())), None)
+
+    def intact(self) -> Iterator[Any]:
+        """Yield all that can be imported. The error of a broken package is raised when it is chosen."""
+        return self._intact(self)
+
+    def _intact(self, names: Iterable[str]) -> Iterator[Any]:
+        for name in names:
             try:
                 kind = self[name]
-            except ConfigError:  # a broken package: the error is raised when it is chosen
+            except ConfigError:
                 continue
-            if old in getattr(kind, "FORMER_NAMES", ()):
-                return kind
-        return None
+            yield kind
+
+    def _points(self) -> Mapping[str, str]:
+        late.register(*plugins.modules())  # all, as a package may import its others where one is imported
+        return plugins.points(self.group)
 
     def _files(self) -> list[str]:
         folders = import_module(self.package).__path__ if self.package else ()
@@ -126,7 +140,7 @@ def kinds(kind: Any) -> tuple[Any, ...]:
         return (kind,)
     members, more = _members(kind)
     members_of = [each for member in members for each in kinds(member)]
-    return tuple(dict.fromkeys([*members_of, *(more.values() if more else ())]))
+    return tuple(dict.fromkeys([*members_of, *(more.intact() if more else ())]))
 
 
 def names(kind: Any) -> tuple[str, ...]:

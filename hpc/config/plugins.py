@@ -45,6 +45,7 @@ def forget() -> None:
 
 def load(where: str) -> "Any":
     """Import the object at `module:attribute`. Raises ConfigError with the reason if that fails."""
+    import traceback
     from importlib import import_module
 
     module, _, attribute = where.partition(":")
@@ -52,6 +53,18 @@ def load(where: str) -> "Any":
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{where} cannot be imported: {error}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        at = "" if isinstance(error, SyntaxError) else f" ({frames[-1].filename}, line {frames[-1].lineno})"
+        raise ConfigError(f"{where} cannot be imported: {type(error).__name__}: {error}{at}") from error
+
+
+def modules() -> list[str]:
+    """Return the modules that add to what settings can be."""
+    if not _GROUPS:
+        _read()
+    added = (entries for group, entries in _GROUPS.items() if group and not group.startswith("hpc."))
+    return sorted({where.partition(":")[0] for entries in added for where in entries.values()})
 
 
 def sentence(where: str) -> str:

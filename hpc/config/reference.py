@@ -14,6 +14,7 @@ import tokenize
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
@@ -174,6 +175,8 @@ def _default_of(field: Any, base: Any) -> Any:
 
 def say(value: Any) -> str:
     """Write a value as it is typed on the command line."""
+    if isinstance(value, Enum):
+        return say(value.value)
     if dataclasses.is_dataclass(value):
         return str(getattr(value, "name", type(value).__name__.lower()))
     if isinstance(value, tuple | list):
@@ -194,6 +197,8 @@ def kind_in_words(kind: Any) -> str:
         return "run or path"
     if origin is Literal:
         return " | ".join(map(say, args))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " | ".join(map(say, kind))
     if origin in (Union, types.UnionType):
         return " or ".join("null" if arg is type(None) else kind_in_words(arg) for arg in args)
     if origin in (tuple, list):

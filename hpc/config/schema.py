@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -148,6 +149,8 @@ def _converter(kind: Any) -> Converter:
         return _new_type
     if dataclasses.is_dataclass(kind):
         return _dataclass
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _enum
     origin = get_origin(kind)
     return BY_ORIGIN.get(origin, _checked) if origin else BY_TYPE.get(kind, _checked)
 
@@ -170,7 +173,7 @@ def _literal(kind: Any, value: Any, at: str, default: Any) -> Any:
 
 def _list(kind: Any, value: Any, at: str, default: Any) -> Any:
     """A list, or a tuple of any length or of a given one."""
-    origin, args = get_origin(kind), get_args(kind)
+    origin, args = get_origin(kind) or kind, get_args(kind) or (Any, ...)
     if isinstance(args[0], NewType) and isinstance(value, str):
         value = [value]
     if not isinstance(value, list | tuple):
@@ -194,10 +197,35 @@ def _union(kind: Any, value: Any, at: str, default: Any) -> Any:
     if value is None and type(None) in kinds:
         return None
     kinds = tuple(each for each in kinds if each is not type(None))
-    # Settings or none, or plain values: there is nothing to choose by a name
-    if more is None and (len(kinds) == 1 or not any(map(dataclasses.is_dataclass, kinds))):
+    if not kinds and more is None:  # Annotated, with something that is not for us
+        return _convert(get_args(kind)[0], value, at, default)
+    if more is None and len(kinds) == 1:  # settings or none: there is nothing to choose by a name
         return _convert(kinds[0], value, at, default)
+    if more is None and not any(map(dataclasses.is_dataclass, kinds)):
+        return _one_of(kinds, value, at, default)
     return _chosen(kinds, more, value, at, default)
+
+
+def _one_of(kinds: tuple[Any, ...], value: Any, at: str, default: Any) -> Any:
+    """A plain value of one of several types: the type that it has, else the first that it can be converted to."""
+    for each in sorted(kinds, key=lambda kind: type(value) is not kind):
+        try:
+            return _convert(each, value, at, default)
+        except ConfigError:
+            continue
+    raise ConfigError(f"{at} needs {' or '.join(map(_say, kinds))}, but got {value!r}")
+
+
+def _enum(kind: Any, value: Any, at: str, default: Any) -> Any:
+    """A member of an enumeration, by its value or its name."""
+    if isinstance(value, kind):
+        return value
+    members = {str(name): member for member in kind for name in (member.name, member.value)}
+    if str(value) not in members:
+        raise ConfigError(
+            f"{at} cannot be {value!r}.{did_you_mean(str(value), [str(member.value) for member in kind])}"
+        )
+    return members[str(value)]
 
 
 def _chosen(kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, default: Any) -> Any:
@@ -273,7 +301,7 @@ BY_ORIGIN: dict[Any, Converter] = {
     Union: _union, types.UnionType: _union, Annotated: _union,
     Literal: _literal, tuple: _list, list: _list, dict: _dict,
 }  # fmt: skip
-BY_TYPE: dict[Any, Converter] = {Any: _any, float: _float, int: _int, str: _str, Path: _path}
+BY_TYPE: dict[Any, Converter] = {Any: _any, tuple: _list, list: _list, float: _float, int: _int, str: _str, Path: _path}
 """A value of any other type is only checked."""
 
 
@@ -281,6 +309,8 @@ def _say(kind: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     if isinstance(kind, NewType):
         return "the name of a run, or a path"
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
     return words.get(kind) or typing.cast(str, getattr(kind, "__name__", str(kind)))
 
 
@@ -292,4 +322,6 @@ def plain(config: Any) -> Any:
         return {str(key): plain(value) for key, value in config.items()}
     if isinstance(config, list | tuple):
         return [plain(item) for item in config]
+    if isinstance(config, Enum):
+        return config.value
     return str(config) if isinstance(config, Path) else config

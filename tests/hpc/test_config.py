@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 
@@ -338,3 +339,33 @@ def test_checks_that_are_methods_of_a_config_are_still_asked(capsys: pytest.Capt
     with pytest.raises(ValueError, match="too many"):
         stages.check(stage, WithMethods(), 3, lambda ref: None)
     assert stages.check(stage, object(), 3, lambda ref: None) == ""
+
+
+class Act(Enum):
+    RELU = "relu"
+    TANH = "tanh"
+
+
+@dataclass(frozen=True)
+class Loose:
+    """Types that configs of research code have."""
+
+    padding: int | str = "same"
+    cut: float | Literal["nyquist"] = "nyquist"
+    act: Act = Act.TANH
+    width: Annotated[int, "units"] = 8
+    sizes: tuple[Any, ...] = (1, 2)
+
+
+def test_a_setting_of_several_plain_types_takes_each_and_an_enum_its_values() -> None:
+    assert config.build(Loose, config.plain(Loose()), "train") == Loose()
+    built = config.build(Loose, {"padding": 3, "cut": 40, "act": "relu", "width": 9, "sizes": [3]}, "train")
+    assert built == Loose(3, 40.0, Act.RELU, 9, (3,)) and isinstance(built.cut, float)
+    assert config.plain(built)["act"] == "relu" and config.build(Loose, {"act": "RELU"}, "train").act is Act.RELU
+    for values, message in (
+        ({"padding": [1]}, r"train.padding needs a whole number or text, but got \[1\]"),
+        ({"cut": "high"}, "train.cut needs a number or 'nyquist', but got 'high'"),
+        ({"act": "relo"}, "train.act cannot be 'relo'. Did you mean 'relu'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            config.build(Loose, values, "train")

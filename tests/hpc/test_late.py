@@ -64,7 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("things", "things.thing", "things.other", "heavy"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(late, "_PACKAGES", {"things"})
+    monkeypatch.setattr(late, "_NAMES", {"things"})
     late.register()
     return tmp_path
 
@@ -145,3 +145,70 @@ def test_statements_are_parted_by_what_configs_need() -> None:
         "def loaded() -> bool:",
     ]  # fmt: skip
     assert len(first) + len(rest) == 13
+
+
+CONFIG = """from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass
+class C:
+    name: Literal["c"] = "c"
+"""
+ALIKE = {
+    "future annotations": (
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from nowhere import S\n"
+        "{config}\ndef net(x: S) -> S:\n    return x\n",
+        "m.C; print(m.net(1))",
+    ),
+    "an annotation that is a text": (
+        "{config}    kind: 'Kind' = 1\n\nKind = Literal[1, 2]\n",
+        "print(hints(m.C)['kind'])",
+    ),
+    "a constant that is filled": ("S = {{}}\nS['a'] = 3\n{config}    w: int = S['a']\n", "print(m.C.w)"),
+    "a constant that is updated": ("S = dict(a=1)\nS.update(a=3)\n{config}    w: int = S['a']\n", "print(m.C.w)"),
+    "a function that changes a constant": (
+        "W = 1\ndef change():\n    global W\n    W = 8\nchange()\n{config}    w: int = W\n",
+        "print(m.C.w)",
+    ),
+    "a registry by a decorator": (
+        "R = []\ndef known(c):\n    R.append(c)\n    return c\n{config}    def n(self):\n        return len(R)\n"
+        "@known\nclass N: ...\n",
+        "print(m.C().n())",
+    ),
+    "a getattr of its own": (
+        "{config}\nimport json\ndef __getattr__(name):\n    return 42\n",
+        "print(m.magic, m.json.__name__, m.magic)",
+    ),
+    "a constant set from outside": (
+        "{config}\nDEPTH = 1\ndef net():\n    return DEPTH\n",
+        "m.DEPTH = 5; print(m.net())",
+    ),
+    "imported again": (
+        "{config}\ndef net():\n    return 1\n",
+        "print(m.net()); t = open(m.__file__).read(); open(m.__file__, 'w').write(t.replace('return 1', 'return 22'))\n"
+        "import importlib; importlib.reload(m); print(m.net()); open(m.__file__, 'w').write(t)",
+    ),
+    "everything imported": ("{config}\ndef net():\n    return 1\n", "from thing import *; print(net())"),
+    "a lambda that calls what comes later": (
+        "{config}    def n(self):\n        return F['f'](2)\n\nF = {{'f': lambda x: twice(x)}}\n"
+        "def twice(x):\n    return 2 * x\n",
+        "print(m.C().n())",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ALIKE)
+def test_it_does_as_a_plain_import(what: str, tmp_path: Path) -> None:
+    text, code = ALIKE[what]
+    (tmp_path / "thing.py").write_text(text.format(config=CONFIG))
+    printed = []
+    for register in ("", "late.register('thing')\n"):
+        script = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom typing import get_type_hints as hints\n"
+            f"from hpc.config import late\n{register}import thing as m\n{code}\n"
+        )
+        done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True)
+        printed.append(done.stdout)
+    assert printed[0] == printed[1] != ""

@@ -119,3 +119,28 @@ def test_what_a_package_adds_is_in_the_reference(model: Path) -> None:
     assert rows["model"].choices == ("ours", "other", "mlp") and rows["steps"].choices == ("ours", "mlp")
     _, about, (width,) = reference.below(Stage, "model.mlp")
     assert (about, width.path, width.sentence) == ("Layers. Many.", "model.width", "of each")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("def", "mine_models:MLP cannot be imported: SyntaxError: "),
+        ("import nowhere_at_all", "mine_models:MLP cannot be imported: No module named 'nowhere_at_all'"),
+        (
+            "x = 1 / 0",
+            r"cannot be imported: ZeroDivisionError: division by zero .*mine_models.py, line 1",
+        ),
+    ],
+)
+def test_a_broken_package_is_named_when_it_is_chosen_and_is_in_nobodys_way(
+    model: Path, text: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "mine_models", raising=False)
+    (model / "mine_models.py").write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        config.build(Stage, {"model": "mlp"}, "train")
+    assert config.build(Stage, {"model": "other"}, "train").model == Other()
+    with pytest.raises(ConfigError, match="'oter' is not one of the choices. Did you mean 'other'"):
+        config.build(Stage, {"model": "oter"}, "train")
+    with pytest.raises(ConfigError, match="train has no setting 'width'"):
+        config.build(Stage, {"width": 3}, "train")
