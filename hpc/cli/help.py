@@ -15,9 +15,9 @@ from hpc.cli.table import CONFIG, TOOL, Verb, verbs
 from hpc.cli.verbs import load
 from hpc.codes import DONE
 from hpc.config import plugins, reference, stages
-from hpc.config.choices import kinds
+from hpc.config.choices import kinds, leaves
 from hpc.config.reference import Setting
-from hpc.errors import ConfigError, did_you_mean
+from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs.rundir import atomic_write
 
 WIDEST = 110
@@ -120,6 +120,15 @@ def _width() -> int:
     return max(40, min(WIDEST, get_terminal_size((100, 24)).columns - 1))
 
 
+def _named(leaf: str) -> list[str]:
+    """Return the settings of all stages whose last word is that one."""
+    return [
+        f"{stage}.{path}"
+        for stage in stages.names()
+        for path in dict.fromkeys(leaves(stages.schema(stages.load(stages.entry(stage))), leaf))
+    ]
+
+
 def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
     """`hpc settings [STAGE[.PATH]]`: print every setting of a stage, a group of settings, or a choice."""
     if len(args.words) > 1:
@@ -127,6 +136,8 @@ def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
     if not args.words:
         return _list_stages(args.json)
     stage, _, path = args.words[0].partition(".")
+    if stage not in stages.names() and (paths := _named(args.words[0])):
+        raise ConfigError(f"there is no stage {stage!r}; settings of that name: {first_of(paths)}")
     schema = stages.schema(stages.load(stages.entry(stage)))
     if args.output is not None:
         text = page(stage)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 from hpc.config.choices import kinds, named, names
-from hpc.errors import ConfigError, did_you_mean
+from hpc.config.schema import instead
+from hpc.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         if word not in fields:
             shown = ".".join(at)
             known = [*names(now), *(name for name in fields if name != "name")]
-            raise ConfigError(f"{shown or 'it'} has no setting {word!r}.{did_you_mean(word, known)}")
+            raise ConfigError(f"{shown or 'it'} has no setting {word!r}{instead(now, word, known)}")
         now = get_type_hints(cls, include_extras=True)[word]
         base = _default_of(fields[word], base)
         at.append(word)

@@ -47,7 +47,7 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     values = _with_new_words(cls, values, at)
     for key in values:
         if key not in fields:
-            raise ConfigError(f"{at} has no setting {key!r}{_instead(cls, str(key), fields)}")
+            raise ConfigError(f"{at} has no setting {key!r}{instead(cls, str(key), fields)}")
     given = {
         key: _convert(hints[key], value, f"{at}.{key}", _default(fields[key], base)) for key, value in values.items()
     }
@@ -62,7 +62,7 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
         raise ConfigError(f"{at}: {error}") from None
 
 
-def _instead(cls: Any, key: str, fields: Iterable[str]) -> str:
+def instead(cls: Any, key: str, fields: Iterable[str]) -> str:
     """What to say instead of a setting that is not there: what its dataclass knows by another word (SYNONYMS), that of
     the same name in one of its groups, or the nearest."""
     if synonym := getattr(cls, "SYNONYMS", {}).get(key):
