@@ -122,11 +122,14 @@ def _width() -> int:
 
 def _named(leaf: str) -> list[str]:
     """Return the settings of all stages whose last word is that one."""
-    return [
-        f"{stage}.{path}"
-        for stage in stages.names()
-        for path in dict.fromkeys(leaves(stages.schema(stages.load(stages.entry(stage))), leaf))
-    ]
+    paths: list[str] = []
+    for stage in stages.names():
+        try:
+            schema = stages.schema(stages.load(stages.entry(stage)))
+        except ConfigError:  # a broken stage: the error is raised when it is asked for
+            continue
+        paths += [f"{stage}.{path}" for path in dict.fromkeys(leaves(schema, leaf))]
+    return paths
 
 
 def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
