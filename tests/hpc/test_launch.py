@@ -71,7 +71,10 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["--node", "2"], "there is no option --node. Did you mean '--nodes'"),
         (["count", "-N", "2"], "there is no option -N: say --nodes N"),
         (["count", "-t2h"], "there is no option -t2h: say --time 4h"),
-        (["settings", "lr"], "there is no stage 'lr'; settings of that name: estimate.optim.lr, train.optim.lr"),
+        (
+            ["settings", "lr"],
+            "there is no stage 'lr'; settings of that name: held.optim.lr, estimate.optim.lr, train.optim.lr",
+        ),
         (["settings", "train.lr"], "it has no setting 'lr': it is optim.lr"),
         (
             ["settings", "train.batch_size"],
