@@ -1,11 +1,14 @@
 """Linear baselines find what is linear, find nothing where there is nothing, and are what their oracles are."""
 
+import mne
 import numpy as np
 import pytest
 from scipy import signal as dsp
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
-from eegdecode.evaluation.baselines import bandpower, csp, window_ridge
+from eegdecode.evaluation.baselines import bandpower, window_ridge
 from eegdecode.evaluation.baselines.bandpower import BandPower
 from eegdecode.evaluation.baselines.csp import CSP
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
@@ -61,20 +64,56 @@ def test_one_class_is_refused(decoder: type[CSP] | type[BandPower]) -> None:
         decoder.fit(np.zeros((4, 256, 8)), np.zeros(4, int), SFREQ)
 
 
-def test_csp_knows_no_mixing() -> None:
-    """Filters undo any invertible mixing, so that what is decoded stays."""
-    (x, y), (test, _) = imagined(2), imagined(2, seed=1)
+def rank_deficient(x: np.ndarray) -> np.ndarray:
+    """As a store has it: in float32 and average reference, with an interpolated channel and a dead one."""
+    x = np.concatenate([x[:, :, :-1], x[:, :, :1] * 0.3 + x[:, :, 1:2] * 0.7, np.zeros_like(x[:, :, :1])], axis=2)
+    x = x.astype(np.float32)
+    return x - x.mean(axis=2, keepdims=True)
+
+
+@pytest.mark.parametrize(("n_classes", "order", "apart"), [(2, "alternate", 1e-8), (4, "mutual_info", 0.02)])
+def test_csp_is_that_of_mne(n_classes: int, order: str, apart: float) -> None:
+    """Of more than two classes, MNE's solver stops before it has converged, elsewhere from another start."""
+    (x, y), (test, _) = imagined(n_classes, 0.3), imagined(n_classes, 0.3, seed=1)
     x, test = x[:, :, :7], test[:, :, :7]  # of full rank without the last
-    mixing = np.random.default_rng(5).normal(size=(7, 7))
-    plain = CSP.fit(x, y, SFREQ, band_hz=None)
-    patterns = csp._covariances(x)
-    np.testing.assert_allclose(np.trace(patterns, axis1=1, axis2=2), 1)
-    mixed = CSP.fit(x @ mixing, y, SFREQ, band_hz=None)
-    predicted, again = (
-        plain.log_probabilities(test).argmax(axis=1),
-        mixed.log_probabilities(test @ mixing).argmax(axis=1),
-    )
-    assert np.mean(predicted == again) > 0.95
+    ours = CSP.fit(x, y, SFREQ, band_hz=None).log_probabilities(test)
+    filters = mne.decoding.CSP(6, reg="oas", cov_est="epoch", rank="full", component_order=order)
+    oracle = make_pipeline(filters, LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+    x, test = ((part - part.mean(axis=1, keepdims=True)).swapaxes(1, 2) for part in (x, test))
+    assert np.abs(np.exp(ours) - oracle.fit(x, y).predict_proba(test)).mean() < apart
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_csp_looks_only_where_signals_are(n_classes: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not where float32 has left its rounding."""
+    x, y = imagined(n_classes)
+    fitted = CSP.fit(rank_deficient(x), y, SFREQ)
+    assert fitted.space.shape == (7, 9)
+    x, y = imagined(n_classes, seed=1)
+    assert np.mean(fitted.log_probabilities(rank_deficient(x)).argmax(axis=1) == y) > 0.9
+    assert capfd.readouterr() == ("", ""), "MNE is silent"
+
+
+def test_a_window_in_which_nothing_was_recorded_does_no_harm() -> None:
+    x, y = imagined(2)
+    x[3:9] = 0
+    fitted = CSP.fit(x, y, SFREQ)
+    x, y = imagined(2, seed=1)
+    x[0] = 0
+    log_p = fitted.log_probabilities(x)
+    assert np.isfinite(log_p).all() and np.mean(log_p.argmax(axis=1)[1:] == y[1:]) > 0.9
+
+
+def test_csp_does_not_guess_the_class_that_is_frequent() -> None:
+    (x, y), (test, truth) = imagined(2, 0.1, n=240), imagined(2, 0.1, seed=1)
+    few = (y == 0) | (np.arange(len(y)) % 8 == 1)
+    predicted = CSP.fit(x[few], y[few], SFREQ).log_probabilities(test).argmax(axis=1)
+    assert np.mean(predicted == 1) > 0.3 and set(truth) == {0, 1}
+
+
+def test_constant_signals_are_refused() -> None:
+    with pytest.raises(ValueError, match="constant"):
+        CSP.fit(np.zeros((8, 256, 3)), np.arange(8) % 2, SFREQ)
 
 
 def test_csp_needs_its_band() -> None:
