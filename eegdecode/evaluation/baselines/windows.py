@@ -1,7 +1,8 @@
 """Linear baselines for windows that have one target each, on the same split and windows as the network.
 
-Classes: CSP with LDA, and band powers with logistic regression. Embeddings and numbers: ridge from the window. Each
-subject has a decoder of its own; a subject with test trials only is decoded by a decoder trained on all others.
+Classes: CSP with LDA; band powers, and covariances in a tangent space, with logistic regression. Embeddings and
+numbers: ridge from the window. Each subject has a decoder of its own; a subject with test trials only is decoded by a
+decoder trained on all others.
 """
 
 import logging
@@ -15,6 +16,7 @@ from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines.bandpower import BandPower
 from eegdecode.evaluation.baselines.csp import CSP
+from eegdecode.evaluation.baselines.riemann import Riemann
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
@@ -41,7 +43,7 @@ def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[st
     data, parts = open_data(trained, ctx)
     test = validator.batches(trained.train().windows, parts.test, data, whole_trials=False)
     train, val = (_windows(trained, part, data, ctx) for part in (parts.train, parts.val))
-    fits = {"csp": _csp, "bandpower": _bandpower} if decoded.kind == "classes" else {"ridge": _ridge}
+    fits = OF_CLASSES if decoded.kind == "classes" else {"ridge": _ridge}
     outputs: dict[str, np.ndarray] = {}
     failures: list[str] = []
     for name, fit in fits.items():
@@ -145,6 +147,14 @@ def _csp(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode
 def _bandpower(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
     fitted = BandPower.fit(train.x, _places(train.y, trained), trained.spec.sfreq, len(decoded.classes))
     return fitted.log_probabilities
+
+
+def _riemann(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
+    train = train.to_fit()
+    return Riemann.fit(train.x, _places(train.y, trained), len(decoded.classes)).log_probabilities
+
+
+OF_CLASSES = {"csp": _csp, "bandpower": _bandpower, "riemann": _riemann}
 
 
 def _ridge(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
