@@ -12,6 +12,7 @@ from eegdecode import stages
 from eegdecode.data.config import EpochWindows, Split
 from eegdecode.data.store import store
 from eegdecode.evaluation import evaluate, results
+from eegdecode.evaluation.baselines import windows
 from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
@@ -85,7 +86,31 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
     assert "the target “side” has 2 classes (0, 1)." in page
     assert "The linear baseline csp is left out, as it could not be fitted: CSP&#x27;s band from 8 to 30 Hz" in page
-    assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == ["bandpower"]
+    assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == [
+        "bandpower",
+        "riemann",
+    ]
+
+
+def test_all_test_windows_are_decoded_by_the_baselines_however_many_there_are(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large training set not all windows are held in memory; test windows are decoded batch by batch."""
+    trained, ctx = model_file.load(RunDir(model).out), context(tmp_path / "run")
+    small = replace(trained, config=trained.config | {"windows": trained.config["windows"] | {"batch": 4}})
+    _, decoded = predict.decode([RunDir(model).out], ctx) or pytest.fail("the first rank decodes")
+    whole, _ = windows.baselines(trained, decoded, ctx)
+    again, _ = windows.baselines(small, decoded, ctx)
+    np.testing.assert_allclose(again["bandpower"], whole["bandpower"], atol=1e-6)
+    monkeypatch.setattr(windows, "MOST", 2000)
+    thinned, _ = windows.baselines(small, decoded, ctx)
+    assert len(thinned["bandpower"]) == len(decoded.trials) > 8
+    assert np.abs(thinned["bandpower"] - whole["bandpower"]).max() > 1e-3, "fitted to fewer"
+    monkeypatch.undo()
+    monkeypatch.setattr(windows, "MOST_FITTED", 12)
+    some, _ = windows.baselines(trained, decoded, ctx)
+    assert np.abs(some["riemann"] - whole["riemann"]).max() > 1e-3, "fitted to fewer, as each costs time"
+    np.testing.assert_array_equal(some["bandpower"], whole["bandpower"])
 
 
 def test_a_report_says_which_study_and_split_it_is_of_however_it_was_preprocessed(tmp_path: Path, model: Path) -> None:

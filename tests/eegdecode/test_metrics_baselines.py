@@ -1,13 +1,19 @@
 """Linear baselines find what is linear, find nothing where there is nothing, and are what their oracles are."""
 
+import mne
 import numpy as np
 import pytest
+from pyriemann.estimation import Covariances
+from pyriemann.tangentspace import TangentSpace
 from scipy import signal as dsp
-from sklearn.linear_model import Ridge
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
 
-from eegdecode.evaluation.baselines import bandpower, csp, window_ridge
+from eegdecode.evaluation.baselines import bandpower, riemann, window_ridge
 from eegdecode.evaluation.baselines.bandpower import BandPower
 from eegdecode.evaluation.baselines.csp import CSP
+from eegdecode.evaluation.baselines.riemann import Riemann
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
 from eegdecode.evaluation.metrics.balanced_accuracy import balanced_accuracy
 from eegdecode.evaluation.statistics.confusion import confusion
@@ -28,18 +34,27 @@ def imagined(n_classes: int, effect: float = 1.5, n: int = 120, seed: int = 0) -
     return x - x.mean(axis=2, keepdims=True), y
 
 
-def found(decoder: type[CSP] | type[BandPower], n_classes: int, effect: float) -> float:
+Decoder = CSP | BandPower | Riemann
+DECODERS = [CSP, BandPower, Riemann]
+
+
+def fit(decoder: type[Decoder], x: np.ndarray, y: np.ndarray, n_classes: int | None = None) -> Decoder:
+    return Riemann.fit(x, y, n_classes) if decoder is Riemann else decoder.fit(x, y, SFREQ, n_classes)
+
+
+def found(decoder: type[Decoder], n_classes: int, effect: float) -> float:
     """Balanced accuracy on windows that were not trained on."""
     x, y = imagined(n_classes, effect)
-    fitted = decoder.fit(x, y, SFREQ)
+    fitted = fit(decoder, x, y)
     x, y = imagined(n_classes, effect, seed=1)
     return float(balanced_accuracy(confusion(y, fitted.log_probabilities(x).argmax(axis=1), n_classes)))
 
 
+@pytest.mark.parametrize("decoder", [CSP, Riemann])
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_csp_finds_imagined_movements_and_nothing_else(n_classes: int) -> None:
-    assert found(CSP, n_classes, 1.5) > 0.9
-    assert found(CSP, n_classes, 0.0) == pytest.approx(1 / n_classes, abs=0.15)
+def test_imagined_movements_are_found_and_nothing_else(decoder: type[Decoder], n_classes: int) -> None:
+    assert found(decoder, n_classes, 1.5) > 0.9
+    assert found(decoder, n_classes, 0.0) == pytest.approx(1 / n_classes, abs=0.15)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
@@ -48,34 +63,94 @@ def test_band_power_finds_rhythms_and_nothing_else(n_classes: int) -> None:
     assert found(BandPower, n_classes, 0.0) == pytest.approx(1 / n_classes, abs=0.15)
 
 
-@pytest.mark.parametrize("decoder", [CSP, BandPower])
-def test_log_probabilities_are_of_all_classes(decoder: type[CSP] | type[BandPower]) -> None:
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_log_probabilities_are_of_all_classes(decoder: type[Decoder]) -> None:
     x, y = imagined(2, n=40)
-    log_p = decoder.fit(x, 2 * y, SFREQ, n_classes=4).log_probabilities(x)
+    log_p = fit(decoder, x, 2 * y, n_classes=4).log_probabilities(x)
     np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1)
     assert log_p.shape == (40, 4) and set(log_p.argmax(axis=1)) == {0, 2}
 
 
-@pytest.mark.parametrize("decoder", [CSP, BandPower])
-def test_one_class_is_refused(decoder: type[CSP] | type[BandPower]) -> None:
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_one_class_is_refused(decoder: type[Decoder]) -> None:
     with pytest.raises(ValueError, match="training set, got 1"):
-        decoder.fit(np.zeros((4, 256, 8)), np.zeros(4, int), SFREQ)
+        fit(decoder, np.zeros((4, 256, 8)), np.zeros(4, int))
 
 
-def test_csp_knows_no_mixing() -> None:
-    """Filters undo any invertible mixing, so that what is decoded stays."""
-    (x, y), (test, _) = imagined(2), imagined(2, seed=1)
+def rank_deficient(x: np.ndarray) -> np.ndarray:
+    """As a store has it: in float32 and average reference, with an interpolated channel and a dead one."""
+    x = np.concatenate([x[:, :, :-1], x[:, :, :1] * 0.3 + x[:, :, 1:2] * 0.7, np.zeros_like(x[:, :, :1])], axis=2)
+    x = x.astype(np.float32)
+    return x - x.mean(axis=2, keepdims=True)
+
+
+@pytest.mark.parametrize(("n_classes", "order", "apart"), [(2, "alternate", 1e-8), (4, "mutual_info", 0.02)])
+def test_csp_is_that_of_mne(n_classes: int, order: str, apart: float) -> None:
+    """Of more than two classes, MNE's solver stops before it has converged, elsewhere from another start."""
+    (x, y), (test, _) = imagined(n_classes, 0.3), imagined(n_classes, 0.3, seed=1)
     x, test = x[:, :, :7], test[:, :, :7]  # of full rank without the last
-    mixing = np.random.default_rng(5).normal(size=(7, 7))
-    plain = CSP.fit(x, y, SFREQ, band_hz=None)
-    patterns = csp._covariances(x)
-    np.testing.assert_allclose(np.trace(patterns, axis1=1, axis2=2), 1)
-    mixed = CSP.fit(x @ mixing, y, SFREQ, band_hz=None)
-    predicted, again = (
-        plain.log_probabilities(test).argmax(axis=1),
-        mixed.log_probabilities(test @ mixing).argmax(axis=1),
+    ours = CSP.fit(x, y, SFREQ, band_hz=None).log_probabilities(test)
+    filters = mne.decoding.CSP(6, reg="oas", cov_est="epoch", rank="full", component_order=order)
+    oracle = make_pipeline(filters, LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+    x, test = ((part - part.mean(axis=1, keepdims=True)).swapaxes(1, 2) for part in (x, test))
+    assert np.abs(np.exp(ours) - oracle.fit(x, y).predict_proba(test)).mean() < apart
+
+
+def test_the_tangent_space_is_that_of_moabb() -> None:
+    (x, y), (test, _) = imagined(4, 0.3), imagined(4, 0.3, seed=1)
+    x, test = x[:, :, :7], test[:, :, :7]  # of full rank without the last
+    oracle = make_pipeline(Covariances("oas"), TangentSpace(metric="riemann"), LogisticRegression(max_iter=1000))
+    expected = oracle.fit(x.swapaxes(1, 2), y).predict_proba(test.swapaxes(1, 2))
+    np.testing.assert_allclose(np.exp(Riemann.fit(x, y).log_probabilities(test)), expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("decoder", [CSP, Riemann])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_decoders_look_only_where_signals_are(
+    decoder: type[CSP] | type[Riemann], n_classes: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not where float32 has left its rounding."""
+    x, y = imagined(n_classes)
+    fitted = fit(decoder, rank_deficient(x), y)
+    assert isinstance(fitted, decoder) and fitted.space.shape == (7, 9)
+    x, y = imagined(n_classes, seed=1)
+    assert np.mean(fitted.log_probabilities(rank_deficient(x)).argmax(axis=1) == y) > 0.9
+    assert capfd.readouterr() == ("", ""), "MNE is silent"
+
+
+@pytest.mark.parametrize("decoder", [CSP, Riemann])
+def test_a_window_in_which_nothing_was_recorded_does_no_harm(decoder: type[Decoder]) -> None:
+    x, y = imagined(2)
+    x[3:9] = 0
+    fitted = fit(decoder, x, y)
+    x, y = imagined(2, seed=1)
+    x[0] = 0
+    log_p = fitted.log_probabilities(x)
+    assert np.isfinite(log_p).all() and np.mean(log_p.argmax(axis=1)[1:] == y[1:]) > 0.9
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_class_that_is_frequent_is_not_guessed(decoder: type[Decoder]) -> None:
+    (x, y), (test, truth) = imagined(2, 0.1, n=240), imagined(2, 0.1, seed=1)
+    few = (y == 0) | (np.arange(len(y)) % 8 == 1)
+    predicted = fit(decoder, x[few], y[few]).log_probabilities(test).argmax(axis=1)
+    assert np.mean(predicted == 1) > 0.3 and set(truth) == {0, 1}
+
+
+@pytest.mark.parametrize("decoder", [CSP, Riemann])
+def test_constant_signals_are_refused(decoder: type[Decoder]) -> None:
+    with pytest.raises(ValueError, match="constant"):
+        fit(decoder, np.zeros((8, 256, 3)), np.arange(8) % 2)
+
+
+def test_of_many_channels_the_tangent_space_has_those_sources_that_are_strongest() -> None:
+    x, y = imagined(2)
+    many = (
+        x @ np.random.default_rng(7).normal(size=(8, 100)) + np.random.default_rng(8).normal(size=(120, 256, 100)) / 10
     )
-    assert np.mean(predicted == again) > 0.95
+    fitted = Riemann.fit(many, y)
+    assert fitted.space.shape == (riemann.MOST_SOURCES, 100)
+    assert np.mean(fitted.log_probabilities(many).argmax(axis=1) == y) > 0.9
 
 
 def test_csp_needs_its_band() -> None:

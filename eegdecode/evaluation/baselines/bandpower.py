@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eegdecode.evaluation.baselines.csp import of_all_classes
+from eegdecode.evaluation.baselines.classes import of_all_classes, two_or_more
 
 BANDS_HZ = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0), "gamma": (30.0, 45.0)}
 
@@ -27,8 +27,7 @@ class BandPower:
         """From windows [window, time, channel] and classes [window]; rare classes count as much as frequent ones."""
         from sklearn.linear_model import LogisticRegression
 
-        if len(np.unique(y)) < 2:
-            raise ValueError(f"two classes are needed in the training set, got {len(np.unique(y))}")
+        two_or_more(y)
         powers = log_powers(x, sfreq)
         mean, spread = powers.mean(axis=0), powers.std(axis=0)
         spread[spread == 0] = 1

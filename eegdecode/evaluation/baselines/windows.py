@@ -1,11 +1,13 @@
 """Linear baselines for windows that have one target each, on the same split and windows as the network.
 
-Classes: CSP with LDA, and band powers with logistic regression. Embeddings and numbers: ridge from the window. Each
-subject has a decoder of its own; a subject with test trials only is decoded by a decoder trained on all others.
+Classes: CSP with LDA; band powers, and covariances in a tangent space, with logistic regression. Embeddings and
+numbers: ridge from the window. Each subject has a decoder of its own; a subject with test trials only is decoded by a
+decoder trained on all others.
 """
 
 import logging
 from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines.bandpower import BandPower
 from eegdecode.evaluation.baselines.csp import CSP
+from eegdecode.evaluation.baselines.riemann import Riemann
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
@@ -24,9 +27,13 @@ from hpc.rank.context import Context, Preempted
 log = logging.getLogger(__name__)
 
 MOST = 1 << 28
-"""Samples of a set that are held in memory, in all channels; of a larger set, evenly spaced windows are taken."""
+"""Samples of the training and of the validation set that are held in memory, in all channels; of a larger set, evenly
+spaced batches are taken."""
 FEWEST = 8
 """Training windows that a subject needs for a decoder of its own."""
+MOST_FITTED = 1 << 14
+"""Windows, drawn at random from more, to which a decoder is fitted that takes milliseconds for each: a rank that says
+nothing for --hang is taken to hang."""
 
 Decode = Callable[[np.ndarray], np.ndarray]
 
@@ -34,13 +41,21 @@ Decode = Callable[[np.ndarray], np.ndarray]
 def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[str, np.ndarray], list[str]]:
     """The outputs of each baseline by name, [row, feature]; and sentences on those that could not be fitted."""
     data, parts = open_data(trained, ctx)
-    train, val, test = (_windows(trained, part, data, ctx) for part in (parts.train, parts.val, parts.test))
-    fits = {"csp": _csp, "bandpower": _bandpower} if decoded.kind == "classes" else {"ridge": _ridge}
+    test = validator.batches(trained.train().windows, parts.test, data, whole_trials=False)
+    train, val = (_windows(trained, part, data, ctx) for part in (parts.train, parts.val))
+    fits = OF_CLASSES if decoded.kind == "classes" else {"ridge": _ridge}
     outputs: dict[str, np.ndarray] = {}
     failures: list[str] = []
     for name, fit in fits.items():
+        decoder = _by_subject(name, partial(fit, trained=trained, decoded=decoded), train, val)
         try:
-            outputs[name] = _decoded(name, fit, (train, val, test), trained, decoded, ctx)
+            rows = []
+            for done, places in enumerate(test):
+                ctx.progress(name, done, len(test))
+                if ctx.should_stop():
+                    raise Preempted
+                rows.append(_decoded(decoder, _gathered(trained, places, data)))
+            outputs[name] = np.concatenate(rows)
         except ValueError as error:  # as where all subjects together have too few windows of a class
             sentence = f"The linear baseline {name} is left out, as it could not be fitted: {str(error).rstrip('.')}."
             log.warning("%s", sentence)
@@ -48,28 +63,35 @@ def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[st
     return outputs, failures
 
 
-def _decoded(
-    name: str,
-    fit: "Callable[[_Part, _Part, Trained, Decoded], Decode]",
-    parts: "tuple[_Part, _Part, _Part]",
-    trained: Trained,
-    decoded: Decoded,
-    ctx: Context,
-) -> np.ndarray:
-    """The outputs of one baseline on the test set, subject by subject, [row, feature]."""
-    train, val, test = parts
-    outputs = np.zeros((len(test.x), decoded.output.shape[1]))
-    for done, subject in enumerate(np.unique(test.subject)):
-        ctx.progress(name, done, len(np.unique(test.subject)))
-        if ctx.should_stop():
-            raise Preempted
-        mine = test.subject == subject
+def _by_subject(
+    name: str, fit: "Callable[[_Part, _Part], Decode]", train: "_Part", val: "_Part"
+) -> Callable[[int], Decode]:
+    """The decoder of a subject, fitted when it is first asked for."""
+
+    @cache
+    def of_all() -> Decode:
+        return fit(train, val)
+
+    @cache
+    def of(subject: int) -> Decode:
         learned, chosen = (part.of(subject) if part.has(subject) else part for part in (train, val))
+        if learned is train and chosen is val:
+            return of_all()
         try:
-            outputs[mine] = fit(learned, chosen, trained, decoded)(test.x[mine])
+            return fit(learned, chosen)
         except ValueError as error:  # for example, a subject has only one class
             log.info("%s of subject %s: %s; it is decoded by a decoder of all subjects", name, subject, error)
-            outputs[mine] = fit(train, val, trained, decoded)(test.x[mine])
+            return of_all()
+
+    return of
+
+
+def _decoded(decoder: Callable[[int], Decode], part: "_Part") -> np.ndarray:
+    """[window, feature]: each window decoded by the decoder of its subject."""
+    each = {int(subject): decoder(int(subject))(part.x[part.subject == subject]) for subject in np.unique(part.subject)}
+    outputs = np.zeros((len(part.x), next(iter(each.values())).shape[1]))
+    for subject, own in each.items():
+        outputs[part.subject == subject] = own
     return outputs
 
 
@@ -83,21 +105,32 @@ class _Part:
         return int((self.subject == subject).sum()) >= FEWEST
 
     def of(self, subject: int) -> "_Part":
-        mine = self.subject == subject
-        return _Part(self.x[mine], self.y[mine], self.subject[mine])
+        return self.take(self.subject == subject)
+
+    def take(self, rows: np.ndarray) -> "_Part":
+        return _Part(self.x[rows], self.y[rows], self.subject[rows])
+
+    def to_fit(self) -> "_Part":
+        if len(self.x) <= MOST_FITTED:
+            return self
+        return self.take(np.sort(np.random.default_rng(0).permutation(len(self.x))[:MOST_FITTED]))
 
 
 def _windows(trained: Trained, part: tuple[Segment, ...], data: Store, ctx: Context) -> _Part:
-    cfg, length = trained.train(), trained.spec.n_times
-    batches = validator.batches(cfg.windows, part, data, whole_trials=False)
+    length = trained.spec.n_times
+    batches = validator.batches(trained.train().windows, part, data, whole_trials=False)
     if length is not None and part != ():
         n_windows = sum(len(places.start) for places in batches)
         keep = max(1, -(-n_windows * length * trained.spec.n_channels // MOST))
         batches = batches[::keep] if len(batches) > keep else batches
-    baseline = windows.n_baseline(cfg.windows, trained.spec.sfreq)
-    columns = [gather.gather(data, places, trained.target, length, baseline) for places in batches]
+    each = [_gathered(trained, places, data) for places in batches]
     ctx.beat()
-    x, y, subject = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return _Part(*(np.concatenate([getattr(batch, word) for batch in each]) for word in ("x", "y", "subject")))
+
+
+def _gathered(trained: Trained, places: windows.Places, data: Store) -> _Part:
+    baseline = windows.n_baseline(trained.train().windows, trained.spec.sfreq)
+    x, y, subject = gather.gather(data, places, trained.target, trained.spec.n_times, baseline)
     return _Part(x, y.reshape(len(y), -1), subject)
 
 
@@ -106,6 +139,7 @@ def _places(y: np.ndarray, trained: Trained) -> np.ndarray:
 
 
 def _csp(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
+    train = train.to_fit()
     fitted = CSP.fit(train.x, _places(train.y, trained), trained.spec.sfreq, len(decoded.classes))
     return fitted.log_probabilities
 
@@ -113,6 +147,14 @@ def _csp(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode
 def _bandpower(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
     fitted = BandPower.fit(train.x, _places(train.y, trained), trained.spec.sfreq, len(decoded.classes))
     return fitted.log_probabilities
+
+
+def _riemann(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
+    train = train.to_fit()
+    return Riemann.fit(train.x, _places(train.y, trained), len(decoded.classes)).log_probabilities
+
+
+OF_CLASSES = {"csp": _csp, "bandpower": _bandpower, "riemann": _riemann}
 
 
 def _ridge(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:

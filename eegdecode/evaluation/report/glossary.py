@@ -12,8 +12,10 @@ KINDS: dict[Kind, str] = {
     "shortly after it: one decoder per subject, or one for all if a subject has no training trials. The validation set "
     "determines its penalty, as it determines the network's step.",
     "classes": "The null permutes the classes among the trials of each subject, or among subjects if each has one "
-    "class. <b>CSP</b> and <b>band powers</b> are linear decoders of the same windows: one per subject, or one for all "
-    "if a subject has no training windows.",
+    "class. <b>CSP</b> (common spatial patterns between 8 and 30 Hz, then LDA), <b>bandpower</b> (the power of each "
+    "channel in five bands, then logistic regression) and <b>Riemann</b> (covariances in the tangent space of their "
+    "Riemannian mean, then logistic regression) are linear decoders of the same windows: one per subject, or one for "
+    "all if a subject has no training windows.",
     "retrieval": "The null permutes the candidates, alike for all windows of one. <b>Ridge</b> maps the window, "
     "averaged to a few instants, linearly to the embedding.",
     "values": "The null rotates the target of each recording in time, or permutes it among the windows of a subject "
