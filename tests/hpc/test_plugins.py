@@ -144,3 +144,25 @@ def test_a_broken_package_is_named_when_it_is_chosen_and_is_in_nobodys_way(
         config.build(Stage, {"model": "oter"}, "train")
     with pytest.raises(ConfigError, match="train has no setting 'width'"):
         config.build(Stage, {"width": 3}, "train")
+
+
+def test_a_package_that_imports_all_its_configs_still_imports_nothing_heavy_for_a_plan(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(package / "mine-1.0.dist-info/entry_points.txt", "a") as file:
+        file.write("[eegdecode.models]\nmlp = lab.model:MLP\n[eegdecode.objectives]\nhuber = lab.loss:Huber\n")
+    (package / "lab").mkdir()
+    (package / "lab/__init__.py").write_text("from lab.loss import Huber\nfrom lab.model import MLP\n")
+    (package / "heavy_math.py").write_text("class Base: ...\n")
+    for file_name, kind, name in (("model", "MLP", "mlp"), ("loss", "Huber", "huber")):
+        (package / f"lab/{file_name}.py").write_text(
+            "from dataclasses import dataclass\nfrom typing import Literal\nimport heavy_math\n\n\n"
+            f'@dataclass(frozen=True)\nclass {kind}:\n    name: Literal["{name}"] = "{name}"\n\n\n'
+            "class Code(heavy_math.Base): ...\n"
+        )
+    for module in ("lab", "lab.model", "lab.loss", "heavy_math"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    plugins.forget()
+    assert config.build(Stage, {"model": "mlp"}, "train").model.name == "mlp"
+    assert "lab.loss" in sys.modules and "heavy_math" not in sys.modules
+    assert sys.modules["lab.model"].Code.__mro__[1].__module__ == "heavy_math"
