@@ -157,7 +157,7 @@ def render(evaluations: Sequence[Evaluation], pairs: Sequence[Pair], unlike: Seq
     spread = "" if np.isnan(low) else f", {say(float(low))} to {say(float(high))} in 95 of 100 such sets of runs"
     summary = (
         f"{many(len(evaluations), 'evaluation')}: {figure} is {say(values.mean())} in the mean{spread}. "
-        f"The best is {escape(evaluations[0].run)} with {say(evaluations[0].value)}."
+        f"The best is {evaluations[0].run} with {say(evaluations[0].value)}."
     )
     rows = [Dots(each.settings or each.run, each.value, each.chance, each.chance) for each in evaluations]
     table = page.table(
@@ -179,7 +179,7 @@ def render(evaluations: Sequence[Evaluation], pairs: Sequence[Pair], unlike: Seq
     tests += "\n<p>p is two-sided, from a sign-flip permutation test of the differences within subjects.</p>"
     in_pairs = tests if pairs else "<p>No two runs of one study and split have two subjects in common.</p>"
     sections = [
-        f'<header><h1>Evaluations compared</h1>\n<p class="verdict">{summary}</p></header>',
+        f'<header><h1>Evaluations compared</h1>\n<p class="verdict">{escape(summary)}</p></header>',
         page.section("Runs", f"<figure>{plots.dots(rows, summary)}</figure>{table}"),
         page.section("Subjects", by_subject),
         page.section("In pairs", f"{in_pairs}\n{_left_out(unlike)}"),

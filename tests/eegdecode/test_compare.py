@@ -108,3 +108,15 @@ def test_a_report_that_does_not_say_what_it_is_of_makes_no_pairs(tmp_path: Path)
     compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
     (sentence,) = (read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {})["unlike"]
     assert "the report of evaluate-b does not say which data and split it is of: evaluate it again" in sentence
+
+
+def test_a_metric_that_is_called_like_markup_is_text_in_the_page(tmp_path: Path) -> None:
+    for name in ("evaluate-a", "evaluate-b"):
+        evaluated(tmp_path, name, np.linspace(0.5, 0.7, 5))
+        path = RunDir(tmp_path / name).out / "report.json"
+        report = read_json(path) or {}
+        hostile = "<img src=x onerror=alert(1)>"
+        write_json(path, report | {"headline": hostile, "figures": {hostile: report["figures"]["balanced_accuracy"]}})
+    compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
+    text = (RunDir(tmp_path / "compare-x").out / "compare.html").read_text()
+    assert "<img" not in text and "&lt;img src=x onerror=alert(1)&gt; is 0.6" in text

@@ -1,6 +1,7 @@
 """On planted data every report says above chance, on shuffled ones it says not; and it needs the predictions alone."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,3 +162,19 @@ def test_every_figure_can_be_had_again_from_the_predictions(tmp_path: Path) -> N
     assert text.startswith("# Above chance") and "| sub-3 | 48 |" in text
     assert "balanced\\_accuracy & " in (tmp_path / "table.tex").read_text()
     assert sum(map(sum, result.confusion)) == SUBJECTS * TRIALS * 2
+
+
+HOSTILE = "<img src=x onerror=alert(1)> a|b\x1b[31m 100% {x}_\\y"
+
+
+def test_names_from_outside_are_text_in_markdown_and_latex(tmp_path: Path) -> None:
+    stored = decoded("classes", 1.0)
+    trials = tuple(replace(trial, subject=trial.subject.replace("sub-3", HOSTILE)) for trial in stored.trials)
+    result = results.evaluate(replace(stored, trials=trials), Scoring())
+    export.write(tmp_path, replace(result, baselines={HOSTILE: {}}))
+    text, table = (tmp_path / "report.md").read_text(), (tmp_path / "table.tex").read_text()
+    *_, other, row = text.splitlines()
+    row = next(line for line in text.splitlines() if line.startswith(r"| \<img"))
+    assert re.sub(r"\\.", "", row).count("|") == re.sub(r"\\.", "", other).count("|") > 3
+    assert "\x1b" not in text + table and "<img" not in text.replace(r"\<img", "")
+    assert r"100\% \{x\}\_\textbackslash{}y" in table
