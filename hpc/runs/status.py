@@ -312,10 +312,16 @@ def table(states: list[State]) -> str:
                 state.text,
             )
         )
-    shown = [column for column in range(len(rows[0])) if any(row[column] != "-" for row in rows[1:])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(row[column].ljust(widths[column]) for column in shown).rstrip() for row in rows]
+    cells = [[_printable(cell) for cell in row] for row in rows]
+    shown = [column for column in range(len(cells[0])) if any(row[column] != "-" for row in cells[1:])]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = ["  ".join(row[column].ljust(widths[column]) for column in shown).rstrip() for row in cells]
     return "\n".join([*lines, *([_summary(states)] if len(states) > 1 else [])])
+
+
+def _printable(text: str) -> str:
+    """Names and errors come from outside: none of them may control the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _summary(states: list[State]) -> str:
