@@ -111,7 +111,7 @@ EFFECTS = {
     "eegpt-pretrain": Effect("val_rebuilt", always(1.0), by=-0.04),  # that of no wave at all
     "eegpt-probe": Effect("val_accuracy", always(1 / 2), by=0.25, after="eegpt-pretrain"),
     "images-clip": Effect("val_top5", always(5 / 16), by=0.3),
-    "meg-movie-ssl": Effect("val_loss", always(1.0), by=-0.04),  # that of the mean
+    "meg-movie-ssl": Effect("val_r", always(0.0), by=0.1),
     "motor-conformer": Effect("val_accuracy", always(1 / 4), by=0.4),
     "motor-eegnet": Effect("val_accuracy", always(1 / 4), by=0.4),
     "music-bilstm": Effect("val_r", always(0.0), by=0.5),
