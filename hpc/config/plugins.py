@@ -32,10 +32,7 @@ def points(group: str) -> dict[str, str]:
 
 def packages() -> list[str]:
     """Return the packages that add choices to settings: a run needs their code as well as that of its stage."""
-    if not _GROUPS:
-        _read()
-    added = (entries for group, entries in _GROUPS.items() if group and not group.startswith("hpc."))
-    return sorted({where.partition(":")[0].partition(".")[0] for entries in added for where in entries.values()})
+    return sorted({module.partition(".")[0] for module in modules()})
 
 
 def forget() -> None:
@@ -60,7 +57,7 @@ def load(where: str) -> "Any":
 
 
 def modules() -> list[str]:
-    """Return the modules that add to what settings can be."""
+    """Return the modules that add choices to settings."""
     if not _GROUPS:
         _read()
     added = (entries for group, entries in _GROUPS.items() if group and not group.startswith("hpc."))

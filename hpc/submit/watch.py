@@ -1,7 +1,6 @@
 """Watches a run through its folder until it ends: progress bars on a terminal, plain lines in a log."""
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -81,13 +80,7 @@ def _has_more_to_say(run: RunDir) -> bool:
     ):
         return False
     owner = records.owner(run)
-    if not owner or owner["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(owner["pid"], 0)
-    except OSError:
-        return False
-    return True
+    return bool(owner and status.living_pid(owner))
 
 
 def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], None]) -> None:

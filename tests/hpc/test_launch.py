@@ -555,6 +555,13 @@ def test_the_last_event_is_shown_though_the_result_is_there_before_it(
     assert watch.follow(run, mine=False).word == "finished"
     assert "finished after" in capsys.readouterr().out
     run.events.write_text("".join(before))
+    with subprocess.Popen(["sleep", "60"]) as killed:
+        write_json(run.owner, owner | {"pid": killed.pid})
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # dead, and not reaped yet: a child of who watches
+        assert not watch._has_more_to_say(run)
+        assert watch.follow(run, mine=False).word == "finished"
+    assert "finished after" not in capsys.readouterr().out
     write_json(run.owner, owner)  # it was killed before its last word
     assert watch.follow(run, mine=False).word == "finished"
     assert "finished after" not in capsys.readouterr().out
