@@ -26,9 +26,9 @@ def did_you_mean(word: str, choices: "Iterable[str]") -> str:
     import difflib
 
     names = list(choices)
-    near = [name for name in names if name.lower() == word.lower()]
-    near = near or difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     shown = names if len(names) <= MOST else difflib.get_close_matches(word, names, n=MOST, cutoff=0.0)
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"{hint} There is: {', '.join(shown)}{more}." if names else " There is none."

@@ -83,6 +83,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "--gres=gpu:2"], "there is no option --gres: say --gpus N"),
         (["train", "data=./", "objective=mse"], "objective=regression with objective.loss=mse"),
         (["train", "data=./", "model=EEGNet"], "Did you mean 'eegnet'"),
+        (["train", "data=./", "model=EEGNett"], "Did you mean 'eegnet'"),
         (["count", "--after", "x", "--dry-run"], "--after is for jobs of a Slurm site; runs on local come one after"),
         (["count", "--after", "x", "--dry-run", "--on", "bed"], "there is no run 'x'"),
         (["stauts"], "there is no stage or verb 'stauts'. Did you mean 'status'"),
