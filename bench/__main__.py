@@ -22,6 +22,7 @@ NAMES = (
     "preprocess",
     "day",
     "index",
+    "trust",
     "loader",
     "metrics",
     "models",

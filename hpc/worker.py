@@ -19,6 +19,7 @@ from hpc.rank import stage_run, threads
 from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
 from hpc.rank.signals import STACKS, Stop, ignore_signals
 from hpc.rank.staging import Staging
+from hpc.runs.products import MEMORY
 from hpc.runs.rundir import RunDir, write_json
 
 
@@ -50,6 +51,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     ctx.stage_in = staging = Staging(ctx, environ)
     try:
         ctx.progress(STARTING, 0, 0)
+        MEMORY.keep_in(run.verified, f"rank-{world.rank:04d}", lambda: ctx.pause(0))
         stage_run.work(ctx)
         return 0
     except Fenced as error:  # nobody reads what it writes any more

@@ -24,7 +24,8 @@ from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store, Stored
 from eegdecode.evaluation.config import Audit
 from hpc.rank.context import Context, Preempted
-from hpc.runs.rundir import atomic_write, write_json
+from hpc.runs import products
+from hpc.runs.rundir import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def run(cfg: Audit, ctx: Context) -> dict[str, object]:
     all_findings = findings(data, [by_index[index] for index in range(len(data.recordings))], cfg.target, cfg.split)
     for finding in all_findings:
         log.warning("%s: %s: %s", finding.what, finding.where, finding.sentence)
-    write_json(ctx.out / "audit.json", [asdict(finding) for finding in all_findings])
+    products.write_json(ctx.out / "audit.json", [asdict(finding) for finding in all_findings])
     atomic_write(ctx.out / "audit.html", lambda file: file.write(render(all_findings, data).encode()))
     return {"findings": len(all_findings), **Counter(finding.what for finding in all_findings), "page": "audit.html"}
 

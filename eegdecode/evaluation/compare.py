@@ -17,8 +17,8 @@ from eegdecode.evaluation.report.sections import many, say
 from eegdecode.evaluation.statistics import intervals
 from eegdecode.plots import Dots
 from hpc.rank.context import Context, Input
-from hpc.runs import records
-from hpc.runs.rundir import RunDir, atomic_write, read_json, write_json
+from hpc.runs import products, records
+from hpc.runs.rundir import RunDir, atomic_write
 
 MOST_SAID = 10
 """So many pairs of runs are listed with the reason why they cannot be paired."""
@@ -88,7 +88,7 @@ def run(cfg: Compare, ctx: Context) -> dict[str, object]:
         "pairs": [asdict(pair) for pair in pairs],
     }
     contents["unlike"] = unlike
-    write_json(ctx.out / "compare.json", contents)
+    products.write_json(ctx.out / "compare.json", contents)
     atomic_write(ctx.out / "compare.html", lambda file: file.write(render(evaluations, pairs, unlike).encode()))
     values = np.array([each.value for each in evaluations])
     chance = float(np.mean([each.chance for each in evaluations]))
@@ -111,7 +111,7 @@ def named(label: str, ctx: Context) -> list[Input]:
 
 
 def read(run: RunDir) -> Evaluation:
-    report: dict[str, Any] | None = read_json(run.out / "report.json")
+    report: dict[str, Any] | None = products.read(run.out / "report.json")
     if report is None:
         raise ValueError(f"{run.path} has no report.json: name evaluate runs that have finished")
     plan = records.plan(run)

@@ -20,7 +20,8 @@ from eegdecode.evaluation.report.sections import many
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from hpc.rank.context import Context
-from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.runs import products
+from hpc.runs.rundir import RunDir, read_json
 
 MOST_NAMED = 10
 """Subjects that an error message lists."""
@@ -45,7 +46,7 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]
     report.write(ctx.out / "report.html", trained, decoded, result, others, cfg.weigh)
-    write_json(ctx.out / "report.json", result.plain() | {"of": tested(trained)})
+    products.write_json(ctx.out / "report.json", result.plain() | {"of": tested(trained)})
     export.write(ctx.out, result)
     return result.summary() | {"report": "report.html"}
 

@@ -30,7 +30,8 @@ from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
-from hpc.runs.rundir import RunDir, atomic_write, write_json
+from hpc.runs import products
+from hpc.runs.rundir import RunDir, atomic_write
 
 SAME = 1e-4
 """Outputs that differ by so much at most from those decoded at once are called equal."""
@@ -111,7 +112,9 @@ def run(cfg: Cfg, ctx: Context) -> dict[str, object]:
     text = render(
         RunDir(ctx.out.resolve().parent), trained, timing, np.concatenate(seconds_of) * 1e3, device, ", ".join(whole)
     )
-    write_json(ctx.out / "stream.json", {"verdict": timing.verdict, "equal": timing.is_equal, **asdict(timing)})
+    products.write_json(
+        ctx.out / "stream.json", {"verdict": timing.verdict, "equal": timing.is_equal, **asdict(timing)}
+    )
     atomic_write(ctx.out / "stream.html", lambda file: file.write(text.encode()))
     return {
         "verdict": timing.verdict,

@@ -43,7 +43,7 @@ from eegdecode.training.validator import Validator
 from hpc.config import choices
 from hpc.rank import ddp
 from hpc.rank.context import Context, Input, Preempted
-from hpc.runs.rundir import atomic_write
+from hpc.runs import products
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def run(cfg: Submission, ctx: Context) -> dict[str, object]:
         metrics["overall"] = {"value": sum(SHARES[number] * score for number, score in scores.items()), "chance": 1.0}
     package = _zip(files)
     try_out(package, expected)
-    atomic_write(ctx.out / "submission.zip", lambda file: file.write(package))
+    products.write_bytes(ctx.out / "submission.zip", package)
     return {**metrics, "megabytes": round(len(package) / 1e6, 3), "package": "submission.zip"}
 
 

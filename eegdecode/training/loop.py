@@ -14,6 +14,7 @@ import torch
 
 from eegdecode import models, objectives
 from eegdecode.data.store import store
+from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives.classification import Classification
 from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
@@ -28,6 +29,7 @@ from eegdecode.training.validator import Validator
 from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
+from hpc.rank.verification import Verification
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,11 @@ _MODEL = 4  # separates the draws of one seed, also from those of batches and of
 def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     """Train, keep the parameters with the lowest loss on the validation set, and save them in model.pt."""
     check_ranks(cfg, ctx.world.size)  # the plan has checked it too, but a stage can be called without a plan
-    training = Training(cfg, ctx, ddp.start(ctx))
+    data = store.open_store(*(ctx.input(name, often=True) for name in cfg.data))
+    verification = Verification(ctx, [stored.path for stored in data.recordings])
+    device = ddp.start(ctx)
+    verification.wait()
+    training = Training(cfg, ctx, data, device)
     training.resume()
     while training.goes_on():
         figures = training.pending_figures() or training.train_step()
@@ -52,12 +58,11 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
 class Training:
     """The parts of `fit`: the data, the model, the state, and the objects that monitor and save it."""
 
-    def __init__(self, cfg: Train, ctx: Context, device: torch.device) -> None:
+    def __init__(self, cfg: Train, ctx: Context, data: Store, device: torch.device) -> None:
         self.cfg, self.ctx = cfg, ctx
         is_classification = isinstance(cfg.objective, Classification)
-        folders = [ctx.input(data, often=True) for data in cfg.data]
         data, data_spec, sets, self.draw = setup.prepare(
-            folders, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=is_classification
+            data, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=is_classification
         )
         for sentence in sets.audit():
             log.info("%s", sentence)

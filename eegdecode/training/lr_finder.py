@@ -15,7 +15,8 @@ from eegdecode.training.config import FindRate
 from eegdecode.training.step import Stepper
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
-from hpc.runs.rundir import atomic_write, read_json, write_json
+from hpc.runs import products
+from hpc.runs.rundir import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne)
     """Return the rate from a range test before the first step, or from that of an earlier attempt. The changes of the
     test are restored."""
     path = ctx.out / "lr_finder.json"
-    search = read_json(path) if ctx.world.is_first else None
+    search = products.read(path) if ctx.world.is_first else None
     known_rate = float(ddp.total(torch.tensor(search["lr"] if search else 0.0, dtype=torch.float64)))
     if known_rate:
         return known_rate
@@ -74,7 +75,7 @@ def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne)
     if ctx.world.is_first:
         page_path, text = ctx.out / "lr_finder.html", drawn(search).encode()
         ctx.until_there_is_room(lambda: atomic_write(page_path, lambda file: file.write(text)))
-        ctx.until_there_is_room(lambda: write_json(path, search))
+        ctx.until_there_is_room(lambda: products.write_json(path, search))
     return float(search["lr"])
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from eegdecode.signals import SignalSpec
 from eegdecode.training.config import Train
 from hpc import config
 from hpc.rank.context import Input
-from hpc.runs.rundir import RunDir, atomic_write
+from hpc.runs import products
+from hpc.runs.rundir import RunDir
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,19 @@ class Trained:
 def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
     """Save a model, with the fields of Trained in `best`."""
     fitted = {name: best[name] for name in ("parameters", "step", "validation")}
-    contents = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **fitted}
+    contents = _alike({"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **fitted})
     whole = io.BytesIO()
     torch.save(contents, whole)  # not to the file itself, because then torch does not report a full disk
-    atomic_write(path, lambda file: file.write(whole.getbuffer()))
+    products.write_bytes(path, whole.getbuffer())
+
+
+def _alike(value: Any) -> Any:
+    """Return equal contents as the same objects, so that pickle writes the same bytes after a resume."""
+    if isinstance(value, dict):
+        return {_alike(key): _alike(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_alike(each) for each in value])
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def load(folder: Path, name: str = "model.pt") -> Trained:
@@ -94,6 +105,7 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
     path = folder / name
     if not path.is_file():
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
+    products.verify(path)
     contents = _read(path)
     return Trained(RunDir(folder.resolve().parent), **(contents | {"spec": SignalSpec(**contents["spec"])}))
 

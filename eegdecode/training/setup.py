@@ -40,11 +40,8 @@ class TrainingData(NamedTuple):
     draw: Draw
 
 
-def prepare(
-    folders: Sequence[Path], target: str, split: Split, windows: Windows, seed: int, classes: bool
-) -> TrainingData:
-    """Open the store and split it. `classes`: whether the task is classification."""
-    data = store.open_store(*folders)
+def prepare(data: Store, target: str, split: Split, windows: Windows, seed: int, classes: bool) -> TrainingData:
+    """Split a store. `classes`: whether the task is classification."""
     spec = data.spec(target)
     sets = splits.split(split, data.recordings, windows)
     if classes and spec.class_values:
@@ -81,7 +78,7 @@ def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | No
 @functools.lru_cache(maxsize=4)
 def _prepared(folders: tuple[Path, ...], target: str, split: Split, windows: Windows, classes: bool) -> TrainingData:
     """Prepare the data; cached for the runs of a sweep, which differ in other settings."""
-    return prepare(folders, target, split, windows, 0, classes)
+    return prepare(store.open_store(*folders, verified=False), target, split, windows, 0, classes)
 
 
 def _refuse_unseen(sets: Splits, data: Store, target: str, spec: SignalSpec) -> None:

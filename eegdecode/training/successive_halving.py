@@ -11,8 +11,8 @@ from typing import Any
 from eegdecode.training.config import Halving, Train
 from hpc import config
 from hpc.rank.context import Context
-from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.runs import products, records
+from hpc.runs.rundir import RunDir
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +33,16 @@ def goes_on(cfg: Train, number: int, loss: float, ctx: Context) -> bool:
     """Whether this run is among the best of those that have reached the rung. Rank 0 decides for all ranks."""
     assert cfg.optim.halving is not None
     mine = ctx.out / f"rung-{number}.json"
-    earlier = read_json(mine)
+    earlier = products.read(mine)
     if earlier is not None:  # an earlier attempt was here
         return bool(earlier["goes_on"])
     learns = learned(cfg)
-    records = [record for run in peers(ctx) if (record := read_json(run.out / f"rung-{number}.json")) is not None]
+    records = [record for run in peers(ctx) if (record := products.read(run.out / f"rung-{number}.json")) is not None]
     others = [record["loss"] for record in records if record.get("learns") == learns]
     better = sum(other < loss for other in others)
     goes = better < max(1, math.ceil((len(others) + 1) / cfg.optim.halving.factor))
     record = {"loss": loss, "learns": learns, "better": better, "of": len(others) + 1, "goes_on": goes}
-    ctx.until_there_is_room(lambda: write_json(mine, record))
+    ctx.until_there_is_room(lambda: products.write_json(mine, record))
     return goes
 
 

@@ -15,6 +15,7 @@ from eegdecode.training import model_file
 from eegdecode.training.config import Start
 from eegdecode.weights import files, pickles
 from hpc.checkpoint import checkpoint
+from hpc.runs import products
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         )
     if not path.is_file():
         raise ValueError(f"start.source {path} is not there: name a train run, or a file of parameters")
+    products.verify(path)
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (*pickles.BROKEN, RuntimeError, OSError):  # torch's own advice is to execute the code in the file

@@ -94,6 +94,8 @@ class Arguments:
         self.save = False
         self.now = False
         self.replace = False
+        self.repair = False
+        self.accept = False
 
 
 def whole(text: str) -> int:
@@ -221,6 +223,8 @@ GROUPS: dict[str, list[Option]] = {
         ),
         ("--repeat", "N", natural, "drill", "draw N faults at random"),
         ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),
+        ("--repair", "", None, "verify", "set damaged files aside, so that resume makes them again"),
+        ("--accept", "", None, "verify", "trust the files of a run of an older release as they are"),
     ],
 }
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}

@@ -68,6 +68,10 @@ VERBS = {
     "export": Verb(
         "RUN", "write a batch script that runs it without submitit (-o FILE)", PLAN, "export train-k3f9 -o job.sbatch"
     ),
+    "verify": Verb(
+        "[RUN ...]", "check that every product and checkpoint is what was written (--repair: make it again)",
+        "hpc.cli.verify:verify_runs", "verify", "verify preprocess-x7m2 --repair",
+    ),
     "recipes": Verb(
         "", "list the config files of the installed packages, and those in configs/ here", "hpc.cli.lists:list_recipes",
         "recipes", "recipes --json",

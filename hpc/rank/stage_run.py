@@ -3,7 +3,7 @@
 from hpc import config
 from hpc.config import stages
 from hpc.rank.context import BEGUN, Context
-from hpc.runs import records
+from hpc.runs import products, records
 from hpc.runs.rundir import write_json
 
 
@@ -16,4 +16,5 @@ def work(ctx: Context) -> None:
     ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)
     if ctx.world.is_first:
+        ctx.until_there_is_room(lambda: products.close(ctx.out, ctx.beat))
         ctx.until_there_is_room(lambda: write_json(ctx.run.attempt(ctx.attempt).metrics, metrics))

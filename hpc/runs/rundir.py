@@ -136,8 +136,8 @@ class RunDir:
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     stop        heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
-    each rank   heartbeat/rank-0003.json, jobs/attempt-0002/rank-0003.log (and .error.json, .stacks, .staged.json,
-                .words-1.json, .stopped)
+    each rank   heartbeat/rank-0003.json, verified/rank-0003.jsonl (see products.py), jobs/attempt-0002/rank-0003.log
+                (and .error.json, .stacks, .staged.json, .words-1.json, .stopped)
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -208,6 +208,11 @@ class RunDir:
     def out(self) -> Path:
         """The output of the stage: the store, the model, the report. Other stages read it."""
         return self.path / "out"
+
+    @property
+    def verified(self) -> Path:
+        """What the ranks have verified of the products that they read: see products.py."""
+        return self.path / "verified"
 
     @property
     def result(self) -> Path:

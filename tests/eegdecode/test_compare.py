@@ -9,6 +9,7 @@ from eegdecode import stages
 from eegdecode.evaluation import compare
 from eegdecode.evaluation.config import Compare
 from hpc.rank.context import Context, Input, World
+from hpc.runs import products
 from hpc.runs.rundir import RunDir, read_json, write_json
 
 
@@ -21,7 +22,7 @@ def evaluated(runs: Path, name: str, values: np.ndarray, label: str = "", **of: 
         "subjects": rows,
     }
     report["of"] = {"study": ["synthesize-a"], "split": {"by": "run", "seed": 0}} | of
-    write_json(RunDir(runs / name).out / "report.json", {"verdict": "above chance", **report})
+    products.write_json(RunDir(runs / name).out / "report.json", {"verdict": "above chance", **report})
     write_json(RunDir(runs / name).plan, {"label": label, "settings": f"train.seed={name[-1]}"})
 
 
@@ -104,7 +105,7 @@ def test_a_report_that_does_not_say_what_it_is_of_makes_no_pairs(tmp_path: Path)
     for name in ("evaluate-a", "evaluate-b"):
         evaluated(tmp_path, name, np.linspace(0.5, 0.7, 6))
     path = RunDir(tmp_path / "evaluate-b").out / "report.json"
-    write_json(path, {name: value for name, value in (read_json(path) or {}).items() if name != "of"})
+    products.write_json(path, {name: value for name, value in (read_json(path) or {}).items() if name != "of"})
     compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
     (sentence,) = (read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {})["unlike"]
     assert "the report of evaluate-b does not say which data and split it is of: evaluate it again" in sentence
@@ -116,7 +117,9 @@ def test_a_metric_that_is_called_like_markup_is_text_in_the_page(tmp_path: Path)
         path = RunDir(tmp_path / name).out / "report.json"
         report = read_json(path) or {}
         hostile = "<img src=x onerror=alert(1)>"
-        write_json(path, report | {"headline": hostile, "figures": {hostile: report["figures"]["balanced_accuracy"]}})
+        products.write_json(
+            path, report | {"headline": hostile, "figures": {hostile: report["figures"]["balanced_accuracy"]}}
+        )
     compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
     text = (RunDir(tmp_path / "compare-x").out / "compare.html").read_text()
     assert "<img" not in text and "&lt;img src=x onerror=alert(1)&gt; is 0.6" in text

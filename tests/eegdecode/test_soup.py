@@ -22,6 +22,7 @@ from eegdecode.training import estimate, model_file, soup, successive_halving
 from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
+from hpc.runs import products
 from hpc.runs.rundir import RunDir, read_lines, write_json
 
 
@@ -180,7 +181,7 @@ def test_a_run_that_is_behind_ends_and_says_why(cfg: Train, tmp_path: Path) -> N
     for index in range(3):
         write_json(RunDir(tmp_path / f"good-{index}").plan, {"label": "search"})
         metrics = {"loss": -9.0, "learns": successive_halving.learned(cfg)}
-        write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", metrics)
+        products.write_json(RunDir(tmp_path / f"good-{index}").out / "rung-0.json", metrics)
     write_json(RunDir(tmp_path / "bad").plan, {"label": "search"})
     metrics = stages.train(cfg, context(tmp_path / "bad"))
     assert metrics["steps"] == 4 and metrics["ended_early"] == "behind others at step 4"

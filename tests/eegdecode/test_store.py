@@ -18,6 +18,8 @@ import pytest
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Recording, Sensor, Signal, SignalSpec, Trial
+from hpc.runs import products
+from hpc.runs.products import DamagedProduct
 from tests.conftest import ROOT
 
 
@@ -169,8 +171,11 @@ def test_a_changed_byte_is_found(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["targets/envelope"][7] = 1e9
     store.write_manifest(tmp_path, [name])
-    assert store.damaged(store.open_store(tmp_path).recordings[0]) == ["targets/envelope"]
     assert not store.holds(tmp_path, name, "k")
+    with pytest.raises(DamagedProduct, match=r"\.h5 is damaged: its SHA-256 is"):
+        store.open_store(tmp_path)
+    products.enter(path)  # as if it were right: then its own checksums say which array it is
+    assert store.damaged(store.open_store(tmp_path).recordings[0]) == ["targets/envelope"]
     path.write_bytes(path.read_bytes()[:3000])
     assert not store.holds(tmp_path, name, "k")
 
@@ -180,7 +185,7 @@ def test_a_file_that_changed_behind_the_index_is_refused(tmp_path: Path) -> None
     store.write_index(tmp_path)
     with open(tmp_path / "sub-01_run-01.h5", "ab") as file:
         file.write(b"more")
-    with pytest.raises(ValueError, match=r"has \d+ bytes, but had \d+ when it was written: run preprocess"):
+    with pytest.raises(ValueError, match=r"is damaged: it has \d+ bytes, and \d+ were written"):
         store.open_store(tmp_path).recordings[0].signal  # noqa: B018
 
 

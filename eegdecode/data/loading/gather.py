@@ -170,6 +170,7 @@ class StoreFiles:
     def _open(self, recording: int) -> "_File":
         with self._lock:
             if recording not in self._files:
+                self.recordings[recording].verify()
                 self._files[recording] = _File(self.recordings[recording].path)
             self._files.move_to_end(recording)
             if len(self._files) > OPEN_FILES:

@@ -18,8 +18,9 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from eegdecode.data.loading.gather import Source, StoreFiles
 from eegdecode.data.loading.windows import Places
 from eegdecode.data.store.dataset import Store
 from hpc.rank import threads
+from hpc.runs.products import MEMORY
 
 Transform = Callable[[np.ndarray, int], None]
 """Changes a window, float32 [time, channel], in place. The number is its place in training, as a seed for
@@ -60,6 +62,8 @@ class Filling:
     slot_bytes: int
     target_offset: int  # within a slot
     transform: Transform | None
+    verified: Path | None = field(default_factory=lambda: MEMORY.folder)
+    """Where worker processes read which files the rank has verified."""
 
     def views(
         self, memory: np.ndarray, source: Source, slot: int, n_windows: int, length: int
@@ -258,6 +262,8 @@ def main(connection: int, file: int, n_bytes: int, started_by: int) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # then nobody needs batches any more
         try:
             filling, rows = pickle.loads(_received(parent, started_by))
+            if filling.verified is not None:
+                MEMORY.keep_in(filling.verified)
             filler = Filler(filling, memory)
         except Exception as error:  # noqa: BLE001 the caller raises it
             _received(parent, started_by)

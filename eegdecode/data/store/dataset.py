@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eegdecode.signals import Sensor, SignalSpec, Trial
+from hpc.runs import products
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Stored:
     key: str = ""
     size: int = 0  # of the file, in bytes
     made: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    verified: bool = field(default=True, repr=False)
+    """Whether the file is verified before it is read."""
 
     @property
     def sfreq(self) -> float:
@@ -101,6 +104,17 @@ class Stored:
             raise ValueError(_no_such("a value of the trials", self._named("values"), name, self.name))
         return self._maps[f"values/{name}"]
 
+    def verify(self) -> None:
+        """Raise ValueError unless the file is the one that was written; at once from the second time on."""
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} is not there any more: run preprocess again")
+        if self.verified:
+            products.verify(self.path)
+        elif self.size not in (0, size := self.path.stat().st_size):
+            raise ValueError(
+                f"{self.path} has {size} bytes, but had {self.size} when it was written: run preprocess again"
+            )
+
     def _named(self, group: str) -> tuple[str, ...]:
         return tuple(name.removeprefix(f"{group}/") for name in self.blocks if name.startswith(f"{group}/"))
 
@@ -113,11 +127,7 @@ class Stored:
     @cached_property
     def _maps(self) -> dict[str, np.ndarray]:
         """Map each file once, as a process may have 65,530 maps."""
-        size = self.path.stat().st_size
-        if self.size not in (0, size):
-            raise ValueError(
-                f"{self.path} has {size} bytes, but had {self.size} when it was written: run preprocess again"
-            )
+        self.verify()
         whole = np.memmap(self.path, np.uint8, "r")
         return {
             name: whole[block.offset : block.offset + block.n_bytes].view(block.dtype).reshape(block.shape)
@@ -206,7 +216,7 @@ def _describe(channels: tuple[str, ...], sfreq: float, n_outputs: int, target_sf
 
 def to_json(stored: Stored) -> dict[str, Any]:
     plain = asdict(stored)
-    del plain["path"]
+    del plain["path"], plain["verified"]
     plain["trials"] = [[trial.start, trial.duration, trial.stimulus, dict(trial.labels)] for trial in stored.trials]
     plain["blocks"] = {
         name: [block.offset, block.shape, block.sfreq, block.dtype] for name, block in stored.blocks.items()

@@ -14,14 +14,14 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from hpc.runs.rundir import atomic_write
+from hpc.runs import products
 
 BESIDE = 1 << 20  # bytes; everything besides the arrays
 COPIED = 1 << 24  # bytes at a time
 
 
 def write(path: Path, fill: Callable[["Draft"], object]) -> None:
-    """Make a file, complete or not at all. An OSError names it."""
+    """Make a product, complete or not at all. An OSError names it."""
 
     def put(disk: BinaryIO) -> None:
         # An unbuffered Python file, whose methods are in C: no signal handler can raise in the middle of HDF5
@@ -31,7 +31,7 @@ def write(path: Path, fill: Callable[["Draft"], object]) -> None:
                 fill(draft)
             draft.finish(memory.fileno())
 
-    atomic_write(path, put)
+    products.write(path, put)
 
 
 class Draft:

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from eegdecode.data.store import hdf5
 from eegdecode.data.store.dataset import Block, Store, Stored, from_json, to_json
 from eegdecode.data.store.hdf5 import Draft
 from eegdecode.signals import Recording, Stream
-from hpc.runs.rundir import read_json, write_json
+from hpc.runs import products
 
 SCHEMA = 2
 BLOCK_VALUES = 1 << 22
@@ -85,9 +86,17 @@ def exists(folder: Path, name: str) -> bool:
 
 def holds(folder: Path, name: str, key: str) -> bool:
     """Whether the recording is there, with this key and undamaged bytes."""
+    path = _file(folder, name)
+    if not path.is_file():
+        return False
     try:
-        stored = _read(_file(folder, name)) if exists(folder, name) else None
-        return stored is not None and stored.key == key and not damaged(stored)
+        if path.name in (products.listed(folder) or {}):
+            return _read(path).key == key
+        stored = _read_whole(path)
+        if stored.key != key or damaged(stored):
+            return False
+        products.enter(path)  # it was killed before it could, or is of a release without a list
+        return True
     except BROKEN:
         return False
 
@@ -129,13 +138,14 @@ def write_manifest(folder: Path, names: Sequence[str]) -> None:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"recordings need names that differ, but these occur twice: {', '.join(twice)}")
     _index(folder).unlink(missing_ok=True)
-    write_json(_manifest(folder), {"recordings": list(names)})
+    products.write_json(_manifest(folder), {"recordings": list(names)})
 
 
 def write_index(folder: Path) -> tuple[Stored, ...]:
     """Write the index, once all recordings are there."""
     recordings = tuple(_read(_file(folder, name)) for name in _names(folder))
-    write_json(_index(folder), {"schema": SCHEMA, "recordings": [to_json(stored) for stored in recordings]})
+    contents = {"schema": SCHEMA, "recordings": [to_json(stored) for stored in recordings]}
+    products.write_json(_index(folder), contents)
     return recordings
 
 
@@ -150,13 +160,18 @@ def there(folder: Path) -> tuple[Stored, ...]:
     return tuple(_read(_file(folder, name)) for name in _names(folder) if exists(folder, name))
 
 
-def open_store(*folders: Path) -> Store:
-    """Open the store of a folder, once every recording of its manifest is there; of several folders, as one."""
-    return Store(tuple(stored for folder in folders for stored in _open(folder)))
+def open_store(*folders: Path, verified: bool = True) -> Store:
+    """Open the store of a folder, once every recording of its manifest is there; of several folders, as one.
+
+    `verified`: the file of a recording is verified before its first sample is read. A plan does without, as the ranks
+    will do it.
+    """
+    recordings = (stored for folder in folders for stored in _open(folder))
+    return Store(tuple(stored if verified else replace(stored, verified=False) for stored in recordings))
 
 
 def _open(folder: Path) -> tuple[Stored, ...]:
-    index = read_json(_index(folder))
+    index = products.read(_index(folder))
     if index is not None and index["schema"] == SCHEMA:
         return tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
     names = _names(folder)
@@ -171,7 +186,7 @@ def _open(folder: Path) -> tuple[Stored, ...]:
 
 
 def _names(folder: Path) -> list[str]:
-    manifest = read_json(_manifest(folder))
+    manifest = products.read(_manifest(folder))
     if manifest is None:
         raise ValueError(
             f"{folder} is not a store, as it has no manifest.json: run preprocess first and name its run here"
@@ -351,6 +366,7 @@ def _grid(n_rows: int, n_columns: int) -> Iterator[tuple[int, int]]:
 
 
 def _read(path: Path) -> Stored:
+    products.verify(path)
     try:
         return _read_whole(path)
     except OtherVersion:

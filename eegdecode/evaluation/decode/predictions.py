@@ -18,6 +18,7 @@ import numpy as np
 
 from eegdecode.data.store import hdf5
 from eegdecode.data.store.hdf5 import Draft
+from hpc.runs import products
 
 SOUND_HZ = 4000
 """A target of one feature that is sampled faster than that is a sound."""
@@ -128,6 +129,7 @@ def write(path: Path, decoded: Decoded) -> None:
 
 
 def read(path: Path) -> Decoded:
+    products.verify(path)
     with h5py.File(path) as file:
         columns = {
             word: data.asstr()[:].tolist() if h5py.check_string_dtype(data.dtype) else data[:].tolist()

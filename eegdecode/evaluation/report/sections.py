@@ -19,8 +19,8 @@ from eegdecode.plots import Line
 from eegdecode.training.model_file import Trained
 from hpc import config
 from hpc.errors import first_of
-from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_json, read_lines
+from hpc.runs import products, records
+from hpc.runs.rundir import RunDir, read_lines
 
 MOST_NAMED = 10  # classes
 SMOOTHED = 40  # points of the smoothed training curve
@@ -87,7 +87,7 @@ def _audited(trained: Trained) -> str:
     same = [run for run in audits if sorted(records.plan(run).get("inputs", {}).values()) == sorted(trained.data)]
     if same:
         last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
-        findings, name = read_json(last.out / "audit.json") or [], escape(last.name)
+        findings, name = products.read(last.out / "audit.json") or [], escape(last.name)
         looked = config.load([last.config])["split"] if last.config.is_file() else {}
         other = (
             f"<p>It was of another split than this training's, so it does not show leaks of this one: audit with "

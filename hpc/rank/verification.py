@@ -1,0 +1,91 @@
+"""Verifies the products that a rank will read, in the background while it builds its model.
+
+The ranks of a run share out the files and tell one another through the run folder what they have verified.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpc.rank.context import Context, Preempted
+from hpc.runs.products import MEMORY
+
+PATIENCE_S = 10.0
+"""How long to wait for other ranks without news of theirs, before their files are verified here too."""
+POLL_S = 0.1
+
+
+class Verification:
+    """The verification of these files, begun. Call `wait` before the first of them is read."""
+
+    def __init__(self, ctx: Context, paths: Sequence[Path]) -> None:
+        self.ctx, self.paths = ctx, list(dict.fromkeys(paths))
+        # A copy on the node is verified by the ranks of the node
+        shared = ctx.run.path.parent
+        on_node = any(not path.resolve().is_relative_to(shared.resolve()) for path in self.paths)
+        world = ctx.world
+        rank, size = (world.local_rank, world.local_size) if on_node else (world.rank, world.size)
+        largest_first = sorted((p for p in self.paths if not MEMORY.knows(p)), key=lambda p: -p.stat().st_size)
+        self._mine = largest_first[rank::size]
+        self._others = [path for place, path in enumerate(largest_first) if place % size != rank]
+        self._n_bytes = sum(path.stat().st_size for path in self._mine)
+        self._done_b = 0
+        self._left = iter(self._mine)
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        # Training has not begun, so all cores of this rank may
+        n_threads = min(max(1, len(os.sched_getaffinity(0)) // world.local_size), len(self._mine))
+        self._threads = [threading.Thread(target=self._work, name="verify", daemon=True) for _ in range(n_threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        """Wait until all of them are verified. Raises DamagedProduct, or Preempted if a stop is requested."""
+        try:
+            for thread in self._threads:
+                while thread.is_alive():
+                    thread.join(POLL_S)
+                    self._say()
+            if self._error is not None:
+                raise self._error
+            self._wait_for_others()
+        finally:
+            self._ended.set()
+
+    def _wait_for_others(self) -> None:
+        heard = time.monotonic()
+        while left := [path for path in self._others if not MEMORY.knows(path)]:
+            if MEMORY.learn():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > PATIENCE_S:
+                for path in left:  # another may have verified it meanwhile
+                    MEMORY.learn()
+                    MEMORY.verify(path)
+            else:
+                self.ctx.pause(POLL_S)
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            with self._lock:
+                path = next(self._left, None)
+            if path is None:
+                return
+            try:
+                MEMORY.verify(path, self._count)
+            except BaseException as error:  # noqa: BLE001  raised again in `wait`
+                self._error = self._error or error
+                self._ended.set()
+
+    def _count(self, n_bytes: int) -> None:
+        if self._ended.is_set():
+            raise InterruptedError("the rank has stopped")
+        with self._lock:
+            self._done_b += n_bytes
+
+    def _say(self) -> None:
+        if self.ctx.should_stop():
+            raise Preempted
+        self.ctx.progress("verify MB", self._done_b // 10**6, max(1, self._n_bytes // 10**6))

@@ -1,0 +1,314 @@
+"""The products of a run, the files in its `out` folder, and the proof that they are what was written.
+
+    out/products.jsonl             a line for each file: its name, size and SHA-256
+    out/.products.NODE.PID.jsonl   the lines of one process, until `close` adds them to products.jsonl
+
+Whoever reads a product verifies it first, once in a run: a file that looks as it did when it was verified (inode, size,
+time of the last change) is not read again for that, not even by the next attempt.
+
+    RUN/verified/rank-0003.jsonl   what a rank has verified
+"""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from hpc.runs.rundir import append_line, atomic_write, damaged_lines, read_json, read_lines
+
+LIST = "products.jsonl"
+BLOCK_B = 1 << 20
+BEAT_S = 0.5
+
+
+class DamagedProduct(ValueError):
+    """The bytes of a product are not those that were written, or nobody knows what was written."""
+
+
+class Product(NamedTuple):
+    """A line of the list."""
+
+    file: str
+    n_bytes: int
+    sha256: str
+    time_ns: int = 0
+    """When it was listed: of two lines for one file, the later one holds."""
+    found: bool = False
+    """Whether `close` has found it, as whoever wrote it did not list it: a page, a log."""
+
+    def to_json(self) -> dict[str, Any]:
+        line = {"file": self.file, "bytes": self.n_bytes, "sha256": self.sha256, "time_ns": self.time_ns}
+        return line | ({"found": True} if self.found else {})
+
+    @classmethod
+    def of_json(cls, line: dict[str, Any]) -> "Product | None":
+        """The product of a line; None if the line is not one."""
+        try:
+            return cls(
+                str(line["file"]),
+                int(line["bytes"]),
+                str(line["sha256"]),
+                int(line.get("time_ns", 0)),
+                bool(line.get("found")),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+# Writing
+
+
+def write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a product, complete or not at all. It is listed first, so that whoever sees it finds it in the list."""
+
+    def fill(file: BinaryIO) -> None:
+        write(file)
+        file.flush()
+        written = _sha256(Path(file.name))
+        _append(path, Product(path.name, written.n_bytes, written.sha256, time.time_ns()))
+
+    atomic_write(path, fill)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    def fill(file: BinaryIO) -> None:
+        file.write(content)
+        _append(path, Product(path.name, len(content), hashlib.sha256(content).hexdigest(), time.time_ns()))
+
+    atomic_write(path, fill)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def enter(path: Path) -> None:
+    """List a file as it is now."""
+    _append(path, _looked_at(path, path.parent))
+
+
+def close(folder: Path, beat: Callable[[], object] = bool) -> None:
+    """Finish the list of a folder: with every file that is in it, in one file. Call it when nobody writes any more."""
+    known = listed(folder) or {}
+    parts = list(_parts(folder))
+    there = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_ours(path.relative_to(folder)))
+    names = [path.relative_to(folder).as_posix() for path in there]
+    products = []
+    for name, path in zip(names, there, strict=True):
+        product = known.get(name)
+        if product is None or product.found:  # a later attempt may have written it again
+            product = _looked_at(path, folder, beat)._replace(found=True)
+        products.append(product)
+    text = "".join(json.dumps(product.to_json(), ensure_ascii=False) + "\n" for product in products)
+    atomic_write(folder / LIST, lambda file: file.write(text.encode()))
+    for part in parts:
+        part.unlink(missing_ok=True)
+
+
+def _append(path: Path, product: Product) -> None:
+    append_line(path.parent / f".products.{os.uname().nodename}.{os.getpid()}.jsonl", product.to_json())
+
+
+def _looked_at(path: Path, folder: Path, beat: Callable[[], object] = bool) -> Product:
+    found = _sha256(path, lambda _: beat())
+    return Product(path.relative_to(folder).as_posix(), found.n_bytes, found.sha256, time.time_ns())
+
+
+def _is_ours(name: Path) -> bool:
+    return name.name == LIST or any(part.startswith(".") for part in name.parts)
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    return folder.glob(".products.*.jsonl")
+
+
+# Reading
+
+
+def is_intact(path: Path, product: Product, count: Callable[[int], object] = int) -> bool:
+    """Whether the bytes of a file are those that were written; they are read, whatever is known of it."""
+    return path.stat().st_size == product.n_bytes and _sha256(path, count).sha256 == product.sha256
+
+
+def listed(folder: Path) -> dict[str, Product] | None:
+    """Return the list of a folder by file; None if it has none, as those of releases before 0.2."""
+    files = [file for file in (folder / LIST, *_parts(folder)) if file.is_file()]
+    if not files:
+        return None
+    lines = [product for file in files for line in read_lines(file) if (product := Product.of_json(line))]
+    return {product.file: product for product in sorted(lines, key=lambda product: product.time_ns)}
+
+
+def read(path: Path) -> Any:
+    """Return the content of a JSON product, verified; None if there is no such file."""
+    if not path.is_file():
+        return None
+    verify(path)
+    return read_json(path)
+
+
+def verify(path: Path) -> None:
+    """Raise DamagedProduct unless the bytes of a file are those that were written; at once if that is known."""
+    MEMORY.verify(path)
+
+
+class Memory:
+    """What this process, and the other ranks of its run, have verified."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        """The folder of a run for its ranks to tell one another, and their next attempt."""
+        self._writer = ""
+        self._seen: set[tuple[int, int, int, str]] = set()
+        self._read: dict[str, int] = {}  # how many bytes of each file of `folder` are known
+        self._lists: dict[Path, dict[str, Product] | None] = {}
+        self._lock = threading.Lock()
+        self._at_work: dict[Path, threading.Lock] = {}
+        self._beat: Callable[[], object] = bool
+
+    def keep_in(self, folder: Path, writer: str = "", beat: Callable[[], object] = bool) -> None:
+        """Keep it in a folder from now on. Without `writer`, only read there what others have verified. `beat` is
+        called now and then by the main thread while it verifies or waits for another; it may raise."""
+        self.folder, self._writer, self._beat = folder, writer, beat
+        self.learn()
+
+    def learn(self) -> bool:
+        """Read what others have verified meanwhile; return whether there was anything."""
+        news = False
+        for file in sorted(self.folder.glob("*.jsonl")) if self.folder else ():
+            n_bytes = file.stat().st_size
+            if n_bytes == self._read.get(file.name):
+                continue
+            self._read[file.name], news = n_bytes, True
+            for line in read_lines(file):
+                try:
+                    self._seen.add((line["inode"], line["bytes"], line["mtime_ns"], line["sha256"]))
+                except (KeyError, TypeError):
+                    continue  # cut off when its node went down: that file is verified once more
+        return news
+
+    def knows(self, path: Path) -> bool:
+        """Whether it has been verified, and looks as it did then."""
+        product = (self._list(path.parent) or {}).get(path.name)
+        return product is not None and _look(path, product) in self._seen
+
+    def verify(self, path: Path, count: Callable[[int], object] | None = None) -> None:
+        """As the function. `count` is called with the number of bytes after each block; it may raise."""
+        if count is None:
+            count = self._count if threading.current_thread() is threading.main_thread() else int
+        with self._lock:
+            mine = self._at_work.setdefault(path, threading.Lock())
+        while not mine.acquire(timeout=BEAT_S):  # two threads do not read one file twice
+            count(0)
+        try:
+            known = self._list(path.parent)
+            if known is None:
+                if (run := _run_of(path)) is not None:
+                    raise DamagedProduct(
+                        f"{path} cannot be verified: {path.parent} has no {LIST}, as in runs of releases before 0.2. "
+                        f"`hpc verify {run} --accept` makes the list from the files as they are now"
+                    )
+                return  # from outside: no list of ours ever said what is in it
+            if not self._is_intact(path, known.get(path.name), count):
+                # It may have been written, or written again, since the list was read
+                with self._lock:
+                    self._lists.pop(path.parent, None)
+                product = (self._list(path.parent) or {}).get(path.name)
+                if product == known.get(path.name) or not self._is_intact(path, product, count):
+                    raise DamagedProduct(why_damaged(path, product))
+        finally:
+            mine.release()
+
+    def _count(self, n_bytes: int) -> None:
+        self._beat()
+
+    def _is_intact(self, path: Path, product: Product | None, count: Callable[[int], object]) -> bool:
+        if product is None:
+            return False
+        look = _look(path, product)
+        if look in self._seen:
+            return True
+        if look[1] != product.n_bytes or _sha256(path, count).sha256 != product.sha256:
+            return False
+        if _look(path, product) == look:  # nobody wrote to it meanwhile
+            self._seen.add(look)
+            self._tell(look)
+        return True
+
+    def _list(self, folder: Path) -> dict[str, Product] | None:
+        with self._lock:
+            if folder not in self._lists:
+                self._lists[folder] = listed(folder)
+            return self._lists[folder]
+
+    def _tell(self, look: tuple[int, int, int, str]) -> None:
+        if self.folder is not None and self._writer:
+            line = dict(zip(("inode", "bytes", "mtime_ns", "sha256"), look, strict=True))
+            with suppress(OSError):  # a full disk: it is verified once more
+                self.folder.mkdir(exist_ok=True)
+                append_line(self.folder / f"{self._writer}.jsonl", line)
+
+
+MEMORY = Memory()
+"""That of this process."""
+
+
+def why_damaged(path: Path, product: Product | None) -> str:
+    """Return the sentence on a file that is not what was written, or of which nobody knows what was."""
+    if product is None:
+        where = f"{path.parent / LIST} does not list it"
+        if numbers := damaged_lines(path.parent / LIST):
+            where += f", and line {numbers[0]} of that is damaged"
+        return f"{path} cannot be verified: {where}. {_what_to_do(path)}"
+    found = _sha256(path)
+    if found.n_bytes != product.n_bytes:
+        what = f"it has {found.n_bytes} bytes, and {product.n_bytes} were written"
+    else:
+        what = f"its SHA-256 is {found.sha256[:12]}…, and that of what was written is {product.sha256[:12]}…"
+    return f"{path} is damaged: {what}. {_what_to_do(path)}"
+
+
+def _what_to_do(path: Path) -> str:
+    if (run := _run_of(path)) is not None:
+        return f"Run `hpc verify {run} --repair`, then `hpc resume {run}`, which makes it again"
+    return "Copy it again with its list, or make it again"
+
+
+def _run_of(path: Path) -> str | None:
+    """Return the name of the run whose product this is; None for a file that is in no run folder."""
+    run = path.parent.parent
+    return run.name if path.parent.name == "out" and (run / "plan.json").is_file() else None
+
+
+@dataclass(frozen=True)
+class _Digest:
+    n_bytes: int
+    sha256: str
+
+
+def _sha256(path: Path, count: Callable[[int], object] = int) -> _Digest:
+    digest, n_bytes = hashlib.sha256(), 0
+    block = memoryview(bytearray(BLOCK_B))
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while n := file.readinto(block):
+            digest.update(block[:n])
+            n_bytes += n
+            count(n)
+    return _Digest(n_bytes, digest.hexdigest())
+
+
+def _look(path: Path, product: Product) -> tuple[int, int, int, str]:
+    """What a file looks like from outside; it is verified again when that changes."""
+    entry = path.stat()
+    return entry.st_ino, entry.st_size, entry.st_mtime_ns, product.sha256

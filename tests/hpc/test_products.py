@@ -1,0 +1,239 @@
+"""The list of a run's products: what was written is what is read, or a sentence names the file."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpc.cli.options import read as parse
+from hpc.cli.verify import verify_runs
+from hpc.errors import ConfigError
+from hpc.rank.context import Context, World
+from hpc.rank.verification import Verification
+from hpc.runs import products
+from hpc.runs.products import LIST, DamagedProduct, Memory
+from hpc.runs.rundir import RunDir, write_json
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """A finished run with two products and a page that was written without being listed."""
+    run = RunDir(tmp_path / "runs" / "preprocess-abc")
+    run.out.mkdir(parents=True)
+    write_json(run.plan, {"schema": 1, "name": run.name})
+    write_json(run.result, {"metrics": {}, "attempts": 1, "seconds": 1.0, "ended": 1.0})
+    write_json(run.supervisor, {"state": "finished", "code": 0})
+    products.write_bytes(run.out / "a.bin", bytes(range(256)) * 20)
+    products.write(run.out / "b.bin", lambda file: file.write(b"what was written"))
+    (run.out / "page.html").write_text("a page")
+    products.close(run.out)
+    return run
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose bytes are read for their SHA-256, as they are read."""
+    names: list[str] = []
+    sha256 = products._sha256
+
+    def noted(path: Path, count: Callable[[int], object] = int) -> products._Digest:
+        names.append(path.name)
+        return sha256(path, count)
+
+    monkeypatch.setattr(products, "_sha256", noted)
+    return names
+
+
+def test_a_list_has_every_file_and_agrees_with_sha256sum(run: RunDir) -> None:
+    lines = [json.loads(line) for line in (run.out / LIST).read_text().splitlines()]
+    assert [line["file"] for line in lines] == ["a.bin", "b.bin", "page.html"]
+    asked = "".join(f"{line['sha256']}  {line['file']}\n" for line in lines)
+    (run.path / "sums").write_text(asked)
+    assert os.system(f"cd {run.out} && sha256sum --quiet -c ../sums") == 0
+    assert not list(run.out.glob(".products.*"))
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "zero", "longer", "swap"])
+def test_damage_is_named_with_what_was_expected_and_what_to_run(run: RunDir, damage: str) -> None:
+    path = run.out / "a.bin"
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[777] ^= 1
+    elif damage == "cut":
+        del content[-1:]
+    elif damage == "zero":
+        content[:] = bytes(len(content))
+    elif damage == "longer":
+        content += b"\0"
+    else:
+        content[100], content[101] = content[101], content[100]
+    path.write_bytes(content)
+    with pytest.raises(DamagedProduct) as caught:
+        Memory().verify(path)
+    sentence = str(caught.value)
+    assert str(path) in sentence
+    assert "hpc verify preprocess-abc --repair" in sentence and "hpc resume preprocess-abc" in sentence
+    if damage in ("cut", "longer"):
+        assert f"has {len(content)} bytes, and 5120 were written" in sentence
+    else:
+        assert "its SHA-256 is" in sentence
+
+
+def test_a_file_that_nobody_listed_is_not_believed(run: RunDir) -> None:
+    (run.out / "c.bin").write_bytes(b"from somewhere")
+    with pytest.raises(DamagedProduct, match=r"c\.bin cannot be verified: .*products\.jsonl does not list it"):
+        Memory().verify(run.out / "c.bin")
+
+
+def test_a_damaged_list_is_said(run: RunDir) -> None:
+    text = (run.out / LIST).read_bytes()
+    (run.out / LIST).write_bytes(b"\0" * 20 + text[20:])
+    with pytest.raises(DamagedProduct, match="does not list it, and line 1 of that is damaged"):
+        Memory().verify(run.out / "a.bin")
+    Memory().verify(run.out / "b.bin")
+
+
+def test_a_run_of_an_older_release_is_refused_until_it_is_accepted(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.out / LIST).unlink()
+    with pytest.raises(DamagedProduct, match="hpc verify preprocess-abc --accept"):
+        Memory().verify(run.out / "a.bin")
+    runs = ["--runs", str(run.path.parent)]
+    assert verify_runs(parse(["verify", *runs]), {}) == 1
+    assert "--accept" in capsys.readouterr().out
+    assert verify_runs(parse(["verify", "preprocess-abc", "--accept", *runs]), {}) == 0
+    Memory().verify(run.out / "a.bin")
+    with pytest.raises(ConfigError, match="there is nothing to accept"):
+        verify_runs(parse(["verify", "preprocess-abc", "--accept", *runs]), {})
+
+
+def test_a_file_from_outside_of_any_run_has_no_list_to_be_held_against(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"theirs")
+    Memory().verify(tmp_path / "weights.pt")
+
+
+def test_a_file_is_read_once_by_a_run_and_by_its_next_attempt(run: RunDir, tmp_path: Path, hashed: list[str]) -> None:
+    first = Memory()
+    first.keep_in(tmp_path / "verified", "rank-0000")
+    for _ in range(3):
+        first.verify(run.out / "a.bin")
+    next_attempt = Memory()
+    next_attempt.keep_in(tmp_path / "verified", "rank-0000")
+    next_attempt.verify(run.out / "a.bin")
+    assert hashed == ["a.bin"]
+    os.utime(run.out / "a.bin", ns=(1, 1))  # it looks different: who knows what happened
+    next_attempt.verify(run.out / "a.bin")
+    assert hashed == ["a.bin", "a.bin"]
+    # What was verified is of no use once the list says that something else was written
+    products.write_bytes(run.out / "a.bin", b"written anew")
+    os.utime(run.out / "a.bin", ns=(1, 1))
+    next_attempt.verify(run.out / "a.bin")
+    assert hashed == ["a.bin", "a.bin", "a.bin"]
+
+
+def test_a_line_that_a_power_cut_left_is_no_proof(run: RunDir, tmp_path: Path, hashed: list[str]) -> None:
+    (tmp_path / "verified").mkdir()
+    (tmp_path / "verified" / "rank-0000.jsonl").write_text('{"inode": 1}\n{"inode": 2, "by\n[]\n')
+    memory = Memory()
+    memory.keep_in(tmp_path / "verified")
+    memory.verify(run.out / "a.bin")
+    assert hashed == ["a.bin"]
+
+
+def test_threads_that_want_one_file_read_it_once(run: RunDir, hashed: list[str]) -> None:
+    memory = Memory()
+    threads = [threading.Thread(target=memory.verify, args=(run.out / "a.bin",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert hashed == ["a.bin"]
+
+
+def test_a_product_that_is_written_again_is_listed_again(run: RunDir) -> None:
+    memory = Memory()
+    memory.verify(run.out / "b.bin")
+    products.write_bytes(run.out / "b.bin", b"of the second attempt")
+    memory.verify(run.out / "b.bin")
+    (run.out / "page.html").write_text("another page, written without being listed")
+    products.close(run.out)
+    Memory().verify(run.out / "page.html")
+
+
+def test_a_product_that_was_damaged_does_not_become_right_by_closing_the_list(run: RunDir) -> None:
+    (run.out / "a.bin").write_bytes(bytes(5120))
+    products.close(run.out)
+    with pytest.raises(DamagedProduct):
+        Memory().verify(run.out / "a.bin")
+
+
+def test_ranks_share_the_work_and_tell_one_another(
+    run: RunDir, tmp_path: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [run.out / name for name in ("a.bin", "b.bin", "page.html")]
+    train = RunDir(run.path.parent / "train-abc")
+    train.path.mkdir()
+    seen: list[list[str]] = []
+    for rank in (1, 0):
+        memory = Memory()
+        memory.keep_in(train.verified, f"rank-{rank:04d}")
+        monkeypatch.setattr("hpc.rank.verification.MEMORY", memory)
+        monkeypatch.setattr("hpc.rank.verification.PATIENCE_S", 0.2)
+        hashed.clear()
+        Verification(Context(World(rank, 2, rank, 2), train), paths).wait()
+        seen.append(sorted(hashed))
+        assert all(memory.knows(path) for path in paths)
+    assert seen == [["a.bin", "b.bin", "page.html"], []]  # rank 1 has waited in vain for rank 0, and then done it all
+
+
+def test_ranks_at_the_same_time_read_each_file_once(
+    run: RunDir, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [run.out / name for name in ("a.bin", "b.bin", "page.html")]
+    train = RunDir(run.path.parent / "train-abc")
+    train.path.mkdir()
+    for rank in (0, 1):  # rank 0 begins, rank 1 begins, then both wait
+        memory = Memory()
+        memory.keep_in(train.verified, f"rank-{rank:04d}")
+        monkeypatch.setattr("hpc.rank.verification.MEMORY", memory)
+        begun = Verification(Context(World(rank, 2, rank, 2), train), paths)
+        for thread in begun._threads:
+            thread.join()
+    begun.wait()
+    assert sorted(hashed) == ["a.bin", "b.bin", "page.html"]
+
+
+def test_damage_ends_the_verification(run: RunDir) -> None:
+    (run.out / "b.bin").write_bytes(b"something else.")
+    train = RunDir(run.path.parent / "train-abc")
+    train.path.mkdir()
+    with pytest.raises(DamagedProduct, match=r"b\.bin is damaged"):
+        Verification(Context(World(), train), [run.out / "a.bin", run.out / "b.bin"]).wait()
+
+
+def test_verify_names_damage_and_repair_sets_it_aside(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = ["--runs", str(run.path.parent)]
+    assert verify_runs(parse(["verify", *runs]), {}) == 0
+    assert capsys.readouterr().out == "preprocess-abc: 3 products of 0.0 MB are what was written\n"
+    (run.out / "a.bin").write_bytes(b"junk")
+    (run.out / "b.bin").unlink()
+    assert verify_runs(parse(["verify", "preprocess-abc", *runs]), {}) == 1
+    out = capsys.readouterr().out
+    assert "a.bin is damaged: it has 4 bytes, and 5120 were written" in out and "b.bin is gone" in out
+    assert run.result.exists()
+    assert verify_runs(parse(["verify", "preprocess-abc", "--repair", *runs]), {}) == 0
+    assert "hpc resume preprocess-abc" in capsys.readouterr().out
+    assert (run.path / "damaged" / "out" / "a.bin").read_bytes() == b"junk"
+    assert not (run.out / "a.bin").exists() and not run.result.exists()
+
+
+def test_verify_says_which_run_to_repair(run: RunDir) -> None:
+    runs = ["--runs", str(run.path.parent)]
+    with pytest.raises(ConfigError, match="--repair which run"):
+        verify_runs(parse(["verify", "--repair", *runs]), {})
+    with pytest.raises(ConfigError, match="not both"):
+        verify_runs(parse(["verify", "preprocess-abc", "--repair", "--accept", *runs]), {})
