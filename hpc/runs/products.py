@@ -1,6 +1,6 @@
 """The products of a run, the files in its `out` folder, and the proof that they are what was written.
 
-    out/products.jsonl             a line for each file: its name, size and SHA-256
+    out/products.jsonl             the run's name, then a line for each file: its name, size and SHA-256
     out/.products.NODE.PID.jsonl   the lines of one process, until `close` adds them to products.jsonl
 
 Whoever reads a product verifies it first, once in a run: a file that looks as it did when it was verified (inode, size,
@@ -109,7 +109,8 @@ def close(folder: Path, beat: Callable[[], object] = bool) -> None:
         if product is None or product.found:  # a later attempt may have written it again
             product = _looked_at(path, folder, beat)._replace(found=True)
         products.append(product)
-    text = "".join(json.dumps(product.to_json(), ensure_ascii=False) + "\n" for product in products)
+    lines = [{"run": folder.parent.name}, *(product.to_json() for product in products)]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     atomic_write(folder / LIST, lambda file: file.write(text.encode()))
     for part in parts:
         part.unlink(missing_ok=True)
@@ -285,9 +286,11 @@ def _what_to_do(path: Path) -> str:
 
 
 def _run_of(path: Path) -> str | None:
-    """Return the name of the run whose product this is; None for a file that is in no run folder."""
+    """Return the name of the run whose product this is, or a copy of it on a node; None if it is of no run."""
     run = path.parent.parent
-    return run.name if path.parent.name == "out" and (run / "plan.json").is_file() else None
+    if path.parent.name == "out" and (run / "plan.json").is_file():
+        return run.name
+    return next((str(line["run"]) for line in read_lines(path.parent / LIST) if "run" in line), None)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_list_has_every_file_and_agrees_with_sha256sum(run: RunDir) -> None:
-    lines = [json.loads(line) for line in (run.out / LIST).read_text().splitlines()]
+    first, *lines = [json.loads(line) for line in (run.out / LIST).read_text().splitlines()]
+    assert first == {"run": "preprocess-abc"}
     assert [line["file"] for line in lines] == ["a.bin", "b.bin", "page.html"]
     asked = "".join(f"{line['sha256']}  {line['file']}\n" for line in lines)
     (run.path / "sums").write_text(asked)
@@ -82,6 +84,13 @@ def test_damage_is_named_with_what_was_expected_and_what_to_run(run: RunDir, dam
         assert "its SHA-256 is" in sentence
 
 
+def test_a_copy_on_a_node_leads_to_the_run_that_it_is_of(run: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(run.out, tmp_path / "node" / "3f9a" / "data")
+    (copy := tmp_path / "node/3f9a/data/a.bin").write_bytes(b"junk")
+    with pytest.raises(DamagedProduct, match=r"node/3f9a/data/a\.bin is damaged: .*hpc verify preprocess-abc --repair"):
+        Memory().verify(copy)
+
+
 def test_a_file_that_nobody_listed_is_not_believed(run: RunDir) -> None:
     (run.out / "c.bin").write_bytes(b"from somewhere")
     with pytest.raises(DamagedProduct, match=r"c\.bin cannot be verified: .*products\.jsonl does not list it"):
@@ -90,8 +99,9 @@ def test_a_file_that_nobody_listed_is_not_believed(run: RunDir) -> None:
 
 def test_a_damaged_list_is_said(run: RunDir) -> None:
     text = (run.out / LIST).read_bytes()
-    (run.out / LIST).write_bytes(b"\0" * 20 + text[20:])
-    with pytest.raises(DamagedProduct, match="does not list it, and line 1 of that is damaged"):
+    at = text.index(b'"a.bin"')
+    (run.out / LIST).write_bytes(text[:at] + b"\0" * 20 + text[at + 20 :])
+    with pytest.raises(DamagedProduct, match=r"does not list it, and line \d of that is damaged"):
         Memory().verify(run.out / "a.bin")
     Memory().verify(run.out / "b.bin")
 
