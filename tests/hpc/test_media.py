@@ -2,11 +2,15 @@
 
 import csv
 import io
+import logging
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 
-from hpc import media
+from hpc import media, worker
+from hpc.runs.rundir import RunDir, append_line, read_json, read_lines, write_json
+from hpc.submit import watch
 
 HOSTILE = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff\u202e[a](http://b) *c* ~~d~~"
 
@@ -15,6 +19,21 @@ HOSTILE = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff\u202e[a
 def test_nothing_controls_a_terminal_or_begins_a_line_or_cannot_be_encoded(write: object) -> None:
     text = write(HOSTILE)  # type: ignore[operator]
     assert text.isprintable() and text.encode()
+
+
+def test_neither_a_log_nor_a_result_controls_the_terminal(tmp_path: Path) -> None:
+    record = logging.LogRecord("x", logging.WARNING, "", 1, "bad channels: %s\nand more", ("Cz\x1b[2J",), None)
+    assert worker.Printable("rank 0 %(message)s").format(record) == "rank 0 bad channels: Cz?[2J\nand more"
+    run = RunDir(tmp_path)
+    write_json(run.result, {"metrics": {"best": HOSTILE, HOSTILE: 0.5}})
+    assert all(line.isprintable() for line in watch.result(run).splitlines()) and "0.500" in watch.result(run)
+
+
+def test_a_name_that_is_no_utf8_is_read_back_from_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {HOSTILE: "ü"})
+    append_line(tmp_path / "a.jsonl", {HOSTILE: "ü"})
+    assert read_json(tmp_path / "a.json") == {HOSTILE: "ü"} == read_lines(tmp_path / "a.jsonl")[0]
+    assert "ü" in (tmp_path / "a.json").read_text(), "what is UTF-8 stays legible"
 
 
 def test_letters_of_any_language_stay() -> None:
