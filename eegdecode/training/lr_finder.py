@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegdecode import page, plots
+from eegdecode import plots
+from eegdecode.page import page
 from eegdecode.training.config import FindRate
 from eegdecode.training.step import Stepper
 from hpc.rank import ddp
@@ -96,6 +97,4 @@ def drawn(search: dict[str, Any]) -> str:
     curve = plots.Line(exponents, search["losses"], "heard")
     label = f"Loss over learning rates; {search['lr']:.2g} is taken, where it falls most steeply."
     chart = plots.lines([curve], label, "log10 of the learning rate", mark=math.log10(search["lr"]))
-    return page.page(
-        "Learning rates", [page.section("Learning rates", f"<figure>{chart}<figcaption>{label}</figcaption></figure>")]
-    )
+    return page("training/lr_finder", label=label, chart=chart)
