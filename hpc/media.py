@@ -64,6 +64,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def shell(words: "Iterable[str]") -> str:
+    """For a command that is copied from a page; lists in brackets stay as they are typed."""
+    import re
+    import shlex
+
+    return " ".join(
+        word if re.fullmatch(r"[\w@%+=:,./\[\]-]+", word, re.ASCII) else shlex.quote(word) for word in words
+    )
+
+
 def file_name(text: str) -> str:
     """For a part of a file's name: letters, digits and underscores, any others a hyphen."""
     import re

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def page_of(result: Result) -> str:
         "evaluation/report/report",
         **report.of_result(result),
         run="evaluate-d",
-        trained=SimpleNamespace(target="answer"),
+        target="answer",
         has_subject_layer=False,
         weighed="",
         made_up=False,

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import shlex
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,12 @@ def test_latex_has_no_command_but_ours() -> None:
         text = text.replace(known, "")
     assert not set(text) & set(r"\{}&%$#_~^<>|[]*")
     assert media.latex("[x]") == "{[}x{]}", "after \\\\, a bracket would be the height of the row"
+
+
+def test_a_command_is_one_command_when_it_is_pasted() -> None:
+    words = ["audit", "data=[a-1,./b]", "target=$(touch x); 'y'", "split.by=run"]
+    text = media.shell(words)
+    assert text.startswith("audit data=[a-1,./b] 'target=$(") and shlex.split(text) == words
 
 
 def test_a_table_keeps_its_columns_and_numbers_but_computes_nothing() -> None:

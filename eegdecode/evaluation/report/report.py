@@ -50,7 +50,7 @@ def render(
         "evaluation/report/report",
         **of_result(result),
         run=run.name,
-        trained=trained,
+        target=trained.target,
         has_subject_layer=getattr(trained.model, "subject_layer", False),
         weighed=WEIGHED[weigh],
         made_up=sections.made_up(runs),

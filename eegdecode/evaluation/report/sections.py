@@ -16,7 +16,7 @@ from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.page import many, say
 from eegdecode.plots import Chart, Line
 from eegdecode.training.model_file import Trained
-from hpc import config
+from hpc import config, media
 from hpc.errors import first_of
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_json, read_lines
@@ -86,17 +86,15 @@ def audited(trained: Trained) -> Audited:
     """The last audit of the same data among these runs, if there is one."""
     audits = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
     same = [run for run in audits if sorted(records.plan(run).get("inputs", {}).values()) == sorted(trained.data)]
-    command = " ".join(
-        ["python -m hpc.launch audit", f"data=[{','.join(trained.data)}]", f"target={trained.target}", *_split(trained)]
-    )
     if not same:
-        return Audited("", command)
+        data, command = f"data=[{','.join(trained.data)}]", ["python", "-m", "hpc.launch", "audit"]
+        return Audited("", media.shell([*command, data, f"target={trained.target}", *_split(trained)]))
     last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
     looked = config.load([last.config])["split"] if last.config.is_file() else {}
     is_other = looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
     findings = read_json(last.out / "audit.json") or []
     sentences = [f"{each['what']}, {each['where']}: {each['sentence']}" for each in findings]
-    return Audited(last.name, " ".join(_split(trained)), sentences, bool(is_other))
+    return Audited(last.name, media.shell(_split(trained)), sentences, bool(is_other))
 
 
 def _split(trained: Trained) -> list[str]:
