@@ -1,13 +1,12 @@
-"""Charts of the report, as HTML with SVG lines. Text stays HTML, so it keeps its size on a phone while the lines
-stretch; colours are CSS classes, so a chart follows the reader's light or dark page."""
+"""What is in the charts of our pages; plots.html.jinja draws them."""
 
 import base64
 import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -45,76 +44,76 @@ class Picture:
     high: float
 
 
-def lines(drawn: Sequence[Line], label: str, x_unit: str, mark: float | None = None) -> str:
-    """Draw a line chart. `label` describes it for readers who cannot see it; `mark` is an x to point at."""
+@dataclass(frozen=True)
+class Chart:
+    """Lines or a picture with axes. Ticks: place in per cent, text."""
+
+    label: str  # for readers who cannot see it
+    unit: str
+    x_ticks: list[tuple[str, str]]
+    y_ticks: list[tuple[str, str]]
+    paths: list[tuple[str, str]] = field(default_factory=list)  # class of the style sheet, SVG path
+    png: str = ""  # base64
+
+
+def lines(drawn: Sequence[Line], label: str, x_unit: str, mark: float | None = None) -> Chart:
+    """A line chart. `mark` is an x to point at."""
     x_low, x_high = min(min(line.x) for line in drawn), max(max(line.x) for line in drawn)
     y_low, y_high = min(min(line.y) for line in drawn), max(max(line.y) for line in drawn)
     x_high, y_high = max(x_high, x_low + 1e-9), max(y_high, y_low + 1e-9)
 
-    def across(x: float) -> float:
-        return 100 * (x - x_low) / (x_high - x_low)
+    def across(x: float) -> str:
+        return f"{100 * (x - x_low) / (x_high - x_low):.2f}"
 
-    def down(y: float) -> float:
-        return 100 * (1 - (y - y_low) / (y_high - y_low))
+    def down(y: float) -> str:
+        return f"{100 * (1 - (y - y_low) / (y_high - y_low)):.2f}"
 
-    paths = []
-    for line in drawn:
-        points = zip(*thinned(line), strict=True)
-        d = "M" + "L".join(f"{across(x):.2f} {down(y):.2f}" for x, y in points)
-        paths.append(f'<path class="{line.style}" d="{d}"/>')
+    paths = [
+        (line.style, "M" + "L".join(f"{across(x)} {down(y)}" for x, y in zip(*thinned(line), strict=True)))
+        for line in drawn
+    ]
     if mark is not None:
-        paths.append(f'<path class="mark" d="M{across(mark):.2f} 0V100"/>')
-    y_ticks = "".join(f'<span style="top:{down(y):.2f}%">{_say(y)}</span>' for y in ticks(y_low, y_high, 5))
-    x_ticks = "".join(f'<span style="left:{across(x):.2f}%">{_say(x)}</span>' for x in ticks(x_low, x_high, 6))
-    return (
-        f'<div class="chart" role="img" aria-label="{escape(label)}"><div class="y" aria-hidden="true">{y_ticks}</div>'
-        '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
-        f'{"".join(paths)}</svg><div class="x" aria-hidden="true">{x_ticks}</div>'
-        f'<div class="unit" aria-hidden="true">{escape(x_unit)}</div></div>'
-    )
+        paths.append(("mark", f"M{across(mark)} 0V100"))
+    x_ticks = [(across(x), _say(x)) for x in ticks(x_low, x_high, 6)]
+    return Chart(label, x_unit, x_ticks, [(down(y), _say(y)) for y in ticks(y_low, y_high, 5)], paths)
 
 
-def dots(rows: Sequence[Dots], label: str) -> str:
-    """Draw a dot plot with one row a subject, on one scale that starts at 0 or below."""
-    values = [value for row in rows for value in (row.decoded, row.ridge, row.chance)]
-    low, high = min(0.0, *values), max(values)
-    margin = 0.05 * (high - low or 1.0)
-    low, high = low - margin * (low < 0), high + margin
+@dataclass(frozen=True)
+class DotPlot:
+    """A dot plot with one row a subject, on one scale that starts at 0 or below."""
 
-    def at(value: float) -> str:
-        return f"left:{100 * (value - low) / (high - low):.2f}%"
+    rows: Sequence[Dots]
+    label: str
 
-    grid = "".join(f'<i class="grid" style="{at(x)}"></i>' for x in ticks(low, high, 6))
-    drawn = "".join(
-        f'<span>{escape(row.label)}</span><div class="track">{grid}'
-        f'<i class="chance" style="{at(row.chance)}"></i><i class="ridge" style="{at(row.ridge)}"></i>'
-        f'<i class="decoded" style="{at(row.decoded)}"></i></div>'
-        for row in rows
-    )
-    axis = "".join(f'<span style="{at(x)}">{_say(x)}</span>' for x in ticks(low, high, 6))
-    return (
-        f'<div class="dots" role="img" aria-label="{escape(label)}">{drawn}'
-        f'<span></span><div class="x" aria-hidden="true">{axis}</div></div>'
-    )
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        values = [value for row in self.rows for value in (row.decoded, row.ridge, row.chance)]
+        low, high = min(0.0, *values), max(values)
+        margin = 0.05 * (high - low or 1.0)
+        return low - margin * (low < 0), high + margin
+
+    def at(self, value: float) -> str:
+        low, high = self.ends
+        return f"{100 * (value - low) / (high - low):.2f}"
+
+    @property
+    def ticks(self) -> list[tuple[str, str]]:
+        return [(self.at(x), _say(x)) for x in ticks(*self.ends, 6)]
 
 
-def picture(drawn: Picture, label: str) -> str:
-    """Draw a picture with axes. Its colours run from `low` to `high`, the same on light and dark pages."""
+def picture(drawn: Picture, label: str) -> Chart:
+    """A picture with axes. Its colours run from `low` to `high`, the same on light and dark pages."""
     n_rows = drawn.values.shape[1]
     rows = range(n_rows) if drawn.hz is None else drawn.hz / 1000
     wanted = ticks(0.0, float(max(rows)), 5)
     at = [(100 * (1 - (np.interp(value, rows, np.arange(n_rows)) + 0.5) / n_rows), value) for value in wanted]
     at = [each for index, each in enumerate(at) if all(abs(each[0] - other[0]) > 8 for other in at[:index])]
-    y_ticks = "".join(f'<span style="top:{top:.2f}%">{_say(value)}</span>' for top, value in at)
-    x_ticks = "".join(
-        f'<span style="left:{100 * x / drawn.seconds:.2f}%">{_say(x)}</span>' for x in ticks(0.0, drawn.seconds, 6)
-    )
-    unit = "seconds; bands from low to high" if drawn.hz is None else "seconds; kHz from low to high"
-    data = base64.b64encode(png(drawn.values, drawn.low, drawn.high)).decode()
-    return (
-        f'<div class="chart" role="img" aria-label="{escape(label)}"><div class="y" aria-hidden="true">{y_ticks}</div>'
-        f'<img alt="" src="data:image/png;base64,{data}"><div class="x" aria-hidden="true">{x_ticks}</div>'
-        f'<div class="unit" aria-hidden="true">{unit}</div></div>'
+    return Chart(
+        label,
+        "seconds; bands from low to high" if drawn.hz is None else "seconds; kHz from low to high",
+        [(f"{100 * x / drawn.seconds:.2f}", _say(x)) for x in ticks(0.0, drawn.seconds, 6)],
+        [(f"{top:.2f}", _say(value)) for top, value in at],
+        png=base64.b64encode(png(drawn.values, drawn.low, drawn.high)).decode(),
     )
 
 
@@ -142,41 +141,52 @@ def png(values: np.ndarray, low: float, high: float) -> bytes:
     )
 
 
-def colours(low: float, high: float, unit: str) -> str:
-    """Draw the colour bar of pictures."""
-    return (
-        f'<div class="colours"><span>{_say(low)}</span><i style="background:linear-gradient(90deg,{",".join(SHADES)})">'
-        f"</i><span>{_say(high)} {escape(unit)}</span></div>"
-    )
+class Colours:
+    """The colour bar of pictures."""
+
+    shades = SHADES
+
+    def __init__(self, low: float, high: float, unit: str) -> None:
+        self.low, self.high, self.unit = _say(low), _say(high), unit
 
 
-def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> str:
-    """Draw channels on a head seen from above, nose up; a fuller colour is a larger value, another colour is below 0.
+@dataclass(frozen=True)
+class HeadChannel:
+    """A channel on the head: a fuller colour is a larger value, another colour is below 0."""
 
-    `places`: x to the right and y to the front, 1 where the head is widest. With many channels only the largest are
-    labelled; all show their name as a tooltip.
-    """
+    name: str
+    tooltip: str
+    x: str
+    y: str
+    colour: str
+    per_cent: str
+    text_y: str  # of its name; empty: only its tooltip names it
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head seen from above, nose up."""
+
+    label: str
+    radius: float
+    channels: list[HeadChannel]
+
+
+def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> Head:
+    """Channels on the head. `places`: x to the right and y to the front, 1 where the head is widest. With many channels
+    only the largest are labelled."""
     largest = max(map(abs, values.values()), default=0.0) or 1.0
     order = sorted(values, key=lambda name: -abs(values[name]))
     named = set(order if len(order) <= MOST_NAMED else order[:FEW_NAMED])
     radius = 0.07 if len(order) <= MOST_NAMED else 0.035
-    drawn = []
+    channels = []
     for name, value in values.items():
         x, y = places[name]
-        colour = "decoded" if value >= 0 else "ridge"
-        fill = f"color-mix(in srgb, var(--{colour}) {100 * abs(value) / largest:.0f}%, var(--card))"
-        drawn.append(
-            f'<circle class="place" cx="{x:.3f}" cy="{-y:.3f}" r="{radius}" style="fill:{fill}">'
-            f"<title>{escape(name)} {value:.3g}</title></circle>"
-        )
-        if name in named:
-            drawn.append(f'<text x="{x:.3f}" y="{-y + radius + 0.075:.3f}">{escape(name)}</text>')
-    return (
-        f'<div role="img" aria-label="{escape(label)}"><svg class="head" viewBox="-1.35 -1.35 2.7 2.7" '
-        'aria-hidden="true"><path class="skull" d="M-0.12 -0.99L0 -1.15L0.12 -0.99"/><path class="skull" '
-        'd="M-1 -0.15Q-1.1 0 -1 0.15M1 -0.15Q1.1 0 1 0.15"/><circle class="skull" r="1"/>'
-        f"{''.join(drawn)}</svg></div>"
-    )
+        colour, per_cent = "decoded" if value >= 0 else "ridge", f"{100 * abs(value) / largest:.0f}"
+        text_y = f"{-y + radius + 0.075:.3f}" if name in named else ""
+        place = (f"{x:.3f}", f"{-y:.3f}")
+        channels.append(HeadChannel(name, f"{name} {value:.3g}", *place, colour, per_cent, text_y))
+    return Head(label, radius, channels)
 
 
 MOST_NAMED, FEW_NAMED = 70, 10

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from hpc import media
 from hpc.codes import NEVER
 from hpc.rank import stage_run, threads
 from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
@@ -21,6 +22,13 @@ from hpc.rank.signals import STACKS, Stop, ignore_signals
 from hpc.rank.staging import Staging
 from hpc.runs.products import MEMORY
 from hpc.runs.rundir import RunDir, write_json
+
+
+class Printable(logging.Formatter):
+    """Names of recordings, channels and classes do not control the terminal that shows the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return media.lines(super().format(record))
 
 
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
@@ -40,12 +48,9 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         _print_to(run.attempt(options.attempt).log(world.rank))
     stacks = open(run.attempt(options.attempt).stacks(world.rank), "w")  # noqa: SIM115  open until the end
     faulthandler.register(STACKS, file=stacks, all_threads=True)
-    logging.basicConfig(
-        level=logging.INFO if world.is_first else logging.WARNING,
-        format=f"%(asctime)s rank {world.rank} %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stdout,
-    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(Printable(f"%(asctime)s rank {world.rank} %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if world.is_first else logging.WARNING, handlers=[handler])
     host = environ.get("SLURMD_NODENAME") or os.uname().nodename
     ctx = Context(world, run, options.attempt, should_stop=stop, host=host)
     ctx.stage_in = staging = Staging(ctx, environ)

@@ -9,23 +9,21 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from eegdecode import page
 from eegdecode.data.config import Split
 from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store, Stored
 from eegdecode.evaluation.config import Audit
+from eegdecode.page import many, page
 from hpc.rank.context import Context, Preempted
 from hpc.runs import products
-from hpc.runs.rundir import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +69,7 @@ def run(cfg: Audit, ctx: Context) -> dict[str, object]:
     for finding in all_findings:
         log.warning("%s: %s: %s", finding.what, finding.where, finding.sentence)
     products.write_json(ctx.out / "audit.json", [asdict(finding) for finding in all_findings])
-    atomic_write(ctx.out / "audit.html", lambda file: file.write(render(all_findings, data).encode()))
+    products.write_text(ctx.out / "audit.html", render(all_findings, data))
     return {"findings": len(all_findings), **Counter(finding.what for finding in all_findings), "page": "audit.html"}
 
 
@@ -290,18 +288,5 @@ def uneven(classes: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
 
 
 def render(findings: Sequence[Finding], data: Store) -> str:
-    counts = f"{len(data.recordings)} recordings of {len(data.subjects)} subjects"
-    rows = "\n".join(
-        f'<tr><th scope="row">{finding.what}</th><td>{escape(finding.where)}</td>'
-        f'<td class="text">{escape(finding.sentence)}</td></tr>'
-        for finding in findings
-    )
-    body = (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Findings"><table><thead><tr><th scope="col">What'
-        f'</th><th scope="col">Where</th><th scope="col">Finding</th></tr></thead>\n<tbody>{rows}</tbody></table></div>'
-        if findings
-        else "<p>No findings: no copies, leaks, odd units, sounds among the channels, damage or confounds.</p>"
-    )
-    title = "Audit of the data"
-    head = f'<header><h1>{title}</h1>\n<p class="verdict">{len(findings)} findings in {counts}.</p></header>'
-    return page.page(f"{title}: {len(findings)} findings", [head, page.section("Findings", body)])
+    counts = f"{many(len(data.recordings), 'recording')} of {many(len(data.subjects), 'subject')}"
+    return page("evaluation/audit", findings=findings, counts=counts)

@@ -5,20 +5,18 @@ Each is read from its report.json. Runs of one study and split with common subje
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from eegdecode import page, plots
 from eegdecode.evaluation.config import Compare
-from eegdecode.evaluation.report.sections import many, say
 from eegdecode.evaluation.statistics import intervals
-from eegdecode.plots import Dots
+from eegdecode.page import many, page, say
+from eegdecode.plots import DotPlot, Dots
 from hpc.rank.context import Context, Input
 from hpc.runs import products, records
-from hpc.runs.rundir import RunDir, atomic_write
+from hpc.runs.rundir import RunDir
 
 MOST_SAID = 10
 """So many pairs of runs are listed with the reason why they cannot be paired."""
@@ -89,7 +87,7 @@ def run(cfg: Compare, ctx: Context) -> dict[str, object]:
     }
     contents["unlike"] = unlike
     products.write_json(ctx.out / "compare.json", contents)
-    atomic_write(ctx.out / "compare.html", lambda file: file.write(render(evaluations, pairs, unlike).encode()))
+    products.write_text(ctx.out / "compare.html", render(evaluations, pairs, unlike))
     values = np.array([each.value for each in evaluations])
     chance = float(np.mean([each.chance for each in evaluations]))
     return {
@@ -159,37 +157,18 @@ def render(evaluations: Sequence[Evaluation], pairs: Sequence[Pair], unlike: Seq
         f"{many(len(evaluations), 'evaluation')}: {figure} is {say(values.mean())} in the mean{spread}. "
         f"The best is {evaluations[0].run} with {say(evaluations[0].value)}."
     )
-    rows = [Dots(each.settings or each.run, each.value, each.chance, each.chance) for each in evaluations]
-    table = page.table(
-        ("Run", "Settings", figure, "chance", "p", "verdict"),
-        [(e.run, e.settings, say(e.value), say(e.chance), f"{e.p:.3f}", e.verdict) for e in evaluations],
-        "Runs",
-    )
     names = sorted(set().union(*(each.subjects for each in evaluations)))
-    by_subject = page.table(
-        ("Subject", *(each.run for each in evaluations)),
-        [(name, *(say(e.subjects[name]) if name in e.subjects else "–" for e in evaluations)) for name in names],
-        "Figures of each subject",
+    return page(
+        "evaluation/compare",
+        summary=summary,
+        dots=DotPlot([Dots(e.settings or e.run, e.value, e.chance, e.chance) for e in evaluations], summary),
+        figure=figure,
+        runs=[(e.run, e.settings, say(e.value), say(e.chance), f"{e.p:.3f}", e.verdict) for e in evaluations],
+        names=[each.run for each in evaluations],
+        subjects=[
+            (name, *(say(e.subjects[name]) if name in e.subjects else "–" for e in evaluations)) for name in names
+        ],
+        pairs=[(p.one, p.other, p.n_subjects, say(p.difference), f"{p.p:.3f}", f"{p.p_holm:.3f}") for p in pairs],
+        unlike=list(unlike[:MOST_SAID]),
+        n_more=max(0, len(unlike) - MOST_SAID),
     )
-    tests = page.table(
-        ("Run", "Other", "subjects", "difference", "p", "p (Holm)"),
-        [(p.one, p.other, str(p.n_subjects), say(p.difference), f"{p.p:.3f}", f"{p.p_holm:.3f}") for p in pairs],
-        "Runs in pairs",
-    )
-    tests += "\n<p>p is two-sided, from a sign-flip permutation test of the differences within subjects.</p>"
-    in_pairs = tests if pairs else "<p>No two runs of one study and split have two subjects in common.</p>"
-    sections = [
-        f'<header><h1>Evaluations compared</h1>\n<p class="verdict">{escape(summary)}</p></header>',
-        page.section("Runs", f"<figure>{plots.dots(rows, summary)}</figure>{table}"),
-        page.section("Subjects", by_subject),
-        page.section("In pairs", f"{in_pairs}\n{_left_out(unlike)}"),
-    ]
-    return page.page("Evaluations compared", sections)
-
-
-def _left_out(unlike: Sequence[str]) -> str:
-    if not unlike:
-        return ""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in unlike[:MOST_SAID])
-    more = f"<li>And {len(unlike) - MOST_SAID} more.</li>" if len(unlike) > MOST_SAID else ""
-    return f"<p>Not compared in pairs, as their subjects did not do the same:</p>\n<ul>{items}{more}</ul>"

@@ -16,7 +16,7 @@ from eegdecode.evaluation.config import Evaluate
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.report import export, relevance, report
-from eegdecode.evaluation.report.sections import many
+from eegdecode.page import many
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from hpc.rank.context import Context

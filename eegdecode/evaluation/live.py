@@ -9,20 +9,19 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 
-from eegdecode import page, plots
+from eegdecode import plots
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Stream as Cfg
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.report import sections
-from eegdecode.evaluation.report.sections import many
 from eegdecode.models import MODELS
 from eegdecode.models.parts.streaming import Stream
+from eegdecode.page import many, page
 from eegdecode.plots import Line
 from eegdecode.preprocessing import chains
 from eegdecode.preprocessing.steps import StepConfig
@@ -31,7 +30,7 @@ from eegdecode.training.model_file import Trained
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 from hpc.runs import products
-from hpc.runs.rundir import RunDir, atomic_write
+from hpc.runs.rundir import RunDir
 
 SAME = 1e-4
 """Outputs that differ by so much at most from those decoded at once are called equal."""
@@ -115,7 +114,7 @@ def run(cfg: Cfg, ctx: Context) -> dict[str, object]:
     products.write_json(
         ctx.out / "stream.json", {"verdict": timing.verdict, "equal": timing.is_equal, **asdict(timing)}
     )
-    atomic_write(ctx.out / "stream.html", lambda file: file.write(text.encode()))
+    products.write_text(ctx.out / "stream.html", text)
     return {
         "verdict": timing.verdict,
         "difference": timing.difference,
@@ -231,61 +230,25 @@ def ahead_s(ways: Sequence[tuple[float, Sequence[StepConfig]]]) -> float:
 
 def render(run: RunDir, trained: Trained, timing: Timing, took_ms: np.ndarray, device: torch.device, whole: str) -> str:
     """The page. `whole`: the steps of the preprocessing that need a whole recording."""
-    title = f"Streaming: decoding the {trained.target} chunk by chunk"
-    tokens = f", {many(timing.samples, 'sample')} of it make a token" if timing.samples > 1 else ""
-    summary = (
-        f"<strong>{escape(timing.verdict.capitalize())}.</strong> {many(timing.n_chunks, 'chunk')} of "
-        f"{many(timing.chunk, 'sample')} ({timing.chunk_ms:.3g} ms) were decoded one by one on "
-        f"{escape(_place(device))}, {timing.seconds:.0f} s of signal{tokens}. An output differs from the one decoded "
-        f"at once by {timing.difference:.1g} at most; up to {SAME:g} it is called equal."
-    )
-    cards = [
-        (
-            "Computing time",
-            f"{timing.compute_median:.2f} ms",
-            f"a chunk, the median; the 95th percentile is {timing.compute_p95:.2f} ms",
-        ),
-        ("Worst", f"{timing.compute_worst:.1f} ms", "the slowest chunk"),
-        ("Too late", f"{100 * timing.late_share:.2g} %", "of the chunks were not done when the next one arrived"),
-        (
-            "Latency",
-            f"{timing.delay_p95:.3g} ms",
-            f"from a sample to the first output that depends on it, 95th percentile; {timing.delay_worst:.3g} at most",
-        ),
-    ]
-    drawn = "\n".join(
-        f'<div><dt>{name}</dt><dd><div class="value">{value}</div><div class="note">{escape(what)}</div></dd></div>'
-        for name, value, what in cards
-    )
     shares = np.linspace(0, 100, 200)
     curve = Line(shares, np.percentile(took_ms, shares * 0.99), "decoded")
     label = (
         f"Computing time of a chunk in ms, from the fastest to the slowest: the median is {timing.compute_median:.2f}."
     )
-    chart = (
-        f"<h3>Computing time of a chunk</h3>\n<figure>{plots.lines([curve], label, '% of chunks take less')}"
-        f"<figcaption>{label} The slowest of a hundred are not drawn.</figcaption></figure>"
-    )
-    known = f" These steps also used the whole recording: {escape(whole)}." if whole else ""
-    caveats = (
-        "<ul><li>The signals were fed as preprocess stored them. Its filters have no delay because they look "
-        f"{timing.ahead / 1e3:.2f} s ahead. Live, these signals would arrive so much later; with causal filters they "
-        f"would differ, and a model has to be trained on such signals.{known}</li>\n"
-        f"<li>The model reads no later sample. A sample waits up to {timing.wait_worst:.3g} ms for its chunk and "
-        "its token to be complete. The latency is that wait, unfinished work on earlier chunks, and the computing "
-        "time; amplifier and network come on top.</li>\n"
-        "<li>The computing time runs from a chunk in the memory of this machine to its outputs there, after "
-        f"{WARM_UP} chunks to warm up.</li></ul>"
-    )
     runs = [*sections.lineage(trained.run), run]
-    blocks = [
-        f'<header><p class="eyebrow">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>',
-        f'<p class="verdict">{summary}</p>{sections.made_up(runs)}</header>',
-        page.section("Latency", f'<dl class="cards">\n{drawn}\n</dl>{chart}'),
-        page.section("What was streamed", caveats),
-        page.section("Reproducibility", sections.capsule(runs, [trained])),
-    ]
-    return page.page(f"{title}: {timing.verdict}", blocks)
+    return page(
+        "evaluation/live",
+        run=run.name,
+        target=trained.target,
+        timing=timing,
+        place=_place(device),
+        same=f"{SAME:g}",
+        warm_up=WARM_UP,
+        chart=plots.lines([curve], label, "% of chunks take less"),
+        whole=whole,
+        made_up=sections.made_up(runs),
+        capsule=sections.capsule(runs, [trained]),
+    )
 
 
 def _place(device: torch.device) -> str:

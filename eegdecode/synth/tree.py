@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eegdecode.signals import Signal
 from eegdecode.synth.formats import write_brainvision, write_edf
+from hpc import media
 from hpc.runs.rundir import atomic_write, write_json
 
 Rows = Sequence[Sequence[str]]
@@ -107,5 +108,4 @@ def write_sidecars(
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Rows) -> None:
-    text = "".join("\t".join(row) + "\n" for row in [columns, *rows])
-    atomic_write(path, lambda file: file.write(text.encode()))
+    atomic_write(path, lambda file: file.write(media.tsv([columns, *rows]).encode()))

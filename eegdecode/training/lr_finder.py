@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegdecode import page, plots
+from eegdecode import plots
+from eegdecode.page import page
 from eegdecode.training.config import FindRate
 from eegdecode.training.step import Stepper
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 from hpc.runs import products
-from hpc.runs.rundir import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne)
     stepper.scaler.load_state_dict(scaler)
     log.info("lr %.3g is used, at which the loss falls most steeply (%s)", search["lr"], path)
     if ctx.world.is_first:
-        page_path, text = ctx.out / "lr_finder.html", drawn(search).encode()
-        ctx.until_there_is_room(lambda: atomic_write(page_path, lambda file: file.write(text)))
+        page_path, text = ctx.out / "lr_finder.html", drawn(search)
+        ctx.until_there_is_room(lambda: products.write_text(page_path, text))
         ctx.until_there_is_room(lambda: products.write_json(path, search))
     return float(search["lr"])
 
@@ -97,6 +97,4 @@ def drawn(search: dict[str, Any]) -> str:
     curve = plots.Line(exponents, search["losses"], "heard")
     label = f"Loss over learning rates; {search['lr']:.2g} is taken, where it falls most steeply."
     chart = plots.lines([curve], label, "log10 of the learning rate", mark=math.log10(search["lr"]))
-    return page.page(
-        "Learning rates", [page.section("Learning rates", f"<figure>{chart}<figcaption>{label}</figcaption></figure>")]
-    )
+    return page("training/lr_finder", label=label, chart=chart)

@@ -7,6 +7,7 @@ from typing import Any
 from eegdecode.weights.files import WeightsFile
 from eegdecode.weights.matching import Match, match
 from eegdecode.weights.pickles import Shape
+from hpc import media
 from hpc.errors import first_of
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
@@ -179,5 +180,4 @@ def _few(words: Iterable[str]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text from an untrusted file must not control the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    return media.one_line(text[:200])

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpc import media
 from hpc.checkpoint import checkpoint
 from hpc.drill.faults import FAULTS, NO_FAULT, Case, Fault, NotPossible, TooLate, mount, unmount
 from hpc.errors import ConfigError, did_you_mean
@@ -309,7 +310,7 @@ def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
     ]
     for case in cases:
         if case.word == "not tried":
-            lines.append(f"| {case.what} | not tried: {case.text} | - | - | - | - |")
+            lines.append(f"| {case.what} | not tried: {media.markdown(case.text)} | - | - | - | - |")
             continue
         again = " (line given again)" if case.resumed else ""
         more, same = case.seconds - calm.seconds, "yes" if case.same else "NO"

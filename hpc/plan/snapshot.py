@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_FILE_MB = 5
-NEW_CODE = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".sbatch")
+NEW_CODE = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".sbatch", ".jinja")
 """Suffixes of new files, not yet in git, that are copied: data and secrets may lie next to the code."""
 
 

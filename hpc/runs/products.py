@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from hpc.runs.rundir import append_line, atomic_write, damaged_lines, read_json, read_lines
+from hpc.runs.rundir import append_line, atomic_write, damaged_lines, encoded, read_json, read_lines
 
 LIST = "products.jsonl"
 BLOCK_B = 1 << 20
@@ -85,7 +85,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+    write_bytes(path, encoded(text))
 
 
 def write_json(path: Path, value: object) -> None:
@@ -111,7 +111,7 @@ def close(folder: Path, beat: Callable[[], object] = bool) -> None:
         products.append(product)
     lines = [{"run": folder.parent.name}, *(product.to_json() for product in products)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    atomic_write(folder / LIST, lambda file: file.write(text.encode()))
+    atomic_write(folder / LIST, lambda file: file.write(encoded(text)))
     for part in parts:
         part.unlink(missing_ok=True)
 

@@ -54,8 +54,14 @@ def _open_new(path: Path) -> BinaryIO:
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    atomic_write(path, lambda file: file.write(text.encode()), durable=durable)
+    data = encoded(json.dumps(value, indent=1, ensure_ascii=False))
+    atomic_write(path, lambda file: file.write(data), durable=durable)
+
+
+def encoded(text: str) -> bytes:
+    """A file's name may hold bytes that are no UTF-8; what Python makes of them is written as JSON's \\udc.. and read
+    back as it was."""
+    return text.encode(errors="backslashreplace")
 
 
 class Damaged(ValueError):
@@ -85,7 +91,7 @@ def read_heartbeat(path: Path | str) -> dict[str, Any]:
 
 def append_line(path: Path, value: object) -> None:
     """Append one JSON line to a file that has one writer; all of it, or on a full disk nothing."""
-    line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    line = encoded(json.dumps(value, ensure_ascii=False)) + b"\n"
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         before = os.fstat(file).st_size

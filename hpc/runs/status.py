@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from hpc import media
 from hpc.codes import FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs import records
@@ -312,16 +313,11 @@ def table(states: list[State]) -> str:
                 state.text,
             )
         )
-    cells = [[_printable(cell) for cell in row] for row in rows]
+    cells = [[media.one_line(cell) for cell in row] for row in rows]
     shown = [column for column in range(len(cells[0])) if any(row[column] != "-" for row in cells[1:])]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(row[column].ljust(widths[column]) for column in shown).rstrip() for row in cells]
     return "\n".join([*lines, *([_summary(states)] if len(states) > 1 else [])])
-
-
-def _printable(text: str) -> str:
-    """Names and errors come from outside: none of them may control the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _summary(states: list[State]) -> str:

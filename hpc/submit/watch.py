@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpc import media
 from hpc.errors import ConfigError
 from hpc.rank.signals import Stop
 from hpc.runs import cancel, records, status
@@ -105,7 +106,7 @@ def _bars(name: str) -> "Iterator[Callable[[str | None, State | None], None]]":
 
         def show(text: str | None, state: State | None) -> None:
             if text:
-                progress.console.print(text, markup=False, highlight=False)
+                progress.console.print(media.lines(text), markup=False, highlight=False)
             if state and state.total:
                 progress.update(task, description=state.what, completed=state.done, total=state.total)
                 progress.update(task, figures=_say(state.figures))
@@ -122,7 +123,7 @@ class _Lines:
 
     def __call__(self, text: str | None, state: State | None) -> None:
         if text:
-            print(text, flush=True)
+            print(media.lines(text), flush=True)
         if (
             state
             and state.total
@@ -151,7 +152,7 @@ def result(run: RunDir) -> str:
         lines.append(
             f"  {name:<{width}}{f'{value:.3f}' if isinstance(value, float) else value!s:<8}  {chance}".rstrip()
         )
-    return "\n".join(lines)
+    return "\n".join(map(media.one_line, lines))
 
 
 def print_log(run: RunDir, log: Path, wait: bool) -> None:

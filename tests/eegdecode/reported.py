@@ -9,7 +9,10 @@ from eegdecode import stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
+from eegdecode.evaluation.report import relevance, report, sections
+from eegdecode.evaluation.results import Result
 from eegdecode.models.bilstm import BiLSTM
+from eegdecode.page import page
 from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, append_line, write_json
@@ -39,6 +42,26 @@ def chain(runs: Path, data: Store, study: Path) -> Context:
     )
     stages.train(cfg, Context(World(), RunDir(runs / "train-c")))
     return Context(World(), RunDir(runs / "evaluate-d"))
+
+
+def page_of(result: Result) -> str:
+    """The report of a result, in one line, with nothing in it of data and training."""
+    text = page(
+        "evaluation/report/report",
+        **report.of_result(result),
+        run="evaluate-d",
+        target="answer",
+        has_subject_layer=False,
+        weighed="",
+        made_up=False,
+        examples=None,
+        channels=relevance.OnHead(),
+        learning=[],
+        data=[],
+        audited=sections.Audited("", "audit"),
+        capsule={"rows": [], "facts": "", "settings": []},
+    )
+    return " ".join(text.split())
 
 
 def heard(target: str, clarity: float, stimuli: tuple[str, ...] = (), seconds: float = 5.0) -> Decoded:

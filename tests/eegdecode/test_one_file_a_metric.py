@@ -1,6 +1,7 @@
 """A metric is one file, found without a list; what it declares is all that the results and the report say of it."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,10 +15,10 @@ from eegdecode.evaluation import results
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, Kind
 from eegdecode.evaluation.metrics import LAST, Headline, Metric, metrics, once
-from eegdecode.evaluation.report import export, glossary, report
+from eegdecode.evaluation.report import export
 from hpc.config import plugins
 from hpc.errors import ConfigError
-from tests.eegdecode.reported import heard
+from tests.eegdecode.reported import heard, page_of
 from tests.eegdecode.test_results import decoded as answered
 
 KINDS: tuple[Kind, ...] = ("sequence", "classes", "retrieval", "values")
@@ -103,8 +104,9 @@ def test_a_file_is_all_that_a_metric_needs(kind: Kind, written: Callable[[str, s
     for text in ((tmp_path / "report.md").read_text(), json.dumps(after.plain())):
         assert "largest_error" in text
     assert "largest\\_error & " in (tmp_path / "table.tex").read_text()
-    assert "<b>Largest error, mV</b>: how far it is off at worst; the lower, the better." in report._how(after)
-    assert "Largest error, mV" in report._figures(after)
+    page = page_of(after)
+    assert "<b>Largest error, mV</b>: how far it is off at worst; the lower, the better." in page
+    assert '<th scope="row">Largest error, mV</th>' in page
 
 
 def test_a_file_without_a_metric_is_refused_and_one_with_a_dash_below_is_what_files_share(
@@ -123,19 +125,22 @@ def test_ours_are_in_the_order_of_the_report(kind: Kind) -> None:
     assert list(ours)[: len(known)] == known, "what is new comes last, unless it says its place"
     places = [ours[name].order for name in known]
     assert len(set(places)) == len(places) and max(places) < LAST
-    assert set(glossary.KINDS) == set(KINDS)
+    null = re.search(
+        "</ul> <p> (.*?) p is the share of draws of the null", page_of(results.evaluate(windows(kind), SCORING))
+    )
+    assert null and "The null" in null[1] and "<b>" in null[1], "the null and the baselines of each kind"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_says_in_words_what_it_is(kind: Kind) -> None:
     for name in metrics(kind):
-        assert glossary.label(kind, name) and glossary.explanation(kind, name).endswith(".")
-    assert len({glossary.label(kind, name) for name in metrics(kind)}) == len(metrics(kind))
+        assert metrics(kind)[name].title and metrics(kind)[name].explanation.endswith(".")
+    assert len({metric.title for metric in metrics(kind).values()}) == len(metrics(kind))
 
 
 def test_units_and_directions_are_said() -> None:
-    assert glossary.label("sequence", "mcd_db") == "Mel-cepstral distortion, dB"
-    assert glossary.explanation("sequence", "mcd_db").endswith("mean over frames; the lower, the better.")
+    assert metrics("sequence")["mcd_db"].title == "Mel-cepstral distortion, dB"
+    assert metrics("sequence")["mcd_db"].explanation.endswith("mean over frames; the lower, the better.")
     lower = {name for kind in KINDS for name, metric in metrics(kind).items() if metric.lower_is_better}
     assert lower >= {"mcd_db", "nrmse"} and "r" not in lower
 
@@ -169,7 +174,7 @@ def test_a_baseline_that_has_none_has_a_dash(one_more: Callable[[Metric], None],
     assert result.figures["mine"].value == 2 and "mine" not in result.baselines["linear"]
     assert "| mine | 2.000 | 0.000 | – | – |" in export.markdown(result)
     assert "mine & 2.000 & 0.000 & – & –" in export.latex(result)
-    assert report._figures(result).count(">Mine<") == 1 and report._cards(result)
+    assert page_of(result).count('<th scope="row">Mine</th>') == 1
 
 
 def test_one_for_each_trial_can_be_of_each_subject(one_more: Callable[[Metric], None]) -> None:

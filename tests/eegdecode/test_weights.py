@@ -230,7 +230,7 @@ def test_no_opcode_runs_anything(how: str, tmp_path: Path) -> None:
 def test_what_a_stranger_wrote_does_not_steer_the_terminal(tmp_path: Path) -> None:
     torch.save({"a\x1b[2J": torch.zeros(1), "b\nc": torch.zeros(2)}, tmp_path / "x.pt")
     text = inspect.run(Inspect(), [tmp_path / "x.pt"], False)
-    assert "\x1b" not in text and "b?c" in text
+    assert "\x1b" not in text and "b c" in text
 
 
 def test_a_value_that_holds_itself_ends(tmp_path: Path) -> None:

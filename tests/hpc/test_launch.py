@@ -444,22 +444,25 @@ def test_the_ranks_run_the_code_as_it_was_when_launched(launch: Launch, tmp_path
         subprocess.run(["git", "-C", str(checkout), *words], check=True)
     source = checkout / "counting/stages.py"
     source.write_text(source.read_text().replace('"total": total,', '"total": -total,'))
-    (checkout / "counting/new.py").write_text("")
+    for name in ("new.py", "page.html.jinja", "report.html"):  # the last is what code made
+        (checkout / "counting" / name).write_text("")
     latin = os.fsdecode(b"counting/caf\xe9.py")  # names and texts that are no UTF-8
     (checkout / latin).write_text("")
     with open(checkout / "counting/__init__.py", "ab") as file:
         file.write(b"# -*- caf\xe9\n")
     launch.environ["PYTHONPATH"] = str(checkout)
     done = launch("count", "n=3")
-    assert "+ 4 changed files" in done.stdout and "total             -6" in done.stdout
+    assert "+ 5 changed files" in done.stdout and "total             -6" in done.stdout
     (run,) = launch.runs()
     assert "-total" in (run / "code/checkout/counting/stages.py").read_text()
     assert (run / "code/checkout/counting/new.py").exists()
+    assert [path.name for path in (run / "code/checkout/counting").glob("*html*")] == ["page.html.jinja"]
     assert (run / "code/checkout" / latin).exists()
     diff = (run / "code/code.diff").read_bytes()
     assert b'+    return {"total": -total,' in diff and b"caf\xe9" in diff
     assert json.loads((run / "plan.json").read_text())["code"][1]["modified"] == [
-        "counting/__init__.py", "counting/caf\ufffd.py", "counting/new.py", "counting/stages.py"
+        "counting/__init__.py", "counting/caf\ufffd.py", "counting/new.py", "counting/page.html.jinja",
+        "counting/stages.py",
     ]  # fmt: skip
     assert os.path.relpath(run / "code", tmp_path).startswith("runs/count-")
 

@@ -22,6 +22,7 @@ from eegdecode.data.io.bids import read_tsv as read_tsv
 from eegdecode.data.io.bids import sidecar as sidecar
 from eegdecode.data.io.formats import EXTENSIONS
 from eegdecode.signals import BRAIN, Sensor, Stream
+from hpc import media
 
 if TYPE_CHECKING:
     from eegdecode.data.io.raw import Opened
@@ -271,7 +272,7 @@ def _fitting(study: Path, files: str) -> list[Entry]:
         raise ValueError(f"files={files!r} matches nothing in {study}: there are {_some_files(study)}")
     names = [_name(entities) for _, _, entities in matches]
     if len(set(names)) < len(names):  # the fields do not separate them, their paths do
-        names = [re.sub(r"\W+", "-", path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in matches]
+        names = [media.file_name(path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in matches]
         names = [f"{_name(entities)}_{name}" for name, (_, _, entities) in zip(names, matches, strict=True)]
     return [
         Entry(
@@ -298,7 +299,7 @@ def _name(entities: Mapping[str, str]) -> str:
     """A name in the style of BIDS: sub-YH00_part-3."""
     short = {"subject": "sub", "session": "ses"}
     ordered = sorted(entities, key=lambda label: (NAMED.index(label) if label in NAMED else len(NAMED), label))
-    values = {label: re.sub(r"\W+", "-", entities[label].removeprefix("sub-")) for label in ordered}
+    values = {label: media.file_name(entities[label].removeprefix("sub-")) for label in ordered}
     return "_".join(f"{short.get(label, label)}-{values[label]}" for label in ordered)
 
 

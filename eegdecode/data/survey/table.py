@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
-from eegdecode.page import page, section
-from hpc.runs.rundir import atomic_write
+from eegdecode.page import many, page
+from hpc import media
+from hpc.runs import products
 
 REASONS = 6
 """The most reasons that are listed one by one; a study without its large files has a thousand."""
@@ -74,7 +74,7 @@ class StudyTable:
 
     @property
     def hours(self) -> float:
-        return sum(row.duration_s for row in self.rows) / 3600
+        return _hours(self.rows)
 
     @property
     def duplicates(self) -> list[list[str]]:
@@ -110,8 +110,8 @@ class StudyTable:
         rates, trials = sorted({row.sfreq for row in self.good}), sum(sum(row.stimuli.values()) for row in self.good)
         stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
         sentences = [
-            f"{_many(len(self.rows), 'recording')} of {_many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
-            f"{_many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
+            f"{many(len(self.rows), 'recording')} of {many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
+            f"{many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
         ]
         why: dict[str, list[str]] = {}
         for row in self.failed:
@@ -119,7 +119,7 @@ class StudyTable:
         shown = list(why.items())[:REASONS]
         sentences += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
-            sentences.append(f"CANNOT BE USED: {_many(left, 'recording')} more, each with its reason in survey.html")
+            sentences.append(f"CANNOT BE USED: {many(left, 'recording')} more, each with its reason in survey.html")
         sentences += [
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
@@ -133,7 +133,7 @@ class StudyTable:
     def table(self) -> str:
         """The table as text, without empty columns."""
         columns = self._columns()
-        cells = [columns] + [[row.cells[column] for column in columns] for row in self.rows]
+        cells = [columns] + [[media.one_line(row.cells[column]) for column in columns] for row in self.rows]
         widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
@@ -143,25 +143,26 @@ class StudyTable:
         ]
 
     def html(self, title: str) -> str:
-        columns = self._columns()
-        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-        body = "".join(_html_row(row, columns) for row in self.rows)
         first, *more = self.sentences()
-        subjects = "".join(_html_subject(s, [r for r in self.good if r.subject == s]) for s in self.subjects)
-        parts = [
-            f'<header><h1>{escape(title)}</h1><p class="verdict">{escape(first)}</p></header>',
-            section("To know", _html_list(more or ["Nothing is missing, damaged or duplicated."])),
-            section("Subjects", _html_table(SUBJECTS, subjects)),
-            section("Recordings", _html_table(head, body)),
-        ]
-        return page(title, parts)
+        subjects = [(subject, [row for row in self.good if row.subject == subject]) for subject in self.subjects]
+        return page(
+            "data/survey/survey",
+            title=title,
+            first=first,
+            more=more or ["Nothing is missing, damaged or duplicated."],
+            subjects=[
+                (subject, len(rows), _hours(rows), sum(sum(row.stimuli.values()) for row in rows))
+                for subject, rows in subjects
+            ],
+            columns=self._columns(),
+            rows=self.rows,
+        )
 
     def write(self, folder: Path, title: str) -> None:
         """Write survey.html and survey.tsv."""
-        text = "\n".join("\t".join(row.cells.values()) for row in self.rows)
-        header = "\t".join(RecordingRow("", "").cells)
-        atomic_write(folder / "survey.tsv", lambda file: file.write(f"{header}\n{text}\n".encode()))
-        atomic_write(folder / "survey.html", lambda file: file.write(self.html(title).encode()))
+        rows = [list(RecordingRow("", "").cells), *(list(row.cells.values()) for row in self.rows)]
+        products.write_text(folder / "survey.tsv", media.tsv(rows))
+        products.write_text(folder / "survey.html", self.html(title))
 
     def metrics(self) -> dict[str, object]:
         return {
@@ -174,37 +175,13 @@ class StudyTable:
         }
 
 
-SUBJECTS = "<th>subject</th><th>recordings</th><th>hours</th><th>trials</th>"
-
-
 def _run(run: tuple[str, str]) -> str:
     session, number = run
     return f"{f'session {session} ' if session else ''}run {number or '(unnumbered)'}"
 
 
-def _html_row(row: RecordingRow, columns: Sequence[str]) -> str:
-    if row.failed:
-        why = f'<td class="why" colspan="{len(columns) - 1}">cannot be used: {escape(row.failed)}</td>'
-        return f"<tr><td>{escape(row.label)}</td>{why}</tr>"
-    return "<tr>" + "".join(f"<td>{escape(row.cells[column])}</td>" for column in columns) + "</tr>"
-
-
-def _html_subject(subject: str, rows: Sequence[RecordingRow]) -> str:
-    hours = sum(row.duration_s for row in rows) / 3600
-    trials = sum(sum(row.stimuli.values()) for row in rows)
-    return f"<tr><td>{escape(subject)}</td><td>{len(rows)}</td><td>{hours:.2f}</td><td>{trials}</td></tr>"
-
-
-def _html_table(head: str, body: str) -> str:
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _html_list(sentences: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+def _hours(rows: Sequence[RecordingRow]) -> float:
+    return sum(row.duration_s for row in rows) / 3600
 
 
 def listed(words: Sequence[str]) -> str:

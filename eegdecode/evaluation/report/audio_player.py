@@ -4,7 +4,7 @@ import base64
 import io
 import wave
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,18 @@ ROUNDS = 32  # of both searches, for what lies within a band and for a phase
 TINY = 1e-12
 
 
-def player(samples: np.ndarray, sfreq: float, label: str) -> str:
-    """An <audio> of the first seconds of a sound [time], as loud as can be."""
+@dataclass(frozen=True)
+class Player:
+    label: str
+    wav: str  # base64
+
+
+def player(samples: np.ndarray, sfreq: float, label: str) -> Player:
+    """The first seconds of a sound [time], as loud as can be."""
     sound = np.asarray(samples[: round(PLAYED_S * sfreq)], np.float64)
     if sfreq > HIGHEST_HZ:
         sound, sfreq = dsp.resample_poly(sound, round(HIGHEST_HZ), round(sfreq)), HIGHEST_HZ
-    data = base64.b64encode(wav(sound, round(sfreq))).decode()
-    return (
-        f'<audio controls preload="metadata" aria-label="{escape(label)}" src="data:audio/wav;base64,{data}"></audio>'
-    )
+    return Player(label, base64.b64encode(wav(sound, round(sfreq))).decode())
 
 
 def wav(sound: np.ndarray, sfreq: int) -> bytes:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
 from eegdecode import plots
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.report import audio_player
-from eegdecode.evaluation.report.sections import say
+from eegdecode.evaluation.report.audio_player import Player
 from eegdecode.evaluation.statistics import sound
 from eegdecode.evaluation.statistics.correlation import correlation, unit
-from eegdecode.plots import Line, Picture
+from eegdecode.page import say
+from eegdecode.plots import Chart, Colours, Line, Picture
 from hpc.runs.rundir import RunDir
 
 SHOWN_S = 40.0  # of a curve; more is too dense to see
@@ -23,27 +23,52 @@ SPREAD = 2.5
 """The ends of the colour scale of a mel spectrogram, in standard deviations."""
 
 
-def drawn(decoded: Decoded, runs: Sequence[RunDir]) -> str:
+@dataclass(frozen=True)
+class Side:
+    name: str
+    picture: Chart
+    sound: Player | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trial as curves, or as two pictures side by side."""
+
+    title: str
+    figures: str
+    curves: Chart | None = None
+    sides: Sequence[Side] = ()
+    colours: Colours | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """`note` is about all of them."""
+
+    note: str
+    trials: list[Example]
+
+
+def examples(decoded: Decoded, runs: Sequence[RunDir]) -> Examples:
     trials = decoded.trials
     r = [float(correlation(trial.output, trial.target).mean()) for trial in trials]
     others = {name: decoded.by(name) for name in decoded.baselines}
     order = np.argsort([-value for value in r], kind="stable")
     chosen = {int(order[len(order) // 2]): "Median", int(order[-1]): "Worst", int(order[0]): "Best"}
     show, note = _way(decoded, runs)
-    blocks = [f'<p class="note">{note}</p>']
+    shown = []
     for index in sorted(chosen, key=lambda index: -r[index]):
         trial = trials[index]
-        title = f"{chosen[index]} trial: {trial.subject}, {trial.stimulus}"
         baselines = [
             f"{name} {say(float(correlation(other.trials[index].output, trial.target).mean()))}"
             for name, other in others.items()
         ]
         figures = f"r = {say(r[index])}" + (f" ({', '.join(baselines)})" if baselines else "")
-        blocks.append(f"<h3>{escape(title)}</h3>\n{show(trial, title, figures)}")
-    return "\n".join(blocks)
+        shown.append(show(trial, f"{chosen[index]} trial: {trial.subject}, {trial.stimulus}", figures))
+    return Examples(note, shown)
 
 
-Show = Callable[[DecodedTrial, str, str], str]
+Show = Callable[[DecodedTrial, str, str], Example]
 
 
 def _way(decoded: Decoded, runs: Sequence[RunDir]) -> tuple[Show, str]:
@@ -76,7 +101,7 @@ def _way(decoded: Decoded, runs: Sequence[RunDir]) -> tuple[Show, str]:
     )
 
 
-def _curves(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
+def _curves(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> Example:
     n_times = min(len(trial.target), round(SHOWN_S * sfreq))
     seconds = np.arange(n_times) / sfreq
     curves = {"heard": trial.target, "decoded": trial.output}
@@ -84,11 +109,8 @@ def _curves(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
         Line(seconds, _standard(curve.mean(axis=1, keepdims=True))[:n_times, 0], style)
         for style, curve in curves.items()
     ]
-    key = (
-        '<p class="key"><span><i class="line heard"></i>true</span><span><i class="line decoded"></i>decoded</span></p>'
-    )
     chart = plots.lines(lines, f"{title}: true and decoded over time, {figures}", "seconds")
-    return f"<figure>{key}{chart}<figcaption>{escape(figures)}</figcaption></figure>"
+    return Example(title, figures, chart)
 
 
 @dataclass(frozen=True)
@@ -104,60 +126,46 @@ class Level:
         return cls(truth.mean(axis=0), truth.std(axis=0))
 
 
-def _bands(trial: DecodedTrial, sfreq: float, title: str, figures: str, made_hz: float | None, level: Level) -> str:
+def _bands(trial: DecodedTrial, sfreq: float, title: str, figures: str, made_hz: float | None, level: Level) -> Example:
     n_bands = trial.target.shape[1]
     pair = []
     for name, rows in (("True", trial.target), ("Decoded", trial.output)):
-        played = ""
+        played: Player | None = None
         if made_hz:
             log_mel = rows if rows is trial.target else _standard(rows) * level.spread + level.mean
             waveform = audio_player.from_mel(log_mel, sfreq, made_hz)
             played = audio_player.player(waveform, made_hz, f"{title}: {name.lower()}, made from its mel spectrogram")
-        pair.append(_Side(name, _standard(rows)[: round(DRAWN_S * sfreq)], played))
+        pair.append((name, _standard(rows)[: round(DRAWN_S * sfreq)], played))
     hz = sound.mel_centres_hz(n_bands, made_hz) if made_hz else None
     seconds = min(len(trial.target) / sfreq, DRAWN_S)
     return _pair(pair, seconds, hz, (-SPREAD, SPREAD), "standard deviations", title, figures)
 
 
-def _sounds(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> str:
+def _sounds(trial: DecodedTrial, sfreq: float, title: str, figures: str) -> Example:
     n_times = min(len(trial.target), round(DRAWN_S * sfreq))
     pair = []
     for name, rows in (("True", trial.target), ("Decoded", trial.output)):
         level_db = 10 * np.log10(sound.mel_powers(rows[:n_times, 0], sfreq))
-        pair.append(_Side(name, level_db, audio_player.player(rows[:, 0], sfreq, f"{title}: {name.lower()}")))
+        pair.append((name, level_db, audio_player.player(rows[:, 0], sfreq, f"{title}: {name.lower()}")))
     hz = sound.mel_centres_hz(sound.N_MELS, sfreq)
     return _pair(pair, n_times / sfreq, hz, (SOFTEST_DB, 0.0), "dB", title, figures)
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One of two pictures side by side: its name, [time, band], and a player or nothing."""
-
-    name: str
-    rows: np.ndarray
-    played: str
-
-
 def _pair(
-    sides: Sequence[_Side],
+    pair: Sequence[tuple[str, np.ndarray, Player | None]],
     seconds: float,
     hz: np.ndarray | None,
     colours: tuple[float, float],
     unit: str,
     title: str,
     figures: str,
-) -> str:
-    drawn = []
-    for side in sides:
-        what = f"spectrogram, {side.name.lower()}, {side.rows.shape[1]} bands over {seconds:.1f} seconds"
-        label = f"{title}: {what}; {figures}"
-        chart = plots.picture(Picture(side.rows, seconds, hz, *colours), label)
-        drawn.append(f"<div><p><b>{side.name}</b></p>{chart}{side.played}</div>")
-    both = "\n".join(drawn)
-    return (
-        f'<figure><div class="pair">{both}</div>{plots.colours(*colours, unit)}'
-        f"<figcaption>{escape(figures)}</figcaption></figure>"
-    )
+) -> Example:
+    sides = []
+    for name, rows, played in pair:
+        what = f"spectrogram, {name.lower()}, {rows.shape[1]} bands over {seconds:.1f} seconds"
+        chart = plots.picture(Picture(rows, seconds, hz, *colours), f"{title}: {what}; {figures}")
+        sides.append(Side(name, chart, played))
+    return Example(title, figures, sides=sides, colours=Colours(*colours, unit))
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ bandpower   The forward pattern of each class: r of its score with the power of 
 """
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.results import Result
 from eegdecode.evaluation.statistics.correlation import correlation, unit
+from eegdecode.plots import Head
 from eegdecode.preprocessing.sphere import ten_ten
 from eegdecode.signals import SignalSpec
 from eegdecode.training import model_file
@@ -160,32 +161,42 @@ CAPTIONS = {
     "correlation of its score with the power of each channel (r), in the band where it is largest.",
 }
 
-COLOURS = (
-    'The fuller the colour, the larger: <span class="key"><span><i class="decoded"></i>above 0</span>'
-    '<span><i class="ridge"></i>below 0</span></span>'
-)
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """The importance of channels on a head, for the network or a baseline."""
+
+    name: str
+    drawn: Head
+    strongest: str
+    largest: str
 
 
-def drawn(result: Result, spec: SignalSpec) -> str:
+@dataclass(frozen=True)
+class OnHead:
+    """`captions`: what is drawn, or would be if positions were known."""
+
+    heads: list[ChannelMap] = field(default_factory=list)
+    captions: str = ""
+    strongest: str = ""
+
+
+def on_head(result: Result, spec: SignalSpec) -> OnHead:
     at = places(spec)
     if not result.channels:
-        return "<p>The result is not above chance, so the importance of channels means nothing and is not drawn.</p>"
+        return OnHead()
     if not at:
-        strongest = escape(_most(result.channels["network"]))
-        return f"<p>The positions of the channels are unknown. {CAPTIONS['network']} {strongest}</p>"
+        return OnHead([], CAPTIONS["network"], _most(result.channels["network"]))
     heads = []
     for name, values in result.channels.items():
         known = {channel: value for channel, value in values.items() if channel in at}
         lacking = f" {len(values) - len(known)} channels have no known position." if len(known) < len(values) else ""
         strongest = _most(known) + lacking
-        label = f"Channels on the head, {name}. {strongest}"
-        heads.append(
-            f"<div><p><b>{escape(name[0].upper() + name[1:])}</b></p>{plots.head(known, at, label)}"
-            f'<p class="note">{escape(strongest)} Full colour: {max(map(abs, known.values())):.2g}.</p></div>'
-        )
-    how = " ".join(CAPTIONS[kind] for kind in dict.fromkeys(name.partition(":")[0] for name in result.channels))
-    caption = f"<figcaption>{how} {COLOURS}</figcaption>"
-    return f'<figure><div class="pair">{"".join(heads)}</div>{caption}</figure>'
+        drawn = plots.head(known, at, f"Channels on the head, {name}. {strongest}")
+        largest = f"{max(map(abs, known.values())):.2g}"
+        heads.append(ChannelMap(name[0].upper() + name[1:], drawn, strongest, largest))
+    kinds = dict.fromkeys(name.partition(":")[0] for name in result.channels)
+    return OnHead(heads, " ".join(CAPTIONS[kind] for kind in kinds))
 
 
 def _most(values: Mapping[str, float]) -> str:

@@ -1,10 +1,10 @@
 """The sections that every report has: training, data and leakage, reproducibility."""
 
+import logging
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from html import escape
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +14,37 @@ import torch
 from eegdecode import plots
 from eegdecode.data.config import Split
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.page import table
-from eegdecode.plots import Line
+from eegdecode.page import many, say
+from eegdecode.plots import Chart, Line
 from eegdecode.training.model_file import Trained
-from hpc import config
+from hpc import config, media
 from hpc.errors import first_of
 from hpc.runs import products, records
 from hpc.runs.rundir import RunDir, read_lines
+
+log = logging.getLogger(__name__)
 
 MOST_NAMED = 10  # classes
 SMOOTHED = 40  # points of the smoothed training curve
 
 
-def made_up(runs: list[RunDir]) -> str:
-    if not any(records.plan(run).get("stage") == "synthesize" for run in runs):
-        return ""
-    return (
-        '\n<p class="notice">The recordings are synthetic, with a planted effect: '
-        "the results show that the tools work, and say nothing about brains.</p>"
-    )
+def made_up(runs: list[RunDir]) -> bool:
+    return any(records.plan(run).get("stage") == "synthesize" for run in runs)
 
 
-def learning(several: Sequence[Trained]) -> str:
-    """The training curves of each model."""
-    if len(several) == 1:
-        return _learning(several[0])
-    return "\n".join(f"<h3>{escape(each.run.name)}</h3>\n{_learning(each)}" for each in several)
+@dataclass(frozen=True)
+class TrainingCurve:
+    """`chosen`: which step the model is of, and why; empty without metrics.jsonl."""
+
+    run: str
+    chosen: str = ""
+    chart: Chart | None = None
 
 
-def _learning(trained: Trained) -> str:
+def learning(trained: Trained) -> TrainingCurve:
     history = read_lines(trained.run.metrics)
     if not history:
-        return "<p>The run that trained this model has no metrics.jsonl.</p>"
+        return TrainingCurve(trained.run.name)
     steps, losses = (np.array([line[name] for line in history], float) for name in ("step", "loss"))
     checks = [(line["step"], line["val_loss"]) for line in history if "val_loss" in line]
     parts = np.array_split(np.arange(len(steps)), min(SMOOTHED, len(steps)))
@@ -53,17 +52,13 @@ def _learning(trained: Trained) -> str:
     validation = Line([step for step, _ in checks], [loss for _, loss in checks], "decoded")
     lowest = say(trained.validation["loss"])
     chosen = f"step {trained.step} of {int(steps[-1])}, where the validation loss was lowest, {lowest}"
-    drawn = [Line(steps, losses, "faint"), smooth, validation]
     label = f"Training and validation loss over steps. Selected: {chosen}."
-    return (
-        '<p class="key"><span><i class="line faint"></i>training, each step</span><span><i class="line heard"></i>'
-        'training, smoothed</span><span><i class="line decoded"></i>validation</span></p>\n'
-        f"<figure>{plots.lines(drawn, label, 'steps', mark=trained.step)}<figcaption>Loss. The dashed line is the "
-        f"selected model: {chosen}.</figcaption></figure>"
-    )
+    chart = plots.lines([Line(steps, losses, "faint"), smooth, validation], label, "steps", mark=trained.step)
+    return TrainingCurve(trained.run.name, chosen, chart)
 
 
-def data(trained: Trained, decoded: Decoded) -> str:
+def data(trained: Trained, decoded: Decoded) -> list[str]:
+    """Sentences on the data."""
     spec = trained.spec
     lasts = f"has {many(len(decoded.trials), 'window')}"
     if decoded.kind == "sequence":
@@ -72,40 +67,48 @@ def data(trained: Trained, decoded: Decoded) -> str:
     target = many(spec.n_outputs, "feature")
     if decoded.kind == "classes":
         target = f"{len(decoded.classes)} classes ({first_of(decoded.classes, MOST_NAMED)})"
-    sentences = [
+    return [
         f"{many(spec.n_channels, 'channel')} at {spec.sfreq:g} Hz ({', '.join(spec.channels)}); the target "
         f"“{trained.target}” has {target}.",
         f"The test set {lasts}.",
         *decoded.audit,
     ]
-    return "<ul>" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>\n" + _audited(trained)
 
 
-def _audited(trained: Trained) -> str:
-    """The findings of an audit run of the same data, if there is one among these runs."""
+@dataclass(frozen=True)
+class Audited:
+    """The findings of an audit run of the same data; or how to audit them, as on the command line."""
+
+    run: str
+    command: str
+    findings: list[str] = field(default_factory=list)
+    is_of_other_split: bool = False
+
+
+def audited(trained: Trained) -> Audited:
+    """The last audit of the same data among these runs, if there is one."""
     audits = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
     same = [run for run in audits if sorted(records.plan(run).get("inputs", {}).values()) == sorted(trained.data)]
-    if same:
-        last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
-        findings, name = products.read(last.out / "audit.json") or [], escape(last.name)
-        looked = config.load([last.config])["split"] if last.config.is_file() else {}
-        other = (
-            f"<p>It was of another split than this training's, so it does not show leaks of this one: audit with "
-            f"<code>{escape(' '.join(_split(trained)))}</code></p>"
-            if looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
-            else ""
-        )
-        if not findings:
-            return f"<p>The audit <code>{name}</code> of these data has no findings.</p>{other}"
-        sentences = (f"{each['what']}, {each['where']}: {each['sentence']}" for each in findings)
-        items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-        return f"<p>Findings of the audit <code>{name}</code> of these data:</p>\n<ul>{items}</ul>{other}"
-    data = ",".join(trained.data)
-    return (
-        "<p>These data were not audited for copies, leaks, units, sounds among the channels and confounds: "
-        f"<code>python -m hpc.launch audit data=[{escape(data)}] target={escape(trained.target)} "
-        f"{escape(' '.join(_split(trained)))}</code></p>"
-    )
+    same = [run for run in same if _is_intact(run.out / "audit.json")]
+    if not same:
+        data, command = f"data=[{','.join(trained.data)}]", ["python", "-m", "hpc.launch", "audit"]
+        return Audited("", media.shell([*command, data, f"target={trained.target}", *_split(trained)]))
+    last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
+    looked = config.load([last.config])["split"] if last.config.is_file() else {}
+    is_other = looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
+    findings = products.read(last.out / "audit.json") or []
+    sentences = [f"{each['what']}, {each['where']}: {each['sentence']}" for each in findings]
+    return Audited(last.name, media.shell(_split(trained)), sentences, bool(is_other))
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether an audit can be believed; if not, the page does without it."""
+    try:
+        products.verify(path)
+    except ValueError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 def _split(trained: Trained) -> list[str]:
@@ -127,25 +130,16 @@ def lineages(runs: Iterable[RunDir]) -> list[RunDir]:
     return list({each.path: each for run in runs for each in lineage(run)}.values())
 
 
-def capsule(runs: list[RunDir], several: Sequence[Trained]) -> str:
+def capsule(runs: list[RunDir], several: Sequence[Trained]) -> dict[str, Any]:
     """What is needed to reproduce the result, and what it cost: runs, code, configs, versions."""
-    rows = [[run.name, _code(run), str(_attempts(run)), *_cost(run)] for run in runs]
     sizes = [f"{each.config['model']['name']} with {each.n_parameters:,} parameters" for each in several]
-    facts = (
-        f"Model{'' if len(sizes) == 1 else 's'} {', '.join(sizes)}. Python {platform.python_version()}, "
+    return {
+        "rows": [[run.name, _code(run), str(_attempts(run)), *_cost(run)] for run in runs],
+        "facts": f"Model{'' if len(sizes) == 1 else 's'} {', '.join(sizes)}. Python {platform.python_version()}, "
         f"torch {torch.__version__}, numpy {np.__version__}, on {platform.machine()}. "
-        f"Written on {time.strftime('%d %B %Y')}."
-    )
-    settings = "\n".join(_settings(each, each.run.name if len(several) > 1 else "") for each in several)
-    return (
-        table(["Run", "Code", "Attempts", "Hours", "GPU hours"], rows, "Runs") + f"\n<p>{escape(facts)}</p>\n{settings}"
-    )
-
-
-def _settings(trained: Trained, of: str) -> str:
-    settings = "\n".join(_flat("train", trained.config))
-    of_run = f", {escape(of)}" if of else ""
-    return f"<details><summary>All settings of training{of_run}</summary><pre>{escape(settings)}</pre></details>"
+        f"Written on {time.strftime('%d %B %Y')}.",
+        "settings": [(each.run.name, "\n".join(_flat("train", each.config))) for each in several],
+    }
 
 
 def _cost(run: RunDir) -> tuple[str, str]:
@@ -180,11 +174,3 @@ def _flat(at: str, value: Any) -> Iterable[str]:
             yield from _flat(f"{at}.{key}", below)
     else:
         yield f"{at}={list(value) if isinstance(value, tuple) else value}"
-
-
-def many(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def say(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")

@@ -1,0 +1,81 @@
+"""Text from outside, in the medium it goes to: a name is shown as it is, and neither marks up nor controls anything.
+
+HTML is not among them: templates escape whatever enters them (eegdecode/page.py). Cheap to import, for status.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def one_line(text: str) -> str:
+    """For a terminal or a cell: what would control it is a question mark, any white space a space."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
+
+
+def lines(text: str) -> str:
+    """For a terminal, a log or a page: the same of each line."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def markdown(text: str) -> str:
+    """For a sentence of Markdown or a cell of its tables, as CommonMark and GitHub read them."""
+    import re
+
+    text = re.sub(r"[\\`*\[\]<>|&~#$@]|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", one_line(text).strip())
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", text)  # at the start of a line: a list, a heading
+
+
+OF_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    # These mean something after \\, where a row of a table starts
+    "[": "{[}", "]": "{]}", "*": "{*}",
+}  # fmt: skip
+
+
+def latex(text: str) -> str:
+    """For a sentence of LaTeX or a cell of its tables."""
+    return "".join(OF_LATEX.get(letter, letter) for letter in one_line(text))
+
+
+def tsv(rows: "Iterable[Sequence[str]]") -> str:
+    """Tab-separated rows, a line each. A text that a spreadsheet would compute is marked as text; numbers are not."""
+    import csv
+    import io
+
+    file = io.StringIO()
+    csv.writer(file, delimiter="\t", lineterminator="\n").writerows([_cell(cell) for cell in row] for row in rows)
+    return file.getvalue()
+
+
+def _cell(text: str) -> str:
+    text = one_line(text)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def shell(words: "Iterable[str]") -> str:
+    """For a command that is copied from a page; lists in brackets stay as they are typed."""
+    import re
+    import shlex
+
+    return " ".join(
+        word if re.fullmatch(r"[\w@%+=:,./\[\]-]+", word, re.ASCII) else shlex.quote(word) for word in words
+    )
+
+
+def file_name(text: str) -> str:
+    """For a part of a file's name: letters, digits and underscores, any others a hyphen."""
+    import re
+
+    return re.sub(r"\W+", "-", text)

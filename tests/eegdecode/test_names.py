@@ -1,0 +1,193 @@
+"""One nasty name, planted wherever a name comes from outside: in every page, table and listing it is text."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from markdown_it import MarkdownIt
+
+from eegdecode.data.store.dataset import Store
+from eegdecode.data.survey.table import RecordingRow, StudyTable
+from eegdecode.evaluation import audit, compare, live, results
+from eegdecode.evaluation import metrics as package
+from eegdecode.evaluation.compare import Evaluation
+from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.decode.predictions import Decoded
+from eegdecode.evaluation.metrics import Metric
+from eegdecode.evaluation.report import export, report
+from eegdecode.evaluation.results import Result
+from eegdecode.training import lr_finder, model_file
+from eegdecode.training.model_file import Trained
+from eegdecode.weights import summary
+from hpc import media
+from hpc.runs import status
+from hpc.runs.rundir import RunDir, write_json
+from tests.conftest import ROOT
+from tests.eegdecode.reported import chain, heard
+from tests.eegdecode.test_results import decoded as answered
+
+NASTY = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff"
+PLAIN = "name"
+SHOWN, IN_HTML = media.one_line(NASTY), media.lines(NASTY)
+
+
+class Skeleton(HTMLParser):
+    """All of a page but its text: tags, and attributes with their values, in which the name is left out."""
+
+    def __init__(self, page: str, name: str) -> None:
+        super().__init__()
+        self.name, self.text = name, ""
+        self.tags: list[tuple[object, ...]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, *((key, (value or "").replace(self.name, "NAME")) for key, value in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tags.append((f"/{tag}",))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def here(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Trained, Store]:
+    ctx = chain(tmp_path_factory.mktemp("runs"), tiny_store, study)
+    return ctx.run, model_file.load(ctx.run.path.parent / "train-c" / "out"), tiny_store
+
+
+@pytest.fixture
+def declare(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    ours = list(package._ours())
+
+    def declared(name: str) -> None:
+        """A metric of a user's plugin."""
+        metric = Metric(name, name, f"{name}.", ("classes", "sequence"), lambda decoded, cfg: 2.0, 0.0, unit=name)
+        monkeypatch.setattr(package, "_ours", lambda: [*ours, metric])
+
+    return declared
+
+
+def result_of(kind: str, name: str) -> tuple[Decoded, Result]:
+    """Subjects, stimuli, classes, channels and a baseline of that name, beside others."""
+    decoded = answered("classes", 3.0) if kind == "classes" else heard(kind, 0.5)
+    trials = tuple(
+        replace(each, subject=each.subject.replace("sub-1", name), stimulus=name, recording=name)
+        for each in decoded.trials
+    )
+    classes = (name, *decoded.classes[1:]) if decoded.classes else ()
+    baselines = {name: next(iter(decoded.baselines.values()))}
+    decoded = replace(decoded, trials=trials, classes=classes, audit=(f"{name}.",), baselines=baselines)
+    return decoded, results.evaluate(decoded, Scoring(n_null=100))
+
+
+def audit_run(folder: Path, trained: Trained, name: str) -> None:
+    write_json(folder / "plan.json", {"inputs": dict(enumerate(trained.data))})
+    write_json(folder / "out" / "audit.json", [{"what": name, "where": name, "sentence": name}])
+
+
+def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, str]:
+    run = RunDir(run.path.parent / name)
+    channels = (name, *trained.spec.channels[1:])
+    spec = replace(
+        trained.spec, channels=channels, positions=tuple((0.01 * i, 0.05, 0.05) for i in range(len(channels)))
+    )
+    trained = replace(trained, config=trained.config | {"target": name}, spec=spec)
+    audit_run(run.path.parent / "audit-x", trained, name)
+    write_json(run.plan, {"code": [{"root": f"/home/{name}", "commit": name, "modified": []}]})
+    of_channels = {channel: index - 2.0 for index, channel in enumerate(channels)}
+    written = {}
+    for kind in ("classes", "mel", "audio"):
+        decoded, result = result_of(kind, name)
+        result = replace(result, what=name, channels={"network": of_channels, f"bandpower: {name}, alpha": of_channels})
+        written[kind] = report.render(run, trained, decoded, result, [trained])
+    unplaced = replace(trained, spec=replace(trained.spec, positions=(), channels=(name, "u1")))
+    result = replace(result, channels={"network": {name: 1.0, "u1": -1.0}})
+    written["unplaced"] = report.render(run, unplaced, decoded, result)
+    subjects = {f"{name} {number}": 0.4 + number / 10 for number in range(4)}
+    runs = [
+        Evaluation(f"{name} {number}", name, name, 0.4, 0.0, 0.01, name, subjects, {"study": [name], "split": split})
+        for number, split in enumerate(({name: name}, {name: name}, {name: 1}))
+    ]
+    written["compare"] = compare.render(runs, *compare.compared(runs))
+    written["audit"] = audit.render([audit.Finding("copy", name, name), audit.Finding("leak", name, name)], data)
+    written["survey"] = survey(name).html(name)
+    timing = live.summarize(64.0, 4, 8, [np.full(50, 0.001)], 1e-6, 1.5)
+    written["stream"] = live.render(run, trained, timing, np.full(50, 1.0), torch.device("cpu"), name)
+    written["lr"] = lr_finder.drawn({"rates": [0.001, 0.01, 0.1], "losses": [3.0, 2.0, 4.0], "lr": 0.01})
+    return written
+
+
+def survey(name: str) -> StudyTable:
+    good = RecordingRow(name, name, name, name, {name: 2}, 64.0, 60.0, {name: 3}, (name,), (name,), name, name, name)
+    return StudyTable((good, replace(good, name=f"{name} 2", run="2"), RecordingRow(name, f"{name} 2", failed=name)))
+
+
+def test_a_name_is_text_in_every_page(here: tuple[RunDir, Trained, Store], declare: Callable[[str], None]) -> None:
+    written = {}
+    for name in (PLAIN, NASTY):
+        declare(name)
+        written[name] = pages(name, *here)
+    templates = {path.name.split(".")[0] for path in (ROOT / "eegdecode").rglob("*.html.jinja")}
+    frames = {"page", "parts", "plots", "sections"}
+    assert templates - frames == {"report", "compare", "audit", "survey", "live", "lr_finder"}, (
+        "a new page? Test it here"
+    )
+    for which, page in written[NASTY].items():
+        plain, nasty = Skeleton(written[PLAIN][which], PLAIN), Skeleton(page, IN_HTML)
+        assert nasty.tags == plain.tags, which
+        assert which == "lr" or IN_HTML in nasty.text, f"{which} has no name"
+        assert all(letter.isprintable() or letter == "\n" for letter in page.replace("\u00a0", "")), which
+        assert page.encode() and "<img src=x" not in page
+
+
+def test_a_name_is_a_cell_in_the_tables_of_other_documents(declare: Callable[[str], None], tmp_path: Path) -> None:
+    declare(NASTY)
+    for kind in ("classes", "mel"):
+        _, result = result_of(kind, NASTY)
+        export.write(tmp_path, replace(result, what=NASTY))
+        text, table = (tmp_path / "report.md").read_text(), (tmp_path / "table.tex").read_text()
+        assert all(letter.isprintable() or letter == "\n" for letter in text + table)
+        tokens = MarkdownIt("commonmark").enable("table").parse(text)
+        assert {token.type for token in tokens if token.type.startswith("html")} == set()
+        inline = [token for token in tokens if token.type == "inline"]
+        assert {each.type for token in inline for each in token.children or []} <= {"text", "text_special", "softbreak"}
+        shown = ["".join(each.content for each in token.children or []) for token in inline]
+        assert shown.count(SHOWN) == 4, "the metric, the baseline in two tables, the subject"
+        assert [token.type for token in tokens].count("table_open") == 2
+        for part in text.split("\n\n")[2:]:
+            assert len({len(re.findall(r"(?<!\\)\|", row)) for row in part.strip().splitlines()}) == 1
+        bare = re.sub(r"\\[a-z]+\{\}|\\[&%$#_{}]|\{[][*]\}", "", table)
+        rows = [line for line in bare.splitlines() if "&" in line]
+        assert {line.count("&") for line in rows} == {4} and all(line.endswith(r" \\") for line in rows)
+        assert set("\\".join(rows).replace("\\", "")) & set("{}%$#_~^<>|") == set()
+
+
+def test_a_name_is_a_cell_in_a_survey_and_in_listings(tmp_path: Path) -> None:
+    table = survey(NASTY)
+    table.write(tmp_path, NASTY)
+    text = (tmp_path / "survey.tsv").read_text()
+    head, *lines = text.splitlines()
+    assert len(lines) == 3 and {line.count("\t") for line in lines} == {head.count("\t")} == {10}
+    assert "\x1b" not in text
+    assert len(table.table().splitlines()) == 4 and "\x1b" not in table.table()
+    state = status.State("train-a")
+    state.name = state.settings = state.text = NASTY
+    listing = status.table([state])
+    assert len(listing.splitlines()) == 2 and all(letter.isprintable() or letter == "\n" for letter in listing)
+    assert all(line.isprintable() for line in summary._columns([[NASTY, "1"]]))
+
+
+def test_no_template_lets_markup_through_and_no_code_makes_any() -> None:
+    """Then what is not in a template is escaped, whoever wrote it."""
+    templates = "".join(path.read_text() for path in (ROOT / "eegdecode").rglob("*.jinja"))
+    assert not re.search(r"\|\s*safe\b|\bautoescape\b|Markup", templates)
+    code = {path: path.read_text() for package in ("hpc", "eegdecode") for path in (ROOT / package).rglob("*.py")}
+    assert [
+        path.name for path, text in code.items() if re.search(r"</\w+>|Markup\b|import html|from html\b", text)
+    ] == []
