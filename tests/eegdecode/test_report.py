@@ -18,6 +18,7 @@ from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.report import report, sections
 from eegdecode.training import model_file
 from hpc.rank.context import Input
+from hpc.runs import products
 from hpc.runs.rundir import write_json
 from tests.eegdecode.reported import NAMES, chain
 
@@ -117,10 +118,10 @@ def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None
         ("audit-y", ["other"], [{"what": "copy", "where": "a", "sentence": "of other data"}]),
     ):
         write_json(written.parents[2] / name / "plan.json", {"inputs": dict(enumerate(inputs))})
-        write_json(written.parents[2] / name / "out" / "audit.json", findings)
+        products.write_json(written.parents[2] / name / "out" / "audit.json", findings)
     audited = sections.audited(trained)
     assert (audited.run, audited.findings) == ("audit-x", ["leak, split by run: 12 <pieces>"])
-    write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
+    products.write_json(written.parents[2] / "audit-x" / "out" / "audit.json", [])
     assert (sections.audited(trained).run, sections.audited(trained).findings) == ("audit-x", [])
     for by, is_other in (("stimulus", False), ("subject", True)):
         (written.parents[2] / "audit-x" / "config.yaml").write_text(f"split: {{by: {by}}}\n")
