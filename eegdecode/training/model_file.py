@@ -14,7 +14,7 @@ from eegdecode import models
 from eegdecode.data.config import Split
 from eegdecode.models import Model
 from eegdecode.signals import SignalSpec
-from eegdecode.training.config import Train
+from eegdecode.training.config import Train, without_receivers
 from hpc import config
 from hpc.rank.context import Input
 from hpc.runs.rundir import RunDir, atomic_write
@@ -83,7 +83,8 @@ class Trained:
 def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
     """Save a model, with the fields of Trained in `best`."""
     fitted = {name: best[name] for name in ("parameters", "step", "validation")}
-    contents = {"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **fitted}
+    science = config.blanked(dataclasses.asdict(cfg), [])  # whoever is told of alerts is no part of a model
+    contents = {"config": science, "spec": dataclasses.asdict(spec), **fitted}
     whole = io.BytesIO()
     torch.save(contents, whole)  # not to the file itself, because then torch does not report a full disk
     atomic_write(path, lambda file: file.write(whole.getbuffer()))
@@ -95,7 +96,9 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
     if not path.is_file():
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
     contents = _read(path)
-    return Trained(RunDir(folder.resolve().parent), **(contents | {"spec": SignalSpec(**contents["spec"])}))
+    science = without_receivers(contents["config"])
+    parts = contents | {"config": science, "spec": SignalSpec(**contents["spec"])}
+    return Trained(RunDir(folder.resolve().parent), **parts)
 
 
 def _read(path: Path) -> dict[str, Any]:
