@@ -2,6 +2,7 @@
 
 import io
 import os
+import secrets
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from hpc.runs.rundir import RunDir, read_json, read_lines, write_json
 from hpc.submit import executors
 from tests.conftest import Launch
 
-PLANTED = ("planted-hook-7f3a", "planted-mail-7f3a", "planted-other-7f3a", "planted-env-7f3a")
+PLANTED = tuple(f"planted-{name}-{secrets.token_hex(8)}" for name in ("hook", "mail", "other", "env"))
+"""New ones each time: the copy of the code that a run makes holds this file too."""
 STUDY = """
 synthesize: {n_subjects: 2, n_pieces: 6, piece_s: [6, 8]}
 survey: {study: synthesize}
@@ -98,11 +100,7 @@ def contents(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def leaks(folder: Path, texts: str = "") -> list[str]:
     """The places below a folder, and the texts, in which a secret is."""
-    files = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and "not-a-product" not in path.parts and ".code" not in str(path)
-    ]
+    files = [path for path in folder.rglob("*") if path.is_file() and "not-a-product" not in path.parts]
     parts = [*((name, part) for path in files for name, part in contents(path)), ("printed", texts.encode())]
     found = [name for name, part in parts if any(planted.encode() in part for planted in PLANTED)]
     return found + [str(path) for path in folder.rglob("*") if any(planted in path.name for planted in PLANTED)]

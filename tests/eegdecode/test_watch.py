@@ -125,14 +125,15 @@ def sendmail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
+@pytest.mark.parametrize("address", ["ala@example.org", "o'neil+lab/x@mail.example.org"])
 def test_mail_goes_through_the_nodes_own_sendmail(
-    sendmail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sendmail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    monkeypatch.setenv("LAB_MAIL", "ala@example.org")
+    monkeypatch.setenv("LAB_MAIL", address)
     alerts.Alerts(Alerts(email=MAIL), context(tmp_path)).say("budget", "5 GPU-hours spent")
     letter = (tmp_path / "letter").read_text()
-    assert "To: ala@example.org" in letter and "Subject: run: budget" in letter and "5 GPU-hours spent" in letter
-    assert "ala" not in (tmp_path / "words").read_text()
+    assert f"To: {address}" in letter and "Subject: run: budget" in letter and "5 GPU-hours spent" in letter
+    assert "example.org" not in (tmp_path / "words").read_text()
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def web_address(text: str) -> str:
 
 def mail_address(text: str) -> str:
     """Return the one mail address that a text is, or raise NotSent."""
-    if re.fullmatch(r"[\w.+-]+@[\w-]+(\.[\w-]+)*", text, re.ASCII) is None:
+    if re.fullmatch(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(\.[\w-]+)*", text, re.ASCII) is None:
         raise NotSent("the secret must be one mail address, as name@example.org")
     return text
 
