@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hpc.config.choices import Choices
+    from hpc.config.secrets import Secret
     from hpc.config.stages import checked_by
     from hpc.errors import ConfigError
     from hpc.rank.context import Context, Input, Preempted, World
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "DONE", "FAILED", "HUNG", "NEVER", "REFUSED", "STOPPED", "USAGE",
-    "Choices", "ConfigError", "Context", "Input", "Preempted", "RunDir", "World", "checked_by",
+    "Choices", "ConfigError", "Context", "Input", "Preempted", "RunDir", "Secret", "World", "checked_by",
 ]  # fmt: skip
 
 _AT = {
@@ -30,6 +31,7 @@ _AT = {
     "Input": "hpc.rank.context",
     "Preempted": "hpc.rank.context",
     "RunDir": "hpc.runs.rundir",
+    "Secret": "hpc.config.secrets",
     "World": "hpc.rank.context",
     "checked_by": "hpc.config.stages",
 }

@@ -15,7 +15,7 @@ from eegdecode import models
 from eegdecode.data.config import Split
 from eegdecode.models import Model
 from eegdecode.signals import SignalSpec
-from eegdecode.training.config import Train
+from eegdecode.training.config import Train, without_receivers
 from hpc import config
 from hpc.rank.context import Input
 from hpc.runs import products
@@ -85,7 +85,8 @@ class Trained:
 def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
     """Save a model, with the fields of Trained in `best`."""
     fitted = {name: best[name] for name in ("parameters", "step", "validation")}
-    contents = _alike({"config": dataclasses.asdict(cfg), "spec": dataclasses.asdict(spec), **fitted})
+    science = config.blanked(dataclasses.asdict(cfg), [])  # whoever is told of alerts is no part of a model
+    contents = _alike({"config": science, "spec": dataclasses.asdict(spec), **fitted})
     whole = io.BytesIO()
     torch.save(contents, whole)  # not to the file itself, because then torch does not report a full disk
     products.write_bytes(path, whole.getbuffer())
@@ -107,7 +108,9 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
     products.verify(path)
     contents = _read(path)
-    return Trained(RunDir(folder.resolve().parent), **(contents | {"spec": SignalSpec(**contents["spec"])}))
+    science = without_receivers(contents["config"])
+    parts = contents | {"config": science, "spec": SignalSpec(**contents["spec"])}
+    return Trained(RunDir(folder.resolve().parent), **parts)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpc import config
-from hpc.config import stages
+from hpc.config import secrets, stages
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.rank.context import Input, input_there
@@ -36,7 +36,9 @@ def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
     tried = [_asked(plan) for plan in plans]
     firsts = {plan.science.stage: plan for plan in reversed(plans)}
     result = [
-        dataclasses.replace(plan, checks=_look(plan, phrase)) if plan is firsts[plan.science.stage] else plan
+        dataclasses.replace(plan, checks=_look(plan, phrase), warnings=_missing_secrets(plan, environ))
+        if plan is firsts[plan.science.stage]
+        else plan
         for plan, phrase in zip(plans, tried, strict=True)
     ]
     if profile.is_here(plans[0].site, environ):
@@ -57,6 +59,34 @@ def _look(plan: Plan, tried: str) -> tuple[str, ...]:
     checks += [_mpi(plan)] if plan.resources.mpi else []
     checks += [_lead(plan)] if plan.resources.time_s is not None else []
     return tuple(checks)
+
+
+def _missing_secrets(plan: Plan, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Warn of secrets that the run will not find: it goes on without them. Refuse a file of secrets that others can
+    read. Warn of a secret itself in the run folder of an earlier version."""
+    at = plan.science.section or plan.science.stage
+    cfg = config.build(stages.schema(stages.load(plan.science.entry)), plan.science.config, at)
+    warnings = [
+        f"{at}.{setting} is no name of a secret but the secret itself, as earlier versions stored it in "
+        f"{plan.run.config}: it works, but let nobody read that file (chmod 600), and name it in new runs"
+        for setting, secret in config.secrets_of(cfg).items()
+        if secret.is_literal
+    ]
+    for setting, name in plan.science.secrets.items():
+        if secrets.find(name, environ) is None:
+            warnings.append(f"{at}.{setting}: there is no secret {name}: {secrets.how(name, environ)}")
+        elif name not in secrets.in_file(environ) and plan.site.kind == "slurm" and _exports_little(plan, environ):
+            warnings.append(
+                f"{at}.{setting}: {name} is in the environment, but the job does not get all of it (--export): write "
+                f"the line {name}=… to {secrets.path(environ)}"
+            )
+    return tuple(warnings)
+
+
+def _exports_little(plan: Plan, environ: Mapping[str, str]) -> bool:
+    """Whether a job gets less than the environment of its submission."""
+    chosen = plan.site.directives.get("export") or environ.get("SBATCH_EXPORT") or environ.get("SLURM_EXPORT_ENV")
+    return chosen is not None and "ALL" not in chosen.split(",")
 
 
 def _asked(plan: Plan) -> str:

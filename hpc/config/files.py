@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[
 def _read(path: Path) -> Any:
     import yaml
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: name a .yaml file in it")
@@ -77,9 +78,62 @@ def _read(path: Path) -> Any:
         content = OmegaConf.load(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {_not_a_reference(error)}") from None
     if not OmegaConf.is_dict(content):
         raise ConfigError(f"{path} holds a {type(OmegaConf.to_container(content)).__name__}; a config is `key: value`")
+    _refuse_calls(content, f"{path}: ")
     return content
+
+
+def _refuse_calls(content: Any, where: str) -> None:
+    """Refuse `${name:…}`. OmegaConf would call a function of that name, which may read the environment or a file, and
+    what it returned would be stored with the run. `${train.seed}`, another value of the config, is all that is
+    needed."""
+    from omegaconf import OmegaConf
+    from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
+    from omegaconf.grammar_parser import parse
+
+    for at, text in _texts(OmegaConf.to_container(content), ""):
+        todo: list[Any] = [parse(text)]
+        for node in todo:
+            if isinstance(node, OmegaConfGrammarParser.InterpolationResolverContext):
+                raise ConfigError(
+                    f"{where}{at} has {node.getText()}, but `${{…}}` stands for another value of the config, as "
+                    "${train.seed}, and reads neither the environment nor files. Write the value itself, or, where a "
+                    "setting takes a secret, its name"
+                )
+            todo += getattr(node, "children", None) or []
+
+
+def _texts(values: Any, at: str) -> Iterator[tuple[str, str]]:
+    """Yield the texts in plain values in which OmegaConf looks for references, with where they stand."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _texts(value, f"{at}.{key}" if at else str(key))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from _texts(value, f"{at}[{index}]")
+    elif isinstance(values, str) and "${" in values:
+        yield at, values
+
+
+def _not_a_reference(error: Exception) -> str:
+    return (
+        f"`${{` begins a reference to another value, as ${{train.seed}}; for the text itself write \\${{ "
+        f"({' '.join(str(error).splitlines()[0].split())})"
+    )
+
+
+def _escaped(values: Any) -> Any:
+    """Plain values that OmegaConf resolves to the same ones: a text with `${` is a text, and no reference."""
+    if isinstance(values, Mapping):
+        return {key: _escaped(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_escaped(value) for value in values]
+    if isinstance(values, str):
+        return re.sub(r"(\\*)\$\{", lambda found: f"{2 * found[1]}\\${{", values)
+    return values
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -107,7 +161,7 @@ def apply_words(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, An
     from omegaconf import OmegaConf
 
     if any("${" in word for word in words):  # refers to another value: only OmegaConf knows how
-        return _plain(OmegaConf.merge(OmegaConf.create(dict(values)), *map(_dotted, words)))
+        return _plain(OmegaConf.merge(OmegaConf.create(_escaped(values)), *map(_dotted, words)))
     changes: dict[str, Any] = {}
     for word in words:
         changes = _merge(changes, _read_word(word), together=True)
@@ -121,6 +175,21 @@ def _read_word(word: str) -> dict[str, Any]:
 
 
 def _dotted(word: str) -> Any:
+    """Read a word, with what it refers to unresolved."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        config = _dotted_yaml(word)
+    except OmegaConfBaseException as error:
+        if "${" not in word:
+            raise
+        raise ConfigError(f"{word!r}: {_not_a_reference(error)}") from None
+    if "${" in word:
+        _refuse_calls(config, "")
+    return config
+
+
+def _dotted_yaml(word: str) -> Any:
     """Read a value as YAML; other text, as **/{subject}.set, is plain text, but a list must be YAML."""
     import yaml
     from omegaconf import OmegaConf
@@ -173,4 +242,6 @@ def to_yaml(values: Mapping[str, Any]) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
 
     Dumper.add_representer(str, text)
-    return str(yaml.dump(dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True))
+    dump = functools.partial(yaml.dump, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    written = str(dump(dict(values)))
+    return str(dump(_escaped(values))) if "${" in written else written

@@ -20,6 +20,7 @@ from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_
 
 from hpc.config.choices import kinds, named, names
 from hpc.config.schema import instead
+from hpc.config.secrets import Secret
 from hpc.errors import ConfigError
 
 
@@ -188,11 +189,16 @@ def say(value: Any) -> str:
         return "true" if value else "false"
     if value is None:
         return "null"
+    if isinstance(value, Secret):
+        return value.name or "''"
     return f"{value:g}" if isinstance(value, float) else str(value) or "''"
 
 
 def kind_in_words(kind: Any) -> str:
-    words = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", Any: "anything"}
+    words = {
+        int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", Any: "anything",
+        Secret: "name of a secret",
+    }  # fmt: skip
     origin, args = get_origin(kind), get_args(kind)
     if isinstance(kind, NewType):
         return "run or path"

@@ -8,13 +8,14 @@ several choices FORMER_NAMES = ("old",).
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hpc.config.choices import Choices, choices_of, leaves
+from hpc.config.secrets import Secret
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 T = TypeVar("T")
@@ -126,6 +127,41 @@ def with_inputs(config: T, refs: Mapping[str, str]) -> T:
             changed[name] = ref if isinstance(getattr(config, name), str) else (*changed.get(name, ()), ref)
     changed |= {name: with_inputs(getattr(config, name), refs) for name, refs in below.items()}
     return dataclasses.replace(config, **changed)  # type: ignore[type-var]
+
+
+def secrets_of(config: Any) -> dict[str, Secret]:
+    """The settings that name a secret, as {path: secret}: `watch.alerts.webhook`. Those left empty are left out."""
+    return dict(_secrets(config, ""))
+
+
+def _secrets(value: Any, at: str) -> Iterator[tuple[str, Secret]]:
+    if isinstance(value, Secret):
+        if value:
+            yield at, value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _secrets(getattr(value, field.name), _below(at, field.name))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(item, _below(at, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _secrets(item, _below(at, index))
+
+
+def blanked(values: Any, paths: Collection[str], at: str = "") -> Any:
+    """Values with an empty text at these paths, in the form of `secrets_of`, and for each Secret."""
+    if at in paths or isinstance(values, Secret):
+        return ""
+    if isinstance(values, Mapping):
+        return {key: blanked(item, paths, _below(at, key)) for key, item in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(blanked(item, paths, _below(at, index)) for index, item in enumerate(values))
+    return values
+
+
+def _below(at: str, key: object) -> str:
+    return f"{at}.{key}" if at else str(key)
 
 
 def _default(field: dataclasses.Field, base: Any) -> Any:
@@ -283,6 +319,14 @@ def _str(kind: Any, value: Any, at: str, default: Any) -> Any:
     return str(value) if number else _checked(kind, value, at, default)
 
 
+def _secret(kind: Any, value: Any, at: str, default: Any) -> Any:
+    if isinstance(value, Secret):
+        return value
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+        return Secret("" if value is None else str(value))
+    raise ConfigError(f"{at} needs {_say(kind)}")  # the value is not shown: it may be the secret itself
+
+
 def _path(kind: Any, value: Any, at: str, default: Any) -> Any:
     return Path(value) if isinstance(value, str) else _checked(kind, value, at, default)
 
@@ -301,12 +345,17 @@ BY_ORIGIN: dict[Any, Converter] = {
     Union: _union, types.UnionType: _union, Annotated: _union,
     Literal: _literal, tuple: _list, list: _list, dict: _dict,
 }  # fmt: skip
-BY_TYPE: dict[Any, Converter] = {Any: _any, tuple: _list, list: _list, float: _float, int: _int, str: _str, Path: _path}
+BY_TYPE: dict[Any, Converter] = {
+    Any: _any, tuple: _list, list: _list, float: _float, int: _int, str: _str, Path: _path, Secret: _secret
+}  # fmt: skip
 """A value of any other type is only checked."""
 
 
 def _say(kind: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    words = {
+        int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path",
+        Secret: "the name of a secret, in capitals",
+    }  # fmt: skip
     if isinstance(kind, NewType):
         return "the name of a run, or a path"
     if get_origin(kind) is Literal:
@@ -324,4 +373,6 @@ def plain(config: Any) -> Any:
         return [plain(item) for item in config]
     if isinstance(config, Enum):
         return config.value
+    if isinstance(config, Secret):
+        return config.name
     return str(config) if isinstance(config, Path) else config

@@ -26,6 +26,7 @@ from typing import Any
 
 from hpc import config
 from hpc.config import stages
+from hpc.config.secrets import how
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.plan.snapshot import Code
 from hpc.plan.sweep import draws, grid, is_list
@@ -48,11 +49,14 @@ class Science:
     """The number of this run among those of the same science: 2 after the first `--again`."""
     section: str = ""
     """The section of the file; it is not part of the science."""
+    secrets: dict[str, str] = dataclasses.field(default_factory=dict)
+    """The settings that name a secret, with the names; they are not part of the science."""
 
     @functools.cached_property
     def name(self) -> str:
         """The run's name: the same science has the same name, wherever and however often it is requested."""
-        text = json.dumps([self.stage, self.config], sort_keys=True, ensure_ascii=False)
+        science = config.blanked(self.config, self.secrets) if self.secrets else self.config
+        text = json.dumps([self.stage, science], sort_keys=True, ensure_ascii=False)
         name = f"{self.stage}-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
         return name if self.again == 1 else f"{name}-{self.again}"
 
@@ -85,6 +89,8 @@ class Plan:
     """Packages that are installed and not copied, with their versions."""
     reason: str = ""
     """Why it is planned, if the command line does not name it."""
+    warnings: tuple[str, ...] = ()
+    """What will not work as it is: see preflight.py."""
 
     @property
     def run(self) -> RunDir:
@@ -108,6 +114,7 @@ class Plan:
             "stage": self.science.stage,
             "entry": self.science.entry,
             "inputs": self.science.inputs,
+            "secrets": self.science.secrets,
             "sources": list(self.sources),
             "site": config.plain(self.site),
             "resources": config.plain(self.resources),
@@ -150,7 +157,7 @@ class Plan:
             *([("copies", f"what is read often goes to {places} of each node")] if places else []),
             *(("code", _say_code(code)) for code in self.code),
             *([("code", f"installed: {', '.join(self.installed)}")] if self.installed else []),
-            *(("note", note) for note in r.notes),
+            *(("note", note) for note in (*r.notes, *self.warnings)),
             *([("checks", " · ".join(self.checks))] if self.checks else []),
             *([("start", self.start)] if self.start else []),
         ]
@@ -298,7 +305,14 @@ def of_run(run: RunDir) -> Science:
     record = records.plan(run)
     if not record:
         raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
-    return Science(record["stage"], record["entry"], config.load([run.config]), record["inputs"], record["again"])
+    return Science(
+        record["stage"],
+        record["entry"],
+        config.load([run.config]),
+        record["inputs"],
+        record["again"],
+        secrets=record.get("secrets", {}),
+    )
 
 
 def of_folder(run: RunDir) -> Plan:
@@ -363,9 +377,25 @@ def _science(
         names = _names(f"{section}.{field}", ref, named(ref), several)
         refs |= {f"{field}[{number}]": name for number, name in enumerate(names)}
     cfg = config.with_inputs(cfg, refs)
-    first = Science(stage, entry, config.plain(cfg), config.inputs(cfg), section=section)
+    first = Science(
+        stage, entry, config.plain(cfg), config.inputs(cfg), section=section, secrets=_secrets(section, cfg)
+    )
     done[section] = dataclasses.replace(first, again=again(first))
     return done[section]
+
+
+def _secrets(section: str, cfg: Any) -> dict[str, str]:
+    """Return the names of the secrets that a config asks for. Refuse a secret itself, without showing it."""
+    secrets = config.secrets_of(cfg)
+    for path, secret in secrets.items():
+        if secret.is_literal:
+            key = path.rpartition(".")[2]
+            name = f"MY_{key.upper()}"
+            raise ConfigError(
+                f"{section}.{path} needs the name of a secret, in capitals, and not the secret itself, which would be "
+                f"stored with the run: say {key}={name} and {how(name, os.environ)}"
+            )
+    return {path: secret.name for path, secret in secrets.items()}
 
 
 def _names(at: str, ref: str, runs: Sequence[RunDir], several: bool) -> list[str]:

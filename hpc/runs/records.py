@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         stage: str
         entry: str
         inputs: dict[str, str]
+        secrets: dict[str, str]  # names, by the settings that name them
         sources: list[str]
         site: dict[str, Any]
         resources: dict[str, Any]
@@ -132,7 +133,22 @@ def plan(run: RunDir) -> PlanRecord:
             f"{run.folder} was written by a newer version of hpc (version {record['schema']} of run folders; this one "
             f"reads up to {SCHEMA}): use that version, or another folder with --runs"
         )
+    for key in ("settings", "sources"):
+        if key in record:
+            record[key] = masked(record[key])
     return record
+
+
+def masked(typed: Any) -> Any:
+    """Return what was typed, a text or a list of texts, without addresses of webhooks and mail, which earlier versions
+    took literally."""
+    if isinstance(typed, list):
+        return [masked(word) for word in typed]
+    if "://" not in typed and "@" not in typed:
+        return typed
+    import re
+
+    return re.sub(r"(https?://)\S+|[\w.+-]+@[\w-]+\.[\w.-]+", r"\1…", typed)
 
 
 def submissions(run: RunDir) -> list[Submission]:

@@ -111,7 +111,7 @@ def _described(run: RunDir, submitted: Mapping[str, Any], supervisor: Mapping[st
     """Return a state with everything except how the run is doing."""
     state = State(run.name)
     state.name = submitted.get("label") or supervisor.get("label", "")
-    state.settings = submitted.get("settings") or supervisor.get("settings", "")
+    state.settings = records.masked(submitted.get("settings") or supervisor.get("settings", ""))
     state.job = str(supervisor.get("job") or supervisor.get("pid") or submitted.get("job", ""))
     state.on_slurm = supervisor.get("job") is not None or submitted.get("kind") == "slurm"
     state.nodes = supervisor.get("nodes") or submitted.get("nodes", 0)

@@ -16,6 +16,10 @@ from hpc.errors import ConfigError, did_you_mean
 
 OURS = Path(__file__).parents[1] / "configs/site"
 """The folder of our profiles in a wheel; in a checkout they are at the top."""
+SECRET = re.compile(
+    r"""(TOKEN|PASSWORD|PASSWD|SECRET|(API|ACCESS|SECRET)_?KEY)=["']?[^\s"'$`]|://[^\s/@:]*:[^\s/@$]+@""", re.IGNORECASE
+)
+"""A variable with a literal value that by its name is a secret, or an address with a password."""
 ANY = "slurm"
 """The profile for any Slurm that no other profile describes."""
 
@@ -203,7 +207,22 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Site:
-    return config.build(Site, config.load([find(name)]) | {"name": name}, f"site {name}")
+    site = config.build(Site, config.load([find(name)]) | {"name": name}, f"site {name}")
+    _refuse_secrets(site)
+    return site
+
+
+def _refuse_secrets(site: Site) -> None:
+    """Refuse what looks like a secret: env.sh, the batch script and plan.json of each run would hold it. Not shown."""
+    lines = {f"env.{name}": f"{name}={value}" for name, value in site.env.items()}
+    lines |= {f"prologue[{number}]": line for number, line in enumerate(site.prologue)}
+    for at, line in lines.items():
+        if SECRET.search(line):
+            raise ConfigError(
+                f"site {site.name}: {at} looks like a secret, which would be stored with each run: leave it out, and "
+                "set the variable in your own environment, or let the prologue read it from a file that only you can "
+                "read, as `export NAME=$(cat ~/.config/NAME)`"
+            )
 
 
 def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name: str | None = None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpc.config import secrets
 from hpc.plan.plan import Plan
 from hpc.site.allocation import job_env, sbatch_options
 
@@ -63,6 +64,7 @@ def python_path(plan: Plan, environ: Environ) -> str:
 def _setup(plan: Plan, environ: Environ) -> list[str]:
     """Return the lines of a batch script before its command."""
     exported = job_env(plan.site, plan.resources) | {"PYTHONPATH": python_path(plan, environ)}
+    exported |= {name: environ[name] for name in (secrets.FILE,) if environ.get(name)}  # the path of a file
     return [
         *plan.site.prologue,
         "set -eu",  # not earlier: the scripts of modules use unset variables

@@ -10,7 +10,7 @@ import pytest
 PUBLIC = {
     "hpc": [
         "Choices", "ConfigError", "Context", "DONE", "FAILED", "HUNG", "Input", "NEVER", "Preempted", "REFUSED",
-        "RunDir", "STOPPED", "USAGE", "World", "checked_by",
+        "RunDir", "STOPPED", "Secret", "USAGE", "World", "checked_by",
     ],
     "eegdecode": ["RECIPES", "open_store", "read_model", "read_predictions"],
 }  # fmt: skip

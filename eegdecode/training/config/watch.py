@@ -1,19 +1,24 @@
 """Monitoring of a training: alerts, and the contents of TensorBoard."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from hpc.config import Secret, blanked
 
 
 @dataclass(frozen=True)
 class Alerts:
     """The receivers of alerts. A line in the run's alerts.jsonl is always written. On a node without internet the other
-    senders fail: the log names them, and training goes on.
+    senders fail: the line names them with the reason, and training goes on.
 
     Parameters
     ----------
     webhook
-        An address that accepts a POST of {"text": …}, as those of Slack, Mattermost and Discord.
+        The name of the secret with an address, http or https, that accepts a POST of {"text": …}, as those of Slack,
+        Mattermost and Discord.
     email
-        An address; the node's own `sendmail` sends to it.
+        The name of the secret with a mail address; the node's own `sendmail` sends to it.
     wandb
         Send alerts through Weights & Biases, if it is installed and a run of it is active.
     wait_s
@@ -26,8 +31,8 @@ class Alerts:
         Alert after this number of GPU-hours, of all ranks together; 0: never.
     """
 
-    webhook: str = ""
-    email: str = ""
+    webhook: Secret = field(default_factory=Secret)
+    email: Secret = field(default_factory=Secret)
     wandb: bool = False
     wait_s: float = 3600.0
     diverged: float = 3.0
@@ -56,3 +61,9 @@ class Watch:
             raise ValueError(
                 f"examples must not be below 0 and profile be two steps, got {self.examples} and {self.profile}"
             )
+
+
+def without_receivers(train: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain config of a training without the receivers of its alerts, which earlier versions stored literally."""
+    paths = [f"watch.alerts.{field.name}" for field in fields(Alerts) if field.default_factory is Secret]
+    return dict(blanked(train, paths))
