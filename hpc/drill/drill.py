@@ -199,10 +199,11 @@ def _make(inject: Callable[[Case], None], case: Case) -> None:
 
 
 def _start(plan: Plan) -> None:
-    if plan.site.kind == "slurm":
-        executors.slurm(plan, {})
-    else:
-        executors.local(plan)
+    with executors.alone(Path(plan.runs)):
+        if plan.site.kind == "slurm":
+            executors.slurm(plan, {})
+        else:
+            executors.local(plan)
 
 
 class _Watch:

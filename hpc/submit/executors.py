@@ -3,6 +3,7 @@
 Only the path of the run folder is submitted; nothing else is pickled.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -28,6 +29,18 @@ from hpc.supervise.keeper import Keeper
 
 class SubmitError(RuntimeError):
     """The scheduler did not take the job."""
+
+
+@contextmanager
+def alone(runs: Path) -> Iterator[None]:
+    """Allow one launcher at a time to look and to start or submit: the same line may be given twice."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # a shared disk mounted without locks
+            print(f"going on unlocked: {runs / '.lock'} cannot be locked here ({error.strerror})", file=sys.stderr)
+        yield
 
 
 def write_run(plan: Plan, code: Path | None = None) -> RunDir:
@@ -61,7 +74,8 @@ def _put(content: bytes, file: BinaryIO) -> None:
 
 def inline(plan: Plan) -> int:
     """Run the stage in this process, as one rank; on an error, start the debugger where it happened."""
-    run = write_run(plan)
+    with alone(Path(plan.runs)):
+        run = write_run(plan)
     threads.cap(threads.of_a_rank(plan.to_json(), 1, on_slurm=False))  # as a separate rank would get
     ctx = Context(World(), run, attempt=0, echo=print)
     try:
