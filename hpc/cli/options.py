@@ -6,6 +6,7 @@ Not argparse: importing it takes longer than everything else that `--help` and `
 from hpc.cli.table import CONFIG, VERBS, is_tool, takes_run, verbs
 from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
+from hpc.runs.sharing import WORDS
 
 TYPE_CHECKING = False  # instead of importing typing, so that --help and status answer at once
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Arguments:
         self.scratch: int | None = None
         self.stage: str | None = None
         self.mpi: bool | None = None
+        self.share: str | None = None
         self.runs = "runs"
         self.exclude: str | None = None
         self.constraint: str | None = None
@@ -132,6 +134,12 @@ def run_name(text: str) -> str:
     return text
 
 
+def readers(text: str) -> str:
+    if text not in WORDS:
+        raise ValueError("private, group or umask")
+    return text
+
+
 PLAN = "STAGE pipeline sweep resume drill export"
 """The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
 START = "STAGE pipeline sweep resume"
@@ -156,6 +164,13 @@ GROUPS: dict[str, list[Option]] = {
         ("--stage", "PATH", one_line, PLAN, "where each node keeps its copy of training data: auto, off or a path"),
         ("--mpi", "", None, PLAN, "start the ranks by MPI: mpiexec here, srun --mpi on a cluster"),
         ("--runs", "DIR", str, f"{PLAN} RUN", "the folder that holds the run folders (default: runs)"),
+        (
+            "--share",
+            "WHO",
+            readers,
+            PLAN,
+            "who may read the run folder: private, group, or umask (default: the profile's word)",
+        ),
         ("--exclude", "NODES", one_line, PLAN, "nodes not to use"),
         ("--constraint", "WORD", one_line, PLAN, "a feature the nodes must have"),
         ("--comment", "TEXT", one_line, PLAN, "a comment for Slurm's accounting"),

@@ -93,7 +93,7 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
 
 def _prepare(plans: list[Plan], as_json: bool) -> int:
     """Write the run folders, and start nothing."""
-    with executors.alone(Path(plans[0].runs)):
+    with executors.alone(plans[0]):
         for plan in plans:
             if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
                 raise ConfigError(f"{state.run} is {state.word}: its folder must not change while it runs")

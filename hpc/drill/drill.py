@@ -199,7 +199,7 @@ def _make(inject: Callable[[Case], None], case: Case) -> None:
 
 
 def _start(plan: Plan) -> None:
-    with executors.alone(Path(plan.runs)):
+    with executors.alone(plan):
         if plan.site.kind == "slurm":
             executors.slurm(plan, {})
         else:

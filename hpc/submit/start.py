@@ -71,7 +71,7 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
 
 def _locally(plan: Plan, ended: Stop) -> int:
     """Start the run unless it is finished or runs already, and watch it to its end."""
-    with executors.alone(Path(plan.runs)):  # of several launchers of one run, the first starts it
+    with executors.alone(plan):  # of several launchers of one run, the first starts it
         if plan.run.result.exists():
             print(f"finished before (--again makes a new run){_changed_since(plan)}")
             return DONE
@@ -89,7 +89,7 @@ def _locally(plan: Plan, ended: Stop) -> int:
 
 def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
     """Submit all runs as Slurm jobs, each to start when its inputs have succeeded."""
-    with executors.alone(Path(plans[0].runs)):
+    with executors.alone(plans[0]):
         jobs = _submit(plans, after)
     if jobs is None:
         return REFUSED
@@ -155,7 +155,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
 def sweep(plans: list[Plan], max_parallel: int | None) -> int:
     """Submit what is neither finished nor queued, as one array for each section; it waits for the sections before
     it."""
-    with executors.alone(Path(plans[0].runs)):
+    with executors.alone(plans[0]):
         queue = Queue()
         jobs: dict[str, str] = {}
         for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
