@@ -95,6 +95,7 @@ class Arguments:
         self.attempt: int | None = None
         self.save = False
         self.now = False
+        self.checkpoints = False
         self.replace = False
 
 
@@ -202,7 +203,7 @@ GROUPS: dict[str, list[Option]] = {
         ),
         ("--again", "", None, "STAGE pipeline sweep", "make a new run even if there is one with the same settings"),
         ("--only", "", None, "STAGE sweep", "refuse if an input is missing, instead of making it first"),
-        ("--dry-run", "", None, START, "print the plan and the batch script, and do nothing"),
+        ("--dry-run", "", None, f"{START} clean", "print the plan and the batch script, and do nothing"),
         ("--prepare", "", None, START, "write the run folder and start nothing; slurm/run.sbatch can run it"),
         (
             "--follow",
@@ -235,6 +236,7 @@ GROUPS: dict[str, list[Option]] = {
             "faults to inject, separated by commas; drill --help lists them (default: all)",
         ),
         ("--repeat", "N", natural, "drill", "draw N faults at random"),
+        ("--checkpoints", "", None, "clean", "of finished runs, remove all checkpoints but the last"),
         ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),
     ],
 }
