@@ -203,7 +203,13 @@ GROUPS: dict[str, list[Option]] = {
         ),
         ("--again", "", None, "STAGE pipeline sweep", "make a new run even if there is one with the same settings"),
         ("--only", "", None, "STAGE sweep", "refuse if an input is missing, instead of making it first"),
-        ("--dry-run", "", None, f"{START} clean", "print the plan and the batch script, and do nothing"),
+        (
+            "--dry-run",
+            "",
+            None,
+            f"{START} clean",
+            "print the plan and the batch script, or what would be removed, and do nothing",
+        ),
         ("--prepare", "", None, START, "write the run folder and start nothing; slurm/run.sbatch can run it"),
         (
             "--follow",

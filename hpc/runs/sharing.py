@@ -19,7 +19,7 @@ ALWAYS_PRIVATE = ("rendezvous.json",)
 
 def set_umask(share: str) -> int:
     """Let this process, and all that it starts, write as `share` says; return the umask before."""
-    before = os.umask(0)
+    before = os.umask(0o077)  # there is no other way to read it
     os.umask(UMASKS.get(share, before))
     if share in UMASKS and "SLURM_UMASK" in os.environ:  # what srun gives to the tasks that it starts
         os.environ["SLURM_UMASK"] = f"{UMASKS[share]:04o}"
