@@ -6,6 +6,7 @@ Not argparse: importing it takes longer than everything else that `--help` and `
 from hpc.cli.table import CONFIG, VERBS, is_tool, takes_run, verbs
 from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
+from hpc.runs.sharing import WORDS
 
 TYPE_CHECKING = False  # instead of importing typing, so that --help and status answer at once
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Arguments:
         self.scratch: int | None = None
         self.stage: str | None = None
         self.mpi: bool | None = None
+        self.share: str | None = None
         self.runs = "runs"
         self.exclude: str | None = None
         self.constraint: str | None = None
@@ -93,6 +95,7 @@ class Arguments:
         self.attempt: int | None = None
         self.save = False
         self.now = False
+        self.checkpoints = False
         self.replace = False
         self.repair = False
         self.accept = False
@@ -134,6 +137,12 @@ def run_name(text: str) -> str:
     return text
 
 
+def readers(text: str) -> str:
+    if text not in WORDS:
+        raise ValueError("private, group or umask")
+    return text
+
+
 PLAN = "STAGE pipeline sweep resume drill export"
 """The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
 START = "STAGE pipeline sweep resume"
@@ -158,6 +167,13 @@ GROUPS: dict[str, list[Option]] = {
         ("--stage", "PATH", one_line, PLAN, "where each node keeps its copy of training data: auto, off or a path"),
         ("--mpi", "", None, PLAN, "start the ranks by MPI: mpiexec here, srun --mpi on a cluster"),
         ("--runs", "DIR", str, f"{PLAN} RUN", "the folder that holds the run folders (default: runs)"),
+        (
+            "--share",
+            "WHO",
+            readers,
+            PLAN,
+            "who may read the run folder: private, group, or umask (default: the profile's word)",
+        ),
         ("--exclude", "NODES", one_line, PLAN, "nodes not to use"),
         ("--constraint", "WORD", one_line, PLAN, "a feature the nodes must have"),
         ("--comment", "TEXT", one_line, PLAN, "a comment for Slurm's accounting"),
@@ -189,7 +205,13 @@ GROUPS: dict[str, list[Option]] = {
         ),
         ("--again", "", None, "STAGE pipeline sweep", "make a new run even if there is one with the same settings"),
         ("--only", "", None, "STAGE sweep", "refuse if an input is missing, instead of making it first"),
-        ("--dry-run", "", None, START, "print the plan and the batch script, and do nothing"),
+        (
+            "--dry-run",
+            "",
+            None,
+            f"{START} clean",
+            "print the plan and the batch script, or what would be removed, and do nothing",
+        ),
         ("--prepare", "", None, START, "write the run folder and start nothing; slurm/run.sbatch can run it"),
         (
             "--follow",
@@ -222,6 +244,7 @@ GROUPS: dict[str, list[Option]] = {
             "faults to inject, separated by commas; drill --help lists them (default: all)",
         ),
         ("--repeat", "N", natural, "drill", "draw N faults at random"),
+        ("--checkpoints", "", None, "clean", "of finished runs, remove all checkpoints but the last"),
         ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),
         ("--repair", "", None, "verify", "set damaged files aside, so that resume makes them again"),
         ("--accept", "", None, "verify", "trust the files of a run of an older release as they are"),

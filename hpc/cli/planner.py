@@ -17,7 +17,7 @@ from hpc.errors import ConfigError, first_of
 from hpc.plan import plan, snapshot
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
-from hpc.runs import status
+from hpc.runs import sharing, status
 from hpc.runs.rundir import RunDir
 from hpc.site import allocation
 from hpc.site.allocation import Resources, Site
@@ -226,11 +226,14 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
         hang=asked.get("hang"),
         stage=asked.get("stage"),
         mpi=asked.get("mpi", False),
+        share=asked.get("share"),
     )
     resources = allocation.fit(site, request, allocation.gpus_here(environ), dry=dry)
     notes = allocation.look_at_folder(site, resources, runs, environ)
     if site.kind != "slurm" and (idle := [f"--{name}" for name in SLURM_ONLY if name in asked]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)
+    if resources.share == "group":
+        notes += (f"the group {sharing.group_of(runs)} can read the run folder",)
     return site, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 
 

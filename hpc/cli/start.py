@@ -93,10 +93,11 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
 
 def _prepare(plans: list[Plan], as_json: bool) -> int:
     """Write the run folders, and start nothing."""
-    for plan in plans:
-        if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
-            raise ConfigError(f"{state.run} is {state.word}: its folder must not change while it runs")
-    runs = [executors.write_run(plan) for plan in plans]
+    with executors.alone(plans[0]):
+        for plan in plans:
+            if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
+                raise ConfigError(f"{state.run} is {state.word}: its folder must not change while it runs")
+        runs = [executors.write_run(plan) for plan in plans]
     if as_json:
         print_states(runs)
     else:

@@ -60,6 +60,10 @@ VERBS = {
         "RUN", "continue a stopped run, with other --nodes, --time or --on if you like", PLAN,
         "resume train-k3f9 --time 12h",
     ),
+    "clean": Verb(
+        "[RUN ...]", "remove what no run needs any more: old code, half files (--checkpoints, --dry-run)",
+        "hpc.cli.clean:clean", "clean --dry-run", "clean train-k3f9 --checkpoints",
+    ),
     "drill": Verb(
         f"STAGE {CONFIG}", "break a run on purpose and check that its results do not change (--faults, --repeat)",
         "hpc.cli.drill:run_drill", "drill train my-study.yaml --nodes 2 --faults kill9,signal",

@@ -200,10 +200,11 @@ def _make(inject: Callable[[Case], None], case: Case) -> None:
 
 
 def _start(plan: Plan) -> None:
-    if plan.site.kind == "slurm":
-        executors.slurm(plan, {})
-    else:
-        executors.local(plan)
+    with executors.alone(plan):
+        if plan.site.kind == "slurm":
+            executors.slurm(plan, {})
+        else:
+            executors.local(plan)
 
 
 class _Watch:

@@ -108,7 +108,9 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Path:
         for file in checkout.files:
             target = partial / checkout.folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Path(checkout.root) / file, target)
+            shutil.copyfile(Path(checkout.root) / file, target)
+            if os.access(Path(checkout.root) / file, os.X_OK):  # its other modes follow the umask
+                target.chmod(target.stat().st_mode | (target.stat().st_mode & 0o444) >> 2)
     partial.mkdir(parents=True, exist_ok=True)
     diffs = [_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts]
     (partial / "code.diff").write_bytes(b"\n".join(diffs))

@@ -13,9 +13,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
+from hpc.rank import rendezvous
 from hpc.rank.context import STARTING, Context
 from hpc.runs.rundir import read_json, write_json
 
@@ -48,16 +49,82 @@ def start(ctx: Context) -> torch.device:
     return rank_device
 
 
-def _meet(ctx: Context) -> TCPStore:
-    """Open the store. Rank 0 takes a free port and writes it into the folder of this attempt: no port is guessed."""
+class Store(TorchStore):
+    """torch's own store lets everybody in who reaches its port; this one those alone who have the attempt's secret.
+
+    C++ looks its methods up by name, from any of its threads.
+    """
+
+    def __init__(self, client: rendezvous.Client) -> None:
+        super().__init__()
+        self.client = client
+
+    def _ask(self, what: str, *fields: bytes, timeout: timedelta | None = None) -> list[bytes]:
+        return self.client.ask(what, *fields, timeout_s=(timeout or self.timeout).total_seconds())  # type: ignore[attr-defined]
+
+    def clone(self) -> "Store":
+        return self  # each thread has a connection of its own
+
+    def set(self, key: str, value: str | bytes) -> None:
+        self._ask("set", key.encode(), _bytes(value))
+
+    def multi_set(self, keys: list[str], values: list[str | bytes]) -> None:
+        self._ask("set", *(part for key, value in zip(keys, values) for part in (key.encode(), _bytes(value))))
+
+    def get(self, key: str) -> bytes:
+        return self._ask("get", key.encode())[0]
+
+    def multi_get(self, keys: list[str]) -> list[bytes]:
+        return self._ask("get", *map(str.encode, keys))
+
+    def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:
+        self._ask("wait", *map(str.encode, keys), timeout=timeout)
+
+    def check(self, keys: list[str]) -> bool:
+        return self._ask("check", *map(str.encode, keys)) == [b"yes"]
+
+    def add(self, key: str, amount: int) -> int:
+        return int(self._ask("add", key.encode(), str(amount).encode())[0])
+
+    def append(self, key: str, value: str | bytes) -> None:
+        self._ask("append", key.encode(), _bytes(value))
+
+    def compare_set(self, key: str, expected: str | bytes, desired: str | bytes) -> bytes:
+        return self._ask("swap", key.encode(), _bytes(expected), _bytes(desired))[0]
+
+    def delete_key(self, key: str) -> bool:
+        return self._ask("delete", key.encode()) == [b"yes"]
+
+    def num_keys(self) -> int:
+        return int(self._ask("count")[0])
+
+    def has_extended_api(self) -> bool:
+        return True  # append, multi_get and multi_set
+
+    deleteKey, getNumKeys = delete_key, num_keys  # noqa: N815  what C++ calls them
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+_stores: list[Store] = []
+"""C++ calls into the Python object, but does not keep it alive."""
+
+
+def _meet(ctx: Context) -> Store:
+    """Open the store. Rank 0 takes a free port, and writes it with a new secret into the folder of this attempt, for
+    nobody else to read: no port is guessed, and no stranger gets in."""
     place = ctx.run.attempt(ctx.attempt).rendezvous
     here = socket.gethostname()
-    wait = timedelta(seconds=RENDEZVOUS_S)
+    # HPC_SIZE: the supervisor on this machine has started all ranks itself, whatever it calls nodes
+    all_here = ctx.world.local_size == ctx.world.size or "HPC_SIZE" in os.environ
+    if all_here and any(name == "lo" for _, name in socket.if_nameindex()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if ctx.world.is_first:
-        store = TCPStore(here, 0, is_master=True, wait_for_workers=False, timeout=wait)
-        write_json(place, {"host": here, "port": store.port})
-        _all_here(ctx, store)
-        return store
+        host, secret = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ), rendezvous.new_secret()
+        server = rendezvous.Server(host, secret)
+        write_json(place, {"host": host or here, "port": server.port, "secret": secret}, private=True)
     deadline = time.monotonic() + RENDEZVOUS_S
     while (address := read_json(place)) is None:
         if time.monotonic() > deadline:
@@ -65,25 +132,25 @@ def _meet(ctx: Context) -> TCPStore:
                 f"rank 0 has not written {place} within {RENDEZVOUS_S} s: did it start? See its log next to that"
             )
         time.sleep(0.05)
-    host = "127.0.0.1" if address["host"] == here else address["host"]
-    store = TCPStore(host, address["port"], is_master=False, timeout=wait)
+    at = rendezvous.LOOPBACK if address["host"] == here else address["host"]
+    store = Store(rendezvous.Client(at, address["port"], address["secret"], RENDEZVOUS_S))
+    _stores.append(store)
     _all_here(ctx, store)
     return store
 
 
-def _all_here(ctx: Context, store: TCPStore) -> None:
+def _all_here(ctx: Context, store: Store) -> None:
     """Wait for every rank: the process group itself would wait as long as for a collective."""
     names = [f"here-{rank}" for rank in range(ctx.world.size)]
     store.set(names[ctx.world.rank], "")
-    deadline = time.monotonic() + RENDEZVOUS_S
-    while not store.check(names):
-        if time.monotonic() > deadline:
-            missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
-            raise TimeoutError(
-                f"rank {', '.join(missing)} of {ctx.world.size} has not come within {RENDEZVOUS_S} s: see its log, in "
-                f"{ctx.run.attempt(ctx.attempt).path}"
-            )
-        time.sleep(0.05)
+    try:
+        store.wait(names, timedelta(seconds=RENDEZVOUS_S))
+    except TimeoutError:
+        missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
+        raise TimeoutError(
+            f"rank {', '.join(missing)} of {ctx.world.size} has not come within {RENDEZVOUS_S} s: see its log, in "
+            f"{ctx.run.attempt(ctx.attempt).path}"
+        ) from None
 
 
 def stop() -> None:

@@ -18,7 +18,7 @@ import stat
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +180,16 @@ def lock_file(path: Path, how: int) -> int | None:
         if os.fstat(lock).st_nlink:
             return lock
         os.close(lock)  # its last user has removed it meanwhile: retry with a new one
+
+
+def half_copies(place: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the half copies of this user that no process makes, each with its lock, which is held: the caller closes
+    it."""
+    root = place / f"hpc-{os.getuid()}"
+    for half in sorted(root.glob(".*.tmp")) if root.is_dir() and root.lstat().st_uid == os.getuid() else []:
+        name = half.name.removeprefix(".").removesuffix(".tmp")
+        if (lock := lock_file(root / f"{name}.lock", fcntl.LOCK_EX)) is not None:
+            yield half, lock
 
 
 def is_last(lock: int) -> bool:

@@ -59,7 +59,7 @@ def _silence(jobs: list[str]) -> str:
 def _ask(run: RunDir, state: State, now: bool) -> str:
     """Ask a run that is running to save and end; return what was done."""
     if not now and state.word in ("running", "silent"):
-        run.stop_request.touch()  # the supervisor checks for it, even if no signal can reach it
+        run.stop_request.touch(mode=0o600)  # the supervisor checks for it, even if no signal can reach it
     if state.on_slurm:
         # A signal to the batch step alone reaches the supervisor, which lets the ranks save and does not requeue
         refused = _scancel("--signal=TERM", "--batch", state.job)

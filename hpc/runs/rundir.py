@@ -19,7 +19,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """The error numbers of an OSError when there is no room, which somebody may make."""
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+def atomic_write(
+    path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True, private: bool = False
+) -> None:
     """Write a temporary file, then rename it: a reader sees the old file or the new one, never half of it.
 
     Parameters
@@ -31,10 +33,14 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bo
     durable
         Flush to the disk first, so that the file survives a power cut. Off for files that are worthless a second later
         (heartbeats).
+    private
+        Nobody but the user may read it, whatever the umask.
     """
     partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
         with _open_new(partial) as file:
+            if private:
+                os.fchmod(file.fileno(), 0o600)
             write(file)
             if durable:
                 file.flush()
@@ -53,9 +59,9 @@ def _open_new(path: Path) -> BinaryIO:
         return open(path, "wb")
 
 
-def write_json(path: Path, value: object, *, durable: bool = True) -> None:
+def write_json(path: Path, value: object, *, durable: bool = True, private: bool = False) -> None:
     data = encoded(json.dumps(value, indent=1, ensure_ascii=False))
-    atomic_write(path, lambda file: file.write(data), durable=durable)
+    atomic_write(path, lambda file: file.write(data), durable=durable, private=private)
 
 
 def encoded(text: str) -> bytes:
@@ -267,7 +273,7 @@ class AttemptDir:
 
     @property
     def rendezvous(self) -> Path:
-        """The address at which rank 0 listens."""
+        """The address at which rank 0 listens, and the secret of this attempt; only the user may read it."""
         return self.path / "rendezvous.json"
 
     @property

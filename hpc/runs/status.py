@@ -157,14 +157,15 @@ def _pace(state: State, heartbeat: Mapping[str, Any]) -> None:
 
 def _starting(state: State, run: RunDir) -> None:
     """Fill in the state of a run on this machine whose supervisor has not written yet."""
-    if _process_ended(int(state.job)):
+    state.word, state.text = "queued", "starting"
+    if not process_ended(int(state.job)):
+        return
+    holder = records.owner(run)
+    if not (holder and holder["host"] == os.uname().nodename and not process_ended(holder["pid"])):
         state.word, state.text = "lost", f"its supervisor did not start, see {run.jobs / 'supervisor.log'}"
-        holder = records.owner(run)
-        if holder and holder["host"] == os.uname().nodename and not _process_ended(holder["pid"]):
-            state.code = REFUSED
-            state.text = f"another supervisor holds the lock, pid {holder['pid']} on {holder['host']}: end that first"
-    else:
-        state.word, state.text = "queued", "starting"
+    elif time.time() - holder["since"] > SILENT_S:  # otherwise it was started at the same time, and will write soon
+        state.word, state.code = "lost", REFUSED
+        state.text = f"another supervisor holds the lock, pid {holder['pid']} on {holder['host']}: end that first"
 
 
 def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, Any], run: RunDir) -> None:
@@ -236,10 +237,10 @@ def living_pid(supervisor: Mapping[str, Any]) -> int:
     """Return the pid of the supervisor on this machine, or of its keeper, which will restart it; 0 if both are gone."""
     here = supervisor["host"] == os.uname().nodename
     pids = [supervisor["pid"], supervisor.get("keeper", 0)] if here else []
-    return next((pid for pid in pids if pid > 1 and not _process_ended(pid)), 0)
+    return next((pid for pid in pids if pid > 1 and not process_ended(pid)), 0)
 
 
-def _process_ended(pid: int) -> bool:
+def process_ended(pid: int) -> bool:
     """Whether a process of this machine is gone, or dead and not reaped yet (state Z)."""
     try:
         with open(f"/proc/{pid}/stat") as file:

@@ -46,6 +46,8 @@ class Resources:
     """Where inputs that are read often are copied to: auto (the site's scratch_local), off, or a path on each node."""
     mpi: bool = False
     """The ranks are MPI processes."""
+    share: str = "umask"
+    """Who may read the run folder: private, group or umask (hpc/runs/sharing.py)."""
     options: dict[str, str] = field(default_factory=dict)
     """sbatch options that are passed on unchanged: exclude, constraint, comment, mail."""
     notes: tuple[str, ...] = ()
@@ -73,6 +75,7 @@ class Request:
     hang: str | None = None
     stage: str | None = None
     mpi: bool = False
+    share: str | None = None
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) -> Resources:
@@ -129,6 +132,7 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) 
         scratch_gb=scratch_gb,
         stage=stage,
         mpi=asked.mpi,
+        share=asked.share or site.share,
         options=asked.options,
         notes=tuple(notes),
     )

@@ -156,6 +156,8 @@ class Site:
     """The plugin that srun needs for MPI, from `srun --mpi=list`. Empty: the site's own default."""
     stage: Literal["auto", "off"] = "auto"
     """Whether inputs that are read often are copied to storage.scratch_local."""
+    share: Literal["private", "group", "umask"] = "private"
+    """Who may read the run folders: you alone, your group too, or whom your umask lets."""
     compute_internet: bool | None = None
     """Whether compute nodes reach the internet; None: not known."""
 

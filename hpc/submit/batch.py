@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpc.config import secrets
 from hpc.plan.plan import Plan
+from hpc.runs.sharing import UMASKS
 from hpc.site.allocation import job_env, sbatch_options
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ def python_path(plan: Plan, environ: Environ) -> str:
 
 def _setup(plan: Plan, environ: Environ) -> list[str]:
     """Return the lines of a batch script before its command."""
+    umask = UMASKS.get(plan.resources.share)
     exported = job_env(plan.site, plan.resources) | {"PYTHONPATH": python_path(plan, environ)}
     exported |= {name: environ[name] for name in (secrets.FILE,) if environ.get(name)}  # the path of a file
     return [
         *plan.site.prologue,
         "set -eu",  # not earlier: the scripts of modules use unset variables
+        *([f"umask {umask:03o}"] if umask is not None else []),
         # Until Python listens, the signal would kill it. If it is ignored here, the exec'd process ignores it too
         "trap '' USR2",
         *(f"export {name}={shlex.quote(value)}" for name, value in exported.items()),

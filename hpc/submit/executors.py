@@ -3,6 +3,7 @@
 Only the path of the run folder is submitted; nothing else is pickled.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hpc.plan import snapshot
 from hpc.plan.plan import Plan
 from hpc.rank import stage_run, threads
 from hpc.rank.context import Context, World
-from hpc.runs import submissions
+from hpc.runs import sharing, submissions
 from hpc.runs.rundir import RunDir, append_line, atomic_write, read_json, write_json
 from hpc.slurm import commands
 from hpc.submit import batch
@@ -28,6 +29,34 @@ from hpc.supervise.keeper import Keeper
 
 class SubmitError(RuntimeError):
     """The scheduler did not take the job."""
+
+
+@contextmanager
+def alone(plan: Plan) -> Iterator[None]:
+    """Allow one launcher at a time to look and to start or submit: the same line may be given twice. What it writes,
+    and what it starts, has the umask of the plan."""
+    runs = Path(plan.runs)
+    before = sharing.set_umask(plan.resources.share)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        sharing.let_through(runs, plan.resources.share)
+        with lock_of(runs):
+            yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def lock_of(runs: Path) -> Iterator[bool]:
+    """Wait for the lock of a folder of runs, and hold it. False if it cannot be locked."""
+    with open(runs / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            locked = True
+        except OSError as error:  # a shared disk mounted without locks
+            print(f"going on unlocked: {runs / '.lock'} cannot be locked here ({error.strerror})", file=sys.stderr)
+            locked = False
+        yield locked
 
 
 def write_run(plan: Plan, code: Path | None = None) -> RunDir:
@@ -42,7 +71,12 @@ def write_run(plan: Plan, code: Path | None = None) -> RunDir:
     """
     run = plan.run
     run.jobs.mkdir(parents=True, exist_ok=True)
-    snapshot.link(code or snapshot.keep(plan.code, Path(plan.runs)), run.code)
+    sharing.apply(run.path, plan.resources.share)
+    code = code or snapshot.keep(plan.code, Path(plan.runs))
+    if plan.resources.share == "group":  # of all runs of this code, whoever may read the others
+        sharing.apply(code, "group")
+        sharing.let_through(code.parent, "group")
+    snapshot.link(code, run.code)
     # Not flushed to the disk one by one: if the machine loses power now, nothing was submitted yet
     for path, text in (
         (run.config, config.to_yaml(plan.science.config)),
@@ -61,7 +95,9 @@ def _put(content: bytes, file: BinaryIO) -> None:
 
 def inline(plan: Plan) -> int:
     """Run the stage in this process, as one rank; on an error, start the debugger where it happened."""
-    run = write_run(plan)
+    with alone(plan):
+        run = write_run(plan)
+    sharing.set_umask(plan.resources.share)
     threads.cap(threads.of_a_rank(plan.to_json(), 1, on_slurm=False))  # as a separate rank would get
     ctx = Context(World(), run, attempt=0, echo=print)
     try:

@@ -1,13 +1,10 @@
 """From plans to runs: finished and running ones are left alone, dependent ones wait, the others are started."""
 
-import fcntl
 import itertools
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from hpc.codes import DONE, FAILED, REFUSED, STOPPED
@@ -61,24 +58,9 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
             print(f"skipped, for lack of {', '.join(sorted(lacking))}")
             missing.add(name)
             continue
-        if plan.site.kind == "inline":
-            code = executors.inline(plan)
-        elif plan.run.result.exists():
-            print(f"finished before (--again makes a new run){_changed_since(plan)}")
-            code = DONE
-        else:
-            before = status.look(plan.run) if plan.run.path.exists() else None
-            if before and before.word == "silent":
-                print(f"error: another supervisor of {name} holds the lock, and {before.text}", file=sys.stderr)
-                return REFUSED
-            if before and not before.ended:
-                print(f"it is running already: watching it{_not_applied(plan)}")
-            else:
-                executors.local(plan)
-            state = watch.follow(plan.run, mine=True, ended=ended)
-            code = DONE if state.word == "finished" else _report_end(plan.run, state)
-        if code == STOPPED:  # by the user who watches, who wants the rest to end as well
-            return STOPPED
+        code = executors.inline(plan) if plan.site.kind == "inline" else _locally(plan, ended)
+        if code in (STOPPED, REFUSED):  # stopped by the user who watches, who wants the rest to end as well
+            return code
         if code == DONE:
             print(watch.result(plan.run), flush=True)
         else:
@@ -87,9 +69,27 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
     return worst
 
 
+def _locally(plan: Plan, ended: Stop) -> int:
+    """Start the run unless it is finished or runs already, and watch it to its end."""
+    with executors.alone(plan):  # of several launchers of one run, the first starts it
+        if plan.run.result.exists():
+            print(f"finished before (--again makes a new run){_changed_since(plan)}")
+            return DONE
+        before = status.look(plan.run) if plan.run.path.exists() else None
+        if before and before.word == "silent":
+            print(f"error: another supervisor of {before.run} holds the lock, and {before.text}", file=sys.stderr)
+            return REFUSED
+        if before and not before.ended:
+            print(f"it is running already: watching it{_not_applied(plan)}", flush=True)
+        else:
+            executors.local(plan)
+    state = watch.follow(plan.run, mine=True, ended=ended)
+    return DONE if state.word == "finished" else _report_end(plan.run, state)
+
+
 def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
     """Submit all runs as Slurm jobs, each to start when its inputs have succeeded."""
-    with _alone(Path(plans[0].runs)):
+    with executors.alone(plans[0]):
         jobs = _submit(plans, after)
     if jobs is None:
         return REFUSED
@@ -155,7 +155,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
 def sweep(plans: list[Plan], max_parallel: int | None) -> int:
     """Submit what is neither finished nor queued, as one array for each section; it waits for the sections before
     it."""
-    with _alone(Path(plans[0].runs)):
+    with executors.alone(plans[0]):
         queue = Queue()
         jobs: dict[str, str] = {}
         for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
@@ -192,18 +192,6 @@ def _submit_section(
         print(f"submitted as array {jobs[0].partition('_')[0]}")
     named = {plan.science.name: job for plan, job in zip(missing, jobs, strict=True)}
     return {state.run: state.job for state in on_way} | named
-
-
-@contextmanager
-def _alone(runs: Path) -> Iterator[None]:
-    """Allow one launcher at a time to look and to submit: the same line may be given twice."""
-    runs.mkdir(parents=True, exist_ok=True)
-    with open(runs / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:  # a shared disk mounted without locks
-            print(f"going on unlocked: {runs / '.lock'} cannot be locked here ({error.strerror})", file=sys.stderr)
-        yield
 
 
 def _next_commands(plan: Plan) -> None:

@@ -16,7 +16,7 @@ from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import records
+from hpc.runs import records, sharing
 from hpc.runs.rundir import (
     FULL,
     RunDir,
@@ -71,6 +71,7 @@ class Supervisor:
         if not plan:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
         self.plan = plan
+        sharing.set_umask(plan["resources"].get("share", "umask"))  # also if it was started by hand
         self.resources: dict[str, Any] = plan["resources"]
         # On a site without Slurm we may still be inside of an interactive job, which is not ours
         self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None

@@ -365,6 +365,36 @@ def test_what_stands_in_the_way_is_said(
     assert said(shm) == f"{shm}: {shm}/{ME} is not a folder of this user"
 
 
+AS_NOBODY = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_what_another_user_has_put_there_first_is_refused(
+    data: Path, tmp_path: Path, shm: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a /tmp for all, a stranger makes our folder before us, with a copy that looks whole."""
+    shm.chmod(0o1777)
+    plant = "os.umask(0); os.makedirs(sys.argv[1] + '/data'); open(sys.argv[1] + '/COMMIT', 'w').write('{}')"
+    name = local_copy.Listing.of(data).name
+    subprocess.run([sys.executable, "-c", AS_NOBODY + plant, str(shm / ME / name)], check=True)
+    assert (shm / ME).stat().st_uid == 65534
+    assert refused(a_rank(tmp_path / "runs", shm), data, caplog) == f"{shm}: {shm}/{ME} is not a folder of this user"
+    assert list(local_copy.half_copies(shm)) == [], "clean takes nothing from there"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_nobody_else_sees_what_a_node_has_of_a_run(data: Path, tmp_path: Path, shm: Path) -> None:
+    shm.chmod(0o1777)
+    before = os.umask(0)
+    try:
+        copy = read(a_rank(tmp_path / "runs", shm))
+    finally:
+        os.umask(before)
+    assert copy.is_relative_to(shm)
+    look = [sys.executable, "-c", AS_NOBODY + "os.listdir(sys.argv[1])", str(shm / ME)]
+    assert "PermissionError" in subprocess.run(look, capture_output=True, text=True, check=False).stderr
+
+
 def test_nothing_is_copied_where_there_is_no_use(
     data: Path, tmp_path: Path, shm: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.runs import status
+from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, append_line, read_heartbeat, read_lines, write_json
 from hpc.supervise import supervisor
 from tests.conftest import Launch
@@ -290,6 +290,7 @@ def test_a_supervisor_that_was_refused_says_who_holds_the_lock_and_takes_no_wish
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: is_stopped(pid), f"pid {pid} stands still")
         here.run.supervisor.write_bytes(b"")
+        write_json(here.run.owner, records.owner(here.run) | {"since": time.time() - 60})
         here.run.stop_request.touch()
         said = launch("count", "n=5", "--on", "local", code=3).stderr
         assert f"another supervisor holds the lock, pid {pid} on {os.uname().nodename}" in said

@@ -208,6 +208,39 @@ def test_what_a_surrounding_job_left_does_not_get_into_ours(launch: Launch, on: 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_what_slurm_writes_of_a_run_is_for_its_user_alone_too(launch: Launch, on: str) -> None:
+    """The output of the job and of srun's tasks; also where the batch script is given to sbatch by hand."""
+    before = os.umask(0)
+    try:
+        launch("count", "n=3", "--nodes", "2", "--ranks", "2", "--on", on, "--follow")
+        launch("count", "n=4", "--nodes", "2", "--ranks", "2", "--on", on, "--prepare")
+        run, by_hand = sorted(map(RunDir, launch.runs()), key=lambda run: not run.result.exists())
+        batch = ["sbatch", "--wait", "--nodes=2", "--ntasks-per-node=2", "--output=/dev/null"]
+        script = Path(__file__).parents[2] / "slurm/run.sbatch"
+        subprocess.run([*batch, str(script), str(by_hand.path)], env=launch.environ, cwd=launch.folder, check=True)
+    finally:
+        os.umask(before)
+    assert list(run.jobs.glob("*_log.out")) and run.attempt(1).srun.exists() and by_hand.result.exists()
+    for folder in (run.path, by_hand.path):
+        wide = {str(path) for path in folder.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o077}
+        assert not wide
+    assert run.attempt(1).log(3).exists() and by_hand.attempt(1).log(3).exists()
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+def test_of_eight_submissions_at_once_one_is_a_job(launch: Launch, on: str) -> None:
+    launchers = [launch.start("count", "n=6", HELD, "--on", on) for _ in range(8)]
+    said = [output_of(launcher) for launcher in launchers]
+    open_gate(only_run(launch.folder))
+    assert [launcher.returncode for launcher in launchers] == [0] * 8, said
+    assert sum("submitted count-" in text for text in said) == 1
+    assert sum(" already, job " in text for text in said) == 7, said
+    launch.wait_for(only_run(launch.folder).result.exists, "it finishes")
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_a_run_that_runs_here_is_not_submitted(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, "count", "n=6", on="local")
     assert "runs outside of Slurm already" in launch("count", "n=6", HELD, "--on", on, code=3).stderr

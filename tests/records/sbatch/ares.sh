@@ -16,6 +16,7 @@
 
 # setup
 set -eu
+umask 077
 trap '' USR2
 export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
 

@@ -17,6 +17,7 @@
 
 # setup
 set -eu
+umask 077
 trap '' USR2
 export GLOO_SOCKET_IFNAME=lo
 export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc

@@ -18,6 +18,7 @@
 source /usr/local/sbin/modules.sh
 module purge
 set -eu
+umask 077
 trap '' USR2
 export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
 

@@ -18,6 +18,7 @@
 
 # setup
 set -eu
+umask 077
 trap '' USR2
 export NCCL_SOCKET_IFNAME=hsn
 export NCCL_NET_GDR_LEVEL=3
