@@ -87,9 +87,9 @@ def _usage(verb: str, words: str) -> str:
 def _options(verb: str) -> str:
     short = {long: f"{letter}, " for letter, long in options.SHORT.items()}
     rows = [
-        (f"{short.get(name, '')}{name} {metavar}".strip(), what)
-        for name, metavar, _, _, what in (option for group in options.GROUPS.values() for option in group)
-        if options.fits(options.OPTIONS[name], verb)
+        (f"{short.get(row.name, '')}{row.name} {row.metavar}".strip(), row.for_verbs.get(verb, row.what))
+        for row in options.OPTIONS.values()
+        if row.verbs and row.fits(verb)
     ]
     if not rows:
         return ""

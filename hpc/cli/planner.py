@@ -22,17 +22,6 @@ from hpc.runs.rundir import RunDir
 from hpc.site import allocation
 from hpc.site.allocation import Resources, Site
 
-ASKED = [
-    option[0].removeprefix("--")
-    for option in GROUPS["resources"]
-    if option[0] not in ("--runs", "--after", "--max-parallel")
-]
-"""The options for the site and the resources."""
-PASSED_ON = ("exclude", "constraint", "comment")
-"""The options that sbatch gets as they are."""
-SLURM_ONLY = ("partition", "account", "mail", *PASSED_ON)
-"""The options that only Slurm understands."""
-
 
 def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     runs = Path(args.runs).absolute()
@@ -198,7 +187,8 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
 
 def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
     """Return the requested site and resources; a run that continues keeps the requests of its last submission."""
-    now = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
+    given = {row.field: getattr(args, row.field) for row in GROUPS["resources"]}
+    now = {name: value for name, value in given.items() if value is not None and value is not False}
     if args.verb not in ("resume", "export"):
         return now
     before = plan.of_folder(status.find(args.words[0], runs)).asked
@@ -209,8 +199,9 @@ def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
 
 def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool) -> tuple[Site, Resources]:
     """Return the site, and the resources that it grants to the request."""
+    ours = GROUPS["resources"]
     site = allocation.load(asked.get("on") or allocation.detect(environ))
-    options = {name: asked[name] for name in PASSED_ON if name in asked}
+    options = {row.field: asked[row.field] for row in ours if row.field in asked and row.slurm == "as it is"}
     options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
     request = allocation.Request(
         nodes=asked.get("nodes"),
@@ -229,7 +220,7 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
     )
     resources = allocation.fit(site, request, allocation.gpus_here(environ), dry=dry)
     notes = allocation.look_at_folder(site, resources, runs, environ)
-    if site.kind != "slurm" and (idle := [f"--{name}" for name in SLURM_ONLY if name in asked]):
+    if site.kind != "slurm" and (idle := [row.name for row in ours if row.field in asked and row.slurm]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)
     return site, dataclasses.replace(resources, notes=(*resources.notes, *notes))
 

@@ -31,7 +31,7 @@ def test_what_the_sentence_names_is_there(word: str) -> None:
     for path in settings:
         assert path in leaves(Train, path.rpartition(".")[2]), path
     for option in named:
-        assert options.fits(options.OPTIONS[option], "train"), option
+        assert options.OPTIONS[option].fits("train"), option
     assert set(VERB.findall(sentence)) <= table.verbs().keys()
     for group, leaf, value in CHOICE.findall(sentence):
         chosen = {group: {leaf: value} if leaf else value}

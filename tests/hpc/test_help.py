@@ -126,7 +126,7 @@ def test_every_verb_has_help_of_its_own_with_an_example(verb: str) -> None:
     assert f"  python -m hpc.launch {verb}" in text[text.index("examples:") :]
     assert all(len(line) <= 120 for line in text.splitlines())
     for name in ("--nodes", "--watch", "--faults"):
-        fits = options.fits(options.OPTIONS[name], verb)
+        fits = options.OPTIONS[name].fits(verb)
         assert (f"  {name} " in text) == fits, (name, "in the help of a verb that takes it, and of no other")
     if verb in stages.names():
         for row in reference.below(stages.schema(stages.load(stages.entry(verb))), "")[2]:
