@@ -18,9 +18,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
-from hpc.config.choices import kinds, named, names
+from hpc.config.choices import formerly, kinds, named, names
 from hpc.config.schema import instead
-from hpc.errors import ConfigError
+from hpc.errors import ConfigError, notice_of_new_word
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,16 @@ def groups(schema: Any) -> list[str]:
 
 
 def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
-    """Look up a path, `optim`, `model` or `model.eegnet`: its title, its description and its settings.
+    """Look up a path, `optim`, `model` or `model.eegnet`: its title, its description and its settings. Words of
+    the last version lead to those of today.
 
     For a path that is a choice, the settings are the choices, each with its description.
     """
     at: list[str] = []
     base: Any = None
     now = schema
-    for word in filter(None, path.split(".")):
+    for given in filter(None, path.split(".")):
+        word = _of_today(now, given, at)
         if word in _several(now):
             now = named(now, word)
             base = base if isinstance(base, now) else None
@@ -101,6 +103,19 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         return title, "One of these, chosen by its name:", rows
     cls = kinds(now)[0]
     return title, _description(cls), list(_settings(cls, prefix, base))
+
+
+def _of_today(kind: Any, word: str, at: Sequence[str]) -> str:
+    """Return the name of a choice or a setting that has this one or had it in the last version, then with a notice."""
+    where = ".".join(at)
+    fields = getattr(kinds(kind)[0], "FORMER", {}) if kinds(kind) else {}
+    if word in fields:
+        notice_of_new_word(f"{where}.{word}" if where else word, fields[word])
+        return str(fields[word])
+    if not _several(kind) or word in names(kind) or (choice := formerly(kind, word)) is None:
+        return word
+    notice_of_new_word(f"{where}: {word}" if where else word, choice.name)
+    return str(choice.name)
 
 
 def _several(kind: Any) -> tuple[str, ...]:

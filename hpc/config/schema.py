@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hpc.config.choices import Choices, choices_of, leaves
+from hpc.config.choices import Choices, choices_of, formerly, leaves, not_provided
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
 def instead(cls: Any, key: str, fields: Iterable[str]) -> str:
     """What to say instead of a setting that is not there: what its dataclass knows by another word (SYNONYMS), that of
     the same name in one of its groups, or the nearest."""
-    if synonym := getattr(cls, "SYNONYMS", {}).get(key):
+    if synonym := getattr(cls, "SYNONYMS", {}).get(key) or not_provided(cls, key):
         return f": {synonym}"
     if paths := leaves(cls, key):
         return f": it is {' or '.join(dict.fromkeys(paths))}"
@@ -203,7 +203,7 @@ def _union(kind: Any, value: Any, at: str, default: Any) -> Any:
         return _convert(kinds[0], value, at, default)
     if more is None and not any(map(dataclasses.is_dataclass, kinds)):
         return _one_of(kinds, value, at, default)
-    return _chosen(kinds, more, value, at, default)
+    return _chosen(kind, kinds, more, value, at, default)
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any, at: str, default: Any) -> Any:
@@ -228,7 +228,7 @@ def _enum(kind: Any, value: Any, at: str, default: Any) -> Any:
     return members[str(value)]
 
 
-def _chosen(kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, default: Any) -> Any:
+def _chosen(type_: Any, kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, default: Any) -> Any:
     """One of several dataclasses, by its name or the one that it had formerly."""
     if isinstance(value, str):
         value = {"name": value}
@@ -241,23 +241,20 @@ def _chosen(kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, d
     elif more is not None and name in more:
         kind = more[name]
     else:
-        kind = _formerly(name, choices, more, at)
+        kind = _formerly(type_, name, [*choices, *(more or ())], at)
         notice_of_new_word(f"{at}: {name}", kind.name)
         name = kind.name
         value = {**value, "name": name}
     return build(kind, value, at, default if getattr(default, "name", None) == name else None)
 
 
-def _formerly(name: Any, choices: Mapping[str, Any], more: Choices | None, at: str) -> Any:
-    if more is not None and name in more.not_provided:
-        raise ConfigError(f"{at}: {more.not_provided[name]}")
-    kind = next((kind for kind in choices.values() if name in getattr(kind, "FORMER_NAMES", ())), None)
-    if kind is None and more is not None:
-        kind = more.by_former_name(name)
+def _formerly(type_: Any, name: Any, names: Iterable[str], at: str) -> Any:
+    if reason := not_provided(type_, name):
+        raise ConfigError(f"{at}: {reason}")
+    kind = formerly(type_, name)
     if kind is None:
         shown = "no name" if name is None else repr(name)
-        nearest = did_you_mean(str(name), [*choices, *(more or ())])
-        raise ConfigError(f"{at}: {shown} is not one of the choices.{nearest}")
+        raise ConfigError(f"{at}: {shown} is not one of the choices.{did_you_mean(str(name), names)}")
     return kind
 
 
