@@ -249,18 +249,16 @@ GROUPS = {
 OPTIONS = {row.name: row for row in [*(row for rows in GROUPS.values() for row in rows), *_rows(Arguments)]}
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
 SBATCH_LETTERS = {
-    "-N": "--nodes",
-    "-n": "--ranks",
-    "-c": "--cpus",
-    "-t": "--time",
-    "-p": "--partition",
-    "-A": "--account",
-}
+    "-N": "--nodes", "-n": "--ranks", "-c": "--cpus", "-t": "--time", "-p": "--partition", "-A": "--account",
+    "-G": "--gpus", "-x": "--exclude", "-C": "--constraint", "-J": "--name", "-d": "--after",
+}  # fmt: skip
 SBATCH_WORDS = {
-    "--gres": "--gpus", "--gpus-per-node": "--gpus", "--ntasks-per-node": "--ranks", "--cpus-per-task": "--cpus",
-    "--mail-user": "--mail", "--dependency": "--after",
+    "--gres": "--gpus", "--gpus-per-node": "--gpus", "--ntasks-per-node": "--ranks", "--ntasks": "--ranks",
+    "--cpus-per-task": "--cpus", "--mail-user": "--mail", "--dependency": "--after", "--job-name": "--name",
 }  # fmt: skip
 """What sbatch calls these options; an error names ours."""
+IN_A_PROFILE = ("--qos", "--reservation", "--nodelist", "--nice", "--licenses", "--gpu-bind", "--exclusive", "--export")
+"""Options of sbatch that stand in the profile of a site."""
 FORMER = {"--set": "--preset"}
 """Renamed options: the old name works for one version and prints a notice."""
 
@@ -281,9 +279,7 @@ def read(argv: Sequence[str]) -> Arguments:
                 notice_of_new_word(name, FORMER[name])
                 name = FORMER[name]
             if name not in OPTIONS:
-                ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
-                hint = f": say {ours} {OPTIONS[ours].metavar}" if ours else f".{did_you_mean(name, OPTIONS)}"
-                raise ConfigError(f"there is no option {name}{hint}")
+                raise ConfigError(f"there is no option {name}{_instead(name)}")
             row = OPTIONS[name]
             used.append(row)
             if row.convert is None and equals:
@@ -301,6 +297,14 @@ def read(argv: Sequence[str]) -> Arguments:
         if not args.help and not row.fits(args.verb):
             raise ConfigError(f"{row.name} is for {_list(row.verbs)}, not for {args.verb}")
     return args
+
+
+def _instead(name: str) -> str:
+    """Return what to say for a word that is not an option: what sbatch calls it, or the nearest."""
+    if name in IN_A_PROFILE:
+        return ": sbatch has it; here it stands in the profile of the site, under `directives` (docs/sites.md)"
+    ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
+    return f": say {ours} {OPTIONS[ours].metavar}" if ours else f".{did_you_mean(name, OPTIONS)}"
 
 
 def _list(words: list[str]) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import GROUPS, OPTIONS, SYNONYMS, Arguments
+from hpc.cli.options import GROUPS, OPTIONS, SBATCH_WORDS, SYNONYMS, Arguments
 from hpc.cli.table import VERBS
 from hpc.config import plugins, recipes, stages
+from hpc.config.schema import NoSetting
 from hpc.errors import ConfigError, first_of
 from hpc.plan import plan, snapshot
 from hpc.plan.plan import Plan, Science
@@ -25,7 +26,10 @@ from hpc.site.allocation import Resources, Site
 
 def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     runs = Path(args.runs).absolute()
-    sciences, sources, settings = _sciences(args, runs)
+    try:
+        sciences, sources, settings = _sciences(args, runs)
+    except NoSetting as error:
+        raise _with_option(error, args) from None
     request = _asked(args, runs)
     site, resources = _where(request, runs, environ, args.dry_run)
     request["on"] = site.name  # also if it was detected
@@ -104,21 +108,21 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
         pairs = plan.sweep(verb, values, words, args.draws, named, lacks, list(VERBS))
         return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
     anew = (lambda name: plan.next_again(name, runs)) if args.again else None
-    try:
-        sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
-    except ConfigError as error:
-        raise _with_option(error, words) from None
+    sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
 
 
-def _with_option(error: ConfigError, words: Sequence[str]) -> ConfigError:
-    """Rewrite the error for `nodes=2` to name the option --nodes."""
-    for word in words:
-        key, _, value = word.rpartition(".")[2].partition("=")
-        option = f"--{key}s" if key == "gpu" else f"--{key.replace('_', '-')}"
-        if option in OPTIONS and f"has no setting {key!r}" in str(error):
-            return ConfigError(f"{str(error).partition(key)[0]}{key}': it is the option {option} {value}")
-    return error
+def _with_option(error: NoSetting, args: Arguments) -> ConfigError:
+    """Rewrite the error for `nodes=2` to name the option --nodes, and that for sbatch's `cpus_per_task: 4` in a file to
+    name --cpus."""
+    given = f"--{error.key.replace('_', '-')}"
+    names = (name for name in (SBATCH_WORDS.get(given, given), f"{given}s") if name in OPTIONS)
+    row = next((OPTIONS[name] for name in names if OPTIONS[name].fits(args.verb)), None)
+    if row is None or (error.known and "." in error.where):
+        return error
+    values = [word.partition("=")[2] for word in args.words if word.partition("=")[0].rpartition(".")[2] == error.key]
+    value = values[-1] if values and given not in SBATCH_WORDS and "," not in values[-1] else row.metavar
+    return ConfigError(f"{error.where} has no setting {error.key!r}: it is the option {row.name} {value}".rstrip())
 
 
 def _config_file(word: str) -> Path:

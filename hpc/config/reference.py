@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 from hpc.config.choices import formerly, kinds, named, names
-from hpc.config.schema import instead
-from hpc.errors import ConfigError, notice_of_new_word
+from hpc.config.schema import NoSetting, known_as
+from hpc.errors import did_you_mean, notice_of_new_word
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         cls = kinds(now)[0]
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         if word not in fields:
-            shown = ".".join(at)
-            known = [*names(now), *(name for name in fields if name != "name")]
-            raise ConfigError(f"{shown or 'it'} has no setting {word!r}{instead(now, word, known)}")
+            there = [*names(now), *(name for name in fields if name != "name")]
+            known = known_as(now, word) or (known_as(schema, word, not_in=at[0]) if at else "")
+            raise NoSetting(".".join(at) or "it", word, known, f".{did_you_mean(word, there)}")
         now = get_type_hints(cls, include_extras=True)[word]
         base = _default_of(fields[word], base)
         at.append(word)
