@@ -33,7 +33,7 @@ class Augmentation:
         if mixing and spec.class_values and not soft:
             raise ValueError(
                 f"{' and '.join(dict.fromkeys(mixing))} would make soft labels, which only objective=classification "
-                "can learn"
+                "can learn, and one of your own that declares takes_soft_labels"
             )
         for step in steps:
             if "same class" in partners_of(step) and (spec.is_sequence or not spec.n_outputs):

@@ -107,12 +107,14 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
 
 def _of_today(kind: Any, word: str, at: Sequence[str]) -> str:
     """Return the name of a choice or a setting that has this one or had it in the last version, then with a notice."""
+    if word in names(kind):  # before any is imported
+        return word
     where = ".".join(at)
     fields = getattr(kinds(kind)[0], "FORMER", {}) if kinds(kind) else {}
     if word in fields:
         notice_of_new_word(f"{where}.{word}" if where else word, fields[word])
         return str(fields[word])
-    if not _several(kind) or word in names(kind) or (choice := formerly(kind, word)) is None:
+    if not _several(kind) or (choice := formerly(kind, word)) is None:
         return word
     notice_of_new_word(f"{where}: {word}" if where else word, choice.name)
     return str(choice.name)
