@@ -75,7 +75,7 @@ def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | No
     `find`: the path that an Input names; None if it does not exist yet.
     """
     data, data_spec, sets, draw = _prepared(tuple(folders), cfg.target, cfg.split, cfg.windows, has_classes(cfg))
-    Augmentation(cfg.augment, data_spec, soft=takes_soft_labels(cfg.objective))
+    Augmentation(cfg.augment, data_spec, soft=takes_soft_labels(cfg.objective)).try_out(draw.one_length)
     spec = model_spec(cfg, data_spec, draw)
     with torch.device("meta"):  # with shapes, without values
         network = models.build(cfg.model, spec)
