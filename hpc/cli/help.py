@@ -138,6 +138,8 @@ def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
     """`hpc settings [STAGE[.PATH]]`: print every setting of a stage, a group of settings, or a choice."""
     if len(args.words) > 1:
         raise ConfigError(f"settings shows one stage or path at a time, but got {' '.join(args.words)!r}")
+    if not args.words and args.output is not None:
+        raise ConfigError(f"settings of which stage? It writes one page: settings train --output {args.output}")
     if not args.words:
         return _list_stages(args.json)
     asked = args.words[0].replace("=", ".", 1)  # model=eegnet, as on the line of a run

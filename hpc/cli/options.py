@@ -24,6 +24,7 @@ SYNONYMS = {
     "squeue": "status", "log": "logs", "tail": "logs RUN -f", "fit": "train", "run": "train, or pipeline",
     "submit": "train, or pipeline", "start": "train, or pipeline", "restart": "resume", "requeue": "resume",
     "config": "settings", "reference": "settings", "models": "settings train.model", "help": "--help, or VERB --help",
+    "version": "--version",
 }  # fmt: skip
 """Words of other tools, which an error translates to ours."""
 
@@ -67,7 +68,7 @@ def gigabytes(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError("a number") from None
+        raise ValueError("a number of GB, as 16") from None
     if not abs(number) < 1e6:  # also refuses nan
         raise ValueError("a number below a million")
     return number
@@ -259,6 +260,8 @@ SBATCH_WORDS = {
 """What sbatch calls these options; an error names ours."""
 IN_A_PROFILE = ("--qos", "--reservation", "--nodelist", "--nice", "--licenses", "--gpu-bind", "--exclusive", "--export")
 """Options of sbatch that stand in the profile of a site."""
+OTHER_VERBS_WORD = {"--follow": "--watch", "--watch": "--follow"}
+"""Options that do alike for other verbs."""
 FORMER = {"--set": "--preset"}
 """Renamed options: the old name works for one version and prints a notice."""
 
@@ -295,7 +298,9 @@ def read(argv: Sequence[str]) -> Arguments:
         raise ConfigError("say what to do: python -m hpc.launch VERB; --help lists the verbs")
     for row in used:
         if not args.help and not row.fits(args.verb):
-            raise ConfigError(f"{row.name} is for {_list(row.verbs)}, not for {args.verb}")
+            other = OTHER_VERBS_WORD.get(row.name, "")
+            hint = f": say {other}" if other and OPTIONS[other].fits(args.verb) else ""
+            raise ConfigError(f"{row.name} is for {_list(row.verbs)}, not for {args.verb}{hint}")
     return args
 
 

@@ -13,8 +13,9 @@ from hpc.cli import preflight
 from hpc.cli.options import GROUPS, OPTIONS, SBATCH_WORDS, SYNONYMS, Arguments
 from hpc.cli.table import VERBS
 from hpc.config import plugins, recipes, stages
+from hpc.config.choices import leaves
 from hpc.config.schema import NoSetting
-from hpc.errors import ConfigError, first_of
+from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.plan import plan, snapshot
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
@@ -85,8 +86,13 @@ def _reason(science: Science, sciences: Sequence[Science], args: Arguments, runs
 def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], list[str]]:
     """Return what is to be computed, the files and words it comes from, and the settings that differ between runs."""
     if args.verb in ("resume", "export"):
+        if settings := [word for word in args.words if "=" in word]:
+            raise ConfigError(
+                f"{args.verb} keeps the settings of its run: {settings[0]} would be another run, of its stage and a "
+                "config file; what may change are options, as --time or --nodes"
+            )
         if len(args.words) != 1:
-            raise ConfigError(f"{args.verb} which run? One name; other settings would be another run")
+            raise ConfigError(f"{args.verb} which run? Say one name; see `python -m hpc.launch status`")
         run = status.find(args.words[0], runs)
         last = plan.of_folder(run)
         if last.science.name != run.name:
@@ -99,13 +105,21 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
         raise ConfigError(f"there is no stage or verb {verb!r}: say {SYNONYMS[verb]}")
     if args.verb == "sweep" and args.again:
         raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
+    _check_verb(verb, rest)
     words = [word for word in rest if "=" in word]
-    files = [_config_file(word) for word in rest if "=" not in word] or _default_file(verb, words)
+    if args.verb == "sweep" and not words and (verb == "pipeline" or verb in stages.names()):
+        raise ConfigError(
+            f"sweep over what? Say several values of a setting: sweep {verb} seed=0..4 optim.lr=1e-3,1e-4"
+        )
+    files = [_config_file(word, rest, verb) for word in rest if "=" not in word] or _default_file(verb, words)
     values = config.choose(config.load(files), args.preset)
     named = _named(runs)
     lacks = None if args.only or args.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
     if args.verb == "sweep":
-        pairs = plan.sweep(verb, values, words, args.draws, named, lacks, list(VERBS))
+        try:
+            pairs = plan.sweep(verb, values, words, args.draws, named, lacks, list(VERBS))
+        except ConfigError as error:
+            raise _without_brackets(error, words) from None
         return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
     anew = (lambda name: plan.next_again(name, runs)) if args.again else None
     sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
@@ -125,14 +139,49 @@ def _with_option(error: NoSetting, args: Arguments) -> ConfigError:
     return ConfigError(f"{error.where} has no setting {error.key!r}: it is the option {row.name} {value}".rstrip())
 
 
-def _config_file(word: str) -> Path:
-    """Return the file of that name, or the recipe."""
+def _without_brackets(error: ConfigError, words: Sequence[str]) -> ConfigError:
+    """Say how a sweep is given several values, if one got a list instead."""
+    for word in words:
+        key, _, value = word.partition("=")
+        if value.startswith("[") and error.at and f".{error.at}".endswith(f".{key}"):
+            return ConfigError(f"{error}. In a sweep, several values stand without brackets: {key}={value.strip('[]')}")
+    return error
+
+
+def _check_verb(verb: str, rest: Sequence[str]) -> None:
+    """Refuse a word that is neither a stage nor a verb, before a file is missed; in a file that is there, it may be a
+    section."""
+    there = [Path(word).exists() or word in recipes.every() for word in rest if "=" not in word]
+    known = [*VERBS, *stages.names()]
+    if there and not any(there) and stages.names() and verb not in known:
+        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, known)}")
+
+
+def _config_file(word: str, rest: Sequence[str], verb: str) -> Path:
+    """Return the file of that name, or the recipe. `rest`: all words of the line, for `lr = 1e-3` in place of
+    `lr=1e-3`."""
     path = Path(word)
     if path.suffix not in (".yaml", ".yml"):
-        return recipes.find(word)
+        try:
+            return recipes.find(word)
+        except ConfigError:
+            after = [each for each in rest[rest.index(word) + 1 :] if each != "="][:1]
+            if _is_setting(word, verb) and after:
+                raise ConfigError(
+                    f"{word!r} is a setting: write it without spaces, {word}={after[0].removeprefix('=')}"
+                ) from None
+            raise
     if not path.exists() and path.stem in recipes.every():
         raise ConfigError(f"there is no config file {word}; the recipe {path.stem} has that name: say {path.stem}")
     return path
+
+
+def _is_setting(word: str, verb: str) -> bool:
+    if verb not in stages.names():
+        return False
+    path = word.removeprefix(f"{verb}.")
+    paths = leaves(stages.schema(stages.load(stages.entry(verb))), path.rpartition(".")[2])
+    return any(f".{each}".endswith(f".{path}") for each in paths)
 
 
 def _default_file(verb: str, words: Sequence[str]) -> list[Path]:

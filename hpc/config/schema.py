@@ -45,7 +45,10 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
         What fields have that are not in `values`; without it, the defaults of the class.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{at} needs settings (`key: value`), but got {values!r}")
+        raise ConfigError(
+            f"{at} needs settings, {at.rpartition('.')[2]}.KEY=VALUE or `key: value` in a file, but got {values!r}: "
+            f"`python -m hpc.launch settings {at}` shows them"
+        )
     kinds, more = choices_of(cls)
     if kinds or more:
         first = {"name": kinds[0].name} if kinds else {}
@@ -273,7 +276,10 @@ def _chosen(type_: Any, kinds: tuple[Any, ...], more: Choices | None, value: Any
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{at} needs settings (`name: …`), but got {value!r}")
+        there = did_you_mean(str(value), [*(each.name for each in kinds if hasattr(each, "name")), *(more or ())])
+        raise ConfigError(
+            f"{at} needs settings (`name: …`), but got {'nothing' if value is None else repr(value)}.{there}"
+        )
     if joined := [key for key in value if ":" in str(key)]:
         raise ConfigError(f"{at}: YAML needs a space after the colon of {', '.join(joined)}, as in '{{name: …}}'")
     name = value.get("name", getattr(default, "name", None))
