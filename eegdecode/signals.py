@@ -165,6 +165,10 @@ class Recording:
                 )
 
 
+SOUND_HZ = 4000
+"""A target of one feature that is sampled faster than that is a sound."""
+
+
 @dataclass(frozen=True)
 class SignalSpec:
     """The shapes of a model's input and output, known before any data is read.
@@ -211,6 +215,10 @@ class SignalSpec:
     def is_sequence(self) -> bool:
         """Whether the target follows the signal in time."""
         return self.target_sfreq > 0
+
+    @property
+    def is_sound(self) -> bool:
+        return self.n_outputs == 1 and self.target_sfreq > SOUND_HZ
 
     def knowing(self, other: "SignalSpec") -> "SignalSpec":
         """Return this spec with the target statistics of the other."""

@@ -41,7 +41,8 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
         decoded = replace(decoded, audit=(*decoded.audit, *failures))
     decoded = replace(decoded, baselines=baselines)
     predictions.write(ctx.out / "predictions.h5", decoded)
-    result = results.evaluate(decoded, cfg.scoring)
+    with ctx.beating():  # a thousand draws of each metric's null
+        result = results.evaluate(decoded, cfg.scoring)
     if result.verdict == "above chance":
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]

@@ -34,6 +34,13 @@ class EEGNet:
     """Length of a filter in time, unless `kernel` is set."""
     bounded: ClassVar[bool] = True
     """Whether the weights of a class have a norm of at most 0.25."""
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        "F1": "filters is F1 of the paper, the number of filters in time",
+        "D": "spatial is D of the paper, the number of filters over channels for each filter in time",
+        "F2": "F2 of the paper is filters times spatial",
+        "kernel_length": "kernel is the length of a filter in time, in samples",
+        "drop_prob": "dropout is the share of features dropped after each pooling",
+    }
 
     def __post_init__(self) -> None:
         need_at_least_one(filters=self.filters, spatial=self.spatial, kernel=self.kernel)

@@ -2,12 +2,20 @@
 done only when it is built.
 
 `eegdecode/objectives/NAME.py` has the config of each name, a frozen dataclass, and its function objective(cfg, spec).
+If the network does not give the decoded target by itself, it has decode(cfg, network, batch, spec) too.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from eegdecode.objectives.config import OBJECTIVES, AnyObjective, ObjectiveConfig
+from eegdecode.objectives.config import (
+    OBJECTIVES,
+    AnyObjective,
+    ObjectiveConfig,
+    ScoredAs,
+    scored_as,
+    takes_soft_labels,
+)
 from eegdecode.signals import SignalSpec
 from hpc.config.choices import code_of
 
@@ -15,7 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "OBJECTIVES", "AnyObjective", "Batch", "Objective", "ObjectiveConfig", "build", "in_units", "standard",
+    "OBJECTIVES", "AnyObjective", "Batch", "Objective", "ObjectiveConfig", "ScoredAs", "build", "decode", "in_units",
+    "scored_as", "standard", "takes_soft_labels",
 ]  # fmt: skip
 
 
@@ -54,3 +63,10 @@ def build(cfg: ObjectiveConfig, spec: SignalSpec) -> Objective:
     """`spec` is that of the data, not of the model, and includes the statistics of the training targets."""
     objective: Objective = code_of(cfg).objective(cfg, spec)
     return objective
+
+
+def decode(cfg: ObjectiveConfig, network: "torch.nn.Module", batch: Batch, spec: SignalSpec) -> "torch.Tensor":
+    """Decode windows with a trained network, in the target's units. `spec` is that of the model."""
+    of_its_own = getattr(code_of(cfg), "decode", None)
+    decoded = of_its_own(cfg, network, batch, spec) if of_its_own else network(batch.signal, batch.subject).float()
+    return in_units(decoded, spec)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from eegdecode.objectives import Batch, Objective
+from eegdecode.objectives.config import ScoredAs
 from eegdecode.signals import SignalSpec
 
 
@@ -21,6 +22,8 @@ class Classification:
     label_smoothing: float = 0.0  # share of a label that is spread over all classes
     balanced: bool = False  # weight classes by inverse frequency: n / (classes x n of the class)
     input_kind: ClassVar[str] = "outputs"
+    scored_as: ClassVar[ScoredAs] = "classes"
+    takes_soft_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.focus < 0:

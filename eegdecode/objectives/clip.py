@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from eegdecode import noise
 from eegdecode.objectives import Batch, Objective
+from eegdecode.objectives.config import ScoredAs
 from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
 
@@ -31,6 +32,7 @@ class Clip:
     """Divisor of the cosines in the symmetric form; smaller: the nearest wrong targets have more weight."""
     mask_equal: bool = True  # equal targets in a batch, as of a stimulus shown twice, are not negatives of each other
     input_kind: ClassVar[str] = "outputs"
+    scored_as: ClassVar[ScoredAs] = "retrieval"
     compares_windows: ClassVar[bool] = True
     """The loss needs several windows."""
 

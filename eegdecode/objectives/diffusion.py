@@ -58,6 +58,8 @@ class Diffusion:
 LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss}
 FAST = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)
 """The noise that DiffWave adds in each of six steps."""
+SAMPLED = 20
+"""Denoising steps from noise to a decoded window."""
 _STEP, _NOISE = 41, 42  # separate the draws of a window
 _START, _ON_THE_WAY = 43, 4300  # and those of a sample; _ON_THE_WAY is the first of many
 
@@ -75,6 +77,15 @@ def objective(cfg: Diffusion, spec: SignalSpec) -> Objective:
         return distance(predicted.float(), drawn), {}
 
     return loss_of
+
+
+def decode(cfg: Diffusion, network: torch.nn.Module, batch: Batch, spec: SignalSpec) -> torch.Tensor:
+    """Sample the target step by step."""
+    learned = schedule_of(cfg)
+    shape = batch.target.shape[1], batch.target.shape[2]
+    schedule = Schedule(FAST) if spec.is_sound and cfg == Diffusion() else learned.fewer(SAMPLED)
+    limit = 1.0 if spec.is_sound and not spec.target_std else None
+    return sample(network, batch.signal, batch.subject, batch.rng_key, shape, learned, schedule, limit)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The config of preprocessing: which steps run, in their order. Each is in a file of its own, in `steps`."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from eegdecode.data.config import Events, Matlab
 from eegdecode.data.targets import Target
@@ -34,3 +35,20 @@ class Preprocess:
     targets: tuple[Target, ...] = (Envelope(),)
     """What can be decoded; a training names one of them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error
+
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("l_freq", "low_hz", "highpass"), "it is of the step bandpass: {name: bandpass, low_hz: 0.5}"),
+        **dict.fromkeys(("h_freq", "high_hz", "lowpass"), "it is of the step bandpass: {name: bandpass, high_hz: 40}"),
+        **dict.fromkeys(("freqs", "notch", "notch_freq"), "it is of the step notch: {name: notch, hz: 50}"),
+        **dict.fromkeys(("sfreq", "resample"), "it is of the step resample: {name: resample, sfreq: 128}"),
+        **dict.fromkeys(
+            ("ref_channels", "reference"), "it is of the step reference: {name: reference, channels: [M1, M2]}"
+        ),
+        "n_components": "the step ica has as many components as the recording has rank: {name: ica, kurtosis: 20}",
+        **dict.fromkeys(
+            ("tmin", "tmax", "baseline"),
+            "epochs are cut in training: train.windows=epochs has tmin_s, tmax_s and baseline_s",
+        ),
+        "event_id": "events say where trials are, and a target {name: label, column: …} what is decoded",
+    }
+    """Names in other tools, which the error translates."""

@@ -16,7 +16,7 @@ from eegdecode import models, objectives
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import lora, trainable
-from eegdecode.objectives.classification import Classification
+from eegdecode.objectives import takes_soft_labels
 from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.batches import NOISE, Batches
@@ -60,13 +60,12 @@ class Training:
 
     def __init__(self, cfg: Train, ctx: Context, data: Store, device: torch.device) -> None:
         self.cfg, self.ctx = cfg, ctx
-        is_classification = isinstance(cfg.objective, Classification)
         data, data_spec, sets, self.draw = setup.prepare(
-            data, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=is_classification
+            data, cfg.target, cfg.split, cfg.windows, cfg.seed, classes=setup.has_classes(cfg)
         )
         for sentence in sets.audit():
             log.info("%s", sentence)
-        augment = Augmentation(cfg.augment, data_spec, soft=is_classification)
+        augment = Augmentation(cfg.augment, data_spec, soft=takes_soft_labels(cfg.objective))
         self.data = data
         self.batches = Batches(cfg, ctx, data, self.draw, augment, device)
 

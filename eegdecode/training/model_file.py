@@ -14,6 +14,7 @@ import torch
 from eegdecode import models
 from eegdecode.data.config import Split
 from eegdecode.models import Model
+from eegdecode.objectives import AnyObjective, ObjectiveConfig
 from eegdecode.signals import SignalSpec
 from eegdecode.training.config import Train, without_receivers
 from hpc import config
@@ -58,6 +59,10 @@ class Trained:
     @property
     def model(self) -> Model:
         return self.train().model
+
+    @property
+    def objective(self) -> ObjectiveConfig:
+        return config.build(AnyObjective, self.config["objective"], "objective")  # type: ignore[type-abstract]
 
     @property
     def split(self) -> Split:

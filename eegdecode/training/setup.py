@@ -20,7 +20,7 @@ from eegdecode.data.split.splits import Segment, Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import trainable
-from eegdecode.objectives.classification import Classification
+from eegdecode.objectives import scored_as, takes_soft_labels
 from eegdecode.signals import SignalSpec, Trial
 from eegdecode.training import optim, transfer
 from eegdecode.training.augment import Augmentation
@@ -49,9 +49,21 @@ def prepare(data: Store, target: str, split: Split, windows: Windows, seed: int,
     return TrainingData(data, spec, sets, Draw(windows, sets.train, data.recordings, seed))
 
 
+def has_classes(cfg: Train) -> bool:
+    """Whether the outputs are classes, by what the objective declares."""
+    return scored_as(cfg.objective) == "classes"
+
+
 def model_spec(cfg: Train, spec: SignalSpec, draw: Draw) -> SignalSpec:
     """Return the spec of the model's input and output."""
-    return replace(cfg.objective.asks(spec), n_times=draw.one_length)
+    asked = cfg.objective.asks(spec)
+    if has_classes(cfg) and asked.n_outputs != len(spec.class_values):
+        raise ValueError(
+            f"objective {cfg.objective.name} is scored as classes, but its model would have {asked.n_outputs} outputs "
+            f"for the {len(spec.class_values)} classes of the target: name a label of the trials, and let `asks` give "
+            "one output a class"
+        )
+    return replace(asked, n_times=draw.one_length)
 
 
 def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | None]) -> str:
@@ -59,9 +71,8 @@ def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | No
 
     `find`: the path that an Input names; None if it does not exist yet.
     """
-    is_classification = isinstance(cfg.objective, Classification)
-    data, data_spec, sets, draw = _prepared(tuple(folders), cfg.target, cfg.split, cfg.windows, is_classification)
-    Augmentation(cfg.augment, data_spec, soft=is_classification)
+    data, data_spec, sets, draw = _prepared(tuple(folders), cfg.target, cfg.split, cfg.windows, has_classes(cfg))
+    Augmentation(cfg.augment, data_spec, soft=takes_soft_labels(cfg.objective)).try_out(draw.one_length)
     spec = model_spec(cfg, data_spec, draw)
     with torch.device("meta"):  # with shapes, without values
         network = models.build(cfg.model, spec)

@@ -14,13 +14,11 @@ from eegdecode.models.parts import trainable
 from eegdecode.training import model_file
 from eegdecode.training.config import Start
 from eegdecode.weights import files, pickles
+from eegdecode.weights.matching import renamed
 from hpc.checkpoint import checkpoint
 from hpc.runs import products
 
 log = logging.getLogger(__name__)
-
-WRAPS = ("module.", "_orig_mod.", "model.", "network.", "state_dict.")
-"""Prefixes that other tools add to the names of parameters."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,8 @@ def load_pretrained(network: nn.Module, cfg: Start, source: Path) -> Transfer:
 
 def load(network: nn.Module, given: Mapping[str, torch.Tensor], prefix: str = "") -> Transfer:
     """Load the tensors that match by name and shape into the network."""
-    if prefix:
-        given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
     own = network.state_dict()
-    while any(all(name.startswith(wrap) for name in given) and not set(given) & set(own) for wrap in WRAPS):
-        given = {name.partition(".")[2]: value for name, value in given.items()}
-    translate = getattr(network, "translate", None)
-    if translate is not None:  # the network knows the names that others use
-        given = translate(given)
-    given = {_bare(name, own): value for name, value in given.items()}
+    given = renamed(given, own, prefix, getattr(network, "translate", None))
     fit = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     unlike = [
         f"{name} {tuple(given[name].shape)} there, {tuple(own[name].shape)} here"
@@ -134,11 +125,3 @@ def flat(contents: Any) -> dict[str, torch.Tensor]:
     if not isinstance(contents, Mapping):
         return {}
     return {str(name): value for name, value in contents.items() if isinstance(value, torch.Tensor)}
-
-
-def _bare(name: str, own: Mapping[str, torch.Tensor]) -> str:
-    """Return the name without the prefixes of wrappers, if that makes it one of ours."""
-    bare = name
-    while bare not in own and bare.startswith(WRAPS):
-        bare = bare.removeprefix(next(wrap for wrap in WRAPS if bare.startswith(wrap)))
-    return bare if bare in own else name

@@ -21,7 +21,7 @@ from hpc.runs import products
 
 if TYPE_CHECKING:
     from eegdecode.weights.files import WeightsFile
-    from eegdecode.weights.matching import Names
+    from eegdecode.weights.matching import Names, Translate
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
     """
     from eegdecode.weights import summary
     from eegdecode.weights.files import look
-    from eegdecode.weights.matching import match
+    from eegdecode.weights.matching import for_training
 
     if len(files) not in (1, 2):
         raise ValueError(f"inspect one file, or two to compare them, but got {len(files)}")
@@ -58,24 +58,25 @@ def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
     report: dict[str, Any] = {"files": [summary.values(each) for each in inspected]}
     texts = [summary.text(each) for each in inspected[:1]] if len(inspected) == 1 else [summary.compared(*inspected)]
     for each in inspected:
-        name, wanted = _wanted(cfg, each)
+        name, wanted, translate = _wanted(cfg, each)
         if wanted:
-            matched = match(each.shapes, wanted)
+            matched = for_training(each.shapes, wanted, translate)
             label = f"of {each.path.name}, {name}" if len(inspected) == 2 else name
             report.setdefault("loads", []).append(summary.match_values(name, matched))
             texts.append(summary.match_text(label, matched, wanted))
     return json.dumps(report, indent=1) if as_json else "\n\n".join(texts)
 
 
-def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names"]:
-    """The parameters of the configured model, or of the model in the file."""
+def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names", "Translate | None"]:
+    """The parameters of the configured model, or of the model in the file, and what it calls those of others."""
     if cfg.model is None and (file.config is None or file.spec is None):
-        return "", {}
+        return "", {}, None
     from eegdecode.weights.files import shape_of
 
     model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,type-abstract]
     network = models.build(model, _spec(cfg, file))
-    return model.name, {name: shape_of(value) for name, value in network.state_dict().items()}
+    wanted = {name: shape_of(value) for name, value in network.state_dict().items()}
+    return model.name, wanted, getattr(network, "translate", None)
 
 
 def _spec(cfg: Inspect, file: "WeightsFile") -> SignalSpec:

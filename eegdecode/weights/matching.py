@@ -1,11 +1,21 @@
-"""Match the parameters of a file to those of a model, by name and shape, whatever the prefix of the names."""
+"""Match the parameters of a file to those of a model, by name and shape.
 
-from collections.abc import Mapping
+`renamed` decides what training takes of a file, and so what `inspect` promises of it (`for_training`). `match` compares
+two files, whatever the prefixes of both.
+"""
+
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from eegdecode.weights.pickles import Shape
 
+V = TypeVar("V")
 Names = Mapping[str, Shape]
+Translate = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""A model's own: the contents of others' files under its names."""
+WRAPS = ("module.", "_orig_mod.", "model.", "network.", "state_dict.")
+"""Prefixes that other tools add to the names of parameters."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,44 @@ class Match:
         return self.add + in_file.removeprefix(self.strip) if in_file.startswith(self.strip) else in_file
 
 
+def renamed(
+    in_file: Mapping[str, V], own: Collection[str], prefix: str = "", translate: Translate | None = None
+) -> dict[str, V]:
+    """Return the contents of a file under the names that they get when they are loaded, own or not.
+
+    Parameters
+    ----------
+    prefix
+        Take only the names that begin with it, and drop it: `start.prefix`.
+    """
+    given = {name.removeprefix(prefix): value for name, value in in_file.items() if name.startswith(prefix)}
+    while given and any(all(name.startswith(wrap) for name in given) and not given.keys() & set(own) for wrap in WRAPS):
+        given = {name.partition(".")[2]: value for name, value in given.items()}
+    if translate is not None:  # the network knows the names that others use
+        given = dict(translate(given))
+    return {_bare(name, own): value for name, value in given.items()}
+
+
+def _bare(name: str, own: Collection[str]) -> str:
+    """Return the name without the prefixes of wrappers, if that makes it one of ours."""
+    bare = name
+    while bare not in own and bare.startswith(WRAPS):
+        bare = bare.removeprefix(next(wrap for wrap in WRAPS if bare.startswith(wrap)))
+    return bare if bare in own else name
+
+
+def for_training(in_file: Names, wanted: Names, translate: Translate | None = None) -> Match:
+    """Return what training would load with the `start.prefix` that loads most (`strip`); the shortest of equals."""
+    matches = [_taken(in_file, wanted, prefix, translate) for prefix in _prefixes(in_file)]
+    return min(matches, key=lambda m: (-len(m.loaded), len(m.strip), m.strip))
+
+
+def _taken(in_file: Names, wanted: Names, prefix: str, translate: Translate | None) -> Match:
+    names = renamed({name: name for name in in_file}, wanted, prefix, translate)
+    shared = {name: file_name for name, file_name in names.items() if name in wanted}
+    return _matched(in_file, wanted, shared, prefix, "")
+
+
 def match(in_file: Names, wanted: Names) -> Match:
     """The best match over all prefixes of both (module., target_encoder., the attribute of a trainer); the shortest of
     equals."""
@@ -45,6 +93,11 @@ def _match(in_file: Names, wanted: Names, strip: str, add: str) -> Match:
         for file_name in in_file
         if file_name.startswith(strip) and (name := add + file_name.removeprefix(strip)) in wanted
     }
+    return _matched(in_file, wanted, shared, strip, add)
+
+
+def _matched(in_file: Names, wanted: Names, shared: Mapping[str, str], strip: str, add: str) -> Match:
+    """`shared`: by the name in the model, the name in the file."""
     same = {name: file_name for name, file_name in shared.items() if in_file[file_name].sizes == wanted[name].sizes}
     matched = set(shared.values())
     return Match(

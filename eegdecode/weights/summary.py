@@ -81,7 +81,7 @@ def match_text(name: str, matched: Match, wanted: Mapping[str, Shape]) -> str:
     total = sum(shape.n_values for shape in wanted.values())
     lines = [
         f"{name} would load {len(matched.loaded)} of its {len(wanted)} tensors, {n:,} of {total:,} values"
-        f"{matched.renamed}"
+        f"{f' with start.prefix={matched.strip}' if matched.strip else ''}"
     ]
     differ = [f"{key}: {_say(ours)} here, {_say(theirs)} in the file" for key, (ours, theirs) in matched.differ.items()]
     for word, names in (("missing", matched.missing), ("unexpected", matched.unexpected), ("other shape", differ)):
@@ -93,8 +93,7 @@ def match_text(name: str, matched: Match, wanted: Mapping[str, Shape]) -> str:
 def match_values(name: str, matched: Match) -> dict[str, Any]:
     return {
         "model": name,
-        "strip": matched.strip,
-        "add": matched.add,
+        "prefix": matched.strip,
         "loaded": matched.loaded,
         "missing": list(matched.missing),
         "unexpected": list(matched.unexpected),

@@ -68,9 +68,7 @@ def candidates(words: Sequence[str]) -> list[str]:
     elif equals and _takes_value(name):
         choices = [f"{name}={value}" for value in _values(name, before)]
     elif word.startswith("-"):
-        choices = sorted(
-            name for name, option in options.OPTIONS.items() if not plain or options.fits(option, plain[0])
-        )
+        choices = sorted(name for name, row in options.OPTIONS.items() if not plain or row.fits(plain[0]))
     elif not plain:
         choices = [*stages.names(), *table.verbs()]
     else:
@@ -79,8 +77,8 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 
 def _takes_value(word: str) -> bool:
-    option = options.OPTIONS.get(options.SHORT.get(word, word))
-    return option is not None and option[2] is not None
+    row = options.OPTIONS.get(options.SHORT.get(word, word))
+    return row is not None and row.convert is not None
 
 
 def _plain(words: Sequence[str]) -> list[str]:

@@ -17,9 +17,15 @@ def run_drill(args: Arguments, environ: Mapping[str, str]) -> int:
     if not args.words or "=" in args.words[0]:
         raise ConfigError("drill what? Say a stage first: drill train my-study.yaml --nodes 2")
     args.verb, *args.words = args.words
+    if args.verb == "pipeline":
+        raise ConfigError("drill is for one stage at a time: drill train my-study.yaml")
     plans = planner.make(args, environ)
     if len(plans) != 1:
-        raise ConfigError("drill one stage: the others run undisturbed before it, with `pipeline`")
+        missing = " and ".join(plan.science.section for plan in plans[:-1])
+        raise ConfigError(
+            f"drill breaks {args.verb} alone, which reads what is not there yet ({missing}): make it first with "
+            f"`python -m hpc.launch {' '.join(['pipeline', *args.words])}`"
+        )
     print(plans[0].render(), flush=True)
     allocation.check_usable(plans[0].site)
     faults = args.faults.split(",") if args.faults else list(FAULTS)

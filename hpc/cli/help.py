@@ -87,9 +87,9 @@ def _usage(verb: str, words: str) -> str:
 def _options(verb: str) -> str:
     short = {long: f"{letter}, " for letter, long in options.SHORT.items()}
     rows = [
-        (f"{short.get(name, '')}{name} {metavar}".strip(), what)
-        for name, metavar, _, _, what in (option for group in options.GROUPS.values() for option in group)
-        if options.fits(options.OPTIONS[name], verb)
+        (f"{short.get(row.name, '')}{row.name} {row.metavar}".strip(), row.for_verbs.get(verb, row.what))
+        for row in options.OPTIONS.values()
+        if row.verbs and row.fits(verb)
     ]
     if not rows:
         return ""
@@ -120,26 +120,31 @@ def _width() -> int:
     return max(40, min(WIDEST, get_terminal_size((100, 24)).columns - 1))
 
 
-def _named(leaf: str) -> list[str]:
-    """Return the settings of all stages whose last word is that one."""
+def _named(path: str) -> list[str]:
+    """Return the settings of all stages that have this path, or that end with it if it is a single word."""
     paths: list[str] = []
     for stage in stages.names():
         try:
             schema = stages.schema(stages.load(stages.entry(stage)))
-        except ConfigError:  # a broken stage: the error is raised when it is asked for
+            below = [reference.below(schema, path)[0]] if "." in path else leaves(schema, path)
+        except ConfigError:  # a broken stage, or one without it
             continue
-        paths += [f"{stage}.{path}" for path in dict.fromkeys(leaves(schema, leaf))]
-    return paths
+        paths += [f"{stage}.{each}" for each in dict.fromkeys(below)]
+    whole = [each for each in paths if each.count(".") > path.count(".")]  # model.eegnet, not another stage's model
+    return whole or paths
 
 
 def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
     """`hpc settings [STAGE[.PATH]]`: print every setting of a stage, a group of settings, or a choice."""
     if len(args.words) > 1:
         raise ConfigError(f"settings shows one stage or path at a time, but got {' '.join(args.words)!r}")
+    if not args.words and args.output is not None:
+        raise ConfigError(f"settings of which stage? It writes one page: settings train --output {args.output}")
     if not args.words:
         return _list_stages(args.json)
-    stage, _, path = args.words[0].partition(".")
-    if stage not in stages.names() and (paths := _named(args.words[0])):
+    asked = args.words[0].replace("=", ".", 1)  # model=eegnet, as on the line of a run
+    stage, _, path = asked.partition(".")
+    if stage not in stages.names() and (paths := _named(asked)):
         raise ConfigError(f"there is no stage {stage!r}; settings of that name: {first_of(paths)}")
     schema = stages.schema(stages.load(stages.entry(stage)))
     if args.output is not None:

@@ -1,7 +1,12 @@
-"""The options of the command line, in one table: parsing, --help and completion all read it.
+"""The options of the command line, in one table: `Arguments`, parsing, --help and completion all follow from it.
 
+    nodes = option("N", whole, PLAN, "number of nodes")
+
+is the option `--nodes N` of the verbs that make a plan, and `args.nodes`, of which mypy knows that it is `int | None`.
 Not argparse: importing it takes longer than everything else that `--help` and `status` do (docs/decisions/0009).
 """
+
+from __future__ import annotations
 
 from hpc.cli.table import CONFIG, VERBS, is_tool, takes_run, verbs
 from hpc.config import plugins
@@ -10,13 +15,17 @@ from hpc.runs.sharing import WORDS
 
 TYPE_CHECKING = False  # instead of importing typing, so that --help and status answer at once
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 SYNONYMS = {
     "cancel": "stop", "scancel": "stop", "kill": "stop RUN --now", "ls": "status", "list": "status", "ps": "status",
     "squeue": "status", "log": "logs", "tail": "logs RUN -f", "fit": "train", "run": "train, or pipeline",
     "submit": "train, or pipeline", "start": "train, or pipeline", "restart": "resume", "requeue": "resume",
     "config": "settings", "reference": "settings", "models": "settings train.model", "help": "--help, or VERB --help",
+    "version": "--version",
 }  # fmt: skip
 """Words of other tools, which an error translates to ours."""
 
@@ -44,63 +53,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the scheduler, 75 stop
 """
 
 
-class Arguments:
-    """A parsed command line. None or False: the option was not given."""
-
-    def __init__(self) -> None:
-        self.verb = ""
-        self.words: list[str] = []
-        """Config files, key=value settings, or names of runs."""
-        self.help = False
-        self.version = False
-
-        self.on: str | None = None
-        self.nodes: int | None = None
-        self.gpus: int | None = None
-        self.ranks: int | None = None
-        self.cpus: int | None = None
-        self.mem: float | None = None
-        self.time: str | None = None
-        self.hang: str | None = None
-        self.partition: str | None = None
-        self.account: str | None = None
-        self.scratch: int | None = None
-        self.stage: str | None = None
-        self.mpi: bool | None = None
-        self.share: str | None = None
-        self.runs = "runs"
-        self.exclude: str | None = None
-        self.constraint: str | None = None
-        self.comment: str | None = None
-        self.mail: str | None = None
-        self.after: str | None = None
-        self.max_parallel: int | None = None
-
-        self.preset: str | None = None
-        self.draws: int | None = None
-        self.name: str | None = None
-        self.again = False
-        self.only = False
-        self.dry_run = False
-        self.prepare = False
-        self.follow = False
-        self.yes = False
-        self.output: str | None = None
-        self.json = False
-
-        self.faults: str | None = None
-        self.repeat: int | None = None
-        self.watch = False
-        self.rank = 0
-        self.attempt: int | None = None
-        self.save = False
-        self.now = False
-        self.checkpoints = False
-        self.replace = False
-        self.repair = False
-        self.accept = False
-
-
 def whole(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ValueError("a whole number")
@@ -117,7 +69,7 @@ def gigabytes(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError("a number") from None
+        raise ValueError("a number of GB, as 16") from None
     if not abs(number) < 1e6:  # also refuses nan
         raise ValueError("a number below a million")
     return number
@@ -148,137 +100,190 @@ PLAN = "STAGE pipeline sweep resume drill export"
 START = "STAGE pipeline sweep resume"
 ONE = "STAGE pipeline resume"
 
-Option = tuple[str, str, "Callable[[str], object] | None", str, str]
-"""Its name, its value in capitals, the function that parses the value (None: it takes none), its verbs, its help."""
 
-GROUPS: dict[str, list[Option]] = {
-    "resources": [
-        ("--on", "SITE", one_line, PLAN, "local, debug, slurm, or a profile of configs/site (default: detected)"),
-        ("--nodes", "N", whole, PLAN, "number of nodes"),
-        ("--gpus", "N", whole, PLAN, "GPUs per node; each gets one rank"),
-        ("--ranks", "N", whole, PLAN, "ranks (processes) per node, if not one per GPU"),
-        ("--cpus", "N", whole, PLAN, "CPU cores per rank"),
-        ("--mem", "GB", gigabytes, PLAN, "memory per node"),
-        ("--time", "4h", one_line, PLAN, "walltime; when it ends, the run saves, and its job goes back into the queue"),
-        ("--hang", "15m", one_line, PLAN, "restart the ranks if none of them makes progress within this time"),
-        ("--partition", "NAME", one_line, PLAN, "instead of the profile's partition"),
-        ("--account", "NAME", one_line, PLAN, "the grant to charge; docs/sites.md lists where else it can be set"),
-        ("--scratch", "GB", whole, PLAN, "node-local disk, at sites where a job can ask for it"),
-        ("--stage", "PATH", one_line, PLAN, "where each node keeps its copy of training data: auto, off or a path"),
-        ("--mpi", "", None, PLAN, "start the ranks by MPI: mpiexec here, srun --mpi on a cluster"),
-        ("--runs", "DIR", str, f"{PLAN} RUN", "the folder that holds the run folders (default: runs)"),
-        (
-            "--share",
-            "WHO",
-            readers,
-            PLAN,
-            "who may read the run folder: private, group, or umask (default: the profile's word)",
-        ),
-        ("--exclude", "NODES", one_line, PLAN, "nodes not to use"),
-        ("--constraint", "WORD", one_line, PLAN, "a feature the nodes must have"),
-        ("--comment", "TEXT", one_line, PLAN, "a comment for Slurm's accounting"),
-        ("--mail", "ADDRESS", one_line, PLAN, "where Slurm sends mail when the job ends, fails or is requeued"),
-        ("--after", "RUN", str, ONE, "start after that run has succeeded"),
-        ("--max-parallel", "N", natural, "sweep", "number of runs at the same time"),
-    ],
-    "running": [
-        (
-            "--preset",
-            "NAME=VALUE",
-            str,
-            "STAGE pipeline sweep drill",
-            "use a preset of the config file, as size=tiny",
-        ),
-        (
-            "--draws",
-            "N",
-            natural,
-            "sweep",
-            "draw N combinations at random; ranges may be optim.lr=log:1e-4..1e-2 or seed=0..99",
-        ),
-        (
-            "--name",
-            "WORD",
-            run_name,
-            f"{START} export",
-            "a name of your own for the run, to use wherever RUN is asked for",
-        ),
-        ("--again", "", None, "STAGE pipeline sweep", "make a new run even if there is one with the same settings"),
-        ("--only", "", None, "STAGE sweep", "refuse if an input is missing, instead of making it first"),
-        (
-            "--dry-run",
-            "",
-            None,
-            f"{START} clean",
-            "print the plan and the batch script, or what would be removed, and do nothing",
-        ),
-        ("--prepare", "", None, START, "write the run folder and start nothing; slurm/run.sbatch can run it"),
-        (
-            "--follow",
-            "",
-            None,
-            f"{ONE} logs",
-            "watch the Slurm run to its end; logs: keep printing",
-        ),
-        ("--yes", "", None, "sweep stop", "do not ask before acting on many runs"),
-        (
-            "--json",
-            "",
-            None,
-            f"{START} status stop recipes sites settings FILES",
-            "print the result as JSON on stdout, for scripts; everything else goes to stderr",
-        ),
-        ("--output", "FILE", str, "export settings", "the file to write (default: the terminal)"),
-    ],
-    "for one verb": [
-        ("--watch", "", None, "status", "print it again every two seconds"),
-        ("--rank", "N", whole, "logs", "the rank whose output to print (default: 0)"),
-        ("--attempt", "N", natural, "logs", "the attempt whose output to print (default: the newest)"),
-        ("--save", "", None, "stop", "save first (the default)"),
-        ("--now", "", None, "stop", "end at once, without saving"),
-        (
-            "--faults",
-            "LIST",
-            str,
-            "drill",
-            "faults to inject, separated by commas; drill --help lists them (default: all)",
-        ),
-        ("--repeat", "N", natural, "drill", "draw N faults at random"),
-        ("--checkpoints", "", None, "clean", "of finished runs, remove all checkpoints but the last"),
-        ("--replace", "", None, "site", "allow refresh to overwrite a profile of yours"),
-        ("--repair", "", None, "verify", "set damaged files aside, so that resume makes them again"),
-        ("--accept", "", None, "verify", "trust the files of a run of an older release as they are"),
-    ],
-}
+class Option:
+    """A row of the table. `--max-parallel` is the attribute `max_parallel` of Arguments.
+
+    Parameters
+    ----------
+    metavar
+        Its value in capitals; empty if it takes none.
+    convert
+        Parses the value, or raises ValueError with what is needed; None if it takes none.
+    verbs
+        The verbs that take it; empty for all.
+    what
+        Its sentence in --help.
+    default
+        What Arguments has if it is not given.
+    slurm
+        Whether only Slurm understands it: `only`, or `as it is` if sbatch gets it unchanged under the same name.
+    for_verbs
+        The sentence for verbs to which it means something else.
+    """
+
+    name: str
+    field: str
+
+    def __init__(
+        self,
+        metavar: str,
+        convert: Callable[[str], object] | None,
+        verbs: str,
+        what: str,
+        default: object,
+        slurm: str = "",
+        for_verbs: Mapping[str, str] | None = None,
+    ) -> None:
+        self.metavar = metavar
+        self.convert = convert
+        self.verbs = verbs.split()
+        self.what = what
+        self.default = default
+        self.slurm = slurm
+        self.for_verbs = for_verbs or {}
+
+    def __set_name__(self, owner: type, field: str) -> None:
+        self.field = field
+        self.name = f"--{field.replace('_', '-')}"
+
+    def fits(self, verb: str) -> bool:
+        """Whether it applies to a verb, or to the stage of that name."""
+        kind = verb if verb in VERBS else "FILES" if is_tool(verb) else "STAGE"
+        kinds = {kind, *(["RUN"] if takes_run(verb) else [])}
+        return not self.verbs or not kinds.isdisjoint(self.verbs)
+
+
+# As of dataclasses.field, the type that these return is that of the parsed value, which mypy sees at `args.nodes`
+
+
+def option(metavar: str, convert: Callable[[str], T], verbs: str, what: str, slurm: str = "") -> T | None:
+    row: Any = Option(metavar, convert, verbs, what, None, slurm)
+    return row
+
+
+def option_or(default: T, metavar: str, convert: Callable[[str], T], verbs: str, what: str) -> T:
+    row: Any = Option(metavar, convert, verbs, what, default)
+    return row
+
+
+def flag(verbs: str, what: str, **for_verbs: str) -> bool:
+    row: Any = Option("", None, verbs, what, False, for_verbs=for_verbs)
+    return row
+
+
+class ResourceOptions:
+    on = option("SITE", one_line, PLAN, "local, debug, slurm, or a profile of configs/site (default: detected)")
+    nodes = option("N", whole, PLAN, "number of nodes")
+    gpus = option("N", whole, PLAN, "GPUs per node; each gets one rank")
+    ranks = option("N", whole, PLAN, "ranks (processes) per node, if not one per GPU")
+    cpus = option("N", whole, PLAN, "CPU cores per rank")
+    mem = option("GB", gigabytes, PLAN, "memory per node")
+    time = option("4h", one_line, PLAN, "walltime; when it ends, the run saves, and its job goes back into the queue")
+    hang = option("15m", one_line, PLAN, "restart the ranks if none of them makes progress within this time")
+    partition = option("NAME", one_line, PLAN, "instead of the profile's partition", "only")
+    account = option(
+        "NAME", one_line, PLAN, "the grant to charge; docs/sites.md lists where else it can be set", "only"
+    )
+    scratch = option("GB", whole, PLAN, "node-local disk, at sites where a job can ask for it")
+    stage = option("PATH", one_line, PLAN, "where each node keeps its copy of training data: auto, off or a path")
+    mpi = flag(PLAN, "start the ranks by MPI: mpiexec here, srun --mpi on a cluster")
+    share = option(
+        "WHO", readers, PLAN, "who may read the run folder: private, group, or umask (default: the profile's word)"
+    )
+    exclude = option("NODES", one_line, PLAN, "nodes not to use", "as it is")
+    constraint = option("WORD", one_line, PLAN, "a feature the nodes must have", "as it is")
+    comment = option("TEXT", one_line, PLAN, "a comment for Slurm's accounting", "as it is")
+    mail = option("ADDRESS", one_line, PLAN, "where Slurm sends mail when the job ends, fails or is requeued", "only")
+
+
+class RunOptions:
+    runs = option_or("runs", "DIR", str, f"{PLAN} RUN", "the folder that holds the run folders (default: runs)")
+    after = option("RUN", str, ONE, "start after that run has succeeded")
+    max_parallel = option("N", natural, "sweep", "number of runs at the same time")
+    preset = option("NAME=VALUE", str, "STAGE pipeline sweep drill", "use a preset of the config file, as size=tiny")
+    draws = option(
+        "N", natural, "sweep", "draw N combinations at random; ranges may be optim.lr=log:1e-4..1e-2 or seed=0..99"
+    )
+    name = option(
+        "WORD", run_name, f"{START} export", "a name of your own for the run, to use wherever RUN is asked for"
+    )
+    again = flag("STAGE pipeline sweep", "make a new run even if there is one with the same settings")
+    only = flag("STAGE sweep", "refuse if an input is missing, instead of making it first")
+    dry_run = flag(
+        f"{START} clean",
+        "print the plan and the batch script, and do nothing",
+        clean="print what would be removed",
+    )
+    prepare = flag(START, "write the run folder and start nothing; slurm/run.sbatch can run it")
+    follow = flag(
+        f"{ONE} logs", "watch the Slurm run to its end", logs="keep printing what is written, until the run ends"
+    )
+    yes = flag("sweep stop", "do not ask before acting on many runs")
+    json = flag(
+        f"{START} status stop recipes sites settings FILES",
+        "print the result as JSON on stdout, for scripts; everything else goes to stderr",
+    )
+    output = option("FILE", str, "export settings", "the file to write (default: the terminal)")
+
+
+class VerbOptions:
+    watch = flag("status", "print it again every two seconds")
+    rank = option_or(0, "N", whole, "logs", "the rank whose output to print (default: 0)")
+    attempt = option("N", natural, "logs", "the attempt whose output to print (default: the newest)")
+    save = flag("stop", "save first (the default)")
+    now = flag("stop", "end at once, without saving")
+    faults = option(
+        "LIST", str, "drill", "faults to inject, separated by commas; drill --help lists them (default: all)"
+    )
+    repeat = option("N", natural, "drill", "draw N faults at random")
+    checkpoints = flag("clean", "of finished runs, remove all checkpoints but the last")
+    repair = flag("verify", "set damaged files aside, so that resume makes them again")
+    accept = flag("verify", "trust the files of a run of an older release as they are")
+    replace = flag("site", "allow refresh to overwrite a profile of yours")
+
+
+class Arguments(ResourceOptions, RunOptions, VerbOptions):
+    """A parsed command line. None or False: the option was not given."""
+
+    help = flag("", "print this help")
+    version = flag("", "print the version of hpc and of Python")
+
+    def __init__(self) -> None:
+        self.verb = ""
+        self.words: list[str] = []
+        """Config files, key=value settings, or names of runs."""
+        for row in OPTIONS.values():
+            setattr(self, row.field, row.default)
+
+
+def _rows(table: type) -> list[Option]:
+    return [row for row in vars(table).values() if isinstance(row, Option)]
+
+
+GROUPS = {
+    "resources": _rows(ResourceOptions), "running": _rows(RunOptions), "for one verb": _rows(VerbOptions),
+}  # fmt: skip
+OPTIONS = {row.name: row for row in [*(row for rows in GROUPS.values() for row in rows), *_rows(Arguments)]}
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
 SBATCH_LETTERS = {
-    "-N": "--nodes",
-    "-n": "--ranks",
-    "-c": "--cpus",
-    "-t": "--time",
-    "-p": "--partition",
-    "-A": "--account",
-}
+    "-N": "--nodes", "-n": "--ranks", "-c": "--cpus", "-t": "--time", "-p": "--partition", "-A": "--account",
+    "-G": "--gpus", "-x": "--exclude", "-C": "--constraint", "-J": "--name", "-d": "--after",
+}  # fmt: skip
 SBATCH_WORDS = {
-    "--gres": "--gpus", "--gpus-per-node": "--gpus", "--ntasks-per-node": "--ranks", "--cpus-per-task": "--cpus",
-    "--mail-user": "--mail", "--dependency": "--after",
+    "--gres": "--gpus", "--gpus-per-node": "--gpus", "--ntasks-per-node": "--ranks", "--ntasks": "--ranks",
+    "--cpus-per-task": "--cpus", "--mail-user": "--mail", "--dependency": "--after", "--job-name": "--name",
 }  # fmt: skip
 """What sbatch calls these options; an error names ours."""
+IN_A_PROFILE = ("--qos", "--reservation", "--nodelist", "--nice", "--licenses", "--gpu-bind", "--exclusive", "--export")
+"""Options of sbatch that stand in the profile of a site."""
+OTHER_VERBS_WORD = {"--follow": "--watch", "--watch": "--follow"}
+"""Options that do alike for other verbs."""
 FORMER = {"--set": "--preset"}
 """Renamed options: the old name works for one version and prints a notice."""
-OPTIONS: dict[str, Option] = {option[0]: option for group in GROUPS.values() for option in group}
-OPTIONS["--help"] = ("--help", "", None, "", "print this help")
-OPTIONS["--version"] = ("--version", "", None, "", "print the version of hpc and of Python")
 
 
-def fits(option: Option, verb: str) -> bool:
-    """Whether an option applies to a verb, or to the stage of that name."""
-    kind = verb if verb in VERBS else "FILES" if is_tool(verb) else "STAGE"
-    kinds = {kind, *(["RUN"] if takes_run(verb) else [])}
-    return option[0] in ("--help", "--version") or not kinds.isdisjoint(option[3].split())
-
-
-def read(argv: "Sequence[str]") -> Arguments:
+def read(argv: Sequence[str]) -> Arguments:
     """Parse a command line: any order, `--nodes 2` or `--nodes=2`, and `--` ends the options."""
     args = Arguments()
     plain: list[str] = []
@@ -294,26 +299,34 @@ def read(argv: "Sequence[str]") -> Arguments:
                 notice_of_new_word(name, FORMER[name])
                 name = FORMER[name]
             if name not in OPTIONS:
-                ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
-                hint = f": say {ours} {OPTIONS[ours][1]}" if ours else f".{did_you_mean(name, OPTIONS)}"
-                raise ConfigError(f"there is no option {name}{hint}")
-            option = OPTIONS[name]
-            used.append(option)
-            if option[2] is None and equals:
+                raise ConfigError(f"there is no option {name}{_instead(name)}")
+            row = OPTIONS[name]
+            used.append(row)
+            if row.convert is None and equals:
                 raise ConfigError(f"{name} takes no value, but got {text!r}")
-            value = True if option[2] is None else _value(option, text if equals else next(coming, None))
+            value = True if row.convert is None else _value(row, text if equals else next(coming, None))
             if value != "":  # an empty "$RUNS" in a script counts as not given
-                setattr(args, name[2:].replace("-", "_"), value)
+                setattr(args, row.field, value)
         else:
             plain.append(word)
     if plain:
         args.verb, args.words = plain[0], plain[1:]
     elif not args.help and not args.version:
         raise ConfigError("say what to do: python -m hpc.launch VERB; --help lists the verbs")
-    for option in used:
-        if not args.help and not fits(option, args.verb):
-            raise ConfigError(f"{option[0]} is for {_list(option[3].split())}, not for {args.verb}")
+    for row in used:
+        if not args.help and not row.fits(args.verb):
+            other = OTHER_VERBS_WORD.get(row.name, "")
+            hint = f": say {other}" if other and OPTIONS[other].fits(args.verb) else ""
+            raise ConfigError(f"{row.name} is for {_list(row.verbs)}, not for {args.verb}{hint}")
     return args
+
+
+def _instead(name: str) -> str:
+    """Return what to say for a word that is not an option: what sbatch calls it, or the nearest."""
+    if name in IN_A_PROFILE:
+        return ": sbatch has it; here it stands in the profile of the site, under `directives` (docs/sites.md)"
+    ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
+    return f": say {ours} {OPTIONS[ours].metavar}" if ours else f".{did_you_mean(name, OPTIONS)}"
 
 
 def _list(words: list[str]) -> str:
@@ -325,15 +338,14 @@ def _list(words: list[str]) -> str:
     return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 
-def _value(option: Option, text: str | None) -> object:
-    name, metavar, convert, _, _ = option
-    assert convert is not None
+def _value(row: Option, text: str | None) -> object:
+    assert row.convert is not None
     if text is None or text.partition("=")[0] in OPTIONS:  # the next option, not its value
-        raise ConfigError(f"{name} needs a value: {name} {metavar}")
+        raise ConfigError(f"{row.name} needs a value: {row.name} {row.metavar}")
     try:
-        return convert(text)
+        return row.convert(text)
     except ValueError as error:
-        raise ConfigError(f"{name} needs {error}, but got {text!r}") from None
+        raise ConfigError(f"{row.name} needs {error}, but got {text!r}") from None
 
 
 def help_text() -> str:
@@ -341,11 +353,13 @@ def help_text() -> str:
     rows = "\n".join(f"  {words[name]:<22} {verb.what}" for name, verb in verbs().items())
     short = {long: f"{letter}, " for letter, long in SHORT.items()}
     blocks = []
-    for group, options in GROUPS.items():
+    for group, rows_of in GROUPS.items():
         lines = []
-        for name, metavar, _, taken_by, what in options:
-            how, whose = f"{short.get(name, '')}{name} {metavar}", "" if " " in taken_by else f"{taken_by}: "
-            lines.append(f"  {how:<20} {whose}{what}")
+        for row in rows_of:
+            how = f"{short.get(row.name, '')}{row.name} {row.metavar}"
+            whose = f"{row.verbs[0]}: " if len(row.verbs) == 1 else ""
+            others = [f"; {verb}: {what}" for verb, what in row.for_verbs.items()]
+            lines.append(f"  {how:<20} {whose}{row.what}{''.join(others)}")
         blocks.append("\n".join([f"\n{group}:", *lines]))
     return TEXT.format(stages=_stages(), verbs=rows, options="\n".join(blocks))
 

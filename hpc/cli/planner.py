@@ -10,10 +10,12 @@ from typing import Any
 
 from hpc import config
 from hpc.cli import preflight
-from hpc.cli.options import GROUPS, OPTIONS, SYNONYMS, Arguments
+from hpc.cli.options import GROUPS, OPTIONS, SBATCH_WORDS, SYNONYMS, Arguments
 from hpc.cli.table import VERBS
 from hpc.config import plugins, recipes, stages
-from hpc.errors import ConfigError, first_of
+from hpc.config.choices import leaves
+from hpc.config.schema import NoSetting
+from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.plan import plan, snapshot
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
@@ -22,21 +24,13 @@ from hpc.runs.rundir import RunDir
 from hpc.site import allocation
 from hpc.site.allocation import Resources, Site
 
-ASKED = [
-    option[0].removeprefix("--")
-    for option in GROUPS["resources"]
-    if option[0] not in ("--runs", "--after", "--max-parallel")
-]
-"""The options for the site and the resources."""
-PASSED_ON = ("exclude", "constraint", "comment")
-"""The options that sbatch gets as they are."""
-SLURM_ONLY = ("partition", "account", "mail", *PASSED_ON)
-"""The options that only Slurm understands."""
-
 
 def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     runs = Path(args.runs).absolute()
-    sciences, sources, settings = _sciences(args, runs)
+    try:
+        sciences, sources, settings = _sciences(args, runs)
+    except NoSetting as error:
+        raise _with_option(error, args) from None
     request = _asked(args, runs)
     site, resources = _where(request, runs, environ, args.dry_run)
     request["on"] = site.name  # also if it was detected
@@ -92,8 +86,13 @@ def _reason(science: Science, sciences: Sequence[Science], args: Arguments, runs
 def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], list[str]]:
     """Return what is to be computed, the files and words it comes from, and the settings that differ between runs."""
     if args.verb in ("resume", "export"):
+        if settings := [word for word in args.words if "=" in word]:
+            raise ConfigError(
+                f"{args.verb} keeps the settings of its run: {settings[0]} would be another run, of its stage and a "
+                "config file; what may change are options, as --time or --nodes"
+            )
         if len(args.words) != 1:
-            raise ConfigError(f"{args.verb} which run? One name; other settings would be another run")
+            raise ConfigError(f"{args.verb} which run? Say one name; see `python -m hpc.launch status`")
         run = status.find(args.words[0], runs)
         last = plan.of_folder(run)
         if last.science.name != run.name:
@@ -106,40 +105,83 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
         raise ConfigError(f"there is no stage or verb {verb!r}: say {SYNONYMS[verb]}")
     if args.verb == "sweep" and args.again:
         raise ConfigError("a sweep runs what is missing; for other runs of the same, sweep over a seed")
+    _check_verb(verb, rest)
     words = [word for word in rest if "=" in word]
-    files = [_config_file(word) for word in rest if "=" not in word] or _default_file(verb, words)
+    if args.verb == "sweep" and not words and (verb == "pipeline" or verb in stages.names()):
+        raise ConfigError(
+            f"sweep over what? Say several values of a setting: sweep {verb} seed=0..4 optim.lr=1e-3,1e-4"
+        )
+    files = [_config_file(word, rest, verb) for word in rest if "=" not in word] or _default_file(verb, words)
     values = config.choose(config.load(files), args.preset)
     named = _named(runs)
     lacks = None if args.only or args.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
     if args.verb == "sweep":
-        pairs = plan.sweep(verb, values, words, args.draws, named, lacks, list(VERBS))
+        try:
+            pairs = plan.sweep(verb, values, words, args.draws, named, lacks, list(VERBS))
+        except ConfigError as error:
+            raise _without_brackets(error, words) from None
         return [science for science, _ in pairs], [*map(str, files), *words], [own for _, own in pairs]
     anew = (lambda name: plan.next_again(name, runs)) if args.again else None
-    try:
-        sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
-    except ConfigError as error:
-        raise _with_option(error, words) from None
+    sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
 
 
-def _with_option(error: ConfigError, words: Sequence[str]) -> ConfigError:
-    """Rewrite the error for `nodes=2` to name the option --nodes."""
+def _with_option(error: NoSetting, args: Arguments) -> ConfigError:
+    """Rewrite the error for `nodes=2` to name the option --nodes, and that for sbatch's `cpus_per_task: 4` in a file to
+    name --cpus."""
+    given = f"--{error.key.replace('_', '-')}"
+    names = (name for name in (SBATCH_WORDS.get(given, given), f"{given}s") if name in OPTIONS)
+    row = next((OPTIONS[name] for name in names if OPTIONS[name].fits(args.verb)), None)
+    if row is None or (error.known and "." in error.where):
+        return error
+    values = [word.partition("=")[2] for word in args.words if word.partition("=")[0].rpartition(".")[2] == error.key]
+    value = values[-1] if values and given not in SBATCH_WORDS and "," not in values[-1] else row.metavar
+    return ConfigError(f"{error.where} has no setting {error.key!r}: it is the option {row.name} {value}".rstrip())
+
+
+def _without_brackets(error: ConfigError, words: Sequence[str]) -> ConfigError:
+    """Say how a sweep is given several values, if one got a list instead."""
     for word in words:
-        key, _, value = word.rpartition(".")[2].partition("=")
-        option = f"--{key}s" if key == "gpu" else f"--{key.replace('_', '-')}"
-        if option in OPTIONS and f"has no setting {key!r}" in str(error):
-            return ConfigError(f"{str(error).partition(key)[0]}{key}': it is the option {option} {value}")
+        key, _, value = word.partition("=")
+        if value.startswith("[") and error.at and f".{error.at}".endswith(f".{key}"):
+            return ConfigError(f"{error}. In a sweep, several values stand without brackets: {key}={value.strip('[]')}")
     return error
 
 
-def _config_file(word: str) -> Path:
-    """Return the file of that name, or the recipe."""
+def _check_verb(verb: str, rest: Sequence[str]) -> None:
+    """Refuse a word that is neither a stage nor a verb, before a file is missed; in a file that is there, it may be a
+    section."""
+    there = [Path(word).exists() or word in recipes.every() for word in rest if "=" not in word]
+    known = [*VERBS, *stages.names()]
+    if there and not any(there) and stages.names() and verb not in known:
+        raise ConfigError(f"there is no stage or verb {verb!r}.{did_you_mean(verb, known)}")
+
+
+def _config_file(word: str, rest: Sequence[str], verb: str) -> Path:
+    """Return the file of that name, or the recipe. `rest`: all words of the line, for `lr = 1e-3` in place of
+    `lr=1e-3`."""
     path = Path(word)
     if path.suffix not in (".yaml", ".yml"):
-        return recipes.find(word)
+        try:
+            return recipes.find(word)
+        except ConfigError:
+            after = [each for each in rest[rest.index(word) + 1 :] if each != "="][:1]
+            if _is_setting(word, verb) and after:
+                raise ConfigError(
+                    f"{word!r} is a setting: write it without spaces, {word}={after[0].removeprefix('=')}"
+                ) from None
+            raise
     if not path.exists() and path.stem in recipes.every():
         raise ConfigError(f"there is no config file {word}; the recipe {path.stem} has that name: say {path.stem}")
     return path
+
+
+def _is_setting(word: str, verb: str) -> bool:
+    if verb not in stages.names():
+        return False
+    path = word.removeprefix(f"{verb}.")
+    paths = leaves(stages.schema(stages.load(stages.entry(verb))), path.rpartition(".")[2])
+    return any(f".{each}".endswith(f".{path}") for each in paths)
 
 
 def _default_file(verb: str, words: Sequence[str]) -> list[Path]:
@@ -198,7 +240,8 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
 
 def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
     """Return the requested site and resources; a run that continues keeps the requests of its last submission."""
-    now = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
+    given = {row.field: getattr(args, row.field) for row in GROUPS["resources"]}
+    now = {name: value for name, value in given.items() if value is not None and value is not False}
     if args.verb not in ("resume", "export"):
         return now
     before = plan.of_folder(status.find(args.words[0], runs)).asked
@@ -209,8 +252,9 @@ def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
 
 def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool) -> tuple[Site, Resources]:
     """Return the site, and the resources that it grants to the request."""
+    ours = GROUPS["resources"]
     site = allocation.load(asked.get("on") or allocation.detect(environ))
-    options = {name: asked[name] for name in PASSED_ON if name in asked}
+    options = {row.field: asked[row.field] for row in ours if row.field in asked and row.slurm == "as it is"}
     options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
     request = allocation.Request(
         nodes=asked.get("nodes"),
@@ -230,7 +274,7 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
     )
     resources = allocation.fit(site, request, allocation.gpus_here(environ), dry=dry)
     notes = allocation.look_at_folder(site, resources, runs, environ)
-    if site.kind != "slurm" and (idle := [f"--{name}" for name in SLURM_ONLY if name in asked]):
+    if site.kind != "slurm" and (idle := [row.name for row in ours if row.field in asked and row.slurm]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)
     if resources.share == "group":
         notes += (f"the group {sharing.group_of(runs)} can read the run folder",)

@@ -9,6 +9,7 @@ installed package adds by an entry point of the group `eegdecode.models`. Its fi
 """
 
 import dataclasses
+import functools
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -102,13 +103,27 @@ class Choices(Mapping[str, Any]):
             yield kind
 
     def _points(self) -> Mapping[str, str]:
-        late.register(*plugins.modules())  # all, as a package may import its others where one is imported
+        _register_plugins()
         return plugins.points(self.group)
 
-    def _files(self) -> list[str]:
-        folders = import_module(self.package).__path__ if self.package else ()
-        names = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
-        return sorted(name for name in names if not name.startswith("_") and name != "config")
+    def _files(self) -> tuple[str, ...]:
+        return _files_of(self.package) if self.package else ()
+
+
+@functools.cache
+def _files_of(package: str) -> tuple[str, ...]:
+    """Return the names of the choices in a package. Looked up once: one page of the reference asks 2,000 times."""
+    names = {path.stem for folder in import_module(package).__path__ for path in Path(folder).glob("*.py")}
+    return tuple(sorted(name for name in names if not name.startswith("_") and name != "config"))
+
+
+@functools.cache
+def _register_plugins() -> None:
+    late.register(*plugins.modules())  # all, as a package may import its others where one is imported
+
+
+plugins.forget_with(_files_of.cache_clear)
+plugins.forget_with(_register_plugins.cache_clear)
 
 
 def code_of(config: Any) -> types.ModuleType:
@@ -159,6 +174,20 @@ def named(kind: Any, name: str) -> Any:
     members, more = _members(kind)
     member = next((each for member in members if (each := named(member, name)) is not None), None)
     return more[name] if member is None and more is not None and name in more else member
+
+
+def formerly(kind: Any, name: object) -> Any:
+    """Return the one of `kinds` that had this name in the last version, or None."""
+    members, more = _members(kind)
+    ours = (each for member in members for each in kinds(member))
+    own = next((each for each in ours if name in getattr(each, "FORMER_NAMES", ())), None)
+    return more.by_former_name(name) if own is None and more is not None else own
+
+
+def not_provided(kind: Any, name: object) -> str:
+    """Return why there is no choice of a name that people look for; empty if nothing is known of it."""
+    more = _members(kind)[1]
+    return more.not_provided.get(str(name), "") if more else ""
 
 
 def _members(kind: Any) -> tuple[tuple[Any, ...], Choices | None]:

@@ -31,7 +31,12 @@ def choose(values: Mapping[str, Any], word: str | None) -> dict[str, Any]:
     presets = values.get("presets") or {}
     if word is None:
         return rest
-    name, _, value = word.partition("=")
+    name, equals, value = word.partition("=")
+    of_value = (
+        [each for each, values_of in presets.items() if word in values_of] if isinstance(presets, Mapping) else []
+    )
+    if not equals and of_value:
+        raise ConfigError(f"--preset {word}: say which preset it is of, --preset {of_value[0]}={word}")
     if not isinstance(presets, Mapping) or name not in presets:
         raise ConfigError(f"--preset {word}: the file has no preset {name!r}.{did_you_mean(name, list(presets))}")
     if value not in presets[name]:

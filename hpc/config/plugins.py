@@ -15,11 +15,14 @@ from hpc.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _GROUPS: dict[str, dict[str, str]] = {}
 """Every entry point of a group whose name begins with one of OURS: {group: {name: "module:attribute"}}."""
 OURS = ("hpc.", "eegdecode.")
+_CACHES: "list[Callable[[], None]]" = []
+"""What others have looked up by entry points, to be cleared with them."""
 
 
 def points(group: str) -> dict[str, str]:
@@ -38,6 +41,13 @@ def packages() -> list[str]:
 def forget() -> None:
     """Clear what is cached, because sys.path has changed."""
     _GROUPS.clear()
+    for clear in _CACHES:
+        clear()
+
+
+def forget_with(clear: "Callable[[], None]") -> None:
+    """Have `forget` clear another cache too."""
+    _CACHES.append(clear)
 
 
 def load(where: str) -> "Any":

@@ -18,10 +18,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
-from hpc.config.choices import kinds, named, names
-from hpc.config.schema import instead
+from hpc.config.choices import formerly, kinds, named, names
+from hpc.config.schema import NoSetting, known_as
 from hpc.config.secrets import Secret
-from hpc.errors import ConfigError
+from hpc.errors import did_you_mean, notice_of_new_word
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,16 @@ def groups(schema: Any) -> list[str]:
 
 
 def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
-    """Look up a path, `optim`, `model` or `model.eegnet`: its title, its description and its settings.
+    """Look up a path, `optim`, `model` or `model.eegnet`: its title, its description and its settings. Words of
+    the last version lead to those of today.
 
     For a path that is a choice, the settings are the choices, each with its description.
     """
     at: list[str] = []
     base: Any = None
     now = schema
-    for word in filter(None, path.split(".")):
+    for given in filter(None, path.split(".")):
+        word = _of_today(now, given, at)
         if word in _several(now):
             now = named(now, word)
             base = base if isinstance(base, now) else None
@@ -85,9 +87,9 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         cls = kinds(now)[0]
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         if word not in fields:
-            shown = ".".join(at)
-            known = [*names(now), *(name for name in fields if name != "name")]
-            raise ConfigError(f"{shown or 'it'} has no setting {word!r}{instead(now, word, known)}")
+            there = [*names(now), *(name for name in fields if name != "name")]
+            known = known_as(now, word) or (known_as(schema, word, not_in=at[0]) if at else "")
+            raise NoSetting(".".join(at) or "it", word, known, f".{did_you_mean(word, there)}")
         now = get_type_hints(cls, include_extras=True)[word]
         base = _default_of(fields[word], base)
         at.append(word)
@@ -102,6 +104,21 @@ def below(schema: Any, path: str) -> tuple[str, str, list[Setting]]:
         return title, "One of these, chosen by its name:", rows
     cls = kinds(now)[0]
     return title, _description(cls), list(_settings(cls, prefix, base))
+
+
+def _of_today(kind: Any, word: str, at: Sequence[str]) -> str:
+    """Return the name of a choice or a setting that has this one or had it in the last version, then with a notice."""
+    if word in names(kind):  # before any is imported
+        return word
+    where = ".".join(at)
+    fields = getattr(kinds(kind)[0], "FORMER", {}) if kinds(kind) else {}
+    if word in fields:
+        notice_of_new_word(f"{where}.{word}" if where else word, fields[word])
+        return str(fields[word])
+    if not _several(kind) or (choice := formerly(kind, word)) is None:
+        return word
+    notice_of_new_word(f"{where}: {word}" if where else word, choice.name)
+    return str(choice.name)
 
 
 def _several(kind: Any) -> tuple[str, ...]:

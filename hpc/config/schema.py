@@ -14,9 +14,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hpc.config.choices import Choices, choices_of, leaves
+from hpc.config.choices import Choices, choices_of, formerly, leaves, named, names, not_provided
 from hpc.config.secrets import Secret
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
+
+
+class NoSetting(ConfigError):
+    """There is no such setting. What its dataclass has no word for, one around it may know: `optim.epochs`."""
+
+    def __init__(self, where: str, key: str, known: str, near: str = "") -> None:
+        super().__init__(f"{where} has no setting {key!r}{f': {known}' if known else near}")
+        self.where, self.key, self.known = where, key, known
+
 
 T = TypeVar("T")
 Converter = Callable[[Any, Any, str, Any], Any]
@@ -37,7 +46,10 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
         What fields have that are not in `values`; without it, the defaults of the class.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{at} needs settings (`key: value`), but got {values!r}")
+        raise ConfigError(
+            f"{at} needs settings, {at.rpartition('.')[2]}.KEY=VALUE or `key: value` in a file, but got {values!r}: "
+            f"`python -m hpc.launch settings {at}` shows them"
+        )
     kinds, more = choices_of(cls)
     if kinds or more:
         first = {"name": kinds[0].name} if kinds else {}
@@ -48,10 +60,19 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
     values = _with_new_words(cls, values, at)
     for key in values:
         if key not in fields:
-            raise ConfigError(f"{at} has no setting {key!r}{instead(cls, str(key), fields)}")
-    given = {
-        key: _convert(hints[key], value, f"{at}.{key}", _default(fields[key], base)) for key, value in values.items()
-    }
+            raise NoSetting(at, str(key), known_as(cls, str(key)), f".{did_you_mean(str(key), fields)}")
+    try:
+        given = {
+            key: _convert(hints[key], value, f"{at}.{key}", _default(fields[key], base))
+            for key, value in values.items()
+        }
+    except NoSetting as error:
+        group = error.where.removeprefix(f"{at}.").partition(".")[0].partition("[")[0]
+        if error.known or not (known := known_as(cls, error.key, not_in=group)):
+            raise
+        better = NoSetting(error.where, error.key, known)
+        better.at = error.at
+        raise better from None
     for name, field in fields.items():
         if name not in given and base is not None:
             given[name] = getattr(base, name)
@@ -63,14 +84,19 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
         raise ConfigError(f"{at}: {error}") from None
 
 
-def instead(cls: Any, key: str, fields: Iterable[str]) -> str:
-    """What to say instead of a setting that is not there: what its dataclass knows by another word (SYNONYMS), that of
-    the same name in one of its groups, or the nearest."""
-    if synonym := getattr(cls, "SYNONYMS", {}).get(key):
-        return f": {synonym}"
-    if paths := leaves(cls, key):
-        return f": it is {' or '.join(dict.fromkeys(paths))}"
-    return f".{did_you_mean(key, fields)}"
+def known_as(cls: Any, key: str, not_in: str = "") -> str:
+    """What to say instead of a setting that is not there: what its dataclass knows by another word (SYNONYMS), or that
+    of the same name in one of its groups. Empty if nothing is known.
+
+    Parameters
+    ----------
+    not_in
+        The group in which it was looked for: other choices of that group may have it, which this one has not.
+    """
+    if synonym := getattr(cls, "SYNONYMS", {}).get(key) or not_provided(cls, key):
+        return str(synonym)
+    paths = [path for path in leaves(cls, key) if path.partition(".")[0] != not_in]
+    return f"it is {' or '.join(dict.fromkeys(paths))}" if paths else ""
 
 
 def _with_new_words(cls: Any, values: Mapping[str, Any], at: str) -> Mapping[str, Any]:
@@ -213,12 +239,29 @@ def _list(kind: Any, value: Any, at: str, default: Any) -> Any:
     if isinstance(args[0], NewType) and isinstance(value, str):
         value = [value]
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
+        raise _no_list(args[0], value, at)
     if origin is list or args[-1] is Ellipsis:
         args = args[:1] * len(value)
     if len(value) != len(args):
         raise ConfigError(f"{at} needs {len(args)} values, but got {len(value)}: {value!r}")
     return origin(_convert(arg, item, f"{at}[{i}]") for i, (arg, item) in enumerate(zip(args, value)))
+
+
+def _no_list(kind: Any, value: Any, at: str) -> ConfigError:
+    """What to write instead of `steps.bandpass.low_hz=1`, or of `steps=bandpass`."""
+    leaf, several = at.rpartition(".")[2], names(kind)
+    if isinstance(value, str) and value in several:
+        return ConfigError(f"{at} is a list of several, in order, but got {value!r}: say {leaf}=[{value}]")
+    chosen = next((name for name in value if name in several), None) if isinstance(value, Mapping) else None
+    if chosen is None:
+        return ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
+    inside = value[chosen] if isinstance(value[chosen], Mapping) else {}
+    build(named(kind, chosen), {"name": chosen, **inside}, f"{at}.{chosen}")  # what else is wrong with it
+    settings = "".join(f", {key}: {item}" for key, item in inside.items())
+    return ConfigError(
+        f"{at} is a list of several, in order, in which settings stand with their name: say "
+        f"{leaf}='[{{name: {chosen}{settings}}}]', and the others before and after it"
+    )
 
 
 def _dict(kind: Any, value: Any, at: str, default: Any) -> Any:
@@ -239,7 +282,7 @@ def _union(kind: Any, value: Any, at: str, default: Any) -> Any:
         return _convert(kinds[0], value, at, default)
     if more is None and not any(map(dataclasses.is_dataclass, kinds)):
         return _one_of(kinds, value, at, default)
-    return _chosen(kinds, more, value, at, default)
+    return _chosen(kind, kinds, more, value, at, default)
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any, at: str, default: Any) -> Any:
@@ -264,12 +307,17 @@ def _enum(kind: Any, value: Any, at: str, default: Any) -> Any:
     return members[str(value)]
 
 
-def _chosen(kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, default: Any) -> Any:
+def _chosen(type_: Any, kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, default: Any) -> Any:
     """One of several dataclasses, by its name or the one that it had formerly."""
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{at} needs settings (`name: …`), but got {value!r}")
+        there = did_you_mean(str(value), [*(each.name for each in kinds if hasattr(each, "name")), *(more or ())])
+        raise ConfigError(
+            f"{at} needs settings (`name: …`), but got {'nothing' if value is None else repr(value)}.{there}"
+        )
+    if joined := [key for key in value if ":" in str(key)]:
+        raise ConfigError(f"{at}: YAML needs a space after the colon of {', '.join(joined)}, as in '{{name: …}}'")
     name = value.get("name", getattr(default, "name", None))
     choices: dict[str, Any] = {each.name: each for each in kinds if dataclasses.is_dataclass(each)}  # type: ignore[union-attr]
     if name in choices:
@@ -277,23 +325,22 @@ def _chosen(kinds: tuple[Any, ...], more: Choices | None, value: Any, at: str, d
     elif more is not None and name in more:
         kind = more[name]
     else:
-        kind = _formerly(name, choices, more, at)
+        kind = _formerly(type_, name, [*choices, *(more or ())], at)
         notice_of_new_word(f"{at}: {name}", kind.name)
         name = kind.name
         value = {**value, "name": name}
     return build(kind, value, at, default if getattr(default, "name", None) == name else None)
 
 
-def _formerly(name: Any, choices: Mapping[str, Any], more: Choices | None, at: str) -> Any:
-    if more is not None and name in more.not_provided:
-        raise ConfigError(f"{at}: {more.not_provided[name]}")
-    kind = next((kind for kind in choices.values() if name in getattr(kind, "FORMER_NAMES", ())), None)
-    if kind is None and more is not None:
-        kind = more.by_former_name(name)
+def _formerly(type_: Any, name: Any, there: Iterable[str], at: str) -> Any:
+    if reason := not_provided(type_, name):
+        raise ConfigError(f"{at}: {reason}")
+    kind = formerly(type_, name)
+    if name is None:
+        leaf, shown = at.rpartition(".")[2], ", ".join(there)
+        raise ConfigError(f"{at} needs a name besides its settings, {leaf}.name=… There is: {shown}.")
     if kind is None:
-        shown = "no name" if name is None else repr(name)
-        nearest = did_you_mean(str(name), [*choices, *(more or ())])
-        raise ConfigError(f"{at}: {shown} is not one of the choices.{nearest}")
+        raise ConfigError(f"{at}: {name!r} is not one of the choices.{did_you_mean(str(name), there)}")
     return kind
 
 

@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 FULL_S = 5.0
 """How often a write to a full disk is retried."""
+BEAT_S = 5.0
+BEATING_S = 3600.0
+"""How long one call of a library may take before the rank is silent, and so taken to hang."""
 STARTING, BEGUN = "starting", "begun"
 """The first messages of a rank: it runs; its stage has begun. See Ranks.hang_s."""
 
@@ -184,6 +188,31 @@ class Context:
         if self._heartbeat and time.time() - self._written >= 0.5:
             self._heartbeat["time"] = time.time()
             self.say_how_far()
+
+    @contextmanager
+    def beating(self, at_most_s: float = BEATING_S) -> Iterator[None]:
+        """Write heartbeats from a thread during one long call of a library. In a loop of our own, call `beat`.
+
+        It ends after `at_most_s`, so that a call which never returns is taken to hang after all.
+        """
+        from threading import Event, Thread
+
+        over, until = Event(), time.monotonic() + at_most_s
+
+        def beat() -> None:
+            while not over.wait(BEAT_S) and time.monotonic() < until:
+                try:
+                    self.beat()
+                except Fenced:  # the next heartbeat of the stage itself raises it
+                    return
+
+        thread = Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def pause(self, seconds: float) -> None:
         """Wait, without being taken to hang. Raises Preempted if a stop is requested."""

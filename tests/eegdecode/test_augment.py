@@ -1,7 +1,7 @@
 """Augmentations do what they claim, are functions of the window's key, and the same on any number of ranks."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from eegdecode.models.shallow import Shallow
 from eegdecode.objectives import Batch
 from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
-from eegdecode.training.augment import Augmentation
+from eegdecode.training.augment import Augmentation, DrawNumber
 from eegdecode.training.augmentations.config import AUGMENTATIONS, Augment, mixes_targets, partners_of
 from eegdecode.training.augmentations.cutmix import CutMix, cutmix
 from eegdecode.training.augmentations.frequency_shift import frequency_shifted
@@ -139,6 +139,48 @@ def test_what_cannot_be_is_refused() -> None:
         Augmentation([Recombine()], SPEC, soft=False)
     with pytest.raises(ValueError, match="recombine combines windows of one class, but there is no target"):
         Augmentation([Recombine()], replace(SPEC, n_outputs=0, target_sfreq=0.0), soft=False)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """An augmentation as in a package of a user's own, whose code is `apply` in its file."""
+
+    name: Literal["greedy"] = "greedy"
+    draws: int = 9
+    fails: bool = False
+
+
+def apply(cfg: Greedy, batch: Batch, what: int, spec: SignalSpec) -> Batch:
+    if cfg.fails:
+        raise RuntimeError("shapes")
+    drawn = sum(noise.uniform(batch.rng_key, what + number, spec.n_channels) for number in range(cfg.draws))
+    return batch._replace(signal=batch.signal * drawn[:, None])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("n_times", [128, None])
+def test_a_ninth_draw_is_refused_before_a_job_is_submitted(n_times: int | None) -> None:
+    Augmentation([Noise(), Greedy(draws=8)], SPEC, soft=False).try_out(n_times)
+    with pytest.raises(
+        ValueError, match=r"augmentation greedy draws with what \+ 8: it has 8 draws, what to what \+ 7;"
+    ):
+        Augmentation([Noise(), Greedy()], SPEC, soft=False).try_out(n_times)
+    with pytest.raises(ValueError, match="augment greedy fails for windows of .* 3 channels: RuntimeError: shapes"):
+        Augmentation([Greedy(fails=True)], CLASSES, soft=False).try_out(n_times)
+
+
+def test_each_draw_has_its_number_however_it_is_added_up() -> None:
+    what = DrawNumber.of(16, 16, "mine")
+    assert [what + 0, what + 3 + 4, 2 + what] == [16, 23, 18]
+    for wrong in (lambda: what + 4 + 4, lambda: what + -1):
+        with pytest.raises(ValueError, match="augmentation mine draws with what"):
+            wrong()
+
+
+def test_all_of_ours_are_tried_out() -> None:
+    for kind in AUGMENTATIONS.values():
+        for spec in (SPEC, CLASSES):
+            if not (spec is SPEC and "same class" in partners_of(kind())):
+                Augmentation([kind()], spec, soft=bool(spec.class_values)).try_out(None)
 
 
 @pytest.fixture(scope="module")

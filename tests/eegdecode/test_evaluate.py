@@ -1,8 +1,10 @@
 """An evaluation says what it cannot judge, which baselines it lacks, and which models decode together."""
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +25,12 @@ from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, Trial
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train
-from hpc.rank.context import Context, Input, World
+from hpc.rank import context as rank_context
+from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs import products
 from hpc.runs.rundir import RunDir, read_json, write_json
 from tests.eegdecode.reported import page_of
+from tests.waiting import wait_for
 
 SFREQ, CHANNELS, N_TRIALS = 50.0, ("C3", "Cz", "C4"), 40  # CSP's band goes up to 30 Hz, which 50 Hz do not hold
 
@@ -114,6 +118,34 @@ def test_all_test_windows_are_decoded_by_the_baselines_however_many_there_are(
     some, _ = windows.baselines(trained, decoded, ctx)
     assert np.abs(some["riemann"] - whole["riemann"]).max() > 1e-3, "fitted to fewer, as each costs time"
     np.testing.assert_array_equal(some["bandpower"], whole["bandpower"])
+
+
+def test_a_long_fit_of_a_baseline_is_not_taken_to_hang(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor ends ranks without a heartbeat for --hang; a fit may be one call of scikit-learn."""
+    monkeypatch.setattr(rank_context, "BEAT_S", 0.05)
+    trained, ctx = model_file.load(RunDir(model).out), context(tmp_path / "run")
+    _, decoded = predict.decode([RunDir(model).out], ctx) or pytest.fail("the first rank decodes")
+
+    def slow(train: Any, val: Any, **others: object) -> Any:
+        before = (read_json(ctx.run.heartbeat(0)) or {})["time"]
+        wait_for(lambda: (read_json(ctx.run.heartbeat(0)) or {})["time"] > before)
+        return lambda x: np.zeros((len(x), 2))
+
+    monkeypatch.setattr(windows, "OF_CLASSES", {"slow": slow})
+    outputs, failures = windows.baselines(trained, decoded, ctx)
+    assert list(outputs) == ["slow"] and not failures
+
+
+def test_a_baseline_stops_when_asked_to(model: Path, tmp_path: Path) -> None:
+    trained, ctx = model_file.load(RunDir(model).out), context(tmp_path / "run")
+    _, decoded = predict.decode([RunDir(model).out], ctx) or pytest.fail("the first rank decodes")
+    for asked in range(6):  # while windows are read, before a fit, between batches
+        times = itertools.count()
+        ctx.should_stop = lambda times=times, asked=asked: next(times) >= asked  # type: ignore[misc]
+        with pytest.raises(Preempted):
+            windows.baselines(trained, decoded, ctx)
 
 
 def test_a_report_says_which_study_and_split_it_is_of_however_it_was_preprocessed(tmp_path: Path, model: Path) -> None:

@@ -190,7 +190,7 @@ def test_lags_look_ahead_of_each_sample() -> None:
 
 def test_the_ridge_is_sklearns(tiny_store: Store) -> None:
     segments = splits.split(Split(), tiny_store.recordings).train
-    decoder = lagged_ridge.fit(tiny_store, segments, "envelope", n_lags=5)
+    decoder = lagged_ridge.solved(lagged_ridge.sums_of(tiny_store, segments, "envelope", n_lags=5))
     trials = [whole_trial(tiny_store, segment, "envelope") for segment in segments]
     inputs = np.concatenate([lagged_ridge.lagged(x[0] - decoder.x_mean, 5) for x, _, _ in trials]).astype(np.float64)
     targets = np.concatenate([y[0] - decoder.y_mean for _, y, _ in trials])
@@ -267,10 +267,16 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
     trained = model_file.load(train(tmp_path / "train", three, split=by_subject))
     decoded = predict.decode([trained.run.out], ctx(tmp_path / "run"))
     assert decoded is not None
-    ridge = lagged_ridge.ridge(trained, decoded[1], Scoring(), ctx(tmp_path / "run"))
+    evaluation = ctx(tmp_path / "run")
+    ridge = lagged_ridge.ridge(trained, decoded[1], Scoring(), evaluation)
+    evaluation.say_how_far()
+    heartbeat = read_json(evaluation.run.heartbeat(0)) or {}
+    assert (heartbeat["what"], heartbeat["done"]) == ("ridge", heartbeat["total"] - 1), (
+        "one for each trial that is read"
+    )
 
     data, parts = predict.open_data(trained, ctx(tmp_path / "run"))
-    decoder = lagged_ridge.fit(data, parts.train, "envelope", n_lags=33)
+    decoder = lagged_ridge.solved(lagged_ridge.sums_of(data, parts.train, "envelope", n_lags=33))
     x, _, _ = whole_trial(data, parts.test[0], "envelope")
     first = decoded[1].trials[0]
     assert not {trial.subject for trial in decoded[1].trials} & {parts.subjects[s.recording] for s in parts.train}

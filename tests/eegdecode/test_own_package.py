@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from eegdecode import noise
-from eegdecode.objectives import Batch
+from eegdecode.objectives import Batch, scored_as, takes_soft_labels
 from eegdecode.signals import SignalSpec
+from eegdecode.training import setup
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.config import Train
 from hpc import config
+from hpc.codes import USAGE
 from hpc.config import plugins
 from hpc.runs.rundir import RunDir, read_json
 from tests.conftest import ROOT, Launch, users_environ
@@ -60,6 +62,48 @@ def test_one_of_each_works_together(launch: Launch) -> None:
     assert "Same sign" in page and "the share of samples whose sign is right." in page
     settings = runs["train"].config.read_text()
     assert "mylab_mlp" in settings and "mylab_flip" in settings
+
+
+CLASSES = """\
+synthesize: {name: motor, n_classes: 2, n_subjects: 2, n_trials: 48, effect: 1.5}
+preprocess:
+  study: synthesize
+  steps: [{name: pick, names: [C3, Cz, C4]}, {name: bandpass, low_hz: 4, high_hz: 38}, {name: resample, sfreq: 128}]
+  targets: [{name: label}]
+train:
+  data: preprocess
+  target: stimulus
+  model: {name: shallow}
+  objective: {name: mylab_hinge, margin: 2}
+  split: {by: run, train: 0.5, val: 0.25, test: 0.25, shared: [subject, stimulus]}
+  windows: {name: epochs, tmin_s: 0.5, tmax_s: 3.5, batch: 16}
+  optim: {steps: 12, validate_every: 6}
+evaluate: {model: train}
+"""
+
+
+@pytest.mark.ranks
+def test_an_objective_that_declares_classes_is_scored_as_ours_is(launch: Launch) -> None:
+    (launch.folder / "classes.yaml").write_text(CLASSES)
+    launch("pipeline", "classes.yaml", "--on", "local", "--runs", "hinge")
+    (run,) = (launch.folder / "hinge").glob("evaluate-*")
+    report = json.loads((RunDir(run).out / "report.json").read_text())
+    accuracy = report["figures"]["balanced_accuracy"]
+    assert accuracy["chance"] == 0.5 and 0 <= accuracy["value"] <= 1
+    assert report["kind"] == "classes" and {"csp", "bandpower", "riemann"} <= report["baselines"].keys()
+    mixed = launch("train", "classes.yaml", "augment=[mixup]", "--runs", "hinge", "--dry-run", code=USAGE).stderr
+    assert "mixup would make soft labels, which only objective=classification can learn" in mixed
+
+
+def test_what_an_objective_declares_is_checked(mylab: None) -> None:
+    cfg = config.build(Train, {"data": ["x"], "objective": "mylab_hinge"}, "train")
+    assert setup.has_classes(cfg), "the split needs every class in the training set, as for ours"
+    hinge = cfg.objective
+    assert scored_as(hinge) == "classes" and not takes_soft_labels(hinge)
+    of_class = type(hinge)
+    wrong = type("Wrong", (of_class,), {"scored_as": "class"})()
+    with pytest.raises(ValueError, match="scored_as of mylab_hinge must be classes or retrieval, .* got 'class'"):
+        scored_as(wrong)
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from eegdecode import stages
+from eegdecode import noise, stages
 from eegdecode.data.config import EpochWindows, Split
 from eegdecode.data.store import store
 from eegdecode.models.bilstm import BiLSTM
@@ -18,10 +18,11 @@ from eegdecode.models.config import Trainable
 from eegdecode.models.deep4 import Deep4
 from eegdecode.models.eegpt import EEGPT
 from eegdecode.models.shallow import Shallow
+from eegdecode.objectives import Batch
 from eegdecode.objectives.classification import Classification
 from eegdecode.objectives.clip import Clip
 from eegdecode.objectives.regression import Regression
-from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.signals import Recording, Signal, SignalSpec, Trial
 from eegdecode.training.config import Optim, Start, Train
 from hpc import config
 from hpc.cli import preflight
@@ -119,6 +120,21 @@ def test_what_cannot_run_is_refused_before_it_is_submitted(
         preflight.checked([plan], {})
     write_json(plan.run.result, {})
     preflight.checked([plan], {})  # what has finished is not run again
+
+
+@dataclasses.dataclass(frozen=True)
+class NineDraws:
+    name: Literal["nine_draws"] = "nine_draws"
+
+
+def apply(cfg: NineDraws, batch: Batch, what: int, spec: SignalSpec) -> Batch:
+    noise.uniform(batch.rng_key, what + 8)
+    return batch
+
+
+def test_an_augmentation_that_draws_too_often_is_refused(whole: Path) -> None:
+    with pytest.raises(ValueError, match="augmentation nine_draws draws with what . 8: it has 8 draws"):
+        told(training(whole, augment=(NineDraws(),)))
 
 
 def test_parameters_to_begin_with_are_tried_too(whole: Path, tmp_path: Path) -> None:

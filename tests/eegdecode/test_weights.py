@@ -18,6 +18,8 @@ from torch import nn
 from eegdecode import models
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.signals import SignalSpec
+from eegdecode.training import transfer
+from eegdecode.training.config import Start
 from eegdecode.weights import inspect
 from eegdecode.weights.files import WeightsFile, look
 from eegdecode.weights.inspect import Inspect
@@ -26,11 +28,12 @@ from eegdecode.weights.pickles import Reader, Shape
 from hpc.checkpoint.saver import Saver
 from hpc.cli.completion import candidates
 from hpc.config import build
-from hpc.rank.context import Context, World
+from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir
 from tests.conftest import Launch
 
 SPEC = SignalSpec(("E0", "E1", "E2"), 64.0, 2, ("sub-01",), 64.0)
+SAME = SignalSpec(("E0", "E1", "E2"), 64.0, 2, target_sfreq=64.0)
 
 
 class Net(nn.Module):
@@ -337,6 +340,49 @@ def test_prefixes_are_found(strip: str, add: str) -> None:
     assert (matched.strip, matched.add) == (strip, add)
     assert matched.loaded == {add + name: strip + name for name in inner}
     assert (matched.missing, matched.unexpected) == (("probe.weight",), ("predictor.token",))
+
+
+@pytest.mark.parametrize(
+    ("before", "prefix"),
+    [
+        ("", ""), ("module.", ""), ("model.module.", ""), ("_orig_mod.", ""), ("net.", "net."),
+        ("model.target_encoder.", "model.target_encoder."),
+    ],
+)  # fmt: skip
+def test_inspect_promises_what_training_loads(before: str, prefix: str, tmp_path: Path) -> None:
+    theirs, ours = (models.build(BiLSTM(hidden=4), SAME) for _ in range(2))
+    state = {f"{before}{name}": value for name, value in theirs.state_dict().items()}
+    extra = {f"{before.partition('target')[0] if prefix else before}predictor.token": torch.zeros(8)}
+    torch.save(state | extra, tmp_path / "x.pt")
+    knobs = {"model": {"name": "bilstm", "hidden": 4}, "n_channels": 3, "n_outputs": 2}
+    cfg = build(Inspect, knobs, "inspect")
+    (promised,) = json.loads(inspect.run(cfg, [tmp_path / "x.pt"], True))["loads"]
+    text = inspect.run(cfg, [tmp_path / "x.pt"], False)
+    assert ("with start.prefix=" in text) == bool(promised["prefix"]) == bool(prefix)
+    loaded = transfer.load(ours, transfer.tensors(tmp_path / "x.pt"), promised["prefix"])
+    assert set(loaded.loaded) == set(promised["loaded"]) == set(theirs.state_dict())
+    assert list(loaded.missing) == promised["missing"] == []
+    if prefix:  # and without it, nothing
+        with pytest.raises(ValueError, match="lacks tensors that start.need"):
+            transfer.load_pretrained(ours, Start(source=Input(str(tmp_path / "x.pt"))), tmp_path / "x.pt")
+
+
+def test_what_training_would_not_load_is_not_promised(tmp_path: Path) -> None:
+    """Training takes prefixes off, but puts none before."""
+    theirs = models.build(BiLSTM(hidden=4), SAME).state_dict()
+    part = {name.partition(".")[2]: value for name, value in theirs.items()}
+    torch.save(part, tmp_path / "x.pt")
+    knobs = {"model": {"name": "bilstm", "hidden": 4}, "n_channels": 3, "n_outputs": 2}
+    (promised,) = json.loads(inspect.run(build(Inspect, knobs, "inspect"), [tmp_path / "x.pt"], True))["loads"]
+    assert promised["loaded"] == {} and len(promised["missing"]) == len(theirs)
+
+
+def test_a_prefix_that_no_name_has_is_refused(tmp_path: Path) -> None:
+    network = models.build(BiLSTM(hidden=4), SAME)
+    torch.save(network.state_dict(), tmp_path / "x.pt")
+    start = Start(source=Input(str(tmp_path / "x.pt")), prefix="encoder.")
+    with pytest.raises(ValueError, match="lacks tensors that start.need=encoder asks for: 0 of 18 tensors found"):
+        transfer.load_pretrained(network, start, tmp_path / "x.pt")
 
 
 def test_other_shapes_are_told_apart_from_other_names() -> None:

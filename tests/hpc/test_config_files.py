@@ -119,7 +119,9 @@ def test_a_sweep_makes_what_it_reads_first(launch: Launch, tmp_path: Path) -> No
     (tmp_path / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
     planned = launch("sweep", "tally", "study.yaml", "count.n=3,4", "--dry-run", "--on", "bed").stdout
     assert "4 runs: 2 x count, 2 x tally" in planned
-    assert "make it first" in launch("sweep", "tally", "study.yaml", "--only", "--on", "bed", code=2).stderr
+    assert (
+        "make it first" in launch("sweep", "tally", "study.yaml", "count.n=3,4", "--only", "--on", "bed", code=2).stderr
+    )
 
 
 def test_in_an_empty_folder_a_training_makes_the_demo_s_data_first(launch: Launch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The context of a rank: its rank, and its share of the work."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hpc.rank import context
 from hpc.rank.context import Context, Input, Preempted, World, input_path
 from hpc.runs.rundir import RunDir, read_json
+from tests.waiting import wait_for
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,39 @@ def test_progress_is_written_at_first_and_at_last_however_fast(tmp_path: Path) -
         ctx.progress("train", done, 1000, loss=0.5)
     heartbeat = read_json(ctx.run.heartbeat(0))
     assert (heartbeat["done"], heartbeat["total"], heartbeat["figures"]) == (1000, 1000, {"loss": 0.5})
+
+
+def test_a_long_call_of_a_library_is_not_taken_to_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "BEAT_S", 0.05)
+    ctx = Context(World(), RunDir(tmp_path))
+    ctx.progress("ridge", 3, 10)
+    before = read_json(ctx.run.heartbeat(0)) or {}
+    with ctx.beating():
+        wait_for(lambda: (read_json(ctx.run.heartbeat(0)) or {})["time"] > before["time"])
+    later = read_json(ctx.run.heartbeat(0)) or {}
+    assert (later["what"], later["done"]) == ("ridge", 3)
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+
+
+def test_a_call_that_never_returns_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "BEAT_S", 0.05)
+    ctx = Context(World(), RunDir(tmp_path))
+    ctx.progress("ridge", 3, 10)
+    before = read_json(ctx.run.heartbeat(0))
+    with ctx.beating(at_most_s=0.0):
+        wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "heartbeat"])
+        assert read_json(ctx.run.heartbeat(0)) == before
+
+
+def test_a_call_that_outlives_its_attempt_writes_no_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "BEAT_S", 0.05)
+    ctx = Context(World(), RunDir(tmp_path))
+    ctx.progress("ridge", 3, 10)
+    before = read_json(ctx.run.heartbeat(0))
+    ctx.run.attempt(2).path.mkdir(parents=True)
+    with ctx.beating():
+        wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "heartbeat"])
+    assert read_json(ctx.run.heartbeat(0)) == before
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from hpc import config
 from hpc.cli import help, options, table
 from hpc.codes import USAGE
-from hpc.config import reference, stages
+from hpc.config import plugins, reference, stages
 from hpc.errors import ConfigError
 from tests.conftest import Launch
 
@@ -126,7 +127,7 @@ def test_every_verb_has_help_of_its_own_with_an_example(verb: str) -> None:
     assert f"  python -m hpc.launch {verb}" in text[text.index("examples:") :]
     assert all(len(line) <= 120 for line in text.splitlines())
     for name in ("--nodes", "--watch", "--faults"):
-        fits = options.fits(options.OPTIONS[name], verb)
+        fits = options.OPTIONS[name].fits(verb)
         assert (f"  {name} " in text) == fits, (name, "in the help of a verb that takes it, and of no other")
     if verb in stages.names():
         for row in reference.below(stages.schema(stages.load(stages.entry(verb))), "")[2]:
@@ -151,6 +152,45 @@ def test_settings_are_shown_and_given_as_json(launch: Launch) -> None:
     assert [row["path"] for row in rows] == ["rule.power"]
     assert "there is no stage 'cuont'" in launch("settings", "cuont", code=USAGE).stderr
     assert "one stage or path at a time" in launch("settings", "count", "tally", code=USAGE).stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "title", "old", "new"),
+    [
+        ("train.windows.locked.tmin_s", "train.windows.epochs.tmin_s", "windows: locked", "epochs"),
+        ("train.windows=locked", "train.windows.epochs", "windows: locked", "epochs"),
+        ("preprocess.steps.montage", "preprocess.steps.set_channels", "steps: montage", "set_channels"),
+        ("preprocess.steps.scale.clamp", "preprocess.steps.scale.clip", "steps.scale.clamp", "clip"),
+        ("train.trainable.free_at", "train.trainable.unfreeze_at", "trainable.free_at", "unfreeze_at"),
+    ],
+)
+def test_words_of_the_last_version_lead_to_those_of_today(
+    path: str, title: str, old: str, new: str, launch: Launch
+) -> None:
+    done = launch("settings", path)
+    assert done.stdout.splitlines()[0] == title
+    assert done.stderr == f"note: {old} is called {new} now; the old word works until the next version\n"
+
+
+def test_a_path_may_be_written_as_on_the_line_of_a_run(launch: Launch) -> None:
+    assert launch("settings", "train.model=eegnet").stdout == launch("settings", "train.model.eegnet").stdout
+    assert launch("settings", "train.optim.lr=3").stdout == launch("settings", "train.optim.lr").stdout
+    error = launch("settings", "model=eegnet", code=USAGE).stderr
+    assert "estimate.model.eegnet, train.model.eegnet\n" in error
+    error = launch("settings", "windows=locked", code=USAGE).stderr
+    assert "note: windows: locked is called epochs now" in error and "train.windows.epochs" in error
+    error = launch("settings", "train.objective.mse", code=USAGE).stderr
+    assert "objective has no setting 'mse': the mean squared error is objective=regression with" in error
+
+
+def test_the_folder_of_a_choice_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins.forget()
+    listed: list[str] = []
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, *words: listed.append(str(self)) or glob(self, *words))
+    rows = reference.below(stages.schema(stages.load(stages.entry("train"))), "")[2]
+    assert help.page("train") == help.page("train") and rows
+    assert listed and len(listed) == len(set(listed))
 
 
 @pytest.mark.parametrize(

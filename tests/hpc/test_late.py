@@ -6,13 +6,14 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import pytest
 
-from hpc.config import late
+from hpc.config import late, plugins
 from hpc.config.choices import Choices, kinds, named, names
 
 TEXT = '''"""A thing."""
@@ -56,7 +57,7 @@ def loaded() -> bool:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "things").mkdir()
     (tmp_path / "things/__init__.py").touch()
     (tmp_path / "things/thing.py").write_text(TEXT)
@@ -66,7 +67,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(late, "_NAMES", {"things"})
     late.register()
-    return tmp_path
+    plugins.forget()
+    yield tmp_path
+    plugins.forget()
 
 
 def thing() -> ModuleType:

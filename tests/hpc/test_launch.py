@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cli import options, table
+from hpc.cli import help, options, table
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
 from hpc.submit import watch
 from tests.conftest import EXAMPLE, Launch
@@ -121,6 +121,25 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["sweep", "count", "n=0..1000000"], "these are 1000001 combinations, and a sweep has 10000 at most"),
         (["count", "n=1,2"], "got '1,2'. Several values are for sweep: sweep count n=1,2"),
         (["logs", "x"], "there is no run 'x' in runs. There is none."),
+        (["cuont", "missing.yaml"], "there is no stage or verb 'cuont'. Did you mean 'count'"),
+        (["count", "n", "=", "3"], "'n' is a setting: write it without spaces, n=3"),
+        (["count", "rule.power", "3"], "'rule.power' is a setting: write it without spaces, rule.power=3"),
+        (["count", "--mem", "4G"], "--mem needs a number of GB, as 16, but got '4G'"),
+        (["sweep", "count"], "sweep over what? Say several values of a setting: sweep count seed=0..4"),
+        (["sweep", "count", "n=[1,2]"], "In a sweep, several values stand without brackets: n=1,2"),
+        (["resume", "x", "n=2"], "resume keeps the settings of its run: n=2 would be another run"),
+        (["status", "--follow"], "--follow is for STAGE, pipeline, resume and logs, not for status: say --watch"),
+        (["logs", "x", "--watch"], "--watch is for status, not for logs: say --follow"),
+        (["count", "--qos", "long"], "there is no option --qos: sbatch has it; here it stands in the profile"),
+        (["count", "-J", "mine"], "there is no option -J: say --name WORD"),
+        (["settings", "--output", "x.md"], "It writes one page: settings train --output x.md"),
+        (["drill", "pipeline"], "drill is for one stage at a time: drill train my-study.yaml"),
+        (["drill", "train", "motor-eegnet"], "it first with `python -m hpc.launch pipeline motor-eegnet`"),
+        (["train", "motor-eegnet", "--preset", "tiny"], "--preset tiny: say which preset it is of, --preset size=tiny"),
+        (["train", "data=./", "windows=5"], "train.windows needs settings (`name: …`), but got 5. There is: random,"),
+        (["train", "data=./", "model="], "but got nothing. Did you mean"),
+        (["train", "data=./", "optim=adam"], "`python -m hpc.launch settings train.optim` shows them"),
+        (["version"], "there is no stage or verb 'version': say --version"),
         (
             ["train", "data=./", "windows.batch=4", "--ranks", "3"],
             "windows.batch is 4 for all ranks together, which 3 ranks",
@@ -222,9 +241,60 @@ def test_help_is_printed_in_any_encoding(launch: Launch, encoding: str) -> None:
 
 
 def test_every_option_is_of_a_verb_that_is_there() -> None:
-    verbs = {verb for option in options.OPTIONS.values() for verb in option[3].split()}
+    verbs = {verb for row in options.OPTIONS.values() for verb in row.verbs}
     assert verbs <= {"STAGE", "FILES", "RUN", *table.verbs()}
-    assert {name[2:].replace("-", "_") for name in options.OPTIONS} <= set(vars(options.Arguments()))
+
+
+@pytest.mark.parametrize("name", sorted(options.OPTIONS))
+def test_a_row_of_the_table_is_the_option_the_argument_and_the_help(name: str) -> None:
+    row = options.OPTIONS[name]
+    verb = next((verb for verb in ["train", *table.verbs()] if row.fits(verb)), "")
+    assert getattr(options.read([verb]), row.field) == row.default
+    is_number = row.convert in (options.whole, options.natural, options.gigabytes)
+    value = [] if row.convert is None else ["3"] if is_number else ["x1"]
+    given = getattr(options.read([verb, name, *value]), row.field)
+    assert given == (True if row.convert is None else 3 if is_number else "x1")
+    if row.verbs:
+        assert f"{name} {row.metavar}".rstrip() in options.help_text()
+        assert f"{name} {row.metavar}".rstrip() in help.text(verb)
+
+
+def test_an_option_of_two_verbs_has_the_sentence_of_each() -> None:
+    row = options.OPTIONS["--follow"]
+    assert row.for_verbs["logs"] in help.text("logs") and row.what not in help.text("logs")
+    assert row.what in help.text("train") and row.for_verbs["logs"] not in help.text("train")
+
+
+def test_mypy_knows_the_types_of_the_options(tmp_path: Path) -> None:
+    """The table is written as a class so that `args.nodes` has a type; a word that is no option is an error."""
+    pytest.importorskip("mypy", reason="mypy is of the extra dev")
+    (tmp_path / "use.py").write_text(
+        "from hpc.cli.options import Arguments\n\n"
+        "args = Arguments()\n"
+        "reveal_type(args.nodes)\nreveal_type(args.rank)\nreveal_type(args.again)\nargs.node\n"
+    )
+    code = "import sys; from mypy import api; sys.stdout.write(api.run(sys.argv[1:])[0])"
+    config = Path(__file__).parents[2] / "setup.cfg"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "--config-file",
+        str(config),
+        "--follow-imports=silent",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "use.py",
+    ]
+    environ = os.environ | {"MYPYPATH": str(config.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    told = done.stdout.splitlines()
+    assert [line.partition(": ")[2] for line in told[:4]] == [
+        'note: Revealed type is "int | None"',
+        'note: Revealed type is "int"',
+        'note: Revealed type is "bool"',
+        'error: "Arguments" has no attribute "node"  [attr-defined]',
+    ]
 
 
 def test_a_dry_run_needs_no_account(launch: Launch) -> None:

@@ -3,9 +3,10 @@
 Known as backward model or temporal response function (Crosse 2016). It uses the same split as the network.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -36,18 +37,26 @@ def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.
     subject_of = {segment: data.recordings[segment.recording].subject for segment in every}
     trained_subjects = {subject_of[segment] for segment in parts.train}
     wanted = sorted({subject_of[segment] for segment in chain(parts.val, parts.test)})
-    decoders: dict[str, Decoder] = {}
-    for done, subject in enumerate(wanted):
-        ctx.progress("ridge", done, len(wanted))
+    keys = dict.fromkeys(subject if subject in trained_subjects else EVERYBODY for subject in wanted)
+    trials_of = {key: [each for each in parts.train if key in (subject_of[each], EVERYBODY)] for key in keys}
+    in_all = sum(PASSES * len(own) for own in trials_of.values()) + len(parts.val) + len(parts.test)
+    numbers = count()
+
+    def beat() -> None:
+        """Before each trial that is read; there are as many as `in_all`."""
         if ctx.should_stop():
             raise Preempted
-        key = subject if subject in trained_subjects else EVERYBODY
-        if key not in decoders:
-            own = [segment for segment in parts.train if key in (subject_of[segment], EVERYBODY)]
-            decoders[key] = fit(data, own, trained.target, n_lags)
+        ctx.progress("ridge", next(numbers), in_all)
+
+    decoders = {}
+    for key, own in trials_of.items():
+        sums = sums_of(data, own, trained.target, n_lags, beat)
+        with ctx.beating():  # hours, of 10,000 channels and lags
+            decoders[key] = solved(sums)
 
     def decoded(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
         """The target [time, feature], and the outputs with each penalty, [penalty, time, feature]."""
+        beat()
         x, y = trial_of(data, segment, trained.target)
         subject = subject_of[segment]
         return y, decoders[subject if subject in trained_subjects else EVERYBODY].decode(x, len(y))
@@ -82,25 +91,49 @@ class Decoder:
         return lagged(x - self.x_mean, self.n_lags)[at_steps(len(x), n_steps)] @ self.weights + self.y_mean
 
 
-def fit(data: Store, segments: Sequence[Segment], target: str, n_lags: int) -> Decoder:
-    """All penalties from one eigendecomposition; a trial at a time, so memory does not grow with their number."""
-    sums = [(len(x), x.sum(axis=0), len(y), y.sum(axis=0)) for x, y in _trials(data, segments, target)]
+class Sums(NamedTuple):
+    """What all penalties are fitted to, summed over the trials."""
+
+    n_lags: int
+    x_mean: np.ndarray
+    y_mean: np.ndarray
+    covariance: np.ndarray  # [channel and lag, channel and lag]
+    shared: np.ndarray  # [channel and lag, feature]
+
+
+PASSES = 2
+"""How often `sums_of` reads each trial."""
+
+
+def sums_of(
+    data: Store, segments: Sequence[Segment], target: str, n_lags: int, beat: Callable[[], None] = lambda: None
+) -> Sums:
+    """A trial at a time, so memory does not grow with their number."""
+    sums = [(len(x), x.sum(axis=0), len(y), y.sum(axis=0)) for x, y in _trials(data, segments, target, beat)]
     n_times, x_sum, n_steps, y_sum = (sum(column) for column in zip(*sums, strict=True))
     x_mean, y_mean = x_sum / n_times, y_sum / n_steps
     n_inputs = len(x_mean) * n_lags
     covariance, shared = np.zeros((n_inputs, n_inputs)), np.zeros((n_inputs, len(y_mean)))
-    for x, y in _trials(data, segments, target):
+    for x, y in _trials(data, segments, target, beat):
         inputs = lagged(x - x_mean, n_lags)[at_steps(len(x), len(y))]
         covariance += inputs.T @ inputs
         shared += inputs.T @ (y - y_mean)
-    values, vectors = np.linalg.eigh(covariance)
+    return Sums(n_lags, x_mean, y_mean, covariance, shared)
+
+
+def solved(sums: Sums) -> Decoder:
+    """All penalties from one eigendecomposition."""
+    values, vectors = np.linalg.eigh(sums.covariance)
     penalised = values + PENALTIES[:, None] * values.mean()
-    weights = vectors @ ((vectors.T @ shared) / penalised[:, :, None])
-    return Decoder(n_lags, x_mean, y_mean, weights)
+    weights = vectors @ ((vectors.T @ sums.shared) / penalised[:, :, None])
+    return Decoder(sums.n_lags, sums.x_mean, sums.y_mean, weights)
 
 
-def _trials(data: Store, segments: Sequence[Segment], target: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _trials(
+    data: Store, segments: Sequence[Segment], target: str, beat: Callable[[], None]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for segment in segments:
+        beat()
         yield trial_of(data, segment, target)
 
 

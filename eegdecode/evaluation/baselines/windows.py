@@ -32,8 +32,7 @@ spaced batches are taken."""
 FEWEST = 8
 """Training windows that a subject needs for a decoder of its own."""
 MOST_FITTED = 1 << 14
-"""Windows, drawn at random from more, to which a decoder is fitted that takes milliseconds for each: a rank that says
-nothing for --hang is taken to hang."""
+"""Windows, drawn at random from more, to which a decoder is fitted that takes milliseconds for each."""
 
 Decode = Callable[[np.ndarray], np.ndarray]
 
@@ -42,12 +41,13 @@ def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[st
     """The outputs of each baseline by name, [row, feature]; and sentences on those that could not be fitted."""
     data, parts = open_data(trained, ctx)
     test = validator.batches(trained.train().windows, parts.test, data, whole_trials=False)
-    train, val = (_windows(trained, part, data, ctx) for part in (parts.train, parts.val))
+    train = _windows(trained, parts.train, data, ctx, "training windows")
+    val = _windows(trained, parts.val, data, ctx, "validation windows")
     fits = OF_CLASSES if decoded.kind == "classes" else {"ridge": _ridge}
     outputs: dict[str, np.ndarray] = {}
     failures: list[str] = []
     for name, fit in fits.items():
-        decoder = _by_subject(name, partial(fit, trained=trained, decoded=decoded), train, val)
+        decoder = _by_subject(name, partial(fit, trained=trained, decoded=decoded), train, val, ctx)
         try:
             rows = []
             for done, places in enumerate(test):
@@ -64,13 +64,19 @@ def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[st
 
 
 def _by_subject(
-    name: str, fit: "Callable[[_Part, _Part], Decode]", train: "_Part", val: "_Part"
+    name: str, fit: "Callable[[_Part, _Part], Decode]", train: "_Part", val: "_Part", ctx: Context
 ) -> Callable[[int], Decode]:
     """The decoder of a subject, fitted when it is first asked for."""
 
+    def fitted(learned: _Part, chosen: _Part) -> Decode:
+        if ctx.should_stop():
+            raise Preempted
+        with ctx.beating():
+            return fit(learned, chosen)
+
     @cache
     def of_all() -> Decode:
-        return fit(train, val)
+        return fitted(train, val)
 
     @cache
     def of(subject: int) -> Decode:
@@ -78,7 +84,7 @@ def _by_subject(
         if learned is train and chosen is val:
             return of_all()
         try:
-            return fit(learned, chosen)
+            return fitted(learned, chosen)
         except ValueError as error:  # for example, a subject has only one class
             log.info("%s of subject %s: %s; it is decoded by a decoder of all subjects", name, subject, error)
             return of_all()
@@ -116,15 +122,19 @@ class _Part:
         return self.take(np.sort(np.random.default_rng(0).permutation(len(self.x))[:MOST_FITTED]))
 
 
-def _windows(trained: Trained, part: tuple[Segment, ...], data: Store, ctx: Context) -> _Part:
+def _windows(trained: Trained, part: tuple[Segment, ...], data: Store, ctx: Context, what: str) -> _Part:
     length = trained.spec.n_times
     batches = validator.batches(trained.train().windows, part, data, whole_trials=False)
     if length is not None and part != ():
         n_windows = sum(len(places.start) for places in batches)
         keep = max(1, -(-n_windows * length * trained.spec.n_channels // MOST))
         batches = batches[::keep] if len(batches) > keep else batches
-    each = [_gathered(trained, places, data) for places in batches]
-    ctx.beat()
+    each = []
+    for done, places in enumerate(batches):
+        ctx.progress(what, done, len(batches))
+        if ctx.should_stop():
+            raise Preempted
+        each.append(_gathered(trained, places, data))
     return _Part(*(np.concatenate([getattr(batch, word) for batch in each]) for word in ("x", "y", "subject")))
 
 

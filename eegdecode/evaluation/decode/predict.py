@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from eegdecode import objectives
 from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode import ensemble
-from eegdecode.evaluation.decode.predictions import SOUND_HZ, Decoded, DecodedTrial, Kind
-from eegdecode.objectives import Batch, diffusion, in_units
-from eegdecode.objectives.diffusion import Diffusion, Schedule
+from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial, Kind
+from eegdecode.objectives import Batch, scored_as
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.training import model_file
@@ -31,8 +31,6 @@ from hpc.runs.rundir import atomic_write
 
 log = logging.getLogger(__name__)
 
-SAMPLED = 20
-"""Denoising steps from noise to a decoded window."""
 WINDOWS = ("name", "length_s", "stride_s", "tmin_s", "tmax_s", "baseline_s", "patch", "wrap")
 """The settings of training windows that define which samples a model reads."""
 
@@ -64,7 +62,7 @@ def decode(
         batch = validator.batch(number, device)
         pairs = zip(several, networks, strict=True)
         with torch.no_grad():
-            predicted = torch.stack([outputs_of(each, network, batch).float() for each, network in pairs])
+            predicted = torch.stack([outputs_of(each, network, batch) for each, network in pairs])
         if kind == "classes":
             predicted = functional.log_softmax(predicted, dim=-1)
         outputs += list(ensemble.together(predicted.cpu().numpy(), weigh, kind == "classes"))
@@ -124,27 +122,17 @@ def _asked(trained: Trained) -> dict[str, object]:
 
 
 def outputs_of(trained: Trained, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """The outputs of a network for windows, in the target's units; a diffusion model samples them step by step."""
-    objective = trained.train().objective
-    if not isinstance(objective, Diffusion):
-        out: torch.Tensor = network(batch.signal, batch.subject)
-        return in_units(out.float(), trained.spec)
-    learned = diffusion.schedule_of(objective)
-    shape = batch.target.shape[1], batch.target.shape[2]
-    is_sound = trained.spec.n_outputs == 1 and trained.spec.target_sfreq > SOUND_HZ
-    schedule = Schedule(diffusion.FAST) if is_sound and objective == Diffusion() else learned.fewer(SAMPLED)
-    limit = 1.0 if is_sound and not trained.spec.target_std else None
-    sampled = diffusion.sample(network, batch.signal, batch.subject, batch.rng_key, shape, learned, schedule, limit)
-    return in_units(sampled, trained.spec)
+    """The outputs of a network for windows, in the target's units."""
+    return objectives.decode(trained.objective, network, batch, trained.spec).float()
 
 
 def kind_of(trained: Trained, retrieval_from: int = Scoring.retrieval_from) -> Kind:
-    objective = trained.config["objective"]["name"]
-    if objective == "classification":
-        return "classes"
-    if trained.spec.is_sequence and objective != "clip":
+    declared = scored_as(trained.objective)
+    if declared is not None:
+        return declared
+    if trained.spec.is_sequence:
         return "sequence"
-    return "retrieval" if objective == "clip" or trained.spec.n_outputs >= retrieval_from else "values"
+    return "retrieval" if trained.spec.n_outputs >= retrieval_from else "values"
 
 
 def scored_by(trained: Trained, kind: Kind, retrieval_from: int) -> list[str]:
@@ -152,8 +140,8 @@ def scored_by(trained: Trained, kind: Kind, retrieval_from: int) -> list[str]:
     if kind not in ("retrieval", "values"):
         return []
     n, setting = trained.spec.n_outputs, f"evaluate.scoring.retrieval_from={retrieval_from}"
-    if trained.config["objective"]["name"] == "clip":
-        sentence = "Scored by retrieval, as the objective is clip."
+    if scored_as(trained.objective) == "retrieval":
+        sentence = f"Scored by retrieval, as the objective is {trained.objective.name}."
     elif kind == "retrieval":
         sentence = f"Scored by retrieval, as the target has {n} numbers a window ({setting})."
     else:

@@ -18,10 +18,9 @@ import numpy as np
 
 from eegdecode.data.store import hdf5
 from eegdecode.data.store.hdf5 import Draft
+from eegdecode.signals import SOUND_HZ
 from hpc.runs import products
 
-SOUND_HZ = 4000
-"""A target of one feature that is sampled faster than that is a sound."""
 BANDS = 7
 """A time course of so many features or more is a spectrogram."""
 Kind = Literal["sequence", "classes", "retrieval", "values"]

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from scipy import signal as dsp
 
@@ -22,6 +22,10 @@ class Bandpass:
     method: Method = "fir"
     """Both have zero phase. fir: linear phase, centred, as mne's; iir: a Butterworth filter of order 3, run forward and
     backward."""
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("l_freq", "highpass", "hp", "low"), "low_hz is the lower edge in Hz, l_freq of MNE"),
+        **dict.fromkeys(("h_freq", "lowpass", "lp", "high"), "high_hz is the upper edge in Hz, h_freq of MNE"),
+    }
 
     def __post_init__(self) -> None:
         low, high = self.low_hz, self.high_hz

@@ -18,5 +18,17 @@ class StepConfig(Protocol):
     def name(self) -> str: ...
 
 
-STEPS = Choices("eegdecode.steps", package="eegdecode.preprocessing.steps")
+_BANDPASS = "a filter is bandpass, with low_hz and high_hz; null leaves that side open"
+OTHER_WORDS = {
+    **dict.fromkeys(("filter", "highpass", "lowpass", "bandpass_filter"), _BANDPASS),
+    "notch_filter": "it is notch, with hz",
+    **dict.fromkeys(("set_eeg_reference", "rereference", "car"), "it is reference, of all channels by default"),
+    **dict.fromkeys(("downsample", "decimate"), "it is resample, with sfreq"),
+    **dict.fromkeys(("standardize", "zscore", "normalize"), "it is scale, with method=standard or robust"),
+    **dict.fromkeys(("pick_channels", "drop_channels"), "it is pick, with names, or drop"),
+    "interpolate_bads": "it is bad_channels, which finds them too",
+    "rename_channels": "it is aliases, with a table {old: new}",
+}
+"""What MNE and others call a step, which an error translates."""
+STEPS = Choices("eegdecode.steps", package="eegdecode.preprocessing.steps", not_provided=OTHER_WORDS)
 Step = Annotated[StepConfig, STEPS]

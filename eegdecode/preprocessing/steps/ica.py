@@ -25,6 +25,10 @@ class ICA:
     kurtosis: float = 20.0  # a component of this excess kurtosis or more is removed: blinks and heart beats
     seed: int = 0  # seed of FastICA
     needs_whole: ClassVar[bool] = True
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        "n_components": "it has as many components as the rank of the recording; follows and kurtosis choose which go",
+        "random_state": "seed is the seed of FastICA",
+    }
 
     def __post_init__(self) -> None:
         if not 0 < self.follows <= 1 or self.kurtosis <= 0:

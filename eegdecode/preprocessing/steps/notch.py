@@ -1,7 +1,7 @@
 """Remove the mains frequency and its harmonics, as mne's `notch_filter`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy import signal as dsp
@@ -21,6 +21,9 @@ class Notch:
     method: Method = "fir"
     """Both have zero phase. fir: linear phase, centred, as mne's; iir: a notch of quality 30, run forward and
     backward."""
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("freqs", "freq", "notch_freq"), "hz is the mains frequency; its harmonics are removed too")
+    }
 
     def __post_init__(self) -> None:
         if self.hz <= 0:

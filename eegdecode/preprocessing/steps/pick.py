@@ -21,6 +21,9 @@ class Pick:
     regex: str = ""  # regular expression for the names of channels to keep; a match anywhere in the name is enough
     drop: tuple[str, ...] = ()  # names of channels to leave out
     allow_nan: ClassVar[bool] = True
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("picks", "ch_names", "channels"), "names are those of the channels to keep, kinds their kinds")
+    }
 
     def __post_init__(self) -> None:
         if unknown := [kind for kind in self.kinds if kind not in get_args(Kind)]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,11 @@ class Reference:
 
     name: Literal["reference"] = "reference"
     channels: tuple[str, ...] = ()  # names of reference channels; where empty, all of the same kind
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(
+            ("ref_channels", "ref"), "channels are the names of the reference channels; left out, the average of all"
+        )
+    }
 
 
 REFERENCED: tuple[Kind, ...] = ("eeg", "ecog", "seeg")

@@ -1,7 +1,7 @@
 """Resample to another rate."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eegdecode.preprocessing.designs import Resampling
 from eegdecode.preprocessing.single_windows import SingleWindows
@@ -13,6 +13,9 @@ class Resample:
 
     name: Literal["resample"] = "resample"
     sfreq: float = 64.0  # new sampling rate in Hz
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("fs", "srate", "rate", "hz", "freq"), "sfreq is the new sampling rate in Hz")
+    }
 
     def __post_init__(self) -> None:
         if self.sfreq <= 0:

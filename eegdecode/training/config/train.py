@@ -40,6 +40,14 @@ class Train:
             ("epochs", "n_epochs", "max_epochs", "num_epochs"),
             "training is counted in optim.steps, one batch each: an epoch of N windows is N / windows.batch steps",
         ),
+        **dict.fromkeys(
+            ("momentum", "beta1", "beta2"), "optim.betas are the two decays of AdamW, which has no momentum"
+        ),
+        **dict.fromkeys(("drop_prob", "dropout_rate"), "model.dropout, of most models, is the probability of dropout"),
+        **dict.fromkeys(
+            ("tmin", "tmax", "baseline"),
+            "windows=epochs cuts windows from windows.tmin_s to windows.tmax_s, and windows.baseline_s is the baseline",
+        ),
         **dict.fromkeys(("max_steps", "iterations"), "optim.steps is the number of training steps, one batch each"),
         "num_workers": "batches are filled by threads, up to four a rank; --cpus is the number of cores of a rank",
         "optimizer": "it is AdamW, with optim.lr, optim.weight_decay and optim.betas; optim.sam adds SAM to it",

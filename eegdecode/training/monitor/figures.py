@@ -15,8 +15,6 @@ from eegdecode.training.validator import Validator
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-SOUND_HZ = 4000
-"""The rate above which a target of one feature is a sound."""
 BANDS = 8
 """The number of features from which a time course is drawn as a spectrogram."""
 
@@ -54,7 +52,7 @@ def examples(
 ) -> None:
     """Show each as a sound, a spectrogram or a curve, like its target."""
     for number, (true, output) in enumerate(zip(target, decoded, strict=True), first):
-        if spec.target_sfreq > SOUND_HZ and spec.n_outputs == 1:
+        if spec.is_sound:
             for name, sound in (("heard", true), ("decoded", output)):
                 loudest = sound.abs().max().clamp(min=1e-9)
                 writer.add_audio(f"example {number}/{name}", sound[:, 0] / loudest, step, round(spec.target_sfreq))
