@@ -104,8 +104,9 @@ saying() {
   child=$!
   set +m
   starting=''
-  [ -z "$stopped" ] || stop "$stopped"
+  [ -z "$stopped" ] || leave
   wait "$child" || code=$?
+  [ -z "$stopped" ] || leave
   child=''
   end_ticker
   return "$code"
@@ -114,8 +115,15 @@ end_ticker() {
   [ -z "$ticker" ] || kill "$ticker" 2> /dev/null || true
   ticker=''
 }
-stop() { # EXIT CODE. No `wait` in here: in a trap, bash 5.2 was seen to wait for ever for one that had ended
-  if [ -n "$starting" ]; then stopped=$1; return; fi
+# EXIT CODE, of a trap. Nothing is started in here and nothing awaited: in a trap, bash 5.2 was seen to wait for ever for
+# one that had ended. `saying` does the rest as soon as it has ended.
+stop() {
+  stopped=$1
+  [ -z "$starting" ] || return 0
+  [ -n "$child" ] || leave
+  kill -TERM -- "-$child" 2> /dev/null || true
+}
+leave() {
   trap '' INT TERM HUP
   set +e
   local n
@@ -131,7 +139,7 @@ stop() { # EXIT CODE. No `wait` in here: in a trap, bash 5.2 was seen to wait fo
   [ -z "$making" ] || empty
   [ ! -t 2 ] || printf '\r\033[K' >&2 # over what install.py writes there again and again
   say "stopped; the same command goes on" >&2
-  exit "$1"
+  exit "$stopped"
 }
 
 # ---- one at a time in a folder that is ours to fill. The lock is that of an open file, which the children have open too:
