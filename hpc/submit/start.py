@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpc.codes import DONE, FAILED, REFUSED, STOPPED
+from hpc.codes import DONE, FAILED, NEVER, REFUSED, STOPPED
 from hpc.errors import ConfigError
+from hpc.plan import meanings
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening
@@ -64,7 +65,7 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
         if plan.site.kind == "inline":
             code = executors.inline(plan)
         elif plan.run.result.exists():
-            print(f"finished before (--again makes a new run){_changed_since(plan)}")
+            print(f"{_finished_before(plan)}{_changed_since(plan)}")
             code = DONE
         else:
             before = status.look(plan.run) if plan.run.path.exists() else None
@@ -132,7 +133,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
     for plan in plans:
         name = plan.science.name
         if plan.run.result.exists():
-            print(f"\n{name} finished before (--again makes a new run){_changed_since(plan)}\n{watch.result(plan.run)}")
+            print(f"\n{name} {_finished_before(plan)}{_changed_since(plan)}\n{watch.result(plan.run)}")
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
             if not state.on_slurm:
@@ -179,6 +180,12 @@ def _submit_section(
     missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
     finished = len(every) - len(on_way) - len(missing)
     print(f"\n{section}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
+    done = [plan for plan in every if (state := states.get(plan.science.name)) and state.word == "finished"]
+    for text, group in itertools.groupby(sorted(map(meanings.outdated, [plan.run for plan in done]))):
+        if text:
+            print(
+                f"CAREFUL: {len(list(group))} of the finished were made {text}; delete their folders to make them anew"
+            )
     if elsewhere := [state.run for state in on_way if not state.on_slurm]:
         raise ConfigError(f"{', '.join(elsewhere)} runs outside of Slurm: wait, or stop it")
     jobs: list[str] = []
@@ -219,6 +226,12 @@ def _runs_option(plan: Plan) -> str:
     return "" if usual else f" --runs {shlex.quote(os.path.relpath(plan.runs))}"
 
 
+def _finished_before(plan: Plan) -> str:
+    """Say that a run is finished, and whether by code that would give the same today."""
+    text = meanings.outdated(plan.run)
+    return f"finished before, {text}; --again makes it anew" if text else "finished before (--again makes a new run)"
+
+
 def _changed_since(plan: Plan) -> str:
     """Warn if files in a folder that the run has read are newer than its result."""
     finished = plan.run.result.stat().st_mtime
@@ -251,6 +264,9 @@ def _not_applied(plan: Plan) -> str:
 
 def _report_end(run: RunDir, state: State) -> int:
     """Print how an unfinished run ended, and where to look; return the exit code."""
+    if not run.plan.exists():
+        print(f"error: {run.path} was moved or deleted while it ran: what worked in it ends itself", file=sys.stderr)
+        return NEVER
     if state.word == "stopped":
         return STOPPED
     print(
