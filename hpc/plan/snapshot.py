@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,7 +192,8 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Kept:
     sha256 = hashlib.sha256(manifest).hexdigest()
     place = runs / ".code" / sha256[:16]
     # Sites that clean their scratch disks delete old files one by one
-    if place.exists() and not seal.difference(place, sha256):
+    was_there = place.exists()
+    if was_there and not seal.difference(place, sha256):
         return Kept(place, sha256)
     partial = place.with_name(f".{place.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
@@ -202,8 +204,9 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Kept:
         if executable:
             target.chmod(target.stat().st_mode | 0o111)
     (partial / seal.MANIFEST).write_bytes(manifest)
-    if place.exists():  # no longer complete, or changed; the runs that link to it get the new one
-        os.replace(place, partial.with_suffix(".old"))
+    if was_there:  # no longer complete, or changed; the runs that link to it get the new one
+        with suppress(FileNotFoundError):  # another launcher repairs it too
+            os.replace(place, partial.with_suffix(".old"))
     try:
         os.rename(partial, place)
     except OSError:  # another launcher was first, with the same files
