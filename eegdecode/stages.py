@@ -2,7 +2,7 @@
 
 A stage is a function `(cfg, ctx) -> metrics`. The annotation of `cfg` is its schema. Heavy packages (torch, mne, h5py)
 are imported when a stage runs, so that a login node can check a config without them. `checked_by` names the function
-that checks a config against its inputs before the job is submitted.
+that checks a config against its inputs before the job is submitted; `with_meaning` says what changed in the results.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from eegdecode.evaluation.config import Audit, Compare, Evaluate, Stream, Submis
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
 from eegdecode.training.config import Estimate, Soup, Train, check_ranks
-from hpc.config.stages import checked_by
+from hpc.config.stages import checked_by, with_meaning
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
@@ -99,6 +99,12 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
     return predict.check(folders, cfg.weigh)
 
 
+@with_meaning(
+    {
+        2: "the baseline csp is MNE's with scikit-learn's LDA, riemann is new, and baselines decode the whole of a "
+        "large test set",
+    }
+)
 @checked_by(check_models)
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test set, compare with chance and linear baselines, write report.html."""

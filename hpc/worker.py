@@ -20,8 +20,9 @@ from hpc.rank import stage_run, threads
 from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
 from hpc.rank.signals import STACKS, Stop, ignore_signals
 from hpc.rank.staging import Staging
+from hpc.runs import records, seal
 from hpc.runs.products import MEMORY
-from hpc.runs.rundir import RunDir, write_json
+from hpc.runs.rundir import Gone, RunDir, write_json
 
 
 class Printable(logging.Formatter):
@@ -35,6 +36,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m hpc.worker", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--identity", default="", help="the id of the run folder")
     parser.add_argument("--mpi", action="store_true", help="MPI says which rank this is")
     options = parser.parse_args(argv)
 
@@ -43,6 +45,12 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     stop.listen()
     faulthandler.enable()
     run = RunDir(options.run)
+    identity = options.identity or seal.identity_of(run)
+    try:
+        seal.work_in(run, identity)
+    except Gone as error:
+        print(error, flush=True)
+        return NEVER
     world = _mpi_world() if options.mpi else World.from_env(environ)
     if options.mpi:  # mpiexec mixes the output of its ranks
         _print_to(run.attempt(options.attempt).log(world.rank))
@@ -52,32 +60,63 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     handler.setFormatter(Printable(f"%(asctime)s rank {world.rank} %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if world.is_first else logging.WARNING, handlers=[handler])
     host = environ.get("SLURMD_NODENAME") or os.uname().nodename
-    ctx = Context(world, run, options.attempt, should_stop=stop, host=host)
+    ctx = Context(world, run, options.attempt, should_stop=stop, host=host, identity=identity)
     ctx.stage_in = staging = Staging(ctx, environ)
     try:
         ctx.progress(STARTING, 0, 0)
+        _refuse_other_code(ctx)
         MEMORY.keep_in(run.verified, f"rank-{world.rank:04d}", lambda: ctx.pause(0))
         stage_run.work(ctx)
         return 0
     except Fenced as error:  # nobody reads what it writes any more
         logging.warning("%s", error)
         return 1
+    except Gone as error:  # the log is open, wherever it is now
+        logging.error("%s", error)
+        return NEVER
     except Preempted:
-        ctx.say_how_far()
-        logging.info("stopped and saved, can go on")
-        with suppress(OSError):  # no room for the mark: the stop is known without it
-            run.attempt(options.attempt).stopped(world.rank).touch()
-        return 0
+        return _stopped(ctx)
     except Exception as error:  # noqa: BLE001  the edge: written down for the supervisor, with its trace
-        traceback.print_exc()
-        report = {"rank": world.rank, "host": host, "error": f"{type(error).__name__}: {error}", "at": ctx.reached}
-        with suppress(OSError):  # no room: it is in the log, if anywhere
-            write_json(run.attempt(options.attempt).error(world.rank), report | {"trace": traceback.format_exc()})
-        # A ValueError is due to what the user gave: it would be the same tomorrow
-        return NEVER if isinstance(error, ValueError) else 1
+        return _failed(ctx, error)
     finally:
         ignore_signals()
         staging.release()
+
+
+def _refuse_other_code(ctx: Context) -> None:
+    """Raise Unsealed if this rank would run other code than the run's snapshot. The files are checked once a node."""
+    plan = records.plan(ctx.run)
+    if ctx.world.local_rank == 0:
+        seal.verify(ctx.run, plan)
+    seal.refuse_other_code(ctx.run, plan)
+
+
+def _stopped(ctx: Context) -> int:
+    try:
+        ctx.say_how_far()
+    except Gone as error:
+        logging.error("%s", error)
+        return NEVER
+    logging.info("stopped and saved, can go on")
+    with suppress(OSError):  # no room for the mark: the stop is known without it
+        ctx.run.attempt(ctx.attempt).stopped(ctx.world.rank).touch()
+    return 0
+
+
+def _failed(ctx: Context, error: Exception) -> int:
+    """Note an error for the supervisor; return the exit code."""
+    traceback.print_exc()
+    report = {"rank": ctx.world.rank, "host": ctx.host, "error": f"{type(error).__name__}: {error}", "at": ctx.reached}
+    try:
+        seal.check_identity(ctx.run, ctx.identity)
+        write_json(ctx.run.attempt(ctx.attempt).error(ctx.world.rank), report | {"trace": traceback.format_exc()})
+    except Gone as gone:
+        logging.error("%s", gone)
+        return NEVER
+    except OSError as second:  # no room: it is in the log, if anywhere
+        logging.error("this error is not noted: %s", second)
+    # A ValueError is due to what the user gave: it would be the same tomorrow
+    return NEVER if isinstance(error, ValueError) else 1
 
 
 def _mpi_world() -> World:

@@ -47,7 +47,8 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]
     report.write(ctx.out / "report.html", trained, decoded, result, others, cfg.weigh)
-    products.write_json(ctx.out / "report.json", result.plain() | {"of": tested(trained)})
+    contents = result.plain() | {"of": tested(trained), "meaning": ctx.meaning}
+    products.write_json(ctx.out / "report.json", contents)
     export.write(ctx.out, result)
     return result.summary() | {"report": "report.html"}
 

@@ -19,7 +19,7 @@ from hpc.checkpoint import checkpoint
 from hpc.checkpoint.format import HostBuffer
 from hpc.rank.context import FULL_S, Context
 from hpc.runs import records
-from hpc.runs.rundir import FULL, read_json, write_json
+from hpc.runs.rundir import FULL, make_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Saver:
         partial = checkpoint.beside(self.folder, step, attempt)
         file = partial / f"state-{world.rank:04d}-of-{n_files:04d}.bin"
         try:
-            partial.mkdir(parents=True, exist_ok=True)
+            make_folder(partial)
             if world.is_first:
                 checkpoint.sweep(self.folder, attempt, before=step)
                 self._make_room(n_files, best)

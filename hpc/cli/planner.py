@@ -16,7 +16,7 @@ from hpc.config import plugins, recipes, stages
 from hpc.config.choices import leaves
 from hpc.config.schema import NoSetting
 from hpc.errors import ConfigError, did_you_mean, first_of
-from hpc.plan import plan, snapshot
+from hpc.plan import meanings, plan, snapshot
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
 from hpc.runs import sharing, status
@@ -37,7 +37,6 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     of_stages = [science.entry.split(".")[0] for science in sciences]
     packages = list(dict.fromkeys(["hpc", *of_stages, *plugins.packages()]))
     code = snapshot.look(packages)
-    installed = snapshot.installed(packages, code)
     coming = [science.name for science in sciences]
     for science in sciences:
         check_inputs(science, runs, coming)
@@ -60,8 +59,9 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
             label=label,
             settings=own,
             asked=request,
-            installed=installed,
             reason=reason,
+            meaning=meanings.planned(science, runs),
+            outdated=meanings.notes(science, runs),
         )
         for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
     ]

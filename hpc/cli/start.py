@@ -14,6 +14,7 @@ from hpc.cli.options import Arguments
 from hpc.cli.runs import print_states
 from hpc.codes import DONE
 from hpc.errors import ConfigError
+from hpc.plan import meanings
 from hpc.plan.plan import Plan
 from hpc.runs import status
 from hpc.runs.rundir import atomic_write
@@ -82,13 +83,19 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
             print(f"\n# {section}: the unfinished ones of these {len(every)}, as one array\n{text}")
     elif on_slurm:
         for plan in plans:
-            done = "   finished before: nothing would be submitted" if plan.run.result.exists() else ""
+            done = f"   finished before{_differs(plan)}: nothing would be submitted" if plan.run.result.exists() else ""
             print(f"\n# {plan.science.name}{done}\n{batch.sbatch_text(plan, environ)}")
     elif plans[0].site.kind != "inline":
         for plan in plans:
             if plan.run.result.exists():
-                print(f"\n{plan.science.name} finished before: it would not run again (--again makes a new run)")
+                before = f"{plan.science.name} finished before{_differs(plan)}"
+                print(f"\n{before}: it would not run again (--again makes a new run)")
     return DONE
+
+
+def _differs(plan: Plan) -> str:
+    text = meanings.outdated(plan.run)
+    return f", {text}" if text else ""
 
 
 def _prepare(plans: list[Plan], as_json: bool) -> int:

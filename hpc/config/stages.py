@@ -9,7 +9,7 @@ A package of a user's own adds stages in the same way.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -63,6 +63,33 @@ def checked_by(check: Check) -> Callable[[Stage], Stage]:
         return stage
 
     return register
+
+
+def with_meaning(raises: Mapping[int, str]) -> Callable[[Stage], Stage]:
+    """Decorate a stage whose results have changed since its first release: with the number of each change, and what
+    differs since, in a phrase. Without it a stage has the meaning 1.
+
+    Raise it when the same config and inputs give other results on purpose; a finished run of a smaller number is then
+    not passed off as today's.
+    """
+    if list(raises) != list(range(2, len(raises) + 2)):
+        raise ValueError(f"the numbers of meaning go 2, 3, 4 …, but got {list(raises)}")
+
+    def register(stage: Stage) -> Stage:
+        stage.meanings = dict(raises)  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def meaning(stage: Any) -> int:
+    """Return the version of meaning of a stage's results."""
+    return max(getattr(stage, "meanings", {}), default=1)
+
+
+def reasons(stage: Any, since: int) -> list[str]:
+    """Return what differs in a stage's results since that version of meaning."""
+    return [reason for number, reason in getattr(stage, "meanings", {}).items() if number > since]
 
 
 def check(stage: Any, cfg: Any, n_ranks: int, find: Callable[[Any], Path | None]) -> str:

@@ -295,7 +295,7 @@ def _certificate(place: Path, plan: Plan, reports: Sequence[Report]) -> None:
     r = plan.resources
     tried = [case for case in cases if case.word != "not tried"]
     good = [case for case in tried if case.same]
-    commit = plan.code[0].commit[:10] if plan.code else "installed"
+    commit = plan.code[0].commit[:10] or plan.code[0].version
     when = time.strftime("%Y-%m-%d %H:%M")
     lines = [
         f"# Drill of {plan.science.name}",

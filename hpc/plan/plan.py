@@ -85,12 +85,14 @@ class Plan:
     """The checks that have passed: see preflight.py."""
     start: str = ""
     """When Slurm estimates that it would start."""
-    installed: tuple[str, ...] = ()
-    """Packages that are installed and not copied, with their versions."""
     reason: str = ""
     """Why it is planned, if the command line does not name it."""
     warnings: tuple[str, ...] = ()
     """What will not work as it is: see preflight.py."""
+    meaning: int = 1
+    """The version of meaning of its results: see hpc.config.stages.meaning."""
+    outdated: tuple[str, ...] = ()
+    """What differs from what today's code would give: see meanings.py."""
 
     @property
     def run(self) -> RunDir:
@@ -99,7 +101,12 @@ class Plan:
     @property
     def python_path(self) -> list[str]:
         """Return the folders from which the ranks import."""
-        return [os.path.normpath(self.run.code / code.folder / code.imports) for code in self.code]
+        return [os.path.normpath(self.run.code / code.folder / each) for code in self.code for each in code.imports]
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Return where in the snapshot each package is."""
+        return {name: os.path.normpath(f"{code.folder}/{at}") for code in self.code for name, at in code.packages}
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of plan.json: `stage` and `entry` for the worker, the rest for the supervisor and for
@@ -119,17 +126,29 @@ class Plan:
             "site": config.plain(self.site),
             "resources": config.plain(self.resources),
             "code": [
-                {"root": c.root, "imports": c.imports, "commit": c.commit, "modified": list(c.modified)}
+                {
+                    "root": c.root,
+                    "imports": list(c.imports),
+                    "commit": c.commit,
+                    "version": c.version,
+                    "modified": list(c.modified),
+                }
                 for c in self.code
             ],
+            "packages": self.packages,
+            "meaning": self.meaning,
             "python": self.python,
             "python_path": self.python_path,
             "cwd": self.cwd,
         }
 
-    def to_text(self) -> str:
-        """Write plan.json, a line for each key. json.dumps(indent=…) is five times slower, and a sweep has many."""
-        lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in self.to_json().items()]
+    def to_text(self, identity: str, snapshot: str) -> str:
+        """Write plan.json, a line for each key. json.dumps(indent=…) is five times slower, and a sweep has many.
+
+        `identity`: the id of the run folder. `snapshot`: the SHA-256 of the manifest of the code.
+        """
+        content = self.to_json() | {"identity": identity, "snapshot": snapshot}
+        lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in content.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def render(self) -> str:
@@ -155,9 +174,8 @@ class Plan:
                 for field, ref in science.inputs.items()
             ),
             *([("copies", f"what is read often goes to {places} of each node")] if places else []),
-            *(("code", _say_code(code)) for code in self.code),
-            *([("code", f"installed: {', '.join(self.installed)}")] if self.installed else []),
-            *(("note", note) for note in (*r.notes, *self.warnings)),
+            *(("code", text) for code in self.code for text in _say_code(code)),
+            *(("note", note) for note in (*self.outdated, *r.notes, *self.warnings)),
             *([("checks", " · ".join(self.checks))] if self.checks else []),
             *([("start", self.start)] if self.start else []),
         ]
@@ -324,7 +342,8 @@ def of_folder(run: RunDir) -> Plan:
         site=config.build(Site, record["site"], "site"),
         resources=config.build(Resources, record["resources"], "resources"),
         code=tuple(
-            Code(code["root"], code["imports"], code["commit"], tuple(code["modified"]), ()) for code in record["code"]
+            Code(code["root"], _listed(code["imports"]), code["commit"], tuple(code["modified"]), ())
+            for code in record["code"]
         ),
         runs=str(run.path.parent),
         cwd=record["cwd"],
@@ -333,6 +352,11 @@ def of_folder(run: RunDir) -> Plan:
         settings=record["settings"],
         asked=record["asked"],
     )
+
+
+def _listed(imports: str | list[str]) -> tuple[str, ...]:
+    """Return the folders on sys.path: one until version 1 of run folders."""
+    return (imports,) if isinstance(imports, str) else tuple(imports)
 
 
 def label_of(run: RunDir) -> str:
@@ -423,6 +447,10 @@ def _many(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def _say_code(code: Code) -> str:
+def _say_code(code: Code) -> list[str]:
     changed = f" + {_many(len(code.modified), 'changed file')}" if code.modified else ""
-    return f"{code.commit[:10]}{changed}, {_many(len(code.files), 'file')} copied from {code.root}"
+    version = code.commit[:10] or code.version or "no git"
+    lines = [f"{version}{changed}, {_many(len(code.files), 'file')} copied from {code.root}"]
+    if code.too_large:
+        lines += [f"not copied, as too large: {first_of(code.too_large)} of {code.root}"]
+    return lines

@@ -1,121 +1,212 @@
-"""Copies the code at submission. Ranks import the copy, so editing the checkout does not change a queued job.
+"""Copies the code at submission. Ranks import the copy, so editing the checkout, or `pip install -U`, does not change a
+queued job.
 
-runs/.code/3f2a91c0d4e5b6a7/     one copy for all runs of the same code: a sweep of 160 is one copy
-runs/train-k3f9x2ab/code         a link to it
+runs/.code/3f2a91c0d4e5b6a7/                 one copy for all runs of the same code: a sweep of 160 is one copy
+runs/.code/3f2a91c0d4e5b6a7/manifest.json    size and SHA-256 of each file in it; its own SHA-256 names the folder
+runs/train-k3f9x2ab/code                     a link to it
+
+Of a git checkout all is copied that git tracks, or would. Of a package without one (installed, or unpacked from an
+archive) its own folder, and what pip wrote about it that Python reads.
 """
 
+import dataclasses
+import functools
 import hashlib
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from hpc.errors import ConfigError
+from hpc.runs import seal
 
 MAX_FILE_MB = 5
 NEW_CODE = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".sbatch", ".jinja")
 """Suffixes of new files, not yet in git, that are copied: data and secrets may lie next to the code."""
+COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+"""Suffixes of modules in machine code, which are copied whatever their size."""
+ABOUT = ("METADATA", "entry_points.txt", "top_level.txt")
+"""What is copied of a distribution's .dist-info."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """The checkout that a package is imported from. `imports`: the folder on sys.path, below root."""
+    """A checkout, or a folder with packages outside of git, from which packages are imported."""
 
     root: str
-    imports: str
+    imports: tuple[str, ...]
+    """The folders on sys.path, below root."""
     commit: str
+    """Empty if it is no git checkout."""
     modified: tuple[str, ...]
     """Files that differ from the commit, including new ones; for people to read."""
     files: tuple[str, ...]
-    """All files to copy: those that git tracks, and new code that is not ignored."""
-    digest: str = ""
-    """A hash of everything that determines the content of the copied files."""
+    """All files to copy: those that git tracks, and new code that is not ignored; or those of the packages."""
+    version: str = ""
+    """The versions of installed packages."""
+    packages: tuple[tuple[str, str], ...] = ()
+    """The packages that are imported from here, and their places below root."""
+    too_large: tuple[str, ...] = ()
+    """Files that are not copied."""
+    folder_name: str = ""
 
     @property
     def folder(self) -> str:
         """The name of its folder in the run's code/."""
-        return Path(self.root).name
+        return self.folder_name or Path(self.root).name
 
 
-def look(packages: list[str]) -> list[Code]:
-    """Return the checkouts of these packages, each once. An installed package that is not editable has none."""
-    checkouts: dict[str, Code] = {}
+@dataclass(frozen=True)
+class Kept:
+    """A snapshot on the disk, and the SHA-256 of its manifest."""
+
+    place: Path
+    sha256: str
+
+
+def look(packages: Sequence[str]) -> list[Code]:
+    """Return where these packages are imported from: each git checkout once, and each folder of others once."""
+    checkouts: dict[str, list[Path]] = {}
+    loose: dict[str, list[Path]] = {}
     for package in packages:
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            continue
-        imports = Path(spec.submodule_search_locations[0]).resolve().parent
-        root = os.fsdecode(_git(imports, "rev-parse", "--show-toplevel"))
-        if root and "site-packages" not in imports.parts and root not in checkouts:
-            checkouts[root] = _checkout(Path(root), imports)
-    return list(checkouts.values())
+        place = _place(package)
+        if place is None:
+            continue  # a package of somebody's that is broken is in nobody's way: see hpc.config.plugins
+        root = _root(place)
+        (checkouts if root else loose).setdefault(root or str(place.parent), []).append(place)
+    found = [_checkout(Path(root), places) for root, places in checkouts.items()]
+    found += [_packages(Path(folder), places) for folder, places in loose.items()]
+    return [_with_folder(code, number, found) for number, code in enumerate(found)]
 
 
-def installed(packages: Sequence[str], checkouts: Sequence[Code]) -> tuple[str, ...]:
-    """Return the other packages as `name version`: the ranks import them from where they are installed."""
-    copied = [Path(checkout.root, checkout.imports).resolve() for checkout in checkouts]
-    versions = []
-    for package in packages:
-        spec = importlib.util.find_spec(package)
-        if spec and spec.origin and Path(spec.origin).resolve().parent.parent not in copied:
-            versions.append(f"{package} {_version(package)}".rstrip())
-    return tuple(versions)
+def _place(package: str) -> Path | None:
+    """Return the folder or the file of a package."""
+    found = seal.location(package)
+    if found is None:
+        return None
+    if not os.path.exists(found):
+        raise ConfigError(f"{package} is imported from {found}, of which no copy can be made: unpack it, or install it")
+    return Path(found).resolve()
 
 
-def _version(package: str) -> str:
-    """Return the version of the distribution that contains the package."""
-    for distribution in importlib.metadata.packages_distributions().get(package, []):
-        return importlib.metadata.version(distribution)
-    return ""
+def _root(place: Path) -> str:
+    """Return the git checkout that the package belongs to; empty if it belongs to none."""
+    if "site-packages" in place.parts:
+        return ""
+    root = os.fsdecode(_git(place.parent, "rev-parse", "--show-toplevel"))
+    name = os.path.relpath(place, root) if root else ""
+    # An ignored package, as in build/, is only next to what git knows
+    return root if root and (_names(Path(root), "ls-files", "-z", "--", name) or _new(Path(root), name)) else ""
 
 
-def _checkout(root: Path, imports: Path) -> Code:
+def _checkout(root: Path, places: Sequence[Path]) -> Code:
     tracked = _names(root, "ls-files", "-z")
-    new = _names(root, "ls-files", "-z", "--others", "--exclude-standard", "--exclude=__pycache__")
-    new = [name for name in new if name.endswith(NEW_CODE)]
+    new = _new(root)
     changed = _names(root, "diff", "--name-only", "-z", "HEAD")
     files = [name for name in dict.fromkeys(tracked + new) if (root / name).is_file()]
-    files = [name for name in files if (root / name).stat().st_size <= MAX_FILE_MB * 1e6]
+    small = [name for name in files if _is_small(root / name)]
     commit = _git(root, "rev-parse", "HEAD").decode()
-    modified = sorted({*changed, *new})
-    digest = hashlib.sha256(os.fsencode("\0".join([root.name, commit, *files])))
-    for name in modified if commit else files:  # the commit determines the rest
-        if name in files:
-            digest.update(os.fsencode(f"\0{name}\0{(root / name).stat().st_mode}\0") + (root / name).read_bytes())
     return Code(
         root=str(root),
-        imports=os.path.relpath(imports, root),
+        imports=_imports(root, places),
         commit=commit or "no commit yet",
-        modified=tuple(os.fsencode(name).decode(errors="replace") for name in modified),
-        files=tuple(files),
-        digest=digest.hexdigest(),
+        modified=tuple(os.fsencode(name).decode(errors="replace") for name in sorted({*changed, *new})),
+        files=tuple(small),
+        packages=_named(root, places),
+        too_large=tuple(name for name in files if name not in small),
     )
 
 
-def keep(checkouts: Sequence[Code], runs: Path) -> Path:
-    """Return the folder `runs/.code/HASH` with these checkouts' files and code.diff; make it unless it is complete."""
-    name = hashlib.sha256("".join(checkout.digest for checkout in checkouts).encode()).hexdigest()[:16]
-    place = runs / ".code" / name
+def _packages(folder: Path, places: Sequence[Path]) -> Code:
+    """Return the code of packages that no checkout has; `folder` is the one on sys.path."""
+    files = [os.path.relpath(path, folder) for place in places for path in _files_of(place)]
+    distributions = [name for place in places for name in _distributions(place, folder)]
+    about = [path for name in dict.fromkeys(distributions) for path in _about(name, folder)]
+    small = [name for name in files if _is_small(folder / name)]
+    return Code(
+        root=str(folder),
+        imports=(".",),
+        commit="",
+        modified=(),
+        files=tuple(dict.fromkeys([*small, *about])),
+        version=", ".join(f"{name} {importlib.metadata.version(name)}" for name in dict.fromkeys(distributions)),
+        packages=_named(folder, places),
+        too_large=tuple(name for name in files if name not in small),
+    )
+
+
+def _files_of(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+        return
+    for parent, folders, names in os.walk(place):
+        folders[:] = sorted(name for name in folders if name not in ("__pycache__", ".git"))
+        yield from (Path(parent, name) for name in sorted(names) if os.path.isfile(os.path.join(parent, name)))
+
+
+def _distributions(place: Path, folder: Path) -> list[str]:
+    """Return the distributions that installed a package here; none if it was only unpacked."""
+    names = importlib.metadata.packages_distributions().get(place.name.partition(".")[0], [])
+    return [name for name in names if _about(name, folder)]
+
+
+def _about(distribution: str, folder: Path) -> list[str]:
+    """Return the files about a distribution, below the folder on sys.path. Ranks find models and metrics in them."""
+    files = importlib.metadata.distribution(distribution).files or []
+    own = [str(file) for file in files if file.name in ABOUT and file.parent.suffix == ".dist-info"]
+    return [name for name in own if (folder / name).is_file()]
+
+
+def _with_folder(code: Code, number: int, codes: Sequence[Code]) -> Code:
+    """Give the second of two folders of the same name another one in the snapshot."""
+    is_taken = code.folder in [other.folder for other in codes[:number]]
+    return dataclasses.replace(code, folder_name=f"{code.folder}.{number + 1}") if is_taken else code
+
+
+def _imports(root: Path, places: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(os.path.relpath(place.parent, root) for place in places))
+
+
+def _named(root: Path, places: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+    return tuple((place.name.partition(".")[0], os.path.relpath(place, root)) for place in places)
+
+
+def _new(root: Path, *paths: str) -> list[str]:
+    names = _names(root, "ls-files", "-z", "--others", "--exclude-standard", "--exclude=__pycache__", "--", *paths)
+    return [name for name in names if name.endswith(NEW_CODE)]
+
+
+def _is_small(path: Path) -> bool:
+    return path.stat().st_size <= MAX_FILE_MB * 1e6 or path.name.endswith(COMPILED)
+
+
+def keep(checkouts: Sequence[Code], runs: Path) -> Kept:
+    """Return the snapshot `runs/.code/HASH` of this code; make it unless it is there, to the byte."""
+    files = _contents(tuple(checkouts))
+    manifest = seal.manifest(files)
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    place = runs / ".code" / sha256[:16]
     # Sites that clean their scratch disks delete old files one by one
-    files = [f"{checkout.folder}/{file}" for checkout in checkouts for file in checkout.files]
-    if all((place / file).exists() for file in [*files, "code.diff"]):
-        return place
-    partial = place.with_name(f".{name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    was_there = place.exists()
+    if was_there and not seal.difference(place, sha256):
+        return Kept(place, sha256)
+    partial = place.with_name(f".{place.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
-    for checkout in checkouts:
-        for file in checkout.files:
-            target = partial / checkout.folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(checkout.root) / file, target)
-            if os.access(Path(checkout.root) / file, os.X_OK):  # its other modes follow the umask
-                target.chmod(target.stat().st_mode | (target.stat().st_mode & 0o444) >> 2)
-    partial.mkdir(parents=True, exist_ok=True)
-    diffs = [_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts]
-    (partial / "code.diff").write_bytes(b"\n".join(diffs))
-    if place.exists():  # no longer complete; the runs that link to it get the new one
-        os.replace(place, partial.with_suffix(".old"))
+    for name, (content, executable) in files.items():
+        target = partial / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        if executable:
+            target.chmod(target.stat().st_mode | (target.stat().st_mode & 0o444) >> 2)  # the rest follows the umask
+    (partial / seal.MANIFEST).write_bytes(manifest)
+    if was_there:  # no longer complete, or changed; the runs that link to it get the new one
+        with suppress(FileNotFoundError):  # another launcher repairs it too
+            os.replace(place, partial.with_suffix(".old"))
     try:
         os.rename(partial, place)
     except OSError:  # another launcher was first, with the same files
@@ -123,7 +214,20 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Path:
             raise
         shutil.rmtree(partial)
     shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
-    return place
+    return Kept(place, sha256)
+
+
+@functools.cache
+def _contents(checkouts: tuple[Code, ...]) -> dict[str, tuple[bytes, bool]]:
+    """Read the files of a snapshot, with code.diff: once, so that all stages of a pipeline run the same code, however
+    long the first ones take."""
+    diffs = [_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts if checkout.commit]
+    contents = {"code.diff": (b"\n".join(diffs), False)}
+    for checkout in checkouts:
+        for name in checkout.files:
+            path = Path(checkout.root, name)
+            contents[f"{checkout.folder}/{name}"] = (path.read_bytes(), os.access(path, os.X_OK))
+    return contents
 
 
 def link(place: Path, code: Path) -> None:

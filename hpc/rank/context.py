@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
-from hpc.runs.rundir import FULL, RunDir, read_json, write_json
+from hpc.runs import seal
+from hpc.runs.rundir import FULL, RunDir, make_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,12 @@ class Context:
     """The node's name in the scheduler."""
     stage_in: Callable[[Path], Path] = lambda folder: folder
     echo: Callable[[str], None] | None = None
+    identity: str = ""
+    """The id of the run folder in which the run began; empty where nobody watches over it."""
+    meaning: int = 1
+    """The version of meaning of the stage's results: see hpc.config.stages.meaning."""
     _written: float = field(default=-1e9, repr=False)
+    _identified: float = field(default=-1e9, repr=False)
     _heartbeat: dict[str, Any] = field(default_factory=dict, repr=False)
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
     _gathered: int = field(default=0, repr=False)
@@ -127,7 +133,7 @@ class Context:
     @property
     def out(self) -> Path:
         """The folder for the output of this stage."""
-        self.run.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.run.out)
         return self.run.out
 
     def input(self, ref: Input, *, often: bool = False) -> Path:
@@ -241,8 +247,14 @@ class Context:
                 warned = True
             self.pause(FULL_S)
 
-    def fence(self) -> None:
-        """Raise Fenced if a later attempt has begun. Call it before writing to files that attempts share."""
+    def fence(self, *, often: bool = False) -> None:
+        """Raise Fenced if a later attempt has begun, and Gone if the run folder is not the one in which the run began.
+        Call it before writing to files that attempts share. `often`: it is called at every step, so the folder is only
+        looked at twice a second."""
+        now = time.monotonic()
+        if self.identity and (not often or now - self._identified >= 0.5):
+            seal.check_identity(self.run, self.identity)
+            self._identified = now
         if self.attempt and self.run.attempt(self.attempt + 1).path.exists():
             raise Fenced(f"attempt {self.attempt} of {self.run.name} is over: attempt {self.attempt + 1} has begun")
 

@@ -13,8 +13,10 @@ def work(ctx: Context) -> None:
     assert plan, f"{ctx.run.path} has no plan.json"
     stage = stages.load(plan["entry"])
     cfg = config.build(stages.schema(stage), config.load([ctx.run.config]), plan["stage"])
+    ctx.meaning = plan.get("meaning", 1)
     ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)
+    ctx.fence()
     if ctx.world.is_first:
         ctx.until_there_is_room(lambda: products.close(ctx.out, ctx.beat))
         ctx.until_there_is_room(lambda: write_json(ctx.run.attempt(ctx.attempt).metrics, metrics))

@@ -6,14 +6,14 @@ would misread it. A folder of an older version is read; one of a newer version i
 
 from __future__ import annotations
 
+import os
+
 from hpc.errors import ConfigError
-from hpc.runs.rundir import read_heartbeat, read_json, read_lines
+from hpc.runs.rundir import RESULT, RunDir, read_heartbeat, read_json, read_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, TypedDict
-
-    from hpc.runs.rundir import RunDir
 
     class PlanRecord(TypedDict, total=False):
         """plan.json: what the launcher has decided."""
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         code: list[dict[str, Any]]
         python: str
         python_path: list[str]
+        packages: dict[str, str]  # package -> its place in code/, which has the snapshot
+        meaning: int  # of the stage, when what is saved here was computed
+        identity: str  # that of identity.json
+        snapshot: str  # the SHA-256 of code/manifest.json
         cwd: str
 
     class Submission(TypedDict, total=False):
@@ -83,6 +87,8 @@ if TYPE_CHECKING:
         attempts: int
         seconds: float
         ended: float
+        meaning: int
+        read: dict[str, int]  # the runs that it has read, and their meaning then
 
     Heartbeat = TypedDict(
         "Heartbeat",
@@ -121,8 +127,9 @@ if TYPE_CHECKING:
         restarts: int
 
 
-SCHEMA = 1
-"""The version of the run folders that this program writes. 0: those of releases without a version."""
+SCHEMA = 2
+"""The version of the run folders that this program writes. 0: those of releases without a version; 1: those without an
+identity, a manifest of the code and a meaning."""
 
 
 def plan(run: RunDir) -> PlanRecord:
@@ -167,6 +174,20 @@ def result(run: RunDir) -> Result:
     """Read result.json; empty if the run is not finished."""
     record: Any = read_json(run.result) or {}
     return record
+
+
+def meaning(run: RunDir) -> int:
+    """Return the version of meaning of a run's results: 1 for those of versions that did not note it."""
+    return result(run).get("meaning") or plan(run).get("meaning", 1)
+
+
+def meanings(run: RunDir) -> dict[str, Any]:
+    """Return what result.json says of meaning: that of this run, and those of the runs that it has read."""
+    record = plan(run)
+    parent = os.path.dirname(run.folder)
+    runs = {ref: RunDir(f"{parent}/{ref}") for ref in record.get("inputs", {}).values() if "/" not in ref}
+    read = {ref: meaning(upstream) for ref, upstream in runs.items() if os.path.exists(f"{upstream.folder}/{RESULT}")}
+    return {"meaning": record.get("meaning", 1), "read": read}
 
 
 def heartbeat(run: RunDir, rank: int) -> Heartbeat:

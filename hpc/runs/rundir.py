@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import suppress
 
 # `status` reads a hundred runs and answers at once: neither typing nor pathlib is imported before it is needed
 TYPE_CHECKING = False
@@ -55,8 +56,39 @@ def _open_new(path: Path) -> BinaryIO:
     try:
         return open(path, "wb")
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         return open(path, "wb")
+
+
+class Gone(Exception):
+    """The run folder is no longer the one in which this process began: it must write nothing more."""
+
+
+_NEVER_MADE: set[str] = set()
+
+
+def forbid_making(run: Path) -> None:
+    """From now on this process makes folders inside of the run folder only, and never that folder itself."""
+    _NEVER_MADE.add(os.path.abspath(run))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents; but not a run folder that this process works in: if that is gone, it was moved or
+    deleted, and a new one would take what belongs into it. Raises Gone then."""
+    place = os.path.abspath(folder)
+    run = next((run for run in _NEVER_MADE if f"{place}/".startswith(f"{run}/")), None)
+    if run is None:
+        os.makedirs(place, exist_ok=True)
+        return
+    try:
+        below = run
+        os.stat(run)
+        for name in filter(None, place[len(run) :].split("/")):  # one by one, so that the run folder is not made
+            below = f"{below}/{name}"
+            with suppress(FileExistsError):
+                os.mkdir(below)
+    except FileNotFoundError:
+        raise Gone(f"the run folder {run} was moved or deleted: this process writes nothing more") from None
 
 
 def write_json(path: Path, value: object, *, durable: bool = True, private: bool = False) -> None:
@@ -144,7 +176,8 @@ def committed_steps(checkpoints: Path) -> list[int]:
 class RunDir:
     """The folder of a run: its path is all that one needs to find the run. Each file below has one writer.
 
-    launcher    plan.json, config.yaml, env.sh, job.sbatch, jobs/submitted.jsonl, code (a link: see snapshot.py)
+    launcher    plan.json, identity.json, config.yaml, env.sh, job.sbatch, jobs/submitted.jsonl, code (a link: see
+                snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     stop        heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
@@ -168,6 +201,11 @@ class RunDir:
     @property
     def plan(self) -> Path:
         return self.path / "plan.json"
+
+    @property
+    def identity(self) -> Path:
+        """Which folder this is: see seal.py."""
+        return self.path / "identity.json"
 
     @property
     def config(self) -> Path:

@@ -29,7 +29,7 @@ def sbatch_text(plan: Plan, environ: Environ) -> str:
 
 def standalone_text(plan: Plan, environ: Environ) -> str:
     """Return a batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
-    command = shlex.join([plan.python, "-P", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
+    command = shlex.join([plan.python, "-PB", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
     return executor(plan, environ)._make_submission_file_text(f"exec {command}", uid="")
 
 
@@ -95,7 +95,7 @@ def executor(
 
     r, site = plan.resources, plan.site
     # exec: the Python process replaces the batch script, so that Slurm signals it
-    sbatch = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -P")
+    sbatch = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -PB")
     assert r.time_s is not None
     extra: dict[str, object] = {
         "signal": f"B:USR2@{r.lead_s}",

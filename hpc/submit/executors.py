@@ -18,9 +18,10 @@ from typing import BinaryIO
 from hpc import config
 from hpc.plan import snapshot
 from hpc.plan.plan import Plan
+from hpc.plan.snapshot import Kept
 from hpc.rank import stage_run, threads
 from hpc.rank.context import Context, World
-from hpc.runs import sharing, submissions
+from hpc.runs import records, seal, sharing, submissions
 from hpc.runs.rundir import RunDir, append_line, atomic_write, read_json, write_json
 from hpc.slurm import commands
 from hpc.submit import batch
@@ -59,7 +60,7 @@ def lock_of(runs: Path) -> Iterator[bool]:
         yield locked
 
 
-def write_run(plan: Plan, code: Path | None = None) -> RunDir:
+def write_run(plan: Plan, code: Kept | None = None) -> RunDir:
     """Write the run folder, with all that the supervisor and the ranks will read. Repeated at each submission.
 
     Parameters
@@ -72,16 +73,16 @@ def write_run(plan: Plan, code: Path | None = None) -> RunDir:
     run = plan.run
     run.jobs.mkdir(parents=True, exist_ok=True)
     sharing.apply(run.path, plan.resources.share)
-    code = code or snapshot.keep(plan.code, Path(plan.runs))
+    kept = code or snapshot.keep(plan.code, Path(plan.runs))
     if plan.resources.share == "group":  # of all runs of this code, whoever may read the others
-        sharing.apply(code, "group")
-        sharing.let_through(code.parent, "group")
-    snapshot.link(code, run.code)
+        sharing.apply(kept.place, "group")
+        sharing.let_through(kept.place.parent, "group")
+    snapshot.link(kept.place, run.code)
     # Not flushed to the disk one by one: if the machine loses power now, nothing was submitted yet
     for path, text in (
         (run.config, config.to_yaml(plan.science.config)),
         (run.env, batch.env_text(plan, os.environ)),
-        (run.plan, plan.to_text()),
+        (run.plan, plan.to_text(seal.identity(run), kept.sha256)),
         # For the job that follows this one, if the site does not requeue
         *([(run.script, batch.standalone_text(plan, os.environ))] if plan.site.kind == "slurm" else []),
     ):
@@ -109,7 +110,8 @@ def inline(plan: Plan) -> int:
 
             pdb.post_mortem()
         return 1
-    write_json(run.result, {"metrics": read_json(run.attempt(0).metrics), "attempts": 1, "ended": time.time()})
+    result = {"metrics": read_json(run.attempt(0).metrics), "attempts": 1, "ended": time.time()}
+    write_json(run.result, result | records.meanings(run))
     return 0
 
 
@@ -120,7 +122,7 @@ def local(plan: Plan) -> str:
     began = time.time()
     with open(run.jobs / "supervisor.log", "a") as log:
         process = subprocess.Popen(
-            [plan.python, "-P", "-u", "-m", "hpc.supervisor", str(run.path)],
+            [plan.python, "-PB", "-u", "-m", "hpc.supervisor", str(run.path), "--identity", seal.identity(run)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True,
         )  # fmt: skip
     return submissions.note(plan.run, plan.to_json(), str(process.pid), began)
@@ -141,7 +143,7 @@ def slurm(plan: Plan, after: Mapping[str, str]) -> str:
     try:
         with _scrubbed_environment():
             dependency = f"afterok:{':'.join(after.values())}" if after else None
-            job = batch.executor(plan, os.environ, dependency).submit(Keeper(str(run.path)))
+            job = batch.executor(plan, os.environ, dependency).submit(Keeper(str(run.path), seal.identity(run)))
     except batch.refusals() as error:
         raise _refused([plan], error) from None
     return submissions.note(run, plan.to_json(), job.job_id, began, after=list(after))
@@ -161,7 +163,7 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
     executor, folder, name = batch.array(plans, os.environ, dependency, max_parallel, folder_name)
     try:
         with _scrubbed_environment():
-            jobs = executor.submit_array([Keeper(str(run.path)) for run in runs])
+            jobs = executor.submit_array([Keeper(str(run.path), seal.identity(run)) for run in runs])
     except batch.refusals() as error:
         raise _refused(plans, error) from None
     for plan, job in zip(plans, jobs, strict=True):

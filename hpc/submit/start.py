@@ -7,8 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-from hpc.codes import DONE, FAILED, REFUSED, STOPPED
+from hpc.codes import DONE, FAILED, NEVER, REFUSED, STOPPED
 from hpc.errors import ConfigError
+from hpc.plan import meanings
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening
@@ -73,7 +74,7 @@ def _locally(plan: Plan, ended: Stop) -> int:
     """Start the run unless it is finished or runs already, and watch it to its end."""
     with executors.alone(plan):  # of several launchers of one run, the first starts it
         if plan.run.result.exists():
-            print(f"finished before (--again makes a new run){_changed_since(plan)}")
+            print(f"{_finished_before(plan)}{_changed_since(plan)}")
             return DONE
         before = status.look(plan.run) if plan.run.path.exists() else None
         if before and before.word == "silent":
@@ -132,7 +133,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
     for plan in plans:
         name = plan.science.name
         if plan.run.result.exists():
-            print(f"\n{name} finished before (--again makes a new run){_changed_since(plan)}\n{watch.result(plan.run)}")
+            print(f"\n{name} {_finished_before(plan)}{_changed_since(plan)}\n{watch.result(plan.run)}")
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
             if not state.on_slurm:
@@ -179,6 +180,12 @@ def _submit_section(
     missing = [p for p in every if (state := states.get(p.science.name)) is None or state.word in NOT_DONE]
     finished = len(every) - len(on_way) - len(missing)
     print(f"\n{section}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
+    done = [plan for plan in every if (state := states.get(plan.science.name)) and state.word == "finished"]
+    for text, group in itertools.groupby(sorted(map(meanings.outdated, [plan.run for plan in done]))):
+        if text:
+            print(
+                f"CAREFUL: {len(list(group))} of the finished were made {text}; delete their folders to make them anew"
+            )
     if elsewhere := [state.run for state in on_way if not state.on_slurm]:
         raise ConfigError(f"{', '.join(elsewhere)} runs outside of Slurm: wait, or stop it")
     jobs: list[str] = []
@@ -205,6 +212,12 @@ def _runs_option(plan: Plan) -> str:
     """Return ` --runs DIR` if a command needs it."""
     usual = plan.runs == os.path.abspath("runs")
     return "" if usual else f" --runs {shlex.quote(os.path.relpath(plan.runs))}"
+
+
+def _finished_before(plan: Plan) -> str:
+    """Say that a run is finished, and whether by code that would give the same today."""
+    text = meanings.outdated(plan.run)
+    return f"finished before, {text}; --again makes it anew" if text else "finished before (--again makes a new run)"
 
 
 def _changed_since(plan: Plan) -> str:
@@ -239,6 +252,9 @@ def _not_applied(plan: Plan) -> str:
 
 def _report_end(run: RunDir, state: State) -> int:
     """Print how an unfinished run ended, and where to look; return the exit code."""
+    if not run.plan.exists():
+        print(f"error: {run.path} was moved or deleted while it ran: what worked in it ends itself", file=sys.stderr)
+        return NEVER
     if state.word == "stopped":
         return STOPPED
     print(

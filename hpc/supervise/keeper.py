@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from hpc.codes import DONE, FAILED
-from hpc.runs.rundir import RunDir, committed_steps
+from hpc.codes import DONE, FAILED, NEVER
+from hpc.runs import seal
+from hpc.runs.rundir import Gone, RunDir, committed_steps
 from hpc.supervise import ranks
 from hpc.supervise.requeue import Job
 from hpc.supervise.supervisor import Supervisor, print_safely
@@ -24,27 +25,31 @@ is, after BETWEEN_S."""
 
 
 class Keeper:
-    """The object that submitit pickles: only a path."""
+    """The object that submitit pickles: only a path, and the id of the folder there."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, identity: str) -> None:
         self.path = run
+        self.identity = identity
 
     def checkpoint(self) -> None:
         """submitit checks that this exists before it requeues; its own handler must never run."""
         raise AssertionError("submitit's signal handler ran: the keeper's should have replaced it")
 
     def __call__(self) -> None:
-        code = keep(RunDir(Path(self.path)), os.environ)
+        code = keep(RunDir(Path(self.path)), os.environ, self.identity)
         if code != DONE:
             sys.stdout.flush()
             raise SystemExit(code)
 
 
-def keep(run: RunDir, environ: Mapping[str, str]) -> int:
+def keep(run: RunDir, environ: Mapping[str, str], identity: str = "") -> int:
     """Run a supervisor in a child process, and restart it if it is killed; return its exit code.
+
+    `identity`: the id of the run folder for which it was submitted; empty for the one that is there now.
 
     If the batch step is killed, the job ends, and nobody restarts it. So this process does nothing that could fail.
     """
+    identity = identity or seal.identity_of(run)
     signals: list[int] = []
     job = Job.of(environ)
     first = True
@@ -67,10 +72,14 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
             try:
                 if job:  # without its batch step the job is over, and Slurm may not find us to end us
                     ranks.die_with_parent(keeper)
-                supervision = Supervisor(run, environ, signals)
+                seal.work_in(run, identity)
+                supervision = Supervisor(run, environ, signals, identity)
                 code = (
                     _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
                 )
+            except Gone as error:
+                print_safely(str(error))
+                code = NEVER
             except Exception:  # noqa: BLE001  the edge: for supervisor.log, or the log of the job
                 print_safely(traceback.format_exc())
             finally:
@@ -95,6 +104,8 @@ def keep(run: RunDir, environ: Mapping[str, str]) -> int:
 def _supervise(supervision: Supervisor, first: bool) -> int:
     try:
         return supervision.run(first)
+    except Gone:
+        raise
     except Exception:  # noqa: BLE001  whatever it is, the job has a place in the queue to lose
         print_safely(traceback.format_exc())
         return supervision.requeue_after_crash()

@@ -47,12 +47,15 @@ class Ranks:
         The content of plan.json, with the current layout.
     on_slurm
         Whether srun starts them on the nodes of this job.
+    identity
+        The id of the run folder.
     """
 
-    def __init__(self, run: RunDir, attempt: int, plan: Mapping[str, Any], on_slurm: bool) -> None:
+    def __init__(self, run: RunDir, attempt: int, plan: Mapping[str, Any], on_slurm: bool, identity: str) -> None:
         self.run = run
         self.attempt = attempt
         self.plan = plan
+        self.identity = identity
         self.resources = plan["resources"]
         self.folder = run.attempt(attempt)
         self.heard_since = time.time()
@@ -117,13 +120,16 @@ class Ranks:
         if self.mpi and (plugin := self.plan["site"].get("mpi")):
             layout.append(f"--mpi={plugin}")
         output = ["--unbuffered", f"--output={log}", "--open-mode=append"]
+        # Where a site says --export=NONE, srun inherits it: nothing of the environment would reach the ranks
+        environ = self._environ()
+        command = ["env", f"PYTHONPATH={environ['PYTHONPATH']}", *self._command()]
         with open(self.folder.srun, "ab") as srun_log:
             return [
                 subprocess.Popen(
-                    ["srun", *layout, "--kill-on-bad-exit=1", *output, *self._command()],
+                    ["srun", *layout, "--export=ALL", "--kill-on-bad-exit=1", *output, *command],
                     stdin=subprocess.DEVNULL,
                     stderr=srun_log,
-                    env=self._environ(),
+                    env=environ,
                     preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
@@ -136,9 +142,10 @@ class Ranks:
         return threads.capped(self.threads, os.environ) | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
 
     def _command(self) -> list[str]:
-        # -P: not from the working directory but from the run's own copy of the code
+        # -P: not from the working directory but from the run's own copy of the code. -B: no bytecode in there
         command = [
-            self.plan["python"], "-P", "-u", "-m", "hpc.worker", str(self.run.path), "--attempt", str(self.attempt)
+            self.plan["python"], "-PB", "-u", "-m", "hpc.worker", str(self.run.path), "--attempt", str(self.attempt),
+            "--identity", self.identity,
         ]  # fmt: skip
         return [*command, "--mpi"] if self.mpi else command
 

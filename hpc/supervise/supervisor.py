@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -16,13 +17,15 @@ from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import records, sharing
+from hpc.runs import records, seal, sharing
 from hpc.runs.rundir import (
     FULL,
+    Gone,
     RunDir,
     append_line,
     committed_steps,
     damaged_lines,
+    make_folder,
     read_json,
     write_json,
 )
@@ -63,10 +66,13 @@ class Supervisor:
         been submitted with another layout than the plan's.
     early_signals
         Signals that arrived before this began.
+    identity
+        The id of the run folder. If another folder is there, or none, every method raises Gone and writes nothing.
     """
 
-    def __init__(self, run: RunDir, environ: Mapping[str, str], early_signals: list[int]) -> None:
+    def __init__(self, run: RunDir, environ: Mapping[str, str], early_signals: list[int], identity: str = "") -> None:
         self.dir = run
+        self.identity = identity or seal.identity_of(run)
         plan = records.plan(run)
         if not plan:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
@@ -104,7 +110,7 @@ class Supervisor:
             signal.signal(number, self._ask)
         for early in self._early_signals:  # only now, as it has those that came until our handlers were set
             self._ask(early, None)
-        self._until_there_is_room(lambda: self.dir.owner.parent.mkdir(exist_ok=True))
+        self._until_there_is_room(lambda: make_folder(self.dir.owner.parent))
         with open(self.dir.lock, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,6 +167,10 @@ class Supervisor:
 
     def _attempts(self) -> int:
         while True:
+            try:
+                seal.verify(self.dir, records.plan(self.dir))
+            except seal.Unsealed as error:
+                return self.give_up(NEVER, str(error))
             outcome = self._attempt()
             if outcome == "finished":
                 return self._finish()
@@ -180,9 +190,10 @@ class Supervisor:
 
     def _attempt(self) -> Outcome:
         """Start the ranks, and wait until all have ended."""
+        seal.check_identity(self.dir, self.identity)
         self.attempt = self.dir.last_attempt() + 1
         folder = self.dir.attempt(self.attempt)
-        if not self._until_there_is_room(lambda: folder.path.mkdir(parents=True)):
+        if not self._until_there_is_room(lambda: _make_new(folder.path)):
             return "stopped"
         steps, before = committed_steps(self.dir.checkpoints), diagnosis.products(self.dir)
         n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
@@ -209,8 +220,12 @@ class Supervisor:
                 "same run to the bit now"
             )
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
-        started = Ranks(self.dir, self.attempt, self.plan, self.job is not None)
-        outcome, late = self._watch(started)
+        started = Ranks(self.dir, self.attempt, self.plan, self.job is not None, self.identity)
+        try:
+            outcome, late = self._watch(started)
+        except Gone:
+            started.end()
+            raise
         why, node = "", ""
         if late:
             why, node = diagnosis.hung(late, folder), late["host"]
@@ -304,6 +319,7 @@ class Supervisor:
         metrics = read_json(self.dir.attempt(self.attempt).metrics)
         spent = sum(line["ended"] - line["started"] for line in attempts)
         result = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
+        result |= records.meanings(self.dir)
         if not self._until_there_is_room(lambda: write_json(self.dir.result, result)):
             return self._stop()  # it is done again from the last checkpoint, where there is room
         self.code = DONE
@@ -373,6 +389,7 @@ class Supervisor:
         first: then it is only logged, as a full disk is no reason to be late either."""
         tried_at: float | None = None
         while True:
+            seal.check_identity(self.dir, self.identity)
             if tried_at is None or time.monotonic() - tried_at > FULL_S:
                 try:
                     write()
@@ -395,6 +412,7 @@ class Supervisor:
 
     def _note(self, text: str) -> None:
         print_safely(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}")
+        seal.check_identity(self.dir, self.identity)
         try:
             append_line(self.dir.events, {"time": time.time(), "text": text})
         except OSError as error:
@@ -417,12 +435,18 @@ class Supervisor:
             "keeper": os.getppid(),
             "pulse": records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
         }
+        seal.check_identity(self.dir, self.identity)
         try:
             write_json(self.dir.supervisor, now, durable=False)
         except OSError as error:
             print_safely(f"{self.dir.supervisor}: {error.strerror}")
             return error.errno not in FULL
         return True
+
+
+def _make_new(folder: Path) -> None:
+    make_folder(folder.parent)
+    folder.mkdir()
 
 
 def print_safely(text: str) -> None:

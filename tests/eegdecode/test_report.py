@@ -104,7 +104,8 @@ def test_it_says_how_it_came_about(written: Path) -> None:
     rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td>(.*?)</td>", text)
     code = "thesis 0123456789 + 1 changed file"
     cost = {"train-c": ("2", "0.50", "2.00")}
-    assert rows == [(name, code, *cost.get(name, ("1", "–", "–"))) for name in NAMES]
+    meant = [f"{code}; meaning 1 of {name.partition('-')[0]}" for name in NAMES]
+    assert rows == [(name, of, *cost.get(name, ("1", "–", "–"))) for name, of in zip(NAMES, meant, strict=True)]
     assert re.search("Checksum of the 2 recordings of the data: blake2b:[0-9a-f]{32}", text)
     assert "train.model.hidden=4" in text
     assert "/home/somebody" not in text

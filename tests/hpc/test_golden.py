@@ -31,7 +31,7 @@ def text(name: str) -> str:
     asked = ASKED.get(name, allocation.Request(nodes=2, time="4h"))
     resources = allocation.fit(where, allocation.Request(**{**vars(asked), "account": "hpc-x"}))
     science = Science("train", "eegdecode.stages:train", {"seed": 0}, {})
-    code = Code("/home/me/hpc", ".", "0" * 40, (), ())
+    code = Code("/home/me/hpc", (".",), "0" * 40, (), ())
     plan = Plan(
         science=science,
         sources=(),

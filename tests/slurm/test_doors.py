@@ -1,11 +1,14 @@
 """The plain sbatch doors run the same folders to the same results as submitit's."""
 
 import os
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps, read_json
 from tests.conftest import ROOT, Launch
 from tests.slurm.test_runs import HELD, attempts, on, only_run
@@ -80,3 +83,24 @@ def test_a_site_without_slurm_exports_nothing(launch: Launch, on: str, tmp_path:
     name = only_run(launch.folder).name
     assert "export writes for a Slurm site, but local is none" in launch("export", name, "--on", "local", code=2).stderr
     assert os.listdir(tmp_path) == ["runs"]
+
+
+def test_ranks_run_the_snapshot_where_a_site_passes_no_environment_on(launch: Launch, on: str) -> None:
+    launch("count", "n=4", "--on", on, "--prepare")
+    run = only_run(launch.folder)
+    words = ["--export=NONE", "--nodes=2", "--ntasks-per-node=1", "--output=said.txt"]
+    sbatch(launch, *words, str(ROOT / "slurm/run.sbatch"), str(run.path))
+    assert total(run) == 10, (launch.folder / "said.txt").read_text()
+
+
+def test_a_job_whose_code_is_gone_ends_and_names_it(launch: Launch, on: str) -> None:
+    launch("count", "n=6", HELD, "--nodes", "2", "--on", on)
+    run = only_run(launch.folder)
+    launch.wait_for(lambda: committed_steps(run.checkpoints)[-1:] == [3], "it is held")
+    shutil.rmtree(run.path.parent / ".code")
+    pid = records.heartbeat(run, 0)["pid"]
+    os.kill(pid, signal.SIGKILL)  # the nodes of the bed are this machine
+    launch.wait_for(lambda: records.supervisor(run).get("state") == "failed", "it is given up")
+    last = records.supervisor(run)
+    assert last["code"] == 93 and "the run's copy of the code is gone" in last["text"]
+    assert len(attempts(run)) == 1

@@ -105,7 +105,7 @@ def test_it_runs_from_where_it_is_installed(hpc: Installed) -> None:
 def test_the_demo_runs_by_its_name_and_the_headline_goes_on_from_there(hpc: Installed) -> None:
     text = hpc("pipeline", "demo", *TINY, "--on", "local")
     assert text.count("finished after") == 4
-    assert f"code    installed: hpc {__version__}, eegdecode {__version__}\n" in text
+    assert f"code    hpc-eegdecode {__version__}, " in text and f" files copied from {hpc.packages}\n" in text
     (report,) = hpc.folder.glob("runs/evaluate-*/out/report.html")
     assert report.stat().st_size > 10_000
     trained = hpc("train", *TINY, "train.seed=1", "--nodes", "2", "--on", "local")

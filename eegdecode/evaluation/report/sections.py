@@ -155,11 +155,14 @@ def _cost(run: RunDir) -> tuple[str, str]:
 
 
 def _code(run: RunDir) -> str:
+    """The code of a run, and the version of meaning of its results."""
+    plan = records.plan(run)
     commits = []
-    for code in records.plan(run).get("code", []):
+    for code in plan.get("code", []):
         changed = f" + {many(len(code['modified']), 'changed file')}" if code["modified"] else ""
-        commits.append(f"{Path(code['root']).name} {code['commit'][:10]}{changed}")
-    return ", ".join(commits) or "not known"
+        commits.append(f"{Path(code['root']).name} {code['commit'][:10] or code.get('version') or 'no git'}{changed}")
+    meaning = f"; meaning {records.meaning(run)} of {plan['stage']}" if "stage" in plan else ""
+    return (", ".join(commits) or "not known") + meaning
 
 
 def _attempts(run: RunDir) -> int:

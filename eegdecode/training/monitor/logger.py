@@ -56,7 +56,7 @@ class Record:
         """Write one line: the figures after `step` steps."""
         if not self.ctx.world.is_first:
             return
-        self.ctx.fence()
+        self.ctx.fence(often=True)
         self._last = step
         self._waiting.append({"step": step, **figures})
         self._put_down()

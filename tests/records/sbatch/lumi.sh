@@ -27,4 +27,4 @@ export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec /opt/env/bin/python -P -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs
+exec /opt/env/bin/python -PB -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs

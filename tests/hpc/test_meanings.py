@@ -1,0 +1,146 @@
+"""A finished run is passed off as today's only if today's code would give the same."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hpc.config import stages
+from hpc.plan import meanings
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, read_json, write_json
+from tests.conftest import EXAMPLE, Launch
+
+
+class Package:
+    """The example package outside of the checkout, so that a test can raise the meaning of its stages."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        shutil.copytree(EXAMPLE, launch.folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+        self.source = launch.folder / "lib/counting/stages.py"
+        launch.environ["PYTHONPATH"] = str(launch.folder / "lib")
+
+    def raise_meaning(self, stage: str, raises: dict[int, str]) -> None:
+        """Write the number of results, and its reasons, beside a stage."""
+        text = self.source.read_text()
+        head = f"def {stage}(cfg"
+        before, _, after = text.partition(head)
+        lines = f"from hpc.config.stages import with_meaning\n\n\n@with_meaning({raises!r})\n{head}"
+        self.source.write_text(before + lines + after)
+
+    def run(self, stage: str) -> RunDir:
+        (path,) = (path for path in self.launch.runs() if path.name.startswith(stage))
+        return RunDir(path)
+
+
+@pytest.fixture
+def package(launch: Launch) -> Package:
+    (launch.folder / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
+    return Package(launch)
+
+
+def test_the_numbers_are_those_of_the_reasons() -> None:
+    def stage(cfg: object, ctx: object) -> None: ...
+
+    assert (stages.meaning(stage), stages.reasons(stage, 1)) == (1, [])
+    stages.with_meaning({2: "sums begin at 1", 3: "sums are halved"})(stage)
+    assert (stages.meaning(stage), stages.reasons(stage, 1)) == (3, ["sums begin at 1", "sums are halved"])
+    assert stages.reasons(stage, 2) == ["sums are halved"]
+    for wrong in ({3: "no 2"}, {1: "the first needs none"}, {3: "b", 2: "a"}):
+        with pytest.raises(ValueError, match="the numbers of meaning go 2, 3, 4"):
+            stages.with_meaning(wrong)
+
+
+@pytest.mark.ranks
+def test_a_run_that_finished_by_other_code_is_not_passed_off_as_todays(package: Package) -> None:
+    launch = package.launch
+    launch("count", "n=3")
+    run = package.run("count")
+    assert records.plan(run)["meaning"] == records.result(run)["meaning"] == 1
+    assert "finished before (--again makes a new run)" in launch("count", "n=3").stdout
+    package.raise_meaning("count", {2: "sums begin at 1", 3: "sums are halved"})
+    sentence = "by code whose results differ (count 1 → 3: sums begin at 1; sums are halved)"
+    assert f"finished before, {sentence}; --again makes it anew" in launch("count", "n=3").stdout
+    assert f"finished before, {sentence}: it would not run again" in launch("count", "n=3", "--dry-run").stdout
+    assert "attempt 1 starts" in launch("count", "n=3", "--again").stdout
+    anew = RunDir(run.folder + "-2")
+    assert records.result(anew)["meaning"] == 3 and meanings_of(launch, anew) == ""
+
+
+def meanings_of(launch: Launch, run: RunDir) -> str:
+    """What the command line says of a finished run, if anything."""
+    text = launch("resume", run.name).stdout
+    return text.partition("finished before, ")[2].partition("; --again")[0]
+
+
+@pytest.mark.ranks
+def test_what_reads_an_older_run_says_so_before_and_afterwards(package: Package) -> None:
+    launch = package.launch
+    launch("count", "study.yaml")
+    package.raise_meaning("count", {2: "sums begin at 1"})
+    count = package.run("count")
+    note = f"reads {count.name}, made by code whose results differ (count 1 → 2: sums begin at 1)"
+    assert note in launch("tally", "study.yaml", "--dry-run").stdout
+    assert note in launch("tally", "study.yaml").stdout
+    tally = package.run("tally")
+    assert records.result(tally)["read"] == {count.name: 1}
+    assert (
+        meanings_of(launch, tally)
+        == f"from {count.name}, made by code whose results differ (count 1 → 2: sums begin at 1)"
+    )
+
+
+@pytest.mark.ranks
+def test_what_has_read_a_run_that_was_made_anew_since_is_not_passed_off_either(package: Package) -> None:
+    launch = package.launch
+    launch("pipeline", "study.yaml")
+    package.raise_meaning("count", {2: "sums begin at 1"})
+    count, tally = package.run("count"), package.run("tally")
+    shutil.rmtree(count.path)
+    launch("count", "study.yaml")
+    assert records.result(count)["meaning"] == 2
+    assert meanings_of(launch, tally) == f"from {count.name} as it was before it was made anew (count 1 → 2)"
+
+
+@pytest.mark.ranks
+def test_a_run_that_goes_on_from_what_other_code_saved_keeps_its_number(package: Package) -> None:
+    launch = package.launch
+    launch("count", "n=4", "fail_at=3", code=1)
+    run = package.run("count")
+    package.raise_meaning("count", {2: "sums begin at 1"})
+    text = launch("resume", run.name, code=1).stdout
+    note = "goes on from what was saved by code whose results differ (count 1 → 2: sums begin at 1), and counts as 1"
+    assert note in text
+    assert records.plan(run)["meaning"] == 1
+    launch("count", "n=4", "bad_at=1", code=93)  # nothing is saved
+    fresh = next(RunDir(path) for path in launch.runs() if path.name != run.name)
+    write_json(fresh.plan, {**(read_json(fresh.plan) or {}), "meaning": 1})
+    assert "goes on from" not in launch("resume", fresh.name, code=93).stdout
+    assert records.plan(fresh)["meaning"] == 2
+
+
+@pytest.mark.ranks
+def test_a_sweep_says_how_many_of_its_runs_are_of_other_code(package: Package) -> None:
+    launch = package.launch
+    launch("count", "n=2")
+    launch("count", "n=3")
+    package.raise_meaning("count", {2: "sums begin at 1"})
+    text = launch("sweep", "count", "n=2,3", "--on", "slurm").stdout
+    sentence = "2 of the finished were made by code whose results differ (count 1 → 2: sums begin at 1)"
+    assert sentence in text and "2 finished, 0 on their way, 0 to submit" in text
+
+
+def test_runs_of_a_stage_that_is_not_installed_are_left_as_they_are(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "gone-a")
+    write_json(run.plan, {"schema": 1, "stage": "gone", "entry": "gone_package.stages:gone", "inputs": {}})
+    write_json(run.result, {"metrics": {}})
+    assert meanings.outdated(run) == ""
+
+
+def test_a_newer_number_than_todays_is_said_too(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "evaluate-a")
+    write_json(run.plan, {"stage": "evaluate", "entry": "eegdecode.stages:evaluate", "inputs": {}})
+    write_json(run.result, {"meaning": 99})
+    assert meanings.outdated(run).startswith("by code whose results differ (evaluate 99 → ")
+    assert meanings.outdated(run).endswith("it was newer than this)")
