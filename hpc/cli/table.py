@@ -64,6 +64,10 @@ VERBS = {
         "[RUN ...]", "remove what no run needs any more: old code, half files (--checkpoints, --dry-run)",
         "hpc.cli.clean:clean", "clean --dry-run", "clean train-k3f9 --checkpoints",
     ),
+    "verify": Verb(
+        "[RUN ...]", "check that products, checkpoints and code are what was written (--repair: make them again)",
+        "hpc.cli.verify:verify_runs", "verify", "verify preprocess-x7m2 --repair",
+    ),
     "drill": Verb(
         f"STAGE {CONFIG}", "break a run on purpose and check that its results do not change (--faults, --repeat)",
         "hpc.cli.drill:run_drill", "drill train my-study.yaml --nodes 2 --faults kill9,signal",
@@ -71,10 +75,6 @@ VERBS = {
     ),
     "export": Verb(
         "RUN", "write a batch script that runs it without submitit (-o FILE)", PLAN, "export train-k3f9 -o job.sbatch"
-    ),
-    "verify": Verb(
-        "[RUN ...]", "check that every product and checkpoint is what was written (--repair: make it again)",
-        "hpc.cli.verify:verify_runs", "verify", "verify preprocess-x7m2 --repair",
     ),
     "recipes": Verb(
         "", "list the config files of the installed packages, and those in configs/ here", "hpc.cli.lists:list_recipes",

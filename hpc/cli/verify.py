@@ -8,7 +8,7 @@ from pathlib import Path
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED, STOPPED
 from hpc.errors import ConfigError
-from hpc.runs import products, records, status
+from hpc.runs import products, records, seal, status
 from hpc.runs.rundir import RunDir, committed_steps, damaged_lines, write_json
 
 SET_ASIDE = "damaged"
@@ -50,12 +50,16 @@ def _verify(run: RunDir, args: Arguments) -> int:
     damaged = [*_damaged_products(run), *_damaged_checkpoints(run)]
     for path, why in damaged:
         print(why if str(path) in why else f"{path}: {why}")
-    if not damaged:
+    snapshot = records.plan(run).get("snapshot")
+    other_code = seal.difference(run.code, snapshot) if snapshot else ""
+    if other_code:
+        print(f"{run.name}: {other_code}")
+    if not damaged and not other_code:
         names = products.listed(folder) or {} if folder.is_dir() else {}
         n_bytes = sum(product.n_bytes for product in names.values())
         print(f"{run.name}: {len(names)} products of {n_bytes / 1e6:,.1f} MB are what was written")
     if not damaged or not args.repair:
-        return len(damaged)
+        return len(damaged) + bool(other_code)
     for path, _ in damaged:
         _set_aside(path, run)
     run.result.unlink(missing_ok=True)

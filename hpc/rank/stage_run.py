@@ -18,5 +18,6 @@ def work(ctx: Context) -> None:
     metrics = stage(cfg, ctx)
     ctx.fence()
     if ctx.world.is_first:
-        ctx.until_there_is_room(lambda: products.close(ctx.out, ctx.beat))
+        about = {"stage": plan["stage"], "meaning": ctx.meaning}
+        ctx.until_there_is_room(lambda: products.close(ctx.out, ctx.beat, **about))
         ctx.until_there_is_room(lambda: write_json(ctx.run.attempt(ctx.attempt).metrics, metrics))

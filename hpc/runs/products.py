@@ -1,6 +1,6 @@
 """The products of a run, the files in its `out` folder, and the proof that they are what was written.
 
-    out/products.jsonl             the run's name, then a line for each file: its name, size and SHA-256
+    out/products.jsonl             the run, its stage and meaning, then for each file its name, size and SHA-256
     out/.products.NODE.PID.jsonl   the lines of one process, until `close` adds them to products.jsonl
 
 Whoever reads a product verifies it first, once in a run: a file that looks as it did when it was verified (inode, size,
@@ -97,8 +97,9 @@ def enter(path: Path) -> None:
     _append(path, _looked_at(path, path.parent))
 
 
-def close(folder: Path, beat: Callable[[], object] = bool) -> None:
-    """Finish the list of a folder: with every file that is in it, in one file. Call it when nobody writes any more."""
+def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> None:
+    """Finish the list of a folder: with every file that is in it, in one file. Call it when nobody writes any more.
+    `about`: what else its first line says of the run."""
     known = listed(folder) or {}
     parts = list(_parts(folder))
     there = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_ours(path.relative_to(folder)))
@@ -109,7 +110,7 @@ def close(folder: Path, beat: Callable[[], object] = bool) -> None:
         if product is None or product.found:  # a later attempt may have written it again
             product = _looked_at(path, folder, beat)._replace(found=True)
         products.append(product)
-    lines = [{"run": folder.parent.name}, *(product.to_json() for product in products)]
+    lines = [{"run": folder.parent.name, **about}, *(product.to_json() for product in products)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     atomic_write(folder / LIST, lambda file: file.write(encoded(text)))
     for part in parts:
