@@ -6,12 +6,15 @@ model.pt of a run.
 
 import json
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from eegdecode.data.io import guard
 from eegdecode.weights.pickles import BROKEN, Array, Named, Reader, Shape
 
 LEGACY = 0x1950A86A20F9469CFC6C
@@ -58,11 +61,13 @@ def look(path: Path) -> WeightsFile:
         return _checkpoint(path)
     size = path.stat().st_size
     try:
-        with open(path, "rb") as file:
+        with guard.open_file(path) as file:
             return _weights_file(path, *_format(file, size)(file, size))
     except _Unreadable as error:
         raise ValueError(f"{path} {error}") from None
-    except (*BROKEN, zipfile.BadZipFile) as error:
+    except guard.Refused:
+        raise
+    except (*BROKEN, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error) as error:
         raise ValueError(f"{path} ({size} bytes) is cut off or damaged: {str(error) or type(error).__name__}") from None
 
 
@@ -113,6 +118,7 @@ def _zip(file: BinaryIO, size: int) -> Contents:
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile:
         raise _Unreadable("begins like a file of torch.save, but its end is missing: it is cut off") from None
+    guard.archive(Path(file.name))
     sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     name = next((name for name in sizes if name == "data.pkl" or name.endswith("/data.pkl")), None)
     if name is None:
@@ -169,7 +175,7 @@ def _checkpoint(folder: Path) -> WeightsFile:
     try:
         return _weights_file(folder, "a checkpoint of a run", checkpoint.load_from(folder), ())
     except Damaged as error:
-        raise ValueError(str(error)) from None
+        raise guard.Refused(str(error)) from None
     except _Unreadable as error:
         raise ValueError(f"{folder} {error}") from None
 

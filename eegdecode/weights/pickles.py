@@ -24,6 +24,8 @@ STORAGES = {
     "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128", "UntypedStorage": "uint8",
 }  # fmt: skip
+LARGEST, MOST_AXES = 1 << 50, 64
+"""Of a tensor: values along an axis, and axes."""
 NUMPY_KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
 
 
@@ -87,7 +89,7 @@ class Array(Named):
         return _shape(sizes, "bool" if kind == "b" else known)
 
 
-class Reader(pickle.Unpickler):
+class Reader(pickle._Unpickler):
     """`load()` returns plain values, with a Shape for each tensor. `code` has the names that were not looked up, and
     `storages` what the file must contain."""
 
@@ -123,7 +125,10 @@ class Reader(pickle.Unpickler):
 
 
 def _shape(sizes: Iterable[Any], dtype: str) -> Shape:
-    return Shape(tuple(int(size) for size in sizes), dtype)
+    whole = tuple(int(size) for size in sizes)
+    if not all(0 <= size < LARGEST for size in whole) or len(whole) > MOST_AXES:
+        raise pickle.UnpicklingError(f"a tensor of the shape {str(whole)[:60]}")
+    return Shape(whole, dtype)
 
 
 def _shape_by_dtype(dtype: Any, sizes: Iterable[Any]) -> Shape:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from eegdecode.data.io import guard
+
 HEAD_BYTES = 1 << 20
 KIT = b"\0\0\0\0\x10\0\0\0"
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
@@ -34,7 +36,7 @@ def look_at(path: Path) -> File | None:
     suffix = ".fif" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
     if path.is_dir():
         return File(path, 0, b"", suffix)
-    with open(path, "rb") as file:
+    with guard.open_file(path) as file:
         return File(path, path.stat().st_size, file.read(HEAD_BYTES), suffix)
 
 
@@ -98,12 +100,12 @@ def _edf(file: File) -> _Edf | str:
         # Left- or right-justified, but not in between
         if all(field.startswith(b" ") and field.endswith(b" ") for field in (head[236:244], head[252:256])):
             raise ValueError
-        if n < 1 or n_bytes != 256 * (1 + n) or not math.isfinite(record_s) or record_s < 0:
+        if n < 1 or n_bytes != 256 * (1 + n) or not math.isfinite(record_s) or record_s < 0 or n_records < -1:
             raise ValueError
         labels = tuple(head[256 + 16 * k : 272 + 16 * k].decode("latin-1").strip() for k in range(n))
         sizes = 256 + 216 * n
         samples = tuple(int(head[sizes + 8 * k : sizes + 8 * k + 8]) for k in range(n))
-        if len(head) < min(n_bytes, HEAD_BYTES):
+        if len(head) < min(n_bytes, HEAD_BYTES) or min(samples) < 0:
             raise ValueError
     except ValueError:
         if file.size < 256 or (head[252:256].strip().isdigit() and file.size < 256 * (1 + int(head[252:256]))):
@@ -130,6 +132,9 @@ def edf_header(file: File) -> str | None:
         return "holds annotations only, no signal: open the file it belongs to"
     if header.record_s == 0 or header.record_bytes == 0:
         return f"has records of {header.record_s:g} s and {header.record_bytes} bytes, so no rate: ask for a new export"
+    signals = [n for label, n in zip(header.labels, header.samples, strict=True) if label not in ANNOTATIONS]
+    if not guard.LOWEST_HZ <= (hz := max(signals) / header.record_s) <= guard.HIGHEST_HZ:
+        return f"has records of {header.record_s:g} s, {max(signals)} samples: no recording has a rate of {hz:g} Hz"
     return None
 
 
@@ -195,6 +200,15 @@ def _vhdr(file: File) -> dict[str, str]:
     return {key: value.replace("$b", file.path.stem) for key, value in fields.items()}
 
 
+def vhdr_elsewhere(file: File) -> str | None:
+    """Its samples and markers are next to it. In another folder are files of others."""
+    names = [fields[key] for fields in [_vhdr(file)] for key in ("DataFile", "MarkerFile") if key in fields]
+    if away := [name for name in names if re.search(r"[/\\]|^\.\.?$", name)]:
+        return f"names {away[0]!r}, which is not in its folder: put the file next to it, and write its bare name"
+    pipes = [name for name in names if file.beside(name).exists() and not file.beside(name).is_file()]
+    return f"names {pipes[0]}, which is no file: put the file there" if pipes else None
+
+
 def vhdr_samples(file: File) -> str | None:
     fields = _vhdr(file)
     samples = fields.get("DataFile")
@@ -231,7 +245,7 @@ def vhdr_mismatch(file: File) -> str | None:
         interval_us = float(fields.get("SamplingInterval", "0"))
     except ValueError:
         interval_us = 0.0
-    if not 0 < interval_us < math.inf:
+    if not 1e6 / guard.HIGHEST_HZ <= interval_us <= 1e6 / guard.LOWEST_HZ:
         return f"says SamplingInterval={fields.get('SamplingInterval', 'nothing')}, so no rate: write it in µs"
     return None
 

@@ -118,6 +118,9 @@ class Stored:
             raise ValueError(
                 f"{self.path} has {size} bytes, but had {self.size} when it was written: run preprocess again"
             )
+        for name, block in self.blocks.items():
+            if block.offset < 0 or min(block.shape) < 0 or block.offset + block.n_bytes > size:
+                raise ValueError(f"{self.path} has {size} bytes, too few for its {name}: run preprocess again")
         whole = np.memmap(self.path, np.uint8, "r")
         return {
             name: whole[block.offset : block.offset + block.n_bytes].view(block.dtype).reshape(block.shape)
