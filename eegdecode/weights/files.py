@@ -125,7 +125,7 @@ def _zip(file: BinaryIO, size: int) -> Contents:
         raise _Unreadable(f"is a zip, but not from torch.save: it has no data.pkl, but {', '.join(list(sizes)[:5])}")
     folder = name.removesuffix("data.pkl")
     with archive.open(name) as stream:
-        reader = Reader(stream)
+        reader = Reader(stream, sizes[name])
         tree = reader.load()
     for key, storage in reader.storages.items():
         n_bytes = sizes.get(f"{folder}data/{key}", 0)
@@ -137,14 +137,14 @@ def _zip(file: BinaryIO, size: int) -> Contents:
 
 def _pickle(file: BinaryIO, size: int) -> Contents:
     """A file of torch before 1.6, or any other pickle."""
-    reader = Reader(file)
+    reader = Reader(file, size)
     tree = reader.load()
     if tree != LEGACY:
         return "pickle", tree, reader.code
-    _version, _system = Reader(file).load(), Reader(file).load()
-    reader = Reader(file)
+    _version, _system = Reader(file, size).load(), Reader(file, size).load()
+    reader = Reader(file, size)
     tree = reader.load()
-    _order_of_storages = Reader(file).load()
+    _order_of_storages = Reader(file, size).load()
     needed = file.tell() + sum(8 + storage.n_bytes for storage in reader.storages.values())
     if size < needed:
         raise pickle.UnpicklingError(f"{size} of {needed} bytes")

@@ -150,8 +150,8 @@ def _is_flag(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """A figure of a training, which may be NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and (value != value or abs(value) < 1e300)
+    """A figure of a training, which may be NaN or infinite."""
+    return isinstance(value, float) or (_is_count(value) and not isinstance(value, bool))
 
 
 def _are(check: Check) -> Check:
@@ -166,9 +166,14 @@ def _or_none(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
-def _fields(fields: Fields) -> Check:
+def _fields(fields: Fields, needed: Iterable[str] = ()) -> Check:
     """A table whose known fields are of their kinds."""
-    return lambda value: isinstance(value, dict) and not _wrong(value, fields, ())
+    return lambda value: isinstance(value, dict) and not _wrong(value, fields, needed)
+
+
+def _is_metric(value: object) -> bool:
+    """Anything, or a value beside what chance gives."""
+    return not isinstance(value, dict) or ("value" in value and _is_number(value.get("chance", 0.0)))
 
 
 _anything = _table(lambda value: True)
@@ -178,7 +183,8 @@ _PLAN: Fields = {
     "asked": _anything, "stage": _is_text, "entry": _is_text, "inputs": _table(_is_text), "sources": _are(_is_text),
     "site": _fields({"name": _is_text, "kind": _is_text}),
     "resources": _fields(dict.fromkeys(("nodes", "ranks_per_node", "gpus_per_node"), _is_count)),
-    "code": _are(_fields(_code)), "python": _is_text, "python_path": _are(_is_text), "cwd": _is_text,
+    "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
+    "cwd": _is_text,
 }  # fmt: skip
 _SUBMISSION: Fields = {
     "job": _is_text, "name": _is_text, "label": _is_text, "settings": _is_text, "site": _is_text, "kind": _is_text,
@@ -191,7 +197,12 @@ _ATTEMPT: Fields = {
     "node": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
 }  # fmt: skip
 _EVENT: Fields = {"time": _is_time, "text": _is_text}
-_RESULT: Fields = {"metrics": _or_none(_anything), "attempts": _is_count, "seconds": _is_number, "ended": _is_time}
+_RESULT: Fields = {
+    "metrics": _or_none(_table(_is_metric)),
+    "attempts": _is_count,
+    "seconds": _is_number,
+    "ended": _is_time,
+}
 _HEARTBEAT: Fields = {
     "time": _is_time, "attempt": _is_count, "host": _is_text, "pid": _is_count, "what": _is_text, "began": _is_time,
     "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(_is_number),
@@ -251,6 +262,13 @@ def plan(run: RunDir) -> PlanRecord:
     return read
 
 
+def whole_plan(run: RunDir) -> PlanRecord:
+    """Read plan.json of a run that is to be started; empty if there is none. Raises Damaged if it lacks anything."""
+    record = plan(run)
+    needed = [name for name in _PLAN if name != "schema"]
+    return _checked(f"{run.folder}/plan.json", record, _PLAN, needed) if record else {}
+
+
 def submissions(run: RunDir) -> list[Submission]:
     return _lines(f"{run.folder}/{SUBMISSIONS}", _SUBMISSION, ("time",))
 
@@ -261,6 +279,11 @@ def attempts(run: RunDir) -> list[Attempt]:
 
 def events(run: RunDir) -> list[Event]:
     return _lines(f"{run.folder}/events.jsonl", _EVENT, ("time", "text"))
+
+
+def metrics(run: RunDir) -> list[dict[str, float]]:
+    """Read the lines of metrics.jsonl: a step, and its figures."""
+    return [line for line in _lines(run.metrics, {"step": _is_count}, ("step",)) if all(map(_is_number, line.values()))]
 
 
 def result(run: RunDir) -> Result:

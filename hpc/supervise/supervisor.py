@@ -66,7 +66,7 @@ class Supervisor:
 
     def __init__(self, run: RunDir, environ: Mapping[str, str], early_signals: list[int]) -> None:
         self.dir = run
-        plan = records.plan(run)
+        plan = records.whole_plan(run)
         if not plan:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
         self.plan = plan

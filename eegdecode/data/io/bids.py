@@ -55,7 +55,7 @@ def numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns of a .tsv, and its rows with the number of their line."""
     lines = [(number, line) for number, line in enumerate(_lines(path), 1) if line.strip()]
     if not lines:
-        return [], []
+        raise Refused(f"{path} is empty, without even the names of columns: fetch it again, or remove it")
     columns = _cells(path, *lines[0])
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise Refused(f"{path} has the column {twice[0]!r} twice: rename one of them")

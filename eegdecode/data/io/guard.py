@@ -5,6 +5,7 @@ A file may be a pipe that never ends, or a few bytes whose header promises a ter
 """
 
 import codecs
+import errno
 import json
 import os
 import re
@@ -29,6 +30,14 @@ KINDS = (
     (stat.S_ISFIFO, "a pipe (FIFO)"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"), (stat.S_ISDIR, "a folder"),
 )  # fmt: skip
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ADVICE = re.compile(
+    r"(\.? *If you trust|Weights only load|,? *(set|using|with) `?(allow_pickle|weights_only)|<[\w.]+ object at).*",
+    re.DOTALL,
+)
+"""What libraries say to programmers, and to those who trust a file."""
 
 
 class Refused(ValueError):
@@ -97,7 +106,7 @@ def reading(path: Path, cure: str = "fetch it again") -> Iterator[None]:
     except Refused:
         raise
     except OSError as error:
-        if error.filename is not None or error.errno is not None:
+        if error.filename is not None or error.errno in FULL:
             raise
         raise Refused(f"{path} is cut off or damaged ({reason(error)}): {cure}") from None
     except ValueError as error:
@@ -110,7 +119,7 @@ def reading(path: Path, cure: str = "fetch it again") -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """What a library says, in one line, without its name for a bare assertion."""
-    text = " ".join(str(error).split())[:300]
+    text = ADVICE.sub("", " ".join(str(error).split()))[:300]
     if isinstance(error, KeyError):
         return f"it lacks {text}"
     return text or type(error).__name__

@@ -218,9 +218,9 @@ def _version_7(path: Path) -> dict[str, _Variable]:
     with hdf5.opened(path) as file:
 
         def add(name: str, item: object) -> None:
-            if not isinstance(item, h5py.Dataset) or name.startswith("#refs#") or item.attrs.get("MATLAB_empty"):
+            if not isinstance(item, h5py.Dataset) or name.startswith("#refs#") or "MATLAB_empty" in item.attrs:
                 return
-            kind = item.attrs.get("MATLAB_class", b"double")
+            kind = _class_7(item)
             shape, dotted = tuple(map(int, item.shape[::-1])), name.replace("/", ".")
             if h5py.check_ref_dtype(item.dtype) is h5py.Reference and item.size <= MOST_TEXTS:
                 variables[dotted] = _texts(shape, [_text_7(file[reference]) for reference in item[()].ravel()])
@@ -246,8 +246,16 @@ def _part_7(path: Path, name: str, first: int, stop: int) -> np.ndarray:
         return np.asarray(file[name][first:stop])
 
 
+def _class_7(item: h5py.Dataset) -> bytes:
+    """MATLAB writes it with a fixed length; one in a heap is not looked up."""
+    if "MATLAB_class" not in item.attrs:
+        return b"double"
+    attribute = item.attrs.get_id("MATLAB_class")
+    return bytes(item.attrs["MATLAB_class"]) if attribute.dtype.kind == "S" and attribute.shape == () else b""
+
+
 def _text_7(item: h5py.Dataset | h5py.Group) -> str:
     is_text = isinstance(item, h5py.Dataset) and item.dtype.kind in "iu" and item.size <= MOST_TEXTS
-    if not is_text or item.attrs.get("MATLAB_class") != b"char":
+    if not is_text or _class_7(item) != b"char":
         return ""
     return "".join(map(chr, item[()].ravel()))

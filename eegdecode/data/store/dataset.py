@@ -21,6 +21,11 @@ class Block:
     sfreq: float
     dtype: str = "<f4"
 
+    def __post_init__(self) -> None:
+        numbers = (self.offset, *self.shape)
+        if len(numbers) != 3 or not all(isinstance(number, int | np.integer) and number >= 0 for number in numbers):
+            raise ValueError(f"an array of the shape {self.shape} at byte {self.offset} is impossible")
+
     @property
     def n_bytes(self) -> int:
         return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
@@ -119,8 +124,10 @@ class Stored:
                 f"{self.path} has {size} bytes, but had {self.size} when it was written: run preprocess again"
             )
         for name, block in self.blocks.items():
-            if block.offset < 0 or min(block.shape) < 0 or block.offset + block.n_bytes > size:
-                raise ValueError(f"{self.path} has {size} bytes, too few for its {name}: run preprocess again")
+            if block.offset + block.n_bytes > size:
+                raise ValueError(
+                    f"{self.path} has {size} bytes, too few for {name} as it or index.json has it: run preprocess again"
+                )
         whole = np.memmap(self.path, np.uint8, "r")
         return {
             name: whole[block.offset : block.offset + block.n_bytes].view(block.dtype).reshape(block.shape)

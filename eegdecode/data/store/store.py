@@ -180,7 +180,10 @@ def _indexed(folder: Path) -> tuple[Stored, ...] | None:
     try:
         if index["schema"] != SCHEMA:
             return None
-        return tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
+        indexed = tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
+        if [stored.name for stored in indexed] != _names(folder):
+            raise ValueError("it lists other recordings than manifest.json")
+        return indexed
     except BROKEN as error:
         raise ValueError(
             f"{_index(folder)} is damaged ({guard.reason(error)}): remove it, the recordings themselves have all of it"
@@ -386,6 +389,8 @@ def _read_whole(path: Path) -> Stored:
                 f"{path} was written by another version of this program (schema {file.attrs.get('schema', 1)}, "
                 f"this one reads {SCHEMA}): remove it and run preprocess again"
             )
+        if _of_bytes(file["about"][:]) != file["about"].attrs.get("checksum"):
+            raise ValueError("its description is not the one that was written")
         about = json.loads(file["about"][:].tobytes())
     return from_json(path, about | {"size": path.stat().st_size})
 

@@ -20,7 +20,7 @@ from eegdecode.training.model_file import Trained
 from hpc import config
 from hpc.errors import first_of
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_json, read_lines
+from hpc.runs.rundir import RunDir, read_json
 
 MOST_NAMED = 10  # classes
 SMOOTHED = 40  # points of the smoothed training curve
@@ -43,7 +43,7 @@ def learning(several: Sequence[Trained]) -> str:
 
 
 def _learning(trained: Trained) -> str:
-    history = read_lines(trained.run.metrics)
+    history = [line for line in records.metrics(trained.run) if "loss" in line]
     if not history:
         return "<p>The run that trained this model has no metrics.jsonl.</p>"
     steps, losses = (np.array([line[name] for line in history], float) for name in ("step", "loss"))

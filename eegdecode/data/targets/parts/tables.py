@@ -44,8 +44,7 @@ def _npy(path: Path) -> np.ndarray:
         if not isinstance(values, np.memmap):
             raise ValueError("it is an archive of several arrays")
     except Exception as error:  # noqa: BLE001  numpy evaluates the header, which may say anything
-        why = guard.reason(error).replace("allow_pickle=False", "no code is run")
-        raise Refused(f"{path} is no .npy of numbers ({why}): save it again with numpy.save") from None
+        raise Refused(f"{path} is no .npy of numbers ({guard.reason(error)}): save it again with numpy.save") from None
     if values.dtype.kind not in "iufb":
         raise Refused(f"{path} holds {values.dtype}, no numbers: save it again, as float32")
     if values.offset + values.nbytes != path.stat().st_size:
