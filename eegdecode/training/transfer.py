@@ -99,9 +99,8 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         guard.regular(path)
         raise ValueError(f"start.source {path} is not there: name a train run, or a file of parameters")
-    is_zip = zipfile.is_zipfile(path)
     try:
-        if is_zip:
+        if is_zip := zipfile.is_zipfile(path):
             guard.archive(path)
         contents = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
         tensors = flat(contents)

@@ -7,7 +7,7 @@ would misread it. A folder of an older version is read; one of a newer version i
 from __future__ import annotations
 
 from hpc.errors import ConfigError
-from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, Damaged, all_lines, read_heartbeat, read_json
+from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, Damaged, all_lines, read_bytes, read_heartbeat, read_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -274,7 +274,8 @@ def submissions(run: RunDir) -> list[Submission]:
 
 
 def attempts(run: RunDir) -> list[Attempt]:
-    return _lines(f"{run.folder}/attempts.jsonl", _ATTEMPT, ("started", "outcome"))
+    usual = {"codes": [], "why": "", "node": "", "got_on": False, "from_step": 0}
+    return [usual | line for line in _lines(f"{run.folder}/attempts.jsonl", _ATTEMPT, ("started", "outcome"))]
 
 
 def events(run: RunDir) -> list[Event]:
@@ -333,8 +334,7 @@ def _damaged_pulse(path: str) -> str:
     try:
         record = read_json(path)
     except Damaged:
-        with open(path, "rb") as file:
-            return "it is not JSON" if file.read().strip(b"\0") else ""
+        return "it is not JSON" if read_bytes(path).strip(b"\0") else ""
     return "" if record is None else _wrong(record, _SUPERVISOR, ("time", "state", "text", "host", "pid"))
 
 

@@ -65,14 +65,14 @@ class Damaged(ValueError):
 def read_json(path: Path | str) -> Any | None:
     """Read the file, or None if there is none."""
     try:
-        return json.loads(_content(path))
+        return json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):
         raise Damaged(f"{path} is damaged: it is not JSON") from None
 
 
-def _content(path: Path | str) -> bytes:
+def read_bytes(path: Path | str) -> bytes:
     """Read a file at once; a pipe in its place is empty then, instead of a wait for its other end."""
     with open(path, "rb", opener=_without_waiting) as file:
         return file.read() or b""
@@ -120,7 +120,7 @@ def damaged_lines(path: Path | str) -> list[int]:
 def all_lines(path: Path | str) -> list[dict[str, Any] | None]:
     """Read the JSON lines of a file, None for a damaged one."""
     try:
-        return [_parsed(line) for line in _content(path).splitlines()]
+        return [_parsed(line) for line in read_bytes(path).splitlines()]
     except FileNotFoundError:
         return []
 
