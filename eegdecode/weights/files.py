@@ -156,7 +156,7 @@ def _safetensors(file: BinaryIO, size: int) -> Contents:
     if length > min(size - 8, 100_000_000):
         raise _Unreadable(f"begins like safetensors, with a header of {length} bytes, but has {size}: it is cut off")
     try:
-        header = json.loads(file.read(length))
+        header = json.loads(file.read(length), object_pairs_hook=_each_once)
         tree = dict(header.pop("__metadata__", {}))
         for name, entry in header.items():
             tree[name] = Shape(tuple(entry["shape"]), SAFETENSORS.get(entry["dtype"], entry["dtype"]))
@@ -166,6 +166,12 @@ def _safetensors(file: BinaryIO, size: int) -> Contents:
     if size < needed:
         raise _Unreadable(f"has {size} of {needed} bytes: it is cut off")
     return "safetensors", tree, ()
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("a name twice")
+    return values
 
 
 def _checkpoint(folder: Path) -> WeightsFile:

@@ -141,6 +141,10 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -LARGEST < value < LARGEST
 
 
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and _is_count(value) and value > 0
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -182,7 +186,9 @@ _PLAN: Fields = {
     "schema": _is_count, "name": _is_text, "again": _is_count, "label": _is_text, "settings": _is_text,
     "asked": _anything, "stage": _is_text, "entry": _is_text, "inputs": _table(_is_text), "sources": _are(_is_text),
     "site": _fields({"name": _is_text, "kind": _is_text}),
-    "resources": _fields(dict.fromkeys(("nodes", "ranks_per_node", "gpus_per_node"), _is_count)),
+    "resources": _fields(
+        {"nodes": _is_positive, "ranks_per_node": _is_positive, "gpus_per_node": _is_count}
+    ),
     "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
     "cwd": _is_text,
 }  # fmt: skip

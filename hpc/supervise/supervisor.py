@@ -122,7 +122,8 @@ class Supervisor:
                 print_safely(f"{self.dir.name} is finished already")
                 return DONE
             if damaged := records.damaged_attempts(self.dir):
-                self._note(f"{self.dir.attempts} is damaged, and does not count there: {'; '.join(damaged)}")
+                lines = ", ".join(line.replace(":", " is damaged and does not count:", 1) for line in damaged)
+                self._note(f"{self.dir.attempts}: {lines}")
             self._until_there_is_room(lambda: diagnosis.account_for_lost(self.dir))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")

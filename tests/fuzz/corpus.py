@@ -276,6 +276,11 @@ def says_wav(content: bytes) -> Hashable:
         return min(whole, len(content) - at) // (file.getnchannels() * file.getsampwidth()), float(file.getframerate())
 
 
+def says_flac(content: bytes) -> Hashable:
+    """https://www.rfc-editor.org/rfc/rfc9639: 20 bits of rate and 36 of length in the first block."""
+    return int.from_bytes(content[21:26], "big") & (1 << 36) - 1, float(int.from_bytes(content[18:21], "big") >> 4)
+
+
 def sound() -> np.ndarray:
     return np.sin(np.arange(4000) / 7.0) * 0.5
 
@@ -521,7 +526,7 @@ def read_metrics(folder: Path) -> Reading:
 
 def run_file(name: str, finished: bool = True, read: Callable[[Path], Reading] = read_runs) -> Format:
     return Format(
-        f"run: {name.rpartition('/')[2]}", runs if finished else running, f"train-bad/{name}", read, mutations.JSON
+        f"run {name.rpartition('/')[2]}", runs if finished else running, f"train-bad/{name}", read, mutations.JSON
     )
 
 
@@ -572,7 +577,8 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "wav", lambda f: write_wav(f / "x.wav", sound(), 8000), "x.wav", partial(read_sound, "x.wav"), says=says_wav
     ),
-    Format("flac", lambda f: soundfile.write(f / "x.flac", sound(), 8000), "x.flac", partial(read_sound, "x.flac")),
+    Format("flac", lambda f: soundfile.write(f / "x.flac", sound(), 8000), "x.flac", partial(read_sound, "x.flac"),
+           says=says_flac),
     Format("npz", gathered, "decoded-0000.npz", read_gathered, (*mutations.BINARY, mutations.bombs), ours=True),
     Format("yaml config", lambda f: (f / "a.yaml").write_text(CONFIG), "a.yaml", read_config, mutations.YAML),
     Format("store .h5", stored, "sub-01.h5", read_store, ours=True),

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 from eegdecode.data.io import guard
 
@@ -165,7 +166,7 @@ def edf_gaps(file: File) -> str | None:
     width = header.record_bytes // sum(header.samples)
     offset = width * sum(header.samples[: channels[0]])
     length, onsets = width * header.samples[channels[0]], []
-    with open(file.path, "rb") as records:
+    with guard.open_file(file.path) as records:
         for k in range((file.size - header.n_bytes) // header.record_bytes):
             records.seek(header.n_bytes + k * header.record_bytes + offset)
             onset = re.match(rb"([+-][\d.]+)[\x14\x15]", records.read(length))
@@ -295,18 +296,32 @@ def fif_cut(file: File) -> str | None:
     if file.suffix != ".fif" or file.head.startswith(b"\x1f\x8b"):
         return None
     at, been = 0, set()
-    with open(file.path, "rb") as chain:
+    with guard.open_file(file.path) as chain:
         while at not in been:  # in a repaired file, the chain may lead back
             been.add(at)
             chain.seek(at)
             tag = chain.read(16)
             _, _, size, following = struct.unpack(">iiii", tag) if len(tag) == 16 else (0, 0, 0, 0)
-            if len(tag) < 16 or at + 16 + size > file.size:
+            if len(tag) < 16 or size < 0 or following < -1 or at + 16 + size > file.size:
                 return f"is cut off: the block at byte {at} goes beyond its end at {file.size}: fetch it again"
             if following == -1:
                 return None
             at = following or at + 16 + size
-    return None
+        if _has_directory(chain, file.size):
+            return None
+    return f"is damaged: its blocks follow one another in a circle, back to byte {at}: fetch it again"
+
+
+def _has_directory(chain: BinaryIO, size: int) -> bool:
+    """Whether a table says where each block is, so that nobody follows the chain."""
+    chain.seek(36)
+    pointer = chain.read(20)
+    kind, _, _, _, at = struct.unpack(">iiiii", pointer) if len(pointer) == 20 else (0,) * 5
+    if kind != 101 or not 0 < at <= size - 16:
+        return False
+    chain.seek(at)
+    kind, _, n_bytes, _ = struct.unpack(">iiii", chain.read(16))
+    return bool(kind == 102 and 0 < n_bytes <= size - at - 16)
 
 
 def ctf(file: File) -> str | None:

@@ -25,6 +25,8 @@ class Block:
         numbers = (self.offset, *self.shape)
         if len(numbers) != 3 or not all(isinstance(number, int | np.integer) and number >= 0 for number in numbers):
             raise ValueError(f"an array of the shape {self.shape} at byte {self.offset} is impossible")
+        if self.dtype not in ("<f4", "<i2"):
+            raise ValueError(f"an array is float32 or int16, not {self.dtype!r}")
 
     @property
     def n_bytes(self) -> int:
@@ -233,5 +235,5 @@ def from_json(path: Path, plain: Mapping[str, Any]) -> Stored:
     }
     sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in plain["sensors"])
     known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(plain["channels"])}
-    scale = plain["scale"] and tuple(plain["scale"])
+    scale = plain["scale"] and tuple(map(float, plain["scale"]))
     return Stored(path=path, **(dict(plain) | known | {"scale": scale}))
