@@ -23,6 +23,8 @@ from eegdecode.data.io import audio, guard, mat5, matlab, raw, recordings
 from eegdecode.data.io.guard import Refused
 from eegdecode.data.targets.extra import Extra
 from eegdecode.data.targets.label import Label
+from eegdecode.signals import Signal
+from eegdecode.synth.formats import write_brainvision
 from eegdecode.training import model_file, transfer
 from eegdecode.weights import files as weights
 from hpc.runs.rundir import RunDir
@@ -206,6 +208,16 @@ def test_objects_in_an_npy_are_not_unpickled(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"x\.npy is no \.npy of numbers") as refused:
         targets.make(Extra("x.npy", 10.0), (), tmp_path, 5.0)
     assert "allow_pickle" not in str(refused.value) and "trust" not in str(refused.value)
+
+
+def test_samples_under_another_name_count_as_its_own(tmp_path: Path) -> None:
+    """However small the header that names them."""
+    signal = Signal(np.random.default_rng(0).normal(size=(300_000, 4)).astype(np.float32) * 1e-5, 100.0, corpus.NAMES)
+    write_brainvision(tmp_path / "a.vhdr", signal)
+    (tmp_path / "a.eeg").rename(tmp_path / "other.eeg")
+    header = (tmp_path / "a.vhdr").read_text()
+    (tmp_path / "a.vhdr").write_text(header.replace("DataFile=a.eeg", "DataFile=other.eeg"))
+    assert raw.open(tmp_path / "a.vhdr").stream.n_times == 300_000
 
 
 # ---- Other files' bytes

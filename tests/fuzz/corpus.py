@@ -47,6 +47,7 @@ from eegdecode.training import model_file, transfer
 from eegdecode.training.config import Train
 from eegdecode.training.monitor import logger
 from eegdecode.weights import files as weights
+from eegdecode.weights import inspect
 from hpc import config
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.saver import Saver
@@ -390,6 +391,12 @@ def read_weights(folder: Path) -> Reading:
     return Reading("tensors", of_tensors(tensors))  # a name that became another's takes its place, as in any dict
 
 
+def read_inspect(folder: Path) -> Reading:
+    """Inspect reads what cannot be loaded, and says what code would have run."""
+    text = inspect.run(inspect.Inspect(), [folder / "out/model.pt"], False)
+    return Reading("text", text.replace(str(folder), ""))
+
+
 def inspected(folder: Path) -> Reading:
     (path,) = folder.iterdir()
     file = weights.look(path)
@@ -587,6 +594,7 @@ FORMATS: tuple[Format, ...] = (
     Format("store manifest.json", stored, "manifest.json", read_store, mutations.JSON, ours=True),
     Format("predictions.h5", predicted, "predictions.h5", read_predictions, ours=True),
     Format("model.pt", model, "out/model.pt", read_model, mutations.WEIGHTS, ours=True),
+    Format("model.pt, inspected", model, "out/model.pt", read_inspect, mutations.WEIGHTS),
     Format("weights .pt", partial(_weights, zipped=True), "x.pt", read_weights, mutations.WEIGHTS),
     Format("weights before 1.6", partial(_weights, zipped=False), "x.pt", read_weights, mutations.WEIGHTS),
     Format("safetensors", safetensors, "x.safetensors", inspected),

@@ -5,7 +5,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -151,7 +151,7 @@ def _continuous(path: Path) -> Opened:
         raise Refused(short)
     sensors, notes = _sensors(raw)
     names, sfreq = tuple(raw.ch_names), guard.rate(path, float(raw.info["sfreq"]))
-    _check_length(path, len(names) * int(raw.n_times))
+    _check_length(path, len(names) * int(raw.n_times), (Path(name) for name in raw.filenames if name))
     if path.suffix.lower() in (".edf", ".bdf") and len({n for _, n in headers.edf_rates(path)}) > 1:
         get, more = _mixed_rates(path, raw, sensors)
         notes.append(more)
@@ -180,7 +180,7 @@ def _trials(path: Path) -> Opened:
     else:
         epochs = mne.read_epochs(path, proj=False, preload=False)
     n, per_trial, sfreq = len(epochs.events), len(epochs.times), guard.rate(path, float(epochs.info["sfreq"]))
-    _check_length(path, len(epochs.ch_names) * n * per_trial)
+    _check_length(path, len(epochs.ch_names) * n * per_trial, path.parent.glob("*.fdt"))
     sensors, notes = _sensors(epochs)
 
     def get(first: int, stop: int) -> np.ndarray:
@@ -212,10 +212,10 @@ def _check_files(path: Path, raw: mne.io.BaseRaw) -> None:
             raise Refused(f"{path} takes its samples from {name}, which is not next to it: put the file there")
 
 
-def _check_length(path: Path, n_values: int) -> None:
+def _check_length(path: Path, n_values: int, samples: Iterable[Path]) -> None:
     """A value has a byte; of what is compressed, a part of one. Channels of a lower rate have fewer values."""
-    files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(stem(path))}*")
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    own = path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(stem(path))}*")
+    size = sum(file.stat().st_size for file in {path, *own, *samples} if file.is_file())
     guard.promise(path, "samples", n_values, guard.DEFLATED * size)
 
 

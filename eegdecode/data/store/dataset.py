@@ -235,5 +235,7 @@ def from_json(path: Path, plain: Mapping[str, Any]) -> Stored:
     }
     sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in plain["sensors"])
     known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(plain["channels"])}
-    scale = plain["scale"] and tuple(map(float, plain["scale"]))
+    scale = None if plain["scale"] is None else tuple(map(float, plain["scale"]))
+    if scale is not None and len(scale) != len(plain["channels"]):
+        raise ValueError(f"{len(scale)} scales for {len(plain['channels'])} channels")
     return Stored(path=path, **(dict(plain) | known | {"scale": scale}))
