@@ -128,8 +128,8 @@ def _read(path: Path) -> Any:
             broken = parts.testzip()
         if broken is None:
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Refused:
-        raise
+    except Refused as error:
+        broken = str(error).removeprefix(f"{path} ")
     except pickle.UnpicklingError:  # torch's own advice is to execute the code in the file
         broken = "they make something else than tensors and plain values, which is not run"
     except Exception as error:  # noqa: BLE001  torch raises whatever it trips over

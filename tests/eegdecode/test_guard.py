@@ -24,6 +24,7 @@ from eegdecode.data.io.guard import Refused
 from eegdecode.data.targets.extra import Extra
 from eegdecode.data.targets.label import Label
 from eegdecode.signals import Signal
+from eegdecode.synth.fif import write_fif
 from eegdecode.synth.formats import write_brainvision
 from eegdecode.training import model_file, transfer
 from eegdecode.weights import files as weights
@@ -184,7 +185,7 @@ def test_a_zip_that_is_a_bomb(tmp_path: Path, little_memory: object) -> None:
         for _ in range(600):
             part.write(bytes(1 << 20))
     for read in (weights.look, transfer.tensors, lambda path: model_file.load(path.parent)):
-        with pytest.raises(Refused, match=r"model\.pt would unpack \d+ bytes of x/data\.pkl to 629145600"):
+        with pytest.raises(Refused, match=r"model\.pt .*would unpack \d+ bytes of x/data\.pkl to 629145600"):
             read(tmp_path / "model.pt")
 
 
@@ -218,6 +219,25 @@ def test_samples_under_another_name_count_as_its_own(tmp_path: Path) -> None:
     header = (tmp_path / "a.vhdr").read_text()
     (tmp_path / "a.vhdr").write_text(header.replace("DataFile=a.eeg", "DataFile=other.eeg"))
     assert raw.open(tmp_path / "a.vhdr").stream.n_times == 300_000
+
+
+def test_a_chain_of_blocks_that_leads_back_ends(tmp_path: Path) -> None:
+    """And one of samples that is called something else is not left out."""
+    write_fif(tmp_path / "a.fif", corpus.signal())
+    content, at, buffers = bytearray((tmp_path / "a.fif").read_bytes()), 0, []
+    while at >= 0:
+        kind, _, size, following = struct.unpack_from(">iIii", content, at)
+        buffers += [at] if kind == 300 else []
+        at = at + 16 + size if following == 0 else following
+    assert len(buffers) > 3
+    for place, number, message in ((12, 96, "in a circle"), (0, 299, "has the size of samples, and is of kind 299")):
+        changed = bytearray(content)
+        struct.pack_into(">i", changed, buffers[2] + place, number)
+        if place == 12:
+            struct.pack_into(">i", changed, 52, -1)  # no table of blocks
+        (tmp_path / "a.fif").write_bytes(changed)
+        with pytest.raises(Refused, match=rf"a\.fif is damaged: .*{message}"):
+            raw.open(tmp_path / "a.fif")
 
 
 # ---- Other files' bytes

@@ -16,6 +16,8 @@ from eegdecode.data.io import guard
 
 HEAD_BYTES = 1 << 20
 KIT = b"\0\0\0\0\x10\0\0\0"
+FIF_BUFFER, FIF_LARGE = 300, 1000
+"""The kind of a block of samples, and bytes that nothing beside them happens to have as well."""
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 BINARY = (".edf", ".bdf", ".gdf", ".fif", ".con", ".sqd", ".cnt", ".eeg", ".fdt", ".meg4", ".set", ".mat")
 
@@ -295,15 +297,21 @@ def fif_cut(file: File) -> str | None:
     """Follow the chain of tags from the first to the last."""
     if file.suffix != ".fif" or file.head.startswith(b"\x1f\x8b"):
         return None
-    at, been = 0, set()
+    at, been, buffer_size = 0, set(), 0
     with guard.open_file(file.path) as chain:
         while at not in been:  # in a repaired file, the chain may lead back
             been.add(at)
             chain.seek(at)
             tag = chain.read(16)
-            _, _, size, following = struct.unpack(">iiii", tag) if len(tag) == 16 else (0, 0, 0, 0)
+            kind, _, size, following = struct.unpack(">iiii", tag) if len(tag) == 16 else (0, 0, 0, 0)
             if len(tag) < 16 or size < 0 or following < -1 or at + 16 + size > file.size:
                 return f"is cut off: the block at byte {at} goes beyond its end at {file.size}: fetch it again"
+            if kind == FIF_BUFFER:
+                buffer_size = size
+            elif size == buffer_size > FIF_LARGE:  # it would be left out, and what is behind it be too early
+                return (
+                    f"is damaged: the block at byte {at}, one of samples by its size, is of kind {kind}: fetch it again"
+                )
             if following == -1:
                 return None
             at = following or at + 16 + size

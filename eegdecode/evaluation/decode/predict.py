@@ -237,7 +237,10 @@ def _part(path: Path) -> list[np.ndarray]:
     with guard.reading(path, "run evaluate again"):
         guard.archive(path)
         with np.load(path, allow_pickle=False) as archive:
-            return [archive[f"arr_{index}"] for index in range(len(archive.files))]
+            arrays = [archive[f"arr_{index}"] for index in range(len(archive.files))]
+        if not all(isinstance(array, np.ndarray) for array in arrays):  # bytes, if it begins otherwise
+            raise ValueError("a part is no array")
+        return arrays
 
 
 def open_data(trained: Trained, ctx: Context) -> tuple[Store, Splits]:
