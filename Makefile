@@ -4,7 +4,7 @@ VENV ?= .venv
 python := $(VENV)/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak bench reference clean
+.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak fuzz bench reference clean
 
 help:
 	@echo "make demo        decode EEG from a small study made here, with a report to look at (a minute after set-up)"
@@ -16,6 +16,7 @@ help:
 	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests; make env-dev: the linters' and build"
 	@echo "make bed         Slurm's packages, for the tests that need one (root on Debian or Ubuntu)"
 	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
+	@echo "make fuzz        3000 damaged and hostile files of every format, and what becomes of each; N=20000 for more"
 	@echo "make bench       the figures we claim, beside those of the peers"
 	@echo "make reference   docs/reference, from the code"
 	@echo "make clean       removes .venv and caches"
@@ -62,6 +63,10 @@ soak: env
 	eval "$$(env/bed start)" && trap 'env/bed stop' EXIT && export OMP_NUM_THREADS=1 && \
 	$(python) -m hpc.launch pipeline configs/drill.yaml --on local && \
 	$(python) -m hpc.launch drill train configs/drill.yaml --nodes 2 --ranks 1 --on bed --hang 15s --repeat $(or $(N),20)
+
+# In CI there are a dozen files of each format: tests/fuzz/test_fuzz.py
+fuzz: env-test
+	$(python) -m tests.fuzz $(or $(N),3000)
 
 bench: env-test
 	$(python) -m bench

@@ -20,8 +20,8 @@ from eegdecode.page import many
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from hpc.rank.context import Context
-from hpc.runs import products
-from hpc.runs.rundir import RunDir, read_json
+from hpc.runs import products, records
+from hpc.runs.rundir import RunDir
 
 MOST_NAMED = 10
 """Subjects that an error message lists."""
@@ -57,8 +57,8 @@ def tested(trained: Trained) -> dict[str, object]:
     """Which test set it was, for `compare`: the studies, however they were preprocessed, and the split."""
     studies: set[str] = set()
     for name in trained.data:
-        plan = read_json(RunDir(trained.run.path.parent / name).plan) if "/" not in name else None
-        studies |= set((plan or {}).get("inputs", {}).values()) or {name}
+        inputs = records.plan(RunDir(trained.run.path.parent / name)).get("inputs", {}) if "/" not in name else {}
+        studies |= set(inputs.values()) or {name}
     return {"study": sorted(studies), "split": trained.config["split"]}
 
 

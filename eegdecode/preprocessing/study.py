@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegdecode.data import targets
 from eegdecode.data.events import events
-from eegdecode.data.io import recordings, samples
+from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
@@ -33,7 +33,7 @@ from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
 from eegdecode.signals import Recording, Stream, Trial
 from hpc.rank import threads
-from hpc.rank.context import Context, Preempted
+from hpc.rank.context import Context, Fenced, Preempted
 
 if TYPE_CHECKING:
     from eegdecode.data.io.raw import Opened
@@ -64,11 +64,14 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     for done, entry in enumerate(mine):
         try:
             retry_when_disk_is_full(ctx, partial(_one, cfg, study, entry, known, ctx, _progress(ctx, sizes, done)))
-        except (ValueError, OSError) as error:
+        except (Preempted, Fenced):
+            raise
+        except Exception as error:
             if isinstance(error, OSError) and not str(error.filename).startswith(f"{study}/"):
                 raise  # a full disk and the like affect all recordings, not this one
-            failed[entry.name] = str(error).replace(f"{study}/", "")
-            log.error("%s cannot be used: %s", entry.name, error)
+            ours = isinstance(error, ValueError | OSError)
+            failed[entry.name] = guard.one_line(entry.path, error).replace(f"{study}/", "")
+            log.error("%s cannot be used: %s", entry.name, error, exc_info=None if ours else error)
     _progress(ctx, sizes, len(mine))(0.0)
     failures = [(name, why) for of_rank in ctx.gather(failed) for name, why in of_rank.items()]
     table = None
@@ -130,7 +133,9 @@ def _classes(
             trials = _trials(cfg, study, entry, recordings.open_entry(entry, cfg.matlab)).trials
             for column, labels in values_of.items():
                 labels.update(targets.values(column, trials))
-        except ValueError as error:
+        except (Preempted, Fenced):
+            raise
+        except Exception as error:  # noqa: BLE001  as above: it is reported in its turn
             log.debug("%s: %s", entry.name, error)
     return {name: targets.classes(values_of[column]) for name, column in columns.items()}
 
@@ -216,6 +221,8 @@ def _of_subject(cfg: Preprocess, entry: Entry) -> dict[str, str | float]:
     """The labels of targets that are in participants.tsv and not in events.tsv, as an age or a score."""
     asked = {targets.column(target) for target in cfg.targets} - {None}
     asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
+    if not asked:
+        return {}  # participants.tsv may be what it wants
     return {column: label for column, label in events.labels(entry.participant).items() if column in asked}
 
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import io
+import pickle
 import sys
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 
 from eegdecode import models
 from eegdecode.data.config import Split
+from eegdecode.data.io import guard
+from eegdecode.data.io.guard import Refused
 from eegdecode.models import Model
 from eegdecode.objectives import AnyObjective, ObjectiveConfig
 from eegdecode.signals import SignalSpec
@@ -110,24 +112,47 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
     """Load a model that a train run left in its `out` folder."""
     path = folder / name
     if not path.is_file():
+        guard.regular(path)
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
     products.verify(path)
     contents = _read(path)
+    if not _is_model(contents):
+        raise Refused(f"{path} is no model of a train run, or a damaged one: train again, or name another run")
+    try:
+        spec = SignalSpec(**contents["spec"])
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{path} has a damaged description of its signal ({guard.reason(error)}): train again") from None
     science = without_receivers(contents["config"])
-    parts = contents | {"config": science, "spec": SignalSpec(**contents["spec"])}
-    return Trained(RunDir(folder.resolve().parent), **parts)
+    return Trained(RunDir(folder.resolve().parent), **(contents | {"config": science, "spec": spec}))
 
 
-def _read(path: Path) -> dict[str, Any]:
+KINDS = {"config": dict, "spec": dict, "parameters": dict, "step": int, "validation": dict}
+"""What `save` writes."""
+
+
+def _is_model(contents: Any) -> bool:
+    return (
+        isinstance(contents, dict)
+        and set(contents) == set(KINDS)
+        and all(isinstance(contents[name], kind) for name, kind in KINDS.items())
+        and all(isinstance(value, torch.Tensor) for value in contents["parameters"].values())
+    )
+
+
+def _read(path: Path) -> Any:
     """Read a file and check it: torch saves a checksum of each part, but does not check it on loading."""
     try:
+        guard.archive(path)
         with zipfile.ZipFile(path) as parts:
             broken = parts.testzip()
         if broken is None:
-            contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            return contents
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, UnicodeDecodeError) as error:
-        broken = str(error).partition("\n")[0]
-    raise ValueError(
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Refused as error:
+        broken = str(error).removeprefix(f"{path} ")
+    except pickle.UnpicklingError:  # torch's own advice is to execute the code in the file
+        broken = "they make something else than tensors and plain values, which is not run"
+    except Exception as error:  # noqa: BLE001  torch raises whatever it trips over
+        broken = guard.reason(error).partition("weights_only")[0]
+    raise Refused(
         f"{path} is damaged: its bytes are not those that were written ({broken}); copy it again, or train again"
     )

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from eegdecode.data.io import guard
 from eegdecode.models.parts import trainable
 from eegdecode.training import model_file
 from eegdecode.training.config import Start
-from eegdecode.weights import files, pickles
+from eegdecode.weights import files
 from eegdecode.weights.matching import renamed
 from hpc.checkpoint import checkpoint
+from hpc.checkpoint.format import Damaged
 from hpc.runs import products
 
 log = logging.getLogger(__name__)
@@ -82,20 +84,36 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         if (path / "model.pt").is_file():
             return model_file.load(path).parameters
         if (path / "COMMIT").is_file():
-            return checkpoint.load_from(path)["model"]
+            return _of_checkpoint(path)
         raise ValueError(
             f"start.source {path} is a folder without a model.pt and not a checkpoint: name a train run, or a file"
         )
     if not path.is_file():
+        guard.regular(path)
         raise ValueError(f"start.source {path} is not there: name a train run, or a file of parameters")
     products.verify(path)
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (*pickles.BROKEN, RuntimeError, OSError):  # torch's own advice is to execute the code in the file
+        if is_zip := zipfile.is_zipfile(path):
+            guard.archive(path)
+        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        tensors = flat(contents)
+    except guard.Refused:
+        raise
+    except Exception:  # noqa: BLE001  it raises whatever it trips over; its own advice is to execute the code in the file
         raise ValueError(f"start.source: {_why_not(path)}") from None
-    if not (tensors := flat(contents)):
+    if not tensors:
         raise ValueError(f"start.source: {path} holds no tensors by name, but a {type(contents).__name__}")
     return tensors
+
+
+def _of_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = checkpoint.load_from(path)
+    except Damaged as error:
+        raise ValueError(f"start.source: {error}") from None
+    if not isinstance(state.get("model"), dict):
+        raise ValueError(f"start.source: the checkpoint {path} has no model in it: name one of a train run")
+    return dict(state["model"])
 
 
 def _why_not(path: Path) -> str:

@@ -6,12 +6,15 @@ model.pt of a run.
 
 import json
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from eegdecode.data.io import guard
 from eegdecode.weights.pickles import BROKEN, Array, Named, Reader, Shape
 
 LEGACY = 0x1950A86A20F9469CFC6C
@@ -58,11 +61,13 @@ def look(path: Path) -> WeightsFile:
         return _checkpoint(path)
     size = path.stat().st_size
     try:
-        with open(path, "rb") as file:
+        with guard.open_file(path) as file:
             return _weights_file(path, *_format(file, size)(file, size))
     except _Unreadable as error:
         raise ValueError(f"{path} {error}") from None
-    except (*BROKEN, zipfile.BadZipFile) as error:
+    except guard.Refused:
+        raise
+    except (*BROKEN, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error) as error:
         raise ValueError(f"{path} ({size} bytes) is cut off or damaged: {str(error) or type(error).__name__}") from None
 
 
@@ -113,13 +118,14 @@ def _zip(file: BinaryIO, size: int) -> Contents:
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile:
         raise _Unreadable("begins like a file of torch.save, but its end is missing: it is cut off") from None
+    guard.archive(Path(file.name))
     sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     name = next((name for name in sizes if name == "data.pkl" or name.endswith("/data.pkl")), None)
     if name is None:
         raise _Unreadable(f"is a zip, but not from torch.save: it has no data.pkl, but {', '.join(list(sizes)[:5])}")
     folder = name.removesuffix("data.pkl")
     with archive.open(name) as stream:
-        reader = Reader(stream)
+        reader = Reader(stream, sizes[name])
         tree = reader.load()
     for key, storage in reader.storages.items():
         n_bytes = sizes.get(f"{folder}data/{key}", 0)
@@ -131,14 +137,14 @@ def _zip(file: BinaryIO, size: int) -> Contents:
 
 def _pickle(file: BinaryIO, size: int) -> Contents:
     """A file of torch before 1.6, or any other pickle."""
-    reader = Reader(file)
+    reader = Reader(file, size)
     tree = reader.load()
     if tree != LEGACY:
         return "pickle", tree, reader.code
-    _version, _system = Reader(file).load(), Reader(file).load()
-    reader = Reader(file)
+    _version, _system = Reader(file, size).load(), Reader(file, size).load()
+    reader = Reader(file, size)
     tree = reader.load()
-    _order_of_storages = Reader(file).load()
+    _order_of_storages = Reader(file, size).load()
     needed = file.tell() + sum(8 + storage.n_bytes for storage in reader.storages.values())
     if size < needed:
         raise pickle.UnpicklingError(f"{size} of {needed} bytes")
@@ -150,7 +156,7 @@ def _safetensors(file: BinaryIO, size: int) -> Contents:
     if length > min(size - 8, 100_000_000):
         raise _Unreadable(f"begins like safetensors, with a header of {length} bytes, but has {size}: it is cut off")
     try:
-        header = json.loads(file.read(length))
+        header = json.loads(file.read(length), object_pairs_hook=_each_once)
         tree = dict(header.pop("__metadata__", {}))
         for name, entry in header.items():
             tree[name] = Shape(tuple(entry["shape"]), SAFETENSORS.get(entry["dtype"], entry["dtype"]))
@@ -162,6 +168,12 @@ def _safetensors(file: BinaryIO, size: int) -> Contents:
     return "safetensors", tree, ()
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("a name twice")
+    return values
+
+
 def _checkpoint(folder: Path) -> WeightsFile:
     from hpc.checkpoint import checkpoint
     from hpc.checkpoint.format import Damaged
@@ -169,7 +181,7 @@ def _checkpoint(folder: Path) -> WeightsFile:
     try:
         return _weights_file(folder, "a checkpoint of a run", checkpoint.load_from(folder), ())
     except Damaged as error:
-        raise ValueError(str(error)) from None
+        raise guard.Refused(str(error)) from None
     except _Unreadable as error:
         raise ValueError(f"{folder} {error}") from None
 

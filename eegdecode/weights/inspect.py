@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegdecode import models
+from eegdecode.data.io import guard
 from eegdecode.models import Model
 from eegdecode.signals import SignalSpec
 from hpc import config
@@ -71,10 +72,20 @@ def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names", "Translate
     """The parameters of the configured model, or of the model in the file, and what it calls those of others."""
     if cfg.model is None and (file.config is None or file.spec is None):
         return "", {}, None
+    import torch
+
     from eegdecode.weights.files import shape_of
 
-    model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,type-abstract]
-    network = models.build(model, _spec(cfg, file))
+    try:
+        model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,type-abstract]
+        with torch.device("meta"):  # shapes without values, however large the file says the model is
+            network = models.build(model, _spec(cfg, file))
+    except ValueError:
+        raise
+    except (TypeError, KeyError, AttributeError, RuntimeError, OverflowError, ZeroDivisionError, IndexError) as error:
+        raise guard.Refused(
+            f"{file.path} does not say of which model it is, and of what data ({guard.reason(error)}): give model=NAME"
+        ) from None
     wanted = {name: shape_of(value) for name, value in network.state_dict().items()}
     return model.name, wanted, getattr(network, "translate", None)
 

@@ -24,6 +24,8 @@ STORAGES = {
     "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128", "UntypedStorage": "uint8",
 }  # fmt: skip
+LARGEST, MOST_AXES = 1 << 50, 64
+"""Of a tensor: values along an axis, and axes."""
 NUMPY_KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
 
 
@@ -87,12 +89,24 @@ class Array(Named):
         return _shape(sizes, "bool" if kind == "b" else known)
 
 
-class Reader(pickle.Unpickler):
+class _Bounded:
+    """A file of so many bytes. A pickle may ask for a text of 2^62: reading begins with asking for that memory."""
+
+    def __init__(self, file: IO[bytes], n_bytes: int) -> None:
+        self.file, self.n_bytes, self.readline = file, n_bytes, file.readline
+
+    def read(self, n_bytes: int) -> bytes:
+        if n_bytes > self.n_bytes:
+            raise pickle.UnpicklingError(f"a value of {n_bytes} bytes")
+        return self.file.read(n_bytes)
+
+
+class Reader(pickle._Unpickler):
     """`load()` returns plain values, with a Shape for each tensor. `code` has the names that were not looked up, and
     `storages` what the file must contain."""
 
-    def __init__(self, file: IO[bytes], code: dict[str, None] | None = None) -> None:
-        super().__init__(file, encoding="latin1")  # for files from Python 2
+    def __init__(self, file: IO[bytes], n_bytes: int, code: dict[str, None] | None = None) -> None:
+        super().__init__(_Bounded(file, n_bytes), encoding="latin1")  # for files from Python 2
         self.code = {} if code is None else code
         self.storages: dict[str, Shape] = {}
 
@@ -118,12 +132,15 @@ class Reader(pickle.Unpickler):
     def _load_from_bytes(self, content: bytes) -> Any:
         """The storage of a tensor that was pickled without torch.save: a file of torch before 1.6."""
         file = io.BytesIO(content)
-        _magic, _version, _system, storage = (Reader(file, self.code).load() for _ in range(4))
+        _magic, _version, _system, storage = (Reader(file, len(content), self.code).load() for _ in range(4))
         return storage
 
 
 def _shape(sizes: Iterable[Any], dtype: str) -> Shape:
-    return Shape(tuple(int(size) for size in sizes), dtype)
+    whole = tuple(int(size) for size in sizes)
+    if not all(0 <= size < LARGEST for size in whole) or len(whole) > MOST_AXES:
+        raise pickle.UnpicklingError(f"a tensor of the shape {str(whole)[:60]}")
+    return Shape(whole, dtype)
 
 
 def _shape_by_dtype(dtype: Any, sizes: Iterable[Any]) -> Shape:

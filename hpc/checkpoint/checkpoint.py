@@ -78,10 +78,28 @@ def at(folder: Path, step: int) -> Path:
 def commit_of(place: Path) -> dict[str, Any] | None:
     """Read the COMMIT of a checkpoint, or None if there is none that can be read."""
     try:
-        commit = json.loads((place / "COMMIT").read_text())
-    except (FileNotFoundError, ValueError):  # a disk that lost power can leave it empty, or full of zeros
+        commit = json.loads((place / "COMMIT").read_bytes())
+    except (
+        FileNotFoundError,
+        ValueError,
+        RecursionError,
+    ):  # a disk that lost power can leave it empty, or full of zeros
         return None
-    return commit if isinstance(commit, dict) and "files" in commit else None
+    return commit if isinstance(commit, dict) and _are_files(commit.get("files")) else None
+
+
+def _are_files(files: Any) -> bool:
+    return (
+        isinstance(files, dict)
+        and bool(files)
+        and all(
+            "/" not in name
+            and isinstance(file, dict)
+            and type(file.get("bytes")) is int
+            and isinstance(file.get("sha256"), str)
+            for name, file in files.items()
+        )
+    )
 
 
 def whole_steps(folder: Path) -> list[int]:

@@ -178,7 +178,8 @@ def save_seconds(run: RunDir) -> float | None:
     """Return how long the newest checkpoint took to be safe on disk, from its COMMIT."""
     steps = committed_steps(run.checkpoints)
     commit = read_json(run.checkpoints / f"step-{steps[-1]:08d}" / "COMMIT") if steps else None
-    return commit.get("seconds") if commit else None
+    seconds = commit.get("seconds") if isinstance(commit, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def _room(runs: Path) -> str:

@@ -320,7 +320,7 @@ def sweep(
 
 def of_run(run: RunDir) -> Science:
     """Read the science of an existing run from its folder."""
-    record = records.plan(run)
+    record = records.whole_plan(run)
     if not record:
         raise ConfigError(f"{run.path} is not a run folder: it has no plan.json")
     return Science(
@@ -335,7 +335,7 @@ def of_run(run: RunDir) -> Science:
 
 def of_folder(run: RunDir) -> Plan:
     """Return the plan that a run was last submitted with."""
-    science, record = of_run(run), records.plan(run)
+    science, record = of_run(run), records.whole_plan(run)
     return Plan(
         science=science,
         sources=tuple(record["sources"]),

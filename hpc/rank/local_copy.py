@@ -124,11 +124,13 @@ class Copy:
         """Whether its files look as they did when they were verified. After a power cut they may hold anything."""
         try:
             commit = read_json(self.folder / "COMMIT")
-        except ValueError:  # no JSON
+            return (
+                commit is not None
+                and commit["boot"] == _boot()
+                and all(_look(self.data / name) == file["look"] for name, file in commit["files"].items())
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not ours
             return False
-        if commit is None or commit["boot"] != _boot():
-            return False
-        return all(_look(self.data / name) == file["look"] for name, file in commit["files"].items())
 
     def remove(self) -> None:
         """Delete it; the caller must hold the exclusive lock."""

@@ -9,11 +9,26 @@ from __future__ import annotations
 import os
 
 from hpc.errors import ConfigError
-from hpc.runs.rundir import RESULT, RunDir, read_heartbeat, read_json, read_lines
+from hpc.runs.rundir import (
+    RESULT,
+    SUBMISSIONS,
+    SUPERVISOR,
+    Damaged,
+    RunDir,
+    all_lines,
+    read_bytes,
+    read_heartbeat,
+    read_json,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
     from typing import Any, Literal, TypedDict
+
+    Check = Callable[[object], bool]
+    Fields = Mapping[str, Check]
 
     class PlanRecord(TypedDict, total=False):
         """plan.json: what the launcher has decided."""
@@ -132,18 +147,162 @@ SCHEMA = 2
 identity, a manifest of the code and a meaning."""
 
 
+LATEST, LARGEST = 1e11, 1 << 53
+"""A time, and a count, that nothing here reaches: the year 5138; the last whole number that a float can tell apart."""
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LATEST < value < LATEST
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -LARGEST < value < LARGEST
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and _is_count(value) and value > 0
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    """A figure of a training, which may be NaN or infinite."""
+    return isinstance(value, float) or (_is_count(value) and not isinstance(value, bool))
+
+
+def _are(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _table(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _fields(fields: Fields, needed: Iterable[str] = ()) -> Check:
+    """A table whose known fields are of their kinds."""
+    return lambda value: isinstance(value, dict) and not _wrong(value, fields, needed)
+
+
+def _is_metric(value: object) -> bool:
+    """Anything, or a value beside what chance gives."""
+    return not isinstance(value, dict) or ("value" in value and _is_number(value.get("chance", 0.0)))
+
+
+_anything = _table(lambda value: True)
+_code: Fields = {
+    "root": _is_text, "imports": lambda value: _is_text(value) or _are(_is_text)(value), "commit": _is_text,
+    "modified": _are(_is_text),
+}  # fmt: skip
+_PLAN: Fields = {
+    "schema": _is_count, "name": _is_text, "again": _is_count, "label": _is_text, "settings": _is_text,
+    "asked": _anything, "stage": _is_text, "entry": _is_text, "inputs": _table(_is_text), "sources": _are(_is_text),
+    "site": _fields({"name": _is_text, "kind": _is_text}),
+    "resources": _fields(
+        {"nodes": _is_positive, "ranks_per_node": _is_positive, "gpus_per_node": _is_count}
+    ),
+    "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
+    "cwd": _is_text, "secrets": _table(_is_text), "identity": _is_text, "snapshot": _is_text, "meaning": _is_count,
+    "packages": _table(_is_text),
+}  # fmt: skip
+LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages")
+"""What plan.json of earlier versions lacks."""
+_SUBMISSION: Fields = {
+    "job": _is_text, "name": _is_text, "label": _is_text, "settings": _is_text, "site": _is_text, "kind": _is_text,
+    "nodes": _is_count, "after": _are(_is_text), "log": _is_text, "time": _is_time, "successor": _is_flag,
+    "text": _is_text,
+}  # fmt: skip
+_ATTEMPT: Fields = {
+    "attempt": _is_count, "started": _is_time, "job": _or_none(_is_text), "from_step": _is_count, "ranks": _is_count,
+    "threads": _is_count, "ended": _is_time, "outcome": _is_text, "codes": _are(_or_none(_is_count)), "why": _is_text,
+    "node": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
+}  # fmt: skip
+_EVENT: Fields = {"time": _is_time, "text": _is_text}
+_RESULT: Fields = {
+    "metrics": _or_none(_table(_is_metric)),
+    "attempts": _is_count,
+    "seconds": _is_number,
+    "ended": _is_time,
+    "meaning": _is_count,
+    "read": _table(_is_count),
+}
+_HEARTBEAT: Fields = {
+    "time": _is_time, "attempt": _is_count, "host": _is_text, "pid": _is_count, "what": _is_text, "began": _is_time,
+    "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(_is_number),
+}  # fmt: skip
+_SUPERVISOR: Fields = {
+    "time": _is_time, "code": _or_none(_is_count), "attempt": _is_count, "job": _or_none(_is_text), "label": _is_text,
+    "settings": _is_text, "nodes": _is_count, "text": _is_text, "host": _is_text, "pid": _is_count,
+    "keeper": _is_count, "pulse": _fields(_HEARTBEAT),
+    "state": lambda value: value in ("running", "finished", "failed", "stopped", "requeued", "left"),
+}  # fmt: skip
+_OWNER: Fields = {
+    "host": _is_text, "pid": _is_count, "job": _or_none(_is_text), "since": _is_time, "restarts": _is_count,
+}  # fmt: skip
+
+
+def _wrong(record: object, fields: Fields, needed: Iterable[str]) -> str:
+    """Return what is not as it was written, or an empty text. Fields that are not known here are left alone."""
+    if not isinstance(record, dict):
+        return f"it holds a {type(record).__name__}, no table of names and values"
+    for name, value in record.items():
+        if name in fields and not fields[name](value):
+            return f"{name} is {repr(value)[:60]}"
+    lacking = [name for name in needed if name not in record]
+    return f"{lacking[0]} is not there" if lacking else ""
+
+
+def _checked(path: Path | str, record: Any, fields: Fields, needed: Iterable[str] = ()) -> Any:
+    if why := _wrong(record, fields, needed):
+        raise Damaged(f"{path} is damaged: {why}")
+    return record
+
+
+def _lines(path: Path | str, fields: Fields, needed: Iterable[str]) -> list[Any]:
+    """Read the lines that are as they were written."""
+    return [line for line in all_lines(path) if line is not None and not _wrong(line, fields, needed)]
+
+
+def _pulse(path: Path | str, fields: Fields, needed: Iterable[str]) -> Any:
+    """Read a file below heartbeat/. They are not flushed to the disk, and written again soon: a damaged one is none."""
+    record = read_heartbeat(path)
+    return {} if _wrong(record, fields, needed) else record
+
+
 def plan(run: RunDir) -> PlanRecord:
     """Read plan.json; empty if there is none. Raises ConfigError for a folder of a newer version."""
-    record: Any = read_json(run.plan) or {}
-    if record.get("schema", 0) > SCHEMA:
+    path = f"{run.folder}/plan.json"
+    record: Any = read_json(path)
+    if record is None:
+        return {}
+    schema = record.get("schema", 0) if isinstance(record, dict) else 0
+    if _is_count(schema) and schema > SCHEMA:
         raise ConfigError(
-            f"{run.folder} was written by a newer version of hpc (version {record['schema']} of run folders; this one "
+            f"{run.folder} was written by a newer version of hpc (version {schema} of run folders; this one "
             f"reads up to {SCHEMA}): use that version, or another folder with --runs"
         )
+    _checked(path, record, _PLAN)
     for key in ("settings", "sources"):
         if key in record:
             record[key] = masked(record[key])
-    return record
+    read: PlanRecord = record
+    return read
+
+
+def whole_plan(run: RunDir) -> PlanRecord:
+    """Read plan.json of a run that is to be started; empty if there is none. Raises Damaged if it lacks anything."""
+    record = plan(run)
+    needed = [name for name in _PLAN if name not in LATER]
+    return _checked(f"{run.folder}/plan.json", record, _PLAN, needed) if record else {}
 
 
 def masked(typed: Any) -> Any:
@@ -159,21 +318,28 @@ def masked(typed: Any) -> Any:
 
 
 def submissions(run: RunDir) -> list[Submission]:
-    return read_lines(run.submissions)
+    return _lines(f"{run.folder}/{SUBMISSIONS}", _SUBMISSION, ("time",))
 
 
 def attempts(run: RunDir) -> list[Attempt]:
-    return read_lines(run.attempts)
+    usual = {"codes": [], "why": "", "node": "", "got_on": False, "from_step": 0}
+    return [usual | line for line in _lines(f"{run.folder}/attempts.jsonl", _ATTEMPT, ("started", "outcome"))]
 
 
 def events(run: RunDir) -> list[Event]:
-    return read_lines(run.events)
+    return _lines(f"{run.folder}/events.jsonl", _EVENT, ("time", "text"))
+
+
+def metrics(run: RunDir) -> list[dict[str, float]]:
+    """Read the lines of metrics.jsonl: a step, and its figures."""
+    return [line for line in _lines(run.metrics, {"step": _is_count}, ("step",)) if all(map(_is_number, line.values()))]
 
 
 def result(run: RunDir) -> Result:
-    """Read result.json; empty if the run is not finished."""
-    record: Any = read_json(run.result) or {}
-    return record
+    """Read result.json; empty if the run is not finished. Raises Damaged."""
+    path = f"{run.folder}/{RESULT}"
+    record: Any = read_json(path)
+    return {} if record is None else _checked(path, record, _RESULT)
 
 
 def meaning(run: RunDir) -> int:
@@ -192,17 +358,58 @@ def meanings(run: RunDir) -> dict[str, Any]:
 
 def heartbeat(run: RunDir, rank: int) -> Heartbeat:
     """Read how far a rank is; empty before it has said so."""
-    record: Any = read_heartbeat(run.heartbeat(rank))
+    record: Any = _pulse(run.heartbeat(rank), _HEARTBEAT, ("time", "attempt"))
     return record
 
 
 def supervisor(run: RunDir) -> SupervisorHeartbeat:
     """Read the state of the run; empty before its supervisor has said anything."""
-    record: Any = read_heartbeat(run.supervisor)
+    record: Any = _pulse(f"{run.folder}/{SUPERVISOR}", _SUPERVISOR, ("time", "state", "text", "host", "pid"))
     return record
 
 
 def owner(run: RunDir) -> Owner:
     """Read who holds the lock; empty if nobody has."""
-    record: Any = read_heartbeat(run.owner)
+    record: Any = _pulse(run.owner, _OWNER, ("host", "pid"))
     return record
+
+
+def damaged(run: RunDir) -> list[str]:
+    """Return a sentence for each file of the run, of those that others read, that is not as it was written."""
+    sentences = []
+    for read in (plan, result):
+        try:
+            read(run)
+        except (Damaged, ConfigError) as error:
+            sentences.append(str(error).replace(f"{run.folder}/", ""))
+    sentences += [f"attempts.jsonl is damaged: {why}" for why in damaged_attempts(run)]
+    sentences += [
+        f"{SUBMISSIONS} is damaged: {why}" for why in _damaged_lines(run, SUBMISSIONS, _SUBMISSION, ("time",))
+    ]
+    if not supervisor(run) and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
+        sentences.append(f"{SUPERVISOR} is damaged: {why}")
+    return sentences
+
+
+def _damaged_pulse(path: str) -> str:
+    """A file of no bytes, or of zeros, is what a node that goes down leaves, and counts as none."""
+    try:
+        record = read_json(path)
+    except Damaged:
+        return "it is not JSON" if read_bytes(path).strip(b"\0") else ""
+    return "" if record is None else _wrong(record, _SUPERVISOR, ("time", "state", "text", "host", "pid"))
+
+
+def damaged_attempts(run: RunDir) -> list[str]:
+    """Return `line 3: started is 'x'` for each attempt that does not count."""
+    return _damaged_lines(run, "attempts.jsonl", _ATTEMPT, ("started", "outcome"))
+
+
+def _damaged_lines(run: RunDir, name: str, fields: Fields, needed: Iterable[str]) -> list[str]:
+    lines = enumerate(all_lines(f"{run.folder}/{name}"), start=1)
+    wrong = ((number, _not_json(line) or _wrong(line, fields, needed)) for number, line in lines)
+    return [f"line {number}: {why}" for number, why in wrong if why]
+
+
+def _not_json(line: object) -> str:
+    return "it is no table in JSON" if line is None else ""

@@ -109,12 +109,21 @@ class Damaged(ValueError):
 def read_json(path: Path | str) -> Any | None:
     """Read the file, or None if there is none."""
     try:
-        with open(path, "rb") as file:
-            return json.loads(file.read())
+        return json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Damaged(f"{path} is damaged: it is not JSON") from None
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Read a file at once; a pipe in its place is empty then, instead of a wait for its other end."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        return file.read() or b""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_heartbeat(path: Path | str) -> dict[str, Any]:
@@ -144,18 +153,18 @@ def append_line(path: Path, value: object) -> None:
 
 def read_lines(path: Path | str) -> list[Any]:
     """Read the JSON lines of a file; damaged lines are left out, and damaged_lines counts them."""
-    return [line for line in _lines(path) if line is not None]
+    return [line for line in all_lines(path) if line is not None]
 
 
 def damaged_lines(path: Path | str) -> list[int]:
     """Return the numbers of damaged lines; the first line is 1."""
-    return [number for number, line in enumerate(_lines(path), start=1) if line is None]
+    return [number for number, line in enumerate(all_lines(path), start=1) if line is None]
 
 
-def _lines(path: Path | str) -> list[dict[str, Any] | None]:
+def all_lines(path: Path | str) -> list[dict[str, Any] | None]:
+    """Read the JSON lines of a file, None for a damaged one."""
     try:
-        with open(path, "rb") as file:
-            return [_parsed(line) for line in file.read().splitlines()]
+        return [_parsed(line) for line in read_bytes(path).splitlines()]
     except FileNotFoundError:
         return []
 
@@ -163,7 +172,7 @@ def _lines(path: Path | str) -> list[dict[str, Any] | None]:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -12,7 +12,7 @@ from hpc import media
 from hpc.codes import FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs import records
-from hpc.runs.rundir import RESULT, SUBMISSIONS, SUPERVISOR, RunDir, read_heartbeat, read_lines
+from hpc.runs.rundir import RESULT, SUPERVISOR, RunDir
 from hpc.slurm.squeue import Job, Queue
 
 TYPE_CHECKING = False
@@ -90,12 +90,24 @@ silent, and one that Slurm has ended, which may come back (preempted, a lost nod
 
 def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
     """Read the state from the folder, and the last submission. The word may be one of _DOUBT."""
-    supervisor = read_heartbeat(f"{run.folder}/{SUPERVISOR}")
+    try:
+        return _read(run)
+    except OSError as error:
+        state = State(run.name)
+        state.word, state.text = "lost", f"{error.filename or run.folder}: {error.strerror or error}"
+        return state, {}
+
+
+def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
+    supervisor: dict[str, Any] = dict(records.supervisor(run))
     finished = os.path.exists(f"{run.folder}/{RESULT}")
-    submitted = {} if finished else (read_lines(f"{run.folder}/{SUBMISSIONS}") or [{}])[-1]
+    submitted: dict[str, Any] = {} if finished else dict((records.submissions(run) or [{}])[-1])
     state = _described(run, submitted, supervisor)
+    damage = records.damaged(run)
     if finished:
         state.word, state.code = "finished", 0
+    elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
+        state.word = "silent" if state.on_slurm else "lost"
     elif not supervisor and not submitted:
         state.text = "never started"
     elif supervisor.get("time", 0) < submitted.get("time", 0):  # its supervisor has not written yet
@@ -104,6 +116,7 @@ def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
         _as_supervised(state, supervisor)
     heartbeat = records.heartbeat(run, 0) if state.word == "running" else {}
     _pace(state, heartbeat or supervisor.get("pulse") or {})
+    state.text = "; ".join([*damage, state.text] if state.text else damage)
     return state, submitted
 
 
@@ -120,11 +133,11 @@ def _described(run: RunDir, submitted: Mapping[str, Any], supervisor: Mapping[st
 
 
 def _as_submitted(state: State, submitted: Mapping[str, Any], run: RunDir) -> None:
-    if submitted["kind"] in ("refused", "cancelled"):
-        state.code, state.text = STOPPED, submitted["text"]
+    if submitted.get("kind") in ("refused", "cancelled"):
+        state.code, state.text = STOPPED, submitted.get("text", "")
         return
-    state.word, state.job = "waits", str(submitted["job"])
-    state.on_slurm = submitted["kind"] == "slurm"
+    state.word, state.job = "waits", submitted.get("job", "")
+    state.on_slurm = submitted.get("kind") == "slurm"
     if not state.on_slurm:
         _starting(state, run)
 
@@ -147,18 +160,18 @@ def _pace(state: State, heartbeat: Mapping[str, Any]) -> None:
     """Fill in its progress and speed, from when this attempt began, and at which step."""
     if not heartbeat:
         return
-    state.what, state.done, state.total = heartbeat["what"], heartbeat["done"], heartbeat["total"]
-    state.figures = heartbeat["figures"]
-    done, seconds = heartbeat["done"] - heartbeat["from"], heartbeat["time"] - heartbeat["began"]
-    if state.word == "running" and heartbeat["attempt"] == state.attempt and done > 0 and seconds > 0:
+    state.what, state.done, state.total = heartbeat.get("what", ""), heartbeat.get("done", 0), heartbeat.get("total", 0)
+    state.figures = heartbeat.get("figures", {})
+    done, seconds = state.done - heartbeat.get("from", 0), heartbeat.get("time", 0) - heartbeat.get("began", 0)
+    if state.word == "running" and heartbeat.get("attempt") == state.attempt and done > 0 and seconds > 0:
         state.per_s = done / seconds
-        state.left_s = (heartbeat["total"] - heartbeat["done"]) / state.per_s
+        state.left_s = (state.total - state.done) / state.per_s
 
 
 def _starting(state: State, run: RunDir) -> None:
     """Fill in the state of a run on this machine whose supervisor has not written yet."""
     state.word, state.text = "queued", "starting"
-    if not process_ended(int(state.job)):
+    if state.job.isdecimal() and not process_ended(int(state.job)):
         return
     holder = records.owner(run)
     if not (holder and holder["host"] == os.uname().nodename and not process_ended(holder["pid"])):

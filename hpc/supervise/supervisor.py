@@ -24,7 +24,6 @@ from hpc.runs.rundir import (
     RunDir,
     append_line,
     committed_steps,
-    damaged_lines,
     make_folder,
     read_json,
     write_json,
@@ -73,7 +72,7 @@ class Supervisor:
     def __init__(self, run: RunDir, environ: Mapping[str, str], early_signals: list[int], identity: str = "") -> None:
         self.dir = run
         self.identity = identity or seal.identity_of(run)
-        plan = records.plan(run)
+        plan = records.whole_plan(run)
         if not plan:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
         self.plan = plan
@@ -129,8 +128,9 @@ class Supervisor:
             if self.dir.result.exists():  # submitted twice at once, and the other job was first
                 print_safely(f"{self.dir.name} is finished already")
                 return DONE
-            if damaged := damaged_lines(self.dir.attempts):
-                self._note(f"{self.dir.attempts}: line {', '.join(map(str, damaged))} is damaged and does not count")
+            if damaged := records.damaged_attempts(self.dir):
+                lines = ", ".join(line.replace(":", " is damaged and does not count:", 1) for line in damaged)
+                self._note(f"{self.dir.attempts}: {lines}")
             self._until_there_is_room(lambda: diagnosis.account_for_lost(self.dir))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
@@ -146,7 +146,9 @@ class Supervisor:
         """Whether Slurm has given up the holder of the lock: our own job, before Slurm restarted it here. A node that
         Slurm declares dead may only have lost its network."""
         holder = records.owner(self.dir)
-        return self.job is not None and holder.get("job") == self.job.id and holder["restarts"] < self.job.restarts
+        return (
+            self.job is not None and holder.get("job") == self.job.id and holder.get("restarts", 0) < self.job.restarts
+        )
 
     def _lacking(self) -> str:
         """Return the inputs without a result: an array starts when those before it have ended, even if they failed.
@@ -317,7 +319,7 @@ class Supervisor:
     def _finish(self) -> int:
         attempts = records.attempts(self.dir)
         metrics = read_json(self.dir.attempt(self.attempt).metrics)
-        spent = sum(line["ended"] - line["started"] for line in attempts)
+        spent = sum(line["ended"] - line["started"] for line in attempts if "ended" in line)
         result = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
         result |= records.meanings(self.dir)
         if not self._until_there_is_room(lambda: write_json(self.dir.result, result)):

@@ -255,7 +255,7 @@ def test_events_are_rows_and_the_nearest_table_wins(study: Path) -> None:
 def test_a_table_that_is_none_is_named(study: Path) -> None:
     (entry,) = find(study)
     recordings.sidecar(entry.path, "channels.tsv").write_bytes("name\ttype\nCz\tEEG µ\n".encode("utf-16"))
-    with pytest.raises(ValueError, match=r"channels\.tsv is not a table \(.*\): save it as UTF-8 text"):
+    with pytest.raises(ValueError, match=r"channels\.tsv is not UTF-8 \(byte 0xff in line 1\): save it as UTF-8 text"):
         open_entry(entry)
 
 
@@ -287,7 +287,10 @@ def test_a_row_with_a_cell_too_many_is_named_by_its_line(tmp_path: Path) -> None
     table.write_text("onset\tduration\n1\t2\n3\t4\tloud\n")
     with pytest.raises(ValueError, match=r"line 3 of .*events.tsv has 3 cells, but the table has 2 columns: remove"):
         recordings.read_tsv(table)
-    table.write_text("onset\tduration\n1\t2\t\n3\t4\t \t\n5\n")  # tabs at the end of a line say nothing
+    table.write_text("onset\tduration\n1\t2\t\n3\t4\t \t\n5\t\n")  # tabs at the end of a line say nothing
     assert recordings.read_tsv(table) == [
-        {"onset": "1", "duration": "2"}, {"onset": "3", "duration": "4"}, {"onset": "5", "duration": "n/a"},
+        {"onset": "1", "duration": "2"}, {"onset": "3", "duration": "4"}, {"onset": "5", "duration": ""},
     ]  # fmt: skip
+    table.write_text("onset\tduration\n1\t2\n5\n6\t7\n")
+    with pytest.raises(ValueError, match=r"line 3 of .*events.tsv has 1 cells, but the table has 2 columns: write n/a"):
+        recordings.read_tsv(table)

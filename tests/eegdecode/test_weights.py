@@ -110,7 +110,7 @@ def test_every_type_of_torch_keeps_its_name_and_size(name: str, tmp_path: Path) 
     "name", [n for n in vars(torch) if n.endswith("Storage") and n not in ("Storage", "TypedStorage")]
 )
 def test_every_storage_has_a_type_of_torch(name: str) -> None:
-    dtype = Reader(io.BytesIO()).find_class("torch", name)
+    dtype = Reader(io.BytesIO(), 0).find_class("torch", name)
     assert isinstance(getattr(torch, dtype), torch.dtype)
 
 

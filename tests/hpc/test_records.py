@@ -2,14 +2,18 @@
 
 import ast
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpc.errors import ConfigError
-from hpc.runs import records
+from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
 
 
@@ -82,3 +86,51 @@ def test_an_error_does_not_control_the_terminal(launch: Launch) -> None:
     write_json(run.supervisor, heartbeat | {"state": "failed", "code": 1, "text": "\x1b[2J\x1b]0;gone\x07\r broken"})
     shown = launch("status").stdout
     assert "broken" in shown and not {"\x1b", "\x07", "\r"} & set(shown)
+
+
+NOT_THAT: dict[str, dict[str, Any]] = {
+    "heartbeat/supervisor.json": {"state": "failed", "time": "yesterday"},
+    "plan.json": {"resources": [1]},
+    "attempts.jsonl": {"started": None, "outcome": "crashed"},
+    "jobs/submitted.jsonl": {"time": 1e300},
+    "result.json": {"metrics": 3},
+}
+
+
+CONTENTS = {
+    "list": "[1, 2]\n", "text": '"text"\n', "number": "NaN\n", "nested": "[" * 100_000, "huge": "9" * 5000,
+}  # fmt: skip
+
+
+def test_a_damaged_file_is_named_in_the_line_of_its_run_and_hides_no_other(launch: Launch) -> None:
+    for n in (3, 4):
+        launch("count", f"n={n}")
+    whole = launch.folder / "runs"
+    name_of_bad, name_of_good = (path.name for path in launch.runs())
+    for name, field in NOT_THAT.items():
+        for how in (*CONTENTS, "field", "folder", "pipe"):
+            runs = launch.folder / "again"
+            shutil.rmtree(runs, ignore_errors=True)
+            shutil.copytree(whole, runs, symlinks=True)
+            bad = RunDir(runs / name_of_bad)
+            if name not in ("result.json", "plan.json"):
+                bad.result.unlink()
+            path = bad.path / name
+            path.unlink()
+            if how == "folder":
+                path.mkdir()
+            elif how == "pipe":
+                os.mkfifo(path)
+            else:
+                path.write_text(CONTENTS.get(how) or f"{json.dumps(field)}\n")
+            states = {state.run: state for state in status.look_all(status.all_runs(runs), Queue())}
+            assert status.table(list(states.values())) and json.dumps([vars(state) for state in states.values()])
+            assert (states[name_of_good].word, "damaged" in states[name_of_good].text) == ("finished", False)
+            if how != "pipe" or path.name in ("plan.json", "result.json"):  # an empty file of lines has no damaged one
+                assert re.search(rf"{name}(:| is damaged)", states[name_of_bad].text), (
+                    name,
+                    how,
+                    vars(states[name_of_bad]),
+                )
+    done = launch("status", "--runs", "again")
+    assert f"{name_of_good}  finished" in done.stdout and name_of_bad in done.stdout

@@ -1,5 +1,6 @@
 """The configs of reading: what .mat files do not say, and where trials come from."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -13,7 +14,7 @@ class Matlab:
     unit: Literal["uV", "mV", "V", "fT", "T"] = "uV"  # unit of the samples; fT and T: channels are magnetometers
 
     def __post_init__(self) -> None:
-        if self.sfreq < 0:
+        if not 0 <= self.sfreq < math.inf:
             raise ValueError(f"matlab.sfreq is a rate in Hz (0: the file says it), got {self.sfreq}")
 
 

@@ -15,7 +15,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import soundfile
 
-from eegdecode.data.io import headers
+from eegdecode.data.io import guard, headers
+from eegdecode.data.io.guard import Refused
 from eegdecode.data.io.recordings import stimulus_file
 from eegdecode.signals import Stream
 
@@ -25,6 +26,8 @@ EXACT = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "U
 """Types of samples that are the same wherever reading begins; not so those of MP3 and the like, in a WAV too."""
 UNKNOWN = 0x7FFFF000  # bytes; larger values are placeholders of programs that could not go back to write the length
 CHECKED_BYTES = 1 << 20
+MOST_PACKED = 8192
+"""Samples a byte: FLAC writes the silence of 65,535 samples in nine bytes."""
 
 
 class Header(NamedTuple):
@@ -39,7 +42,7 @@ class Header(NamedTuple):
 def header(path: Path) -> Header:
     """The header of a sound file."""
     try:
-        with open(path, "rb") as file:
+        with guard.open_file(path) as file:
             start = file.read(CHECKED_BYTES)
             if not start.startswith(STARTS):
                 raise ValueError(f"it starts with {start[:4]!r}, unlike WAV, AU or FLAC" if start else "it is empty")
@@ -50,17 +53,21 @@ def header(path: Path) -> Header:
                 raise ValueError(f"its samples are {sound.subtype}, which is neither PCM nor floats")
             if sound.frames == np.iinfo(np.int64).max:
                 raise ValueError("its header does not say how long it is")
+            guard.rate(path, sound.samplerate, "write it again, as PCM WAV")
+            guard.promise(path, "samples", sound.frames, MOST_PACKED * path.stat().st_size)
             if sound.format == "FLAC" and sound.frames:
                 sound.seek(sound.frames - 1)  # raises if the file is cut off
                 sound.read(1)
             return Header(sound.samplerate, sound.frames)
     except FileNotFoundError:
-        raise ValueError(f"there is no sound file {path}: add it") from None
+        raise Refused(f"there is no sound file {path}: add it") from None
+    except Refused:
+        raise
     except (ValueError, struct.error, soundfile.LibsndfileError) as error:
         raise _not_sound(path, error) from None
 
 
-def _not_sound(path: Path, error: Exception) -> ValueError:
+def _not_sound(path: Path, error: Exception) -> Refused:
     cause = str(error)
     if isinstance(error, soundfile.LibsndfileError):
         cause = f"it is cut off or damaged: {error.error_string.removeprefix('Error : ').strip().rstrip('.')}"
@@ -69,12 +76,12 @@ def _not_sound(path: Path, error: Exception) -> ValueError:
     again = f"ffmpeg -i {path.name} {path.stem}.wav makes one that can, next to it"
     if path.suffix.lower() in SUFFIXES:
         again = "fetch it again, or write it as PCM WAV"
-    return ValueError(f"{path} cannot be read as sound ({cause}): {again}")
+    return Refused(f"{path} cannot be read as sound ({cause}): {again}")
 
 
 def _opened(path: Path) -> soundfile.SoundFile:
     """The file, if all its samples are there. A length that its writer left at 0 is that of what is there."""
-    with open(path, "rb") as file:
+    with guard.open_file(path) as file:
         if file.read(4) == b"fLaC":
             return soundfile.SoundFile(path)
         at, order, promised, available = _length(file)
@@ -140,7 +147,7 @@ def _read(path: Path, layout: Header, first: int, stop: int) -> np.ndarray:
         )
     if not np.isfinite(samples).all():
         at_s = (first + int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])) / layout.sfreq
-        raise ValueError(f"{path} has samples that are not numbers (NaN or infinite), the first at {at_s:.3f} s")
+        raise Refused(f"{path} has samples that are not numbers (NaN or infinite), the first at {at_s:.3f} s")
     return samples.mean(axis=1)
 
 

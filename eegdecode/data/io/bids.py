@@ -5,13 +5,14 @@ recording's has not (sub-01_task-rest_channels.tsv for every run of that task). 
 """
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eegdecode.data.io import guard
+from eegdecode.data.io.guard import Refused
 from eegdecode.signals import Kind, Sensor, Stream
 from hpc.errors import first_of
 
@@ -46,28 +47,54 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
 
 def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The columns of a .tsv, and its rows by column."""
+    columns, rows = numbered(path)
+    return columns, [dict(zip(columns, cells, strict=True)) for _, cells in rows]
+
+
+def numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The columns of a .tsv, and its rows with the number of their line."""
+    lines = [(number, line) for number, line in enumerate(_lines(path), 1) if line.strip()]
+    if not lines:
+        raise Refused(f"{path} is empty, without even the names of columns: fetch it again, or remove it")
+    columns = _cells(path, *lines[0])
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise Refused(f"{path} has the column {twice[0]!r} twice: rename one of them")
+    rows = []
+    for number, line in lines[1:]:
+        cells = _cells(path, number, line)
+        while len(cells) > len(columns) and not cells[-1].strip():  # tabs at the end
+            cells.pop()
+        if len(cells) != len(columns):
+            cure = "remove a tab, or name the column" if len(cells) > len(columns) else "write n/a for what is missing"
+            cut = "; it is the last line, so the file may be cut off" if number == lines[-1][0] else ""
+            raise Refused(
+                f"line {number} of {path} has {len(cells)} cells, but the table has {len(columns)} columns: {cure}{cut}"
+            )
+        rows.append((number, cells))
+    return columns, rows
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a table, ended in whichever way; not split at the other separators that Unicode knows."""
+    return re.split(r"\r\n|\n|\r", guard.text(path))
+
+
+def _cells(path: Path, number: int, line: str) -> list[str]:
+    """The cells of a line. A quoted one may hold tabs, as programs for spreadsheets write it, but no line break."""
+    if '"' not in line:
+        return line.split("\t")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter="\t", restval="n/a")
-            columns, rows = list(reader.fieldnames or ()), []
-            for row in reader:
-                more = row.pop(None, [])
-                if any(value.strip() for value in more):
-                    raise ValueError(
-                        f"line {reader.line_num} of {path} has {len(columns) + len(more)} cells, but the table has "
-                        f"{len(columns)} columns: remove a tab, or name the column"
-                    )
-                rows.append(row)
-            return columns, rows
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a table ({error}): save it as UTF-8 text with tabs between columns") from None
+        (cells,) = csv.reader([line], delimiter="\t", strict=True)
+    except csv.Error as error:
+        raise Refused(f"line {number} of {path} is no row of a table ({error}): look at its quotation marks") from None
+    return cells
 
 
 def by_name(channels_tsv: Path) -> dict[str, dict[str, str]]:
     """The rows of channels.tsv by name; columns that are missing are empty."""
     columns, rows = table(channels_tsv)
     if "name" not in columns:
-        raise ValueError(
+        raise Refused(
             f"{channels_tsv} has no column name, but {', '.join(columns) or 'none'}: BIDS requires it as the first"
         )
     empty = {"type": "", "units": "", "status": "", "status_description": ""}
@@ -99,10 +126,7 @@ def merged(files: Sequence[Path]) -> dict[str, object]:
     """The values of several .json files; later ones, which are nearer, win."""
     metadata: dict[str, object] = {}
     for file in files:
-        try:
-            metadata |= json.loads(file.read_text(encoding="utf-8-sig"))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{file} is not valid JSON ({error}): correct it") from None
+        metadata |= guard.json_object(file)
     return metadata
 
 
@@ -208,7 +232,7 @@ def positions(
     """Positions of electrodes in metres, and a note if the unit had to be guessed."""
     columns, rows = table(electrodes_tsv)
     if lacking := {"name", "x", "y", "z"} - set(columns):
-        raise ValueError(f"{electrodes_tsv} has no column {', '.join(sorted(lacking))}: it needs name, x, y, z")
+        raise Refused(f"{electrodes_tsv} has no column {', '.join(sorted(lacking))}: it needs name, x, y, z")
     places = {}
     for row in rows:
         try:

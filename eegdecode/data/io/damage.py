@@ -47,10 +47,6 @@ class Defect:
     fatal: bool = False
 
 
-class DamagedRecording(ValueError):
-    """A recording that cannot be used. The message names the file."""
-
-
 def of_file(path: Path) -> tuple[Defect, ...]:
     """Defects that the bytes show; the search ends at the first fatal one, which is then the last."""
     defects = []
@@ -181,6 +177,7 @@ DAMAGES: tuple[tuple[str, bool, Callable[[File], str | None]], ...] = (
     ("cut", True, headers.edf_cut),
     ("gaps", True, headers.edf_gaps),
     ("unfinished", False, headers.edf_unfinished),
+    ("sibling", True, headers.vhdr_elsewhere),
     ("sibling", True, headers.vhdr_samples),
     ("header", True, headers.vhdr_mismatch),
     ("cut", True, headers.vhdr_cut),

@@ -10,9 +10,14 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
+
+from eegdecode.data.io import guard
 
 HEAD_BYTES = 1 << 20
 KIT = b"\0\0\0\0\x10\0\0\0"
+FIF_BUFFER, FIF_LARGE = 300, 1000
+"""The kind of a block of samples, and bytes that nothing beside them happens to have as well."""
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 BINARY = (".edf", ".bdf", ".gdf", ".fif", ".con", ".sqd", ".cnt", ".eeg", ".fdt", ".meg4", ".set", ".mat")
 
@@ -34,7 +39,7 @@ def look_at(path: Path) -> File | None:
     suffix = ".fif" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
     if path.is_dir():
         return File(path, 0, b"", suffix)
-    with open(path, "rb") as file:
+    with guard.open_file(path) as file:
         return File(path, path.stat().st_size, file.read(HEAD_BYTES), suffix)
 
 
@@ -98,12 +103,12 @@ def _edf(file: File) -> _Edf | str:
         # Left- or right-justified, but not in between
         if all(field.startswith(b" ") and field.endswith(b" ") for field in (head[236:244], head[252:256])):
             raise ValueError
-        if n < 1 or n_bytes != 256 * (1 + n) or not math.isfinite(record_s) or record_s < 0:
+        if n < 1 or n_bytes != 256 * (1 + n) or not math.isfinite(record_s) or record_s < 0 or n_records < -1:
             raise ValueError
         labels = tuple(head[256 + 16 * k : 272 + 16 * k].decode("latin-1").strip() for k in range(n))
         sizes = 256 + 216 * n
         samples = tuple(int(head[sizes + 8 * k : sizes + 8 * k + 8]) for k in range(n))
-        if len(head) < min(n_bytes, HEAD_BYTES):
+        if len(head) < min(n_bytes, HEAD_BYTES) or min(samples) < 0:
             raise ValueError
     except ValueError:
         if file.size < 256 or (head[252:256].strip().isdigit() and file.size < 256 * (1 + int(head[252:256]))):
@@ -130,6 +135,9 @@ def edf_header(file: File) -> str | None:
         return "holds annotations only, no signal: open the file it belongs to"
     if header.record_s == 0 or header.record_bytes == 0:
         return f"has records of {header.record_s:g} s and {header.record_bytes} bytes, so no rate: ask for a new export"
+    signals = [n for label, n in zip(header.labels, header.samples, strict=True) if label not in ANNOTATIONS]
+    if not guard.LOWEST_HZ <= (hz := max(signals) / header.record_s) <= guard.HIGHEST_HZ:
+        return f"has records of {header.record_s:g} s, {max(signals)} samples: no recording has a rate of {hz:g} Hz"
     return None
 
 
@@ -160,7 +168,7 @@ def edf_gaps(file: File) -> str | None:
     width = header.record_bytes // sum(header.samples)
     offset = width * sum(header.samples[: channels[0]])
     length, onsets = width * header.samples[channels[0]], []
-    with open(file.path, "rb") as records:
+    with guard.open_file(file.path) as records:
         for k in range((file.size - header.n_bytes) // header.record_bytes):
             records.seek(header.n_bytes + k * header.record_bytes + offset)
             onset = re.match(rb"([+-][\d.]+)[\x14\x15]", records.read(length))
@@ -193,6 +201,15 @@ def _vhdr(file: File) -> dict[str, str]:
     text = file.head.decode("latin-1").split("[Comment]")[0]
     fields = dict(re.findall(r"^(\w+)=(.*?)\s*$", text, re.MULTILINE))
     return {key: value.replace("$b", file.path.stem) for key, value in fields.items()}
+
+
+def vhdr_elsewhere(file: File) -> str | None:
+    """Its samples and markers are next to it. In another folder are files of others."""
+    names = [fields[key] for fields in [_vhdr(file)] for key in ("DataFile", "MarkerFile") if key in fields]
+    if away := [name for name in names if re.search(r"[/\\]|^\.\.?$", name)]:
+        return f"names {away[0]!r}, which is not in its folder: put the file next to it, and write its bare name"
+    pipes = [name for name in names if file.beside(name).exists() and not file.beside(name).is_file()]
+    return f"names {pipes[0]}, which is no file: put the file there" if pipes else None
 
 
 def vhdr_samples(file: File) -> str | None:
@@ -231,7 +248,7 @@ def vhdr_mismatch(file: File) -> str | None:
         interval_us = float(fields.get("SamplingInterval", "0"))
     except ValueError:
         interval_us = 0.0
-    if not 0 < interval_us < math.inf:
+    if not 1e6 / guard.HIGHEST_HZ <= interval_us <= 1e6 / guard.LOWEST_HZ:
         return f"says SamplingInterval={fields.get('SamplingInterval', 'nothing')}, so no rate: write it in µs"
     return None
 
@@ -280,19 +297,39 @@ def fif_cut(file: File) -> str | None:
     """Follow the chain of tags from the first to the last."""
     if file.suffix != ".fif" or file.head.startswith(b"\x1f\x8b"):
         return None
-    at, been = 0, set()
-    with open(file.path, "rb") as chain:
+    at, been, buffer_size = 0, set(), 0
+    with guard.open_file(file.path) as chain:
         while at not in been:  # in a repaired file, the chain may lead back
             been.add(at)
             chain.seek(at)
             tag = chain.read(16)
-            _, _, size, following = struct.unpack(">iiii", tag) if len(tag) == 16 else (0, 0, 0, 0)
-            if len(tag) < 16 or at + 16 + size > file.size:
+            kind, _, size, following = struct.unpack(">iiii", tag) if len(tag) == 16 else (0, 0, 0, 0)
+            if len(tag) < 16 or size < 0 or following < -1 or at + 16 + size > file.size:
                 return f"is cut off: the block at byte {at} goes beyond its end at {file.size}: fetch it again"
+            if kind == FIF_BUFFER:
+                buffer_size = size
+            elif size == buffer_size > FIF_LARGE:  # it would be left out, and what is behind it be too early
+                return (
+                    f"is damaged: the block at byte {at}, one of samples by its size, is of kind {kind}: fetch it again"
+                )
             if following == -1:
                 return None
             at = following or at + 16 + size
-    return None
+        if _has_directory(chain, file.size):
+            return None
+    return f"is damaged: its blocks follow one another in a circle, back to byte {at}: fetch it again"
+
+
+def _has_directory(chain: BinaryIO, size: int) -> bool:
+    """Whether a table says where each block is, so that nobody follows the chain."""
+    chain.seek(36)
+    pointer = chain.read(20)
+    kind, _, _, _, at = struct.unpack(">iiiii", pointer) if len(pointer) == 20 else (0,) * 5
+    if kind != 101 or not 0 < at <= size - 16:
+        return False
+    chain.seek(at)
+    kind, _, n_bytes, _ = struct.unpack(">iiii", chain.read(16))
+    return bool(kind == 102 and 0 < n_bytes <= size - at - 16)
 
 
 def ctf(file: File) -> str | None:

@@ -13,6 +13,8 @@ import numpy as np
 import scipy.io
 
 from eegdecode.data.config import Matlab
+from eegdecode.data.io import guard, hdf5, mat5
+from eegdecode.data.io.guard import Refused
 from eegdecode.signals import Sensor, Stream
 
 RATES = ("fs", "srate", "sfreq", "fsample", "samplingrate", "samplerate", "samplefreq", "samplingfrequency")
@@ -70,28 +72,30 @@ def array(path: Path) -> np.ndarray:
     large = [name for name, size in sizes.items() if size >= LARGE * max(sizes.values())]
     if len(large) != 1:
         what = f"several arrays that are possible ({', '.join(large)})" if large else "no array of numbers"
-        raise ValueError(f"{path} has {what}: save the right one to a file of its own")
+        raise Refused(f"{path} has {what}: save the right one to a file of its own")
     values = variables[large[0]].value()
     return values.ravel() if min(values.shape) == 1 else values
 
 
+MOST_TEXTS = 1 << 20
+"""Cells or letters; more are not the names of channels."""
 LARGE = 0.25
 """A fraction of the largest array; smaller ones are settings and the like."""
 
 
 def _variables(path: Path) -> dict[str, _Variable]:
-    try:
+    check(path)
+    with guard.reading(path):
         return _version_7(path) if h5py.is_hdf5(path) else _version_5(path)
-    except (
-        OSError,
-        ValueError,
-        NotImplementedError,
-        TypeError,
-        KeyError,
-        EOFError,
-        scipy.io.matlab.MatReadError,
-    ) as error:
-        raise ValueError(f"{path} is cut off or damaged ({error}): fetch it again") from None
+
+
+def check(path: Path) -> None:
+    """Refuse a file, a .set too, that would take more memory than it has bytes for, or other files."""
+    guard.regular(path)
+    if h5py.is_hdf5(path):
+        with hdf5.opened(path):
+            return
+    mat5.check(path)
 
 
 def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable[[int, int], np.ndarray]:
@@ -107,7 +111,7 @@ def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable
 def _samples(path: Path, variables: Mapping[str, _Variable], cfg: Matlab) -> str:
     if cfg.data:
         if cfg.data not in variables or len(variables[cfg.data].shape) not in (2, 3):
-            raise ValueError(f"{path} has no matrix {cfg.data}; there are {_list(variables)}: correct matlab.data")
+            raise Refused(f"{path} has no matrix {cfg.data}; there are {_list(variables)}: correct matlab.data")
         return cfg.data
     sizes = {
         name: int(np.prod(variable.shape))
@@ -118,7 +122,7 @@ def _samples(path: Path, variables: Mapping[str, _Variable], cfg: Matlab) -> str
     if len(largest) == 1:
         return largest[0]
     what = f"several that may be the samples ({', '.join(largest)})" if largest else "no matrix of samples"
-    raise ValueError(f"{path} has {what} among {_list(variables)}: name the one with matlab.data=…")
+    raise Refused(f"{path} has {what} among {_list(variables)}: name the one with matlab.data=…")
 
 
 def _rate(path: Path, variables: Mapping[str, _Variable]) -> float:
@@ -133,7 +137,7 @@ def _rate(path: Path, variables: Mapping[str, _Variable]) -> float:
         return rate
     candidates = "; ".join(f"{name} = {rate:g}" for name, rate in rates.items())
     what = f"has no one sampling rate ({candidates})" if rates else "does not say its sampling rate"
-    raise ValueError(f"{path} {what} among {_list(variables)}: give it with matlab.sfreq=… (Hz)")
+    raise Refused(f"{path} {what} among {_list(variables)}: give it with matlab.sfreq=… (Hz)")
 
 
 def _labels(variables: Mapping[str, _Variable]) -> tuple[str, ...]:
@@ -150,7 +154,7 @@ def _channel_axis(path: Path, name: str, shape: tuple[int, ...], labels: tuple[s
     if len(fits) == 1:
         return fits[0]
     if shape[0] == shape[1]:
-        raise ValueError(f"{path}: {name} is {_shape(shape)}, which does not show what is time: save it with labels")
+        raise Refused(f"{path}: {name} is {_shape(shape)}, which does not show what is time: save it with labels")
     # Trials may be shorter than there are channels; in a recording time is the longer axis
     return 0 if len(shape) == 3 or shape[0] < shape[1] else 1
 
@@ -211,16 +215,16 @@ def _text_5(value: object) -> str:
 def _version_7(path: Path) -> dict[str, _Variable]:
     """The same from HDF5, in which axes are reversed and text is numbers."""
     variables: dict[str, _Variable] = {}
-    with h5py.File(path, "r") as file:
+    with hdf5.opened(path) as file:
 
         def add(name: str, item: object) -> None:
-            if not isinstance(item, h5py.Dataset) or name.startswith("#refs#") or item.attrs.get("MATLAB_empty"):
+            if not isinstance(item, h5py.Dataset) or name.startswith("#refs#") or "MATLAB_empty" in item.attrs:
                 return
-            kind = item.attrs.get("MATLAB_class", b"double")
+            kind = _class_7(item)
             shape, dotted = tuple(map(int, item.shape[::-1])), name.replace("/", ".")
-            if item.dtype.kind == "O":
+            if h5py.check_ref_dtype(item.dtype) is h5py.Reference and item.size <= MOST_TEXTS:
                 variables[dotted] = _texts(shape, [_text_7(file[reference]) for reference in item[()].ravel()])
-            elif kind == b"char":
+            elif kind == b"char" and item.dtype.kind in "iu" and item.size <= MOST_TEXTS:
                 letters = np.atleast_2d(item[()].T)
                 variables[dotted] = _texts(shape, ["".join(map(chr, row)) for row in letters])
             elif item.dtype.kind in "iufb" and item.ndim:
@@ -233,16 +237,25 @@ def _version_7(path: Path) -> dict[str, _Variable]:
 
 
 def _whole_7(path: Path, name: str) -> np.ndarray:
-    with h5py.File(path, "r") as file:
+    with hdf5.opened(path) as file:
         return np.asarray(file[name][()]).T
 
 
 def _part_7(path: Path, name: str, first: int, stop: int) -> np.ndarray:
-    with h5py.File(path, "r") as file:
+    with guard.reading(path), h5py.File(path, "r") as file:  # which was looked at before
         return np.asarray(file[name][first:stop])
 
 
-def _text_7(item: h5py.Dataset) -> str:
-    if item.dtype.kind not in "iu" or item.attrs.get("MATLAB_class") != b"char":
+def _class_7(item: h5py.Dataset) -> bytes:
+    """MATLAB writes it with a fixed length; one in a heap is not looked up."""
+    if "MATLAB_class" not in item.attrs:
+        return b"double"
+    attribute = item.attrs.get_id("MATLAB_class")
+    return bytes(item.attrs["MATLAB_class"]) if attribute.dtype.kind == "S" and attribute.shape == () else b""
+
+
+def _text_7(item: h5py.Dataset | h5py.Group) -> str:
+    is_text = isinstance(item, h5py.Dataset) and item.dtype.kind in "iu" and item.size <= MOST_TEXTS
+    if not is_text or _class_7(item) != b"char":
         return ""
     return "".join(map(chr, item[()].ravel()))

@@ -1,10 +1,11 @@
 """Open a recording in any format: all that mne reads, ready-made epochs (-epo.fif, .set), and .mat. Imports mne."""
 
+import glob
 import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,7 +16,9 @@ import numpy as np
 from mne.io.constants import FIFF
 
 from eegdecode.data.config import Matlab
-from eegdecode.data.io import damage, formats, headers
+from eegdecode.data.io import damage, formats, guard, headers, matlab
+from eegdecode.data.io.bids import stem
+from eegdecode.data.io.guard import Refused
 from eegdecode.data.io.rates import between
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
 
@@ -93,25 +96,34 @@ class Opened:
 
 def open(path: Path, cfg: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
     """Open a recording; only headers are read. A damaged or missing file is a ValueError of one sentence."""
+    with guard.reading(path):
+        return _checked(path, cfg)
+
+
+def _checked(path: Path, cfg: Matlab) -> Opened:
+    guard.regular(path)
     defects = damage.of_file(path)
     for defect in defects:
         if defect.fatal:
-            raise ValueError(defect.sentence)
+            raise Refused(defect.sentence)
     own_notes = tuple(defect.sentence for defect in defects)
     if module := formats.OURS.get(path.suffix.lower()):
         stream, edges, notes = import_module(module).read(path, cfg)
+        guard.rate(path, stream.sfreq, "give the right one with matlab.sfreq=… (Hz)")
         return Opened(stream, notes=own_notes + notes, trial_edges=edges)
+    if path.suffix.lower() == ".set":
+        matlab.check(path)
     with _captured_messages() as messages:
         try:
             opened = _opened(path)
-        except damage.DamagedRecording:
+        except Refused:
             raise
         except Exception as error:  # noqa: BLE001  mne raises whatever its parsers trip over; all of it means: no good
-            raise ValueError(damage.explain(path, error)) from None
+            raise Refused(damage.explain(path, error)) from None
     kinds = {defect.kind for defect in defects}
     for sentence in messages:
         if any(word in sentence for word in ZEROS) and "unfinished" not in kinds:
-            raise ValueError(f"{path} is cut off or damaged ({sentence}): fetch it again")
+            raise Refused(f"{path} is cut off or damaged ({sentence}): fetch it again")
     mne_notes = [s for s in messages if not any(word in s for word in NOT_WORTH_SAYING + ZEROS)]
     if "markers" in kinds:
         mne_notes = [s for s in mne_notes if "MarkerFile" not in s]
@@ -132,12 +144,14 @@ def _opened(path: Path) -> Opened:
 def _continuous(path: Path) -> Opened:
     raw = mne.io.read_raw(path, preload=False)
     if raw.n_times == 0:
-        raise damage.DamagedRecording(f"{path} holds no samples: the recording was never started, or not written")
+        raise Refused(f"{path} holds no samples: the recording was never started, or not written")
+    _check_files(path, raw)
     n_bytes, samples = len(raw.ch_names) * raw.n_times * 4, Path(str(raw.filenames[0]))
     if samples.suffix == ".fdt" and (short := damage.too_short(path, samples, n_bytes)):
-        raise damage.DamagedRecording(short)
+        raise Refused(short)
     sensors, notes = _sensors(raw)
-    names, sfreq = tuple(raw.ch_names), float(raw.info["sfreq"])
+    names, sfreq = tuple(raw.ch_names), guard.rate(path, float(raw.info["sfreq"]))
+    _check_length(path, len(names) * int(raw.n_times), (Path(name) for name in raw.filenames if name))
     if path.suffix.lower() in (".edf", ".bdf") and len({n for _, n in headers.edf_rates(path)}) > 1:
         get, more = _mixed_rates(path, raw, sensors)
         notes.append(more)
@@ -165,7 +179,8 @@ def _trials(path: Path) -> Opened:
         epochs = mne.io.read_epochs_eeglab(path)
     else:
         epochs = mne.read_epochs(path, proj=False, preload=False)
-    n, per_trial, sfreq = len(epochs.events), len(epochs.times), float(epochs.info["sfreq"])
+    n, per_trial, sfreq = len(epochs.events), len(epochs.times), guard.rate(path, float(epochs.info["sfreq"]))
+    _check_length(path, len(epochs.ch_names) * n * per_trial, path.parent.glob("*.fdt"))
     sensors, notes = _sensors(epochs)
 
     def get(first: int, stop: int) -> np.ndarray:
@@ -188,6 +203,22 @@ def _trials(path: Path) -> Opened:
     return Opened(stream, annotations, tuple(notes), epochs.info["line_freq"], edges, bads)
 
 
+def _check_files(path: Path, raw: mne.io.BaseRaw) -> None:
+    """A header may name any file of this machine as that of its samples: only those next to it, or in it, are read."""
+    here = path if path.is_dir() else path.parent
+    places = {here.absolute(), here.resolve(), path.resolve().parent}
+    for name in filter(None, raw.filenames):
+        if places.isdisjoint(Path(name).absolute().parents):
+            raise Refused(f"{path} takes its samples from {name}, which is not next to it: put the file there")
+
+
+def _check_length(path: Path, n_values: int, samples: Iterable[Path]) -> None:
+    """A value has a byte; of what is compressed, a part of one. Channels of a lower rate have fewer values."""
+    own = path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(stem(path))}*")
+    size = sum(file.stat().st_size for file in {path, *own, *samples} if file.is_file())
+    guard.promise(path, "samples", n_values, guard.DEFLATED * size)
+
+
 def _get(raw: mne.io.BaseRaw) -> Callable[[int, int], np.ndarray]:
     return lambda first, stop: raw.get_data(start=first, stop=stop).T
 
@@ -205,10 +236,10 @@ def _stretches(path: Path, get: Callable[[int, int], np.ndarray], n_channels: in
                     end = min(start + stretch, stop)
                     out[start - first : end - first] = get(start, end)
             except Exception as error:  # noqa: BLE001  as in open: whatever it is, these samples cannot be had
-                raise ValueError(damage.explain(path, error)) from None
+                raise Refused(damage.explain(path, error)) from None
         for sentence in messages:
             if any(word in sentence for word in ZEROS):
-                raise ValueError(f"{path} is cut off or damaged within samples {first} to {stop} ({sentence})")
+                raise Refused(f"{path} is cut off or damaged within samples {first} to {stop} ({sentence})")
             if sentence not in logged:
                 log.warning("%s: %s", path.name, sentence)
                 logged.add(sentence)
@@ -227,7 +258,7 @@ def _mixed_rates(
     rates = headers.edf_rates(path)
     highest = max(n for _, n in rates)
     if len({label for label, _ in rates}) < len(rates) or len(rates) != len(raw.ch_names):
-        raise damage.DamagedRecording(f"{path} has channels of different rates, some with the same name: rename them")
+        raise Refused(f"{path} has channels of different rates, some with the same name: rename them")
     parts = []
     for n in sorted({n for _, n in rates}, reverse=True):
         columns = [k for k, (_, mine) in enumerate(rates) if mine == n]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegdecode.data.config import Matlab
-from eegdecode.data.io import bids
+from eegdecode.data.io import bids, guard
 from eegdecode.data.io.bids import read_tsv as read_tsv
 from eegdecode.data.io.bids import sidecar as sidecar
 from eegdecode.data.io.formats import EXTENSIONS
@@ -162,7 +162,7 @@ def samples_file(entry: Entry) -> Path:
 def content(file: Path, beat: Callable[[], None]) -> str:
     """A digest of all its bytes."""
     digest = hashlib.blake2b(digest_size=16)
-    with open(file, "rb") as opened:
+    with guard.open_file(file) as opened:
         while block := opened.read(1 << 24):
             digest.update(block)
             beat()

@@ -22,6 +22,13 @@ class Block:
     sfreq: float
     dtype: str = "<f4"
 
+    def __post_init__(self) -> None:
+        numbers = (self.offset, *self.shape)
+        if len(numbers) != 3 or not all(isinstance(number, int | np.integer) and number >= 0 for number in numbers):
+            raise ValueError(f"an array of the shape {self.shape} at byte {self.offset} is impossible")
+        if self.dtype not in ("<f4", "<i2"):
+            raise ValueError(f"an array is float32 or int16, not {self.dtype!r}")
+
     @property
     def n_bytes(self) -> int:
         return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
@@ -128,6 +135,12 @@ class Stored:
     def _maps(self) -> dict[str, np.ndarray]:
         """Map each file once, as a process may have 65,530 maps."""
         self.verify()
+        size = self.path.stat().st_size
+        for name, block in self.blocks.items():
+            if block.offset + block.n_bytes > size:
+                raise ValueError(
+                    f"{self.path} has {size} bytes, too few for {name} as it or index.json has it: run preprocess again"
+                )
         whole = np.memmap(self.path, np.uint8, "r")
         return {
             name: whole[block.offset : block.offset + block.n_bytes].view(block.dtype).reshape(block.shape)
@@ -233,5 +246,7 @@ def from_json(path: Path, plain: Mapping[str, Any]) -> Stored:
     }
     sensors = tuple(Sensor(kind, place and tuple(place)) for kind, place in plain["sensors"])
     known = {"trials": trials, "blocks": blocks, "sensors": sensors, "channels": tuple(plain["channels"])}
-    scale = plain["scale"] and tuple(plain["scale"])
+    scale = None if plain["scale"] is None else tuple(map(float, plain["scale"]))
+    if scale is not None and len(scale) != len(plain["channels"]):
+        raise ValueError(f"{len(scale)} scales for {len(plain['channels'])} channels")
     return Stored(path=path, **(dict(plain) | known | {"scale": scale}))

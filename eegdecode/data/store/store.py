@@ -20,6 +20,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from eegdecode.data.io import guard
+from eegdecode.data.io.hdf5 import opened
 from eegdecode.data.store import hdf5
 from eegdecode.data.store.dataset import Block, Store, Stored, from_json, to_json
 from eegdecode.data.store.hdf5 import Draft
@@ -29,8 +31,9 @@ from hpc.runs import products
 SCHEMA = 2
 BLOCK_VALUES = 1 << 22
 """Values that are written and checked at a time: 16 MiB."""
+AGAIN = "remove it and run preprocess again"
 HIGHEST = 32767  # the largest int16
-BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError)
+BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
 """The exceptions of h5py and json for damaged bytes."""
 
 
@@ -104,7 +107,7 @@ def holds(folder: Path, name: str, key: str) -> bool:
 def damaged(stored: Stored) -> list[str]:
     """Return the names of a recording's arrays whose bytes are not those that were written."""
     arrays = []
-    with h5py.File(stored.path, "r") as file:
+    with opened(stored.path, AGAIN) as file:
         for name in stored.blocks:
             digest = _Digest()
             for block in _stretches(file[name]):
@@ -171,9 +174,8 @@ def open_store(*folders: Path, verified: bool = True) -> Store:
 
 
 def _open(folder: Path) -> tuple[Stored, ...]:
-    index = products.read(_index(folder))
-    if index is not None and index["schema"] == SCHEMA:
-        return tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
+    if (indexed := _indexed(folder)) is not None:
+        return indexed
     names = _names(folder)
     missing = [name for name in names if not exists(folder, name)]
     if missing:
@@ -185,13 +187,34 @@ def _open(folder: Path) -> tuple[Stored, ...]:
     return tuple(_read(_file(folder, name)) for name in names)
 
 
+def _indexed(folder: Path) -> tuple[Stored, ...] | None:
+    """The recordings of the index; None where there is none of this version."""
+    index = products.read(_index(folder))
+    if index is None:
+        return None
+    try:
+        if index["schema"] != SCHEMA:
+            return None
+        indexed = tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
+        if [stored.name for stored in indexed] != _names(folder):
+            raise ValueError("it lists other recordings than manifest.json")
+        return indexed
+    except BROKEN as error:
+        raise ValueError(
+            f"{_index(folder)} is damaged ({guard.reason(error)}): remove it, the recordings themselves have all of it"
+        ) from None
+
+
 def _names(folder: Path) -> list[str]:
     manifest = products.read(_manifest(folder))
     if manifest is None:
         raise ValueError(
             f"{folder} is not a store, as it has no manifest.json: run preprocess first and name its run here"
         )
-    return list(manifest["recordings"])
+    names = manifest.get("recordings") if isinstance(manifest, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) and "/" not in name for name in names):
+        raise ValueError(f"{_manifest(folder)} is damaged: it does not list the recordings; run preprocess again")
+    return names
 
 
 def _write(
@@ -372,16 +395,18 @@ def _read(path: Path) -> Stored:
     except OtherVersion:
         raise
     except BROKEN as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it and run preprocess again") from None
+        raise ValueError(f"{path} is damaged ({guard.reason(error)}): {AGAIN}") from None
 
 
 def _read_whole(path: Path) -> Stored:
-    with h5py.File(path, "r") as file:
+    with opened(path, AGAIN) as file:
         if file.attrs.get("schema", 1) != SCHEMA:
             raise OtherVersion(
                 f"{path} was written by another version of this program (schema {file.attrs.get('schema', 1)}, "
                 f"this one reads {SCHEMA}): remove it and run preprocess again"
             )
+        if _of_bytes(file["about"][:]) != file["about"].attrs.get("checksum"):
+            raise ValueError("its description is not the one that was written")
         about = json.loads(file["about"][:].tobytes())
     return from_json(path, about | {"size": path.stat().st_size})
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from eegdecode.data import config
 from eegdecode.data.events import events
-from eegdecode.data.io import recordings, samples
+from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.signals import BRAIN, Stream
@@ -69,8 +69,10 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         opened = recordings.open_entry(entry, cfg.matlab)
         digest = hashlib.blake2b(digest_size=16)
         defects = samples.find_defects(_hashed(opened.stream, digest, beat)) if cfg.samples else ()
-    except (ValueError, OSError) as error:
-        return replace(row, failed=str(error).replace(f"{folder}/", ""))
+    except Preempted:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a recording, the others go on
+        return replace(row, failed=_why(entry, error).replace(f"{folder}/", ""))
     if fatal := [defect.sentence for defect in defects if defect.fatal]:
         return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
     stream = opened.stream
@@ -79,8 +81,8 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         rows = entry.events()
         how = cfg.events or events.default_events(rows)
         trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
-    except (ValueError, OSError) as error:
-        trials, notes = (), [*notes, f"no trials: {error}"]
+    except Exception as error:  # noqa: BLE001  as above
+        trials, notes = (), [*notes, f"no trials: {_why(entry, error)}"]
     return replace(
         row,
         channels=dict(Counter(stream.sensor(channel).kind for channel in stream.channels)),
@@ -91,6 +93,12 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         notes=tuple(notes),
         checksum=digest.hexdigest() if cfg.samples else "",
     )
+
+
+def _why(entry: Entry, error: Exception) -> str:
+    if not isinstance(error, ValueError | OSError):
+        log.debug("%s", entry.path, exc_info=error)
+    return guard.one_line(entry.path, error)
 
 
 def _hashed(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:

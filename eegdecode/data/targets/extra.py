@@ -1,5 +1,6 @@
 """A stream that was measured or computed elsewhere, of the recording or of each stimulus."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Extra:
     hold: bool = False
 
     def __post_init__(self) -> None:
-        if self.sfreq <= 0 or (self.file_sfreq is not None and self.file_sfreq <= 0):
+        if not all(0 < hz < math.inf for hz in (self.sfreq, self.file_sfreq or self.sfreq)) or self.file_sfreq == 0:
             raise ValueError(f"extra needs rates above 0 Hz, got sfreq {self.sfreq} and file_sfreq {self.file_sfreq}")
 
 

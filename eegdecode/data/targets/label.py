@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from eegdecode.data.io import guard
 from eegdecode.data.targets.parts import labels
 from eegdecode.signals import Trial
 
@@ -26,4 +27,4 @@ def column(cfg: Label) -> str:
 
 
 def stored_name(cfg: Label) -> str:
-    return cfg.column
+    return guard.safe_name(cfg.column)

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from eegdecode import objectives
+from eegdecode.data.io import guard
 from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Splits
 from eegdecode.data.store import store
@@ -215,9 +216,19 @@ def _all_ranks(
         return None
     of_rank = []
     for rank in range(ctx.world.size):
-        with np.load(folder / f"decoded-{rank:04d}.npz") as archive:
-            of_rank.append(iter([archive[f"arr_{index}"] for index in range(len(archive.files))]))
+        of_rank.append(iter(_part(folder / f"decoded-{rank:04d}.npz")))
     return [next(of_rank[number % ctx.world.size]) for number in range(n_batches) for _ in range(sizes[number])]
+
+
+def _part(path: Path) -> list[np.ndarray]:
+    """The outputs that a rank has written; numpy checks the checksum of each."""
+    with guard.reading(path, "run evaluate again"):
+        guard.archive(path)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = [archive[f"arr_{index}"] for index in range(len(archive.files))]
+        if not all(isinstance(array, np.ndarray) for array in arrays):  # bytes, if it begins otherwise
+            raise ValueError("a part is no array")
+        return arrays
 
 
 def open_data(trained: Trained, ctx: Context) -> tuple[Store, Splits]:

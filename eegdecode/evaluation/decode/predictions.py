@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 import h5py
 import numpy as np
 
+from eegdecode.data.io.hdf5 import opened
 from eegdecode.data.store import hdf5
 from eegdecode.data.store.hdf5 import Draft
 from eegdecode.signals import SOUND_HZ
@@ -129,12 +130,15 @@ def write(path: Path, decoded: Decoded) -> None:
 
 def read(path: Path) -> Decoded:
     products.verify(path)
-    with h5py.File(path) as file:
+    with opened(path, "run evaluate again") as file:
         columns = {
             word: data.asstr()[:].tolist() if h5py.check_string_dtype(data.dtype) else data[:].tolist()
             for word, data in file["window"].items()
         }
         truth, output = file["truth"][:], file["output"][:]
+        ends = np.cumsum(columns["count"])
+        if (ends - columns["count"]).tolist() != columns["first"] or {len(truth), len(output)} != {*ends[-1:].tolist()}:
+            raise ValueError("its windows are not those of its rows")
         trials = tuple(
             DecodedTrial(
                 subject, stimulus, truth[first : first + n], output[first : first + n], recording, trial, start

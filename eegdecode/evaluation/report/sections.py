@@ -20,7 +20,7 @@ from eegdecode.training.model_file import Trained
 from hpc import config, media
 from hpc.errors import first_of
 from hpc.runs import products, records
-from hpc.runs.rundir import RunDir, read_lines
+from hpc.runs.rundir import RunDir
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class TrainingCurve:
 
 
 def learning(trained: Trained) -> TrainingCurve:
-    history = read_lines(trained.run.metrics)
+    history = [line for line in records.metrics(trained.run) if "loss" in line]
     if not history:
         return TrainingCurve(trained.run.name)
     steps, losses = (np.array([line[name] for line in history], float) for name in ("step", "loss"))

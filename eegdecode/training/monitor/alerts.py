@@ -39,7 +39,10 @@ class Alerts:
     def __init__(self, cfg: watch.Alerts, ctx: Context) -> None:
         self.cfg, self.ctx = cfg, ctx
         self.path = ctx.out / "alerts.jsonl"
-        self._last_sent = {line["title"]: line["time"] for line in read_lines(self.path)} if ctx.world.is_first else {}
+        self._last_sent: dict[str, float] = {}
+        for line in read_lines(self.path) if ctx.world.is_first else ():
+            if isinstance(line.get("title"), str) and isinstance(line.get("time"), int | float):
+                self._last_sent[line["title"]] = line["time"]
 
     def say(self, title: str, text: str) -> None:
         now = time.time()

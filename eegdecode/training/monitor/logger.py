@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hpc.rank.context import FULL_S, Context, Preempted
-from hpc.runs.rundir import FULL, append_line, atomic_write, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import FULL, append_line, atomic_write
 
 if TYPE_CHECKING:
     from torch.utils import tensorboard
@@ -44,7 +45,7 @@ class Record:
         """The last step that is safe in TensorBoard's file."""
         self._last = step
         if ctx.world.is_first:
-            by_step = {line["step"]: line for line in (*unwritten, *read_lines(self.path)) if line["step"] <= step}
+            by_step = {line["step"]: line for line in (*unwritten, *records.metrics(ctx.run)) if line["step"] <= step}
             lines = [by_step[number] for number in sorted(by_step)]
             if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in lines}):
                 log.warning("%s has no line of step %s: damaged, or not written before the end", self.path, missing)
@@ -74,7 +75,7 @@ class Record:
                     return
                 self._opened_at = time.monotonic()
                 self.writer = self._new_writer()
-                lines = read_lines(self.path)
+                lines = records.metrics(self.ctx.run)
             for line in lines:
                 self._show(line)
         except OSError as error:  # TensorBoard's writer has a thread of its own, which such an error ends for good

@@ -1,13 +1,13 @@
 """Read the tables of numbers that targets come from. A value that is not a number is named by its place."""
 
+import math
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from eegdecode.data.io import matlab
-
-TAB = "\t"
+from eegdecode.data.io import bids, guard, matlab
+from eegdecode.data.io.guard import Refused
 
 
 class Titled(Protocol):
@@ -23,33 +23,59 @@ class Titled(Protocol):
 
 def stored_name(cfg: Titled) -> str:
     """Its title, else the name of its file, else that of the target."""
-    return cfg.title or Path(cfg.file).stem.replace("{stimulus}", "").replace("{stem}", "") or cfg.name
+    name = cfg.title or Path(cfg.file).stem.replace("{stimulus}", "").replace("{stem}", "") or cfg.name
+    return guard.safe_name(name)
 
 
 def table(path: Path) -> np.ndarray:
     """A .npy, memory-mapped, the columns of a .tsv, or the one large array of a .mat."""
     if not path.is_file():
-        raise ValueError(f"there is no {path}: add it, or correct file")
+        guard.regular(path)
+        raise Refused(f"there is no {path}: add it, or correct file")
     if path.suffix == ".mat":
         return matlab.array(path)
+    return _npy(path) if path.suffix == ".npy" else _tsv(path)
+
+
+def _npy(path: Path) -> np.ndarray:
+    """The shape in its header has to be that of its bytes: numpy takes what fits and leaves the rest."""
     try:
-        values: np.ndarray = (
-            np.load(path, mmap_mode="r")
-            if path.suffix == ".npy"
-            else np.genfromtxt(path, delimiter="\t", skip_header=1, encoding="utf-8", ndmin=2)
-        )
-    except (ValueError, EOFError) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"{path} is neither a .npy, a .mat nor a .tsv of numbers with a header ({why})") from None
-    if path.suffix != ".npy" and not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0].tolist()
-        lines = [(n, text) for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if text.strip()]
-        (_, names), (number, cells) = lines[0], lines[row + 1]
-        raise ValueError(
-            f"line {number} of {path} says {cells.split(TAB)[column]!r} in column {names.split(TAB)[column]}, "
-            "which is not a number: a stream needs one at every time, so fill it in or leave the column out"
+        values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(values, np.memmap):
+            raise ValueError("it is an archive of several arrays")
+    except Exception as error:  # noqa: BLE001  numpy evaluates the header, which may say anything
+        raise Refused(f"{path} is no .npy of numbers ({guard.reason(error)}): save it again with numpy.save") from None
+    if values.dtype.kind not in "iufb":
+        raise Refused(f"{path} holds {values.dtype}, no numbers: save it again, as float32")
+    if values.offset + values.nbytes != path.stat().st_size:
+        raise Refused(
+            f"{path} is damaged: its header tells of {values.shape} {values.dtype}, {values.nbytes} bytes, but "
+            f"{path.stat().st_size - values.offset} are there; save it again"
         )
     return values
+
+
+def _tsv(path: Path) -> np.ndarray:
+    columns, rows = bids.numbered(path)
+    if not rows:
+        raise Refused(f"{path} is no .tsv of numbers with a header: it has {len(columns)} columns and no row")
+    values = np.empty((len(rows), len(columns)))
+    for index, (line, cells) in enumerate(rows):
+        values[index] = [_number(path, line, name, cell) for name, cell in zip(columns, cells, strict=True)]
+    return values
+
+
+def _number(path: Path, line: int, column: str, cell: str) -> float:
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise Refused(
+            f"line {line} of {path} says {cell!r} in column {column}, which is not a number: a stream needs one at "
+            "every time, so fill it in or leave the column out"
+        )
+    return number
 
 
 def numbers(rows: np.ndarray, path: Path, first: int = 0) -> np.ndarray:
