@@ -173,7 +173,7 @@ class Memory:
         self._writer = ""
         self._seen: set[tuple[int, int, int, str]] = set()
         self._read: dict[str, int] = {}  # how many bytes of each file of `folder` are known
-        self._lists: dict[Path, dict[str, Product] | None] = {}
+        self._lists: dict[Path, dict[str, Product]] = {}
         self._lock = threading.Lock()
         self._at_work: dict[Path, threading.Lock] = {}
         self._beat: Callable[[], object] = bool
@@ -213,23 +213,25 @@ class Memory:
         while not mine.acquire(timeout=BEAT_S):  # two threads do not read one file twice
             count(0)
         try:
-            known = self._list(path.parent)
-            if known is None:
-                if (run := _run_of(path)) is not None:
-                    raise DamagedProduct(
-                        f"{path} cannot be verified: {path.parent} has no {LIST}, as in runs of releases before 0.2. "
-                        f"`hpc verify {run} --accept` makes the list from the files as they are now"
-                    )
-                return  # from outside: no list of ours ever said what is in it
-            if not self._is_intact(path, known.get(path.name), count):
+            if not self._is_listed_and_intact(path, count):
                 # It may have been written, or written again, since the list was read
                 with self._lock:
                     self._lists.pop(path.parent, None)
-                product = (self._list(path.parent) or {}).get(path.name)
-                if product == known.get(path.name) or not self._is_intact(path, product, count):
-                    raise DamagedProduct(why_damaged(path, product))
+                if not self._is_listed_and_intact(path, count):
+                    raise DamagedProduct(why_damaged(path, (self._list(path.parent) or {}).get(path.name)))
         finally:
             mine.release()
+
+    def _is_listed_and_intact(self, path: Path, count: Callable[[int], object]) -> bool:
+        known = self._list(path.parent)
+        if known is not None:
+            return self._is_intact(path, known.get(path.name), count)
+        if (run := _run_of(path)) is not None:
+            raise DamagedProduct(
+                f"{path} cannot be verified: {path.parent} has no {LIST}, as in runs of releases before 0.2. "
+                f"`hpc verify {run} --accept` makes the list from the files as they are now"
+            )
+        return True  # from outside: no list of ours ever said what is in it
 
     def _count(self, n_bytes: int) -> None:
         self._beat()
@@ -249,9 +251,10 @@ class Memory:
 
     def _list(self, folder: Path) -> dict[str, Product] | None:
         with self._lock:
-            if folder not in self._lists:
-                self._lists[folder] = listed(folder)
-            return self._lists[folder]
+            known = self._lists.get(folder)
+            if known is None and (known := listed(folder)) is not None:
+                self._lists[folder] = known
+            return known
 
     def _tell(self, look: tuple[int, int, int, str]) -> None:
         if self.folder is not None and self._writer:
