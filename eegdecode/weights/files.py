@@ -67,7 +67,9 @@ def look(path: Path) -> WeightsFile:
         raise ValueError(f"{path} {error}") from None
     except guard.Refused:
         raise
-    except (*BROKEN, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error) as error:
+    except (*BROKEN, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(f"{path} ({size} bytes) is cut off or damaged: {str(error) or type(error).__name__}") from None
 
 

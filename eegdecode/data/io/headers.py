@@ -310,7 +310,7 @@ def fif_cut(file: File) -> str | None:
                 buffer_size = size
             elif size == buffer_size > FIF_LARGE:  # it would be left out, and what is behind it be too early
                 return (
-                    f"is damaged: the block at byte {at}, one of samples by its size, is of kind {kind}: fetch it again"
+                    f"is damaged: the block at byte {at} has the size of samples, and is of kind {kind}: fetch it again"
                 )
             if following == -1:
                 return None
