@@ -52,7 +52,23 @@ def test_their_state_is_shown(former: Former) -> None:
     assert records.plan(former.run("train")).get("schema", 0) < records.SCHEMA
 
 
+def accept(former: Former) -> None:
+    """Trust the files as they are: those versions kept no list of what they wrote."""
+    former("verify", "--accept", *(path.name for path in former.runs()))
+
+
+def test_their_products_are_refused_until_they_are_accepted(former: Former) -> None:
+    store = former.run("preprocess")
+    text = former("resume", "cut", code=2).stderr
+    assert f"index.json cannot be verified: {store.out} has no products.jsonl" in text
+    assert f"hpc verify {store.name} --accept" in text
+    former("verify", store.name, "--accept")
+    former("verify", store.name)
+    assert "products.jsonl" not in former("resume", "cut", "--dry-run").stdout
+
+
 def test_an_evaluation_says_that_todays_would_differ_and_one_of_the_old_model_is_new(former: Former) -> None:
+    accept(former)
     before, model = former.run("evaluate"), former.run("train")
     done = former("resume", before.name)
     assert f"finished before, {FORMER}" in done.stdout and "balanced_accuracy" in done.stdout
@@ -72,6 +88,7 @@ def test_an_evaluation_says_that_todays_would_differ_and_one_of_the_old_model_is
 
 @pytest.mark.ranks
 def test_a_stopped_training_goes_on_and_a_new_one_reads_the_old_store(former: Former) -> None:
+    accept(former)
     cut, store = former.run("train", "cut"), former.run("preprocess")
     saved = committed_steps(cut.checkpoints)[-1]
     metrics = (cut.metrics).read_text().splitlines()
@@ -85,6 +102,7 @@ def test_a_stopped_training_goes_on_and_a_new_one_reads_the_old_store(former: Fo
 
 
 def test_a_checkpoint_in_which_a_byte_is_another_is_skipped_in_a_sentence(former: Former) -> None:
+    accept(former)
     cut = former.run("train", "cut")
     last = committed_steps(cut.checkpoints)[-1]
     (state,) = (cut.checkpoints / f"step-{last:08d}").glob("state-*")
