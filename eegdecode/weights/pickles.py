@@ -10,7 +10,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable, Iterable
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 BROKEN = (
     pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError,
@@ -109,6 +109,12 @@ class Reader(pickle._Unpickler):
         super().__init__(_Bounded(file, n_bytes), encoding="latin1")  # for files from Python 2
         self.code = {} if code is None else code
         self.storages: dict[str, Shape] = {}
+
+    def _no_bytearray(self) -> None:
+        """Its length is asked for as memory before a byte of it is read; no weights are in one."""
+        raise pickle.UnpicklingError("a bytearray")
+
+    dispatch: ClassVar[Any] = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: _no_bytearray}
 
     def find_class(self, module: str, name: str, /) -> Any:
         full_name = f"{module}.{name}"

@@ -297,7 +297,7 @@ def fif_cut(file: File) -> str | None:
     """Follow the chain of tags from the first to the last."""
     if file.suffix != ".fif" or file.head.startswith(b"\x1f\x8b"):
         return None
-    at, been, buffer_size = 0, set(), 0
+    at, been, before = 0, set(), (0, 0, 0)
     with guard.open_file(file.path) as chain:
         while at not in been:  # in a repaired file, the chain may lead back
             been.add(at)
@@ -306,14 +306,15 @@ def fif_cut(file: File) -> str | None:
             kind, _, size, following = struct.unpack(">iiii", tag) if len(tag) == 16 else (0, 0, 0, 0)
             if len(tag) < 16 or size < 0 or following < -1 or at + 16 + size > file.size:
                 return f"is cut off: the block at byte {at} goes beyond its end at {file.size}: fetch it again"
-            if kind == FIF_BUFFER:
-                buffer_size = size
-            elif size == buffer_size > FIF_LARGE:  # it would be left out, and what is behind it be too early
-                return (
-                    f"is damaged: the block at byte {at} has the size of samples, and is of kind {kind}: fetch it again"
-                )
+            pair = (before, (at, kind, size))
+            if size == before[2] > FIF_LARGE and sum(each[1] == FIF_BUFFER for each in pair) == 1:
+                # It would be left out, and what is behind it be too early
+                place, other = next(each[:2] for each in pair if each[1] != FIF_BUFFER)
+                what = f"the block at byte {place} has the size of samples, and is of kind {other}"
+                return f"is damaged: {what}: fetch it again"
             if following == -1:
                 return None
+            before = pair[1]
             at = following or at + 16 + size
         if _has_directory(chain, file.size):
             return None
