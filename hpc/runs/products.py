@@ -38,13 +38,13 @@ class Product(NamedTuple):
     n_bytes: int
     sha256: str
     time_ns: int = 0
-    """When it was listed: of two lines for one file, the later one holds."""
+    """When a process has listed it: of two lines for one file, the later one holds. 0 once `close` has joined them."""
     found: bool = False
     """Whether `close` has found it, as whoever wrote it did not list it: a page, a log."""
 
     def to_json(self) -> dict[str, Any]:
-        line = {"file": self.file, "bytes": self.n_bytes, "sha256": self.sha256, "time_ns": self.time_ns}
-        return line | ({"found": True} if self.found else {})
+        line: dict[str, Any] = {"file": self.file, "bytes": self.n_bytes, "sha256": self.sha256}
+        return line | ({"time_ns": self.time_ns} if self.time_ns else {}) | ({"found": True} if self.found else {})
 
     @classmethod
     def of_json(cls, line: dict[str, Any]) -> "Product | None":
@@ -109,7 +109,7 @@ def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> N
         product = known.get(name)
         if product is None or product.found:  # a later attempt may have written it again
             product = _looked_at(path, folder, beat)._replace(found=True)
-        products.append(product)
+        products.append(product._replace(time_ns=0))
     lines = [{"run": folder.parent.name, **about}, *(product.to_json() for product in products)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     atomic_write(folder / LIST, lambda file: file.write(encoded(text)))

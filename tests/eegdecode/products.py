@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from eegdecode.training import model_file
+from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
 NOT_ALIKE = ("output", "baseline/")
@@ -26,7 +27,8 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
     numbers: dict[str, list[float]] = {}
     for path in sorted(run.out.rglob("*.h5")):
         _of_hdf5(path, exact, numbers)
-    exact += [str(path.relative_to(run.out)) for path in sorted(run.out.rglob("*")) if path.is_file()]
+    names = [str(path.relative_to(run.out)) for path in sorted(run.out.rglob("*")) if path.is_file()]
+    exact += [name for name in names if name != LIST]
     if (run.out / "model.pt").exists():
         parameters = model_file.load(run.out).parameters
         exact += [(name, list(value.shape), str(value.dtype)) for name, value in parameters.items()]
