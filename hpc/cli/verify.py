@@ -78,9 +78,7 @@ def _damaged_products(run: RunDir) -> Iterator[tuple[Path, str]]:
     show = _Progress(run.name, total)
     for name, product in sorted(known.items()):
         path = folder / name
-        if not path.is_file():
-            yield path, f"{path} is gone"
-        elif not products.is_intact(path, product, show.count):
+        if not path.is_file() or not products.is_intact(path, product, show.count):
             yield path, products.why_damaged(path, product)
     show.end()
     for number in damaged_lines(folder / products.LIST):

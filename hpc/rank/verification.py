@@ -27,10 +27,10 @@ class Verification:
         on_node = any(not path.resolve().is_relative_to(shared.resolve()) for path in self.paths)
         world = ctx.world
         rank, size = (world.local_rank, world.local_size) if on_node else (world.rank, world.size)
-        largest_first = sorted((p for p in self.paths if not MEMORY.knows(p)), key=lambda p: -p.stat().st_size)
+        largest_first = sorted((path for path in self.paths if not MEMORY.knows(path)), key=lambda path: -_size_b(path))
         self._mine = largest_first[rank::size]
         self._others = [path for place, path in enumerate(largest_first) if place % size != rank]
-        self._n_bytes = sum(path.stat().st_size for path in self._mine)
+        self._n_bytes = sum(map(_size_b, self._mine))
         self._done_b = 0
         self._left = iter(self._mine)
         self._lock = threading.Lock()
@@ -89,3 +89,8 @@ class Verification:
         if self.ctx.should_stop():
             raise Preempted
         self.ctx.progress("verify MB", self._done_b // 10**6, max(1, self._n_bytes // 10**6))
+
+
+def _size_b(path: Path) -> int:
+    """Return the size of a file; 0 if it is gone, which `wait` says."""
+    return path.stat().st_size if path.is_file() else 0

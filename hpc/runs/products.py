@@ -202,7 +202,7 @@ class Memory:
     def knows(self, path: Path) -> bool:
         """Whether it has been verified, and looks as it did then."""
         product = (self._list(path.parent) or {}).get(path.name)
-        return product is not None and _look(path, product) in self._seen
+        return product is not None and path.is_file() and _look(path, product) in self._seen
 
     def verify(self, path: Path, count: Callable[[int], object] | None = None) -> None:
         """As the function. `count` is called with the number of bytes after each block; it may raise."""
@@ -237,7 +237,7 @@ class Memory:
         self._beat()
 
     def _is_intact(self, path: Path, product: Product | None, count: Callable[[int], object]) -> bool:
-        if product is None:
+        if product is None or not path.is_file():
             return False
         look = _look(path, product)
         if look in self._seen:
@@ -275,6 +275,8 @@ def why_damaged(path: Path, product: Product | None) -> str:
         if numbers := damaged_lines(path.parent / LIST):
             where += f", and line {numbers[0]} of that is damaged"
         return f"{path} cannot be verified: {where}. {_what_to_do(path)}"
+    if not path.is_file():
+        return f"{path} is gone, and {LIST} lists it. {_what_to_do(path)}"
     found = _sha256(path)
     if found.n_bytes != product.n_bytes:
         what = f"it has {found.n_bytes} bytes, and {product.n_bytes} were written"

@@ -217,6 +217,14 @@ def test_ranks_at_the_same_time_read_each_file_once(
     assert sorted(hashed) == ["a.bin", "b.bin", "page.html"]
 
 
+def test_a_recording_that_is_gone_is_named(run: RunDir) -> None:
+    (run.out / "b.bin").unlink()
+    train = RunDir(run.path.parent / "train-abc")
+    train.path.mkdir()
+    with pytest.raises(DamagedProduct, match=r"b\.bin is gone, and products\.jsonl lists it\. Run `hpc verify prepro"):
+        Verification(Context(World(), train), [run.out / "a.bin", run.out / "b.bin"]).wait()
+
+
 def test_damage_ends_the_verification(run: RunDir) -> None:
     (run.out / "b.bin").write_bytes(b"something else.")
     train = RunDir(run.path.parent / "train-abc")
