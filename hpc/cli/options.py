@@ -67,7 +67,7 @@ def natural(text: str) -> int:
 
 def gigabytes(text: str) -> float:
     try:
-        number = float(text)
+        number = float(text.upper().removesuffix("B").removesuffix("G"))
     except ValueError:
         raise ValueError("a number of GB, as 16") from None
     if not abs(number) < 1e6:  # also refuses nan
@@ -239,7 +239,7 @@ class VerbOptions:
     repeat = option("N", natural, "drill", "draw N faults at random")
     checkpoints = flag("clean", "of finished runs, remove all checkpoints but the last")
     repair = flag("verify", "set damaged files aside, so that resume makes them again")
-    accept = flag("verify", "trust the files of a run of an older release as they are")
+    accept = flag("verify", "trust the files of a run of an earlier version as they are")
     replace = flag("site", "allow refresh to overwrite a profile of yours")
 
 

@@ -40,12 +40,12 @@ VERBS = {
         "pipeline configs/demo.yaml --on local", "pipeline motor-eegnet --preset size=tiny --nodes 2",
     ),
     "sweep": Verb(
-        f"STAGE {CONFIG}",
+        f"STAGE|pipeline {CONFIG}",
         "run each combination of optim.lr=1e-3,1e-4 seed=0..4; given again, it submits what is missing", PLAN,
         "sweep train my-study.yaml optim.lr=1e-3,1e-4 seed=0..4 --max-parallel 8",
     ),
     "status": Verb(
-        "[RUN ...]", "show the state of your runs (--watch, --json)", "hpc.cli.runs:show_status",
+        "[RUN ...]", "show the state of these runs, or of all (--watch, --json)", "hpc.cli.runs:show_status",
         "status", "status train-k3f9 --watch",
     ),
     "logs": Verb(
@@ -61,11 +61,11 @@ VERBS = {
         "resume train-k3f9 --time 12h",
     ),
     "clean": Verb(
-        "[RUN ...]", "remove what no run needs any more: old code, half files (--checkpoints, --dry-run)",
+        "[RUN ...]", "remove unfinished files and, for all runs, code that none uses (--dry-run, --checkpoints)",
         "hpc.cli.clean:clean", "clean --dry-run", "clean train-k3f9 --checkpoints",
     ),
     "verify": Verb(
-        "[RUN ...]", "check that products, checkpoints and code are what was written (--repair: make them again)",
+        "[RUN ...]", "check that the files of these runs, or of all, are what was written (--repair, --accept)",
         "hpc.cli.verify:verify_runs", "verify", "verify preprocess-x7m2 --repair",
     ),
     "drill": Verb(

@@ -36,7 +36,7 @@ def _verify(run: RunDir, args: Arguments) -> int:
     if folder.is_dir() and products.listed(folder) is None:
         if not args.accept:
             print(
-                f"{run.name}: has no list of its products, as it is of a release before 0.2; "
+                f"{run.name}: has no list of its products, which earlier versions did not write; "
                 f"hpc verify {run.name} --accept makes it from the files as they are now"
             )
             return 1

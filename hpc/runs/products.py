@@ -143,7 +143,7 @@ def is_intact(path: Path, product: Product, count: Callable[[int], object] = int
 
 
 def listed(folder: Path) -> dict[str, Product] | None:
-    """Return the list of a folder by file; None if it has none, as those of releases before 0.2."""
+    """Return the list of a folder by file; None if it has none, as those of earlier versions."""
     files = [file for file in (folder / LIST, *_parts(folder)) if file.is_file()]
     if not files:
         return None
@@ -228,7 +228,7 @@ class Memory:
             return self._is_intact(path, known.get(path.name), count)
         if (run := _run_of(path)) is not None:
             raise DamagedProduct(
-                f"{path} cannot be verified: {path.parent} has no {LIST}, as in runs of releases before 0.2. "
+                f"{path} cannot be verified: {path.parent} has no {LIST}, which earlier versions did not write. "
                 f"`hpc verify {run} --accept` makes the list from the files as they are now"
             )
         return True  # from outside: no list of ours ever said what is in it

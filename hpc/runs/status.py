@@ -278,7 +278,8 @@ def find_all(word: str, runs: Path | str) -> list[RunDir]:
     if near := meant(word, runs):
         return near
     names = sorted(run.name for run in all_runs(runs))
-    raise ConfigError(f"there is no run {word!r} in {runs}.{did_you_mean(word, names)}")
+    known = f".{did_you_mean(word, names)}" if names else ", nor any other"
+    raise ConfigError(f"there is no run {word!r} in {runs}{known}")
 
 
 def meant(word: str, runs: Path | str) -> list[RunDir]:

@@ -120,11 +120,11 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["sweep", "count", "n=1,,2"], "'n=1,,2' has nothing between two commas"),
         (["sweep", "count", "n=0..1000000"], "these are 1000001 combinations, and a sweep has 10000 at most"),
         (["count", "n=1,2"], "got '1,2'. Several values are for sweep: sweep count n=1,2"),
-        (["logs", "x"], "there is no run 'x' in runs. There is none."),
+        (["logs", "x"], "there is no run 'x' in runs, nor any other"),
         (["cuont", "missing.yaml"], "there is no stage or verb 'cuont'. Did you mean 'count'"),
         (["count", "n", "=", "3"], "'n' is a setting: write it without spaces, n=3"),
         (["count", "rule.power", "3"], "'rule.power' is a setting: write it without spaces, rule.power=3"),
-        (["count", "--mem", "4G"], "--mem needs a number of GB, as 16, but got '4G'"),
+        (["count", "--mem", "4M"], "--mem needs a number of GB, as 16, but got '4M'"),
         (["sweep", "count"], "sweep over what? Say several values of a setting: sweep count seed=0..4"),
         (["sweep", "count", "n=[1,2]"], "In a sweep, several values stand without brackets: n=1,2"),
         (["resume", "x", "n=2"], "resume keeps the settings of its run: n=2 would be another run"),
@@ -251,9 +251,10 @@ def test_a_row_of_the_table_is_the_option_the_argument_and_the_help(name: str) -
     verb = next((verb for verb in ["train", *table.verbs()] if row.fits(verb)), "")
     assert getattr(options.read([verb]), row.field) == row.default
     is_number = row.convert in (options.whole, options.natural, options.gigabytes)
-    value = [] if row.convert is None else ["3"] if is_number else ["x1"]
+    word = "group" if row.convert is options.readers else "x1"
+    value = [] if row.convert is None else ["3"] if is_number else [word]
     given = getattr(options.read([verb, name, *value]), row.field)
-    assert given == (True if row.convert is None else 3 if is_number else "x1")
+    assert given == (True if row.convert is None else 3 if is_number else word)
     if row.verbs:
         assert f"{name} {row.metavar}".rstrip() in options.help_text()
         assert f"{name} {row.metavar}".rstrip() in help.text(verb)
@@ -341,7 +342,9 @@ def test_a_failed_input_leaves_no_run_waiting(launch: Launch) -> None:
     count, tally = launch.runs()
     supervisor = [sys.executable, "-m", "hpc.supervisor", str(tally)]
     (count / "heartbeat").mkdir()
-    (count / "heartbeat/supervisor.json").write_text('{"state": "failed"}')
+    (count / "heartbeat/supervisor.json").write_text(
+        '{"state": "failed", "time": 1.0, "text": "", "host": "here", "pid": 1}'
+    )
     done = subprocess.run(supervisor, env=launch.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"it reads what is not there: {count.name} (failed)" in done.stdout
