@@ -42,7 +42,9 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     data = store.open_store(*(ctx.input(name, often=True) for name in cfg.data))
     verification = Verification(ctx, [stored.path for stored in data.recordings])
     device = ddp.start(ctx)
-    verification.wait()
+    if ddp.any_rank(not verification.wait()):
+        ddp.stop()
+        raise Preempted
     training = Training(cfg, ctx, data, device)
     training.resume()
     while training.goes_on():

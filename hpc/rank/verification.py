@@ -9,63 +9,70 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpc.rank.context import Context, Preempted
+from hpc.rank.context import Context
 from hpc.runs.products import MEMORY
 
 PATIENCE_S = 10.0
 """How long to wait for other ranks without news of theirs, before their files are verified here too."""
 POLL_S = 0.1
+SHORT_S = 5.0
+"""A verification of less is over before anybody could wait for it."""
 
 
 class Verification:
     """The verification of these files, begun. Call `wait` before the first of them is read."""
 
     def __init__(self, ctx: Context, paths: Sequence[Path]) -> None:
-        self.ctx, self.paths = ctx, list(dict.fromkeys(paths))
+        self.ctx = ctx
+        files = sorted(dict.fromkeys(paths), key=lambda path: (-_size_b(path), path))
         # A copy on the node is verified by the ranks of the node
-        shared = ctx.run.path.parent
-        on_node = any(not path.resolve().is_relative_to(shared.resolve()) for path in self.paths)
+        on_node = any(not path.resolve().is_relative_to(ctx.run.path.parent.resolve()) for path in files)
         world = ctx.world
         rank, size = (world.local_rank, world.local_size) if on_node else (world.rank, world.size)
-        largest_first = sorted((path for path in self.paths if not MEMORY.knows(path)), key=lambda path: -_size_b(path))
-        self._mine = largest_first[rank::size]
-        self._others = [path for place, path in enumerate(largest_first) if place % size != rank]
-        self._n_bytes = sum(map(_size_b, self._mine))
+        mine = [path for path in files[rank::size] if not MEMORY.knows(path)]
+        self._others = [path for place, path in enumerate(files) if place % size != rank]
+        self._n_bytes = sum(map(_size_b, mine))
         self._done_b = 0
-        self._left = iter(self._mine)
+        self._left = iter(mine)
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._ended = threading.Event()
+        self._began = time.monotonic()
         # Training has not begun, so all cores of this rank may
-        n_threads = min(max(1, len(os.sched_getaffinity(0)) // world.local_size), len(self._mine))
+        n_threads = min(max(1, len(os.sched_getaffinity(0)) // world.local_size), len(mine))
         self._threads = [threading.Thread(target=self._work, name="verify", daemon=True) for _ in range(n_threads)]
         for thread in self._threads:
             thread.start()
 
-    def wait(self) -> None:
-        """Wait until all of them are verified. Raises DamagedProduct, or Preempted if a stop is requested."""
+    def wait(self) -> bool:
+        """Wait until all of them are verified; False if a stop was requested before. Raises DamagedProduct."""
         try:
             for thread in self._threads:
+                thread.join(POLL_S)
                 while thread.is_alive():
+                    if self._must_stop():
+                        return False
                     thread.join(POLL_S)
-                    self._say()
             if self._error is not None:
                 raise self._error
-            self._wait_for_others()
+            return self._wait_for_others()
         finally:
             self._ended.set()
 
-    def _wait_for_others(self) -> None:
+    def _wait_for_others(self) -> bool:
         heard = time.monotonic()
         while left := [path for path in self._others if not MEMORY.knows(path)]:
+            if self._must_stop():
+                return False
             if MEMORY.learn():
                 heard = time.monotonic()
-            elif time.monotonic() - heard > PATIENCE_S:
-                for path in left:  # another may have verified it meanwhile
-                    MEMORY.learn()
+            elif MEMORY.folder is None or time.monotonic() - heard > PATIENCE_S:
+                for path in left:
+                    MEMORY.learn()  # another may have verified it meanwhile
                     MEMORY.verify(path)
             else:
-                self.ctx.pause(POLL_S)
+                time.sleep(POLL_S)
+        return True
 
     def _work(self) -> None:
         while not self._ended.is_set():
@@ -85,10 +92,12 @@ class Verification:
         with self._lock:
             self._done_b += n_bytes
 
-    def _say(self) -> None:
-        if self.ctx.should_stop():
-            raise Preempted
+    def _must_stop(self) -> bool:
+        """Say how far it is, and return whether a stop was requested. What takes no time is not stopped."""
+        if time.monotonic() - self._began < SHORT_S:
+            return False
         self.ctx.progress("verify MB", self._done_b // 10**6, max(1, self._n_bytes // 10**6))
+        return self.ctx.should_stop()
 
 
 def _size_b(path: Path) -> int:

@@ -18,6 +18,7 @@ from hpc import config
 from hpc.cli import planner
 from hpc.cli.options import read
 from hpc.plan.plan import Plan
+from hpc.runs import products
 from hpc.runs.rundir import RunDir, read_json, read_lines, write_json
 from hpc.submit import executors
 from tests.conftest import Launch
@@ -185,6 +186,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_literal_and_shows_it_no_mo
     assert model["config"]["watch"]["alerts"]["webhook"] == ""
     model["config"]["watch"]["alerts"]["webhook"] = literal
     torch.save(model, path)
+    products.enter(path)
     evaluated = lab("evaluate", f"model={run.name}")
     status = lab("status").stdout + lab("status", "--json").stdout
     assert "watch.alerts.webhook=http://… optim.lr=0.1" in status

@@ -163,7 +163,7 @@ def test_training_verifies_each_file_once_and_the_next_attempt_none(
         products, "_sha256", lambda path, count=int: hashed.append(path.name) or sha256(path, count)
     )  # fmt: skip
     names = sorted(path.name for path in (runs / "preprocess-a/out").glob("*.h5"))
-    for expected in ([*names, "index.json"], []):
+    for expected in ([*names, "index.json", "manifest.json"], []):
         memory = Memory()
         memory.keep_in(runs / "verified", "rank-0000")
         monkeypatch.setattr("hpc.runs.products.MEMORY", memory)
@@ -221,8 +221,11 @@ def test_a_stop_ends_the_verification(runs: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(products, "_sha256", endless)
     paths = list((runs / "preprocess-a/out").glob("*.h5"))
     ctx = Context(World(), RunDir(runs / "t"), should_stop=lambda: True)
+    monkeypatch.setattr("hpc.rank.verification.SHORT_S", 0.0)
+    assert not Verification(ctx, paths).wait()
+    assert RunDir(runs / "t").heartbeat(0).is_file()
     with pytest.raises(Preempted):
-        Verification(ctx, paths).wait()
+        stages.train(train_cfg(runs / "preprocess-a/out"), ctx)
 
 
 def test_a_model_is_the_same_file_whether_its_strings_were_read_or_made(runs: Path, tmp_path: Path) -> None:

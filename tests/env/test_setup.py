@@ -224,6 +224,11 @@ def test_a_signal_ends_pip_and_leaves_no_traceback_and_no_folder(
     assert not list(tmp.iterdir())
 
 
+def hear_all() -> None:
+    """A shell cannot trap what was ignored when it began, as SIGHUP is below `nohup make test`."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def wait_for_line(child: "subprocess.Popen[bytes]", text: str) -> None:
     assert child.stdout
     lines = []
@@ -354,7 +359,7 @@ class Checkout:
         child = subprocess.Popen(
             [self.folder / "env/setup.sh", "cpu", *words],
             env=self.inherited() | environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=hear_all,
         )  # fmt: skip
         self.running.append(child)
         return child

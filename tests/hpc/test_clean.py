@@ -111,14 +111,14 @@ def test_nothing_of_a_run_that_is_under_way_is_touched(launch: Launch) -> None:
 def test_a_run_that_is_being_started_keeps_its_code(launch: Launch, run: RunDir, tmp_path: Path) -> None:
     """Between the copy of the code and the link to it: the launcher holds the lock, and `clean` waits for it."""
     runs = run.path.parent
-    code = Code(str(Path(__file__).parent), ".", "0" * 40, (), (Path(__file__).name,), "another")
+    code = Code(str(Path(__file__).parent), (".",), "0" * 40, (), (Path(__file__).name,))
     with lock_of(runs):
         kept = snapshot.keep([code], runs)
         cleaning = launch.start("clean")
         wait_for(lambda: waits_for_a_lock(cleaning.pid), "clean waits for the launcher")
-        assert kept.exists()
+        assert kept.place.exists()
         (runs / "count-next").mkdir()
-        snapshot.link(kept, runs / "count-next/code")
+        snapshot.link(kept.place, runs / "count-next/code")
     assert "removed 0 things" in output_of(cleaning)
     assert (runs / "count-next/code/code.diff").exists()
 
