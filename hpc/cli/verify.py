@@ -2,14 +2,16 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from hpc import media
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED, STOPPED
 from hpc.errors import ConfigError
 from hpc.runs import products, records, seal, status
-from hpc.runs.rundir import RunDir, committed_steps, damaged_lines, write_json
+from hpc.runs.rundir import Damaged, RunDir, committed_steps, write_json
 
 SET_ASIDE = "damaged"
 """The folder in a run folder that `--repair` moves damaged files to."""
@@ -26,53 +28,85 @@ def verify_runs(args: Arguments, environ: Mapping[str, str]) -> int:
 
 
 def _verify(run: RunDir, args: Arguments) -> int:
-    """Print what was found of one run; return the number of damaged files that are left as they are."""
+    """Print what was found of one run; return the number of faults that are left as they are."""
     if args.repair or args.accept:
         _refuse_living(run)
     folder = run.out
-    if not folder.is_dir() and not committed_steps(run.checkpoints):
+    finished = run.result.exists()
+    if not finished and not committed_steps(run.checkpoints) and not any(_files(folder)):
         print(f"{run.name}: has written nothing yet")
         return 0
-    if folder.is_dir() and products.listed(folder) is None:
-        if not args.accept:
-            print(
-                f"{run.name}: has no list of its products, which earlier versions did not write; "
-                f"hpc verify {run.name} --accept makes it from the files as they are now"
-            )
-            return 1
-        products.close(folder)
-        print(f"{run.name}: the {len(products.listed(folder) or {})} products that are there are accepted as they are")
-        return 0
+    old = records.plan(run).get("schema", 0) < records.WITH_LISTS
     if args.accept:
-        raise ConfigError(
-            f"{run.name} has a list of its products, so there is nothing to accept: hpc verify {run.name}"
-        )
-    damaged = [*_damaged_products(run), *_damaged_checkpoints(run)]
-    for path, why in damaged:
-        print(why if str(path) in why else f"{path}: {why}")
+        return _accept(run, old)
+    if old and any(_files(folder)) and products.listed(folder) is None:
+        print(f"{run.name}: {products.why_unlisted(run)}")
+        return 1
+    damaged = [*_damaged_products(run, finished), *_damaged_checkpoints(run)]
+    for _, why in damaged:
+        print(media.one_line(why))
     snapshot = records.plan(run).get("snapshot")
     other_code = seal.difference(run.code, snapshot) if snapshot else ""
     if other_code:
-        print(f"{run.name}: {other_code}")
+        print(f"{run.name}: {media.one_line(other_code)}")
     if not damaged and not other_code:
-        names = products.listed(folder) or {} if folder.is_dir() else {}
-        n_bytes = sum(product.n_bytes for product in names.values())
-        print(f"{run.name}: {len(names)} products of {n_bytes / 1e6:,.1f} MB are what was written")
+        print(f"{run.name}: {_all_right(folder, finished)}")
     if not damaged or not args.repair:
         return len(damaged) + bool(other_code)
-    for path, _ in damaged:
-        _set_aside(path, run)
+    aside = [path for path, _ in damaged if _set_aside(path, run)]
     run.result.unlink(missing_ok=True)
-    how_many = "a damaged file is" if len(damaged) == 1 else f"{len(damaged)} damaged files are"
-    heartbeat = {**records.supervisor(run), "state": "stopped", "code": STOPPED, "text": f"{how_many} to be made again"}
-    write_json(run.supervisor, heartbeat)
-    print(f"{run.name}: {how_many} in {run.path / SET_ASIDE} now. To make what is missing again: hpc resume {run.name}")
+    text = f"{_many(len(damaged), 'file')} to be made again"
+    write_json(run.supervisor, {**records.supervisor(run), "state": "stopped", "code": STOPPED, "text": text})
+    where = f" ({_many(len(aside), 'damaged one')} in {run.path / SET_ASIDE} now)" if aside else ""
+    print(f"{run.name}: {text}{where}: hpc resume {products.option(run)}")
     return 0
 
 
-def _damaged_products(run: RunDir) -> Iterator[tuple[Path, str]]:
+def _all_right(folder: Path, finished: bool) -> str:
+    known = (products.listed(folder) or {}) if folder.is_dir() else {}
+    n_bytes = sum(product.n_bytes for product in known.values())
+    what = f"{_many(len(known), 'product')} of {n_bytes / 1e6:,.1f} MB {'is' if len(known) == 1 else 'are'}"
+    if when := products.accepted(folder):
+        return f"{what} as found and accepted on {when}"
+    return f"{what} what was written{'' if finished else '; it has not finished'}"
+
+
+def _accept(run: RunDir, old: bool) -> int:
+    """Make the list of a run of an earlier version from its files as they are."""
+    if not old or products.listed(run.out) is not None:
+        raise ConfigError(
+            f"{run.name} {'is of this version' if not old else 'has a list of its products'}, so there is nothing to "
+            f"accept: hpc verify {products.option(run)}"
+        )
+    files = list(_files(run.out))
+    if empty := [path for path in files if not path.stat().st_size]:
+        print(f"{empty[0]} is empty, which no product is: make it again, hpc resume {products.option(run)}")
+        return 1
+    if not files:
+        print(f"{run.name}: has no files that could be accepted")
+        return 0
+    products.close(run.out, accepted=time.strftime("%Y-%m-%d"))
+    print(f"{run.name}: {_many(len(products.listed(run.out) or {}), 'product')} accepted as found")
+    return 0
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _damaged_products(run: RunDir, finished: bool) -> Iterator[tuple[Path, str]]:
     """The products that are not what was written, each with a sentence, and those that are gone."""
     folder = run.out
+    if finished and (fault := products.faults(folder)):
+        yield folder / products.LIST, fault
+    try:
+        records.result(run)
+    except Damaged as damage:
+        yield run.result, str(damage)
     known = (products.listed(folder) if folder.is_dir() else None) or {}
     total = sum(product.n_bytes for product in known.values())
     show = _Progress(run.name, total)
@@ -81,8 +115,6 @@ def _damaged_products(run: RunDir) -> Iterator[tuple[Path, str]]:
         if not path.is_file() or not products.is_intact(path, product, show.count):
             yield path, products.why_damaged(path, product)
     show.end()
-    for number in damaged_lines(folder / products.LIST):
-        yield folder / products.LIST, f"line {number} is damaged"
 
 
 def _damaged_checkpoints(run: RunDir) -> Iterator[tuple[Path, str]]:
@@ -105,17 +137,18 @@ def _refuse_living(run: RunDir) -> None:
         raise ConfigError(f"{run.name} is {state.word}: stop it first, hpc stop {run.name}")
 
 
-def _set_aside(path: Path, run: RunDir) -> None:
-    """Move a damaged file or checkpoint out of the way; nothing is deleted."""
-    if not path.exists() or path.name == products.LIST:
-        return
+def _set_aside(path: Path, run: RunDir) -> bool:
+    """Move a damaged file or checkpoint out of the way; nothing is deleted. False if there is none."""
+    if not os.path.lexists(path):
+        return False
     aside = run.path / SET_ASIDE / path.relative_to(run.path)
     number = 0
-    while aside.exists():
+    while os.path.lexists(aside):
         number += 1
         aside = aside.with_name(f"{path.name}.{number}")
     aside.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, aside)
+    return True
 
 
 class _Progress:

@@ -12,6 +12,7 @@ time of the last change) is not read again for that, not even by the next attemp
 import hashlib
 import json
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from hpc.runs.rundir import append_line, atomic_write, damaged_lines, encoded, read_json, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, append_line, atomic_write, damaged_lines, encoded, read_json, read_lines
 
 LIST = "products.jsonl"
 BLOCK_B = 1 << 20
@@ -48,17 +50,14 @@ class Product(NamedTuple):
 
     @classmethod
     def of_json(cls, line: dict[str, Any]) -> "Product | None":
-        """The product of a line; None if the line is not one."""
-        try:
-            return cls(
-                str(line["file"]),
-                int(line["bytes"]),
-                str(line["sha256"]),
-                int(line.get("time_ns", 0)),
-                bool(line.get("found")),
-            )
-        except (KeyError, TypeError, ValueError):
+        """The product of a line; None if the line is not one, or leads out of the folder."""
+        name, n_bytes, sha256, time_ns = (line.get(key) for key in ("file", "bytes", "sha256", "time_ns"))
+        if not isinstance(name, str) or not isinstance(n_bytes, int) or not isinstance(sha256, str):
             return None
+        parts = name.split("/")
+        if not name.isprintable() or "" in parts or "." in parts or ".." in parts or n_bytes < 0:
+            return None
+        return cls(name, n_bytes, sha256, time_ns if isinstance(time_ns, int) else 0, bool(line.get("found")))
 
 
 # Writing
@@ -110,7 +109,8 @@ def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> N
         if product is None or product.found:  # a later attempt may have written it again
             product = _looked_at(path, folder, beat)._replace(found=True)
         products.append(product._replace(time_ns=0))
-    lines = [{"run": folder.parent.name, **about}, *(product.to_json() for product in products)]
+    head = {"run": folder.parent.name, **about, "files": len(products)}
+    lines = [head, *(product.to_json() for product in products)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     atomic_write(folder / LIST, lambda file: file.write(encoded(text)))
     for part in parts:
@@ -149,6 +149,39 @@ def listed(folder: Path) -> dict[str, Product] | None:
         return None
     lines = [product for file in files for line in read_lines(file) if (product := Product.of_json(line))]
     return {product.file: product for product in sorted(lines, key=lambda product: product.time_ns)}
+
+
+def why_unlisted(run: RunDir) -> str:
+    """Return the sentence on a run that has written products, and no list of them."""
+    if records.plan(run).get("schema", 0) < records.WITH_LISTS:
+        return (
+            f"{run.out} has no {LIST}, which earlier versions did not write. `hpc verify {option(run)} --accept` makes "
+            "the list from the files as they are now"
+        )
+    if not run.result.exists():
+        return f"{run.name} has not finished: `hpc resume {option(run)}`"
+    return f"{run.out / LIST} is gone. {what_to_do(run.out / LIST)}"
+
+
+def faults(folder: Path) -> str:
+    """Describe what is wrong with the finished list of a folder; empty if it is as `close` has left it."""
+    path = folder / LIST
+    if not path.is_file():
+        return f"{path} is not there"
+    if numbers := damaged_lines(path):
+        return f"{path} is damaged: line {numbers[0]} is no JSON"
+    head, *lines = read_lines(path) or [{}]
+    known = {product.file for line in lines if (product := Product.of_json(line))}
+    if len(known) < len(lines) or head.get("files") != len(known):
+        return (
+            f"{path} is damaged: it lists {len(known)} files, and was written with {head.get('files', 'another head')}"
+        )
+    return ""
+
+
+def accepted(folder: Path) -> str:
+    """Return when somebody has accepted the files of a folder as they were; empty if they are as they were written."""
+    return next((str(line["accepted"]) for line in read_lines(folder / LIST)[:1] if "accepted" in line), "")
 
 
 def read(path: Path) -> Any:
@@ -227,10 +260,7 @@ class Memory:
         if known is not None:
             return self._is_intact(path, known.get(path.name), count)
         if (run := _run_of(path)) is not None:
-            raise DamagedProduct(
-                f"{path} cannot be verified: {path.parent} has no {LIST}, which earlier versions did not write. "
-                f"`hpc verify {run} --accept` makes the list from the files as they are now"
-            )
+            raise DamagedProduct(f"{path} cannot be verified: {why_unlisted(run)}")
         return True  # from outside: no list of ours ever said what is in it
 
     def _count(self, n_bytes: int) -> None:
@@ -271,32 +301,45 @@ MEMORY = Memory()
 def why_damaged(path: Path, product: Product | None) -> str:
     """Return the sentence on a file that is not what was written, or of which nobody knows what was."""
     if product is None:
-        where = f"{path.parent / LIST} does not list it"
-        if numbers := damaged_lines(path.parent / LIST):
-            where += f", and line {numbers[0]} of that is damaged"
-        return f"{path} cannot be verified: {where}. {_what_to_do(path)}"
+        folder = path.parent
+        if not (fault := faults(folder)):
+            return f"{path} is none of the files that its run has written, which {LIST} lists: remove it"
+        return f"{path} cannot be verified: {fault}. {what_to_do(path)}"
     if not path.is_file():
-        return f"{path} is gone, and {LIST} lists it. {_what_to_do(path)}"
+        what = "is no file" if path.exists() else "is gone"
+        return f"{path} {what}, and {LIST} lists it. {what_to_do(path)}"
     found = _sha256(path)
     if found.n_bytes != product.n_bytes:
         what = f"it has {found.n_bytes} bytes, and {product.n_bytes} were written"
     else:
         what = f"its SHA-256 is {found.sha256[:12]}…, and that of what was written is {product.sha256[:12]}…"
-    return f"{path} is damaged: {what}. {_what_to_do(path)}"
+    return f"{path} is damaged: {what}. {what_to_do(path)}"
 
 
-def _what_to_do(path: Path) -> str:
-    if (run := _run_of(path)) is not None:
-        return f"Run `hpc verify {run} --repair`, then `hpc resume {run}`, which makes it again"
+def what_to_do(path: Path) -> str:
+    """Return the sentence on how a product is made again."""
+    run = _run_of(path)
+    if run is not None:
+        return f"Run `hpc verify {option(run)} --repair`, then `hpc resume {option(run)}`, which makes it again"
+    if name := _listed_run(path.parent):  # a copy on a node
+        return f"Run `hpc verify {name} --repair`, then `hpc resume {name}`, which makes it again"
     return "Copy it again with its list, or make it again"
 
 
-def _run_of(path: Path) -> str | None:
-    """Return the name of the run whose product this is, or a copy of it on a node; None if it is of no run."""
-    run = path.parent.parent
-    if path.parent.name == "out" and (run / "plan.json").is_file():
-        return run.name
-    return next((str(line["run"]) for line in read_lines(path.parent / LIST) if "run" in line), None)
+def option(run: RunDir) -> str:
+    """Return a run as one names it on the command line, from the current folder."""
+    runs = run.path.resolve().parent
+    return run.name if runs == Path("runs").resolve() else f"{run.name} --runs {shlex.quote(str(runs))}"
+
+
+def _run_of(path: Path) -> RunDir | None:
+    """Return the run whose product this is; None if it is of no run, or a copy on a node."""
+    folder = next((each for each in path.parents if each.name == "out"), None)
+    return RunDir(folder.parent) if folder is not None and (folder.parent / "plan.json").is_file() else None
+
+
+def _listed_run(folder: Path) -> str:
+    return next((str(line["run"]) for line in read_lines(folder / LIST)[:1] if "run" in line), "")
 
 
 @dataclass(frozen=True)

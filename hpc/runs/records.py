@@ -144,7 +144,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """The version of the run folders that this program writes. 0: those of releases without a version; 1: those without an
-identity, a manifest of the code and a meaning."""
+identity, a manifest of the code, a list of products and a meaning."""
+WITH_LISTS = 2
+"""The first version whose runs list their products."""
 
 
 LATEST, LARGEST = 1e11, 1 << 53

@@ -47,8 +47,12 @@ def atomic_write(
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if (
+            isinstance(error, OSError) and error.errno is not None and error.filename is None
+        ):  # `ulimit -f`, or a disk that is full
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -1,7 +1,9 @@
 """The list of a run's products: what was written is what is read, or a sentence names the file."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -24,9 +26,10 @@ def run(tmp_path: Path) -> RunDir:
     """A finished run with two products and a page that was written without being listed."""
     run = RunDir(tmp_path / "runs" / "preprocess-abc")
     run.out.mkdir(parents=True)
-    write_json(run.plan, {"schema": 1, "name": run.name})
+    write_json(run.plan, {"schema": 2, "name": run.name})
     write_json(run.result, {"metrics": {}, "attempts": 1, "seconds": 1.0, "ended": 1.0})
-    write_json(run.supervisor, {"state": "finished", "code": 0})
+    alive = {"time": 1.0, "state": "finished", "code": 0, "text": "", "host": "elsewhere", "pid": 1}
+    write_json(run.supervisor, alive)
     products.write_bytes(run.out / "a.bin", bytes(range(256)) * 20)
     products.write(run.out / "b.bin", lambda file: file.write(b"what was written"))
     (run.out / "page.html").write_text("a page")
@@ -50,7 +53,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_list_has_every_file_and_agrees_with_sha256sum(run: RunDir) -> None:
     first, *lines = [json.loads(line) for line in (run.out / LIST).read_text().splitlines()]
-    assert first == {"run": "preprocess-abc"}
+    assert first == {"run": "preprocess-abc", "files": 3}
     assert [line["file"] for line in lines] == ["a.bin", "b.bin", "page.html"]
     asked = "".join(f"{line['sha256']}  {line['file']}\n" for line in lines)
     (run.path / "sums").write_text(asked)
@@ -77,7 +80,8 @@ def test_damage_is_named_with_what_was_expected_and_what_to_run(run: RunDir, dam
         Memory().verify(path)
     sentence = str(caught.value)
     assert str(path) in sentence
-    assert "hpc verify preprocess-abc --repair" in sentence and "hpc resume preprocess-abc" in sentence
+    runs = f"--runs {run.path.parent}"
+    assert f"hpc verify preprocess-abc {runs} --repair" in sentence and f"hpc resume preprocess-abc {runs}" in sentence
     if damage in ("cut", "longer"):
         assert f"has {len(content)} bytes, and 5120 were written" in sentence
     else:
@@ -93,7 +97,7 @@ def test_a_copy_on_a_node_leads_to_the_run_that_it_is_of(run: RunDir, tmp_path: 
 
 def test_a_file_that_nobody_listed_is_not_believed(run: RunDir) -> None:
     (run.out / "c.bin").write_bytes(b"from somewhere")
-    with pytest.raises(DamagedProduct, match=r"c\.bin cannot be verified: .*products\.jsonl does not list it"):
+    with pytest.raises(DamagedProduct, match=r"c\.bin is none of the files that its run has written"):
         Memory().verify(run.out / "c.bin")
 
 
@@ -101,7 +105,7 @@ def test_a_damaged_list_is_said(run: RunDir) -> None:
     text = (run.out / LIST).read_bytes()
     at = text.index(b'"a.bin"')
     (run.out / LIST).write_bytes(text[:at] + b"\0" * 20 + text[at + 20 :])
-    with pytest.raises(DamagedProduct, match=r"does not list it, and line \d of that is damaged"):
+    with pytest.raises(DamagedProduct, match=r"a\.bin cannot be verified: .*products\.jsonl is damaged: line 2 is no"):
         Memory().verify(run.out / "a.bin")
     Memory().verify(run.out / "b.bin")
 
@@ -110,15 +114,87 @@ def test_a_run_of_an_older_release_is_refused_until_it_is_accepted(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run.out / LIST).unlink()
-    with pytest.raises(DamagedProduct, match="hpc verify preprocess-abc --accept"):
+    write_json(run.plan, {"schema": 1, "name": run.name})
+    with pytest.raises(DamagedProduct, match="hpc verify preprocess-abc --runs .* --accept"):
         Memory().verify(run.out / "a.bin")
     runs = ["--runs", str(run.path.parent)]
     assert verify_runs(parse(["verify", *runs]), {}) == 1
     assert "--accept" in capsys.readouterr().out
     assert verify_runs(parse(["verify", "preprocess-abc", "--accept", *runs]), {}) == 0
     Memory().verify(run.out / "a.bin")
+    verify_runs(parse(["verify", *runs]), {})
+    assert re.search(r"3 products of 0\.0 MB are as found and accepted on 20\d\d-", capsys.readouterr().out)
     with pytest.raises(ConfigError, match="there is nothing to accept"):
         verify_runs(parse(["verify", "preprocess-abc", "--accept", *runs]), {})
+
+
+def test_what_is_empty_is_not_accepted(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.out / LIST).unlink()
+    (run.out / "b.bin").write_bytes(b"")
+    write_json(run.plan, {"name": run.name})
+    assert verify_runs(parse(["verify", "preprocess-abc", "--accept", "--runs", str(run.path.parent)]), {}) == 1
+    assert "b.bin is empty, which no product is" in capsys.readouterr().out
+    assert products.listed(run.out) is None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: b"",
+        lambda text: text[: text.index(b"\n") + 1],
+        lambda text: text[: text.index(b'{"file": "b.bin"')],
+        lambda text: text[text.index(b"\n") + 1 :],
+        lambda text: text.replace(b'"bytes": 16', b'"bytes": "x"'),
+        lambda text: text.replace(b'"b.bin"', b'"../plan.json"'),
+        lambda text: text.replace(b'"b.bin"', b'"/etc/hostname"'),
+        lambda text: text.replace(b'"b.bin"', b'"x/../../../victim"'),
+        lambda text: text.replace(b'"b.bin"', b'"b\\u001b[31m\\nbin"'),
+        None,
+    ],
+    ids=["empty", "head", "cut", "no head", "no number", "up", "root", "far up", "escape", "gone"],
+)
+def test_a_list_that_is_not_whole_is_a_fault_and_leads_nowhere(
+    run: RunDir, spoil: Callable[[bytes], bytes] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named, and the run can be resumed; nothing outside of its folder is touched or shown."""
+    (victim := run.path.parent.parent / "victim").write_text("a thesis")
+    path, plan = run.out / LIST, run.plan.read_bytes()
+    if spoil is None:
+        path.unlink()
+    else:
+        path.write_bytes(spoil(path.read_bytes()))
+    runs = ["--runs", str(run.path.parent)]
+    assert verify_runs(parse(["verify", *runs]), {}) == 1
+    said = capsys.readouterr().out
+    assert "products.jsonl is" in said and "accept" not in said and "\x1b" not in said and "hostname" not in said
+    assert verify_runs(parse(["verify", "preprocess-abc", "--repair", *runs]), {}) == 0
+    assert not run.result.exists() and not path.exists()
+    assert victim.read_text() == "a thesis" and run.plan.read_bytes() == plan
+    assert verify_runs(parse(["verify", *runs]), {}) == 0, "what is missing now is made by resume"
+
+
+def test_a_run_that_has_not_finished_is_not_called_old(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    run.result.unlink()
+    (run.out / LIST).unlink()
+    with pytest.raises(DamagedProduct, match="preprocess-abc has not finished: `hpc resume preprocess-abc --runs"):
+        Memory().verify(run.out / "a.bin")
+    verify_runs(parse(["verify", "--runs", str(run.path.parent)]), {})
+    assert "--accept" not in capsys.readouterr().out
+
+
+def test_a_damaged_result_is_found(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    run.result.write_text("[]")
+    assert verify_runs(parse(["verify", "--runs", str(run.path.parent)]), {}) == 1
+    assert "result.json is damaged" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    def fail(file: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    with pytest.raises(OSError, match="File too large") as caught:
+        products.write(tmp_path / "model.pt", fail)
+    assert caught.value.filename == str(tmp_path / "model.pt")
 
 
 def test_a_file_from_outside_of_any_run_has_no_list_to_be_held_against(tmp_path: Path) -> None:
@@ -221,7 +297,7 @@ def test_a_recording_that_is_gone_is_named(run: RunDir) -> None:
     (run.out / "b.bin").unlink()
     train = RunDir(run.path.parent / "train-abc")
     train.path.mkdir()
-    with pytest.raises(DamagedProduct, match=r"b\.bin is gone, and products\.jsonl lists it\. Run `hpc verify prepro"):
+    with pytest.raises(DamagedProduct, match=r"b\.bin is gone, and products\.jsonl lists it\. Run `hpc verify pre"):
         Verification(Context(World(), train), [run.out / "a.bin", run.out / "b.bin"]).wait()
 
 
