@@ -96,7 +96,10 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
         run = status.find(args.words[0], runs)
         last = plan.of_folder(run)
         if last.science.name != run.name:
-            raise ConfigError(f"{run.path} is a copy, or was renamed: it holds {last.science.name}. Give it that name")
+            raise ConfigError(
+                f"{run.path} is a copy, or was renamed, or its config.yaml was changed: by its settings it is "
+                f"{last.science.name}. Give it that name, or its settings back; other settings are another run"
+            )
         return [last.science], [str(run.config)], [last.settings]
     if args.verb == "sweep" and (not args.words or "=" in args.words[0]):
         raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")

@@ -64,7 +64,9 @@ def _by_code(stage: str, entry: str, was: int) -> str:
     now, reasons = stages.meaning(function), stages.reasons(function, was)
     if now == was:
         return ""
-    return f"by code whose results differ ({stage} {was} → {now}: {'; '.join(reasons) or 'it was newer than this'})"
+    return (
+        f"by code whose results differ ({stage} {was} → {now}: {'; '.join(reasons) or 'by a later version than this'})"
+    )
 
 
 def _has_saved(run: RunDir) -> bool:
