@@ -143,4 +143,4 @@ def test_a_newer_number_than_todays_is_said_too(tmp_path: Path) -> None:
     write_json(run.plan, {"stage": "evaluate", "entry": "eegdecode.stages:evaluate", "inputs": {}})
     write_json(run.result, {"meaning": 99})
     assert meanings.outdated(run).startswith("by code whose results differ (evaluate 99 → ")
-    assert meanings.outdated(run).endswith("it was newer than this)")
+    assert meanings.outdated(run).endswith("by a later version than this)")
