@@ -96,7 +96,7 @@ def test_it_asks_for_what_users_need_and_not_for_what_tests_need(built: Path) ->
 
 def test_it_runs_from_where_it_is_installed(hpc: Installed) -> None:
     assert f"hpc {__version__} in {hpc.packages}/hpc," in hpc("--version")
-    assert str(ROOT) not in hpc("sites", "--json") + hpc("recipes", "--json")
+    assert f"{ROOT}/" not in hpc("sites", "--json") + hpc("recipes", "--json")
     assert re.search(r"^motor-eegnet +Which movement", hpc("recipes"), re.MULTILINE)
     assert re.search(r"^[ *] bed +slurm", hpc("sites"), re.MULTILINE)
 
