@@ -33,19 +33,20 @@ def _verify(run: RunDir, args: Arguments) -> int:
         _refuse_living(run)
     folder = run.out
     finished = run.result.exists()
-    if not finished and not committed_steps(run.checkpoints) and not any(_files(folder)):
+    if not finished and not committed_steps(run.checkpoints) and not any(products.files(folder)):
         print(f"{run.name}: has written nothing yet")
         return 0
-    old = records.plan(run).get("schema", 0) < records.WITH_LISTS
+    plan = records.plan(run)
+    old = plan.get("schema", 0) < records.WITH_LISTS
     if args.accept:
         return _accept(run, old)
-    if old and any(_files(folder)) and products.listed(folder) is None:
+    if old and any(products.files(folder)) and products.listed(folder) is None:
         print(f"{run.name}: {products.why_unlisted(run)}")
         return 1
     damaged = [*_damaged_products(run, finished), *_damaged_checkpoints(run)]
     for _, why in damaged:
         print(media.one_line(why))
-    snapshot = records.plan(run).get("snapshot")
+    snapshot = plan.get("snapshot")
     other_code = seal.difference(run.code, snapshot) if snapshot else ""
     if other_code:
         print(f"{run.name}: {media.one_line(other_code)}")
@@ -78,7 +79,7 @@ def _accept(run: RunDir, old: bool) -> int:
             f"{run.name} {'is of this version' if not old else 'has a list of its products'}, so there is nothing to "
             f"accept: hpc verify {products.option(run)}"
         )
-    files = list(_files(run.out))
+    files = list(products.files(run.out))
     if empty := [path for path in files if not path.stat().st_size]:
         print(f"{empty[0]} is empty, which no product is: make it again, hpc resume {products.option(run)}")
         return 1
@@ -88,10 +89,6 @@ def _accept(run: RunDir, old: bool) -> int:
     products.close(run.out, accepted=time.strftime("%Y-%m-%d"))
     print(f"{run.name}: {_many(len(products.listed(run.out) or {}), 'product')} accepted as found")
     return 0
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
 def _many(n: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Verifies the products that a rank will read, in the background while it builds its model.
+"""Verifies the products that a rank will read, in the background while the process group starts.
 
 The ranks of a run share out the files and tell one another through the run folder what they have verified.
 """
@@ -15,6 +15,8 @@ from hpc.runs.products import MEMORY
 PATIENCE_S = 10.0
 """How long to wait for other ranks without news of theirs, before their files are verified here too."""
 POLL_S = 0.1
+NEWS_S = 0.5
+"""How often to look whether other ranks have verified anything."""
 SHORT_S = 5.0
 """A verification of less is over before anybody could wait for it."""
 
@@ -61,17 +63,20 @@ class Verification:
 
     def _wait_for_others(self) -> bool:
         heard = time.monotonic()
-        while left := [path for path in self._others if not MEMORY.knows(path)]:
+        MEMORY.learn()
+        left = [path for path in self._others if not MEMORY.knows(path)]
+        while left:
             if self._must_stop():
                 return False
-            if MEMORY.learn():
-                heard = time.monotonic()
-            elif MEMORY.folder is None or time.monotonic() - heard > PATIENCE_S:
+            if MEMORY.folder is None or time.monotonic() - heard > PATIENCE_S:
                 for path in left:
                     MEMORY.learn()  # another may have verified it meanwhile
                     MEMORY.verify(path)
-            else:
-                time.sleep(POLL_S)
+                return True
+            time.sleep(NEWS_S)
+            if MEMORY.learn():  # only then: each look at a file is a request to the shared disk
+                heard = time.monotonic()
+                left = [path for path in left if not MEMORY.knows(path)]
         return True
 
     def _work(self) -> None:

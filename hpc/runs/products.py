@@ -101,11 +101,9 @@ def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> N
     `about`: what else its first line says of the run."""
     known = listed(folder) or {}
     parts = list(_parts(folder))
-    there = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_ours(path.relative_to(folder)))
-    names = [path.relative_to(folder).as_posix() for path in there]
     products = []
-    for name, path in zip(names, there, strict=True):
-        product = known.get(name)
+    for path in sorted(files(folder)):
+        product = known.get(path.relative_to(folder).as_posix())
         if product is None or product.found:  # a later attempt may have written it again
             product = _looked_at(path, folder, beat)._replace(found=True)
         products.append(product._replace(time_ns=0))
@@ -126,15 +124,19 @@ def _looked_at(path: Path, folder: Path, beat: Callable[[], object] = bool) -> P
     return Product(path.relative_to(folder).as_posix(), found.n_bytes, found.sha256, time.time_ns())
 
 
-def _is_ours(name: Path) -> bool:
-    return name.name == LIST or any(part.startswith(".") for part in name.parts)
-
-
 def _parts(folder: Path) -> Iterator[Path]:
     return folder.glob(".products.*.jsonl")
 
 
 # Reading
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder that are products: not its lists, nor what is hidden."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.name != LIST and path.is_file():
+            yield path
 
 
 def is_intact(path: Path, product: Product, count: Callable[[int], object] = int) -> bool:
@@ -181,7 +183,7 @@ def faults(folder: Path) -> str:
 
 def accepted(folder: Path) -> str:
     """Return when somebody has accepted the files of a folder as they were; empty if they are as they were written."""
-    return next((str(line["accepted"]) for line in read_lines(folder / LIST)[:1] if "accepted" in line), "")
+    return str(_head(folder).get("accepted", ""))
 
 
 def read(path: Path) -> Any:
@@ -272,7 +274,7 @@ class Memory:
         look = _look(path, product)
         if look in self._seen:
             return True
-        if look[1] != product.n_bytes or _sha256(path, count).sha256 != product.sha256:
+        if not is_intact(path, product, count):
             return False
         if _look(path, product) == look:  # nobody wrote to it meanwhile
             self._seen.add(look)
@@ -321,7 +323,7 @@ def what_to_do(path: Path) -> str:
     run = _run_of(path)
     if run is not None:
         return f"Run `hpc verify {option(run)} --repair`, then `hpc resume {option(run)}`, which makes it again"
-    if name := _listed_run(path.parent):  # a copy on a node
+    if name := _head(path.parent).get("run"):  # a copy on a node
         return f"Run `hpc verify {name} --repair`, then `hpc resume {name}`, which makes it again"
     return "Copy it again with its list, or make it again"
 
@@ -338,8 +340,9 @@ def _run_of(path: Path) -> RunDir | None:
     return RunDir(folder.parent) if folder is not None and (folder.parent / "plan.json").is_file() else None
 
 
-def _listed_run(folder: Path) -> str:
-    return next((str(line["run"]) for line in read_lines(folder / LIST)[:1] if "run" in line), "")
+def _head(folder: Path) -> dict[str, Any]:
+    """Return what the first line of a list says of the run; empty if there is none."""
+    return next(iter(read_lines(folder / LIST)), {})
 
 
 @dataclass(frozen=True)
