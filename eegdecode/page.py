@@ -37,16 +37,12 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"many": many, "say": say}
+    environment.filters |= {"many": media.many, "say": say}
     return environment
 
 
 def _printable(value: Any) -> Any:
     return media.lines(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def many(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def say(value: float) -> str:

@@ -20,6 +20,11 @@ def lines(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
+def many(n: int, what: str) -> str:
+    """Return `1 rank`, or `2 ranks`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def markdown(text: str) -> str:
     """For a sentence of Markdown or a cell of its tables, as CommonMark and GitHub read them."""
     import re

@@ -21,7 +21,8 @@ from eegdecode.data.split.splits import Segment
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store, Stored
 from eegdecode.evaluation.config import Audit
-from eegdecode.page import many, page
+from eegdecode.page import page
+from hpc.media import many
 from hpc.rank.context import Context, Preempted
 from hpc.runs import products
 

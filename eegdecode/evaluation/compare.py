@@ -12,8 +12,9 @@ import numpy as np
 
 from eegdecode.evaluation.config import Compare
 from eegdecode.evaluation.statistics import intervals
-from eegdecode.page import many, page, say
+from eegdecode.page import page, say
 from eegdecode.plots import DotPlot, Dots
+from hpc.media import many
 from hpc.rank.context import Context, Input
 from hpc.runs import products, records
 from hpc.runs.rundir import RunDir

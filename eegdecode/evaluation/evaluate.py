@@ -16,9 +16,9 @@ from eegdecode.evaluation.config import Evaluate
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.report import export, relevance, report
-from eegdecode.page import many
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
+from hpc.media import many
 from hpc.rank.context import Context
 from hpc.runs import products, records
 from hpc.runs.rundir import RunDir

@@ -21,12 +21,13 @@ from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.report import sections
 from eegdecode.models import MODELS
 from eegdecode.models.parts.streaming import Stream
-from eegdecode.page import many, page
+from eegdecode.page import page
 from eegdecode.plots import Line
 from eegdecode.preprocessing import chains
 from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
+from hpc.media import many
 from hpc.rank import ddp
 from hpc.rank.context import Context, Preempted
 from hpc.runs import products

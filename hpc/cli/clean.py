@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED
+from hpc.media import many
 from hpc.rank import local_copy
 from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, committed_steps
@@ -74,7 +75,7 @@ def _remove(left: list[Leftover], dry: bool) -> int:
             continue
         n, all_b = n + 1, all_b + n_b
         print(f"{'would remove' if dry else 'removed':<12}  {_megabytes(n_b):>9}  {name}: {leftover.reason}")
-    print(f"{'would remove' if dry else 'removed'} {n} thing{'' if n == 1 else 's'}, {_megabytes(all_b).strip()}")
+    print(f"{'would remove' if dry else 'removed'} {many(n, 'thing')}, {_megabytes(all_b).strip()}")
     return code
 
 

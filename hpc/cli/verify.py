@@ -56,9 +56,9 @@ def _verify(run: RunDir, args: Arguments) -> int:
         return len(damaged) + bool(other_code)
     aside = [path for path, _ in damaged if _set_aside(path, run)]
     run.result.unlink(missing_ok=True)
-    text = f"{_many(len(damaged), 'file')} to be made again"
+    text = f"{media.many(len(damaged), 'file')} to be made again"
     write_json(run.supervisor, {**records.supervisor(run), "state": "stopped", "code": STOPPED, "text": text})
-    where = f" ({_many(len(aside), 'damaged one')} in {run.path / SET_ASIDE} now)" if aside else ""
+    where = f" ({media.many(len(aside), 'damaged one')} in {run.path / SET_ASIDE} now)" if aside else ""
     print(f"{run.name}: {text}{where}: hpc resume {products.option(run)}")
     return 0
 
@@ -66,7 +66,7 @@ def _verify(run: RunDir, args: Arguments) -> int:
 def _all_right(folder: Path, finished: bool) -> str:
     known = (products.listed(folder) or {}) if folder.is_dir() else {}
     n_bytes = sum(product.n_bytes for product in known.values())
-    what = f"{_many(len(known), 'product')} of {n_bytes / 1e6:,.1f} MB {'is' if len(known) == 1 else 'are'}"
+    what = f"{media.many(len(known), 'product')} of {n_bytes / 1e6:,.1f} MB {'is' if len(known) == 1 else 'are'}"
     if when := products.accepted(folder):
         return f"{what} as found and accepted on {when}"
     return f"{what} what was written{'' if finished else '; it has not finished'}"
@@ -87,12 +87,8 @@ def _accept(run: RunDir, old: bool) -> int:
         print(f"{run.name}: has no files that could be accepted")
         return 0
     products.close(run.out, accepted=time.strftime("%Y-%m-%d"))
-    print(f"{run.name}: {_many(len(products.listed(run.out) or {}), 'product')} accepted as found")
+    print(f"{run.name}: {media.many(len(products.listed(run.out) or {}), 'product')} accepted as found")
     return 0
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _damaged_products(run: RunDir, finished: bool) -> Iterator[tuple[Path, str]]:

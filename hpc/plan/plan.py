@@ -28,6 +28,7 @@ from hpc import config
 from hpc.config import stages
 from hpc.config.secrets import how
 from hpc.errors import ConfigError, did_you_mean, first_of
+from hpc.media import many
 from hpc.plan.snapshot import Code
 from hpc.plan.sweep import draws, grid, is_list
 from hpc.rank.context import Input, input_path
@@ -154,8 +155,8 @@ class Plan:
     def render(self) -> str:
         """Describe the plan for a person."""
         r, science = self.resources, self.science
-        layout = f"{_many(r.nodes, 'node')} x {_many(r.ranks_per_node, 'rank')} = {_many(r.ranks, 'rank')}"
-        gpus = f", {_many(r.gpus_per_node, 'GPU')} a node" if r.gpus_per_node else ""
+        layout = f"{many(r.nodes, 'node')} x {many(r.ranks_per_node, 'rank')} = {many(r.ranks, 'rank')}"
+        gpus = f", {many(r.gpus_per_node, 'GPU')} a node" if r.gpus_per_node else ""
         whose_word = f"   profile: {self.site.status}, {self.site.verified_on}" if self.site.kind == "slurm" else ""
         places = {"off": "", "auto": ", else ".join(self.site.storage.scratch_local)}.get(r.stage, r.stage)
         rows = [
@@ -168,7 +169,7 @@ class Plan:
                 if r.time_s is not None
                 else []
             ),
-            ("config", f"{_many(_count(science.config), 'value')} from {', '.join(self.sources) or 'the defaults'}"),
+            ("config", f"{many(_count(science.config), 'value')} from {', '.join(self.sources) or 'the defaults'}"),
             *(
                 ("input", f"{field}: {input_path(Input(ref), Path(self.runs))}")
                 for field, ref in science.inputs.items()
@@ -443,14 +444,10 @@ def _count(value: Any) -> int:
     return 1
 
 
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
 def _say_code(code: Code) -> list[str]:
-    changed = f" + {_many(len(code.modified), 'changed file')}" if code.modified else ""
+    changed = f" + {many(len(code.modified), 'changed file')}" if code.modified else ""
     version = code.commit[:10] or code.version or "no git"
-    lines = [f"{version}{changed}, {_many(len(code.files), 'file')} copied from {code.root}"]
+    lines = [f"{version}{changed}, {many(len(code.files), 'file')} copied from {code.root}"]
     if code.too_large:
         lines += [f"not copied, as too large: {first_of(code.too_large)} of {code.root}"]
     return lines

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eegdecode.page import many, page
+from eegdecode.page import page
 from hpc import media
+from hpc.media import many
 from hpc.runs import products
 
 REASONS = 6

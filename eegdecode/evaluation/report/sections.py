@@ -14,11 +14,12 @@ import torch
 from eegdecode import plots
 from eegdecode.data.config import Split
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.page import many, say
+from eegdecode.page import say
 from eegdecode.plots import Chart, Line
 from eegdecode.training.model_file import Trained
 from hpc import config, media
 from hpc.errors import first_of
+from hpc.media import many
 from hpc.runs import products, records
 from hpc.runs.rundir import RunDir
 
