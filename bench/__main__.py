@@ -26,6 +26,7 @@ NAMES = (
     "loader",
     "metrics",
     "models",
+    "loop",
     "speech",
     "recovery",
     "drills",

@@ -5,6 +5,7 @@ spec). A network is called with ([window, time, channel], subject [window]) and 
 target is a time course, otherwise [window, output]. A self-supervised model returns what its objective reads.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from eegdecode.models.config import MODELS, Model, ModelConfig
@@ -14,7 +15,7 @@ from hpc.config.choices import code_of
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "Model", "ModelConfig", "after_step", "build"]
+__all__ = ["MODELS", "Model", "ModelConfig", "after_steps", "build"]
 
 
 def build(cfg: ModelConfig, spec: SignalSpec) -> "nn.Module":
@@ -27,12 +28,7 @@ def build(cfg: ModelConfig, spec: SignalSpec) -> "nn.Module":
     return network
 
 
-def after_step(network: "nn.Module", done: float) -> None:
-    """Call this after each optimizer step. `done`: the fraction of the training that is done, from 0 to 1.
-
-    Modules with a method of that name clip the norm of their weights or update a moving average.
-    """
-    for module in network.modules():
-        act = getattr(module, "after_step", None)
-        if act is not None:
-            act(done)
+def after_steps(network: "nn.Module") -> list[Callable[[float], None]]:
+    """Return what to call after each optimizer step, with the fraction of the training that is done, from 0 to 1: the
+    modules' methods `after_step`, which clip the norm of their weights or update a moving average."""
+    return [module.after_step for module in network.modules() if hasattr(module, "after_step")]  # type: ignore[misc]

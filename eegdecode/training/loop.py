@@ -16,11 +16,12 @@ from eegdecode import models, objectives
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import lora, trainable
-from eegdecode.objectives import takes_soft_labels
+from eegdecode.objectives import Batch, takes_soft_labels
 from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.batches import NOISE, Batches
 from eegdecode.training.config import Train, check_ranks
+from eegdecode.training.monitor.log_points import LogPoints
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
 from eegdecode.training.step import Stepper
@@ -28,7 +29,7 @@ from eegdecode.training.train_state import Best, TrainState, whole
 from eegdecode.training.validator import Validator
 from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp
-from hpc.rank.context import Context, Preempted
+from hpc.rank.context import BEAT_S, Context, Preempted
 from hpc.rank.verification import Verification
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,7 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     training = Training(cfg, ctx, data, device)
     training.resume()
     while training.goes_on():
-        figures = training.pending_figures() or training.train_step()
-        if training.is_validated():
-            figures |= training.validate(figures)
-        training.save_snapshot(figures)
-        training.write(figures)
-        training.save_or_stop()
+        training.advance()
     return training.finish()
 
 
@@ -88,6 +84,7 @@ class Training:
         self.validator = Validator(cfg, sets.val, data, self.spec, network)
         optimizer = optim.adamw(network, cfg.optim)
         self.stepper = Stepper(cfg.optim, cfg.compute, model, network, self.objective, optimizer, device)
+        self.after_steps = models.after_steps(network)
         self.average = optim.Average(cfg.optim.average)
         self.state = TrainState(network, optimizer, self.stepper.scaler, self.average)
         self.saver = Saver(ctx, cfg.optim.checkpoint_every, keep_every=cfg.optim.keep_every)
@@ -109,21 +106,37 @@ class Training:
                  self.n_parameters, self.batches.device, n_trained, state.step, cfg.optim.steps)  # fmt: skip
         # The line of a step whose validation was interrupted has not been written yet
         self.record = Record(ctx, state.step - (state.pending is not None), unwritten)
-        self.watcher = Watcher(cfg.watch, ctx, self.record, state.step, self._damages)
+        self.watcher = Watcher(cfg.watch, ctx, self.record, state.step, self.batch_of, self._damages)
+        self.log_points = LogPoints(cfg.watch.every, state.step)
         self.upcoming = self.batches.at(state.step, cfg.optim.steps)
-        self.began = time.perf_counter()
+        trainable.train(self.stepper.model)
+        self.began = self.reported = time.perf_counter()
         """The start of the current step: the end of the one before, without validation."""
 
     def goes_on(self) -> bool:
         return (self.state.step < self.cfg.optim.steps and not self.state.best.ended) or bool(self.state.pending)
+
+    def advance(self) -> None:
+        """Do one step, and at a log point also what follows from its figures."""
+        figures = self.pending_figures()
+        if figures is None:
+            self.train_step()
+            if not self.at_log_point():
+                return
+            figures = self.read_figures()
+        if self.is_validated():
+            figures |= self.validate(figures)
+        self.save_snapshot(figures)
+        self.write(figures)
+        self.save_or_stop()
 
     def pending_figures(self) -> dict[str, float] | None:
         """Return the figures of a step whose validation a stop request interrupted: it is validated again."""
         figures, self.state.pending = self.state.pending, None
         return figures
 
-    def train_step(self) -> dict[str, float]:
-        """Do one step of the optimizer. Returns its figures, the same on all ranks."""
+    def train_step(self) -> None:
+        """Do one step of the optimizer. Its figures are read at the next log point."""
         cfg, step, stepper = self.cfg, self.state.step, self.stepper
         self.watcher.before(step)
         batch = next(self.upcoming)
@@ -131,23 +144,37 @@ class Training:
             self._unfreeze(step)
         lr = optim.rate(cfg.optim, self.peak_lr, step)
         self._seed_dropout(step)
-        trainable.train(stepper.model)
-        sums = stepper.backward(batch, lr)
-        # Ranks have equal shares, so the mean over ranks is the mean over the global batch
-        means = (ddp.total(torch.stack([value.float() for value in sums.values()])) / self.ctx.world.size).tolist()
-        figures = dict(zip(sums, means, strict=True))
-        self.watcher.refuse_nonfinite(figures, step, batch, float(sums["loss"]), lr)
+        figures = stepper.backward(batch, lr)
         norm = stepper.clip_grad_norm()
-        if not stepper.scaler.is_enabled():
-            self.watcher.refuse_nonfinite({"grad_norm": norm}, step, batch, norm, lr)
         self.saver.settle()
         stepper.step()
         self.state.step += 1
-        models.after_step(self.network, self.state.step / cfg.optim.steps)
+        for act in self.after_steps:
+            act(self.state.step / cfg.optim.steps)
         self.average.update(self.network, self.state.step, cfg.optim.steps)
         now = time.perf_counter()
         seconds, self.began = now - self.began, now
-        return figures | {"grad_norm": norm, "lr": lr, "seconds": seconds, "data_wait_s": self.batches.wait_s}
+        self.log_points.add(self.state.step, figures, norm, lr=lr, seconds=seconds, data_wait_s=self.batches.wait_s)
+        if now - self.reported > BEAT_S:  # steps have become slow since the last log point
+            self._report()
+
+    def at_log_point(self) -> bool:
+        """Whether figures are read after this step; the same on all ranks."""
+        step = self.state.step
+        planned = self.is_validated() or self.saver.is_planned(step) or optim.is_snapshot(self.cfg.optim, step)
+        return planned or self.log_points.due(step)
+
+    def read_figures(self) -> dict[str, float]:
+        """Return the figures of this step, the same on all ranks. Those of the steps before it, since the last log
+        point, are written with them. Raises if any is NaN or infinite."""
+        lines, own = self.log_points.read()
+        for line, alone in zip(lines, own, strict=True):
+            figures = {name: line[name] for name in alone}
+            if self.stepper.scaler.is_enabled():  # it skips such a step, and lowers its scale
+                del figures["grad_norm"]
+            self.watcher.refuse_nonfinite(figures, int(line["step"]) - 1, line["lr"], alone)
+        self.record.add(lines[:-1])
+        return {name: value for name, value in lines[-1].items() if name != "step"}
 
     def is_validated(self) -> bool:
         return self.state.step == self.cfg.optim.steps or self.state.step % self.cfg.optim.validate_every == 0
@@ -163,7 +190,7 @@ class Training:
             if means is not None:
                 val_figures = {f"val_{name}": value for name, value in means.items()}
                 rate = optim.rate(self.cfg.optim, self.peak_lr, step)
-                self.watcher.refuse_nonfinite(figures | val_figures, step, None, means["loss"], rate)
+                self.watcher.refuse_nonfinite(val_figures, step, rate)
                 self.watcher.validated(step, means, state.best, self.network, self.validator)
                 best = state.best.after(step, means, state.copy_of_parameters)
         if means is None:  # outside of `applied`: the parameters are saved, not their average
@@ -171,6 +198,7 @@ class Training:
             state.pending = figures
             self.saver.save(step, state.state_dict(self.record.unwritten), state.best.step)
             self._stop()
+        trainable.train(self.stepper.model)
         validation_s = time.perf_counter() - began
         self.began += validation_s
         state.best = best.ending(self._why_it_ends(best))
@@ -190,7 +218,7 @@ class Training:
 
     def write(self, figures: dict[str, float]) -> None:
         self.record.write(self.state.step, figures)
-        self.ctx.progress("train", self.state.step, self.cfg.optim.steps, loss=figures["loss"])
+        self._report(loss=figures["loss"])
 
     def save_or_stop(self) -> None:
         """Save a checkpoint if one is due, at the end, or before a stop, which raises Preempted."""
@@ -207,7 +235,7 @@ class Training:
 
     def finish(self) -> dict[str, object]:
         """Write model.pt. Returns the metrics of the run."""
-        self._close()
+        self.close()
         best = self.state.best
         parameters = lora.merged(whole(best.parameters), self.cfg.trainable.alpha)
         self._save_model("model.pt", {"step": best.step, "validation": best.validation, "parameters": parameters})
@@ -224,6 +252,7 @@ class Training:
     def _unfreeze(self, step: int) -> None:
         trainable.unfreeze(self.network, self.first_steps, step)
         self.stepper.trained = optim.trainable_parameters(self.state.optimizer)
+        trainable.train(self.stepper.model)
         ddp.without_remark(self.stepper.model)
         log.info("step %d: %d tensors are trained from here on", step, len(self.stepper.trained))
 
@@ -242,22 +271,30 @@ class Training:
 
     def _train_one(self) -> lr_finder.TrainOne:
         """Return a step for the range test of the learning rate, which restores what it changes."""
+        trainable.train(self.stepper.model)
         upcoming = self.batches.at(0)
 
         def train_one(lr: float, number: int) -> float:
             self._seed_dropout(number)
-            trainable.train(self.stepper.model)
             loss = self.stepper.backward(next(upcoming), lr)["loss"]
             self.stepper.clip_grad_norm()
             self.stepper.step()
-            models.after_step(self.network, 0.0)
+            for act in self.after_steps:
+                act(0.0)
             return float(ddp.total(loss)) / self.ctx.world.size
 
         return train_one
 
     def _seed_dropout(self, step: int) -> None:
         """Seed dropout from the step, so that it does not depend on earlier draws."""
-        torch.manual_seed(_seed(self.cfg.seed, NOISE, step, self.ctx.world.rank))
+        ddp.seed(_seed(self.cfg.seed, NOISE, step, self.ctx.world.rank), self.batches.device)
+
+    def _report(self, **figures: float) -> None:
+        self.reported = time.perf_counter()
+        self.ctx.progress("train", self.state.step, self.cfg.optim.steps, **figures)
+
+    def batch_of(self, step: int) -> Batch:
+        return next(self.batches.at(step, step + 1))
 
     def _damages(self, step: int) -> list[str]:
         return store.broken(self.data, self.draw.at([step]).recording.tolist())
@@ -269,12 +306,12 @@ class Training:
 
     def _stop(self) -> NoReturn:
         """Raise Preempted once every rank has saved everything."""
-        self._close()
+        self.close()
         ddp.barrier()
         ddp.stop()
         raise Preempted
 
-    def _close(self) -> None:
+    def close(self) -> None:
         self.batches.close()
         self.saver.close()
         self.record.close()

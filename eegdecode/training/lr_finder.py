@@ -71,6 +71,7 @@ def searched(cfg: FindRate, ctx: Context, stepper: Stepper, train_one: TrainOne)
     stepper.network.load_state_dict(model)
     stepper.optimizer.load_state_dict(optimizer)
     stepper.scaler.load_state_dict(scaler)
+    stepper.nonfinite.zero_()
     log.info("lr %.3g is used, at which the loss falls most steeply (%s)", search["lr"], path)
     if ctx.world.is_first:
         page_path, text = ctx.out / "lr_finder.html", drawn(search)

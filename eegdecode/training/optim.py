@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from eegdecode.models.parts import trainable
+from eegdecode.training.adamw import AdamW
 from eegdecode.training.config import Constant, Cosine, Ema, OneCycle, Optim, Sam, Schedule, Swa, WarmRestarts
 from hpc.rank import fsdp
 
@@ -22,15 +23,13 @@ def adamw(network: nn.Module, cfg: Optim) -> torch.optim.AdamW:
         groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
     if not groups:
         raise ValueError("there is nothing to train: every parameter of the model is frozen")
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "share": share, "weight_decay": cfg.weight_decay if decays else 0.0}
-            for (share, decays), parameters in groups.items()
-        ],
-        lr=cfg.lr,
-        betas=cfg.betas,
-        fused=True,
-    )
+    described = [
+        {"params": parameters, "share": share, "weight_decay": cfg.weight_decay if decays else 0.0}
+        for (share, decays), parameters in groups.items()
+    ]
+    if any(map(fsdp.is_sharded, network.parameters())):
+        return torch.optim.AdamW(described, lr=cfg.lr, betas=cfg.betas, fused=True)
+    return AdamW(described, cfg.lr, cfg.betas)
 
 
 def trainable_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

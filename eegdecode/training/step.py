@@ -10,6 +10,7 @@ from torch import nn
 
 from eegdecode.objectives import Batch, Objective
 from eegdecode.training import optim
+from eegdecode.training.adamw import AdamW
 from eegdecode.training.config import Compute, Optim
 from hpc.rank import ddp, fsdp
 
@@ -35,6 +36,11 @@ class Stepper:
         self.precision = torch.autocast(device.type, TYPES[compute.precision], enabled=half)
         self.scaler = torch.amp.GradScaler(device.type, enabled=compute.precision == "fp16")
         self.trained = optim.trainable_parameters(optimizer)
+        self.nonfinite = torch.zeros((), device=device)
+        """1 from the first gradient on that is not finite. Later steps change no parameter then, so that they cannot
+        fail for it before a log point reads the figures."""
+        if isinstance(optimizer, AdamW) and not self.scaler.is_enabled():
+            optimizer.found_inf = self.nonfinite
 
     def backward(self, batch: Batch, lr: float) -> dict[str, torch.Tensor]:
         """Accumulate the gradients in the parameters; return this rank's mean loss and the figures to log."""
@@ -54,10 +60,12 @@ class Stepper:
             self._gradients(portions)
         return _means(figures)
 
-    def clip_grad_norm(self) -> float:
+    def clip_grad_norm(self) -> torch.Tensor:
         """Clip the gradient to `optim.clip_norm`; return its norm before."""
         self.scaler.unscale_(self.optimizer)
-        return fsdp.whole(nn.utils.clip_grad_norm_(self.trained, self.cfg.clip_norm)).item()
+        norm = fsdp.whole(nn.utils.clip_grad_norm_(self.trained, self.cfg.clip_norm))
+        self.nonfinite.logical_or_(norm - norm)  # 0, or NaN
+        return norm
 
     def step(self) -> None:
         """Move the parameters."""
@@ -71,7 +79,7 @@ class Stepper:
             with ddp.alone(self.model, number < len(portions) - 1):
                 with self.precision:
                     loss, watched = self.objective(self.model, portion)
-                self.scaler.scale(loss / len(portions)).backward()
+                self.scaler.scale(loss / len(portions) if len(portions) > 1 else loss).backward()
             figures.append({"loss": loss.detach(), **watched})
         return _means(figures)
 
@@ -85,6 +93,8 @@ class Stepper:
 
 def _portions(batch: Batch, n: int) -> list[Batch]:
     """Divide a rank's batch into n equal parts, in order."""
+    if n == 1:
+        return [batch]
     return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
 
 
@@ -96,6 +106,8 @@ def _sum(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor |
 
 
 def _means(figures: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    if len(figures) == 1:
+        return figures[0]
     sums: dict[str, torch.Tensor] = {}
     for each in figures:
         for name, value in each.items():

@@ -68,12 +68,14 @@ class Saver:
                 commit = checkpoint.commit_of(checkpoint.at(self.folder, step)) or {}
                 self._interval_s = interval_s(commit["seconds"], self._mtbf_s)
 
+    def is_planned(self, step: int) -> bool:
+        """Whether the number of the step says to save after it, which is the same on all ranks."""
+        return any(every and step % every == 0 for every in (self.keep_every, self.every))
+
     def due(self, step: int) -> bool:
         """Whether to save after that step, as this rank sees it; the ranks agree on it, as on stopping."""
-        if self.keep_every and step % self.keep_every == 0:
-            return True
-        if self.every is not None:
-            return step % self.every == 0
+        if self.every is not None or self.is_planned(step):
+            return self.is_planned(step)
         return self.ctx.world.is_first and time.monotonic() - self._saved_at >= self._interval_s
 
     def save(

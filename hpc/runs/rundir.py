@@ -140,9 +140,9 @@ def read_heartbeat(path: Path | str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def append_line(path: Path, value: object) -> None:
-    """Append one JSON line to a file that has one writer; all of it, or on a full disk nothing."""
-    line = encoded(json.dumps(value, ensure_ascii=False)) + b"\n"
+def append_line(path: Path, *values: object) -> None:
+    """Append a JSON line for each value to a file that has one writer; all of them, or on a full disk nothing."""
+    line = b"".join(encoded(json.dumps(value, ensure_ascii=False)) + b"\n" for value in values)
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         before = os.fstat(file).st_size

@@ -49,7 +49,8 @@ def trained(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        models.after_step(network, 0.0)
+        for act in models.after_steps(network):
+            act(0.0)
     return network.eval()
 
 

@@ -4,6 +4,7 @@ import logging
 import logging.handlers
 import multiprocessing
 import os
+import traceback
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,9 +30,10 @@ from eegdecode.training.augmentations.config import AUGMENTATIONS, partners_of
 from eegdecode.training.augmentations.mixup import Mixup
 from eegdecode.training.augmentations.noise import Noise
 from eegdecode.training.augmentations.time_shift import TimeShift
-from eegdecode.training.config import Compute, Ema, FindRate, Optim, Sam, Train, WarmRestarts
+from eegdecode.training.config import Compute, Ema, FindRate, Optim, Sam, Train, WarmRestarts, Watch
 from eegdecode.training.validator import Validator
 from hpc.checkpoint import checkpoint
+from hpc.rank import verification
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.eegdecode.ranks import on_older_processor
@@ -47,6 +49,7 @@ def cfg(tiny_store: Store) -> Train:
         model=BiLSTM(hidden=4, dropout=0.3),
         windows=RandomWindows(length_s=1.0, batch=4),
         optim=Optim(steps=STEPS, warmup_steps=2, validate_every=4, checkpoint_every=5),
+        watch=Watch(every=1),
     )
 
 
@@ -57,6 +60,8 @@ class AskedAt:
         self.left = step
 
     def __call__(self) -> bool:
+        if verification.__file__ in (frame.filename for frame in traceback.extract_stack(limit=3)):
+            return False  # on a busy machine, ranks also look while they wait for the data to be verified
         self.left -= 1
         return self.left == 0
 

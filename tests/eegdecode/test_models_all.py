@@ -99,7 +99,8 @@ def test_it_learns_from_every_parameter_that_it_trains(name: str) -> None:
         n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
     ]
     assert silent == []
-    models.after_step(network, 0.5)
+    for act in models.after_steps(network):
+        act(0.5)
 
 
 @EVERY

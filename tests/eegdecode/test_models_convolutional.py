@@ -203,7 +203,8 @@ def test_eegnet_keeps_its_norms_whatever_a_step_does(layer: str, bound: float) -
     weight = network.get_parameter(f"{layer}.weight")
     with torch.no_grad():
         weight.mul_(100)
-    models.after_step(network, 0.5)
+    for act in models.after_steps(network):
+        act(0.5)
     assert weight.detach().flatten(1).norm(dim=1).max().item() == pytest.approx(bound, abs=1e-6)
 
 
@@ -213,7 +214,8 @@ def test_a_spatial_filter_starts_and_stays_within_its_norm_and_smaller_ones_are_
     with torch.no_grad():
         layer.weight[:9] *= 50
         before = layer.weight.clone()
-    models.after_step(layer, 1.0)
+    for act in models.after_steps(layer):
+        act(1.0)
     assert layer.weight.norm(dim=1).max() <= 1 + 1e-6
     assert torch.equal(layer.weight[9:], before[9:])
     assert torch.nn.functional.cosine_similarity(layer.weight, before).min() > 1 - 1e-6

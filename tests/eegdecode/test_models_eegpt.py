@@ -292,7 +292,8 @@ def test_the_encoder_that_sees_everything_follows_ever_slower_and_is_not_trained
     torch.nn.init.ones_(network.encoder.norm.weight)
     for done, expected in ((0.0, 0.004), (0.5, 0.002), (1.0, 0.0)):
         torch.nn.init.zeros_(network.target_encoder.norm.weight)
-        models.after_step(network, done)
+        for act in models.after_steps(network):
+            act(done)
         assert network.target_encoder.norm.weight[0].item() == pytest.approx(expected, abs=1e-7)
 
 
@@ -337,7 +338,8 @@ def test_the_linear_probe_is_the_authors() -> None:
     network(torch.randn(2, 1024, 22), FIRST).square().sum().backward()
     optimizer.step()
     assert all(layer.weight.norm(dim=1).max() > limit for layer, limit in limits)
-    models.after_step(network, 0.0)
+    for act in models.after_steps(network):
+        act(0.0)
     assert all(layer.weight.norm(dim=1).max() <= limit + 1e-6 for layer, limit in limits)
 
 
@@ -413,7 +415,8 @@ def test_a_planted_spectrogram_is_followed() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        models.after_step(network, 0.0)
+        for act in models.after_steps(network):
+            act(0.0)
     x, mel = draw(64)
     with torch.no_grad():
         out = network.eval()(x, FIRST)

@@ -1,4 +1,4 @@
-"""Layers with a maximum norm of their weights, applied once a step by models.after_step, not in forward.
+"""Layers with a maximum norm of their weights, applied once a step by models.after_steps, not in forward.
 
 `Linear(n_channels, 19, max_norm=1.0)` over the last dimension of [window, time, channel] is the adaptive spatial filter
 of EEGPT (Wang 2024), a convolution of kernel 1 there.

@@ -48,6 +48,10 @@ class Train:
             ("tmin", "tmax", "baseline"),
             "windows=epochs cuts windows from windows.tmin_s to windows.tmax_s, and windows.baseline_s is the baseline",
         ),
+        **dict.fromkeys(
+            ("log_every", "log_every_n_steps", "logging_steps", "log_interval"),
+            "watch.every is the number of steps from one log point to the next, at most",
+        ),
         **dict.fromkeys(("max_steps", "iterations"), "optim.steps is the number of training steps, one batch each"),
         "num_workers": "batches are filled by threads, up to four a rank; --cpus is the number of cores of a rank",
         "optimizer": "it is AdamW, with optim.lr, optim.weight_decay and optim.betas; optim.sam adds SAM to it",

@@ -49,14 +49,19 @@ class Alerts:
 
 @dataclass(frozen=True)
 class Watch:
-    """The contents of TensorBoard besides the metrics of each step."""
+    """The log points, and the contents of TensorBoard besides the metrics."""
 
+    every: int = 50
+    """Steps from one log point to the next, at most; fewer if they take longer than a second. Only there are figures
+    read from the GPU, written, and checked for NaN, and only there does a run notice that it is asked to stop."""
     examples: int = 0  # validation windows that are shown next to their targets at each validation
     histograms: bool = False  # histograms of parameters and gradients, at each validation
     profile: tuple[int, int] | None = None  # first and last step of the profiler trace, counted from 0
     alerts: Alerts = field(default_factory=Alerts)  # receivers of alerts
 
     def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"watch.every is a number of steps, 1 at least, got {self.every}")
         if self.examples < 0 or (self.profile is not None and not 0 <= self.profile[0] <= self.profile[1]):
             raise ValueError(
                 f"examples must not be below 0 and profile be two steps, got {self.examples} and {self.profile}"

@@ -1,4 +1,4 @@
-"""Log the metrics of training: a line a step in metrics.jsonl, and the same for TensorBoard.
+"""Log the metrics of training: a line a step in metrics.jsonl, and those of log points for TensorBoard.
 
 Rank 0 writes; on other ranks a Record does nothing. If the disk is full, training goes on, and the lines are written
 when there is room.
@@ -53,8 +53,13 @@ class Record:
             ctx.until_there_is_room(lambda: atomic_write(self.path, lambda file: file.write(text.encode())))
             self._put_down()
 
+    def add(self, lines: Sequence[dict[str, float]]) -> None:
+        """Add lines, which are written with the next."""
+        if self.ctx.world.is_first:
+            self._waiting += lines
+
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """Write one line: the figures after `step` steps."""
+        """Write the figures after `step` steps, and the lines before them."""
         if not self.ctx.world.is_first:
             return
         self.ctx.fence(often=True)
@@ -63,13 +68,13 @@ class Record:
         self._put_down()
 
     def _put_down(self) -> None:
-        """Write the waiting lines to both files; a new TensorBoard writer gets all lines that the one before may have
-        lost."""
-        lines = list(self._waiting)
+        """Write the waiting lines to metrics.jsonl, and the last one to TensorBoard; a new TensorBoard writer gets all
+        lines that the one before may have lost."""
+        lines = list(self._waiting)[-1:]
         try:
-            while self._waiting:
-                append_line(self.path, self._waiting[0])
-                self._waiting.popleft()
+            if self._waiting:
+                append_line(self.path, *self._waiting)
+                self._waiting.clear()
             if self.writer is None:
                 if time.monotonic() - self._opened_at < AGAIN_S:
                     return

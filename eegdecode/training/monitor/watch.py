@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,13 +24,19 @@ log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Monitors each step and each validation of one attempt, which begins after `step`. `damages` returns a sentence
-    for each file of a step's windows whose checksum is wrong."""
+    """Monitors the steps and validations of one attempt, which begins after `step`. `batch_of` draws the batch of a
+    step again; `damages` returns a sentence for each file of its windows whose checksum is wrong."""
 
     def __init__(
-        self, cfg: Watch, ctx: Context, record: Record, step: int, damages: Callable[[int], list[str]]
+        self,
+        cfg: Watch,
+        ctx: Context,
+        record: Record,
+        step: int,
+        batch_of: Callable[[int], Batch],
+        damages: Callable[[int], list[str]],
     ) -> None:
-        self.cfg, self.ctx, self.record, self.damages = cfg, ctx, record, damages
+        self.cfg, self.ctx, self.record, self.batch_of, self.damages = cfg, ctx, record, batch_of, damages
         self.alerts = alerts.Alerts(cfg.alerts, ctx)
         self._began = time.time()
         self._lived_s = sum(line["ended"] - line["started"] for line in records.attempts(ctx.run))
@@ -63,16 +69,17 @@ class Watcher:
         self._profiler = None
 
     def refuse_nonfinite(
-        self, figures: dict[str, float], step: int, batch: Batch | None, own: float, lr: float
+        self, figures: dict[str, float], step: int, lr: float, own: Mapping[str, float] | None = None
     ) -> None:
-        """Raise if a figure is NaN or infinite on any rank. A rank whose `own` value is non-finite saves its batch."""
+        """Raise if a figure is NaN or infinite on any rank. A rank whose `own` figure is not finite saves the batch of
+        the step, which it draws again."""
         broken = {name: value for name, value in figures.items() if not math.isfinite(value)}
         if not broken:
             return
         batch_note = ""
-        if batch is not None and not math.isfinite(own):
+        if own is not None and not all(math.isfinite(own[name]) for name in broken):
             path = self.ctx.out / f"nonfinite-step-{step:08d}-rank-{self.ctx.world.rank:04d}.pt"
-            tensors = {name: value.cpu() for name, value in batch._asdict().items()}
+            tensors = {name: value.cpu() for name, value in self.batch_of(step)._asdict().items()}
             atomic_write(path, lambda file: torch.save(tensors, file))
             batch_note = f"; this rank's batch is in {path}"
         nonfinite = " and ".join(f"{name} {value}" for name, value in broken.items())
