@@ -4,6 +4,7 @@ import logging
 import logging.handlers
 import multiprocessing
 import os
+import traceback
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ from eegdecode.training.augmentations.time_shift import TimeShift
 from eegdecode.training.config import Compute, Ema, FindRate, Optim, Sam, Train, WarmRestarts
 from eegdecode.training.validator import Validator
 from hpc.checkpoint import checkpoint
+from hpc.rank import verification
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.eegdecode.ranks import on_older_processor
@@ -57,6 +59,8 @@ class AskedAt:
         self.left = step
 
     def __call__(self) -> bool:
+        if verification.__file__ in (frame.filename for frame in traceback.extract_stack(limit=3)):
+            return False  # on a busy machine, ranks also look while they wait for the data to be verified
         self.left -= 1
         return self.left == 0
 
