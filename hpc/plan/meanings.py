@@ -7,7 +7,7 @@ from hpc.config import stages
 from hpc.plan.plan import Science
 from hpc.rank.context import input_run
 from hpc.runs import records
-from hpc.runs.outdated import by_code, outdated
+from hpc.runs.outdated import by_code, outdated, outdated_folder
 from hpc.runs.rundir import RunDir, committed_steps
 
 
@@ -25,10 +25,12 @@ def notes(science: Science, runs: Path) -> tuple[str, ...]:
         return ()
     was, now = planned(science, runs), stages.meaning(stages.load(science.entry))
     goes_on = f"goes on from what was saved {by_code(science.stage, science.entry, was)}, and counts as {was}; "
-    inputs = [upstream for ref in science.inputs.values() if (upstream := input_run(ref, runs))]
+    refs = list(dict.fromkeys(science.inputs.values()))
+    inputs = [upstream for ref in refs if (upstream := input_run(ref, runs))]
     return (
         *([goes_on + "--again begins anew"] if was != now else []),
         *(f"reads {upstream.name}, made {text}" for upstream in inputs if (text := outdated(upstream))),
+        *(f"reads {ref}, made {text}" for ref in refs if "/" in ref and (text := outdated_folder(ref))),
     )
 
 

@@ -24,8 +24,12 @@ def outdated(run: RunDir, with_reasons: bool = True) -> str:
         return text
     read = records.result(run).get("read", {})
     for ref in plan.get("inputs", {}).values():
+        if "/" in ref:
+            if text := outdated_folder(os.path.join(plan.get("cwd", ""), ref), read.get(ref), with_reasons):
+                return f"from {ref}, made {text}"
+            continue
         upstream = RunDir(f"{os.path.dirname(run.folder)}/{ref}")
-        if "/" in ref or not os.path.exists(f"{upstream.folder}/{RESULT}"):
+        if not os.path.exists(f"{upstream.folder}/{RESULT}"):
             continue
         before, stage = read.get(ref, 1), records.plan(upstream).get("stage", "")
         if before != (then := records.meaning(upstream)):
@@ -33,6 +37,16 @@ def outdated(run: RunDir, with_reasons: bool = True) -> str:
         if text := outdated(upstream, with_reasons):
             return f"from {ref}, made {text}"
     return ""
+
+
+def outdated_folder(folder: str, was: int | None = None, with_reasons: bool = True) -> str:
+    """Return the same of a copy of a run's products, by the list in it; empty if it is none. `was`: its version of
+    meaning when it was read."""
+    made_by = records.made_by(folder)
+    if made_by is None:
+        return ""
+    stage, meaning = made_by
+    return by_code(stage, plugins.points("hpc.stages").get(stage, ""), was or meaning, with_reasons)
 
 
 def by_code(stage: str, entry: str, was: int, with_reasons: bool = True) -> str:

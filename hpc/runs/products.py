@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, append_line, atomic_write, damaged_lines, encoded, read_json, read_lines
+from hpc.runs.rundir import LIST, RunDir, append_line, atomic_write, damaged_lines, encoded, read_json, read_lines
 
-LIST = "products.jsonl"
 BLOCK_B = 1 << 20
 BEAT_S = 0.5
 
@@ -41,12 +40,14 @@ class Product(NamedTuple):
     sha256: str
     time_ns: int = 0
     """When a process has listed it: of two lines for one file, the later one holds. 0 once `close` has joined them."""
-    found: bool = False
-    """Whether `close` has found it, as whoever wrote it did not list it: a page, a log."""
+    by_close: bool = False
+    """Whether `close` has listed it, as whoever wrote it did not: a page, a log."""
 
     def to_json(self) -> dict[str, Any]:
         line: dict[str, Any] = {"file": self.file, "bytes": self.n_bytes, "sha256": self.sha256}
-        return line | ({"time_ns": self.time_ns} if self.time_ns else {}) | ({"found": True} if self.found else {})
+        return (
+            line | ({"time_ns": self.time_ns} if self.time_ns else {}) | ({"by_close": True} if self.by_close else {})
+        )
 
     @classmethod
     def of_json(cls, line: dict[str, Any]) -> "Product | None":
@@ -57,7 +58,7 @@ class Product(NamedTuple):
         parts = name.split("/")
         if not name.isprintable() or "" in parts or "." in parts or ".." in parts or n_bytes < 0:
             return None
-        return cls(name, n_bytes, sha256, time_ns if isinstance(time_ns, int) else 0, bool(line.get("found")))
+        return cls(name, n_bytes, sha256, time_ns if isinstance(time_ns, int) else 0, bool(line.get("by_close")))
 
 
 # Writing
@@ -104,8 +105,8 @@ def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> N
     products = []
     for path in sorted(files(folder)):
         product = known.get(path.relative_to(folder).as_posix())
-        if product is None or product.found:  # a later attempt may have written it again
-            product = _looked_at(path, folder, beat)._replace(found=True)
+        if product is None or product.by_close:  # a later attempt may have written it again
+            product = _looked_at(path, folder, beat)._replace(by_close=True)
         products.append(product._replace(time_ns=0))
     head = {"run": folder.parent.name, **about, "files": len(products)}
     lines = [head, *(product.to_json() for product in products)]
@@ -179,6 +180,11 @@ def faults(folder: Path) -> str:
             f"{path} is damaged: it lists {len(known)} files, and was written with {head.get('files', 'another head')}"
         )
     return ""
+
+
+def is_of_run(folder: Path) -> bool:
+    """Whether a folder is the `out` of a run, or below it."""
+    return _run_of(folder / LIST) is not None
 
 
 def accepted(folder: Path) -> str:

@@ -109,6 +109,21 @@ def test_what_has_read_a_run_that_was_made_anew_since_is_not_passed_off_either(p
 
 
 @pytest.mark.ranks
+def test_a_copy_of_what_a_run_has_written_is_judged_by_the_list_in_it(package: Package) -> None:
+    launch = package.launch
+    launch("count", "n=3")
+    count = package.run("count")
+    shutil.copytree(count.out, launch.folder / "copy")
+    launch("tally", "of=./copy")
+    tally = package.run("tally")
+    assert records.result(tally)["read"] == {"./copy": 1} and meanings_of(launch, tally) == ""
+    package.raise_meaning("count", {2: "sums begin at 1"})
+    text = "made by code whose results differ (count 1 → 2: sums begin at 1)"
+    assert meanings_of(launch, tally) == f"from ./copy, {text}"
+    assert f"reads ./copy, {text}" in launch("tally", "of=./copy", "--again", "--dry-run").stdout
+
+
+@pytest.mark.ranks
 def test_a_run_that_goes_on_from_what_other_code_saved_keeps_its_number(package: Package) -> None:
     launch = package.launch
     launch("count", "n=4", "fail_at=3", code=1)
