@@ -166,6 +166,15 @@ def why_unlisted(run: RunDir) -> str:
     return f"{run.out / LIST} is gone. {what_to_do(run.out / LIST)}"
 
 
+def _of_another_run(folder: Path) -> str:
+    """Describe a list that another run has written; empty if it is the folder's own. A folder that was renamed since
+    keeps the name in its plan."""
+    run, name = _run_of(folder / LIST), _head(folder).get("run")
+    if not name or run is None or name in (run.name, records.plan(run).get("name")):
+        return ""
+    return f"{folder / LIST} is that of {name}, and not of {run.name}"
+
+
 def faults(folder: Path) -> str:
     """Describe what is wrong with the finished list of a folder; empty if it is as `close` has left it."""
     path = folder / LIST
@@ -173,6 +182,8 @@ def faults(folder: Path) -> str:
         return f"{path} is not there"
     if numbers := damaged_lines(path):
         return f"{path} is damaged: line {numbers[0]} is no JSON"
+    if fault := _of_another_run(folder):
+        return fault
     head, *lines = read_lines(path) or [{}]
     known = {product.file for line in lines if (product := Product.of_json(line))}
     if len(known) < len(lines) or head.get("files") != len(known):
@@ -291,6 +302,10 @@ class Memory:
         with self._lock:
             known = self._lists.get(folder)
             if known is None and (known := listed(folder)) is not None:
+                if fault := _of_another_run(folder):
+                    raise DamagedProduct(
+                        f"{fault}: its files are not what was written here. {what_to_do(folder / LIST)}"
+                    )
                 self._lists[folder] = known
             return known
 
@@ -329,8 +344,9 @@ def what_to_do(path: Path) -> str:
     run = _run_of(path)
     if run is not None:
         return f"Run `hpc verify {option(run)} --repair`, then `hpc resume {option(run)}`, which makes it again"
-    if name := _head(path.parent).get("run"):  # a copy on a node
-        return f"Run `hpc verify {name} --repair`, then `hpc resume {name}`, which makes it again"
+    if name := _head(path.parent).get("run"):
+        mend = f"`hpc verify {name} --repair`, then `hpc resume {name}`, make it again"
+        return f"It is a copy of what {name} has written: copy it again; if it is damaged there too, {mend}"
     return "Copy it again with its list, or make it again"
 
 
@@ -342,8 +358,9 @@ def option(run: RunDir) -> str:
 
 def _run_of(path: Path) -> RunDir | None:
     """Return the run whose product this is; None if it is of no run, or a copy on a node."""
-    folder = next((each for each in path.parents if each.name == "out"), None)
-    return RunDir(folder.parent) if folder is not None and (folder.parent / "plan.json").is_file() else None
+    # As it was named, and as it is: `out`, or what leads to it, may be a link
+    folders = [each for each in [*path.parents, *path.resolve().parents] if each.name == "out"]
+    return next((RunDir(folder.parent) for folder in folders if (folder.parent / "plan.json").is_file()), None)
 
 
 def _head(folder: Path) -> dict[str, Any]:

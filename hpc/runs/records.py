@@ -350,9 +350,10 @@ def meaning(run: RunDir) -> int:
     return result(run).get("meaning") or plan(run).get("meaning", 1)
 
 
-def made_by(folder: str) -> tuple[str, int] | None:
-    """Return the stage that has made a folder, and the version of meaning of its results, as the list of its products
-    says; None if it has none that says so."""
+def made_by(path: str) -> tuple[str, int] | None:
+    """Return the stage that has made a folder, or the folder of a file, and the version of meaning of its results, as
+    the list of its products says; None if it has none that says so."""
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
     head = (all_lines(f"{folder}/{LIST}") or [None])[0] or {}
     stage, meaning = head.get("stage"), head.get("meaning")
     return (stage, meaning) if isinstance(stage, str) and isinstance(meaning, int) else None

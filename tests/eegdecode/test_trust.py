@@ -150,7 +150,7 @@ def test_a_copied_store_without_its_list_is_refused_until_somebody_trusts_it(
     copy: Path, is_link: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unlisted(copy)
-    path = copy.parent / "a link"
+    path = copy.parent / "a link"  # to no run
     path.symlink_to(copy)
     path = path if is_link else copy
     words = f"hpc verify '{path}' --accept" if is_link else f"hpc verify {path} --accept"

@@ -121,6 +121,8 @@ def test_a_copy_of_what_a_run_has_written_is_judged_by_the_list_in_it(package: P
     text = "made by code whose results differ (count 1 → 2: sums begin at 1)"
     assert meanings_of(launch, tally) == f"from ./copy, {text}"
     assert f"reads ./copy, {text}" in launch("tally", "of=./copy", "--again", "--dry-run").stdout
+    file = "./copy/total.txt"
+    assert f"reads {file}, {text}" in launch("tally", f"of={file}", "--dry-run").stdout
 
 
 @pytest.mark.ranks
