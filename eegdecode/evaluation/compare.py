@@ -110,23 +110,32 @@ def named(label: str, ctx: Context) -> list[Input]:
 
 
 def read(run: RunDir) -> Evaluation:
-    report: dict[str, Any] | None = products.read(run.out / "report.json")
+    path = run.out / "report.json"
+    report: Any = products.read(path)
     if report is None:
         raise ValueError(f"{run.path} has no report.json: name evaluate runs that have finished")
-    plan = records.plan(run)
-    name, subjects = report["headline"], {row["subject"]: row["value"] for row in report["subjects"]}
-    main = report["figures"][name]
-    return Evaluation(
-        run.name,
-        plan.get("settings", ""),
-        name,
-        main["value"],
-        main["chance"],
-        main["p"],
-        report["verdict"],
-        subjects,
-        report.get("of", {}),
-    )
+    try:
+        name = report["headline"]
+        main = report["figures"][name]
+        value, chance, p = (_number(main[key]) for key in ("value", "chance", "p"))
+        subjects = {str(row["subject"]): _number(row["value"]) for row in report["subjects"]}
+        verdict, of = report["verdict"], report.get("of", {})
+        if not isinstance(verdict, str):
+            raise TypeError(f"the verdict is {verdict!r}")
+        if of and not (isinstance(of["split"], dict) and all(isinstance(each, str) for each in of["study"])):
+            raise TypeError(f"it is of {of!r}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not the report of an evaluation ({type(error).__name__}: {error}): evaluate again"
+        ) from None
+    settings = records.plan(run).get("settings", "")
+    return Evaluation(run.name, settings, name, value, chance, p, verdict, subjects, of)
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
 
 
 def compared(evaluations: Sequence[Evaluation]) -> tuple[list[Pair], list[str]]:

@@ -10,7 +10,6 @@ from torch import nn
 
 from eegdecode.objectives import Batch, Objective
 from eegdecode.training import optim
-from eegdecode.training.adamw import AdamW
 from eegdecode.training.config import Compute, Optim
 from hpc.rank import ddp, fsdp
 
@@ -39,7 +38,7 @@ class Stepper:
         self.nonfinite = torch.zeros((), device=device)
         """1 from the first gradient on that is not finite. Later steps change no parameter then, so that they cannot
         fail for it before a log point reads the figures."""
-        if isinstance(optimizer, AdamW) and not self.scaler.is_enabled():
+        if isinstance(optimizer, optim.AdamW) and not self.scaler.is_enabled():
             optimizer.found_inf = self.nonfinite
 
     def backward(self, batch: Batch, lr: float) -> dict[str, torch.Tensor]:

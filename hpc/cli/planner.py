@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from hpc import config
 from hpc.cli import preflight
 from hpc.cli.options import GROUPS, OPTIONS, SBATCH_WORDS, SYNONYMS, Arguments
 from hpc.cli.table import VERBS
-from hpc.config import plugins, recipes, stages
+from hpc.config import plugins, recipes, secrets, stages
 from hpc.config.choices import leaves
 from hpc.config.schema import NoSetting
 from hpc.errors import ConfigError, did_you_mean, first_of
@@ -31,6 +32,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         sciences, sources, settings = _sciences(args, runs)
     except NoSetting as error:
         raise _with_option(error, args) from None
+    _refuse_secrets(args, sciences)
     request = _asked(args, runs)
     site, resources = _where(request, runs, environ, args.dry_run)
     request["on"] = site.name  # also if it was detected
@@ -66,6 +68,22 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
     ]
     return preflight.checked(plans, environ)
+
+
+def _refuse_secrets(args: Arguments, sciences: Sequence[Science]) -> None:
+    """Refuse an option or a setting that looks like a secret, without showing it: it would be stored with the run. A
+    run of an earlier version keeps what it has."""
+    given = {row.name: getattr(args, row.field) for row in [*GROUPS["resources"], OPTIONS["--name"]]}
+    texts = [(name, value) for name, value in given.items() if isinstance(value, str)]
+    if args.verb not in ("resume", "export"):
+        leaves = (config.texts(science.config, science.section) for science in sciences)
+        texts += dict.fromkeys(itertools.chain.from_iterable(leaves))
+    for at, text in texts:
+        if secrets.looks_like_one(text):
+            raise ConfigError(
+                f"{at} looks like a secret, which would be stored with the run: leave it out. Where a setting takes a "
+                "secret, it takes its name, in capitals"
+            )
 
 
 def _reason(science: Science, sciences: Sequence[Science], args: Arguments, runs: Path) -> str:

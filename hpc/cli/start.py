@@ -14,9 +14,9 @@ from hpc.cli.options import Arguments
 from hpc.cli.runs import print_states
 from hpc.codes import DONE
 from hpc.errors import ConfigError
-from hpc.plan import meanings
 from hpc.plan.plan import Plan
 from hpc.runs import status
+from hpc.runs.outdated import outdated
 from hpc.runs.rundir import atomic_write
 from hpc.site import allocation
 from hpc.submit import batch, executors, start
@@ -94,7 +94,7 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
 
 
 def _differs(plan: Plan) -> str:
-    text = meanings.outdated(plan.run)
+    text = outdated(plan.run)
     return f", {text}" if text else ""
 
 

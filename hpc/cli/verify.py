@@ -1,6 +1,7 @@
-"""The verb verify: whether every byte that runs have written is still what was written."""
+"""The verb verify: whether every byte of runs, and of copies of what they have written, is still what was written."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,20 +12,29 @@ from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED, STOPPED
 from hpc.errors import ConfigError
 from hpc.runs import products, records, seal, status
-from hpc.runs.rundir import Damaged, RunDir, committed_steps, write_json
+from hpc.runs.rundir import LIST, Damaged, RunDir, committed_steps, write_json
 
 SET_ASIDE = "damaged"
 """The folder in a run folder that `--repair` moves damaged files to."""
 
 
 def verify_runs(args: Arguments, environ: Mapping[str, str]) -> int:
-    """Verify the products and checkpoints of these runs, or of all; with --repair, let them be made again."""
-    runs = [run for word in args.words for run in status.find_all(word, args.runs)] or status.all_runs(args.runs)
+    """Verify the products and checkpoints of these runs, or of all; with --repair, let them be made again. A path may
+    also be that of a copy of a run's `out`."""
+    folders = [Path(word) for word in args.words if "/" in word and Path(word).is_dir()]
+    copies = [folder for folder in folders if not (folder / "plan.json").is_file()]
+    runs = [RunDir(folder.absolute()) for folder in folders if folder not in copies]
+    names = [word for word in args.words if Path(word) not in folders]
+    runs += [run for word in names for run in status.find_all(word, args.runs)]
+    runs = runs if args.words else status.all_runs(args.runs)
     if (args.repair or args.accept) and not args.words:
         raise ConfigError(f"{'--repair' if args.repair else '--accept'} which run? Say its name: hpc verify RUN")
     if args.repair and args.accept:
         raise ConfigError("--repair or --accept: not both, as one distrusts the files and the other trusts them")
-    return FAILED if sum(_verify(run, args) for run in runs) else DONE
+    if args.repair and copies:
+        raise ConfigError(f"--repair: {copies[0]} is no run, which could make its files again: copy it again")
+    n_faults = sum(_verify(run, args) for run in runs) + sum(_verify_copy(folder, args) for folder in copies)
+    return FAILED if n_faults else DONE
 
 
 def _verify(run: RunDir, args: Arguments) -> int:
@@ -63,6 +73,29 @@ def _verify(run: RunDir, args: Arguments) -> int:
     return 0
 
 
+def _verify_copy(folder: Path, args: Arguments) -> int:
+    """The same of a copy of a run's products, in a folder of its own."""
+    if args.accept:
+        return _accept_copy(folder)
+    if not (folder / LIST).is_file():
+        trust = f"hpc verify {shlex.quote(str(folder))} --accept trusts the files as they are"
+        print(f"{media.one_line(str(folder / LIST))} is not there, so nobody knows what was written: {trust}")
+        return 1
+    fault = products.faults(folder)
+    damaged = [*([(folder / LIST, fault)] if fault else []), *_damaged_files(folder, str(folder))]
+    for _, why in damaged:
+        print(media.one_line(why))
+    if not damaged:
+        print(f"{media.one_line(str(folder))}: {_all_right(folder, finished=True)}")
+    return len(damaged)
+
+
+def _accept_copy(folder: Path) -> int:
+    if products.is_of_run(folder) or products.listed(folder) is not None:
+        raise ConfigError(f"{folder} is of a run, or has a list of its files: hpc verify it without --accept")
+    return _list_as_they_are(folder, str(folder), "copy it again")
+
+
 def _all_right(folder: Path, finished: bool) -> str:
     known = (products.listed(folder) or {}) if folder.is_dir() else {}
     n_bytes = sum(product.n_bytes for product in known.values())
@@ -79,15 +112,19 @@ def _accept(run: RunDir, old: bool) -> int:
             f"{run.name} {'is of this version' if not old else 'has a list of its products'}, so there is nothing to "
             f"accept: hpc verify {products.option(run)}"
         )
-    files = list(products.files(run.out))
+    return _list_as_they_are(run.out, run.name, f"make it again, hpc resume {products.option(run)}", run=run.name)
+
+
+def _list_as_they_are(folder: Path, name: str, instead: str, run: str = "") -> int:
+    files = list(products.files(folder))
     if empty := [path for path in files if not path.stat().st_size]:
-        print(f"{empty[0]} is empty, which no product is: make it again, hpc resume {products.option(run)}")
+        print(f"{empty[0]} is empty, which no product is: {instead}")
         return 1
     if not files:
-        print(f"{run.name}: has no files that could be accepted")
+        print(f"{name}: has no files that could be accepted")
         return 0
-    products.close(run.out, accepted=time.strftime("%Y-%m-%d"))
-    print(f"{run.name}: {media.many(len(products.listed(run.out) or {}), 'product')} accepted as found")
+    products.close(folder, run=run, accepted=time.strftime("%Y-%m-%d"))
+    print(f"{media.one_line(name)}: {media.many(len(products.listed(folder) or {}), 'product')} accepted as found")
     return 0
 
 
@@ -95,16 +132,19 @@ def _damaged_products(run: RunDir, finished: bool) -> Iterator[tuple[Path, str]]
     """The products that are not what was written, each with a sentence, and those that are gone."""
     folder = run.out
     if finished and (fault := products.faults(folder)):
-        yield folder / products.LIST, fault
+        yield folder / LIST, fault
     try:
         records.result(run)
     except Damaged as damage:
         yield run.result, str(damage)
+    yield from _damaged_files(folder, run.name)
+
+
+def _damaged_files(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
     known = (products.listed(folder) if folder.is_dir() else None) or {}
-    total = sum(product.n_bytes for product in known.values())
-    show = _Progress(run.name, total)
-    for name, product in sorted(known.items()):
-        path = folder / name
+    show = _Progress(name, sum(product.n_bytes for product in known.values()))
+    for file, product in sorted(known.items()):
+        path = folder / file
         if not path.is_file() or not products.is_intact(path, product, show.count):
             yield path, products.why_damaged(path, product)
     show.end()

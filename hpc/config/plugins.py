@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _GROUPS: dict[str, dict[str, str]] = {}
 """Every entry point of a group whose name begins with one of OURS: {group: {name: "module:attribute"}}."""
+_MEANINGS: "dict[str, dict[int, str]]" = {}
+"""What has been looked up of stages, by `module:attribute`."""
 OURS = ("hpc.", "eegdecode.")
 _CACHES: "list[Callable[[], None]]" = []
 """What others have looked up by entry points, to be cleared with them."""
@@ -41,6 +43,7 @@ def packages() -> list[str]:
 def forget() -> None:
     """Clear what is cached, because sys.path has changed."""
     _GROUPS.clear()
+    _MEANINGS.clear()
     for clear in _CACHES:
         clear()
 
@@ -79,17 +82,53 @@ def sentence(where: str) -> str:
     is not found."""
     import re
 
-    module, _, name = where.partition(":")
+    match = re.search(
+        rf'^def {re.escape(where.partition(":")[2])}\(.*?:\n    """(.*?)(?:\.\s|\."""|""")', _source(where), re.M | re.S
+    )
+    return " ".join(match[1].split()) if match else ""
+
+
+def meanings(where: str) -> "dict[int, str]":
+    """Return what `@with_meaning` says beside a stage, read from its source; the stage is imported only if it does not
+    stand there word for word. Raises ConfigError if the stage is not installed."""
+    if where not in _MEANINGS:
+        written = _written(_source(where), where.partition(":")[2])
+        _MEANINGS[where] = dict(getattr(load(where), "meanings", {})) if written is None else written
+    return _MEANINGS[where]
+
+
+def _written(text: str, name: str) -> "dict[int, str] | None":
+    """Return the argument of the decorator with_meaning of that function; None if the text does not tell."""
+    before, function, _ = f"\n{text}".partition(f"\ndef {name}(")
+    decorators = before.rpartition("\n\n")[2]
+    if not function or "with_meaning as" in before:
+        return None
+    if "with_meaning(" not in decorators:
+        return {}
+    import ast
+
+    try:
+        (node,) = ast.parse(f"{decorators}\ndef {name}(): ...").body
+        assert isinstance(node, ast.FunctionDef)
+        calls = [each for each in node.decorator_list if isinstance(each, ast.Call)]
+        (call,) = (each for each in calls if ast.unparse(each.func).endswith("with_meaning"))
+        raises = ast.literal_eval(call.args[0])
+    except (SyntaxError, ValueError, IndexError):  # no literal
+        return None
+    return raises if isinstance(raises, dict) else None
+
+
+def _source(where: str) -> str:
+    """Return the source of the module at `module:attribute`; empty if it is not found."""
+    module = where.partition(":")[0]
     parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     for folder in (*sys.path, parent):
         for file in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py"):
             try:
                 with open(os.path.join(folder, file), encoding="utf-8") as source:
-                    text = source.read()
-            except OSError:
+                    return source.read()
+            except (OSError, UnicodeDecodeError):
                 continue
-            match = re.search(rf'^def {re.escape(name)}\(.*?:\n    """(.*?)(?:\.\s|\."""|""")', text, re.M | re.S)
-            return " ".join(match[1].split()) if match else ""
     return ""
 
 

@@ -410,6 +410,19 @@ def _say(kind: Any) -> str:
     return words.get(kind) or typing.cast(str, getattr(kind, "__name__", str(kind)))
 
 
+def texts(values: Any, at: str) -> Iterator[tuple[str, str]]:
+    """Yield all texts in plain values, each with its path; the keys of tables too."""
+    if isinstance(values, str):
+        yield at, values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield at, str(key)
+            yield from texts(value, f"{at}.{key}")
+    elif isinstance(values, list | tuple):
+        for number, value in enumerate(values):
+            yield from texts(value, f"{at}[{number}]")
+
+
 def plain(config: Any) -> Any:
     """A dataclass as plain values that JSON and YAML can hold; `build` makes it again."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):

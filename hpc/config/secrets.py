@@ -17,6 +17,14 @@ FILE = "HPC_SECRETS"
 NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 """In capitals, as variables are written, so that a password or a token is hardly ever taken for a name."""
 MOST_BYTES = 65536
+LOOKS_LIKE = re.compile(
+    r"""(?i:(TOKEN|PASSWORD|PASSWD|SECRET|(API|ACCESS|SECRET)_?KEY)=["']?[^\s"'$`]|://[^\s/@:]*:[^\s/@$]+@)"""
+    r"|\b(gh[pousr]_|github_pat_|glpat-|xox[abeprs]-)[\w-]{10,}|\bhf_[A-Za-z0-9]{30,}|\bsk-[\w-]{20,}|\bAKIA[A-Z0-9]{16}"
+    r"|hooks\.slack\.com/|/api/webhooks/|/webhookb2/"
+    r"|\bBearer [\w.~+/-]{10,}|PRIVATE KEY-----|\beyJ[\w-]{10,}\.[\w-]{10,}"
+)
+"""A variable with a literal value that by its name is a secret; an address with a password; a token or the address of a
+webhook in the form that its maker gives it."""
 
 
 class Secret:
@@ -61,6 +69,11 @@ class Secret:
 
     def __repr__(self) -> str:
         return f"Secret({'(not shown)' if self.is_literal else repr(self._text)})"
+
+
+def looks_like_one(text: str) -> bool:
+    """Whether a text holds what looks like a secret, in a place where it would be stored with each run."""
+    return LOOKS_LIKE.search(text) is not None
 
 
 def find(name: str, environ: Mapping[str, str]) -> str | None:

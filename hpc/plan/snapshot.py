@@ -62,10 +62,10 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A snapshot on the disk, and the SHA-256 of its manifest."""
+class Snapshot:
+    """A copy of the code on the disk, and the SHA-256 of its manifest."""
 
-    place: Path
+    folder: Path
     sha256: str
 
 
@@ -185,7 +185,7 @@ def _is_small(path: Path) -> bool:
     return path.stat().st_size <= MAX_FILE_MB * 1e6 or path.name.endswith(COMPILED)
 
 
-def keep(checkouts: Sequence[Code], runs: Path) -> Kept:
+def take(checkouts: Sequence[Code], runs: Path) -> Snapshot:
     """Return the snapshot `runs/.code/HASH` of this code; make it unless it is there, to the byte."""
     files = _contents(tuple(checkouts))
     manifest = seal.manifest(files)
@@ -194,7 +194,7 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Kept:
     # Sites that clean their scratch disks delete old files one by one
     was_there = place.exists()
     if was_there and not seal.difference(place, sha256):
-        return Kept(place, sha256)
+        return Snapshot(place, sha256)
     partial = place.with_name(f".{place.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     for name, (content, executable) in files.items():
@@ -214,7 +214,7 @@ def keep(checkouts: Sequence[Code], runs: Path) -> Kept:
             raise
         shutil.rmtree(partial)
     shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
-    return Kept(place, sha256)
+    return Snapshot(place, sha256)
 
 
 @functools.cache
@@ -230,9 +230,9 @@ def _contents(checkouts: tuple[Code, ...]) -> dict[str, tuple[bytes, bool]]:
     return contents
 
 
-def link(place: Path, code: Path) -> None:
-    """Make `code` a link to a kept copy, atomically: ranks that start meanwhile see the old one or the new one."""
-    target = os.path.relpath(place, code.parent)
+def link(folder: Path, code: Path) -> None:
+    """Make `code` a link to a snapshot, atomically: ranks that start meanwhile see the old one or the new one."""
+    target = os.path.relpath(folder, code.parent)
     if code.is_symlink() and os.readlink(code) == target:
         return
     if code.is_dir() and not code.is_symlink():  # a run folder that was copied from elsewhere, links followed

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, append_line, atomic_write, damaged_lines, encoded, read_json, read_lines
+from hpc.runs.rundir import LIST, RunDir, append_line, atomic_write, damaged_lines, encoded, read_json, read_lines
 
-LIST = "products.jsonl"
 BLOCK_B = 1 << 20
 BEAT_S = 0.5
 
@@ -41,12 +40,14 @@ class Product(NamedTuple):
     sha256: str
     time_ns: int = 0
     """When a process has listed it: of two lines for one file, the later one holds. 0 once `close` has joined them."""
-    found: bool = False
-    """Whether `close` has found it, as whoever wrote it did not list it: a page, a log."""
+    by_close: bool = False
+    """Whether `close` has listed it, as whoever wrote it did not: a page, a log."""
 
     def to_json(self) -> dict[str, Any]:
         line: dict[str, Any] = {"file": self.file, "bytes": self.n_bytes, "sha256": self.sha256}
-        return line | ({"time_ns": self.time_ns} if self.time_ns else {}) | ({"found": True} if self.found else {})
+        return (
+            line | ({"time_ns": self.time_ns} if self.time_ns else {}) | ({"by_close": True} if self.by_close else {})
+        )
 
     @classmethod
     def of_json(cls, line: dict[str, Any]) -> "Product | None":
@@ -57,7 +58,7 @@ class Product(NamedTuple):
         parts = name.split("/")
         if not name.isprintable() or "" in parts or "." in parts or ".." in parts or n_bytes < 0:
             return None
-        return cls(name, n_bytes, sha256, time_ns if isinstance(time_ns, int) else 0, bool(line.get("found")))
+        return cls(name, n_bytes, sha256, time_ns if isinstance(time_ns, int) else 0, bool(line.get("by_close")))
 
 
 # Writing
@@ -104,8 +105,8 @@ def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> N
     products = []
     for path in sorted(files(folder)):
         product = known.get(path.relative_to(folder).as_posix())
-        if product is None or product.found:  # a later attempt may have written it again
-            product = _looked_at(path, folder, beat)._replace(found=True)
+        if product is None or product.by_close:  # a later attempt may have written it again
+            product = _looked_at(path, folder, beat)._replace(by_close=True)
         products.append(product._replace(time_ns=0))
     head = {"run": folder.parent.name, **about, "files": len(products)}
     lines = [head, *(product.to_json() for product in products)]
@@ -165,6 +166,15 @@ def why_unlisted(run: RunDir) -> str:
     return f"{run.out / LIST} is gone. {what_to_do(run.out / LIST)}"
 
 
+def _of_another_run(folder: Path) -> str:
+    """Describe a list that another run has written; empty if it is the folder's own. A folder that was renamed since
+    keeps the name in its plan."""
+    run, name = _run_of(folder / LIST), _head(folder).get("run")
+    if not name or run is None or name in (run.name, records.plan(run).get("name")):
+        return ""
+    return f"{folder / LIST} is that of {name}, and not of {run.name}"
+
+
 def faults(folder: Path) -> str:
     """Describe what is wrong with the finished list of a folder; empty if it is as `close` has left it."""
     path = folder / LIST
@@ -172,6 +182,8 @@ def faults(folder: Path) -> str:
         return f"{path} is not there"
     if numbers := damaged_lines(path):
         return f"{path} is damaged: line {numbers[0]} is no JSON"
+    if fault := _of_another_run(folder):
+        return fault
     head, *lines = read_lines(path) or [{}]
     known = {product.file for line in lines if (product := Product.of_json(line))}
     if len(known) < len(lines) or head.get("files") != len(known):
@@ -179,6 +191,11 @@ def faults(folder: Path) -> str:
             f"{path} is damaged: it lists {len(known)} files, and was written with {head.get('files', 'another head')}"
         )
     return ""
+
+
+def is_of_run(folder: Path) -> bool:
+    """Whether a folder is the `out` of a run, or below it."""
+    return _run_of(folder / LIST) is not None
 
 
 def accepted(folder: Path) -> str:
@@ -285,6 +302,10 @@ class Memory:
         with self._lock:
             known = self._lists.get(folder)
             if known is None and (known := listed(folder)) is not None:
+                if fault := _of_another_run(folder):
+                    raise DamagedProduct(
+                        f"{fault}: its files are not what was written here. {what_to_do(folder / LIST)}"
+                    )
                 self._lists[folder] = known
             return known
 
@@ -323,8 +344,9 @@ def what_to_do(path: Path) -> str:
     run = _run_of(path)
     if run is not None:
         return f"Run `hpc verify {option(run)} --repair`, then `hpc resume {option(run)}`, which makes it again"
-    if name := _head(path.parent).get("run"):  # a copy on a node
-        return f"Run `hpc verify {name} --repair`, then `hpc resume {name}`, which makes it again"
+    if name := _head(path.parent).get("run"):
+        mend = f"`hpc verify {name} --repair`, then `hpc resume {name}`, make it again"
+        return f"It is a copy of what {name} has written: copy it again; if it is damaged there too, {mend}"
     return "Copy it again with its list, or make it again"
 
 
@@ -336,8 +358,9 @@ def option(run: RunDir) -> str:
 
 def _run_of(path: Path) -> RunDir | None:
     """Return the run whose product this is; None if it is of no run, or a copy on a node."""
-    folder = next((each for each in path.parents if each.name == "out"), None)
-    return RunDir(folder.parent) if folder is not None and (folder.parent / "plan.json").is_file() else None
+    # As it was named, and as it is: `out`, or what leads to it, may be a link
+    folders = [each for each in [*path.parents, *path.resolve().parents] if each.name == "out"]
+    return next((RunDir(folder.parent) for folder in folders if (folder.parent / "plan.json").is_file()), None)
 
 
 def _head(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 
 from hpc.errors import ConfigError
 from hpc.runs.rundir import (
+    LIST,
     RESULT,
     SUBMISSIONS,
     SUPERVISOR,
@@ -103,7 +104,7 @@ if TYPE_CHECKING:
         seconds: float
         ended: float
         meaning: int
-        read: dict[str, int]  # the runs that it has read, and their meaning then
+        read: dict[str, int]  # the runs, and the copies of products, that it has read, and their meaning then
 
     Heartbeat = TypedDict(
         "Heartbeat",
@@ -349,12 +350,23 @@ def meaning(run: RunDir) -> int:
     return result(run).get("meaning") or plan(run).get("meaning", 1)
 
 
+def made_by(path: str) -> tuple[str, int] | None:
+    """Return the stage that has made a folder, or the folder of a file, and the version of meaning of its results, as
+    the list of its products says; None if it has none that says so."""
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    head = (all_lines(f"{folder}/{LIST}") or [None])[0] or {}
+    stage, meaning = head.get("stage"), head.get("meaning")
+    return (stage, meaning) if isinstance(stage, str) and isinstance(meaning, int) else None
+
+
 def meanings(run: RunDir) -> dict[str, Any]:
-    """Return what result.json says of meaning: that of this run, and those of the runs that it has read."""
+    """Return what result.json says of meaning: that of this run, and those of the runs and of the copies of runs'
+    products that it has read."""
     record = plan(run)
-    parent = os.path.dirname(run.folder)
-    runs = {ref: RunDir(f"{parent}/{ref}") for ref in record.get("inputs", {}).values() if "/" not in ref}
+    parent, refs = os.path.dirname(run.folder), record.get("inputs", {}).values()
+    runs = {ref: RunDir(f"{parent}/{ref}") for ref in refs if "/" not in ref}
     read = {ref: meaning(upstream) for ref, upstream in runs.items() if os.path.exists(f"{upstream.folder}/{RESULT}")}
+    read |= {ref: copy[1] for ref in refs if "/" in ref and (copy := made_by(os.path.join(record["cwd"], ref)))}
     return {"meaning": record.get("meaning", 1), "read": read}
 
 

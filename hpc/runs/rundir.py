@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SUBMISSIONS, SUPERVISOR, RESULT = "jobs/submitted.jsonl", "heartbeat/supervisor.json", "result.json"
 """The files that `status` reads of a run that has ended, relative to its folder."""
+LIST = "products.jsonl"
+"""The list of the products in `out`: see products.py."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """The error numbers of an OSError when there is no room, which somebody may make."""
 

@@ -12,7 +12,8 @@ from hpc import media
 from hpc.codes import FAILED, REFUSED, STOPPED
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs import records
-from hpc.runs.rundir import RESULT, SUPERVISOR, RunDir
+from hpc.runs.outdated import outdated
+from hpc.runs.rundir import RESULT, SUPERVISOR, Damaged, RunDir
 from hpc.slurm.squeue import Job, Queue
 
 TYPE_CHECKING = False
@@ -106,6 +107,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     damage = records.damaged(run)
     if finished:
         state.word, state.code = "finished", 0
+        state.text = "" if damage else _outdated(run)
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
     elif not supervisor and not submitted:
@@ -118,6 +120,15 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     _pace(state, heartbeat or supervisor.get("pulse") or {})
     state.text = "; ".join([*damage, state.text] if state.text else damage)
     return state, submitted
+
+
+def _outdated(run: RunDir) -> str:
+    """Say of a finished run that today's code would give other results."""
+    try:
+        text = outdated(run, with_reasons=False)
+    except (Damaged, ConfigError):  # a file of what it reads, which that run's own line names
+        return ""
+    return f"made {text}" if text.startswith("by") else text
 
 
 def _described(run: RunDir, submitted: Mapping[str, Any], supervisor: Mapping[str, Any]) -> State:

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from hpc import config
+from hpc.config import secrets
 from hpc.errors import ConfigError, did_you_mean
 
 OURS = Path(__file__).parents[1] / "configs/site"
 """The folder of our profiles in a wheel; in a checkout they are at the top."""
-SECRET = re.compile(
-    r"""(TOKEN|PASSWORD|PASSWD|SECRET|(API|ACCESS|SECRET)_?KEY)=["']?[^\s"'$`]|://[^\s/@:]*:[^\s/@$]+@""", re.IGNORECASE
-)
-"""A variable with a literal value that by its name is a secret, or an address with a password."""
 ANY = "slurm"
 """The profile for any Slurm that no other profile describes."""
 
@@ -219,7 +216,7 @@ def _refuse_secrets(site: Site) -> None:
     lines = {f"env.{name}": f"{name}={value}" for name, value in site.env.items()}
     lines |= {f"prologue[{number}]": line for number, line in enumerate(site.prologue)}
     for at, line in lines.items():
-        if SECRET.search(line):
+        if secrets.looks_like_one(line):
             raise ConfigError(
                 f"site {site.name}: {at} looks like a secret, which would be stored with each run: leave it out, and "
                 "set the variable in your own environment, or let the prologue read it from a file that only you can "

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from hpc import config
 from hpc.plan import snapshot
 from hpc.plan.plan import Plan
-from hpc.plan.snapshot import Kept
+from hpc.plan.snapshot import Snapshot
 from hpc.rank import stage_run, threads
 from hpc.rank.context import Context, World
 from hpc.runs import records, seal, sharing, submissions
@@ -60,7 +60,7 @@ def lock_of(runs: Path) -> Iterator[bool]:
         yield locked
 
 
-def write_run(plan: Plan, code: Kept | None = None) -> RunDir:
+def write_run(plan: Plan, code: Snapshot | None = None) -> RunDir:
     """Write the run folder, with all that the supervisor and the ranks will read. Repeated at each submission.
 
     Parameters
@@ -73,16 +73,16 @@ def write_run(plan: Plan, code: Kept | None = None) -> RunDir:
     run = plan.run
     run.jobs.mkdir(parents=True, exist_ok=True)
     sharing.apply(run.path, plan.resources.share)
-    kept = code or snapshot.keep(plan.code, Path(plan.runs))
+    copy = code or snapshot.take(plan.code, Path(plan.runs))
     if plan.resources.share == "group":  # of all runs of this code, whoever may read the others
-        sharing.apply(kept.place, "group")
-        sharing.let_through(kept.place.parent, "group")
-    snapshot.link(kept.place, run.code)
+        sharing.apply(copy.folder, "group")
+        sharing.let_through(copy.folder.parent, "group")
+    snapshot.link(copy.folder, run.code)
     # Not flushed to the disk one by one: if the machine loses power now, nothing was submitted yet
     for path, text in (
         (run.config, config.to_yaml(plan.science.config)),
         (run.env, batch.env_text(plan, os.environ)),
-        (run.plan, plan.to_text(seal.identity(run), kept.sha256)),
+        (run.plan, plan.to_text(seal.identity(run), copy.sha256)),
         # For the job that follows this one, if the site does not requeue
         *([(run.script, batch.standalone_text(plan, os.environ))] if plan.site.kind == "slurm" else []),
     ):
@@ -155,7 +155,7 @@ def slurm_array(plans: Sequence[Plan], after: Sequence[str], max_parallel: int |
     It starts when the jobs `after` have ended, even if one failed: a failed job must not remove all elements with it.
     The supervisor of an element ends at once if its own inputs are missing.
     """
-    code = snapshot.keep(plans[0].code, Path(plans[0].runs))
+    code = snapshot.take(plans[0].code, Path(plans[0].runs))
     runs = [write_run(plan, code) for plan in plans]
     began = time.time()
     dependency = f"afterany:{':'.join(after)}" if after else None

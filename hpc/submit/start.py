@@ -9,11 +9,11 @@ from pathlib import Path
 
 from hpc.codes import DONE, FAILED, NEVER, REFUSED, STOPPED
 from hpc.errors import ConfigError
-from hpc.plan import meanings
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening
 from hpc.runs import records, status
+from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
 from hpc.slurm.squeue import Queue
@@ -181,7 +181,7 @@ def _submit_section(
     finished = len(every) - len(on_way) - len(missing)
     print(f"\n{section}: {finished} finished, {len(on_way)} on their way, {len(missing)} to submit")
     done = [plan for plan in every if (state := states.get(plan.science.name)) and state.word == "finished"]
-    for text, group in itertools.groupby(sorted(map(meanings.outdated, [plan.run for plan in done]))):
+    for text, group in itertools.groupby(sorted(map(outdated, [plan.run for plan in done]))):
         if text:
             print(
                 f"CAREFUL: {len(list(group))} of the finished were made {text}; delete their folders to make them anew"
@@ -216,7 +216,7 @@ def _runs_option(plan: Plan) -> str:
 
 def _finished_before(plan: Plan) -> str:
     """Say that a run is finished, and whether by code that would give the same today."""
-    text = meanings.outdated(plan.run)
+    text = outdated(plan.run)
     return f"finished before, {text}; --again makes it anew" if text else "finished before (--again makes a new run)"
 
 

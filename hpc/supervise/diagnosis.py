@@ -100,6 +100,11 @@ def bad_nodes(lines: "list[records.Attempt]") -> list[str]:
     return sorted(node for node, count in strikes.items() if count >= STRIKES)
 
 
+def ever_bad_nodes(lines: "list[records.Attempt]") -> list[str]:
+    """Return the nodes that were bad after any of the attempts: progress elsewhere does not mend a node."""
+    return sorted({node for end in range(1, len(lines) + 1) for node in bad_nodes(lines[:end])})
+
+
 def hung(late: dict[str, Any], folder: AttemptDir) -> str:
     if not late["host"]:
         return f"no rank has started within {late['silent_s']:.0f} s; output of srun: {folder.srun}"

@@ -89,16 +89,24 @@ def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
     return None
 
 
-def successor(run: RunDir, job: str, until: float) -> str:
+def successor(run: RunDir, job: str, keep_off: Sequence[str], until: float) -> str:
     """Submit a new job that runs the same folder when this one has ended, if a site does not requeue; return its id. It
-    is retried like requeue: if an answer was lost, the second job finds the run taken, or finished.
+    is retried like requeue: if an answer was lost, the second job finds the run taken, or finished. It starts on other
+    nodes than `keep_off`, unless Slurm refuses that.
 
     Raises RuntimeError with the message of sbatch.
     """
     began = time.time()
     script = run.script.read_text()
-    answer = commands.insist("sbatch", "--parsable", f"--dependency=afterany:{job}", until=until, text=script)
+    words = ("sbatch", "--parsable", f"--dependency=afterany:{job}")
+    answer = commands.insist(*words, *_exclude(keep_off), until=until, text=script)
+    if not answer.ok and keep_off:
+        answer = commands.insist(*words, until=until, text=script)
     if not answer.ok:
         raise RuntimeError(f"sbatch did not take the job: {answer.error}")
     next_job = answer.out.strip().partition(";")[0]
     return submissions.note(run, records.plan(run), next_job, began, successor=True)
+
+
+def _exclude(nodes: Sequence[str]) -> list[str]:
+    return [f"--exclude={','.join(nodes)}"] if nodes else []

@@ -186,7 +186,7 @@ class Supervisor:
             if self._look_around():
                 return self._stop()
             if self.job and (nodes := diagnosis.bad_nodes(lines)):
-                return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
+                return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue")
             got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
             self._say("running", f"{why}; {got_on}: starting again from what is saved")
 
@@ -346,7 +346,7 @@ class Supervisor:
                 text += f", nothing saved since its start: {TOO_SHORT_SAYS} ({n} of {diagnosis.TOO_SHORT})"
             if n >= diagnosis.TOO_SHORT:
                 return self.give_up(FAILED, text)
-            return self._leave(self.job, f"{text}; back into the queue", [])
+            return self._leave(self.job, f"{text}; back into the queue")
         self.code = STOPPED
         if self.job and self.stop_cause == signal.SIGTERM and not self.dir.stop_request.exists():
             # Preempted, cancelled, or a node was lost: only Slurm knows whether the job comes back. status asks it
@@ -355,18 +355,19 @@ class Supervisor:
             self._say("stopped", f"{text}; the same command goes on from there")
         return STOPPED
 
-    def _leave(self, job: Job, text: str, bad_nodes: list[str]) -> int:
-        """Requeue the job; if that is refused, submit a new job that follows this one."""
+    def _leave(self, job: Job, text: str) -> int:
+        """Requeue the job, off the nodes that were bad; if that is refused, submit a new job that follows this one."""
         self._say("requeued", text)
         ignore_signals()
         left_s = self.end.left_s() if self.end else None
         until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
         excluded = self.resources["options"].get("exclude")
-        keep_off = [*([excluded] if excluded else []), *bad_nodes]
-        if (refused := requeue.requeue(job.id, keep_off if bad_nodes else [], until)) is None:
+        bad_nodes = diagnosis.ever_bad_nodes(diagnosis.since_submission(self.dir))
+        keep_off = [*([excluded] if excluded else []), *bad_nodes] if bad_nodes else []
+        if (refused := requeue.requeue(job.id, keep_off, until)) is None:
             return STOPPED
         try:
-            next_job = requeue.successor(self.dir, job.id, until)
+            next_job = requeue.successor(self.dir, job.id, keep_off, until)
             self._note(f"{refused}: goes on as job {next_job}")
         except RuntimeError as error:
             self.code = STOPPED
@@ -383,7 +384,7 @@ class Supervisor:
         """Finish after an error of our own, which must not cost the job its place: at the end of the walltime it is
         still requeued."""
         if self.job and self.stop_cause in AT_WALLTIME:
-            return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue", [])
+            return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue")
         return self.give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
 
     def _until_there_is_room(self, write: Callable[[], object]) -> bool:

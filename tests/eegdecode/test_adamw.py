@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from eegdecode.training.adamw import AdamW
+from eegdecode.training.optim import AdamW
 
 Make = Callable[[nn.Module], torch.optim.AdamW]
 BETAS = 0.9, 0.99

@@ -22,6 +22,7 @@ from eegdecode.training import model_file
 from eegdecode.training.config import Estimate, Optim, Soup, Train
 from eegdecode.weights.inspect import Inspect
 from eegdecode.weights.inspect import run as inspect
+from hpc.launch import main
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.rank.verification import Verification
 from hpc.runs import products
@@ -122,6 +123,51 @@ def test_one_flipped_bit_of_an_index_is_found_by_every_stage(runs: Path, stage: 
         STAGES[stage](runs)
 
 
+@pytest.fixture
+def copy(runs: Path) -> Path:
+    """A copy of a store, outside of any run."""
+    return Path(shutil.copytree(runs / "preprocess-a/out", runs / "my-store"))
+
+
+def trained(copy: Path) -> object:
+    return stages.train(train_cfg(copy), context(copy.parent / "t"))
+
+
+def unlisted(copy: Path) -> None:
+    for path in (copy / products.LIST, *copy.glob(".products.*")):
+        path.unlink(missing_ok=True)
+
+
+def test_a_copied_store_is_verified_by_the_list_in_it(copy: Path) -> None:
+    trained(copy)
+    zero(next(copy.glob("*.h5")))
+    with pytest.raises(DamagedProduct, match=r"my-store/\S+\.h5 is damaged: "):
+        trained(copy)
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_copied_store_without_its_list_is_refused_until_somebody_trusts_it(
+    copy: Path, is_link: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlisted(copy)
+    path = copy.parent / "a link"  # to no run
+    path.symlink_to(copy)
+    path = path if is_link else copy
+    words = f"hpc verify '{path}' --accept" if is_link else f"hpc verify {path} --accept"
+    with pytest.raises(ValueError, match=f"has no products.jsonl, .* trust it as it is, `{words}`"):
+        trained(path)
+    assert main(["verify", str(path)], {}) == 1 and "is not there, so nobody knows" in capsys.readouterr().out
+    assert main(["verify", str(path), "--accept"], {}) == 0
+    assert main(["verify", str(path)], {}) == 0 and "as found and accepted on 20" in capsys.readouterr().out
+    trained(path)
+    next(copy.glob("*.h5")).write_bytes(b"")
+    assert main(["verify", str(path)], {}) == 1
+    assert "it has 0 bytes, and " in capsys.readouterr().out
+    assert main(["verify", str(path), "--repair"], {}) == 2
+    unlisted(copy)
+    assert main(["verify", str(path), "--accept"], {}) == 1 and "is empty" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stage", ["evaluate", "soup"])
 def test_a_damaged_model_is_refused(runs: Path, stage: str) -> None:
     path = runs / "train-a/out/model.pt"
@@ -141,6 +187,37 @@ def test_a_report_that_was_edited_is_not_compared(runs: Path) -> None:
     path.write_text(path.read_text().replace('"value": ', '"value": 1', 1))
     with pytest.raises(DamagedProduct, match=r"report\.json is damaged"):
         stages.compare(compared, context(runs / "compare-2"))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([], "TypeError: "), ({}, "KeyError: 'headline'"), ({"headline": []}, "KeyError: 'figures'"),
+        ({"headline": [], "figures": {}}, "TypeError: unhashable"),
+        ({"headline": "r", "figures": {"r": {"value": "1"}}}, "TypeError: '1' is no number"),
+        ({"of": {"study": 3, "split": {}}}, "TypeError: "), ({"subjects": ["sub-01"]}, "TypeError: "),
+        ({"verdict": {}}, "TypeError: the verdict is {}"), ({"subjects": None}, "TypeError: "),
+    ],
+)  # fmt: skip
+def test_a_report_of_other_contents_is_a_sentence(runs: Path, content: object, why: str) -> None:
+    path = runs / "evaluate-b/out/report.json"
+    if isinstance(content, dict) and "figures" not in content and len(content) == 1 and "headline" not in content:
+        content = json.loads(path.read_text()) | content
+    products.write_json(path, content)  # listed: as a later version may write it
+    compared = Compare(runs=(Input("evaluate-a"), Input("evaluate-b")))
+    with pytest.raises(ValueError, match=rf"evaluate-b/out/report.json is not the report of an evaluation \({why}"):
+        stages.compare(compared, context(runs / "compare"))
+
+
+@pytest.mark.parametrize("content", [None, 3, {}, ["x"], [{"what": "leak"}], {"what": "leak"}])
+def test_an_audit_of_other_contents_is_left_out_of_the_report(
+    runs: Path, content: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_json(runs / "audit-a/plan.json", {"schema": 1, "inputs": {"data": str(runs / "preprocess-a/out")}})
+    products.write_json(runs / "audit-a/out/audit.json", content)
+    stages.evaluate(Evaluate(model=(Input(str(runs / "train-a/out")),)), context(runs / "t"))
+    assert ("audit.json is not the list of an audit's findings" in caplog.text) == (content != {})
+    assert (runs / "t/out/report.html").is_file()
 
 
 def test_predictions_that_were_edited_are_not_read(runs: Path) -> None:

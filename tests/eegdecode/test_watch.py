@@ -287,7 +287,7 @@ def test_a_trace_may_end_with_training_and_no_later(cfg: Train, tmp_path: Path) 
 
 
 def test_a_run_that_stops_within_a_trace_keeps_both_parts_of_it(cfg: Train, tmp_path: Path) -> None:
-    cfg, looked = replace(cfg, watch=Watch(profile=(1, 4))), iter([False, False, True])
+    cfg, looked = replace(cfg, watch=Watch(every=1, profile=(1, 4))), iter([False, False, True])
     with pytest.raises(Preempted):
         stages.train(cfg, replace(context(tmp_path), should_stop=lambda: next(looked, True)))
     run = trained(cfg, tmp_path)

@@ -113,12 +113,12 @@ def test_a_run_that_is_being_started_keeps_its_code(launch: Launch, run: RunDir,
     runs = run.path.parent
     code = Code(str(Path(__file__).parent), (".",), "0" * 40, (), (Path(__file__).name,))
     with lock_of(runs):
-        kept = snapshot.keep([code], runs)
+        copy = snapshot.take([code], runs)
         cleaning = launch.start("clean")
         wait_for(lambda: waits_for_a_lock(cleaning.pid), "clean waits for the launcher")
-        assert kept.place.exists()
+        assert copy.folder.exists()
         (runs / "count-next").mkdir()
-        snapshot.link(kept.place, runs / "count-next/code")
+        snapshot.link(copy.folder, runs / "count-next/code")
     assert "removed 0 things" in output_of(cleaning)
     assert (runs / "count-next/code/code.diff").exists()
 

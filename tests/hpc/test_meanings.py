@@ -1,13 +1,14 @@
 """A finished run is passed off as today's only if today's code would give the same."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from hpc.config import stages
-from hpc.plan import meanings
-from hpc.runs import records
+from hpc.config import plugins, stages
+from hpc.runs import records, status
+from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RunDir, read_json, write_json
 from tests.conftest import EXAMPLE, Launch
 
@@ -63,6 +64,8 @@ def test_a_run_that_finished_by_other_code_is_not_passed_off_as_todays(package: 
     sentence = "by code whose results differ (count 1 → 3: sums begin at 1; sums are halved)"
     assert f"finished before, {sentence}; --again makes it anew" in launch("count", "n=3").stdout
     assert f"finished before, {sentence}: it would not run again" in launch("count", "n=3", "--dry-run").stdout
+    (line,) = (line for line in launch("status").stdout.splitlines() if line.startswith(run.name))
+    assert line.endswith(" made by code whose results differ (count 1 → 3)")
     assert "attempt 1 starts" in launch("count", "n=3", "--again").stdout
     anew = RunDir(run.folder + "-2")
     assert records.result(anew)["meaning"] == 3 and meanings_of(launch, anew) == ""
@@ -89,6 +92,8 @@ def test_what_reads_an_older_run_says_so_before_and_afterwards(package: Package)
         meanings_of(launch, tally)
         == f"from {count.name}, made by code whose results differ (count 1 → 2: sums begin at 1)"
     )
+    assert status.look(tally).text == ""  # this process has the stage as it was
+    assert f"from {count.name}, made by code whose results differ (count 1 → 2)" in launch("status").stdout
 
 
 @pytest.mark.ranks
@@ -101,6 +106,23 @@ def test_what_has_read_a_run_that_was_made_anew_since_is_not_passed_off_either(p
     launch("count", "study.yaml")
     assert records.result(count)["meaning"] == 2
     assert meanings_of(launch, tally) == f"from {count.name} as it was before it was made anew (count 1 → 2)"
+
+
+@pytest.mark.ranks
+def test_a_copy_of_what_a_run_has_written_is_judged_by_the_list_in_it(package: Package) -> None:
+    launch = package.launch
+    launch("count", "n=3")
+    count = package.run("count")
+    shutil.copytree(count.out, launch.folder / "copy")
+    launch("tally", "of=./copy")
+    tally = package.run("tally")
+    assert records.result(tally)["read"] == {"./copy": 1} and meanings_of(launch, tally) == ""
+    package.raise_meaning("count", {2: "sums begin at 1"})
+    text = "made by code whose results differ (count 1 → 2: sums begin at 1)"
+    assert meanings_of(launch, tally) == f"from ./copy, {text}"
+    assert f"reads ./copy, {text}" in launch("tally", "of=./copy", "--again", "--dry-run").stdout
+    file = "./copy/total.txt"
+    assert f"reads {file}, {text}" in launch("tally", f"of={file}", "--dry-run").stdout
 
 
 @pytest.mark.ranks
@@ -135,12 +157,44 @@ def test_runs_of_a_stage_that_is_not_installed_are_left_as_they_are(tmp_path: Pa
     run = RunDir(tmp_path / "gone-a")
     write_json(run.plan, {"schema": 1, "stage": "gone", "entry": "gone_package.stages:gone", "inputs": {}})
     write_json(run.result, {"metrics": {}})
-    assert meanings.outdated(run) == ""
+    assert outdated(run) == ""
 
 
 def test_a_newer_number_than_todays_is_said_too(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "evaluate-a")
     write_json(run.plan, {"stage": "evaluate", "entry": "eegdecode.stages:evaluate", "inputs": {}})
     write_json(run.result, {"meaning": 99})
-    assert meanings.outdated(run).startswith("by code whose results differ (evaluate 99 → ")
-    assert meanings.outdated(run).endswith("by a later version than this)")
+    assert outdated(run).startswith("by code whose results differ (evaluate 99 → ")
+    assert outdated(run).endswith("by a later version than this)")
+
+
+SOURCES = {
+    "": {},
+    "@with_meaning({2: 'sums, 9: begin at 1'})\n": {2: "sums, 9: begin at 1"},
+    "@stages.with_meaning({\n    2: 'a',\n    3: 'b' 'c',\n})\n@other\n": {2: "a", 3: "bc"},
+    "@raised({2: 'a'})\n": {2: "a"},
+    "@with_meaning(RAISES)\n": {2: "a"},
+}
+
+
+@pytest.mark.parametrize("decorators", SOURCES)
+def test_meanings_are_read_from_the_source_and_imported_where_it_does_not_tell(
+    decorators: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"lab_{abs(hash(decorators))}"
+    imports = "from hpc.config import stages\nfrom hpc.config.stages import with_meaning\n"
+    imports += "from hpc.config.stages import with_meaning as raised\n" if "raised" in decorators else ""
+    others = "def other(f): return f\nRAISES = {2: 'a'}\n@with_meaning({2: 'x'})\ndef another(cfg, ctx): ...\n"
+    (tmp_path / f"{name}.py").write_text(
+        f"{imports}\n{others if decorators else ''}\n{decorators}def stage(cfg, ctx): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert plugins.meanings(f"{name}:stage") == SOURCES[decorators]
+    must_import = "raised" in decorators or "RAISES" in decorators
+    assert (name in sys.modules) == must_import
+
+
+def test_the_source_of_each_of_our_stages_tells_its_meaning() -> None:
+    for name in stages.names():
+        where = stages.entry(name)
+        assert plugins.meanings(where) == getattr(stages.load(where), "meanings", {})

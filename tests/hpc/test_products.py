@@ -95,6 +95,29 @@ def test_a_copy_on_a_node_leads_to_the_run_that_it_is_of(run: RunDir, tmp_path: 
         Memory().verify(copy)
 
 
+def test_the_out_of_another_run_is_not_believed_list_and_all(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    other = RunDir(run.path.with_name("preprocess-xyz"))
+    shutil.copytree(run.path, other.path)
+    write_json(other.plan, {"schema": 2, "name": other.name})
+    sentence = "preprocess-xyz/out/products.jsonl is that of preprocess-abc, and not of preprocess-xyz"
+    with pytest.raises(DamagedProduct, match=sentence):
+        Memory().verify(other.out / "a.bin")
+    assert verify_runs(parse(["verify", other.name, "--runs", str(run.path.parent)]), {}) == 1
+    assert sentence in capsys.readouterr().out
+
+
+def test_a_run_folder_that_was_renamed_is_read(run: RunDir) -> None:
+    Memory().verify(run.path.rename(run.path.with_name("mine")) / "out/a.bin")
+
+
+def test_a_link_to_a_run_does_without_its_list_no_more_than_the_run(run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "mine").symlink_to(run.out)
+    Memory().verify(tmp_path / "mine/a.bin")
+    (run.out / LIST).unlink()
+    with pytest.raises(DamagedProduct, match=r"a\.bin cannot be verified: .*products\.jsonl is gone"):
+        Memory().verify(tmp_path / "mine/a.bin")
+
+
 def test_a_file_that_nobody_listed_is_not_believed(run: RunDir) -> None:
     (run.out / "c.bin").write_bytes(b"from somewhere")
     with pytest.raises(DamagedProduct, match=r"c\.bin is none of the files that its run has written"):

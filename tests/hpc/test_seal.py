@@ -343,8 +343,8 @@ def test_two_checkouts_of_the_same_name_do_not_mix(tmp_path: Path, monkeypatch: 
         monkeypatch.syspath_prepend(root)
     codes = snapshot.look(["one_x", "two_x"])
     assert [code.folder for code in codes] == ["src", "src.2"]
-    kept = snapshot.keep(codes, tmp_path / "runs")
-    assert sorted(json.loads((kept.place / seal.MANIFEST).read_text())) == [
+    copy = snapshot.take(codes, tmp_path / "runs")
+    assert sorted(json.loads((copy.folder / seal.MANIFEST).read_text())) == [
         "code.diff",
         "src.2/two_x.py",
         "src/one_x.py",
@@ -358,8 +358,8 @@ def test_a_changed_snapshot_is_made_anew_at_the_next_submission(
     (tmp_path / "src/three_x.py").write_text("SIZE = 1\n")
     monkeypatch.syspath_prepend(tmp_path / "src")
     code = snapshot.look(["three_x"])
-    kept = snapshot.keep(code, tmp_path / "runs")
-    assert kept.place.name == kept.sha256[:16]
-    (kept.place / "src/three_x.py").write_text("SIZE = 2\n")
-    assert snapshot.keep(code, tmp_path / "runs") == kept
-    assert (kept.place / "src/three_x.py").read_text() == "SIZE = 1\n"
+    copy = snapshot.take(code, tmp_path / "runs")
+    assert copy.folder.name == copy.sha256[:16]
+    (copy.folder / "src/three_x.py").write_text("SIZE = 2\n")
+    assert snapshot.take(code, tmp_path / "runs") == copy
+    assert (copy.folder / "src/three_x.py").read_text() == "SIZE = 1\n"

@@ -266,6 +266,37 @@ def test_a_secret_on_the_line_or_in_a_file_is_refused_with_how_to_name_it(launch
     assert not (launch.folder / "runs").exists()
 
 
+TEXTS = {
+    "ghp_0123456789plantedplantedplanted": True, "xoxb-123-planted-planted": True, "HF_TOKEN=planted": True,
+    "https://me:planted@example.org/study": True, "https://hooks.slack.com/services/T0/B0/planted": True,
+    "Bearer planted.planted": True, "AKIAPLANTED123456789": True, "-----BEGIN RSA PRIVATE KEY-----": True,
+    "sub-01_task-music_run-01_desc-clean": False, "https://example.org/study": False, "hf_gamma_power": False,
+    "me@example.org": False, "8 tokens": False, "n=3": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_free_text_that_looks_like_a_secret_is_refused_without_showing_it(launch: Launch, text: str) -> None:
+    assert secrets.looks_like_one(text) is TEXTS[text]
+    if not TEXTS[text]:
+        return
+    (launch.folder / "a.yaml").write_text(f"count: {{n: 1, kill_on: '{text}'}}\n")
+    lines = {
+        "--comment": ["count", "n=1", "--on", "bed", "--comment", text],
+        "--mail": ["count", "n=1", "--on", "bed", "--mail", text],
+        "count.kill_on": ["count", "a.yaml"],
+        **({"--name": ["count", "n=1", "--name", text]} if text.startswith("ghp_") else {}),
+    }  # fmt: skip
+    for at, line in lines.items():
+        refused = launch(*line, "--dry-run", code=2)
+        assert f"error: {at} looks like a secret, which would be stored with the run: leave it out" in refused.stderr
+        assert text not in refused.stderr + refused.stdout
+    for word in ("sweep", "drill"):
+        refused = launch(word, "count", "n=1", f"kill_on='{text}'", code=2)
+        assert text not in refused.stderr + refused.stdout
+    assert not (launch.folder / "runs").exists()
+
+
 def test_a_plan_warns_of_a_secret_that_is_not_there(launch: Launch) -> None:
     launch.environ["HOME"] = str(launch.folder)
     *words, webhook = ALERTED

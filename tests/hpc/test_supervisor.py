@@ -369,3 +369,26 @@ def test_a_refusal_gets_a_successor_at_once(job: Kept) -> None:
     assert "goes on as job 8" in job()[1]
     assert job.asked_of_slurm.count("requeue") == 1
     assert read_lines(job.run.submissions)[-1]["successor"] is True
+
+
+FAILS_ON_N2 = 'echo "srun: error: n2: task 0: Killed" >&2; exit 137; '
+
+
+def test_a_successor_keeps_off_the_nodes_that_were_bad_and_so_does_the_next_one(job: Kept) -> None:
+    (job.said / "refusal").write_text("Requested operation is presently disabled")
+    job.ranks_do(f'test "$7" -gt 2 || {{ {FAILS_ON_N2} }}; {SAVE} {STOPPED}')
+    for until in ("n2 failed before: back into the queue", "stopped at step 3; back into the queue"):
+        code, out = job()
+        assert code == 75 and until in out and "goes on as job 8" in out, out
+    dependency = "--parsable --dependency=afterany:7"
+    assert (job.said / "sbatch.said").read_text().splitlines() == [f"{dependency} --exclude=n2"] * 2
+
+
+def test_a_successor_goes_where_it_can_if_no_other_node_is_there(job: Kept) -> None:
+    (job.said / "refusal").write_text("Requested operation is presently disabled")
+    program(job.said / "sbatch", 'echo "$@" >> "$SAID/sbatch.said"; case "$*" in *--exclude*) echo '
+            '"Requested node configuration is not available" >&2; exit 1;; esac; echo 8')  # fmt: skip
+    job.ranks_do(FAILS_ON_N2)
+    assert "goes on as job 8" in job()[1]
+    with_exclude, without = (job.said / "sbatch.said").read_text().splitlines()
+    assert with_exclude == f"{without} --exclude=n2"

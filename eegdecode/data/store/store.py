@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from eegdecode.data.store.dataset import Block, Store, Stored, from_json, to_jso
 from eegdecode.data.store.hdf5 import Draft
 from eegdecode.signals import Recording, Stream
 from hpc.runs import products
+from hpc.runs.rundir import LIST
 
 SCHEMA = 2
 BLOCK_VALUES = 1 << 22
@@ -169,8 +171,19 @@ def open_store(*folders: Path, verified: bool = True) -> Store:
     `verified`: the file of a recording is verified before its first sample is read. A plan does without, as the ranks
     will do it.
     """
+    for folder in folders:
+        _refuse_unlisted(folder)
     recordings = (stored for folder in folders for stored in _open(folder))
     return Store(tuple(stored if verified else replace(stored, verified=False) for stored in recordings))
+
+
+def _refuse_unlisted(folder: Path) -> None:
+    """Refuse a copy that came without the list of its files: nobody could tell that a byte of it is another."""
+    if _manifest(folder).is_file() and products.listed(folder) is None and not products.is_of_run(folder):
+        raise ValueError(
+            f"{folder} has no {LIST}, the list of what was written, so that its files cannot be verified: copy it from "
+            f"its run again, or trust it as it is, `hpc verify {shlex.quote(str(folder))} --accept`"
+        )
 
 
 def _open(folder: Path) -> tuple[Stored, ...]:

@@ -90,26 +90,24 @@ def audited(trained: Trained) -> Audited:
     """The last audit of the same data among these runs, if there is one."""
     audits = [RunDir(path.parent.parent) for path in trained.run.path.parent.glob("audit-*/out/audit.json")]
     same = [run for run in audits if sorted(records.plan(run).get("inputs", {}).values()) == sorted(trained.data)]
-    same = [run for run in same if _is_intact(run.out / "audit.json")]
+    same = [run for run in same if _findings(run.out / "audit.json") is not None]
     if not same:
         data, command = f"data=[{','.join(trained.data)}]", ["python", "-m", "hpc.launch", "audit"]
         return Audited("", media.shell([*command, data, f"target={trained.target}", *_split(trained)]))
     last = max(same, key=lambda run: (run.out / "audit.json").stat().st_mtime)
     looked = config.load([last.config])["split"] if last.config.is_file() else {}
     is_other = looked and config.build(Split, looked, "split") != config.build(Split, trained.config["split"], "split")
-    findings = products.read(last.out / "audit.json") or []
-    sentences = [f"{each['what']}, {each['where']}: {each['sentence']}" for each in findings]
-    return Audited(last.name, media.shell(_split(trained)), sentences, bool(is_other))
+    findings = _findings(last.out / "audit.json") or []
+    return Audited(last.name, media.shell(_split(trained)), findings, bool(is_other))
 
 
-def _is_intact(path: Path) -> bool:
-    """Whether an audit can be believed; if not, the page does without it."""
+def _findings(path: Path) -> list[str] | None:
+    """The findings of an audit; None if it cannot be believed: the page does without it."""
     try:
-        products.verify(path)
-    except ValueError as error:
-        log.warning("%s", error)
-        return False
-    return True
+        return [f"{each['what']}, {each['where']}: {each['sentence']}" for each in products.read(path)]
+    except (ValueError, TypeError, KeyError) as error:
+        log.warning("%s", error if isinstance(error, ValueError) else f"{path} is not the list of an audit's findings")
+        return None
 
 
 def _split(trained: Trained) -> list[str]:
