@@ -25,8 +25,8 @@ class _Moments(NamedTuple):
 
 
 class AdamW(torch.optim.AdamW):
-    """torch's fused kernel, with less of Python around it. torch's own class imports torch._dynamo, which reads 37,000
-    files at the start of a rank, and sorts its parameters anew at each step. The numbers and the state_dict are the same.
+    """torch's fused kernel, with less of Python around it: the same numbers and the same state_dict. torch's own class
+    imports torch._dynamo, which reads 37,000 files at the start of a rank, and sorts its parameters anew at each step.
 
     `found_inf`, a scalar on the device, keeps a step from changing anything where it is 1.
     """
