@@ -185,6 +185,11 @@ class Context:
         return int(self._heartbeat.get("done", 0))
 
     @property
+    def advanced(self) -> int:
+        """The progress since the first report of what is being done."""
+        return self.reached - int(self._heartbeat.get("from", 0))
+
+    @property
     def began(self) -> float:
         """The time of this rank's first heartbeat: before its stage was imported."""
         return min((when for when, _ in self._began.values()), default=time.time())
