@@ -107,13 +107,14 @@ def _stopped(ctx: Context) -> int:
 def _failed(ctx: Context, error: Exception) -> int:
     """Note an error for the supervisor; return the exit code."""
     traceback.print_exc()
-    report = {"rank": ctx.world.rank, "host": ctx.host, "error": f"{type(error).__name__}: {error}", "at": ctx.reached}
+    text = f"{type(error).__name__}: {error}"
+    report = {"rank": ctx.world.rank, "host": ctx.host, "error": text, "at": ctx.reached}
     report["trace"] = traceback.format_exc()
     place = ctx.run.attempt(ctx.attempt).error(ctx.world.rank)
     try:
         seal.check_identity(ctx.run, ctx.identity)
         write_json(place, report)
-        if notes := gpus.notes_on(report["error"]):  # afterwards: a neighbour's end may end this rank at any time
+        if notes := gpus.notes_on(text):  # afterwards: a neighbour's end may end this rank at any time
             write_json(place, report | {"notes": notes})
     except Gone as gone:
         logging.error("%s", gone)

@@ -85,6 +85,7 @@ class Training:
         network.to(device)
         if cfg.compute.compile:
             network.compile(dynamic=False)  # batches and windows have one shape each
+            ctx.beat_until_progress()  # the first step compiles
         model = ddp.wrap(network, device, cfg.compute.shard)
         self.objective = objectives.build(cfg.objective, data_spec)
         self.validator = Validator(cfg, sets.val, data, self.spec, network)
@@ -105,9 +106,8 @@ class Training:
         if cfg.optim.halving is not None:
             successive_halving.remark(ctx)
         if self.batches.device.type == "cuda":
-            with ctx.beating():
-                batch = next(self.batches.at(state.step))
-                memory.try_longest(cfg, ctx, self.stepper, batch, self.draw.longest)
+            batch = next(self.batches.at(state.step))
+            memory.try_longest(cfg, ctx, self.stepper, batch, self.draw.longest)
         if cfg.optim.find_lr is not None:
             self.peak_lr = lr_finder.searched(cfg.optim.find_lr, ctx, self.stepper, self._train_one())
         n_trained = len(self.stepper.trained)

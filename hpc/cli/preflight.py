@@ -99,8 +99,8 @@ def _asked(plan: Plan) -> str:
     def find(ref: Input) -> Path | None:
         return None if finished else input_there(ref, Path(plan.runs))
 
-    if getattr(stage, "on_gpus", False) and not finished and plan.site.gpu != "imitated":
-        allocation.check_gpus(plan.resources)
+    if getattr(stage, "on_gpus", False) and not finished:
+        allocation.check_gpus(plan.site, plan.resources)
     try:
         return stages.check(stage, cfg, plan.resources.ranks, find)
     except ValueError as error:

@@ -266,12 +266,21 @@ def _range(low: int, high: int) -> str:
     return f"{low} to {high}" if high > low else f"{high}"
 
 
-def check_gpus(r: Resources) -> None:
+def check_gpus(site: Site, r: Resources) -> None:
     """Refuse more ranks than GPUs, for a stage whose ranks compute on GPUs."""
-    if r.gpus_per_node and r.ranks_per_node > r.gpus_per_node:
+    if site.gpu == "imitated" or not r.gpus_per_node:
+        return
+    if site.kind != "slurm" and r.nodes > 1:
+        raise ConfigError(
+            f"{r.nodes} nodes on {site.name} are groups of processes of one machine, and would share "
+            f"{many(r.gpus_per_node, 'GPU')}: one GPU takes one rank. Say --ranks {r.gpus_per_node} without --nodes, "
+            "or --gpus 0 to compute on CPUs"
+        )
+    if r.ranks_per_node > r.gpus_per_node:
         raise ConfigError(
             f"{r.ranks_per_node} ranks a node cannot share {many(r.gpus_per_node, 'GPU')}: one GPU takes one rank. Say "
-            f"--ranks {r.gpus_per_node}, or --gpus {r.ranks_per_node}, or --gpus 0 to compute on CPUs"
+            f"--ranks {r.gpus_per_node}, or --gpus {r.ranks_per_node} if a node has as many, or --gpus 0 to compute on "
+            "CPUs"
         )
 
 

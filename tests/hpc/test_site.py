@@ -418,12 +418,20 @@ def test_the_fabric_of_a_site_is_that_of_gloo_nccl_and_tensorpipe() -> None:
 
 
 def test_more_ranks_than_gpus_are_refused_with_both_numbers() -> None:
-    fitted = allocation.fit(allocation.load("lem-gpu"), Request(gpus=2, ranks=8, account="hpc-x"))
+    lem, laptop = allocation.load("lem-gpu"), allocation.load("local")
     message = (
-        "8 ranks a node cannot share 2 GPUs: one GPU takes one rank. Say --ranks 2, or --gpus 8, or --gpus 0 to "
-        "compute on CPUs"
+        "8 ranks a node cannot share 2 GPUs: one GPU takes one rank. Say --ranks 2, or --gpus 8 if a node has as many, "
+        "or --gpus 0 to compute on CPUs"
     )
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        allocation.check_gpus(fitted)
-    allocation.check_gpus(allocation.fit(BED, Request(gpus=0, ranks=8)))
-    allocation.check_gpus(allocation.fit(BED, Request(gpus=2, ranks=1)))  # wasteful, and it works
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        allocation.check_gpus(lem, allocation.fit(lem, Request(gpus=2, ranks=8, account="hpc-x")))
+    allocation.check_gpus(lem, allocation.fit(lem, Request(gpus=0, ranks=8, account="hpc-x")))
+    allocation.check_gpus(lem, allocation.fit(lem, Request(gpus=2, ranks=1, account="hpc-x")))  # wasteful, but it works
+    allocation.check_gpus(allocation.load("bed"), allocation.fit(BED, Request(gpus=2, ranks=8)))  # plain files
+    message = (
+        "2 nodes on local are groups of processes of one machine, and would share 4 GPUs: one GPU takes one rank. Say "
+        "--ranks 4 without --nodes, or --gpus 0 to compute on CPUs"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        allocation.check_gpus(laptop, allocation.fit(laptop, Request(nodes=2), n_gpus_here=4))
+    allocation.check_gpus(laptop, allocation.fit(laptop, Request(nodes=2)))
