@@ -133,7 +133,8 @@ def hung(late: dict[str, Any], folder: AttemptDir) -> Cause:
         return Cause(f"no rank made progress for {silent}: {late['collectives']}; {stacks}", SOME_MACHINE)
     whom = f"rank {late['rank']} on {late['host']}"
     if collectives := late.get("collectives"):
-        return Cause(f"no rank made progress for {silent}, because of {whom}: {collectives}; {stacks}", late["host"])
+        node = "" if late.get("of_program") else late["host"]
+        return Cause(f"no rank made progress for {silent}, because of {whom}: {collectives}; {stacks}", node)
     return Cause(f"no rank made progress for {silent}; the others seem to wait for {whom}, {stacks}", late["host"])
 
 

@@ -23,6 +23,8 @@ class Late(NamedTuple):
 
     rank: int | None
     why: str
+    of_program: bool = False
+    """Whether it would be so on any node."""
 
 
 def late(records: Mapping[int, Mapping[str, Any] | None]) -> Late | None:
@@ -60,9 +62,8 @@ def _in_the_same(groups: "Groups", records: Mapping[int, Mapping[str, Any]]) -> 
         (usual, n_usual), *others = Counter(name for name in names.values() if name).most_common()
         if others:
             odd = min(rank for rank, name in names.items() if name and name != usual)
-            return Late(
-                odd, f"it is in {names[odd]}, where {_ranks(range(n_usual))} in {usual}: they took another branch"
-            )
+            where = f"it is in {names[odd]}, where {_ranks(range(n_usual))} in {usual}"
+            return Late(odd, f"{where}: they took another branch", of_program=True)
         return Late(None, f"all are in {usual}, and it does not end: the network between them, or the GPU of one")
     return None
 

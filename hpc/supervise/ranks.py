@@ -219,7 +219,9 @@ class Ranks:
         if late := flight_recorder.late(self._collectives([heartbeat["rank"] for heartbeat in heartbeats])):
             of_rank = {heartbeat["rank"]: heartbeat for heartbeat in heartbeats}
             heartbeat = of_rank[late.rank if late.rank is not None else min(of_rank)]
-            return heartbeat | {"collectives": late.why, "everybody": late.rank is None}
+            return heartbeat | {
+                "collectives": late.why, "everybody": late.rank is None, "of_program": late.of_program
+            }  # fmt: skip
         elsewhere = [heartbeat for heartbeat in heartbeats if not self._waits(heartbeat["rank"])]
         return min(elsewhere or heartbeats, key=lambda heartbeat: (heartbeat["done"], heartbeat["time"]))
 

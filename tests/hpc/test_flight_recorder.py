@@ -75,7 +75,7 @@ def test_ranks_in_unlike_collectives_have_taken_unlike_branches() -> None:
         "it is in broadcast 9 of nccl (25x4 float), where 2 ranks wait in all_reduce 9 of nccl (25x4 float): they took "
         "another branch"
     )
-    assert flight_recorder.late({0: IN_9, 1: IN_9, 2: odd}) == Late(2, why)
+    assert flight_recorder.late({0: IN_9, 1: IN_9, 2: odd}) == Late(2, why, of_program=True)
 
 
 def test_no_rank_is_accused_where_all_are_in_the_same_collective(tmp_path: Path) -> None:
@@ -89,6 +89,13 @@ def test_no_rank_is_accused_where_all_are_in_the_same_collective(tmp_path: Path)
         "this machine",
         "program",
     )
+
+
+def test_a_branch_of_the_program_is_not_its_nodes_fault(tmp_path: Path) -> None:
+    heartbeat = {"rank": 2, "host": "n2", "what": "train", "done": 3, "total": 9, "silent_s": 900.0}
+    of = {"collectives": "it is in another one", "everybody": False}
+    assert diagnosis.hung(heartbeat | of | {"of_program": True}, RunDir(tmp_path).attempt(1)).node == ""
+    assert diagnosis.hung(heartbeat | of | {"of_program": False}, RunDir(tmp_path).attempt(1)).node == "n2"
 
 
 def test_ranks_that_are_in_no_collective_tell_nothing() -> None:
