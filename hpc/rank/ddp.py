@@ -21,13 +21,12 @@ import torch.distributed as dist
 from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from hpc.rank import gpus, rendezvous, signals
+from hpc.rank import rendezvous, signals
 from hpc.rank.context import STARTING, Context
-from hpc.rank.gpus import Seen
 from hpc.runs import records
 from hpc.runs.rundir import read_json, write_json
-from hpc.site import fabric
-from hpc.site import gpus as machine
+from hpc.site import fabric, gpus, gpus_of_ranks
+from hpc.site.gpus_of_ranks import Seen
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +43,10 @@ N_RECORDED = 200
 def device(ctx: Context) -> torch.device:
     """Return the GPU of this rank, or the CPU if the run was given no GPU. A site may show each rank only its own GPU,
     or all of the node's. Raises ValueError if GPUs were asked for and torch sees none."""
-    n_asked, wants_none = gpus.asked(records.plan(ctx.run))
+    n_asked, wants_none = gpus_of_ranks.asked(records.plan(ctx.run))
     seen = _seen(ctx, wants_none)
     if n_asked and not seen.n_visible:
-        raise ValueError(gpus.none_seen(seen, n_asked))
+        raise ValueError(gpus_of_ranks.none_seen(seen, n_asked))
     return _device(seen)
 
 
@@ -60,7 +59,7 @@ def start(ctx: Context) -> torch.device:
             torch.cuda.set_device(rank_device)
         return rank_device
     plan = records.plan(ctx.run)
-    n_asked, wants_none = gpus.asked(plan)
+    n_asked, wants_none = gpus_of_ranks.asked(plan)
     seen = _seen(ctx, wants_none)
     store = _meet(ctx, plan.get("site", {}).get("fabric", ""))
     _agree_on_devices(ctx, store, seen, n_asked)
@@ -96,8 +95,8 @@ def _seen(ctx: Context, wants_none: bool) -> Seen:
         n_visible,
         torch.__version__,
         built_for,
-        machine.driver(),
-        machine.hidden_by(os.environ),
+        gpus.driver(),
+        gpus.hidden_by(os.environ),
     )
     if not n_visible:
         return seen
@@ -117,7 +116,7 @@ def _agree_on_devices(ctx: Context, store: "Store", seen: Seen, n_asked: int) ->
     if world.is_first:
         values = store.multi_get([f"device-{rank}" for rank in range(world.size)])
         everyone = [Seen.from_json(json.loads(value)) for value in values]
-        found = [problem and [problem.why, problem.final] for problem in gpus.problems(everyone, n_asked)]
+        found = [problem and [problem.why, problem.final] for problem in gpus_of_ranks.problems(everyone, n_asked)]
         store.multi_set([f"problem-{rank}" for rank in range(world.size)], [json.dumps(problem) for problem in found])
     mine = json.loads(store.get(f"problem-{world.rank}"))
     if mine is not None:
@@ -144,7 +143,7 @@ def measured(ctx: Context, rank_device: torch.device, n_bytes: int = MEASURED_B)
         name = "RCCL" if getattr(torch.version, "hip", None) else "NCCL"
         library = f"{name} {'.'.join(map(str, torch.cuda.nccl.version()))}"
     world = ctx.world
-    return gpus.speed(library, world.size, -(-world.size // world.local_size), n_bytes, min(seconds[1:]))
+    return gpus_of_ranks.speed(library, world.size, -(-world.size // world.local_size), n_bytes, min(seconds[1:]))
 
 
 def _record_collectives(ctx: Context) -> None:

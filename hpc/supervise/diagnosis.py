@@ -158,8 +158,9 @@ def crashed(folder: AttemptDir, codes: list[int], hosts: Mapping[int, str] | Non
             return Cause(f"rank {rank}{where} died: {line}{advice and f' ({advice})'}", node, fault)
     bad = [code for code in codes if code != 0]
     complaining = {error["rank"] for error in errors} | last_words.keys()
-    dead = _dead(folder, codes)
-    if dead is not None and dead.rank not in complaining:
+    dead = _dead(folder, codes, len(hosts))
+    is_watchdog = dead is not None and dead.by == "SIGABRT" and dead.rank is None and bool(last_words)
+    if dead is not None and dead.rank not in complaining and not is_watchdog:
         where = dead.node and f" on {dead.node}"
         return Cause(f"a rank was ended by {dead.by}{where}", dead.node or SOME_MACHINE)
     if complaining:
@@ -242,9 +243,9 @@ class Dead(NamedTuple):
 SIGNALS = (signal.SIGABRT, signal.SIGBUS, signal.SIGKILL, signal.SIGSEGV)
 
 
-def _dead(folder: AttemptDir, codes: Sequence[int]) -> Dead | None:
+def _dead(folder: AttemptDir, codes: Sequence[int], n_ranks: int) -> Dead | None:
     """Return the rank that a signal ended first, if one did. srun reports a rank's signal as 128 + its number, and has
-    one code for all of them; here each rank has its own."""
+    one code for all of them; here each rank has its own, in their order if there are as many."""
     numbers = [-code if code < 0 else code - 128 for code in codes]
     place = next((place for place, number in enumerate(numbers) if number in SIGNALS), None)
     if place is None:
@@ -252,7 +253,7 @@ def _dead(folder: AttemptDir, codes: Sequence[int]) -> Dead | None:
     by = signal.Signals(numbers[place]).name
     if match := _died_first(folder):
         return Dead(int(match[2]) if match[2].isdigit() else None, match[1], by)
-    return Dead(place if len(codes) > 1 else None, "", by)
+    return Dead(place if len(codes) == n_ranks else None, "", by)
 
 
 def _node_of_the_dead(folder: AttemptDir) -> str:

@@ -152,6 +152,7 @@ def test_a_rank_that_only_complains_is_never_accused(tmp_path: Path) -> None:
     cause = diagnosis.crashed(folder, [1, -6, 1, 1], HOSTS)
     assert cause.why.startswith("rank 2 on n2 ended without a word; rank 0 complains: DistBackendError: NCCL error")
     assert cause.node == "n2"
+    assert diagnosis.crashed(folder, [-6], HOSTS) == cause  # of a rank that is not known: that of the watchdog
 
 
 def test_an_abort_counts_as_a_signal(tmp_path: Path) -> None:

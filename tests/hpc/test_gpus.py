@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from hpc.rank import ddp, gpus
+from hpc.rank import ddp
 from hpc.rank.context import Context, World
-from hpc.rank.gpus import Seen
 from hpc.runs.rundir import RunDir, write_json
 from hpc.site import gpus as machine
+from hpc.site import gpus_of_ranks as gpus
+from hpc.site.gpus_of_ranks import Seen
 from tests.waiting import LONG_S
 
 VERSION = (
