@@ -13,7 +13,7 @@ from eegdecode.evaluation.config import Audit, Compare, Evaluate, Stream, Submis
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
 from eegdecode.training.config import Estimate, Soup, Train, check_ranks
-from hpc.config.stages import checked_by, with_meaning
+from hpc.config.stages import checked_by, on_gpus, with_meaning
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
@@ -57,6 +57,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     return setup.check(cfg, folders, find)
 
 
+@on_gpus
 @checked_by(check_training)
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""
@@ -65,6 +66,7 @@ def train(cfg: Train, ctx: Context) -> Metrics:
     return loop.fit(cfg, ctx)
 
 
+@on_gpus
 @checked_by(check_training)
 def estimate(cfg: Estimate, ctx: Context) -> Metrics:
     """Estimate hours, GPU-hours and price of a training, from a few steps of it on the machine where it runs."""
@@ -80,6 +82,7 @@ def audit(cfg: Audit, ctx: Context) -> Metrics:
     return audit.run(cfg, ctx)
 
 
+@on_gpus
 def soup(cfg: Soup, ctx: Context) -> Metrics:
     """Average the parameters of several models."""
     from eegdecode.training import soup

@@ -18,11 +18,12 @@ from hpc import media
 from hpc.codes import NEVER
 from hpc.rank import stage_run, threads
 from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
-from hpc.rank.signals import STACKS, Stop, ignore_signals
+from hpc.rank.signals import Stop, ignore_signals, write_stacks_to
 from hpc.rank.staging import Staging
 from hpc.runs import records, seal
 from hpc.runs.products import MEMORY
 from hpc.runs.rundir import Gone, RunDir, write_json
+from hpc.site import gpus
 
 
 class Printable(logging.Formatter):
@@ -55,7 +56,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     if options.mpi:  # mpiexec mixes the output of its ranks
         _print_to(run.attempt(options.attempt).log(world.rank))
     stacks = open(run.attempt(options.attempt).stacks(world.rank), "w")  # noqa: SIM115  open until the end
-    faulthandler.register(STACKS, file=stacks, all_threads=True)
+    write_stacks_to(stacks)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(Printable(f"%(asctime)s rank {world.rank} %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if world.is_first else logging.WARNING, handlers=[handler])
@@ -106,10 +107,15 @@ def _stopped(ctx: Context) -> int:
 def _failed(ctx: Context, error: Exception) -> int:
     """Note an error for the supervisor; return the exit code."""
     traceback.print_exc()
-    report = {"rank": ctx.world.rank, "host": ctx.host, "error": f"{type(error).__name__}: {error}", "at": ctx.reached}
+    text = f"{type(error).__name__}: {error}"
+    report = {"rank": ctx.world.rank, "host": ctx.host, "error": text, "at": ctx.reached}
+    report["trace"] = traceback.format_exc()
+    place = ctx.run.attempt(ctx.attempt).error(ctx.world.rank)
     try:
         seal.check_identity(ctx.run, ctx.identity)
-        write_json(ctx.run.attempt(ctx.attempt).error(ctx.world.rank), report | {"trace": traceback.format_exc()})
+        write_json(place, report)
+        if notes := gpus.notes_on(text):  # afterwards: a neighbour's end may end this rank at any time
+            write_json(place, report | {"notes": notes})
     except Gone as gone:
         logging.error("%s", gone)
         return NEVER

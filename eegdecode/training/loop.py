@@ -21,6 +21,7 @@ from eegdecode.training import lr_finder, model_file, optim, setup, successive_h
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.batches import NOISE, Batches
 from eegdecode.training.config import Train, check_ranks
+from eegdecode.training.monitor import memory
 from eegdecode.training.monitor.log_points import LogPoints
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 _MODEL = 4  # separates the draws of one seed, also from those of batches and of eegdecode.data
 
 
+@memory.explained
 def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     """Train, keep the parameters with the lowest loss on the validation set, and save them in model.pt."""
     check_ranks(cfg, ctx.world.size)  # the plan has checked it too, but a stage can be called without a plan
@@ -79,6 +81,7 @@ class Training:
         network.to(device)
         if cfg.compute.compile:
             network.compile(dynamic=False)  # batches and windows have one shape each
+            ctx.beat_until_progress()  # the first step compiles
         model = ddp.wrap(network, device, cfg.compute.shard)
         self.objective = objectives.build(cfg.objective, data_spec)
         self.validator = Validator(cfg, sets.val, data, self.spec, network)
@@ -99,6 +102,9 @@ class Training:
         log.info("%s", rate_sentence)
         if cfg.optim.halving is not None:
             successive_halving.remark(ctx)
+        if self.batches.device.type == "cuda":
+            batch = next(self.batches.at(state.step))
+            memory.try_longest(cfg, ctx, self.stepper, batch, self.draw.longest)
         if cfg.optim.find_lr is not None:
             self.peak_lr = lr_finder.searched(cfg.optim.find_lr, ctx, self.stepper, self._train_one())
         n_trained = len(self.stepper.trained)

@@ -249,8 +249,9 @@ def _write_through(file: BinaryIO, view: memoryview) -> None:
         try:
             view = view[file.write(view[:PART]) :]
         except OSError as error:
-            # Also after a full disk has cut a write short: the next write then reports it
-            if error.errno != errno.EINVAL or not _past_the_cache(file, False):
+            # EINVAL also after a full disk has cut a write short: the next write then reports it. EFAULT where a driver
+            # does not let the disk read memory that is pinned for a GPU
+            if error.errno not in (errno.EINVAL, errno.EFAULT) or not _past_the_cache(file, False):
                 raise
 
 

@@ -22,7 +22,7 @@ from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
 from hpc.runs import sharing, status
 from hpc.runs.rundir import RunDir
-from hpc.site import allocation
+from hpc.site import allocation, gpus
 from hpc.site.allocation import Resources, Site
 
 
@@ -293,7 +293,7 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
         mpi=asked.get("mpi", False),
         share=asked.get("share"),
     )
-    resources = allocation.fit(site, request, allocation.gpus_here(environ), dry=dry)
+    resources = allocation.fit(site, request, gpus.count(environ), dry=dry)
     notes = allocation.look_at_folder(site, resources, runs, environ)
     if site.kind != "slurm" and (idle := [row.name for row in ours if row.field in asked and row.slurm]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)

@@ -19,7 +19,7 @@ from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.rank.context import Input, input_there
 from hpc.runs.rundir import RunDir, committed_steps, read_json
-from hpc.site import profile
+from hpc.site import allocation, profile
 from hpc.slurm import commands
 from hpc.submit import batch
 from hpc.supervise import ranks
@@ -99,6 +99,8 @@ def _asked(plan: Plan) -> str:
     def find(ref: Input) -> Path | None:
         return None if finished else input_there(ref, Path(plan.runs))
 
+    if getattr(stage, "on_gpus", False) and not finished:
+        allocation.check_gpus(plan.site, plan.resources)
     try:
         return stages.check(stage, cfg, plan.resources.ranks, find)
     except ValueError as error:

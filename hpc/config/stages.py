@@ -65,6 +65,12 @@ def checked_by(check: Check) -> Callable[[Stage], Stage]:
     return register
 
 
+def on_gpus(stage: Stage) -> Stage:
+    """Decorate a stage whose ranks each compute on a GPU, if the run has any: more ranks than GPUs are then refused."""
+    stage.on_gpus = True  # type: ignore[attr-defined]
+    return stage
+
+
 def with_meaning(raises: Mapping[int, str]) -> Callable[[Stage], Stage]:
     """Decorate a stage whose results have changed since its first release: with the number of each change, and what
     differs since, in a phrase. Without it a stage has the meaning 1.

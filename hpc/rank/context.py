@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
@@ -127,6 +127,7 @@ class Context:
     _identified: float = field(default=-1e9, repr=False)
     _heartbeat: dict[str, Any] = field(default_factory=dict, repr=False)
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
+    _until_progress: ExitStack = field(default_factory=ExitStack, repr=False)
     _gathered: int = field(default=0, repr=False)
     _unheard: str = field(default="", repr=False)
 
@@ -160,6 +161,7 @@ class Context:
             "began": began,
             "from": first,
         }
+        self._until_progress.close()
         self._heartbeat |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
         if now - self._written >= 0.5 or done >= total:
             self.say_how_far()
@@ -183,6 +185,11 @@ class Context:
     def reached(self) -> int:
         """The progress that was last reported."""
         return int(self._heartbeat.get("done", 0))
+
+    @property
+    def advanced(self) -> int:
+        """The progress since the first report of what is being done."""
+        return self.reached - int(self._heartbeat.get("from", 0))
 
     @property
     def began(self) -> float:
@@ -219,6 +226,12 @@ class Context:
         finally:
             over.set()
             thread.join()
+
+    def beat_until_progress(self, at_most_s: float = BEATING_S) -> None:
+        """Write heartbeats from a thread until progress is reported again: something before that may take long, as
+        compiling a network in its first step does."""
+        self._until_progress.close()
+        self._until_progress.enter_context(self.beating(at_most_s))
 
     def pause(self, seconds: float) -> None:
         """Wait, without being taken to hang. Raises Preempted if a stop is requested."""

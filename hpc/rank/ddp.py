@@ -3,6 +3,8 @@
 Every rank must call the same functions in the same order: never in a branch that ranks could take differently.
 """
 
+import json
+import logging
 import os
 import socket
 import tempfile
@@ -10,25 +12,42 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from hpc.rank import rendezvous
+from hpc.rank import rendezvous, signals
 from hpc.rank.context import STARTING, Context
+from hpc.runs import records
 from hpc.runs.rundir import read_json, write_json
+from hpc.site import fabric, gpus, gpus_of_ranks
+from hpc.site.gpus_of_ranks import Seen
+
+log = logging.getLogger(__name__)
 
 RENDEZVOUS_S = 120
 COLLECTIVE_S = 1800
 
 
+MEASURED_B = 64 << 20
+"""The bytes of the all_reduce by which the start measures the network between GPUs."""
+N_RECORDED = 200
+"""How many collectives of each backend a rank writes after a hang."""
+
+
 def device(ctx: Context) -> torch.device:
-    """Return the GPU of this rank, or the CPU. A site may show each rank only its own GPU, or all of the node's."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", 0 if torch.cuda.device_count() == 1 else ctx.world.local_rank)
+    """Return the GPU of this rank, or the CPU if the run was given no GPU. A site may show each rank only its own GPU,
+    or all of the node's. Raises ValueError if GPUs were asked for and torch sees none."""
+    n_asked, wants_none = gpus_of_ranks.asked(records.plan(ctx.run))
+    seen = _seen(ctx, wants_none)
+    if n_asked and not seen.n_visible:
+        raise ValueError(gpus_of_ranks.none_seen(seen, n_asked))
+    return _device(seen)
 
 
 def seed(number: int, device: torch.device) -> None:
@@ -42,19 +61,126 @@ def seed(number: int, device: torch.device) -> None:
 def start(ctx: Context) -> torch.device:
     """Join the process group; return this rank's device. From here on a rank without progress is taken to hang."""
     ctx.progress(STARTING, 0, 0)
-    rank_device = device(ctx)
-    if rank_device.type == "cuda":
+    if ctx.world.size == 1:
+        rank_device = device(ctx)
+        if rank_device.type == "cuda":
+            torch.cuda.set_device(rank_device)
+        return rank_device
+    plan = records.plan(ctx.run)
+    n_asked, wants_none = gpus_of_ranks.asked(plan)
+    seen = _seen(ctx, wants_none)
+    store = _meet(ctx, plan.get("site", {}).get("fabric", ""))
+    _agree_on_devices(ctx, store, seen, n_asked)
+    rank_device = _device(seen)
+    on_gpu = rank_device.type == "cuda"
+    if on_gpu:
         torch.cuda.set_device(rank_device)
-    if ctx.world.size > 1:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if rank_device.type == "cuda" else "gloo",
-            store=_meet(ctx),
-            rank=ctx.world.rank,
-            world_size=ctx.world.size,
-            timeout=timedelta(seconds=COLLECTIVE_S),
-        )
-        ctx.progress(STARTING, 0, 0)
+    _record_collectives(ctx)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=store,
+        rank=ctx.world.rank,
+        world_size=ctx.world.size,
+        timeout=timedelta(seconds=COLLECTIVE_S),
+        device_id=rank_device if on_gpu else None,  # NCCL connects now: a fault of the network is not that of a step
+    )
+    if on_gpu:
+        sentence = measured(ctx, rank_device)
+        log.info("%s", sentence)
+    ctx.progress(STARTING, 0, 0)
     return rank_device
+
+
+def _seen(ctx: Context, wants_none: bool) -> Seen:
+    """Return what torch sees of GPUs here. `wants_none`: the user has asked for none, so they are left alone."""
+    n_visible = torch.cuda.device_count() if not wants_none and torch.cuda.is_available() else 0
+    built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else ""
+    if hip := getattr(torch.version, "hip", None):
+        built_for = f"ROCm {hip}"
+    seen = Seen(
+        ctx.host or os.uname().nodename,
+        ctx.world.local_rank,
+        n_visible,
+        torch.__version__,
+        built_for,
+        gpus.driver(),
+        gpus.hidden_by(os.environ),
+    )
+    if not n_visible:
+        return seen
+    properties = torch.cuda.get_device_properties(seen.index)
+    return Seen.from_json(seen.to_json() | {"gpu": properties.name, "uuid": str(getattr(properties, "uuid", ""))})
+
+
+def _device(seen: Seen) -> torch.device:
+    return torch.device("cuda", seen.index) if seen.n_visible else torch.device("cpu")
+
+
+def _agree_on_devices(ctx: Context, store: "Store", seen: Seen, n_asked: int) -> None:
+    """Refuse to begin unless all ranks have a GPU of their own, or none has. Rank 0 decides, before NCCL is asked:
+    ranks with other backends than their neighbours' would wait for them for ever."""
+    world = ctx.world
+    store.set(f"device-{world.rank}", json.dumps(seen.to_json()))
+    if world.is_first:
+        values = store.multi_get([f"device-{rank}" for rank in range(world.size)])
+        everyone = [Seen.from_json(json.loads(value)) for value in values]
+        found = [problem and [problem.why, problem.final] for problem in gpus_of_ranks.problems(everyone, n_asked)]
+        store.multi_set([f"problem-{rank}" for rank in range(world.size)], [json.dumps(problem) for problem in found])
+    mine = json.loads(store.get(f"problem-{world.rank}"))
+    if mine is not None:
+        store.set(f"read-{world.rank}", "")
+        if world.is_first:  # it keeps the store: the others read theirs before it ends
+            store.wait([f"read-{rank}" for rank, problem in enumerate(found) if problem is not None])
+        why, is_final = mine
+        raise ValueError(why) if is_final else RuntimeError(why)
+
+
+def measured(ctx: Context, rank_device: torch.device, n_bytes: int = MEASURED_B) -> str:
+    """Return how fast the ranks sum: the best of three, after one that connects them."""
+    on_gpu = rank_device.type == "cuda"
+    values = torch.zeros(n_bytes // 4, device=rank_device)
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        dist.all_reduce(values)
+        if on_gpu:
+            torch.cuda.synchronize(rank_device)
+        seconds.append(time.perf_counter() - began)
+    library = "gloo"
+    if on_gpu:
+        name = "RCCL" if getattr(torch.version, "hip", None) else "NCCL"
+        library = f"{name} {'.'.join(map(str, torch.cuda.nccl.version()))}"
+    world = ctx.world
+    return gpus_of_ranks.speed(library, world.size, -(-world.size // world.local_size), n_bytes, min(seconds[1:]))
+
+
+def _record_collectives(ctx: Context) -> None:
+    """Let torch record the last collectives, and write them into the attempt's folder after a hang: in ours, when the
+    supervisor asks for stacks, as JSON; in torch's own, a pickle, if NCCL's watchdog ends the process first."""
+    folder = ctx.run.attempt(ctx.attempt)
+    own, own_file = "TORCH_FR_BUFFER_SIZE", "TORCH_FR_DUMP_TEMP_FILE"
+    if not hasattr(torch._C._distributed_c10d, "_dump_fr_trace_json"):
+        own, own_file = "TORCH_NCCL_TRACE_BUFFER_SIZE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"  # before torch 2.8
+    os.environ.setdefault(own, "2000")
+    os.environ.setdefault(own_file, str(folder.path.absolute() / "nccl-"))
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
+    signals.on_stacks(partial(_write_collectives, folder.collectives(ctx.world.rank)))
+
+
+def _write_collectives(path: Path) -> None:
+    """Write the last collectives that torch has recorded. Called from a thread, while the main one hangs."""
+    entries: list[dict[str, Any]] = []
+    for name in ("_dump_nccl_trace_json", "_dump_fr_trace_json"):  # NCCL's, where there is NCCL; those of all others
+        if dump := getattr(torch._C._distributed_c10d, name, None):
+            recorded = json.loads(dump(True, False)).get("entries", [])
+            entries += [{key: entry.get(key) for key in RECORDED} for entry in recorded[-N_RECORDED:]]
+    write_json(path, {"entries": entries}, durable=False)
+
+
+RECORDED = (
+    "collective_seq_id", "process_group", "profiling_name", "is_p2p", "state", "retired", "input_sizes", "input_dtypes",
+)  # fmt: skip
+"""What is written of a collective."""
 
 
 class Store(TorchStore):
@@ -120,15 +246,19 @@ _stores: list[Store] = []
 """C++ calls into the Python object, but does not keep it alive."""
 
 
-def _meet(ctx: Context) -> Store:
-    """Open the store. Rank 0 takes a free port, and writes it with a new secret into the folder of this attempt, for
-    nobody else to read: no port is guessed, and no stranger gets in."""
+def _meet(ctx: Context, site_fabric: str = "") -> Store:
+    """Open the store, and choose the network: the site's fabric, if there are several nodes. Rank 0 takes a free port,
+    and writes it with a new secret into the folder of this attempt, for nobody else to read: no port is guessed, and no
+    stranger gets in."""
     place = ctx.run.attempt(ctx.attempt).rendezvous
     here = socket.gethostname()
     # HPC_SIZE: the supervisor on this machine has started all ranks itself, whatever it calls nodes
     all_here = ctx.world.local_size == ctx.world.size or "HPC_SIZE" in os.environ
     if all_here and any(name == "lo" for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if site_fabric and not all_here:
+        for variable, names in fabric.variables(site_fabric, fabric.interfaces()).items():
+            os.environ.setdefault(variable, names)
     if ctx.world.is_first:
         host, secret = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ), rendezvous.new_secret()
         server = rendezvous.Server(host, secret)
@@ -269,11 +399,6 @@ def agree(*flags: bool) -> list[bool]:
     return [bool(word) for word in words.tolist()]
 
 
-def read(values: torch.Tensor) -> torch.Tensor:
-    """Return values of the device on the host. It waits until the device has computed them."""
-    return values.detach().cpu()
-
-
 def of_all_ranks(values: torch.Tensor) -> list[torch.Tensor]:
     """Return the values of each rank, in the order of ranks, on all of them. They are on the host: no GPU waits."""
     if not dist.is_initialized():
@@ -311,6 +436,16 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
         return total(gradient.contiguous()).chunk(size())[rank()]
+
+
+def read(figures: torch.Tensor) -> list[float]:
+    """Wait until the device has computed these numbers, and return them.
+
+    All of a stage's waiting for a GPU belongs here: with NCCL a collective returns at once, and a rank waits for its
+    neighbours where it reads. Its stack then shows this file, so that it is not taken for the rank that hangs.
+    """
+    numbers: list[float] = figures.tolist()
+    return numbers
 
 
 def barrier() -> None:

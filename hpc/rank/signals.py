@@ -1,12 +1,39 @@
 """Signal handlers set a flag that the loop checks; they do nothing else."""
 
+import faulthandler
+import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 STACKS = signal.SIGUSR1
 """On this signal a rank writes the stack of each thread; it is handled in C, even in the middle of a collective."""
+
+
+def write_stacks_to(file: TextIO) -> None:
+    """Write the stack of each thread on STACKS, and let `on_stacks` add to it."""
+    signal.signal(STACKS, lambda *_: None)  # else Python would note nothing for `on_stacks`
+    faulthandler.register(STACKS, file=file, all_threads=True, chain=True)
+
+
+def on_stacks(action: Callable[[], None]) -> None:
+    """Call an action in a thread of its own whenever STACKS comes, even while the main thread is in a collective, where
+    no handler of Python's runs: Python's own handler in C writes the signal's number to a pipe."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(STACKS) == signal.SIG_DFL:
+        return  # not a rank of ours, but a test or a notebook
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while True:
+            if STACKS in os.read(reader, 512):
+                action()
+
+    threading.Thread(target=wait, name="on-stacks", daemon=True).start()
 
 
 class Stop:

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         codes: list[int | None]
         why: str
         node: str
+        fault: str  # whose: program, user, node, neighbour
         at: int | None  # the step of the rank whose error ended it
         got_on: bool
         walltime: bool
@@ -227,7 +228,7 @@ _SUBMISSION: Fields = {
 _ATTEMPT: Fields = {
     "attempt": _is_count, "started": _is_time, "job": _or_none(_is_text), "from_step": _is_count, "ranks": _is_count,
     "threads": _is_count, "ended": _is_time, "outcome": _is_text, "codes": _are(_or_none(_is_count)), "why": _is_text,
-    "node": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
+    "node": _is_text, "fault": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
 }  # fmt: skip
 _EVENT: Fields = {"time": _is_time, "text": _is_text}
 _RESULT: Fields = {

@@ -349,6 +349,10 @@ class AttemptDir:
         """The stack of each thread of the rank, after a hang."""
         return self.path / f"rank-{rank:04d}.stacks"
 
+    def collectives(self, rank: int) -> Path:
+        """The last collectives that the rank has entered, after a hang."""
+        return self.path / f"rank-{rank:04d}.collectives.json"
+
     def staged(self, rank: int) -> Path:
         """The copies of inputs that the first rank of a node has; its neighbours read the file."""
         return self.path / f"rank-{rank:04d}.staged.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hpc import config
 from hpc.errors import ConfigError, did_you_mean
+from hpc.media import many
 from hpc.site import profile
 from hpc.site.profile import Partition
 from hpc.site.profile import Site as Site
@@ -265,6 +266,24 @@ def _range(low: int, high: int) -> str:
     return f"{low} to {high}" if high > low else f"{high}"
 
 
+def check_gpus(site: Site, r: Resources) -> None:
+    """Refuse more ranks than GPUs, for a stage whose ranks compute on GPUs."""
+    if site.gpu == "imitated" or not r.gpus_per_node:
+        return
+    if site.kind != "slurm" and r.nodes > 1:
+        raise ConfigError(
+            f"{r.nodes} nodes on {site.name} are groups of processes of one machine, and would share "
+            f"{many(r.gpus_per_node, 'GPU')}: one GPU takes one rank. Say --ranks {r.gpus_per_node} without --nodes, "
+            "or --gpus 0 to compute on CPUs"
+        )
+    if r.ranks_per_node > r.gpus_per_node:
+        raise ConfigError(
+            f"{r.ranks_per_node} ranks a node cannot share {many(r.gpus_per_node, 'GPU')}: one GPU takes one rank. Say "
+            f"--ranks {r.gpus_per_node}, or --gpus {r.ranks_per_node} if a node has as many, or --gpus 0 to compute on "
+            "CPUs"
+        )
+
+
 def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
     """Return the sbatch options of the site. All GRES in one option: a second --gres replaces the first."""
     options: dict[str, str | bool] = {name: value or True for name, value in site.directives.items()}
@@ -345,10 +364,3 @@ def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, s
         better = disks.project or disks.scratch_shared
         return (f"the home of {site.name} holds {disks.home_gb:g} GB{better and f': better --runs in {better}'}",)
     return ()
-
-
-def gpus_here(environ: Mapping[str, str]) -> int:
-    """Count the GPUs that this process sees, without starting a GPU library."""
-    if "CUDA_VISIBLE_DEVICES" in environ:
-        return len([part for part in environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip() not in ("", "-1")])
-    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])

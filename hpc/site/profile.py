@@ -122,6 +122,8 @@ class Site:
     """The default of a job; -1: as many as this machine has."""
     max_gpus_per_node: int = 0
     """If the partition does not have its own."""
+    gpu: Literal["nvidia", "amd", "imitated"] = "nvidia"
+    """Whose GPUs they are. imitated: plain files, as on the test bed, so ranks compute on the CPU."""
     gpu_request: str = "--gres=gpu:{gpus}"
     """The sbatch option that asks for GPUs, with {gpus} for the number per node."""
     gres_extra: str = ""
@@ -146,6 +148,9 @@ class Site:
     """Lines of the batch script before ours and before `set -eu`, for example for modules."""
     env: dict[str, str] = field(default_factory=dict)
     """Literal values; a value that must be computed in the job is a line of the prologue."""
+    fabric: str = ""
+    """How the names of the fast network's interfaces begin, `hsn` or `ib0`: gloo, NCCL and TensorPipe use them where a
+    run has several nodes. Empty: each finds one by itself."""
     cpu_bind: str = ""
     """srun's --cpu-bind for jobs that have all GPUs of their nodes."""
     storage: Storage = field(default_factory=Storage)

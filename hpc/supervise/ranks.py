@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ from hpc.rank import threads
 from hpc.rank.context import BEGUN, STARTING
 from hpc.rank.signals import STACKS
 from hpc.runs import records
-from hpc.runs.rundir import RunDir
+from hpc.runs.rundir import Damaged, RunDir, read_json
+from hpc.supervise import flight_recorder
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
@@ -30,6 +31,8 @@ _WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/rank/
 START_S, START_TIMES = 300.0, 8
 """How long ranks may be silent while they start: to import, to meet, to read the last checkpoint. It equals --hang; if
 that is short, START_TIMES as long, up to START_S."""
+RECORD_S = 10.0
+"""How long ranks that hang may take to write what they have recorded of their collectives."""
 LOG_MB, KEPT_MB = 200, 10
 """A log larger than LOG_MB is cut to its last KEPT_MB, so that a rank cannot fill the disk."""
 
@@ -206,15 +209,35 @@ class Ranks:
         return silent_s if silent_s > patience_s else 0.0
 
     def late(self) -> dict[str, Any]:
-        """Write the stacks after a hang, and return the heartbeat of the rank that the others seem to wait for: one
-        that is in no collective, or the one with the least progress, or the one that has been silent longest."""
+        """Let the ranks write their stacks and collectives after a hang, and return the heartbeat of the rank that the
+        others wait for: by what torch has recorded of their collectives; or else one whose stack is in no collective,
+        or the one with the least progress, or the one that has been silent longest."""
         self.signal(STACKS)
-        time.sleep(2.0)
         heartbeats = self.heartbeats() or [
             {"rank": 0, "host": "", "what": STARTING, "done": 0, "total": 0, "time": 0.0}
         ]
+        if late := flight_recorder.late(self._collectives([heartbeat["rank"] for heartbeat in heartbeats])):
+            of_rank = {heartbeat["rank"]: heartbeat for heartbeat in heartbeats}
+            heartbeat = of_rank[late.rank if late.rank is not None else min(of_rank)]
+            return heartbeat | {
+                "collectives": late.why, "everybody": late.rank is None, "of_program": late.of_program
+            }  # fmt: skip
         elsewhere = [heartbeat for heartbeat in heartbeats if not self._waits(heartbeat["rank"])]
         return min(elsewhere or heartbeats, key=lambda heartbeat: (heartbeat["done"], heartbeat["time"]))
+
+    def _collectives(self, ranks: Sequence[int]) -> dict[int, Any]:
+        """Read what the ranks have recorded of their collectives, as soon as all of them have written it; None for one
+        that writes nothing."""
+        deadline = time.monotonic() + RECORD_S
+        paths = {rank: self.folder.collectives(rank) for rank in ranks}
+        time.sleep(2.0)  # the stacks have no end by which one could tell that they are whole
+        while (written := [path.exists() for path in paths.values()]) and any(written) and not all(written):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        if not any(written):  # a stage without collectives
+            return {}
+        return {rank: _record(path) for rank, path in paths.items()}
 
     def _waits(self, rank: int) -> bool:
         """Whether its main thread was in a collective."""
@@ -237,6 +260,13 @@ class Ranks:
                 file.truncate(0)
             with open(log, "ab") as file:
                 file.write(f"[cut here: the log was longer than {LOG_MB} MB]\n".encode() + tail)
+
+
+def _record(path: Path) -> Any | None:
+    try:
+        return read_json(path)
+    except Damaged:  # by the fault that is looked for
+        return None
 
 
 def mpiexec(python: str) -> str | None:

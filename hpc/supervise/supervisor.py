@@ -181,11 +181,12 @@ class Supervisor:
             lines = diagnosis.since_submission(self.dir)
             why = lines[-1]["why"]
             if diagnosis.hopeless(lines):
-                never = NEVER in lines[-1]["codes"]
+                never = NEVER in lines[-1]["codes"] or lines[-1].get("fault") == "user"
                 return self.give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
             if self._look_around():
                 return self._stop()
-            if self.job and (nodes := diagnosis.bad_nodes(lines)):
+            nodes = diagnosis.bad_nodes(lines)
+            if self.job and lines[-1]["node"] in nodes:
                 return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue")
             got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
             self._say("running", f"{why}; {got_on}: starting again from what is saved")
@@ -228,17 +229,19 @@ class Supervisor:
         except Gone:
             started.end()
             raise
-        why, node = "", ""
+        cause = diagnosis.Cause("")
         if late:
-            why, node = diagnosis.hung(late, folder), late["host"]
+            cause = diagnosis.hung(late, folder)
         elif outcome == "crashed":
-            why, node = diagnosis.crashed(folder, started.codes)
+            hosts = {heartbeat["rank"]: heartbeat["host"] for heartbeat in started.heartbeats()}
+            cause = diagnosis.crashed(folder, started.codes, hosts)
         end = {
             "ended": time.time(),
             "outcome": outcome,
             "codes": started.codes,
-            "why": why,
-            "node": node,
+            "why": cause.why,
+            "node": cause.node,
+            "fault": cause.fault if cause.why else "",
             "at": diagnosis.at(folder),
             "got_on": diagnosis.products(self.dir) != before,
             "walltime": self._walltime_is_over(),

@@ -32,6 +32,7 @@ from hpc.plan.plan import Plan, Science
 from hpc.rank.context import Input
 from hpc.runs.rundir import write_json
 from hpc.site import allocation
+from tests.conftest import Launch
 
 KINDS = ("left", "right", "feet")
 BY_RUN = Split(by="run", shared=("subject", "stimulus"))
@@ -200,3 +201,9 @@ def test_a_class_that_training_never_sees_is_refused_and_one_that_only_it_sees_i
     told(cfg)
     assert "the test set has no trial of kind right, which the training set has" in caplog.text
     told(training(folder, split=split, objective=Regression(loss="mse")))  # numbers are not told apart
+
+
+def test_more_ranks_than_gpus_are_refused_for_what_computes_on_them(launch: Launch) -> None:
+    layout = ["--gpus", "2", "--ranks", "8", "--on", "lem-gpu", "--account", "hpc-x", "--dry-run"]
+    assert "8 ranks a node cannot share 2 GPUs: one GPU takes one rank." in launch("train", *layout, code=2).stderr
+    assert "8 ranks, 2 GPUs a node" in launch("preprocess", "demo", *layout).stdout  # reads files, on CPUs

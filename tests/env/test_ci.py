@@ -106,10 +106,10 @@ def test_pre_commit_takes_its_file() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_both_lists_of_pins_are_one_but_for_torch() -> None:
+def test_gpu_users_get_the_versions_that_the_tests_run() -> None:
     lists = [(ROOT / f"env/constraints-{kind}.txt").read_text().splitlines() for kind in ("cpu", "cuda")]
-    cpu, cuda = ({line for line in text if line and not line.startswith("#")} for text in lists)
-    assert {line.partition("==")[0] for line in cpu ^ cuda} == {"torch", "setuptools"}
+    cpu, cuda = ([line for line in text if line and not line.startswith("#")] for text in lists)
+    assert cpu == cuda and len(cpu) > 100
 
 
 class Machine:

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from bench import gpu_faults
 from hpc.runs.rundir import RunDir, read_json, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_decoding import prepared, study, train_run
@@ -34,3 +35,8 @@ def test_each_gpu_has_a_rank(study: Launch) -> None:
     assert plan is not None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     assert plan["resources"]["ranks_per_node"] == (len(visible.split(",")) if visible else torch.cuda.device_count())
+
+
+def test_faults_of_gpus_are_known() -> None:
+    rows = list(gpu_faults.cases("cuda"))
+    assert [(what, text) for what, known, text in rows if known is False] == []

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import compare, startup
+from bench import compare, gpu_faults, startup
 from hpc.rank import threads
+from hpc.runs.rundir import RunDir, write_json
 from tests.conftest import ROOT
 
 
@@ -49,3 +50,19 @@ def test_a_comparison_computes_in_the_threads_of_one_rank() -> None:
         check=True,
     )
     assert done.stdout == f"{threads.here()} {{{threads.here()}}}\n"
+
+
+@pytest.mark.ranks
+def test_the_faults_of_gpus_are_known_where_they_are_imitated() -> None:
+    """So the functions that a machine with a GPU will run are right but for the GPU."""
+    rows = {what: (known, text) for what, known, text in gpu_faults.cases("cpu")}
+    assert [case.what for case in gpu_faults.CASES] == list(rows)
+    imitated = [case.what for case in gpu_faults.CASES if not case.n_gpus]
+    assert {what: rows[what] for what in imitated if rows[what][0] is not True} == {}
+    assert rows["NCCL's start"] == (None, "skipped: it needs 2 GPUs")
+
+
+@pytest.mark.ranks
+def test_the_ranks_of_those_faults_start_and_measure_without_a_gpu_too(tmp_path: Path) -> None:
+    write_json(RunDir(tmp_path).plan, gpu_faults._plan(gpus_per_node=0))
+    assert "gloo over 2 ranks on 1 node: " in next(gpu_faults._ranks(tmp_path, 2, "measure"))

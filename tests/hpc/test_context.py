@@ -69,6 +69,23 @@ def test_a_long_call_of_a_library_is_not_taken_to_hang(tmp_path: Path, monkeypat
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
 
+def test_until_the_next_report_of_progress_a_rank_is_not_taken_to_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step compiles the network."""
+    monkeypatch.setattr(context, "BEAT_S", 0.05)
+    ctx = Context(World(), RunDir(tmp_path))
+    ctx.progress("starting", 0, 0)
+    before = read_json(ctx.run.heartbeat(0)) or {}
+    ctx.beat_until_progress()
+    ctx.beat_until_progress()  # again: still one thread
+    wait_for(lambda: (read_json(ctx.run.heartbeat(0)) or {})["time"] > before["time"])
+    assert [thread.name for thread in threading.enumerate()].count("heartbeat") == 1
+    ctx.progress("train", 1, 10)
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+    ctx.progress("train", 2, 10)
+
+
 def test_a_call_that_never_returns_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "BEAT_S", 0.05)
     ctx = Context(World(), RunDir(tmp_path))

@@ -1,6 +1,9 @@
 """What a file of a checkpoint holds comes back bit for bit, and a byte that changed is seen."""
 
+import errno
+import fcntl
 import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,35 @@ def test_the_memory_is_kept_and_holds_a_larger_state_too(tmp_path: Path) -> None
         written = staging.write(tmp_path / f"{number}")
         found = format.join([format.read(tmp_path / f"{number}", written["bytes"], written["sha256"])])
         assert torch.equal(found["tensor"], tensor)
+
+
+class Disk:
+    """A file whose driver refuses to write past the cache from this memory, as some do from memory pinned for a GPU."""
+
+    def __init__(self, path: Path, refusal: int) -> None:
+        self.file, self.refusal = open(path, "wb", buffering=0), refusal  # noqa: SIM115  closed with the test
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def write(self, view: memoryview) -> int:
+        if fcntl.fcntl(self.file, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(self.refusal, os.strerror(self.refusal))
+        return self.file.write(view)
+
+
+@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.EFAULT, errno.EIO])
+def test_memory_that_the_disk_may_not_read_is_written_through_the_cache(tmp_path: Path, refusal: int) -> None:
+    with open(tmp_path / "probe", "wb") as probe:
+        if not format._past_the_cache(probe, True):
+            pytest.skip("this file system keeps files in memory: it has no O_DIRECT")
+    disk = Disk(tmp_path / "state.bin", refusal)
+    if refusal == errno.EIO:  # a broken disk is no matter of memory
+        with pytest.raises(OSError, match="Input/output error"):
+            format._write_through(disk, memoryview(b"x" * 1000))  # type: ignore[arg-type]
+        return
+    format._write_through(disk, memoryview(b"x" * 1000))  # type: ignore[arg-type]
+    assert (tmp_path / "state.bin").read_bytes() == b"x" * 1000
 
 
 @pytest.mark.parametrize("value", [np.float64(0.5), Path("x"), {1, 2}, {np.int64(3): 1}])

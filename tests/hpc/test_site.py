@@ -8,7 +8,7 @@ import pytest
 
 from hpc import config
 from hpc.errors import ConfigError
-from hpc.site import allocation, profile
+from hpc.site import allocation, fabric, profile
 from hpc.site.allocation import Request, duration_s
 from hpc.site.profile import Account, Detect, Partition, Site, Storage
 
@@ -393,15 +393,45 @@ def test_a_slurm_is_that_of_the_profile_whose_signs_are_here(tmp_path: Path, mon
     assert not profile.is_here(allocation.load("local"), environ)
 
 
-def test_gpus_are_counted_without_a_library() -> None:
-    assert allocation.gpus_here({"CUDA_VISIBLE_DEVICES": "0,3"}) == 2
-    assert allocation.gpus_here({"CUDA_VISIBLE_DEVICES": ""}) == 0
-    assert allocation.gpus_here({"CUDA_VISIBLE_DEVICES": "-1"}) == 0
-
-
 def test_a_folder_that_other_nodes_may_not_see_is_remarked_on() -> None:
     where = allocation.load("slurm")
     resources = allocation.fit(where, allocation.Request())
     (note,) = allocation.look_at_folder(where, resources, Path("/tmp/me/runs"), {})
     assert "/tmp/me/runs is where most clusters have a disk of each machine's own" in note
     assert allocation.look_at_folder(where, resources, Path("/lustre/me/runs"), {}) == ()
+
+
+def test_the_fabric_of_a_site_is_that_of_gloo_nccl_and_tensorpipe() -> None:
+    there = ["eth0", "hsn0", "hsn1", "ib0", "lo"]
+    assert fabric.variables("hsn", there) == {
+        "GLOO_SOCKET_IFNAME": "hsn0", "NCCL_SOCKET_IFNAME": "=hsn0,hsn1", "TP_SOCKET_IFNAME": "hsn0"
+    }  # fmt: skip
+    assert fabric.variables("ib, hsn1", there)["NCCL_SOCKET_IFNAME"] == "=hsn1,ib0"
+    assert allocation.load("lumi").fabric == "hsn"
+    with pytest.raises(
+        RuntimeError,
+        match="no network interface of this node begins with hsn, as the site's profile says of its fabric; there are "
+        "eth0, lo. If it is so on every node, correct `fabric` there",
+    ):
+        fabric.variables("hsn", ["eth0", "lo"])
+    assert "lo" in fabric.interfaces()
+
+
+def test_more_ranks_than_gpus_are_refused_with_both_numbers() -> None:
+    lem, laptop = allocation.load("lem-gpu"), allocation.load("local")
+    message = (
+        "8 ranks a node cannot share 2 GPUs: one GPU takes one rank. Say --ranks 2, or --gpus 8 if a node has as many, "
+        "or --gpus 0 to compute on CPUs"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        allocation.check_gpus(lem, allocation.fit(lem, Request(gpus=2, ranks=8, account="hpc-x")))
+    allocation.check_gpus(lem, allocation.fit(lem, Request(gpus=0, ranks=8, account="hpc-x")))
+    allocation.check_gpus(lem, allocation.fit(lem, Request(gpus=2, ranks=1, account="hpc-x")))  # wasteful, but it works
+    allocation.check_gpus(allocation.load("bed"), allocation.fit(BED, Request(gpus=2, ranks=8)))  # plain files
+    message = (
+        "2 nodes on local are groups of processes of one machine, and would share 4 GPUs: one GPU takes one rank. Say "
+        "--ranks 4 without --nodes, or --gpus 0 to compute on CPUs"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        allocation.check_gpus(laptop, allocation.fit(laptop, Request(nodes=2), n_gpus_here=4))
+    allocation.check_gpus(laptop, allocation.fit(laptop, Request(nodes=2)))

@@ -120,6 +120,26 @@ def test_a_disk_that_fills_up_as_the_walltime_ends_costs_no_place_in_the_queue(j
     assert "No space left on device; going on without" in said
 
 
+def fails_with(error: str) -> str:
+    report = json.dumps({"rank": 0, "host": "n3", "error": error, "at": 3})
+    return f"echo '{report}' > \"$HERE/rank-0000.error.json\"; exit 1"
+
+
+def test_broken_hardware_sends_the_job_to_other_nodes_at_once_even_if_it_got_on(job: Kept) -> None:
+    job.ranks_do(SAVE + fails_with("AcceleratorError: CUDA error: uncorrectable ECC error encountered"))
+    code, said = job()
+    assert (code, job.run.last_attempt()) == (75, 1), said
+    assert "rank 0 on n3: AcceleratorError: CUDA error: uncorrectable ECC error encountered (memory of that GPU" in said
+    assert job.asked_of_slurm.split()[:2] == ["requeue", "7"] and "ExcNodeList=n3" in job.asked_of_slurm
+
+
+def test_what_would_be_the_same_on_any_node_is_tried_once(job: Kept) -> None:
+    job.ranks_do(fails_with("AcceleratorError: CUDA error: no kernel image is available for execution on the device"))
+    code, said = job()
+    assert (code, job.run.last_attempt(), job.asked_of_slurm) == (93, 1, ""), said
+    assert "this torch was not built for that GPU: take one that was, see env/README.md" in said
+
+
 def test_a_result_that_cannot_be_written_at_the_end_of_the_walltime_is_made_again(job: Kept) -> None:
     job.ranks_do(f"{SAVE} {FINISHED} {FILL} kill -USR2 $PPID")
     code, said = job.on_small_disk()

@@ -40,7 +40,7 @@ class LogPoints:
     def read(self) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
         """Return the line of each step since the last log point, with the means over all ranks; and the figures of this
         rank alone."""
-        own = ddp.read(torch.cat(self._values))
+        own = torch.tensor(ddp.read(torch.cat(self._values)))
         slowest_s = max(line["seconds"] for line in self._lines)
         shares = ddp.of_all_ranks(torch.cat([own, own.new_tensor([slowest_s])]))
         total = shares[0]

@@ -20,7 +20,6 @@
 set -eu
 umask 077
 trap '' USR2
-export NCCL_SOCKET_IFNAME=hsn
 export NCCL_NET_GDR_LEVEL=3
 export SLURM_CPU_BIND=mask_cpu=0x00fe000000000000,0xfe00000000000000,0xfe0000,0xfe000000,0xfe,0xfe00,0xfe00000000,0xfe0000000000
 export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
