@@ -12,7 +12,7 @@ from hpc import config, errors
 from hpc.cli import options
 from hpc.config import stages
 from hpc.errors import ConfigError
-from hpc.plan.plan import Science
+from hpc.plan import plan
 from hpc.rank.context import Input
 
 
@@ -387,13 +387,13 @@ class Watched:
 
 
 def test_a_setting_that_came_later_gives_no_run_another_name_until_it_is_set() -> None:
-    def science(cfg: Watched) -> Science:
-        return Science("stage", "mine:stage", config.plain(cfg), {}, unnamed=tuple(config.unnamed(cfg)))
+    def science(cfg: Watched) -> plan.Science:
+        return plan.Science("stage", "mine:stage", config.plain(cfg), {}, unnamed=tuple(config.unnamed(cfg)))
 
     before = {"watch": {"depth": 1}, "steps": [{"depth": 2}]}
     now = science(Watched(steps=(Watching(depth=2),)))
     assert now.unnamed == ("watch.every", "steps.0.every")
-    assert now.name == Science("stage", "mine:stage", before, {}).name
+    assert now.name == plan.Science("stage", "mine:stage", before, {}).name
     names = {
         now.name,
         science(Watched(Watching(every=9), (Watching(2),))).name,
