@@ -4,10 +4,21 @@ python -m hpc.launch train configs/demo.yaml optim.lr=1e-3 model.hidden=64
 """
 
 from hpc.config.files import apply_words, check_words, choose, load, to_yaml
-from hpc.config.schema import blanked, build, inputs, plain, required, secrets_of, texts, with_inputs
+from hpc.config.schema import (
+    blanked,
+    build,
+    inputs,
+    plain,
+    required,
+    secrets_of,
+    texts,
+    unnamed,
+    with_inputs,
+    without,
+)
 from hpc.config.secrets import Secret
 
 __all__ = [
     "Secret", "apply_words", "blanked", "build", "check_words", "choose", "inputs", "load", "plain", "required",
-    "secrets_of", "texts", "to_yaml", "with_inputs",
+    "secrets_of", "texts", "to_yaml", "unnamed", "with_inputs", "without",
 ]  # fmt: skip

@@ -186,6 +186,31 @@ def blanked(values: Any, paths: Collection[str], at: str = "") -> Any:
     return values
 
 
+def unnamed(config: Any, at: str = "") -> Iterator[str]:
+    """Yield the paths of settings that are no part of a run's name: those that a class lists in ADDED_LATER, as long as
+    they have their default, which means what was so before. So a new setting gives no run another name."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        for field in dataclasses.fields(config):
+            value, path = getattr(config, field.name), _below(at, field.name)
+            if field.name in getattr(config, "ADDED_LATER", ()) and value == _default(field, None):
+                yield path
+            else:
+                yield from unnamed(value, path)
+    elif isinstance(config, list | tuple):
+        for index, item in enumerate(config):
+            yield from unnamed(item, _below(at, index))
+
+
+def without(values: Any, paths: Collection[str], at: str = "") -> Any:
+    """Values without the settings at these paths."""
+    if isinstance(values, Mapping):
+        within = {key: _below(at, key) for key in values}
+        return {key: without(values[key], paths, path) for key, path in within.items() if path not in paths}
+    if isinstance(values, list | tuple):
+        return type(values)(without(item, paths, _below(at, index)) for index, item in enumerate(values))
+    return values
+
+
 def _below(at: str, key: object) -> str:
     return f"{at}.{key}" if at else str(key)
 

@@ -52,11 +52,14 @@ class Science:
     """The section of the file; it is not part of the science."""
     secrets: dict[str, str] = dataclasses.field(default_factory=dict)
     """The settings that name a secret, with the names; they are not part of the science."""
+    unnamed: tuple[str, ...] = ()
+    """The settings that are no part of the name, see config.unnamed."""
 
     @functools.cached_property
     def name(self) -> str:
         """The run's name: the same science has the same name, wherever and however often it is requested."""
-        science = config.blanked(self.config, self.secrets) if self.secrets else self.config
+        science = config.without(self.config, self.unnamed) if self.unnamed else self.config
+        science = config.blanked(science, self.secrets) if self.secrets else science
         text = json.dumps([self.stage, science], sort_keys=True, ensure_ascii=False)
         name = f"{self.stage}-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
         return name if self.again == 1 else f"{name}-{self.again}"
@@ -123,6 +126,7 @@ class Plan:
             "entry": self.science.entry,
             "inputs": self.science.inputs,
             "secrets": self.science.secrets,
+            "unnamed": list(self.science.unnamed),
             "sources": list(self.sources),
             "site": config.plain(self.site),
             "resources": config.plain(self.resources),
@@ -331,6 +335,7 @@ def of_run(run: RunDir) -> Science:
         record["inputs"],
         record["again"],
         secrets=record.get("secrets", {}),
+        unnamed=tuple(record.get("unnamed", ())),
     )
 
 
@@ -403,7 +408,13 @@ def _science(
         refs |= {f"{field}[{number}]": name for number, name in enumerate(names)}
     cfg = config.with_inputs(cfg, refs)
     first = Science(
-        stage, entry, config.plain(cfg), config.inputs(cfg), section=section, secrets=_secrets(section, cfg)
+        stage,
+        entry,
+        config.plain(cfg),
+        config.inputs(cfg),
+        section=section,
+        secrets=_secrets(section, cfg),
+        unnamed=tuple(config.unnamed(cfg)),
     )
     done[section] = dataclasses.replace(first, again=again(first))
     return done[section]

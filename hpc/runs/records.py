@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         entry: str
         inputs: dict[str, str]
         secrets: dict[str, str]  # names, by the settings that name them
+        unnamed: list[str]  # settings that are no part of the run's name
         sources: list[str]
         site: dict[str, Any]
         resources: dict[str, Any]
@@ -216,9 +217,9 @@ _PLAN: Fields = {
     ),
     "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
     "cwd": _is_text, "secrets": _table(_is_text), "identity": _is_text, "snapshot": _is_text, "meaning": _is_count,
-    "packages": _table(_is_text),
+    "packages": _table(_is_text), "unnamed": _are(_is_text),
 }  # fmt: skip
-LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages")
+LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed")
 """What plan.json of earlier versions lacks."""
 _SUBMISSION: Fields = {
     "job": _is_text, "name": _is_text, "label": _is_text, "settings": _is_text, "site": _is_text, "kind": _is_text,

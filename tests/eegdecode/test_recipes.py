@@ -6,7 +6,7 @@ What each is to find stands in bench/effects.py; how surely it does, `python -m 
 import json
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +155,7 @@ def run_train(science: plan.Science, folder: Path, stop_at: int = 0) -> None:
         return asked == stop_at
 
     cfg = config.build(Train, science.config, science.stage)
+    cfg = replace(cfg, watch=replace(cfg.watch, every=1))  # asked after each step
     stages.train(cfg, Context(World(), RunDir(folder), should_stop=should_stop))
 
 

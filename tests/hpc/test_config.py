@@ -12,6 +12,7 @@ from hpc import config, errors
 from hpc.cli import options
 from hpc.config import stages
 from hpc.errors import ConfigError
+from hpc.plan import plan
 from hpc.rank.context import Input
 
 
@@ -369,3 +370,33 @@ def test_a_setting_of_several_plain_types_takes_each_and_an_enum_its_values() ->
     ):
         with pytest.raises(ConfigError, match=message):
             config.build(Loose, values, "train")
+
+
+@dataclass(frozen=True)
+class Watching:
+    depth: int = 1
+    every: int = 50
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("every",)
+
+
+@dataclass(frozen=True)
+class Watched:
+    watch: Watching = field(default_factory=Watching)
+    steps: tuple[Watching, ...] = ()
+
+
+def test_a_setting_that_came_later_gives_no_run_another_name_until_it_is_set() -> None:
+    def science(cfg: Watched) -> plan.Science:
+        return plan.Science("stage", "mine:stage", config.plain(cfg), {}, unnamed=tuple(config.unnamed(cfg)))
+
+    before = {"watch": {"depth": 1}, "steps": [{"depth": 2}]}
+    now = science(Watched(steps=(Watching(depth=2),)))
+    assert now.unnamed == ("watch.every", "steps.0.every")
+    assert now.name == plan.Science("stage", "mine:stage", before, {}).name
+    names = {
+        now.name,
+        science(Watched(Watching(every=9), (Watching(2),))).name,
+        science(Watched(Watching(depth=3))).name,
+    }
+    assert len(names) == 3

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from hpc.config import Secret, blanked
 
@@ -58,6 +58,8 @@ class Watch:
     histograms: bool = False  # histograms of parameters and gradients, at each validation
     profile: tuple[int, int] | None = None  # first and last step of the profiler trace, counted from 0
     alerts: Alerts = field(default_factory=Alerts)  # receivers of alerts
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("every",)
 
     def __post_init__(self) -> None:
         if self.every < 1:
