@@ -2,7 +2,8 @@
 
 A stage is a function `(cfg, ctx) -> metrics`. The annotation of `cfg` is its schema. Heavy packages (torch, mne, h5py)
 are imported when a stage runs, so that a login node can check a config without them. `checked_by` names the function
-that checks a config against its inputs before the job is submitted; `with_meaning` says what changed in the results.
+that checks a config against its inputs before the job is submitted; `with_meaning` says what changed in the results;
+`imports`, for stages that take long, what a rank that died finds imported when it is back.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from eegdecode.evaluation.config import Audit, Compare, Evaluate, Stream, Submis
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
 from eegdecode.training.config import Estimate, Soup, Train, check_ranks
-from hpc.config.stages import checked_by, on_gpus, with_meaning
+from hpc.config.stages import checked_by, imports, on_gpus, with_meaning
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
@@ -36,6 +37,7 @@ def survey(cfg: Survey, ctx: Context) -> Metrics:
     return survey.run(cfg, ctx)
 
 
+@imports("eegdecode.preprocessing.study")
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study
@@ -58,6 +60,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
 
 
 @on_gpus
+@imports("eegdecode.training.loop", "torch.utils.tensorboard", "torch._dynamo")
 @checked_by(check_training)
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""
@@ -102,6 +105,7 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
     return predict.check(folders, cfg.weigh)
 
 
+@imports("eegdecode.evaluation.evaluate")
 @with_meaning(
     {
         2: "the baseline csp is MNE's with scikit-learn's LDA, riemann is new, and baselines decode the whole of a "

@@ -1,5 +1,7 @@
 """One rank of a run: `python -m hpc.worker RUN --attempt 1`, started by the supervisor.
 
+With --fork-server it forks that rank, and the one of each attempt that follows.
+
 Exit codes: 0 done, or stopped and saved (then it leaves a mark: if a rank ended with another code, srun would kill its
 neighbours while they save), 93 permanent failure (do not start again), 1 anything else.
 """
@@ -12,12 +14,14 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from hpc import media
 from hpc.codes import NEVER
 from hpc.rank import stage_run, threads
 from hpc.rank.context import STARTING, Context, Fenced, Preempted, World
+from hpc.rank.forkserver import ForkServer
 from hpc.rank.signals import Stop, ignore_signals, write_stacks_to
 from hpc.rank.staging import Staging
 from hpc.runs import records, seal
@@ -39,6 +43,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--identity", default="", help="the id of the run folder")
     parser.add_argument("--mpi", action="store_true", help="MPI says which rank this is")
+    parser.add_argument("--fork-server", action="store_true", help="fork the rank, and those of attempts to come")
     options = parser.parse_args(argv)
 
     threads.cap(threads.given(environ))  # before numpy and torch are imported
@@ -55,17 +60,25 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     world = _mpi_world() if options.mpi else World.from_env(environ)
     if options.mpi:  # mpiexec mixes the output of its ranks
         _print_to(run.attempt(options.attempt).log(world.rank))
-    stacks = open(run.attempt(options.attempt).stacks(world.rank), "w")  # noqa: SIM115  open until the end
-    write_stacks_to(stacks)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(Printable(f"%(asctime)s rank {world.rank} %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if world.is_first else logging.WARNING, handlers=[handler])
     host = environ.get("SLURMD_NODENAME") or os.uname().nodename
-    ctx = Context(world, run, options.attempt, should_stop=stop, host=host, identity=identity)
-    ctx.stage_in = staging = Staging(ctx, environ)
+    rank = partial(Context, world, run, should_stop=stop, host=host, identity=identity)
+    ctx = rank(options.attempt)
+    staging = _begin(ctx, environ)
     try:
         ctx.progress(STARTING, 0, 0)
         _refuse_other_code(ctx)
+        if options.fork_server:
+            stage_run.import_ahead(run)
+            attempt = ForkServer(run.attempt(ctx.attempt), ctx.attempt, world, host, stop).serve()
+            if attempt != ctx.attempt:
+                _print_to(run.attempt(attempt).log(world.rank))
+                ctx = rank(attempt)
+                staging = _begin(ctx, environ)
+                ctx.progress(STARTING, 0, 0)
+                _refuse_other_code(ctx)
         MEMORY.keep_in(run.verified, f"rank-{world.rank:04d}", lambda: ctx.pause(0))
         stage_run.work(ctx)
         return 0
@@ -82,6 +95,14 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     finally:
         ignore_signals()
         staging.release()
+
+
+def _begin(ctx: Context, environ: Mapping[str, str]) -> Staging:
+    """Prepare for a stage that hangs, and for one that reads copies on the node."""
+    stacks = open(ctx.run.attempt(ctx.attempt).stacks(ctx.world.rank), "w")  # noqa: SIM115  open until the end
+    write_stacks_to(stacks)
+    ctx.stage_in = staging = Staging(ctx, environ)
+    return staging
 
 
 def _refuse_other_code(ctx: Context) -> None:

@@ -10,6 +10,7 @@ A package of a user's own adds stages in the same way.
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -69,6 +70,23 @@ def on_gpus(stage: Stage) -> Stage:
     """Decorate a stage whose ranks each compute on a GPU, if the run has any: more ranks than GPUs are then refused."""
     stage.on_gpus = True  # type: ignore[attr-defined]
     return stage
+
+
+def imports(*modules: str) -> Callable[[Stage], Stage]:
+    """Decorate a stage with the modules that it imports only when it runs, and then always. They are imported before
+    its ranks are forked, so that a rank that died is back at once (hpc/rank/forkserver.py)."""
+
+    def register(stage: Stage) -> Stage:
+        stage.imports = modules  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def import_ahead(stage: Any) -> None:
+    """Import what the stage says that it will."""
+    for module in getattr(stage, "imports", ()):
+        import_module(module)
 
 
 def with_meaning(raises: Mapping[int, str]) -> Callable[[Stage], Stage]:

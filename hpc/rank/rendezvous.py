@@ -79,7 +79,7 @@ def _unpack(body: bytes) -> list[bytes]:
     return fields
 
 
-class _Signatures:
+class Signatures:
     """Signs the messages of one connection: each has a number and a direction, so none can be repeated or returned."""
 
     def __init__(self, secret: bytes, of_server: bytes, of_client: bytes) -> None:
@@ -118,7 +118,7 @@ class Server:
         self._values: dict[bytes, bytes] = {}
         self._arrivals: dict[bytes, asyncio.Event] = {}
         self._unproven: dict[asyncio.StreamWriter, None] = {}
-        self._listener = _listener(host)
+        self._listener = listen(host)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=asyncio.run, args=[self._serve()], name="rendezvous", daemon=True).start()
 
@@ -136,7 +136,7 @@ class Server:
             self._unproven.pop(writer, None)
             writer.transport.abort()
 
-    async def _proven(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _Signatures | None:
+    async def _proven(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Signatures | None:
         if len(self._unproven) >= MAX_UNPROVEN:
             oldest = next(iter(self._unproven))
             del self._unproven[oldest]
@@ -146,16 +146,14 @@ class Server:
         writer.write(mine)
         async with asyncio.timeout(PROOF_S):
             theirs, proof = await reader.readexactly(N_B), await reader.readexactly(N_B)
-        signatures = _Signatures(self._secret, mine, theirs)
+        signatures = Signatures(self._secret, mine, theirs)
         right = hmac.compare_digest(proof, signatures.client_proof())
         writer.write(signatures.server_proof() if right else REFUSED)
         await writer.drain()
         self._unproven.pop(writer, None)
         return signatures if right else None
 
-    async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, signatures: _Signatures
-    ) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, signatures: Signatures) -> None:
         """Carry out the requests of a connection, one after the other, until one is not signed as it should be."""
         while True:
             n_b = int.from_bytes(await reader.readexactly(4))
@@ -216,7 +214,8 @@ class Server:
                 await self._arrivals.setdefault(key, asyncio.Event()).wait()
 
 
-def _listener(host: str) -> socket.socket:
+def listen(host: str) -> socket.socket:
+    """Listen at a free port of this address; of all addresses, if it is empty."""
     if host or not socket.has_dualstack_ipv6():
         return socket.create_server((host, 0), backlog=1024)
     return socket.create_server((host, 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
@@ -282,7 +281,7 @@ class _Connection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             mine = secrets.token_bytes(N_B)
-            self._signatures = _Signatures(secret, self._read(N_B), mine)
+            self._signatures = Signatures(secret, self._read(N_B), mine)
             self._socket.sendall(mine + self._signatures.client_proof())
             proof = self._read(N_B)
         except BaseException:

@@ -1,18 +1,37 @@
 """Runs the stage of a run folder in this rank."""
 
+import logging
+from typing import Any
+
 from hpc import config
 from hpc.config import stages
 from hpc.rank.context import BEGUN, Context
 from hpc.runs import products, records
-from hpc.runs.rundir import write_json
+from hpc.runs.rundir import RunDir, write_json
+
+log = logging.getLogger(__name__)
+
+
+def load(run: RunDir) -> "tuple[Any, Any, records.PlanRecord]":
+    """Return the stage of a run folder, its config, and the plan."""
+    plan = records.plan(run)
+    assert plan, f"{run.path} has no plan.json"
+    stage = stages.load(plan["entry"])
+    return stage, config.build(stages.schema(stage), config.load([run.config]), plan["stage"]), plan
+
+
+def import_ahead(run: RunDir) -> None:
+    """Import what a rank will import, before it is forked. What fails here, the rank meets itself, and reports it."""
+    try:
+        stage, _, _ = load(run)
+        stages.import_ahead(stage)
+    except Exception as error:  # noqa: BLE001  any module may raise anything
+        log.info("not imported ahead: %s", error)
 
 
 def work(ctx: Context) -> None:
     """Run the stage of a run folder; rank 0 writes its metrics for the supervisor."""
-    plan = records.plan(ctx.run)
-    assert plan, f"{ctx.run.path} has no plan.json"
-    stage = stages.load(plan["entry"])
-    cfg = config.build(stages.schema(stage), config.load([ctx.run.config]), plan["stage"])
+    stage, cfg, plan = load(ctx.run)
     ctx.meaning = plan.get("meaning", 1)
     ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)

@@ -330,6 +330,12 @@ class AttemptDir:
         return self.path / "rendezvous.json"
 
     @property
+    def supervisor(self) -> Path:
+        """The address at which the supervisor awaits the fork servers that this attempt has started, and its secret;
+        only the user may read it."""
+        return self.path / "supervisor.json"
+
+    @property
     def metrics(self) -> Path:
         """The metrics that the stage returned on rank 0."""
         return self.path / "metrics.json"

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from hpc.codes import DONE, FAILED, NEVER
+from hpc.rank.parent_death import die_with_parent
 from hpc.runs import seal
 from hpc.runs.rundir import Gone, RunDir, committed_steps
-from hpc.supervise import ranks
 from hpc.supervise.requeue import Job
 from hpc.supervise.supervisor import Supervisor, print_safely
 
@@ -71,7 +71,7 @@ def keep(run: RunDir, environ: Mapping[str, str], identity: str = "") -> int:
             code = FAILED
             try:
                 if job:  # without its batch step the job is over, and Slurm may not find us to end us
-                    ranks.die_with_parent(keeper)
+                    die_with_parent(keeper)
                 seal.work_in(run, identity)
                 supervision = Supervisor(run, environ, signals, identity)
                 code = (

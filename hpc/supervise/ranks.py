@@ -1,14 +1,13 @@
 """The rank processes of one attempt: children on this machine, or an srun that runs them on the nodes of a job.
 
-With --mpi they are MPI processes: mpiexec starts them here, and srun with its MPI plugin on the nodes of a job.
+What is started for a rank is its fork server (hpc/rank/forkserver.py), which stays for the attempts to come. With --mpi
+ranks are MPI processes without one: mpiexec starts them here, and srun with its MPI plugin on the nodes of a job.
 """
 
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,13 +17,12 @@ from typing import Any
 
 from hpc.rank import threads
 from hpc.rank.context import BEGUN, STARTING
+from hpc.rank.parent_death import die_with_parent
 from hpc.rank.signals import STACKS
 from hpc.runs import records
 from hpc.runs.rundir import Damaged, RunDir, read_json
 from hpc.supervise import flight_recorder
-
-PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
+from hpc.supervise.forkservers import ForkServers
 
 _WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/rank/ddp.py")
 """Files on the stack of a rank that waits for the others."""
@@ -33,12 +31,18 @@ START_S, START_TIMES = 300.0, 8
 that is short, START_TIMES as long, up to START_S."""
 RECORD_S = 10.0
 """How long ranks that hang may take to write what they have recorded of their collectives."""
+END_S, NEIGHBOURS_END_S = 2.0, 0.5
+"""How long ranks may take to end after TERM, and after KILL. Those that have lost a neighbour can save nothing more;
+after TERM they have time to say so."""
+KILLED = (signal.SIGKILL, 128 + signal.SIGKILL)
+"""How a process ends, and how srun ends then."""
 LOG_MB, KEPT_MB = 200, 10
 """A log larger than LOG_MB is cut to its last KEPT_MB, so that a rank cannot fill the disk."""
 
 
 class Ranks:
-    """The processes of an attempt, started at once; `codes` has their exit codes.
+    """The processes of an attempt, started at once; `codes` has the exit codes of its ranks. Call `close` if no other
+    attempt follows.
 
     Parameters
     ----------
@@ -52,9 +56,16 @@ class Ranks:
         Whether srun starts them on the nodes of this job.
     identity
         The id of the run folder.
+    former
+        Those of the attempt before, which have ended: if they can, their fork servers fork these.
+    forks
+        Whether they may be forked at all, and not only started.
     """
 
-    def __init__(self, run: RunDir, attempt: int, plan: Mapping[str, Any], on_slurm: bool, identity: str) -> None:
+    def __init__(
+        self, run: RunDir, attempt: int, plan: Mapping[str, Any], on_slurm: bool, identity: str,
+        former: "Ranks | None" = None, forks: bool = True,
+    ) -> None:  # fmt: skip
         self.run = run
         self.attempt = attempt
         self.plan = plan
@@ -66,11 +77,39 @@ class Ranks:
         heartbeats."""
         self.mpi = bool(self.resources.get("mpi"))
         self.threads = threads.of_a_rank(plan, self.size, on_slurm)
+        self.on_slurm = on_slurm
+        self._under_mpiexec = self.mpi and not on_slurm
+        self.first_codes: list[int] = []
+        """How those ranks have ended because of which the others were ended."""
+        self.servers: ForkServers | None = None
+        self._srun_log = self.folder.srun
+        """Where srun writes, as long as it lives; `_srun_said`: how much it had written before this attempt."""
+        self._srun_said = 0
+        if former is not None and forks and former.can_fork:
+            self._fork(former)
+            return
+        if former is not None:
+            former.close()
+        if forks and not self.mpi:
+            self.servers = self._listen()
         if on_slurm:
             self.processes = self._start_srun()
         else:
             self.processes = self._start_mpiexec() if self.mpi else self._start_here()
-        self._under_mpiexec = self.mpi and not on_slurm
+
+    def _listen(self) -> ForkServers | None:
+        """Prepare to hear of fork servers; None if that is not possible: then ranks are without."""
+        try:
+            return ForkServers(self.folder, self.size, not self.on_slurm or self.resources["nodes"] == 1)
+        except OSError:
+            return None
+
+    def _fork(self, former: "Ranks") -> None:
+        """Have the fork servers of the attempt before fork the ranks of this one."""
+        assert former.servers is not None
+        self.processes, self.servers = former.processes, former.servers
+        self._srun_log, self._srun_said = former._srun_log, _size_b(former._srun_log)
+        self.servers.start(self.attempt)
 
     @property
     def size(self) -> int:
@@ -150,24 +189,60 @@ class Ranks:
             self.plan["python"], "-PB", "-u", "-m", "hpc.worker", str(self.run.path), "--attempt", str(self.attempt),
             "--identity", self.identity,
         ]  # fmt: skip
-        return [*command, "--mpi"] if self.mpi else command
+        if self.mpi:
+            return [*command, "--mpi"]
+        return [*command, "--fork-server"] if self.servers else command
 
     @property
     def running(self) -> bool:
-        return any(process.poll() is None for process in self.processes)
+        return any(code is None for code in self._codes())
 
     @property
     def broken(self) -> bool:
         """Whether a rank has failed."""
-        return any(process.poll() not in (None, 0) for process in self.processes)
+        return any(code not in (None, 0) for code in self._codes())
 
     @property
     def codes(self) -> list[int]:
-        return [process.returncode for process in self.processes]
+        return [code for code in self._codes() if code is not None]
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a rank was ended from outside, by a person, the kernel or Slurm, and not by anything of its own."""
+        return bool(self.first_codes) and all(abs(code) in KILLED for code in self.first_codes)
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether the ranks of another attempt can be forked: these have ended, and each has left a fork server."""
+        if self.servers is None or not self.servers.complete:
+            return False
+        return not self.running and all(process.poll() is None for process in self.processes)
+
+    def _codes(self) -> list[int | None]:
+        """Return how each rank has ended, from its fork server or from its process; None if it runs. One srun stands
+        for all ranks that no fork server has reported."""
+        if self.servers is None or not self.servers.slots:
+            return [process.poll() for process in self.processes]
+        process_of = self.processes * self.size if self.on_slurm else self.processes
+        reported = [self.servers.code(rank) for rank in range(self.size)]
+        return [process.poll() if code is None else code for code, process in zip(reported, process_of)]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until a rank has ended whose fork server says so."""
+        if self.servers is None:
+            time.sleep(seconds)
+            return
+        self.servers.wait(seconds)
+        heard = [slot for slot in self.servers.slots.values() if slot.link is not None]
+        if heard and not self.servers.complete and all(slot.code is not None for slot in heard):
+            self.servers.close()  # srun waits for all its tasks: those that have ended must not wait for us
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the ranks. srun passes it on to all nodes. mpiexec would die of it, so its ranks get it
-        directly."""
+        """Send a signal to the ranks: through their fork servers, or through srun, which passes it on to all nodes.
+        mpiexec would die of it, so its ranks get it directly."""
+        if self.servers is not None and self.servers.complete:
+            self.servers.signal(number)
+            return
         if self._under_mpiexec and number not in (signal.SIGTERM, signal.SIGKILL):
             for pid in _ranks_below(self.processes[0].pid):
                 with suppress(ProcessLookupError):  # it has just ended
@@ -177,14 +252,60 @@ class Ranks:
             if process.poll() is None:
                 process.send_signal(number)
 
-    def end(self) -> None:
+    def end(self, patience_s: float = END_S) -> None:
         """End the ranks. A rank without its neighbours hangs in a collective and ignores TERM, so it is killed. srun
         gets a signal first: its TERM and KILL reach the ranks on the other nodes."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        self.first_codes = self.first_codes or [code for code in self.codes if code != 0]
+        self._note_the_dead()
+        self._end(patience_s)
+        if self.running and self.servers is not None:  # a fork server that does not answer
+            self.servers.close()
+            self._end(patience_s)
+        self._copy_srun_log()
+
+    def _end(self, patience_s: float) -> None:
+        for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, END_S)):
+            if not self.running:
+                return
             self.signal(number)
-            deadline = time.monotonic() + 2
+            deadline = time.monotonic() + wait_s
             while time.monotonic() < deadline and self.running:
-                time.sleep(0.05)
+                self.wait(0.05)
+
+    def close(self) -> None:
+        """Release the fork servers, and wait until their processes are gone."""
+        if self.servers is None:
+            return
+        self.servers.close()
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            for process in self.processes:
+                if number is not None and process.poll() is None:
+                    process.send_signal(number)
+            deadline = time.monotonic() + END_S
+            while time.monotonic() < deadline and any(process.poll() is None for process in self.processes):
+                time.sleep(0.01)
+
+    def _note_the_dead(self) -> None:
+        """Write what srun would: which rank a signal has ended, on which node."""
+        if not self.on_slurm or self.servers is None:
+            return
+        dead = [
+            f"hpc: error: {slot.host}: task {rank}: {signal.strsignal(-slot.code)}\n"
+            for rank, slot in self.servers.slots.items()
+            if slot.code is not None and slot.code < 0
+        ]
+        if dead:
+            with suppress(OSError), open(self.folder.srun, "a") as log:  # without room, the node stays unknown
+                log.writelines(dead)
+
+    def _copy_srun_log(self) -> None:
+        """An srun that an earlier attempt has started writes into the folder of that one."""
+        if self._srun_log == self.folder.srun or (n_b := _size_b(self._srun_log)) == self._srun_said:
+            return
+        with suppress(OSError), open(self._srun_log, "rb") as log, open(self.folder.srun, "ab") as copy:
+            log.seek(self._srun_said)
+            copy.write(log.read(n_b - self._srun_said))
+        self._srun_said = n_b
 
     def heartbeats(self) -> list[dict[str, Any]]:
         """Return the last heartbeats of the ranks of this attempt; a rank without one is left out."""
@@ -302,9 +423,5 @@ def _not_yet(supervisor: int) -> None:
     die_with_parent(supervisor)
 
 
-def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent dies, even if that is dead already."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+def _size_b(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

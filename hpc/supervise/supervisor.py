@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -29,7 +30,7 @@ from hpc.runs.rundir import (
     write_json,
 )
 from hpc.supervise import diagnosis, requeue
-from hpc.supervise.ranks import Ranks
+from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
 from hpc.supervise.requeue import EndOfWalltime, Job
 
 POLL_S = 0.1
@@ -89,6 +90,10 @@ class Supervisor:
         self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
+        self.ranks: Ranks | None = None
+        """Those of the last attempt; they may have left fork servers."""
+        self._forks = True
+        """Whether ranks may be forked. Not after a failure that a fork could be the reason of."""
         self.began = time.time()
         self.me = {
             "host": os.uname().nodename,
@@ -168,28 +173,40 @@ class Supervisor:
         return ", ".join(f"{run.name} ({word})" for run, word in zip(missing, words))
 
     def _attempts(self) -> int:
-        while True:
-            try:
-                seal.verify(self.dir, records.plan(self.dir))
-            except seal.Unsealed as error:
-                return self.give_up(NEVER, str(error))
-            outcome = self._attempt()
-            if outcome == "finished":
-                return self._finish()
-            if outcome == "stopped" or self.stop_cause is not None:
-                return self._stop()
-            lines = diagnosis.since_submission(self.dir)
-            why = lines[-1]["why"]
-            if diagnosis.hopeless(lines):
-                never = NEVER in lines[-1]["codes"] or lines[-1].get("fault") == "user"
-                return self.give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
-            if self._look_around():
-                return self._stop()
-            nodes = diagnosis.bad_nodes(lines)
-            if self.job and lines[-1]["node"] in nodes:
-                return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue")
-            got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
-            self._say("running", f"{why}; {got_on}: starting again from what is saved")
+        try:
+            while (end := self._next_attempt()) is None:
+                pass
+        finally:
+            if self.ranks is not None:
+                self.ranks.close()
+        return end()
+
+    def _next_attempt(self) -> Callable[[], int] | None:
+        """Make an attempt; return how the run ends then, or None if another one follows."""
+        try:
+            seal.verify(self.dir, records.plan(self.dir))
+        except seal.Unsealed as error:
+            return partial(self.give_up, NEVER, str(error))
+        outcome = self._attempt()
+        if outcome == "finished":
+            return self._finish
+        if outcome == "stopped" or self.stop_cause is not None:
+            return self._stop
+        lines = diagnosis.since_submission(self.dir)
+        why = lines[-1]["why"]
+        if diagnosis.hopeless(lines):
+            never = NEVER in lines[-1]["codes"] or lines[-1].get("fault") == "user"
+            return partial(self.give_up, NEVER if never else HUNG if outcome == "hung" else FAILED, why)
+        if self._look_around():
+            return self._stop
+        nodes = diagnosis.bad_nodes(lines)
+        if self.job and lines[-1]["node"] in nodes:
+            return partial(self._leave, self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue")
+        # If a library cannot live with a fork, the next attempt is one without
+        self._forks = self._forks and (lines[-1]["got_on"] or (self.ranks is not None and self.ranks.was_killed))
+        got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
+        self._say("running", f"{why}; {got_on}: starting again from what is saved")
+        return None
 
     def _attempt(self) -> Outcome:
         """Start the ranks, and wait until all have ended."""
@@ -223,7 +240,9 @@ class Supervisor:
                 "same run to the bit now"
             )
         self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
-        started = Ranks(self.dir, self.attempt, self.plan, self.job is not None, self.identity)
+        started = self.ranks = Ranks(
+            self.dir, self.attempt, self.plan, self.job is not None, self.identity, self.ranks, self._forks
+        )
         try:
             outcome, late = self._watch(started)
         except Gone:
@@ -234,7 +253,7 @@ class Supervisor:
             cause = diagnosis.hung(late, folder)
         elif outcome == "crashed":
             hosts = {heartbeat["rank"]: heartbeat["host"] for heartbeat in started.heartbeats()}
-            cause = diagnosis.crashed(folder, started.codes, hosts)
+            cause = diagnosis.crashed(folder, started.first_codes or started.codes, hosts)
         end = {
             "ended": time.time(),
             "outcome": outcome,
@@ -255,7 +274,7 @@ class Supervisor:
         asked_at: float | None = None
         pulse_at = signal_at = 0.0
         while started.running:
-            time.sleep(POLL_S)
+            started.wait(POLL_S)
             now = time.monotonic()
             if now - pulse_at > HEARTBEAT_S:
                 pulse_at = now
@@ -277,7 +296,7 @@ class Supervisor:
                 self._say("running", f"not stopped after {now - asked_at:.0f} s: ended, the last checkpoint counts")
                 started.end()
             if started.broken:
-                started.end()
+                started.end(NEIGHBOURS_END_S)
         if any(started.codes):  # the neighbours of a crashed rank get TERM and stop as well
             return ("crashed" if asked_at is None else "stopped"), None
         if any(self.dir.attempt(self.attempt).path.glob("rank-*.stopped")):
