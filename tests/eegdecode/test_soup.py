@@ -19,7 +19,7 @@ from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.config import Trainable
 from eegdecode.objectives.regression import Regression
 from eegdecode.training import estimate, model_file, soup, successive_halving
-from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts
+from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts, Watch
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs import products
@@ -33,6 +33,7 @@ def cfg(tiny_store: Store) -> Train:
         model=BiLSTM(hidden=4),
         windows=RandomWindows(length_s=1.0, batch=4),
         optim=Optim(steps=12, validate_every=4, warmup_steps=0, lr=0.01),
+        watch=Watch(every=1),
     )
 
 

@@ -1,7 +1,7 @@
 """Our own stages, but that each rank waits at the gate in the midst of its work, so that a test can break it there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from counting.stages import hold
@@ -24,7 +24,7 @@ class Held(Train):
 def held(cfg: Held, ctx: Context) -> dict[str, object]:
     """`held`: behind a step, as training looks there whether it is to stop."""
     _hold_when(lambda: ctx.reached == cfg.hold_at, ctx)
-    return stages.train(cfg, ctx)
+    return stages.train(replace(cfg, watch=replace(cfg.watch, every=1)), ctx)  # so that it looks after each step
 
 
 @dataclass(frozen=True)
