@@ -17,7 +17,16 @@ from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives import takes_soft_labels
-from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
+from eegdecode.training import (
+    exact,
+    lr_finder,
+    model_file,
+    optim,
+    setup,
+    successive_halving,
+    target_statistics,
+    transfer,
+)
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.batches import NOISE, Batches
 from eegdecode.training.config import Train, check_ranks
@@ -42,6 +51,7 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     data = store.open_store(*(ctx.input(name, often=True) for name in cfg.data))
     verification = Verification(ctx, [stored.path for stored in data.recordings])
     device = ddp.start(ctx)
+    exact.begin(cfg, ctx.world.size, device)
     if ddp.any_rank(not verification.wait()):
         ddp.stop()
         raise Preempted
@@ -83,7 +93,8 @@ class Training:
         network.to(device)
         if cfg.compute.compile:
             network.compile(dynamic=False)  # batches and windows have one shape each
-        model = ddp.wrap(network, device, cfg.compute.shard)
+        in_order = None if cfg.compute.exact == "auto" else cfg.compute.exact
+        model = ddp.wrap(network, device, cfg.compute.shard, in_order)
         self.objective = objectives.build(cfg.objective, data_spec)
         self.validator = Validator(cfg, sets.val, data, self.spec, network)
         optimizer = optim.adamw(network, cfg.optim)
@@ -132,7 +143,7 @@ class Training:
         lr = optim.rate(cfg.optim, self.peak_lr, step)
         self._seed_dropout(step)
         trainable.train(stepper.model)
-        sums = stepper.backward(batch, lr)
+        sums = stepper.backward(batch, lr, partial(self._seed_dropout, step))
         # Ranks have equal shares, so the mean over ranks is the mean over the global batch
         means = (ddp.total(torch.stack([value.float() for value in sums.values()])) / self.ctx.world.size).tolist()
         figures = dict(zip(sums, means, strict=True))
@@ -157,6 +168,7 @@ class Training:
         a stop was requested meanwhile: `figures` are saved, and the next attempt validates."""
         began, state, step = time.perf_counter(), self.state, self.state.step
         with self.average.applied(self.network):
+            ddp.same_statistics(self.network)
             names = [name for name in figures if name not in TIMES]
             with self.stepper.precision:
                 means = self.validator(self.network, self.objective, names, self.ctx)
@@ -224,7 +236,6 @@ class Training:
     def _unfreeze(self, step: int) -> None:
         trainable.unfreeze(self.network, self.first_steps, step)
         self.stepper.trained = optim.trainable_parameters(self.state.optimizer)
-        ddp.without_remark(self.stepper.model)
         log.info("step %d: %d tensors are trained from here on", step, len(self.stepper.trained))
 
     def _why_it_ends(self, best: Best) -> str:
@@ -247,7 +258,7 @@ class Training:
         def train_one(lr: float, number: int) -> float:
             self._seed_dropout(number)
             trainable.train(self.stepper.model)
-            loss = self.stepper.backward(next(upcoming), lr)["loss"]
+            loss = self.stepper.backward(next(upcoming), lr, partial(self._seed_dropout, number))["loss"]
             self.stepper.clip_grad_norm()
             self.stepper.step()
             models.after_step(self.network, 0.0)
@@ -255,9 +266,10 @@ class Training:
 
         return train_one
 
-    def _seed_dropout(self, step: int) -> None:
-        """Seed dropout from the step, so that it does not depend on earlier draws."""
-        torch.manual_seed(_seed(self.cfg.seed, NOISE, step, self.ctx.world.rank))
+    def _seed_dropout(self, step: int, portion: int = 0) -> None:
+        """Seed dropout from the step and the share of the batch, so that it does not depend on earlier draws."""
+        share = self.ctx.world.rank + self.ctx.world.size * portion
+        torch.manual_seed(_seed(self.cfg.seed, NOISE, step, share))
 
     def _damages(self, step: int) -> list[str]:
         return store.broken(self.data, self.draw.at([step]).recording.tolist())
