@@ -26,6 +26,7 @@ NAMES = (
     "loader",
     "metrics",
     "models",
+    "ddp",
     "speech",
     "recovery",
     "drills",

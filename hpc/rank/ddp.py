@@ -196,8 +196,11 @@ def wrap(
         from hpc.rank import fsdp  # takes most of a second to import
 
         return fsdp.shard(model, device)
-    in_order = gradients.size_mb(model) <= IN_ORDER_UP_TO_MB if exact is None else exact
-    return gradients.Averaged(model, in_order)
+    return gradients.Averaged(model, in_order(model, exact))
+
+
+def in_order(model: torch.nn.Module, exact: bool | None) -> bool:
+    return gradients.size_mb(model) <= IN_ORDER_UP_TO_MB if exact is None else exact
 
 
 @contextmanager

@@ -9,6 +9,7 @@ ranks, whatever the buckets, the nodes and the network between them.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -41,9 +42,10 @@ class Averaged(nn.Module):
         self.n_sent = 0
         self.expects = self.began = False
         self.parameters_in_order = [one for one in module.parameters() if one.requires_grad]
-        self.bucket_of: dict[nn.Parameter, _Bucket] = {}
-        for parameter in self.parameters_in_order:
-            parameter.register_post_accumulate_grad_hook(self._arrived)
+        self.bucket_of: list[_Bucket | None] = []
+        """That of each of the parameters in order; None for a frozen one."""
+        for number, parameter in enumerate(self.parameters_in_order):
+            parameter.register_post_accumulate_grad_hook(partial(self._arrived, number))
         broadcast([*module.parameters(), *module.buffers()])
 
     def forward(self, *inputs: object, **named: object) -> object:
@@ -58,21 +60,24 @@ class Averaged(nn.Module):
         if trained != self.trained:
             parameters = [one for one in self.parameters_in_order if one.requires_grad]
             self.trained, self.buckets = trained, list(_buckets(parameters, self.bucket_mb, self.in_order))
-            self.bucket_of = {parameter: bucket for bucket in self.buckets for parameter in bucket.parameters}
+            of_parameter = {id(parameter): bucket for bucket in self.buckets for parameter in bucket.parameters}
+            self.bucket_of = [of_parameter.get(id(parameter)) for parameter in self.parameters_in_order]
         for bucket in self.buckets:
             bucket.n_missing = len(bucket.parameters)
         self.n_sent, self.expects, self.began = 0, True, False
 
-    def _arrived(self, parameter: torch.Tensor) -> None:
+    def _arrived(self, number: int, _: torch.Tensor) -> None:
         if not (self.expects and self.together):
             return
         if not self.began:
             self.began = True
             Variable._execution_engine.queue_callback(self._finish)
-        bucket = self.bucket_of[parameter]  # type: ignore[index]
+        bucket = self.bucket_of[number]
+        assert bucket is not None, "a parameter was unfrozen between the forward and the backward pass"
         bucket.n_missing -= 1
-        while self.n_sent < len(self.buckets) and not self.buckets[self.n_sent].n_missing:
-            self._send()
+        if not bucket.n_missing:
+            while self.n_sent < len(self.buckets) and not self.buckets[self.n_sent].n_missing:
+                self._send()
 
     def _send(self) -> None:
         """Send the next bucket, on every rank in the same order."""
@@ -150,13 +155,14 @@ class _Bucket:
             mean = tree_sum(self.shares.view(self.n_ranks, -1).unbind()).div_(self.n_ranks)
             if self.at_once:
                 self.flat.copy_(mean)
+                self.work = None
             else:
                 self.work = dist.all_gather_into_tensor(self.flat, mean, async_op=True)
 
     def receive(self) -> None:
-        assert self.work is not None
-        with self._aside():
-            self.work.wait()
+        if self.work is not None:
+            with self._aside():
+                self.work.wait()
         if self.aside is not None:
             torch.cuda.current_stream(self.flat.device).wait_stream(self.aside)
         if not self.in_order:
