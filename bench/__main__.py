@@ -27,6 +27,7 @@ NAMES = (
     "metrics",
     "models",
     "loop",
+    "ddp",
     "speech",
     "recovery",
     "drills",

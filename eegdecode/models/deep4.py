@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode.models.config import need_at_least_one, need_fraction
-from eegdecode.models.parts import shapes
+from eegdecode.models.parts import deterministic, shapes
 from eegdecode.models.parts.filters import TimeThenSpace
 from eegdecode.signals import SignalSpec
 
@@ -69,7 +69,7 @@ class Network(nn.Module):
         return out
 
     def _pooled(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.max_pool1d(functional.elu(x), self.pool)
+        return deterministic.max_pooled(functional.elu(x), self.pool)
 
 
 def start(network: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from eegdecode.models.config import need_at_least_one, need_fraction
-from eegdecode.models.parts import filters, shapes
+from eegdecode.models.parts import deterministic, filters, shapes
 from eegdecode.signals import SignalSpec
 
 
@@ -55,7 +55,7 @@ class Network(nn.Module):
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         shapes.check(x, self.n_channels, self.n_times)
         x = functional.relu(self.time(functional.pad(self.unmix(x).mT, self.around)))
-        x = functional.max_pool1d(x, self.pool, ceil_mode=True)
+        x = deterministic.max_pooled(x, self.pool, ceil_mode=True)
         x = functional.dropout(x, self.dropout, self.training)
         out: torch.Tensor = self.readout(x.flatten(1))
         return out

@@ -17,7 +17,14 @@ from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives import Batch, takes_soft_labels
-from eegdecode.training import lr_finder, model_file, optim, setup, successive_halving, target_statistics, transfer
+from eegdecode.training import (
+    exact,
+    model_file,
+    optim,
+    setup,
+    target_statistics,
+    transfer,
+)
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.batches import NOISE, Batches
 from eegdecode.training.config import Train, check_ranks
@@ -25,6 +32,7 @@ from eegdecode.training.monitor import memory
 from eegdecode.training.monitor.log_points import LogPoints
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
+from eegdecode.training.search import lr_finder, successive_halving
 from eegdecode.training.step import Stepper
 from eegdecode.training.train_state import Best, TrainState, whole
 from eegdecode.training.validator import Validator
@@ -45,6 +53,7 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     data = store.open_store(*(ctx.input(name, often=True) for name in cfg.data))
     verification = Verification(ctx, [stored.path for stored in data.recordings])
     device = ddp.start(ctx)
+    exact.begin(cfg, ctx.world.size, device)
     if ddp.any_rank(not verification.wait()):
         ddp.stop()
         raise Preempted
@@ -82,7 +91,8 @@ class Training:
         if cfg.compute.compile:
             network.compile(dynamic=False)  # batches and windows have one shape each
             ctx.beat_until_progress()  # the first step compiles
-        model = ddp.wrap(network, device, cfg.compute.shard)
+        in_order = None if cfg.compute.exact == "auto" else cfg.compute.exact
+        model = ddp.wrap(network, device, cfg.compute.shard, in_order)
         self.objective = objectives.build(cfg.objective, data_spec)
         self.validator = Validator(cfg, sets.val, data, self.spec, network)
         optimizer = optim.adamw(network, cfg.optim)
@@ -150,7 +160,7 @@ class Training:
             self._unfreeze(step)
         lr = optim.rate(cfg.optim, self.peak_lr, step)
         self._seed_dropout(step)
-        figures = stepper.backward(batch, lr)
+        figures = stepper.backward(batch, lr, partial(self._seed_dropout, step))
         norm = stepper.clip_grad_norm()
         self.saver.settle()
         stepper.step()
@@ -190,6 +200,7 @@ class Training:
         a stop was requested meanwhile: `figures` are saved, and the next attempt validates."""
         began, state, step = time.perf_counter(), self.state, self.state.step
         with self.average.applied(self.network):
+            ddp.same_statistics(self.network)
             names = [name for name in figures if name not in TIMES]
             with self.stepper.precision:
                 means = self.validator(self.network, self.objective, names, self.ctx)
@@ -259,7 +270,6 @@ class Training:
         trainable.unfreeze(self.network, self.first_steps, step)
         self.stepper.trained = optim.trainable_parameters(self.state.optimizer)
         trainable.train(self.stepper.model)
-        ddp.without_remark(self.stepper.model)
         log.info("step %d: %d tensors are trained from here on", step, len(self.stepper.trained))
 
     def _why_it_ends(self, best: Best) -> str:
@@ -282,7 +292,7 @@ class Training:
 
         def train_one(lr: float, number: int) -> float:
             self._seed_dropout(number)
-            loss = self.stepper.backward(next(upcoming), lr)["loss"]
+            loss = self.stepper.backward(next(upcoming), lr, partial(self._seed_dropout, number))["loss"]
             self.stepper.clip_grad_norm()
             self.stepper.step()
             for act in self.after_steps:
@@ -291,9 +301,10 @@ class Training:
 
         return train_one
 
-    def _seed_dropout(self, step: int) -> None:
-        """Seed dropout from the step, so that it does not depend on earlier draws."""
-        ddp.seed(_seed(self.cfg.seed, NOISE, step, self.ctx.world.rank), self.batches.device)
+    def _seed_dropout(self, step: int, portion: int = 0) -> None:
+        """Seed dropout from the step and the share of the batch, so that it does not depend on earlier draws."""
+        share = self.ctx.world.rank + self.ctx.world.size * portion
+        ddp.seed(_seed(self.cfg.seed, NOISE, step, share), self.batches.device)
 
     def _report(self, **figures: float) -> None:
         self.reported = time.perf_counter()

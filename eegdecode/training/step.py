@@ -3,16 +3,19 @@
 The training loop and the learning-rate finder both use it, so both do the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from eegdecode.objectives import Batch, Objective
-from eegdecode.training import optim
+from eegdecode.training import exact, optim
 from eegdecode.training.config import Compute, Optim
 from hpc.rank import ddp, fsdp
 
+Seed = Callable[[int], None]
+"""Seeds dropout for a portion of the rank's batch."""
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -40,12 +43,16 @@ class Stepper:
         fail for it before a log point reads the figures."""
         if isinstance(optimizer, optim.AdamW) and not self.scaler.is_enabled():
             optimizer.found_inf = self.nonfinite
+        self.by_shares = exact.by_shares(cfg, compute)
 
-    def backward(self, batch: Batch, lr: float) -> dict[str, torch.Tensor]:
-        """Accumulate the gradients in the parameters; return this rank's mean loss and the figures to log."""
+    def backward(self, batch: Batch, lr: float, seed: Seed = lambda portion: None) -> dict[str, torch.Tensor]:
+        """Accumulate the gradients in the parameters; return this rank's mean loss and the figures to log. `seed` is
+        called before each portion if ranks and portions are to be interchangeable."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["share"]
         self.optimizer.zero_grad()
+        if self.by_shares:
+            return self._gradients_by_shares(batch, seed)
         portions = _portions(batch, self.n_portions)
         if self.cfg.sam is None:
             return self._gradients(portions)
@@ -53,7 +60,7 @@ class Stepper:
         figures = []
         for portion in portions:  # all of them before the perturbation, so that they equal one batch
             steps, seen = self._uphill(portion)
-            ascent = [_sum(so_far, step) for so_far, step in zip(ascent, steps, strict=True)]
+            ascent = [exact.sum_of(so_far, step) for so_far, step in zip(ascent, steps, strict=True)]
             figures.append(seen)
         with optim.sam_perturbed(self.trained, ascent, self.cfg.sam), optim.frozen_batchnorm(self.network):
             self._gradients(portions)
@@ -82,6 +89,26 @@ class Stepper:
             figures.append({"loss": loss.detach(), **watched})
         return _means(figures)
 
+    def _gradients_by_shares(self, batch: Batch, seed: Seed) -> dict[str, torch.Tensor]:
+        """As `_gradients`, with the bits that as many more ranks would get, of one portion each: the same windows in
+        each, the same dropout, the same tree of sums. The statistics of batch norms are those of the first share."""
+        portions, figures = exact.interleaved(batch, self.n_portions), {}
+        total = exact.TreeSum()
+        for number in exact.order(self.n_portions):
+            seed(number)
+            self.optimizer.zero_grad()
+            frozen = optim.frozen_batchnorm(self.network) if number else nullcontext()
+            with ddp.alone(self.model), frozen:
+                with self.precision:
+                    loss, watched = self.objective(self.model, portions[number])
+                self.scaler.scale(loss).backward()
+            figures[number] = {"loss": loss.detach(), **watched}
+            total.add([parameter.grad for parameter in self.trained])
+        for parameter, gradient in zip(self.trained, total.value, strict=True):
+            parameter.grad = None if gradient is None else gradient.div_(self.n_portions)
+        ddp.average(self.model)
+        return _means([figures[number] for number in range(self.n_portions)])
+
     def _uphill(self, portion: Batch) -> tuple[tuple[torch.Tensor | None, ...], dict[str, torch.Tensor]]:
         """Compute the gradient of this rank alone. Only its direction matters, so the loss scale stays in it."""
         with self.precision:
@@ -95,13 +122,6 @@ def _portions(batch: Batch, n: int) -> list[Batch]:
     if n == 1:
         return [batch]
     return [Batch(*columns) for columns in zip(*(column.chunk(n) for column in batch), strict=True)]
-
-
-def _sum(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
-    """Add two gradients; None if both are None."""
-    if one is None or other is None:
-        return one if other is None else other
-    return one + other
 
 
 def _means(figures: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -253,8 +253,10 @@ def _dataclass(kind: Any, value: Any, at: str, default: Any) -> Any:
 
 
 def _literal(kind: Any, value: Any, at: str, default: Any) -> Any:
-    if value not in get_args(kind):
-        raise ConfigError(f"{at} cannot be {value!r}.{did_you_mean(str(value), [str(arg) for arg in get_args(kind)])}")
+    # 1 is no true: it would name another run
+    if not any(type(value) is type(arg) and value == arg for arg in get_args(kind)):
+        words = [str(arg).lower() if isinstance(arg, bool) else str(arg) for arg in get_args(kind)]
+        raise ConfigError(f"{at} cannot be {value!r}.{did_you_mean(str(value), words)}")
     return value
 
 

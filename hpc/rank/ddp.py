@@ -7,10 +7,9 @@ import json
 import logging
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
-from torch.nn.parallel import DistributedDataParallel
 
-from hpc.rank import rendezvous, signals
+from hpc.rank import gradients, rendezvous, signals
 from hpc.rank.context import STARTING, Context
 from hpc.runs import records
 from hpc.runs.rundir import read_json, write_json
@@ -296,6 +294,14 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def deterministic() -> None:
+    """Have GPUs compute the same bits each time, or refuse. Call it before the first computation."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # finds bugs, takes time
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -304,13 +310,23 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def wrap(model: torch.nn.Module, device: torch.device, shard: bool = False) -> torch.nn.Module:
-    """Wrap the model so that gradients are averaged over the ranks. `shard`: parameters, gradients and optimizer state
-    are spread over the ranks, and each block is gathered when it is needed (FSDP).
+IN_ORDER_UP_TO_MB = 50.0
+"""Larger gradients are added as the network does it fastest, unless `exact` is True."""
 
-    find_unused_parameters keeps DDP from rebuilding its buckets after the first step of a process. The bucket of a
-    gradient decides in which order the ranks' shares are added. So, on three ranks or more, the first step after a
-    restart would differ from the same step of a run that was never stopped.
+
+def wrap(
+    model: torch.nn.Module, device: torch.device, shard: bool = False, exact: bool | None = None
+) -> torch.nn.Module:
+    """Wrap the model so that gradients are averaged over the ranks.
+
+    Parameters
+    ----------
+    shard
+        Parameters, gradients and optimizer state are spread over the ranks, and each block is gathered when it is
+        needed (FSDP).
+    exact
+        Add the shares of the ranks in an order that depends on the number of ranks alone, also on other nodes. None:
+        only those of models up to 50 MB, where it costs little.
     """
     if not dist.is_initialized():
         return model
@@ -318,10 +334,11 @@ def wrap(model: torch.nn.Module, device: torch.device, shard: bool = False) -> t
         from hpc.rank import fsdp  # takes most of a second to import
 
         return fsdp.shard(model, device)
-    devices = [device] if device.type == "cuda" else None
-    wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
-    without_remark(wrapped)
-    return wrapped
+    return gradients.Averaged(model, in_order(model, exact))
+
+
+def in_order(model: torch.nn.Module, exact: bool | None) -> bool:
+    return gradients.size_mb(model) <= IN_ORDER_UP_TO_MB if exact is None else exact
 
 
 @contextmanager
@@ -329,9 +346,12 @@ def alone(model: torch.nn.Module, really: bool = True) -> Iterator[None]:
     """Keep gradients on their rank inside the block; they are added to those of a later backward pass."""
     if not really or not dist.is_initialized():
         yield
-    elif isinstance(model, DistributedDataParallel):
-        with model.no_sync():
+    elif isinstance(model, gradients.Averaged):
+        model.together = False
+        try:
             yield
+        finally:
+            model.together = True
     else:
         model.set_requires_gradient_sync(False)  # type: ignore[operator]
         try:
@@ -340,48 +360,16 @@ def alone(model: torch.nn.Module, really: bool = True) -> Iterator[None]:
             model.set_requires_gradient_sync(True)  # type: ignore[operator]
 
 
-REMARK = b"find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters"
+def average(model: torch.nn.Module) -> None:
+    """Average the gradients that `alone` kept on their rank, after the last backward pass."""
+    if isinstance(model, gradients.Averaged):
+        model.average()
 
 
-def without_remark(model: torch.nn.Module) -> None:
-    """Remove from the log DDP's remark after the first forward pass without unused parameters, that nobody needed the
-    option. Call it again when parameters become trainable.
-
-    The remark is printed by C++ and bypasses Python's warnings. So stderr is held back from the end of the model's own
-    forward pass to the end of DDP's. Nothing there waits for another rank, so nothing can deadlock.
-    """
-    if not isinstance(model, DistributedDataParallel):
-        return
-    held, handles = ExitStack(), ExitStack()
-
-    def begin(*_: object) -> None:  # in DDP's forward pass; validation calls the model without it
-        held.callback(model.module.register_forward_hook(hold).remove)
-
-    def hold(*_: object) -> None:
-        held.enter_context(_stderr_without(REMARK))
-
-    def end(*_: object) -> None:
-        held.close()
-        if model.require_backward_grad_sync:  # with several portions, DDP looks after the last
-            handles.close()
-
-    handles.callback(model.register_forward_pre_hook(begin).remove)
-    handles.callback(model.register_forward_hook(end, always_call=True).remove)
-
-
-@contextmanager
-def _stderr_without(remark: bytes) -> Iterator[None]:
-    """Hold back what is written to stderr, and write it at the end without the lines that contain the remark."""
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            held.seek(0)
-            with open(stderr, "wb") as log:
-                log.writelines(line for line in held if remark not in line)
+def same_statistics(model: torch.nn.Module) -> None:
+    """Give the batch norms of all ranks the running statistics of rank 0, which are those that are saved."""
+    if dist.is_initialized():
+        gradients.broadcast(gradients.statistics(model))
 
 
 def any_rank(flag: bool) -> bool:

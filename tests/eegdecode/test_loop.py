@@ -292,14 +292,13 @@ def test_what_is_freed_later_stays_until_then_and_ends_the_same_over_a_stop(cfg:
 
 
 @pytest.mark.ranks
-def test_two_ranks_free_as_one_does(cfg: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_ranks_free_as_one_does(cfg: Train, tmp_path: Path) -> None:
     cfg = freed_step_by_step(cfg)
     cfg = replace(cfg, model=replace(cfg.model, dropout=0.0), objective=Regression(loss="mse"))
     start(cfg, tmp_path / "alone")
     two_ranks(cfg, tmp_path / "two")
     two_ranks(cfg, tmp_path / "parts", stop_at=3)
     two_ranks(cfg, tmp_path / "parts", attempt=2)
-    assert "find_unused_parameters" not in capfd.readouterr().err
     for line, alone in zip(figures(tmp_path / "two"), figures(tmp_path / "alone"), strict=True):
         assert line == pytest.approx(alone, rel=1e-3, abs=1e-5)
     assert figures(tmp_path / "parts") == figures(tmp_path / "two")

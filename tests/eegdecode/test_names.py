@@ -21,8 +21,9 @@ from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import Metric
 from eegdecode.evaluation.report import export, report
 from eegdecode.evaluation.results import Result
-from eegdecode.training import lr_finder, model_file
+from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
+from eegdecode.training.search import lr_finder
 from eegdecode.weights import summary
 from hpc import media
 from hpc.runs import status

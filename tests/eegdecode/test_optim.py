@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from eegdecode.training import lr_finder, optim
+from eegdecode.training import optim
 from eegdecode.training.config import Constant, Ema, FindRate, OneCycle, Optim, Sam, Swa, WarmRestarts
+from eegdecode.training.search import lr_finder
 
 
 def rates(cfg: Optim) -> list[float]:

@@ -18,8 +18,9 @@ from eegdecode.evaluation.config import Evaluate
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.config import Trainable
 from eegdecode.objectives.regression import Regression
-from eegdecode.training import estimate, model_file, soup, successive_halving
+from eegdecode.training import estimate, model_file, soup
 from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts, Watch
+from eegdecode.training.search import successive_halving
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs import products

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.models.parts import shapes
+from eegdecode.models.parts import deterministic, shapes
 from eegdecode.signals import SignalSpec
 
 
@@ -39,7 +39,7 @@ def at_rate(x: torch.Tensor, n_times: int) -> torch.Tensor:
     """Resample [window, feature, any time] to n_times, with linear interpolation."""
     if x.shape[2] == n_times:
         return x
-    return functional.interpolate(x, n_times, mode="linear", align_corners=False)
+    return deterministic.interpolated(x, n_times)
 
 
 def fitted(x: torch.Tensor, n_times: int, hop: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from eegdecode.models.parts import deterministic
 from eegdecode.signals import SignalSpec
 
 
@@ -75,4 +76,4 @@ def at_steps(x: torch.Tensor, spec: SignalSpec, n_times: int) -> torch.Tensor:
     n_steps = spec.n_steps(n_times)
     if n_steps == x.shape[1]:
         return x
-    return nn.functional.interpolate(x.mT, n_steps, mode="linear", align_corners=False).mT
+    return deterministic.interpolated(x.mT, n_steps).mT

@@ -1,7 +1,7 @@
 """The optimizer, its learning-rate schedule, averages of the parameters, and the precision of computing."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,20 @@ class Compute:
     accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory
     shard: bool = False  # shard parameters and optimizer over the ranks (FSDP), if one GPU cannot hold them
     compile: bool = False  # use torch.compile: shapes are static, so it compiles once
+    exact: Literal["auto", True, False] = "auto"
+    """The same bits over a stop, on GPUs and on other nodes too, and on any number of ranks whose product with
+    `accumulate` is the same: gradients are added in a fixed order, and by GPUs with deterministic algorithms, which are
+    slower. `auto`: the fixed order for models up to 50 MB, and a stop changes no bit on CPUs. The log says what cannot
+    be promised."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("exact",)
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
+        if self.exact is True and self.accumulate & (self.accumulate - 1):
+            power = 1 << self.accumulate.bit_length()
+            raise ValueError(
+                f"with exact=true, accumulate must be a power of two, so that portions add as ranks do, got "
+                f"{self.accumulate}: use {power // 2} or {power}"
+            )

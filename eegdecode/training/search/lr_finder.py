@@ -98,4 +98,4 @@ def drawn(search: dict[str, Any]) -> str:
     curve = plots.Line(exponents, search["losses"], "heard")
     label = f"Loss over learning rates; {search['lr']:.2g} is taken, where it falls most steeply."
     chart = plots.lines([curve], label, "log10 of the learning rate", mark=math.log10(search["lr"]))
-    return page("training/lr_finder", label=label, chart=chart)
+    return page("training/search/lr_finder", label=label, chart=chart)

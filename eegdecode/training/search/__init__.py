@@ -1,0 +1,1 @@
+"""Search for settings while training: the learning rate, and runs that are behind others."""
