@@ -33,9 +33,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from bench.streams import DEFAULT, HOST, Streams
+
 CUDA = torch.device("cuda", 0)
 SOURCE = Path(__file__).with_name("imitated_cuda.cpp")
-aten = torch.ops.aten
 
 
 @dataclass
@@ -87,6 +88,7 @@ def _copies_of_constants_seen() -> Iterator[None]:
 
 
 _listening: list[Counts] = []
+_streams: list[Streams] = []
 
 
 class _Counting(TorchDispatchMode):
@@ -151,13 +153,17 @@ class NoCompiler(Exception):
 
 
 @contextmanager
-def imitated_cuda() -> Iterator[torch.device]:
+def imitated_cuda(streams: Streams | None = None) -> Iterator[torch.device]:
     """Inside the block, in this thread, "cuda" is a device whose tensors are kept in the memory of the host.
 
-    Gradients are computed in the calling thread. Other threads see torch as it is. Raises NoCompiler.
+    Gradients are computed in the calling thread. Other threads see torch as it is. Raises NoCompiler. `streams`: copies
+    on other streams than the first are done as late as possible, and operations without order are noted there.
     """
     with ExitStack() as undo:
         library = _library()
+        if streams is not None:
+            _streams.append(streams)
+            undo.callback(_streams.remove, streams)
         say = _TOLD(_tell)
         library.imitate(1, say)
         undo.callback(library.imitate, 0, say)
@@ -194,6 +200,13 @@ _TOLD = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 def _tell(kind: int, event: int, stream: int) -> None:
     """What imitated_cuda.cpp tells: a stream records or waits for an event, or the host waits."""
+    for streams in _streams:
+        if kind == _RECORD:
+            streams.record(event, stream)
+        elif kind == _HOST_WAITS_FOR_STREAM:
+            streams.synchronize(None if stream < 0 else stream)
+        else:
+            streams.wait(event, HOST if kind == _HOST_WAITS_FOR_EVENT else stream)
     for counts in _listening:
         if kind in (_HOST_WAITS_FOR_EVENT, _HOST_WAITS_FOR_STREAM):
             counts.add("waits", "an event" if kind == _HOST_WAITS_FOR_EVENT else "a stream")
@@ -265,6 +278,8 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     if wanted is not None and wanted.type == "cuda":
         host_kwargs["device"] = torch.device("cpu")
         host_kwargs.pop("pin_memory", None)
+    if _streams and on_device and _launched(func, args, host_args, kwargs):
+        return args[0]
     out = KERNELS.get(name, func)(*host_args, **host_kwargs)
     if name == "copy_":
         return args[0]
@@ -272,6 +287,29 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         out = tree_map_only(torch.Tensor, OnDevice, out)
         return return_and_correct_aliasing(func, args, dict(kwargs), out)
     return out
+
+
+def _launched(func: Any, args: tuple[Any, ...], host_args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Tell the streams of an operation; whether it is one that is done later: a copy that nobody waits for."""
+    reads: list[torch.Tensor] = []
+    writes: list[torch.Tensor] = []
+    for place, argument in enumerate(func._schema.arguments):
+        value = args[place] if place < len(args) else kwargs.get(argument.name)
+        is_write = argument.alias_info is not None and argument.alias_info.is_write
+        on_host = [each.on_host for each in tree_leaves(value) if isinstance(each, OnDevice)]
+        (writes if is_write else reads).extend(on_host)
+    stream = _library().current_stream()
+    is_copy = func._schema.name == "aten::copy_" and len(args) > 2 and bool(args[2])
+    if not is_copy or stream == DEFAULT:
+        for each in _streams:
+            each.launch(stream, f"{func} of {_caller()}", reads, writes)
+        return False
+    to, source = host_args[:2]
+    if isinstance(args[0], OnDevice):
+        to.fill_(torch.nan if to.is_floating_point() else torch.iinfo(to.dtype).max)
+    for each in _streams:
+        each.launch(stream, f"{func} of {_caller()}", reads, writes, lambda: to.copy_(source))
+    return True
 
 
 def _on_host(tensor: OnDevice) -> torch.Tensor:

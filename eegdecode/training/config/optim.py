@@ -206,6 +206,9 @@ class Compute:
     accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory
     shard: bool = False  # shard parameters and optimizer over the ranks (FSDP), if one GPU cannot hold them
     compile: bool = False  # use torch.compile: shapes are static, so it compiles once
+    data_on_device: bool | Literal["auto"] = "auto"
+    """Read training and validation data into the memory of the GPU and cut windows there, so that no step waits for
+    them; batches are the same. `auto`: if they take less than 30 % of what is free, and never on a CPU."""
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
