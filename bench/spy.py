@@ -50,6 +50,7 @@ class Counts:
     waits: int = 0
     """Waits for an event, a stream or the whole device; counted with imitated CUDA only."""
     n_ops: int = 0
+    thread: int = field(default_factory=threading.get_ident, repr=False)
     where: list[str] = field(default_factory=list)
     """For each of these, what it was and the line of ours that asked for it."""
 
@@ -207,7 +208,7 @@ def _tell(kind: int, event: int, stream: int) -> None:
             streams.synchronize(None if stream < 0 else stream)
         else:
             streams.wait(event, HOST if kind == _HOST_WAITS_FOR_EVENT else stream)
-    for counts in _listening:
+    for counts in [each for each in _listening if each.thread == threading.get_ident()]:
         if kind in (_HOST_WAITS_FOR_EVENT, _HOST_WAITS_FOR_STREAM):
             counts.add("waits", "an event" if kind == _HOST_WAITS_FOR_EVENT else "a stream")
 
@@ -305,8 +306,7 @@ def _launched(func: Any, args: tuple[Any, ...], host_args: tuple[Any, ...], kwar
             each.launch(stream, f"{func} of {_caller()}", reads, writes)
         return False
     to, source = host_args[:2]
-    if isinstance(args[0], OnDevice):
-        to.fill_(torch.nan if to.is_floating_point() else torch.iinfo(to.dtype).max)
+    to.fill_(torch.nan if to.is_floating_point() else to.dtype == torch.bool or torch.iinfo(to.dtype).max)
     for each in _streams:
         each.launch(stream, f"{func} of {_caller()}", reads, writes, lambda: to.copy_(source))
     return True

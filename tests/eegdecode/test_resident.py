@@ -1,7 +1,6 @@
 """A study that lies on the device gives the same batches as the ring, bit for bit, in training and in validation."""
 
 import contextlib
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from eegdecode.data.loading.share import PLANNED
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.signals import Recording, Signal, Trial
-from tests.eegdecode.imitated import device
 from tests.eegdecode.test_windows import draw
+from tests.imitated import device, late
 
-__all__ = ["device"]
+__all__ = ["device", "late"]
 CPU = torch.device("cpu")
 TRIALS = tuple(Trial(1.0 + 21 * number, 19.0 + number, f"{number}.wav") for number in range(3))
 
@@ -149,19 +148,6 @@ def on_gpu(how: str, opened: Store, cfg: Windows, device: torch.device) -> Loade
         return ResidentLoader(Resident(opened, "course", range(4), device), draw(cfg, opened))
     processes = {"processes": 1} if "processes" in how else {}
     return Loader(opened, draw(cfg, opened), "course", device=device, **processes)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def late() -> Iterator[tuple[torch.device, Streams]]:
-    """A GPU whose copies are done as late as they may be."""
-    if torch.cuda.is_available():
-        pytest.skip("for imitated CUDA")
-    streams = Streams()
-    try:
-        with spy.imitated_cuda(streams) as imitated:
-            yield imitated, streams
-    except spy.NoCompiler as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("kind", ["float32", "int16"])

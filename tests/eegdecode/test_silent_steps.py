@@ -24,8 +24,8 @@ from eegdecode.signals import SignalSpec
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.augmentations.config import AUGMENTATIONS, partners_of
 from eegdecode.training.augmentations.mixup import beta
-from tests.eegdecode.imitated import device
 from tests.eegdecode.test_models_all import CLASSES, N_TIMES, SEQUENCE, knobs
+from tests.imitated import device
 
 __all__ = ["device"]
 

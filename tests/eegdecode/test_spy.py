@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench import spy
-from tests.eegdecode.imitated import device
+from tests.imitated import device
 
 __all__ = ["device"]
 
