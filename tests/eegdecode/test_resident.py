@@ -11,7 +11,16 @@ import torch
 
 from bench import spy
 from bench.streams import Streams
-from eegdecode.data.config import BucketedWindows, EpochWindows, GridWindows, RandomWindows, StratifiedWindows, Windows
+from eegdecode import stages
+from eegdecode.data.config import (
+    BucketedWindows,
+    EpochWindows,
+    GridWindows,
+    RandomWindows,
+    Split,
+    StratifiedWindows,
+    Windows,
+)
 from eegdecode.data.loading import resident
 from eegdecode.data.loading.loader import Loader
 from eegdecode.data.loading.partners import Partners
@@ -19,7 +28,18 @@ from eegdecode.data.loading.resident import Resident, ResidentLoader
 from eegdecode.data.loading.share import PLANNED
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
+from eegdecode.models.bilstm import BiLSTM
+from eegdecode.models.eegnet import EEGNet
+from eegdecode.objectives.classification import Classification
+from eegdecode.objectives.regression import Regression
 from eegdecode.signals import Recording, Signal, Trial
+from eegdecode.training import model_file
+from eegdecode.training.augmentations.cutmix import CutMix
+from eegdecode.training.augmentations.mixup import Mixup
+from eegdecode.training.augmentations.recombine import Recombine
+from eegdecode.training.config import Compute, Optim, Train
+from hpc.rank.context import Context, Input, World
+from hpc.runs.rundir import RunDir, read_lines
 from tests.eegdecode.test_windows import draw
 from tests.imitated import device, late
 
@@ -196,3 +216,72 @@ def test_it_begins_anew_while_copies_are_under_way(
         again = [[column.cpu() for column in batch] for batch in batches]
     assert_same(again, wanted)
     assert streams.unordered == []
+
+
+SPLIT = Split(by="run", shared=("stimulus", "subject"))
+OPTIM = Optim(steps=7, warmup_steps=1, validate_every=3, checkpoint_every=2)
+LABELS: dict[str, Any] = {"target": "label", "model": EEGNet(dropout=0.0), "objective": Classification()}
+COURSE: dict[str, Any] = {"target": "course", "model": BiLSTM(hidden=4, dropout=0.0)}
+TRAININGS: dict[str, dict[str, Any]] = {
+    "time courses": {**COURSE, "windows": RandomWindows(length_s=1, batch=4)},
+    "a standardised target": {
+        **COURSE,
+        "windows": StratifiedWindows(length_s=1, batch=4),
+        "objective": Regression(loss="mse", standardize=True),
+    },
+    "mixed classes": {
+        **LABELS,
+        "windows": RandomWindows(length_s=1, batch=4),
+        "augment": (Recombine(), Mixup(), CutMix()),
+    },
+    "epochs": {**LABELS, "windows": EpochWindows(tmin_s=-0.5, tmax_s=2.5, baseline_s=0.5, batch=4)},
+    "buckets": {**COURSE, "windows": BucketedWindows(batch=2, patch=16, padding=0.5)},
+}
+
+
+def trained(opened: Store, which: str, folder: Path, **compute: Any) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Train on three of the recordings; return the lines of metrics.jsonl but for the times, and the parameters."""
+    data = (Input(str(opened.recordings[0].path.parent)),)
+    cfg = Train(data=data, optim=OPTIM, compute=Compute(**compute), split=SPLIT, **TRAININGS[which])
+    stages.train(cfg, Context(World(), RunDir(folder)))
+    times = ("seconds", "data_wait_s", "validation_s")
+    lines = read_lines(RunDir(folder).metrics)
+    figures = [{name: value for name, value in line.items() if name not in times} for line in lines]
+    return figures, model_file.load(RunDir(folder).out).parameters
+
+
+@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("which", TRAININGS)
+def test_training_and_validation_are_the_same_bit_for_bit(
+    stores: dict[str, Store], which: str, kind: str, tmp_path: Path
+) -> None:
+    figures, parameters = trained(stores[kind], which, tmp_path / "ring", data_on_device=False)
+    figures_there, parameters_there = trained(stores[kind], which, tmp_path / "there", data_on_device=True)
+    assert figures_there == figures and any("val_loss" in line for line in figures)
+    assert parameters_there.keys() == parameters.keys()
+    assert all(torch.equal(parameters_there[name], parameters[name]) for name in parameters)
+
+
+DATA = ("loading/", "training/batches.py", "training/augment.py", "augmentations/", "objectives/", "checkpoint/")
+"""Where nothing may wait for the data once they are there: validation reads its sums, and the loop its figures."""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for an imitated GPU")
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("which", TRAININGS)
+def test_a_gpu_learns_the_same_and_its_data_never_hold_it_up(
+    stores: dict[str, Store], which: str, on_device: bool, tmp_path: Path
+) -> None:
+    here, _ = trained(stores["int16"], which, tmp_path / "cpu")
+    streams = Streams()
+    try:
+        with spy.imitated_cuda(streams), spy.counting() as counts:
+            there, _ = trained(stores["int16"], which, tmp_path / "gpu", data_on_device=on_device)
+    except spy.NoCompiler as error:
+        pytest.skip(str(error))
+    assert counts.n_ops and any("training/" in where for where in counts.where)  # it was computed there
+    for mine, theirs in zip(here, there, strict=True):
+        assert theirs == pytest.approx(mine, abs=1e-4)
+    assert streams.unordered == []
+    reads = [where for where in counts.where if where.startswith("host_reads") and any(part in where for part in DATA)]
+    assert reads == []
