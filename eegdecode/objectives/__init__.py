@@ -6,6 +6,7 @@ If the network does not give the decoded target by itself, it has decode(cfg, ne
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from eegdecode.objectives.config import (
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "OBJECTIVES", "AnyObjective", "Batch", "Objective", "ObjectiveConfig", "ScoredAs", "build", "decode", "in_units",
-    "scored_as", "standard", "takes_soft_labels",
+    "OBJECTIVES", "AnyObjective", "Batch", "Objective", "ObjectiveConfig", "ScoredAs", "build", "constant", "decode",
+    "in_units", "scored_as", "standard", "takes_soft_labels",
 ]  # fmt: skip
 
 
@@ -49,14 +50,28 @@ def standard(target: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
     set, if these are known."""
     if not spec.target_std:
         return target
-    return (target - target.new_tensor(spec.target_mean)) / target.new_tensor(spec.target_std)
+    return (target - constant(spec.target_mean, target)) / constant(spec.target_std, target)
 
 
 def in_units(decoded: "torch.Tensor", spec: SignalSpec) -> "torch.Tensor":
     """Convert the outputs of the network to the units of the target."""
     if not spec.target_std:
         return decoded
-    return decoded * decoded.new_tensor(spec.target_std) + decoded.new_tensor(spec.target_mean)
+    return decoded * constant(spec.target_std, decoded) + constant(spec.target_mean, decoded)
+
+
+def constant(values: tuple[float, ...], like: "torch.Tensor") -> "torch.Tensor":
+    """Return numbers as a tensor of the type and on the device of another. They are copied there once: each copy from a
+    list would wait until the GPU has computed everything before. Do not write to it."""
+    return _constant(values, like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], dtype: "torch.dtype", device: "torch.device") -> "torch.Tensor":
+    import torch
+
+    with torch.inference_mode(False):  # the next user may need gradients
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def build(cfg: ObjectiveConfig, spec: SignalSpec) -> Objective:

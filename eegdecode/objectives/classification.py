@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch.nn import functional
 
-from eegdecode.objectives import Batch, Objective
+from eegdecode.objectives import Batch, Objective, constant
 from eegdecode.objectives.config import ScoredAs
 from eegdecode.signals import SignalSpec
 
@@ -53,7 +53,7 @@ def objective(cfg: Classification, spec: SignalSpec) -> Objective:
                 f"{len(batch.target)} windows are needed"
             )
         truth = shares(batch.target, spec.class_values)
-        weights = logits.new_tensor(spec.class_weights).float() if spec.class_weights else None
+        weights = constant(spec.class_weights, logits).float() if spec.class_weights else None
         loss = focal(logits.float(), truth, cfg.focus, cfg.label_smoothing, weights)
         return loss, {"accuracy": (logits.argmax(dim=1) == truth.argmax(dim=1)).float().mean()}
 
@@ -64,7 +64,7 @@ def shares(target: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
     """Return [window, class]: the class of a window as one-hot; soft labels of mixed windows are left as they are."""
     if target.shape[1] == len(values):
         return target
-    return (target == torch.tensor(values, dtype=target.dtype, device=target.device)).float()
+    return (target == constant(values, target)).float()
 
 
 def focal(

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from eegdecode import noise
-from eegdecode.objectives import Batch, Objective, standard
+from eegdecode.objectives import Batch, Objective, constant, standard
 from eegdecode.signals import SignalSpec
 
 
@@ -128,7 +128,7 @@ def schedule_of(cfg: Diffusion) -> Schedule:
 
 def add_noise(target: torch.Tensor, drawn: torch.Tensor, t: torch.Tensor, schedule: Schedule) -> torch.Tensor:
     """Return the target [window, …] with the noise of diffusion steps `t` [window] added."""
-    alphas = torch.tensor(schedule.alphas_cumprod, dtype=target.dtype, device=target.device)[t]
+    alphas = constant(tuple(schedule.alphas_cumprod.tolist()), target)[t]
     alphas = alphas.view(-1, *[1] * (target.ndim - 1))
     return alphas.sqrt() * target + (1 - alphas).sqrt() * drawn
 

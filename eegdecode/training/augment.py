@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from eegdecode import noise
-from eegdecode.objectives import Batch
+from eegdecode.objectives import Batch, constant
 from eegdecode.signals import SignalSpec
 from eegdecode.training.augmentations.config import AugmentationConfig, mixes_targets, partners_of
 from hpc.config.choices import code_of
@@ -71,7 +71,7 @@ class Augmentation:
                     f"{step.name} combines windows of one class, but {target}: leave it out, or decode a label"
                 )
         self.steps, self.spec = tuple(steps), spec
-        self.class_values = torch.tensor(spec.class_values) if mixing and soft else None
+        self.class_values = spec.class_values if mixing and soft else ()
 
     @property
     def partners(self) -> tuple[bool, ...]:
@@ -109,7 +109,6 @@ class Augmentation:
 
     def _shares(self, batch: Batch) -> Batch:
         """Convert classes to soft labels: one-hot."""
-        if self.class_values is None:
+        if not self.class_values:
             return batch
-        values = self.class_values.to(batch.target)
-        return batch._replace(target=(batch.target == values).to(torch.float32))
+        return batch._replace(target=(batch.target == constant(self.class_values, batch.target)).to(torch.float32))

@@ -6,10 +6,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from eegdecode.data.loading import loader, order
+from eegdecode.data.loading import loader, order, transfer
 from eegdecode.data.loading.draw import Draw
 from eegdecode.data.loading.loader import Loader
 from eegdecode.data.loading.partners import Partners
+from eegdecode.data.loading.resident import Resident, ResidentLoader
+from eegdecode.data.loading.share import PLANNED
 from eegdecode.data.store.dataset import Store
 from eegdecode.objectives import Batch
 from eegdecode.training.augment import Augmentation
@@ -22,18 +24,33 @@ NOISE = 5  # separates the draws of one seed, also from those of eegdecode.data
 
 
 class Batches:
-    """This rank's augmented batches from any step on, each window with its random key."""
+    """This rank's augmented batches from any step on, each window with its random key. `resident`: the data, if they
+    lie on the device."""
 
     def __init__(
-        self, cfg: Train, ctx: Context, data: Store, draw: Draw, augment: Augmentation, device: torch.device
+        self,
+        cfg: Train,
+        ctx: Context,
+        data: Store,
+        draw: Draw,
+        augment: Augmentation,
+        device: torch.device,
+        resident: Resident | None = None,
     ) -> None:
         self.cfg, self.world, self.device, self.augment = cfg, ctx.world, device, augment
-        share = partial(Loader, data, target=cfg.target, rank=ctx.world.rank, size=ctx.world.size, device=device)
-        self.own = share(draw, threads=min(loader.cores(ctx.world.local_size), FILLING))
-        self.others: Loader | None = None
-        if augment.partners:
-            self.others = share(Partners(draw, augment.partners, cfg.target, data.recordings))
+        partners = Partners(draw, augment.partners, cfg.target, data.recordings) if augment.partners else None
+        self.own: Loader | ResidentLoader
+        self.others: Loader | ResidentLoader | None
+        if resident is not None:
+            cut = partial(ResidentLoader, resident, rank=ctx.world.rank, size=ctx.world.size)
+            self.own, self.others = cut(draw), cut(partners) if partners else None
+        else:
+            read = partial(Loader, data, target=cfg.target, rank=ctx.world.rank, size=ctx.world.size, device=device)
+            self.own = read(draw, threads=min(loader.cores(ctx.world.local_size), FILLING))
+            self.others = read(partners) if partners else None
         self.wait_s = 0.0
+        self._block = -1
+        self._keys_of_block = torch.empty(0)
 
     def at(self, step: int, stop: int | None = None) -> Iterator[Batch]:
         others = self.others.at(step, stop) if self.others else None
@@ -48,9 +65,14 @@ class Batches:
 
     def _keys(self, step: int) -> torch.Tensor:
         """Return the keys of this rank's windows, from (seed, step, index in the global batch)."""
-        n = self.cfg.windows.batch
-        places = np.arange(self.world.rank, n, self.world.size, dtype=np.int64) + step * n
-        return torch.from_numpy(order.key(self.cfg.seed, NOISE, places).astype(np.int64)).to(self.device)
+        block, within = divmod(step, PLANNED)
+        if block != self._block:
+            n = self.cfg.windows.batch
+            steps = np.arange(block * PLANNED, (block + 1) * PLANNED, dtype=np.int64)[:, None]
+            places = np.arange(self.world.rank, n, self.world.size, dtype=np.int64) + steps * n
+            keys = order.key(self.cfg.seed, NOISE, places).astype(np.int64)
+            self._keys_of_block, self._block = transfer.to_device(keys, self.device), block
+        return self._keys_of_block[within]
 
     def close(self) -> None:
         self.own.close()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from eegdecode import models, objectives
+from eegdecode.data.loading.resident import resident
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import lora, trainable
@@ -76,7 +77,9 @@ class Training:
             log.info("%s", sentence)
         augment = Augmentation(cfg.augment, data_spec, soft=takes_soft_labels(cfg.objective))
         self.data = data
-        self.batches = Batches(cfg, ctx, data, self.draw, augment, device)
+        used = {segment.recording for part in (sets.train, sets.val) for segment in part}
+        on_device = resident(cfg.compute.data_on_device, data, cfg.target, used, device, ctx.beat)
+        self.batches = Batches(cfg, ctx, data, self.draw, augment, device, on_device)
 
         # The model, the same on every rank
         spec = setup.model_spec(cfg, data_spec, self.draw)
@@ -94,7 +97,7 @@ class Training:
         in_order = None if cfg.compute.exact == "auto" else cfg.compute.exact
         model = ddp.wrap(network, device, cfg.compute.shard, in_order)
         self.objective = objectives.build(cfg.objective, data_spec)
-        self.validator = Validator(cfg, sets.val, data, self.spec, network)
+        self.validator = Validator(cfg, sets.val, data, self.spec, network, on_device)
         optimizer = optim.adamw(network, cfg.optim)
         self.stepper = Stepper(cfg.optim, cfg.compute, model, network, self.objective, optimizer, device)
         self.after_steps = models.after_steps(network)

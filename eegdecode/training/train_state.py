@@ -78,11 +78,8 @@ class TrainState:
         return unwritten
 
     def copy_of_parameters(self) -> dict[str, torch.Tensor]:
-        """Return a copy on the CPU; the parameters of a sharded network stay on their device."""
-        return {
-            name: value.detach().clone() if fsdp.is_sharded(value) else value.detach().cpu().clone()
-            for name, value in self.network.state_dict().items()
-        }
+        """Return a copy on the device: to bring it to the CPU, a GPU would have to finish first."""
+        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
 
 def whole(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,14 +1,19 @@
 """Evaluate the network on the validation or test set: every window once, the same on any number of ranks."""
 
-from collections.abc import Sequence
-from typing import cast
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from eegdecode.data.config import BucketedWindows, EpochWindows, GridWindows, Windows
-from eegdecode.data.loading import gather, order, windows
+from eegdecode.data.loading import gather, order, transfer, windows
 from eegdecode.data.loading.gather import Gathered
+from eegdecode.data.loading.loader import converted
+from eegdecode.data.loading.resident import Resident
 from eegdecode.data.loading.windows import Places
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
@@ -25,44 +30,54 @@ class Validator:
     """The windows of a set, in batches.
 
     Windows with fixed places are those of training. Otherwise they are whole trials, if the network takes any length
-    and the objective does not compare windows, or else windows of the training's length, end to end.
+    and the objective does not compare windows, or else windows of the training's length, end to end. `resident`: the
+    data, if they lie on the device.
     """
 
-    def __init__(self, cfg: Train, part: Sequence[Segment], data: Store, spec: SignalSpec, network: nn.Module) -> None:
-        self.cfg, self.data, self.spec = cfg, data, spec
+    def __init__(
+        self,
+        cfg: Train,
+        part: Sequence[Segment],
+        data: Store,
+        spec: SignalSpec,
+        network: nn.Module,
+        resident: Resident | None = None,
+    ) -> None:
+        self.cfg, self.data, self.spec, self.resident = cfg, data, spec, resident
         self.length = cast("int | None", network.n_times)
         alone = self.length is None and not getattr(cfg.objective, "compares_windows", False)
         alone = alone and not cfg.windows.baseline_s  # the baseline of a trial is not that of a window
         self.baseline = windows.n_baseline(cfg.windows, spec.sfreq)
         self.batches = batches(cfg.windows, part, data, alone)
         self.n_windows = sum(len(places.start) for places in self.batches)
+        self._planned: dict[int, _Planned] = {}
 
     def __call__(
         self, network: nn.Module, objective: Objective, names: Sequence[str], ctx: Context
     ) -> dict[str, float] | None:
         """Return the means over windows of the loss and the other figures, which are `names`; the ranks share the
-        batches. None if a rank was asked to stop meanwhile."""
+        batches. None if a rank was asked to stop meanwhile. Values of the device are read once, at the end."""
         device = next(network.parameters()).device
         sharded = any(map(fsdp.is_sharded, network.parameters()))
         network.eval()
-        sums = dict.fromkeys(names, 0.0)
+        sums = dict.fromkeys(names, torch.zeros((), dtype=torch.float64, device=device))
         stopped = 0.0
         mine = ctx.world.share(range(len(self.batches)))
         if sharded:  # every rank has a part of the network, so all must run it equally often
             mine = [*mine, *[0] * (-(-len(self.batches) // ctx.world.size) - len(mine))]
         with torch.no_grad():
-            for turn, number in enumerate(mine):
+            for turn, batch in enumerate(self._ahead(mine, device)):
                 if ctx.should_stop():
                     stopped = 1.0
                 if stopped and not sharded:
                     break
                 ctx.beat()
-                batch = self.batch(number, device)
                 loss, watched = objective(network, batch)
                 if turn * ctx.world.size + ctx.world.rank < len(self.batches):
                     for name, value in {"loss": loss, **watched}.items():
-                        sums[name] += value.item() * len(batch.signal)
-        *totals, n_stopped = ddp.total(torch.tensor([*sums.values(), stopped], dtype=torch.float64)).tolist()
+                        sums[name] = sums[name] + value.detach().double() * len(batch.signal)
+        own = [*torch.stack(list(sums.values())).tolist(), stopped]
+        *totals, n_stopped = ddp.total(torch.tensor(own, dtype=torch.float64)).tolist()
         if n_stopped:
             return None
         return {name: total / self.n_windows for name, total in zip(sums, totals, strict=True)}
@@ -75,11 +90,59 @@ class Validator:
         return ["loss", *watched]
 
     def batch(self, number: int, device: torch.device) -> Batch:
-        places = self.batches[number]
-        gathered = gather.gather(self.data, places, self.cfg.target, self.length, self.baseline)
-        signal, target, subject = to_device(gathered, device)
-        key = order.key(self.cfg.seed, _VALIDATION, number, torch.arange(len(subject)).numpy())
-        return Batch(signal, target, subject, torch.from_numpy(key.astype("int64")).to(device))
+        if self.resident is not None and device == self.resident.device:
+            return self._resident_batch(self.resident, number)
+        return self._copied(number, self._gathered(number), device)
+
+    def _ahead(self, numbers: Sequence[int], device: torch.device) -> Iterator[Batch]:
+        """Yield these batches. For a GPU the next one is read while it computes, and the host is at most two ahead."""
+        if device.type == "cpu" or self.resident is not None:
+            yield from (self.batch(number, device) for number in numbers)
+            return
+        used: deque[torch.Event] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="validation") as reader:
+            coming = deque(reader.submit(self._gathered, number) for number in numbers[:1])
+            for turn, number in enumerate(numbers):
+                coming.extend(reader.submit(self._gathered, later) for later in numbers[turn + 1 : turn + 2])
+                yield self._copied(number, coming.popleft().result(), device)
+                used.append(torch.Event(device))
+                used[-1].record(torch.accelerator.current_stream(device))
+                if len(used) > 2:  # else all batches of a long validation would wait in pinned memory
+                    used.popleft().synchronize()
+
+    def _gathered(self, number: int) -> Gathered:
+        return gather.gather(self.data, self.batches[number], self.cfg.target, self.length, self.baseline)
+
+    def _copied(self, number: int, gathered: Gathered, device: torch.device) -> Batch:
+        arrays = (*gathered, self._keys(number))
+        return Batch(*(transfer.to_device(array, device) for array in arrays))
+
+    def _keys(self, number: int) -> np.ndarray:
+        rows = np.arange(len(self.batches[number].start))
+        return order.key(self.cfg.seed, _VALIDATION, number, rows).astype(np.int64)
+
+    def _resident_batch(self, resident: Resident, number: int) -> Batch:
+        if number not in self._planned:
+            places = self.batches[number]
+            key = transfer.to_device(self._keys(number), resident.device)
+            # As `gather` computes it: numpy adds in another order than torch
+            means = gather.baselines(self.data, places, self.baseline) if self.baseline else None
+            mean = None if means is None else transfer.to_device(means, resident.device)
+            length = self.length or int(places.n_times[0])
+            self._planned[number] = _Planned(resident.plan(places), length, key, mean)
+        plan, length, key, mean = self._planned[number]
+        signal, target, recording, subject = resident.windows(plan, length)
+        signal = converted(signal, recording, resident.scale, 0, channels_first=False)
+        return Batch(signal if mean is None else signal - mean, target, subject, key)
+
+
+class _Planned(NamedTuple):
+    """What is needed to cut a batch of windows on the device."""
+
+    plan: torch.Tensor
+    length: int
+    key: torch.Tensor
+    mean: torch.Tensor | None  # of the baseline of each window
 
 
 def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bool) -> list[Places]:
@@ -89,12 +152,6 @@ def batches(cfg: Windows, part: Sequence[Segment], data: Store, whole_trials: bo
         cfg = GridWindows(length_s=cfg.length_s, batch=cfg.batch)
     places, _ = windows.cut(cfg, part, data.recordings)
     return [places.take(slice(first, first + cfg.batch)) for first in range(0, len(places.start), cfg.batch)]
-
-
-def to_device(gathered: Gathered, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return signal, target and subject as tensors on the device."""
-    signal, target, subject = (torch.from_numpy(array).to(device) for array in gathered)
-    return signal, target, subject
 
 
 def whole_trial(data: Store, segment: Segment, target: str) -> Gathered:

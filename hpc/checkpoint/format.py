@@ -52,15 +52,17 @@ class HostBuffer:
         self._n_threads = min(4, len(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(self._n_threads)
         self._copying: list[Future[None]] = []
+        self._gpu: _GpuCopies | None = None
         self._tree: Any = None
         self._pieces: dict[str, dict[str, Any]] = {}
 
     def take(self, state: dict[str, Any], is_first: bool, later: Collection[str] = ()) -> None:
         """Copy the tensors; training may change them as soon as this returns, those `later` as soon as `settle` does.
+        Of those on a GPU nothing has arrived then: what is asked of the GPU afterwards changes them after the copy.
 
         A tensor that is sharded over the ranks is copied in part by each rank, any other by the first rank only.
         """
-        self.settle()
+        self._wait()
         tensors: list[tuple[str, torch.Tensor]] = []
 
         def outline(path: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -80,8 +82,7 @@ class HostBuffer:
             local, offset = _local(tensor)
             like = torch.empty(local.shape, dtype=local.dtype, device="meta")
             self._pieces[path] = {"begin": end, "offset": offset, "like": like}
-            # Copies from a GPU run in this thread, because it knows its stream
-            can_wait = not local.is_cuda and path.startswith(tuple(f"[{key!r}]" for key in later))
+            can_wait = path.startswith(tuple(f"[{key!r}]" for key in later))
             (deferred if can_wait else now).append((end, local))
             end = _up(end + local.nbytes, 64)
         self.n_bytes = _up(end, PAGE)
@@ -91,28 +92,39 @@ class HostBuffer:
 
         def copy(parts: Iterable[tuple[int, torch.Tensor]]) -> None:
             for begin, local in parts:
-                _view(self.memory, begin, local).copy_(local, non_blocking=True)
+                _view(self.memory, begin, local).copy_(local)
 
         def copying(parts: list[tuple[int, torch.Tensor]], n: int) -> "list[Future[None]]":
             in_turn = iter(parts)  # each thread takes the next
             return [self._threads.submit(copy, in_turn) for _ in range(min(n, len(parts)))]
 
-        copy(part for part in now if part[1].is_cuda)
+        gpu = next((local.device for _, local in (*now, *deferred) if local.is_cuda), None)
+        if gpu is not None:
+            self._gpu = self._gpu or _GpuCopies(gpu)
+            self._gpu.begin(*([(_view(self.memory, *part), part[1]) for part in of if part[1].is_cuda]
+                              for of in (now, deferred)))  # fmt: skip
         # In CPU memory several threads copy faster than one; if nobody waits, one leaves the cores to training
         for done in copying([part for part in now if not part[1].is_cuda], self._n_threads):
             done.result()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self._copying = copying(deferred, 1)
+        self._copying = copying([part for part in deferred if not part[1].is_cuda], 1)
 
     def settle(self) -> None:
-        """Wait in any thread until all is copied."""
+        """Let nothing change before it is copied: wait for copies in CPU memory, and have the GPU wait for its own."""
         for done in self._copying:
             done.result()
+        if self._gpu is not None:
+            self._gpu.settle()
+
+    def _wait(self) -> None:
+        """Wait in any thread until all is in host memory."""
+        for done in self._copying:
+            done.result()
+        if self._gpu is not None:
+            self._gpu.wait()
 
     def write(self, path: Path) -> dict[str, Any]:
         """Write it to a new file and flush that to the disk; return the number of bytes and the checksum."""
-        self.settle()
+        self._wait()
         head = _head({"tree": self._tree, "pieces": self._pieces})
         body = self.memory.numpy().data[: self.n_bytes]
         digests = self._threads.map(
@@ -123,6 +135,46 @@ class HostBuffer:
             _write_through(file, body)
             os.fsync(file.fileno())
         return {"bytes": len(head) + len(body), "sha256": _checksum(head, list(digests))}
+
+
+class _GpuCopies:
+    """Copies from a GPU to pinned memory on a stream of their own. Training waits for none: the GPU does, before it
+    changes what is copied. By torch.accelerator, which is the same for CUDA and ROCm."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._stream = torch.Stream(device)
+        self._asked, self._first, self._all = (torch.Event(device) for _ in range(3))
+        self._sources: list[torch.Tensor] = []
+
+    def begin(
+        self, now: list[tuple[torch.Tensor, torch.Tensor]], later: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> None:
+        """Copy pairs of (to, from), once what was asked of the GPU so far is done. It changes those of `now` after
+        that."""
+        computing = torch.accelerator.current_stream(self.device)
+        self._asked.record(computing)
+        self._stream.wait_event(self._asked)
+        torch.accelerator.set_stream(self._stream)
+        try:
+            for pairs, done in ((now, self._first), (later, self._all)):
+                for to, source in pairs:
+                    to.copy_(source, non_blocking=True)
+                done.record(self._stream)
+        finally:
+            torch.accelerator.set_stream(computing)
+        computing.wait_event(self._first)
+        # Memory that is freed is used again in the other stream at once
+        self._sources = [source for _, source in (*now, *later)]
+
+    def settle(self) -> None:
+        """What is asked of the GPU from here on comes after all copies."""
+        torch.accelerator.current_stream(self.device).wait_event(self._all)
+
+    def wait(self) -> None:
+        if self._sources:
+            self._all.synchronize()
+        self._sources = []
 
 
 @dataclass(frozen=True)

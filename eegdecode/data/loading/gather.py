@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eegdecode.data.loading.windows import Places
-from eegdecode.data.store.dataset import Store, Stored
+from eegdecode.data.store.dataset import Store
 
 ADVISED = 1 << 17
 """Bytes of one read-ahead request: the kernel shortens a longer one to its own read-ahead."""
@@ -37,8 +37,20 @@ def gather(store: Store, places: Places, target: str, length: int | None = None,
     values = np.empty((len(places.start), *source.target_shape(length)), np.float32)
     source.fill(places, signal, values)
     if baseline:
-        signal -= signal[:, :baseline].mean(axis=1, keepdims=True)
+        signal -= _mean_of_start(signal, baseline)
     return Gathered(signal, values, source.subject[places.recording])
+
+
+def baselines(store: Store, places: Places, baseline: int) -> np.ndarray:
+    """Return [window, 1, channel]: what `gather` subtracts as the mean of `baseline` samples."""
+    return _mean_of_start(
+        gather(store, places._replace(n_times=np.full_like(places.n_times, baseline)), "").signal, baseline
+    )
+
+
+def _mean_of_start(signal: np.ndarray, n: int) -> np.ndarray:
+    mean: np.ndarray = signal[:, :n].mean(axis=1, keepdims=True)
+    return mean
 
 
 class Source:
@@ -88,29 +100,35 @@ class Source:
             for out, (recording, _, start, n_times) in zip(signal, _rows(places), strict=True):
                 copies += _wrapped(self.recordings[recording].read(start, start + n_times), 0, n_times, out)
         if self.target:
-            for out, (recording, trial, start, n_times) in zip(target, _rows(places), strict=True):
-                copies += self._target_copies(self.recordings[recording], trial, start, n_times, out)
+            rows = zip(*(column.tolist() for column in (places.recording, *self.target_spans(places))), strict=True)
+            for out, (recording, first, n_values) in zip(target, rows, strict=True):
+                stored = self.recordings[recording]
+                if self.per_trial:
+                    copies.append((out, stored.values(self.target)[first]))
+                else:
+                    copies += _wrapped(stored.target(self.target), first, n_values, out)
         # With little work between copies, threads seldom contend for the GIL; waking one takes long
         for out, source in copies:
             out[:] = source
 
-    def _target_copies(
-        self, stored: Stored, trial: int, start: int, n_times: int, out: np.ndarray
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the trial's row, or the target from the sample nearest in time to the window's first."""
+    def target_spans(self, places: Places) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first row of each window's target and the number of rows: that of the trial, or those from the
+        sample nearest in time to the window's first."""
         if self.per_trial:
-            return [(out, stored.values(self.target)[trial])]
-        values = stored.target(self.target)
-        n_values = round(n_times * self._ratio)
-        first = math.floor(start * self._ratio + 0.5)
-        if first + n_values > len(values):
-            if first + n_values > len(values) + math.ceil(self._ratio):  # more than rounding explains
-                raise ValueError(
-                    f"{self.target} of {stored.name} ends after {len(values)} samples, but a window needs it up to "
-                    f"{first + n_values}: make the target as long as the recording"
-                )
-            first = max(0, len(values) - n_values)
-        return _wrapped(values, first, n_values, out)
+            return places.trial, np.ones_like(places.trial)
+        n_values = np.rint(places.n_times * self._ratio).astype(np.int64)
+        first = np.floor(places.start * self._ratio + 0.5).astype(np.int64)
+        used, of = np.unique(places.recording, return_inverse=True)
+        n_rows = np.array([len(self.recordings[recording].target(self.target)) for recording in used.tolist()])[of]
+        missing = first + n_values - n_rows
+        if (missing > math.ceil(self._ratio)).any():  # more than rounding explains
+            worst = int(missing.argmax())
+            name, end = self.recordings[places.recording[worst]].name, first[worst] + n_values[worst]
+            raise ValueError(
+                f"{self.target} of {name} ends after {n_rows[worst]} samples, but a window needs it up to {end}: make "
+                "the target as long as the recording"
+            )
+        return np.where(missing > 0, np.maximum(n_rows - n_values, 0), first), n_values
 
 
 def _rows(places: Places) -> Iterator[tuple[int, int, int, int]]:

@@ -1,18 +1,22 @@
 """Batches on the device of a rank, from a ring of shared memory; torch's worker processes are limited to 2 GB/s.
 
-A batch is copied during the step before it; layout, type and scale are converted on the device.
+A batch is filled, and copied to a GPU, during the step before it; layout, type and scale are converted on the device.
 """
 
 import os
+import time
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from eegdecode.data.loading import transfer
 from eegdecode.data.loading.draw import Draw
 from eegdecode.data.loading.partners import Partners
-from eegdecode.data.loading.ring import Ring, RingBatch
+from eegdecode.data.loading.ring import Ring
+from eegdecode.data.loading.share import PLANNED, Share
 from eegdecode.data.loading.windows import n_baseline
 from eegdecode.data.loading.workers import Transform
 from eegdecode.data.store.dataset import Store
@@ -38,7 +42,7 @@ class Loader:
     Parameters
     ----------
     store, draw, target, rank, size, threads, processes, slots, transform
-        As for Ring.
+        As for Ring; on a GPU there is one slot more, from which is copied.
     device
         The device of the batches.
     channels_first
@@ -61,6 +65,7 @@ class Loader:
         channels_first: bool = False,
     ) -> None:
         self.device, self.channels_first = torch.device(device), channels_first
+        on_gpu = self.device.type == "cuda"
         self.ring = Ring(
             store,
             draw,
@@ -69,55 +74,93 @@ class Loader:
             size=size,
             threads=threads,
             processes=processes,
-            slots=slots,
+            slots=slots + on_gpu,
+            lag=int(on_gpu),
             transform=transform,
+            allocate=transfer.pinned_array if on_gpu else None,
         )
         self.wait_s = 0.0
         """The time that the loop waited for the last batch."""
-        self._subject = torch.from_numpy(self.ring.source.subject)
-        self._scale: torch.Tensor | None = None
-        if self.ring.dtype == np.int16:
-            scale = np.array([stored.scale for stored in store.recordings], np.float32)
-            self._scale = torch.from_numpy(scale[:, None]).to(self.device)
+        self._transfer = transfer.Transfer(self.device, self.ring.slot_bytes) if on_gpu else None
+        self._rows = DeviceRows(self.ring.share, self.ring.source.subject, self.device)
+        self._scale = scale_of(store, self.device) if self.ring.dtype == np.int16 else None
         self._baseline = n_baseline(draw.cfg, store.recordings[0].sfreq)
-        self._pinned = self.device.type == "cuda" and _pin(self.ring.memory)
 
     def at(self, step: int, stop: int | None = None) -> Iterator[Loaded]:
         """Yield the batches of these steps; without `stop`, endlessly."""
-        for batch in self.ring.at(step, stop):
+        if self._transfer is not None:
+            yield from self._copied_ahead(self._transfer, step, stop)
+            return
+        for number, batch in enumerate(self.ring.at(step, stop), step):
             self.wait_s = self.ring.wait_s
-            loaded = self._loaded(batch)
-            copied = None
-            if self._pinned:
-                copied = torch.cuda.Event()
-                copied.record()
-            yield loaded
-            if copied is not None:  # before the ring reuses that memory
-                copied.synchronize()
+            yield self._loaded(number, torch.from_numpy(batch.signal), torch.from_numpy(batch.target))
 
     def close(self) -> None:
+        if self._transfer is not None:
+            self._transfer.wait()
         self.ring.close()
-        if self._pinned:
-            _unpin(self.ring.memory)
-            self._pinned = False
 
-    def _loaded(self, batch: RingBatch) -> Loaded:
-        recording = torch.from_numpy(batch.places.recording)
-        signal = torch.from_numpy(batch.signal).to(self.device, non_blocking=self._pinned)
-        target = torch.from_numpy(batch.target).to(self.device, non_blocking=self._pinned)
-        if self._scale is not None:
-            signal = signal * self._scale[recording.to(self.device)]
-        if self._baseline:
-            signal = signal - signal[:, : self._baseline].mean(dim=1, keepdim=True)
-        if self.channels_first:
-            signal = signal.transpose(1, 2).contiguous()
-        return Loaded(signal, target, self._subject[recording].to(self.device))
+    def _copied_ahead(self, copies: transfer.Transfer, step: int, stop: int | None) -> Iterator[Loaded]:
+        """Copy each batch while the GPU computes with the one before."""
+        copies.wait()  # what is under way reads slots that are filled anew
+        batches = self.ring.at(step, stop)
+        sent: deque[transfer.Sent] = deque()
+        number = step
+        while True:
+            began = time.perf_counter()
+            copies.wait(but=1)  # the slot of the batch before the last is filled next
+            batch = next(batches, None)
+            if batch is not None:
+                sent.append(copies.send(batch.signal, batch.target))
+            self.wait_s = time.perf_counter() - began
+            if not sent:
+                return
+            if batch is not None and len(sent) == 1:
+                continue  # the first: its successor is copied while it is used
+            signal, target = copies.arrived(sent[0])
+            yield self._loaded(number, signal, target)
+            copies.release(sent.popleft())
+            number += 1
+
+    def _loaded(self, step: int, signal: torch.Tensor, target: torch.Tensor) -> Loaded:
+        recording, subject = self._rows.of(step)
+        return Loaded(
+            converted(signal, recording, self._scale, self._baseline, self.channels_first),
+            target,
+            subject,
+        )
 
 
-def _pin(memory: np.ndarray) -> bool:
-    """Pin the ring's memory for the GPU; if that fails, copies are synchronous."""
-    return int(torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)) == 0
+def scale_of(store: Store, device: torch.device) -> torch.Tensor:
+    """Return [recording, 1, channel]: the step of the numbers of int16 signals."""
+    scale = np.array([stored.scale for stored in store.recordings], np.float32)
+    return torch.from_numpy(scale[:, None]).to(device)
 
 
-def _unpin(memory: np.ndarray) -> None:
-    torch.cuda.cudart().cudaHostUnregister(memory.ctypes.data)
+def converted(
+    signal: torch.Tensor, recording: torch.Tensor, scale: torch.Tensor | None, baseline: int, channels_first: bool
+) -> torch.Tensor:
+    """Return the signal of windows as a network takes it, from that of the files."""
+    if scale is not None:
+        signal = signal * scale[recording]
+    if baseline:
+        signal = signal - signal[:, :baseline].mean(dim=1, keepdim=True)
+    return signal.transpose(1, 2).contiguous() if channels_first else signal
+
+
+class DeviceRows:
+    """Recording and subject of each window on the device: those of many steps are copied at once."""
+
+    def __init__(self, share: Share, subject: np.ndarray, device: torch.device) -> None:
+        self.share, self.subject, self.device = share, subject, device
+        self._block = -1
+        self._copied = torch.empty(0)
+
+    def of(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        block, within = divmod(step, PLANNED)
+        if block != self._block:
+            recording = self.share.block(block).recording
+            both = np.stack([recording, self.subject[recording]]).reshape(2, PLANNED, -1)
+            self._copied, self._block = transfer.to_device(both, self.device), block
+        recording, subject = self._copied[:, within]
+        return recording, subject

@@ -38,7 +38,6 @@ def apply(cfg: Recombine, batch: Batch, what: int, spec: SignalSpec, *others: Ba
 def recombine(batch: Batch, others: Sequence[Batch], which: torch.Tensor) -> Batch:
     """Assemble the windows of `which` from equal segments, each of another window."""
     n_times = batch.signal.shape[1]
-    segment = torch.arange(n_times, device=batch.signal.device) * len(others) // n_times
-    bounds = torch.searchsorted(segment, torch.arange(len(others) + 1, device=segment.device)).tolist()
+    bounds = [-(-number * n_times // len(others)) for number in range(len(others) + 1)]
     parts = [other.signal[:, first:stop] for other, first, stop in zip(others, bounds[:-1], bounds[1:], strict=True)]
     return batch._replace(signal=torch.where(which[:, None, None], torch.cat(parts, dim=1), batch.signal))

@@ -206,13 +206,16 @@ class Compute:
     accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory
     shard: bool = False  # shard parameters and optimizer over the ranks (FSDP), if one GPU cannot hold them
     compile: bool = False  # use torch.compile: shapes are static, so it compiles once
+    data_on_device: bool | Literal["auto"] = "auto"
+    """Read training and validation data into the memory of the GPU and cut windows there, so that no step waits for
+    them; batches are the same. `auto`: if they take less than 30 % of what is free, and never on a CPU."""
     exact: Literal["auto", True, False] = "auto"
     """The same bits over a stop, on GPUs and on other nodes too, and on any number of ranks whose product with
     `accumulate` is the same: gradients are added in a fixed order, and by GPUs with deterministic algorithms, which are
     slower. `auto`: the fixed order for models up to 50 MB, and a stop changes no bit on CPUs. The log says what cannot
     be promised."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("exact",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("data_on_device", "exact")
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
