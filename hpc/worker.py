@@ -63,6 +63,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     ctx = Context(world, run, options.attempt, should_stop=stop, host=host, identity=identity)
     ctx.stage_in = staging = Staging(ctx, environ)
     try:
+        ctx.beat_in_background(records.plan(run).get("resources", {}))
         ctx.progress(STARTING, 0, 0)
         _refuse_other_code(ctx)
         MEMORY.keep_in(run.verified, f"rank-{world.rank:04d}", lambda: ctx.pause(0))
@@ -80,6 +81,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return _failed(ctx, error)
     finally:
         ignore_signals()
+        ctx.pulse.close()
         staging.release()
 
 

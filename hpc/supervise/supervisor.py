@@ -17,7 +17,7 @@ from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import records, seal, sharing
+from hpc.runs import heartbeats, records, seal, sharing
 from hpc.runs.rundir import (
     FULL,
     Gone,
@@ -34,6 +34,7 @@ from hpc.supervise.requeue import EndOfWalltime, Job
 
 POLL_S = 0.1
 HEARTBEAT_S = 2.0
+"""How often the supervisor looks and writes; on a shared disk it becomes as seldom as the heartbeats of the ranks."""
 LATE_S = 30.0
 """How long a finished run's result may stay invisible on another node of a shared disk."""
 GRACE_S = 60.0
@@ -86,6 +87,8 @@ class Supervisor:
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
         self.stop_cause: StopCause | None = None
         self._early_signals = early_signals
+        self._looked_at = -HEARTBEAT_S
+        self._attempt_began = time.monotonic()
         self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
@@ -183,7 +186,7 @@ class Supervisor:
             if diagnosis.hopeless(lines):
                 never = NEVER in lines[-1]["codes"]
                 return self.give_up(NEVER if never else HUNG if outcome == "hung" else FAILED, why)
-            if self._look_around():
+            if self._look_around(now=True):
                 return self._stop()
             if self.job and (nodes := diagnosis.bad_nodes(lines)):
                 return self._leave(self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue", nodes)
@@ -251,10 +254,12 @@ class Supervisor:
         the outcome, and after a hang the heartbeat of the rank that is late."""
         asked_at: float | None = None
         pulse_at = signal_at = 0.0
+        self._attempt_began = time.monotonic()
         while started.running:
             time.sleep(POLL_S)
             now = time.monotonic()
-            if now - pulse_at > HEARTBEAT_S:
+            self._time_is_over()
+            if now - pulse_at > self._interval_s():
                 pulse_at = now
                 if not self._heartbeat("running"):
                     started.heard_since = time.time()
@@ -289,21 +294,32 @@ class Supervisor:
             time.sleep(1)
         return metrics.exists()
 
-    def _look_around(self) -> bool:
-        """Whether a stop was requested: the time is over, or the user wants it. End all if another has taken over."""
-        if records.owner(self.dir).get("since", self.began) > self.began:
-            print_safely(f"{self.dir.name} has another supervisor since: this one and its ranks end")
-            os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
+    def _look_around(self, now: bool = False) -> bool:
+        """Whether a stop was requested: the time is over, or the user wants it. End all if another has taken over.
+        `now`: look into the folder, even if that was done a moment ago."""
+        if now or time.monotonic() - self._looked_at >= HEARTBEAT_S / 2:
+            self._looked_at = time.monotonic()
+            if records.owner(self.dir).get("since", self.began) > self.began:
+                print_safely(f"{self.dir.name} has another supervisor since: this one and its ranks end")
+                os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
+            if self.stop_cause is None and self.dir.stop_request.exists():
+                self.stop_cause = "request"
+        return self._time_is_over()
+
+    def _time_is_over(self) -> bool:
+        """Whether a stop was requested, or its time is over. It asks no disk."""
         left_s = self.end.left_s() if self.end else None
         if self.stop_cause is not None:
             return True
-        if self.dir.stop_request.exists():
-            self.stop_cause = "request"
-        elif self.deadline is not None and time.monotonic() > self.deadline:
+        if self.deadline is not None and time.monotonic() > self.deadline:
             self.stop_cause = "clock"
         elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
             self.stop_cause = "clock"  # if Slurm sends a signal, it comes earlier
         return self.stop_cause is not None
+
+    def _interval_s(self) -> float:
+        """Return how often to look into the run folder and to write into it."""
+        return max(HEARTBEAT_S, heartbeats.interval_s(self.resources, time.monotonic() - self._attempt_began))
 
     def _walltime_is_over(self) -> bool:
         """Whether the stop was caused by the end of the walltime; USR2 also comes when a site preempts."""
