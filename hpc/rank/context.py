@@ -271,10 +271,10 @@ class Context:
 
     def fence(self, *, often: bool = False) -> None:
         """Raise Fenced if a later attempt has begun, and Gone if the run folder is not the one in which the run began.
-        Call it before writing to files that attempts share. `often`: it is called at every step, so the disk is asked
-        no more often than a heartbeat is written."""
+        Call it before writing to files that attempts share. `often`: it is called at every step, so the disk is not
+        asked: who writes the heartbeats of this node has done so; without that, twice a second."""
         now = time.monotonic()
-        if often and now - self._looked < self.pulse.interval_s():
+        if often and (self.pulse.in_background or now - self._looked < QUICK_S):
             self.pulse.refuse_if_over()
             return
         self._looked = now

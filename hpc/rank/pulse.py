@@ -93,6 +93,10 @@ class Pulse:
         if self._data[OVER]:
             self._fence()
 
+    @property
+    def in_background(self) -> bool:
+        return self._thread is not None
+
     def close(self) -> None:
         """Write the last heartbeat, and leave the neighbours."""
         if self._thread is not None:
@@ -105,21 +109,31 @@ class Pulse:
             os.close(self._lock)
         self._path = self._lock = None
 
+    def patience_s(self) -> float:
+        """Return for how long others should keep in memory what they would write into the run folder at every step: 0
+        where the disk is this machine's own."""
+        interval_s = self.interval_s()
+        return interval_s if interval_s > heartbeats.QUICK_S else 0.0
+
     def interval_s(self) -> float:
         return heartbeats.interval_s(self._resources, time.monotonic() - self._began)
 
     def _run(self) -> None:
-        while not self._ended:
+        while not self._ended and self._error is None:
             asked = self._wanted.wait(self.interval_s())
             self._wanted.clear()
-            if asked or self._is_due():
-                try:
-                    self._fence()
-                    self._write()
-                except Exception as error:  # noqa: BLE001  raised again in `beat`: what ends a rank is for its own thread
-                    self._error = error
-                    self._data[OVER] = 1
-                    return
+            self._look(asked)
+
+    def _look(self, asked: bool = False) -> None:
+        """Write the file of the node if that is asked for, or if it is time and nobody else has."""
+        if not (asked or self._is_due()):
+            return
+        try:
+            self._fence()
+            self._write()
+        except Exception as error:  # noqa: BLE001  raised again in `beat`, for the thread that does the work
+            self._error = error
+            self._data[OVER] = 1
 
     def _is_due(self) -> bool:
         (written,) = struct.unpack("d", self._data[WRITTEN])

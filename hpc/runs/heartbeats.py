@@ -34,6 +34,8 @@ SHARED_S = 10.0
 """How often the nodes of a cluster write in the long run."""
 RAMP = 6
 """A node that has been at it for a minute writes every 60 / 6 s: who starts a run looks at its beginning."""
+OF_SUPERVISOR = 1.5
+"""The supervisor looks and writes so much less often, as it asks the disk for more each time."""
 OF_HANG = 5
 """A hang that is found after so long is not one heartbeat that was missed."""
 

@@ -198,14 +198,14 @@ class Ranks:
             if rank < self.size and heartbeat.get("attempt") == self.attempt
         ]
 
-    def hang_s(self) -> float:
-        """Return for how long no rank has made progress, if that is too long; otherwise 0.
+    def hang_s(self, first: Mapping[str, Any]) -> float:
+        """Return for how long no rank has made progress, if that is too long; otherwise 0. `first`: the last heartbeat
+        of the first rank, which is all that has to be read of a run that gets on.
 
         A rank reports that it starts, then that its stage has begun. A stage may report nothing at all: once all have
         begun, they are judged again only after the stage's first report; ddp.start makes one, for all stages that
         train. Starting takes long on a busy disk, so it has its own limit, if --hang is shorter.
         """
-        first = records.heartbeat(self.run, 0)
         hang_s = float(self.resources["hang_s"])
         if first.get("attempt") == self.attempt and time.time() - first["time"] < hang_s / 2:
             return 0.0  # one request a pass, however many nodes there are

@@ -261,11 +261,12 @@ class Supervisor:
             self._time_is_over()
             if now - pulse_at > self._interval_s():
                 pulse_at = now
-                if not self._heartbeat("running"):
+                first = records.heartbeat(self.dir, 0)
+                if not self._heartbeat("running", pulse=first):
                     started.heard_since = time.time()
                 self._look_around()
                 started.cut_logs()
-                if silent_s := started.hang_s():
+                if silent_s := started.hang_s(first):
                     late = started.late() | {"silent_s": silent_s}
                     started.end()
                     return ("hung" if asked_at is None else "stopped"), late
@@ -319,7 +320,8 @@ class Supervisor:
 
     def _interval_s(self) -> float:
         """Return how often to look into the run folder and to write into it."""
-        return max(HEARTBEAT_S, heartbeats.interval_s(self.resources, time.monotonic() - self._attempt_began))
+        of_ranks_s = heartbeats.interval_s(self.resources, time.monotonic() - self._attempt_began)
+        return max(HEARTBEAT_S, heartbeats.OF_SUPERVISOR * of_ranks_s)
 
     def _walltime_is_over(self) -> bool:
         """Whether the stop was caused by the end of the walltime; USR2 also comes when a site preempts."""
@@ -436,8 +438,9 @@ class Supervisor:
         except OSError as error:
             print_safely(f"{self.dir.events}: {error.strerror}")
 
-    def _heartbeat(self, state: str, text: str = "") -> bool:
-        """Write the state; False if there is no room for it, nor for the ranks' heartbeats. The next may succeed."""
+    def _heartbeat(self, state: str, text: str = "", pulse: "records.Heartbeat | None" = None) -> bool:
+        """Write the state; False if there is no room for it, nor for the ranks' heartbeats. The next may succeed.
+        `pulse`: the last heartbeat of the first rank, if it was just read."""
         now = {
             "time": time.time(),
             "state": state,
@@ -451,7 +454,7 @@ class Supervisor:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "keeper": os.getppid(),
-            "pulse": records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
+            "pulse": pulse or records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
         }
         seal.check_identity(self.dir, self.identity)
         try:

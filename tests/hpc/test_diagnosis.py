@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpc.runs import heartbeats
+from hpc.runs import heartbeats, records
 from hpc.runs.rundir import RunDir, append_line, write_json
 from hpc.supervise import diagnosis
 from hpc.supervise.ranks import KEPT_MB, LOG_MB, Ranks
@@ -98,7 +98,7 @@ def test_from_its_first_word_a_rank_is_taken_to_hang_when_it_is_silent(
     for rank, what in enumerate(words):
         heartbeat = {"rank": rank, "what": what, "attempt": 1, "time": time.time() - silent_s}
         heartbeats.write(ranks.run, rank, {0: heartbeats.slot_of(heartbeat)})
-    assert bool(ranks.hang_s()) == hangs
+    assert bool(ranks.hang_s(records.heartbeat(ranks.run, 0))) == hangs
 
 
 def test_a_log_that_grows_for_ever_is_cut(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp
 from hpc.rank.context import Context, Fenced, Preempted, World
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, append_line, committed_steps
+from hpc.runs.rundir import RunDir, append_line, committed_steps, write_json
 from tests.waiting import LONG_S, wait_for
 
 
@@ -265,6 +265,26 @@ def test_a_rank_that_does_not_write_is_named(run: RunDir, monkeypatch: pytest.Mo
         assert committed_steps(run.checkpoints) == []
     finally:
         dist.destroy_process_group()
+
+
+def test_the_marks_of_all_ranks_are_looked_for_at_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = run.path / "partial"
+    partial.mkdir(parents=True)
+    ours = Saver(Context(World(0, 64), run))
+    looks: list[int] = []
+    real = os.listdir
+
+    def listed(folder: Path) -> list[str]:
+        looks.append(len(looks))
+        if len(looks) == 3:
+            for rank in range(1, 64):
+                write_json(partial / f"state-{rank:04d}-of-0064.json", {"bytes": rank, "sha256": "x"})
+        return real(folder)
+
+    monkeypatch.setattr(saver.os, "listdir", listed)
+    monkeypatch.setattr(Path, "exists", None)
+    files = ours._others(partial, 1, 64)
+    assert len(looks) == 3 and files["state-0063-of-0064.bin"]["bytes"] == 63
 
 
 @pytest.mark.ranks
