@@ -63,12 +63,12 @@ class Record:
         self._waiting.append({"step": step, **figures})
         # On a shared disk as often as a heartbeat; but nobody should wait for the figures of a validation
         if time.monotonic() - self._put_at >= self.ctx.pulse.patience_s() or "validation_s" in figures:
+            self._put_at = time.monotonic()
             self._put_down()
 
     def _put_down(self) -> None:
         """Write the waiting lines to both files; a new TensorBoard writer gets all lines that the one before may have
         lost."""
-        self._put_at = time.monotonic()
         lines = list(self._waiting)
         try:
             while self._waiting:
