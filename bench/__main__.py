@@ -28,6 +28,7 @@ NAMES = (
     "models",
     "speech",
     "recovery",
+    "scale",
     "drills",
     "recipes",
 )

@@ -12,14 +12,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.compare import PeerMissing
+from bench.compare import Goal, PeerMissing, judged
 
 ROOT = Path(__file__).parent.parent
-RANK, SUPERVISOR, WATCHER = "a rank", "supervisor", "watcher"
+RANK, SUPERVISOR, WATCHER = "rank", "supervisor", "hpc --follow"
 PROGRAMS = {"hpc.worker": RANK, "hpc.supervisor": SUPERVISOR, "hpc.launch": WATCHER}
 NAMES = {
     "open": "open", "openat": "open", "creat": "open", "stat": "stat", "lstat": "stat", "newfstatat": "stat",
@@ -52,11 +52,27 @@ train:
   data: preprocess
   model: {hidden: 8}
   windows: {length_s: 2, batch: 8}
-  optim: {steps: 1000000, validate_every: 1000000}
+  optim: {steps: 10000000, validate_every: 10000000, checkpoint_every: 10000000}
 """
 SITE = "kind: local\nmax_nodes: 64\nlead: 10s\nheartbeat: 10s\n"
 """The machine here, with a run folder that many nodes share."""
 START_S = 300.0
+WARM_S = 75.0
+"""After a minute heartbeats are as seldom as they become."""
+
+
+PARTS = {
+    "heartbeats": r"heartbeat/node-|identity\.json|jobs/attempt-\d+$",
+    "metrics": r"metrics\.jsonl|tensorboard/",
+}
+"""What ranks do with which files; the rest is named `else`."""
+PER_NODE = 8
+"""Ranks of a node in the formulas."""
+SIZES = (8, 64, 512)
+N_RUNS = 1000
+LOGS = 128
+"""For so many ranks the supervisor looks at one log more each time (hpc/supervise/ranks.py)."""
+MOST = 1.0
 
 
 @dataclass
@@ -65,12 +81,10 @@ class Counts:
 
     calls: Counter[str] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
-    """The same by file, for operations on names."""
+    """Operations on names, by call and file."""
+    parts: Counter[str] = field(default_factory=Counter)
+    """The same by PARTS."""
     bytes: int = 0
-
-    @property
-    def n_names(self) -> int:
-        return sum(self.calls[kind] for kind in set(NAMES.values()))
 
 
 @dataclass(frozen=True)
@@ -80,9 +94,38 @@ class Measured:
     steps: int
     of: Mapping[str, Counts]
 
-    def per_s(self, who: str) -> float:
-        """Operations on names a second, of one process."""
-        return self.of[who].n_names / self.seconds / (self.n_ranks if who == RANK else 1)
+    def per_s(self, who: str, part: str = "") -> float:
+        """Operations on names a second, of all processes of a kind together."""
+        parts = self.of[who].parts
+        return (parts[part] if part else parts.total()) / self.seconds
+
+
+@dataclass(frozen=True)
+class Load:
+    """Operations on names a second of a run of any size. Ranks write through one of their node; the supervisor and the
+    first rank, which writes the metrics, are on one node."""
+
+    node: float
+    once: float
+    supervisor: float
+    logs: float
+
+    @classmethod
+    def of(cls, measured: Measured) -> "Load":
+        look_s = measured.seconds / max(1, measured.of[SUPERVISOR].names["rename heartbeat/.supervisor.json"])
+        return cls(
+            node=measured.per_s(RANK, "heartbeats"),
+            once=measured.per_s(RANK, "metrics") + measured.per_s(RANK, "else"),
+            supervisor=measured.per_s(SUPERVISOR),
+            logs=1 / look_s,
+        )
+
+    def run(self, n_ranks: int) -> float:
+        return self.node * -(-n_ranks // PER_NODE) + self.busiest(n_ranks) - self.node
+
+    def busiest(self, n_ranks: int) -> float:
+        """Of the node of the first rank."""
+        return self.node + self.once + self.supervisor + self.logs * (n_ranks // LOGS)
 
 
 def run(quick: bool) -> bool:
@@ -91,10 +134,29 @@ def run(quick: bool) -> bool:
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         prepare(folder)
-        measured = [measure(folder, n, warm_s=75, window_s=30 if quick else 60) for n in ((2,) if quick else (2, 4))]
+        window_s = 60.0 if quick else 120.0
+        measured = [measure(folder, n_ranks, WARM_S, window_s) for n_ranks in (2, 4)]
     for one in measured:
         show(one)
-    return True
+    return _formulas(measured)
+
+
+def _formulas(measured: Sequence[Measured]) -> bool:
+    """Print what the counts mean for runs of any size, and judge that."""
+    load = Load.of(measured[-1])
+    print(f"\noperations on names a second, {PER_NODE} ranks a node")
+    print(f"{'ranks':>6} {'nodes':>6} {'the run':>9} {'a node':>8} {'busiest':>8} {f'{N_RUNS} runs':>10}")
+    for n_ranks in SIZES:
+        n_nodes = n_ranks // PER_NODE
+        of_run = load.run(n_ranks)
+        print(
+            f"{n_ranks:>6} {n_nodes:>6} {of_run:>9.2f} {of_run / n_nodes:>8.2f} {load.busiest(n_ranks):>8.2f} "
+            f"{of_run * N_RUNS:>10.0f}"
+        )
+    few, many = (one.per_s(RANK, "heartbeats") for one in measured)
+    goals = {f"names_a_second_a_node_of_{n}": Goal(load.run(n) * PER_NODE / n, MOST) for n in SIZES}
+    goals["heartbeats_of_4_over_2_ranks"] = Goal(many / few, 1.5)
+    return judged(goals)
 
 
 def prepare(folder: Path, root: Path = ROOT, site: str = SITE) -> None:
@@ -170,7 +232,9 @@ def counted(lines: Iterable[str], folder: Path, began: float, ended: float) -> d
                 kind = "fstat"
             counts.calls[kind] += 1
             if kind in NAMES.values():
-                counts.names[f"{kind} {re.sub(r'[0-9]+', '#', path.removeprefix(f'{folder}/'))}"] += 1
+                file = path.removeprefix(f"{folder}/").partition("/")[2].partition("/")[2]  # without runs/train-…
+                counts.names[f"{kind} {_plain(file)}"] += 1
+                counts.parts[next((part for part, files in PARTS.items() if re.search(files, file)), "else")] += 1
             if call in ("read", "pread64", "preadv", "write", "pwrite64", "pwritev"):
                 if "<unfinished" in rest:
                     writing.add(pid)
@@ -180,14 +244,23 @@ def counted(lines: Iterable[str], folder: Path, began: float, ended: float) -> d
 
 
 def show(measured: Measured) -> None:
-    print(
-        f"\n{measured.n_ranks} ranks, {measured.seconds:.0f} s, {measured.steps / measured.seconds:.1f} steps a second"
-    )
+    steps = measured.steps / measured.seconds
+    print(f"\n{measured.n_ranks} ranks on one node, {measured.seconds:.0f} s of {steps:.1f} steps a second")
+    print(f"{'':<24} {'names/s':>8} {'bytes/s':>8}")
+    rows = {f"ranks, {part}": measured.per_s(RANK, part) for part in (*PARTS, "else")}
+    for row, per_s in rows.items():
+        print(f"{row:<24} {per_s:>8.2f}")
     for who, counts in measured.of.items():
-        calls = ", ".join(f"{kind} {n}" for kind, n in counts.calls.most_common())
-        print(f"{who:<12} {measured.per_s(who):8.3f} operations on names a second, {counts.bytes} bytes: {calls}")
-        for path, n in counts.names.most_common(12):
-            print(f"    {n:6d}  {path}")
+        title = "ranks, together" if who == RANK else who
+        print(f"{title:<24} {measured.per_s(who):>8.2f} {counts.bytes / measured.seconds:>8.0f}")
+    for who, counts in measured.of.items():
+        calls = ", ".join(f"{name} {n}" for name, n in counts.names.most_common(7))
+        print(f"  {who}: {calls}")
+
+
+def _plain(file: str) -> str:
+    """Return a name without host and number, so that like ones are counted together."""
+    return re.sub(r"(\.supervisor\.json|events\.out\.tfevents)\..*", r"\1", re.sub(r"\d\d+", "#", file))
 
 
 def _parsed(lines: Iterable[str]) -> Iterator[tuple[str, float, str, str]]:
