@@ -30,6 +30,7 @@ NAMES = (
     "ddp",
     "speech",
     "recovery",
+    "scale",
     "drills",
     "recipes",
 )

@@ -19,6 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.compare import Goal, PeerMissing, show
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, append_line, read_json, read_lines
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _ours(folder: Path, words: list[str]) -> tuple[float, float]:
 
 
 def _heartbeat(run: RunDir, rank: int) -> dict[str, Any]:
-    last: dict[str, Any] = read_json(run.heartbeat(rank)) or {"attempt": 0}
+    last: Any = records.heartbeat(run, rank) or {"attempt": 0}
     return last
 
 

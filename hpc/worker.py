@@ -68,6 +68,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     ctx = rank(options.attempt)
     staging = _begin(ctx, environ)
     try:
+        ctx.beat_in_background(records.plan(run).get("resources", {}))
         ctx.progress(STARTING, 0, 0)
         _refuse_other_code(ctx)
         if options.fork_server:
@@ -94,6 +95,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return _failed(ctx, error)
     finally:
         ignore_signals()
+        ctx.pulse.close()
         staging.release()
 
 

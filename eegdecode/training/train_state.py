@@ -10,7 +10,7 @@ from torch import nn
 
 from eegdecode.training import optim
 from hpc.checkpoint import checkpoint
-from hpc.rank import ddp, fsdp
+from hpc.rank import fsdp
 from hpc.rank.context import Context
 
 
@@ -66,13 +66,11 @@ class TrainState:
         self.step, self.best, self.pending = step, Best(**state["best"]), state["unseen"]
 
     def resume(self, ctx: Context) -> Sequence[dict[str, float]]:
-        """Resume from the newest complete checkpoint, if there is one: rank 0 finds it, and all ranks read it. Returns
-        its unwritten lines of metrics.jsonl."""
-        newest = checkpoint.latest(ctx.run.checkpoints) if ctx.world.is_first else None
-        step = int(ddp.total(torch.tensor(newest[0] if newest else 0)))
-        if not step and newest is None:
+        """Resume from the newest complete checkpoint, if there is one. Returns its unwritten lines of metrics.jsonl."""
+        newest = checkpoint.latest_on_all(ctx.run.checkpoints)
+        if newest is None:
             return ()
-        state = newest[1] if newest is not None else checkpoint.load(ctx.run.checkpoints, step)
+        step, state = newest
         self.load_state_dict(step, state)
         unwritten: Sequence[dict[str, float]] = state["unwritten"]
         return unwritten

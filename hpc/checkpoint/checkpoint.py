@@ -13,11 +13,13 @@ import json
 import logging
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
 from hpc.checkpoint import format
 from hpc.checkpoint.format import Damaged
+from hpc.rank import ddp
 from hpc.runs.rundir import committed_steps
 
 log = logging.getLogger(__name__)
@@ -28,12 +30,39 @@ BEFORE = ".before.tmp"
 
 def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """Load the newest complete checkpoint, as (step, state), or None. A damaged one is reported and skipped."""
+    newest = _latest(folder)
+    return newest and newest[:2]
+
+
+def _latest(folder: Path) -> tuple[int, dict[str, Any], list[format.Contents]] | None:
     for step in reversed(committed_steps(folder)):
         try:
-            return step, load(folder, step)
+            parts = _parts(at(folder, step))
+            return step, format.join(parts), parts
         except Damaged as damage:
             log.warning("checkpoint of step %d is damaged, trying the one before: %s", step, damage)
     return None
+
+
+def latest_on_all(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """Load the newest complete checkpoint on every rank of the process group: the first one reads it and passes its
+    bytes on, so that the disk is asked once, however many they are. Every rank checks every byte. A collective."""
+    if ddp.size() == 1:
+        return latest(folder)
+    newest = _latest(folder) if ddp.rank() == 0 else None
+    files = {part.path.name: part for part in newest[2]} if newest else {}
+    outline = {"step": newest[0], "files": commit_of(at(folder, newest[0]))["files"]} if newest else None  # type: ignore[index]
+    outline = json.loads(ddp.bytes_of_first(json.dumps(outline).encode()).numpy().tobytes())
+    if outline is None:
+        return None
+    place = at(folder, outline["step"])
+    parts = []
+    for name, file in outline["files"].items():
+        mine = files.get(name)
+        head = ddp.bytes_of_first(mine.head if mine else b"").numpy().tobytes()
+        body = ddp.bytes_of_first(mine.body if mine else b"")
+        parts.append(mine or format.received(place / name, head, body, file["sha256"]))
+    return outline["step"], newest[1] if newest else format.join(parts)
 
 
 def load(folder: Path, step: int) -> dict[str, Any]:
@@ -42,12 +71,15 @@ def load(folder: Path, step: int) -> dict[str, Any]:
 
 
 def load_from(place: Path) -> dict[str, Any]:
+    return format.join(_parts(place))
+
+
+def _parts(place: Path) -> list[format.Contents]:
+    """Read the files of a checkpoint."""
     commit = commit_of(place)
     if commit is None:
         raise Damaged(f"{place / 'COMMIT'} is missing or cut off")
-    return format.join(
-        [format.read(place / name, file["bytes"], file["sha256"]) for name, file in commit["files"].items()]
-    )
+    return [format.read(place / name, file["bytes"], file["sha256"]) for name, file in commit["files"].items()]
 
 
 def fingerprint(state: Any) -> str:
@@ -102,9 +134,14 @@ def _are_files(files: Any) -> bool:
     )
 
 
-def whole_steps(folder: Path) -> list[int]:
-    """List the steps whose files have the size that was written, in order. Cheap; the content is checked on loading."""
-    return [step for step in committed_steps(folder) if _has_its_size(at(folder, step))]
+def whole_steps(folder: Path, known: set[int] | None = None) -> list[int]:
+    """List the steps whose files have the size that was written, in order. Cheap; the content is checked on loading.
+    `known`: steps that were whole before, whose files are not looked at again; the others are added."""
+    known = set() if known is None else known
+    there = committed_steps(folder)
+    known.intersection_update(there)
+    known.update(step for step in there if step not in known and _has_its_size(at(folder, step)))
+    return sorted(known)
 
 
 def commit(partial: Path, folder: Path, step: int) -> bool:
@@ -129,12 +166,20 @@ def commit(partial: Path, folder: Path, step: int) -> bool:
     return True
 
 
-def rotate(folder: Path, step: int, keep: int, keep_every: int = 0, best: int | None = None) -> None:
-    """Delete checkpoints older than `step`, except the last `keep`, the best, and each `keep_every`-th.
+def rotate(
+    folder: Path,
+    step: int,
+    keep: int,
+    keep_every: int = 0,
+    best: int | None = None,
+    known: set[int] | None = None,
+) -> None:
+    """Delete checkpoints older than `step`, except the last `keep`, the best, and each `keep_every`-th. `known`: steps
+    that are known to be whole, see `whole_steps`.
 
     Newer ones are left alone: after a fallback they are damaged, or belong to an attempt that got further.
     """
-    until_now = [whole for whole in whole_steps(folder) if whole <= step]
+    until_now = [whole for whole in whole_steps(folder, known) if whole <= step]
     if not until_now:
         return  # even if the only one is damaged, it may be better than nothing
     spared = {*until_now[-keep:], best} | {whole for whole in until_now if keep_every and whole % keep_every == 0}
@@ -187,7 +232,13 @@ def sync(folder: Path) -> None:
 
 def _has_its_size(place: Path) -> bool:
     commit = commit_of(place)
-    return commit is not None and all(
-        (place / name).is_file() and (place / name).stat().st_size == file["bytes"]
-        for name, file in commit["files"].items()
-    )
+    return commit is not None and all(_size_b(place / name) == file["bytes"] for name, file in commit["files"].items())
+
+
+def _size_b(file: Path) -> int:
+    """Return the size of a file, -1 if there is none."""
+    try:
+        entry = file.stat()
+    except OSError:
+        return -1
+    return entry.st_size if stat.S_ISREG(entry.st_mode) else -1

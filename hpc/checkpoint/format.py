@@ -184,6 +184,9 @@ class Contents:
     path: Path
     tree: Any
     pieces: Pieces
+    head: bytes
+    body: torch.Tensor
+    """The bytes of the pieces, which those share."""
 
 
 def read(path: Path, n_bytes: int, sha256: str) -> Contents:
@@ -203,7 +206,7 @@ def read(path: Path, n_bytes: int, sha256: str) -> Contents:
         data = torch.empty(size - len(head), dtype=torch.uint8)
         body = data.numpy().data
 
-        def read_part(begin: int) -> bytes:
+        def read_part(begin: int) -> None:
             part = body[begin : begin + PART]
             at = 0
             while at < len(part):
@@ -211,18 +214,32 @@ def read(path: Path, n_bytes: int, sha256: str) -> Contents:
                 if n_read == 0:
                     raise Damaged(f"{path} was cut off while it was read")
                 at += n_read
-            return hashlib.sha256(part).digest()
 
-        with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
-            digests = list(pool.map(read_part, range(0, len(body), PART)))
+        return received(path, head, data, sha256, read_part)
+
+
+def received(
+    path: Path, head: bytes, data: torch.Tensor, sha256: str, fill: Callable[[int], object] = lambda begin: None
+) -> Contents:
+    """Check the bytes of a file that another rank has read, or that `fill` reads from that position on. Raises
+    Damaged."""
+    body = data.numpy().data
+
+    def digest(begin: int) -> bytes:
+        fill(begin)
+        return hashlib.sha256(body[begin : begin + PART]).digest()
+
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+        digests = list(pool.map(digest, range(0, len(body), PART)))
     if (checksum := _checksum(head, digests)) != sha256:
         raise Damaged(f"{path} has checksum {checksum[:12]}…, but {sha256[:12]}… was written")
+    length = int.from_bytes(head[8:16], "little")
     outline = torch.load(io.BytesIO(head[16 : 16 + length]), weights_only=True)
     pieces: Pieces = {
         name: [(tuple(piece["offset"]), _view(data, piece["begin"], piece["like"]))]
         for name, piece in outline["pieces"].items()
     }
-    return Contents(path, outline["tree"], pieces)
+    return Contents(path, outline["tree"], pieces, head, data)
 
 
 def join(files: Sequence[Contents]) -> dict[str, Any]:

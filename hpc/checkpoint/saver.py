@@ -17,7 +17,7 @@ from typing import Any
 
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.format import HostBuffer
-from hpc.rank.context import FULL_S, Context
+from hpc.rank.context import FULL_S, Backoff, Context
 from hpc.runs import records
 from hpc.runs.rundir import FULL, make_folder, read_json, write_json
 
@@ -61,6 +61,8 @@ class Saver:
         self._saved_at = time.monotonic()
         self._mtbf_s = mean_between_failures_s(records.attempts(ctx.run))
         self._interval_s = SHORTEST_S  # the first save is early, to learn what one costs
+        self._whole: set[int] = set()
+        """The steps whose files this process has written or looked at: they are not looked at again after each save."""
         if ctx.world.is_first:
             self.ctx.fence()
             checkpoint.sweep(self.folder, ctx.attempt)
@@ -154,6 +156,7 @@ class Saver:
             write_json(partial / "COMMIT", commit | {"bytes": n_bytes, "files": files})
             self.ctx.fence()
             checkpoint.commit(partial, self.folder, step)
+            self._whole.add(step)
         except OSError as error:
             self._clear(partial, file, error)
             if error.errno not in FULL:
@@ -172,7 +175,7 @@ class Saver:
         log.info(
             "saved step %d: %.1f MB in %.2f s, training waited %.3f s", step, n_bytes / 1e6, seconds, self.blocked_s
         )
-        checkpoint.rotate(self.folder, step, self.keep, self.keep_every, best)
+        checkpoint.rotate(self.folder, step, self.keep, self.keep_every, best, self._whole)
         return True
 
     def _make_room(self, n_files: int, best: int | None) -> None:
@@ -189,15 +192,17 @@ class Saver:
 
     def _others(self, partial: Path, step: int, n_files: int) -> dict[str, Any]:
         """Return the marks of the other ranks, once all have written their files."""
+        if n_files == 1:
+            return {}
         marks = {rank: partial / f"state-{rank:04d}-of-{n_files:04d}.json" for rank in range(1, n_files)}
-        deadline = time.monotonic() + MARKS_S
-        while missing := [rank for rank, mark in marks.items() if not mark.exists()]:
+        deadline, wait = time.monotonic() + MARKS_S, Backoff(0.02, 2.0)
+        while missing := _not_in(partial, marks):  # one request for all of them
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"no file from rank {', '.join(map(str, missing))} for the checkpoint of step {step} within "
                     f"{MARKS_S} s: see whether it runs, and whether its node sees {partial}"
                 )
-            time.sleep(0.02)
+            time.sleep(wait())
         files = {}
         for rank, mark in marks.items():
             written: dict[str, Any] = read_json(mark) or {}
@@ -218,6 +223,12 @@ class Saver:
             write_json(file.with_suffix(".json"), failed)
         except OSError as second:
             log.error("rank 0 could not be informed that the save failed: %s", second)
+
+
+def _not_in(folder: Path, marks: Mapping[int, Path]) -> list[int]:
+    """Return the ranks whose mark is not in the folder yet."""
+    names = set(os.listdir(folder))
+    return [rank for rank, mark in marks.items() if mark.name not in names]
 
 
 def interval_s(cost_s: float, mtbf_s: float) -> float:

@@ -24,6 +24,7 @@ from hpc.errors import ConfigError, did_you_mean
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.runs import records, status
+from hpc.runs.heartbeats import QUICK_S
 from hpc.runs.rundir import RunDir, atomic_write, committed_steps, read_json, read_lines, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import executors
@@ -81,8 +82,10 @@ def drill(plan: Plan, faults: Sequence[str], repeat: int | None, seed: int = 0) 
     rng = random.Random(seed)
     names = [rng.choice(list(faults)) for _ in range(repeat)] if repeat else list(faults)
     place = Path(plan.runs) / ".drill" / f"{plan.science.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    resources = dataclasses.replace(plan.resources, heartbeat_s=QUICK_S)  # what is done twice is counted by heartbeats
     if "hang" not in plan.asked:
-        plan = dataclasses.replace(plan, resources=dataclasses.replace(plan.resources, hang_s=HANG_S))
+        resources = dataclasses.replace(resources, hang_s=HANG_S)
+    plan = dataclasses.replace(plan, resources=resources)
     print(f"\ndrill of {plan.science.name} in {place}\n\nundisturbed", flush=True)
     calm, expected = _case(plan, place / "undisturbed", "", rng, None)
     reports = [calm]

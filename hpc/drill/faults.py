@@ -67,7 +67,7 @@ class Case:
     def signal_a_rank(self, number: signal.Signals) -> None:
         """Signal a rank that is drawn at random."""
         rank = self.rng.randrange(self.plan.resources.ranks)
-        heartbeat = _need(self.run.heartbeat(rank))
+        heartbeat = _heartbeat(self.run, rank)
         self.signal_process(heartbeat["host"], heartbeat["pid"], number)
 
     def restore(self) -> None:
@@ -131,7 +131,7 @@ def _disk_full(case: Case) -> None:
 def _fill(case: Case, seconds: float, then: Callable[[], object]) -> None:
     """Fill the small disk of the run, call `then`, and empty it after so many seconds."""
     filler = Path(case.plan.runs) / "filler"
-    case.full = _need(case.run.heartbeat(0))
+    case.full = _heartbeat(case.run, 0)
     with open(filler, "wb") as file:
         try:
             while True:
@@ -151,7 +151,7 @@ def _disk_full_at_the_end(case: Case) -> None:
 
 def _node_down(case: Case) -> None:
     bed = _bed(case)
-    node = _need(case.run.heartbeat(case.plan.resources.ranks - 1))["host"]
+    node = _heartbeat(case.run, case.plan.resources.ranks - 1)["host"]
     _run(*bed, "kill", node)
     _run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=drill")
     case.undo.append(lambda: _run(*bed, "revive", node))
@@ -230,6 +230,14 @@ def _need(path: Path) -> Mapping[str, Any]:
     if content is None:
         raise NotPossible(f"{path} is not there: the stage says nothing of its progress")
     return content
+
+
+def _heartbeat(run: RunDir, rank: int) -> Mapping[str, Any]:
+    if not (heartbeat := records.heartbeat(run, rank)):
+        raise NotPossible(
+            f"rank {rank} has no heartbeat in {run.node(0).parent}: the stage says nothing of its progress"
+        )
+    return heartbeat
 
 
 def _run(*words: str) -> None:

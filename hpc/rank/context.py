@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
+from hpc.rank.pulse import Pulse
 from hpc.runs import seal
+from hpc.runs.heartbeats import QUICK_S
 from hpc.runs.rundir import FULL, RunDir, make_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -123,13 +125,22 @@ class Context:
     """The id of the run folder in which the run began; empty where nobody watches over it."""
     meaning: int = 1
     """The version of meaning of the stage's results: see hpc.config.stages.meaning."""
+    pulse: Pulse = field(init=False, repr=False)
+    """Writes the heartbeats of this rank."""
     _written: float = field(default=-1e9, repr=False)
-    _identified: float = field(default=-1e9, repr=False)
+    _looked: float = field(default=-1e9, repr=False)
     _heartbeat: dict[str, Any] = field(default_factory=dict, repr=False)
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
     _until_progress: ExitStack = field(default_factory=ExitStack, repr=False)
     _gathered: int = field(default=0, repr=False)
-    _unheard: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.run, self.world.rank, self.world.local_rank, self.fence)
+
+    def beat_in_background(self, resources: Mapping[str, Any]) -> None:
+        """Leave it to a thread to write heartbeats, together with the other ranks of this node."""
+        attempt = f"{self.run.path.absolute()} {self.identity} {self.attempt}"
+        self.pulse.share(resources, self.world.local_size, attempt)
 
     @property
     def out(self) -> Path:
@@ -147,7 +158,8 @@ class Context:
         return self.stage_in(path) if often else path
 
     def progress(self, what: str, done: int, total: int, /, **figures: float) -> None:
-        """Report the progress of this rank. Cheap enough for every step: written at most twice a second.
+        """Report the progress of this rank. Cheap enough for every step: left in memory at most twice a second, and
+        written to the disk as often as the site can bear.
 
         It is read by `status`, the progress bar and the supervisor.
         """
@@ -163,23 +175,33 @@ class Context:
         }
         self._until_progress.close()
         self._heartbeat |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
-        if now - self._written >= 0.5 or done >= total:
-            self.say_how_far()
+        if now - self._written >= QUICK_S or done >= total:
+            self.say_how_far(now=done >= total)
 
     def gather(self, value: object) -> list[Any]:
         """Collect a JSON value from every rank, in the order of ranks, on all ranks. It waits for the last one and uses
-        no process group, for stages that share out hours of work. Every rank must call it equally often."""
+        no process group, for stages that share out hours of work. Every rank must call it equally often.
+
+        Each rank writes its value; the first one reads them all, and writes them as one file, which the others read.
+        """
         self._gathered += 1
-        words = self.run.attempt(self.attempt).words
-        write_json(words(self._gathered, self.world.rank), [value])
-        gathered: list[Any] = []
-        while len(gathered) < self.world.size:
-            part = read_json(words(self._gathered, len(gathered)))
-            if part is not None:
-                gathered += part
-                continue
-            self.pause(0.1)
-        return gathered
+        folder = self.run.attempt(self.attempt)
+        together = folder.gathered(self._gathered)
+        words = [folder.words(self._gathered, rank) for rank in range(self.world.size)]
+        write_json(words[self.world.rank], [value])
+        if self.world.is_first:
+            self._until_there(folder.path, {path.name for path in words})
+            write_json(together, [part for path in words for part in read_json(path) or ()])
+        wait = Backoff()
+        while (values := read_json(together)) is None:
+            self.pause(wait())
+        return list(values)
+
+    def _until_there(self, folder: Path, names: set[str]) -> None:
+        """Wait for files of other ranks: one request for all of them, however many there are."""
+        wait = Backoff()
+        while not names.issubset(os.listdir(folder)):
+            self.pause(wait())
 
     @property
     def reached(self) -> int:
@@ -198,7 +220,7 @@ class Context:
 
     def beat(self) -> None:
         """Write a heartbeat in the middle of a long step, so that this rank is not taken to hang."""
-        if self._heartbeat and time.time() - self._written >= 0.5:
+        if self._heartbeat and time.time() - self._written >= QUICK_S:
             self._heartbeat["time"] = time.time()
             self.say_how_far()
 
@@ -262,33 +284,42 @@ class Context:
 
     def fence(self, *, often: bool = False) -> None:
         """Raise Fenced if a later attempt has begun, and Gone if the run folder is not the one in which the run began.
-        Call it before writing to files that attempts share. `often`: it is called at every step, so the folder is only
-        looked at twice a second."""
+        Call it before writing to files that attempts share. `often`: it is called at every step, so the disk is not
+        asked: who writes the heartbeats of this node has done so; without that, twice a second."""
         now = time.monotonic()
-        if self.identity and (not often or now - self._identified >= 0.5):
+        if often and (self.pulse.in_background or now - self._looked < QUICK_S):
+            self.pulse.refuse_if_over()
+            return
+        self._looked = now
+        if self.identity:
             seal.check_identity(self.run, self.identity)
-            self._identified = now
         if self.attempt and self.run.attempt(self.attempt + 1).path.exists():
             raise Fenced(f"attempt {self.attempt} of {self.run.name} is over: attempt {self.attempt + 1} has begun")
 
-    def say_how_far(self) -> None:
-        """Write the progress that was last reported. Called at the end, so that the file shows where it ended."""
+    def say_how_far(self, now: bool = True) -> None:
+        """Report the progress again, as it was last reported. Called at the end, so that the file shows where it ended.
+        `now`: write it soon, even if the disk is shared by many."""
         if not self._heartbeat:
             return
-        self.fence()
         self._written = self._heartbeat["time"]
-        try:
-            write_json(self.run.heartbeat(self.world.rank), self._heartbeat, durable=False)
-            if self._unheard:  # logged only now: the log is on that disk as well
-                log.warning("%s is written again, after: %s", self.run.heartbeat(self.world.rank), self._unheard)
-            self._unheard = ""
-        except OSError as error:  # a full disk: the work continues, and the next heartbeat may succeed
-            if not self._unheard:
-                log.warning("%s: %s", self.run.heartbeat(self.world.rank), error.strerror)
-            self._unheard = error.strerror or str(error)
+        self.pulse.beat(self._heartbeat, now)
         if self.echo and self._heartbeat["total"]:
             figures = " ".join(f"{name}={value:.4g}" for name, value in self._heartbeat["figures"].items())
             self.echo(f"{self._heartbeat['what']} {self._heartbeat['done']}/{self._heartbeat['total']} {figures}")
+
+
+class Backoff:
+    """How long to wait before looking again: a tenth of what one has waited already, so that nobody who waits for an
+    hour asks the disk ten times a second."""
+
+    def __init__(self, first_s: float = 0.1, longest_s: float = 10.0) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
+        self._waited_s = 0.0
+
+    def __call__(self) -> float:
+        seconds = min(self._longest_s, max(self._first_s, self._waited_s / 10))
+        self._waited_s += seconds
+        return seconds
 
 
 def input_path(ref: Input, runs: Path) -> Path:

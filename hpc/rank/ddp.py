@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 
 from hpc.rank import gradients, rendezvous, signals
-from hpc.rank.context import STARTING, Context
+from hpc.rank.context import STARTING, Backoff, Context
 from hpc.runs import records
 from hpc.runs.rundir import read_json, write_json
 from hpc.site import fabric, gpus, gpus_of_ranks
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 RENDEZVOUS_S = 120
 COLLECTIVE_S = 1800
-
-
+BLOCK_B = 64 << 20
+"""How many bytes of a checkpoint one collective passes on."""
 MEASURED_B = 64 << 20
 """The bytes of the all_reduce by which the start measures the network between GPUs."""
 N_RECORDED = 200
@@ -261,13 +261,13 @@ def _meet(ctx: Context, site_fabric: str = "") -> Store:
         host, secret = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ), rendezvous.new_secret()
         server = rendezvous.Server(host, secret)
         write_json(place, {"host": host or here, "port": server.port, "secret": secret}, private=True)
-    deadline = time.monotonic() + RENDEZVOUS_S
+    deadline, wait = time.monotonic() + RENDEZVOUS_S, Backoff(0.05, 1.0)
     while (address := read_json(place)) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"rank 0 has not written {place} within {RENDEZVOUS_S} s: did it start? See its log next to that"
             )
-        time.sleep(0.05)
+        time.sleep(wait())
     at = rendezvous.LOOPBACK if address["host"] == here else address["host"]
     store = Store(rendezvous.Client(at, address["port"], address["secret"], RENDEZVOUS_S))
     _stores.append(store)
@@ -276,11 +276,14 @@ def _meet(ctx: Context, site_fabric: str = "") -> Store:
 
 
 def _all_here(ctx: Context, store: Store) -> None:
-    """Wait for every rank: the process group itself would wait as long as for a collective."""
+    """Wait for every rank: the process group itself would wait as long as for a collective. The last one to come says
+    so, and a rank asks three times, however many they are."""
     names = [f"here-{rank}" for rank in range(ctx.world.size)]
     store.set(names[ctx.world.rank], "")
+    if store.add("here", 1) == ctx.world.size:
+        store.set("all-here", "")
     try:
-        store.wait(names, timedelta(seconds=RENDEZVOUS_S))
+        store.wait(["all-here"], timedelta(seconds=RENDEZVOUS_S))
     except TimeoutError:
         missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
         raise TimeoutError(
@@ -402,6 +405,19 @@ def total(values: torch.Tensor) -> torch.Tensor:
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+def bytes_of_first(data: bytes | torch.Tensor) -> torch.Tensor:
+    """Return the bytes of the first rank on every rank, in host memory; what the others pass does not count."""
+    mine = data if isinstance(data, torch.Tensor) else torch.frombuffer(bytearray(data or b" "), dtype=torch.uint8)
+    if not dist.is_initialized():
+        return mine
+    n_bytes = torch.tensor([mine.numel()])
+    dist.broadcast(n_bytes, 0)
+    shared = mine if rank() == 0 else torch.empty(int(n_bytes), dtype=torch.uint8)
+    for begin in range(0, shared.numel(), BLOCK_B):
+        dist.broadcast(shared[begin : begin + BLOCK_B], 0)
+    return shared
 
 
 def gather(rows: torch.Tensor) -> torch.Tensor:

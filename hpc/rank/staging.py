@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpc.rank.context import Context, Preempted
+from hpc.rank.context import Backoff, Context, Preempted
 from hpc.rank.local_copy import POLL_S, Copy, Listing, NotStaged, is_last, last_change, lock_file
 from hpc.runs import records
-from hpc.runs.rundir import read_heartbeat, read_json, write_json
+from hpc.runs.rundir import read_json, write_json
 from hpc.site.profile import disk_path
 
 log = logging.getLogger(__name__)
@@ -114,13 +114,12 @@ class Staging:
 
     def _as_told(self, source: Path) -> Copy | None:
         """Return the copy that the first rank of this node has found or made."""
-        path = self.ctx.run.heartbeat(self._first)
-        patience = _Patience()
+        patience, wait = _Patience(), Backoff(POLL_S, 2.0)
         while str(source) not in (answers := read_json(self._told) or {}):
-            heartbeat = read_heartbeat(path)
+            heartbeat = records.heartbeat(self.ctx.run, self._first)
             if patience.renewed(heartbeat.get("time")) and heartbeat.get("attempt") == self.ctx.attempt:
                 self.ctx.progress(heartbeat["what"], heartbeat["done"], heartbeat["total"])
-            self._pause()
+            self._pause(wait())
         if answers[str(source)] is None:
             return None  # the first rank has logged why
         copy = Copy.of_json(answers[str(source)])
@@ -141,10 +140,10 @@ class Staging:
     def _told(self) -> Path:
         return self.ctx.run.attempt(self.ctx.attempt).staged(self._first)
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float = POLL_S) -> None:
         if self.ctx.should_stop():
             raise Preempted
-        time.sleep(POLL_S)
+        time.sleep(seconds)
 
 
 class _Patience:

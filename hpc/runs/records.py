@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from hpc.errors import ConfigError
+from hpc.runs import heartbeats
 from hpc.runs.rundir import (
     LIST,
     RESULT,
@@ -112,11 +113,11 @@ if TYPE_CHECKING:
         "Heartbeat",
         {
             "time": float, "attempt": int, "host": str, "pid": int, "what": str, "began": float, "from": int,
-            "done": int, "total": int, "figures": dict[str, float],
+            "done": int, "total": int, "figures": dict[str, float], "rank": int,
         },
         total=False,
     )  # fmt: skip
-    """heartbeat/rank-0000.json: how far a rank is."""
+    """A slot of heartbeat/node-0000: how far a rank is."""
 
     class SupervisorHeartbeat(TypedDict, total=False):
         """heartbeat/supervisor.json: the state of the run."""
@@ -242,7 +243,7 @@ _RESULT: Fields = {
 }
 _HEARTBEAT: Fields = {
     "time": _is_time, "attempt": _is_count, "host": _is_text, "pid": _is_count, "what": _is_text, "began": _is_time,
-    "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(_is_number),
+    "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(_is_number), "rank": _is_count,
 }  # fmt: skip
 _SUPERVISOR: Fields = {
     "time": _is_time, "code": _or_none(_is_count), "attempt": _is_count, "job": _or_none(_is_text), "label": _is_text,
@@ -374,8 +375,14 @@ def meanings(run: RunDir) -> dict[str, Any]:
 
 def heartbeat(run: RunDir, rank: int) -> Heartbeat:
     """Read how far a rank is; empty before it has said so."""
-    record: Any = _pulse(run.heartbeat(rank), _HEARTBEAT, ("time", "attempt"))
-    return record
+    record: Any = heartbeats.of_rank(run, rank)
+    return {} if _wrong(record, _HEARTBEAT, ("time", "attempt")) else record
+
+
+def all_heartbeats(run: RunDir) -> dict[int, Heartbeat]:
+    """Read how far each rank is, of those that have said so in any attempt."""
+    records: Any = heartbeats.of_all(run)
+    return {rank: record for rank, record in records.items() if not _wrong(record, _HEARTBEAT, ("time", "attempt"))}
 
 
 def supervisor(run: RunDir) -> SupervisorHeartbeat:

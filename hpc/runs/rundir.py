@@ -195,9 +195,10 @@ class RunDir:
                 snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     stop        heartbeat/stop
-    rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/
-    each rank   heartbeat/rank-0003.json, verified/rank-0003.jsonl (see products.py), jobs/attempt-0002/rank-0003.log
-                (and .error.json, .stacks, .staged.json, .words-1.json, .stopped)
+    rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/, jobs/attempt-0002/words-1.json
+    each node   heartbeat/node-0004 (see heartbeats.py)
+    each rank   verified/rank-0003.jsonl (see products.py), jobs/attempt-0002/rank-0003.log (and .error.json, .stacks,
+                .staged.json, .words-1.json, .stopped)
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -302,7 +303,12 @@ class RunDir:
         """Its existence asks the run to save and end, for a user who may not be able to reach its processes."""
         return self.path / "heartbeat" / "stop"
 
-    def heartbeat(self, rank: int) -> Path:
+    def node(self, first: int) -> Path:
+        """The heartbeats of a node, by its first rank: see heartbeats.py."""
+        return self.path / "heartbeat" / f"node-{first:04d}"
+
+    def former_heartbeat(self, rank: int) -> Path:
+        """The heartbeat of a rank in a run of an earlier version."""
         return self.path / "heartbeat" / f"rank-{rank:04d}.json"
 
     def last_attempt(self) -> int:
@@ -364,8 +370,12 @@ class AttemptDir:
         return self.path / f"rank-{rank:04d}.staged.json"
 
     def words(self, time: int, rank: int) -> Path:
-        """The value that a rank passed to the others in that call of `gather`."""
+        """The value that a rank passes to the first one in that call of `gather`."""
         return self.path / f"rank-{rank:04d}.words-{time}.json"
+
+    def gathered(self, time: int) -> Path:
+        """The values of all ranks in that call of `gather`."""
+        return self.path / f"words-{time}.json"
 
     def stopped(self, rank: int) -> Path:
         """Left by a rank that has saved after it was asked to stop."""

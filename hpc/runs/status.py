@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-SILENT_S = 30
-"""A supervisor that has not written for longer is gone."""
+SILENT_S = 45
+"""A supervisor that has not written for longer is gone; on a cluster it writes every 15 s."""
 ENDED = ("finished", "failed", "stopped", "lost")
 
 

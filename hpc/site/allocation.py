@@ -11,6 +11,7 @@ from pathlib import Path
 from hpc import config
 from hpc.errors import ConfigError, did_you_mean
 from hpc.media import many
+from hpc.runs import heartbeats
 from hpc.site import profile
 from hpc.site.profile import Partition
 from hpc.site.profile import Site as Site
@@ -37,6 +38,8 @@ class Resources:
     lead_s: int
     hang_s: int = 900
     """A run in which no rank makes progress for longer is taken to hang."""
+    heartbeat_s: float = heartbeats.QUICK_S
+    """How often a node writes in the long run how far its ranks are: hpc/runs/heartbeats.py."""
     mem_gb: float | None = None
     partition: str = ""
     account: str = ""
@@ -126,6 +129,7 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) 
         time_s=time_s,
         lead_s=lead_s,
         hang_s=duration_s(asked.hang or site.hang),
+        heartbeat_s=_heartbeat_s(site),
         mem_gb=_mem_gb(site, limits, asked, gpus, at, notes),
         partition=partition,
         account=account,
@@ -137,6 +141,13 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) 
         options=asked.options,
         notes=tuple(notes),
     )
+
+
+def _heartbeat_s(site: Site) -> float:
+    """Many runs share the disk of a cluster; that of one machine is its own."""
+    if site.heartbeat:
+        return float(duration_s(site.heartbeat))
+    return heartbeats.SHARED_S if site.kind == "slurm" else heartbeats.QUICK_S
 
 
 def _gpus(site: Site, limits: Partition, asked: Request, n_gpus_here: int, at: str) -> int:

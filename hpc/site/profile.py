@@ -140,6 +140,9 @@ class Site:
     """The time before the end of the walltime at which the run is asked to stop and save."""
     hang: str = "15m"
     """If no rank makes progress within this time, the ranks write their stacks and are started again."""
+    heartbeat: str = ""
+    """How often a node writes to the shared disk how far its ranks are, in the long run. Empty: 10s on a cluster, and
+    twice a second on one machine."""
     directives: dict[str, str] = field(default_factory=dict)
     """More sbatch options, always given; an empty value makes a bare --option."""
     skip: tuple[str, ...] = ()
@@ -167,6 +170,8 @@ class Site:
         _check_time("time", self.time)
         _check_time("lead", self.lead)
         _check_time("hang", self.hang)
+        if self.heartbeat:
+            _check_time("heartbeat", self.heartbeat)
         if duration_s(self.lead) >= duration_s(self.time):
             raise ValueError(f"lead {self.lead} leaves nothing of the walltime {self.time}")
         if "{gpus}" not in self.gpu_request or (self.gres_extra and "{scratch_gb}" not in self.gres_extra):

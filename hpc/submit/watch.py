@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LINE_EVERY_S = 5.0
+HERE_S, QUEUE_S = 0.2, 2.0
+"""How often to look at a run on this machine, and at one of a cluster, whose disk others share."""
 LAST_WORD_S = 60.0
 """The time after a result within which a supervisor is expected to write its last event."""
 
@@ -64,7 +66,7 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
                     _stop(run, n_asked, show)
                     if state.word == "silent":  # a supervisor that hangs may never end
                         return state
-                time.sleep(0.2)
+                time.sleep(QUEUE_S if state.on_slurm else HERE_S)
             except KeyboardInterrupt:
                 if not mine:
                     raise

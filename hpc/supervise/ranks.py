@@ -4,6 +4,7 @@ What is started for a rank is its fork server (hpc/rank/forkserver.py), which st
 ranks are MPI processes without one: mpiexec starts them here, and srun with its MPI plugin on the nodes of a job.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -38,6 +39,10 @@ KILLED = (signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends, and how srun ends then."""
 LOG_MB, KEPT_MB = 200, 10
 """A log larger than LOG_MB is cut to its last KEPT_MB, so that a rank cannot fill the disk."""
+
+
+LOGS_SHARE = 128
+"""A pass of the supervisor looks at one log, and at one more for each 128 ranks."""
 
 
 class Ranks:
@@ -75,6 +80,7 @@ class Ranks:
         self.heard_since = time.time()
         """The time from which their silence counts: the start, or the last time that the disk had no room for
         heartbeats."""
+        self._logs = itertools.count()
         self.mpi = bool(self.resources.get("mpi"))
         self.threads = threads.of_a_rank(plan, self.size, on_slurm)
         self.on_slurm = on_slurm
@@ -309,22 +315,30 @@ class Ranks:
 
     def heartbeats(self) -> list[dict[str, Any]]:
         """Return the last heartbeats of the ranks of this attempt; a rank without one is left out."""
-        heartbeats = (records.heartbeat(self.run, rank) | {"rank": rank} for rank in range(self.size))
-        return [heartbeat for heartbeat in heartbeats if heartbeat.get("attempt") == self.attempt]
+        heartbeats = sorted(records.all_heartbeats(self.run).items())
+        return [
+            {**heartbeat, "rank": rank}
+            for rank, heartbeat in heartbeats
+            if rank < self.size and heartbeat.get("attempt") == self.attempt
+        ]
 
-    def hang_s(self) -> float:
-        """Return for how long no rank has made progress, if that is too long; otherwise 0.
+    def hang_s(self, first: Mapping[str, Any]) -> float:
+        """Return for how long no rank has made progress, if that is too long; otherwise 0. `first`: the last heartbeat
+        of the first rank, which is all that has to be read of a run that gets on.
 
         A rank reports that it starts, then that its stage has begun. A stage may report nothing at all: once all have
         begun, they are judged again only after the stage's first report; ddp.start makes one, for all stages that
         train. Starting takes long on a busy disk, so it has its own limit, if --hang is shorter.
         """
+        hang_s = float(self.resources["hang_s"])
+        if first.get("attempt") == self.attempt and time.time() - first["time"] < hang_s / 2:
+            return 0.0  # one request a pass, however many nodes there are
         words = self.heartbeats()
         if len(words) == self.size and all(word["what"] == BEGUN for word in words):
             return 0.0
         starting = all(word["what"] in (BEGUN, STARTING) for word in words)
         last_heard = max([self.heard_since, *(float(word["time"]) for word in words)])
-        silent_s, patience_s = time.time() - last_heard, float(self.resources["hang_s"])
+        silent_s, patience_s = time.time() - last_heard, hang_s
         if starting:
             patience_s = max(patience_s, min(START_S, START_TIMES * patience_s))
         return silent_s if silent_s > patience_s else 0.0
@@ -370,10 +384,15 @@ class Ranks:
         return any(place in main for place in _WAITING)
 
     def cut_logs(self) -> None:
-        """Keep only the end of a log that has grown too long. Ranks append, so they continue after it."""
-        for rank in range(self.size):
+        """Keep only the end of a log that has grown too long. Ranks append, so they continue after it. A pass looks at
+        a few logs, in turn."""
+        n = 1 + self.size // LOGS_SHARE
+        for rank in [next(self._logs) % self.size for _ in range(min(n, self.size))]:
             log = self.folder.log(rank)
-            if not log.exists() or log.stat().st_size < LOG_MB * 1e6:
+            try:
+                if log.stat().st_size < LOG_MB * 1e6:
+                    continue
+            except FileNotFoundError:
                 continue
             with open(log, "r+b") as file:
                 file.seek(-int(KEPT_MB * 1e6), os.SEEK_END)

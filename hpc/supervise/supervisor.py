@@ -18,7 +18,7 @@ from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import records, seal, sharing
+from hpc.runs import heartbeats, records, seal, sharing
 from hpc.runs.rundir import (
     FULL,
     Gone,
@@ -35,6 +35,7 @@ from hpc.supervise.requeue import EndOfWalltime, Job
 
 POLL_S = 0.1
 HEARTBEAT_S = 2.0
+"""How often the supervisor looks and writes; on a shared disk it becomes as seldom as the heartbeats of the ranks."""
 LATE_S = 30.0
 """How long a finished run's result may stay invisible on another node of a shared disk."""
 GRACE_S = 60.0
@@ -87,6 +88,8 @@ class Supervisor:
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
         self.stop_cause: StopCause | None = None
         self._early_signals = early_signals
+        self._looked_at = -HEARTBEAT_S
+        self._attempt_began = time.monotonic()
         self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
@@ -197,7 +200,7 @@ class Supervisor:
         if diagnosis.hopeless(lines):
             never = NEVER in lines[-1]["codes"] or lines[-1].get("fault") == "user"
             return partial(self.give_up, NEVER if never else HUNG if outcome == "hung" else FAILED, why)
-        if self._look_around():
+        if self._look_around(now=True):
             return self._stop
         nodes = diagnosis.bad_nodes(lines)
         if self.job and lines[-1]["node"] in nodes:
@@ -273,16 +276,19 @@ class Supervisor:
         the outcome, and after a hang the heartbeat of the rank that is late."""
         asked_at: float | None = None
         pulse_at = signal_at = 0.0
+        self._attempt_began = time.monotonic()
         while started.running:
             started.wait(POLL_S)
             now = time.monotonic()
-            if now - pulse_at > HEARTBEAT_S:
+            self._time_is_over()
+            if now - pulse_at > self._interval_s():
                 pulse_at = now
-                if not self._heartbeat("running"):
+                first = records.heartbeat(self.dir, 0)
+                if not self._heartbeat("running", pulse=first):
                     started.heard_since = time.time()
                 self._look_around()
                 started.cut_logs()
-                if silent_s := started.hang_s():
+                if silent_s := started.hang_s(first):
                     late = started.late() | {"silent_s": silent_s}
                     started.end()
                     return ("hung" if asked_at is None else "stopped"), late
@@ -311,21 +317,33 @@ class Supervisor:
             time.sleep(1)
         return metrics.exists()
 
-    def _look_around(self) -> bool:
-        """Whether a stop was requested: the time is over, or the user wants it. End all if another has taken over."""
-        if records.owner(self.dir).get("since", self.began) > self.began:
-            print_safely(f"{self.dir.name} has another supervisor since: this one and its ranks end")
-            os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
+    def _look_around(self, now: bool = False) -> bool:
+        """Whether a stop was requested: the time is over, or the user wants it. End all if another has taken over.
+        `now`: look into the folder, even if that was done a moment ago."""
+        if now or time.monotonic() - self._looked_at >= HEARTBEAT_S / 2:
+            self._looked_at = time.monotonic()
+            if records.owner(self.dir).get("since", self.began) > self.began:
+                print_safely(f"{self.dir.name} has another supervisor since: this one and its ranks end")
+                os.killpg(0, signal.SIGKILL)  # the batch step's group: the keeper, srun and us
+            if self.stop_cause is None and self.dir.stop_request.exists():
+                self.stop_cause = "request"
+        return self._time_is_over()
+
+    def _time_is_over(self) -> bool:
+        """Whether a stop was requested, or its time is over. It asks no disk."""
         left_s = self.end.left_s() if self.end else None
         if self.stop_cause is not None:
             return True
-        if self.dir.stop_request.exists():
-            self.stop_cause = "request"
-        elif self.deadline is not None and time.monotonic() > self.deadline:
+        if self.deadline is not None and time.monotonic() > self.deadline:
             self.stop_cause = "clock"
         elif left_s is not None and left_s < 0.9 * self.resources["lead_s"]:
             self.stop_cause = "clock"  # if Slurm sends a signal, it comes earlier
         return self.stop_cause is not None
+
+    def _interval_s(self) -> float:
+        """Return how often to look into the run folder and to write into it."""
+        of_ranks_s = heartbeats.interval_s(self.resources, time.monotonic() - self._attempt_began)
+        return max(HEARTBEAT_S, heartbeats.OF_SUPERVISOR * of_ranks_s)
 
     def _walltime_is_over(self) -> bool:
         """Whether the stop was caused by the end of the walltime; USR2 also comes when a site preempts."""
@@ -443,8 +461,9 @@ class Supervisor:
         except OSError as error:
             print_safely(f"{self.dir.events}: {error.strerror}")
 
-    def _heartbeat(self, state: str, text: str = "") -> bool:
-        """Write the state; False if there is no room for it, nor for the ranks' heartbeats. The next may succeed."""
+    def _heartbeat(self, state: str, text: str = "", pulse: "records.Heartbeat | None" = None) -> bool:
+        """Write the state; False if there is no room for it, nor for the ranks' heartbeats. The next may succeed.
+        `pulse`: the last heartbeat of the first rank, if it was just read."""
         now = {
             "time": time.time(),
             "state": state,
@@ -458,7 +477,7 @@ class Supervisor:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "keeper": os.getppid(),
-            "pulse": records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
+            "pulse": pulse or records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
         }
         seal.check_identity(self.dir, self.identity)
         try:

@@ -27,7 +27,7 @@ from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train
 from hpc.rank import context as rank_context
 from hpc.rank.context import Context, Input, Preempted, World
-from hpc.runs import products
+from hpc.runs import products, records
 from hpc.runs.rundir import RunDir, read_json, write_json
 from tests.eegdecode.reported import page_of
 from tests.waiting import wait_for
@@ -129,8 +129,8 @@ def test_a_long_fit_of_a_baseline_is_not_taken_to_hang(
     _, decoded = predict.decode([RunDir(model).out], ctx) or pytest.fail("the first rank decodes")
 
     def slow(train: Any, val: Any, **others: object) -> Any:
-        before = (read_json(ctx.run.heartbeat(0)) or {})["time"]
-        wait_for(lambda: (read_json(ctx.run.heartbeat(0)) or {})["time"] > before)
+        before = records.heartbeat(ctx.run, 0)["time"]
+        wait_for(lambda: records.heartbeat(ctx.run, 0)["time"] > before)
         return lambda x: np.zeros((len(x), 2))
 
     monkeypatch.setattr(windows, "OF_CLASSES", {"slow": slow})

@@ -31,6 +31,7 @@ from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import whole_trial
 from hpc.config.stages import check
 from hpc.rank.context import Context, Input, World
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_json
 from tests.eegdecode.ranks import on_ranks
 
@@ -270,7 +271,7 @@ def test_a_subject_without_training_is_decoded_by_what_others_trained(tiny_store
     evaluation = ctx(tmp_path / "run")
     ridge = lagged_ridge.ridge(trained, decoded[1], Scoring(), evaluation)
     evaluation.say_how_far()
-    heartbeat = read_json(evaluation.run.heartbeat(0)) or {}
+    heartbeat = records.heartbeat(evaluation.run, 0)
     assert (heartbeat["what"], heartbeat["done"]) == ("ridge", heartbeat["total"] - 1), (
         "one for each trial that is read"
     )

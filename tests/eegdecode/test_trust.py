@@ -302,7 +302,7 @@ def test_a_stop_ends_the_verification(runs: Path, monkeypatch: pytest.MonkeyPatc
     ctx = Context(World(), RunDir(runs / "t"), should_stop=lambda: True)
     monkeypatch.setattr("hpc.rank.verification.SHORT_S", 0.0)
     assert not Verification(ctx, paths).wait()
-    assert RunDir(runs / "t").heartbeat(0).is_file()
+    assert RunDir(runs / "t").node(0).is_file()
     with pytest.raises(Preempted):
         stages.train(train_cfg(runs / "preprocess-a/out"), ctx)
 

@@ -52,7 +52,7 @@ from hpc import config
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.saver import Saver
 from hpc.rank.context import Context, Input, World
-from hpc.runs import records, status
+from hpc.runs import heartbeats, records, status
 from hpc.runs.rundir import RunDir, append_line, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import watch
@@ -485,7 +485,7 @@ def runs(folder: Path) -> None:
         for step in range(1, 5):
             append_line(run.metrics, {"step": step, "loss": 1.0 / step, "val_loss": 0.5, "lr": 1e-3})
         write_json(run.supervisor, ended)
-        write_json(run.heartbeat(0), pulse)
+        heartbeats.write(run, 0, {0: heartbeats.slot_of({**pulse, "rank": 0})})
         write_json(run.owner, {"host": "n1", "pid": 3, "job": None, "since": now, "restarts": 0})
     write_json(
         RunDir(folder / "train-bad").result, {"metrics": {"loss": 0.3}, "attempts": 1, "seconds": 9.0, "ended": now}
@@ -606,7 +606,7 @@ FORMATS: tuple[Format, ...] = (
     run_file("events.jsonl"),
     run_file("result.json"),
     run_file("heartbeat/supervisor.json", finished=False),
-    run_file("heartbeat/rank-0000.json", finished=False),
+    run_file("heartbeat/node-0000", finished=False),
     run_file("heartbeat/owner.json", finished=False),
     run_file("metrics.jsonl", read=read_metrics),
 )  # fmt: skip

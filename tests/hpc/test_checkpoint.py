@@ -1,16 +1,20 @@
 """Checkpoints are whole, verified, or absent."""
 
 import logging
+import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from hpc.checkpoint import checkpoint
+from hpc.checkpoint import checkpoint, format
 from hpc.checkpoint.saver import Saver
+from hpc.rank import ddp
 from hpc.rank.context import Context, World
-from hpc.runs.rundir import RunDir, committed_steps, read_json
+from hpc.runs.rundir import RunDir, committed_steps, read_json, write_json
+from tests.waiting import LONG_S
 
 
 def state(value: float) -> dict[str, object]:
@@ -131,3 +135,71 @@ def test_one_that_was_being_replaced_when_a_kill_came_is_not_lost(tmp_path: Path
     checkpoint.at(folder, 2).rename(before)
     Saver(Context(World(), RunDir(tmp_path), attempt=2))
     assert newest(folder) == 2
+
+
+def test_rotation_looks_at_the_files_of_a_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 512 files in each, all of them after each save are thousands of requests to a shared disk."""
+    folder = save(tmp_path, 1, 2, keep=4)
+    looked: list[int] = []
+    real = checkpoint._has_its_size
+
+    def look(place: Path) -> bool:
+        looked.append(int(place.name.removeprefix("step-")))
+        return real(place)
+
+    monkeypatch.setattr(checkpoint, "_has_its_size", look)
+    save(tmp_path, 3, 4, 5, 6, attempt=2, keep=4)
+    assert looked.count(1) <= 2 and not set(looked) & {3, 4, 5, 6}, looked
+    assert committed_steps(folder) == [3, 4, 5, 6]
+
+
+def one_of_three(rank: int, run: Path) -> None:
+    read: list[str] = []
+    real = format.read
+
+    def counted(path: Path, n_bytes: int, sha256: str) -> format.Contents:
+        read.append(path.parent.name)
+        return real(path, n_bytes, sha256)
+
+    format.read = counted
+    ctx = Context(World(rank, 3, rank, 3), RunDir(run))
+    ddp.start(ctx)
+    nothing = checkpoint.latest_on_all(run / "nothing")
+    step, loaded = checkpoint.latest_on_all(ctx.run.checkpoints) or (0, {})
+    same = checkpoint.fingerprint(loaded) == checkpoint.fingerprint(checkpoint.load(ctx.run.checkpoints, 1))
+    write_json(run / f"saw-{rank}", {"nothing": nothing, "step": step, "same": same, "read": read[:-1]})
+    ddp.barrier()
+    os._exit(0)
+
+
+@pytest.mark.ranks
+def test_a_checkpoint_is_read_by_one_rank_and_checked_by_all(tmp_path: Path) -> None:
+    """The newest is damaged: all go on from the one before, and nobody but the first rank has asked the disk."""
+    saver = Saver(Context(World(), RunDir(tmp_path)))
+    for step in (1, 2):
+        saver.save(step, {"weights": torch.randn(100_000), "small": torch.ones(3), "step": step, "names": ["a", None]})
+    saver.close()
+    with open(RunDir(tmp_path).checkpoints / "step-00000002" / "state-0000-of-0001.bin", "r+b") as file:
+        file.seek(-100_000, os.SEEK_END)
+        file.write(b"damage")
+    spawn = multiprocessing.get_context("spawn")
+    ranks = [spawn.Process(target=one_of_three, args=(rank, tmp_path)) for rank in range(3)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(LONG_S)
+        process.kill()
+    assert [process.exitcode for process in ranks] == [0, 0, 0]
+    for rank in range(3):
+        read = ["step-00000002", "step-00000001"] if rank == 0 else []
+        assert read_json(tmp_path / f"saw-{rank}") == {"nothing": None, "step": 1, "same": True, "read": read}
+
+
+def test_bytes_that_were_damaged_on_their_way_are_found(tmp_path: Path) -> None:
+    place = save(tmp_path, 1) / "step-00000001"
+    ((name, file),) = (read_json(place / "COMMIT") or {})["files"].items()
+    whole = format.read(place / name, file["bytes"], file["sha256"])
+    assert format.received(place / name, whole.head, whole.body.clone(), file["sha256"]).pieces.keys()
+    whole.body[3] += 1
+    with pytest.raises(format.Damaged, match="has checksum"):
+        format.received(place / name, whole.head, whole.body, file["sha256"])

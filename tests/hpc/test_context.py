@@ -9,7 +9,8 @@ import pytest
 
 from hpc.rank import context
 from hpc.rank.context import Context, Input, Preempted, World, input_path
-from hpc.runs.rundir import RunDir, read_json
+from hpc.runs import records
+from hpc.runs.rundir import RunDir
 from tests.waiting import wait_for
 
 
@@ -53,7 +54,7 @@ def test_progress_is_written_at_first_and_at_last_however_fast(tmp_path: Path) -
     ctx = Context(World(), RunDir(tmp_path))
     for done in range(1001):
         ctx.progress("train", done, 1000, loss=0.5)
-    heartbeat = read_json(ctx.run.heartbeat(0))
+    heartbeat = records.heartbeat(ctx.run, 0)
     assert (heartbeat["done"], heartbeat["total"], heartbeat["figures"]) == (1000, 1000, {"loss": 0.5})
 
 
@@ -61,10 +62,10 @@ def test_a_long_call_of_a_library_is_not_taken_to_hang(tmp_path: Path, monkeypat
     monkeypatch.setattr(context, "BEAT_S", 0.05)
     ctx = Context(World(), RunDir(tmp_path))
     ctx.progress("ridge", 3, 10)
-    before = read_json(ctx.run.heartbeat(0)) or {}
+    before = records.heartbeat(ctx.run, 0)
     with ctx.beating():
-        wait_for(lambda: (read_json(ctx.run.heartbeat(0)) or {})["time"] > before["time"])
-    later = read_json(ctx.run.heartbeat(0)) or {}
+        wait_for(lambda: records.heartbeat(ctx.run, 0)["time"] > before["time"])
+    later = records.heartbeat(ctx.run, 0)
     assert (later["what"], later["done"]) == ("ridge", 3)
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
@@ -76,10 +77,10 @@ def test_until_the_next_report_of_progress_a_rank_is_not_taken_to_hang(
     monkeypatch.setattr(context, "BEAT_S", 0.05)
     ctx = Context(World(), RunDir(tmp_path))
     ctx.progress("starting", 0, 0)
-    before = read_json(ctx.run.heartbeat(0)) or {}
+    before = records.heartbeat(ctx.run, 0)
     ctx.beat_until_progress()
     ctx.beat_until_progress()  # again: still one thread
-    wait_for(lambda: (read_json(ctx.run.heartbeat(0)) or {})["time"] > before["time"])
+    wait_for(lambda: records.heartbeat(ctx.run, 0)["time"] > before["time"])
     assert [thread.name for thread in threading.enumerate()].count("heartbeat") == 1
     ctx.progress("train", 1, 10)
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
@@ -90,21 +91,21 @@ def test_a_call_that_never_returns_is(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(context, "BEAT_S", 0.05)
     ctx = Context(World(), RunDir(tmp_path))
     ctx.progress("ridge", 3, 10)
-    before = read_json(ctx.run.heartbeat(0))
+    before = records.heartbeat(ctx.run, 0)
     with ctx.beating(at_most_s=0.0):
         wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "heartbeat"])
-        assert read_json(ctx.run.heartbeat(0)) == before
+        assert records.heartbeat(ctx.run, 0) == before
 
 
 def test_a_call_that_outlives_its_attempt_writes_no_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "BEAT_S", 0.05)
     ctx = Context(World(), RunDir(tmp_path))
     ctx.progress("ridge", 3, 10)
-    before = read_json(ctx.run.heartbeat(0))
+    before = records.heartbeat(ctx.run, 0)
     ctx.run.attempt(2).path.mkdir(parents=True)
     with ctx.beating():
         wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "heartbeat"])
-    assert read_json(ctx.run.heartbeat(0)) == before
+    assert records.heartbeat(ctx.run, 0) == before
 
 
 @pytest.fixture
@@ -121,11 +122,11 @@ def test_what_must_be_written_waits_for_room_and_is_not_taken_to_hang(
     monkeypatch.setattr(context, "FULL_S", 0.2)
     ctx = Context(World(), RunDir(tmp_path))
     ctx.progress("train", 7, 7)
-    before = (read_json(ctx.run.heartbeat(0)) or {})["time"]
+    before = records.heartbeat(ctx.run, 0)["time"]
 
     def write() -> None:
         # it has said that it lives: now somebody makes room
-        if (read_json(ctx.run.heartbeat(0)) or {})["time"] > before:
+        if records.heartbeat(ctx.run, 0)["time"] > before:
             full.unlink()
         full.write_text("model")
 

@@ -7,7 +7,8 @@ import pytest
 
 from hpc.rank import ddp
 from hpc.rank.context import Context, World
-from hpc.runs.rundir import RunDir, read_json
+from hpc.runs import records
+from hpc.runs.rundir import RunDir
 from tests.waiting import LONG_S
 
 pytestmark = pytest.mark.ranks
@@ -18,7 +19,7 @@ def alone(run: Path) -> None:
     ctx = Context(World(0, 2), RunDir(run), attempt=1)
     with pytest.raises(TimeoutError, match="rank 1 of 2 has not come within 1 s: see its log, in"):
         ddp.start(ctx)
-    assert (read_json(ctx.run.heartbeat(0)) or {})["what"] == "starting"
+    assert records.heartbeat(ctx.run, 0)["what"] == "starting"
 
 
 def test_a_rank_that_does_not_come_is_named_soon(tmp_path: Path) -> None:

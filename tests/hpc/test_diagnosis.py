@@ -1,11 +1,13 @@
 """Whether another attempt makes sense, and where."""
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpc.runs import heartbeats, records
 from hpc.runs.rundir import AttemptDir, RunDir, append_line, write_json
 from hpc.supervise import diagnosis
 from hpc.supervise.ranks import KEPT_MB, LOG_MB, Ranks
@@ -199,8 +201,9 @@ def test_from_its_first_word_a_rank_is_taken_to_hang_when_it_is_silent(
     ranks.run, ranks.attempt, ranks.heard_since = RunDir(tmp_path), 1, time.time() - silent_s
     ranks.resources = {"nodes": 1, "ranks_per_node": 2, "hang_s": 10}
     for rank, what in enumerate(words):
-        write_json(ranks.run.heartbeat(rank), {"what": what, "attempt": 1, "time": time.time() - silent_s})
-    assert bool(ranks.hang_s()) == hangs
+        heartbeat = {"rank": rank, "what": what, "attempt": 1, "time": time.time() - silent_s}
+        heartbeats.write(ranks.run, rank, {0: heartbeats.slot_of(heartbeat)})
+    assert bool(ranks.hang_s(records.heartbeat(ranks.run, 0))) == hangs
 
 
 def test_a_log_that_grows_for_ever_is_cut(tmp_path: Path) -> None:
@@ -213,6 +216,7 @@ def test_a_log_that_grows_for_ever_is_cut(tmp_path: Path) -> None:
         file.write(b"the last word\n")
     ranks = Ranks.__new__(Ranks)
     ranks.folder, ranks.resources = run.attempt(1), {"nodes": 1, "ranks_per_node": 1}
+    ranks._logs = itertools.count()
     ranks.cut_logs()
     text = log.read_bytes()
     assert text.startswith(b"[cut here:") and text.endswith(b"the last word\n") and len(text) < (KEPT_MB + 1) * 1e6

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
@@ -259,3 +260,31 @@ def test_a_rank_with_the_secret_of_another_attempt_stays_outside(
     assert (
         "refuses the secret in rendezvous.json: is it rank 0 of this attempt?" in (tmp_path / "refused-1").read_text()
     )
+
+
+class Counted(Client):
+    """Notes how many keys and values each request has."""
+
+    def ask(self, what: str, *fields: bytes, timeout_s: float) -> list[bytes]:
+        self.n_fields = [*getattr(self, "n_fields", []), len(fields)]
+        return super().ask(what, *fields, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("n", [2, 12])
+def test_however_many_ranks_there_are_each_asks_three_times_to_meet(n: int, tmp_path: Path) -> None:
+    """Twelve ranks that ask for twelve keys each are 144 answers; of 512 it is a quarter of a million."""
+    secret = rendezvous.new_secret()
+    port = Server(LOOPBACK, secret).port
+    clients = [Counted(LOOPBACK, port, secret, 60) for _ in range(n)]
+
+    def meet(rank: int) -> None:
+        ddp._all_here(Context(World(rank, n), RunDir(tmp_path)), ddp.Store(clients[rank]))
+
+    threads = [threading.Thread(target=meet, args=(rank,)) for rank in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG_S)
+    asked = [n_fields for client in clients for n_fields in client.n_fields]
+    assert len(asked) == 3 * n + 1, "and one says that all are here"
+    assert max(asked) == 2

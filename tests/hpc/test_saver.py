@@ -29,7 +29,8 @@ from hpc.checkpoint import checkpoint, saver
 from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp
 from hpc.rank.context import Context, Fenced, Preempted, World
-from hpc.runs.rundir import RunDir, append_line, committed_steps, read_json
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, append_line, committed_steps, write_json
 from tests.waiting import LONG_S, wait_for
 
 
@@ -138,13 +139,13 @@ def test_the_last_save_waits_for_room_and_is_not_taken_to_hang(run: RunDir, monk
     ctx = Context(World(), run, 1)
     ours = Saver(ctx)
     ctx.progress("train", 3, 3)
-    before = (read_json(run.heartbeat(0)) or {})["time"]
+    before = records.heartbeat(run, 0)["time"]
     run.checkpoints.mkdir(parents=True)
     real, none = os.statvfs(run.checkpoints), (0, 0)
     monkeypatch.setattr(saver, "FULL_S", 0.2)
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*real[:3], *none, *real[5:]]))
     ours.save(3, {"weights": torch.zeros(1000)}, last=True)
-    wait_for(lambda: (read_json(run.heartbeat(0)) or {})["time"] > before, "it says that it lives")
+    wait_for(lambda: records.heartbeat(run, 0)["time"] > before, "it says that it lives")
     monkeypatch.undo()
     ours.close()
     assert committed_steps(run.checkpoints) == [3]
@@ -264,6 +265,26 @@ def test_a_rank_that_does_not_write_is_named(run: RunDir, monkeypatch: pytest.Mo
         assert committed_steps(run.checkpoints) == []
     finally:
         dist.destroy_process_group()
+
+
+def test_the_marks_of_all_ranks_are_looked_for_at_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = run.path / "partial"
+    partial.mkdir(parents=True)
+    ours = Saver(Context(World(0, 64), run))
+    looks: list[int] = []
+    real = os.listdir
+
+    def listed(folder: Path) -> list[str]:
+        looks.append(len(looks))
+        if len(looks) == 3:
+            for rank in range(1, 64):
+                write_json(partial / f"state-{rank:04d}-of-0064.json", {"bytes": rank, "sha256": "x"})
+        return real(folder)
+
+    monkeypatch.setattr(saver.os, "listdir", listed)
+    monkeypatch.setattr(Path, "exists", None)
+    files = ours._others(partial, 1, 64)
+    assert len(looks) == 3 and files["state-0063-of-0064.bin"]["bytes"] == 63
 
 
 @pytest.mark.ranks

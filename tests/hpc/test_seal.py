@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpc.plan import snapshot
-from hpc.runs import records, seal
+from hpc.runs import heartbeats, records, seal
 from hpc.runs import rundir as rundir_module
 from hpc.runs.rundir import Gone, RunDir, forbid_making, make_folder, read_json, write_json
 from hpc.runs.seal import Unsealed
@@ -118,7 +118,8 @@ def test_a_process_never_makes_its_run_folder_anew(tmp_path: Path) -> None:
     make_folder(tmp_path / "run-2/out")  # another folder, whose name begins alike
     run.path.rename(tmp_path / "moved")
     for write in (
-        lambda: write_json(run.heartbeat(0), 1), lambda: write_json(run.result, 1), lambda: make_folder(run.out)
+        lambda: heartbeats.write(run, 0, {0: heartbeats.slot_of({})}),
+        lambda: write_json(run.result, 1), lambda: make_folder(run.out)
     ):  # fmt: skip
         with pytest.raises(Gone, match="was moved or deleted"):
             write()

@@ -44,7 +44,7 @@ def test_of_a_whole_private_training_nobody_else_may_read_anything(launch: Launc
     assert not wrong
     for part in (
         "config.yaml", "plan.json", "env.sh", "attempts.jsonl", "events.jsonl", "result.json", "metrics.jsonl",
-        "heartbeat/lock", "heartbeat/rank-0001.json", "jobs/supervisor.log", "jobs/submitted.jsonl",
+        "heartbeat/lock", "heartbeat/node-0001", "jobs/supervisor.log", "jobs/submitted.jsonl",
         "jobs/attempt-0001/rank-0001.log", "jobs/attempt-0001/rendezvous.json", "tensorboard/events",
         "checkpoints/step-", "out/model.pt", ".code/", ".lock",
     ):  # fmt: skip

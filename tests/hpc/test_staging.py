@@ -19,7 +19,8 @@ from hpc.errors import ConfigError
 from hpc.rank import local_copy, staging
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.rank.staging import Staging
-from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, write_json
 from hpc.site import allocation
 from hpc.site.allocation import Request
 from hpc.site.profile import Site, Storage
@@ -86,7 +87,7 @@ def test_a_copy_is_whole_and_on_the_node(
     assert there.is_relative_to(shm) and same(there, data) and not halves(shm)
     assert read(rank) == there, "asked again, it is the same"
     assert f"{data} copied to {there}: 3 MB in" in caplog.text
-    heartbeat = read_json(rank.ctx.run.heartbeat(0))
+    heartbeat = records.heartbeat(rank.ctx.run, 0)
     assert heartbeat and (heartbeat["what"], heartbeat["done"], heartbeat["total"]) == ("check data", 3, 3)
     rank.release()
 

@@ -197,7 +197,7 @@ def test_files_that_a_power_cut_has_damaged_hold_up_nothing(here: Kept) -> None:
     line = {"started": 1.0, "ended": 2.0, "outcome": "stopped", "codes": [0], "why": "", "node": "", "got_on": True}
     here.run.attempts.write_text(json.dumps(line) + "\n" + json.dumps(line)[:30])
     here.run.owner.parent.mkdir()
-    for path in (here.run.owner, here.run.supervisor, here.run.heartbeat(0)):
+    for path in (here.run.owner, here.run.supervisor, here.run.former_heartbeat(0)):
         path.write_bytes(b"")
     code, said = here()
     assert code == 0, said

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from hpc.checkpoint import checkpoint
-from hpc.runs.rundir import RunDir, committed_steps, read_heartbeat, read_json, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_runs import on
 from tests.waiting import open_gate, output_of
@@ -100,7 +101,7 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(study: Launch, on: str, ho
 
 def is_held(folder: Path) -> bool:
     for run in map(RunDir, folder.glob("runs/held-*")):
-        done = [read_heartbeat(run.heartbeat(rank)).get("done") for rank in (0, 1)]
+        done = [records.heartbeat(run, rank).get("done") for rank in (0, 1)]
         return done == [7, 7] and committed_steps(run.checkpoints) == [5]
     return False
 
@@ -108,7 +109,7 @@ def is_held(folder: Path) -> bool:
 def interrupt(study: Launch, run: RunDir, on: str, how: str) -> None:
     """Signal the supervisor as a walltime's end does, or kill -9 rank 1."""
     if how == "killed":
-        pid = (read_json(run.heartbeat(1)) or {})["pid"]
+        pid = records.heartbeat(run, 1)["pid"]
         subprocess.run(["kill", "-KILL", str(pid)], check=True)
     elif on == "local":
         subprocess.run(["kill", "-TERM", str((read_json(run.supervisor) or {})["pid"])], check=True)

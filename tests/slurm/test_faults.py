@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hpc.runs.rundir import RunDir, read_json, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, read_lines
 from tests.conftest import BED, ROOT, Launch
 from tests.slurm.test_bed import Beds, beds, start
 from tests.slurm.test_runs import attempts, texts, under_way
@@ -125,5 +126,5 @@ def signal_batch(launch: Launch, run: RunDir, name: str) -> None:
 
 
 def heartbeat(run: RunDir, rank: int) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(run.heartbeat(rank)) or {}
+    found: dict[str, Any] = records.heartbeat(run, rank)
     return found

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hpc.codes import NEVER
-from hpc.runs import products
-from hpc.runs.rundir import RunDir, read_heartbeat, read_lines
+from hpc.runs import products, records
+from hpc.runs.rundir import RunDir, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_runs import on
 from tests.waiting import open_gate, output_of
@@ -76,7 +76,7 @@ def test_killed_at_work_it_goes_on_to_the_same_store(launch: Launch, on: str, ma
     launch.wait_for(lambda: list(launch.folder.glob("runs/held_preprocess-*/out/*.h5")), "a recording is whole")
     (path,) = launch.folder.glob("runs/held_preprocess-*")
     run = RunDir(path)
-    victims = [read_heartbeat(run.heartbeat(rank))["pid"] for rank in range(2)]
+    victims = [records.heartbeat(run, rank)["pid"] for rank in range(2)]
     subprocess.run(["kill", f"-{signal.SIGKILL}", *map(str, victims)], check=True)
     launch.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
     assert len(list(path.glob("out/*.h5"))) < 5

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.conftest import Launch
 from tests.waiting import open_gate, output_of, said_first, wait_for
@@ -179,7 +180,7 @@ def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) 
 
 def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, "count", "n=6", on=on)
-    rank = read_json(run.heartbeat(0))["pid"]  # type: ignore[index]
+    rank = records.heartbeat(run, 0)["pid"]
     os.kill(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
     launch.wait_for(lambda: not Path(f"/proc/{rank}").exists(), "its ranks went with it")
     launch.wait_for(lambda: run.last_attempt() == 2, "another supervisor starts them again")
@@ -253,7 +254,7 @@ def test_a_second_supervisor_of_a_run_ends_without_touching_it(launch: Launch) -
     second = [sys.executable, "-m", "hpc.supervisor", str(run.path)]
     done = subprocess.run(second, env=launch.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    pid = read_json(run.supervisor)["pid"]  # type: ignore[index]
+    pid = read_json(run.supervisor)["pid"]
     said = f"{run.name}: another supervisor holds the lock, pid {pid} on {os.uname().nodename}: this one ends\n"
     assert done.stdout == said
     open_gate(run)

@@ -41,6 +41,7 @@ class Record:
         self._error: OSError | None = None
         """The reason, which has been logged."""
         self._opened_at = -AGAIN_S
+        self._put_at = -AGAIN_S
         self._flushed = min([step, *(int(line["step"]) - 1 for line in unwritten)])
         """The last step that is safe in TensorBoard's file."""
         self._last = step
@@ -65,7 +66,10 @@ class Record:
         self.ctx.fence(often=True)
         self._last = step
         self._waiting.append({"step": step, **figures})
-        self._put_down()
+        # On a shared disk as often as a heartbeat; but nobody should wait for the figures of a validation
+        if time.monotonic() - self._put_at >= self.ctx.pulse.patience_s() or "validation_s" in figures:
+            self._put_at = time.monotonic()
+            self._put_down()
 
     def _put_down(self) -> None:
         """Write the waiting lines to metrics.jsonl, and the last one to TensorBoard; a new TensorBoard writer gets all
@@ -150,9 +154,13 @@ class Record:
 
     def _show(self, line: dict[str, float]) -> None:
         assert self.writer is not None
-        for name, value in line.items():
-            if name != "step" and line["step"] > self._flushed:
-                self.writer.add_scalar(name, value, int(line["step"]))
+        if line["step"] <= self._flushed:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # One event for all of them: TensorBoard opens its file for each
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in line.items() if name != "step"]
+        self.writer._get_file_writer().add_summary(Summary(value=values), int(line["step"]))
 
     def _new_writer(self) -> "tensorboard.SummaryWriter":
         # Here, not at the top: it takes a second to import
