@@ -156,7 +156,7 @@ class ForkServer:
     def _connect(self) -> None:
         """Begin to connect to the supervisor, if there is one."""
         try:
-            address = read_json(self.folder.supervisor)
+            address = read_json(self.folder.fork_servers)
             if address is None:
                 return
             here = os.uname().nodename

@@ -336,10 +336,10 @@ class AttemptDir:
         return self.path / "rendezvous.json"
 
     @property
-    def supervisor(self) -> Path:
+    def fork_servers(self) -> Path:
         """The address at which the supervisor awaits the fork servers that this attempt has started, and its secret;
         only the user may read it."""
-        return self.path / "supervisor.json"
+        return self.path / "fork-servers.json"
 
     @property
     def metrics(self) -> Path:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 UMASKS = {"private": 0o077, "group": 0o027}
 """The umask for each word of --share. The third word, umask, leaves the user's own."""
 WORDS = (*UMASKS, "umask")
-ALWAYS_PRIVATE = ("rendezvous.json",)
-"""Files with a secret: hpc/rank/rendezvous.py."""
+ALWAYS_PRIVATE = ("rendezvous.json", "fork-servers.json")
+"""Files with a secret: hpc/rank/rendezvous.py and hpc/supervise/forkservers.py."""
 
 
 def set_umask(share: str) -> int:

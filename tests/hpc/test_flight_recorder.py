@@ -154,6 +154,7 @@ def test_ranks_that_hang_write_what_they_wait_for(tmp_path: Path, stopped: bool)
     """Their stacks are of no use: every rank waits outside of hpc and torch's Python, as with NCCL."""
     ranks = Ranks.__new__(Ranks)
     ranks.run, ranks.attempt, ranks.folder = RunDir(tmp_path), 1, RunDir(tmp_path).attempt(1)
+    ranks.servers = None
     ranks.resources, ranks._under_mpiexec = {"nodes": 1, "ranks_per_node": 3}, False
     ranks.folder.path.mkdir(parents=True)
     write_json(ranks.run.plan, {"site": {"name": "x", "kind": "local"}, "resources": {}, "asked": {}})

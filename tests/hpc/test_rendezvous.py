@@ -82,7 +82,7 @@ def test_a_store_of_torch_gets_neither_a_list_nor_a_key(server: Server, client: 
 def test_a_request_that_is_not_signed_closes_its_connection_and_does_nothing(server: Server, client: Client) -> None:
     with stranger(server.port) as connection:
         mine, nonce = bytes(N_B), connection.recv(N_B, socket.MSG_WAITALL)
-        signatures = rendezvous._Signatures(bytes.fromhex(SECRET), nonce, mine)
+        signatures = rendezvous.Signatures(bytes.fromhex(SECRET), nonce, mine)
         connection.sendall(mine + signatures.client_proof())
         assert connection.recv(N_B, socket.MSG_WAITALL) == signatures.server_proof()
         request = rendezvous._pack(b"set", b"1", b"address of rank 0", b"elsewhere")
@@ -94,7 +94,7 @@ def test_a_request_that_is_not_signed_closes_its_connection_and_does_nothing(ser
 def test_what_was_signed_once_counts_once(server: Server, client: Client) -> None:
     with stranger(server.port) as connection:
         mine, nonce = bytes(N_B), connection.recv(N_B, socket.MSG_WAITALL)
-        signatures = rendezvous._Signatures(bytes.fromhex(SECRET), nonce, mine)
+        signatures = rendezvous.Signatures(bytes.fromhex(SECRET), nonce, mine)
         connection.sendall(mine + signatures.client_proof())
         connection.recv(N_B, socket.MSG_WAITALL)
         request = rendezvous._pack(b"add", b"1", b"n", b"1")

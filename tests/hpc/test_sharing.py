@@ -60,7 +60,9 @@ def test_with_share_group_the_group_reads_and_setgid_stays(launch: Launch) -> No
     assert stat.filemode(runs.stat().st_mode) == "drwxr-s---", "the group comes to what it may read"
     (run,) = launch.runs()
     assert kinds(run) <= GROUP
-    assert {name for name, mode in modes(run).items() if mode == "-rw-------"} <= {"rendezvous.json"}
+    assert {name for name, mode in modes(run).items() if mode == "-rw-------"} <= {"rendezvous.json"}, (
+        "a secret that is of use to nobody is gone"
+    )
     assert kinds(runs / ".code") <= GROUP
 
 
