@@ -87,7 +87,7 @@ def out_of_memory(device: str, folder: Path) -> str:
         cfg = Train(data=(Input("x"),), optim=Optim(), compute=Compute(accumulate=accumulate))
         stepper = Stepper(cfg.optim, cfg.compute, network, network, loss, optim.adamw(network, cfg.optim), where)
         try:
-            memory.try_longest(cfg, Context(World(), RunDir(folder)), stepper, batch, 1000)
+            memory.try_longest(cfg, Context(World(), RunDir(folder)), stepper, batch, 1000, 1000)
         except ValueError as error:
             if said or "compute.accumulate=" not in str(error):
                 return f"refused again: {error}"

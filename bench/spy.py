@@ -21,11 +21,11 @@ import sys
 import sysconfig
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -143,10 +143,17 @@ def _waits_for(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str
 
 def _caller() -> str:
     """Return file and line of the innermost frame that is neither torch's nor here."""
-    frames = [one for one in traceback.extract_stack() if one.filename != __file__]
-    ours = [one for one in frames if "/torch/" not in one.filename and not one.filename.endswith("/contextlib.py")]
-    last = (ours or frames)[-1]
-    return f"{Path(last.filename).parent.name}/{Path(last.filename).name}:{last.lineno}"
+    frame: FrameType | None = sys._getframe(1)
+    innermost = ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name != __file__:
+            place = f"{Path(name).parent.name}/{Path(name).name}:{frame.f_lineno}"
+            if "/torch/" not in name and not name.endswith("/contextlib.py"):
+                return place
+            innermost = innermost or place
+        frame = frame.f_back
+    return innermost
 
 
 class NoCompiler(Exception):
@@ -183,7 +190,7 @@ _RECORD, _STREAM_WAITS, _HOST_WAITS_FOR_EVENT, _HOST_WAITS_FOR_STREAM = range(4)
 """What imitated_cuda.cpp tells."""
 MEMORY = 80 << 30
 """Bytes of memory that the imitated GPU says are free."""
-_ANSWERS: dict[str, Callable[..., Any]] = {
+_ANSWERS: dict[str, Any] = {
     "_lazy_init": lambda: None,
     "is_available": lambda: True,
     "is_initialized": lambda: True,
@@ -193,6 +200,8 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "synchronize": lambda device=None: _tell(_HOST_WAITS_FOR_STREAM, 0, -1),
     "is_bf16_supported": lambda including_emulation=True: True,
     "mem_get_info": lambda device=None: (MEMORY, MEMORY),
+    "get_device_properties": lambda device=None: SimpleNamespace(name="imitated", total_memory=MEMORY, uuid=""),
+    "default_generators": (torch.default_generator,),
     "manual_seed": lambda seed: None,
     "manual_seed_all": lambda seed: None,
 }

@@ -95,7 +95,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return _failed(ctx, error)
     finally:
         ignore_signals()
-        ctx.pulse.close()
+        ctx.heartbeats.close()
         staging.release()
 
 

@@ -117,7 +117,8 @@ class Training:
             successive_halving.remark(ctx)
         if self.batches.device.type == "cuda":
             batch = next(self.batches.at(state.step))
-            memory.try_longest(cfg, ctx, self.stepper, batch, self.draw.longest)
+            longest = self.draw.longest
+            memory.try_longest(cfg, ctx, self.stepper, batch, longest, self.spec.n_steps(longest))
         if cfg.optim.find_lr is not None:
             self.peak_lr = lr_finder.searched(cfg.optim.find_lr, ctx, self.stepper, self._train_one())
         n_trained = len(self.stepper.trained)

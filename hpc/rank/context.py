@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
-from hpc.rank.pulse import Pulse
+from hpc.rank.heartbeat_writer import HeartbeatWriter
 from hpc.runs import seal
 from hpc.runs.heartbeats import QUICK_S
 from hpc.runs.rundir import FULL, RunDir, make_folder, read_json, write_json
@@ -125,7 +125,7 @@ class Context:
     """The id of the run folder in which the run began; empty where nobody watches over it."""
     meaning: int = 1
     """The version of meaning of the stage's results: see hpc.config.stages.meaning."""
-    pulse: Pulse = field(init=False, repr=False)
+    heartbeats: HeartbeatWriter = field(init=False, repr=False)
     """Writes the heartbeats of this rank."""
     _written: float = field(default=-1e9, repr=False)
     _looked: float = field(default=-1e9, repr=False)
@@ -135,12 +135,12 @@ class Context:
     _gathered: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        self.pulse = Pulse(self.run, self.world.rank, self.world.local_rank, self.fence)
+        self.heartbeats = HeartbeatWriter(self.run, self.world.rank, self.world.local_rank, self.fence)
 
     def beat_in_background(self, resources: Mapping[str, Any]) -> None:
         """Leave it to a thread to write heartbeats, together with the other ranks of this node."""
         attempt = f"{self.run.path.absolute()} {self.identity} {self.attempt}"
-        self.pulse.share(resources, self.world.local_size, attempt)
+        self.heartbeats.share(resources, self.world.local_size, attempt)
 
     @property
     def out(self) -> Path:
@@ -287,8 +287,8 @@ class Context:
         Call it before writing to files that attempts share. `often`: it is called at every step, so the disk is not
         asked: who writes the heartbeats of this node has done so; without that, twice a second."""
         now = time.monotonic()
-        if often and (self.pulse.in_background or now - self._looked < QUICK_S):
-            self.pulse.refuse_if_over()
+        if often and (self.heartbeats.in_background or now - self._looked < QUICK_S):
+            self.heartbeats.refuse_if_over()
             return
         self._looked = now
         if self.identity:
@@ -302,7 +302,7 @@ class Context:
         if not self._heartbeat:
             return
         self._written = self._heartbeat["time"]
-        self.pulse.beat(self._heartbeat, now)
+        self.heartbeats.beat(self._heartbeat, now)
         if self.echo and self._heartbeat["total"]:
             figures = " ".join(f"{name}={value:.4g}" for name, value in self._heartbeat["figures"].items())
             self.echo(f"{self._heartbeat['what']} {self._heartbeat['done']}/{self._heartbeat['total']} {figures}")

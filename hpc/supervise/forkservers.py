@@ -52,8 +52,9 @@ class ForkServers:
         self._listener: socket.socket | None = rendezvous.listen(host)
         self._listener.setblocking(False)
         address = {"host": host or socket.gethostname(), "port": self._listener.getsockname()[1]}
-        self._place = folder.fork_servers
-        write_json(self._place, address | {"secret": self._secret}, private=True)
+        self.address = folder.fork_servers
+        """The file from which they know us."""
+        write_json(self.address, address | {"secret": self._secret}, private=True)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
 
@@ -97,7 +98,6 @@ class ForkServers:
         if self._listener is not None:
             self._listener.close()
         self._listener = None
-        self._place.unlink(missing_ok=True)
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):  # Lost is one: it has gone again

@@ -20,8 +20,8 @@ from hpc.rank import threads
 from hpc.rank.context import BEGUN, STARTING
 from hpc.rank.parent_death import die_with_parent
 from hpc.rank.signals import STACKS
-from hpc.runs import records
-from hpc.runs.rundir import Damaged, RunDir, read_json
+from hpc.runs import records, seal
+from hpc.runs.rundir import Damaged, Gone, RunDir, read_json
 from hpc.supervise import flight_recorder
 from hpc.supervise.forkservers import ForkServers
 
@@ -290,6 +290,13 @@ class Ranks:
             deadline = time.monotonic() + END_S
             while time.monotonic() < deadline and any(process.poll() is None for process in self.processes):
                 time.sleep(0.01)
+
+    def forget(self) -> None:
+        """Delete the secret of fork servers that are closed, unless the run folder is no longer ours."""
+        if self.servers is not None:
+            with suppress(Gone, OSError):
+                seal.check_identity(self.run, self.identity)
+                self.servers.address.unlink(missing_ok=True)
 
     def _note_the_dead(self) -> None:
         """Write what srun would: which rank a signal has ended, on which node."""

@@ -182,7 +182,11 @@ class Supervisor:
         finally:
             if self.ranks is not None:
                 self.ranks.close()
-        return end()
+        try:
+            return end()
+        finally:
+            if self.ranks is not None:
+                self.ranks.forget()
 
     def _next_attempt(self) -> Callable[[], int] | None:
         """Make an attempt; return how the run ends then, or None if another one follows."""

@@ -22,13 +22,15 @@ SUBJECTS, PIECES = 2, 5
 
 
 def chain(runs: Path, data: Store, study: Path) -> Context:
-    """The last of four runs: what it evaluates was trained in ten steps, in two attempts on four GPUs."""
+    """The last of four runs: what it evaluates was trained in ten steps, in two attempts on four GPUs that the
+    site imitates."""
     code = [{"root": "/home/somebody/thesis", "commit": "0123456789abcdef", "modified": ["a.py"]}]
     for name, before in zip(NAMES, [None, *NAMES], strict=False):
         inputs = {"data": before} if before else {}
         inputs |= {"study": str(study)} if name.startswith("preprocess") else {}
         resources = {"gpus_per_node": 4, "ranks_per_node": 4}
         plan = {"stage": name.split("-")[0], "inputs": inputs, "code": code, "resources": resources}
+        plan["site"] = {"gpu": "imitated"}
         write_json(runs / name / "plan.json", plan)
     for outcome in ("stopped", "done"):
         line = {"outcome": outcome, "started": 0.0, "ended": 900.0, "ranks": 4}

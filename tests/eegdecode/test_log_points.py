@@ -24,7 +24,8 @@ from eegdecode.training.monitor import log_points
 from eegdecode.training.monitor.log_points import LogPoints
 from hpc.rank import ddp
 from hpc.rank.context import Context, Input, Preempted, World
-from hpc.runs.rundir import RunDir, read_heartbeat, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, read_lines
 
 STEPS = 12
 
@@ -162,5 +163,5 @@ def test_a_rank_that_is_slow_between_log_points_still_says_where_it_is(
     monkeypatch.setattr(loop, "BEAT_S", 0.0)
     begun.ctx._written = 0.0  # no heartbeat for long
     begun.advance()
-    assert read_heartbeat(begun.ctx.run.heartbeat(0))["done"] == 4
+    assert records.heartbeat(begun.ctx.run, 0)["done"] == 4
     begun.close()

@@ -60,7 +60,7 @@ def tried(cfg: Train, most: int, n_times: int = 10) -> tuple[Limited, Stepper]:
     stepper = Stepper(cfg.optim, cfg.compute, network, network, squares, optim.adamw(network, cfg.optim), CPU)
     keys = torch.arange(8)
     batch = Batch(torch.randn(8, 10, 3), torch.randn(8, 10, 1), keys, keys)
-    memory.try_longest(cfg, Context(World(), RunDir(Path("/nowhere"))), stepper, batch, n_times)
+    memory.try_longest(cfg, Context(World(), RunDir(Path("/nowhere"))), stepper, batch, n_times, n_times)
     return network, stepper
 
 
@@ -81,7 +81,7 @@ def test_the_state_of_random_numbers_is_as_before(cfg: Train) -> None:
     stepper = Stepper(cfg.optim, cfg.compute, network, network, squares, optim.adamw(network, cfg.optim), CPU)
     batch = Batch(torch.randn(8, 10, 3), torch.randn(8, 10, 1), keys, keys)
     before = torch.get_rng_state()
-    memory.try_longest(cfg, Context(World(), RunDir(Path("/nowhere"))), stepper, batch, 10)
+    memory.try_longest(cfg, Context(World(), RunDir(Path("/nowhere"))), stepper, batch, 10, 10)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -112,9 +112,9 @@ def test_the_windows_are_as_long_as_the_longest_and_targets_as_far(cfg: Train) -
     batch = Batch(
         torch.arange(8.0).view(2, 4, 1), torch.arange(4.0).view(2, 2, 1), keys, keys
     )  # a target at half the rate
-    longer = memory._lengthened(batch, 7)
+    longer = memory._lengthened(batch, 7, 4)
     assert longer.signal[0, :, 0].tolist() == [0, 1, 2, 3, 0, 1, 2] and longer.target[0, :, 0].tolist() == [0, 1, 0, 1]
-    a_value_a_trial = memory._lengthened(batch._replace(target=torch.ones(2, 3)), 7)
+    a_value_a_trial = memory._lengthened(batch._replace(target=torch.ones(2, 3)), 7, 0)
     assert a_value_a_trial.target.shape == (2, 3)
 
 
@@ -134,7 +134,9 @@ class Tried(loop.Training):
     def resume(self) -> None:
         super().resume()
         batch = next(self.batches.at(self.state.step))
-        memory.try_longest(self.cfg, self.ctx, self.stepper, batch, self.draw.longest)
+        memory.try_longest(
+            self.cfg, self.ctx, self.stepper, batch, self.draw.longest, self.spec.n_steps(self.draw.longest)
+        )
         self.upcoming = self.batches.at(self.state.step, self.cfg.optim.steps)
 
 

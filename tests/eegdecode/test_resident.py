@@ -28,8 +28,8 @@ from eegdecode.data.loading.resident import Resident, ResidentLoader
 from eegdecode.data.loading.share import PLANNED
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.eegnet import EEGNet
+from eegdecode.models.tcn import TCN
 from eegdecode.objectives.classification import Classification
 from eegdecode.objectives.regression import Regression
 from eegdecode.signals import Recording, Signal, Trial
@@ -221,7 +221,7 @@ def test_it_begins_anew_while_copies_are_under_way(
 SPLIT = Split(by="run", shared=("stimulus", "subject"))
 OPTIM = Optim(steps=7, warmup_steps=1, validate_every=3, checkpoint_every=2)
 LABELS: dict[str, Any] = {"target": "label", "model": EEGNet(dropout=0.0), "objective": Classification()}
-COURSE: dict[str, Any] = {"target": "course", "model": BiLSTM(hidden=4, dropout=0.0)}
+COURSE: dict[str, Any] = {"target": "course", "model": TCN(width=4, blocks=2, dropout=0.0)}
 TRAININGS: dict[str, dict[str, Any]] = {
     "time courses": {**COURSE, "windows": RandomWindows(length_s=1, batch=4)},
     "a standardised target": {

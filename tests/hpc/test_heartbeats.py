@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hpc.rank import context, pulse
+from hpc.rank import context, heartbeat_writer
 from hpc.rank.context import Backoff, Context, Fenced, World
 from hpc.runs import heartbeats, records, status
 from hpc.runs.heartbeats import SLOT_B, interval_s, record_of, slot_of
@@ -132,10 +132,10 @@ def test_the_ranks_of_a_node_share_one_file_that_one_of_them_writes(run: RunDir)
         ctx.beat_in_background(ON_CLUSTER)
         ctx.progress("train", ctx.world.rank, 100)
     for ctx in ranks:
-        ctx.pulse.close()
+        ctx.heartbeats.close()
     assert [path.name for path in run.node(0).parent.iterdir()] == ["node-0002"]
     assert [records.heartbeat(run, rank)["done"] for rank in (2, 3)] == [2, 3]
-    assert not [thread for thread in threading.enumerate() if thread.name == "pulse"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat writer"]
 
 
 def test_training_itself_touches_no_disk_to_say_how_far_it_is(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_training_itself_touches_no_disk_to_say_how_far_it_is(run: RunDir, monke
                 ctx.beat()
         assert counts == {}
     finally:
-        ctx.pulse.close()
+        ctx.heartbeats.close()
 
 
 def test_a_node_asks_the_disk_less_than_once_a_second_however_many_ranks_it_has(
@@ -163,7 +163,7 @@ def test_a_node_asks_the_disk_less_than_once_a_second_however_many_ranks_it_has(
     now = [1e6]
     monkeypatch.setattr(time, "time", lambda: now[0])
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(pulse, "Thread", NoThread)
+    monkeypatch.setattr(heartbeat_writer, "Thread", NoThread)
     node = [Context(World(rank, 8, rank, 8), run, identity="a") for rank in range(8)]
     for ctx in node:
         ctx.beat_in_background(ON_CLUSTER)
@@ -175,10 +175,10 @@ def test_a_node_asks_the_disk_less_than_once_a_second_however_many_ranks_it_has(
                 ctx.progress("train", tick * 20, 10**6, loss=0.5)
                 ctx.fence(often=True)
                 if now[0] >= due[ctx.world.rank]:
-                    ctx.pulse._look()
-                    due[ctx.world.rank] = now[0] + ctx.pulse.interval_s()
+                    ctx.heartbeats._look()
+                    due[ctx.world.rank] = now[0] + ctx.heartbeats.interval_s()
     for ctx in node:
-        ctx.pulse.close()
+        ctx.heartbeats.close()
     n_beats = counts["os.stat"]
     assert 340 <= n_beats <= 400, "each 10 s, more often in the first minute"
     assert sum(counts.values()) <= 4 * n_beats and sum(counts.values()) / 3600 < 0.5, counts
@@ -187,7 +187,7 @@ def test_a_node_asks_the_disk_less_than_once_a_second_however_many_ranks_it_has(
 
 
 class NoThread:
-    """In place of the thread of a pulse, which the test steps itself."""
+    """In place of the thread of a heartbeat writer, which the test steps itself."""
 
     def __init__(self, **_: object) -> None: ...
 
@@ -225,9 +225,11 @@ def test_a_first_rank_that_is_stuck_does_not_silence_its_neighbours(run: RunDir)
         for rank in ranks:
             rank.kill()
             rank.wait()
-        left = set(pulse.own_memory().glob("pulse-*"))
-        pulse.sweep(pulse.own_memory())
-        assert left - set(pulse.own_memory().glob("pulse-*")), "what killed ranks leave behind is swept by the next"
+        left = set(heartbeat_writer.own_memory().glob("heartbeats-*"))
+        heartbeat_writer.sweep(heartbeat_writer.own_memory())
+        assert left - set(heartbeat_writer.own_memory().glob("heartbeats-*")), (
+            "what killed ranks leave behind is swept by the next"
+        )
     finally:
         for rank in ranks:
             rank.kill()
@@ -238,12 +240,12 @@ def test_without_memory_to_share_each_rank_writes_its_own_slot(run: RunDir, monk
     def none() -> Path:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(pulse, "own_memory", none)
+    monkeypatch.setattr(heartbeat_writer, "own_memory", none)
     for rank in (0, 1):
         ctx = Context(World(rank, 2, rank, 2), run)
         ctx.beat_in_background(ON_CLUSTER)
         ctx.progress("train", 3 + rank, 100)
-        ctx.pulse.close()
+        ctx.heartbeats.close()
     assert [records.heartbeat(run, rank)["done"] for rank in (0, 1)] == [3, 4]
 
 
@@ -260,7 +262,7 @@ def test_a_rank_of_an_attempt_that_is_over_hears_it_from_its_thread(run: RunDir)
     after = run.node(0).read_bytes() if run.node(0).exists() else b""
     assert after == before
     for ctx in (one, other):
-        ctx.pulse.close()
+        ctx.heartbeats.close()
 
 
 # ----------------------------------------------------------------------------------------------------------- how often

@@ -103,6 +103,7 @@ class Loader:
     def _copied_ahead(self, copies: transfer.Transfer, step: int, stop: int | None) -> Iterator[Loaded]:
         """Copy each batch while the GPU computes with the one before."""
         copies.wait()  # what is under way reads slots that are filled anew
+        copies.release_all()  # whoever began at another step is done with its batches
         batches = self.ring.at(step, stop)
         sent: deque[transfer.Sent] = deque()
         number = step

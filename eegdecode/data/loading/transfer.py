@@ -52,8 +52,7 @@ class Transfer:
         self._released = [torch.Event(device) for _ in self._buffers]
         self._turn = 0
         self._under_way: deque[int] = deque()
-        for event in self._released:  # the memory may have been used before, in the stream that is current
-            event.record(torch.accelerator.current_stream(device))
+        self.release_all()  # the memory may have been used before, in the stream that is current
 
     def send(self, *arrays: np.ndarray) -> Sent:
         """Begin to copy arrays of host memory; it may be written to again after `wait`."""
@@ -84,6 +83,11 @@ class Transfer:
     def release(self, sent: Sent) -> None:
         """Give the buffer back: all that reads it has been asked of the GPU."""
         self._released[sent.buffer].record(torch.accelerator.current_stream(self.device))
+
+    def release_all(self) -> None:
+        """Give all buffers back."""
+        for event in self._released:
+            event.record(torch.accelerator.current_stream(self.device))
 
     def wait(self, but: int = 0) -> None:
         """Wait until all copies are done, but for the last ones."""

@@ -67,7 +67,7 @@ class Record:
         self._last = step
         self._waiting.append({"step": step, **figures})
         # On a shared disk as often as a heartbeat; but nobody should wait for the figures of a validation
-        if time.monotonic() - self._put_at >= self.ctx.pulse.patience_s() or "validation_s" in figures:
+        if time.monotonic() - self._put_at >= self.ctx.heartbeats.patience_s() or "validation_s" in figures:
             self._put_at = time.monotonic()
             self._put_down()
 

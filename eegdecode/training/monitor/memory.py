@@ -19,7 +19,7 @@ FIRST_STEPS = 3
 SMALLER = "take a smaller model, shorter windows, or compute.precision=bf16"
 
 
-def try_longest(cfg: Train, ctx: Context, stepper: Stepper, batch: Batch, n_times: int) -> None:
+def try_longest(cfg: Train, ctx: Context, stepper: Stepper, batch: Batch, n_times: int, n_steps: int) -> None:
     """Do the forward and backward pass of the longest batch, and forget it: the network, its buffers and the state of
     random numbers are as before. Raises ValueError if it does not fit, with the setting that would, which is tried.
 
@@ -32,11 +32,13 @@ def try_longest(cfg: Train, ctx: Context, stepper: Stepper, batch: Batch, n_time
         This rank's part of any batch; it is lengthened.
     n_times
         The samples of the longest windows.
+    n_steps
+        The samples of a target over time in them.
     """
     compute, n_windows = cfg.compute, len(batch.signal)
     if compute.shard or (compute.compile and ctx.world.size > 1):
         return
-    longest = _lengthened(batch, n_times)
+    longest = _lengthened(batch, n_times, n_steps)
     for n_portions in _divisors(n_windows, compute.accumulate):
         fits = not ddp.any_rank(not _fits(cfg, stepper, longest, n_windows // n_portions))
         if fits and n_portions == compute.accumulate:
@@ -91,12 +93,10 @@ def _later_bytes(cfg: Train, stepper: Stepper) -> int:
     return n_bytes * n_copies
 
 
-def _lengthened(batch: Batch, n_times: int) -> Batch:
+def _lengthened(batch: Batch, n_times: int, n_steps: int) -> Batch:
     """Repeat the signal up to that many samples, and a target over time as far."""
-    n_now = batch.signal.shape[1]
-    if n_times <= n_now:
+    if n_times <= batch.signal.shape[1]:
         return batch
-    n_steps = -(-batch.target.shape[1] * n_times // n_now)
     target = _repeated(batch.target, n_steps) if batch.target.ndim == 3 else batch.target
     return batch._replace(signal=_repeated(batch.signal, n_times), target=target)
 

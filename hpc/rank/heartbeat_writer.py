@@ -4,7 +4,7 @@ A rank leaves its heartbeat in memory that the ranks of its node share; there it
 Now and then one of them writes those of all into the file of the node (hpc/runs/heartbeats.py): in a thread of its own,
 so that training never waits for the disk. It is the first rank, unless that one is stopped or stuck: then a neighbour.
 
-    /dev/shm/hpc-1000/pulse-3f9a…-0008    of one attempt, on the node whose first rank is 8: a head, then the slots
+    /dev/shm/hpc-1000/heartbeats-3f9a…-0008    of one attempt, on the node whose first rank is 8: a head, then the slots
 """
 
 import fcntl
@@ -34,7 +34,7 @@ LAST_S = 5.0
 """How long the end of a rank waits for its last heartbeat, on a disk that hangs."""
 
 
-class Pulse:
+class HeartbeatWriter:
     """The heartbeats of one rank. At first they are written at once, in the thread that calls `beat`; after `share`, in
     the background, together with those of its neighbours.
 
@@ -72,7 +72,7 @@ class Pulse:
                 self._join_neighbours(local_size, attempt)
         except OSError as error:  # then this rank writes its own heartbeats only
             log.warning("no memory that the ranks of this node share (%s): each writes its own heartbeats", error)
-        self._thread = Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = Thread(target=self._run, name="heartbeat writer", daemon=True)
         self._thread.start()
 
     def beat(self, heartbeat: Mapping[str, Any], now: bool = False) -> None:
@@ -166,7 +166,7 @@ class Pulse:
         """Open the memory of the ranks of this node that are of the same attempt."""
         folder = own_memory()
         sweep(folder)
-        path = folder / f"pulse-{hashlib.sha256(attempt.encode()).hexdigest()[:16]}-{self._first:04d}"
+        path = folder / f"heartbeats-{hashlib.sha256(attempt.encode()).hexdigest()[:16]}-{self._first:04d}"
         n_b = HEAD_B + local_size * SLOT_B
         self._lock = _locked(path)
         if os.fstat(self._lock).st_size < n_b:
@@ -187,7 +187,7 @@ def own_memory() -> Path:
 
 def sweep(folder: Path) -> None:
     """Delete what ranks that were killed have left behind: nobody holds its lock."""
-    for path in folder.glob("pulse-*"):
+    for path in folder.glob("heartbeats-*"):
         try:
             left = os.open(path, os.O_RDWR)
         except FileNotFoundError:  # swept by another
