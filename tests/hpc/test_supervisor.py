@@ -357,6 +357,19 @@ def test_in_another_number_of_threads_it_says_what_is_not_the_same(here: Kept) -
     assert code == 0 and f"{n + 1} threads a rank instead of {n}: CPUs add in another order" in said
 
 
+@pytest.mark.parametrize(
+    ("end", "forks"),
+    [("exit 1", [True, False, False]), (f"{SAVE} exit 1", [True, True, False, False]), ("kill -KILL $$", [True, True, True])],
+    ids=["got nowhere", "got on at first", "was killed"],
+)
+def test_after_a_failure_that_a_fork_could_be_the_reason_of_ranks_are_started_without(
+    here: Kept, end: str, forks: list[bool]
+) -> None:
+    here.ranks_do(f'echo "$@" >> "$SAID/ranks.said"; {end}')
+    assert here()[0] == 1
+    assert ["--fork-server" in words for words in (here.said / "ranks.said").read_text().splitlines()] == forks
+
+
 def test_an_attempt_that_ended_with_its_supervisor_is_counted(here: Kept) -> None:
     here.ranks_do(f'test "$7" -gt 1 || {{ {SAVE} touch "$HERE/mark"; kill -KILL $PPID; }}; {FINISHED}')
     assert here()[0] == 0
