@@ -14,6 +14,7 @@ import selectors
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -149,7 +150,8 @@ class ForkServer:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if self.child:
-            os.kill(self.child, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.child, number)
         elif number == signal.SIGTERM:  # the job ends
             os._exit(0)
 
@@ -203,9 +205,9 @@ class ForkServer:
         """Do what the supervisor says; True in a rank that it had forked."""
         try:
             orders = link.messages()
-        except Closed:  # it has nothing more for us, or was killed: its ranks must not outlive it
-            self._end()
-        except Lost:
+        except (Closed, Lost) as end:
+            if self._known and isinstance(end, Closed):
+                self._end()
             self._lose()
             return False
         if link.proven and not self._known:
@@ -238,10 +240,12 @@ class ForkServer:
         self.link, self._known = None, False
 
     def _end(self) -> NoReturn:
+        """End with the supervisor, which has nothing more for us or was killed: its ranks must not outlive it."""
         if self.child:
             os.kill(self.child, signal.SIGKILL)
             os.waitpid(self.child, 0)
             self._end_orphans()
+            self._end_like(-signal.SIGKILL)  # what was broken off must not look as if it had come to its end
         os._exit(0)
 
     def _end_like(self, code: int) -> NoReturn:

@@ -9,6 +9,7 @@ import hmac
 import json
 import secrets
 import socket
+import sys
 from typing import Any
 
 from hpc.rank.rendezvous import N_B, Signatures
@@ -17,6 +18,9 @@ MAX_B = 1 << 12
 """The longest message; a stranger cannot make us keep more."""
 IDLE_S = 60
 """How often the kernel shows that an idle connection is alive, before anything on its way forgets it."""
+AGAIN_S, N_AGAIN = 10, 6
+"""How often it asks again, and how many times, before it gives up a side that does not answer: one whose node was
+switched off, or whose cable was cut. A side that is stopped still answers."""
 NAMES = (b"server", b"client")
 
 
@@ -110,11 +114,22 @@ class Link:
         elif self._signatures is not None and len(self._received) >= N_B:
             self._believe(self._signatures.server_proof())
         if self.proven:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_S)
+            self._notice_silence()
         return self.proven
+
+    def _notice_silence(self) -> None:
+        """Have the kernel end a connection whose other side is no longer reached."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            patience_s = IDLE_S + AGAIN_S * N_AGAIN
+            for option, value in {
+                socket.TCP_KEEPIDLE: IDLE_S,
+                socket.TCP_KEEPINTVL: AGAIN_S,
+                socket.TCP_KEEPCNT: N_AGAIN,
+                socket.TCP_USER_TIMEOUT: 1000 * patience_s,  # the same for what was sent and not acknowledged
+            }.items():
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _believe(self, proof: bytes) -> None:
         if not hmac.compare_digest(self._take(N_B), proof):

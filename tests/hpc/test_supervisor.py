@@ -141,7 +141,8 @@ def test_what_would_be_the_same_on_any_node_is_tried_once(job: Kept) -> None:
 
 
 def test_a_result_that_cannot_be_written_at_the_end_of_the_walltime_is_made_again(job: Kept) -> None:
-    job.ranks_do(f"{SAVE} {FINISHED} {FILL} kill -USR2 $PPID")
+    no_address = 'rm "$HERE/fork-servers.json"; '  # the supervisor removes it at the end, and would have its room
+    job.ranks_do(f"{SAVE} {FINISHED} {no_address} {FILL} kill -USR2 $PPID")
     code, said = job.on_small_disk()
     assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
     job.ranks_do(FINISHED)
@@ -354,6 +355,19 @@ def test_in_another_number_of_threads_it_says_what_is_not_the_same(here: Kept) -
     here.run.plan.write_text(json.dumps(plan | {"asked": plan["asked"] | {"cpus": n + 1}}))
     code, said = here()
     assert code == 0 and f"{n + 1} threads a rank instead of {n}: CPUs add in another order" in said
+
+
+@pytest.mark.parametrize(
+    ("end", "forks"),
+    [("exit 1", [True, False, False]), (f"{SAVE} exit 1", [True, True, False, False]), ("kill -KILL $$", [True, True, True])],
+    ids=["got nowhere", "got on at first", "was killed"],
+)
+def test_after_a_failure_that_a_fork_could_be_the_reason_of_ranks_are_started_without(
+    here: Kept, end: str, forks: list[bool]
+) -> None:
+    here.ranks_do(f'echo "$@" >> "$SAID/ranks.said"; {end}')
+    assert here()[0] == 1
+    assert ["--fork-server" in words for words in (here.said / "ranks.said").read_text().splitlines()] == forks
 
 
 def test_an_attempt_that_ended_with_its_supervisor_is_counted(here: Kept) -> None:

@@ -85,8 +85,12 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(study: Launch, on: str, ho
     watcher = study.start("held", *words)
     study.wait_for(lambda: watcher.poll() is not None or is_held(study.folder), "both ranks are held")
     run = RunDir(next(study.folder.glob("runs/held-*")))
+    before = parents(run)
     interrupt(study, run, on, how)
     study.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
+    if how == "killed":
+        study.wait_for(lambda: is_held(study.folder, attempt=2), "both ranks are held again")
+        assert parents(run) == before, "forked from the processes that have imported torch"
     open_gate(run)
     out = output_of(watcher)
     study("held", *words)  # a local run that was asked to stop ends there; the others have gone on by themselves
@@ -99,11 +103,18 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(study: Launch, on: str, ho
         assert torch.equal(value, parameters(run)[name]), name
 
 
-def is_held(folder: Path) -> bool:
+def is_held(folder: Path, attempt: int = 1) -> bool:
     for run in map(RunDir, folder.glob("runs/held-*")):
-        done = [records.heartbeat(run, rank).get("done") for rank in (0, 1)]
-        return done == [7, 7] and committed_steps(run.checkpoints) == [5]
+        heartbeats = [records.heartbeat(run, rank) for rank in (0, 1)]
+        done = [(heartbeat.get("attempt"), heartbeat.get("done")) for heartbeat in heartbeats]
+        return done == [(attempt, 7)] * 2 and committed_steps(run.checkpoints) == [5]
     return False
+
+
+def parents(run: RunDir) -> list[str]:
+    """The parent of each rank: the process that srun, or the supervisor, has started for it."""
+    pids = [records.heartbeat(run, rank)["pid"] for rank in (0, 1)]
+    return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] for pid in pids]
 
 
 def interrupt(study: Launch, run: RunDir, on: str, how: str) -> None:
