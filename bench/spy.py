@@ -21,11 +21,11 @@ import sys
 import sysconfig
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -143,10 +143,19 @@ def _waits_for(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str
 
 def _caller() -> str:
     """Return file and line of the innermost frame that is neither torch's nor here."""
-    frames = [one for one in traceback.extract_stack() if one.filename != __file__]
-    ours = [one for one in frames if "/torch/" not in one.filename and not one.filename.endswith("/contextlib.py")]
-    last = (ours or frames)[-1]
-    return f"{Path(last.filename).parent.name}/{Path(last.filename).name}:{last.lineno}"
+    frame: FrameType | None = sys._getframe()
+    inner = None
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name != __file__:
+            inner = inner or frame
+            if "/torch/" not in name and not name.endswith("/contextlib.py"):
+                break
+        frame = frame.f_back
+    last = frame or inner
+    assert last is not None
+    path = Path(last.f_code.co_filename)
+    return f"{path.parent.name}/{path.name}:{last.f_lineno}"
 
 
 class NoCompiler(Exception):
@@ -168,7 +177,7 @@ def imitated_cuda(streams: Streams | None = None) -> Iterator[torch.device]:
         say = _TOLD(_tell)
         library.imitate(1, say)
         undo.callback(library.imitate, 0, say)
-        for name, value in _ANSWERS.items():
+        for name, value in (_ANSWERS | _NOTHING).items():
             undo.enter_context(mock.patch.object(torch.cuda, name, value))
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)
@@ -183,7 +192,7 @@ _RECORD, _STREAM_WAITS, _HOST_WAITS_FOR_EVENT, _HOST_WAITS_FOR_STREAM = range(4)
 """What imitated_cuda.cpp tells."""
 MEMORY = 80 << 30
 """Bytes of memory that the imitated GPU says are free."""
-_ANSWERS: dict[str, Callable[..., Any]] = {
+_ANSWERS: dict[str, Any] = {
     "_lazy_init": lambda: None,
     "is_available": lambda: True,
     "is_initialized": lambda: True,
@@ -193,9 +202,20 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "synchronize": lambda device=None: _tell(_HOST_WAITS_FOR_STREAM, 0, -1),
     "is_bf16_supported": lambda including_emulation=True: True,
     "mem_get_info": lambda device=None: (MEMORY, MEMORY),
+    "get_device_properties": lambda device=None: SimpleNamespace(name="imitated", total_memory=MEMORY, uuid=""),
+    "default_generators": (torch.default_generator,),
     "manual_seed": lambda seed: None,
     "manual_seed_all": lambda seed: None,
 }
+_NOTHING: dict[str, Callable[..., Any]] = {
+    "memory_allocated": lambda device=None: 0,
+    "max_memory_allocated": lambda device=None: 0,
+    "reset_peak_memory_stats": lambda device=None: None,
+    "empty_cache": lambda: None,
+    "get_sync_debug_mode": lambda: 0,
+    "set_sync_debug_mode": lambda mode: None,
+}
+"""Of which an imitated GPU has nothing to say: its memory is the host's, and who waits is counted here."""
 _TOLD = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -372,9 +392,14 @@ def _library() -> ctypes.CDLL:
         return _loaded[0]
 
 
+def compiler() -> str | None:
+    """The C++ compiler that imitated CUDA would take; None if there is none."""
+    return os.environ.get("CXX") or next(filter(shutil.which, ("g++", "c++", "clang++")), None)
+
+
 def _compiled() -> Path:
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "c++", "clang++")), None)
-    if compiler is None:
+    cxx = compiler()
+    if cxx is None:
         raise NoCompiler("imitated CUDA needs a C++ compiler: install g++, or name one in CXX")
     torch_folder = Path(torch.__file__).parent
     source = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode() + str(torch_folder).encode()).hexdigest()
@@ -388,7 +413,7 @@ def _compiled() -> Path:
         include = torch_folder / "include"
         subprocess.run(
             [
-                compiler, "-O0", "-shared", "-fPIC", "-std=c++20", "-w", f"-I{include}",
+                cxx, "-O0", "-shared", "-fPIC", "-std=c++20", "-w", f"-I{include}",
                 f"-I{include / 'torch/csrc/api/include'}", f"-I{sysconfig.get_paths()['include']}", str(SOURCE),
                 "-o", str(partial), f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu",
             ],
