@@ -200,6 +200,8 @@ def _fill(folder: Path, case: Case) -> None:
 
 def counted(case: Case, folder: Path) -> tuple[list[str], list[str]]:
     """List the file operations, and the collectives besides those of gradients, of five steps between log points."""
+    import torch._dynamo  # noqa: F401  any dispatch mode imports it at its first operation, as if the step had
+
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         training = begin(case, folder)
