@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -127,21 +127,13 @@ def _compared(case: Case, folder: Path, n_rounds: int) -> Compared:
     return Compared(bare_ms, ours_ms, ratio, files, collectives, reads, copies)
 
 
-def begin(case: Case, folder: Path, device: torch.device = CPU, compute: Compute | None = None) -> Training:
+def begin(
+    case: Case, folder: Path, device: torch.device = CPU, compute: Compute | None = None, run: str = "run"
+) -> Training:
     """A training that has begun, and whose next validation and checkpoint are far. Its data are those of the folder,
     or made there."""
-    if not (folder / "store").exists():
-        _fill(folder / "store", case)
-    cfg = Train(
-        data=(Input(str(folder / "store")),),
-        target="envelope" if isinstance(case.model, BiLSTM) else "side",
-        model=case.model,
-        objective=Regression() if isinstance(case.model, BiLSTM) else Classification(),
-        windows=RandomWindows(length_s=case.length_s, batch=case.batch),
-        optim=Optim(steps=10**6, warmup_steps=0, validate_every=10**6, checkpoint_every=10**6),
-        compute=compute or Compute(),
-    )
-    ctx = Context(World(), RunDir(folder / "run"))
+    cfg = config(case, folder, compute or Compute())
+    ctx = Context(World(), RunDir(folder / run))
     data = store.open_store(folder / "store")
     training = Training(cfg, ctx, data, device)
     for _ in training.batches.own.at(0, 40):  # until every recording is open
@@ -152,18 +144,35 @@ def begin(case: Case, folder: Path, device: torch.device = CPU, compute: Compute
     return training
 
 
-def bare_loop(training: Training) -> Callable[[], None]:
-    """A step of a bare loop with a copy of the training's network, and its first batch."""
+def config(case: Case, folder: Path, compute: Compute, steps: int = 10**6) -> Train:
+    """The settings of a training that validates at its end only, of data that are made in the folder if missing."""
+    if not (folder / "store").exists():
+        _fill(folder / "store", case)
+    return Train(
+        data=(Input(str(folder / "store")),),
+        target="envelope" if isinstance(case.model, BiLSTM) else "side",
+        model=case.model,
+        objective=Regression() if isinstance(case.model, BiLSTM) else Classification(),
+        windows=RandomWindows(length_s=case.length_s, batch=case.batch),
+        optim=Optim(steps=steps, warmup_steps=0, validate_every=10**6, checkpoint_every=10**6),
+        compute=compute,
+    )
+
+
+def bare_loop(training: Training, precision: AbstractContextManager[object] | None = None) -> Callable[[], None]:
+    """A step of a bare loop with a copy of the training's network, and its first batch. `precision`: an autocast."""
     network = copy.deepcopy(training.network)
     batch = Batch(*(column.clone() for column in training.batch_of(0)))
     training.upcoming = training.batches.at(training.state.step, training.cfg.optim.steps)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01, fused=True)
     objective = training.objective
+    precision = precision or nullcontext()
 
     def step() -> None:
         optimizer.zero_grad()
-        loss, _ = objective(network, batch)
+        with precision:
+            loss, _ = objective(network, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
