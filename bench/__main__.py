@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from bench import busy
 from bench.compare import PeerMissing
@@ -60,6 +61,8 @@ def main(argv: list[str]) -> int:
         parser.error(f"{options.name or 'all of them'} takes no path, only {', '.join(WITH_PATH)} do")
     if (options.out or options.imitated) and options.name not in ON_A_GPU:
         parser.error("--out and --imitated are for gpu")
+    if options.out and Path(options.out).exists() and not Path(options.out).is_file():
+        parser.error(f"--out is a file, new or old, but {options.out} is something else: name another one")
     if options.name in TOOLS:
         if options.path and not options.path.isdigit():
             parser.error(f"busy takes a whole number of seconds, or none for until Ctrl-C, but got {options.path!r}")

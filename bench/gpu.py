@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import signal
 import subprocess
@@ -39,13 +40,14 @@ SECTIONS: Mapping[str, Section] = {
     "where": Section("the GPU, its driver, torch; what its memory, its bus and its matrix units give at the most", 40),
     "waits": Section("host reads and blocking copies of a step, by the spy and by CUDA's own: 0", 60),
     "EEGNet": Section("its step: see below", 100),
-    "Conformer": Section("its step: see below", 100),
-    "biLSTM": Section("its step: see below", 100),
-    "EEGPT": Section("its step: see below", 120),
+    "EEGPT": Section("its step: see below", 150),
     "exact": Section("the same bits over a stop and a restart with compute.exact=true, and what that costs", 150),
     "save": Section("how long training waits for a checkpoint, beside torch.save", 60),
+    "Conformer": Section("its step: see below", 100),
+    "biLSTM": Section("its step: see below", 100),
     "faults": Section("faults of GPUs, made on purpose: what a user reads (bench/gpu_faults.py)", 150),
 }
+"""What would be missed most comes first. Faults are last, as they may leave a GPU that is not itself."""
 OF_A_STEP = (
     "of a step: its time over that of a bare loop, of a loop with Lightning's settings and of braindecode in it; "
     "windows and tokens a second; the wait for the loader; the share of the time in which the GPU is idle; memory"
@@ -182,6 +184,7 @@ def main(words: Sequence[str]) -> None:
     from bench import gpu_sections
     from bench.gpu_arms import FULL, QUICK
 
+    logging.getLogger("eegdecode").setLevel(logging.ERROR)  # of data that are noise there is nothing to say
     report = Report.go_on(options.report, options.section)
     size = QUICK if options.quick else FULL
     gpu_sections.run(options.section, report, size, torch.device("cuda", 0), options.peers_python)

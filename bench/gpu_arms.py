@@ -6,7 +6,7 @@ Each arm is a function that does a step. They take turns on the same GPU.
 import copy
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,6 +61,10 @@ class Size:
     """Of the DataLoader in others' loops."""
     side: int
     """Of the matrices, and the square root of the numbers that are copied."""
+    exact: Sequence[str]
+    """The cases that are stopped in the middle."""
+    peers: Sequence[str]
+    """The cases that braindecode runs too."""
     n_faults: int | None = None
     """None: all."""
     imitated: bool = False
@@ -72,16 +76,20 @@ def _cases(batch: int | None, steps: tuple[int, int, int, int]) -> dict[str, Cas
     return {
         "EEGNet": Case(EEGNet(kernel=64), e22, 128.0, 2.0, batch or 64, 1.03, steps[0]),
         "Conformer": Case(Conformer(scale="head"), e22, 250.0, 4.0, batch or 64, 1.03, steps[1]),
-        "biLSTM": Case(BiLSTM(), e16, 64.0, 4.0 if batch is None else 0.5, batch or 64, 1.03, steps[2]),
+        "biLSTM": Case(BiLSTM(), e16, 64.0, 4.0 if batch is None else 0.25, batch or 64, 1.03, steps[2]),
         "EEGPT": Case(
             EEGPT(variant=large, spatial_filter=0), loop.EEGPT_CHANNELS, 256.0, 4.0, batch or 32, 1.03, steps[3]
         ),
     }
 
 
-FULL = Size(_cases(None, (100, 50, 50, 20)), n_rounds=9, exact_steps=60, n_workers=4, side=8192)
-QUICK = Size(_cases(None, (50, 20, 20, 10)), n_rounds=4, exact_steps=30, n_workers=4, side=8192)
-TINY = Size(_cases(2, (2, 2, 1, 1)), n_rounds=1, exact_steps=4, n_workers=0, side=64, n_faults=1, imitated=True)
+PAIRS, OF_ALL = ("EEGNet", "Conformer", "EEGPT"), ("EEGNet", "Conformer", "biLSTM", "EEGPT")
+FULL = Size(_cases(None, (100, 30, 30, 10)), 5, exact_steps=60, n_workers=4, side=8192, exact=OF_ALL, peers=PAIRS)
+QUICK = Size(_cases(None, (50, 10, 10, 5)), 3, exact_steps=30, n_workers=4, side=8192, exact=OF_ALL, peers=PAIRS)
+TINY = Size(
+    _cases(2, (2, 1, 1, 1)), 1, exact_steps=4, n_workers=0, side=64, exact=("EEGNet",), peers=("EEGNet",), n_faults=1,
+    imitated=True,
+)  # fmt: skip
 
 
 @dataclass
@@ -116,10 +124,12 @@ def build(
     for precision in ("fp32", "bf16"):
         cast = torch.autocast(device.type, TYPES[precision], enabled=precision != "fp32")
         steps.n[bare(precision)] = partial(_turn, loop.bare_loop(ours, cast), case.n)
-    peers = {
+    peers: dict[str, Callable[[], Callable[[], None]]] = {
         LIGHTNING: lambda: partial(_turn, _as_lightning(ours, case, size.n_workers, device), case.n),
         BRAINDECODE: lambda: _braindecode(name, case, size, device, peers_python, undo),
     }
+    if name not in size.peers:
+        del peers[BRAINDECODE]
     for peer, turn in peers.items():
         with _reported(peer, report):
             steps.n[peer] = turn()
@@ -191,8 +201,6 @@ def _braindecode(
         ) from None
     if step is not None:
         return partial(_turn, step, case.n)
-    if not python:
-        raise PeerMissing(f"has no {name}")
     told = {"name": name, "shape": shape, "batch": case.batch, "n": case.n, "n_workers": size.n_workers}
     peers = Peers(python, "bench.gpu_peers", told, "braindecode")
     undo.callback(peers.close)

@@ -40,7 +40,7 @@ def run_part(part: str, size: Size, folder: Path, device: torch.device) -> None:
 
 
 def do_part(part: str, size: Size, folder: Path) -> None:
-    for name in size.cases:
+    for name in size.exact:
         if part == "whole and half":
             _train(name, size, folder / name, "whole", exact=True)
             _train(name, size, folder / name, "parts", exact=True, stop_after=size.exact_steps // 2)

@@ -8,7 +8,6 @@ Python of its own, which then runs this file; it needs torch besides, and nothin
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch.nn import functional
@@ -52,9 +51,11 @@ def loop(
     return step
 
 
-def braindecode(name: str, shape: tuple[int, int], batch: int, device: torch.device, n_workers: int) -> Any:
-    """Return the same loop around braindecode's network of that name for [channel, sample] in the size of ours, or None
-    if it has none."""
+def braindecode(
+    name: str, shape: tuple[int, int], batch: int, device: torch.device, n_workers: int
+) -> Callable[[], None]:
+    """Return a step of the same loop with braindecode's network of that name for [channel, sample], in the size of
+    ours."""
     from braindecode import models
 
     n_chans, n_times = shape
@@ -65,8 +66,6 @@ def braindecode(name: str, shape: tuple[int, int], batch: int, device: torch.dev
         "Conformer": lambda: models.EEGConformer(**both),
         "EEGPT": lambda: models.EEGPT(**both, sfreq=256, patch_stride=64, chan_proj_type="none", chs_info=channels),
     }
-    if name not in networks:
-        return None
     torch.manual_seed(0)
     network = networks[name]().to(device).train()
     x, y = torch.randn(N_BATCHES * batch, n_chans, n_times), torch.arange(N_BATCHES * batch) % 2
@@ -85,7 +84,7 @@ def main() -> None:
     told = json.loads(sys.argv[1])
     device = torch.device("cuda", 0)
     step = braindecode(told["name"], tuple(told["shape"]), told["batch"], device, told["n_workers"])
-    print(json.dumps(["braindecode"] if step else []), flush=True)
+    print(json.dumps(["braindecode"]), flush=True)
     for _ in sys.stdin:
         for _ in range(told["n"]):
             step()

@@ -22,6 +22,10 @@ class Report:
 
     @classmethod
     def begin(cls, path: Path, **about: object) -> "Report":
+        """Begin the file anew. Raises ValueError for a device or a folder: the file is renamed into its place, and who
+        may do so would put it in place of /dev/null."""
+        if path.exists() and not path.is_file():
+            raise ValueError(f"--out is a file, new or old, but {path} is something else: name another one")
         report = cls(path)
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         report.contents = {"began": began, "host": os.uname().nodename, **about, **report.contents}

@@ -44,6 +44,8 @@ def where(report: Report, size: Size, device: torch.device, folder: Path) -> Non
     report.add("driver", gpus.driver())
     built = torch.version.cuda or getattr(torch.version, "hip", None) or "CPUs only"
     report.add("torch", f"{torch.__version__}, built for {built}")
+    if torch.__version__.partition("+")[0] != (pinned := _pinned_torch()):
+        report.add("torch of env/constraints-cuda.txt, which the tests run", pinned)
     report.add("host", f"{os.cpu_count()} cores of {processor()}, Python {platform.python_version()}")
     half, single = (torch.randn(size.side, size.side, device=device, dtype=kind) for kind in TYPES)
     flop = 2.0 * size.side**3
@@ -57,6 +59,11 @@ def where(report: Report, size: Size, device: torch.device, folder: Path) -> Non
     for what, source in (("pinned", host.pin_memory()), ("pageable", host)):
         seconds = _best_s(lambda source=source: other.copy_(source, non_blocking=True), device)  # type: ignore[misc]
         report.add(f"copy from {what} memory", n_bytes / seconds / 1e9, "GB/s")
+
+
+def _pinned_torch() -> str:
+    pins = (Path(__file__).parent.parent / "env/constraints-cuda.txt").read_text().splitlines()
+    return next(line.removeprefix("torch==") for line in pins if line.startswith("torch=="))
 
 
 TYPES = (torch.bfloat16, torch.float32)
@@ -151,7 +158,7 @@ def exact(report: Report, size: Size, device: torch.device, folder: Path) -> Non
     """Whether a stop and a restart change a bit."""
     for part in gpu_exact.PARTS:
         gpu_exact.run_part(part, size, folder, device)
-    for name in size.cases:
+    for name in size.exact:
         runs = {run: folder / name / run for run in ("whole", "parts", "loose", "loose-again")}
         same = gpu_exact.same(runs["whole"], runs["parts"])
         report.add(f"{name}: compute.exact=true, stopped and restarted: the same bits", float(same), bar=1, least=True)
