@@ -190,13 +190,13 @@ CASES = (
 )
 
 
-def cases(device: str) -> Iterator[tuple[str, bool | None, str]]:
+def cases(device: str, first: int | None = None) -> Iterator[tuple[str, bool | None, str]]:
     """Run each case in a process of its own, as it may end the process or its GPU's context. Yield what it is, whether
-    it was known (None: it needs more GPUs), and the sentence."""
+    it was known (None: it needs more GPUs), and the sentence. `first`: only so many."""
     import torch
 
     n_gpus = torch.cuda.device_count() if device != "cpu" else 0
-    for number, case in enumerate(CASES):
+    for number, case in enumerate(CASES[:first]):
         if case.n_gpus > n_gpus:
             yield case.what, None, f"skipped: it needs {case.n_gpus} GPU{'s' if case.n_gpus > 1 else ''}"
             continue

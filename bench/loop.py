@@ -2,17 +2,19 @@
 
 The bare loop does forward, loss, backward, clip_grad_norm_ and torch's fused AdamW with one batch, and nothing else.
 Both run on one core, in turns, and their time is CPU time of the main thread, which other processes change little.
-Between two log points it is counted what our step does with files, and with other ranks besides adding gradients.
+Between two log points it is counted what our step does with files, and with other ranks besides adding gradients; and
+on a GPU, or an imitated one, how often it reads a value there, and how many copies to it block.
 """
 
 import copy
 import os
+import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -23,7 +25,8 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.compare import Goal, judged, processor
+from bench import spy
+from bench.compare import Goal, PeerMissing, judged, processor
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store import store
 from eegdecode.models import Model
@@ -35,7 +38,7 @@ from eegdecode.objectives import Batch
 from eegdecode.objectives.classification import Classification
 from eegdecode.objectives.regression import Regression
 from eegdecode.signals import Recording, Signal, Trial
-from eegdecode.training.config import Optim, Train
+from eegdecode.training.config import Compute, Optim, Train
 from eegdecode.training.loop import Training
 from hpc.rank import ddp
 from hpc.rank.context import Context, Input, World
@@ -45,6 +48,8 @@ EEGPT_CHANNELS = (
     "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2",
 )  # fmt: skip
 TRIALS, TRIAL_S = 12, 6.0
+CPU = torch.device("cpu")
+COUNTED_STEPS = 5
 
 
 class Case(NamedTuple):
@@ -76,15 +81,16 @@ def run(quick: bool) -> bool:
     torch.set_num_threads(1)
     goals: dict[str, Goal] = {}
     print(f"\nms of a step on one core of {processor()}; ratios are medians of turns in the same round")
-    print(f"{'':<24}{'bare':>9}{'ours':>9}{'ours / bare':>13}{'files':>8}{'collectives':>13}")
+    print(f"{'':<24}{'bare':>9}{'ours':>9}{'ours / bare':>13}{'files':>8}{'collectives':>13}{'reads':>7}{'copies':>8}")
     try:
         for name, case in cases().items():
             with tempfile.TemporaryDirectory() as folder:
                 compared = _compared(case, Path(folder), 6 if quick else 20)
             goals[f"{name}: ours / bare"] = Goal(compared.ratio, case.bar)
-            goals[f"{name}: files and collectives"] = Goal(compared.files + compared.collectives, 0)
+            counts = compared.files, compared.collectives, compared.reads, compared.copies
+            goals[f"{name}: files, collectives, host reads, blocking copies"] = Goal(sum(counts), 0)
             print(f"{name:<24}{compared.bare_ms:>9.2f}{compared.ours_ms:>9.2f}{compared.ratio:>13.3f}"
-                  f"{compared.files:>8}{compared.collectives:>13}", flush=True)  # fmt: skip
+                  "{:>8}{:>13}{:>7}{:>8}".format(*counts), flush=True)  # fmt: skip
     finally:
         torch.set_num_threads(threads)
     return judged(goals)
@@ -96,11 +102,13 @@ class Compared(NamedTuple):
     ratio: float
     files: int
     collectives: int
+    reads: int
+    copies: int
 
 
 def _compared(case: Case, folder: Path, n_rounds: int) -> Compared:
-    training = _training(case, folder)
-    bare = _bare(training)
+    training = begin(case, folder)
+    bare = bare_loop(training)
     methods: dict[str, Callable[[], None]] = {"bare": bare, "ours": training.advance}
     ms: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(n_rounds + 1):
@@ -113,24 +121,21 @@ def _compared(case: Case, folder: Path, n_rounds: int) -> Compared:
     ratio = statistics.median(ours / bare for ours, bare in zip(ms["ours"], ms["bare"], strict=True))
     training.close()
     files, collectives = map(len, counted(case, folder / "counted"))
+    waits = waited(case, folder / "waited")
+    reads, copies = (sum(line.startswith(kind) for line in waits) for kind in ("host_reads", "blocking_copies"))
     bare_ms, ours_ms = (statistics.median(ms[name]) for name in ("bare", "ours"))
-    return Compared(bare_ms, ours_ms, ratio, files, collectives)
+    return Compared(bare_ms, ours_ms, ratio, files, collectives, reads, copies)
 
 
-def _training(case: Case, folder: Path) -> Training:
-    """A training that has begun, and whose next validation and checkpoint are far."""
-    _fill(folder / "store", case)
-    cfg = Train(
-        data=(Input(str(folder / "store")),),
-        target="envelope" if isinstance(case.model, BiLSTM) else "side",
-        model=case.model,
-        objective=Regression() if isinstance(case.model, BiLSTM) else Classification(),
-        windows=RandomWindows(length_s=case.length_s, batch=case.batch),
-        optim=Optim(steps=10**6, warmup_steps=0, validate_every=10**6, checkpoint_every=10**6),
-    )
-    ctx = Context(World(), RunDir(folder / "run"))
+def begin(
+    case: Case, folder: Path, device: torch.device = CPU, compute: Compute | None = None, run: str = "run"
+) -> Training:
+    """A training that has begun, and whose next validation and checkpoint are far. Its data are those of the folder,
+    or made there."""
+    cfg = config(case, folder, compute or Compute())
+    ctx = Context(World(), RunDir(folder / run))
     data = store.open_store(folder / "store")
-    training = Training(cfg, ctx, data, torch.device("cpu"))
+    training = Training(cfg, ctx, data, device)
     for _ in training.batches.own.at(0, 40):  # until every recording is open
         pass
     training.resume()
@@ -139,17 +144,35 @@ def _training(case: Case, folder: Path) -> Training:
     return training
 
 
-def _bare(training: Training) -> Callable[[], None]:
+def config(case: Case, folder: Path, compute: Compute, steps: int = 10**6) -> Train:
+    """The settings of a training that validates at its end only, of data that are made in the folder if missing."""
+    if not (folder / "store").exists():
+        _fill(folder / "store", case)
+    return Train(
+        data=(Input(str(folder / "store")),),
+        target="envelope" if isinstance(case.model, BiLSTM) else "side",
+        model=case.model,
+        objective=Regression() if isinstance(case.model, BiLSTM) else Classification(),
+        windows=RandomWindows(length_s=case.length_s, batch=case.batch),
+        optim=Optim(steps=steps, warmup_steps=0, validate_every=10**6, checkpoint_every=10**6),
+        compute=compute,
+    )
+
+
+def bare_loop(training: Training, precision: AbstractContextManager[object] | None = None) -> Callable[[], None]:
+    """A step of a bare loop with a copy of the training's network, and its first batch. `precision`: an autocast."""
     network = copy.deepcopy(training.network)
     batch = Batch(*(column.clone() for column in training.batch_of(0)))
     training.upcoming = training.batches.at(training.state.step, training.cfg.optim.steps)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01, fused=True)
     objective = training.objective
+    precision = precision or nullcontext()
 
     def step() -> None:
         optimizer.zero_grad()
-        loss, _ = objective(network, batch)
+        with precision:
+            loss, _ = objective(network, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -186,20 +209,53 @@ def _fill(folder: Path, case: Case) -> None:
 
 def counted(case: Case, folder: Path) -> tuple[list[str], list[str]]:
     """List the file operations, and the collectives besides those of gradients, of five steps between log points."""
+    import torch._dynamo  # noqa: F401  any dispatch mode imports it at its first operation, as if the step had
+
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
-        training = _training(case, folder)
+        training = begin(case, folder)
         with (
             patch.object(training.log_points, "due", return_value=False),
             _file_operations() as files,
             Collectives(training) as collectives,
         ):
-            for _ in range(5):
+            for _ in range(COUNTED_STEPS):
                 training.advance()
         training.close()
     finally:
         ddp.stop()
     return files, collectives.names
+
+
+def waited(case: Case, folder: Path) -> list[str]:
+    """List the host reads and the blocking copies of five steps between log points, whether the data lie on the GPU or
+    come from the host. Of two windows a step, and short ones of an LSTM, which an imitated GPU computes sample by
+    sample: how often a step waits depends on neither."""
+    case = case._replace(batch=2, length_s=min(case.length_s, 1.0) if isinstance(case.model, BiLSTM) else case.length_s)
+    lines: list[str] = []
+    with _a_gpu() as device:
+        for on_device in (True, False):
+            training = begin(case, folder, device, Compute(data_on_device=on_device))
+            with patch.object(training.log_points, "due", return_value=False), spy.counting() as counts:
+                for _ in range(COUNTED_STEPS):
+                    training.advance()
+            training.close()
+            shutil.rmtree(folder / "run")
+            lines += [line for line in counts.where if not line.startswith("waits")]
+    return lines
+
+
+@contextmanager
+def _a_gpu() -> Iterator[torch.device]:
+    """That of this machine, or an imitated one."""
+    if torch.cuda.is_available():
+        yield torch.device("cuda", 0)
+        return
+    try:
+        with spy.imitated_cuda() as device:
+            yield device
+    except spy.NoCompiler as error:
+        raise PeerMissing(str(error)) from None
 
 
 @contextmanager

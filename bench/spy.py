@@ -175,7 +175,7 @@ def imitated_cuda(streams: Streams | None = None) -> Iterator[torch.device]:
         say = _TOLD(_tell)
         library.imitate(1, say)
         undo.callback(library.imitate, 0, say)
-        for name, value in _ANSWERS.items():
+        for name, value in (_ANSWERS | _NOTHING).items():
             undo.enter_context(mock.patch.object(torch.cuda, name, value))
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)
@@ -205,6 +205,15 @@ _ANSWERS: dict[str, Any] = {
     "manual_seed": lambda seed: None,
     "manual_seed_all": lambda seed: None,
 }
+_NOTHING: dict[str, Callable[..., Any]] = {
+    "memory_allocated": lambda device=None: 0,
+    "max_memory_allocated": lambda device=None: 0,
+    "reset_peak_memory_stats": lambda device=None: None,
+    "empty_cache": lambda: None,
+    "get_sync_debug_mode": lambda: 0,
+    "set_sync_debug_mode": lambda mode: None,
+}
+"""Of which an imitated GPU has nothing to say: its memory is the host's, and who waits is counted here."""
 _TOLD = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -381,9 +390,14 @@ def _library() -> ctypes.CDLL:
         return _loaded[0]
 
 
+def compiler() -> str | None:
+    """The C++ compiler that imitated CUDA would take; None if there is none."""
+    return os.environ.get("CXX") or next(filter(shutil.which, ("g++", "c++", "clang++")), None)
+
+
 def _compiled() -> Path:
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "c++", "clang++")), None)
-    if compiler is None:
+    cxx = compiler()
+    if cxx is None:
         raise NoCompiler("imitated CUDA needs a C++ compiler: install g++, or name one in CXX")
     torch_folder = Path(torch.__file__).parent
     source = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode() + str(torch_folder).encode()).hexdigest()
@@ -397,7 +411,7 @@ def _compiled() -> Path:
         include = torch_folder / "include"
         subprocess.run(
             [
-                compiler, "-O0", "-shared", "-fPIC", "-std=c++20", "-w", f"-I{include}",
+                cxx, "-O0", "-shared", "-fPIC", "-std=c++20", "-w", f"-I{include}",
                 f"-I{include / 'torch/csrc/api/include'}", f"-I{sysconfig.get_paths()['include']}", str(SOURCE),
                 "-o", str(partial), f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu",
             ],

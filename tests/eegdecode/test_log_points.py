@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench import loop as bench_loop
+from bench import spy
 from eegdecode import stages
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store import store
@@ -28,6 +29,9 @@ from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_lines
 
 STEPS = 12
+needs_a_compiler = pytest.mark.skipif(
+    not torch.cuda.is_available() and spy.compiler() is None, reason="no GPU, and no C++ compiler to imitate one"
+)
 
 
 @pytest.fixture
@@ -125,6 +129,11 @@ def test_between_log_points_a_step_opens_nothing_and_exchanges_only_gradients(tm
     assert bench_loop.counted(case, tmp_path / "steady") == ([], [])
 
 
+@needs_a_compiler
+def test_between_log_points_a_step_reads_nothing_of_a_gpu_and_no_copy_to_it_blocks(tmp_path: Path) -> None:
+    assert bench_loop.waited(bench_loop.cases()["EEGNet, 2 windows"], tmp_path) == []
+
+
 def test_what_the_bench_counts_is_seen(tmp_path: Path) -> None:
     """So that its zeros are not those of a counter that sees nothing."""
     case = bench_loop.cases()["EEGNet, 2 windows"]
@@ -139,6 +148,19 @@ def test_what_the_bench_counts_is_seen(tmp_path: Path) -> None:
     with patch.object(Training, "train_step", noisy):
         files, collectives = bench_loop.counted(case, tmp_path / "noisy")
     assert len([each for each in files if "a file" in each]) >= 10 and len(collectives) == 5
+
+
+@needs_a_compiler
+def test_what_the_bench_counts_of_a_gpu_is_seen(tmp_path: Path) -> None:
+    def noisy(self: Training) -> None:
+        train_step(self)
+        torch.tensor([1.0]).to(next(self.network.parameters()).sum().cpu().device).to(self.batches.device)
+
+    train_step = Training.train_step
+    with patch.object(Training, "train_step", noisy):
+        lines = bench_loop.waited(bench_loop.cases()["EEGNet, 2 windows"], tmp_path)
+    kinds = [line.partition(":")[0] for line in lines]
+    assert sorted(kinds) == ["blocking_copies"] * 10 + ["host_reads"] * 10, "five steps, data on the GPU and not"
 
 
 def test_steps_that_become_slow_have_a_log_point_each(monkeypatch: pytest.MonkeyPatch) -> None:

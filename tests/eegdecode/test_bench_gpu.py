@@ -1,0 +1,152 @@
+"""`python -m bench gpu` runs, on an imitated GPU in a tiny size, and what it has measured is not lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import gpu, gpu_arms, gpu_sections, spy
+from bench.gpu_arms import ARMS, Arm
+from bench.gpu_report import Report
+from tests.conftest import ROOT
+
+needs_an_imitated_gpu = pytest.mark.skipif(
+    torch.cuda.is_available() or spy.compiler() is None, reason="a GPU is here, or no C++ compiler to imitate one"
+)
+needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+
+
+@needs_an_imitated_gpu
+def test_all_of_it_runs_on_an_imitated_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(gpu_arms, "ARMS", {**ARMS, "ours, later": Arm({"no_such_setting": True})})
+    monkeypatch.setattr(gpu_sections, "ARMS", gpu_arms.ARMS)
+    assert gpu.run(quick=False, out=str(tmp_path / "figures.json"), imitated=True)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {name: how["state"] for name, how in figures["sections"].items()} == dict.fromkeys(gpu.SECTIONS, "done")
+    rows = {(row["section"], row["what"]): row["value"] for row in figures["rows"]}
+    for what in (
+        "ours / a bare loop",
+        "ours, bf16 / a bare loop, bf16",
+        f"ours / {gpu_arms.LIGHTNING}",
+        "ours: windows",
+        "ours: tokens",
+        "ours: of the bf16 matrix product",
+        "ours, data from the host: wait for the loader, share of a step",
+        "ours: share of a step in which the GPU is idle",
+        "ours: memory at the most",
+    ):
+        assert rows["EEGPT", what] >= 0, what
+    assert rows["EEGPT", "ours, later"].startswith("cannot run: TypeError")
+    assert rows["EEGPT", "ours, compiled, bf16"] == "not on an imitated GPU"
+    what = "EEGNet: compute.exact=true, stopped and restarted: the same bits"
+    assert rows["exact", what] == rows["faults", "asked for GPUs, none visible: known"] == 1
+    assert [value for (section, _), value in rows.items() if section == "waits"] == [0] * 16
+    assert ("EEGNet", f"ours / {gpu_arms.BRAINDECODE}") in rows
+    printed = capsys.readouterr().out
+    assert printed.count("Figures on an imitated GPU mean nothing") == 2, "first and last"
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.cuda.is_available()
+
+
+@needs_an_imitated_gpu
+def test_it_runs_where_only_the_packages_are_that_it_names(tmp_path: Path) -> None:
+    others = ("mne", "omegaconf", "submitit", "scipy", "sklearn", "pyriemann", "matplotlib", "rich", "soundfile")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({(*others, 'torchaudio', 'braindecode')}))\n"
+        "from pathlib import Path; from bench import gpu, gpu_sections, spy; from bench.gpu_arms import TINY\n"
+        "from bench.gpu_report import Report\n"
+        "report = Report.begin(Path(sys.argv[1]))\n"
+        "with spy.imitated_cuda() as device:\n"
+        "    for name in ('where', 'EEGNet', 'exact'): gpu_sections.run(name, report, TINY, device, '')\n"
+        "print([row['value'] for row in report.contents['rows'] if row['what'].startswith('braindecode')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "figures.json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "is not measured, as it cannot be imported here" in done.stdout and "--peers-python PATH" in done.stdout
+
+
+@needs_no_gpu
+def test_without_a_gpu_it_says_what_it_would_measure_and_ends_with_3() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench", "gpu"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and not done.stdout
+    assert "no GPU here that torch can use: torch 2." in done.stderr and "env/setup.sh cuda" in done.stderr
+    for name, section in gpu.SECTIONS.items():
+        assert name in done.stderr and section.sentence in done.stderr
+
+
+def test_a_python_that_lacks_something_is_told_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu.missing() == ""
+    monkeypatch.setattr(gpu, "NEEDS", ("torch", "no_such_package"))
+    assert "has no no_such_package: `env/setup.sh cuda`" in gpu.missing()
+
+
+def test_options_of_gpu_are_refused_elsewhere() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "loop", "--imitated"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "--out and --imitated are for gpu" in done.stderr
+
+
+HANGS = (
+    "import os, sys, time\nchild = os.fork()\nif child: open(sys.argv[1], 'w').write(str(child))\ntime.sleep(3600)\n"
+)
+
+
+@pytest.mark.ranks
+def test_a_section_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    state = gpu.apart([sys.executable, "-c", HANGS, str(tmp_path / "pid")], limit_s=3.0)
+    assert state == "not ended after 3 s"
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@needs_no_gpu
+@pytest.mark.ranks
+def test_a_section_that_fails_takes_nothing_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here there is no GPU, so each fails as where a GPU has fallen off the bus."""
+    monkeypatch.setattr(gpu, "SECTIONS", {name: gpu.SECTIONS[name] for name in ("where", "save")})
+    report = Report.begin(tmp_path / "figures.json", imitated=False)
+    report.add("before", 1.0, bar=2)
+    gpu._measured(report, quick=True, peers_python="")
+    assert not gpu._told(report, "")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    state = "exit code 1, its error stands above"
+    assert {name: how["state"] for name, how in figures["sections"].items()} == {"where": state, "save": state}
+    assert figures["rows"][0]["what"] == "before" and report.shortfalls == [f"where: {state}", f"save: {state}"]
+
+
+def test_a_figure_that_falls_short_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    report = Report.begin(tmp_path / "figures.json", imitated=False)
+    report.section = "EEGNet"
+    report.add("ours / a bare loop", 1.5, bar=1.03)
+    report.add("windows", 100.0, "a second")
+    assert "SHORT ours / a bare loop: 1.5 (<= 1.03)\n      windows: 100 a second\n" in capsys.readouterr().out
+    assert Report.go_on(report.path, "").shortfalls == ["EEGNet, ours / a bare loop: 1.5"]
+    assert Report.go_on(report.path, "").value("windows") == 100
+
+
+def test_only_a_file_is_written_to(tmp_path: Path) -> None:
+    """A file is renamed into its place: as root, in place of /dev/null. Here a pipe stands for it."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ValueError, match=f"--out is a file, new or old, but {path} is something else"):
+            Report.begin(path)
+        command = [sys.executable, "-m", "bench", "gpu", "--out", str(path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "is something else: name another one" in done.stderr
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_kernels_that_overlap_count_once() -> None:
+    assert gpu_arms.union([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4 and gpu_arms.union([]) == 0
