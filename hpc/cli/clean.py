@@ -165,8 +165,9 @@ def _places(chosen: list[RunDir], environ: Mapping[str, str]) -> list[Path]:
     places: dict[Path, None] = {}
     for run in chosen:
         plan = records.plan(run)
-        account, stage = plan["resources"].get("account", ""), plan["resources"].get("stage", "")
-        for text in [*plan["site"].get("storage", {}).get("scratch_local", []), stage]:
+        resources, storage = plan.get("resources", {}), plan.get("site", {}).get("storage", {})
+        account = resources.get("account", "")
+        for text in [*storage.get("scratch_local", []), resources.get("stage", "")]:
             if (place := disk_path(text, environ, account)) and place.is_dir():
                 places[place] = None
     return list(places)
