@@ -67,8 +67,8 @@ def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[
         for name in names:
             if os.path.isabs(name) or ".." in name.split("/"):
                 raise ConfigError(
-                    f"{path}: include is {name!r}, but only files in the folder of {path.name} are included, as a config "
-                    "from elsewhere could read any other. Name both files on the line: FILE.yaml OTHER.yaml"
+                    f"{path}: include is {name!r}, but only files in the folder of {path.name} are included, as a "
+                    "config from elsewhere could read any other. Name both files on the line: FILE.yaml OTHER.yaml"
                 )
         paths += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
     return paths

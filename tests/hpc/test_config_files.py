@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,14 @@ def test_what_two_packages_call_the_same_is_named_with_its_package(
         recipes._of_packages.cache_clear()
 
 
+BOMB = "a: &a [1, 1]\n" + "".join(f"{k}: &{k} [{', '.join([f'*{j}'] * 9)}]\n" for j, k in pairwise("abcdefgh"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("count: !!python/object/apply:os.system ['touch was-run']", "a.yaml is not YAML: could not determine a construct"),
-        ("a: &a [1, 1, 1]\n" + "".join(f"{k}: &{k} [{', '.join([f'*{j}'] * 9)}]\n" for j, k in zip("abcdefg", "bcdefgh")),
-         "a.yaml is not YAML: YAML node expansion exceeds"),
+        ("count: !!python/object/apply:os.system ['touch was-run']", "a.yaml is not YAML: could not determine a constr"),
+        (BOMB, "a.yaml is not YAML: YAML node expansion exceeds"),
         ("count: " + "[" * 100_000, "a.yaml has more than 200 brackets in one another"),
         ("{a: " * 5000 + "1" + "}" * 5000, "a.yaml has more than 200 brackets in one another"),
         ("\n".join(" " * k + "a:" for k in range(2000)), "a.yaml is nested too deep for a config"),
