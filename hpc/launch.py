@@ -13,7 +13,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  before anything that an older Pyt
 
 from hpc.cli import options, table
 from hpc.codes import DONE, FAILED, USAGE
-from hpc.errors import ConfigError
+from hpc.errors import ConfigError, print_error
 from hpc.runs.rundir import Damaged
 
 TYPE_CHECKING = False
@@ -34,23 +34,23 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
             return DONE
         return _function(HELP if args.help else table.where(args.verb))(args, environ)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return USAGE
     except BrokenPipeError:
         raise
     except ModuleNotFoundError as error:
         if (error.name or "hpc").partition(".")[0] in ("hpc", "eegdecode"):
             raise  # our own mistake
-        print(f"error: {_not_installed(str(error.name))}", file=sys.stderr)
+        print_error(_not_installed(str(error.name)))
         return USAGE
     except Damaged as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return FAILED
     except OSError as error:  # a disk that is full or read-only, a folder that is a file
         if _is_gone():
-            print("error: the folder that you are in was removed: cd to one that is there", file=sys.stderr)
+            print_error("the folder that you are in was removed: cd to one that is there")
             return FAILED
-        print(f"error: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
+        print_error(f"{error.filename or 'the disk'}: {error.strerror or error}")
         return FAILED
 
 

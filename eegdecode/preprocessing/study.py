@@ -34,6 +34,7 @@ from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
 from eegdecode.signals import Recording, Stream, Trial
 from hpc.rank import threads
 from hpc.rank.context import Context, Fenced, Preempted
+from hpc.rank.verification import verify_tree
 
 if TYPE_CHECKING:
     from eegdecode.data.io.raw import Opened
@@ -52,6 +53,8 @@ def run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
 
 def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
+    if not verify_tree(ctx, study):
+        raise Preempted
     if twice := [name for name, n in Counter(map(targets.stored_name, cfg.targets)).items() if n > 1]:
         raise ValueError(f"two targets would be stored as {twice[0]}: give one of them another title, or leave it out")
     entries = included(recordings.find(study, cfg.files), cfg.exclude)

@@ -113,6 +113,7 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
     path = folder / name
     if not path.is_file():
         guard.regular(path)
+        products.refuse_gone(path)
         raise ValueError(f"{folder} holds no {name}: name a train run that has finished")
     products.verify(path)
     contents = _read(path)

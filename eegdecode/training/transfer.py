@@ -85,6 +85,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
             return model_file.load(path).parameters
         if (path / "COMMIT").is_file():
             return _of_checkpoint(path)
+        products.refuse_gone(path / "model.pt")
         raise ValueError(
             f"start.source {path} is a folder without a model.pt and not a checkpoint: name a train run, or a file"
         )

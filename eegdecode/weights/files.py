@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from eegdecode.data.io import guard
 from eegdecode.weights.pickles import BROKEN, Array, Named, Reader, Shape
+from hpc.runs import products
 
 LEGACY = 0x1950A86A20F9469CFC6C
 """The number at the start of files of torch before 1.6."""
@@ -59,6 +60,7 @@ def look(path: Path) -> WeightsFile:
     path = _file_of(path)
     if path.is_dir():
         return _checkpoint(path)
+    products.verify(path)
     size = path.stat().st_size
     try:
         with guard.open_file(path) as file:
@@ -84,6 +86,7 @@ def _file_of(path: Path) -> Path:
     for model in (path / "model.pt", path / "out" / "model.pt"):
         if model.exists():
             return model
+        products.refuse_gone(model)
     for folder in (path, RunDir(path).checkpoints):
         if folder.is_dir() and (steps := committed_steps(folder)):
             from hpc.checkpoint import checkpoint

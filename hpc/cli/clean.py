@@ -8,15 +8,16 @@ import fcntl
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpc import media
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED
+from hpc.errors import print_error
 from hpc.media import many
 from hpc.rank import local_copy
 from hpc.runs import records, status
@@ -70,11 +71,12 @@ def _remove(left: list[Leftover], dry: bool) -> int:
             if not dry:
                 _delete(leftover.path)
         except OSError as error:
-            print(f"error: {name} stays: {error.strerror}", file=sys.stderr)
+            print_error(f"{name} stays: {error.strerror}")
             code = FAILED
             continue
         n, all_b = n + 1, all_b + n_b
-        print(f"{'would remove' if dry else 'removed':<12}  {_megabytes(n_b):>9}  {name}: {leftover.reason}")
+        line = f"{'would remove' if dry else 'removed':<12}  {_megabytes(n_b):>9}  {name}: {leftover.reason}"
+        print(media.one_line(line))
     print(f"{'would remove' if dry else 'removed'} {many(n, 'thing')}, {_megabytes(all_b).strip()}")
     return code
 
@@ -165,8 +167,9 @@ def _places(chosen: list[RunDir], environ: Mapping[str, str]) -> list[Path]:
     places: dict[Path, None] = {}
     for run in chosen:
         plan = records.plan(run)
-        account, stage = plan["resources"].get("account", ""), plan["resources"].get("stage", "")
-        for text in [*plan["site"].get("storage", {}).get("scratch_local", []), stage]:
+        resources, storage = plan.get("resources", {}), plan.get("site", {}).get("storage", {})
+        account = resources.get("account", "")
+        for text in [*storage.get("scratch_local", []), resources.get("stage", "")]:
             if (place := disk_path(text, environ, account)) and place.is_dir():
                 places[place] = None
     return list(places)

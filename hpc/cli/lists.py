@@ -6,6 +6,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import shorten
 
+from hpc import media
 from hpc.cli.options import Arguments
 from hpc.codes import DONE
 from hpc.config import recipes
@@ -26,7 +27,7 @@ def list_recipes(args: Arguments, environ: Mapping[str, str]) -> int:
     width = max(map(len, titles))
     room = max(40, get_terminal_size((120, 24)).columns - width - 2)
     for name, (_, title) in titles.items():
-        print(f"{name:<{width}}  {shorten(title, room, placeholder=' …')}")
+        print(media.one_line(f"{name:<{width}}  {shorten(title, room, placeholder=' …')}"))
     print("\n  run one   python -m hpc.launch pipeline NAME   (many have --preset size=tiny; the file says more)")
     return DONE
 
@@ -49,7 +50,7 @@ def list_sites(args: Arguments, environ: Mapping[str, str]) -> int:
     width = max(len(row[0]) for row in rows)
     for name, kind, status, description in rows:
         mark = "*" if name == here else " "
-        print(f"{mark} {name:<{width}}  {kind:<7}{status:<15}{description}")
+        print(media.one_line(f"{mark} {name:<{width}}  {kind:<7}{status:<15}{description}"))
     print(f"\n  * is this machine   another   --on NAME   a profile of your own   {profile.folders()[0]}/NAME.yaml")
     return DONE
 

@@ -146,7 +146,7 @@ def _damaged_files(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
     for file, product in sorted(known.items()):
         path = folder / file
         if not path.is_file() or not products.is_intact(path, product, show.count):
-            yield path, products.why_damaged(path, product)
+            yield path, products.why_damaged(path, product, folder)
     show.end()
 
 

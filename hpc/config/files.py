@@ -1,12 +1,16 @@
 """Config files and `key=value` settings, merged to plain values. The only file that imports OmegaConf."""
 
 import functools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
+
+MAX_BYTES, MAX_DEPTH = 1 << 24, 200
+"""Of a config file: its size, and its brackets in one another."""
 
 
 def load(files: Sequence[Path]) -> dict[str, Any]:
@@ -60,6 +64,12 @@ def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[
         names = [include] if isinstance(include, str) else include
         if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"{path}: include needs the name of a file, or a list of names, but got {include!r}")
+        for name in names:
+            if os.path.isabs(name) or ".." in name.split("/"):
+                raise ConfigError(
+                    f"{path}: include is {name!r}, but only files in the folder of {path.name} are included, as a "
+                    "config from elsewhere could read any other. Name both files on the line: FILE.yaml OTHER.yaml"
+                )
         paths += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
     return paths
 
@@ -79,8 +89,11 @@ def _read(path: Path) -> Any:
             else " `python -m hpc.launch recipes` lists what comes along."
         )
         raise ConfigError(f"there is no config file {path}.{hint}")
+    _refuse_large(path)
     try:
         content = OmegaConf.load(path)
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deep for a config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     except OmegaConfBaseException as error:
@@ -89,6 +102,18 @@ def _read(path: Path) -> Any:
         raise ConfigError(f"{path} holds a {type(OmegaConf.to_container(content)).__name__}; a config is `key: value`")
     _refuse_calls(content, f"{path}: ")
     return content
+
+
+def _refuse_large(path: Path) -> None:
+    """Refuse what no config is, before the parser: it takes hours for a line of brackets."""
+    if (n_bytes := path.stat().st_size) > MAX_BYTES:
+        raise ConfigError(f"{path} has {n_bytes} bytes, and a config {MAX_BYTES} at most: is it another file?")
+    content, depth = path.read_bytes(), 0
+    for bracket in re.findall(rb"[][{}]", content):
+        depth = max(0, depth + (1 if bracket in b"[{" else -1))
+        if depth > MAX_DEPTH:
+            line = f"{path} has more than {MAX_DEPTH} brackets in one another"
+            raise ConfigError(f"{line}: correct it, or give the values on lines of their own")
 
 
 def _refuse_calls(content: Any, where: str) -> None:

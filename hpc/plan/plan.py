@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc import config
+from hpc import config, media
 from hpc.config import stages
 from hpc.config.secrets import how
 from hpc.errors import ConfigError, did_you_mean, first_of
@@ -184,7 +184,7 @@ class Plan:
             *([("checks", " · ".join(self.checks))] if self.checks else []),
             *([("start", self.start)] if self.start else []),
         ]
-        return "\n".join(f"{label:<8}{text}" for label, text in rows)
+        return media.lines("\n".join(f"{label:<8}{text}" for label, text in rows))
 
 
 def sciences(

@@ -109,6 +109,12 @@ class Verification:
         return self.ctx.should_stop()
 
 
+def verify_tree(ctx: Context, folder: Path) -> bool:
+    """Verify a folder with the folders in it, if a run has written it, or it is a copy with its list; one from outside
+    has no list. False if a stop was requested before. Every rank must call it. Raises DamagedProduct."""
+    return Verification(ctx, MEMORY.tree(folder)).wait()
+
+
 def _size_b(path: Path) -> int:
     """Return the size of a file; 0 if it is gone, which `wait` says."""
     try:

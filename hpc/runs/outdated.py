@@ -14,9 +14,9 @@ from hpc.runs import records
 from hpc.runs.rundir import RESULT, RunDir
 
 
-def outdated(run: RunDir, with_reasons: bool = True) -> str:
+def outdated(run: RunDir, with_reasons: bool = True, above: tuple[str, ...] = ()) -> str:
     """Return why a finished run is not what today's code would give, `by code whose results differ (preprocess 3 → 4:
-    ...)`; empty if it is, or if it is not finished."""
+    ...)`; empty if it is, or if it is not finished. `above`: the folders of the runs that have led to it."""
     if not os.path.exists(f"{run.folder}/{RESULT}"):
         return ""
     plan, was = records.plan(run), records.meaning(run)
@@ -31,10 +31,12 @@ def outdated(run: RunDir, with_reasons: bool = True) -> str:
         upstream = RunDir(f"{os.path.dirname(run.folder)}/{ref}")
         if not os.path.exists(f"{upstream.folder}/{RESULT}"):
             continue
+        if upstream.folder in (*above, run.folder):  # a plan.json was put into the folder of another run
+            return f"from {ref}, which reads it in turn: the plan.json of one of them is damaged"
         before, stage = read.get(ref, 1), records.plan(upstream).get("stage", "")
         if before != (then := records.meaning(upstream)):
             return f"from {ref} as it was before it was made anew ({stage} {before} → {then})"
-        if text := outdated(upstream, with_reasons):
+        if text := outdated(upstream, with_reasons, (*above, run.folder)):
             return f"from {ref}, made {text}"
     return ""
 

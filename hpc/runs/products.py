@@ -121,8 +121,8 @@ def _append(path: Path, product: Product) -> None:
 
 
 def _looked_at(path: Path, folder: Path, beat: Callable[[], object] = bool) -> Product:
-    found = _sha256(path, lambda _: beat())
-    return Product(path.relative_to(folder).as_posix(), found.n_bytes, found.sha256, time.time_ns())
+    digest = _sha256(path, lambda _: beat())
+    return Product(path.relative_to(folder).as_posix(), digest.n_bytes, digest.sha256, time.time_ns())
 
 
 def _parts(folder: Path) -> Iterator[Path]:
@@ -204,11 +204,19 @@ def accepted(folder: Path) -> str:
 
 
 def read(path: Path) -> Any:
-    """Return the content of a JSON product, verified; None if there is no such file."""
+    """Return the content of a JSON product, verified; None if there is no such file, and none was written."""
     if not path.is_file():
+        refuse_gone(path)
         return None
     verify(path)
     return read_json(path)
+
+
+def refuse_gone(path: Path) -> None:
+    """Raise DamagedProduct for a file that is not there, if a run that has finished lists it."""
+    run = _run_of(path)
+    if run is not None and run.result.is_file() and path.name in (listed(path.parent) or {}):
+        verify(path)
 
 
 def verify(path: Path) -> None:
@@ -226,6 +234,7 @@ class Memory:
         self._seen: set[tuple[int, int, int, str]] = set()
         self._read: dict[str, int] = {}  # how many bytes of each file of `folder` are known
         self._lists: dict[Path, dict[str, Product]] = {}
+        self._trees: list[Path] = []  # folders whose lists are those of the folders in them too
         self._lock = threading.Lock()
         self._at_work: dict[Path, threading.Lock] = {}
         self._beat: Callable[[], object] = bool
@@ -251,9 +260,27 @@ class Memory:
                     continue  # cut off when its node went down: that file is verified once more
         return news
 
+    def tree(self, folder: Path) -> list[Path]:
+        """Return all files that a run has written into a folder and the folders in it, a study for example; none if no
+        run has. Raises DamagedProduct if there are others, or if nobody knows which were written."""
+        run = _run_of(folder / LIST)
+        top = folder if run is None else _of_run(run, folder)
+        if not (top / LIST).is_file():
+            if run is not None:
+                raise DamagedProduct(f"{folder} cannot be verified: {why_unlisted(run)}")
+            return []
+        if fault := faults(top):
+            raise DamagedProduct(f"{folder} cannot be verified: {fault}. {what_to_do(top / LIST)}")
+        self._trees = list(dict.fromkeys([*self._trees, top]))
+        known = self._list(top) or {}
+        for path in sorted(files(folder)):
+            if path.relative_to(top).as_posix() not in known:
+                raise DamagedProduct(why_damaged(path, None, top))
+        return [path for file in known if (path := top / file).is_relative_to(folder)]
+
     def knows(self, path: Path) -> bool:
         """Whether it has been verified, and looks as it did then."""
-        product = (self._list(path.parent) or {}).get(path.name)
+        product = self._product(path)
         return product is not None and path.is_file() and _look(path, product) in self._seen
 
     def verify(self, path: Path, count: Callable[[int], object] | None = None) -> None:
@@ -268,16 +295,15 @@ class Memory:
             if not self._is_listed_and_intact(path, count):
                 # It may have been written, or written again, since the list was read
                 with self._lock:
-                    self._lists.pop(path.parent, None)
+                    self._lists.pop(self._folder(path), None)
                 if not self._is_listed_and_intact(path, count):
-                    raise DamagedProduct(why_damaged(path, (self._list(path.parent) or {}).get(path.name)))
+                    raise DamagedProduct(why_damaged(path, self._product(path), self._folder(path)))
         finally:
             mine.release()
 
     def _is_listed_and_intact(self, path: Path, count: Callable[[int], object]) -> bool:
-        known = self._list(path.parent)
-        if known is not None:
-            return self._is_intact(path, known.get(path.name), count)
+        if self._list(self._folder(path)) is not None:
+            return self._is_intact(path, self._product(path), count)
         if (run := _run_of(path)) is not None:
             raise DamagedProduct(f"{path} cannot be verified: {why_unlisted(run)}")
         return True  # from outside: no list of ours ever said what is in it
@@ -297,6 +323,14 @@ class Memory:
             self._seen.add(look)
             self._tell(look)
         return True
+
+    def _folder(self, path: Path) -> Path:
+        """Return the folder whose list has a file."""
+        return next((top for top in self._trees if path.is_relative_to(top)), path.parent)
+
+    def _product(self, path: Path) -> Product | None:
+        folder = self._folder(path)
+        return (self._list(folder) or {}).get(path.relative_to(folder).as_posix())
 
     def _list(self, folder: Path) -> dict[str, Product] | None:
         with self._lock:
@@ -321,22 +355,29 @@ MEMORY = Memory()
 """That of this process."""
 
 
-def why_damaged(path: Path, product: Product | None) -> str:
-    """Return the sentence on a file that is not what was written, or of which nobody knows what was."""
+def why_damaged(path: Path, product: Product | None, folder: Path) -> str:
+    """Return the sentence on a file that is not what was written, or of which nobody knows what was. `folder` has the
+    list."""
+    mend = what_to_do(folder / LIST)
     if product is None:
-        folder = path.parent
         if not (fault := faults(folder)):
             return f"{path} is none of the files that its run has written, which {LIST} lists: remove it"
-        return f"{path} cannot be verified: {fault}. {what_to_do(path)}"
+        return f"{path} cannot be verified: {fault}. {mend}"
     if not path.is_file():
         what = "is no file" if path.exists() else "is gone"
-        return f"{path} {what}, and {LIST} lists it. {what_to_do(path)}"
-    found = _sha256(path)
-    if found.n_bytes != product.n_bytes:
-        what = f"it has {found.n_bytes} bytes, and {product.n_bytes} were written"
+        return f"{path} {what}, and {LIST} lists it. {mend}"
+    digest = _sha256(path)
+    if digest.n_bytes != product.n_bytes:
+        what = f"it has {digest.n_bytes} bytes, and {product.n_bytes} were written"
     else:
-        what = f"its SHA-256 is {found.sha256[:12]}…, and that of what was written is {product.sha256[:12]}…"
-    return f"{path} is damaged: {what}. {what_to_do(path)}"
+        what = f"its SHA-256 is {_differing(digest.sha256, product.sha256)}"
+        what += f", and that of what was written is {_differing(product.sha256, digest.sha256)}"
+    return f"{path} is damaged: {what}. {mend}"
+
+
+def _differing(sha256: str, other: str) -> str:
+    """Return the first part of a digest; all of it if another one begins alike."""
+    return f"{sha256[:12]}…" if sha256[:12] != other[:12] else sha256
 
 
 def what_to_do(path: Path) -> str:
@@ -361,6 +402,11 @@ def _run_of(path: Path) -> RunDir | None:
     # As it was named, and as it is: `out`, or what leads to it, may be a link
     folders = [each for each in [*path.parents, *path.resolve().parents] if each.name == "out"]
     return next((RunDir(folder.parent) for folder in folders if (folder.parent / "plan.json").is_file()), None)
+
+
+def _of_run(run: RunDir, folder: Path) -> Path:
+    """Return the `out` of a run as the folder, or a folder in it, is named."""
+    return next((each for each in (folder, *folder.parents) if each.resolve() == run.out.resolve()), run.out)
 
 
 def _head(folder: Path) -> dict[str, Any]:

@@ -212,9 +212,14 @@ _code: Fields = {
 _PLAN: Fields = {
     "schema": _is_count, "name": _is_text, "again": _is_count, "label": _is_text, "settings": _is_text,
     "asked": _anything, "stage": _is_text, "entry": _is_text, "inputs": _table(_is_text), "sources": _are(_is_text),
-    "site": _fields({"name": _is_text, "kind": _is_text}),
+    "site": _fields(
+        {"name": _is_text, "kind": _is_text, "storage": _fields({"scratch_local": _are(_is_text)})}
+    ),
     "resources": _fields(
-        {"nodes": _is_positive, "ranks_per_node": _is_positive, "gpus_per_node": _is_count}
+        {
+            "nodes": _is_positive, "ranks_per_node": _is_positive, "gpus_per_node": _is_count, "account": _is_text,
+            "stage": _is_text, "share": _is_text,
+        }
     ),
     "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
     "cwd": _is_text, "secrets": _table(_is_text), "identity": _is_text, "snapshot": _is_text, "meaning": _is_count,
@@ -222,6 +227,8 @@ _PLAN: Fields = {
 }  # fmt: skip
 LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed")
 """What plan.json of earlier versions lacks."""
+NEEDED = {"site": ("name", "kind"), "resources": ("nodes", "ranks_per_node", "gpus_per_node")}
+"""What a run cannot be started without, in these tables of it."""
 _SUBMISSION: Fields = {
     "job": _is_text, "name": _is_text, "label": _is_text, "settings": _is_text, "site": _is_text, "kind": _is_text,
     "nodes": _is_count, "after": _are(_is_text), "log": _is_text, "time": _is_time, "successor": _is_flag,
@@ -306,9 +313,15 @@ def plan(run: RunDir) -> PlanRecord:
 
 def whole_plan(run: RunDir) -> PlanRecord:
     """Read plan.json of a run that is to be started; empty if there is none. Raises Damaged if it lacks anything."""
-    record = plan(run)
-    needed = [name for name in _PLAN if name not in LATER]
-    return _checked(f"{run.folder}/plan.json", record, _PLAN, needed) if record else {}
+    record: Any = plan(run)
+    if not record:
+        return {}
+    path = f"{run.folder}/plan.json"
+    _checked(path, record, _PLAN, [name for name in _PLAN if name not in LATER])
+    for name, needed in NEEDED.items():
+        if why := _wrong(record[name], {}, needed):
+            raise Damaged(f"{path} is damaged: of {name}, {why}")
+    return record
 
 
 def masked(typed: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc.config import secrets
+from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.runs.sharing import UMASKS
 from hpc.site.allocation import job_env, sbatch_options
@@ -94,6 +95,11 @@ def executor(
             return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(not_taken))
 
     r, site = plan.resources, plan.site
+    for folder_name in (plan.cwd, str(plan.run.path)):
+        if len(folder_name.splitlines()) > 1:  # what follows it would be a line of the script, run by bash
+            raise ConfigError(
+                f"{folder_name!r} has a line break in its name, which no batch script can have: rename it"
+            )
     # exec: the Python process replaces the batch script, so that Slurm signals it
     sbatch = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -PB")
     assert r.time_s is not None

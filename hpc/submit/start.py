@@ -4,11 +4,11 @@ import itertools
 import os
 import shlex
 import signal
-import sys
 from pathlib import Path
 
+from hpc import media
 from hpc.codes import DONE, FAILED, NEVER, REFUSED, STOPPED
-from hpc.errors import ConfigError
+from hpc.errors import ConfigError, print_error
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening
@@ -27,7 +27,7 @@ def here(plans: list[Plan]) -> int:
     if plans[0].site.kind == "inline":  # in this process, which TERM ends as usual
         return _one_by_one(plans, Stop())
     if elsewhere := _on_slurm(plans):  # before the first of them begins
-        print(f"error: {elsewhere}", file=sys.stderr)
+        print_error(elsewhere)
         return REFUSED
     with listening(signal.SIGTERM) as ended:
         return _one_by_one(plans, ended)
@@ -78,7 +78,7 @@ def _locally(plan: Plan, ended: Stop) -> int:
             return DONE
         before = status.look(plan.run) if plan.run.path.exists() else None
         if before and before.word == "silent":
-            print(f"error: another supervisor of {before.run} holds the lock, and {before.text}", file=sys.stderr)
+            print_error(f"another supervisor of {before.run} holds the lock, and {before.text}")
             return REFUSED
         if before and not before.ended:
             print(f"it is running already: watching it{_not_applied(plan)}", flush=True)
@@ -137,7 +137,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
             if not state.on_slurm:
-                print(f"error: {name} runs outside of Slurm already: wait for it, or stop it", file=sys.stderr)
+                print_error(f"{name} runs outside of Slurm already: wait for it, or stop it")
                 return None
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
@@ -147,7 +147,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
                 plan, first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
             )
         except executors.SubmitError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_error(error)
             return None
         print(f"\nsubmitted {name} as job {jobs[name]}")
     return jobs
@@ -194,7 +194,7 @@ def _submit_section(
         try:
             jobs = executors.slurm_array(missing, [before[ref] for ref in read if ref in before], max_parallel)
         except executors.SubmitError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_error(error)
             return None
         print(f"submitted as array {jobs[0].partition('_')[0]}")
     named = {plan.science.name: job for plan, job in zip(missing, jobs, strict=True)}
@@ -228,7 +228,7 @@ def _changed_since(plan: Plan) -> str:
         newer = _newer(Path(ref), finished) if input_run(ref, Path(plan.runs)) is None else []
         if newer:
             warnings += f"\nCAREFUL: {len(newer)} files in {ref} are newer than this result, {newer[0]} for one"
-    return warnings
+    return media.lines(warnings)
 
 
 def _newer(folder: Path, than: float) -> list[str]:
@@ -253,13 +253,12 @@ def _not_applied(plan: Plan) -> str:
 def _report_end(run: RunDir, state: State) -> int:
     """Print how an unfinished run ended, and where to look; return the exit code."""
     if not run.plan.exists():
-        print(f"error: {run.path} was moved or deleted while it ran: what worked in it ends itself", file=sys.stderr)
+        print_error(f"{run.path} was moved or deleted while it ran: what worked in it ends itself")
         return NEVER
     if state.word == "stopped":
         return STOPPED
-    print(
-        f"error: {run.name} {state.word}: {state.text}\n"
-        f"  log: python -m hpc.launch logs {run.name} --runs {shlex.quote(str(run.path.parent))}",
-        file=sys.stderr,
+    print_error(
+        f"{run.name} {state.word}: {state.text}\n"
+        f"  log: python -m hpc.launch logs {run.name} --runs {shlex.quote(str(run.path.parent))}"
     )
     return state.code or FAILED

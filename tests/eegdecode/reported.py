@@ -15,7 +15,7 @@ from eegdecode.models.bilstm import BiLSTM
 from eegdecode.page import page
 from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
-from hpc.runs.rundir import RunDir, append_line, write_json
+from hpc.runs.rundir import RunDir, append_line, read_json, write_json
 
 NAMES = ("synthesize-a", "preprocess-b", "train-c", "evaluate-d")
 SUBJECTS, PIECES = 2, 5
@@ -42,7 +42,9 @@ def chain(runs: Path, data: Store, study: Path) -> Context:
         windows=RandomWindows(length_s=2.0, batch=8),
         optim=Optim(steps=10, warmup_steps=2, validate_every=4),
     )
-    stages.train(cfg, Context(World(), RunDir(runs / "train-c")))
+    train = RunDir(runs / "train-c")
+    stages.train(cfg, Context(World(), train))  # on this machine, which may have none
+    write_json(train.plan, read_json(train.plan) | {"resources": {"gpus_per_node": 4, "ranks_per_node": 4}})
     return Context(World(), RunDir(runs / "evaluate-d"))
 
 

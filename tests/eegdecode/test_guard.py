@@ -19,11 +19,15 @@ import soundfile
 import torch
 
 from eegdecode.data import targets
+from eegdecode.data.events import events
 from eegdecode.data.io import audio, guard, mat5, matlab, raw, recordings
 from eegdecode.data.io.guard import Refused
+from eegdecode.data.targets.embedding import Embedding
+from eegdecode.data.targets.envelope import Envelope
 from eegdecode.data.targets.extra import Extra
+from eegdecode.data.targets.image import Image
 from eegdecode.data.targets.label import Label
-from eegdecode.signals import Signal
+from eegdecode.signals import Signal, Trial
 from eegdecode.synth.fif import write_fif
 from eegdecode.synth.formats import write_brainvision
 from eegdecode.training import model_file, transfer
@@ -286,6 +290,20 @@ def test_a_set_names_no_samples_elsewhere(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "study/a.set", {"EEG": content}, appendmat=False, oned_as="row")
     with pytest.raises(Refused, match=r"a\.set takes its samples from .*other\.fdt, which is not next to it"):
         raw.open(tmp_path / "study/a.set")
+
+
+@pytest.mark.parametrize("away", ["/etc/hostname", "../../other.wav", "a/../../../other.wav"])
+def test_a_table_names_no_stimulus_elsewhere(tmp_path: Path, away: str) -> None:
+    """As `stim_file` of events.tsv, or as a name that is a part of a target's path: what is there is not even looked
+    for."""
+    rows = [{"onset": "0.5", "duration": "1", "stim_file": away}]
+    stream = corpus.signal().stream()
+    with pytest.raises(Refused, match=r"stimuli: a table or a marker of the study names '\S+', which leads out of it"):
+        events.trials(events.default_events(rows), rows, stream, (), tmp_path / "study")
+    trials = (Trial(0.5, 1.0, away, {}),)
+    for target in (Extra("stimuli/{stimulus}", 10.0), Embedding("{stem}.npy"), Image("{stimulus}"), Envelope(64.0)):
+        with pytest.raises(Refused, match="which leads out of it: put"):
+            targets.files(target, trials, tmp_path / "study", {})
 
 
 # ---- Tables

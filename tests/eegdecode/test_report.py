@@ -19,7 +19,7 @@ from eegdecode.evaluation.report import report, sections
 from eegdecode.training import model_file
 from hpc.rank.context import Input
 from hpc.runs import products
-from hpc.runs.rundir import write_json
+from hpc.runs.rundir import RunDir, write_json
 from tests.eegdecode.reported import NAMES, chain
 
 VOID = {"meta", "br", "path"}
@@ -127,6 +127,14 @@ def test_it_says_what_an_audit_of_the_same_data_has_found(written: Path) -> None
     for by, is_other in (("stimulus", False), ("subject", True)):
         (written.parents[2] / "audit-x" / "config.yaml").write_text(f"split: {{by: {by}}}\n")
         assert sections.audited(trained).is_of_other_split == is_other
+
+
+def test_a_plan_that_leads_back_ends(tmp_path: Path) -> None:
+    """As that of another run in a run's folder does."""
+    for name, ref in (("train-a", "soup-b"), ("soup-b", "train-a")):
+        write_json(tmp_path / name / "plan.json", {"inputs": {"of": ref, "data": "preprocess-c"}})
+    named = [run.name for run in sections.lineage(RunDir(tmp_path / "train-a"))]
+    assert named == ["preprocess-c", "soup-b", "preprocess-c", "train-a"]
 
 
 def test_ticks_are_round_and_few() -> None:

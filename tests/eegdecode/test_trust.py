@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eegdecode import stages
-from eegdecode.data.config import RandomWindows
+from eegdecode.data.config import RandomWindows, Survey
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Audit, Compare, Evaluate, Stream
@@ -124,6 +124,40 @@ def test_one_flipped_bit_of_an_index_is_found_by_every_stage(runs: Path, stage: 
 
 
 @pytest.fixture
+def synthesized(study: Path, tmp_path: Path) -> RunDir:
+    """A study that is the product of a finished run."""
+    run = RunDir(tmp_path / "runs/synthesize-a")
+    shutil.copytree(study, run.out)
+    write_json(run.plan, {"schema": 2, "name": run.name})
+    write_json(run.result, {"metrics": {}})
+    products.close(run.out)
+    return run
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "survey"])
+@pytest.mark.parametrize("damage", ["a sample", "other events", "gone"])
+def test_a_study_that_a_run_has_written_is_read_as_it_was_written(synthesized: RunDir, stage: str, damage: str) -> None:
+    """A flipped sample, or the events of another subject, are as good as any to a reader; a recording that is gone is
+    not missed."""
+    first, *others = sorted(synthesized.out.rglob("sub-*_events.tsv" if damage == "other events" else "sub-*_eeg.edf"))
+    if damage == "a sample":
+        content = bytearray(first.read_bytes())
+        content[-100] ^= 1
+        first.write_bytes(content)
+    elif damage == "other events":
+        first.write_bytes(others[0].read_bytes())
+    else:
+        shutil.rmtree(first.parent)
+    run = {
+        "preprocess": lambda ctx: stages.preprocess(Preprocess(Input(str(synthesized.out))), ctx),
+        "survey": lambda ctx: stages.survey(Survey((Input(str(synthesized.out)),)), ctx),
+    }[stage]
+    with pytest.raises(DamagedProduct, match=r"sub-01\S+ is (damaged|gone).*hpc verify synthesize-a .*--repair"):
+        run(context(synthesized.path.parent / "p"))
+    assert not list((synthesized.path.parent / "p/out").glob("*.h5"))
+
+
+@pytest.fixture
 def copy(runs: Path) -> Path:
     """A copy of a store, outside of any run."""
     return Path(shutil.copytree(runs / "preprocess-a/out", runs / "my-store"))
@@ -176,8 +210,9 @@ def test_a_damaged_model_is_refused(runs: Path, stage: str) -> None:
     path.write_bytes(content)
     with pytest.raises(DamagedProduct, match=r"model\.pt is damaged"):
         STAGES[stage](runs)
-    with pytest.raises(ValueError, match=r"model\.pt is damaged"):
-        inspect(Inspect(), [path], as_json=False)
+    for named in (path, path.parent, path.parent.parent):
+        with pytest.raises(DamagedProduct, match=r"model\.pt is damaged"):
+            inspect(Inspect(), [named], as_json=False)
 
 
 def test_a_report_that_was_edited_is_not_compared(runs: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpc.checkpoint.saver import Saver
-from hpc.cli.clean import Leftover, _is_locked, _remove
+from hpc.cli.clean import Leftover, _is_locked, _places, _remove
 from hpc.codes import FAILED
 from hpc.plan import snapshot
 from hpc.plan.snapshot import Code
@@ -155,6 +155,12 @@ def test_a_stopped_run_keeps_its_checkpoints(launch: Launch) -> None:
     (path,) = launch.runs()
     launch("clean", "--checkpoints")
     assert committed_steps(RunDir(path).checkpoints) == [1, 2]
+
+
+@pytest.mark.parametrize("plan", [{}, {"site": {}}, {"resources": {}, "site": {"storage": {}}}])
+def test_a_plan_that_lacks_a_table_is_in_nobodys_way(tmp_path: Path, plan: dict[str, object]) -> None:
+    write_json((run := RunDir(tmp_path / "count-a")).plan, plan)
+    assert _places([run], {}) == []
 
 
 def test_half_a_copy_goes_when_nobody_makes_it(launch: Launch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,36 @@ def test_what_two_packages_call_the_same_is_named_with_its_package(
         assert recipes.find("demo") == Path("configs/demo.yaml")
     finally:
         recipes._of_packages.cache_clear()
+
+
+BOMB = "a: &a [1, 1]\n" + "".join(f"{k}: &{k} [{', '.join([f'*{j}'] * 9)}]\n" for j, k in pairwise("abcdefgh"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("count: !!python/object/apply:os.system ['touch was-run']", "a.yaml is not YAML: could not determine a"),
+        (BOMB, "a.yaml is not YAML: YAML node expansion exceeds"),
+        ("count: " + "[" * 100_000, "a.yaml has more than 200 brackets in one another"),
+        ("{a: " * 5000 + "1" + "}" * 5000, "a.yaml has more than 200 brackets in one another"),
+        ("\n".join(" " * k + "a:" for k in range(2000)), "a.yaml is nested too deep for a config"),
+        ("include: /etc/passwd", "include is '/etc/passwd', but only files in the folder of a.yaml are included"),
+        ("include: [b.yaml, x/../../b.yaml]", "include is 'x/../../b.yaml', but only files in the folder of a.yaml"),
+    ],
+)  # fmt: skip
+def test_a_config_of_a_stranger_runs_reads_and_fills_nothing(launch: Launch, text: str, message: str) -> None:
+    (launch.folder / "a.yaml").write_text(text)
+    (launch.folder / "b.yaml").write_text("count: {n: 1}")
+    refused = launch("count", "a.yaml", "--dry-run", code=2)
+    assert message in refused.stderr and len(refused.stderr.splitlines()) == 1 and "root:" not in refused.stderr
+    assert not (launch.folder / "was-run").exists()
+
+
+def test_a_file_too_large_for_a_config_is_not_parsed(launch: Launch) -> None:
+    with open(launch.folder / "a.yaml", "wb") as file:
+        file.truncate(1 << 32)
+    refused = launch("count", "a.yaml", "--dry-run", code=2)
+    assert "a.yaml has 4294967296 bytes, and a config 16777216 at most" in refused.stderr
 
 
 def test_every_recipe_is_listed_with_a_title(launch: Launch) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from hpc.cli import options
+from hpc.errors import ConfigError
 from hpc.plan.plan import Plan, Science
 from hpc.plan.snapshot import Code
 from hpc.site import allocation, profile
@@ -27,22 +30,21 @@ ASKED = {
 
 def text(name: str) -> str:
     """The batch script of a fixed plan; nothing of this machine is in it."""
-    where = allocation.load(name)
     asked = ASKED.get(name, allocation.Request(nodes=2, time="4h"))
-    resources = allocation.fit(where, allocation.Request(**{**vars(asked), "account": "hpc-x"}))
-    science = Science("train", "eegdecode.stages:train", {"seed": 0}, {})
-    code = Code("/home/me/hpc", (".",), "0" * 40, (), ())
-    plan = Plan(
-        science=science,
+    return batch.sbatch_text(plan_on(name, allocation.Request(**{**vars(asked), "account": "hpc-x"})), {})
+
+
+def plan_on(name: str, asked: allocation.Request, **other: str) -> Plan:
+    where = allocation.load(name)
+    fixed = {"runs": "/scratch/runs", "cwd": "/home/me/study", "python": "/opt/env/bin/python"}
+    return Plan(
+        science=Science("train", "eegdecode.stages:train", {"seed": 0}, {}),
         sources=(),
         site=where,
-        resources=resources,
-        code=(code,),
-        runs="/scratch/runs",
-        cwd="/home/me/study",
-        python="/opt/env/bin/python",
+        resources=allocation.fit(where, asked),
+        code=(Code("/home/me/hpc", (".",), "0" * 40, (), ()),),
+        **(fixed | other),  # type: ignore[arg-type]
     )
-    return batch.sbatch_text(plan, {})
 
 
 def slurm_profiles() -> list[str]:
@@ -84,3 +86,52 @@ def test_an_option_that_a_site_does_not_take_is_left_out(tmp_path: Path, monkeyp
     (tmp_path / "own.yaml").write_text(own + "skip: [mem, requeue, op]\n")
     left_out = [line for line in all_of_it if line not in text("own").splitlines()]
     assert left_out == ["#SBATCH --mem=1536M", "#SBATCH --requeue"]
+
+
+HOSTILE = (
+    "x\n#SBATCH --wrap=true", "x\ntouch was-run", "x; touch was-run", "$(touch was-run)", "`touch was-run`",
+    "'; touch was-run; '", '"; touch was-run; "', "x\rtouch was-run", "x\x85#SBATCH --wrap=true", "--wrap=true", "x #y",
+    "a b --wrap=true", "\\", "%j", "é",
+)  # fmt: skip
+OPTIONS = {
+    "--account": "account", "--partition": "partition", "--stage": "stage", "--comment": "comment",
+    "--constraint": "constraint", "--exclude": "exclude", "--mail": "mail-user", "--name": "label",
+}  # fmt: skip
+FOLDERS = ("cwd", "runs", "PYTHONPATH", "HPC_SECRETS")
+
+
+def request_of(option: str, word: str) -> tuple[allocation.Request, str]:
+    """What is asked for by an option on the line, and the name of the run. Raises ConfigError."""
+    word = f"/{word}" if option == "--stage" else word
+    args, name = options.read(["train", f"{option}={word}"]), OPTIONS[option]
+    if option == "--name":
+        return allocation.Request(nodes=2), args.name or ""
+    if option in ("--account", "--partition", "--stage"):
+        return allocation.Request(nodes=2, **{name: word}), ""  # type: ignore[arg-type]
+    return allocation.Request(nodes=2, options={name: word}), ""
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+@pytest.mark.parametrize("place", [*OPTIONS, *FOLDERS])
+def test_no_word_becomes_a_command_or_an_option_of_its_own(tmp_path: Path, place: str, word: str) -> None:
+    """What stands on the line, and the names of folders: each is one value of one option, or refused in a sentence."""
+    python, other, environ = tmp_path / "python", dict[str, str](), dict[str, str]()
+    python.write_text("#!/bin/sh\nexit 0\n")
+    python.chmod(0o700)
+    try:
+        request = allocation.Request(nodes=2)
+        if place in OPTIONS:
+            request, other["label"] = request_of(place, word)
+        else:
+            (other if place in ("cwd", "runs") else environ)[place] = f"/home/{word}"
+        script = batch.sbatch_text(plan_on("bed", request, python=str(python), **other), environ)
+    except ConfigError:  # a sentence
+        return
+    (tmp_path / "job.sbatch").write_text(script)
+    head = script.partition("\nset -eu\n")[0]  # sbatch reads options until the first command
+    lines = [line for line in head.split("\n") if line.startswith("#SBATCH")]
+    assert all(line.startswith("#") for line in head.split("\n") if line), "no command before ours"
+    assert [line for line in lines if line.startswith("#SBATCH --wrap")] == []
+    assert all(len(shlex.split(line)) == 2 for line in lines), "one option a line"
+    done = subprocess.run(["bash", "job.sbatch"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not (tmp_path / "was-run").exists(), done.stderr

@@ -10,6 +10,7 @@ from hpc.config import plugins, stages
 from hpc.runs import records, status
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.slurm.squeue import Queue
 from tests.conftest import EXAMPLE, Launch
 
 
@@ -158,6 +159,20 @@ def test_runs_of_a_stage_that_is_not_installed_are_left_as_they_are(tmp_path: Pa
     write_json(run.plan, {"schema": 1, "stage": "gone", "entry": "gone_package.stages:gone", "inputs": {}})
     write_json(run.result, {"metrics": {}})
     assert outdated(run) == ""
+
+
+def test_plans_that_lead_back_hide_no_other_run(tmp_path: Path) -> None:
+    """A plan.json in the folder of another run: before, `status` ended with a RecursionError for all runs."""
+    reads = {"count-a": "count-a", "tally-b": "tally-c", "tally-c": "tally-b", "tally-d": "tally-b", "count-e": ""}
+    for name, ref in reads.items():
+        run = RunDir(tmp_path / name)
+        write_json(run.plan, {"name": name, "stage": "gone", "entry": "gone:x", "inputs": {"of": ref} if ref else {}})
+        write_json(run.result, {"metrics": {}})
+    states = {state.run: state for state in status.look_all(status.all_runs(tmp_path), Queue())}
+    assert set(states) == set(reads) and all(state.word == "finished" for state in states.values())
+    assert states["count-a"].text == "from count-a, which reads it in turn: the plan.json of one of them is damaged"
+    assert "from tally-b, which reads it in turn" in states["tally-b"].text and states["count-e"].text == ""
+    assert "from tally-b, made from tally-c, made from tally-b, which reads it in turn" in states["tally-d"].text
 
 
 def test_a_newer_number_than_todays_is_said_too(tmp_path: Path) -> None:

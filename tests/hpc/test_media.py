@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from hpc import media, worker
 from hpc.runs.rundir import RunDir, append_line, read_json, read_lines, write_json
 from hpc.submit import watch
+from tests.conftest import Launch
 
 HOSTILE = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff\u202e[a](http://b) *c* ~~d~~"
 
@@ -28,6 +29,41 @@ def test_neither_a_log_nor_a_result_controls_the_terminal(tmp_path: Path) -> Non
     run = RunDir(tmp_path)
     write_json(run.result, {"metrics": {"best": HOSTILE, HOSTILE: 0.5}})
     assert all(line.isprintable() for line in watch.result(run).splitlines()) and "0.500" in watch.result(run)
+
+
+def test_no_file_of_a_stranger_controls_the_terminal(launch: Launch) -> None:
+    """A config, a profile, a study, a run folder; by their names and by what is in them."""
+    red = "\x1b[31mred\x07"
+    configs = launch.folder / "configs"
+    (configs / "site").mkdir(parents=True)
+    (configs / "recipes").mkdir()
+    (launch.folder / f"{red}.yaml").write_text("count: {n: 1}\n")
+    (configs / "recipes/theirs.yaml").write_text(f"# A recipe {red}\ncount: {{n: 1}}\n")
+    (configs / "site/theirs.yaml").write_text('kind: slurm\ndescription: "\\e[31mred"\n')
+    (launch.folder / "study").mkdir()
+    (launch.folder / "study/total.txt").write_text("3")
+    launch("tally", "of=./study")
+    (launch.folder / f"study/{red}.edf").write_text("later")
+    (run,) = map(RunDir, launch.runs())
+    lines: list[tuple[list[str], int]] = [
+        (["count", "red.yaml"], 2), (["recipes"], 0), (["sites"], 0), (["tally", "of=./study"], 0),
+        (["count", f"{red}.yaml", "--dry-run"], 0), (["status"], 0), (["clean", "--dry-run"], 0), (["verify"], 0),
+    ]  # fmt: skip
+    shown = {}
+    for words, code in lines:
+        done = launch(*words, code=code)
+        shown[words[0]] = done.stdout + done.stderr
+        assert not {"\x1b", "\x07"} & set(shown[words[0]]), words
+    assert "?[31mred" in shown["recipes"] and "?[31mred" in shown["sites"] and "?[31mred?.edf" in shown["tally"]
+    plan = read_json(run.plan)
+    assert plan is not None
+    write_json(run.plan, plan | {"label": red, "settings": red, "sources": [red]})
+    run.result.unlink()
+    supervisor = read_json(run.supervisor) or {}
+    write_json(run.supervisor, supervisor | {"state": "stopped", "code": 75, "text": red, "label": red})
+    for words in (["resume", run.name, "--dry-run"], ["resume", run.name], ["verify"]):
+        done = launch(*words)
+        assert not {"\x1b", "\x07"} & set(done.stdout + done.stderr), words
 
 
 def test_a_name_that_is_no_utf8_is_read_back_from_json(tmp_path: Path) -> None:

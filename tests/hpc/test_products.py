@@ -324,6 +324,94 @@ def test_a_recording_that_is_gone_is_named(run: RunDir) -> None:
         Verification(Context(World(), train), [run.out / "a.bin", run.out / "b.bin"]).wait()
 
 
+STUDY = ("participants.tsv", "sub-01/eeg/x.edf", "sub-01/eeg/x_events.tsv", "sub-02/eeg/x.edf")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> RunDir:
+    """A finished run whose product is a study: folders in folders."""
+    run = RunDir(tmp_path / "runs" / "synthesize-abc")
+    for name in STUDY:
+        (path := run.out / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"what was written into " + name.encode())
+    write_json(run.plan, {"schema": 2, "name": run.name})
+    write_json(run.result, {"metrics": {}})
+    products.close(run.out)
+    return run
+
+
+def trees_of(study: RunDir) -> dict[str, Path]:
+    """The study as it can be named: in its run, by a link, and as a copy without a run."""
+    (link := study.path.with_name("link")).symlink_to(study.out)
+    return {"run": study.out, "link": link, "copy": Path(shutil.copytree(study.out, study.path.with_name("copy")))}
+
+
+@pytest.mark.parametrize("named", ["run", "link", "copy"])
+@pytest.mark.parametrize("damage", ["none", "flip", "swap", "gone", "added", "list cut"])
+def test_a_folder_of_folders_is_verified_whole(study: RunDir, named: str, damage: str) -> None:
+    folder = trees_of(study)[named]
+    path = folder / "sub-01/eeg/x.edf"
+    reason = {
+        "flip": r"sub-01/eeg/x\.edf is damaged: its SHA-256", "swap": r"sub-01/eeg/x\.edf is damaged: its SHA-256",
+        "gone": r"sub-01/eeg/x\.edf is gone, and products\.jsonl lists it",
+        "added": r"sub-03/x\.edf is none of the files that its run has written",
+        "list cut": r"cannot be verified: .*products\.jsonl is damaged: it lists 3 files",
+    }  # fmt: skip
+    if damage == "flip":
+        path.write_bytes(b"W" + path.read_bytes()[1:])
+    elif damage == "swap":
+        path.write_bytes((folder / "sub-02/eeg/x.edf").read_bytes())
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "added":
+        (folder / "sub-03").mkdir()
+        (folder / "sub-03/x.edf").write_bytes(b"of somebody")
+    elif damage == "list cut":
+        lines = (folder / LIST).read_bytes().splitlines(keepends=True)
+        (folder / LIST).write_bytes(b"".join(lines[:-1]))
+    memory = Memory()
+    if damage == "none":
+        assert sorted(memory.tree(folder)) == sorted(folder / name for name in STUDY)
+        memory.verify(path)
+        assert memory.knows(path) and not memory.knows(folder / "participants.tsv")
+        assert memory.tree(folder / "sub-02") == [folder / "sub-02/eeg/x.edf"] or named == "copy"
+        return
+    with pytest.raises(DamagedProduct, match=reason[damage]) as caught:
+        list(map(memory.verify, memory.tree(folder)))
+    mend = "It is a copy of what synthesize-abc has written" if named == "copy" else "hpc verify synthesize-abc --runs"
+    assert mend in str(caught.value) or damage == "added"
+
+
+def test_a_study_from_outside_has_no_list(tmp_path: Path) -> None:
+    (tmp_path / "sub-01").mkdir()
+    (tmp_path / "sub-01/x.edf").write_bytes(b"theirs")
+    assert Memory().tree(tmp_path) == []
+
+
+def test_a_study_of_a_run_whose_list_is_gone_is_refused(study: RunDir) -> None:
+    (study.out / LIST).unlink()
+    with pytest.raises(DamagedProduct, match=r"synthesize-abc/out cannot be verified: .*products\.jsonl is gone"):
+        Memory().tree(study.out)
+
+
+def test_a_product_that_is_gone_is_not_taken_for_one_that_was_never_written(run: RunDir) -> None:
+    assert products.read(run.out / "never.json") is None
+    (run.out / "a.bin").unlink()
+    with pytest.raises(DamagedProduct, match=r"a\.bin is gone, and products\.jsonl lists it"):
+        products.read(run.out / "a.bin")
+    run.result.unlink()  # and where the run is made again, it is about to be written
+    assert products.read(run.out / "a.bin") is None
+
+
+def test_digests_that_begin_alike_are_shown_whole(run: RunDir) -> None:
+    text = (run.out / LIST).read_text()
+    known = json.loads(text.splitlines()[1])["sha256"]
+    other = known[:-1] + ("0" if known[-1] != "0" else "1")
+    (run.out / LIST).write_text(text.replace(known, other))
+    with pytest.raises(DamagedProduct, match=f"its SHA-256 is {known}, and that of what was written is {other}"):
+        Memory().verify(run.out / "a.bin")
+
+
 def test_damage_ends_the_verification(run: RunDir) -> None:
     (run.out / "b.bin").write_bytes(b"something else.")
     train = RunDir(run.path.parent / "train-abc")

@@ -12,7 +12,7 @@ import pytest
 
 from hpc.errors import ConfigError
 from hpc.runs import records, status
-from hpc.runs.rundir import RunDir, read_json, write_json
+from hpc.runs.rundir import Damaged, RunDir, read_json, write_json
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
 
@@ -65,6 +65,21 @@ def test_a_folder_of_a_newer_version_is_refused_in_a_sentence(launch: Launch) ->
         assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
     with pytest.raises(ConfigError, match="newer version of hpc"):
         records.plan(run)
+
+
+def test_a_plan_that_lacks_what_a_start_needs_is_named(launch: Launch) -> None:
+    launch("count", "n=3", "--prepare")
+    run = RunDir(launch.runs()[0])
+    whole = read_json(run.plan)
+    assert whole is not None and records.whole_plan(run)["site"]["kind"] == "local"
+    for table, name in (("site", "kind"), ("resources", "nodes")):
+        write_json(run.plan, whole | {table: {key: value for key, value in whole[table].items() if key != name}})
+        with pytest.raises(Damaged, match=rf"plan\.json is damaged: of {table}, {name} is not there"):
+            records.whole_plan(run)
+    for site in ({"storage": {"scratch_local": 3}}, {"storage": [1]}):
+        write_json(run.plan, whole | {"site": whole["site"] | site})
+        with pytest.raises(Damaged, match=r"plan\.json is damaged: site is"):
+            records.plan(run)
 
 
 def test_a_folder_without_a_version_is_read(launch: Launch) -> None:

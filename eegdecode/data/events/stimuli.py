@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from eegdecode.data.io import guard
+
 FPS = 29.97  # of the films below
 FPS_OF = {10: 25.0}  # by the film's number, where it differs
 SPEED = "stimulus_speed"  # the label of trials whose stimulus ran on its own clock
@@ -110,6 +112,7 @@ def fill(template: str, names: Mapping[str, str]) -> str:
 def file_of(template: str, stimulus: str, study: Path) -> Path:
     """Return the file of a stimulus in the study, by a path with `{stimulus}` or `{stem}`."""
     name, _ = whole(stimulus)
+    guard.below(study, name, "put its file below the study, and write its name from there on")
     return study / fill(template, {"stimulus": name, "stem": Path(name).with_suffix("").as_posix()})
 
 

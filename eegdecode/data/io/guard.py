@@ -182,6 +182,14 @@ def one_line(path: Path, error: BaseException) -> str:
     return f"{path} cannot be used ({type(error).__name__}: {reason(error)})"
 
 
+def below(folder: Path, name: str, cure: str) -> Path:
+    """The file of that name below a folder. A name in somebody's table may not lead out of it: the bytes of other files
+    would become targets."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise Refused(f"{folder}: a table or a marker of the study names {name!r}, which leads out of it: {cure}")
+    return folder / name
+
+
 def safe_name(name: str) -> str:
     """A name from a table that is one file and one HDF5 array: speed/rate as speed-rate."""
     return re.sub(r"[/\\\0]", "-", name).strip(".") or "unnamed"

@@ -171,7 +171,7 @@ def content(file: Path, beat: Callable[[], None]) -> str:
 
 def stimulus_file(study: Path, stimulus: str) -> Path:
     """The file that a `stim_file` in events.tsv stands for."""
-    return study / "stimuli" / stimulus
+    return guard.below(study / "stimuli", stimulus, "put the file there, and write its name from there on")
 
 
 def _bids(study: Path) -> list[Entry]:

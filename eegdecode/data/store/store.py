@@ -202,14 +202,15 @@ def _open(folder: Path) -> tuple[Stored, ...]:
 
 def _indexed(folder: Path) -> tuple[Stored, ...] | None:
     """The recordings of the index; None where there is none of this version."""
-    index = products.read(_index(folder))
-    if index is None:
+    if not _index(folder).is_file():
         return None
+    index = products.read(_index(folder))
+    names = _names(folder)
     try:
         if index["schema"] != SCHEMA:
             return None
         indexed = tuple(from_json(_file(folder, plain["name"]), plain) for plain in index["recordings"])
-        if [stored.name for stored in indexed] != _names(folder):
+        if [stored.name for stored in indexed] != names:
             raise ValueError("it lists other recordings than manifest.json")
         return indexed
     except BROKEN as error:

@@ -17,6 +17,7 @@ from eegdecode.data.io.recordings import Entry
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.signals import BRAIN, Stream
 from hpc.rank.context import Context, Preempted
+from hpc.rank.verification import verify_tree
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
     """Write survey.html and survey.tsv into ctx.out, and the table into the log."""
     folders = [ctx.input(study) for study in cfg.study]
+    if not all(verify_tree(ctx, folder) for folder in folders):
+        raise Preempted
     entries = [(number, entry) for number, folder in enumerate(folders) for entry in recordings.find(folder, cfg.files)]
     labels = _labels(cfg.study)
     sizes = Counter(_size(entry) for _, entry in entries) if cfg.samples else {}

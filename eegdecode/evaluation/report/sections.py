@@ -117,10 +117,12 @@ def _split(trained: Trained) -> list[str]:
     return [word.replace("'", "").replace(", ", ",") for word in _flat("split", differ)]
 
 
-def lineage(run: RunDir) -> list[RunDir]:
-    """The runs that a run builds on, first to last, and itself; as far back as their folders are siblings."""
-    inputs = records.plan(run).get("inputs", {}).values()
-    before = [ancestor for ref in inputs if "/" not in ref for ancestor in lineage(RunDir(run.path.parent / ref))]
+def lineage(run: RunDir, above: tuple[Path, ...] = ()) -> list[RunDir]:
+    """The runs that a run builds on, first to last, and itself; as far back as their folders are siblings. `above`: the
+    runs that have led to it, as a damaged plan.json may lead back."""
+    inputs, above = records.plan(run).get("inputs", {}).values(), (*above, run.path)
+    folders = [run.path.parent / ref for ref in inputs if "/" not in ref]
+    before = [ancestor for path in folders if path not in above for ancestor in lineage(RunDir(path), above)]
     return [*before, run]
 
 
