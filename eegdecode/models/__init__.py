@@ -15,7 +15,7 @@ from hpc.config.choices import code_of
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "Model", "ModelConfig", "after_steps", "build"]
+__all__ = ["MODELS", "Model", "ModelConfig", "after_steps", "blocks", "build"]
 
 
 def build(cfg: ModelConfig, spec: SignalSpec) -> "nn.Module":
@@ -32,3 +32,9 @@ def after_steps(network: "nn.Module") -> list[Callable[[float], None]]:
     """Return what to call after each optimizer step, with the fraction of the training that is done, from 0 to 1: the
     modules' methods `after_step`, which clip the norm of their weights or update a moving average."""
     return [module.after_step for module in network.modules() if hasattr(module, "after_step")]  # type: ignore[misc]
+
+
+def blocks(network: "nn.Module") -> list["nn.Module"]:
+    """Return the blocks that a network is made of many of: modules whose class has `is_block`. Each is compiled and
+    sharded on its own; it is called with half precision or float32, and may have weights of either."""
+    return [module for module in network.modules() if getattr(module, "is_block", False)]

@@ -34,7 +34,7 @@ from eegdecode.training.monitor.log_points import LogPoints
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
 from eegdecode.training.search import lr_finder, successive_halving
-from eegdecode.training.step import Stepper
+from eegdecode.training.step import TYPES, Stepper
 from eegdecode.training.train_state import Best, TrainState, whole
 from eegdecode.training.validator import Validator
 from hpc.checkpoint.saver import Saver
@@ -95,7 +95,8 @@ class Training:
             network.compile(dynamic=False)  # batches and windows have one shape each
             ctx.beat_until_progress()  # the first step compiles
         in_order = None if cfg.compute.exact == "auto" else cfg.compute.exact
-        model = ddp.wrap(network, device, cfg.compute.shard, in_order)
+        half = TYPES[cfg.compute.precision] if cfg.compute.precision == "bf16" else None
+        model = ddp.wrap(network, device, cfg.compute.shard, in_order, half, models.blocks(network))
         self.objective = objectives.build(cfg.objective, data_spec)
         self.validator = Validator(cfg, sets.val, data, self.spec, network, on_device)
         optimizer = optim.adamw(network, cfg.optim)

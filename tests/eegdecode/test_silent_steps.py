@@ -97,7 +97,8 @@ def test_a_step_waits_for_nothing(name: str, cfg: Any, spec: SignalSpec, device:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
-            models.after_step(network, 0.5)
+            for act in models.after_steps(network):
+                act(0.5)
         if step:  # constants were copied there in the first
             assert counts.silent, counts.where
     assert all(figure.isfinite() for figure in (loss, *watched.values()))
