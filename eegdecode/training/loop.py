@@ -92,7 +92,7 @@ class Training:
         self.first_steps = trainable.choose(network, cfg.trainable)
         network.to(device)
         if cfg.compute.compile:
-            network.compile(dynamic=False)  # batches and windows have one shape each
+            log.info("%s", models.compile_network(network))  # batches and windows have one shape each
             ctx.beat_until_progress()  # the first step compiles
         in_order = None if cfg.compute.exact == "auto" else cfg.compute.exact
         half = TYPES[cfg.compute.precision] if cfg.compute.precision == "bf16" else None

@@ -205,7 +205,8 @@ class Compute:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # bf16 and fp16 by torch.autocast, fp16 with loss scaling
     accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory
     shard: bool = False  # shard parameters and optimizer over the ranks (FSDP), if one GPU cannot hold them
-    compile: bool = False  # use torch.compile: shapes are static, so it compiles once
+    compile: bool = False
+    """Use torch.compile: shapes are static, so it compiles once; of a transformer each block, of others the whole."""
     data_on_device: bool | Literal["auto"] = "auto"
     """Read training and validation data into the memory of the GPU and cut windows there, so that no step waits for
     them; batches are the same. `auto`: if they take less than 30 % of what is free, and never on a CPU."""
