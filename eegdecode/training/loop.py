@@ -20,6 +20,7 @@ from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives import Batch, takes_soft_labels
 from eegdecode.training import (
     exact,
+    graph,
     model_file,
     optim,
     setup,
@@ -121,7 +122,11 @@ class Training:
             memory.try_longest(cfg, ctx, self.stepper, batch, self.draw.longest)
         if cfg.optim.find_lr is not None:
             self.peak_lr = lr_finder.searched(cfg.optim.find_lr, ctx, self.stepper, self._train_one())
-        n_trained = len(self.stepper.trained)
+        stepper = self.stepper
+        stepper.graph = graph.begin(
+            cfg, ctx, stepper.gradients, self.network, self.batches.device, self.draw.one_length
+        )
+        n_trained = len(stepper.trained)
         log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d",
                  self.n_parameters, self.batches.device, n_trained, state.step, cfg.optim.steps)  # fmt: skip
         # The line of a step whose validation was interrupted has not been written yet
@@ -273,6 +278,8 @@ class Training:
     def _unfreeze(self, step: int) -> None:
         trainable.unfreeze(self.network, self.first_steps, step)
         self.stepper.trained = optim.trainable_parameters(self.state.optimizer)
+        if self.stepper.graph is not None:
+            self.stepper.graph.forget()
         trainable.train(self.stepper.model)
         log.info("step %d: %d tensors are trained from here on", step, len(self.stepper.trained))
 

@@ -305,6 +305,12 @@ def deterministic() -> None:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
+def tf32(wanted: bool) -> None:
+    """Have NVIDIA's GPUs round the inputs of products in float32 to 10 bits, or not; by itself torch does so in
+    convolutions and LSTMs only."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+
+
 def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
