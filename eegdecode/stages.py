@@ -47,16 +47,17 @@ def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
 
 def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     """Refuse a batch that the ranks cannot share evenly, and a config that does not fit its data, if these exist
-    already. Returns a sentence on what would be trained."""
+    already. Returns a sentence on what would be trained, and one on the numbers that it computes in."""
     check_ranks(cfg, n_ranks)
+    numbers = cfg.compute.numbers()
     folders = [folder for name in cfg.data if (folder := find(name)) is not None]
     if len(folders) < len(cfg.data):
-        return ""
+        return numbers
     try:
         from eegdecode.training import setup
     except ImportError as error:
-        return f"not checked against its data ({error})"
-    return setup.check(cfg, folders, find)
+        return f"not checked against its data ({error}) · {numbers}"
+    return f"{setup.check(cfg, folders, find)} · {numbers}"
 
 
 @on_gpus

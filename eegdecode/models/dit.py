@@ -81,6 +81,8 @@ class Network(nn.Module):
 class Block(nn.Module):
     """Attention and two layers, each scaled, shifted and gated by the condition. [window, time, band, width]."""
 
+    is_block: ClassVar[bool] = True
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.attn = Attention(width, heads)

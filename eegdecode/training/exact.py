@@ -21,6 +21,9 @@ def begin(cfg: Train, n_ranks: int, device: torch.device) -> None:
     """Prepare this process, and log what is promised and what is not."""
     if cfg.compute.exact is True and device.type == "cuda":
         ddp.deterministic()
+    if cfg.compute.tf32 != "auto" and device.type == "cuda":
+        ddp.tf32(cfg.compute.tf32)
+    log.info("%s", cfg.compute.numbers(device.type))
     for sentence in promises(cfg, n_ranks, device.type):
         log.info("%s", sentence)
 
@@ -43,6 +46,8 @@ def promises(cfg: Train, n_ranks: int, device: str) -> list[str]:
     sentences.insert(0, f"exact: {also}; on {same} and with the same versions of torch and its libraries")
     if cfg.compute.compile:
         sentences.append("exact: with compute.compile=true, another compilation may choose other kernels")
+    if cfg.compute.graph is True and device == "cuda":
+        sentences.append("exact: with compute.graph=true, a graph is used if two steps have the same bits without it")
     return sentences
 
 

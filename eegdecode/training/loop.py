@@ -20,6 +20,7 @@ from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives import Batch, takes_soft_labels
 from eegdecode.training import (
     exact,
+    graph,
     model_file,
     optim,
     setup,
@@ -34,7 +35,7 @@ from eegdecode.training.monitor.log_points import LogPoints
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
 from eegdecode.training.search import lr_finder, successive_halving
-from eegdecode.training.step import Stepper
+from eegdecode.training.step import TYPES, Stepper
 from eegdecode.training.train_state import Best, TrainState, whole
 from eegdecode.training.validator import Validator
 from hpc.checkpoint.saver import Saver
@@ -92,10 +93,11 @@ class Training:
         self.first_steps = trainable.choose(network, cfg.trainable)
         network.to(device)
         if cfg.compute.compile:
-            network.compile(dynamic=False)  # batches and windows have one shape each
+            log.info("%s", models.compile_network(network))  # batches and windows have one shape each
             ctx.beat_until_progress()  # the first step compiles
         in_order = None if cfg.compute.exact == "auto" else cfg.compute.exact
-        model = ddp.wrap(network, device, cfg.compute.shard, in_order)
+        half = TYPES[cfg.compute.precision] if cfg.compute.precision == "bf16" else None
+        model = ddp.wrap(network, device, cfg.compute.shard, in_order, half, models.blocks(network))
         self.objective = objectives.build(cfg.objective, data_spec)
         self.validator = Validator(cfg, sets.val, data, self.spec, network, on_device)
         optimizer = optim.adamw(network, cfg.optim)
@@ -121,7 +123,11 @@ class Training:
             memory.try_longest(cfg, ctx, self.stepper, batch, longest, self.spec.n_steps(longest))
         if cfg.optim.find_lr is not None:
             self.peak_lr = lr_finder.searched(cfg.optim.find_lr, ctx, self.stepper, self._train_one())
-        n_trained = len(self.stepper.trained)
+        stepper = self.stepper
+        stepper.graph = graph.begin(
+            cfg, ctx, stepper.gradients, self.network, self.batches.device, self.draw.one_length
+        )
+        n_trained = len(stepper.trained)
         log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d",
                  self.n_parameters, self.batches.device, n_trained, state.step, cfg.optim.steps)  # fmt: skip
         # The line of a step whose validation was interrupted has not been written yet
@@ -273,6 +279,8 @@ class Training:
     def _unfreeze(self, step: int) -> None:
         trainable.unfreeze(self.network, self.first_steps, step)
         self.stepper.trained = optim.trainable_parameters(self.state.optimizer)
+        if self.stepper.graph is not None:
+            self.stepper.graph.forget()
         trainable.train(self.stepper.model)
         log.info("step %d: %d tensors are trained from here on", step, len(self.stepper.trained))
 

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -305,6 +305,12 @@ def deterministic() -> None:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
+def tf32(wanted: bool) -> None:
+    """Have NVIDIA's GPUs round the inputs of products in float32 to 10 bits, or not; by itself torch does so in
+    convolutions and LSTMs only."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+
+
 def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -318,7 +324,12 @@ IN_ORDER_UP_TO_MB = 50.0
 
 
 def wrap(
-    model: torch.nn.Module, device: torch.device, shard: bool = False, exact: bool | None = None
+    model: torch.nn.Module,
+    device: torch.device,
+    shard: bool = False,
+    exact: bool | None = None,
+    half: torch.dtype | None = None,
+    in_half: Collection[torch.nn.Module] = (),
 ) -> torch.nn.Module:
     """Wrap the model so that gradients are averaged over the ranks.
 
@@ -330,13 +341,15 @@ def wrap(
     exact
         Add the shares of the ranks in an order that depends on the number of ranks alone, also on other nodes. None:
         only those of models up to 50 MB, where it costs little.
+    half, in_half
+        The type in which parameters of these blocks are gathered, if they are sharded: see fsdp.shard.
     """
     if not dist.is_initialized():
         return model
     if shard:
         from hpc.rank import fsdp  # takes most of a second to import
 
-        return fsdp.shard(model, device)
+        return fsdp.shard(model, device, half, in_half)
     return gradients.Averaged(model, in_order(model, exact))
 
 

@@ -4,21 +4,40 @@ For an unsharded model, each function returns its input, so that training is the
 torch for sharding take most of a second to import, so they are imported where they are used.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 
-def shard(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
-    """Shard the model block by block over all ranks, and return it. Blocks are the modules in a ModuleList."""
+def shard(
+    model: torch.nn.Module,
+    where: torch.device,
+    half: torch.dtype | None = None,
+    in_half: Collection[torch.nn.Module] = (),
+) -> torch.nn.Module:
+    """Shard the model block by block over all ranks, and return it. Blocks are the modules in a ModuleList.
+
+    Parameters
+    ----------
+    half
+        The type in which parameters of the blocks `in_half` are gathered: half the bytes for a block that computes in
+        it anyway. Each rank keeps its part in the type of the model, and in that type gradients are added and
+        checkpoints written. None: all are gathered as they are.
+    in_half
+        Blocks that take parameters of half precision, whatever the type of their inputs.
+    """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(where.type, (dist.get_world_size(),))
+    as_it_is = MixedPrecisionPolicy()
+    halved = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
+    chosen = set(map(id, in_half))
     for part in list(model.modules()):
         for block in part if isinstance(part, torch.nn.ModuleList) else ():
-            fully_shard(block, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=halved if id(block) in chosen else as_it_is)
     fully_shard(model, mesh=mesh)
     return model
 

@@ -167,6 +167,10 @@ def test_it_says_what_it_promises_and_what_not() -> None:
     assert "other nodes" not in promise and "another number of ranks or other nodes change bits" in nodes
     assert "another compilation may choose other kernels" in compiled
 
+    graphed = replace(cfg, compute=Compute(exact=True, graph=True))
+    assert "a graph is used if two steps have the same bits without it" in exact.promises(graphed, 1, "cuda")[-1]
+    assert not any("graph" in sentence for sentence in exact.promises(graphed, 1, "cpu"))
+
 
 def test_deterministic_algorithms_are_for_gpus_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []

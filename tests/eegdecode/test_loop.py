@@ -454,18 +454,28 @@ def test_one_rank_two_ranks_and_four_portions_come_to_the_same(cfg: Train, tmp_p
 
 
 @pytest.mark.ranks
-def test_a_sharded_model_follows_the_course_of_a_whole_one_and_resumes(cfg: Train, tmp_path: Path) -> None:
-    cfg = replace(cfg, model=BiLSTM(hidden=4), optim=replace(cfg.optim, average=Ema(decay=0.9)))
+@pytest.mark.parametrize(
+    ("model", "precision", "tolerance"),
+    [
+        (BiLSTM(hidden=4), "fp32", (1e-3, 1e-5)),
+        (Transformer(width=8, heads=2, layers=2, dropout=0), "bf16", (3e-2, 1e-2)),
+    ],
+)
+def test_a_sharded_model_follows_the_course_of_a_whole_one_and_resumes(
+    cfg: Train, model: Model, precision: Any, tolerance: tuple[float, float], tmp_path: Path
+) -> None:
+    compute = Compute(precision=precision)
+    cfg = replace(cfg, model=model, optim=replace(cfg.optim, average=Ema(decay=0.9)), compute=compute)
     two_ranks(cfg, tmp_path / "whole")
-    cfg = replace(cfg, compute=Compute(shard=True))
+    cfg = replace(cfg, compute=replace(compute, shard=True))
     two_ranks(cfg, tmp_path / "sharded")
     for line, other in zip(figures(tmp_path / "sharded"), figures(tmp_path / "whole"), strict=True):
-        assert line == pytest.approx(other, rel=1e-3, abs=1e-5)
+        assert line == pytest.approx(other, rel=tolerance[0], abs=tolerance[1])
     two_ranks(cfg, tmp_path / "parts", stop_at=3)
     two_ranks(cfg, tmp_path / "parts", attempt=2)
     assert figures(tmp_path / "parts") == figures(tmp_path / "sharded")
     one, other = (model_file.load(RunDir(tmp_path / run).out).parameters for run in ("parts", "sharded"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(one[name], other[name]) and one[name].dtype == torch.float32 for name in one)
 
 
 @pytest.mark.ranks

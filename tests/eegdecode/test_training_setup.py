@@ -23,12 +23,14 @@ from eegdecode.objectives.classification import Classification
 from eegdecode.objectives.clip import Clip
 from eegdecode.objectives.regression import Regression
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
-from eegdecode.training.config import Optim, Start, Train
+from eegdecode.training import exact
+from eegdecode.training.config import Compute, Optim, Start, Train
 from hpc import config
 from hpc.cli import preflight
 from hpc.config.stages import check
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan, Science
+from hpc.rank import ddp
 from hpc.rank.context import Input
 from hpc.runs.rundir import write_json
 from hpc.site import allocation
@@ -72,8 +74,40 @@ def told(cfg: Train) -> str:
     return check(stages.train, cfg, 1, lambda ref: Path(ref) if Path(ref).exists() else None)
 
 
-def test_what_can_run_is_told_by_its_size(whole: Path) -> None:
-    assert told(training(whole)) == "shallow of 203 parameters fits 4 channels x 128 samples"
+def test_what_can_run_is_told_by_its_size_and_the_numbers_it_computes_in(whole: Path) -> None:
+    assert told(training(whole)) == (
+        "shallow of 203 parameters fits 4 channels x 128 samples · computes in float32, on NVIDIA's GPUs convolutions "
+        "in TF32, a CUDA graph where it can be"
+    )
+    half = Compute(precision="bf16", compile=True, graph=False, tf32=True, exact=True)
+    numbers = "computes in bf16, weights in float32, compiled"
+    assert told(training(whole, compute=half)).endswith(
+        f" · {numbers}, on NVIDIA's GPUs products in TF32, deterministic algorithms"
+    )
+    assert half.numbers("cuda") == f"{numbers}, products in TF32, deterministic algorithms"
+    assert half.numbers("cpu") == numbers
+
+
+def test_tf32_is_for_gpus_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(ddp, "tf32", calls.append)
+    for wanted in ("auto", True, False):
+        for device in ("cpu", "cuda"):
+            cfg = training(whole, compute=Compute(tf32=wanted))  # type: ignore[arg-type]
+            exact.begin(cfg, 1, torch.device(device))
+    assert calls == [True, False]
+
+
+def test_tf32_is_torchs_switches() -> None:
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matrices.allow_tf32, convolutions.allow_tf32
+    assert before == (False, True), "auto: torch rounds in convolutions only"
+    try:
+        for wanted in (True, False):
+            ddp.tf32(wanted)
+            assert (matrices.allow_tf32, convolutions.allow_tf32) == (wanted, wanted)
+    finally:
+        matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
 @pytest.mark.parametrize(
@@ -148,7 +182,7 @@ def test_nothing_heavy_is_imported_while_the_data_are_still_to_be_made() -> None
     program = (
         "import sys; from eegdecode import stages; from hpc.config.stages import check, schema\n"
         "cfg = schema(stages.train)(data=('preprocess-1',))\n"
-        "assert check(stages.train, cfg, 1, lambda ref: None) == ''\n"
+        "assert check(stages.train, cfg, 1, lambda ref: None).startswith('computes in float32')\n"
         "assert not {'torch', 'h5py', 'mne'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -172,7 +172,6 @@ def test_three_attempts_are_forked_from_one_process_that_imports_once(place: Pla
     assert [place.run.attempt(n).log(0).read_text() for n in (1, 2, 3)] == [log.format(step) for step in (0, 3, 3)]
     place.servers.close()
     assert place.end() == 0
-    assert not place.run.attempt(1).fork_servers.exists(), "the secret goes with the fork servers"
 
 
 def test_what_a_rank_leaves_behind_is_gone_before_the_next_one(place: Place) -> None:

@@ -6,6 +6,8 @@
 Layers are named and ordered as those of a ViT in timm, so that its parameters match by name.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -101,6 +103,14 @@ class MLP(nn.Module):
         return out
 
 
+class LayerNorm(nn.LayerNorm):
+    """torch's, also with weights of half precision and numbers of float32, as in a sharded model on a CPU."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        weight, bias = (each if each.dtype == input.dtype else each.float() for each in (self.weight, self.bias))
+        return functional.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+
+
 class Block(nn.Module):
     """Attention, then two layers; each normalises its input, and its output is added to it.
 
@@ -111,6 +121,8 @@ class Block(nn.Module):
     checkpoint
         Recompute the activations in the backward pass instead of keeping them: less memory, a third more time.
     """
+
+    is_block: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -125,9 +137,9 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.checkpoint, self.dropout = checkpoint, dropout
-        self.norm1 = nn.LayerNorm(width, eps)
+        self.norm1 = LayerNorm(width, eps)
         self.attn = Attention(width, heads, qkv_bias, scale, dropout)
-        self.norm2 = nn.LayerNorm(width, eps)
+        self.norm2 = LayerNorm(width, eps)
         self.mlp = MLP(width, int(width * mlp_ratio), dropout)
 
     def forward(

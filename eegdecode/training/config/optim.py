@@ -205,7 +205,15 @@ class Compute:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # bf16 and fp16 by torch.autocast, fp16 with loss scaling
     accumulate: int = 1  # portions of a rank's batch, one after the other, if it does not fit into memory
     shard: bool = False  # shard parameters and optimizer over the ranks (FSDP), if one GPU cannot hold them
-    compile: bool = False  # use torch.compile: shapes are static, so it compiles once
+    compile: bool = False
+    """Use torch.compile: shapes are static, so it compiles once; of a transformer each block, of others the whole."""
+    tf32: Literal["auto", True, False] = "auto"
+    """Whether NVIDIA's GPUs round the inputs of products in float32 to 10 bits (TF32), which is several times as fast.
+    `auto`: those of convolutions and LSTMs, as torch has it; true: also those of matrices; false: none."""
+    graph: Literal["auto", True, False] = "auto"
+    """Record forward and backward pass in a CUDA graph after the first steps, and replay it: a small model then waits
+    for no Python. It is compared with two steps without it first. Where it cannot be, the log says why, and training
+    goes on without. `auto`: one rank on an NVIDIA GPU, with models and objectives of ours, and not with `exact`."""
     data_on_device: bool | Literal["auto"] = "auto"
     """Read training and validation data into the memory of the GPU and cut windows there, so that no step waits for
     them; batches are the same. `auto`: if they take less than 30 % of what is free, and never on a CPU."""
@@ -215,7 +223,7 @@ class Compute:
     slower. `auto`: the fixed order for models up to 50 MB, and a stop changes no bit on CPUs. The log says what cannot
     be promised."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("data_on_device", "exact")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("data_on_device", "exact", "graph", "tf32")
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
@@ -226,3 +234,17 @@ class Compute:
                 f"with exact=true, accumulate must be a power of two, so that portions add as ranks do, got "
                 f"{self.accumulate}: use {power // 2} or {power}"
             )
+
+    def numbers(self, device: str = "") -> str:
+        """What is computed in, in a phrase for the plan and the log. `device`: the type of the rank's; empty if it is
+        not known yet."""
+        phrases = [
+            {"fp32": "float32", "bf16": "bf16, weights in float32", "fp16": "fp16, weights in float32"}[self.precision]
+        ]
+        phrases += ["compiled"] if self.compile else []
+        on_gpus = [{"auto": "convolutions in TF32", True: "products in TF32", False: "no TF32"}[self.tf32]]
+        on_gpus += {"auto": ["a CUDA graph where it can be"], True: ["a CUDA graph"], False: []}[self.graph]
+        on_gpus += ["deterministic algorithms"] if self.exact is True else []
+        if device != "cpu":
+            phrases += on_gpus if device else [f"on NVIDIA's GPUs {', '.join(on_gpus)}"]
+        return f"computes in {', '.join(phrases)}"
