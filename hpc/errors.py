@@ -34,15 +34,6 @@ def did_you_mean(word: str, choices: "Iterable[str]") -> str:
     return f"{hint} There is: {', '.join(shown)}{more}." if names else " There is none."
 
 
-def print_error(text: object) -> None:
-    """Print an error on stderr. What it quotes, as the name of a file, does not control the terminal."""
-    import sys
-
-    from hpc import media
-
-    print(f"error: {media.lines(str(text))}", file=sys.stderr)
-
-
 _noticed: set[str] = set()
 
 

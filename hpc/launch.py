@@ -13,7 +13,8 @@ if sys.version_info < (3, 11):  # noqa: UP036  before anything that an older Pyt
 
 from hpc.cli import options, table
 from hpc.codes import DONE, FAILED, USAGE
-from hpc.errors import ConfigError, print_error
+from hpc.errors import ConfigError
+from hpc.media import print_error
 from hpc.runs.rundir import Damaged
 
 TYPE_CHECKING = False

@@ -20,6 +20,13 @@ def lines(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
+def print_error(text: object) -> None:
+    """Print an error on stderr. What it quotes, as the name of a file, does not control the terminal."""
+    import sys
+
+    print(f"error: {lines(str(text))}", file=sys.stderr)
+
+
 def many(n: int, what: str) -> str:
     """Return `1 rank`, or `2 ranks`."""
     return f"{n} {what}{'' if n == 1 else 's'}"

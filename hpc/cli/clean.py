@@ -17,8 +17,7 @@ from pathlib import Path
 from hpc import media
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED
-from hpc.errors import print_error
-from hpc.media import many
+from hpc.media import many, print_error
 from hpc.rank import local_copy
 from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, committed_steps

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hpc import media
 from hpc.codes import DONE, FAILED, NEVER, REFUSED, STOPPED
-from hpc.errors import ConfigError, print_error
+from hpc.errors import ConfigError
+from hpc.media import print_error
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening

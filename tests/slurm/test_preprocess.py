@@ -1,6 +1,7 @@
 """Preprocessing through the whole line: any number of processes, started in any way, write the same store."""
 
 import signal
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -91,9 +92,12 @@ def test_killed_at_work_it_goes_on_to_the_same_store(launch: Launch, on: str, ma
 
 def test_one_broken_recording_does_not_stop_the_others(launch: Launch, on: str, made: Launch) -> None:
     again(launch, made)
-    (broken,) = launch.folder.glob("runs/synthesize-*/out/sub-03/eeg/*_eeg.edf")
+    (study,) = launch.folder.glob("runs/synthesize-*/out")
+    mine = launch.folder / "study"  # of no run: a damaged file of a run is made again
+    shutil.copytree(study, mine, ignore=shutil.ignore_patterns("products.jsonl"))
+    (broken,) = mine.glob("sub-03/eeg/*_eeg.edf")
     broken.write_bytes(broken.read_bytes()[:-5000])
-    done = launch("preprocess", "tiny.yaml", "--ranks", "2", "--on", on, "--follow", code=NEVER)
+    done = launch("preprocess", "tiny.yaml", f"study={mine}", "--ranks", "2", "--on", on, "--follow", code=NEVER)
     said = done.stdout + done.stderr
     assert "1 of 5 recordings cannot be used; the others are done" in said and "sub-03_task-music_run-01" in said
     (path,) = launch.folder.glob("runs/preprocess-*")
