@@ -359,7 +359,11 @@ def test_in_another_number_of_threads_it_says_what_is_not_the_same(here: Kept) -
 
 @pytest.mark.parametrize(
     ("end", "forks"),
-    [("exit 1", [True, False, False]), (f"{SAVE} exit 1", [True, True, False, False]), ("kill -KILL $$", [True, True, True])],
+    [
+        ("exit 1", [True, False, False]),
+        (f"{SAVE} exit 1", [True, True, False, False]),
+        ("kill -KILL $$", [True, True, True]),
+    ],
     ids=["got nowhere", "got on at first", "was killed"],
 )
 def test_after_a_failure_that_a_fork_could_be_the_reason_of_ranks_are_started_without(
