@@ -86,13 +86,15 @@ def run(quick: bool) -> bool:
 def _show_kills(killed: dict[str, list[list[float]]]) -> bool:
     """Print what the time after a kill went to; return whether the goals are reached."""
     n, load = len(killed[COUNT]), ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    print(f"\nkilled rank to first step again, in the same job: medians of {n} kills, {os.cpu_count()} cores of")
-    print(f"{processor()}, load {load}; seconds from the kill")
-    print(f"{'':<24}" + "".join(f"{part:>16}" for part in PARTS) + f"{'from':>8}{'to':>8}")
+    print(
+        f"\nkilled rank to first step again, in the same job: seconds, medians of {n} kills, {os.cpu_count()} cores of "
+        f"{processor()}, load {load}"
+    )
+    print(f"{'':<26}" + "".join(f"{part:>16}" for part in PARTS) + f"{'from':>8}{'to':>8}")
     for arm, rows in killed.items():
         columns = list(zip(*rows, strict=True))
         row = "".join(f"{median(column):>16.2f}" for column in columns)
-        print(f"{arm:<24}{row}{min(columns[-1]):>8.2f}{max(columns[-1]):>8.2f}")
+        print(f"{arm:<26}{row}{min(columns[-1]):>8.2f}{max(columns[-1]):>8.2f}")
     of_arm = {arm: median(row[-1] for row in rows) for arm, rows in killed.items()}
     return judged(
         {

@@ -35,6 +35,26 @@ def test_a_step_that_a_power_cut_took_is_named_and_those_after_it_stay(
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("damage", ["", "\0", "cut"])
+def test_the_next_attempt_goes_on_in_the_same_file_and_reads_it_anew_only_if_it_is_damaged(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A long run's file has a million lines, and a rank that died is to be back in a second."""
+    run = RunDir(tmp_path)
+    first = Record(Context(World(), run), 0)
+    for step in range(1, 7):
+        first.write(step, {"loss": 1 / step})
+    first.close()
+    text, inode = run.metrics.read_text(), run.metrics.stat().st_ino
+    lines = text.splitlines(keepends=True)
+    changed = {"": lines[1], "\0": lines[1][:14] + "\0" * 3 + lines[1][17:], "cut": lines[1][:14] + "\n"}[damage]
+    run.metrics.write_text("".join([lines[0], changed, *lines[2:]]))
+    Record(Context(World(), run), 4).close()
+    assert run.metrics.read_text() == "".join([lines[0], *([] if damage else lines[1:2]), *lines[2:4]])
+    assert (run.metrics.stat().st_ino == inode) == (not damage)
+    assert ("has no line of step 2:" in caplog.text) == bool(damage)
+
+
 def fill(path: Path) -> Callable[[], object]:
     """Nothing can be written there, as on a full disk, until the function given is called."""
     aside = path.rename(path.with_suffix(".aside"))

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.ranks
 
 STAGES = """
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -41,6 +42,8 @@ from hpc.rank.context import Context
 
 with open(os.environ["IMPORTS"], "a") as file:
     print(os.getpid(), file=file)
+if "STOP_AT_ONCE" in os.environ:
+    os.kill(os.getpid(), signal.SIGUSR2)
 if "WITH_THREAD" in os.environ:
     threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
 
@@ -48,6 +51,8 @@ if "WITH_THREAD" in os.environ:
 def count(cfg: Count, ctx: Context) -> dict[str, object]:
     child = subprocess.Popen(["sleep", "3600"])
     (ctx.run.attempt(ctx.attempt).path / "child").write_text(str(child.pid))
+    while "STOP_AT_ONCE" in os.environ and not (ctx.run.path / "known").exists():
+        time.sleep(0.01)
     return stages.count(cfg, ctx)
 """
 """Those of a package of a user's own. `count` leaves a process behind if it is killed, as one that loads data would."""
@@ -72,10 +77,13 @@ class Place:
 
     def begin(self, **environ: str) -> int:
         """Start the process for the rank of the first attempt, and wait until that is held; return its id."""
+        self.start(**environ)
+        return self.held(1)
+
+    def start(self, **environ: str) -> None:
         command = [sys.executable, "-PB", "-m", "hpc.worker", str(self.run.path), "--attempt", "1", "--fork-server"]
         with open(self.run.attempt(1).log(0), "w") as log:
             self.process = subprocess.Popen(command, env=self.environ | environ, stdout=log, stderr=log)
-        return self.held(1)
 
     def held(self, attempt: int) -> int:
         """Wait until the rank of this attempt is held, or about to be; return its process."""
@@ -206,6 +214,14 @@ def test_a_wish_to_stop_is_for_one_attempt(place: Place) -> None:
         assert place.code() == 0
         assert place.run.attempt(attempt - 1).stopped(0).exists()
         place.next(attempt)
+
+
+def test_nor_does_one_that_came_before_the_first_fork_stop_the_second_attempt(place: Place) -> None:
+    place.start(STOP_AT_ONCE="")
+    place.known()
+    (place.run.path / "known").touch()
+    assert place.code() == 0 and place.run.attempt(1).stopped(0).exists()
+    place.next(2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc.rank.context import FULL_S, Context, Preempted
@@ -46,13 +47,20 @@ class Record:
         """The last step that is safe in TensorBoard's file."""
         self._last = step
         if ctx.world.is_first:
-            by_step = {line["step"]: line for line in (*unwritten, *records.metrics(ctx.run)) if line["step"] <= step}
-            lines = [by_step[number] for number in sorted(by_step)]
-            if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in lines}):
-                log.warning("%s has no line of step %s: damaged, or not written before the end", self.path, missing)
-            text = "".join(json.dumps(line) + "\n" for line in lines)
-            ctx.until_there_is_room(lambda: atomic_write(self.path, lambda file: file.write(text.encode())))
+            n_b = None if unwritten else _n_bytes_until(step, self.path)
+            if n_b is None:
+                self._write_anew(step, unwritten)
+            else:
+                os.truncate(self.path, n_b)
             self._put_down()
+
+    def _write_anew(self, step: int, unwritten: Sequence[dict[str, float]]) -> None:
+        by_step = {line["step"]: line for line in (*unwritten, *records.metrics(self.ctx.run)) if line["step"] <= step}
+        lines = [by_step[number] for number in sorted(by_step)]
+        if missing := _ranges(set(range(1, step + 1)) - {int(line["step"]) for line in lines}):
+            log.warning("%s has no line of step %s: damaged, or not written before the end", self.path, missing)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        self.ctx.until_there_is_room(lambda: atomic_write(self.path, lambda file: file.write(text.encode())))
 
     def add(self, lines: Sequence[dict[str, float]]) -> None:
         """Add lines, which are written with the next."""
@@ -84,7 +92,7 @@ class Record:
                     return
                 self._opened_at = time.monotonic()
                 self.writer = self._new_writer()
-                lines = records.metrics(self.ctx.run)
+                lines = records.metrics(self.ctx.run) if self._last > self._flushed else []
             for line in lines:
                 self._show(line)
         except OSError as error:  # TensorBoard's writer has a thread of its own, which such an error ends for good
@@ -167,6 +175,20 @@ class Record:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.ctx.run.tensorboard), purge_step=self._flushed + 1)
+
+
+def _n_bytes_until(step: int, path: Path) -> int | None:
+    """Return how many bytes the lines up to this step take, if they are all there, in order, as they were written. It
+    parses none of them: after 100,000 steps that would take longer than all else at the start of a rank."""
+    try:
+        with open(path, "rb") as file:
+            for number in range(1, step + 1):
+                line = file.readline()
+                if not (line.startswith(b'{"step": %d, ' % number) and line.endswith(b"}\n")) or b"\0" in line:
+                    return None
+            return file.tell()
+    except FileNotFoundError:
+        return None
 
 
 def _ranges(numbers: set[int]) -> str:
