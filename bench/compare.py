@@ -86,6 +86,7 @@ class Peers:
     """Methods that run in another python, in our rounds: those that `python -m module` says it has, by their names."""
 
     def __init__(self, python: str, module: str, told: object, what: str) -> None:
+        self.what = what
         self._process = subprocess.Popen(
             [python, "-m", module, json.dumps(told)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -98,7 +99,8 @@ class Peers:
             assert self._process.stdin is not None
             self._process.stdin.write(f"{name}\n")
             self._process.stdin.flush()
-            self._answer()
+            if not self._answer():
+                raise RuntimeError(f"the python of {self.what} has ended in {name}: its error stands above")
 
         return run
 

@@ -75,8 +75,10 @@ def _cases(batch: int | None, steps: tuple[int, int, int, int]) -> dict[str, Cas
     large: EEGPTVariant = "large" if batch is None else "tiny1"
     return {
         "EEGNet": Case(EEGNet(kernel=64), e22, 128.0, 2.0, batch or 64, 1.03, steps[0]),
-        "Conformer": Case(Conformer(scale="head"), e22, 250.0, 4.0, batch or 64, 1.03, steps[1]),
-        "biLSTM": Case(BiLSTM(), e16, 64.0, 4.0 if batch is None else 0.25, batch or 64, 1.03, steps[2]),
+        "Conformer": Case(
+            Conformer(scale="head"), e22, 250.0, 4.0 if batch is None else 1.0, batch or 64, 1.03, steps[1]
+        ),
+        "biLSTM": Case(BiLSTM(), e16, 64.0, 4.0 if batch is None else 0.125, batch or 64, 1.03, steps[2]),
         "EEGPT": Case(
             EEGPT(variant=large, spatial_filter=0), loop.EEGPT_CHANNELS, 256.0, 4.0, batch or 32, 1.03, steps[3]
         ),
@@ -90,6 +92,8 @@ TINY = Size(
     _cases(2, (2, 1, 1, 1)), 1, exact_steps=4, n_workers=0, side=64, exact=("EEGNet",), peers=("EEGNet",), n_faults=1,
     imitated=True,
 )  # fmt: skip
+
+SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 
 
 @dataclass
@@ -201,14 +205,18 @@ def _braindecode(
         ) from None
     if step is not None:
         return partial(_turn, step, case.n)
-    told = {"name": name, "shape": shape, "batch": case.batch, "n": case.n, "n_workers": size.n_workers}
+    told = {
+        "name": name, "shape": shape, "batch": case.batch, "n": case.n, "n_workers": size.n_workers,
+        "device": str(device),
+    }  # fmt: skip
     peers = Peers(python, "bench.gpu_peers", told, "braindecode")
     undo.callback(peers.close)
     return peers.method("braindecode")
 
 
-def seconds_of(steps: Steps, n_rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of a step by arm, in each of the rounds, after one that does not count."""
+def seconds_of(steps: Steps, n_rounds: int, report: Report) -> dict[str, list[float]]:
+    """Return the seconds of a step by arm, in each of the rounds, after one that does not count. A peer that fails is a
+    line in the report, and left out."""
     order = random.Random(0)
     seconds: dict[str, list[float]] = {arm: [] for arm in steps.n}
     for number in range(n_rounds + 1):
@@ -217,19 +225,31 @@ def seconds_of(steps: Steps, n_rounds: int) -> dict[str, list[float]]:
         for arm in order.sample(list(steps.n), len(steps.n)):
             torch.cuda.synchronize()
             began = time.perf_counter()
-            steps.n[arm]()
+            try:
+                steps.n[arm]()
+            except (OSError, RuntimeError) as error:  # a process of its own that has ended, too little memory
+                if arm not in (LIGHTNING, BRAINDECODE):
+                    raise
+                report.add(arm, f"failed: {type(error).__name__}: {str(error)[:300]}")
+                del steps.n[arm], seconds[arm]
+                continue
             if number:
                 seconds[arm].append((time.perf_counter() - began) / steps.case.n)
     return seconds
 
 
-def busy_s(turn: Callable[[], None], n: int, imitated: bool) -> float:
-    """Return how long the GPU computes or copies in a step, by the profiler: which slows down the host, and not it."""
+def busy_s(turn: Callable[[], None], n: int, imitated: bool) -> float | None:
+    """Return how long the GPU computes or copies in a step, by the profiler: which slows down the host, and not it.
+    None if it saw nothing."""
     kind = torch.profiler.ProfilerActivity.CPU if imitated else torch.profiler.ProfilerActivity.CUDA
     with torch.profiler.profile(activities=[kind]) as profiler:
         turn()
-    spans = [event.time_range for event in profiler.events() if event.device_type.name == kind.name]
-    return union((span.start, span.end) for span in spans) / n / 1e6
+    spans = [
+        event.time_range
+        for event in profiler.events()
+        if event.device_type.name == kind.name and not event.is_user_annotation
+    ]
+    return union((span.start, span.end) for span in spans) / n / 1e6 if spans else None
 
 
 def union(spans: Iterable[tuple[float, float]]) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bench import loop
-from bench.gpu_arms import FULL, QUICK, Size
+from bench.gpu_arms import SIZES, Size
 from eegdecode.training import model_file
 from eegdecode.training.config import Compute, Watch
 from eegdecode.training.loop import fit
@@ -29,26 +29,43 @@ LOOKS = 2
 LIMIT_S = 60.0
 
 
-def run_part(part: str, size: Size, folder: Path, device: torch.device) -> None:
+def run_part(part: str, size: Size, folder: Path) -> None:
     """Run it in a process of its own; on an imitated GPU in this one."""
     if size.imitated:
         with _as_before():
             do_part(part, size, folder)
         return
-    words = [part, str(folder), "quick" if size is QUICK else "full"]
-    subprocess.run([sys.executable, "-m", "bench.gpu_exact", *words], cwd=ROOT, check=True, timeout=LIMIT_S)
+    (name,) = (name for name, one in SIZES.items() if replace(one, imitated=False) == size)
+    command = [sys.executable, "-m", "bench.gpu_exact", part, str(folder), name]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=LIMIT_S)
 
 
 def do_part(part: str, size: Size, folder: Path) -> None:
     for name in size.exact:
-        if part == "whole and half":
-            _train(name, size, folder / name, "whole", exact=True)
-            _train(name, size, folder / name, "parts", exact=True, stop_after=size.exact_steps // 2)
-        elif part == "the rest":
-            _train(name, size, folder / name, "parts", exact=True)
-        else:
-            _train(name, size, folder / name, "loose")
-            _train(name, size, folder / name, "loose-again")
+        try:
+            _do_case(part, name, size, folder / name)
+        except RuntimeError as error:  # an operation without a deterministic kernel: of this case alone
+            (folder / name / FAILED).write_text(f"{part}: {error}")
+
+
+FAILED = "failed"
+
+
+def failure(folder: Path) -> str:
+    """Return why a case failed, or ""."""
+    path = folder / FAILED
+    return path.read_text()[:500] if path.exists() else ""
+
+
+def _do_case(part: str, name: str, size: Size, folder: Path) -> None:
+    if part == "whole and half":
+        _train(name, size, folder, "whole", exact=True)
+        _train(name, size, folder, "parts", exact=True, stop_after=size.exact_steps // 2)
+    elif part == "the rest":
+        _train(name, size, folder, "parts", exact=True)
+    else:
+        _train(name, size, folder, "loose")
+        _train(name, size, folder, "loose-again")
 
 
 def _train(name: str, size: Size, folder: Path, run: str, exact: bool = False, stop_after: int | None = None) -> None:
@@ -94,7 +111,7 @@ def _as_before() -> Iterator[None]:
 
 def main(words: list[str]) -> None:
     part, folder, size = words
-    do_part(part, QUICK if size == "quick" else FULL, Path(folder))
+    do_part(part, SIZES[size], Path(folder))
 
 
 if __name__ == "__main__":

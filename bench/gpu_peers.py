@@ -82,13 +82,14 @@ EEGPT_CHANNELS = (
 def main() -> None:
     """Say what there is, then do so many steps for each line."""
     told = json.loads(sys.argv[1])
-    device = torch.device("cuda", 0)
+    device = torch.device(told["device"])
     step = braindecode(told["name"], tuple(told["shape"]), told["batch"], device, told["n_workers"])
     print(json.dumps(["braindecode"]), flush=True)
     for _ in sys.stdin:
         for _ in range(told["n"]):
             step()
-        torch.cuda.synchronize()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         print("done", flush=True)
 
 

@@ -124,7 +124,7 @@ def step(name: str, report: Report, size: Size, device: torch.device, folder: Pa
         work = gpu_arms.work_of(steps.trainings["ours"], case)
         for what, n_bytes in steps.bytes_of.items():
             report.add(f"{what}: memory at the most", n_bytes / 2**20, "MiB")
-        seconds = gpu_arms.seconds_of(steps, size.n_rounds)
+        seconds = gpu_arms.seconds_of(steps, size.n_rounds, report)
         medians = {arm: statistics.median(values) for arm, values in seconds.items()}
         for arm, median in medians.items():
             report.add(f"{arm}: a step", median * 1e3, "ms")
@@ -146,8 +146,11 @@ def step(name: str, report: Report, size: Size, device: torch.device, folder: Pa
             report.add(f"{arm}: wait for the loader, share of a step", wait_s / median, bar=0.01)
         for arm in steps.trainings:
             busy = gpu_arms.busy_s(steps.n[arm], case.n, size.imitated)
-            idle = max(0.0, 1 - busy / medians[arm])
-            report.add(f"{arm}: share of a step in which the GPU is idle", idle, bar=IDLE.get((name, arm)))
+            what = f"{arm}: share of a step in which the GPU is idle"
+            if busy is None:
+                report.add(what, "the profiler saw no kernel")
+            else:
+                report.add(what, max(0.0, 1 - busy / medians[arm]), bar=IDLE.get((name, arm)))
 
 
 IDLE = {("EEGPT", "ours"): 0.05, ("EEGPT", "ours, bf16"): 0.05}
@@ -157,11 +160,15 @@ IDLE = {("EEGPT", "ours"): 0.05, ("EEGPT", "ours, bf16"): 0.05}
 def exact(report: Report, size: Size, device: torch.device, folder: Path) -> None:
     """Whether a stop and a restart change a bit."""
     for part in gpu_exact.PARTS:
-        gpu_exact.run_part(part, size, folder, device)
+        gpu_exact.run_part(part, size, folder)
     for name in size.exact:
+        what = f"{name}: compute.exact=true, stopped and restarted: the same bits"
+        if why := gpu_exact.failure(folder / name):
+            report.add(name, f"failed: {why}")
+            report.add(what, 0.0, bar=1, least=True)
+            continue
         runs = {run: folder / name / run for run in ("whole", "parts", "loose", "loose-again")}
-        same = gpu_exact.same(runs["whole"], runs["parts"])
-        report.add(f"{name}: compute.exact=true, stopped and restarted: the same bits", float(same), bar=1, least=True)
+        report.add(what, float(gpu_exact.same(runs["whole"], runs["parts"])), bar=1, least=True)
         again = gpu_exact.same(runs["loose"], runs["loose-again"])
         report.add(f"{name}: without, twice the same run", "the same bits" if again else "other bits")
         spent = {run: gpu_exact.step_s(runs[run]) for run in ("whole", "loose")}

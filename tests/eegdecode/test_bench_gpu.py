@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench import gpu, gpu_arms, gpu_sections, spy
-from bench.gpu_arms import ARMS, Arm
+from bench import gpu, gpu_arms, gpu_exact, gpu_sections, spy
+from bench.compare import Peers
+from bench.gpu_arms import ARMS, TINY, Arm, Steps
 from bench.gpu_report import Report
+from hpc.runs.rundir import RunDir, read_lines
 from tests.conftest import ROOT
 
 needs_an_imitated_gpu = pytest.mark.skipif(
@@ -126,6 +129,45 @@ def test_a_section_that_fails_takes_nothing_from_the_others(tmp_path: Path, monk
     assert figures["rows"][0]["what"] == "before" and report.shortfalls == [f"where: {state}", f"save: {state}"]
 
 
+@needs_no_gpu
+@pytest.mark.ranks
+def test_what_is_stopped_goes_on_in_another_process(tmp_path: Path) -> None:
+    size = replace(TINY, imitated=False)
+    gpu_exact.run_part(gpu_exact.PARTS[0], size, tmp_path)
+    parts = RunDir(tmp_path / "EEGNet" / "parts")
+    n_done = len(read_lines(parts.metrics))
+    assert 0 < n_done < size.exact_steps and not (parts.out / "model.pt").exists()
+    gpu_exact.run_part(gpu_exact.PARTS[1], size, tmp_path)
+    assert len(read_lines(parts.metrics)) == size.exact_steps and not gpu_exact.failure(tmp_path / "EEGNet")
+    assert gpu_exact.same(tmp_path / "EEGNet" / "whole", parts.path)
+
+
+def test_a_case_that_cannot_be_exact_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(name: str, *others: object, **named: object) -> None:
+        (tmp_path / name).mkdir()
+        raise RuntimeError("max_pool2d does not have a deterministic implementation")
+
+    monkeypatch.setattr(gpu_exact, "_train", refuses)
+    gpu_exact.do_part(gpu_exact.PARTS[0], TINY, tmp_path)
+    assert gpu_exact.failure(tmp_path / "EEGNet").startswith("whole and half: max_pool2d does not have")
+
+
+@needs_no_gpu
+@pytest.mark.ranks
+def test_braindecode_runs_in_a_python_of_its_own() -> None:
+    pytest.importorskip("braindecode")
+    told = {"name": "EEGNet", "shape": (22, 256), "batch": 2, "n": 1, "n_workers": 0, "device": "cpu"}
+    peers = Peers(sys.executable, "bench.gpu_peers", told, "braindecode")
+    try:
+        assert peers.names == ["braindecode"]
+        peers.method("braindecode")()
+        peers._process.kill()
+        with pytest.raises((RuntimeError, BrokenPipeError)):
+            peers.method("braindecode")()
+    finally:
+        peers.close()
+
+
 def test_a_figure_that_falls_short_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     report = Report.begin(tmp_path / "figures.json", imitated=False)
     report.section = "EEGNet"
@@ -146,6 +188,22 @@ def test_only_a_file_is_written_to(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 2 and "is something else: name another one" in done.stderr
     assert (tmp_path / "pipe").is_fifo()
+
+
+@needs_no_gpu
+def test_a_peer_that_fails_takes_nothing_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    report = Report.begin(tmp_path / "figures.json")
+    steps = Steps(TINY.cases["EEGNet"], {"ours": lambda: None, gpu_arms.LIGHTNING: fails})
+    assert [*gpu_arms.seconds_of(steps, 2, report)] == ["ours"]
+    (row,) = report.contents["rows"]
+    assert row["what"] == gpu_arms.LIGHTNING and row["value"] == "failed: RuntimeError: CUDA out of memory"
+    steps.n["ours"] = fails
+    with pytest.raises(RuntimeError, match="out of memory"):
+        gpu_arms.seconds_of(steps, 2, report)
 
 
 def test_kernels_that_overlap_count_once() -> None:

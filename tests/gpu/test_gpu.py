@@ -1,13 +1,16 @@
 """Tests that need a GPU. Skipped, with a reason, if there is none."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from bench import gpu_faults
+from bench import gpu, gpu_faults
 from hpc.runs.rundir import RunDir, read_json, read_lines
-from tests.conftest import Launch
+from tests.conftest import ROOT, Launch
 from tests.slurm.test_decoding import prepared, study, train_run
 
 __all__ = ["prepared", "study"]  # fixtures
@@ -40,3 +43,11 @@ def test_each_gpu_has_a_rank(study: Launch) -> None:
 def test_faults_of_gpus_are_known() -> None:
     rows = list(gpu_faults.cases("cuda"))
     assert [(what, text) for what, known, text in rows if known is False] == []
+
+
+def test_what_training_costs_there_is_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "gpu", "--quick", "--out", str(tmp_path / "figures.json")]
+    subprocess.run(command, cwd=ROOT, check=False)  # 1 where a figure falls short
+    figures = read_json(tmp_path / "figures.json")
+    assert figures is not None
+    assert {name: how["state"] for name, how in figures["sections"].items()} == dict.fromkeys(gpu.SECTIONS, "done")
