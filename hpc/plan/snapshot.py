@@ -90,7 +90,7 @@ def _place(package: str) -> Path | None:
     if origin is None:
         return None
     if not os.path.exists(origin):
-        raise ConfigError(f"{package} is imported from {origin}, of which no copy can be made: unpack it, or install it")
+        raise ConfigError(f"{package} is imported from {origin}, of which no copy can be made: unpack it")
     return Path(origin).resolve()
 
 
