@@ -77,6 +77,7 @@ def _refuse_secrets(args: Arguments, sciences: Sequence[Science]) -> None:
     texts = [(name, value) for name, value in given.items() if isinstance(value, str)]
     if args.verb not in ("resume", "export"):
         leaves = (config.texts(science.config, science.section) for science in sciences)
+        texts.append(("--runs", str(args.runs)))
         texts += dict.fromkeys(itertools.chain.from_iterable(leaves))
     for at, text in texts:
         if secrets.looks_like_one(text):

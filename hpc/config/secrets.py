@@ -53,10 +53,10 @@ class Secret:
         """Read the value. Raises ConfigError, which does not show it, if there is none."""
         if self.is_literal:
             return self._text
-        found = find(self._text, environ)
-        if found is None:
+        value = find(self._text, environ)
+        if value is None:
             raise ConfigError(f"there is no secret {self._text}: {how(self._text, environ)}")
-        return found
+        return value
 
     def __bool__(self) -> bool:
         return bool(self._text)

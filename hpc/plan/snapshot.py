@@ -79,19 +79,19 @@ def look(packages: Sequence[str]) -> list[Code]:
             continue  # a package of somebody's that is broken is in nobody's way: see hpc.config.plugins
         root = _root(place)
         (checkouts if root else loose).setdefault(root or str(place.parent), []).append(place)
-    found = [_checkout(Path(root), places) for root, places in checkouts.items()]
-    found += [_packages(Path(folder), places) for folder, places in loose.items()]
-    return [_with_folder(code, number, found) for number, code in enumerate(found)]
+    codes = [_checkout(Path(root), places) for root, places in checkouts.items()]
+    codes += [_packages(Path(folder), places) for folder, places in loose.items()]
+    return [_with_folder(code, number, codes) for number, code in enumerate(codes)]
 
 
 def _place(package: str) -> Path | None:
     """Return the folder or the file of a package."""
-    found = seal.location(package)
-    if found is None:
+    origin = seal.location(package)
+    if origin is None:
         return None
-    if not os.path.exists(found):
-        raise ConfigError(f"{package} is imported from {found}, of which no copy can be made: unpack it, or install it")
-    return Path(found).resolve()
+    if not os.path.exists(origin):
+        raise ConfigError(f"{package} is imported from {origin}, of which no copy can be made: unpack it")
+    return Path(origin).resolve()
 
 
 def _root(place: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NewType, TypeVar
 from hpc.rank.heartbeat_writer import HeartbeatWriter
 from hpc.runs import seal
 from hpc.runs.heartbeats import QUICK_S
-from hpc.runs.rundir import FULL, RunDir, make_folder, read_json, write_json
+from hpc.runs.rundir import FULL, RunDir, committed_steps, make_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +130,7 @@ class Context:
     _written: float = field(default=-1e9, repr=False)
     _looked: float = field(default=-1e9, repr=False)
     _heartbeat: dict[str, Any] = field(default_factory=dict, repr=False)
+    _went_back: dict[str, int] = field(default_factory=dict, repr=False)
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
     _until_progress: ExitStack = field(default_factory=ExitStack, repr=False)
     _gathered: int = field(default=0, repr=False)
@@ -175,6 +176,7 @@ class Context:
         }
         self._until_progress.close()
         self._heartbeat |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
+        self._heartbeat |= self._went_back
         if now - self._written >= QUICK_S or done >= total:
             self.say_how_far(now=done >= total)
 
@@ -202,6 +204,12 @@ class Context:
         wait = Backoff()
         while not names.issubset(os.listdir(folder)):
             self.pause(wait())
+
+    def goes_on_from(self, step: int) -> None:
+        """Tell the supervisor from which step this attempt goes on: an older one than the last, if that was damaged."""
+        saved = committed_steps(self.run.checkpoints) if self.world.is_first else []
+        if saved and step != saved[-1]:
+            self._went_back = {"went_back": step}
 
     @property
     def reached(self) -> int:

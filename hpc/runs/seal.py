@@ -70,13 +70,13 @@ def check_identity(run: RunDir, expected: str) -> None:
     """Raise Gone if the run folder is no longer the expected one: moved, deleted, or made anew. A disk that does not
     answer at the moment says nothing."""
     try:
-        found = identity_of(run)
+        now = identity_of(run)
     except OSError:
         return
-    if found == expected:
+    if now == expected:
         return
     lost = "has no identity.json that can be read" if run.path.exists() else "was moved or deleted"
-    what = f"is another one now (id {found}, not {expected})" if found else lost
+    what = f"is another one now (id {now}, not {expected})" if now else lost
     raise Gone(
         f"the run folder {run.folder} {what} while the run was working in it: it ends here and writes nothing more. "
         f"Where the folder is whole, `python -m hpc.launch resume {run.name}` goes on from its last checkpoint"
@@ -112,8 +112,8 @@ def difference(code: Path, sha256: str) -> str:
     except FileNotFoundError:
         gone = not code.exists()
         return f"the run's copy of the code is gone: {code if gone else code / MANIFEST} is not there"
-    if (found := hashlib.sha256(text).hexdigest()) != sha256:
-        return f"{code / MANIFEST} was changed after submission: its SHA-256 is {found}, the plan's {sha256}"
+    if (digest := hashlib.sha256(text).hexdigest()) != sha256:
+        return f"{code / MANIFEST} was changed after submission: its SHA-256 is {digest}, the plan's {sha256}"
     files: dict[str, dict[str, Any]] = json.loads(text)
     for path, entry in files.items():
         try:
@@ -140,10 +140,10 @@ def _importable(code: Path) -> Iterator[str]:
 def refuse_other_code(run: RunDir, plan: Mapping[str, Any]) -> None:
     """Raise Unsealed if this process would import a package of the plan from elsewhere than the snapshot."""
     for package, place in plan.get("packages", {}).items():
-        expected, found = os.path.realpath(run.code / place), location(package)
-        if found is None or os.path.realpath(found) != expected:
+        expected, origin = os.path.realpath(run.code / place), location(package)
+        if origin is None or os.path.realpath(origin) != expected:
             raise Unsealed(
-                f"this rank would import {package} from {found or 'nowhere'}, not from the run's copy of the code, "
+                f"this rank would import {package} from {origin or 'nowhere'}, not from the run's copy of the code, "
                 f"{expected}: its PYTHONPATH is {os.environ.get('PYTHONPATH') or 'not set'}. See what the site's or "
                 "your own scripts do with it"
             )

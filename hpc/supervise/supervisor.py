@@ -90,6 +90,7 @@ class Supervisor:
         self._early_signals = early_signals
         self._looked_at = -HEARTBEAT_S
         self._attempt_began = time.monotonic()
+        self._from_step = 0
         self.attempt = run.last_attempt()
         self.code: int | None = None
         """The exit code, once it is known."""
@@ -226,17 +227,18 @@ class Supervisor:
         n_ranks = self.resources["nodes"] * self.resources["ranks_per_node"]
         given = threads.of_a_rank(self.plan, n_ranks, self.job is not None)
         n_threads = int(threads.capped(given, os.environ)[threads.OF_ALL])
+        self._from_step = steps[-1] if steps else 0
         start = {
             "attempt": self.attempt,
             "started": time.time(),
             "job": self.job and self.job.id,
-            "from_step": steps[-1] if steps else 0,
+            "from_step": self._from_step,
             "ranks": n_ranks,
             "threads": n_threads,
         }
         if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there room for the logs
             return "stopped"
-        going_on = f", goes on from step {steps[-1]}" if steps else ""
+        going_on = f", goes on from step {steps[-1]}" if steps else ""  # unless a rank finds that it is damaged
         last = (records.attempts(self.dir) or [{}])[-1]
         before_ranks, before_threads = last.get("ranks", n_ranks), last.get("threads", n_threads)
         if steps and before_ranks != n_ranks:
@@ -255,6 +257,7 @@ class Supervisor:
         except Gone:
             started.end()
             raise
+        self._note_damage(records.heartbeat(self.dir, 0))
         cause = diagnosis.Cause("")
         if late:
             cause = diagnosis.hung(late, folder)
@@ -262,6 +265,7 @@ class Supervisor:
             hosts = {heartbeat["rank"]: heartbeat["host"] for heartbeat in started.heartbeats()}
             cause = diagnosis.crashed(folder, started.first_codes or started.codes, hosts)
         end = {
+            "from_step": self._from_step,
             "ended": time.time(),
             "outcome": outcome,
             "codes": started.codes,
@@ -274,6 +278,14 @@ class Supervisor:
         }
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome
+
+    def _note_damage(self, first: "records.Heartbeat") -> None:
+        """Say, once, that the first rank has found the last checkpoint damaged, and goes on from another one."""
+        step = first.get("went_back", self._from_step) if first.get("attempt") == self.attempt else self._from_step
+        if step != self._from_step:
+            whence = f"goes on from step {step}" if step else "begins anew"
+            self._note(f"the checkpoint of step {self._from_step} is damaged: attempt {self.attempt} {whence}")
+            self._from_step = step
 
     def _watch(self, started: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
         """Wait for the ranks; pass a request to stop on to them; if one dies or all are silent, end the others. Return
@@ -288,6 +300,7 @@ class Supervisor:
             if now - pulse_at > self._interval_s():
                 pulse_at = now
                 first = records.heartbeat(self.dir, 0)
+                self._note_damage(first)
                 if not self._heartbeat("running", pulse=first):
                     started.heard_since = time.time()
                 self._look_around()

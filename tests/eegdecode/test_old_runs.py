@@ -104,11 +104,14 @@ def test_a_stopped_training_goes_on_and_a_new_one_reads_the_old_store(former: Fo
 def test_a_checkpoint_in_which_a_byte_is_another_is_skipped_in_a_sentence(former: Former) -> None:
     accept(former)
     cut = former.run("train", "cut")
-    last = committed_steps(cut.checkpoints)[-1]
+    *_, before, last = (0, *committed_steps(cut.checkpoints))
     (state,) = (cut.checkpoints / f"step-{last:08d}").glob("state-*")
     content = bytearray(state.read_bytes())
     content[-1] ^= 1
     state.write_bytes(content)
     shutil.rmtree(cut.path / "tensorboard", ignore_errors=True)
-    former("resume", "cut")
+    text = former("resume", "cut").stdout
+    whence = f"goes on from step {before}" if before else "begins anew"
+    assert f"the checkpoint of step {last} is damaged: attempt 2 {whence}" in text
+    assert records.attempts(cut)[-1]["from_step"] == before, "and not what its name promised"
     assert f"checkpoint of step {last} is damaged" in cut.attempt(2).log(0).read_text()

@@ -302,6 +302,19 @@ def test_a_layer_for_each_subject_is_refused(runs: Path) -> None:
         stages.submission(Submission(challenge_1=(made(runs / "own"),)), context(runs / "of-own"))
 
 
+@pytest.mark.parametrize("file", ["data/out/*.h5", "data/out/index.json", "rt/out/model.pt"])
+def test_no_package_is_made_of_what_is_not_what_was_written(runs: Path, file: str) -> None:
+    for path in runs.glob(file):
+        content = path.read_bytes()
+        path.write_bytes(bytes(len(content)))
+        try:
+            with pytest.raises(ValueError, match=rf"challenge 1: \S+{path.name} is damaged: its SHA-256"):
+                stages.submission(Submission(challenge_1=(made(runs / "rt"),)), context(runs / "of-zeros"))
+        finally:
+            path.write_bytes(content)
+    assert not list(runs.glob("of-zeros/out/*.zip"))
+
+
 def test_the_entry_says_what_is_wrong(
     packed: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

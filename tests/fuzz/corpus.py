@@ -52,8 +52,8 @@ from hpc import config
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.saver import Saver
 from hpc.rank.context import Context, Input, World
-from hpc.runs import heartbeats, records, status
-from hpc.runs.rundir import RunDir, append_line, write_json
+from hpc.runs import heartbeats, products, records, seal, status
+from hpc.runs.rundir import LIST, RunDir, append_line, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import watch
 from hpc.supervise import diagnosis
@@ -336,6 +336,44 @@ def without_index(folder: Path) -> None:
     (folder / "index.json").unlink()
 
 
+def listed(folder: Path) -> None:
+    stored(folder)
+    products.close(folder, run="preprocess-1")
+
+
+def read_listed(folder: Path) -> Reading:
+    """As a process that has just started: a list is read once."""
+    products.MEMORY._lists.clear()
+    return read_store(folder)
+
+
+def study_of_a_run(folder: Path) -> None:
+    study(folder, _edf, ".edf")
+    products.close(folder, run="synthesize-1")
+
+
+def read_study_of_a_run(folder: Path) -> Reading:
+    memory = products.Memory()
+    for path in memory.tree(folder):
+        memory.verify(path)
+    return read_study(folder)
+
+
+def sealed(folder: Path) -> None:
+    files = {"lib/pack/__init__.py": (b"SIZE = 1\n", False), "lib/tool": (b"#!/bin/sh\n", True)}
+    for name, (content, _) in files.items():
+        (path := folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (folder / "code" / seal.MANIFEST).write_bytes(text := seal.manifest(files))
+    write_json(folder / "plan.json", {"snapshot": hashlib.sha256(text).hexdigest()})
+
+
+def read_sealed(folder: Path) -> Reading:
+    run = RunDir(folder)
+    seal.verify(run, records.plan(run))
+    return Reading("code", digest(*(path.read_bytes() for path in sorted((folder / "code").rglob("*.py")))))
+
+
 def predicted(folder: Path) -> None:
     rng = np.random.default_rng(1)
     windows = tuple(
@@ -592,6 +630,12 @@ FORMATS: tuple[Format, ...] = (
     Format("store .h5 without index", without_index, "sub-01.h5", read_store, ours=True),
     Format("store index.json", stored, "index.json", read_store, mutations.JSON, ours=True),
     Format("store manifest.json", stored, "manifest.json", read_store, mutations.JSON, ours=True),
+    Format("store products.jsonl", listed, LIST, read_listed, mutations.JSON, ours=True),
+    Format("edf of a run", study_of_a_run, "sub-01/eeg/sub-01_task-x_eeg.edf", read_study_of_a_run, ours=True),
+    Format("events.tsv of a run", study_of_a_run, "sub-01/eeg/sub-01_task-x_events.tsv", read_study_of_a_run,
+           mutations.TEXT, ours=True),
+    Format("code manifest.json", sealed, "code/manifest.json", read_sealed, mutations.JSON, ours=True),
+    Format("code", sealed, "code/lib/pack/__init__.py", read_sealed, mutations.TEXT, ours=True),
     Format("predictions.h5", predicted, "predictions.h5", read_predictions, ours=True),
     Format("model.pt", model, "out/model.pt", read_model, mutations.WEIGHTS, ours=True),
     Format("model.pt, inspected", model, "out/model.pt", read_inspect, mutations.WEIGHTS),

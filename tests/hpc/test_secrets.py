@@ -284,6 +284,7 @@ def test_a_free_text_that_looks_like_a_secret_is_refused_without_showing_it(laun
     lines = {
         "--comment": ["count", "n=1", "--on", "bed", "--comment", text],
         "--mail": ["count", "n=1", "--on", "bed", "--mail", text],
+        "--runs": ["count", "n=1", "--runs", text],
         "count.kill_on": ["count", "a.yaml"],
         **({"--name": ["count", "n=1", "--name", text]} if text.startswith("ghp_") else {}),
     }  # fmt: skip
