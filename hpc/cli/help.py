@@ -18,7 +18,7 @@ from hpc.config import plugins, reference, stages
 from hpc.config.choices import kinds, leaves
 from hpc.config.reference import Setting
 from hpc.errors import ConfigError, did_you_mean, first_of
-from hpc.runs.rundir import atomic_write
+from hpc.runs.rundir import write_output
 
 WIDEST = 110
 """The maximum width in columns; longer lines are hard to read."""
@@ -148,8 +148,7 @@ def show_settings(args: Arguments, environ: Mapping[str, str]) -> int:
         raise ConfigError(f"there is no stage {stage!r}; settings of that name: {first_of(paths)}")
     schema = stages.schema(stages.load(stages.entry(stage)))
     if args.output is not None:
-        text = page(stage)
-        atomic_write(Path(args.output), lambda file: file.write(text.encode()))
+        write_output(Path(args.output), page(stage))
         print(f"wrote {args.output}")
         return DONE
     title, about, rows = reference.below(schema, path)

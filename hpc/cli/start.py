@@ -17,7 +17,7 @@ from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.runs import status
 from hpc.runs.outdated import outdated
-from hpc.runs.rundir import atomic_write
+from hpc.runs.rundir import write_output
 from hpc.site import allocation
 from hpc.submit import batch, executors, start
 
@@ -120,6 +120,6 @@ def export(plan: Plan, environ: Mapping[str, str], output: str | None) -> int:
     if output is None:
         print(text, end="")
     else:
-        atomic_write(Path(output), lambda file: file.write(text.encode()))
+        write_output(Path(output), text)
         print(f"\nwrote {output}: sbatch {output}")
     return DONE

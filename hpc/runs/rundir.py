@@ -58,6 +58,15 @@ def atomic_write(
         raise
 
 
+def write_output(path: Path, text: str) -> None:
+    """Write a text where a user wants it: a file that is whole or absent, or what is there already and is no file, as
+    /dev/null and a pipe, which a rename would replace."""
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+    else:
+        atomic_write(path, lambda file: file.write(text.encode()))
+
+
 def _open_new(path: Path) -> BinaryIO:
     try:
         return open(path, "wb")

@@ -1,6 +1,8 @@
 """Files are whole or absent."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,7 @@ from hpc.runs.rundir import (
     read_json,
     read_lines,
     write_json,
+    write_output,
 )
 
 
@@ -61,3 +64,14 @@ def test_every_file_of_a_run_has_its_own_place(tmp_path: Path) -> None:
     places = [getattr(run, name) for name in names]
     assert len(set(places)) == len(places)
     assert all(place.is_relative_to(tmp_path) for place in places)
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """Such as /dev/null, which a rename by root replaces for all programs."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        write_output(pipe, "a text\n")
+        assert reader.communicate()[0] == "a text\n" and pipe.is_fifo()
+    write_output(tmp_path / "page.md", "a text\n")
+    assert (tmp_path / "page.md").read_text() == "a text\n"

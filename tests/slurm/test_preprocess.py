@@ -1,7 +1,7 @@
 """Preprocessing through the whole line: any number of processes, started in any way, write the same store."""
 
-import signal
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
