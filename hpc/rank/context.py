@@ -199,6 +199,14 @@ class Context:
             self.pause(wait())
         return list(values)
 
+    def wait_until_all_are_done(self) -> None:
+        """Wait, on the first rank, until the stage is done on all ranks; the others only say so."""
+        folder = self.run.attempt(self.attempt)
+        if not self.world.is_first:
+            folder.done(self.world.rank).touch()
+        elif self.world.size > 1:
+            self._until_there(folder.path, {folder.done(rank).name for rank in range(1, self.world.size)})
+
     def _until_there(self, folder: Path, names: set[str]) -> None:
         """Wait for files of other ranks: one request for all of them, however many there are."""
         wait = Backoff()

@@ -36,6 +36,7 @@ def work(ctx: Context) -> None:
     ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)
     ctx.fence()
+    ctx.wait_until_all_are_done()
     if ctx.world.is_first:
         about = {"stage": plan["stage"], "meaning": ctx.meaning}
         ctx.until_there_is_room(lambda: products.close(ctx.out, ctx.beat, **about))

@@ -386,6 +386,10 @@ class AttemptDir:
         """The values of all ranks in that call of `gather`."""
         return self.path / f"words-{time}.json"
 
+    def done(self, rank: int) -> Path:
+        """Written by a rank whose stage is done, so that the first one knows that nobody writes any more."""
+        return self.path / f"rank-{rank:04d}.done"
+
     def stopped(self, rank: int) -> Path:
         """Left by a rank that has saved after it was asked to stop."""
         return self.path / f"rank-{rank:04d}.stopped"

@@ -215,7 +215,8 @@ class Ranks:
     @property
     def was_killed(self) -> bool:
         """Whether a rank was ended from outside, by a person, the kernel or Slurm, and not by anything of its own."""
-        return bool(self.first_codes) and all(abs(code) in KILLED for code in self.first_codes)
+        codes = self.first_codes or [code for code in self.codes if code != 0]  # all have ended before we looked
+        return bool(codes) and all(abs(code) in KILLED for code in codes)
 
     @property
     def can_fork(self) -> bool:

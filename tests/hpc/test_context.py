@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,23 @@ def test_who_waits_for_room_is_still_stopped(tmp_path: Path, full: Path) -> None
 def test_an_input_is_a_run_or_a_path(tmp_path: Path) -> None:
     assert input_path(Input("train-abc"), tmp_path) == tmp_path / "train-abc" / "out"
     assert input_path(Input("data/bids"), tmp_path) == Path("data/bids")
+
+
+def test_the_first_rank_ends_its_stage_when_all_are_done_and_no_other_waits(tmp_path: Path) -> None:
+    """What it lists then is all that they have written."""
+    run = RunDir(tmp_path)
+    run.attempt(1).path.mkdir(parents=True)
+    first, second = (Context(World(rank, 2, rank, 2), run, attempt=1) for rank in (0, 1))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(first.wait_until_all_are_done)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
+        second.wait_until_all_are_done()
+        waiting.result(60)
+
+
+def test_who_is_asked_to_stop_does_not_wait_for_the_others(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.attempt(1).path.mkdir(parents=True)
+    with pytest.raises(Preempted):
+        Context(World(0, 2, 0, 2), run, attempt=1, should_stop=lambda: True).wait_until_all_are_done()
