@@ -61,7 +61,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
 
 
 @on_gpus
-@imports("eegdecode.training.loop", "torch.utils.tensorboard", "torch._dynamo")
+@imports("eegdecode.training.loop", "torch.utils.tensorboard")
 @checked_by(check_training)
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""

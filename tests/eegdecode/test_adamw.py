@@ -107,5 +107,19 @@ def test_it_starts_and_steps_without_torch_dynamo() -> None:
         "train(net, optimizer, range(3)); optimizer.load_state_dict(optimizer.state_dict()); "
         "print('torch._dynamo' in sys.modules)"
     )
+    assert printed_by(code) == "False\n"
+
+
+def test_what_a_training_imports_before_its_ranks_are_forked_is_without_torch_dynamo() -> None:
+    code = (
+        "import sys; from eegdecode import stages; from hpc.config.stages import import_ahead; "
+        "import_ahead(stages.train); "
+        "print(*[name in sys.modules for name in ('eegdecode.training.loop', 'torch._dynamo')])"
+    )
+    assert printed_by(code) == "True False\n"
+
+
+def printed_by(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "False\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
