@@ -22,7 +22,7 @@ from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 from hpc.rank import gradients, rendezvous, signals
 from hpc.rank.context import STARTING, Backoff, Context
 from hpc.runs import records
-from hpc.runs.rundir import read_json, write_json
+from hpc.runs.rundir import write_json
 from hpc.site import fabric, gpus, gpus_of_ranks
 from hpc.site.gpus_of_ranks import Seen
 
@@ -122,13 +122,13 @@ def _agree_on_devices(ctx: Context, store: "Store", seen: Seen, n_asked: int) ->
     if world.is_first:
         values = store.multi_get([f"device-{rank}" for rank in range(world.size)])
         everyone = [Seen.from_json(json.loads(value)) for value in values]
-        found = [problem and [problem.why, problem.final] for problem in gpus_of_ranks.problems(everyone, n_asked)]
-        store.multi_set([f"problem-{rank}" for rank in range(world.size)], [json.dumps(problem) for problem in found])
+        verdicts = [problem and [problem.why, problem.final] for problem in gpus_of_ranks.problems(everyone, n_asked)]
+        store.multi_set([f"problem-{rank}" for rank in range(world.size)], [json.dumps(one) for one in verdicts])
     mine = json.loads(store.get(f"problem-{world.rank}"))
     if mine is not None:
         store.set(f"read-{world.rank}", "")
         if world.is_first:  # it keeps the store: the others read theirs before it ends
-            store.wait([f"read-{rank}" for rank, problem in enumerate(found) if problem is not None])
+            store.wait([f"read-{rank}" for rank, problem in enumerate(verdicts) if problem is not None])
         why, is_final = mine
         raise ValueError(why) if is_final else RuntimeError(why)
 
@@ -249,7 +249,6 @@ def _meet(ctx: Context, site_fabric: str = "") -> Store:
     and writes it with a new secret into the folder of this attempt, for nobody else to read: no port is guessed, and no
     stranger gets in."""
     place = ctx.run.attempt(ctx.attempt).rendezvous
-    here = socket.gethostname()
     # HPC_SIZE: the supervisor on this machine has started all ranks itself, whatever it calls nodes
     all_here = ctx.world.local_size == ctx.world.size or "HPC_SIZE" in os.environ
     if all_here and any(name == "lo" for _, name in socket.if_nameindex()):
@@ -260,16 +259,15 @@ def _meet(ctx: Context, site_fabric: str = "") -> Store:
     if ctx.world.is_first:
         host, secret = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ), rendezvous.new_secret()
         server = rendezvous.Server(host, secret)
-        write_json(place, {"host": host or here, "port": server.port, "secret": secret}, private=True)
+        rendezvous.Address(host, server.port, secret).write(place)
     deadline, wait = time.monotonic() + RENDEZVOUS_S, Backoff(0.05, 1.0)
-    while (address := read_json(place)) is None:
+    while (address := rendezvous.Address.read(place)) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"rank 0 has not written {place} within {RENDEZVOUS_S} s: did it start? See its log next to that"
             )
         time.sleep(wait())
-    at = rendezvous.LOOPBACK if address["host"] == here else address["host"]
-    store = Store(rendezvous.Client(at, address["port"], address["secret"], RENDEZVOUS_S))
+    store = Store(rendezvous.Client(*address, RENDEZVOUS_S))
     _stores.append(store)
     _all_here(ctx, store)
     return store

@@ -23,7 +23,7 @@ from hpc.rank.context import World
 from hpc.rank.link import Closed, Link, Lost
 from hpc.rank.parent_death import adopt_orphans, die_with_parent, end_children
 from hpc.rank.signals import STACKS, Stop
-from hpc.runs.rundir import AttemptDir, read_json
+from hpc.runs.rundir import AttemptDir
 
 PASSED_ON = (signal.SIGUSR2, signal.SIGTERM, STACKS)
 """Signals that are meant for the rank."""
@@ -158,12 +158,10 @@ class ForkServer:
     def _connect(self) -> None:
         """Begin to connect to the supervisor, if there is one."""
         try:
-            address = read_json(self.folder.fork_servers)
+            address = rendezvous.Address.read(self.folder.fork_servers)
             if address is None:
                 return
-            here = os.uname().nodename
-            host = rendezvous.LOOPBACK if address["host"] == here else address["host"]
-            self.link = Link.to(host, address["port"], address["secret"])
+            self.link = Link.to(*address)
         except OSError:
             return
         self._selector.register(self.link, selectors.EVENT_READ)

@@ -15,6 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from hpc.runs.rundir import read_json, write_json
 
 N_B = 32
 """The length of a secret, of a random number and of a signature."""
@@ -37,6 +41,26 @@ class WrongSecret(ConnectionError):
 
 def new_secret() -> str:
     return secrets.token_hex(N_B)
+
+
+class Address(NamedTuple):
+    """Where somebody listens, and the secret that lets in."""
+
+    host: str
+    port: int
+    secret: str
+
+    def write(self, path: Path) -> None:
+        """Leave it in a file that nobody but the user may read; without a host, by the name of this one."""
+        write_json(path, self._replace(host=self.host or socket.gethostname())._asdict(), private=True)
+
+    @classmethod
+    def read(cls, path: Path) -> "Address | None":
+        """Return what is written there, as it is reached from this machine; None if nothing is."""
+        if (record := read_json(path)) is None:
+            return None
+        address = cls(record["host"], record["port"], record["secret"])
+        return address._replace(host=LOOPBACK) if address.host == socket.gethostname() else address
 
 
 def own_address(environ: Mapping[str, str]) -> str:

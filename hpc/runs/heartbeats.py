@@ -104,8 +104,10 @@ def of_rank(run: RunDir, rank: int) -> dict[str, Any]:
     """Read the last heartbeat of a rank; empty if there is none."""
     # The first rank is the first of its node; where another one is depends on the layout, which may have changed
     firsts = [0] if rank == 0 else [first for first in _firsts(run) if first <= rank]
-    found = [record for first in firsts for record in _read(run, first, rank - first) if record.get("rank") == rank]
-    return max(found, key=_age, default=None) or read_heartbeat(run.former_heartbeat(rank))
+    slots = (record for first in firsts for record in _read(run, first, rank - first))
+    return max((record for record in slots if record.get("rank") == rank), key=_age, default=None) or read_heartbeat(
+        run.former_heartbeat(rank)
+    )
 
 
 def of_all(run: RunDir) -> dict[int, dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hpc.rank import rendezvous
 from hpc.rank.link import Closed, Link, Lost
-from hpc.runs.rundir import AttemptDir, write_json
+from hpc.runs.rundir import AttemptDir
 
 MAX_STRANGERS = 64
 """The most connections, beyond those of our ranks, that have proven nothing; another one closes the oldest."""
@@ -51,10 +51,9 @@ class ForkServers:
         host = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ)
         self._listener: socket.socket | None = rendezvous.listen(host)
         self._listener.setblocking(False)
-        address = {"host": host or socket.gethostname(), "port": self._listener.getsockname()[1]}
         self.address = folder.fork_servers
         """The file from which they know us."""
-        write_json(self.address, address | {"secret": self._secret}, private=True)
+        rendezvous.Address(host, self._listener.getsockname()[1], self._secret).write(self.address)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
 

@@ -39,8 +39,6 @@ KILLED = (signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends, and how srun ends then."""
 LOG_MB, KEPT_MB = 200, 10
 """A log larger than LOG_MB is cut to its last KEPT_MB, so that a rank cannot fill the disk."""
-
-
 LOGS_SHARE = 128
 """A pass of the supervisor looks at one log, and at one more for each 128 ranks."""
 
