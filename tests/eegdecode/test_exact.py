@@ -1,6 +1,5 @@
 """A training on four ranks ends with the same bits over a stop, and with `compute.exact` on fewer ranks too."""
 
-import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from hpc.rank import ddp, gradients
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir
 from tests.eegdecode.test_loop import AskedAt, assert_same_parameters, figures
-from tests.waiting import LONG_S
+from tests.ranks import in_ranks
 
 STEPS, STOP_AT, RANKS = 9, 3, 4
 Runs = dict[str, Path]
@@ -66,14 +65,7 @@ def runs(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All trainings, by one group of ranks: starting them takes longest."""
     folder = tmp_path_factory.mktemp("runs")
     cfg = config(tiny_store.recordings[0].path.parent)
-    spawn = multiprocessing.get_context("spawn")
-    ranks = [spawn.Process(target=one_rank, args=(rank, cfg, folder), daemon=True) for rank in range(RANKS)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0] * RANKS
+    in_ranks(one_rank, RANKS, cfg, folder)
     return folder
 
 

@@ -1,6 +1,5 @@
 """Objectives with a target compute what their papers say, on one rank and on several."""
 
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
 from math import exp, log
@@ -21,7 +20,7 @@ from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir
-from tests.waiting import LONG_S
+from tests.ranks import in_ranks
 
 
 class Echo(nn.Module):
@@ -263,13 +262,7 @@ def rank_of_two(rank: int, run: Path) -> None:
 @pytest.mark.ranks
 def test_two_ranks_contrast_as_one_does_with_all_windows(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    ranks = [multiprocessing.get_context("spawn").Process(target=rank_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0, 0]
+    in_ranks(rank_of_two, 2, tmp_path)
     both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for number, cfg in enumerate(FORMS):
         torch.manual_seed(0)

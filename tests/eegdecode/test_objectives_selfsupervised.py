@@ -1,7 +1,6 @@
 """Objectives without a target compute what their papers say, from a window and its key alone."""
 
 import math
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from eegdecode.signals import SignalSpec
 from hpc.rank import ddp
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir
-from tests.waiting import LONG_S
+from tests.ranks import in_ranks
 
 NAMES = ("Cz", "C3", "C4", "Pz", "Fz", "O1", "O2", "T3")
 
@@ -132,13 +131,7 @@ def trained_by_contrast() -> dict[str, Any]:
 
 @pytest.mark.ranks
 def test_two_ranks_have_the_loss_and_the_gradient_of_one(tmp_path: Path) -> None:
-    ranks = [multiprocessing.get_context("spawn").Process(target=one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0, 0]
+    in_ranks(one_of_two, 2, tmp_path)
     for name, (network, objective, given) in trained_by_contrast().items():
         loss, _ = objective(network, given)
         loss.backward()

@@ -1,7 +1,6 @@
 """Checkpoints are whole, verified, or absent."""
 
 import logging
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, write_json
-from tests.waiting import LONG_S
+from tests.ranks import in_ranks
 
 
 def state(value: float) -> dict[str, object]:
@@ -182,14 +181,7 @@ def test_a_checkpoint_is_read_by_one_rank_and_checked_by_all(tmp_path: Path) -> 
     with open(RunDir(tmp_path).checkpoints / "step-00000002" / "state-0000-of-0001.bin", "r+b") as file:
         file.seek(-100_000, os.SEEK_END)
         file.write(b"damage")
-    spawn = multiprocessing.get_context("spawn")
-    ranks = [spawn.Process(target=one_of_three, args=(rank, tmp_path)) for rank in range(3)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0, 0, 0]
+    in_ranks(one_of_three, 3, tmp_path)
     for rank in range(3):
         read = ["step-00000002", "step-00000001"] if rank == 0 else []
         assert read_json(tmp_path / f"saw-{rank}") == {"nothing": None, "step": 1, "same": True, "read": read}

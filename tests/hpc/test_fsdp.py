@@ -1,6 +1,5 @@
 """A sharded model gathers blocks in half precision, and is kept, summed and saved in float32."""
 
-import multiprocessing
 import os
 import traceback
 from collections import Counter
@@ -17,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from hpc.rank import ddp, fsdp
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir
-from tests.waiting import LONG_S
+from tests.ranks import in_ranks
 
 pytestmark = pytest.mark.ranks
 RANKS, WIDTH, LAYERS = 2, 64, 3
@@ -121,11 +120,4 @@ def one_rank(rank: int, folder: Path) -> None:
 
 def test_blocks_are_gathered_in_half_precision_and_all_else_is_in_float32(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    spawn = multiprocessing.get_context("spawn")
-    ranks = [spawn.Process(target=one_rank, args=(rank, tmp_path), daemon=True) for rank in range(RANKS)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0] * RANKS
+    in_ranks(one_rank, RANKS, tmp_path)

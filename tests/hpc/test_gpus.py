@@ -1,6 +1,5 @@
 """GPUs of a machine without a GPU library, and what ranks do that were given GPUs and see none."""
 
-import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hpc.runs.rundir import RunDir, write_json
 from hpc.site import gpus as machine
 from hpc.site import gpus_of_ranks as gpus
 from hpc.site.gpus_of_ranks import Seen
-from tests.waiting import LONG_S
+from tests.ranks import in_ranks
 
 VERSION = (
     "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (builder)\nGCC version: 12\n"
@@ -236,15 +235,7 @@ def begin(rank: int, folder: Path, blind: bool) -> None:
 @pytest.mark.parametrize("blind", [True, False])
 def test_ranks_with_unlike_devices_end_before_they_wait_for_each_other(tmp_path: Path, blind: bool) -> None:
     a_run(tmp_path, 1)
-    ranks = [
-        multiprocessing.get_context("spawn").Process(target=begin, args=(rank, tmp_path, blind)) for rank in (0, 1)
-    ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0, 0]
+    in_ranks(begin, 2, tmp_path, blind)
     first, second = ((tmp_path / f"said-{rank}").read_text() for rank in (0, 1))
     if blind:
         assert first == "rank 1 on n1 has no GPU: that rank's error says why"
@@ -266,11 +257,5 @@ def sum_up(rank: int, folder: Path) -> None:
 
 @pytest.mark.ranks
 def test_the_network_between_ranks_is_measured(tmp_path: Path) -> None:
-    ranks = [multiprocessing.get_context("spawn").Process(target=sum_up, args=(rank, tmp_path)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0, 0]
+    in_ranks(sum_up, 2, tmp_path)
     assert (tmp_path / "said-0").read_text().startswith("gloo over 2 ranks on 1 node: 1 MB summed in ")

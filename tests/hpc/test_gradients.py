@@ -1,6 +1,5 @@
 """Ranks average their gradients: the mean that one process would compute, added in one order in whatever buckets."""
 
-import multiprocessing
 import os
 import traceback
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from torch import nn
 from hpc.rank import ddp, gradients
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir
-from tests.waiting import LONG_S
+from tests.ranks import in_ranks
 
 RANKS = 3
 TINY_MB = 1e-5
@@ -34,14 +33,7 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tracebacks of the ranks by claim."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "log").mkdir()
-    spawn = multiprocessing.get_context("spawn")
-    ranks = [spawn.Process(target=on_a_rank, args=(rank, folder), daemon=True) for rank in range(RANKS)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(LONG_S)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0] * RANKS
+    in_ranks(on_a_rank, RANKS, folder)
     return {name: "".join((folder / f"{name}-{rank}").read_text() for rank in range(RANKS)) for name in CLAIMS}
 
 
