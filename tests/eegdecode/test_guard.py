@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -346,19 +347,46 @@ def test_a_label_with_a_slash_is_one_array(tmp_path: Path) -> None:
 
 
 class Bad:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
     def __reduce__(self) -> object:
-        return os.system, ("true",)
+        return Path.touch, (self.trace,)
 
 
-@pytest.mark.parametrize("contents", [{"parameters": Bad()}, Bad(), [1], "text", {"config": 1}])
-def test_a_hostile_model_is_a_sentence_without_the_librarys_advice(tmp_path: Path, contents: object) -> None:
-    torch.save(contents, tmp_path / "model.pt")
+@pytest.mark.parametrize(
+    "contents",
+    [
+        lambda trace: {"parameters": Bad(trace)}, Bad, lambda trace: {"config": {}, "spec": {}, "x": Bad(trace)},
+        lambda trace: [1], lambda trace: "text", lambda trace: {"config": 1},
+    ],
+)  # fmt: skip
+def test_a_hostile_model_is_a_sentence_without_the_librarys_advice(
+    tmp_path: Path, contents: Callable[[Path], object]
+) -> None:
+    """And nothing in it is run: not by a reader of models, nor by one of weights, nor by inspect."""
+    made = contents(trace := tmp_path / "was-run")
+    torch.save(made, tmp_path / "model.pt")
     with pytest.raises(Refused, match=r"model\.pt is (damaged|no model of a train run)") as refused:
         model_file.load(tmp_path)
     assert "weights_only" not in str(refused.value) and len(str(refused.value).splitlines()) == 1
-    (tmp_path / "model.pt").write_bytes(pickle.dumps(contents))
-    with pytest.raises(Refused, match=r"model\.pt"):
-        model_file.load(tmp_path)
+    for content in ((tmp_path / "model.pt").read_bytes(), pickle.dumps(made, 2)):
+        (tmp_path / "model.pt").write_bytes(content)
+        for read in (
+            lambda path: model_file.load(path.parent),
+            transfer.tensors,
+            lambda path: transfer.tensors(path.parent),
+        ):
+            with pytest.raises(ValueError, match=r"model\.pt") as refused:
+                read(tmp_path / "model.pt")
+            assert "weights_only" not in str(refused.value)
+        with suppress(ValueError):
+            weights.look(tmp_path / "model.pt")
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(made))
+    assert trace.exists() == (not isinstance(made, list | str) and made != {"config": 1}), "there was something to run"
 
 
 # ---- The others go on
