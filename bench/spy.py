@@ -157,7 +157,7 @@ def _caller() -> str:
 
 
 class NoCompiler(Exception):
-    """There is no C++ compiler, so that CUDA cannot be imitated; the message says what was looked for."""
+    """No C++ compiler that can compile it, so CUDA cannot be imitated; the message says what was tried."""
 
 
 @contextmanager
@@ -409,13 +409,16 @@ def _compiled() -> Path:
     if not built.exists():
         partial = built.with_suffix(f".{os.getpid()}")
         include = torch_folder / "include"
-        subprocess.run(
+        done = subprocess.run(
             [
                 cxx, "-O0", "-shared", "-fPIC", "-std=c++20", "-w", f"-I{include}",
                 f"-I{include / 'torch/csrc/api/include'}", f"-I{sysconfig.get_paths()['include']}", str(SOURCE),
                 "-o", str(partial), f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu",
             ],
-            check=True, stdout=sys.stderr,
+            check=False, capture_output=True, text=True,
         )  # fmt: skip
+        if done.returncode:
+            partial.unlink(missing_ok=True)
+            raise NoCompiler(f"{cxx} cannot compile imitated CUDA ({done.returncode}): {done.stderr or done.stdout}")
         partial.rename(built)
     return built

@@ -1,6 +1,8 @@
 """What the spy counts, on imitated CUDA tensors or on those of a GPU, and how true the imitation is."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,3 +116,17 @@ def test_torch_is_as_before_once_the_imitation_ends() -> None:
         pytest.skip(str(error))
     assert (torch.cuda.is_available(), torch.accelerator.current_accelerator()) == before
     assert learned(torch.device("cpu"))
+
+
+def test_a_compiler_that_cannot_is_told_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under pytest, which has replaced the streams of this process: its words come in the exception."""
+    broken = tmp_path / "g++"
+    broken.write_text("#!/bin/sh\necho 'no such standard: c++20' >&2\nexit 4\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(spy, "_loaded", [])
+    sentence = r"cannot compile imitated CUDA \(4\): no such standard: c\+\+20"
+    with pytest.raises(spy.NoCompiler, match=sentence), spy.imitated_cuda():
+        pass
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["g++"], "nothing half made is left"
