@@ -81,7 +81,7 @@ SITES = {
 # ------------------------------------------------------------------------------------------------------- slurm.conf
 
 
-def lines(site: Site, directory: Path, release: Slurm, has_cgroups: bool) -> str:
+def lines(site: Site, directory: Path, has_cgroups: bool) -> str:
     """What comes to slurm.conf for a site; the settings that a bed has anyway are in env/bed."""
     words = [
         f"WaitTime={site.wait_time}",
