@@ -2,6 +2,7 @@
 
 On a bed of its own, with Slurm's own hold of requeued jobs (121 s); 2 nodes of 2 ranks each. Timed from the signal, or
 the kill, until the first rank has done its first step again. While Slurm holds submitit's job, ours are measured.
+Then the same signal where epilogs take 0, 8 and 40 s.
 """
 
 import importlib.util
@@ -33,6 +34,9 @@ STEP_S = 0.1
 UNDER_WAY = 3
 """Steps after which a run is disturbed."""
 PATIENCE_S = 240
+EPILOGS_S = (0, 8, 40)
+AFTER_EPILOG_S = 8
+"""How soon behind the epilog it is to go on."""
 DATA = """
 synthesize: {n_subjects: 2, n_pieces: 5, piece_s: [4, 6], n_channels: 8}
 preprocess: {study: synthesize}
@@ -76,7 +80,25 @@ def run(quick: bool) -> bool:
     goals = {"kill_to_first_step_s": Goal(median(killed[COUNT]), 10)}
     reached &= show("killed rank to first step again, in the same job", killed, COUNT, goals, "s")
     print(f"{SUBMITIT}, a rank killed: {lost}; nobody starts it again")
-    return reached
+    return reached & _behind_epilogs(1 if quick else 3)
+
+
+def _behind_epilogs(rounds: int) -> bool:
+    """The walltime signal where a site has no epilog, and where it takes long."""
+    seconds: dict[str, list[float]] = {}
+    for epilog_s in EPILOGS_S:
+        options = ["--epilog", str(epilog_s)] if epilog_s else []
+        with tempfile.TemporaryDirectory(prefix="recovery-") as name, _bed(Path(name), *options):
+            for number in range(1, rounds + 1):
+                say(f"round {number}: an epilog of {epilog_s} s")
+                run, after_s = _signalled(Path(name), ["count", f"n={10**6 + number}", f"step_s={STEP_S}"])
+                _launch(Path(name), "stop", run.name, "--now")
+                seconds.setdefault(f"{COUNT}, epilog {epilog_s} s", []).append(after_s)
+    goals = {
+        f"signal_to_first_step_epilog_{epilog_s}_s": Goal(median(values), epilog_s + AFTER_EPILOG_S)
+        for epilog_s, values in zip(EPILOGS_S, seconds.values(), strict=True)
+    }
+    return show("walltime signal to first step again, by epilog", seconds, next(iter(seconds)), goals, "s")
 
 
 def say(text: str) -> None:
@@ -84,7 +106,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def _bed(folder: Path) -> Iterator[None]:
+def _bed(folder: Path, *more: str) -> Iterator[None]:
     """A Slurm, and the environment of a user of it who has the example package beside ours."""
     before = dict(os.environ)
     for name in [name for name in before if name.startswith(("SLURM_", "SBATCH_", "HPC_"))]:
@@ -92,7 +114,7 @@ def _bed(folder: Path) -> Iterator[None]:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled modules are kept, as a user has it
     os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests/hpc/example'}"
     os.environ["SLURM_CONF"] = str(folder / "bed/slurm.conf")
-    options = ["--dir", str(folder / "bed"), "--nodes", "4", "--cred-expire", "0", "--kill-wait", "30"]
+    options = ["--dir", str(folder / "bed"), "--nodes", "4", "--cred-expire", "0", "--kill-wait", "30", *more]
     try:
         # Ctrl-C is for us: a bed that is half stopped would leave daemons
         if subprocess.run([*BED, "start", *options], stdout=subprocess.DEVNULL, start_new_session=True).returncode != 0:
@@ -180,14 +202,7 @@ def _submitit_first_step_again(notes: Path) -> float:
 
 def _ours(folder: Path, words: list[str]) -> tuple[float, float]:
     """Seconds to the first step again: after the signal, and then after a kill of the last rank."""
-    outputs = _launch(folder, *words, "--nodes", "2", "--ranks", "2", "--on", "bed", "--json")
-    run = RunDir(folder / "runs" / json.loads(outputs)[0]["run"])
-    job = read_lines(run.submissions)[-1]["job"]
-    _under_way(run, attempt=1)
-    sent = time.time()
-    _slurm("scancel", "--signal=USR2", "--batch", job)
-    after_signal_s = _under_way(run, attempt=2) - sent
-    _tell(run, f"{after_signal_s:.1f} s after the signal", sent)
+    run, after_signal_s = _signalled(folder, words)
     pid = _heartbeat(run, rank=3)["pid"]
     sent = time.time()
     os.kill(pid, signal.SIGKILL)
@@ -196,6 +211,19 @@ def _ours(folder: Path, words: list[str]) -> tuple[float, float]:
     assert (read_json(run.owner) or {})["restarts"] == 1, f"{run.name} left its allocation after the kill"
     _launch(folder, "stop", run.name, "--now")
     return after_signal_s, after_kill_s
+
+
+def _signalled(folder: Path, words: list[str]) -> tuple[RunDir, float]:
+    """A run that was signalled when it was under way, and the seconds to its first step again."""
+    outputs = _launch(folder, *words, "--nodes", "2", "--ranks", "2", "--on", "bed", "--json")
+    run = RunDir(folder / "runs" / json.loads(outputs)[0]["run"])
+    _under_way(run, attempt=1)
+    job = read_lines(run.submissions)[-1]["job"]
+    sent = time.time()
+    _slurm("scancel", "--signal=USR2", "--batch", job)
+    after_signal_s = _under_way(run, attempt=2) - sent
+    _tell(run, f"{after_signal_s:.1f} s after the signal", sent)
+    return run, after_signal_s
 
 
 def _heartbeat(run: RunDir, rank: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hpc.runs import records, submissions
 from hpc.runs.rundir import RunDir
 from hpc.slurm import commands
 
-AGAIN_S, AFTER_EPILOG_S = 3, 3
+AGAIN_S, AFTER_EPILOG_S = 5, 3
 """The earliest restart of a requeued job: later than the end of its last process, and of the epilog behind that."""
 HOLD_S = 120.0
 """How long Slurm holds a requeued job otherwise."""

@@ -90,7 +90,7 @@ def test_an_element_of_an_array_starts_behind_the_epilog_that_it_met_before(late
     program(late.said / "squeue", f'case "$*" in *%V*) echo {submitted};; esac')
     late(restarts=1)
     first, second = [line.rpartition("+") for line in late.asked_of_slurm.splitlines() if line.startswith("update")]
-    assert first == ("update JobId=7_1 StartTime=now", "+", "3")
+    assert first == ("update JobId=7_1 StartTime=now", "+", "5")
     assert second[0] == first[0] and 41 <= int(second[2]) <= 44
 
 
