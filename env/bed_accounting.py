@@ -11,12 +11,12 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from bed_packages import BedError, Slurm, run
+from bed_packages import BedError, Slurm, fetch, run, unpacked
 from bed_sites import Site
 
 ACCOUNT = "grant"
 """The account that all users of a bed have."""
-SCHEMA = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
+SCHEMA = ("system_tables.sql", "system_tables_data.sql")
 
 
 def write(directory: Path, books: Slurm, host: str, user: str, ports: tuple[int, int]) -> None:
@@ -41,11 +41,10 @@ StorageUser=slurm
 StoragePass={word}
 StorageLoc=slurm_acct_db
 """)
-    tables = "".join((share(books) / name).read_text() for name in SCHEMA)
     beside = directory / "database.sql"
     beside.touch(mode=0o600)
     beside.write_text(
-        f"create database mysql;\nuse mysql;\n{tables}\n"
+        f"create database mysql;\nuse mysql;\n{system_tables(books)}\n"
         f"flush privileges;\ncreate user slurm@'127.0.0.1' identified by '{word}';\n"
         "grant all on *.* to slurm@'127.0.0.1';\n"
     )
@@ -55,9 +54,14 @@ StorageLoc=slurm_acct_db
 
 
 def share(books: Slurm) -> Path:
+    """Where MariaDB's texts are."""
     assert books.tree
-    return next(path for name in ("mariadb", "mysql") if (path := books.tree / "usr/share" / name).is_dir() and
-                (path / SCHEMA[0]).exists())  # fmt: skip
+    return next(books.tree.glob("usr/share/*/charsets")).parent
+
+
+def system_tables(books: Slurm) -> str:
+    """What its own database is made by; 11.8 has renamed the files."""
+    return "".join(next(share(books).glob(f"m*_{name}")).read_text() for name in SCHEMA)
 
 
 def mariadbd(directory: Path, books: Slurm, port: int = 0) -> list[str]:
@@ -74,8 +78,16 @@ def mariadbd(directory: Path, books: Slurm, port: int = 0) -> list[str]:
 
 
 def slurmdbd(books: Slurm) -> list[str]:
+    """The libmariadb of Debian 13 (11.8.9) refuses slurmdbd every answer ("maximum allowed number of columns (=0)"), so
+    that of Debian 12 is loaded in its place."""
     assert books.bin
-    return [str(books.bin / "slurmdbd"), "-D"]
+    command = [str(books.bin / "slurmdbd"), "-D"]
+    if books.release != "24.11":
+        return command
+    other = unpacked("22.05", "accounting") or fetch("22.05", "accounting")
+    assert other.tree
+    library = next(other.tree.glob("usr/lib/*/libmariadb.so.3"))
+    return ["env", f"LD_PRELOAD={library}", *command]
 
 
 def lines(directory: Path, host: str, port: int) -> str:
