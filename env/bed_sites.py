@@ -14,8 +14,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bed_packages import Slurm
+from bed_packages import Slurm, system_path
 
+IDLE_S = 10
+"""How long a node is idle before it is powered down, where nodes are."""
 CONTROLLERS = ("memory", "freezer", "cpuset")
 HIERARCHIES = Path("/sys/fs/cgroup")
 
@@ -88,6 +90,19 @@ def lines(site: Site, directory: Path, has_cgroups: bool) -> str:
         f"MaxArraySize={site.max_array}",
         *([f"Prolog={directory}/prolog.sh", "PrologFlags=Alloc"] if site.prolog else []),
         *([f"Epilog={directory}/epilog.sh"] if site.epilog else []),
+        *(
+            [
+                f"SuspendProgram={directory}/power_down.sh",
+                f"ResumeProgram={directory}/power_up.sh",
+                f"SuspendTime={IDLE_S}",
+                "SuspendTimeout=5",
+                "ResumeTimeout=300",
+                "SuspendRate=0",
+                "ResumeRate=0",
+            ]
+            if site.boot
+            else []
+        ),
         *(["CliFilterPlugins=lua"] if site.exports_nothing else []),
         *(["JobSubmitPlugins=lua"] if site.needs_account else []),
     ]
@@ -130,27 +145,36 @@ def can_limit_requests(release: Slurm) -> bool:
 
 def controller_parameters(site: Site, release: Slurm) -> str:
     """SlurmctldParameters, after those of each bed."""
+    power = ",power_save_interval=1" if site.boot else ""
     if not site.requests_per_s or not can_limit_requests(release):
-        return ""
+        return power
     rate = site.requests_per_s
-    return f",rl_enable,rl_bucket_size={2 * rate},rl_refill_rate={rate},rl_refill_period=1"
+    return f"{power},rl_enable,rl_bucket_size={2 * rate},rl_refill_rate={rate},rl_refill_period=1"
 
 
-def write_scripts(site: Site, directory: Path) -> None:
-    """Prolog and epilog take their seconds from a file, so that a bed can change them as it runs; as long as a file
-    `epilog.held` is there, epilogs do not end."""
-    for name, seconds in (("prolog", site.prolog), ("epilog", site.epilog)):
+def write_scripts(site: Site, directory: Path, bed: list[str]) -> None:
+    """Prolog, epilog and boot take their seconds from a file, so that a bed can change them as it runs; as long as a
+    file `epilog.held` is there, epilogs do not end. `bed`: the command env/bed."""
+    words = shlex.join([*bed, "power", "--dir", str(directory)])
+    last = {"prolog": "", "epilog": "", "boot": f'exec {words} up "$1" >> {directory}/log/power.out 2>&1\n'}
+    for name, seconds in (("prolog", site.prolog), ("epilog", site.epilog), ("boot", site.boot)):
         (directory / f"{name}.seconds").write_text(f"{seconds}\n")
-        script = directory / f"{name}.sh"
-        script.write_text(
-            f'#!/bin/sh\nsleep "$(cat {directory}/{name}.seconds)"\n'
-            f"while [ -e {directory}/{name}.held ]; do sleep 0.1; done\n"
+        write_script(
+            directory / {"boot": "power_up.sh"}.get(name, f"{name}.sh"),
+            f'sleep "$(cat {directory}/{name}.seconds)"\n'
+            f"while [ -e {directory}/{name}.held ]; do sleep 0.1; done\n{last[name]}",
         )
-        script.chmod(0o755)
+    write_script(directory / "power_down.sh", f'exec {words} down "$1" >> {directory}/log/power.out 2>&1\n')
     if site.exports_nothing:
         (directory / "cli_filter.lua").write_text(EXPORT_NONE)
     if site.needs_account:
         (directory / "job_submit.lua").write_text(NEEDS_ACCOUNT)
+
+
+def write_script(path: Path, text: str) -> None:
+    # Slurm 22.05 gives its programs no PATH
+    path.write_text(f"#!/bin/sh\nexport PATH={shlex.quote(system_path())}\n{text}")
+    path.chmod(0o755)
 
 
 EXPORT_NONE = """\
