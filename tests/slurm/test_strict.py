@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hpc.runs.rundir import read_lines
-from tests.conftest import BED, Launch, exported
+from tests.conftest import BED, ROOT, Launch, exported
 from tests.slurm.test_bed import Beds, beds, start
-from tests.slurm.test_faults import heartbeat
-from tests.slurm.test_runs import HELD, only_run
+from tests.slurm.test_faults import heartbeat, signal_batch
+from tests.slurm.test_runs import HELD, only_run, under_way
 from tests.waiting import LONG_S, open_gate, output_of
 
 __all__ = ["beds"]  # fixtures
@@ -82,6 +82,74 @@ def test_a_rank_may_work_for_longer_than_another_although_the_site_waits_5_s(on_
     out = output_of(watcher)
     assert watcher.returncode == 0 and "total             21" in out, out
     assert [line["outcome"] for line in read_lines(run.attempts)] == ["crashed", "finished"]
+
+
+def test_a_sweep_of_more_runs_than_an_array_may_have_is_refused_before_it_is_submitted(on_strict: Launch) -> None:
+    done = on_strict("sweep", "count", "n=1..102", "--on", "bed", code=2)
+    assert "102 runs of count would be one array, and bed takes 101" in done.stderr
+
+
+def test_a_preempted_run_without_grace_goes_on_from_its_last_checkpoint(launch: Launch, beds: Beds) -> None:
+    launch.environ |= start(beds, "--like", "strict", "--epilog", "0", "--grace", "0")
+    run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", "--partition", "low", on="bed")
+    high = ["sbatch", "--partition=high", "--nodes=4", "--exclusive", "--wrap=true", "--output=/dev/null"]
+    subprocess.run(high, env=launch.environ, check=True, capture_output=True)
+    launch.wait_for(run.attempt(2).start.exists, "it runs again")
+    open_gate(run)
+    out = output_of(watcher)
+    assert watcher.returncode == 0 and "total             21" in out, out
+    assert read_lines(run.attempts)[-1]["from_step"] == 3
+
+
+def test_on_a_site_that_wants_an_account_and_powers_its_nodes_down(launch: Launch, beds: Beds) -> None:
+    launch.environ |= start(beds, "--like", "plgrid", "--boot", "1")
+
+    def states(mark: str) -> bool:
+        command = ["sinfo", "-h", "-N", "-p", "cpu", "-o", "%t"]
+        said = subprocess.run(command, env=launch.environ, capture_output=True, text=True, check=False).stdout
+        return set(said.split()) == {mark}
+
+    assert "no account is given" in launch("count", "n=3", "--on", "bed", code=3).stderr
+    launch.wait_for(lambda: states("idle~"), "all nodes are powered down")
+    launch("count", "n=3", "--nodes", "2", "--on", "bed", "--account", "grant", "--follow")
+    if accounting(launch):
+        late = launch("count", "n=4", "--on", "bed", "--account", "grant", "--time", "9h", code=3)
+        assert "QOSMaxWallDurationPerJobLimit" in late.stderr
+
+
+def test_on_a_site_with_slow_ends_and_starts(launch: Launch, beds: Beds) -> None:
+    launch.environ |= start(beds, "--like", "lumi", "--prolog", "1", "--epilog", "1")
+    launch("count", "n=3", "--nodes", "2", "--on", "bed", "--account", "grant", "--follow")
+
+
+def test_on_a_site_that_does_not_requeue_it_goes_on_as_a_new_job(launch: Launch, beds: Beds) -> None:
+    launch.environ |= start(beds, "--like", "bare")
+    (launch.folder / "configs/site").mkdir(parents=True)
+    profile = (ROOT / "configs/site/bed.yaml").read_text() + "\nskip: [requeue]\n"
+    (launch.folder / "configs/site/bare.yaml").write_text(profile)
+    run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", on="bare")
+    signal_batch(launch, run, "USR2")
+    launch.wait_for(run.attempt(2).start.exists, "it runs again")
+    open_gate(run)
+    output_of(watcher)
+    assert watcher.returncode == 0 and len(read_lines(run.submissions)) == 2
+
+
+def accounting(launch: Launch) -> bool:
+    """Whether this bed has it: its packages can be had."""
+    return "slurmdbd" in Path(launch.environ["SLURM_CONF"]).read_text()
+
+
+def test_the_books_say_how_jobs_ended(on_strict: Launch) -> None:
+    if not accounting(on_strict):
+        pytest.skip("no accounting here, as env/bed has said")
+    sbatch(on_strict, "--job-name=in-the-books", "--wrap=exit 3")
+    command = ["sacct", "-n", "-X", "-P", "--name=in-the-books", "-o", "State,ExitCode"]
+
+    def books() -> str:
+        return subprocess.run(command, env=on_strict.environ, capture_output=True, text=True, check=True).stdout.strip()
+
+    on_strict.wait_for(lambda: books() == "FAILED|3:0", "the books have it")
 
 
 def test_what_the_machine_cannot_enforce_is_said(bed_options: list[str], beds: Beds) -> None:
