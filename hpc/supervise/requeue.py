@@ -152,6 +152,13 @@ def successor(run: RunDir, job: str, keep_off: Sequence[str], until: float) -> s
     return next_job
 
 
+def give_up(job: str) -> None:
+    """Cancel our own job, which another follows."""
+    for number in (SIGTERM, SIGCONT):
+        signal(number, SIG_IGN)
+    commands.run("scancel", job, patience_s=commands.ACT_S)
+
+
 def _follow(job: str, next_job: str) -> None:
     """Have the jobs that wait for this one wait for the one that goes on for it."""
     lines = commands.run("squeue", "--me", "-h", "--states=PENDING", "-o", "%i|%E").out.splitlines()

@@ -434,6 +434,8 @@ class Supervisor:
         except RuntimeError as error:
             return str(error)
         self._note(f"{why}: goes on as job {next_job}")
+        if not self._walltime_is_over():  # preempted: Slurm would put this job back as well, and both would wait
+            requeue.give_up(job.id)
         return ""
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:

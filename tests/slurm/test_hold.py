@@ -129,9 +129,15 @@ def test_nothing_is_stuck_if_the_job_dies_with_the_controller_that_has_taken_its
 def launch_with_a_deadly_scontrol(launch: Launch) -> Launch:
     """The first requeue that the controller takes is the last that it does."""
     path = launch.environ["PATH"]
-    scontrol = shutil.which("scontrol", path=path)
-    (launch.folder / "bin").mkdir()
-    wrapper = launch.folder / "bin/scontrol"
+    scontrol = Path(str(shutil.which("scontrol", path=path))).resolve()
+    programs = bed_of(launch) / "bin"
+    others = list(programs.resolve().iterdir()) if programs.is_symlink() else []
+    programs.unlink(missing_ok=True)  # a bed with a Slurm of its own puts this folder first into the PATH of jobs
+    programs.mkdir()
+    for program in others:
+        (programs / program.name).symlink_to(program)
+    wrapper = programs / "scontrol"
+    wrapper.unlink(missing_ok=True)
     wrapper.write_text(
         f"#!/bin/sh\n"
         f'[ "$1" = requeue ] && [ ! -e {launch.folder}/died ] || exec {scontrol} "$@"\n'
@@ -140,7 +146,7 @@ def launch_with_a_deadly_scontrol(launch: Launch) -> Launch:
         f"touch {launch.folder}/died\n"
     )
     wrapper.chmod(0o755)
-    launch.environ["PATH"] = f"{launch.folder}/bin:{path}"
+    launch.environ["PATH"] = f"{programs}:{path}"
     return launch
 
 
