@@ -90,7 +90,7 @@ def test_a_sweep_of_more_runs_than_an_array_may_have_is_refused_before_it_is_sub
 
 
 def test_a_preempted_run_without_grace_goes_on_from_its_last_checkpoint(launch: Launch, beds: Beds) -> None:
-    launch.environ |= start(beds, "--like", "strict", "--epilog", "0", "--grace", "0")
+    launch.environ |= start(beds, "--like", "strict", "--epilog", "0", "--grace", "0", "--cred-expire", "5")
     run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", "--partition", "low", on="bed")
     high = ["sbatch", "--partition=high", "--nodes=4", "--exclusive", "--wrap=true", "--output=/dev/null"]
     subprocess.run(high, env=launch.environ, check=True, capture_output=True)

@@ -42,10 +42,8 @@ class Count:
     """Behind this step, each time it stands there, a rank waits at the gate."""
     hold_rank: int | None = None
     """Only this rank waits at the gate; the others come to their end."""
-    eat_mb: int = 0
-    """The last rank takes that much memory before its first step."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("fail_once_at", "hold_rank", "eat_mb")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("fail_once_at", "hold_rank")
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -78,7 +76,6 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
         ctx.pause(0.01)
     if cfg.kill_on and cfg.kill_on == ctx.host:
         os.kill(os.getpid(), signal.SIGKILL)
-    eaten = bytearray(cfg.eat_mb * 10**6) if ctx.world.rank == ctx.world.size - 1 else b""
     while step < cfg.n:
         if step == cfg.hold_at and cfg.hold_rank in (None, ctx.world.rank):
             hold(ctx, ctx.should_stop)
@@ -106,7 +103,6 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
         ctx.progress("count", step, cfg.n, total=total)
         if ctx.should_stop() and step < cfg.n:
             raise Preempted
-    del eaten
     (ctx.out / "total.txt").write_text(str(total))
     return {"total": total, "half": {"value": total / 2, "chance": 0.5}}
 
