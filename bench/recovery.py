@@ -2,7 +2,8 @@
 
 On a bed of its own, with Slurm's own hold of requeued jobs (121 s); 2 nodes of 2 ranks each. Timed from the signal, or
 the kill, until the first rank has done its first step again. While Slurm holds submitit's job, ours are measured. A
-rank is killed several times a run; of each time it is shown what it went to.
+rank is killed several times a run; of each time it is shown what it went to. Then the same signal where epilogs take
+0, 8 and 40 s.
 """
 
 import importlib.util
@@ -38,6 +39,9 @@ KILLS = 5
 PARTS = ("all have ended", "attempt begun", "ranks forked", "rank 0 listens", "first step")
 """What happens after a kill, in this order."""
 PATIENCE_S = 240
+EPILOGS_S = (0, 8, 40)
+AFTER_EPILOG_S = 8
+"""How soon behind the epilog it is to go on."""
 DATA = """
 synthesize: {n_subjects: 2, n_pieces: 5, piece_s: [4, 6], n_channels: 8}
 preprocess: {study: synthesize}
@@ -80,7 +84,25 @@ def run(quick: bool) -> bool:
     reached = show("walltime signal to first step again", signalled, COUNT, goals, "s")
     reached &= _show_kills(killed)
     print(f"{SUBMITIT}, a rank killed: {lost}; nobody starts it again")
-    return reached
+    return reached & _behind_epilogs(1 if quick else 3)
+
+
+def _behind_epilogs(rounds: int) -> bool:
+    """The walltime signal where a site has no epilog, and where it takes long."""
+    seconds: dict[str, list[float]] = {}
+    for epilog_s in EPILOGS_S:
+        options = ["--epilog", str(epilog_s)] if epilog_s else []
+        with tempfile.TemporaryDirectory(prefix="recovery-") as name, _bed(Path(name), *options):
+            for number in range(1, rounds + 1):
+                say(f"round {number}: an epilog of {epilog_s} s")
+                run, after_s = _signalled(Path(name), ["count", f"n={10**6 + number}", f"step_s={STEP_S}"])
+                _launch(Path(name), "stop", run.name, "--now")
+                seconds.setdefault(f"{COUNT}, epilog {epilog_s} s", []).append(after_s)
+    goals = {
+        f"signal_to_first_step_epilog_{epilog_s}_s": Goal(median(values), epilog_s + AFTER_EPILOG_S)
+        for epilog_s, values in zip(EPILOGS_S, seconds.values(), strict=True)
+    }
+    return show("walltime signal to first step again, by epilog", seconds, next(iter(seconds)), goals, "s")
 
 
 def _show_kills(killed: dict[str, list[list[float]]]) -> bool:
@@ -109,7 +131,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def _bed(folder: Path) -> Iterator[None]:
+def _bed(folder: Path, *more: str) -> Iterator[None]:
     """A Slurm, and the environment of a user of it who has the example package beside ours."""
     before = dict(os.environ)
     for name in [name for name in before if name.startswith(("SLURM_", "SBATCH_", "HPC_"))]:
@@ -117,7 +139,7 @@ def _bed(folder: Path) -> Iterator[None]:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled modules are kept, as a user has it
     os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests/hpc/example'}"
     os.environ["SLURM_CONF"] = str(folder / "bed/slurm.conf")
-    options = ["--dir", str(folder / "bed"), "--nodes", "4", "--cred-expire", "0", "--kill-wait", "30"]
+    options = ["--dir", str(folder / "bed"), "--nodes", "4", "--cred-expire", "0", "--kill-wait", "30", *more]
     try:
         # Ctrl-C is for us: a bed that is half stopped would leave daemons
         if subprocess.run([*BED, "start", *options], stdout=subprocess.DEVNULL, start_new_session=True).returncode != 0:
@@ -206,14 +228,7 @@ def _submitit_first_step_again(notes: Path) -> float:
 def _ours(folder: Path, words: list[str]) -> tuple[float, list[list[float]]]:
     """Seconds to the first step again after the signal; and after each kill of the last rank, those to each of
     PARTS."""
-    outputs = _launch(folder, *words, "--nodes", "2", "--ranks", "2", "--on", "bed", "--json")
-    run = RunDir(folder / "runs" / json.loads(outputs)[0]["run"])
-    job = read_lines(run.submissions)[-1]["job"]
-    _under_way(run, attempt=1)
-    sent = time.time()
-    _slurm("scancel", "--signal=USR2", "--batch", job)
-    after_signal_s = _under_way(run, attempt=2) - sent
-    _tell(run, f"{after_signal_s:.1f} s after the signal", sent)
+    run, after_signal_s = _signalled(folder, words)
     after_kills_s = [_killed(run, attempt) for attempt in range(3, 3 + KILLS)]
     assert (read_json(run.owner) or {})["restarts"] == 1, f"{run.name} left its allocation after a kill"
     _launch(folder, "stop", run.name, "--now")
@@ -233,6 +248,19 @@ def _killed(run: RunDir, attempt: int) -> list[float]:
     listens = here.rendezvous.stat().st_mtime if here.rendezvous.exists() else forked  # counting needs no meeting
     ended, begun = read_lines(run.attempts)[-1]["ended"], (read_json(here.start) or {})["started"]
     return [when - sent for when in (ended, begun, forked, listens, first_step)]
+
+
+def _signalled(folder: Path, words: list[str]) -> tuple[RunDir, float]:
+    """A run that was signalled when it was under way, and the seconds to its first step again."""
+    outputs = _launch(folder, *words, "--nodes", "2", "--ranks", "2", "--on", "bed", "--json")
+    run = RunDir(folder / "runs" / json.loads(outputs)[0]["run"])
+    _under_way(run, attempt=1)
+    job = read_lines(run.submissions)[-1]["job"]
+    sent = time.time()
+    _slurm("scancel", "--signal=USR2", "--batch", job)
+    after_signal_s = _under_way(run, attempt=2) - sent
+    _tell(run, f"{after_signal_s:.1f} s after the signal", sent)
+    return run, after_signal_s
 
 
 def _heartbeat(run: RunDir, rank: int) -> dict[str, Any]:

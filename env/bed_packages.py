@@ -24,7 +24,9 @@ from pathlib import Path
 DEBIAN = {"22.05": ("bookworm", "Debian 12"), "24.11": ("trixie", "Debian 13")}
 DAEMONS = ("munged", "slurmctld", "slurmd")
 ASKED = ("slurmctld", "slurmd", "slurm-client", "munge", "patchelf")
-HOLDS_LIBRARIES = re.compile(r"lib|zlib|ocl-icd|slurm|munge|patchelf")  # not perl, systemd, passwd
+ACCOUNTING = ("slurmdbd", "slurm-wlm-mysql-plugin", "slurm-wlm-basic-plugins", "mariadb-server-core", "patchelf")
+HOLDS_LIBRARIES = re.compile(r"lib|zlib|ocl-icd|slurm|munge|patchelf|mariadb")  # not perl, systemd, passwd
+PROGRAMS = re.compile(r"s|munge|unmunge|remunge|mariadbd$")
 KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg")
 MARKER = "packages.json"  # written last: its existence means that the tree is whole
 
@@ -78,6 +80,13 @@ def choose(asked: str | None) -> Slurm:
     return unpacked(asked) or fetch(asked)
 
 
+def accounting(slurm: Slurm) -> Slurm:
+    """slurmdbd of the same release, and MariaDB; unpacked, also where that Slurm is the system's."""
+    if slurm.release not in DEBIAN:
+        raise BedError(f"accounting is unpacked for Slurm {' and '.join(DEBIAN)} only")
+    return unpacked(slurm.release, "accounting") or fetch(slurm.release, "accounting")
+
+
 # ------------------------------------------------------------------------------------------------------- the system's
 
 
@@ -121,9 +130,9 @@ def cache() -> Path:
     return base.resolve()
 
 
-def unpacked(release: str) -> Slurm | None:
+def unpacked(release: str, what: str = "slurm") -> Slurm | None:
     """What lies in the cache, whole and where it was made for (programs hold the path of their libraries)."""
-    tree = cache() / f"slurm-{release}"
+    tree = cache() / f"{what}-{release}"
     try:
         record = json.loads((tree / MARKER).read_text())
     except FileNotFoundError:
@@ -137,19 +146,21 @@ def library_folders(tree: Path) -> list[Path]:
     return [*tree.glob("usr/lib/*-linux-gnu*/slurm-wlm"), *folders]
 
 
-def fetch(release: str) -> Slurm:
+def fetch(release: str, what: str = "slurm") -> Slurm:
     """Download, unpack beside, rename, try, mark."""
     suite, debian = DEBIAN[release]
     must_be_debian(release, debian)
-    final = cache() / f"slurm-{release}"
-    with lock(final.with_name(f"{final.name}.lock"), f"Slurm {release}"):
-        if slurm := unpacked(release):  # by the process that we have waited for
+    final = cache() / f"{what}-{release}"
+    asked = ASKED if what == "slurm" else ACCOUNTING
+    name = f"{what.capitalize()} {release}"
+    with lock(final.with_name(f"{final.name}.lock"), name):
+        if slurm := unpacked(release, what):  # by the process that we have waited for
             return slurm
         beside = final.with_name(f"{final.name}.part")
         for left in (beside, final):
             shutil.rmtree(left, ignore_errors=True)
         try:
-            packages = download(beside, suite, f"Slurm {release} of {debian}")
+            packages = download(beside, suite, asked, f"{name} of {debian}")
             tree = beside / "tree"
             for package in packages:
                 run(["dpkg-deb", "-x", str(package), str(tree)], f"{package.name} cannot be unpacked")
@@ -157,8 +168,12 @@ def fetch(release: str) -> Slurm:
             link_programs(tree)
             point_at_own_libraries(tree, final)
             os.rename(tree, final)
-            version = version_of(str(final / "bin/slurmd"))
             names = sorted(package.stem for package in packages)
+            if what == "slurm":
+                version = version_of(str(final / "bin/slurmd"))
+            else:  # slurmdbd says its version only when it has a configuration
+                run([str(final / "bin/mariadbd"), "--no-defaults", "--version"], "MariaDB cannot be run")
+                version = next(name.split("_")[1].partition("-")[0] for name in names if name.startswith("slurmdbd_"))
             record = {"version": version, "debian": suite, "tree": str(final), "packages": names}
             (final / "marker.new").write_text(json.dumps(record, indent=1) + "\n")
             os.rename(final / "marker.new", final / MARKER)
@@ -166,7 +181,7 @@ def fetch(release: str) -> Slurm:
             shutil.rmtree(beside, ignore_errors=True)
             if not (final / MARKER).exists():
                 shutil.rmtree(final, ignore_errors=True)
-    say(f"Slurm {version} is in {final}; nothing of the system was changed")
+    say(f"{what.capitalize()} {version} is in {final}; nothing of the system was changed")
     return Slurm(version, final)
 
 
@@ -190,7 +205,7 @@ def link_programs(tree: Path) -> None:
     """bin/slurmd -> ../usr/sbin/slurmd-wlm, as Debian's alternatives name it."""
     (tree / "bin").mkdir(exist_ok=True)
     programs = [path for folder in ("usr/bin", "usr/sbin") for path in sorted((tree / folder).iterdir())]
-    ours = [path for path in programs if re.match(r"s|munge|unmunge|remunge", path.name) and not path.is_symlink()]
+    ours = [path for path in programs if PROGRAMS.match(path.name) and not path.is_symlink()]
     for path in ours:
         if is_program(path):
             (tree / "bin" / path.name.removesuffix("-wlm")).symlink_to(f"../{path.relative_to(tree)}")
@@ -271,7 +286,7 @@ def plain() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def download(folder: Path, suite: str, what: str) -> list[Path]:
+def download(folder: Path, suite: str, asked: tuple[str, ...], what: str) -> list[Path]:
     """The packages and all they need, the libc included."""
     uri, own_suite = mirror()
     keyring = next((path for path in KEYRINGS if Path(path).exists()), "")
@@ -289,14 +304,14 @@ def download(folder: Path, suite: str, what: str) -> list[Path]:
             else "is there no network?"
         )
         raise BedError(f"the list of packages of {suite} did not come from {uri} ({why}):\n{complaints(done)}")
-    done = apt("--print-uris", "-y", "--no-install-recommends", "install", *ASKED)
+    done = apt("--print-uris", "-y", "--no-install-recommends", "install", *asked)
     sizes = {
         name: int(size)
         for name, size in re.findall(r"^'\S+' ([^_\s]+)_\S+ (\d+)", done.stdout, re.MULTILINE)
         if HOLDS_LIBRARIES.match(name)
     }
-    if done.returncode != 0 or not set(ASKED) <= set(sizes):
-        raise BedError(f"{uri} {suite} has not all of {', '.join(ASKED)}:\n{complaints(done)}")
+    if done.returncode != 0 or not set(asked) <= set(sizes):
+        raise BedError(f"{uri} {suite} has not all of {', '.join(asked)}:\n{complaints(done)}")
     total_mb = sum(sizes.values()) / 1e6
     say(f"{what}: {len(sizes)} packages, {total_mb:.0f} MB from {uri}")
     place = folder / "debs"

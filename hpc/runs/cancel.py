@@ -49,6 +49,13 @@ def _cancel(states: list[State], now: bool) -> tuple[str, str]:
     return f"cancelled job {', '.join(jobs)}{'; the last checkpoint counts' if running else ', which was waiting'}", ""
 
 
+def end_empty(states: list[State]) -> None:
+    """End the jobs that Slurm runs with nothing in them, before others take their place."""
+    if jobs := [state.job for state in states if state.is_empty_job]:
+        refused = _scancel(*jobs)
+        print(f"job {', '.join(jobs)} had nothing in it: {refused or 'cancelled'}")
+
+
 def _silence(jobs: list[str]) -> str:
     """Return why Slurm gives no information on the jobs, or an empty text."""
     queue = Queue()

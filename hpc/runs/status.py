@@ -56,6 +56,8 @@ class State:
         """The remaining time at that pace."""
         self.text = ""
         """Why it waits, or how it ended."""
+        self.is_empty_job = False
+        """Whether Slurm still runs its job, with nothing in it."""
 
     @property
     def ended(self) -> bool:
@@ -198,10 +200,28 @@ def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, An
         state.word, state.text = "lost", f"{state.text}; {silence}"
     elif silence:
         state.word, state.text = "queued", silence
+    elif job and _is_empty(state, job, run):
+        state.word, state.is_empty_job = "lost", True
+        state.text = (
+            f"Slurm takes job {state.job} for running, but it ended when it was put back into the queue: the "
+            f"controller was restarted at that moment, and forgot it. `resume {run.name}` ends that job and goes on"
+        )
     elif job:
         _as_queued(state, job, submitted.get("after", []), run)
     else:
         _as_forgotten(state, submitted, run)
+
+
+def _is_empty(state: State, job: Job, run: RunDir) -> bool:
+    """Whether nothing is in a job that Slurm runs: since it was put back into the queue, Slurm has not started it."""
+    last = records.supervisor(run)
+    if job.state != "RUNNING" or last.get("state") != "requeued" or str(last.get("job")) != state.job:
+        return False
+    try:
+        began = time.mktime(time.strptime(job.start, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return False
+    return began < last["time"] and time.time() - last["time"] > SILENT_S
 
 
 def _as_queued(state: State, job: Job, after: list[str], run: RunDir) -> None:
@@ -227,6 +247,11 @@ def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir) -> None:
         state.word = "lost"
         state.text = f"Slurm knows job {state.job} no more: cancelled while it waited, or ended at its start"
         state.text += f" (see {submitted['log']})" if "log" in submitted else ""
+        if records.supervisor(run).get("state") == "requeued":
+            state.text += (
+                ". Or its controller was restarted just as it was put back into the queue, and forgot it: "
+                f"`resume {run.name}` goes on"
+            )
         for name, word in _ended_badly(submitted.get("after", []), run):
             state.word, state.code = "failed", FAILED
             state.text = f"never started: it was to follow {name}, which is {word}; mend that, give this line again"

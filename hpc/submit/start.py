@@ -13,7 +13,7 @@ from hpc.media import print_error
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening
-from hpc.runs import records, status
+from hpc.runs import cancel, records, status
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
@@ -143,6 +143,8 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
             continue
+        if plan.run.path.exists():
+            cancel.end_empty([state])
         try:
             jobs[name] = executors.slurm(
                 plan, first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
@@ -190,6 +192,7 @@ def _submit_section(
     if elsewhere := [state.run for state in on_way if not state.on_slurm]:
         raise ConfigError(f"{', '.join(elsewhere)} runs outside of Slurm: wait, or stop it")
     jobs: list[str] = []
+    cancel.end_empty(looked)
     if missing:
         read = dict.fromkeys(ref for plan in missing for ref in plan.science.inputs.values())
         try:

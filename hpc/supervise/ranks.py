@@ -166,13 +166,14 @@ class Ranks:
         if self.mpi and (plugin := self.plan["site"].get("mpi")):
             layout.append(f"--mpi={plugin}")
         output = ["--unbuffered", f"--output={log}", "--open-mode=append"]
-        # Where a site says --export=NONE, srun inherits it: nothing of the environment would reach the ranks
+        # Where a site says --export=NONE, srun inherits it: nothing of the environment would reach the ranks.
+        # --wait=0: a site's WaitTime would be how long ranks may still work after the first has ended
         environ = self._environ()
         command = ["env", f"PYTHONPATH={environ['PYTHONPATH']}", *self._command()]
         with open(self.folder.srun, "ab") as srun_log:
             return [
                 subprocess.Popen(
-                    ["srun", *layout, "--export=ALL", "--kill-on-bad-exit=1", *output, *command],
+                    ["srun", *layout, "--export=ALL", "--kill-on-bad-exit=1", "--wait=0", *output, *command],
                     stdin=subprocess.DEVNULL,
                     stderr=srun_log,
                     env=environ,

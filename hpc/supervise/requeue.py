@@ -1,5 +1,7 @@
 """The Slurm job around a supervisor: its id, when it ends, and how to requeue it."""
 
+import math
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -11,8 +13,13 @@ from hpc.runs import records, submissions
 from hpc.runs.rundir import RunDir
 from hpc.slurm import commands
 
-AGAIN_S = 5
-"""The earliest restart of a requeued job: later than the end of its last process."""
+AGAIN_S, AFTER_EPILOG_S = 5, 3
+"""The earliest restart of a requeued job: later than the end of its last process, and of the epilog behind that."""
+HOLD_S = 120.0
+"""How long Slurm holds a requeued job otherwise."""
+EPILOG = re.compile(r"^Epilog(Slurmctld)?(\[\d+\])?\s*=\s*/", re.MULTILINE)
+"""In `scontrol show config`. 24.11 numbers them."""
+ISO = "%Y-%m-%dT%H:%M:%S"
 ASK_EVERY_S = 120.0
 """How often to ask for the end of the walltime: an admin may change it, and so may `scontrol update`."""
 
@@ -55,44 +62,79 @@ class EndOfWalltime:
             answer = self._asking.communicate()[0].strip()
             self._asking = None
             with suppress(ValueError):  # no limit, or Slurm does not answer: keep the last value
-                self.at = time.mktime(time.strptime(answer, "%Y-%m-%dT%H:%M:%S"))
+                self.at = time.mktime(time.strptime(answer, ISO))
         elif self._asking is None and now > self._next:
             self._next = now + ASK_EVERY_S
             self._asking = commands.start("squeue", "-h", "-j", self.job, "-o", "%e")
         return None if self.at is None else self.at - time.time()
 
 
-def requeue(job: str, keep_off: Sequence[str], until: float) -> str | None:
+def is_held_long(run: RunDir, job: Job) -> bool:
+    """Whether Slurm would hold this job for two minutes after a requeue, so that a new job is better: when the last
+    process of the job ends is not ours to say where a site has an epilog.
+
+    Not for an element of an array, which has its turn in --max-parallel, nor for a job that somebody else has
+    submitted, with who knows which options.
+    """
+    lines = records.submissions(run)
+    if "_" in job.id or not lines or str(lines[-1].get("job")) != job.id:
+        return False
+    return bool(EPILOG.search(commands.run("scontrol", "show", "config").out))
+
+
+def epilog_s(run: RunDir, job: Job) -> float:
+    """Return how long the end of this job took when it was last requeued, epilogs included; 0 if it never was."""
+    if not job.restarts:
+        return 0.0
+    try:  # a requeued job is submitted anew when its last process has ended
+        submitted = time.mktime(time.strptime(commands.run("squeue", "-h", "-j", job.id, "-o", "%V").out.strip(), ISO))
+    except ValueError:
+        return 0.0
+    left = [line["ended"] for line in records.attempts(run) if line["ended"] < submitted + 1]
+    took_s = submitted - left[-1] if left else 0.0
+    return took_s if 0 < took_s < HOLD_S else 0.0
+
+
+def requeue(job: str, keep_off: Sequence[str], until: float, epilog_s: float = 0.0) -> str | None:
     """Put this job back into the queue, to start again in a few seconds, on other nodes than `keep_off`; return the
     error, or None. If the controller does not answer, retry until the time `until` (monotonic).
 
     Slurm holds a requeued job for two minutes, unless its start time is still in the future when its last process ends.
-    So we set that time at once, and leave: StartTime=now would be forgotten, and so would be a time that passes before
-    we are gone (measured, docs/decisions/0006-requeue-without-the-hold.md).
+    So we set that time at once, behind the epilogs, and leave: StartTime=now would be forgotten, and so would be a time
+    that passes before we are gone (measured, docs/decisions/0006-requeue-without-the-hold.md).
     """
     for number in (SIGTERM, SIGCONT):  # Slurm sends both to us and to scontrol as soon as it has requeued
         signal(number, SIG_IGN)
+    update = ("scontrol", "update", f"JobId={job}")
+    start = f"StartTime=now+{max(AGAIN_S, math.ceil(epilog_s) + AFTER_EPILOG_S)}"
     while True:
         answer = commands.run("scontrol", "requeue", job, patience_s=commands.ACT_S)
         # The controller took it, but its answer was lost: the second time, it says that the job is pending
         if answer.ok or "pending" in answer.error.lower() or "already" in answer.error.lower():
-            break
-        if commands.is_refusal(answer.error) or time.monotonic() > until:
+            answer = commands.run(*update, start, *_off(keep_off), patience_s=commands.ACT_S)
+            if not answer.ok and commands.is_refusal(answer.error):
+                # A node that Slurm does not know must not keep the hold on
+                commands.run(*update, start, patience_s=commands.ACT_S)
+                return None
+            if answer.ok:
+                return None
+            # A controller that died in between may have forgotten the requeue, and would take the job for running
+        elif commands.is_refusal(answer.error):
+            return answer.error
+        if time.monotonic() > until:
             return answer.error
         time.sleep(commands.RETRY_S)
-    changes = [f"StartTime=now+{AGAIN_S}", *([f"ExcNodeList={','.join(keep_off)}"] if keep_off else [])]
-    update = ("scontrol", "update", f"JobId={job}")
-    if not commands.run(*update, *changes, patience_s=commands.ACT_S).ok and keep_off:
-        commands.run(
-            *update, changes[0], patience_s=commands.ACT_S
-        )  # a node that Slurm does not know must not keep the hold on
-    return None
+
+
+def _off(nodes: Sequence[str]) -> list[str]:
+    return [f"ExcNodeList={','.join(nodes)}"] if nodes else []
 
 
 def successor(run: RunDir, job: str, keep_off: Sequence[str], until: float) -> str:
-    """Submit a new job that runs the same folder when this one has ended, if a site does not requeue; return its id. It
-    is retried like requeue: if an answer was lost, the second job finds the run taken, or finished. It starts on other
-    nodes than `keep_off`, unless Slurm refuses that.
+    """Submit a new job that runs the same folder when this one has ended, if a site does not requeue, or holds what it
+    requeues; return its id. It is retried like requeue: if an answer was lost, the second job finds the run taken, or
+    finished. It starts on other nodes than `keep_off`, unless Slurm refuses that. What waits for this job waits for the
+    new one then.
 
     Raises RuntimeError with the message of sbatch.
     """
@@ -105,7 +147,25 @@ def successor(run: RunDir, job: str, keep_off: Sequence[str], until: float) -> s
     if not answer.ok:
         raise RuntimeError(f"sbatch did not take the job: {answer.error}")
     next_job = answer.out.strip().partition(";")[0]
-    return submissions.note(run, records.plan(run), next_job, began, successor=True)
+    submissions.note(run, records.plan(run), next_job, began, successor=True)
+    _follow(job, next_job)
+    return next_job
+
+
+def give_up(job: str) -> None:
+    """Cancel our own job, which another follows."""
+    for number in (SIGTERM, SIGCONT):
+        signal(number, SIG_IGN)
+    commands.run("scancel", job, patience_s=commands.ACT_S)
+
+
+def _follow(job: str, next_job: str) -> None:
+    """Have the jobs that wait for this one wait for the one that goes on for it."""
+    lines = commands.run("squeue", "--me", "-h", "--states=PENDING", "-o", "%i|%E").out.splitlines()
+    for waiting, _, dependency in (line.partition("|") for line in lines):
+        now = re.sub(rf"(?<=:){re.escape(job)}(?![\d_])", next_job, re.sub(r"\(\w+\)", "", dependency))
+        if waiting != next_job and now != re.sub(r"\(\w+\)", "", dependency):
+            commands.run("scontrol", "update", f"JobId={waiting}", f"Dependency={now}", patience_s=commands.ACT_S)
 
 
 def _exclude(nodes: Sequence[str]) -> list[str]:

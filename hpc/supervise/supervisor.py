@@ -48,6 +48,7 @@ TOO_SHORT_SAYS = "the walltime is shorter than the start-up, ask for more --time
 FULL_S = 10.0
 """How often a write to a full disk is retried."""
 
+HELD_LONG = "this site's epilogs would have Slurm hold it for two minutes"
 AT_WALLTIME = (signal.SIGUSR2, "clock")
 """The causes of a stop after which a Slurm job continues later."""
 
@@ -413,7 +414,8 @@ class Supervisor:
         return STOPPED
 
     def _leave(self, job: Job, text: str) -> int:
-        """Requeue the job, off the nodes that were bad; if that is refused, submit a new job that follows this one."""
+        """Requeue the job, off the nodes that were bad; if that is refused, submit a new job that follows this one. The
+        other way round where Slurm would hold the job for long."""
         self._say("requeued", text)
         ignore_signals()
         left_s = self.end.left_s() if self.end else None
@@ -421,15 +423,33 @@ class Supervisor:
         excluded = self.resources["options"].get("exclude")
         bad_nodes = diagnosis.ever_bad_nodes(diagnosis.since_submission(self.dir))
         keep_off = [*([excluded] if excluded else []), *bad_nodes] if bad_nodes else []
-        if (refused := requeue.requeue(job.id, keep_off, until)) is None:
-            return STOPPED
+        ways = [self._requeue, self._submit_next]
+        why = "" if (is_free := not requeue.is_held_long(self.dir, job)) else HELD_LONG
+        for way in ways if is_free else reversed(ways):
+            if not (refused := way(job, keep_off, until, why)):
+                return STOPPED
+            why = f"{why}; {refused}" if why else refused
+        self.code = STOPPED
+        self._say("stopped", f"{text}, but Slurm does not take it ({why}): give the line again")
+        return STOPPED
+
+    def _requeue(self, job: Job, keep_off: list[str], until: float, why: str) -> str:
+        """Return why Slurm refuses it, or an empty text."""
+        refused = requeue.requeue(job.id, keep_off, until, requeue.epilog_s(self.dir, job))
+        if refused is None and why:
+            self._note(f"{why}: back into the queue")
+        return refused or ""
+
+    def _submit_next(self, job: Job, keep_off: list[str], until: float, why: str) -> str:
+        """Return why Slurm refuses it, or an empty text."""
         try:
             next_job = requeue.successor(self.dir, job.id, keep_off, until)
-            self._note(f"{refused}: goes on as job {next_job}")
         except RuntimeError as error:
-            self.code = STOPPED
-            self._say("stopped", f"{text}, but Slurm does not take it ({refused}; {error}): give the line again")
-        return STOPPED
+            return str(error)
+        self._note(f"{why}: goes on as job {next_job}")
+        if not self._walltime_is_over():  # preempted: Slurm would put this job back as well, and both would wait
+            requeue.give_up(job.id)
+        return ""
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         """Note a signal. A request to end for good outranks the end of the walltime, whichever came first."""

@@ -225,7 +225,7 @@ def test_a_release_is_fetched_without_root_and_lies_in_the_cache_alone(other: st
     """A user without rights to change the system fetches it, and runs it."""
     home = Path(tempfile.mkdtemp(prefix="bed"))  # pytest's own folder is closed to others
     try:
-        for name in ("bed", "bed_owner.py", "bed_packages.py"):
+        for name in ("bed", *(path.name for path in (ROOT / "env").glob("bed_*.py"))):
             shutil.copy(ROOT / "env" / name, home)
         words = [os.path.realpath(sys.executable), str(home / "bed")]
         user: dict[str, Any] = {"env": {"PATH": "/usr/bin:/bin", "BED_CACHE": str(home / "cache"), "TMPDIR": str(home)}}

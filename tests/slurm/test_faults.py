@@ -26,7 +26,8 @@ def bed(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict
     if request.config.getoption("--site"):
         pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
     started = Beds(bed_options)
-    yield start(started, "--grace", "60")  # a preempted job is gone as soon as it has saved
+    # As unkind as a real cluster; but a preempted job is gone as soon as it has saved, and what is ended is ended soon
+    yield start(started, "--like", "strict", "--grace", "60", "--epilog", "1", "--kill-wait", "5")
     started.stop()
 
 

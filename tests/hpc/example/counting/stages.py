@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hpc.rank.context import Context, Input, Preempted
 from hpc.runs.rundir import committed_steps, write_json
@@ -35,9 +35,15 @@ class Count:
     kill_on: str | None = None
     """Ranks on this node kill themselves before the first step, each time."""
     fail_at: int | None = None
+    fail_once_at: int | None = None
+    """As fail_at, but each rank only once."""
     bad_at: int | None = None
     hold_at: int | None = None
     """Behind this step, each time it stands there, a rank waits at the gate."""
+    hold_rank: int | None = None
+    """Only this rank waits at the gate; the others come to their end."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("fail_once_at", "hold_rank")
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -71,7 +77,7 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
     if cfg.kill_on and cfg.kill_on == ctx.host:
         os.kill(os.getpid(), signal.SIGKILL)
     while step < cfg.n:
-        if step == cfg.hold_at:
+        if step == cfg.hold_at and cfg.hold_rank in (None, ctx.world.rank):
             hold(ctx, ctx.should_stop)
             if ctx.should_stop():
                 raise Preempted
@@ -79,6 +85,10 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
         step += 1
         if step == cfg.fail_at:
             raise RuntimeError(f"told to fail at step {step}")
+        once = ctx.run.path / f"failed-{ctx.world.rank}"
+        if step == cfg.fail_once_at and not once.exists():
+            once.touch()
+            raise RuntimeError(f"told to fail once at step {step}")
         if step == cfg.bad_at:
             raise ValueError(f"told to refuse step {step}")
         mark = ctx.run.path / "killed"
