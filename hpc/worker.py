@@ -68,7 +68,6 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     ctx = rank(options.attempt)
     staging = _begin(ctx, environ)
     try:
-        ctx.beat_in_background(records.plan(run).get("resources", {}))
         ctx.progress(STARTING, 0, 0)
         _refuse_other_code(ctx)
         if options.fork_server:
@@ -80,6 +79,8 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
                 staging = _begin(ctx, environ)
                 ctx.progress(STARTING, 0, 0)
                 _refuse_other_code(ctx)
+        # Only now: a process that has started a thread cannot be a fork server
+        ctx.beat_in_background(records.plan(run).get("resources", {}))
         MEMORY.keep_in(run.verified, f"rank-{world.rank:04d}", lambda: ctx.pause(0))
         stage_run.work(ctx)
         return 0
