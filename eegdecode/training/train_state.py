@@ -68,6 +68,7 @@ class TrainState:
     def resume(self, ctx: Context) -> Sequence[dict[str, float]]:
         """Resume from the newest complete checkpoint, if there is one. Returns its unwritten lines of metrics.jsonl."""
         newest = checkpoint.latest_on_all(ctx.run.checkpoints)
+        ctx.resumed(newest[0] if newest else 0)
         if newest is None:
             return ()
         step, state = newest

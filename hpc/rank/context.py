@@ -133,6 +133,7 @@ class Context:
     _began: dict[str, tuple[float, int]] = field(default_factory=dict, repr=False)
     _until_progress: ExitStack = field(default_factory=ExitStack, repr=False)
     _gathered: int = field(default=0, repr=False)
+    _resumed: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.heartbeats = HeartbeatWriter(self.run, self.world.rank, self.world.local_rank, self.fence)
@@ -173,10 +174,17 @@ class Context:
             "began": began,
             "from": first,
         }
+        if self._resumed is not None:
+            self._heartbeat["resumed"] = self._resumed
         self._until_progress.close()
         self._heartbeat |= {"time": now, "attempt": self.attempt, "host": self.host, "pid": os.getpid()}
         if now - self._written >= QUICK_S or done >= total:
             self.say_how_far(now=done >= total)
+
+    def resumed(self, step: int) -> None:
+        """Note the step of the checkpoint from which this attempt goes on, 0 if there was none that is whole: with the
+        next heartbeat it comes to the supervisor, which knows only the newest one."""
+        self._resumed = step
 
     def gather(self, value: object) -> list[Any]:
         """Collect a JSON value from every rank, in the order of ranks, on all ranks. It waits for the last one and uses

@@ -114,6 +114,7 @@ if TYPE_CHECKING:
         {
             "time": float, "attempt": int, "host": str, "pid": int, "what": str, "began": float, "from": int,
             "done": int, "total": int, "figures": dict[str, float], "rank": int,
+            "resumed": int,  # the step of the checkpoint from which this attempt went on
         },
         total=False,
     )  # fmt: skip
@@ -244,6 +245,7 @@ _RESULT: Fields = {
 _HEARTBEAT: Fields = {
     "time": _is_time, "attempt": _is_count, "host": _is_text, "pid": _is_count, "what": _is_text, "began": _is_time,
     "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(_is_number), "rank": _is_count,
+    "resumed": _is_count,
 }  # fmt: skip
 _SUPERVISOR: Fields = {
     "time": _is_time, "code": _or_none(_is_count), "attempt": _is_count, "job": _or_none(_is_text), "label": _is_text,

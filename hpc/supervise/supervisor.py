@@ -29,9 +29,10 @@ from hpc.runs.rundir import (
     read_json,
     write_json,
 )
+from hpc.slurm import words
 from hpc.supervise import diagnosis, requeue
 from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
-from hpc.supervise.requeue import EndOfWalltime, Job
+from hpc.supervise.requeue import EndOfWalltime, Job, Preemption
 
 POLL_S = 0.1
 HEARTBEAT_S = 2.0
@@ -83,6 +84,7 @@ class Supervisor:
         # On a site without Slurm we may still be inside of an interactive job, which is not ours
         self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
         self.end = EndOfWalltime(self.job.id) if self.job else None
+        self.preemption = Preemption(self.job.id) if self.job else None
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
@@ -236,7 +238,7 @@ class Supervisor:
         }
         if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there room for the logs
             return "stopped"
-        going_on = f", goes on from step {steps[-1]}" if steps else ""
+        newest = f", newest checkpoint: step {steps[-1]}" if steps else ""
         last = (records.attempts(self.dir) or [{}])[-1]
         before_ranks, before_threads = last.get("ranks", n_ranks), last.get("threads", n_threads)
         if steps and before_ranks != n_ranks:
@@ -246,15 +248,16 @@ class Supervisor:
                 f"{n_threads} threads a rank instead of {before_threads}: CPUs add in another order, so it is not the "
                 "same run to the bit now"
             )
-        self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{going_on}")
+        self._say("running", f"attempt {self.attempt} starts: {n_ranks} rank{'s' if n_ranks > 1 else ''}{newest}")
         started = self.ranks = Ranks(
             self.dir, self.attempt, self.plan, self.job is not None, self.identity, self.ranks, self._forks
         )
         try:
-            outcome, late = self._watch(started)
+            outcome, late = self._watch(started, start)
         except Gone:
             started.end()
             raise
+        self._note_resumed(start, records.heartbeat(self.dir, 0))
         cause = diagnosis.Cause("")
         if late:
             cause = diagnosis.hung(late, folder)
@@ -275,7 +278,16 @@ class Supervisor:
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome
 
-    def _watch(self, started: Ranks) -> tuple[Outcome, dict[str, Any] | None]:
+    def _note_resumed(self, start: dict[str, Any], first: "records.Heartbeat") -> None:
+        """Correct, once, from which step the attempt goes on: the newest checkpoint may be damaged, as only those know
+        who have read it. `first`: the last heartbeat of the first rank."""
+        newest = start["from_step"]
+        if first.get("attempt") != self.attempt or (step := first.get("resumed", newest)) >= newest:
+            return
+        start["from_step"] = step
+        self._note(f"the checkpoint of step {newest} is damaged: goes on from step {step}")
+
+    def _watch(self, started: Ranks, start: dict[str, Any]) -> tuple[Outcome, dict[str, Any] | None]:
         """Wait for the ranks; pass a request to stop on to them; if one dies or all are silent, end the others. Return
         the outcome, and after a hang the heartbeat of the rank that is late."""
         asked_at: float | None = None
@@ -290,6 +302,7 @@ class Supervisor:
                 first = records.heartbeat(self.dir, 0)
                 if not self._heartbeat("running", pulse=first):
                     started.heard_since = time.time()
+                self._note_resumed(start, first)
                 self._look_around()
                 started.cut_logs()
                 if silent_s := started.hang_s(first):
@@ -298,7 +311,9 @@ class Supervisor:
                     return ("hung" if asked_at is None else "stopped"), late
             if self.stop_cause is not None and asked_at is None:
                 asked_at = now
-                self._say("running", f"asked to stop ({_say(self.stop_cause)}): the ranks save at the next step")
+                if self.preemption is not None:
+                    self.preemption.ask()
+                self._say("running", f"asked to stop ({self._why()}): the ranks save at the next step")
             if asked_at is not None and now - signal_at > AGAIN_S:
                 signal_at = now
                 started.signal(signal.SIGUSR2)
@@ -352,7 +367,15 @@ class Supervisor:
     def _walltime_is_over(self) -> bool:
         """Whether the stop was caused by the end of the walltime; USR2 also comes when a site preempts."""
         left_s = self.end.left_s() if self.end else None
-        return self.stop_cause in AT_WALLTIME and (left_s is None or left_s < 2 * self.resources["lead_s"])
+        is_far = left_s is not None and left_s >= 2 * self.resources["lead_s"]
+        return self.stop_cause in AT_WALLTIME and not is_far and not self._is_preempted()
+
+    def _why(self) -> str:
+        assert self.stop_cause is not None
+        return why_stopped(self.stop_cause, self.end.left_s() if self.end else None, self.resources["lead_s"])
+
+    def _is_preempted(self) -> bool:
+        return self.preemption is not None and self.preemption.is_known()
 
     def _grace_s(self) -> float:
         """Return how long the ranks may take to stop: most of the time that Slurm promised, if Slurm made the
@@ -383,6 +406,8 @@ class Supervisor:
         """Finish after a stop was requested. At the end of the walltime a Slurm job is requeued."""
         steps = committed_steps(self.dir.checkpoints)
         text = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
+        if self.stop_cause in (signal.SIGUSR2, signal.SIGTERM) and self._is_preempted():
+            text = f"{words.PREEMPTED}: {text}"
         if self.stop_cause in AT_WALLTIME and self.dir.stop_request.exists():
             self.stop_cause = "request"  # requested while the ranks saved, by a user who does not want it back
         if self.job and self.stop_cause in AT_WALLTIME:
@@ -503,11 +528,14 @@ def print_safely(text: str) -> None:
         print(text, flush=True)
 
 
-def _say(cause: StopCause) -> str:
-    words = {
+def why_stopped(cause: StopCause, left_s: float | None, lead_s: float) -> str:
+    """Say why the ranks are asked to stop. `left_s`: what is left of the walltime, if it is known."""
+    if cause == signal.SIGUSR2 and left_s is not None and left_s >= 2 * lead_s:
+        return f"Slurm wants it to end, {left_s / 60:.0f} min before its walltime does"
+    words_of = {
         "clock": "its time is over",
         "request": "on request",
-        signal.SIGUSR2: "the walltime is near",
+        signal.SIGUSR2: "the walltime is near, or Slurm wants it to end" if left_s is None else "the walltime is near",
         signal.SIGINT: "Ctrl-C",
     }
-    return words.get(cause) or "TERM"
+    return words_of.get(cause) or "TERM"

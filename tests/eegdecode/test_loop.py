@@ -35,6 +35,7 @@ from eegdecode.training.validator import Validator
 from hpc.checkpoint import checkpoint
 from hpc.rank import verification
 from hpc.rank.context import Context, Input, Preempted, World
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.eegdecode.ranks import on_older_processor
 from tests.waiting import LONG_S
@@ -126,6 +127,19 @@ def test_what_a_kill_took_is_done_again(cfg: Train, tmp_path: Path) -> None:
 
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
     assert_same_parameters(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_after_a_damaged_checkpoint_it_says_from_which_step_it_went_on(cfg: Train, tmp_path: Path) -> None:
+    start(cfg, tmp_path / "whole")
+    with pytest.raises(Preempted):
+        start(cfg, tmp_path / "run", stop_at=11)
+    run = RunDir(tmp_path / "run")
+    before, newest = committed_steps(run.checkpoints)[-2:]
+    (part,) = checkpoint.at(run.checkpoints, newest).glob("*.bin")
+    part.write_bytes(b"\0" * part.stat().st_size)
+    start(cfg, tmp_path / "run")
+    assert records.heartbeat(run, 0)["resumed"] == before < newest
+    assert_same_parameters(tmp_path / "whole", tmp_path / "run")
 
 
 def test_how_often_it_saves_changes_nothing_else(cfg: Train, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_stopped_training_goes_on_and_a_new_one_reads_the_old_store(former: Fo
     saved = committed_steps(cut.checkpoints)[-1]
     metrics = (cut.metrics).read_text().splitlines()
     text = former("resume", "cut").stdout
-    assert f"goes on from step {saved}" in text and "steps             400" in text
+    assert f"newest checkpoint: step {saved}" in text and "steps             400" in text
     assert cut.metrics.read_text().splitlines()[:saved] == metrics[:saved]
     assert records.plan(cut)["schema"] == records.SCHEMA and records.result(cut)["meaning"] == 1
     assert "finished before (--again makes a new run)" in former("resume", "cut").stdout

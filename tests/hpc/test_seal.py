@@ -190,7 +190,7 @@ def test_an_attempt_without_its_code_does_not_run_the_checkout(held: Held) -> No
     code, text = held.end()
     assert code == 93 and "the run's copy of the code is gone" in text, text
     assert len(records.attempts(held.run)) == 1
-    assert "goes on from step 2" in (text := held.resume()) and "total             15" in text
+    assert "newest checkpoint: step 2" in (text := held.resume()) and "total             15" in text
 
 
 @pytest.mark.ranks
@@ -217,7 +217,7 @@ def test_a_run_whose_folder_is_moved_away_ends_and_goes_on_where_the_folder_is_b
     assert code == 93 and "was moved or deleted while it ran" in text, text
     away.rename(held.run.path)
     assert len(records.attempts(held.run)) == before
-    assert "goes on from step 2" in (text := held.resume()) and "total             15" in text
+    assert "newest checkpoint: step 2" in (text := held.resume()) and "total             15" in text
 
 
 @pytest.mark.ranks
@@ -251,7 +251,7 @@ def test_a_stopped_run_can_be_copied_elsewhere_and_goes_on_there(launch: Launch,
     shutil.copytree(run, other)  # links followed, as by cp -rL
     assert seal.identity_of(RunDir(other)) == seal.identity_of(RunDir(run))
     done = launch("resume", run.name, "--runs", str(other.parent), code=1)
-    assert "goes on from step" in done.stdout and "told to fail" in done.stderr
+    assert "newest checkpoint: step" in done.stdout and "told to fail" in done.stderr
     assert len(records.attempts(RunDir(other))) == len(records.attempts(RunDir(run))) + 2
 
 

@@ -15,13 +15,14 @@ import pytest
 
 from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, append_line, read_heartbeat, read_lines, write_json
-from hpc.supervise import supervisor
+from hpc.supervise import requeue, supervisor
 from tests.conftest import Launch
 from tests.waiting import is_stopped, output_of, wait_for
 
 SLURM = {
     "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
-    "scontrol": 'echo "$@" >> "$SAID/scontrol.said"; test ! -e "$SAID/refusal" || { cat "$SAID/refusal" >&2; exit 1; }',
+    "scontrol": 'test "$1" != show || exec cat "$SAID/job"; echo "$@" >> "$SAID/scontrol.said"; '
+    'test ! -e "$SAID/refusal" || { cat "$SAID/refusal" >&2; exit 1; }',
     "sbatch": 'echo "$@" >> "$SAID/sbatch.said"; cat > "$SAID/script"; echo 8',
     "squeue": 'cat "$SAID/end" 2> "$SAID/none" || true',
 }
@@ -334,7 +335,7 @@ def test_a_walltime_that_ends_before_anything_is_saved_is_not_asked_for_for_ever
 def test_on_another_number_of_ranks_it_says_what_is_not_the_same(here: Kept) -> None:
     here.ranks_do(f"{SAVE} exit 1")
     code, said = here()
-    assert code == 1 and "goes on from step 3" in said and "instead of" not in said
+    assert code == 1 and "newest checkpoint: step 3" in said and "instead of" not in said
     here.ranks_do(FINISHED)
     plan = json.loads(here.run.plan.read_text())
     plan["resources"]["ranks_per_node"] = 2
@@ -347,7 +348,7 @@ def test_in_another_number_of_threads_it_says_what_is_not_the_same(here: Kept) -
     here.environ.pop("OMP_NUM_THREADS", None)
     here.ranks_do(f"{SAVE} exit 1")
     code, said = here()
-    assert code == 1 and "goes on from step 3" in said and "instead of" not in said
+    assert code == 1 and "newest checkpoint: step 3" in said and "instead of" not in said
     here.ranks_do(FINISHED)
     plan = json.loads(here.run.plan.read_text())
     n = read_lines(here.run.attempts)[-1]["threads"]
@@ -412,3 +413,70 @@ def test_a_successor_goes_where_it_can_if_no_other_node_is_there(job: Kept) -> N
     assert "goes on as job 8" in job()[1]
     with_exclude, without = (job.said / "sbatch.said").read_text().splitlines()
     assert with_exclude == f"{without} --exclude=n2"
+
+
+SHOWN = (
+    "JobId=7 JobName=count Restarts=0 TimeLimit=UNLIMITED StartTime=2026-11-29T09:10:34 EndTime=Unknown "
+    "PreemptEligibleTime=2026-11-29T09:10:34 PreemptTime={} JobState=RUNNING Reason=None"
+)
+"""Of what `scontrol show job -o` says during the grace of a preempted job (22.05.8 and 24.11.5)."""
+
+
+def test_preemption_is_called_so_and_is_no_end_of_the_walltime(job: Kept) -> None:
+    (job.said / "job").write_text(SHOWN.format("2026-11-29T09:10:35"))
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    code, said = job()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    assert "preempted: stopped at step 3; back into the queue" in said
+    assert [line["walltime"] for line in read_lines(job.run.attempts)] == [False]
+    state = status.look(job.run)
+    assert "preempted: stopped at step 3" in records.supervisor(job.run)["text"], state
+
+
+def test_an_end_that_is_no_preemption_is_not_called_so(job: Kept) -> None:
+    (job.said / "job").write_text(SHOWN.format("None"))
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    _, said = job()
+    assert "preempted" not in said and "stopped at step 3; back into the queue" in said
+    assert [line["walltime"] for line in read_lines(job.run.attempts)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("at", "start", "preempted"),
+    [
+        ("2026-11-29T09:10:35", "2026-11-29T09:10:34", True),
+        ("2026-11-29T09:10:35", "2026-11-29T10:00:00", False),  # it was, before it was started again
+        ("None", "2026-11-29T09:10:34", False),
+        ("2026-11-29T09:10:35", "Unknown", True),
+        (None, "2026-11-29T09:10:34", False),  # a site without preemption
+    ],
+)
+def test_whether_a_job_is_being_preempted(at: str | None, start: str, preempted: bool) -> None:
+    job = {"StartTime": start} | ({"PreemptTime": at} if at else {})
+    assert requeue.is_preempted(job) == preempted
+
+
+@pytest.mark.parametrize(
+    ("cause", "left_s", "why"),
+    [
+        (signal.SIGUSR2, 25.0, "the walltime is near"),
+        (signal.SIGUSR2, 3000.0, "Slurm wants it to end, 50 min before its walltime does"),
+        (signal.SIGUSR2, None, "the walltime is near, or Slurm wants it to end"),
+        (signal.SIGTERM, 3000.0, "TERM"),
+        ("clock", 25.0, "its time is over"),
+        ("request", None, "on request"),
+    ],
+)
+def test_why_the_ranks_are_asked_to_stop(cause: supervisor.StopCause, left_s: float | None, why: str) -> None:
+    assert supervisor.why_stopped(cause, left_s, lead_s=30.0) == why
+
+
+def test_where_it_goes_on_from_is_what_the_ranks_say(here: Kept) -> None:
+    """The newest checkpoint is damaged: only a rank, which reads it, finds out."""
+    first_saves = f'test "$7" -gt 1 || {{ {SAVE} exit 1; }}; '
+    beat = {"rank": 0, "attempt": 2, "what": "count", "done": 2, "total": 5, "resumed": 1, "time": time.time()}
+    write = f"from hpc.runs import heartbeats as h; h.write(h.RunDir('$RUN'), 0, {{0: h.slot_of({beat})}})"
+    here.ranks_do(f'{first_saves} {sys.executable} -c "{write}"; {FINISHED}')
+    code, said = here()
+    assert code == 0 and "the checkpoint of step 3 is damaged: goes on from step 1" in said, said
+    assert [line["from_step"] for line in read_lines(here.run.attempts)] == [0, 1]
