@@ -124,6 +124,39 @@ def of_reason(text: str) -> str:
     return _REASONS.get(reason(text), "")
 
 
+def waiting(job: str, why: str) -> str:
+    """Return a sentence, with what to do, on a job that will not start by itself; empty for one that just waits. `why`:
+    the reason that squeue or scontrol gives."""
+    released = f"`scontrol release {job}` lets it go"
+    sentences = {
+        "JobHeldUser": f"its owner holds job {job}; {released}",
+        "JobHeldAdmin": f"an administrator holds job {job}, and nobody else can release it",
+        "job_requeued_in_held_state": f"job {job} was put back into the queue to be held there; {released}",
+        "launch_failed_requeued_held": (
+            f"Slurm could not start job {job} on its nodes, put it back into the queue and holds it there; {released}"
+        ),
+        "BadConstraints": f"no nodes have what job {job} asks for",
+        "DependencyNeverSatisfied": f"what job {job} was to follow has failed",
+    }
+    kind = of_reason(why)
+    if kind not in (HELD, CONSTRAINT, NEVER_STARTS):
+        return ""
+    return f"{kind}: {sentences.get(reason(why)) or f'job {job} asks for what it may not have here ({why})'}"
+
+
+def ended(job: str, state: str) -> str:
+    """Return a sentence on a job that Slurm has ended, by its last state; empty if it ended by itself."""
+    sentences = {
+        OUT_OF_MEMORY: f"job {job} needed more than it had asked for",
+        NODE_FAILURE: f"Slurm has lost a node of job {job}",
+        PREEMPTED: f"Slurm has given the nodes of job {job} to another one",
+        TIME_LIMIT: f"Slurm has ended job {job} at the end of its walltime",
+        CANCELLED: f"job {job} was cancelled{state.partition(' ')[2] and f' {state.partition(chr(32))[2]}'}",
+    }
+    kind = of_state(state)
+    return f"{kind}: {sentences[kind]}" if kind else ""
+
+
 def fields(line: str) -> dict[str, str]:
     """Parse what `scontrol show job -o` says of a job: NAME=VALUE, where a value may hold spaces."""
     starts = list(re.finditer(r"(?:^|\s)([A-Za-z][\w:/.*]*)=", line))

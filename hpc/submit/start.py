@@ -16,6 +16,7 @@ from hpc.runs import records, status
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
+from hpc.slurm import commands, words
 from hpc.slurm.squeue import Queue
 from hpc.submit import executors, watch
 
@@ -140,6 +141,9 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
                 print(f"error: {name} runs outside of Slurm already: wait for it, or stop it", file=sys.stderr)
                 return None
             jobs[name] = state.job
+            if state.why == words.FORGOTTEN:
+                print(f"\n{name} was forgotten by Slurm: {_put_back(state.job)}")
+                continue
             print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
             continue
         try:
@@ -199,6 +203,17 @@ def _submit_section(
         print(f"submitted as array {jobs[0].partition('_')[0]}")
     named = {plan.science.name: job for plan, job in zip(missing, jobs, strict=True)}
     return {state.run: state.job for state in on_way} | named
+
+
+def _put_back(job: str) -> str:
+    """Put a job, in which nothing runs any more, back into the queue: it keeps its number and its place."""
+    answer = commands.run("scontrol", "requeue", job, patience_s=commands.ACT_S)
+    if answer.ok:
+        return f"job {job} is put back into the queue"
+    raise ConfigError(
+        f"nothing runs in job {job}, and Slurm does not put it back ({answer.error}): `scancel {job}`, then give this "
+        "line again"
+    )
 
 
 def _next_commands(plan: Plan) -> None:
