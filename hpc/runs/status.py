@@ -231,11 +231,11 @@ def _as_queued(state: State, job: Job, submitted: Mapping[str, Any], run: RunDir
         state.word, state.text = ("requeued", f"by Slurm: {waits}") if again else ("queued", waits)
         if again and (line := words.of_job(job_log(state.job, submitted))) and line.kind in words.SHORT:
             state.text = f"{line.kind}: put back by Slurm, {waits}"
-    elif state.word == "waits" and (left_s := _forgotten_s(job, run)):
+    elif state.word in ("waits", "left") and (left_s := _forgotten_s(job, run)):
         state.word = "queued"
         state.text = (
             f"{words.FORGOTTEN}: Slurm calls job {state.job} {job.state.lower()}, but its supervisor left it "
-            f"{_clock(left_s)} ago, to be put back into the queue: `resume {state.run}` does that now"
+            f"{_clock(left_s)} ago: `resume {state.run}` cancels it and submits another"
         )
     elif state.word == "silent":
         state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
@@ -250,7 +250,7 @@ def _forgotten_s(job: Job, run: RunDir) -> float:
     controller that dies as soon as it has taken a requeue comes back without it."""
     supervisor = records.supervisor(run)
     since_s = time.time() - supervisor.get("time", 0)
-    if supervisor.get("state") != "requeued":
+    if supervisor.get("state") not in ("requeued", "left"):
         return 0.0
     if job.state == "RUNNING" and since_s > FORGOTTEN_S and _time_of(job.start) < supervisor["time"]:
         return since_s

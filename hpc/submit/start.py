@@ -140,12 +140,12 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
             if not state.on_slurm:
                 print(f"error: {name} runs outside of Slurm already: wait for it, or stop it", file=sys.stderr)
                 return None
-            jobs[name] = state.job
-            if state.why == words.FORGOTTEN:
-                print(f"\n{name} was forgotten by Slurm: {_put_back(state.job)}")
+            if state.why != words.FORGOTTEN:
+                jobs[name] = state.job
+                print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
                 continue
-            print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
-            continue
+            _cancel_forgotten(state.job)
+            print(f"\nnothing ran in job {state.job} any more, which Slurm had forgotten: it is cancelled")
         try:
             jobs[name] = executors.slurm(
                 plan, first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
@@ -205,15 +205,12 @@ def _submit_section(
     return {state.run: state.job for state in on_way} | named
 
 
-def _put_back(job: str) -> str:
-    """Put a job, in which nothing runs any more, back into the queue: it keeps its number and its place."""
-    answer = commands.run("scontrol", "requeue", job, patience_s=commands.ACT_S)
-    if answer.ok:
-        return f"job {job} is put back into the queue"
-    raise ConfigError(
-        f"nothing runs in job {job}, and Slurm does not put it back ({answer.error}): `scancel {job}`, then give this "
-        "line again"
-    )
+def _cancel_forgotten(job: str) -> None:
+    """Cancel a job in which nothing runs any more. Requeued, it would keep its place, but Slurm may have lost what it
+    was given: then srun starts nothing there (`Invalid generic resource (gres) specification`, 22.05)."""
+    answer = commands.run("scancel", job, patience_s=commands.ACT_S)
+    if not answer.ok and "invalid job id" not in answer.error.lower():
+        raise ConfigError(f"nothing runs in job {job}, but scancel does not take it: {answer.error}")
 
 
 def _next_commands(plan: Plan) -> None:

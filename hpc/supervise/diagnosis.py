@@ -176,6 +176,8 @@ def crashed(folder: AttemptDir, codes: list[int], hosts: Mapping[int, str] | Non
         return _of_complaints(errors, last_words, hosts, complaining)
     if not bad:
         return Cause(f"rank 0 ended well, but {folder.metrics} is not there: it did not come to the end of its stage")
+    if not hosts and (said := step_end.first_error(folder)):
+        return Cause(f"no rank has started: {said}", SOME_MACHINE)
     return Cause(f"exit codes {bad}, logs in {folder.path}", _node_of_the_dead(folder) or SOME_MACHINE)
 
 

@@ -5,6 +5,7 @@ rank that was out of memory `Killed` at times: it looks at the limit of the step
 """
 
 import math
+import re
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,16 @@ def cause(folder: AttemptDir) -> tuple[str, str, Fault] | None:
     if said.kind == words.PROLOG:
         return f"{words.PROLOG}: the site's own script before a job has failed{where}", said.node, "node"
     return f"{words.NODE_FAILURE}: {said.node} is lost, says Slurm", said.node, "node"
+
+
+def first_error(folder: AttemptDir) -> str:
+    """Return what srun says first if it can start nothing; empty if it says nothing, or that a task has ended."""
+    try:
+        lines = folder.srun.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    error = next((line for line in lines if line.startswith("srun: error: ")), "")
+    return "" if re.search(r": tasks? [\d,-]+: ", error) else error.removeprefix("srun: error: ")
 
 
 def _notes(folder: AttemptDir) -> list[dict[str, Any]]:

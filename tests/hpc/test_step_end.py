@@ -178,6 +178,13 @@ def test_what_a_rank_says_itself_stays_where_slurm_says_nothing(tmp_path: Path) 
     assert diagnosis.crashed(folder, [1], HOSTS) == ("rank 3 on n2: KeyError: 'x'", "", "program")
 
 
+def test_an_srun_that_starts_nothing_says_why(tmp_path: Path) -> None:
+    said = "Unable to create step for job 2: Invalid generic resource (gres) specification"
+    folder = attempt(tmp_path, f"srun: error: {said}\n")
+    assert diagnosis.crashed(folder, [1], {}) == (f"no rank has started: {said}", "this machine", "program")
+    assert diagnosis.crashed(attempt(tmp_path / "2", OOM_22[:0]), [1], {}).why.startswith("exit codes [1], logs in ")
+
+
 V1 = {
     "slurm_n2/uid_0/job_3/step_0/task_1": {
         "memory.limit_in_bytes": "9223372036854771712", "memory.max_usage_in_bytes": "308330496",

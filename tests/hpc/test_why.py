@@ -85,7 +85,7 @@ CASES: dict[str, dict[str, Any]] = {
         "supervisor": {"state": "running", "text": "not stopped after 18 s: ended", "host": "n1"},
         "log": f"slurmstepd-n1: error: *** JOB 6 ON n1 {CANCELLED_AT} DUE TO TIME LIMIT ***\n",
         "squeue": f"6|TIMEOUT|TimeLimit|{AT}5:26|train-k3f9",
-        "scontrol": f"JobId=6 JobState=TIMEOUT Reason=TimeLimit Restarts=0 ExitCode=0:15 TimeLimit=00:01:00",
+        "scontrol": "JobId=6 JobState=TIMEOUT Reason=TimeLimit Restarts=0 ExitCode=0:15 TimeLimit=00:01:00",
         "sacct": f"6|TIMEOUT|0:0|0:0|None|100M||||n[1-2]|{AT}6:50\n6.batch|CANCELLED|0:15||||4100K|n1|0|n1|{AT}6:50\n",
     },
     "time limit, from the log of the job alone": {
