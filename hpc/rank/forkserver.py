@@ -18,12 +18,13 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from hpc.rank import memory, rendezvous
+from hpc.rank import rendezvous
 from hpc.rank.context import World
 from hpc.rank.link import Closed, Link, Lost
 from hpc.rank.parent_death import adopt_orphans, die_with_parent, end_children
 from hpc.rank.signals import STACKS, Stop
 from hpc.runs.rundir import AttemptDir, Gone, RunDir, read_json, write_json
+from hpc.site import memory
 
 PASSED_ON = (signal.SIGUSR2, signal.SIGTERM, STACKS)
 """Signals that are meant for the rank."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hpc.rank import memory
 from hpc.runs import records
 from hpc.runs.rundir import AttemptDir, RunDir, write_json
+from hpc.site import memory
 from hpc.slurm import words
 from hpc.supervise import diagnosis, step_end
 from hpc.supervise.fault_texts import Fault
