@@ -221,7 +221,7 @@ class RunOptions:
     )
     yes = flag("sweep stop", "do not ask before acting on many runs")
     json = flag(
-        f"{START} status stop recipes sites settings FILES",
+        f"{START} status why stop recipes sites settings FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
     output = option("FILE", str, "export settings", "the file to write (default: the terminal)")

@@ -1,4 +1,4 @@
-"""The verbs for existing runs: status, logs, stop."""
+"""The verbs for existing runs: status, why, logs, stop."""
 
 from __future__ import annotations
 
@@ -49,6 +49,19 @@ def _one_run(args: Arguments, question: str) -> RunDir:
     if len(args.words) != 1:
         raise ConfigError(f"{question} See `python -m hpc.launch status`")
     return status.find(args.words[0], args.runs)
+
+
+def explain_run(args: Arguments, environ: Mapping[str, str]) -> int:
+    from hpc.runs import why
+
+    explanation = why.explain(_one_run(args, "why which run?"))
+    if args.json:
+        import json
+
+        print(json.dumps(vars(explanation), indent=1))
+    else:
+        print(why.text(explanation))
+    return DONE
 
 
 def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:

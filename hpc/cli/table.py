@@ -48,6 +48,10 @@ VERBS = {
         "[RUN ...]", "show the state of these runs, or of all (--watch, --json)", "hpc.cli.runs:show_status",
         "status", "status train-k3f9 --watch",
     ),
+    "why": Verb(
+        "RUN", "say why a run failed, waits or was ended, what to do now, and who said so (--json)",
+        "hpc.cli.runs:explain_run", "why train-k3f9",
+    ),
     "logs": Verb(
         "RUN", "print the output of rank 0 of a run (--rank N, --attempt N, -f)", "hpc.cli.runs:show_log",
         "logs train-k3f9 -f", "logs train-k3f9 --rank 3 --attempt 2",

@@ -23,7 +23,8 @@ from hpc.rank.context import World
 from hpc.rank.link import Closed, Link, Lost
 from hpc.rank.parent_death import adopt_orphans, die_with_parent, end_children
 from hpc.rank.signals import STACKS, Stop
-from hpc.runs.rundir import AttemptDir
+from hpc.runs.rundir import AttemptDir, Gone, RunDir, write_json
+from hpc.site import memory
 
 PASSED_ON = (signal.SIGUSR2, signal.SIGTERM, STACKS)
 """Signals that are meant for the rank."""
@@ -82,6 +83,9 @@ class ForkServer:
         self.child = 0
         self.code = 0
         """How the last rank has ended."""
+        self._killed_by_us = False
+        self._n_killed = 0
+        """How many processes the kernel had killed for lack of memory before the current rank."""
         self.link: Link | None = None
         self._known = False
         """Whether the supervisor knows us."""
@@ -116,6 +120,7 @@ class ForkServer:
         if not self._forks:
             gc.freeze()  # the collector writes to all that it looks at, and what is written to is no longer shared
         self._forks += 1
+        self._killed_by_us, self._n_killed = False, memory.of_this_process().n_killed
         try:
             self.child = os.fork()
         except OSError:
@@ -176,17 +181,28 @@ class ForkServer:
         """Look which children have ended: the rank, and then those that it has left behind."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             if pid == self.child:
                 self.child, self.code = 0, os.waitstatus_to_exitcode(status)
+                self._note_lack_of_memory(usage.ru_maxrss * 1024)
                 self._end_orphans()
                 if not self._known:
                     self._end_like(self.code)
                 self._tell(attempt=self.attempt, code=self.code)
+
+    def _note_lack_of_memory(self, peak_b: int) -> None:
+        """Write down if the kernel has killed the rank, or a process of it, for lack of memory: it could not itself.
+        `peak_b`: the most that it had."""
+        if self.code == 0 or self._killed_by_us or (now := memory.of_this_process()).n_killed <= self._n_killed:
+            return
+        run = RunDir(self.folder.path.parent.parent)
+        note = {"rank": self.world.rank, "host": self.host, "code": self.code, "rank_b": peak_b}
+        with suppress(OSError, Gone):
+            write_json(run.attempt(self.attempt).memory(self.world.rank), note | now.to_json(), durable=False)
 
     def _end_orphans(self) -> None:
         """End what the rank has left behind, before another takes its place."""
@@ -213,6 +229,7 @@ class ForkServer:
             self._tell(rank=self.world.rank, host=self.host, pid=os.getpid(), attempt=self.attempt)
         for order in orders:
             if "signal" in order and self.child:
+                self._killed_by_us = self._killed_by_us or order["signal"] == signal.SIGKILL
                 os.kill(self.child, order["signal"])
             if "attempt" in order and not self.child:
                 self.attempt = order["attempt"]

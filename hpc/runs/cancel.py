@@ -50,10 +50,16 @@ def _cancel(states: list[State], now: bool) -> tuple[str, str]:
 
 
 def end_empty(states: list[State]) -> None:
-    """End the jobs that Slurm runs with nothing in them, before others take their place."""
+    """End the jobs that Slurm runs with nothing in them, before others take their place.
+
+    Requeued, they would keep their place, but Slurm may have lost what they were given: then srun starts nothing there
+    (`Invalid generic resource (gres) specification`, 22.05).
+    """
     if jobs := [state.job for state in states if state.is_empty_job]:
         refused = _scancel(*jobs)
-        print(f"job {', '.join(jobs)} had nothing in it: {refused or 'cancelled'}")
+        if refused and "invalid job id" not in refused.lower():
+            raise ConfigError(f"nothing is in job {', '.join(jobs)}, but scancel does not take it: {refused}")
+        print(f"job {', '.join(jobs)} had nothing in it: cancelled")
 
 
 def _silence(jobs: list[str]) -> str:

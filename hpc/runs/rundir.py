@@ -207,7 +207,7 @@ class RunDir:
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/, jobs/attempt-0002/words-1.json
     each node   heartbeat/node-0004 (see heartbeats.py)
     each rank   verified/rank-0003.jsonl (see products.py), jobs/attempt-0002/rank-0003.log (and .error.json, .stacks,
-                .staged.json, .words-1.json, .stopped)
+                .memory.json, .staged.json, .words-1.json, .stopped)
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -360,6 +360,10 @@ class AttemptDir:
 
     def error(self, rank: int) -> Path:
         return self.path / f"rank-{rank:04d}.error.json"
+
+    def memory(self, rank: int) -> Path:
+        """What the kernel said of the job's memory on its node, if it has killed the rank for lack of it."""
+        return self.path / f"rank-{rank:04d}.memory.json"
 
     @property
     def srun(self) -> Path:

@@ -14,6 +14,7 @@ from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs import records
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RESULT, SUPERVISOR, Damaged, RunDir
+from hpc.slurm import words
 from hpc.slurm.squeue import Job, Queue
 
 TYPE_CHECKING = False
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 SILENT_S = 45
 """A supervisor that has not written for longer is gone; on a cluster it writes every 15 s."""
+FORGOTTEN_S, COMPLETING_S = 60, 180
+"""How long a job may be called running, or completing, after its supervisor has left it: an epilog may take long."""
+LOG_B = 16384
+"""How much of the end of a job's log is read."""
 ENDED = ("finished", "failed", "stopped", "lost")
 
 
@@ -58,6 +63,8 @@ class State:
         """Why it waits, or how it ended."""
         self.is_empty_job = False
         """Whether Slurm still runs its job, with nothing in it."""
+        self.why = ""
+        """What Slurm has done to it, in a word or two: see hpc.slurm.words.SHORT. `why RUN` says more."""
 
     @property
     def ended(self) -> bool:
@@ -77,13 +84,23 @@ def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
         job = jobs.get(state.job)
         if job and submitted.get("name", job.name) != job.name:
             job = None  # a controller that has restarted its count gives our number to another job
-        _settle(state, job, queue.silence, submitted, run)
-    lost = [state for state in (state for state, _ in looked) if state.word == "lost" and state.on_slurm]
+        _settle(state, job, queue, submitted, run)
+    lost = [state for state, _ in looked if state.word == "lost" and state.on_slurm and not state.is_empty_job]
     if lost:
         books = queue.ended([state.job for state in lost])
         for state in lost:
-            state.text += f"; Slurm's books say {books[state.job]}" if state.job in books else ""
+            _as_in_books(state, books.get(state.job, ""))
+    for state, _ in looked:
+        state.why = next(filter(None, map(words.short, state.text.split("; "))), "")
     return [state for state, _ in looked]
+
+
+def _as_in_books(state: State, last: str) -> None:
+    """Fill in how Slurm has ended the job of a run that was lost."""
+    if sentence := words.ended(state.job, last):
+        state.text = f"{sentence}; {state.text.removeprefix(f'{words.FORGOTTEN}: ')}"
+    elif last:
+        state.text += f"; Slurm's books say {last}"
 
 
 _DOUBT = ("waits", "silent", "left")
@@ -194,41 +211,34 @@ def _starting(state: State, run: RunDir) -> None:
         state.text = f"another supervisor holds the lock, pid {holder['pid']} on {holder['host']}: end that first"
 
 
-def _settle(state: State, job: Job | None, silence: str, submitted: dict[str, Any], run: RunDir) -> None:
+def _settle(state: State, job: Job | None, queue: Queue, submitted: dict[str, Any], run: RunDir) -> None:
     """Resolve a state of _DOUBT by what Slurm says about the job, or by its silence."""
+    silence = queue.silence
     if silence and state.word == "silent":
         state.word, state.text = "lost", f"{state.text}; {silence}"
     elif silence:
         state.word, state.text = "queued", silence
-    elif job and _is_empty(state, job, run):
+    elif job and state.word in ("waits", "left") and (left_s := _forgotten_s(job, run)):
         state.word, state.is_empty_job = "lost", True
         state.text = (
-            f"Slurm takes job {state.job} for running, but it ended when it was put back into the queue: the "
-            f"controller was restarted at that moment, and forgot it. `resume {run.name}` ends that job and goes on"
+            f"{words.FORGOTTEN}: Slurm calls job {state.job} {job.state.lower()}, but its supervisor left it "
+            f"{_clock(left_s)} ago: `resume {state.run}` cancels it and submits another"
         )
     elif job:
-        _as_queued(state, job, submitted.get("after", []), run)
+        _as_queued(state, job, submitted, run)
     else:
-        _as_forgotten(state, submitted, run)
+        _as_forgotten(state, submitted, run, queue.last_state(state.job))
 
 
-def _is_empty(state: State, job: Job, run: RunDir) -> bool:
-    """Whether nothing is in a job that Slurm runs: since it was put back into the queue, Slurm has not started it."""
-    last = records.supervisor(run)
-    if job.state != "RUNNING" or last.get("state") != "requeued" or str(last.get("job")) != state.job:
-        return False
-    try:
-        began = time.mktime(time.strptime(job.start, "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return False
-    return began < last["time"] and time.time() - last["time"] > SILENT_S
-
-
-def _as_queued(state: State, job: Job, after: list[str], run: RunDir) -> None:
+def _as_queued(state: State, job: Job, submitted: Mapping[str, Any], run: RunDir) -> None:
     """Fill in the state of a job that Slurm knows."""
     if job.state == "PENDING":
-        waits, again = _why_it_waits(job, after, run), state.word != "waits"
+        waits, again = _why_it_waits(state.job, job, submitted.get("after", []), run), state.word != "waits"
+        if not again and words.short(state.text) and not words.short(waits):
+            waits = f"{state.text}; {waits}"  # what its supervisor has said of its end
         state.word, state.text = ("requeued", f"by Slurm: {waits}") if again else ("queued", waits)
+        if again and (line := words.of_job(job_log(state.job, submitted))) and line.kind in words.SHORT:
+            state.text = f"{line.kind}: put back by Slurm, {waits}"
     elif state.word == "silent":
         state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
     elif state.word == "left" and job.state in ("RUNNING", "COMPLETING"):
@@ -237,34 +247,68 @@ def _as_queued(state: State, job: Job, after: list[str], run: RunDir) -> None:
         state.word, state.text = "queued", "starting" if job.state == "RUNNING" else job.state.lower()
 
 
-def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir) -> None:
-    """Fill in the state of a job that Slurm no longer knows."""
+def _forgotten_s(job: Job, run: RunDir) -> float:
+    """Return for how long nothing has been in a job that Slurm calls running or completing; 0 if something may be. A
+    controller that dies as soon as it has taken a requeue comes back without it."""
+    supervisor = records.supervisor(run)
+    since_s = time.time() - supervisor.get("time", 0)
+    if supervisor.get("state") not in ("requeued", "left"):
+        return 0.0
+    if job.state == "RUNNING" and since_s > FORGOTTEN_S and _time_of(job.start) < supervisor["time"]:
+        return since_s
+    return since_s if job.state == "COMPLETING" and since_s > COMPLETING_S else 0.0
+
+
+def _time_of(text: str) -> float:
+    """Parse a time as squeue prints it; infinite if it is none."""
+    try:
+        return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return float("inf")
+
+
+def job_log(job: str, submitted: Mapping[str, Any]) -> list[str]:
+    """Return the end of what a job has printed, where slurmstepd says why Slurm ended it."""
+    try:
+        with open(f"{submitted.get('log', '')}/{job}_0_log.out", "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_B))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir, last: str) -> None:
+    """Fill in the state of a job that Slurm no longer knows. `last`: how it ended, if Slurm still knows that."""
     if state.word == "left":
         state.word, state.code = "stopped", STOPPED
+        if (sentence := words.ended(state.job, last)) and not words.short(state.text):
+            state.text = f"{sentence}; {state.text}"
     elif state.word == "silent":
         state.word = "lost"
     else:
         state.word = "lost"
-        state.text = f"Slurm knows job {state.job} no more: cancelled while it waited, or ended at its start"
+        state.text = (
+            f"{words.FORGOTTEN}: Slurm knows job {state.job} no more: cancelled while it waited, ended at its start, "
+            "or lost by a controller that was started anew"
+        )
         state.text += f" (see {submitted['log']})" if "log" in submitted else ""
         if records.supervisor(run).get("state") == "requeued":
-            state.text += (
-                ". Or its controller was restarted just as it was put back into the queue, and forgot it: "
-                f"`resume {run.name}` goes on"
-            )
+            state.text += f": `resume {run.name}` goes on"
         for name, word in _ended_badly(submitted.get("after", []), run):
             state.word, state.code = "failed", FAILED
-            state.text = f"never started: it was to follow {name}, which is {word}; mend that, give this line again"
+            state.text = (
+                f"{words.NEVER_STARTS}: it was to follow {name}, which is {word}: mend that, give this line again"
+            )
 
 
-def _why_it_waits(job: Job, after: list[str], run: RunDir) -> str:
+def _why_it_waits(id: str, job: Job, after: list[str], run: RunDir) -> str:
     if job.reason.startswith("Dependency"):
         for name, word in _ended_badly(after, run):
-            return f"will not start: it was to follow {name}, which is {word}"
-        if after:
+            return f"{words.NEVER_STARTS}: it was to follow {name}, which is {word}"
+        if after and not words.of_reason(job.reason):
             return f"waits for {', '.join(after)}"
-    if job.reason == "JobHeldAdmin" or "launch failed" in job.reason.lower():
-        return f"held by Slurm ({job.reason}): scontrol release, or stop it and submit it again"
+    if sentence := words.waiting(id, job.reason):
+        return sentence
     if job.reason == "None":  # Slurm has not looked at it yet
         return "pending"
     estimate = f", Slurm estimates until {job.start.replace('T', ' ')}" if job.start not in ("", "N/A") else ""
@@ -361,7 +405,7 @@ def table(states: list[State]) -> str:
                 " ".join(f"{name} {value:.3g}" for name, value in state.figures.items()) or "-",
                 "-" if state.per_s is None else f"{state.per_s:.3g}/s",
                 "-" if state.left_s is None else _clock(state.left_s),
-                state.text,
+                f"{state.why}; see `why {state.run}`" if state.why else state.text,
             )
         )
     cells = [[media.one_line(cell) for cell in row] for row in rows]

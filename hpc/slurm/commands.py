@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import time
 
+from hpc.slurm import words
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
@@ -27,41 +29,41 @@ class Answer:
         """None: it did not run, or did not end in time."""
         self.out = out
         self.error = error
-        """Its stderr in one line, or, if it printed nothing or did not run, the reason."""
+        """The sentences of its stderr in one line, or, if it printed nothing or did not run, the reason."""
 
     @property
     def ok(self) -> bool:
         return self.code == 0
 
 
-def run(*words: str, patience_s: float = ASK_S, text: str | None = None) -> Answer:
+def run(*command: str, patience_s: float = ASK_S, text: str | None = None) -> Answer:
     """Run a command to its end. `text` goes to its stdin."""
     import subprocess
 
     try:
         done = subprocess.run(
-            words,
+            command,
             **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}),
             capture_output=True,
             text=True,
             check=False,
             timeout=patience_s,
-            env=without_job(os.environ) if words[0] == "sbatch" else None,
+            env=without_job(os.environ) if command[0] == "sbatch" else None,
         )
     except subprocess.TimeoutExpired:
         return Answer(None, "", f"no answer within {patience_s:.0f} s")
     except OSError as error:
-        return Answer(None, "", f"{words[0]}: {error.strerror}")
+        return Answer(None, "", f"{command[0]}: {error.strerror}")
     failed = "" if done.returncode == 0 else f"exit code {done.returncode}"
-    return Answer(done.returncode, done.stdout, " ".join(done.stderr.split()) or failed)
+    return Answer(done.returncode, done.stdout, words.essence(done.stderr) or failed)
 
 
-def start(*words: str) -> subprocess.Popen[str]:
+def start(*command: str) -> subprocess.Popen[str]:
     """Start a command and do not wait for it; the caller reads its stdout."""
     import subprocess
 
     return subprocess.Popen(
-        words,
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -69,11 +71,11 @@ def start(*words: str) -> subprocess.Popen[str]:
     )
 
 
-def insist(*words: str, until: float, text: str | None = None) -> Answer:
+def insist(*command: str, until: float, text: str | None = None) -> Answer:
     """Run a command that must be done; retry it while the controller is busy or away, until the time `until`
     (monotonic). If Slurm refuses, it is not retried."""
     while True:
-        answer = run(*words, patience_s=ACT_S, text=text)
+        answer = run(*command, patience_s=ACT_S, text=text)
         if answer.ok or is_refusal(answer.error) or time.monotonic() > until:
             return answer
         time.sleep(RETRY_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hpc.slurm import commands
+from hpc.slurm import commands, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,20 +44,28 @@ class Queue:
             return self._known
         before = {job: (line.state, line.reason) for job, line in self._known.items()}
         arrays = sorted({job.partition("_")[0] for job in wanted})
-        answer = commands.run("squeue", "-h", "-r", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j")
+        # Slurm knows for some minutes how a job has ended; asked for all, it says so in the same answer
+        answer = commands.run("squeue", "-h", "-r", "-t", "all", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j")
         unknown = "Invalid job id" in answer.error
         self.silence = "" if answer.ok or unknown else f"squeue does not answer: {answer.error}"
         if not self.silence:
             lines = [line.split("|", 4) for line in answer.out.splitlines()]
-            self._known = {line[0]: Job(*line[1:]) for line in lines if len(line) == 5}
+            jobs = {line[0]: Job(*line[1:]) for line in lines if len(line) == 5}
+            self._known = {job: line for job, line in jobs.items() if line.state not in words.ENDED}
+            self._ended |= {job: line.state for job, line in jobs.items() if line.state in words.ENDED}
         after = {job: (line.state, line.reason) for job, line in self._known.items()}
         unchanged = wanted <= self._asked and after == before
         self._hold_s = min(2 * self._hold_s, LONGEST_S) if self.silence or unchanged else FIRST_S
         self._asked, self._next = wanted, time.monotonic() + self._hold_s
         return self._known
 
+    def last_state(self, id: str) -> str:
+        """Return how a job ended, if squeue has said so; empty otherwise."""
+        return self._ended.get(id, "")
+
     def ended(self, ids: Iterable[str]) -> dict[str, str]:
-        """Return from sacct how jobs ended that squeue no longer knows: `OUT_OF_MEMORY`. Empty without accounting."""
+        """Return how jobs ended, `OUT_OF_MEMORY`, those that squeue no longer knows from sacct; without accounting it
+        is not known."""
         new = sorted(set(ids) - self._ended.keys())
         if new:
             books = commands.run("sacct", "-n", "-X", "-P", "-j", ",".join(new), "-o", "JobID,State").out

@@ -23,7 +23,7 @@ from hpc.rank import stage_run, threads
 from hpc.rank.context import Context, World
 from hpc.runs import records, seal, sharing, submissions
 from hpc.runs.rundir import RunDir, append_line, atomic_write, read_json, write_json
-from hpc.slurm import commands
+from hpc.slurm import commands, words
 from hpc.submit import batch
 from hpc.supervise.keeper import Keeper
 
@@ -187,7 +187,7 @@ def _scrubbed_environment() -> Iterator[None]:
 def _refused(plans: Sequence[Plan], error: Exception) -> SubmitError:
     """Note the reason in the folders of the runs, and return the error."""
     what = "job" if len(plans) == 1 else "array"
-    message = f"sbatch did not take the {what}: {' '.join(str(error).split())}"
+    message = f"sbatch did not take the {what}: {words.essence(str(error))}"
     for plan in plans:
         about = {"label": plan.label, "settings": plan.settings, "nodes": plan.resources.nodes}
         append_line(plan.run.submissions, about | {"kind": "refused", "text": message, "time": time.time()})

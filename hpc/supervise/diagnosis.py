@@ -12,7 +12,7 @@ from hpc.codes import NEVER
 from hpc.media import many
 from hpc.runs import records
 from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, read_json
-from hpc.supervise import fault_texts
+from hpc.supervise import fault_texts, step_end
 from hpc.supervise.fault_texts import Fault
 
 BUDGET = 3
@@ -144,13 +144,17 @@ def hung(late: dict[str, Any], folder: AttemptDir) -> Cause:
 
 
 def crashed(folder: AttemptDir, codes: list[int], hosts: Mapping[int, str] | None = None) -> Cause:
-    """Return what caused the end of an attempt: the first error that a rank has written and that is no complaint about
-    another rank; or the words of its libraries in the log of a rank that died without writing one; or how it died.
+    """Return what caused the end of an attempt: what Slurm, or the kernel, has done to it; or the first error that a
+    rank has written and that is no complaint about another rank; or the words of its libraries in the log of a rank
+    that died without writing one; or how it died.
 
     `hosts`: the node of each rank that has started.
     """
     hosts = hosts or {}
     errors = _errors(folder)
+    by_slurm = step_end.cause(folder)
+    if by_slurm and not (errors and errors[0]["fault"] in ("node", "user")):
+        return Cause(*by_slurm)
     if errors and errors[0]["fault"] != "neighbour":
         return _of_error(errors[0])
     last_words = _last_words(folder, hosts)
@@ -172,6 +176,8 @@ def crashed(folder: AttemptDir, codes: list[int], hosts: Mapping[int, str] | Non
         return _of_complaints(errors, last_words, hosts, complaining)
     if not bad:
         return Cause(f"rank 0 ended well, but {folder.metrics} is not there: it did not come to the end of its stage")
+    if not hosts and (said := step_end.first_error(folder)):
+        return Cause(f"no rank has started: {said}", SOME_MACHINE)
     return Cause(f"exit codes {bad}, logs in {folder.path}", _node_of_the_dead(folder) or SOME_MACHINE)
 
 

@@ -11,7 +11,7 @@ from signal import SIG_IGN, SIGCONT, SIGTERM, signal
 
 from hpc.runs import records, submissions
 from hpc.runs.rundir import RunDir
-from hpc.slurm import commands
+from hpc.slurm import commands, words
 
 AGAIN_S, AFTER_EPILOG_S = 5, 3
 """The earliest restart of a requeued job: later than the end of its last process, and of the epilog behind that."""
@@ -20,6 +20,8 @@ HOLD_S = 120.0
 EPILOG = re.compile(r"^Epilog(Slurmctld)?(\[\d+\])?\s*=\s*/", re.MULTILINE)
 """In `scontrol show config`. 24.11 numbers them."""
 ISO = "%Y-%m-%dT%H:%M:%S"
+PREEMPTED_S = 2.0
+"""How long to wait, when the ranks have saved, for the answer to whether the job is preempted."""
 ASK_EVERY_S = 120.0
 """How often to ask for the end of the walltime: an admin may change it, and so may `scontrol update`."""
 
@@ -95,6 +97,36 @@ def epilog_s(run: RunDir, job: Job) -> float:
     return took_s if 0 < took_s < HOLD_S else 0.0
 
 
+class Preemption:
+    """Whether Slurm wants the nodes of the job for another one: it sends the same signals as at the end of the
+    walltime. Asked in the background, when a signal has come."""
+
+    def __init__(self, job: str) -> None:
+        self.job = job
+        self._asking: subprocess.Popen[str] | None = None
+        self._answer: bool | None = None
+
+    def ask(self) -> None:
+        with suppress(OSError):  # no scontrol here: then it is not known
+            self._asking = self._asking or commands.start("scontrol", "show", "job", "-o", self.job)
+
+    def is_known(self) -> bool:
+        """Whether Slurm has said so. The first call waits for an answer that is still on its way."""
+        if self._answer is None and self._asking is not None:
+            try:
+                self._answer = is_preempted(words.fields(self._asking.communicate(timeout=PREEMPTED_S)[0]))
+            except subprocess.TimeoutExpired:
+                self._asking.kill()
+                self._answer = False
+        return bool(self._answer)
+
+
+def is_preempted(job: Mapping[str, str]) -> bool:
+    """Whether a job is being preempted, by what `scontrol show job` says of it; not whether it once was."""
+    at, start = job.get("PreemptTime", "None"), job.get("StartTime", "Unknown")
+    return at[:1].isdigit() and (not start[:1].isdigit() or at >= start)
+
+
 def requeue(job: str, keep_off: Sequence[str], until: float, epilog_s: float = 0.0) -> str | None:
     """Put this job back into the queue, to start again in a few seconds, on other nodes than `keep_off`; return the
     error, or None. If the controller does not answer, retry until the time `until` (monotonic).
@@ -140,10 +172,10 @@ def successor(run: RunDir, job: str, keep_off: Sequence[str], until: float) -> s
     """
     began = time.time()
     script = run.script.read_text()
-    words = ("sbatch", "--parsable", f"--dependency=afterany:{job}")
-    answer = commands.insist(*words, *_exclude(keep_off), until=until, text=script)
+    sbatch = ("sbatch", "--parsable", f"--dependency=afterany:{job}")
+    answer = commands.insist(*sbatch, *_exclude(keep_off), until=until, text=script)
     if not answer.ok and keep_off:
-        answer = commands.insist(*words, until=until, text=script)
+        answer = commands.insist(*sbatch, until=until, text=script)
     if not answer.ok:
         raise RuntimeError(f"sbatch did not take the job: {answer.error}")
     next_job = answer.out.strip().partition(";")[0]

@@ -29,9 +29,10 @@ from hpc.runs.rundir import (
     read_json,
     write_json,
 )
+from hpc.slurm import words
 from hpc.supervise import diagnosis, requeue
 from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
-from hpc.supervise.requeue import EndOfWalltime, Job
+from hpc.supervise.requeue import EndOfWalltime, Job, Preemption
 
 POLL_S = 0.1
 HEARTBEAT_S = 2.0
@@ -84,6 +85,7 @@ class Supervisor:
         # On a site without Slurm we may still be inside of an interactive job, which is not ours
         self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
         self.end = EndOfWalltime(self.job.id) if self.job else None
+        self.preemption = Preemption(self.job.id) if self.job else None
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
@@ -312,7 +314,9 @@ class Supervisor:
                     return ("hung" if asked_at is None else "stopped"), late
             if self.stop_cause is not None and asked_at is None:
                 asked_at = now
-                self._say("running", f"asked to stop ({_say(self.stop_cause)}): the ranks save at the next step")
+                if self.preemption is not None:
+                    self.preemption.ask()
+                self._say("running", f"asked to stop ({self._why()}): the ranks save at the next step")
             if asked_at is not None and now - signal_at > AGAIN_S:
                 signal_at = now
                 started.signal(signal.SIGUSR2)
@@ -366,7 +370,15 @@ class Supervisor:
     def _walltime_is_over(self) -> bool:
         """Whether the stop was caused by the end of the walltime; USR2 also comes when a site preempts."""
         left_s = self.end.left_s() if self.end else None
-        return self.stop_cause in AT_WALLTIME and (left_s is None or left_s < 2 * self.resources["lead_s"])
+        is_far = left_s is not None and left_s >= 2 * self.resources["lead_s"]
+        return self.stop_cause in AT_WALLTIME and not is_far and not self._is_preempted()
+
+    def _why(self) -> str:
+        assert self.stop_cause is not None
+        return why_stopped(self.stop_cause, self.end.left_s() if self.end else None, self.resources["lead_s"])
+
+    def _is_preempted(self) -> bool:
+        return self.preemption is not None and self.preemption.is_known()
 
     def _grace_s(self) -> float:
         """Return how long the ranks may take to stop: most of the time that Slurm promised, if Slurm made the
@@ -397,6 +409,8 @@ class Supervisor:
         """Finish after a stop was requested. At the end of the walltime a Slurm job is requeued."""
         steps = committed_steps(self.dir.checkpoints)
         text = f"stopped at step {steps[-1]}" if steps else "stopped with nothing to save yet"
+        if self.stop_cause in (signal.SIGUSR2, signal.SIGTERM) and self._is_preempted():
+            text = f"{words.PREEMPTED}: {text}"
         if self.stop_cause in AT_WALLTIME and self.dir.stop_request.exists():
             self.stop_cause = "request"  # requested while the ranks saved, by a user who does not want it back
         if self.job and self.stop_cause in AT_WALLTIME:
@@ -536,11 +550,14 @@ def print_safely(text: str) -> None:
         print(text, flush=True)
 
 
-def _say(cause: StopCause) -> str:
-    words = {
+def why_stopped(cause: StopCause, left_s: float | None, lead_s: float) -> str:
+    """Say why the ranks are asked to stop. `left_s`: what is left of the walltime, if it is known."""
+    if cause == signal.SIGUSR2 and left_s is not None and left_s >= 2 * lead_s:
+        return f"Slurm wants it to end, {left_s / 60:.0f} min before its walltime does"
+    words_of = {
         "clock": "its time is over",
         "request": "on request",
-        signal.SIGUSR2: "the walltime is near",
+        signal.SIGUSR2: "the walltime is near, or Slurm wants it to end" if left_s is None else "the walltime is near",
         signal.SIGINT: "Ctrl-C",
     }
-    return words.get(cause) or "TERM"
+    return words_of.get(cause) or "TERM"

@@ -15,13 +15,14 @@ import pytest
 
 from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, append_line, read_heartbeat, read_lines, write_json
-from hpc.supervise import supervisor
+from hpc.supervise import requeue, supervisor
 from tests.conftest import Launch
 from tests.waiting import is_stopped, output_of, wait_for
 
 SLURM = {
     "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
-    "scontrol": 'echo "$@" >> "$SAID/scontrol.said"; test ! -e "$SAID/refusal" || { cat "$SAID/refusal" >&2; exit 1; }',
+    "scontrol": 'test "$1" != show || exec cat "$SAID/job"; echo "$@" >> "$SAID/scontrol.said"; '
+    'test ! -e "$SAID/refusal" || { cat "$SAID/refusal" >&2; exit 1; }',
     "sbatch": 'echo "$@" >> "$SAID/sbatch.said"; cat > "$SAID/script"; echo 8',
     "squeue": 'cat "$SAID/end" 2> "$SAID/none" || true',
 }
@@ -394,8 +395,8 @@ def test_ranks_that_end_well_without_a_result_have_not_finished(here: Kept) -> N
 
 def test_a_controller_in_trouble_is_asked_again(job: Kept) -> None:
     said = "Unable to contact slurm controller (connect failure)"
-    program(job.said / "scontrol", f'echo "$@" >> "$SAID/scontrol.said"; test -e "$SAID/twice" || '
-            f'{{ touch "$SAID/twice"; echo "{said}" >&2; exit 1; }}')  # fmt: skip
+    program(job.said / "scontrol", f'test "$1" != show || exit 1; echo "$@" >> "$SAID/scontrol.said"; '
+            f'test -e "$SAID/twice" || {{ touch "$SAID/twice"; echo "{said}" >&2; exit 1; }}')  # fmt: skip
     job.ranks_do(f"{SAVE} {STOPPED}")
     code, out = job()
     assert (code, job.asked_of_slurm.count("requeue"), "goes on as job" in out) == (75, 2, False), out
@@ -430,3 +431,59 @@ def test_a_successor_goes_where_it_can_if_no_other_node_is_there(job: Kept) -> N
     assert "goes on as job 8" in job()[1]
     with_exclude, without = (job.said / "sbatch.said").read_text().splitlines()
     assert with_exclude == f"{without} --exclude=n2"
+
+
+SHOWN = (
+    "JobId=7 JobName=count Restarts=0 TimeLimit=UNLIMITED StartTime=2026-11-29T09:10:34 EndTime=Unknown "
+    "PreemptEligibleTime=2026-11-29T09:10:34 PreemptTime={} JobState=RUNNING Reason=None"
+)
+"""Of what `scontrol show job -o` says during the grace of a preempted job (22.05.8 and 24.11.5)."""
+
+
+def test_preemption_is_called_so_and_is_no_end_of_the_walltime(job: Kept) -> None:
+    (job.said / "job").write_text(SHOWN.format("2026-11-29T09:10:35"))
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    code, said = job()
+    assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
+    assert "preempted: stopped at step 3; back into the queue" in said
+    assert [line["walltime"] for line in read_lines(job.run.attempts)] == [False]
+    state = status.look(job.run)
+    assert "preempted: stopped at step 3" in records.supervisor(job.run)["text"], state
+
+
+def test_an_end_that_is_no_preemption_is_not_called_so(job: Kept) -> None:
+    (job.said / "job").write_text(SHOWN.format("None"))
+    job.ranks_do(f"{SAVE} {STOPPED}")
+    _, said = job()
+    assert "preempted" not in said and "stopped at step 3; back into the queue" in said
+    assert [line["walltime"] for line in read_lines(job.run.attempts)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("at", "start", "preempted"),
+    [
+        ("2026-11-29T09:10:35", "2026-11-29T09:10:34", True),
+        ("2026-11-29T09:10:35", "2026-11-29T10:00:00", False),  # it was, before it was started again
+        ("None", "2026-11-29T09:10:34", False),
+        ("2026-11-29T09:10:35", "Unknown", True),
+        (None, "2026-11-29T09:10:34", False),  # a site without preemption
+    ],
+)
+def test_whether_a_job_is_being_preempted(at: str | None, start: str, preempted: bool) -> None:
+    job = {"StartTime": start} | ({"PreemptTime": at} if at else {})
+    assert requeue.is_preempted(job) == preempted
+
+
+@pytest.mark.parametrize(
+    ("cause", "left_s", "why"),
+    [
+        (signal.SIGUSR2, 25.0, "the walltime is near"),
+        (signal.SIGUSR2, 3000.0, "Slurm wants it to end, 50 min before its walltime does"),
+        (signal.SIGUSR2, None, "the walltime is near, or Slurm wants it to end"),
+        (signal.SIGTERM, 3000.0, "TERM"),
+        ("clock", 25.0, "its time is over"),
+        ("request", None, "on request"),
+    ],
+)
+def test_why_the_ranks_are_asked_to_stop(cause: supervisor.StopCause, left_s: float | None, why: str) -> None:
+    assert supervisor.why_stopped(cause, left_s, lead_s=30.0) == why

@@ -4,13 +4,15 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_lines
+from hpc.runs.rundir import RunDir, read_json, read_lines
 from tests.conftest import BED, ROOT, Launch
 from tests.slurm.test_bed import Beds, beds, start
 from tests.slurm.test_runs import attempts, texts, under_way
@@ -60,6 +62,7 @@ def test_preempted_by_slurm_itself(on_bed: Launch) -> None:
     finishes(on_bed, run, watcher)
     first, second = attempts(run)
     assert second["from_step"] == 3 and first["outcome"] == "stopped"
+    assert "preempted: stopped at step 3; back into the queue" in texts(run) and not first["walltime"]
 
 
 def test_slurms_own_step_daemon_dies_on_a_node(on_bed: Launch) -> None:
@@ -111,6 +114,67 @@ def test_without_a_controller_one_sees_stops_and_is_told(on_bed: Launch) -> None
     output_of(watcher)
     assert watcher.returncode == 75
     assert "stopped at step 3" in texts(run)
+
+
+def test_a_job_that_is_held_is_called_so_with_what_lets_it_go(on_bed: Launch) -> None:
+    run, watcher = under_way(on_bed, "count", "n=6", on="bed")
+    on_bed("count", "n=2", "--after", run.name, "--on", "bed")
+    second = next(RunDir(path) for path in on_bed.runs() if path.name != run.name)
+    job = read_lines(second.submissions)[-1]["job"]
+    subprocess.run(["scontrol", "hold", job], env=on_bed.environ, check=True)
+    on_bed.wait_for(lambda: "; see `why" in on_bed("status", second.name).stdout, "status says so")
+    explanation = json.loads(on_bed("why", second.name, "--json").stdout)
+    assert (explanation["word"], explanation["why"]) == ("queued", "held")
+    assert explanation["next"][0] == f"scontrol show job {job}", "root holds it, as an administrator"
+    subprocess.run(["scontrol", "release", job], env=on_bed.environ, check=True)
+    open_gate(run)
+    output_of(watcher)
+    on_bed.wait_for(second.result.exists, "it was let go")
+
+
+def test_a_job_that_the_controller_forgot_is_found_and_another_one_goes_on(launch: Launch, beds: Beds) -> None:
+    """It dies as soon as it has taken the requeue: it comes back with a job that runs, and nothing is in it."""
+    launch.environ |= start(beds)  # of its own, whose controller is killed
+    run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", on="bed")
+    job = read_lines(run.submissions)[-1]["job"]
+    record = json.loads((Path(launch.environ["SLURM_CONF"]).parent / "pids.json").read_text())
+    (controller,) = (each["pid"] for each in record["daemons"] if each["name"] == "slurmctld")
+    time.sleep(6)  # Slurm writes down at once what changes, but not for 5 s after it has last done so
+    subprocess.run(["scontrol", "update", f"JobId={job}", "Comment=x"], env=launch.environ, check=True)
+    time.sleep(1)
+    subprocess.run(["scontrol", "requeue", job], env=launch.environ, check=True)
+    os.kill(controller, signal.SIGKILL)
+    launch.wait_for(lambda: attempts(run), "its ranks have stopped")
+    launch.wait_for(lambda: read_json(run.supervisor)["state"] == "left", "its supervisor has left")  # type: ignore[index]
+    watcher.kill()
+    # With the nodes' daemons of the job, who would tell the controller that it has ended
+    daemons = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\."], capture_output=True, text=True, check=True)
+    for pid in daemons.stdout.split():
+        if launch.environ["SLURM_CONF"].rpartition("/")[0] == os.readlink(f"/proc/{pid}/cwd"):  # of this bed
+            os.kill(int(pid), signal.SIGKILL)
+    subprocess.run([*BED, "revive", "slurmctld"], env=launch.environ, check=True, capture_output=True)
+    # Instead of a wait of three minutes
+    sooner = "import hpc.runs.status as status\nstatus.FORGOTTEN_S = status.COMPLETING_S = 1\n"
+    (launch.folder / "sitecustomize.py").write_text(sooner)
+    launch.environ["PYTHONPATH"] += f"{os.pathsep}{launch.folder}"
+    seen: list[dict[str, Any]] = []
+    ways = ("queued", "stopped", "lost")
+    launch.wait_for(
+        lambda: seen.append(state_of(launch)) or seen[-1]["word"] in ways or run.last_attempt() == 2, "Slurm answers"
+    )
+    if seen[-1]["why"] != "forgotten":  # it had written down in time that the job waits
+        pytest.skip(f"this time Slurm did not forget it: {seen[-1]['word']}: {seen[-1]['text']}")
+    assert seen[-1]["text"].endswith(f" ago: `resume {run.name}` cancels it and submits another")
+    open_gate(run)
+    assert f"submitted {run.name} as job" in launch("resume", run.name, "--on", "bed").stdout
+    launch.wait_for(run.result.exists, "it has gone on")
+    assert attempts(run)[-1]["from_step"] == 3
+
+
+def state_of(launch: Launch) -> dict[str, Any]:
+    """The state of the only run; no word as long as Slurm does not answer."""
+    (state,) = json.loads(launch("status", "--json").stdout)
+    return state | ({"word": ""} if "does not answer" in state["text"] else {})
 
 
 def finishes(launch: Launch, run: RunDir, watcher: "subprocess.Popen[str]") -> None:

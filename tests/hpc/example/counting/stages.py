@@ -34,6 +34,8 @@ class Count:
     """Rank size-1 kills itself at this step, the first time it comes there, when the step before is saved."""
     kill_on: str | None = None
     """Ranks on this node kill themselves before the first step, each time."""
+    eat_at: int | None = None
+    """Rank size-1 takes memory at this step, each time it comes there, until somebody ends it."""
     fail_at: int | None = None
     fail_once_at: int | None = None
     """As fail_at, but each rank only once."""
@@ -64,6 +66,15 @@ def hold(ctx: Context, is_asked: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def eat() -> None:
+    """Take memory until the kernel ends this process, as the limit of its job is less than what it takes."""
+    taken = []
+    for _ in range(400):
+        taken.append(b"x" * 5_000_000)
+        time.sleep(0.002)
+    raise MemoryError(f"{len(taken)} portions of 5 MB, and nobody has ended it: is there no limit?")
+
+
 def count(cfg: Count, ctx: Context) -> dict[str, object]:
     saved = committed_steps(ctx.run.checkpoints)
     step, total = 0, 0
@@ -91,6 +102,8 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
             raise RuntimeError(f"told to fail once at step {step}")
         if step == cfg.bad_at:
             raise ValueError(f"told to refuse step {step}")
+        if step == cfg.eat_at and ctx.world.rank == ctx.world.size - 1:
+            eat()
         mark = ctx.run.path / "killed"
         if step == cfg.kill_at and ctx.world.rank == ctx.world.size - 1 and not mark.exists():
             while step - 1 not in committed_steps(ctx.run.checkpoints):
