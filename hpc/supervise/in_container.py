@@ -6,6 +6,7 @@ has the network, the memory and the name of its node.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def binds(plan: Mapping[str, Any], runs: Path, environ: Mapping[str, str]) -> li
     inputs = [os.path.join(plan["cwd"], input_path(Input(ref), runs)) for ref in plan["inputs"].values()]
     imported = [place for place in environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(place)]
     read = [*inputs, *imported, str(secrets.path(environ))]
-    return [*_topmost(written, read), *(os.path.expandvars(bind) for bind in site["container"]["binds"])]
+    own = [re.sub(r"\$(\w+)", lambda name: environ.get(name[1], name[0]), bind) for bind in site["container"]["binds"]]
+    return [*_topmost(written, read), *own]
 
 
 def _topmost(written: Sequence[str], read: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """One login node, several clusters: the one that starts first is taken, and each run is looked for where it is.
 
-Debian's Slurm needs a database for that, so Slurm's commands are stand-ins here, each a few lines of shell: two clusters
-that give their jobs the same numbers, and that answer for `--clusters` alone, as Slurm's own do.
+Slurm needs a database for that, so Slurm's commands are stand-ins here, each a few lines of shell, before clusters that
+give their jobs the same numbers, and that answer for `--clusters` alone.
 """
 
 import json
