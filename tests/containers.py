@@ -106,7 +106,7 @@ def profile_with(launch: Launch, name: str, like: str, container: dict[str, obje
 def in_podman(launch: Launch, podman: Path, like: str = "local") -> str:
     """Return a profile whose ranks run in the image, by podman."""
     launch.environ["PATH"] = f"{podman}:{launch.environ['PATH']}"
-    system = [*(place for place in SYSTEM if Path(place).exists()), sys.base_prefix, str(ROOT)]
+    system = [*(place for place in SYSTEM if Path(place).exists()), sys.base_prefix, sys.prefix, str(ROOT)]
     binds = [f"{place}:{place}:ro" for place in dict.fromkeys(system)]
     container = {"runtime": "podman", "image": IMAGE, "binds": binds, "options": podman_words()}
     return profile_with(launch, "boxed", like, container)

@@ -348,7 +348,7 @@ def read(argv: Sequence[str]) -> Arguments:
 def _instead(name: str) -> str:
     """Return what to say for a word that is not an option: what sbatch calls it, or the nearest."""
     if name in IN_QUOTES:
-        return f": sbatch has it; say --sbatch '{name}=…', or write it in the profile, under `directives`"
+        return f": sbatch has it; say --sbatch '{name} …', or write it in the profile, under `directives`"
     ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
     return f": say {ours} {OPTIONS[ours].metavar}" if ours else f".{did_you_mean(name, OPTIONS)}"
 

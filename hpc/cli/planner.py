@@ -336,9 +336,16 @@ def _granted(
     notes = allocation.look_at_folder(site, resources, runs, environ)
     if site.kind != "slurm" and (idle := [row.name for row in ours if row.field in asked and row.slurm]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)
+    if site.kind == "slurm" and (theirs := sorted(filter(_is_dropped, environ))):
+        notes += (f"{', '.join(theirs)}: not taken over from your environment; say --qos and the like, or --sbatch",)
     if resources.share == "group":
         notes += (f"the group {sharing.group_of(runs)} can read the run folder",)
     return dataclasses.replace(resources, notes=(*resources.notes, *notes))
+
+
+def _is_dropped(name: str) -> bool:
+    """Whether a variable means something to sbatch that it does not mean to us."""
+    return name.startswith("SBATCH_") and name not in ("SBATCH_ACCOUNT", "SBATCH_CLUSTERS", "SBATCH_EXPORT")
 
 
 def _with_own_option() -> dict[str, str]:

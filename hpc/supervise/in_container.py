@@ -79,8 +79,9 @@ def binds(plan: Mapping[str, Any], runs: Path, environ: Mapping[str, str]) -> li
     resources, site = plan["resources"], plan["site"]
     local = [disk_path(text, environ, resources["account"]) for text in site["storage"]["scratch_local"]]
     stage = disk_path(resources["stage"], environ, "")
-    home = environ.get("HOME", "")
-    written = [plan["cwd"], str(runs), *map(str, filter(None, [*local, stage])), *([home] if home else [])]
+    by_itself = site["container"]["runtime"] in ("apptainer", "singularity")  # unless it was given --no-home
+    home = [] if by_itself else [environ["HOME"]] if environ.get("HOME") else []
+    written = [plan["cwd"], str(runs), *map(str, filter(None, [*local, stage])), *home]
     inputs = [os.path.join(plan["cwd"], input_path(Input(ref), runs)) for ref in plan["inputs"].values()]
     imported = [place for place in environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(place)]
     read = [*inputs, *imported, str(secrets.path(environ))]

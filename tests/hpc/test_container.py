@@ -90,6 +90,12 @@ def test_mounted_is_what_a_run_reads_and_writes_and_each_place_once(tmp_path: Pa
     ]  # fmt: skip
 
 
+def test_home_is_mounted_where_a_runtime_does_not_do_that_itself(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "HPC_SECRETS": "/nowhere/secrets"}
+    assert in_container.binds(plan_with("podman", binds=[]), RUNS, environ) == [str(tmp_path)]
+    assert in_container.binds(plan_with("apptainer", binds=[]), RUNS, environ) == [], "--no-home in options counts"
+
+
 def test_what_is_written_below_a_place_that_is_only_read_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "lab/study").mkdir(parents=True)
     plan = plan_with("apptainer", binds=[]) | {

@@ -63,7 +63,7 @@ def test_words_given_twice_both_count() -> None:
 
 
 def test_an_option_of_sbatch_without_one_of_ours_says_how_to_give_it() -> None:
-    with pytest.raises(ConfigError, match="no option --exclusive: sbatch has it; say --sbatch '--exclusive=…'"):
+    with pytest.raises(ConfigError, match="no option --exclusive: sbatch has it; say --sbatch '--exclusive …'"):
         read(["count", "--exclusive"])
 
 
@@ -172,6 +172,16 @@ def test_what_slurm_takes_only_without_an_option_is_refused_before_anything_is_w
     assert slurm_that_refuses.runs() == []
     allowed = slurm_that_refuses("count", "n=3", "--nice", "3", "--on", "slurm", "--dry-run")
     assert "on n1, Slurm estimates" in allowed.stdout
+
+
+def test_variables_of_sbatch_that_are_not_taken_over_are_named(launch: Launch) -> None:
+    launch.environ |= {"SBATCH_QOS": "long", "SBATCH_ACCOUNT": "mine", "SBATCH_RESERVATION": "course"}
+    done = launch("count", "n=3", "--on", "slurm", "--dry-run").stdout
+    assert (
+        "note    SBATCH_QOS, SBATCH_RESERVATION: not taken over from your environment; say --qos and the like" in done
+    )
+    assert "--account=mine" in options_in(done)
+    assert "SBATCH_" not in launch("count", "n=3", "--on", "local", "--dry-run").stdout
 
 
 def test_what_slurm_answers_is_read() -> None:
