@@ -59,10 +59,6 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def whole_text(text: str) -> str:
-    return str(whole(text))
-
-
 def natural(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise ValueError("a whole number, 1 or more")
@@ -180,7 +176,7 @@ def flag(verbs: str, what: str, **for_verbs: str) -> bool:
 class ResourceOptions:
     on = option(
         "SITE", one_line, PLAN,
-        "local, debug, slurm, or a profile of configs/site (default: detected); of A,B the one that would start first",
+        "local, debug, slurm, or a profile (default: detected); A,B: of two clusters the sooner one",
     )  # fmt: skip
     nodes = option("N", whole, PLAN, "number of nodes")
     gpus = option("N", whole, PLAN, "GPUs per node; each gets one rank")
@@ -206,7 +202,7 @@ class ResourceOptions:
     reservation = option("NAME", one_line, PLAN, "run in these reserved nodes, those of a course for one", "as it is")
     nodelist = option("NODES", one_line, PLAN, "nodes that it must have", "as it is")
     licenses = option("NAME:N", one_line, PLAN, "licenses of the site that it uses", "as it is")
-    nice = option("N", whole_text, PLAN, "wait behind your other jobs: lower its priority by this", "as it is")
+    nice = option("N", whole, PLAN, "wait behind your other jobs: lower its priority by this", "as it is")
     sbatch = option(
         "WORDS", one_line, PLAN, "any other options of sbatch, in quotes, as '--begin=20:00 --exclusive'", "words"
     )

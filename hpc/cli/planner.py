@@ -311,7 +311,7 @@ def _granted(
 ) -> Resources:
     """Return the resources that a site grants to the request."""
     ours = GROUPS["resources"]
-    options = {row.field: asked[row.field] for row in ours if row.field in asked and row.slurm == "as it is"}
+    options = {row.field: str(asked[row.field]) for row in ours if row.field in asked and row.slurm == "as it is"}
     options |= sbatch_words.parse(asked["sbatch"], _with_own_option()) if "sbatch" in asked else {}
     options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
     request = allocation.Request(

@@ -379,7 +379,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Launch:
     ("line", "found"),
     [
         ("sta", ["status"]),
-        ("count --nod", ["--nodes"]),
+        ("count --nod", ["--nodelist", "--nodes"]),
         ("count --on loc", ["local"]),
         ("count --on=loc", ["local"]),
         ("count --nodes 2 rule.p", ["rule.power="]),

@@ -59,7 +59,7 @@ def test_what_hpc_holds_or_nobody_can_read_is_refused(text: str, message: str) -
 
 def test_words_given_twice_both_count() -> None:
     args = read(["count", "--sbatch", "--exclusive", "--sbatch=--begin=now", "--nice", "3"])
-    assert args.sbatch == "--exclusive --begin=now" and args.nice == "3"
+    assert args.sbatch == "--exclusive --begin=now" and args.nice == 3
 
 
 def test_an_option_of_sbatch_without_one_of_ours_says_how_to_give_it() -> None:
