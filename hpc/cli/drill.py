@@ -26,6 +26,11 @@ def run_drill(args: Arguments, environ: Mapping[str, str]) -> int:
             f"drill breaks {args.verb} alone, which reads what is not there yet ({missing}): make it first with "
             f"`python -m hpc.launch {' '.join(['pipeline', *args.words])}`"
         )
+    if plans[0].resources.container and plans[0].site.container.runtime == "podman":
+        raise ConfigError(
+            "drill kills ranks by their numbers, and podman gives processes other numbers than they have outside: say "
+            "--container none"
+        )
     print(plans[0].render(), flush=True)
     allocation.check_usable(plans[0].site)
     faults = args.faults.split(",") if args.faults else list(FAULTS)

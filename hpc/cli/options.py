@@ -117,7 +117,8 @@ class Option:
     default
         What Arguments has if it is not given.
     slurm
-        Whether only Slurm understands it: `only`, or `as it is` if sbatch gets it unchanged under the same name.
+        Whether only Slurm understands it: `only`, or `as it is` if sbatch gets it unchanged under the same name, or
+        `words` if it holds options of sbatch; then it may be given several times.
     for_verbs
         The sentence for verbs to which it means something else.
     """
@@ -173,7 +174,10 @@ def flag(verbs: str, what: str, **for_verbs: str) -> bool:
 
 
 class ResourceOptions:
-    on = option("SITE", one_line, PLAN, "local, debug, slurm, or a profile of configs/site (default: detected)")
+    on = option(
+        "SITE", one_line, PLAN,
+        "local, debug, slurm, or a profile (default: detected); A,B: of two clusters the sooner one",
+    )  # fmt: skip
     nodes = option("N", whole, PLAN, "number of nodes")
     gpus = option("N", whole, PLAN, "GPUs per node; each gets one rank")
     ranks = option("N", whole, PLAN, "ranks (processes) per node, if not one per GPU")
@@ -194,6 +198,17 @@ class ResourceOptions:
     exclude = option("NODES", one_line, PLAN, "nodes not to use", "as it is")
     constraint = option("WORD", one_line, PLAN, "a feature the nodes must have", "as it is")
     comment = option("TEXT", one_line, PLAN, "a comment for Slurm's accounting", "as it is")
+    qos = option("NAME", one_line, PLAN, "the quality of service that the site's queue is to give", "as it is")
+    reservation = option("NAME", one_line, PLAN, "run in these reserved nodes, those of a course for one", "as it is")
+    nodelist = option("NODES", one_line, PLAN, "nodes that it must have", "as it is")
+    licenses = option("NAME:N", one_line, PLAN, "licenses of the site that it uses", "as it is")
+    nice = option("N", whole, PLAN, "wait behind your other jobs: lower its priority by this", "as it is")
+    sbatch = option(
+        "WORDS", one_line, PLAN, "any other options of sbatch, in quotes, as '--begin=20:00 --exclusive'", "words"
+    )
+    container = option(
+        "IMAGE", one_line, PLAN, "run the ranks in this image, as the profile says: env.sif; none: without one"
+    )
     mail = option("ADDRESS", one_line, PLAN, "where Slurm sends mail when the job ends, fails or is requeued", "only")
 
 
@@ -268,15 +283,19 @@ OPTIONS = {row.name: row for row in [*(row for rows in GROUPS.values() for row i
 SHORT = {"-f": "--follow", "-o": "--output", "-h": "--help"}
 SBATCH_LETTERS = {
     "-N": "--nodes", "-n": "--ranks", "-c": "--cpus", "-t": "--time", "-p": "--partition", "-A": "--account",
-    "-G": "--gpus", "-x": "--exclude", "-C": "--constraint", "-J": "--name", "-d": "--after",
+    "-G": "--gpus", "-x": "--exclude", "-C": "--constraint", "-J": "--name", "-d": "--after", "-q": "--qos",
+    "-w": "--nodelist", "-L": "--licenses",
 }  # fmt: skip
 SBATCH_WORDS = {
     "--gres": "--gpus", "--gpus-per-node": "--gpus", "--ntasks-per-node": "--ranks", "--ntasks": "--ranks",
     "--cpus-per-task": "--cpus", "--mail-user": "--mail", "--dependency": "--after", "--job-name": "--name",
 }  # fmt: skip
 """What sbatch calls these options; an error names ours."""
-IN_A_PROFILE = ("--qos", "--reservation", "--nodelist", "--nice", "--licenses", "--gpu-bind", "--exclusive", "--export")
-"""Options of sbatch that stand in the profile of a site."""
+IN_QUOTES = (
+    "--begin", "--deadline", "--distribution", "--exclusive", "--export", "--gpu-bind", "--gpu-freq", "--hint",
+    "--hold", "--oversubscribe", "--priority", "--switches", "--threads-per-core", "--time-min", "--tmp", "--wckey",
+)  # fmt: skip
+"""Options of sbatch that have none of ours: an error says how to give them."""
 OTHER_VERBS_WORD = {"--follow": "--watch", "--watch": "--follow"}
 """Options that do alike for other verbs."""
 FORMER = {"--set": "--preset"}
@@ -306,7 +325,8 @@ def read(argv: Sequence[str]) -> Arguments:
                 raise ConfigError(f"{name} takes no value, but got {text!r}")
             value = True if row.convert is None else _value(row, text if equals else next(coming, None))
             if value != "":  # an empty "$RUNS" in a script counts as not given
-                setattr(args, row.field, value)
+                before = getattr(args, row.field) if row.slurm == "words" else None
+                setattr(args, row.field, f"{before} {value}" if before else value)
         else:
             plain.append(word)
     if plain:
@@ -323,8 +343,8 @@ def read(argv: Sequence[str]) -> Arguments:
 
 def _instead(name: str) -> str:
     """Return what to say for a word that is not an option: what sbatch calls it, or the nearest."""
-    if name in IN_A_PROFILE:
-        return ": sbatch has it; here it stands in the profile of the site, under `directives` (docs/sites.md)"
+    if name in IN_QUOTES:
+        return f": sbatch has it; say --sbatch '{name} …', or write it in the profile, under `directives`"
     ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
     return f": say {ours} {OPTIONS[ours].metavar}" if ours else f".{did_you_mean(name, OPTIONS)}"
 
@@ -340,7 +360,7 @@ def _list(words: list[str]) -> str:
 
 def _value(row: Option, text: str | None) -> object:
     assert row.convert is not None
-    if text is None or text.partition("=")[0] in OPTIONS:  # the next option, not its value
+    if text is None or (row.slurm != "words" and text.partition("=")[0] in OPTIONS):  # the next option, not its value
         raise ConfigError(f"{row.name} needs a value: {row.name} {row.metavar}")
     try:
         return row.convert(text)

@@ -24,6 +24,12 @@ from hpc.runs import sharing, status
 from hpc.runs.rundir import RunDir
 from hpc.site import allocation, gpus
 from hpc.site.allocation import Resources, Site
+from hpc.slurm import sbatch_words
+from hpc.submit import test_only
+
+FOR_SBATCH = ("as it is", "words")
+DROPPED = "none"
+"""What `resume` takes for an option of sbatch that the run had until now and is to have no more: --reservation none."""
 
 
 def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
@@ -34,8 +40,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         raise _with_option(error, args) from None
     _refuse_secrets(args, sciences)
     request = _asked(args, runs)
-    site, resources = _where(request, runs, environ, args.dry_run)
-    request["on"] = site.name  # also if it was detected
+    places = _places(request, runs, environ, args.dry_run)
     of_stages = [science.entry.split(".")[0] for science in sciences]
     packages = list(dict.fromkeys(["hpc", *of_stages, *plugins.packages()]))
     code = snapshot.look(packages)
@@ -52,8 +57,8 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         Plan(
             science=science,
             sources=tuple(sources),
-            site=site,
-            resources=resources,
+            site=places[0][0],
+            resources=places[0][1],
             code=tuple(code),
             runs=str(runs),
             cwd=os.getcwd(),
@@ -67,6 +72,10 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         )
         for science, label, own, reason in zip(sciences, labels, settings, reasons, strict=True)
     ]
+    choice = [dataclasses.replace(plans[0], site=site, resources=resources) for site, resources in places]
+    chosen = test_only.soonest(choice, environ)
+    request["on"] = chosen.site.name  # also if it was detected
+    plans = [dataclasses.replace(plan, site=chosen.site, resources=chosen.resources) for plan in plans]
     return preflight.checked(plans, environ)
 
 
@@ -269,14 +278,42 @@ def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
     before = plan.of_folder(status.find(args.words[0], runs)).asked
     if now.get("on", before.get("on")) != before.get("on"):  # on another site, only its layout makes sense
         before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
-    return before | now
+    dropped = [row.field for row in GROUPS["resources"] if row.slurm in FOR_SBATCH and now.get(row.field) == DROPPED]
+    return {name: value for name, value in (before | now).items() if name not in dropped}
 
 
-def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool) -> tuple[Site, Resources]:
-    """Return the site, and the resources that it grants to the request."""
+def _places(
+    asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool
+) -> list[tuple[Site, Resources]]:
+    """Return the sites and clusters that the run could go to, each with what it grants to the request: one, unless
+    --on or SLURM_CLUSTERS names several."""
+    names = (asked.get("on") or allocation.detect(environ)).split(",")
+    sites = [allocation.load(name.strip()) for name in names]
+    if len(sites) > 1 and (other := next((site for site in sites if site.kind != "slurm"), None)):
+        raise ConfigError(f"--on takes several Slurm sites, of which one is chosen, but {other.name} is none")
+    wanted = environ.get("SBATCH_CLUSTERS") or environ.get("SLURM_CLUSTERS") or ""
+    places: list[tuple[Site, Resources]] = []
+    refused: list[ConfigError] = []
+    for site in sites:
+        clusters = [] if site.kind != "slurm" or site.cluster else wanted.split(",")
+        for cluster in clusters or [site.cluster]:
+            try:
+                places.append((site, _granted(asked, site, cluster, runs, environ, dry)))
+            except ConfigError as error:
+                refused.append(error)
+    if not places:
+        raise refused[0]
+    notes = tuple(f"not taken into account: {error}" for error in refused)
+    return [(site, dataclasses.replace(resources, notes=(*resources.notes, *notes))) for site, resources in places]
+
+
+def _granted(
+    asked: Mapping[str, Any], site: Site, cluster: str, runs: Path, environ: Mapping[str, str], dry: bool
+) -> Resources:
+    """Return the resources that a site grants to the request."""
     ours = GROUPS["resources"]
-    site = allocation.load(asked.get("on") or allocation.detect(environ))
-    options = {row.field: asked[row.field] for row in ours if row.field in asked and row.slurm == "as it is"}
+    options = {row.field: str(asked[row.field]) for row in ours if row.field in asked and row.slurm == "as it is"}
+    options |= sbatch_words.parse(asked["sbatch"], _with_own_option()) if "sbatch" in asked else {}
     options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
     request = allocation.Request(
         nodes=asked.get("nodes"),
@@ -293,14 +330,30 @@ def _where(asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry
         stage=asked.get("stage"),
         mpi=asked.get("mpi", False),
         share=asked.get("share"),
+        cluster=cluster,
+        container=site.container.chosen(asked.get("container"), os.getcwd()),
     )
     resources = allocation.fit(site, request, gpus.count(environ), dry=dry)
     notes = allocation.look_at_folder(site, resources, runs, environ)
     if site.kind != "slurm" and (idle := [row.name for row in ours if row.field in asked and row.slurm]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)
+    if site.kind == "slurm" and (theirs := sorted(filter(_is_dropped, environ))):
+        notes += (f"{', '.join(theirs)}: not taken over from your environment; say --qos and the like, or --sbatch",)
     if resources.share == "group":
         notes += (f"the group {sharing.group_of(runs)} can read the run folder",)
-    return site, dataclasses.replace(resources, notes=(*resources.notes, *notes))
+    return dataclasses.replace(resources, notes=(*resources.notes, *notes))
+
+
+def _is_dropped(name: str) -> bool:
+    """Whether a variable means something to sbatch that it does not mean to us."""
+    return name.startswith("SBATCH_") and name not in ("SBATCH_ACCOUNT", "SBATCH_CLUSTERS", "SBATCH_EXPORT")
+
+
+def _with_own_option() -> dict[str, str]:
+    """Return sbatch's names of what has an option of its own here, and that option with its value."""
+    names = {row.field: row.name for row in GROUPS["resources"] if row.field != "sbatch"}
+    names |= {theirs.removeprefix("--"): option for theirs, option in SBATCH_WORDS.items()} | {"mail-type": "--mail"}
+    return {name: f"{option} {OPTIONS[option].metavar}" for name, option in names.items()}
 
 
 def _label(args: Arguments, runs: Path, name: str, is_read: bool) -> str:

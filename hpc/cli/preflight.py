@@ -7,8 +7,8 @@ import dataclasses
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ from hpc.plan.plan import Plan
 from hpc.rank.context import Input, input_there
 from hpc.runs.rundir import RunDir, committed_steps, read_json
 from hpc.site import allocation, profile
-from hpc.slurm import commands
-from hpc.submit import batch
+from hpc.slurm import commands, sbatch_words
+from hpc.submit import batch, test_only
 from hpc.supervise import ranks
 
 FREE_GB, FREE_FILES = 1.0, 1000
@@ -43,7 +43,10 @@ def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
     ]
     if profile.is_here(plans[0].site, environ):
         _array_limits(plans)
-        result[0] = dataclasses.replace(result[0], start=_estimated_start(plans[0], environ))
+        result[0] = dataclasses.replace(result[0], start=test_only.estimated_start(plans[0], environ))
+    elif options := plans[0].resources.options:
+        unchecked = f"{sbatch_words.text_of(options)} not checked: no Slurm of {plans[0].site.name} here"
+        result[0] = dataclasses.replace(result[0], checks=(*result[0].checks, unchecked))
     return result
 
 
@@ -56,6 +59,7 @@ def _look(plan: Plan, tried: str) -> tuple[str, ...]:
     checks += [_room(Path(plan.runs))]
     if plan.site.kind == "slurm":
         checks += [_tasks(plan)]
+    checks += [_container(plan, os.environ)] if plan.resources.container else []
     checks += [_mpi(plan)] if plan.resources.mpi else []
     checks += [_lead(plan)] if plan.resources.time_s is not None else []
     return tuple(checks)
@@ -85,7 +89,8 @@ def _missing_secrets(plan: Plan, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def _exports_little(plan: Plan, environ: Mapping[str, str]) -> bool:
     """Whether a job gets less than the environment of its submission."""
-    chosen = plan.site.directives.get("export") or environ.get("SBATCH_EXPORT") or environ.get("SLURM_EXPORT_ENV")
+    own = allocation.sbatch_options(plan.site, plan.resources).get("export")
+    chosen = str(own) if own else environ.get("SBATCH_EXPORT") or environ.get("SLURM_EXPORT_ENV")
     return chosen is not None and "ALL" not in chosen.split(",")
 
 
@@ -108,8 +113,8 @@ def _asked(plan: Plan) -> str:
 
 
 def _mpi(plan: Plan) -> str:
-    """Check that MPI is installed; which MPI a cluster has is known only on its nodes."""
-    if importlib.util.find_spec("mpi4py") is None:
+    """Check that MPI is installed; which MPI a cluster or an image has is known only there."""
+    if not plan.resources.container and importlib.util.find_spec("mpi4py") is None:
         raise ConfigError(
             "--mpi needs mpi4py, which is not installed: `pip install hpc-eegdecode[mpi]` installs it with an MPI for "
             "one machine; on a cluster load the site's MPI module and `pip install mpi4py`"
@@ -126,13 +131,36 @@ def _mpi(plan: Plan) -> str:
     return f"MPI through {program}"
 
 
+def _container(plan: Plan, environ: Mapping[str, str]) -> str:
+    """Check that the image is there, and its runtime; on a cluster that is often on the nodes alone."""
+    own, image, site = plan.site.container, plan.resources.container, plan.site
+    if site.kind == "inline":
+        raise ConfigError(f"{site.name} runs in this process, in no container: say --container none, or --on local")
+    if own.runtime == "pyxis" and site.kind != "slurm":
+        raise ConfigError(f"pyxis is a part of Slurm's srun, and {site.name} is no Slurm site: set another `runtime`")
+    here = site.kind != "slurm" or profile.is_here(site, environ)
+    if here and own.is_file(image) and not os.path.exists(image):
+        raise ConfigError(f"--container: there is no image {image}")
+    if site.kind != "slurm" and shutil.which(own.runtime) is None:
+        raise ConfigError(
+            f"{own.runtime}, which {site.name} starts containers with, is not found here: install it, or set "
+            "`container: {runtime: …}` in the profile"
+        )
+    for place in (plan.cwd, plan.runs):
+        if re.search("[:,]", place):
+            raise ConfigError(f"{place} cannot be mounted in a container: its name has : or , in it")
+    unseen = "" if here else ", not looked for here"
+    return f"ranks in {image}{unseen}, by {own.runtime}"
+
+
 def _array_limits(plans: Sequence[Plan]) -> None:
     """Check that Slurm takes the arrays of a sweep, one for each section. Finished runs need no job."""
     counts = Counter(plan.science.section for plan in plans if not plan.run.result.exists())
     section, n = max(counts.items(), key=lambda item: item[1], default=("", 0))
     if n < 2:
         return
-    limits = slurm_limits(commands.run("scontrol", "show", "config", patience_s=commands.HINT_S).out)
+    where = commands.of_cluster(plans[0].resources.cluster)
+    limits = slurm_limits(commands.run("scontrol", *where, "show", "config", patience_s=commands.HINT_S).out)
     in_all = sum(counts.values())
     for limit, count, what in (
         (limits.get("MaxArraySize"), n, f"runs of {section} would be one array"),
@@ -244,18 +272,3 @@ def _file_system(folder: Path, mounts: str) -> str:
     """Return the type of the file system that a folder is on."""
     kinds = {words[1]: words[2] for line in mounts.splitlines() if len(words := line.split()) > 2}
     return next((kinds[str(place)] for place in (folder, *folder.parents) if str(place) in kinds), "")
-
-
-def _estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
-    """Return when Slurm would start the very script that would be submitted; nothing is submitted."""
-    text = batch.sbatch_text(plan, environ)
-    answer = commands.run("sbatch", "--test-only", patience_s=commands.HINT_S, text=text)  # the answer is on stderr
-    if answer.code is None:
-        return f"not known: {answer.error}"
-    message = answer.error
-    estimate = re.search(r"to start at (\S+) .*?on nodes (\S+)", message)
-    if not estimate:
-        return f"Slurm would not take it: {message.removeprefix('sbatch: ').removeprefix('error: ')}" if message else ""
-    at = time.strptime(estimate[1], "%Y-%m-%dT%H:%M:%S")
-    soon = time.mktime(at) - time.time() < 60
-    return f"{'at once' if soon else time.strftime('%a %d %b %H:%M', at)} on {estimate[2]}, Slurm estimates"

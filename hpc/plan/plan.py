@@ -35,6 +35,7 @@ from hpc.rank.context import Input, input_path
 from hpc.runs import records
 from hpc.runs.rundir import RunDir
 from hpc.site.allocation import Resources, Site
+from hpc.slurm.sbatch_words import text_of
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ class Plan:
             ("run", f"{science.name}{self.label and f' ({self.label})'}   in {self.runs}"),
             *([("because", self.reason)] if self.reason else []),
             ("where", f"{self.site.name} ({self.site.description or self.site.kind}){whose_word}"),
+            *([("cluster", r.cluster)] if r.cluster else []),
             ("layout", layout + gpus),
             *(
                 [("time", f"{r.time_s / 60:g} min, asked to save {r.lead_s} s before the end")]
@@ -178,6 +180,8 @@ class Plan:
                 ("input", f"{field}: {input_path(Input(ref), Path(self.runs))}")
                 for field, ref in science.inputs.items()
             ),
+            *([("image", f"{r.container}, by {self.site.container.runtime}")] if r.container else []),
+            *([("sbatch", text_of(r.options))] if r.options and self.site.kind == "slurm" else []),
             *([("copies", f"what is read often goes to {places} of each node")] if places else []),
             *(("code", text) for code in self.code for text in _say_code(code)),
             *(("note", note) for note in (*self.outdated, *r.notes, *self.warnings)),

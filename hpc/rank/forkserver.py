@@ -270,4 +270,5 @@ class ForkServer:
                 signal.signal(-code, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the rank has left its own
             os.kill(os.getpid(), -code)
+            code = 128 - code  # nothing kills the first process of a container: it ends as a shell would
         os._exit(code)

@@ -3,13 +3,14 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 from hpc.errors import ConfigError
 from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, append_line
 from hpc.runs.status import State
 from hpc.slurm import commands
-from hpc.slurm.squeue import Queue
+from hpc.slurm.squeue import Queue, cluster_of, number_of
 
 
 def stop(runs: list[RunDir], now: bool) -> list[str]:
@@ -40,9 +41,9 @@ def _cancel(states: list[State], now: bool) -> tuple[str, str]:
     bed. If such a job starts after all, it finds its run finished, or taken.
     """
     jobs = [state.job for state in states]
-    refused = _scancel(*jobs)
+    refused = _scancel(*(state.job_at for state in states))
     running = any(state.word == "running" for state in states)
-    if refused and now and not running and (silence := _silence(jobs)):
+    if refused and now and not running and (silence := _silence([state.job_at for state in states])):
         return f"gave up job {', '.join(jobs)}, as {silence}", silence
     if refused:
         raise ConfigError(f"scancel did not take {', '.join(jobs)}: {refused}")
@@ -55,7 +56,7 @@ def end_empty(states: list[State]) -> None:
     Requeued, they would keep their place, but Slurm may have lost what they were given: then srun starts nothing there
     (`Invalid generic resource (gres) specification`, 22.05).
     """
-    if jobs := [state.job for state in states if state.is_empty_job]:
+    if jobs := [state.job_at for state in states if state.is_empty_job]:
         refused = _scancel(*jobs)
         if refused and "invalid job id" not in refused.lower():
             raise ConfigError(f"nothing is in job {', '.join(jobs)}, but scancel does not take it: {refused}")
@@ -75,7 +76,7 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
         run.stop_request.touch(mode=0o600)  # the supervisor checks for it, even if no signal can reach it
     if state.on_slurm:
         # A signal to the batch step alone reaches the supervisor, which lets the ranks save and does not requeue
-        refused = _scancel("--signal=TERM", "--batch", state.job)
+        refused = _scancel(state.job_at, options=("--signal=TERM", "--batch"))
         return f"asked to save and end, job {state.job}{refused and f' (by its folder; scancel says: {refused})'}"
     supervisor = records.supervisor(run)
     if state.word == "queued" or not supervisor:
@@ -97,7 +98,12 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
     return "asked to save and end"
 
 
-def _scancel(*words: str) -> str:
-    """Run scancel; return its error, or an empty text."""
-    answer = commands.run("scancel", *words, patience_s=commands.ACT_S)
-    return "" if answer.ok else answer.error
+def _scancel(*jobs: str, options: Sequence[str] = ()) -> str:
+    """Run scancel, once for each cluster; return its error, or an empty text."""
+    errors = []
+    for cluster in sorted(set(map(cluster_of, jobs))):
+        numbers = [number_of(job) for job in jobs if cluster_of(job) == cluster]
+        words = (*commands.of_cluster(cluster), *options, *numbers)
+        answer = commands.run("scancel", *words, patience_s=commands.ACT_S)
+        errors += [] if answer.ok else [answer.error]
+    return "; ".join(errors)

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         site: str
         kind: str  # of the site; refused and cancelled end the submission
         nodes: int
+        cluster: str  # empty: that of the machine where it was submitted
         after: list[str]
         log: str
         time: float

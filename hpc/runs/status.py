@@ -15,7 +15,7 @@ from hpc.runs import records
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RESULT, SUPERVISOR, Damaged, RunDir
 from hpc.slurm import words
-from hpc.slurm.squeue import Job, Queue
+from hpc.slurm.squeue import Job, Queue, job_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class State:
         """The exit code, once it has ended."""
         self.job = ""
         """The Slurm job, or the pid of the supervisor on this machine."""
+        self.cluster = ""
+        """The cluster of that job, if it is not that of the machine where it was submitted."""
         self.on_slurm = False
         self.nodes = 0
         self.attempt = 0
@@ -70,6 +72,11 @@ class State:
     def ended(self) -> bool:
         return self.word in ENDED
 
+    @property
+    def job_at(self) -> str:
+        """Its job, as a Queue knows it."""
+        return job_at(self.job, self.cluster)
+
 
 def look(run: RunDir, queue: Queue | None = None) -> State:
     return look_all([run], queue or Queue())[0]
@@ -79,17 +86,17 @@ def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
     """Read the state of runs from their folders, and of those that wait, from Slurm."""
     looked = [_folder(run) for run in runs]
     in_doubt = [(one, line, run) for (one, line), run in zip(looked, runs) if one.on_slurm and one.word in _DOUBT]
-    jobs = queue.look(state.job for state, _, _ in in_doubt)
+    jobs = queue.look(state.job_at for state, _, _ in in_doubt)
     for state, submitted, run in in_doubt:
-        job = jobs.get(state.job)
+        job = jobs.get(state.job_at)
         if job and submitted.get("name", job.name) != job.name:
             job = None  # a controller that has restarted its count gives our number to another job
         _settle(state, job, queue, submitted, run)
     lost = [state for state, _ in looked if state.word == "lost" and state.on_slurm and not state.is_empty_job]
     if lost:
-        books = queue.ended([state.job for state in lost])
+        books = queue.ended([state.job_at for state in lost])
         for state in lost:
-            _as_in_books(state, books.get(state.job, ""))
+            _as_in_books(state, books.get(state.job_at, ""))
     for state, _ in looked:
         state.why = next(filter(None, map(words.short, state.text.split("; "))), "")
     return [state for state, _ in looked]
@@ -156,6 +163,7 @@ def _described(run: RunDir, submitted: Mapping[str, Any], supervisor: Mapping[st
     state.name = submitted.get("label") or supervisor.get("label", "")
     state.settings = records.masked(submitted.get("settings") or supervisor.get("settings", ""))
     state.job = str(supervisor.get("job") or supervisor.get("pid") or submitted.get("job", ""))
+    state.cluster = submitted.get("cluster", "")
     state.on_slurm = supervisor.get("job") is not None or submitted.get("kind") == "slurm"
     state.nodes = supervisor.get("nodes") or submitted.get("nodes", 0)
     state.attempt = supervisor.get("attempt", 0)
@@ -213,7 +221,7 @@ def _starting(state: State, run: RunDir) -> None:
 
 def _settle(state: State, job: Job | None, queue: Queue, submitted: dict[str, Any], run: RunDir) -> None:
     """Resolve a state of _DOUBT by what Slurm says about the job, or by its silence."""
-    silence = queue.silence
+    silence = queue.silence_of(state.job_at)
     if silence and state.word == "silent":
         state.word, state.text = "lost", f"{state.text}; {silence}"
     elif silence:
@@ -227,7 +235,7 @@ def _settle(state: State, job: Job | None, queue: Queue, submitted: dict[str, An
     elif job:
         _as_queued(state, job, submitted, run)
     else:
-        _as_forgotten(state, submitted, run, queue.last_state(state.job))
+        _as_forgotten(state, submitted, run, queue.last_state(state.job_at))
 
 
 def _as_queued(state: State, job: Job, submitted: Mapping[str, Any], run: RunDir) -> None:

@@ -45,6 +45,7 @@ def note(
         "site": plan["site"]["name"],
         "kind": plan["site"]["kind"],
         "nodes": plan["resources"]["nodes"],
+        "cluster": plan["resources"].get("cluster", ""),
         "after": list(after),
         "log": str(log or run.jobs),
         "time": began,

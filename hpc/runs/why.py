@@ -90,10 +90,11 @@ def collect(run: RunDir, state: State, ask: Ask) -> Facts:
         status.job_log(state.job, submitted), srun,
     )  # fmt: skip
     if state.on_slurm and state.job and state.word != "finished":
-        shown = ask("scontrol", "show", "job", "-o", state.job)
+        of_cluster = commands.of_cluster(state.cluster)
+        shown = ask("scontrol", *of_cluster, "show", "job", "-o", state.job)
         # Since then only: a controller that was started anew counts from 1 again
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(submitted.get("time", 0)))
-        books = ask("sacct", "-n", "-P", "-D", "-S", since, "-j", state.job, "-o", OF_SACCT)
+        books = ask("sacct", *of_cluster, "-n", "-P", "-D", "-S", since, "-j", state.job, "-o", OF_SACCT)
         facts.job = words.fields(shown.out)
         rows = [line.split("|") for line in books.out.splitlines() if line.count("|") == OF_SACCT.count(",")]
         facts.books = [dict(zip(OF_SACCT.split(","), row)) for row in rows]

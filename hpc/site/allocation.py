@@ -53,7 +53,12 @@ class Resources:
     share: str = "umask"
     """Who may read the run folder: private, group or umask (hpc/runs/sharing.py)."""
     options: dict[str, str] = field(default_factory=dict)
-    """sbatch options that are passed on unchanged: exclude, constraint, comment, mail."""
+    """sbatch options that are passed on unchanged: exclude, qos, mail, and those of --sbatch. Empty: one without a
+    value."""
+    cluster: str = ""
+    """The cluster for sbatch's --clusters; empty: that of the machine where it is submitted."""
+    container: str = ""
+    """The image that ranks run in; empty: none."""
     notes: tuple[str, ...] = ()
     """Decisions made for the user, and facts about the site; printed with the plan."""
 
@@ -80,6 +85,8 @@ class Request:
     stage: str | None = None
     mpi: bool = False
     share: str | None = None
+    cluster: str = ""
+    container: str = ""
 
 
 def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) -> Resources:
@@ -139,6 +146,8 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) 
         mpi=asked.mpi,
         share=asked.share or site.share,
         options=asked.options,
+        cluster=asked.cluster or site.cluster,
+        container=asked.container,
         notes=tuple(notes),
     )
 
@@ -307,12 +316,12 @@ def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
             options[option] = value
     if r.scratch_gb:
         gres.append(site.gres_extra.format(scratch_gb=r.scratch_gb))
-    gres += [str(options["gres"])] if "gres" in options else []
-    if gres:
-        options["gres"] = ",".join(gres)
+    gres += [str(more["gres"]) for more in (options, r.options) if "gres" in more]
     if r.qos:
         options["qos"] = r.qos
-    return options | r.options
+    options |= {"clusters": r.cluster} if r.cluster else {}
+    options |= {name: value or True for name, value in r.options.items()}
+    return options | ({"gres": ",".join(gres)} if gres else {})
 
 
 def job_env(site: Site, r: Resources) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Literal
 from hpc import config
 from hpc.config import secrets
 from hpc.errors import ConfigError, did_you_mean
+from hpc.site.container import Container
 
 OURS = Path(__file__).parents[1] / "configs/site"
 """The folder of our profiles in a wheel; in a checkout they are at the top."""
@@ -156,6 +157,11 @@ class Site:
     run has several nodes. Empty: each finds one by itself."""
     cpu_bind: str = ""
     """srun's --cpu-bind for jobs that have all GPUs of their nodes."""
+    cluster: str = ""
+    """Its name for sbatch's --clusters, where one login node submits to several clusters. Empty: what SLURM_CLUSTERS
+    names, or this machine's own."""
+    container: Container = field(default_factory=Container)
+    """The image that ranks run in, if any, and how."""
     storage: Storage = field(default_factory=Storage)
     mpi: str = ""
     """The plugin that srun needs for MPI, from `srun --mpi=list`. Empty: the site's own default."""
@@ -256,6 +262,8 @@ def is_here(site: Site, environ: Mapping[str, str]) -> bool:
     conf = next((path for path in _slurm_confs(environ) if path.exists()), None)
     if site.kind != "slurm" or conf is None or not shutil.which("sbatch"):
         return False
+    if site.cluster:  # another machine's, of which Slurm here knows the way
+        return True
     signs = environ, os.uname().nodename, _cluster_name(conf)
     if site.detect != Detect():
         return site.detect.fits(*signs)

@@ -48,7 +48,7 @@ def run(*command: str, patience_s: float = ASK_S, text: str | None = None) -> An
             text=True,
             check=False,
             timeout=patience_s,
-            env=without_job(os.environ) if command[0] == "sbatch" else None,
+            env=without_job(os.environ) if command[0] == "sbatch" else without_clusters(os.environ),
         )
     except subprocess.TimeoutExpired:
         return Answer(None, "", f"no answer within {patience_s:.0f} s")
@@ -68,6 +68,7 @@ def start(*command: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env=without_clusters(os.environ),
     )
 
 
@@ -89,6 +90,16 @@ def without_job(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_"))
     }
+
+
+def without_clusters(environ: Mapping[str, str]) -> dict[str, str]:
+    """Remove the variable that names clusters for all commands: a run remembers its own, which may be another."""
+    return {name: value for name, value in environ.items() if name != "SLURM_CLUSTERS"}
+
+
+def of_cluster(name: str) -> list[str]:
+    """Return the option of Slurm's commands for a cluster; none for that of this machine."""
+    return [f"--clusters={name}"] if name else []
 
 
 REFUSALS = (

@@ -29,30 +29,33 @@ class Queue:
     """Asks Slurm sparingly: to look at many runs, or repeatedly, keep one Queue."""
 
     def __init__(self) -> None:
-        self.silence = ""
-        """Why squeue did not answer, or an empty text."""
+        self._silences: dict[str, str] = {}
+        """Why squeue does not answer, by cluster."""
         self._known: dict[str, Job] = {}
         self._asked: set[str] = set()
         self._next = 0.0
         self._hold_s = FIRST_S
         self._ended: dict[str, str] = {}
 
+    @property
+    def silence(self) -> str:
+        """Why squeue did not answer, or an empty text."""
+        return next(iter(self._silences.values()), "")
+
+    def silence_of(self, job: str) -> str:
+        """Why squeue did not answer about this job, or an empty text."""
+        return self._silences.get(cluster_of(job), "")
+
     def look(self, ids: Iterable[str]) -> dict[str, Job]:
-        """Return the jobs that wait or run, by id; 12_3 is an element of an array. If one is missing, see `silence`."""
+        """Return the jobs that wait or run, by id; 12_3 is an element of an array, 12@b a job of the cluster b. If one
+        is missing, see `silence_of`."""
         wanted = set(ids)
         if not wanted or (wanted <= self._asked and time.monotonic() < self._next):
             return self._known
         before = {job: (line.state, line.reason) for job, line in self._known.items()}
-        arrays = sorted({job.partition("_")[0] for job in wanted})
-        # Slurm knows for some minutes how a job has ended; asked for all, it says so in the same answer
-        answer = commands.run("squeue", "-h", "-r", "-t", "all", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j")
-        unknown = "Invalid job id" in answer.error
-        self.silence = "" if answer.ok or unknown else f"squeue does not answer: {answer.error}"
-        if not self.silence:
-            lines = [line.split("|", 4) for line in answer.out.splitlines()]
-            jobs = {line[0]: Job(*line[1:]) for line in lines if len(line) == 5}
-            self._known = {job: line for job, line in jobs.items() if line.state not in words.ENDED}
-            self._ended |= {job: line.state for job, line in jobs.items() if line.state in words.ENDED}
+        for cluster in sorted({cluster_of(job) for job in wanted}):
+            numbers = {number_of(job).partition("_")[0] for job in wanted if cluster_of(job) == cluster}
+            self._ask(cluster, sorted(numbers))
         after = {job: (line.state, line.reason) for job, line in self._known.items()}
         unchanged = wanted <= self._asked and after == before
         self._hold_s = min(2 * self._hold_s, LONGEST_S) if self.silence or unchanged else FIRST_S
@@ -63,12 +66,42 @@ class Queue:
         """Return how a job ended, if squeue has said so; empty otherwise."""
         return self._ended.get(id, "")
 
+    def _ask(self, cluster: str, arrays: list[str]) -> None:
+        of_cluster, at = commands.of_cluster(cluster), f"@{cluster}" if cluster else ""
+        # Slurm knows for some minutes how a job has ended; asked for all, it says so in the same answer
+        asked = ("-h", "-r", "-t", "all", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j")
+        answer = commands.run("squeue", *of_cluster, *asked)
+        if not answer.ok and "Invalid job id" not in answer.error:
+            self._silences[cluster] = f"squeue does not answer: {answer.error}"
+            return
+        self._silences.pop(cluster, None)
+        lines = [line.split("|", 4) for line in answer.out.splitlines()]
+        jobs = {f"{line[0]}{at}": Job(*line[1:]) for line in lines if len(line) == 5}
+        others = {job: line for job, line in self._known.items() if cluster_of(job) != cluster}
+        self._known = others | {job: line for job, line in jobs.items() if line.state not in words.ENDED}
+        self._ended |= {job: line.state for job, line in jobs.items() if line.state in words.ENDED}
+
     def ended(self, ids: Iterable[str]) -> dict[str, str]:
         """Return how jobs ended, `OUT_OF_MEMORY`, those that squeue no longer knows from sacct; without accounting it
         is not known."""
         new = sorted(set(ids) - self._ended.keys())
-        if new:
-            books = commands.run("sacct", "-n", "-X", "-P", "-j", ",".join(new), "-o", "JobID,State").out
+        for cluster in sorted({cluster_of(job) for job in new}):
+            numbers = {number_of(job): job for job in new if cluster_of(job) == cluster}
+            asked = ("-n", "-X", "-P", "-j", ",".join(numbers), "-o", "JobID,State")
+            books = commands.run("sacct", *commands.of_cluster(cluster), *asked).out
             states = dict(line.split("|", 1) for line in books.splitlines() if "|" in line)
-            self._ended |= {job: states[job] for job in new if job in states}
+            self._ended |= {job: states[number] for number, job in numbers.items() if number in states}
         return {job: word for job in ids if (word := self._ended.get(job))}
+
+
+def job_at(job: str, cluster: str) -> str:
+    """Return the id by which Queue knows a job of a cluster; without one, its number."""
+    return f"{job}@{cluster}" if cluster else job
+
+
+def number_of(job: str) -> str:
+    return job.partition("@")[0]
+
+
+def cluster_of(job: str) -> str:
+    return job.partition("@")[2]

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.runs.sharing import UMASKS
 from hpc.site.allocation import job_env, sbatch_options
+from hpc.slurm.sbatch_words import FOR_THE_FIRST
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
@@ -32,6 +34,13 @@ def standalone_text(plan: Plan, environ: Environ) -> str:
     """Return a batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
     command = shlex.join([plan.python, "-PB", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
     return executor(plan, environ)._make_submission_file_text(f"exec {command}", uid="")
+
+
+def successor_text(plan: Plan, environ: Environ) -> str:
+    """Return the batch script of the job that follows another one of the run: it need not wait until a certain time, as
+    the first one had to."""
+    options = {name: value for name, value in plan.resources.options.items() if name not in FOR_THE_FIRST}
+    return standalone_text(replace(plan, resources=replace(plan.resources, options=options)), environ)
 
 
 def array_text(plans: Sequence[Plan], environ: Environ, max_parallel: int | None) -> str:

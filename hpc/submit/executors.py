@@ -84,7 +84,7 @@ def write_run(plan: Plan, code: Snapshot | None = None) -> RunDir:
         (run.env, batch.env_text(plan, os.environ)),
         (run.plan, plan.to_text(seal.identity(run), copy.sha256)),
         # For the job that follows this one, if the site does not requeue
-        *([(run.script, batch.standalone_text(plan, os.environ))] if plan.site.kind == "slurm" else []),
+        *([(run.script, batch.successor_text(plan, os.environ))] if plan.site.kind == "slurm" else []),
     ):
         atomic_write(path, partial(_put, text.encode()), durable=False)
     return run

@@ -121,7 +121,19 @@ def run_before(after: str, plan: Plan) -> State:
         raise ConfigError(f"--after {state.run}: it is {state.word}, so this would never start")
     if not state.ended and not state.on_slurm:
         raise ConfigError(f"--after {state.run}: it runs outside of Slurm")
+    _refuse_other_cluster(state, plan)
     return state
+
+
+def _refuse_other_cluster(state: State, plan: Plan) -> None:
+    """Jobs wait for jobs of their own cluster only: there, the number is that of some other job."""
+    here = plan.resources.cluster
+    if not state.ended and state.cluster != here:
+        names = [f"the cluster {name}" if name else "this machine's own cluster" for name in (state.cluster, here)]
+        raise ConfigError(
+            f"{state.run} is a job of {names[0]}, and what follows it would be one of {names[1]}: wait for its end, or "
+            "say --on, or SLURM_CLUSTERS, of the same"
+        )
 
 
 def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
@@ -140,6 +152,7 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
             if not state.on_slurm:
                 print_error(f"{name} runs outside of Slurm already: wait for it, or stop it")
                 return None
+            _refuse_other_cluster(state, plan)
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
             continue
@@ -189,6 +202,8 @@ def _submit_section(
             print(
                 f"CAREFUL: {len(list(group))} of the finished were made {text}; delete their folders to make them anew"
             )
+    for state in on_way if missing else []:
+        _refuse_other_cluster(state, every[0])
     if elsewhere := [state.run for state in on_way if not state.on_slurm]:
         raise ConfigError(f"{', '.join(elsewhere)} runs outside of Slurm: wait, or stop it")
     jobs: list[str] = []
@@ -248,8 +263,8 @@ def _newer(folder: Path, than: float) -> list[str]:
 def _not_applied(plan: Plan) -> str:
     """Return a sentence on the requests that do not apply to the existing run, or an empty text."""
     now = plan.to_json()["resources"]
-    was = records.plan(plan.run).get("resources", now)
-    other = [f"{name} {now[name]} (it has {was.get(name)})" for name in now if now[name] != was.get(name)]
+    was = now | records.plan(plan.run).get("resources", {})
+    other = [f"{name} {now[name]} (it has {was[name]})" for name in now if now[name] != was[name]]
     other = [text for text in other if not text.startswith("notes ")]
     return f"; not applied: {', '.join(other)}. To apply it, stop the run and give this line again" if other else ""
 

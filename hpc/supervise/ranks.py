@@ -22,7 +22,7 @@ from hpc.rank.parent_death import die_with_parent
 from hpc.rank.signals import STACKS
 from hpc.runs import records, seal
 from hpc.runs.rundir import Damaged, Gone, RunDir, read_json
-from hpc.supervise import flight_recorder
+from hpc.supervise import flight_recorder, in_container
 from hpc.supervise.forkservers import ForkServers
 
 _WAITING = ("distributed_c10d.py", "autograd/graph.py", "rendezvous", "hpc/rank/ddp.py")
@@ -130,7 +130,7 @@ class Ranks:
             environ = self._environ() | {name: str(at) for name, at in place.items()}
             with open(self.folder.log(rank), "a") as log:
                 rank_process = subprocess.Popen(
-                    self._command(),
+                    self._command(environ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -141,14 +141,15 @@ class Ranks:
         return ranks
 
     def _start_mpiexec(self) -> list[subprocess.Popen[bytes]]:
+        environ = self._environ()
         with open(self.folder.srun, "ab") as log:
             return [
                 subprocess.Popen(
-                    [mpiexec(self.plan["python"]) or "mpiexec", "-n", str(self.size), *self._command()],
+                    [mpiexec(self.plan["python"]) or "mpiexec", "-n", str(self.size), *self._command(environ)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=self._environ(),
+                    env=environ,
                     preexec_fn=partial(_not_yet, os.getpid()),
                 )
             ]
@@ -169,11 +170,15 @@ class Ranks:
         # Where a site says --export=NONE, srun inherits it: nothing of the environment would reach the ranks.
         # --wait=0: a site's WaitTime would be how long ranks may still work after the first has ended
         environ = self._environ()
-        command = ["env", f"PYTHONPATH={environ['PYTHONPATH']}", *self._command()]
+        pyxis = in_container.srun_words(self.plan, self.run.path.parent, environ)
         with open(self.folder.srun, "ab") as srun_log:
             return [
                 subprocess.Popen(
-                    ["srun", *layout, "--export=ALL", "--kill-on-bad-exit=1", "--wait=0", *output, *command],
+                    [
+                        *("srun", *layout, "--export=ALL", "--kill-on-bad-exit=1", "--wait=0", *output),
+                        *pyxis,
+                        *self._command(environ),
+                    ],
                     stdin=subprocess.DEVNULL,
                     stderr=srun_log,
                     env=environ,
@@ -188,15 +193,17 @@ class Ranks:
         inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
         return threads.capped(self.threads, os.environ) | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
 
-    def _command(self) -> list[str]:
-        # -P: not from the working directory but from the run's own copy of the code. -B: no bytecode in there
+    def _command(self, environ: Mapping[str, str]) -> list[str]:
+        """Return the command of a rank, which has this environment outside of a container."""
+        # -P: not from the working directory but from the run's own copy of the code. -B: no bytecode in there. -s: in a
+        # container, the user's ~/.local is of another Python
+        python = [in_container.python(self.plan), "-PBs" if in_container.image(self.plan) else "-PB", "-u"]
         command = [
-            self.plan["python"], "-PB", "-u", "-m", "hpc.worker", str(self.run.path), "--attempt", str(self.attempt),
-            "--identity", self.identity,
+            "env", f"PYTHONPATH={environ['PYTHONPATH']}", *python, "-m", "hpc.worker", str(self.run.path),
+            "--attempt", str(self.attempt), "--identity", self.identity,
         ]  # fmt: skip
-        if self.mpi:
-            return [*command, "--mpi"]
-        return [*command, "--fork-server"] if self.servers else command
+        command += ["--mpi"] if self.mpi else ["--fork-server"] if self.servers else []
+        return in_container.wrapped(command, self.plan, self.run.path.parent, environ)
 
     @property
     def running(self) -> bool:

@@ -127,6 +127,15 @@ def is_preempted(job: Mapping[str, str]) -> bool:
     return at[:1].isdigit() and (not start[:1].isdigit() or at >= start)
 
 
+def to_keep_off(bad_nodes: Sequence[str], required: str) -> list[str]:
+    """Return those bad nodes that a job can be kept off: a job that is to have a node (--nodelist) and is kept off it
+    would wait for ever."""
+    if not required or not bad_nodes:
+        return list(bad_nodes)
+    answer = commands.run("scontrol", "show", "hostnames", required)
+    return [node for node in bad_nodes if answer.ok and node not in answer.out.split()]
+
+
 def requeue(job: str, keep_off: Sequence[str], until: float, epilog_s: float = 0.0) -> str | None:
     """Put this job back into the queue, to start again in a few seconds, on other nodes than `keep_off`; return the
     error, or None. If the controller does not answer, retry until the time `until` (monotonic).

@@ -434,8 +434,10 @@ class Supervisor:
         ignore_signals()
         left_s = self.end.left_s() if self.end else None
         until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
-        excluded = self.resources["options"].get("exclude")
+        options = self.resources["options"]
+        excluded = options.get("exclude")
         bad_nodes = diagnosis.ever_bad_nodes(diagnosis.since_submission(self.dir))
+        bad_nodes = requeue.to_keep_off(bad_nodes, options.get("nodelist", ""))
         keep_off = [*([excluded] if excluded else []), *bad_nodes] if bad_nodes else []
         ways = [self._requeue, self._submit_next]
         why = "" if (is_free := not requeue.is_held_long(self.dir, job)) else HELD_LONG

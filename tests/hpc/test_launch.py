@@ -130,7 +130,8 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["resume", "x", "n=2"], "resume keeps the settings of its run: n=2 would be another run"),
         (["status", "--follow"], "--follow is for STAGE, pipeline, resume and logs, not for status: say --watch"),
         (["logs", "x", "--watch"], "--watch is for status, not for logs: say --follow"),
-        (["count", "--qos", "long"], "there is no option --qos: sbatch has it; here it stands in the profile"),
+        (["count", "--exclusive"], "there is no option --exclusive: sbatch has it; say --sbatch '--exclusive …', or"),
+        (["count", "--qos", "--nice", "3"], "--qos needs a value: --qos NAME"),
         (["count", "-J", "mine"], "there is no option -J: say --name WORD"),
         (["settings", "--output", "x.md"], "It writes one page: settings train --output x.md"),
         (["drill", "pipeline"], "drill is for one stage at a time: drill train my-study.yaml"),
@@ -378,7 +379,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Launch:
     ("line", "found"),
     [
         ("sta", ["status"]),
-        ("count --nod", ["--nodes"]),
+        ("count --nod", ["--nodelist", "--nodes"]),
         ("count --on loc", ["local"]),
         ("count --on=loc", ["local"]),
         ("count --nodes 2 rule.p", ["rule.power="]),

@@ -11,10 +11,11 @@ from hpc.checkpoint import checkpoint
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.conftest import Launch
+from tests.containers import in_podman, podman
 from tests.slurm.test_runs import on
 from tests.waiting import open_gate, output_of
 
-__all__ = ["on"]  # a fixture
+__all__ = ["on", "podman"]  # fixtures
 
 CONFIG = """
 synthesize: {n_subjects: 2, n_pieces: 5, piece_s: [4, 6], n_channels: 8}
@@ -100,6 +101,23 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(study: Launch, on: str, ho
     whole = train_run(study.folder)
     assert len(read_lines(whole.attempts)) == 1
     for name, value in parameters(whole).items():
+        assert torch.equal(value, parameters(run)[name]), name
+
+
+@pytest.mark.ranks
+def test_interrupted_in_a_container_equals_uninterrupted_outside_bit_for_bit(study: Launch, podman: Path) -> None:
+    words = ["held", "tiny.yaml", "--nodes", "2", "--on", in_podman(study, podman), "--follow"]
+    watcher = study.start(*words)
+    study.wait_for(lambda: watcher.poll() is not None or is_held(study.folder), "both ranks are held")
+    run = RunDir(next(study.folder.glob("runs/held-*")))
+    interrupt(study, run, "local", "asked to stop")
+    study.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
+    open_gate(run)
+    output_of(watcher)
+    study(*words)
+    assert [line["outcome"] for line in read_lines(run.attempts)] == ["stopped", "finished"]
+    study("train", "tiny.yaml", "--nodes", "2", "--on", "local", "--follow")
+    for name, value in parameters(train_run(study.folder)).items():
         assert torch.equal(value, parameters(run)[name]), name
 
 

@@ -1,0 +1,90 @@
+"""What `sbatch --test-only` says of a plan: when it would start, where first, and whether its options are right.
+
+Nothing is submitted: Slurm looks at the very script that would be.
+"""
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+from hpc.errors import ConfigError
+from hpc.plan.plan import Plan
+from hpc.site import profile
+from hpc.slurm import commands, sbatch_words
+from hpc.submit import batch
+
+SOON_S = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What Slurm says of a script: when and where it would start, or why it would not take it, or why it is silent."""
+
+    start_s: float | None = None
+    """In seconds since the epoch."""
+    nodes: str = ""
+    refusal: str = ""
+    silence: str = ""
+
+    def __str__(self) -> str:
+        if self.start_s is not None:
+            soon = self.start_s - time.time() < SOON_S
+            at = "at once" if soon else time.strftime("%a %d %b %H:%M", time.localtime(self.start_s))
+            return f"{at} on {self.nodes}, Slurm estimates"
+        return f"Slurm would not take it: {self.refusal}" if self.refusal else self.silence
+
+
+def ask(plan: Plan, environ: Mapping[str, str]) -> Answer:
+    """Ask Slurm about the batch script of a plan."""
+    text = batch.sbatch_text(plan, environ)
+    answer = commands.run("sbatch", "--test-only", patience_s=commands.HINT_S, text=text)
+    return read(answer.code, answer.error)
+
+
+def read(code: int | None, message: str) -> Answer:
+    """Parse how the command ended, and its stderr."""
+    if code is None:
+        return Answer(silence=f"not known: {message}")
+    if estimate := re.search(r"to start at (\S+) .*?on nodes (\S+)", message):
+        return Answer(time.mktime(time.strptime(estimate[1], "%Y-%m-%dT%H:%M:%S")), estimate[2])
+    return Answer(refusal=re.sub(r"sbatch: (error: )?", "", message))
+
+
+def estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
+    """Return when Slurm would start the plan. Refuse sbatch options without which Slurm would take it."""
+    answer = ask(plan, environ)
+    options = plan.resources.options
+    if answer.refusal and options:
+        bare = dataclasses.replace(plan, resources=dataclasses.replace(plan.resources, options={}))
+        if ask(bare, environ).start_s is not None:
+            raise ConfigError(
+                f"Slurm would take this job without {sbatch_words.text_of(options)}, and not with it: {answer.refusal}"
+            )
+    return str(answer)
+
+
+def soonest(plans: Sequence[Plan], environ: Mapping[str, str]) -> Plan:
+    """Return the plan, of several for the same run on different clusters, that would start first, with a note on the
+    others. Where no Slurm answers, the first."""
+    if len(plans) == 1:
+        return plans[0]
+    answers = [
+        ask(plan, environ)
+        if profile.is_here(plan.site, environ)
+        else Answer(silence="not asked: its Slurm is not that of this machine")
+        for plan in plans
+    ]
+    starts = [(answer.start_s, number) for number, answer in enumerate(answers) if answer.start_s is not None]
+    best = min(starts)[1] if starts else 0
+    others = [f"{_place(plan)} {answer}" for plan, answer in zip(plans, answers) if plan is not plans[best]]
+    why = "starts first" if starts else f"is the first named; {answers[best]}"
+    note = f"{_place(plans[best])} {why}; {'; '.join(others)}"
+    resources = plans[best].resources
+    resources = dataclasses.replace(resources, notes=(*resources.notes, note))
+    return dataclasses.replace(plans[best], resources=resources)
+
+
+def _place(plan: Plan) -> str:
+    cluster = plan.resources.cluster
+    return f"{plan.site.name}{f' (cluster {cluster})' if cluster and cluster != plan.site.name else ''}"
