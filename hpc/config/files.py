@@ -15,7 +15,7 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     merged: dict[str, Any] = {}
-    for path in _with_includes(files):
+    for path in with_includes(files):
         merged = _merge(merged, _with_new_words(OmegaConf.to_container(_read(path))))  # type: ignore[arg-type]
     return _plain(OmegaConf.create(merged))
 
@@ -51,7 +51,8 @@ def _with_new_words(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[Path]:
+def with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[Path]:
+    """Return config files after those that they include."""
     paths = []
     for path in files:
         if path in above:
@@ -60,7 +61,7 @@ def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[
         names = [include] if isinstance(include, str) else include
         if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"{path}: include needs the name of a file, or a list of names, but got {include!r}")
-        paths += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
+        paths += [*with_includes([path.parent / name for name in names], (*above, path)), path]
     return paths
 
 

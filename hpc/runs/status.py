@@ -56,6 +56,8 @@ class State:
         """The remaining time at that pace."""
         self.text = ""
         """Why it waits, or how it ended."""
+        self.site = ""
+        """The cluster it is on, if that is reached by ssh from here."""
 
     @property
     def ended(self) -> bool:
@@ -321,12 +323,15 @@ def all_runs(runs: Path | str) -> list[RunDir]:
 def table(states: list[State]) -> str:
     if not states:
         return "no runs here yet"
-    rows = [("RUN", "STATE", "NAME", "SETTINGS", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")]
+    rows = [
+        ("RUN", "STATE", "ON", "NAME", "SETTINGS", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")
+    ]
     for state in states:
         rows.append(
             (
                 state.run,
                 state.word,
+                state.site or "-",
                 state.name or "-",
                 state.settings or "-",
                 state.job,
