@@ -58,23 +58,23 @@ class Ssh:
         self.setup = setup
         self._options = [*_OPTIONS, f"-oControlPath={_sockets()}/%C"]
 
-    def run(self, *words: str, again: bool, patience_s: float) -> Answer:
+    def run(self, *words: str, n_tries: int, patience_s: float) -> Answer:
         """Run a command to its end.
 
         Parameters
         ----------
         words
             The command. Nothing in it is a secret: others on that machine see it in `ps`.
-        again
-            Whether it may be run again if the connection breaks: it does nothing twice, or does not act at all.
+        n_tries
+            How often it is run if the connection breaks. More than once only if it does nothing twice.
         patience_s
             How long it may take.
         """
-        return self.insist(lambda: self._once(words, patience_s), again)
+        return self.insist(lambda: self._once(words, patience_s), n_tries)
 
-    def insist(self, once: Callable[[], Answer], again: bool = True) -> Answer:
+    def insist(self, once: Callable[[], Answer], n_tries: int) -> Answer:
         """Do it, and if the connection breaks do it again after a while, and again, and then raise Unreachable."""
-        for wait_s in WAITS_S if again else ():
+        for wait_s in WAITS_S[: n_tries - 1]:
             try:
                 return once()
             except Unreachable as lost:
@@ -147,7 +147,7 @@ class Ssh:
                 raise failure(self.host, answer.error)
             return answer
 
-        answer = self.insist(once)
+        answer = self.insist(once, len(WAITS_S) + 1)
         if _is_there_no_rsync(answer.error):
             raise ConfigError(
                 f"{self.host} has no rsync on the PATH that a command of ssh gets: if a login shell has one, say so in "
@@ -166,6 +166,10 @@ _OPTIONS = (
     "-oServerAliveInterval=10",
     "-oServerAliveCountMax=3",  # a connection that has died is noticed after half a minute
     "-oControlMaster=auto",
+    "-oForwardAgent=no",
+    "-oForwardX11=no",
+    "-oClearAllForwardings=yes",
+    "-oRemoteCommand=none",  # what ~/.ssh/config may want for a shell
     f"-oControlPersist={KEPT_S}",
 )
 

@@ -32,6 +32,8 @@ NO_CODE = 97
 """The exit code of our script if the code, or the whole folder, is no longer there."""
 LOOK_S, ACT_S = 60.0, 900.0
 """How long a look, and a command that acts, may take over there."""
+LOOKS, ACTS = 2, 5
+"""How often they are tried. Somebody waits for a look, and without it sees what was seen last."""
 MOST_MB = 50
 """Larger files are left over there, unless all are asked for."""
 
@@ -41,7 +43,10 @@ echo "folder=$folder"
 echo "python=$python"
 for name in sbatch rsync; do echo "$name=$(command -v "$name")"; done
 echo "n_files=$(find "$folder/$1/.code/$2" -type f 2>/dev/null | wc -l | tr -d ' ')"
-echo "like=$(ls -t "$folder/$1/.code" 2>/dev/null | grep -v "^$2" | head -n 1)"
+cd "$folder/$1/.code" || exit
+like=$(ls -t | head -n 1)
+# What is equal need not go over; by cp, as rsync's --copy-dest is broken in some versions (3.2.7 of Debian 12)
+[ -d "$2" ] || [ -d ".$2.part" ] || [ -z "$like" ] || cp -R "$like" ".$2.part" || exit
 if [ -x "$python" ]; then
   echo "python_is=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>&1 | tail -n 1)"
   echo "torch=$("$python" -c 'from importlib.metadata import version as v; print(v("torch"))' 2>/dev/null)"
@@ -106,6 +111,8 @@ class There:
         self.place = place
         self.ssh = Ssh(place.login.host, tell, place.login.setup)
         self.tell = tell
+        self.folder = ""
+        """The folder of the project, once something was sent."""
 
     # ------------------------------------------------------------------------------------------------------- sending
 
@@ -117,15 +124,14 @@ class There:
         copy = snapshot.take(codes, runs)
         code = Code(copy.folder.name, tuple(f"{code.folder}/{path}" for code in codes for path in code.imports))
         seen = self._hello(code)
-        folder = seen["folder"]
+        folder = self.folder = seen["folder"]
         n_files = sum(len(names) for _, _, names in os.walk(copy.folder))
         if int(seen["n_files"]) != n_files:
             self._send_code(copy, folder, seen)
         with tempfile.TemporaryDirectory(prefix="hpc-") as place:
-            _write_about(Path(place), snapshot.origin(codes, copy))
-            self._rsync(f"{place}/", f"REMOTE:{folder}/.hpc/{code.name}/")
-            _write(Path(place, "profile/configs/site", f"{self.place.site}.yaml"), profile.read_text())
-            self._rsync(f"{place}/profile/", f"REMOTE:{folder}/")
+            _write_about(Path(place, ".hpc", code.name), snapshot.origin(codes, copy))
+            _write(Path(place, "configs/site", f"{self.place.site}.yaml"), profile.read_text())
+            self._rsync(f"{place}/", f"REMOTE:{folder}/")
         if relative:
             self._rsync("--files-from=-", "./", f"REMOTE:{folder}/", text="\n".join(relative))
         return code
@@ -133,7 +139,7 @@ class There:
     def _hello(self, code: Code) -> Mapping[str, str]:
         """Look at what is there, and make the folders. Refuses a place that cannot work, with what it lacks."""
         login = self.place.login
-        answer = self._script(_HELLO, self.place.runs, code.name, again=True, patience_s=LOOK_S)
+        answer = self._script(_HELLO, self.place.runs, code.name, n_tries=LOOKS, patience_s=LOOK_S)
         seen = dict(line.split("=", 1) for line in answer.out.splitlines() if "=" in line)
         if answer.code or "folder" not in seen:
             raise ConfigError(f"{login.host}: {_why(answer, 'the folder for the project cannot be made')}")
@@ -173,9 +179,8 @@ class There:
         """Send a snapshot. One that has lost files, as on a disk that is cleaned, gets them back."""
         lossy = int(seen["n_files"]) > 0
         name = copy.folder.name if lossy else f".{copy.folder.name}.part"
-        like = [f"--copy-dest=../{seen['like']}"] if re.fullmatch(r"[0-9a-f]{16}", seen["like"]) else []
         target = f"REMOTE:{folder}/{self.place.runs}/.code/{name}/"
-        self._rsync("--delete", *([] if lossy else like), f"{copy.folder}/", target)
+        self._rsync("--delete", f"{copy.folder}/", target)
 
     def _rsync(self, *words: str, text: str = "") -> None:
         # By content, as copies of equal files differ in time; whoever may read a run, its folder says
@@ -188,11 +193,11 @@ class There:
     def act(self, code: Code, words: Sequence[str], again: bool) -> Answer:
         """Run `hpc` with these words to its end, whatever becomes of the connection. With `again`, it is given again if
         the connection breaks, and then finds what it has done."""
-        return self._hpc(_ACT, code, words, again, ACT_S)
+        return self._hpc(_ACT, code, words, ACTS if again else 1, ACT_S)
 
     def look(self, code: Code, words: Sequence[str]) -> Answer:
         """The same for words that only read."""
-        return self._hpc(_ACT, code, words, True, LOOK_S)
+        return self._hpc(_ACT, code, words, LOOKS, LOOK_S)
 
     def watch(self, code: Code, words: Sequence[str], show: Callable[[bytes], object]) -> int:
         """Run `hpc` and show what it prints, until it ends or the connection does. Raises Unreachable."""
@@ -207,7 +212,8 @@ class There:
         words = [f"--exclude={pattern}" for pattern in keep_out]
         words += [] if everything else [f"--max-size={MOST_MB}m"]
         source = f"REMOTE:{folder}/{self.place.runs}/{run}/"
-        answer = self.ssh.rsync("-rtp", "--partial-dir=.partial", *words, source, f"{target}/")
+        # No links, which may lead anywhere
+        answer = self.ssh.rsync("-rtp", "--chmod=go=", "--partial-dir=.partial", *words, source, f"{target}/")
         if answer.code:
             raise ConfigError(f"{run}: {_why(answer, 'its files could not be brought here')}")
         if everything:
@@ -217,17 +223,17 @@ class There:
         return re.findall(r"^\d+ (.*[^/\n])$", listed.out, re.MULTILINE)
 
     def _folder(self) -> str:
-        answer = self._script('echo "folder=$folder"', again=True, patience_s=LOOK_S)
+        answer = self._script('echo "folder=$folder"', n_tries=LOOKS, patience_s=LOOK_S)
         return next(line for line in answer.out.splitlines() if line.startswith("folder=")).removeprefix("folder=")
 
-    def _hpc(self, script: str, code: Code, words: Sequence[str], again: bool, patience_s: float) -> Answer:
-        return self._script(_ENTER + script, *self._entered(code), *words, again=again, patience_s=patience_s)
+    def _hpc(self, script: str, code: Code, words: Sequence[str], n_tries: int, patience_s: float) -> Answer:
+        return self._script(_ENTER + script, *self._entered(code), *words, n_tries=n_tries, patience_s=patience_s)
 
     def _entered(self, code: Code) -> list[str]:
         return [self.place.runs, code.name, *code.imports, "--"]
 
-    def _script(self, script: str, *words: str, again: bool, patience_s: float) -> Answer:
-        return self.ssh.run(*self._command(script, *words), again=again, patience_s=patience_s)
+    def _script(self, script: str, *words: str, n_tries: int, patience_s: float) -> Answer:
+        return self.ssh.run(*self._command(script, *words), n_tries=n_tries, patience_s=patience_s)
 
     def _command(self, script: str, *words: str) -> list[str]:
         login = self.place.login

@@ -1,6 +1,7 @@
 """The verbs for runs on a cluster, from a machine elsewhere: each is the same verb, run over there by there.py."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -58,37 +59,46 @@ def start(line: Line, follow: bool) -> tuple[int, list[State]]:
 
     It can be given again, as what it has submitted is not submitted again; so nothing is lost if the connection breaks.
     """
-    known = _send(line)
-    there = There(known.place, _note)
+    known, there = _send(line)
     words = [*line.words, "--on", line.site, "--json"]
     try:
         answer = there.act(known.code, words, again=line.repeats)
     except Unreachable as lost:
-        raise Unreachable(f"{lost}. Whether it was submitted, `python -m hpc.launch status` will say") from None
+        raise Unreachable(f"{lost}. {_MAYBE}") from None
+    except KeyboardInterrupt:
+        _note(f"\nit goes on there. {_MAYBE}")
+        raise
     states = places.states_in(answer.out, line.site) if answer.out.strip() else []
     places.save(line.runs, known.with_states(states))
     _show(answer)
     if answer.code == 2:
-        _show_missing(line, known.place)
+        _show_missing(line, f"{known.place.login.host}:{there.folder}/")
     if answer.code == DONE:
         finished = [state.run for state in states if state.word == "finished"]
         if follow:
-            return _follow(there, known, [state.run for state in states], line.runs), states
+            names = [state.run for state in states]
+            code = _follow(there, known, names, line.runs)
+            seen = places.of_site(line.runs, line.site)
+            return code, [state for state in places.last_seen(seen) if state.run in names] if seen else states
         for run in finished:
             _bring(there, line.site, run, line.runs)
     return answer.code, states
 
 
-def _send(line: Line) -> Known:
+_MAYBE = "Whether it was submitted, `python -m hpc.launch status` will say"
+
+
+def _send(line: Line) -> tuple[Known, There]:
     """Send code and config files, and note that runs of this folder are there."""
     runs = _below_here(line.runs)
     before = places.of_site(line.runs, line.site)
     login = profile.login(profile.load(line.site), Path.home())
     place = Place(line.site, login, before.project if before else project_of(Path.cwd()), runs)
-    code = There(place, _note).send(line.files, profile.find(line.site), Path(line.runs).absolute())
+    there = There(place, _note)
+    code = there.send(line.files, profile.find(line.site), Path(line.runs).absolute())
     known = Known(line.site, place.project, runs, code, before.states if before else {}, in_doubt=True)
     places.save(line.runs, known)
-    return known
+    return known, there
 
 
 def _below_here(runs: str) -> str:
@@ -105,12 +115,11 @@ def _show(answer: Answer) -> None:
         print(text, file=sys.stderr if answer.code else sys.stdout, flush=True)
 
 
-def _show_missing(line: Line, place: Place) -> None:
+def _show_missing(line: Line, where: str) -> None:
     """Say how a folder gets there that is here, and may be what was missing."""
     for ref in line.inputs:
         if "/" in ref and os.path.isdir(ref) and not os.path.isabs(ref):
-            where = f"{place.login.host}:{place.login.root}/{place.project}/"
-            print(f"  {ref} is here; to copy it there: rsync -aR {ref} {where}", file=sys.stderr)
+            print(f"  {ref} is here; to copy it there: {shlex.join(['rsync', '-aR', ref, where])}", file=sys.stderr)
 
 
 def _note(text: str) -> None:
