@@ -23,6 +23,7 @@ from pathlib import Path
 
 DEBIAN = {"22.05": ("bookworm", "Debian 12"), "24.11": ("trixie", "Debian 13")}
 DAEMONS = ("munged", "slurmctld", "slurmd")
+LOGIN = ("sshd", "ssh", "rsync")
 ASKED = ("slurmctld", "slurmd", "slurm-client", "munge", "patchelf")
 HOLDS_LIBRARIES = re.compile(r"lib|zlib|ocl-icd|slurm|munge|patchelf")  # not perl, systemd, passwd
 KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -94,6 +95,11 @@ def of_a_bed(entry: str) -> bool:
 
 def missing_daemons() -> str:
     return ", ".join(name for name in DAEMONS if not shutil.which(name, path=system_path()))
+
+
+def missing_login() -> str:
+    """What tests of a login node lack; a bed needs none of it."""
+    return ", ".join(name for name in LOGIN if not shutil.which(name, path=system_path()))
 
 
 def installed() -> Slurm | None:

@@ -177,7 +177,7 @@ _OPTIONS = (
 def _sockets() -> Path:
     """Return the folder of the sockets of connections that are kept; only this user can look into it."""
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    base = base if len(base) < LONGEST_PATH - 20 else "/tmp"
+    base = base if os.path.isdir(base) and len(base) < LONGEST_PATH - 20 else "/tmp"
     folder = Path(base, f"hpc-ssh-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     owned = folder.lstat()

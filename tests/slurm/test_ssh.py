@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -211,7 +212,7 @@ def test_a_pipeline_and_a_sweep_with_files_of_this_folder(far: Far) -> None:
     assert (far.launch.folder / f"runs/far/{tally.name}/out/page.html").read_text() == "<p>10</p>"
     whole = far.launch("count", str(configs / "study.yaml"), *FAR).stdout
     assert "finished before" in whole, "an absolute path to a file below this folder is the same file"
-    (state, *others) = json.loads(far.launch("sweep", "count", "n=2..5", "--name", "many", *FAR, "--json").stdout)
+    (state, *others) = json.loads(far.launch("sweep", "count", "n=6..9", "--name", "many", *FAR, "--json").stdout)
     assert len(others) == 3 and state["site"] == "far"
     wait_for(lambda: {s["word"] for s in json.loads(far.launch("status", "many", "--json").stdout)} == {"finished"})
     outside = far.launch.folder.parent / "outside.yaml"
@@ -235,23 +236,27 @@ def test_what_is_only_here_is_named_with_the_command_that_copies_it(far: Far) ->
 
 
 def test_wherever_a_connection_breaks_a_line_is_submitted_once(far: Far) -> None:
-    """At nine places of what goes over the cable, from the first greeting to the answer."""
-    before = far.cable.n_bytes
-    far.launch("count", "n=2", *FAR)
-    whole = far.cable.n_bytes - before
-    far.hang_up()
-    before = far.cable.n_bytes
-    far.launch("count", "n=2", *FAR)
-    short = far.cable.n_bytes - before
-    shutil.rmtree(far.project / "runs/.code")
-    for number, at in enumerate([short // 8, *(whole * part // 8 for part in range(1, 8)), short * 7 // 8], start=3):
-        far.cable.left = at
-        done = far.launch("count", f"n={number}", *FAR)
+    """While the code goes over, and at places from the first greeting to the answer when it is there already."""
+
+    def submitted(n: int, cut_after: int | None = None) -> int:
+        """Submit a run, whose first connection breaks after so many bytes; return how many went over."""
+        far.hang_up()
+        before = far.cable.n_bytes
+        far.cable.left = cut_after
+        far.launch("count", f"n={n}", *FAR)
         assert far.cable.left is None, "it broke"
-        assert "no connection to cluster" in done.stderr and "trying again in 1 s" in done.stderr, done
-    wait_for(lambda: {state["word"] for state in json.loads(far.launch("status", "--json").stdout)} == {"finished"})
-    assert len(far.runs()) == 10
-    assert [len(read_lines(run.submissions)) for run in far.runs()] == [1] * 10
+        wait_for(lambda: not any(on_its_way(far, run) for run in far.runs()), "it is finished")
+        return far.cable.n_bytes - before
+
+    whole, short = submitted(1), submitted(2)
+    for number, part in enumerate((1, 3, 5), start=3):
+        shutil.rmtree(far.project / "runs/.code")
+        submitted(number, whole * part // 8)
+    for number, part in enumerate(range(1, 8), start=6):
+        submitted(number, short * part // 8)
+    states = json.loads(far.launch("status", "--json").stdout)
+    assert {state["word"] for state in states} == {"finished"} and len(states) == 12
+    assert [len(read_lines(run.submissions)) for run in far.runs()] == [1] * 12
 
 
 def test_a_log_goes_on_where_it_was_when_the_connection_is_back(far: Far) -> None:
@@ -483,3 +488,35 @@ def test_where_a_line_has_come_by_ssh_it_goes_no_further(far: Far) -> None:
     text = (far.home / ".config/hpc/site/far.yaml").read_text()
     (far.home / ".config/hpc/site/far.yaml").write_text(text.replace("detect: {cluster_names: [bed]}\n", ""))
     assert "total             3" in far.launch("count", "n=2", *FAR, "--follow").stdout
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_commands_of_the_page_run_one_after_the_other(far: Far) -> None:
+    """docs/laptop.md, with the bed as WCSS."""
+    profile = (ROOT / "configs/site/bed.yaml").read_text()
+    ours = (ROOT / "configs/site/lem-gpu.yaml").read_text()
+    (login,) = re.findall(r"^login: .*$", ours, re.MULTILINE)
+    (far.home / ".config/hpc/site/lem-gpu.yaml").write_text(f"{profile}{login}\n")
+    ssh = far.home / ".ssh/config"
+    ssh.write_text(ssh.read_text().replace("Host cluster", "Host cluster ui.wcss.pl"))
+    environment = far.node.home / "decoding/.venv"
+    environment.parent.mkdir(exist_ok=True)
+    environment.symlink_to(far.node.python.parents[1])
+    environ = far.launch.environ | {"PATH": f"{far.home}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environ.pop("PYTHONPATH")
+    script = "\n".join(
+        re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/laptop.md").read_text(), re.DOTALL | re.MULTILINE)
+    )
+    try:
+        done = subprocess.run(
+            ["bash", "-exc", script], cwd=far.launch.folder, env=environ, capture_output=True, text=True, check=False
+        )
+    finally:
+        shutil.rmtree(far.node.home / "decoding")
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert re.search(r"report +runs/lem-gpu/evaluate-\w+/out/report.html", done.stdout)
+    (report,) = far.launch.folder.glob("eeg/runs/lem-gpu/evaluate-*/out/report.html")
+    assert report.stat().st_size > 10_000
+    assert "#SBATCH" in done.stdout and "asked to save and end" in done.stderr + done.stdout
