@@ -153,14 +153,16 @@ def _files(verb: str, rest: Sequence[str]) -> list[Path]:
     return [_config_file(word, rest, verb) for word in rest if "=" not in word] or _default_file(verb, words)
 
 
-def to_send(args: Arguments) -> tuple[list[Science], list[Path]]:
-    """Return what a line asks for, and its config files, without a look at a site: the line is carried out elsewhere.
-    What can be refused without that is refused."""
+def to_send(args: Arguments, environ: Mapping[str, str]) -> tuple[list[Science], list[Path]]:
+    """Return what a line asks for, and its config files: the line is carried out elsewhere. What can be refused here is
+    refused: settings, and resources that the site does not have. An account may be known there only."""
     try:
         sciences, _, _ = _sciences(args, Path(args.runs).absolute())
     except NoSetting as error:
         raise _with_option(error, args) from None
     _refuse_secrets(args, sciences)
+    runs = Path(args.runs).absolute()
+    _where(_asked(args, runs), runs, environ, dry=True)
     verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
     files = config.with_includes(_files(verb, rest))
     return sciences, [path for path in files if _is_below_here(path) or not recipes.is_of_package(path)]

@@ -72,7 +72,7 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
         files: list[Path] = []
         n_runs = 1
     else:
-        sciences, files = planner.to_send(args)
+        sciences, files = planner.to_send(args, environ)
         inputs, n_runs = [ref for science in sciences for ref in science.inputs.values()], len(sciences)
     many = args.verb == "sweep" and n_runs > MANY_RUNS and not args.yes and sys.stdin.isatty()
     if many and not sure(f"submit the missing ones of these {n_runs} runs?"):

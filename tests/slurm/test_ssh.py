@@ -480,6 +480,8 @@ def test_what_is_here_knows_nothing_of_ssh(launch: Launch) -> None:
 def test_a_dry_run_needs_no_connection(far: Far) -> None:
     done = far.launch("count", "n=2", *FAR, "--dry-run")
     assert "#SBATCH --partition=cpu" in done.stdout and "ssh would take this line to far" in done.stdout
+    assert "--nodes must be 1 to 4 on far" in far.launch("count", "--nodes", "9", *FAR, code=2).stderr
+    assert "has no setting 'm'" in far.launch("count", "m=2", *FAR, code=2).stderr
     assert far.ssh_lines() == "" and not (far.launch.folder / "runs").exists()
 
 
