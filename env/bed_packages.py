@@ -23,6 +23,7 @@ from pathlib import Path
 
 DEBIAN = {"22.05": ("bookworm", "Debian 12"), "24.11": ("trixie", "Debian 13")}
 DAEMONS = ("munged", "slurmctld", "slurmd")
+LOGIN = ("sshd", "ssh", "rsync")
 ASKED = ("slurmctld", "slurmd", "slurm-client", "munge", "patchelf")
 ACCOUNTING = ("slurmdbd", "slurm-wlm-mysql-plugin", "slurm-wlm-basic-plugins", "mariadb-server-core", "patchelf")
 HOLDS_LIBRARIES = re.compile(r"lib|zlib|ocl-icd|slurm|munge|patchelf|mariadb")  # not perl, systemd, passwd
@@ -103,6 +104,11 @@ def of_a_bed(entry: str) -> bool:
 
 def missing_daemons() -> str:
     return ", ".join(name for name in DAEMONS if not shutil.which(name, path=system_path()))
+
+
+def missing_login() -> str:
+    """What tests of a login node lack; a bed needs none of it."""
+    return ", ".join(name for name in LOGIN if not shutil.which(name, path=system_path()))
 
 
 def installed() -> Slurm | None:

@@ -1,4 +1,5 @@
-"""ConfigError, for users' mistakes: its message says what would be right. Cheap to import, for --help and status."""
+"""ConfigError, for users' mistakes: its message says what would be right; Unreachable, for a network that is not there.
+Cheap to import, for --help and status."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ class ConfigError(ValueError):
 
     at = ""
     """The path of the setting, `train.model.width`, if there is one."""
+
+
+class Unreachable(Exception):
+    """Another machine does not answer, or the connection to it broke; later it may work. The message is a sentence."""
 
 
 MOST = 12

@@ -13,7 +13,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  before anything that an older Pyt
 
 from hpc.cli import options, table
 from hpc.codes import DONE, FAILED, USAGE
-from hpc.errors import ConfigError
+from hpc.errors import ConfigError, Unreachable
 from hpc.media import print_error
 from hpc.runs.rundir import Damaged
 
@@ -39,6 +39,9 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return USAGE
     except BrokenPipeError:
         raise
+    except Unreachable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except ModuleNotFoundError as error:
         if (error.name or "hpc").partition(".")[0] in ("hpc", "eegdecode"):
             raise  # our own mistake

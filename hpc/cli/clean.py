@@ -131,6 +131,9 @@ def _snapshots(runs: Path) -> Iterator[Leftover]:
     for place in sorted((runs / ".code").glob("[!.]*")):
         if os.path.realpath(place) not in linked:
             yield Leftover(place, "no run uses this code")
+    for place in sorted((runs / ".code").glob(".*.part")):
+        if _is_old(place):  # a younger one may be going on: see hpc/remote/there.py
+            yield Leftover(place, "half a copy of code, which ssh has not brought to its end")
 
 
 def _temporary(folder: Path, depth: int | None = None) -> Iterator[Leftover]:

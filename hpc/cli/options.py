@@ -252,6 +252,7 @@ class VerbOptions:
         "LIST", str, "drill", "faults to inject, separated by commas; drill --help lists them (default: all)"
     )
     repeat = option("N", natural, "drill", "draw N faults at random")
+    all = flag("fetch", "also checkpoints, and files of more than 50 MB")
     checkpoints = flag("clean", "of finished runs, remove all checkpoints but the last")
     repair = flag("verify", "set damaged files aside, so that resume makes them again")
     accept = flag("verify", "trust the files of a run of an earlier version as they are")
@@ -339,6 +340,16 @@ def read(argv: Sequence[str]) -> Arguments:
             hint = f": say {other}" if other and OPTIONS[other].fits(args.verb) else ""
             raise ConfigError(f"{row.name} is for {_list(row.verbs)}, not for {args.verb}{hint}")
     return args
+
+
+def written(args: Arguments, *but: str) -> list[str]:
+    """Return the options of a parsed line as words again, all `but` those of these names."""
+    words: list[str] = []
+    for row in OPTIONS.values():
+        value = getattr(args, row.field)
+        if row.field not in but and value != row.default:
+            words += [row.name] if row.convert is None else [f"{row.name}={value}"]
+    return words
 
 
 def _instead(name: str) -> str:

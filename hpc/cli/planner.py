@@ -43,7 +43,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     places = _places(request, runs, environ, args.dry_run)
     of_stages = [science.entry.split(".")[0] for science in sciences]
     packages = list(dict.fromkeys(["hpc", *of_stages, *plugins.packages()]))
-    code = snapshot.look(packages)
+    code = snapshot.sent(environ) or snapshot.look(packages)
     coming = [science.name for science in sciences]
     for science in sciences:
         check_inputs(science, runs, coming)
@@ -142,7 +142,7 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
         raise ConfigError(
             f"sweep over what? Say several values of a setting: sweep {verb} seed=0..4 optim.lr=1e-3,1e-4"
         )
-    files = [_config_file(word, rest, verb) for word in rest if "=" not in word] or _default_file(verb, words)
+    files = _files(verb, rest)
     values = config.choose(config.load(files), args.preset)
     named = _named(runs)
     lacks = None if args.only or args.verb == "drill" else (lambda name: not RunDir(runs / name).result.exists())
@@ -155,6 +155,43 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
     anew = (lambda name: plan.next_again(name, runs)) if args.again else None
     sciences = plan.sciences(verb, values, words, anew, named, lacks, list(VERBS))
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
+
+
+def _files(verb: str, rest: Sequence[str]) -> list[Path]:
+    """Return the config files of a line; `rest`: the words after the stage."""
+    words = [word for word in rest if "=" in word]
+    return [_config_file(word, rest, verb) for word in rest if "=" not in word] or _default_file(verb, words)
+
+
+def to_send(args: Arguments, environ: Mapping[str, str]) -> tuple[list[Science], list[Path]]:
+    """Return what a line asks for, and its config files: the line is carried out elsewhere. What can be refused here is
+    refused: settings, and resources that the site does not have. An account may be known there only."""
+    try:
+        sciences, _, _ = _sciences(args, Path(args.runs).absolute())
+    except NoSetting as error:
+        raise _with_option(error, args) from None
+    _refuse_secrets(args, sciences)
+    runs = Path(args.runs).absolute()
+    _places(_asked(args, runs), runs, environ, dry=True)
+    verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
+    files = config.with_includes(_files(verb, rest))
+    return sciences, [path for path in files if _is_below_here(path) or not recipes.is_of_package(path)]
+
+
+def _is_below_here(path: Path) -> bool:
+    return not os.path.relpath(path).startswith("..")
+
+
+def words_elsewhere(args: Arguments) -> list[str]:
+    """Return the verb and the words of a line for another machine, where config files are at the same place below the
+    folder."""
+    words = [args.verb, *args.words]
+    return [os.path.relpath(word) if word.endswith((".yaml", ".yml")) and "=" not in word else word for word in words]
+
+
+def refuse_secrets(args: Arguments) -> None:
+    """Refuse options that look like a secret, for a line that is carried out elsewhere."""
+    _refuse_secrets(args, [])
 
 
 def _with_option(error: NoSetting, args: Arguments) -> ConfigError:

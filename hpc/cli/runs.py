@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from hpc.codes import DONE
@@ -22,8 +23,10 @@ def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
     runs, queue = args.runs, Queue()
     while True:
         # Looked up each time, as a sweep adds runs
-        chosen = [run for word in args.words for run in status.find_all(word, runs)] or status.all_runs(runs)
-        states = status.look_all(chosen, queue)
+        words, elsewhere = _by_place(args.words, runs)
+        chosen = [run for word in words for run in status.find_all(word, runs)]
+        states = status.look_all(chosen if args.words else status.all_runs(runs), queue)
+        states += _states_elsewhere(runs, elsewhere) if elsewhere or not args.words else []
         text = _as_json(states) if args.json else status.table(states)
         if not args.watch:
             print(text)
@@ -31,7 +34,33 @@ def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
         print(text if args.json else f"\033[2J\033[H{text}", flush=True)  # a clean screen
         import time
 
-        time.sleep(2)
+        time.sleep(WATCH_ELSEWHERE_S if any(state.site for state in states) else WATCH_S)
+
+
+WATCH_S, WATCH_ELSEWHERE_S = 2.0, 10.0
+"""How often `status --watch` looks; less often at a cluster that it must ask by ssh."""
+REMOTE = ".remote"
+"""The folder of hpc.remote.places, which is imported only if it is there."""
+
+
+def _lives_elsewhere(runs: str) -> bool:
+    return os.path.isdir(f"{runs}/{REMOTE}")
+
+
+def _by_place(words: list[str], runs: str) -> tuple[list[str], list[str]]:
+    """Return the words that mean runs here, and those that can only mean runs on a cluster."""
+    if not words or not _lives_elsewhere(runs):
+        return words, []
+    here = [word for word in words if status.meant(word, runs)]
+    return here, [word for word in words if word not in here]
+
+
+def _states_elsewhere(runs: str, words: list[str]) -> list[State]:
+    if not _lives_elsewhere(runs):
+        return []
+    from hpc.remote import verbs
+
+    return verbs.states(runs, words)
 
 
 def print_states(runs: list[RunDir]) -> None:
@@ -52,6 +81,11 @@ def _one_run(args: Arguments, question: str) -> RunDir:
 
 
 def explain_run(args: Arguments, environ: Mapping[str, str]) -> int:
+    _, elsewhere = _by_place(args.words, args.runs)
+    if elsewhere and len(args.words) == 1:
+        from hpc.remote import verbs
+
+        return verbs.explain(args.runs, elsewhere[0], args.json)
     from hpc.runs import why
 
     explanation = why.explain(_one_run(args, "why which run?"))
@@ -76,26 +110,55 @@ def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:
         raise ConfigError("stop --save or --now: not both")
     if not args.words:
         raise ConfigError("stop which run? See `python -m hpc.launch status`")
-    runs = list({run.name: run for word in args.words for run in status.find_all(word, args.runs)}.values())
-    many = len(runs) > MANY_RUNS and not args.yes and sys.stdin.isatty()
-    if many and not sure(f"stop those of these {len(runs)} runs that run or wait?"):
+    words, elsewhere = _by_place(args.words, args.runs)
+    runs = list({run.name: run for word in words for run in status.find_all(word, args.runs)}.values())
+    n_runs = len(runs) + len(_states_elsewhere(args.runs, elsewhere) if elsewhere else [])
+    many = n_runs > MANY_RUNS and not args.yes and sys.stdin.isatty()
+    if many and not sure(f"stop those of these {n_runs} runs that run or wait?"):
         return DONE
+    states: list[State] = []
     with redirect_stdout(sys.stderr) if args.json else nullcontext():
-        print("\n".join(cancel.stop(runs, args.now)), flush=True)
+        if runs:
+            print("\n".join(cancel.stop(runs, args.now)), flush=True)
         for run in runs:
             if status.look(run).word != "silent":  # a supervisor that hangs may never end
                 watch.follow(run, mine=False)
+        if elsewhere:
+            from hpc.remote import verbs
+
+            states = verbs.stop(args.runs, elsewhere, args.now)
     if args.json:
-        print_states(runs)
+        print(_as_json([*status.look_all(runs, Queue()), *states]))
     return DONE
 
 
 def show_log(args: Arguments, environ: Mapping[str, str]) -> int:
     from hpc.submit import watch
 
+    _, elsewhere = _by_place(args.words, args.runs)
+    if elsewhere and len(args.words) == 1:
+        from hpc.cli.options import written
+        from hpc.remote import verbs
+
+        return verbs.show_log(args.runs, elsewhere[0], written(args, "runs", "follow"), args.follow)
     run = _one_run(args, "logs of which run?")
     log = run.attempt(args.attempt or run.last_attempt()).log(args.rank)
     if not log.exists():
         raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
     watch.print_log(run, log, wait=args.follow)
     return DONE
+
+
+def fetch_runs(args: Arguments, environ: Mapping[str, str]) -> int:
+    """Bring the files of runs from the cluster where they live."""
+    if not args.words:
+        raise ConfigError("fetch which run? See `python -m hpc.launch status`")
+    here, elsewhere = _by_place(args.words, args.runs)
+    if not elsewhere:
+        status.find_all(args.words[0], args.runs)
+        raise ConfigError(f"{args.words[0]} is a run of this machine: its files are in {args.runs}")
+    if here:
+        raise ConfigError(f"{here[0]} is a run of this machine: its files are in {args.runs}; fetch the others alone")
+    from hpc.remote import verbs
+
+    return verbs.fetch(args.runs, elsewhere, args.all)

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-from hpc.cli import planner
+from hpc.cli import options, planner
 from hpc.cli.ask import MANY_RUNS, sure
 from hpc.cli.options import Arguments
 from hpc.cli.runs import print_states
 from hpc.codes import DONE
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
+from hpc.remote import places, verbs
+from hpc.remote.verbs import Line
 from hpc.runs import status
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import write_output
@@ -24,11 +26,15 @@ from hpc.submit import batch, executors, start
 
 def act(args: Arguments, environ: Mapping[str, str]) -> int:
     """Carry out a verb that makes a plan: arguments to plans to executor. With --json, only JSON goes to stdout."""
+    if args.verb not in ("export", "drill") and not args.dry_run and (site := _elsewhere(args, environ)):
+        return _over_ssh(args, site, environ)
     with redirect_stdout(sys.stderr) if args.json or args.verb == "export" else nullcontext():
         plans = planner.make(args, environ)
         if args.after:
             start.run_before(args.after, plans[0])
         _show(args, plans)
+        if args.dry_run and (site := _elsewhere(args, environ)):
+            print(f"note    ssh would take this line to {site}, where paths, Python and the queue are others")
         if args.verb != "export" and not args.dry_run and not args.prepare:
             allocation.check_usable(plans[0].site)
             code = _carry_out(args, plans)
@@ -40,6 +46,54 @@ def act(args: Arguments, environ: Mapping[str, str]) -> int:
         return _prepare(plans, args.json)
     if args.json:
         print_states([plan.run for plan in plans])
+    return code
+
+
+def _elsewhere(args: Arguments, environ: Mapping[str, str]) -> str:
+    """Return the site that the line goes to by ssh; empty if its runs start on this machine, or from it."""
+    name = args.on
+    is_here = args.verb == "resume" and len(args.words) == 1 and bool(status.meant(args.words[0], args.runs))
+    if args.verb == "resume" and len(args.words) == 1 and not is_here and places.any_in(args.runs):
+        name = name or places.of_run(args.words[0], args.runs).site
+    site = "" if is_here and name is None else verbs.reached_by_ssh(name, environ)
+    if site and is_here:
+        raise ConfigError(
+            f"{args.words[0]} is a run of this machine, and its files are not on {site}: give the line that made it "
+            f"with --on {site}, which begins it anew there"
+        )
+    return site
+
+
+def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
+    """Give the line on the login node of the site, after what can be refused here was refused here."""
+    if args.verb == "resume":
+        planner.refuse_secrets(args)
+        inputs: list[str] = []
+        files: list[Path] = []
+        n_runs = 1
+    else:
+        sciences, files = planner.to_send(args, environ)
+        inputs, n_runs = [ref for science in sciences for ref in science.inputs.values()], len(sciences)
+    many = args.verb == "sweep" and n_runs > MANY_RUNS and not args.yes and sys.stdin.isatty()
+    if many and not sure(f"submit the missing ones of these {n_runs} runs?"):
+        return DONE
+    account = allocation.find_account(allocation.load(site), args.account, environ, Path.home())
+    line = Line(
+        site=site,
+        words=[
+            *planner.words_elsewhere(args),
+            *options.written(args, "on", "json", "follow", "yes", "account"),
+            *([f"--account={account}"] if account else []),
+        ],
+        files=files,
+        inputs=inputs,
+        runs=args.runs,
+        repeats=not args.again,
+    )
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        code, states = verbs.start(line, args.follow)
+    if args.json:
+        print(json.dumps([vars(state) for state in states], indent=1))
     return code
 
 

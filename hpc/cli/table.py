@@ -64,6 +64,10 @@ VERBS = {
         "RUN", "continue a stopped run, with other --nodes, --time or --on if you like", PLAN,
         "resume train-k3f9 --time 12h",
     ),
+    "fetch": Verb(
+        "RUN ...", "bring the reports and other files of runs here that ssh took to a cluster (--all)",
+        "hpc.cli.runs:fetch_runs", "fetch train-k3f9", "fetch train-k3f9 --all",
+    ),
     "clean": Verb(
         "[RUN ...]", "remove unfinished files and, for all runs, code that none uses (--dry-run, --checkpoints)",
         "hpc.cli.clean:clean", "clean --dry-run", "clean train-k3f9 --checkpoints",

@@ -3,7 +3,7 @@
 python -m hpc.launch train configs/demo.yaml optim.lr=1e-3 model.hidden=64
 """
 
-from hpc.config.files import apply_words, check_words, choose, load, to_yaml
+from hpc.config.files import apply_words, check_words, choose, load, to_yaml, with_includes
 from hpc.config.schema import (
     blanked,
     build,
@@ -20,5 +20,5 @@ from hpc.config.secrets import Secret
 
 __all__ = [
     "Secret", "apply_words", "blanked", "build", "check_words", "choose", "inputs", "load", "plain", "required",
-    "secrets_of", "texts", "to_yaml", "unnamed", "with_inputs", "without",
+    "secrets_of", "texts", "to_yaml", "unnamed", "with_includes", "with_inputs", "without",
 ]  # fmt: skip

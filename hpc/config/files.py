@@ -19,7 +19,7 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     merged: dict[str, Any] = {}
-    for path in _with_includes(files):
+    for path in with_includes(files):
         merged = _merge(merged, _with_new_words(OmegaConf.to_container(_read(path))))  # type: ignore[arg-type]
     return _plain(OmegaConf.create(merged))
 
@@ -55,7 +55,8 @@ def _with_new_words(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[Path]:
+def with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[Path]:
+    """Return config files after those that they include."""
     paths = []
     for path in files:
         if path in above:
@@ -70,7 +71,7 @@ def _with_includes(files: Sequence[Path], above: tuple[Path, ...] = ()) -> list[
                     f"{path}: include is {name!r}, but only files in the folder of {path.name} are included, as a "
                     "config from elsewhere could read any other. Name both files on the line: FILE.yaml OTHER.yaml"
                 )
-        paths += [*_with_includes([path.parent / name for name in names], (*above, path)), path]
+        paths += [*with_includes([path.parent / name for name in names], (*above, path)), path]
     return paths
 
 

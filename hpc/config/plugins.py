@@ -35,6 +35,12 @@ def points(group: str) -> dict[str, str]:
     return _GROUPS.get(group, {})
 
 
+def groups() -> dict[str, dict[str, str]]:
+    """Return all groups of entry points, as `points` does."""
+    points("")
+    return {group: dict(entries) for group, entries in _GROUPS.items() if group}
+
+
 def packages() -> list[str]:
     """Return the packages that add choices to settings: a run needs their code as well as that of its stage."""
     return sorted({module.partition(".")[0] for module in modules()})

@@ -78,6 +78,11 @@ def find(name: str) -> Path:
     raise ConfigError(f"{name!r} is neither a key=value, nor a .yaml file, nor a recipe.{did_you_mean(name, recipes)}")
 
 
+def is_of_package(path: Path) -> bool:
+    """Whether a config file comes with an installed package."""
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in _folders().values())
+
+
 def default_here() -> Path | None:
     """Return `configs/default.yaml` of the working directory, if it exists."""
     path = HERE / f"{DEFAULT}.yaml"

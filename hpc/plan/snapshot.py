@@ -5,6 +5,8 @@ runs/.code/3f2a91c0d4e5b6a7/                 one copy for all runs of the same c
 runs/.code/3f2a91c0d4e5b6a7/manifest.json    size and SHA-256 of each file in it; its own SHA-256 names the folder
 runs/train-k3f9x2ab/code                     a link to it
 
+What was sent here by ssh is such a copy already, and runs as it is (hpc/remote).
+
 Of a git checkout all is copied that git tracks, or would. Of a package without one (installed, or unpacked from an
 archive) its own folder, and what pip wrote about it that Python reads.
 """
@@ -14,13 +16,15 @@ import functools
 import hashlib
 import importlib.machinery
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpc.errors import ConfigError
 from hpc.runs import seal
@@ -30,6 +34,8 @@ NEW_CODE = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".sbatch", "
 """Suffixes of new files, not yet in git, that are copied: data and secrets may lie next to the code."""
 COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 """Suffixes of modules in machine code, which are copied whatever their size."""
+SENT = "HPC_SENT"
+"""The variable that names a file on code that was sent here: see `origin`."""
 ABOUT = ("METADATA", "entry_points.txt", "top_level.txt")
 """What is copied of a distribution's .dist-info."""
 
@@ -54,6 +60,8 @@ class Code:
     too_large: tuple[str, ...] = ()
     """Files that are not copied."""
     folder_name: str = ""
+    sent: str = ""
+    """The SHA-256 of the snapshot it came in, if it was sent here from another machine."""
 
     @property
     def folder(self) -> str:
@@ -67,6 +75,30 @@ class Snapshot:
 
     folder: Path
     sha256: str
+
+
+def origin(codes: Sequence[Code], copy: Snapshot) -> str:
+    """Return as JSON what is known of the code in a snapshot that is sent to another machine: `sent` reads it there."""
+    host = os.uname().nodename
+    entries = [
+        dataclasses.asdict(code) | {"root": f"{host}:{code.root}", "folder_name": code.folder, "sent": copy.sha256}
+        for code in codes
+    ]
+    return json.dumps(entries)
+
+
+def sent(environ: Mapping[str, str]) -> list[Code]:
+    """Return the code that was sent here and runs this process; none if it was not sent."""
+    if not environ.get(SENT):
+        return []
+    return [
+        Code(**{key: _tuples(value) for key, value in entry.items()})
+        for entry in json.loads(Path(environ[SENT]).read_text())
+    ]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def look(packages: Sequence[str]) -> list[Code]:
@@ -187,6 +219,8 @@ def _is_small(path: Path) -> bool:
 
 def take(checkouts: Sequence[Code], runs: Path) -> Snapshot:
     """Return the snapshot `runs/.code/HASH` of this code; make it unless it is there, to the byte."""
+    if checkouts and checkouts[0].sent:
+        return _as_sent(checkouts[0].sent, runs)
     files = _contents(tuple(checkouts))
     manifest = seal.manifest(files)
     sha256 = hashlib.sha256(manifest).hexdigest()
@@ -214,6 +248,13 @@ def take(checkouts: Sequence[Code], runs: Path) -> Snapshot:
             raise
         shutil.rmtree(partial)
     shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
+    return Snapshot(place, sha256)
+
+
+def _as_sent(sha256: str, runs: Path) -> Snapshot:
+    place = runs / ".code" / sha256[:16]
+    if fault := seal.difference(place, sha256):
+        raise ConfigError(f"{fault}: remove {place} there, and give the line again, which sends the code again")
     return Snapshot(place, sha256)
 
 

@@ -67,6 +67,8 @@ class State:
         """Whether Slurm still runs its job, with nothing in it."""
         self.why = ""
         """What Slurm has done to it, in a word or two: see hpc.slurm.words.SHORT. `why RUN` says more."""
+        self.site = ""
+        """The cluster it is on, if that is reached by ssh from here."""
 
     @property
     def ended(self) -> bool:
@@ -398,12 +400,15 @@ def all_runs(runs: Path | str) -> list[RunDir]:
 def table(states: list[State]) -> str:
     if not states:
         return "no runs here yet"
-    rows = [("RUN", "STATE", "NAME", "SETTINGS", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")]
+    rows = [
+        ("RUN", "STATE", "ON", "NAME", "SETTINGS", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")
+    ]
     for state in states:
         rows.append(
             (
                 state.run,
                 state.word,
+                state.site or "-",
                 state.name or "-",
                 state.settings or "-",
                 state.job,

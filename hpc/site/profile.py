@@ -98,6 +98,28 @@ class Detect:
 
 
 @dataclass(frozen=True)
+class Login:
+    """How the launcher reaches the site over ssh from a machine that has no Slurm; see hpc/remote."""
+
+    host: str = ""
+    """The login node as ssh takes it: ui.wcss.pl, me@ui.wcss.pl, or a Host of ~/.ssh/config. Empty: not over ssh."""
+    root: str = "hpc"
+    """The folder there that gets a folder for each project; below the home, or a path. It may contain $VARIABLES."""
+    python: str = ".venv/bin/python"
+    """The Python of the environment there; below `root`, or a path."""
+    setup: tuple[str, ...] = ()
+    """Lines for the shell there before anything runs, where a command of ssh lacks what a login shell has:
+    `. /etc/profile`."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"([A-Za-z0-9_][\w.@-]*)?", self.host, re.ASCII):
+            raise ValueError(f"host must be a name as ssh takes it, as me@ui.wcss.pl, but got {self.host!r}")
+        for key, path in (("root", self.root), ("python", self.python)):
+            if not re.fullmatch(r"[\w./${}~+@-]+", path, re.ASCII) or path.startswith(("-", "~")):
+                raise ValueError(f"{key} must be a path, of letters, digits, $VARIABLES and . _ - / + @, got {path!r}")
+
+
+@dataclass(frozen=True)
 class Site:
     """A place where runs can go. It has facts about the place only; what a run computes never depends on it."""
 
@@ -171,6 +193,8 @@ class Site:
     """Who may read the run folders: you alone, your group too, or whom your umask lets."""
     compute_internet: bool | None = None
     """Whether compute nodes reach the internet; None: not known."""
+    login: Login = field(default_factory=Login)
+    """The way there from elsewhere."""
 
     def __post_init__(self) -> None:
         _check_time("time", self.time)
@@ -227,10 +251,23 @@ def load(name: str) -> Site:
     return site
 
 
+def login(site: Site, home: Path) -> Login:
+    """Return the way to a site over ssh: that of its profile, and on top of it your own, as your name there, from this
+    site's lines in ~/.config/hpc/logins.yaml."""
+    path = home / ".config/hpc/logins.yaml"
+    own = config.load([path]).get(site.name) if path.is_file() else None
+    if not own:
+        return site.login
+    if not isinstance(own, Mapping):
+        raise ConfigError(f"{path}: {site.name} needs lines as `host: me@ui.wcss.pl`, but got {own!r}")
+    return config.build(Login, {**config.plain(site.login), **own}, f"{path}: {site.name}")
+
+
 def _refuse_secrets(site: Site) -> None:
     """Refuse what looks like a secret: env.sh, the batch script and plan.json of each run would hold it. Not shown."""
     lines = {f"env.{name}": f"{name}={value}" for name, value in site.env.items()}
     lines |= {f"prologue[{number}]": line for number, line in enumerate(site.prologue)}
+    lines |= {f"login.setup[{number}]": line for number, line in enumerate(site.login.setup)}
     for at, line in lines.items():
         if secrets.looks_like_one(line):
             raise ConfigError(

@@ -44,7 +44,7 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
     seen = len(records.events(run))
     began = time.time()
     queue = Queue()
-    with _bars(run.name) as show:
+    with bars(run.name) as show:
         while True:
             try:
                 state = status.look(run, queue)
@@ -95,7 +95,7 @@ def _stop(run: RunDir, times: int, show: Callable[[str | None, State | None], No
 
 
 @contextmanager
-def _bars(name: str) -> "Iterator[Callable[[str | None, State | None], None]]":
+def bars(name: str) -> "Iterator[Callable[[str | None, State | None], None]]":
     """Return a function (text, state) that shows a line and the progress of the run."""
     if not sys.stdout.isatty():
         yield _Lines()

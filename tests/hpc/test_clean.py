@@ -60,6 +60,13 @@ def test_code_that_no_run_links_to_is_removed_and_the_others_stay(launch: Launch
     assert "finished before" in launch("count", "n=3", "--on", "local").stdout
 
 
+def test_code_that_ssh_brought_half_goes_after_a_day(launch: Launch, run: RunDir) -> None:
+    half, young = (put(run.path.parent / f".code/.{n}123456789abcdef.part/hpc/launch.py").parents[1] for n in "01")
+    os.utime(half, (time.time() - 2 * DAY_S,) * 2)
+    assert "half a copy of code, which ssh has not brought to its end" in launch("clean").stdout
+    assert not half.exists() and young.exists()
+
+
 def test_temporary_files_go_with_their_process(launch: Launch, run: RunDir) -> None:
     at = run.path / "out"
     goes = [

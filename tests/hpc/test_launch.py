@@ -303,7 +303,7 @@ def test_a_dry_run_needs_no_account(launch: Launch) -> None:
     text = launch("count", "--on", "lem-gpu", "--dry-run").stdout
     assert "#SBATCH --account=ACCOUNT\n" in text
     assert "ACCOUNT stands where lem-gpu needs an account; to submit, say --account NAME, or set" in text
-    assert "lem-gpu needs an account: say --account NAME" in launch("count", "--on", "lem-gpu", code=2).stderr
+    assert "athena needs an account: say --account NAME" in launch("count", "--on", "athena", code=2).stderr
 
 
 def test_with_json_a_script_reads_stdout(launch: Launch) -> None:
