@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 FULL_S = 5.0
 """How often a write to a full disk is retried."""
+POLL_S = 0.5
+"""How often one who waits looks whether a stop is requested."""
 BEAT_S = 5.0
 BEATING_S = 3600.0
 """How long one call of a library may take before the rank is silent, and so taken to hang."""
@@ -196,7 +198,7 @@ class Context:
             write_json(together, [part for path in words for part in read_json(path) or ()])
         wait = Backoff()
         while (values := read_json(together)) is None:
-            self.pause(wait())
+            self._wait_for_others(wait())
         return list(values)
 
     def wait_until_all_are_done(self) -> None:
@@ -211,7 +213,18 @@ class Context:
         """Wait for files of other ranks: one request for all of them, however many there are."""
         wait = Backoff()
         while not names.issubset(os.listdir(folder)):
-            self.pause(wait())
+            self._wait_for_others(wait())
+
+    def _wait_for_others(self, seconds: float) -> None:
+        """Wait without a heartbeat: it would hide a rank that hangs, for whom all others wait. As long as one of them
+        gets on, no rank is taken to hang. Raises Preempted if a stop is requested."""
+        until = time.monotonic() + seconds
+        while not self.should_stop():
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return
+            time.sleep(min(left_s, POLL_S))
+        raise Preempted
 
     def goes_on_from(self, step: int) -> None:
         """Tell the supervisor from which step this attempt goes on: an older one than the last, if that was damaged."""
@@ -277,8 +290,8 @@ class Context:
         while not self.should_stop():
             self.beat()
             left_s = until - time.monotonic()
-            time.sleep(max(0.0, min(left_s, 0.5)))
-            if left_s <= 0.5:
+            time.sleep(max(0.0, min(left_s, POLL_S)))
+            if left_s <= POLL_S:
                 return
         raise Preempted
 

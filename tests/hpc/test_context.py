@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -159,6 +159,23 @@ def test_the_first_rank_ends_its_stage_when_all_are_done_and_no_other_waits(tmp_
             waiting.result(0.3)
         second.wait_until_all_are_done()
         waiting.result(60)
+
+
+@pytest.mark.parametrize("wait", [Context.wait_until_all_are_done, lambda ctx: ctx.gather(1)], ids=["end", "gather"])
+def test_who_waits_for_others_does_not_hide_that_they_hang(
+    wait: Callable[[Context], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank that stood still in front of its end was never found: the first one waited, and beat."""
+    run = RunDir(tmp_path)
+    run.attempt(1).path.mkdir(parents=True)
+    monkeypatch.setattr(context, "QUICK_S", 0.0)
+    looks = iter([False] * 5 + [True] * 5)
+    ctx = Context(World(0, 2, 0, 2), run, attempt=1, should_stop=lambda: next(looks))
+    ctx.progress("count", 10, 10)
+    before = records.heartbeat(run, 0)
+    with pytest.raises(Preempted):
+        wait(ctx)
+    assert records.heartbeat(run, 0) == before
 
 
 def test_who_is_asked_to_stop_does_not_wait_for_the_others(tmp_path: Path) -> None:
