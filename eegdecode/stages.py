@@ -62,6 +62,12 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
 
 @on_gpus
 @imports("eegdecode.training.loop", "torch.utils.tensorboard")
+@with_meaning(
+    {
+        2: "on several ranks, sums are rounded in another order, and batch norms are validated with the same "
+        "statistics on all of them",
+    }
+)
 @checked_by(check_training)
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""

@@ -96,7 +96,7 @@ def test_a_stopped_training_goes_on_and_a_new_one_reads_the_old_store(former: Fo
     assert f"goes on from step {saved}" in text and "steps             400" in text
     assert cut.metrics.read_text().splitlines()[:saved] == metrics[:saved]
     assert records.plan(cut)["schema"] == records.SCHEMA and records.result(cut)["meaning"] == 1
-    assert "finished before (--again makes a new run)" in former("resume", "cut").stdout
+    assert "by code whose results differ (train 1 → 2: on several ranks" in former("resume", "cut").stdout
     words = ["train", "study.yaml", f"train.data={store.name}", "train.optim.steps=2", "train.optim.validate_every=1"]
     assert "steps             2" in former(*words, "--name", "short", "--only").stdout
 
