@@ -93,13 +93,15 @@ def _system() -> list[str]:
     return [f"--volume={place}:{place}:ro" for place in SYSTEM if Path(place).exists()]
 
 
-def profile_with(launch: Launch, name: str, like: str, container: dict[str, object]) -> str:
+def profile_with(launch: Launch, name: str, like: str, container: dict[str, object], *prologue: str) -> str:
     """Write a profile like another one, with a container whose Python is that of the tests."""
     profile = yaml.safe_load((ROOT / f"configs/site/{like}.yaml").read_text())
     profile.pop("detect", None)
     place = launch.folder / f"configs/site/{name}.yaml"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(yaml.safe_dump(profile | {"container": {"python": sys.executable} | container}))
+    profile["container"] = {"python": sys.executable} | container
+    profile["prologue"] = [*profile.get("prologue", []), *prologue]
+    place.write_text(yaml.safe_dump(profile))
     return name
 
 
@@ -120,7 +122,8 @@ def by_stand_in(launch: Launch, like: str = "local") -> str:
     (place / "apptainer").chmod(0o755)
     (launch.folder / "env.sif").write_bytes(b"an image")
     launch.environ["PATH"] = f"{place}:{launch.environ['PATH']}"
-    return profile_with(launch, "boxed", like, {"options": ["--cleanenv"]})
+    # Of the environment here a strict site gives jobs nothing
+    return profile_with(launch, "boxed", like, {"options": ["--cleanenv"]}, f"export PATH={place}:$PATH")
 
 
 def calls(launch: Launch) -> list[dict[str, object]]:

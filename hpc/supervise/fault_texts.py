@@ -40,6 +40,9 @@ _USER = {
     r"OutOfMemoryError|(CUDA|HIP)( error:)? out of memory|failure 2 'out of memory'": (
         "the GPU has too little memory: compute.accumulate of training divides the batch of a rank into portions"
     ),
+    r"DefaultCPUAllocator: can't allocate memory|Unable to allocate [\d.]+ [GTP]iB": (
+        "the machine does not have that much: a smaller model or batch; compute.accumulate of training divides a batch"
+    ),
     "Duplicate GPU detected": "one GPU takes one rank: ask for as many --gpus as --ranks a node",
     "invalid device ordinal": "one GPU takes one rank: ask for as many --gpus as --ranks a node",
     "no kernel image is available": "this torch was not built for that GPU: take one that was, see env/README.md",
