@@ -48,6 +48,11 @@ USER = {
         "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB.",
         "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'",
     ],
+    "the machine does not have that much: a smaller model or batch; compute.accumulate of training divides a batch": [
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+        "tried to allocate 160000000000 bytes. Error code 12 (Cannot allocate memory)",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 1.46 TiB for an array with shape (2000,)",
+    ],
     "one GPU takes one rank: ask for as many --gpus as --ranks a node": [
         "ncclInvalidUsage\nLast error:\nDuplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000",
         "CUDA error: invalid device ordinal",
