@@ -143,6 +143,7 @@ def test_a_job_that_the_controller_forgot_is_found_and_another_one_goes_on(launc
     subprocess.run(["scontrol", "update", f"JobId={job}", "Comment=x"], env=launch.environ, check=True)
     time.sleep(1)
     subprocess.run(["scontrol", "requeue", job], env=launch.environ, check=True)
+    launch.wait_for(lambda: "asked to stop" in texts(run), "its nodes know it")  # they hear of it a moment later
     os.kill(controller, signal.SIGKILL)
     launch.wait_for(lambda: attempts(run), "its ranks have stopped")
     launch.wait_for(lambda: read_json(run.supervisor)["state"] == "left", "its supervisor has left")  # type: ignore[index]
