@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,25 @@ from hpc.drill.faults import FAULTS
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_lines
 from tests.conftest import EXAMPLE, Launch
-from tests.slurm.test_bed import beds
+from tests.slurm.test_bed import Beds, beds, start
 from tests.slurm.test_decoding import prepared
-from tests.slurm.test_faults import bed
 from tests.waiting import is_stopped, open_gate, output_of, wait_for
 
-__all__ = ["bed", "beds", "prepared"]  # fixtures
+__all__ = ["beds", "prepared"]  # fixtures
 pytestmark = pytest.mark.slurm
 EVERY = 20
 """Steps from checkpoint to checkpoint."""
 ANNOUNCED = ("signal", "term", "controller", "scancel")
+
+
+@pytest.fixture(scope="module")
+def bed(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict[str, str]]:
+    """A kind one: nodes of a strict bed see no disk that is mounted later, and two faults would take minutes there."""
+    if request.config.getoption("--site"):
+        pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
+    started = Beds(bed_options)
+    yield start(started, "--grace", "60")
+    started.stop()
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ def processes(run: RunDir) -> dict[int, int]:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:  # it has just ended
             continue
-        is_rank = b"hpc.worker" in words and b"srun" not in words[0] and any(run.name.encode() in w for w in words)
+        # By its folder: runs of other tests have its name too
+        is_rank = b"hpc.worker" in words and b"srun" not in words[0] and os.fsencode(run.path) in words
         if is_rank and state != "Z":
             parents[int(folder.name)] = int(parent)
     return parents

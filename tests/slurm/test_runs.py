@@ -301,7 +301,7 @@ def test_a_failed_input_is_named_by_what_waited_for_it(launch: Launch, on: str) 
     open_gate(RunDir(count))
     launch.wait_for(lambda: word(launch, tally.name) == "failed")
     (state,) = json.loads(launch("status", tally.name, "--json").stdout)
-    assert f"never started: it was to follow {count.name}, which is failed" in state["text"]
+    assert f"never starts: it was to follow {count.name}, which is failed" in state["text"]
     again = launch("pipeline", "study.yaml", "count.fail_at=null", "count.hold_at=null", "--on", on, "--follow").stdout
     assert "page.html" in again
 

@@ -45,7 +45,7 @@ class Count:
     hold_rank: int | None = None
     """Only this rank waits at the gate; the others come to their end."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("fail_once_at", "hold_rank")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("eat_at", "fail_once_at", "hold_rank")
 
     def __post_init__(self) -> None:
         if self.n < 1:
