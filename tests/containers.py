@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if real is None:
         pytest.skip("podman is not installed (as root on Debian or Ubuntu: apt-get install podman crun)")
     folder = tmp_path_factory.mktemp("podman")
-    own = [real, "--root", f"{folder}/store", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+    state = tempfile.mkdtemp(prefix="podman-")  # podman wants a name of 50 characters at most
+    own = [real, "--root", f"{folder}/store", "--runroot", state, "--storage-driver", "vfs"]
     # crun does not go with version 1 and 2 of cgroups side by side, so it does not see the second
     hidden = 'umount -l /sys/fs/cgroup/unified 2>/dev/null; exec "$@"'
     start = ["unshare", "-m", "sh", "-c", hidden, "sh"] if Path("/sys/fs/cgroup/unified").is_dir() else []
@@ -87,6 +89,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip(f"podman starts no container on this machine: {done.stderr.strip()}")
     yield folder / "bin"
     subprocess.run([command, "unmount", "--all"], check=False, capture_output=True)
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _system() -> list[str]:
