@@ -114,7 +114,7 @@ def in_podman(launch: Launch, podman: Path, like: str = "local") -> str:
     system = [*(place for place in SYSTEM if Path(place).exists()), sys.base_prefix, sys.prefix, str(ROOT)]
     binds = [f"{place}:{place}:ro" for place in dict.fromkeys(system)]
     container = {"runtime": "podman", "image": IMAGE, "binds": binds, "options": podman_words()}
-    return profile_with(launch, "boxed", like, container)
+    return profile_with(launch, "boxed", like, container, f"export PATH={podman}:$PATH")
 
 
 def by_stand_in(launch: Launch, like: str = "local") -> str:
