@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,20 @@ class Beds(list[str]):
 @pytest.fixture
 def beds(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[Beds]:
     """For the beds that a test starts; they are ended after it."""
+    with own_beds(request, bed_options) as started:
+        yield started
+
+
+@contextmanager
+def own_beds(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[Beds]:
+    """For beds of a fixture's own, whose daemons may be killed; they are ended behind it."""
     if request.config.getoption("--site"):
-        pytest.skip("--site names a Slurm of your own")
+        pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
     started = Beds(bed_options)
-    yield started
-    started.stop()
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 def start(beds: Beds, *options: str) -> dict[str, str]:

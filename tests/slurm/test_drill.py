@@ -14,7 +14,7 @@ from hpc.drill.faults import FAULTS
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_lines
 from tests.conftest import EXAMPLE, Launch
-from tests.slurm.test_bed import Beds, beds, start
+from tests.slurm.test_bed import beds, own_beds, start
 from tests.slurm.test_decoding import prepared
 from tests.waiting import is_stopped, open_gate, output_of, wait_for
 
@@ -28,11 +28,8 @@ ANNOUNCED = ("signal", "term", "controller", "scancel")
 @pytest.fixture(scope="module")
 def bed(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict[str, str]]:
     """A kind one: nodes of a strict bed see no disk that is mounted later, and two faults would take minutes there."""
-    if request.config.getoption("--site"):
-        pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
-    started = Beds(bed_options)
-    yield start(started, "--grace", "60")
-    started.stop()
+    with own_beds(request, bed_options) as started:
+        yield start(started, "--grace", "60")
 
 
 @pytest.fixture(scope="module")

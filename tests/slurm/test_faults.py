@@ -14,7 +14,7 @@ import pytest
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_json, read_lines
 from tests.conftest import BED, ROOT, Launch
-from tests.slurm.test_bed import Beds, beds, start
+from tests.slurm.test_bed import Beds, beds, own_beds, start
 from tests.slurm.test_runs import attempts, texts, under_way
 from tests.waiting import open_gate, output_of
 
@@ -25,12 +25,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.both_slurms]
 @pytest.fixture(scope="module")
 def bed(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict[str, str]]:
     """A bed for this module alone, whose daemons may be killed; returns the variables with which its commands work."""
-    if request.config.getoption("--site"):
-        pytest.skip("--site names a Slurm of your own, whose daemons are not ours to kill")
-    started = Beds(bed_options)
-    # As unkind as a real cluster; but a preempted job is gone as soon as it has saved, and what is ended is ended soon
-    yield start(started, "--like", "strict", "--grace", "60", "--epilog", "1", "--kill-wait", "5")
-    started.stop()
+    with own_beds(request, bed_options) as started:
+        # As unkind as a real cluster; but a preempted job is gone when it has saved, and what is ended is ended soon
+        yield start(started, "--like", "strict", "--grace", "60", "--epilog", "1", "--kill-wait", "5")
 
 
 @pytest.fixture

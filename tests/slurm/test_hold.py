@@ -16,7 +16,7 @@ import pytest
 
 from hpc.runs.rundir import RunDir, read_json, read_lines
 from tests.conftest import BED, EXAMPLE, ROOT, Launch
-from tests.slurm.test_bed import Beds, beds, start
+from tests.slurm.test_bed import Beds, beds, own_beds, start
 from tests.slurm.test_faults import signal_batch
 from tests.slurm.test_runs import attempts, only_run, texts, under_way
 from tests.waiting import LONG_S, open_gate, output_of, wait_for
@@ -30,11 +30,8 @@ HELD_S = 60
 @pytest.fixture(scope="module")
 def late(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict[str, str]]:
     """A bed with an epilog and Slurm's own waits; returns the variables with which its commands work."""
-    if request.config.getoption("--site"):
-        pytest.skip("--site names a Slurm of your own")
-    started = Beds(bed_options)
-    yield start(started, "--epilog", "1", "--cred-expire", "0")
-    started.stop()
+    with own_beds(request, bed_options) as started:
+        yield start(started, "--epilog", "1", "--cred-expire", "0")
 
 
 @pytest.fixture

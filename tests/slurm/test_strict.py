@@ -9,7 +9,7 @@ import pytest
 
 from hpc.runs.rundir import read_lines
 from tests.conftest import BED, ROOT, Launch, exported
-from tests.slurm.test_bed import Beds, beds, start
+from tests.slurm.test_bed import Beds, beds, own_beds, start
 from tests.slurm.test_faults import heartbeat, signal_batch
 from tests.slurm.test_runs import HELD, only_run, under_way
 from tests.waiting import LONG_S, open_gate, output_of
@@ -22,11 +22,8 @@ WAIT_TIME_S = 5
 @pytest.fixture(scope="module")
 def strict(request: pytest.FixtureRequest, bed_options: list[str]) -> Iterator[dict[str, str]]:
     """The variables with which the commands of a strict bed work."""
-    if request.config.getoption("--site"):
-        pytest.skip("--site names a Slurm of your own")
-    started = Beds(bed_options)
-    yield start(started, "--like", "strict", "--epilog", "0")
-    started.stop()
+    with own_beds(request, bed_options) as started:
+        yield start(started, "--like", "strict", "--epilog", "0")
 
 
 @pytest.fixture
