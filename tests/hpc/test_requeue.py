@@ -128,6 +128,14 @@ def test_a_job_with_nothing_in_it_is_named_ended_and_submitted_again(empty: Laun
     assert (late.said / "scancel.said").read_text() == "7\n"
 
 
+def test_if_an_empty_job_cannot_be_ended_no_other_takes_its_place(empty: Launch, late: Kept) -> None:
+    program(late.said / "scancel", 'echo "scancel: error: Access/permission denied" >&2; exit 1')
+    program(late.said / "sbatch", 'touch "$SAID/submitted"; echo "Submitted batch job 8"')
+    refused = empty("resume", late.run.name, "--on", "bed", code=2).stderr
+    assert "nothing is in job 7, but scancel does not take it: Access/permission denied" in refused
+    assert not (late.said / "submitted").exists()
+
+
 def test_a_job_that_slurm_has_started_again_is_not_taken_for_an_empty_one(empty: Launch, late: Kept) -> None:
     began = time.strftime("%Y-%m-%dT%H:%M:%S")
     program(late.said / "squeue", f'echo "7|RUNNING|None|{began}|{late.run.name}"')
