@@ -38,7 +38,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         sciences, sources, settings = _sciences(args, runs)
     except NoSetting as error:
         raise _with_option(error, args) from None
-    _refuse_secrets(args, sciences)
+    refuse_secrets(args, sciences)
     request = _asked(args, runs)
     places = _places(request, runs, environ, args.dry_run)
     of_stages = [science.entry.split(".")[0] for science in sciences]
@@ -79,7 +79,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     return preflight.checked(plans, environ)
 
 
-def _refuse_secrets(args: Arguments, sciences: Sequence[Science]) -> None:
+def refuse_secrets(args: Arguments, sciences: Sequence[Science] = ()) -> None:
     """Refuse an option or a setting that looks like a secret, without showing it: it would be stored with the run. A
     run of an earlier version keeps what it has."""
     given = {row.name: getattr(args, row.field) for row in [*GROUPS["resources"], OPTIONS["--name"]]}
@@ -166,12 +166,12 @@ def _files(verb: str, rest: Sequence[str]) -> list[Path]:
 def to_send(args: Arguments, environ: Mapping[str, str]) -> tuple[list[Science], list[Path]]:
     """Return what a line asks for, and its config files: the line is carried out elsewhere. What can be refused here is
     refused: settings, and resources that the site does not have. An account may be known there only."""
+    runs = Path(args.runs).absolute()
     try:
-        sciences, _, _ = _sciences(args, Path(args.runs).absolute())
+        sciences, _, _ = _sciences(args, runs)
     except NoSetting as error:
         raise _with_option(error, args) from None
-    _refuse_secrets(args, sciences)
-    runs = Path(args.runs).absolute()
+    refuse_secrets(args, sciences)
     _places(_asked(args, runs), runs, environ, dry=True)
     verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
     files = config.with_includes(_files(verb, rest))
@@ -187,11 +187,6 @@ def words_elsewhere(args: Arguments) -> list[str]:
     folder."""
     words = [args.verb, *args.words]
     return [os.path.relpath(word) if word.endswith((".yaml", ".yml")) and "=" not in word else word for word in words]
-
-
-def refuse_secrets(args: Arguments) -> None:
-    """Refuse options that look like a secret, for a line that is carried out elsewhere."""
-    _refuse_secrets(args, [])
 
 
 def _with_option(error: NoSetting, args: Arguments) -> ConfigError:

@@ -27,7 +27,7 @@ def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
         chosen = [run for word in words for run in status.find_all(word, runs)]
         states = status.look_all(chosen if args.words else status.all_runs(runs), queue)
         states += _states_elsewhere(runs, elsewhere) if elsewhere or not args.words else []
-        text = _as_json(states) if args.json else status.table(states)
+        text = as_json(states) if args.json else status.table(states)
         if not args.watch:
             print(text)
             return DONE
@@ -64,10 +64,10 @@ def _states_elsewhere(runs: str, words: list[str]) -> list[State]:
 
 
 def print_states(runs: list[RunDir]) -> None:
-    print(_as_json(status.look_all(runs, Queue())))
+    print(as_json(status.look_all(runs, Queue())))
 
 
-def _as_json(states: list[State]) -> str:
+def as_json(states: list[State]) -> str:
     import json
 
     return json.dumps([vars(state) for state in states], indent=1)
@@ -128,7 +128,7 @@ def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:
 
             states = verbs.stop(args.runs, elsewhere, args.now)
     if args.json:
-        print(_as_json([*status.look_all(runs, Queue()), *states]))
+        print(as_json([*status.look_all(runs, Queue()), *states]))
     return DONE
 
 

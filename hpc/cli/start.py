@@ -11,7 +11,7 @@ from pathlib import Path
 from hpc.cli import options, planner
 from hpc.cli.ask import MANY_RUNS, sure
 from hpc.cli.options import Arguments
-from hpc.cli.runs import print_states
+from hpc.cli.runs import as_json, print_states
 from hpc.codes import DONE
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
@@ -74,8 +74,7 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
     else:
         sciences, files = planner.to_send(args, environ)
         inputs, n_runs = [ref for science in sciences for ref in science.inputs.values()], len(sciences)
-    many = args.verb == "sweep" and n_runs > MANY_RUNS and not args.yes and sys.stdin.isatty()
-    if many and not sure(f"submit the missing ones of these {n_runs} runs?"):
+    if args.verb == "sweep" and not _is_wanted(args, n_runs):
         return DONE
     account = allocation.find_account(allocation.load(site), args.account, environ, Path.home())
     line = Line(
@@ -93,7 +92,7 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
     with redirect_stdout(sys.stderr) if args.json else nullcontext():
         code, states = verbs.start(line, args.follow)
     if args.json:
-        print(json.dumps([vars(state) for state in states], indent=1))
+        print(as_json(states))
     return code
 
 
@@ -112,15 +111,16 @@ def _carry_out(args: Arguments, plans: list[Plan]) -> int:
     if plans[0].site.kind != "slurm":
         return start.here(plans)
     if args.verb == "sweep":
-        if (
-            len(plans) > MANY_RUNS
-            and not args.yes
-            and sys.stdin.isatty()
-            and not sure(f"submit the missing ones of these {len(plans)} runs?")
-        ):
+        if not _is_wanted(args, len(plans)):
             return DONE
         return start.sweep(plans, args.max_parallel)
     return start.chain(plans, args.follow, args.after)
+
+
+def _is_wanted(args: Arguments, n_runs: int) -> bool:
+    """Ask before a sweep of many runs is submitted, if somebody is there to answer."""
+    ask = n_runs > MANY_RUNS and not args.yes and sys.stdin.isatty()
+    return not ask or sure(f"submit the missing ones of these {n_runs} runs?")
 
 
 def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> int:

@@ -160,15 +160,15 @@ def _ask_states(known: Known, words: Sequence[str], runs: str) -> list[State]:
 def states(runs: str, words: Sequence[str]) -> list[State]:
     """Return the states of runs elsewhere: of these, or of all. A site is asked only if something may have changed; if
     it cannot be reached, what was last seen is returned, with its age."""
-    found: list[State] = []
+    known_states: list[State] = []
     if words:
         for word in words:
             known = places.of_run(word, runs)
-            found += _states_of(known, [word], runs)
-        return found
+            known_states += _states_of(known, [word], runs)
+        return known_states
     for known in places.every(runs):
-        found += _states_of(known, [], runs) if known.may_change else places.last_seen(known)
-    return found
+        known_states += _states_of(known, [], runs) if known.may_change else places.last_seen(known)
+    return known_states
 
 
 def _states_of(known: Known, words: Sequence[str], runs: str) -> list[State]:

@@ -370,6 +370,13 @@ class AttemptDir:
         """The output of srun: how each task ended, on which node."""
         return self.path / "srun.log"
 
+    def srun_lines(self) -> list[str]:
+        """Read that output; nothing where there is no srun."""
+        try:
+            return self.srun.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+
     def stacks(self, rank: int) -> Path:
         """The stack of each thread of the rank, after a hang."""
         return self.path / f"rank-{rank:04d}.stacks"

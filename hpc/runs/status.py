@@ -264,17 +264,10 @@ def _forgotten_s(job: Job, run: RunDir) -> float:
     since_s = time.time() - supervisor.get("time", 0)
     if supervisor.get("state") not in ("requeued", "left"):
         return 0.0
-    if job.state == "RUNNING" and since_s > FORGOTTEN_S and _time_of(job.start) < supervisor["time"]:
+    began = words.time_of(job.start)
+    if job.state == "RUNNING" and since_s > FORGOTTEN_S and began is not None and began < supervisor["time"]:
         return since_s
     return since_s if job.state == "COMPLETING" and since_s > COMPLETING_S else 0.0
-
-
-def _time_of(text: str) -> float:
-    """Parse a time as squeue prints it; infinite if it is none."""
-    try:
-        return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return float("inf")
 
 
 def job_log(job: str, submitted: Mapping[str, Any]) -> list[str]:

@@ -83,8 +83,7 @@ def explain(run: RunDir, ask: Ask = commands.run) -> Explanation:
 def collect(run: RunDir, state: State, ask: Ask) -> Facts:
     """Read the run folder and, of a run in Slurm, the log of its job; ask scontrol, and sacct if there is one."""
     submitted = (records.submissions(run) or [{}])[-1]
-    folder = run.attempt(run.last_attempt())
-    srun = folder.srun.read_text(errors="replace").splitlines() if folder.srun.exists() else []
+    srun = run.attempt(run.last_attempt()).srun_lines()
     facts = Facts(
         state, submitted, records.attempts(run)[-ATTEMPTS:], [each["text"] for each in records.events(run)[-EVENTS:]],
         status.job_log(state.job, submitted), srun,
@@ -182,8 +181,8 @@ def _next(facts: Facts, why: str, text: str) -> list[str]:
 
 def _more_gb(text: str, asked: str) -> str:
     """Return what to say to --mem: what the sentence has, or twice what was asked for, as `300M`."""
-    if said := re.search(r"--mem (\d+)", text):
-        return said[1]
+    if advised := re.search(r"--mem (\d+)", text):
+        return advised[1]
     gb = {"M": 1 / 1024, "G": 1.0, "T": 1024.0}
     if not re.fullmatch(r"[\d.]+[MGT]", asked):
         return "GB"
@@ -201,16 +200,16 @@ def _twice(limit: str) -> str:
 
 def _evidence(facts: Facts) -> list[list[str]]:
     """Return what was said, by whom, the earliest first."""
-    said = [[f"attempt {line.get('attempt', '?')}", _of_attempt(line)] for line in facts.attempts]
-    told = [line["why"] for line in facts.attempts if line["why"]]
-    said += [["supervisor", text] for text in facts.events if not any(text.startswith(why) for why in told)]
+    evidence = [[f"attempt {line.get('attempt', '?')}", _of_attempt(line)] for line in facts.attempts]
+    reasons = [line["why"] for line in facts.attempts if line["why"]]
+    evidence += [["supervisor", text] for text in facts.events if not any(text.startswith(why) for why in reasons)]
     lines = (words.of_step(facts.srun), words.of_step(facts.log), words.of_job(facts.log))
-    said += [[who, line.text] for who, line in zip(("srun", "log of the job", "log of the job"), lines) if line]
+    evidence += [[who, line.text] for who, line in zip(("srun", "log of the job", "log of the job"), lines) if line]
     if facts.job:
         shown = [f"{name}={facts.job[name]}" for name in SHOWN if facts.job.get(name, "(null)") not in ("(null)", "")]
-        said.append(["scontrol", " ".join(shown)])
-    said += [["sacct", " ".join(f"{name}={value}" for name, value in row.items() if value)] for row in facts.books]
-    return said + [["silent", text] for text in facts.silence]
+        evidence.append(["scontrol", " ".join(shown)])
+    evidence += [["sacct", " ".join(f"{name}={value}" for name, value in row.items() if value)] for row in facts.books]
+    return evidence + [["silent", text] for text in facts.silence]
 
 
 def _of_attempt(line: Attempt) -> str:

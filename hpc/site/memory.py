@@ -5,7 +5,8 @@ accounting is needed to tell a rank that was out of memory from one that somebod
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,22 +72,21 @@ def _mount(line: str) -> tuple[str, str, str, list[str]]:
 
 def _number(group: Path, *names: str) -> int | None:
     """Return the number in the first of these files that is there; None if it holds `max`."""
-    for name in names:
-        try:
-            text = (group / name).read_text().strip()
-        except OSError:
-            continue
-        return int(text) if text.isdecimal() else None
-    return None
+    text = next(_texts(group, names), "").strip()
+    return int(text) if text.isdecimal() else None
 
 
 def _counter(group: Path, *names: str) -> int | None:
-    for name in names:
-        try:
-            words = (group / name).read_text().split()
-        except OSError:
-            continue
+    for text in _texts(group, names):
+        words = text.split()
         pairs = dict(zip(words[::2], words[1::2]))
         if pairs.get("oom_kill", "").isdecimal():
             return int(pairs["oom_kill"])
     return None
+
+
+def _texts(group: Path, names: Sequence[str]) -> Iterator[str]:
+    """Return what is in those of these files that are there: each version of cgroups has its own."""
+    for name in names:
+        with suppress(OSError):
+            yield (group / name).read_text()

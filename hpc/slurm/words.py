@@ -7,6 +7,7 @@ to import, for status.
 from __future__ import annotations
 
 import re
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,6 +156,14 @@ def ended(job: str, state: str) -> str:
     }
     kind = of_state(state)
     return f"{kind}: {sentences[kind]}" if kind else ""
+
+
+def time_of(text: str) -> float | None:
+    """Parse a time as Slurm's commands print it; None if it is none, as N/A or Unknown."""
+    try:
+        return time.mktime(time.strptime(text.strip(), "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return None
 
 
 def fields(line: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.site import profile
-from hpc.slurm import commands, sbatch_words
+from hpc.slurm import commands, sbatch_words, words
 from hpc.submit import batch
 
 SOON_S = 60
@@ -47,7 +47,8 @@ def read(code: int | None, message: str) -> Answer:
     if code is None:
         return Answer(silence=f"not known: {message}")
     if estimate := re.search(r"to start at (\S+) .*?on nodes (\S+)", message):
-        return Answer(time.mktime(time.strptime(estimate[1], "%Y-%m-%dT%H:%M:%S")), estimate[2])
+        at = words.time_of(estimate[1])
+        return Answer(silence=f"not known: {message}") if at is None else Answer(at, estimate[2])
     return Answer(refusal=re.sub(r"sbatch: (error: )?", "", message))
 
 

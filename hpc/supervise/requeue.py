@@ -19,7 +19,6 @@ HOLD_S = 120.0
 """How long Slurm holds a requeued job otherwise."""
 EPILOG = re.compile(r"^Epilog(Slurmctld)?(\[\d+\])?\s*=\s*/", re.MULTILINE)
 """In `scontrol show config`. 24.11 numbers them."""
-ISO = "%Y-%m-%dT%H:%M:%S"
 PREEMPTED_S = 2.0
 """How long to wait, when the ranks have saved, for the answer to whether the job is preempted."""
 ASK_EVERY_S = 120.0
@@ -61,10 +60,9 @@ class EndOfWalltime:
         """Return the remaining time. None: no limit, or not known yet."""
         now = time.monotonic()
         if self._asking is not None and self._asking.poll() is not None:
-            answer = self._asking.communicate()[0].strip()
+            at = words.time_of(self._asking.communicate()[0])
             self._asking = None
-            with suppress(ValueError):  # no limit, or Slurm does not answer: keep the last value
-                self.at = time.mktime(time.strptime(answer, ISO))
+            self.at = self.at if at is None else at  # no limit, or Slurm does not answer: keep the last value
         elif self._asking is None and now > self._next:
             self._next = now + ASK_EVERY_S
             self._asking = commands.start("squeue", "-h", "-j", self.job, "-o", "%e")
@@ -88,9 +86,9 @@ def epilog_s(run: RunDir, job: Job) -> float:
     """Return how long the end of this job took when it was last requeued, epilogs included; 0 if it never was."""
     if not job.restarts:
         return 0.0
-    try:  # a requeued job is submitted anew when its last process has ended
-        submitted = time.mktime(time.strptime(commands.run("squeue", "-h", "-j", job.id, "-o", "%V").out.strip(), ISO))
-    except ValueError:
+    # A requeued job is submitted anew when its last process has ended
+    submitted = words.time_of(commands.run("squeue", "-h", "-j", job.id, "-o", "%V").out)
+    if submitted is None:
         return 0.0
     left = [line["ended"] for line in records.attempts(run) if line["ended"] < submitted + 1]
     took_s = submitted - left[-1] if left else 0.0

@@ -27,30 +27,23 @@ def cause(folder: AttemptDir) -> tuple[str, str, Fault] | None:
     if notes := _notes(folder):
         note = notes[0]
         return _out_of_memory(f"rank {note['rank']} on {note['host']}", str(note["host"]), note, plan)
-    try:
-        said = words.of_step(folder.srun.read_text(errors="replace").splitlines())
-    except FileNotFoundError:
+    line = words.of_step(folder.srun_lines())
+    if line is None:
         return None
-    if said is None:
-        return None
-    where = f" on {said.node}" if said.node else ""
-    if said.kind == words.OUT_OF_MEMORY:
-        who = "a rank" if said.rank is None else f"rank {said.rank}"
+    where = f" on {line.node}" if line.node else ""
+    if line.kind == words.OUT_OF_MEMORY:
+        who = "a rank" if line.rank is None else f"rank {line.rank}"
         asked_gb = plan.get("resources", {}).get("mem_gb")
         sizes = {"limit_b": round(asked_gb * GB)} if asked_gb else {}
-        return _out_of_memory(f"{who}{where}", said.node, sizes, plan)
-    if said.kind == words.PROLOG:
-        return f"{words.PROLOG}: the site's own script before a job has failed{where}", said.node, "node"
-    return f"{words.NODE_FAILURE}: {said.node} is lost, says Slurm", said.node, "node"
+        return _out_of_memory(f"{who}{where}", line.node, sizes, plan)
+    if line.kind == words.PROLOG:
+        return f"{words.PROLOG}: the site's own script before a job has failed{where}", line.node, "node"
+    return f"{words.NODE_FAILURE}: {line.node} is lost, says Slurm", line.node, "node"
 
 
 def first_error(folder: AttemptDir) -> str:
     """Return what srun says first if it can start nothing; empty if it says nothing, or that a task has ended."""
-    try:
-        lines = folder.srun.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    error = next((line for line in lines if line.startswith("srun: error: ")), "")
+    error = next((line for line in folder.srun_lines() if line.startswith("srun: error: ")), "")
     return "" if re.search(r": tasks? [\d,-]+: ", error) else error.removeprefix("srun: error: ")
 
 

@@ -439,9 +439,10 @@ class Supervisor:
         bad_nodes = diagnosis.ever_bad_nodes(diagnosis.since_submission(self.dir))
         bad_nodes = requeue.to_keep_off(bad_nodes, options.get("nodelist", ""))
         keep_off = [*([excluded] if excluded else []), *bad_nodes] if bad_nodes else []
-        ways = [self._requeue, self._submit_next]
-        why = "" if (is_free := not requeue.is_held_long(self.dir, job)) else HELD_LONG
-        for way in ways if is_free else reversed(ways):
+        why, ways = "", (self._requeue, self._submit_next)
+        if requeue.is_held_long(self.dir, job):
+            why, ways = HELD_LONG, (self._submit_next, self._requeue)
+        for way in ways:
             if not (refused := way(job, keep_off, until, why)):
                 return STOPPED
             why = f"{why}; {refused}" if why else refused
