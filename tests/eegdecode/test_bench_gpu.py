@@ -116,7 +116,7 @@ def test_a_section_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
 
 
 def _has_ended(stat: Path) -> bool:
-    """Whether a process is gone, or dead and not yet waited for; a busy machine takes a while to carry out a SIGKILL."""
+    """Whether a process is gone, or dead and not yet waited for: a SIGKILL is carried out a while after it."""
     try:
         return stat.read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
