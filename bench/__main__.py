@@ -27,6 +27,7 @@ NAMES = (
     "trust",
     "loader",
     "metrics",
+    "nulls",
     "models",
     "loop",
     "ddp",

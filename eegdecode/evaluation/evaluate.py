@@ -43,7 +43,7 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     predictions.write(ctx.out / "predictions.h5", decoded)
     with ctx.beating():  # a thousand draws of each metric's null
         result = results.evaluate(decoded, cfg.scoring)
-    if result.verdict == "above chance":
+    if result.is_above_chance:
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]
     report.write(ctx.out / "report.html", trained, decoded, result, others, cfg.weigh)

@@ -25,6 +25,10 @@ FEWEST_OF_TOP_5 = 20
 """With fewer candidates, the first five are a large part of them: the first alone decides."""
 
 
+UNDECIDED = "cannot be decided"
+CONFOUNDED = "above chance, but confounded"
+
+
 @dataclass(frozen=True)
 class MetricResult:
     """The value of a metric, its chance level, the 95th percentile of the null (`bound`), p, and the 95 % confidence
@@ -72,10 +76,22 @@ class Result:
     """The importance of each channel for the network, and for a baseline: see relevance.py."""
     of_subjects: str = ""
     """What the metric of each subject is, if not the headline."""
+    permuted: str = ""
+    """What the null permutes, the smallest p that this allows, and what no permutation can tell from the target."""
+    smallest_p: float = 0.0
+    confound: str = ""
+
+    @property
+    def is_above_chance(self) -> bool:
+        return self.smallest_p < ALPHA and self.figures[self.headline].is_above_chance
 
     @property
     def verdict(self) -> str:
-        return "above chance" if self.figures[self.headline].is_above_chance else "not above chance"
+        if self.smallest_p >= ALPHA:
+            return UNDECIDED
+        if not self.is_above_chance:
+            return "not above chance"
+        return CONFOUNDED if self.confound else "above chance"
 
     def summary(self) -> dict[str, object]:
         """What the stage returns: the metrics, p and the verdict."""
@@ -113,7 +129,8 @@ def evaluate(decoded: Decoded, cfg: Scoring) -> Result:
         of_other = {each: _score(table[each], other, cfg) for each in scores}
         baselines[name] = {each: _mean(score) for each, score in of_other.items() if score is not None}
         by_baseline[name] = deciding.by_subject(other, cfg)
-    figures = {name: _figure(table[name], score, decoded, cfg, name == main) for name, score in scores.items()}
+    figures = {name: figure_of(table[name], score, decoded, cfg, name == main) for name, score in scores.items()}
+    permuted = deciding.permuted(decoded) or nulls.Permuted("", 0.0)
     result = Result(
         decoded.kind,
         main,
@@ -124,6 +141,9 @@ def evaluate(decoded: Decoded, cfg: Scoring) -> Result:
         decoded.classes,
         tuple(tuple(map(int, row)) for row in confusion_of(decoded)) if decoded.kind == "classes" else (),
         of_subjects=deciding.of_subjects(decoded),
+        permuted=permuted.units,
+        smallest_p=permuted.smallest_p,
+        confound=permuted.confound,
     )
     return result if result.of_subjects else _with_interval(result)
 
@@ -140,7 +160,7 @@ def _mean(score: Score) -> float:
     return float(np.nanmean(score)) if isinstance(score, np.ndarray) else float(score)
 
 
-def _figure(metric: Metric, score: Score, decoded: Decoded, cfg: Scoring, decides: bool) -> MetricResult:
+def figure_of(metric: Metric, score: Score, decoded: Decoded, cfg: Scoring, decides: bool) -> MetricResult:
     value = _mean(score)
     chance = float(metric.chance(decoded, cfg) if callable(metric.chance) else metric.chance)
     if metric.null is None or (metric.headline is not None and not decides):

@@ -177,6 +177,8 @@ def _trials(
                     stored.name,
                     trial,
                     start / stored.sfreq,
+                    stored.session,
+                    str(stored.trials[trial].labels.get("block", "")),
                 )
             )
     return trials

@@ -1,6 +1,6 @@
 """The predictions, window by window, in predictions.h5: every metric can be computed from it without the model.
 
-    window/subject, recording, stimulus, trial, start_s      one row a window, in the order of the test set
+    window/subject, session, recording, block, stimulus, trial, start_s    one row a window, in the test set's order
     window/first, window/count                               its rows in the arrays below
     truth, output                                            [row, feature]; outputs of other decoders in baseline/NAME
 
@@ -25,6 +25,7 @@ from hpc.runs import products
 BANDS = 7
 """A time course of so many features or more is a spectrogram."""
 Kind = Literal["sequence", "classes", "retrieval", "values"]
+NAMES = ("subject", "session", "recording", "block", "stimulus")
 TEXT = h5py.string_dtype()
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +42,8 @@ class DecodedTrial:
     recording: str = ""
     trial: int = 0
     start_s: float = 0.0
+    session: str = ""
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ def write(path: Path, decoded: Decoded) -> None:
         file.attrs["audit"] = np.array(decoded.audit, TEXT)
         counts = np.array([len(trial.target) for trial in decoded.trials])
         columns: dict[str, np.ndarray] = {
-            word: np.array([getattr(trial, word) for trial in decoded.trials], TEXT)
-            for word in ("subject", "recording", "stimulus")
+            word: np.array([getattr(trial, word) for trial in decoded.trials], TEXT) for word in NAMES
         }
         columns |= {word: np.array([getattr(trial, word) for trial in decoded.trials]) for word in ("trial", "start_s")}
         for word, column in (columns | {"first": np.cumsum(counts) - counts, "count": counts}).items():
@@ -139,14 +141,14 @@ def read(path: Path) -> Decoded:
         ends = np.cumsum(columns["count"])
         if (ends - columns["count"]).tolist() != columns["first"] or {len(truth), len(output)} != {*ends[-1:].tolist()}:
             raise ValueError("its windows are not those of its rows")
+        words = [word for word in (*NAMES, "trial", "start_s") if word in columns]  # older ones lack session and block
         trials = tuple(
             DecodedTrial(
-                subject, stimulus, truth[first : first + n], output[first : first + n], recording, trial, start
+                target=truth[first : first + n],
+                output=output[first : first + n],
+                **dict(zip(words, row, strict=True)),
             )
-            for subject, stimulus, first, n, recording, trial, start in zip(
-                *(columns[w] for w in ("subject", "stimulus", "first", "count", "recording", "trial", "start_s")),
-                strict=True,
-            )
+            for first, n, *row in zip(*(columns[word] for word in ("first", "count", *words)), strict=True)
         )
         about = file.attrs
         return Decoded(

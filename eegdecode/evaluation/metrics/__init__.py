@@ -17,6 +17,7 @@ import numpy as np
 
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, Kind, once
+from eegdecode.evaluation.statistics.nulls import Permuted
 from hpc.config import plugins
 from hpc.errors import ConfigError
 
@@ -41,12 +42,15 @@ class Headline:
         The null of these values: [draw, subject], or several of them [null, draw, subject].
     of_subjects
         What `by_subject` is for these windows, if not the metric itself; else empty.
+    permuted
+        What the null permutes for these windows, if so few of it may be there that nothing can be decided.
     """
 
     what: Callable[[Decoded], str]
     by_subject: Callable[[Decoded, Scoring], np.ndarray]
     null_by_subject: Callable[[Decoded, Scoring], np.ndarray]
     of_subjects: Callable[[Decoded], str] = lambda _: ""
+    permuted: Callable[[Decoded], Permuted | None] = lambda _: None
 
 
 @dataclass(frozen=True)

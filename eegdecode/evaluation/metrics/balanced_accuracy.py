@@ -1,9 +1,6 @@
-"""Balanced accuracy, the headline of classes: the mean recall. Its null permutes the classes.
-
-If each subject has one class, as patients and controls, subjects are permuted, not windows.
+"""Balanced accuracy, the headline of classes: the mean recall. Its null permutes the classes among exchangeable units:
+trials, blocks, recordings, or subjects if each has one class, as patients and controls.
 """
-
-from math import factorial, prod
 
 import numpy as np
 
@@ -34,10 +31,12 @@ def null(decoded: Decoded, cfg: Scoring) -> np.ndarray:
 def what(decoded: Decoded) -> str:
     if not grouping.is_of_people(decoded):
         return "the mean recall over classes"
-    own = _class_of_each(decoded)
-    orders = factorial(len(own)) // prod(factorial(int(count)) for count in np.bincount(own))
-    note = nulls.fewest_orders_note(orders, f"{len(own)} subjects")
-    return f"the mean recall over classes, of which each subject has one{note}"
+    return "the mean recall over classes, of which each subject has one"
+
+
+def permuted(decoded: Decoded) -> nulls.Permuted:
+    units = grouping.units(decoded)
+    return nulls.Permuted(str(units), units.smallest_p, units.confound)
 
 
 def by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
@@ -51,15 +50,17 @@ def by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
 
 
 def null_by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
-    """With the classes permuted within the subject; or with the class of another subject."""
+    """With the classes permuted among the units of the subject; or with the class of another subject."""
     if grouping.is_of_people(decoded):
         own = _class_of_each(decoded)
         others = own[nulls.permutations(len(own), cfg.n_null, cfg.seed)]
         return _shares(decoded)[others, np.arange(len(own))]
     n_classes, true, answers = decoded.output.shape[1], truth(decoded), predicted(decoded)
-    trials = grouping.numbers(decoded)[1]
+    units = grouping.units(decoded)
     of_each = [
-        nulls.confusions_dealt(true[mine], answers[mine], n_classes, cfg.n_null, cfg.seed + number, trials[mine])
+        nulls.confusions_dealt(
+            true[mine], answers[mine], n_classes, cfg.n_null, cfg.seed + number, units.of[mine], units.within[mine]
+        )
         for number, mine in enumerate(_windows_of_each(decoded))
     ]
     return np.array([balanced_accuracy(each) for each in of_each]).T
@@ -96,6 +97,7 @@ BALANCED_ACCURACY = Metric(
         by_subject,
         null_by_subject,
         lambda decoded: "the share of correct windows" if grouping.is_of_people(decoded) else "",
+        permuted,
     ),
     order=0,
 )

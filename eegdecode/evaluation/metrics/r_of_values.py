@@ -1,10 +1,8 @@
 """Pearson's r of numbers, the headline of values: over the windows of each subject, the mean over subjects.
 
-Its null rotates the target of each recording in time. If each subject has one value, as a score of a questionnaire, it
-is r over subjects, and subjects are permuted, not windows.
+Its null draws the target of each recording anew, so that it drifts as much. If each subject has one value, as a score
+of a questionnaire, it is r over subjects, and subjects are permuted, not windows.
 """
-
-from math import factorial
 
 import numpy as np
 
@@ -30,8 +28,11 @@ def null(decoded: Decoded, cfg: Scoring) -> np.ndarray:
 def what(decoded: Decoded) -> str:
     if not grouping.is_of_people(decoded):
         return "Pearson's r over the test windows of a subject, the mean over subjects"
-    n = len(_means(decoded)[0])
-    return "Pearson's r over subjects" + nulls.fewest_orders_note(factorial(n), f"{n} subjects")
+    return "Pearson's r over subjects"
+
+
+def permuted(decoded: Decoded) -> nulls.Permuted | None:
+    return nulls.Permuted.all_of(len(_means(decoded)[0]), "subjects") if grouping.is_of_people(decoded) else None
 
 
 def by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
@@ -89,6 +90,7 @@ R = Metric(
         by_subject,
         null_by_subject,
         lambda decoded: "minus the error, in standard deviations" if grouping.is_of_people(decoded) else "",
+        permuted,
     ),
     order=0,
 )

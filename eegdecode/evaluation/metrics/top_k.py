@@ -5,7 +5,7 @@ level.
 """
 
 from dataclasses import dataclass
-from math import factorial
+from math import prod
 
 import numpy as np
 from scipy.stats import hypergeom, rankdata
@@ -65,8 +65,7 @@ class Top:
 
     def what(self, decoded: Decoded) -> str:
         n = len(candidates(decoded)[0])
-        note = nulls.fewest_orders_note(factorial(n), f"{n} candidates")
-        return f"how often the right one of {n} candidates is among the first {self.k}{note}"
+        return f"how often the right one of {n} candidates is among the first {self.k}"
 
     def by_subject(self, decoded: Decoded, cfg: Scoring) -> np.ndarray:
         return grouping.by_subject(grouping.numbers(decoded)[0], _hits(decoded, self)[None])[0]
@@ -79,9 +78,24 @@ class Top:
         if self.ways is not None:
             name, label = f"{name}_of_{self.ways}", f"{label} of {self.ways}"
         null = self.null if decides else None
-        headline = Headline(self.what, self.by_subject, self.null_by_subject) if decides else None
+        headline = Headline(self.what, self.by_subject, self.null_by_subject, permuted=permuted) if decides else None
         order = self.k if self.ways is None else 20 + self.k  # behind those of all candidates
         return Metric(name, label, how, ("retrieval",), self.score, self.chance, null, headline=headline, order=order)
+
+
+def permuted(decoded: Decoded) -> nulls.Permuted:
+    if _drifts(decoded):
+        recordings = grouping.in_time(decoded)
+        what = "recordings, in which neighbours have like candidates"
+        return nulls.Permuted(f"{len(recordings)} {what}", 1 / prod(2 * len(each) for each in recordings))
+    return nulls.Permuted.all_of(len(candidates(decoded)[0]), "candidates")
+
+
+@once
+def _drifts(decoded: Decoded) -> bool:
+    """Whether neighbours in time have candidates that are more alike than in a random order, as in blocks of a
+    category; then a drift of the signal is decoded too."""
+    return nulls.neighbours_are_alike(decoded.truth, grouping.in_time(decoded))
 
 
 @once
@@ -91,9 +105,12 @@ def _hits(decoded: Decoded, top: Top) -> np.ndarray:
 
 @once
 def _dealt(decoded: Decoded, top: Top, cfg: Scoring) -> tuple[np.ndarray, np.ndarray]:
-    """With the candidates permuted, the mean over windows [draw], and over those of each subject [draw, subject]."""
-    table = hits_of_all(similarities(decoded), top.k, top.ways)
-    dealt = nulls.pieces_dealt(table, candidates(decoded)[1], cfg.n_null, cfg.seed)
+    """With other true candidates, the mean over windows [draw], and over those of each subject [draw, subject]."""
+    table, own = hits_of_all(similarities(decoded), top.k, top.ways), candidates(decoded)[1]
+    if _drifts(decoded):
+        dealt = table[np.arange(len(own)), own[nulls.slid(grouping.in_time(decoded), own, cfg.n_null, cfg.seed)]]
+    else:
+        dealt = nulls.pieces_dealt(table, own, cfg.n_null, cfg.seed)
     return dealt.mean(axis=1), grouping.by_subject(grouping.numbers(decoded)[0], dealt)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eegdecode.evaluation.results import MetricResult, Result
+from eegdecode.evaluation.statistics.nulls import ALPHA
 from hpc import media
 from hpc.runs import products
 
@@ -19,7 +20,7 @@ def markdown(result: Result) -> str:
         f"# {media.markdown(result.verdict.capitalize())}",
         "",
         f"{media.markdown(result.headline)} {_say(main.value)} (chance level {_say(main.chance)}, p = {main.p:.3f}): "
-        f"{media.markdown(result.what)}.",
+        f"{media.markdown(result.what)}.{_permuted(result)}",
         "",
         "| metric | network | chance level | 95th percentile of the null | "
         + " | ".join(map(media.markdown, result.baselines))
@@ -39,6 +40,15 @@ def markdown(result: Result) -> str:
         own = f"| {_say(row.bound)} | {row.p_holm:.3f} " if tested else ""
         lines.append(f"| {media.markdown(row.subject)} | {row.n_windows} | {_say(row.value)} {own}| {baselines} |")
     return "\n".join(lines) + "\n"
+
+
+def _permuted(result: Result) -> str:
+    """What the null permutes, and what it cannot tell."""
+    if not result.permuted:
+        return ""
+    few = f", which allow no p below {result.smallest_p:.2g}" if result.smallest_p >= ALPHA else ""
+    along = f" The target goes along with {result.confound}." if result.confound else ""
+    return media.markdown(f" The null permutes {result.permuted}{few}.{along}")
 
 
 def latex(result: Result) -> str:

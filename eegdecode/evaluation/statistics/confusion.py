@@ -30,13 +30,10 @@ def confusion_of(decoded: Decoded) -> np.ndarray:
 
 @once
 def dealt(decoded: Decoded, cfg: Scoring) -> np.ndarray:
-    """[draw, true class, predicted class]: with the classes permuted among the trials of each subject, or among
-    subjects if each has one class."""
-    subjects, trials = grouping.numbers(decoded)
+    """[draw, true class, predicted class]: with the classes permuted among the units that are exchangeable."""
     true, answers, n_classes = truth(decoded), predicted(decoded), decoded.output.shape[1]
-    if grouping.is_of_people(decoded):
-        return nulls.confusions_dealt(true, answers, n_classes, cfg.n_null, cfg.seed, subjects)
-    return nulls.confusions_dealt(true, answers, n_classes, cfg.n_null, cfg.seed, trials, subjects)
+    units = grouping.units(decoded)
+    return nulls.confusions_dealt(true, answers, n_classes, cfg.n_null, cfg.seed, units.of, units.within)
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from itertools import groupby
 import numpy as np
 
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial, once
+from eegdecode.evaluation.statistics import exchange
 
 
 @once
@@ -26,6 +27,16 @@ def is_of_people(decoded: Decoded) -> bool:
     """Whether all windows of a subject have the same target, as a diagnosis or a score."""
     truth, (subjects, _) = decoded.truth, numbers(decoded)
     return all(len(np.unique(truth[subjects == number], axis=0)) == 1 for number in np.unique(subjects))
+
+
+@once
+def units(decoded: Decoded) -> exchange.Units:
+    """What may be permuted if the targets are classes."""
+    subjects, trials = numbers(decoded)
+    recordings = np.unique([f"{each.subject} {each.recording}" for each in decoded.trials], return_inverse=True)[1]
+    starts = np.array([each.start_s for each in decoded.trials])
+    blocks = [each.block for each in decoded.trials]
+    return exchange.units(decoded.truth[:, 0], trials, recordings.reshape(-1), subjects, starts, blocks)
 
 
 @once

@@ -1,21 +1,25 @@
 """Null distributions: a metric on data in which nothing can be decoded, many draws at once, from a seed alone.
 
 Rotation     the target rotated in time, which keeps its loudness and rhythm: for metrics of time courses.
-             For values of windows too, as both they and the signal may drift.
-Permutation  the pieces, or the classes, permuted: for ranks, hits and confusion matrices.
+Signs        for values of windows, which drift as the signal may: the target's cosine transform over time with other
+             signs, so that it drifts as before, but otherwise.
+Permutation  the pieces, or the classes, permuted among exchangeable units: for ranks, hits and confusion matrices.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import permutations as every_order
 from math import factorial
 
 import numpy as np
+from scipy import stats
+from scipy.fft import dct
 
 from eegdecode.evaluation.statistics.correlation import unit
 
 ALPHA = 0.05
 ROTATIONS, PERMUTATIONS = 6, 7  # separate these draws from others of the same seed
-SHORTEST = 8  # windows: shorter recordings have too few rotations
+SHORTEST = 8  # windows: shorter recordings have too few signs
 CHUNK = 1 << 24  # numbers at a time
 
 
@@ -28,11 +32,18 @@ def p_value(value: np.ndarray | float, null: np.ndarray) -> np.ndarray:
     return (1 + np.sum(~(null < reached), axis=0)) / (1 + len(null))
 
 
-def fewest_orders_note(orders: int, of: str) -> str:
-    """A note for when nothing could be above chance, as there are too few permutations."""
-    if orders > 1 / ALPHA:
-        return ""
-    return f"; of {of} p cannot be less than {1 / orders:.2g}, so this can never be above chance"
+@dataclass(frozen=True)
+class Permuted:
+    """What a null permutes, in words; the smallest p that so few orders allow; and what is confounded with the target:
+    no permutation can tell them apart."""
+
+    units: str
+    smallest_p: float
+    confound: str = ""
+
+    @classmethod
+    def all_of(cls, n: int, what: str) -> "Permuted":
+        return cls(f"{n} {what}", 1 / factorial(n))
 
 
 def draws(seed: int, what: int) -> np.random.Generator:
@@ -83,32 +94,71 @@ def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> 
     return table[np.arange(len(table)), dealt]
 
 
+def slid(recordings: Sequence[np.ndarray], own: np.ndarray, n_null: int, seed: int) -> np.ndarray:
+    """[null, row]: rows whose targets each row gets instead of its own. Each recording slides along itself, forwards
+    and then backwards, so that neighbours stay neighbours; those with the same order of targets `own` [row] alike."""
+    rng = draws(seed, PERMUTATIONS)
+    rows, starts = np.tile(np.arange(len(own)), (n_null, 1)), dict[tuple[int, ...], np.ndarray]()
+    for each in recordings:
+        n, order = len(each), tuple(own[each].tolist())
+        if order not in starts:
+            starts[order] = rng.integers(1, 2 * n, size=(n_null, 1))
+        place = (starts[order] + np.arange(n)) % (2 * n)
+        rows[:, each] = each[np.minimum(place, 2 * n - 1 - place)]
+    return rows
+
+
+def neighbours_are_alike(truth: np.ndarray, recordings: Sequence[np.ndarray]) -> bool:
+    """Whether the targets [row, feature] of neighbours in time have larger cosines than in a random order (p < .05)."""
+    above, variance = 0.0, 0.0
+    for rows in recordings:
+        n = len(rows)
+        if n < 3:
+            continue
+        x = truth[rows] - truth[rows].mean(axis=0, dtype=np.float64)
+        lengths = np.linalg.norm(x, axis=1, keepdims=True)
+        x /= np.where(lengths > 0, lengths, np.inf)
+        squares = (x**2).sum(axis=1)
+        mean = ((x.sum(axis=0) ** 2).sum() - squares.sum()) / (n * (n - 1))  # over all pairs
+        mean_square = (((x.T @ x) ** 2).sum() - (squares**2).sum()) / (n * (n - 1))
+        above += float((x[1:] * x[:-1]).sum() - (n - 1) * mean)
+        variance += float((n - 1) * (mean_square - mean**2))
+    return variance > 0 and above / np.sqrt(variance) > stats.norm.isf(ALPHA)
+
+
 def correlations_dealt(
     outputs: np.ndarray, truth: np.ndarray, recordings: Sequence[np.ndarray], n_null: int, seed: int
 ) -> np.ndarray:
-    """[null]: r over the rows of some recordings, [row, feature], the mean over features, with permuted targets.
+    """[null]: r over the rows of some recordings, [row, feature], the mean over features, with targets that drift as
+    these do, but otherwise.
 
     `recordings` has the rows of each in time. Slow drifts are autocorrelated, and correlate with other drifts by
-    chance: so the target of a recording is rotated, and reversed in half of the draws. If a recording is too short for
-    that, the targets of all are permuted among all.
+    chance. The cosine transform over time has a number for each rhythm, which of a drift are as good as uncorrelated;
+    so the signs of those of the target are drawn, alike for all features. Rotating it instead puts its end beside its
+    beginning, a jump that no drift has: twice too many null studies were above chance. If a recording is too short for
+    either, the targets of all are permuted among all.
     """
-    rng, rows, null = draws(seed, PERMUTATIONS), np.concatenate(recordings), []
-    own, scaled = unit(outputs[rows]), unit(truth[rows])
-    lengths, step = [len(each) for each in recordings], max(1, CHUNK // scaled.size)
+    rng, rows = draws(seed, PERMUTATIONS), np.concatenate(recordings)
+    if min(map(len, recordings)) < SHORTEST:
+        own, scaled, null = unit(outputs[rows]), unit(truth[rows]), []
+        step = max(1, CHUNK // scaled.size)
+        for begin in range(0, n_null, step):
+            orders = _orders(rng, min(step, n_null - begin), len(rows), None)
+            null.append(np.einsum("rf,nrf->n", own, scaled[orders]) / scaled.shape[1])
+        return np.concatenate(null)
+    by_rhythm, both = [], []
+    for of_recording in recordings:
+        pair = [dct(x[of_recording] - x[rows].mean(axis=0), axis=0, norm="ortho") for x in (outputs, truth)]
+        both.append(pair)
+        by_rhythm.append(pair[0] * pair[1])
+    lengths = [np.sqrt(sum((pair[which] ** 2).sum(axis=0) for pair in both)) for which in (0, 1)]
+    scale = lengths[0] * lengths[1]
+    products = (np.concatenate(by_rhythm) / np.where(scale > 0, scale, np.inf)).mean(axis=1)
+    null, step = [], max(1, CHUNK // len(products))
     for begin in range(0, n_null, step):
-        n = min(step, n_null - begin)
-        orders = _turned(rng, n, lengths) if min(lengths) >= SHORTEST else _orders(rng, n, len(rows), None)
-        null.append(np.einsum("rf,nrf->n", own, scaled[orders]) / scaled.shape[1])
+        signs = 1 - 2 * rng.integers(0, 2, (min(step, n_null - begin), len(products)), dtype=np.int8)
+        null.append(signs @ products)
     return np.concatenate(null)
-
-
-def _turned(rng: np.random.Generator, n_null: int, lengths: Sequence[int]) -> np.ndarray:
-    """[null, row]: the order of rows, each stretch rotated at random, forwards or backwards."""
-    stretches = []
-    for first, n in zip(np.cumsum(lengths) - lengths, lengths, strict=True):
-        start, way = rng.integers(n, size=(n_null, 1)), 1 - 2 * rng.integers(2, size=(n_null, 1))
-        stretches.append(first + (start + way * np.arange(n)) % n)
-    return np.concatenate(stretches, axis=1)
 
 
 def confusions_dealt(
