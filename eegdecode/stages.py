@@ -117,6 +117,8 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
     {
         2: "the baseline csp is MNE's with scikit-learn's LDA, riemann is new, and baselines decode the whole of a "
         "large test set",
+        3: "the null permutes what is exchangeable, as blocks and recordings, and that of numbers drifts as they do; "
+        "what too few units cannot decide, or what is confounded, is said in the verdict",
     }
 )
 @checked_by(check_models)

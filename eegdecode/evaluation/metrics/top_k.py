@@ -85,17 +85,17 @@ class Top:
 
 def permuted(decoded: Decoded) -> nulls.Permuted:
     if _drifts(decoded):
-        recordings = grouping.in_time(decoded)
-        what = "recordings, in which neighbours have like candidates"
+        recordings = grouping.trials_in_time(decoded)[1]
+        what = "recordings, in which trials that follow each other have like candidates"
         return nulls.Permuted(f"{len(recordings)} {what}", 1 / prod(2 * len(each) for each in recordings))
     return nulls.Permuted.all_of(len(candidates(decoded)[0]), "candidates")
 
 
 @once
 def _drifts(decoded: Decoded) -> bool:
-    """Whether neighbours in time have candidates that are more alike than in a random order, as in blocks of a
-    category; then a drift of the signal is decoded too."""
-    return nulls.neighbours_are_alike(decoded.truth, grouping.in_time(decoded))
+    """Whether trials that follow each other have candidates that are more alike than in a random order, as in blocks of
+    a category; then a drift of the signal is decoded too."""
+    return nulls.neighbours_are_alike(decoded.truth, grouping.trials_in_time(decoded)[1])
 
 
 @once
@@ -108,7 +108,8 @@ def _dealt(decoded: Decoded, top: Top, cfg: Scoring) -> tuple[np.ndarray, np.nda
     """With other true candidates, the mean over windows [draw], and over those of each subject [draw, subject]."""
     table, own = hits_of_all(similarities(decoded), top.k, top.ways), candidates(decoded)[1]
     if _drifts(decoded):
-        dealt = table[np.arange(len(own)), own[nulls.slid(grouping.in_time(decoded), own, cfg.n_null, cfg.seed)]]
+        first, recordings = grouping.trials_in_time(decoded)
+        dealt = table[np.arange(len(own)), own[nulls.slid(recordings, own, cfg.n_null, cfg.seed)[:, first]]]
     else:
         dealt = nulls.pieces_dealt(table, own, cfg.n_null, cfg.seed)
     return dealt.mean(axis=1), grouping.by_subject(grouping.numbers(decoded)[0], dealt)

@@ -22,6 +22,7 @@ from eegdecode.evaluation.statistics.nulls import ALPHA, draws
 
 BLOCKS = 11  # separates these draws from others of the same seed
 N_ORDERS = 999
+MOST_EXACT = 30.0  # a logarithm: numbers that are whole in float64
 KINDS = ("trial", "block", "recording", "subject")
 
 
@@ -52,7 +53,7 @@ class Units:
     @property
     def smallest_p(self) -> float:
         """The smallest p that so many orders allow."""
-        return exp(-self.log_orders)
+        return 1 / round(exp(self.log_orders)) if self.log_orders < MOST_EXACT else exp(-self.log_orders)
 
     def __str__(self) -> str:
         names = [f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in self.counts.items() if n]

@@ -47,5 +47,17 @@ def in_time(decoded: Decoded) -> list[np.ndarray]:
     return [np.array(list(rows)) for _, rows in by_recording]
 
 
+@once
+def trials_in_time(decoded: Decoded) -> tuple[np.ndarray, list[np.ndarray]]:
+    """[window]: the row of the first window of its trial; and these rows of each recording, in time."""
+    first = np.empty(len(decoded.trials), int)
+    trials, recordings = numbers(decoded)[1], []
+    for rows in in_time(decoded):
+        _, begins, own = np.unique(trials[rows], return_index=True, return_inverse=True)
+        first[rows] = rows[begins[own.reshape(-1)]]
+        recordings.append(rows[np.sort(begins)])
+    return first, recordings
+
+
 def _when(trial: DecodedTrial) -> tuple[str, str, float, int]:
     return trial.subject, trial.recording, trial.start_s, trial.trial

@@ -111,11 +111,11 @@ def slid(recordings: Sequence[np.ndarray], own: np.ndarray, n_null: int, seed: i
 def neighbours_are_alike(truth: np.ndarray, recordings: Sequence[np.ndarray]) -> bool:
     """Whether the targets [row, feature] of neighbours in time have larger cosines than in a random order (p < .05)."""
     above, variance = 0.0, 0.0
-    for rows in recordings:
-        n = len(rows)
-        if n < 3:
+    for order in {truth[rows].tobytes(): truth[rows] for rows in recordings}.values():  # each order once
+        n = len(order)
+        if n < SHORTEST:
             continue
-        x = truth[rows] - truth[rows].mean(axis=0, dtype=np.float64)
+        x = order - order.mean(axis=0, dtype=np.float64)
         lengths = np.linalg.norm(x, axis=1, keepdims=True)
         x /= np.where(lengths > 0, lengths, np.inf)
         squares = (x**2).sum(axis=1)
