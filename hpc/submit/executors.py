@@ -118,11 +118,14 @@ def inline(plan: Plan) -> int:
 def local(plan: Plan) -> str:
     """Start a supervisor on this machine that outlives this process; return its pid."""
     run = write_run(plan)
-    environ = os.environ | plan.site.env | {"PYTHONPATH": batch.python_path(plan, os.environ)}
+    environ = os.environ | plan.site.env
     began = time.time()
     with open(run.jobs / "supervisor.log", "a") as log:
         process = subprocess.Popen(
-            [plan.python, "-PB", "-u", "-m", "hpc.supervisor", str(run.path), "--identity", seal.identity(run)],
+            [
+                *(plan.python, "-PB", "-u", batch.archive(plan), "-m", "hpc.supervisor", str(run.path)),
+                *("--identity", seal.identity(run)),
+            ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True,
         )  # fmt: skip
     return submissions.note(plan.run, plan.to_json(), str(process.pid), began)

@@ -22,6 +22,7 @@ from hpc.rank.parent_death import die_with_parent
 from hpc.rank.signals import STACKS
 from hpc.runs import records, seal
 from hpc.runs.rundir import Damaged, Gone, RunDir, read_json
+from hpc.runs.unpack import ARCHIVE, UNPACKED
 from hpc.supervise import flight_recorder, in_container
 from hpc.supervise.forkservers import ForkServers
 
@@ -187,11 +188,12 @@ class Ranks:
             ]
 
     def _environ(self) -> dict[str, str]:
-        """Return the environment of the ranks: ours, with their own number of threads and the code of this run, even if
-        an array shares one batch script."""
-        own = self.plan["python_path"]
-        inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
-        return threads.capped(self.threads, os.environ) | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
+        """Return the environment of the ranks: ours, with their own number of threads, and without our node's copy of
+        the code: theirs is that of their own node."""
+        environ = threads.capped(self.threads, os.environ)
+        own, places = environ.pop(UNPACKED, ""), environ.get("PYTHONPATH", "").split(os.pathsep)
+        inherited = [place for place in places if place and not (own and f"{place}/".startswith(f"{own}/"))]
+        return environ | {"PYTHONPATH": os.pathsep.join(inherited)}
 
     def _command(self, environ: Mapping[str, str]) -> list[str]:
         """Return the command of a rank, which has this environment outside of a container."""
@@ -199,8 +201,8 @@ class Ranks:
         # container, the user's ~/.local is of another Python
         python = [in_container.python(self.plan), "-PBs" if in_container.image(self.plan) else "-PB", "-u"]
         command = [
-            "env", f"PYTHONPATH={environ['PYTHONPATH']}", *python, "-m", "hpc.worker", str(self.run.path),
-            "--attempt", str(self.attempt), "--identity", self.identity,
+            "env", f"PYTHONPATH={environ['PYTHONPATH']}", *python, str(self.run.code / ARCHIVE), "-m", "hpc.worker",
+            str(self.run.path), "--attempt", str(self.attempt), "--identity", self.identity,
         ]  # fmt: skip
         command += ["--mpi"] if self.mpi else ["--fork-server"] if self.servers else []
         return in_container.wrapped(command, self.plan, self.run.path.parent, environ)

@@ -84,7 +84,7 @@ class Supervisor:
         self.resources: dict[str, Any] = plan["resources"]
         # On a site without Slurm we may still be inside of an interactive job, which is not ours
         self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
-        self.end = EndOfWalltime(self.job.id) if self.job else None
+        self.end = EndOfWalltime(self.job.id, environ) if self.job else None
         self.preemption = Preemption(self.job.id) if self.job else None
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
