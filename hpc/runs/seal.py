@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.runs import unpack
-from hpc.runs.rundir import Damaged, Gone, RunDir, atomic_write, forbid_making, read_json
+from hpc.runs.rundir import RESULT, Damaged, Gone, RunDir, atomic_write, forbid_making, read_json
 from hpc.runs.unpack import ARCHIVE, MANIFEST
 
 HALF_WRITTEN_S = 1.0
@@ -31,7 +31,7 @@ def identity(run: RunDir) -> str:
 
     A copy of the folder has the same id: it can be resumed elsewhere.
     """
-    path, new = run.identity, secrets.token_hex(8)
+    path, new = run.identity, _of_plan(run) or secrets.token_hex(8)
     content = json.dumps({"id": new, "made": time.time()}).encode()
     try:
         with open(path, "xb") as file:
@@ -49,12 +49,22 @@ def identity(run: RunDir) -> str:
 
 
 def identity_of(run: RunDir) -> str:
-    """Read the id of a run folder; empty if it has none that can be read."""
+    """Read the id of a run folder; empty if it has none that can be read. That of a finished run is in plan.json."""
     try:
         record = read_json(run.identity)
     except Damaged:
         return ""
-    return str(record.get("id", "")) if isinstance(record, dict) else ""
+    return _of_plan(run) if record is None else str(record.get("id", "")) if isinstance(record, dict) else ""
+
+
+def _of_plan(run: RunDir) -> str:
+    if not os.path.exists(f"{run.folder}/{RESULT}"):
+        return ""
+    try:
+        plan = read_json(run.plan)
+    except Damaged:
+        return ""
+    return str(plan.get("identity", "")) if isinstance(plan, dict) else ""
 
 
 def work_in(run: RunDir, expected: str) -> None:
