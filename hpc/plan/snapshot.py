@@ -254,10 +254,12 @@ def take(checkouts: Sequence[Code], runs: Path) -> Snapshot:
     partial = place.with_name(f".{place.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with zipfile.ZipFile(partial / seal.ARCHIVE, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(partial / unpack.ARCHIVE, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, (content, _) in sorted(files.items()):
-            packed.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # without times: equal code, equal file
-    (partial / seal.MANIFEST).write_bytes(manifest)
+            packed.writestr(
+                zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED
+            )  # without times: equal code, equal file
+    (partial / unpack.MANIFEST).write_bytes(manifest)
     if was_there:  # no longer complete, or changed; the runs that link to it get the new one
         with suppress(FileNotFoundError):  # another launcher repairs it too
             os.replace(place, partial.with_suffix(".old"))

@@ -402,9 +402,9 @@ def heartbeat(run: RunDir, rank: int) -> Heartbeat:
 
 def all_heartbeats(run: RunDir) -> dict[int, Heartbeat]:
     """Read how far each rank is, of those that have said so in any attempt; also of a run that has finished."""
-    records: Any = heartbeats.of_all(run) or {
-        line.get("rank"): line for line in folding.folded(run, folding.RANKS) if type(line.get("rank")) is int
-    }
+    records: Any = heartbeats.of_all(run)
+    if not records:
+        records = {line["rank"]: line for line in folding.folded(run, folding.RANKS) if type(line.get("rank")) is int}
     return {rank: record for rank, record in records.items() if not _wrong(record, _HEARTBEAT, ("time", "attempt"))}
 
 

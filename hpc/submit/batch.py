@@ -3,7 +3,6 @@
 `environ` is the environment at submission: its PYTHONPATH is passed on to the job.
 """
 
-import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence

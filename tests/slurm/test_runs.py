@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.runs.rundir import RunDir, committed_steps
 from tests.conftest import Launch
 from tests.waiting import open_gate, output_of, said_first, wait_for
 
@@ -35,7 +35,7 @@ def only_run(folder: Path) -> RunDir:
 
 
 def texts(run: RunDir) -> str:
-    return "\n".join(event["text"] for event in read_lines(run.events))
+    return "\n".join(event["text"] for event in records.events(run))
 
 
 HELD = "hold_at=3"
@@ -55,7 +55,7 @@ def under_way(launch: Launch, *words: str, on: str) -> tuple[RunDir, "subprocess
 
 def attempts(run: RunDir) -> list[dict[str, Any]]:
     """Those that have ended."""
-    return read_lines(run.attempts)
+    return records.attempts(run)
 
 
 def test_two_nodes_of_two_ranks(launch: Launch, on: str) -> None:
@@ -98,7 +98,7 @@ def test_asked_to_stop_it_saves_and_goes_on_later(launch: Launch, on: str) -> No
     if on == "local":
         watcher.send_signal(signal.SIGINT)
     else:
-        job = read_lines(run.submissions)[-1]["job"]
+        job = records.submissions(run)[-1]["job"]
         subprocess.run(["scancel", "--signal=TERM", "--batch", job], env=launch.environ, check=True)
     out = output_of(watcher)
     assert watcher.returncode == 75, out
@@ -156,7 +156,7 @@ def test_at_the_end_of_the_walltime_it_saves(launch: Launch, on: str) -> None:
         assert "its time is over" in texts(only_run(launch.folder))
     else:
         run, watcher = under_way(launch, *words, on=on)
-        job = read_lines(run.submissions)[-1]["job"]
+        job = records.submissions(run)[-1]["job"]
         subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
         launch.wait_for(lambda: len(attempts(run)) == 1, "it has stopped")
         open_gate(run)
@@ -175,13 +175,13 @@ def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) 
     for each in (second, watcher):
         output_of(each)
         assert each.returncode == 0
-    assert len(read_lines(run.submissions)) == 1
+    assert len(records.submissions(run)) == 1
 
 
 def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, "count", "n=6", on=on)
     rank = records.heartbeat(run, 0)["pid"]
-    os.kill(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
+    os.kill(records.supervisor(run)["pid"], signal.SIGKILL)  # type: ignore[index]
     launch.wait_for(lambda: not Path(f"/proc/{rank}").exists(), "its ranks went with it")
     launch.wait_for(lambda: run.last_attempt() == 2, "another supervisor starts them again")
     open_gate(run)
@@ -192,7 +192,7 @@ def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> No
 
 def test_a_machine_that_went_down_is_seen_and_the_run_goes_on(launch: Launch) -> None:
     run, watcher = under_way(launch, "count", "n=6", on="local")
-    os.killpg(os.getpgid(read_json(run.supervisor)["pid"]), signal.SIGKILL)  # type: ignore[index]
+    os.killpg(os.getpgid(records.supervisor(run)["pid"]), signal.SIGKILL)  # type: ignore[index]
     assert "ended without a word" in output_of(watcher)
     assert "lost" in launch("status").stdout
     open_gate(run)
@@ -254,7 +254,7 @@ def test_a_second_supervisor_of_a_run_ends_without_touching_it(launch: Launch) -
     second = [sys.executable, "-m", "hpc.supervisor", str(run.path)]
     done = subprocess.run(second, env=launch.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    pid = read_json(run.supervisor)["pid"]
+    pid = records.supervisor(run)["pid"]
     said = f"{run.name}: another supervisor holds the lock, pid {pid} on {os.uname().nodename}: this one ends\n"
     assert done.stdout == said
     open_gate(run)
@@ -340,8 +340,8 @@ def test_what_follows_an_array_waits_for_its_requeued_elements(launch: Launch, o
     launch("sweep", "pipeline", "study.yaml", "count.n=6,7", "--on", on)
     counts = [RunDir(path) for path in launch.runs() if path.name.startswith("count")]
     launch.wait_for(lambda: all(committed_steps(run.checkpoints)[-1:] == [3] for run in counts), "both are held")
-    last = max(counts, key=lambda run: read_lines(run.submissions)[-1]["job"])
-    job = read_lines(last.submissions)[-1]["job"]
+    last = max(counts, key=lambda run: records.submissions(run)[-1]["job"])
+    job = records.submissions(last)[-1]["job"]
     subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
     launch.wait_for(lambda: len(attempts(last)) == 1, "it has stopped")
     open_gate(*counts)
@@ -447,12 +447,12 @@ def test_one_element_of_an_array_is_stopped_and_resumed_by_itself(launch: Launch
     launch("sweep", "count", HELD, "n=6..8", "--on", on)
     runs = [RunDir(path) for path in launch.runs()]
     launch.wait_for(lambda: all(committed_steps(run.checkpoints)[-1:] == [3] for run in runs), "all are held")
-    last = max(runs, key=lambda run: read_lines(run.submissions)[-1]["job"])
+    last = max(runs, key=lambda run: records.submissions(run)[-1]["job"])
     launch("stop", last.name, "--now")
     open_gate(*runs)
     launch.wait_for(lambda: launch("status").stdout.count(" finished ") == 2)
     assert not last.result.exists()
-    assert "starts at" in launch("logs", read_lines(last.submissions)[-1]["job"]).stdout
+    assert "starts at" in launch("logs", records.submissions(last)[-1]["job"]).stdout
     launch("resume", last.name, "--on", on, "--follow")
     assert [len(attempts(run)) for run in runs if run != last] == [1, 1]
 
@@ -472,7 +472,7 @@ def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
     if on != "local":
         assert "submitted as array" in first
         assert "count: 2 finished, 0 on their way, 2 to submit" in again
-        assert all(len(read_lines(RunDir(path).submissions)) == 1 for path in launch.runs())
+        assert all(len(records.submissions(RunDir(path))) == 1 for path in launch.runs())
         scripts = [path.read_text() for path in folder.glob(".arrays/*/*_submission.sh")]
         assert sum("#SBATCH --array=0-3%2\n" in text for text in scripts) == 1
 
