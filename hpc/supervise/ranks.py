@@ -40,8 +40,8 @@ KILLED = (signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends, and how srun ends then."""
 LOG_MB, KEPT_MB = 200, 10
 """A log larger than LOG_MB is cut to its last KEPT_MB, so that a rank cannot fill the disk."""
-LOGS_SHARE = 128
-"""A pass of the supervisor looks at one log, and at one more for each 128 ranks."""
+LOGS_EVERY, LOGS_SHARE = 4, 128
+"""Every fourth pass of the supervisor looks at one log, and at one more for each 128 ranks."""
 
 
 class Ranks:
@@ -79,7 +79,7 @@ class Ranks:
         self.heard_since = time.time()
         """The time from which their silence counts: the start, or the last time that the disk had no room for
         heartbeats."""
-        self._logs = itertools.count()
+        self._logs, self._passes = itertools.count(), itertools.count()
         self.mpi = bool(self.resources.get("mpi"))
         self.threads = threads.of_a_rank(plan, self.size, on_slurm)
         self.on_slurm = on_slurm
@@ -400,8 +400,10 @@ class Ranks:
         return any(place in main for place in _WAITING)
 
     def cut_logs(self) -> None:
-        """Keep only the end of a log that has grown too long. Ranks append, so they continue after it. A pass looks at
-        a few logs, in turn."""
+        """Keep only the end of a log that has grown too long. Ranks append, so they continue after it. Every few
+        passes, a few logs are looked at, in turn."""
+        if next(self._passes) % LOGS_EVERY:
+            return
         n = 1 + self.size // LOGS_SHARE
         for rank in [next(self._logs) % self.size for _ in range(min(n, self.size))]:
             log = self.folder.log(rank)
