@@ -79,7 +79,7 @@ class Ranks:
         self.heard_since = time.time()
         """The time from which their silence counts: the start, or the last time that the disk had no room for
         heartbeats."""
-        self._logs, self._passes = itertools.count(), itertools.count()
+        self._passes = itertools.count()
         self.mpi = bool(self.resources.get("mpi"))
         self.threads = threads.of_a_rank(plan, self.size, on_slurm)
         self.on_slurm = on_slurm
@@ -402,10 +402,11 @@ class Ranks:
     def cut_logs(self) -> None:
         """Keep only the end of a log that has grown too long. Ranks append, so they continue after it. Every few
         passes, a few logs are looked at, in turn."""
-        if next(self._passes) % LOGS_EVERY:
+        turn, odd = divmod(next(self._passes), LOGS_EVERY)
+        if odd:
             return
-        n = 1 + self.size // LOGS_SHARE
-        for rank in [next(self._logs) % self.size for _ in range(min(n, self.size))]:
+        n = min(1 + self.size // LOGS_SHARE, self.size)
+        for rank in [(turn * n + at) % self.size for at in range(n)]:
             log = self.folder.log(rank)
             try:
                 if log.stat().st_size < LOG_MB * 1e6:
