@@ -109,6 +109,7 @@ def _of_jobs(run: RunDir, submitted: list[Any]) -> Iterator[Path]:
     from pathlib import Path
 
     yield from run.jobs.glob("*_submission.sh")
+    yield from run.jobs.glob(".submission_file_*.sh")
     logs = [run.jobs / "supervisor.log"]
     for line in submitted:
         folder, job = Path(str(line.get("log") or run.jobs)), line.get("job", "")

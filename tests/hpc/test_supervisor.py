@@ -45,7 +45,7 @@ class Kept:
 
     def ranks_do(self, text: str) -> None:
         """What a rank is: a shell script, which finds the run in $RUN, its own attempt in $HERE."""
-        here = 'RUN="$5"; HERE="$RUN/jobs/attempt-$(printf %04d "$7")"\n'
+        here = 'RUN="$6"; HERE="$RUN/jobs/attempt-$(printf %04d "$8")"\n'
         program(self.said / "rank", here + text)
         plan = json.loads(self.run.plan.read_text())
         self.run.plan.write_text(json.dumps(plan | {"python": str(self.said / "rank")}))
@@ -216,7 +216,7 @@ def test_a_stop_that_is_wished_while_the_walltime_save_is_under_way_is_heeded(jo
 
 
 def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: Kept) -> None:
-    once = 'if test "$7" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
+    once = 'if test "$8" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
     here.ranks_do(f'{SAVE} {once}; {ASKED} touch "$HERE/rank-0000.stopped"')
     code, said = here()
     assert code == 75 and "asked to stop (on request)" in said, said
@@ -257,7 +257,7 @@ def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: 
 
 
 def test_a_supervisor_that_is_killed_at_its_start_is_started_again_three_times(here: Kept) -> None:
-    here.ranks_do(f'test "$7" -gt 2 || kill -KILL $PPID; {FINISHED}')
+    here.ranks_do(f'test "$8" -gt 2 || kill -KILL $PPID; {FINISHED}')
     assert here()[0] == 0
     assert here.run.last_attempt() == 3
 
@@ -376,7 +376,7 @@ def test_after_a_failure_that_a_fork_could_be_the_reason_of_ranks_are_started_wi
 
 
 def test_an_attempt_that_ended_with_its_supervisor_is_counted(here: Kept) -> None:
-    here.ranks_do(f'test "$7" -gt 1 || {{ {SAVE} touch "$HERE/mark"; kill -KILL $PPID; }}; {FINISHED}')
+    here.ranks_do(f'test "$8" -gt 1 || {{ {SAVE} touch "$HERE/mark"; kill -KILL $PPID; }}; {FINISHED}')
     assert here()[0] == 0
     lost, finished = records.attempts(here.run)
     assert (lost["outcome"], lost["got_on"], lost["codes"]) == ("lost", True, [])
@@ -415,7 +415,7 @@ FAILS_ON_N2 = 'echo "srun: error: n2: task 0: Killed" >&2; exit 137; '
 
 def test_a_successor_keeps_off_the_nodes_that_were_bad_and_so_does_the_next_one(job: Kept) -> None:
     (job.said / "refusal").write_text("Requested operation is presently disabled")
-    job.ranks_do(f'test "$7" -gt 2 || {{ {FAILS_ON_N2} }}; {SAVE} {STOPPED}')
+    job.ranks_do(f'test "$8" -gt 2 || {{ {FAILS_ON_N2} }}; {SAVE} {STOPPED}')
     for until in ("n2 failed before: back into the queue", "stopped at step 3; back into the queue"):
         code, out = job()
         assert code == 75 and until in out and "goes on as job 8" in out, out
