@@ -80,6 +80,8 @@ def unfold(run: RunDir) -> None:
         for record in folded(run, name)[-1:]:
             if not (run.path / name).exists():
                 write_json(run.path / name, record)
+    if slots := {line["rank"]: heartbeats.slot_of(line) for line in folded(run, RANKS)}:
+        heartbeats.write(run, 0, slots)
     plan = read_json(run.plan)
     if isinstance(plan, dict) and plan.get("identity") and not run.identity.exists():
         write_json(run.identity, {"id": plan["identity"], "made": time.time()})

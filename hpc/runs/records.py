@@ -291,7 +291,7 @@ def _lines(run: RunDir, name: str, fields: Fields, needed: Iterable[str]) -> lis
 def _pulse(run: RunDir, name: str, fields: Fields, needed: Iterable[str]) -> Any:
     """Read a file below heartbeat/. They are not flushed to the disk, and written again soon: a damaged one is none."""
     record = read_heartbeat(f"{run.folder}/{name}")
-    if not record and os.path.exists(f"{run.folder}/{RESULT}"):
+    if not record:
         record = next(reversed(folding.folded(run, name)), {})
     return {} if _wrong(record, fields, needed) else record
 
@@ -395,7 +395,7 @@ def meanings(run: RunDir) -> dict[str, Any]:
 def heartbeat(run: RunDir, rank: int) -> Heartbeat:
     """Read how far a rank is; empty before it has said so."""
     record: Any = heartbeats.of_rank(run, rank)
-    if not record and os.path.exists(f"{run.folder}/{RESULT}"):
+    if not record:
         record = next((line for line in folding.folded(run, folding.RANKS) if line.get("rank") == rank), {})
     return {} if _wrong(record, _HEARTBEAT, ("time", "attempt")) else record
 
@@ -420,8 +420,9 @@ def owner(run: RunDir) -> Owner:
     return record
 
 
-def damaged(run: RunDir) -> list[str]:
-    """Return a sentence for each file of the run, of those that others read, that is not as it was written."""
+def damaged(run: RunDir, *, is_heard: bool = False) -> list[str]:
+    """Return a sentence for each file of the run, of those that others read, that is not as it was written. `is_heard`:
+    the file of its supervisor has been read, and is whole."""
     sentences = []
     for read in (plan, result):
         try:
@@ -432,7 +433,7 @@ def damaged(run: RunDir) -> list[str]:
     sentences += [
         f"{SUBMISSIONS} is damaged: {why}" for why in _damaged_lines(run, SUBMISSIONS, _SUBMISSION, ("time",))
     ]
-    if not supervisor(run) and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
+    if not is_heard and not supervisor(run) and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
         sentences.append(f"{SUPERVISOR} is damaged: {why}")
     return sentences
 

@@ -138,7 +138,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted: dict[str, Any] = {} if finished else dict((records.submissions(run) or [{}])[-1])
     state = _described(run, submitted, supervisor)
-    damage = records.damaged(run)
+    damage = records.damaged(run, is_heard=bool(supervisor))
     if finished:
         state.word, state.code = "finished", 0
         state.text = "" if damage else _outdated(run)

@@ -48,7 +48,7 @@ def told(run: RunDir) -> list[object]:
         records.submissions(run), records.attempts(run), records.events(run), records.supervisor(run),
         records.owner(run), records.all_heartbeats(run), records.heartbeat(run, 1), records.result(run),
         seal.identity_of(run), run.last_attempt(), vars(status.look(run, Queue())), records.damaged(run),
-        status.meant("mine", run.path.parent), status.meant("7", run.path.parent),
+        [each.name for word in ("mine", "7") for each in status.meant(word, run.path.parent)],
     ]  # fmt: skip
 
 
@@ -80,9 +80,10 @@ def test_who_is_interrupted_in_the_middle_leaves_what_can_be_read(run: RunDir, m
     def killed(run: RunDir) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(folding, "_delete_heartbeats", killed)
+    monkeypatch.setattr(folding, "_delete_heartbeats", killed)
+    with pytest.raises(KeyboardInterrupt):
         folding.fold(run)
+
     assert told(run) == before
 
 
@@ -120,7 +121,7 @@ def test_a_tiny_run_has_few_files_and_its_code_too(launch: Launch) -> None:
     assert len(os.listdir(code)) == 2
     assert launch("logs", run.name).stdout.startswith("rank 0 of 1 starts at 0")
     (run.out / "total.txt").write_text("16")
-    launch("verify", run.name, "--repair", code=1)
+    launch("verify", run.name, "--repair")
     assert "total             15" in launch("resume", run.name).stdout
     assert [line["outcome"] for line in records.attempts(run)] == ["finished", "finished"]
 
