@@ -7,6 +7,7 @@ It is also the `__main__.py` of every archive, and so uses nothing of ours.
     /tmp/hpc-1000/code-3f2a91c0d4e5b6a7.use  locked by each process that has imported from it
 """
 
+import errno
 import fcntl
 import hashlib
 import importlib.machinery
@@ -14,9 +15,11 @@ import json
 import os
 import runpy
 import shutil
+import struct
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,10 @@ UNUSED_S = 24 * 3600.0
 """A copy that nobody has used for so long is deleted by the next one who unpacks."""
 NEVER = 93
 """As in hpc/codes.py: trying again would change nothing."""
+
+
+DAMAGE = (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, OverflowError, struct.error, zlib.error)
+"""What reading a damaged archive raises."""
 
 
 class Changed(ValueError):
@@ -129,7 +136,7 @@ def mend(copy: Path, archive: Path, files: Mapping[str, Mapping[str, Any]]) -> N
 def opened(archive: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)
-    except zipfile.BadZipFile:
+    except DAMAGE:
         raise Changed(f"{archive} was changed after submission: it is no archive") from None
 
 
@@ -139,7 +146,9 @@ def content_of(packed: zipfile.ZipFile, path: str, entry: Mapping[str, Any]) -> 
         content = packed.read(path)
     except KeyError:
         raise Changed(f"{path}, of the run's copy of the code, {packed.filename}, is gone") from None
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the disk, not of what is on it
+            raise
         raise Changed(f"{path} in {packed.filename} was changed after submission: {error}") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry["sha256"]:

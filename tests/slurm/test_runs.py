@@ -213,9 +213,9 @@ def test_what_slurm_writes_of_a_run_is_for_its_user_alone_too(launch: Launch, on
     """The output of the job and of srun's tasks; also where the batch script is given to sbatch by hand."""
     before = os.umask(0)
     try:
-        launch("count", "n=3", "--nodes", "2", "--ranks", "2", "--on", on, "--follow")
+        launch("count", "n=3", "fail_at=2", "--nodes", "2", "--ranks", "2", "--on", on, "--follow", code=1)
         launch("count", "n=4", "--nodes", "2", "--ranks", "2", "--on", on, "--prepare")
-        run, by_hand = sorted(map(RunDir, launch.runs()), key=lambda run: not run.result.exists())
+        run, by_hand = sorted(map(RunDir, launch.runs()), key=lambda run: not run.attempts.exists())
         batch = ["sbatch", "--wait", "--nodes=2", "--ntasks-per-node=2", "--output=/dev/null"]
         script = Path(__file__).parents[2] / "slurm/run.sbatch"
         subprocess.run([*batch, str(script), str(by_hand.path)], env=launch.environ, cwd=launch.folder, check=True)
@@ -281,11 +281,12 @@ def test_a_run_that_waits_in_slurm_is_not_started_here(launch: Launch, on: str) 
 def test_a_pipeline_waits_for_its_inputs(launch: Launch, on: str) -> None:
     (launch.folder / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
     assert "--dependency=" not in launch("pipeline", "study.yaml", "--on", on, "--dry-run").stdout
-    done = launch("pipeline", "study.yaml", "--on", on, "--follow")
-    assert "page.html" in done.stdout
+    launch("pipeline", "study.yaml", "count.hold_at=3", "--on", on)
     (tally,) = (launch.folder / "runs").glob("tally-*")
     (script,) = (tally / "jobs").glob("*_submission.sh")
     assert "#SBATCH --dependency=afterok:" in script.read_text()
+    open_gate(*map(RunDir, launch.runs()))
+    assert "page.html" in launch("pipeline", "study.yaml", "count.hold_at=3", "--on", on, "--follow").stdout
 
 
 @pytest.mark.slurm
@@ -486,12 +487,12 @@ def test_after_another_run_and_with_options_that_are_passed_on(launch: Launch, o
     launch.wait_for(lambda: len(launch.runs()) == 2 and word(launch, second_of(launch, first).name) == "queued")
     second = second_of(launch, first).path
     assert not (second / "jobs/attempt-0001").exists(), "it waits"
-    open_gate(first)
-    output_of(follower)
-    assert follower.returncode == 0 and first.result.exists()
     script = next((second / "jobs").glob("*_submission.sh")).read_text()
     assert "#SBATCH --exclude=n4\n" in script
     assert "--dependency=afterok:" in script
+    open_gate(first)
+    output_of(follower)
+    assert follower.returncode == 0 and first.result.exists()
     output_of(watcher)
     launch("count", "fail_at=1", "--on", on, "--follow", code=1)
     failed = next(line.split()[0] for line in launch("status").stdout.splitlines() if " failed " in line)
@@ -515,10 +516,11 @@ def test_what_slurm_refuses_ends_with_3_and_its_reason(launch: Launch, on: str) 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_the_dry_run_is_what_is_submitted_byte_for_byte(launch: Launch, on: str) -> None:
-    dry = launch("count", "n=2", "--on", on, "--dry-run").stdout
-    launch("count", "n=2", "--on", on, "--follow")
+    dry = launch("count", "n=6", HELD, "--on", on, "--dry-run").stdout
+    launch("count", "n=6", HELD, "--on", on)
     (script,) = only_run(launch.folder).jobs.glob("*_submission.sh")
     assert script.read_text() in dry
+    open_gate(only_run(launch.folder))
     sweep = ["sweep", "count", "n=3,4", "--max-parallel", "1", "--on", on]
     dry = launch(*sweep, "--dry-run").stdout
     launch(*sweep)
