@@ -34,6 +34,7 @@ NAMES = (
     "speech",
     "recovery",
     "scale",
+    "quiet",
     "drills",
     "recipes",
 )
@@ -52,7 +53,9 @@ def main(argv: list[str]) -> int:
         help="formats: a folder of recordings; speech: the set of Etard; recipes: one of them; busy: SECONDS",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds, under a minute; recovery, speech, drills, recipes: longer"
+        "--quick",
+        action="store_true",
+        help="fewer rounds, under a minute; recovery, quiet, speech, drills, recipes: longer",
     )
     parser.add_argument("--peers-python", default="", help="loader, metrics, models, gpu: a python that has the peers")
     parser.add_argument("--out", default="", metavar="FILE", help="gpu: write each figure there as soon as it is there")

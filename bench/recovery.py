@@ -246,7 +246,7 @@ def _killed(run: RunDir, attempt: int) -> list[float]:
     here = run.attempt(attempt)
     forked = max(here.stacks(rank).stat().st_mtime for rank in range(4))
     listens = here.rendezvous.stat().st_mtime if here.rendezvous.exists() else forked  # counting needs no meeting
-    ended, begun = read_lines(run.attempts)[-1]["ended"], (read_json(here.start) or {})["started"]
+    ended, begun = records.attempts(run)[-1]["ended"], (read_json(here.start) or {})["started"]
     return [when - sent for when in (ended, begun, forked, listens, first_step)]
 
 
@@ -255,7 +255,7 @@ def _signalled(folder: Path, words: list[str]) -> tuple[RunDir, float]:
     outputs = _launch(folder, *words, "--nodes", "2", "--ranks", "2", "--on", "bed", "--json")
     run = RunDir(folder / "runs" / json.loads(outputs)[0]["run"])
     _under_way(run, attempt=1)
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     sent = time.time()
     _slurm("scancel", "--signal=USR2", "--batch", job)
     after_signal_s = _under_way(run, attempt=2) - sent
@@ -286,7 +286,7 @@ def _under_way(run: RunDir, attempt: int) -> float:
 def _tell(run: RunDir, text: str, since: float) -> None:
     """What was measured, and what the supervisor noted in that time."""
     say(f"{run.name}: {text}")
-    for event in read_lines(run.events):
+    for event in records.events(run):
         if event["time"] > since:
             print(f"    {event['time'] - since:6.1f} s  {event['text']}", file=sys.stderr, flush=True)
 
@@ -310,6 +310,6 @@ def _await(what: str, ready: Callable[[], object], run: RunDir | None = None) ->
     deadline = time.monotonic() + PATIENCE_S
     while not ready():
         if time.monotonic() > deadline:
-            outputs = "".join(f"\n{event['text']}" for event in read_lines(run.events)) if run else ""
+            outputs = "".join(f"\n{event['text']}" for event in records.events(run)) if run else ""
             raise TimeoutError(f"waited {PATIENCE_S} s for {what}{outputs}\n{_slurm('squeue')}")
         time.sleep(0.05)

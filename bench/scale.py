@@ -113,7 +113,7 @@ class Load:
 
     @classmethod
     def of(cls, measured: Measured) -> "Load":
-        look_s = measured.seconds / max(1, measured.of[SUPERVISOR].names["rename heartbeat/.supervisor.json"])
+        look_s = measured.seconds / max(1, measured.of[SUPERVISOR].names["open heartbeat/supervisor.json"])
         return cls(
             node=measured.per_s(RANK, "heartbeats"),
             once=measured.per_s(RANK, "metrics") + measured.per_s(RANK, "else"),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.runs.rundir import RunDir, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir
 
 LONG_S = 1200.0
 
@@ -73,8 +74,8 @@ def open_gate(*runs: RunDir) -> None:
 
 def story(run: RunDir) -> str:
     """What has become of a run, for who reads a failure."""
-    attempts = [f"attempt {line['attempt']}: {line['outcome']}, {line['why']}" for line in read_lines(run.attempts)]
-    events = [line["text"] for line in read_lines(run.events)]
+    attempts = [f"attempt {line['attempt']}: {line['outcome']}, {line['why']}" for line in records.attempts(run)]
+    events = [line["text"] for line in records.events(run)]
     logs = [
         f"{log.relative_to(run.path)}:\n{log.read_text(errors='replace')[-1500:]}"
         for log in sorted([*run.jobs.glob("*.log"), *run.jobs.glob("*.out"), *run.jobs.glob("attempt-*/*.log")])

@@ -1,7 +1,8 @@
 """The verb `clean`: removes what no run needs any more, and nothing of a run that is under way.
 
-Snapshots of code that no run links to, temporary files of processes that have ended, half checkpoints and half copies
-of inputs; with --checkpoints, all but the last checkpoint of finished runs.
+Snapshots of code that no run links to, what this machine has unpacked of them and nobody uses, temporary files of
+processes that have ended, half checkpoints and half copies of inputs; with --checkpoints, all but the last checkpoint
+of finished runs.
 """
 
 import fcntl
@@ -19,7 +20,7 @@ from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED
 from hpc.media import many, print_error
 from hpc.rank import local_copy
-from hpc.runs import records, status
+from hpc.runs import records, status, unpack
 from hpc.runs.rundir import RunDir, committed_steps
 from hpc.runs.status import State
 from hpc.site.profile import disk_path
@@ -54,6 +55,8 @@ def clean(args: Arguments, environ: Mapping[str, str]) -> int:
         left = [leftover for run, state in ended.items() for leftover in _of_run(run, state, args.checkpoints)]
         if not args.words:
             left += [*_snapshots(runs), *_temporary(runs / ".code", depth=1)] if locked else []
+        if not args.words:
+            left += _node_copies(environ)
         for place in _places(chosen, environ):
             for half, lock in local_copy.half_copies(place):
                 held.callback(os.close, lock)
@@ -134,6 +137,15 @@ def _snapshots(runs: Path) -> Iterator[Leftover]:
     for place in sorted((runs / ".code").glob(".*.part")):
         if _is_old(place):  # a younger one may be going on: see hpc/remote/there.py
             yield Leftover(place, "half a copy of code, which ssh has not brought to its end")
+
+
+def _node_copies(environ: Mapping[str, str]) -> Iterator[Leftover]:
+    """Yield the copies of code on this machine that nobody has used for a day."""
+    for own in unpack.own_folders(environ):
+        for copy in unpack.unused(own, OLD_S):
+            for path in (copy.with_name(f"{copy.name}.use"), copy):
+                if path.exists():
+                    yield Leftover(path, "a copy of code on this machine, which no process uses")
 
 
 def _temporary(folder: Path, depth: int | None = None) -> Iterator[Leftover]:

@@ -163,7 +163,7 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
 class _NotAsked(Queue):
     """A queue without answers: the tab key does not wait for Slurm."""
 
-    def look(self, ids: Iterable[str]) -> dict[str, Job]:
+    def look(self, ids: Iterable[str], owners: Mapping[str, int] | None = None) -> dict[str, Job]:
         return {}
 
     def silence_of(self, job: str) -> str:

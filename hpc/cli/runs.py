@@ -7,7 +7,7 @@ import sys
 
 from hpc.codes import DONE
 from hpc.errors import ConfigError
-from hpc.runs import status
+from hpc.runs import records, status
 from hpc.slurm.squeue import Queue
 
 TYPE_CHECKING = False
@@ -143,10 +143,19 @@ def show_log(args: Arguments, environ: Mapping[str, str]) -> int:
         return verbs.show_log(args.runs, elsewhere[0], written(args, "runs", "follow"), args.follow)
     run = _one_run(args, "logs of which run?")
     log = run.attempt(args.attempt or run.last_attempt()).log(args.rank)
+    if not log.exists() and args.rank in _silent_ranks(run, args.attempt or run.last_attempt()):
+        print(f"rank {args.rank} has printed nothing")
+        return DONE
     if not log.exists():
         raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
     watch.print_log(run, log, wait=args.follow)
     return DONE
+
+
+def _silent_ranks(run: RunDir, attempt: int) -> range:
+    """Return the ranks of an attempt whose logs, if they were empty, are deleted: those of a run that has finished."""
+    lines = [line for line in records.attempts(run) if line.get("attempt") == attempt] if run.result.exists() else []
+    return range(lines[-1].get("ranks", 0) if lines else 0)
 
 
 def fetch_runs(args: Arguments, environ: Mapping[str, str]) -> int:

@@ -158,7 +158,7 @@ def _prepare(plans: list[Plan], as_json: bool) -> int:
         for plan in plans:
             if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
                 raise ConfigError(f"{state.run} is {state.word}: its folder must not change while it runs")
-        runs = [executors.write_run(plan) for plan in plans]
+        runs = [executors.write_run(plan, by_hand=True) for plan in plans]
     if as_json:
         print_states(runs)
     else:

@@ -11,7 +11,7 @@ from hpc import media
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED, STOPPED
 from hpc.errors import ConfigError
-from hpc.runs import products, records, seal, status
+from hpc.runs import folding, products, records, seal, status
 from hpc.runs.rundir import LIST, Damaged, RunDir, committed_steps, write_json
 
 SET_ASIDE = "damaged"
@@ -65,6 +65,7 @@ def _verify(run: RunDir, args: Arguments) -> int:
     if not damaged or not args.repair:
         return len(damaged) + bool(other_code)
     aside = [path for path, _ in damaged if _set_aside(path, run)]
+    folding.unfold(run)
     run.result.unlink(missing_ok=True)
     text = f"{media.many(len(damaged), 'file')} to be made again"
     write_json(run.supervisor, {**records.supervisor(run), "state": "stopped", "code": STOPPED, "text": text})

@@ -105,8 +105,8 @@ class Plan:
 
     @property
     def python_path(self) -> list[str]:
-        """Return the folders from which the ranks import."""
-        return [os.path.normpath(self.run.code / code.folder / each) for code in self.code for each in code.imports]
+        """Return the folders in the snapshot from which the ranks import."""
+        return [path for code in self.code for path in code.import_folders]
 
     @property
     def packages(self) -> dict[str, str]:

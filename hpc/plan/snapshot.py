@@ -2,12 +2,14 @@
 queued job.
 
 runs/.code/3f2a91c0d4e5b6a7/                 one copy for all runs of the same code: a sweep of 160 is one copy
-runs/.code/3f2a91c0d4e5b6a7/manifest.json    size and SHA-256 of each file in it; its own SHA-256 names the folder
+runs/.code/3f2a91c0d4e5b6a7/code.zip         its files, which each node unpacks for itself (hpc/runs/unpack.py)
+runs/.code/3f2a91c0d4e5b6a7/manifest.json    size and SHA-256 of each of them; its own SHA-256 names the folder
 runs/train-k3f9x2ab/code                     a link to it
 
 What was sent here by ssh is such a copy already, and runs as it is (hpc/remote).
 
-Of a git checkout all is copied that git tracks, or would. Of a package without one (installed, or unpacked from an
+Of a git checkout all is copied that git tracks, or would, but for what no run needs: docs, tests, benchmarks, unless a
+package of the run is in there. Of a package without one (installed, or unpacked from an
 archive) its own folder, and what pip wrote about it that Python reads.
 """
 
@@ -20,6 +22,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,13 +30,18 @@ from pathlib import Path
 from typing import Any
 
 from hpc.errors import ConfigError
-from hpc.runs import seal
+from hpc.runs import seal, unpack
 
 MAX_FILE_MB = 5
 NEW_CODE = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".sbatch", ".jinja")
 """Suffixes of new files, not yet in git, that are copied: data and secrets may lie next to the code."""
 COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 """Suffixes of modules in machine code, which are copied whatever their size."""
+NOT_RUN = (
+    "docs", "doc", "tests", "test", "bench", "benchmarks", ".github", ".gitlab", ".gitlab-ci.yml", ".gitignore",
+    ".pre-commit-config.yaml",
+)  # fmt: skip
+"""What stands at the top of a checkout and is for those who work on the code; pages of text (.md, .rst) too."""
 SENT = "HPC_SENT"
 """The variable that names a file on code that was sent here: see `origin`."""
 ABOUT = ("METADATA", "entry_points.txt", "top_level.txt")
@@ -67,6 +75,11 @@ class Code:
     def folder(self) -> str:
         """The name of its folder in the run's code/."""
         return self.folder_name or Path(self.root).name
+
+    @property
+    def import_folders(self) -> list[str]:
+        """Return the folders in the snapshot from which Python imports."""
+        return [os.path.normpath(f"{self.folder}/{each}") for each in self.imports]
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,8 @@ def _checkout(root: Path, places: Sequence[Path]) -> Code:
     tracked = _names(root, "ls-files", "-z")
     new = _new(root)
     changed = _names(root, "diff", "--name-only", "-z", "HEAD")
-    files = [name for name in dict.fromkeys(tracked + new) if (root / name).is_file()]
+    own = [os.path.relpath(place.parent if place.parent != root else place, root) for place in places]
+    files = [name for name in dict.fromkeys(tracked + new) if _is_run(name, own) and (root / name).is_file()]
     small = [name for name in files if _is_small(root / name)]
     commit = _git(root, "rev-parse", "HEAD").decode()
     return Code(
@@ -152,6 +166,14 @@ def _checkout(root: Path, places: Sequence[Path]) -> Code:
         packages=_named(root, places),
         too_large=tuple(name for name in files if name not in small),
     )
+
+
+def _is_run(name: str, own: Sequence[str]) -> bool:
+    """Whether a run may need a file of a checkout. `own`: where the packages of the run are."""
+    if any(name == place or name.startswith(f"{place}/") for place in own):
+        return True
+    top, below, _ = name.partition("/")
+    return top not in NOT_RUN and (bool(below) or not name.endswith((".md", ".rst")))
 
 
 def _packages(folder: Path, places: Sequence[Path]) -> Code:
@@ -231,13 +253,13 @@ def take(checkouts: Sequence[Code], runs: Path) -> Snapshot:
         return Snapshot(place, sha256)
     partial = place.with_name(f".{place.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
-    for name, (content, executable) in files.items():
-        target = partial / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        if executable:
-            target.chmod(target.stat().st_mode | (target.stat().st_mode & 0o444) >> 2)  # the rest follows the umask
-    (partial / seal.MANIFEST).write_bytes(manifest)
+    partial.mkdir(parents=True)
+    with zipfile.ZipFile(partial / unpack.ARCHIVE, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, (content, _) in sorted(files.items()):
+            packed.writestr(
+                zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED
+            )  # without times: equal code, equal file
+    (partial / unpack.MANIFEST).write_bytes(manifest)
     if was_there:  # no longer complete, or changed; the runs that link to it get the new one
         with suppress(FileNotFoundError):  # another launcher repairs it too
             os.replace(place, partial.with_suffix(".old"))
@@ -263,7 +285,12 @@ def _contents(checkouts: tuple[Code, ...]) -> dict[str, tuple[bytes, bool]]:
     """Read the files of a snapshot, with code.diff: once, so that all stages of a pipeline run the same code, however
     long the first ones take."""
     diffs = [_git(Path(checkout.root), "diff", "HEAD") for checkout in checkouts if checkout.commit]
-    contents = {"code.diff": (b"\n".join(diffs), False)}
+    imports = [path for checkout in checkouts for path in checkout.import_folders]
+    contents = {
+        "code.diff": (b"\n".join(diffs), False),
+        unpack.IMPORTS: (json.dumps(imports).encode(), False),
+        "__main__.py": (Path(unpack.__file__).read_bytes(), False),
+    }
     for checkout in checkouts:
         for name in checkout.files:
             path = Path(checkout.root, name)

@@ -70,7 +70,7 @@ def of_site(runs: str, site: str) -> Known | None:
     if record is None:
         return None
     try:
-        code = Code(record["code"]["name"], tuple(record["code"]["imports"]))
+        code = Code(record["code"]["name"])
         return Known(**(record | {"code": code}))
     except (TypeError, KeyError):
         raise Damaged(

@@ -24,6 +24,7 @@ from hpc.errors import ConfigError
 from hpc.plan import snapshot
 from hpc.plan.snapshot import SENT, Snapshot
 from hpc.remote.ssh import Answer, Ssh, no_room
+from hpc.runs.unpack import ARCHIVE
 from hpc.site.profile import Login
 
 LOGIN_NODE = "HPC_LOGIN_NODE"
@@ -57,16 +58,14 @@ _ENTER = f"""\
 cd "$folder" 2>/dev/null || exit {NO_CODE}
 code=$1/.code/$2
 [ -d "$code" ] || mv "$1/.code/.$2.part" "$code" 2>/dev/null || [ -d "$code" ] || exit {NO_CODE}
-[ -f "$code/manifest.json" ] || exit {NO_CODE}
-paths=
-while [ "$3" != -- ]; do paths="$paths$folder/$code/$3:"; shift; done
-shift 3
-export PYTHONPATH="$paths$folder/.hpc/${{code##*/}}${{PYTHONPATH:+:$PYTHONPATH}}"
+[ -f "$code/manifest.json" ] && [ -f "$code/{ARCHIVE}" ] || exit {NO_CODE}
+shift 2
+export PYTHONPATH="$folder/.hpc/${{code##*/}}${{PYTHONPATH:+:$PYTHONPATH}}"
 export {LOGIN_NODE}=1 {SENT}="$folder/.hpc/${{code##*/}}/origin.json" PYTHONIOENCODING=utf-8
 """
 _ACT = """\
 d=$(mktemp -d) || exit
-"$python" -PB -m hpc.launch "$@" </dev/null >"$d/out" 2>"$d/err"
+"$python" -PB "$code/code.zip" -m hpc.launch "$@" </dev/null >"$d/out" 2>"$d/err"
 code=$?
 cat "$d/err" >&2
 cat "$d/out"
@@ -75,7 +74,7 @@ exit $code
 """
 _WATCH = """\
 exec 3<&0
-"$python" -PBu -m hpc.launch "$@" </dev/null 3<&- &
+"$python" -PBu "$code/code.zip" -m hpc.launch "$@" </dev/null 3<&- &
 work=$!
 { cat <&3; kill $work; } >/dev/null 2>&1 &
 guard=$!
@@ -88,10 +87,9 @@ exit $code
 
 @dataclass(frozen=True)
 class Code:
-    """Code as it is sent: the name of its snapshot, and the folders in it from which Python imports."""
+    """Code as it is sent: the name of its snapshot."""
 
     name: str
-    imports: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class There:
         relative = [_below_here(path) for path in files]
         codes = snapshot.look(_packages())
         copy = snapshot.take(codes, runs)
-        code = Code(copy.folder.name, tuple(f"{code.folder}/{path}" for code in codes for path in code.imports))
+        code = Code(copy.folder.name)
         seen = self._hello(code)
         folder = self.folder = seen["folder"]
         n_files = sum(len(names) for _, _, names in os.walk(copy.folder))
@@ -230,7 +228,7 @@ class There:
         return self._script(_ENTER + script, *self._entered(code), *words, n_tries=n_tries, patience_s=patience_s)
 
     def _entered(self, code: Code) -> list[str]:
-        return [self.place.runs, code.name, *code.imports, "--"]
+        return [self.place.runs, code.name]
 
     def _script(self, script: str, *words: str, n_tries: int, patience_s: float) -> Answer:
         return self.ssh.run(*self._command(script, *words), n_tries=n_tries, patience_s=patience_s)

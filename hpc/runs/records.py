@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from hpc.errors import ConfigError
-from hpc.runs import heartbeats
+from hpc.runs import folding, heartbeats
 from hpc.runs.rundir import (
     LIST,
     RESULT,
@@ -282,14 +282,17 @@ def _checked(path: Path | str, record: Any, fields: Fields, needed: Iterable[str
     return record
 
 
-def _lines(path: Path | str, fields: Fields, needed: Iterable[str]) -> list[Any]:
-    """Read the lines that are as they were written."""
-    return [line for line in all_lines(path) if line is not None and not _wrong(line, fields, needed)]
+def _lines(run: RunDir, name: str, fields: Fields, needed: Iterable[str]) -> list[Any]:
+    """Read the lines of a file that are as they were written; of a finished run, they are in events.jsonl."""
+    lines = all_lines(f"{run.folder}/{name}") or folding.folded(run, name)
+    return [line for line in lines if line is not None and "of" not in line and not _wrong(line, fields, needed)]
 
 
-def _pulse(path: Path | str, fields: Fields, needed: Iterable[str]) -> Any:
+def _pulse(run: RunDir, name: str, fields: Fields, needed: Iterable[str]) -> Any:
     """Read a file below heartbeat/. They are not flushed to the disk, and written again soon: a damaged one is none."""
-    record = read_heartbeat(path)
+    record = read_heartbeat(f"{run.folder}/{name}")
+    if not record:
+        record = next(reversed(folding.folded(run, name)), {})
     return {} if _wrong(record, fields, needed) else record
 
 
@@ -339,21 +342,22 @@ def masked(typed: Any) -> Any:
 
 
 def submissions(run: RunDir) -> list[Submission]:
-    return _lines(f"{run.folder}/{SUBMISSIONS}", _SUBMISSION, ("time",))
+    return _lines(run, SUBMISSIONS, _SUBMISSION, ("time",))
 
 
 def attempts(run: RunDir) -> list[Attempt]:
     usual = {"codes": [], "why": "", "node": "", "got_on": False, "from_step": 0}
-    return [usual | line for line in _lines(f"{run.folder}/attempts.jsonl", _ATTEMPT, ("started", "outcome"))]
+    return [usual | line for line in _lines(run, folding.ATTEMPTS, _ATTEMPT, ("started", "outcome"))]
 
 
 def events(run: RunDir) -> list[Event]:
-    return _lines(f"{run.folder}/events.jsonl", _EVENT, ("time", "text"))
+    return _lines(run, folding.EVENTS, _EVENT, ("time", "text"))
 
 
 def metrics(run: RunDir) -> list[dict[str, float]]:
     """Read the lines of metrics.jsonl: a step, and its figures."""
-    return [line for line in _lines(run.metrics, {"step": _is_count}, ("step",)) if all(map(_is_number, line.values()))]
+    lines = _lines(run, "metrics.jsonl", {"step": _is_count}, ("step",))
+    return [line for line in lines if all(map(_is_number, line.values()))]
 
 
 def result(run: RunDir) -> Result:
@@ -391,29 +395,34 @@ def meanings(run: RunDir) -> dict[str, Any]:
 def heartbeat(run: RunDir, rank: int) -> Heartbeat:
     """Read how far a rank is; empty before it has said so."""
     record: Any = heartbeats.of_rank(run, rank)
+    if not record:
+        record = next((line for line in folding.folded(run, folding.RANKS) if line.get("rank") == rank), {})
     return {} if _wrong(record, _HEARTBEAT, ("time", "attempt")) else record
 
 
 def all_heartbeats(run: RunDir) -> dict[int, Heartbeat]:
-    """Read how far each rank is, of those that have said so in any attempt."""
+    """Read how far each rank is, of those that have said so in any attempt; also of a run that has finished."""
     records: Any = heartbeats.of_all(run)
+    if not records:
+        records = {line["rank"]: line for line in folding.folded(run, folding.RANKS) if type(line.get("rank")) is int}
     return {rank: record for rank, record in records.items() if not _wrong(record, _HEARTBEAT, ("time", "attempt"))}
 
 
 def supervisor(run: RunDir) -> SupervisorHeartbeat:
     """Read the state of the run; empty before its supervisor has said anything."""
-    record: Any = _pulse(f"{run.folder}/{SUPERVISOR}", _SUPERVISOR, ("time", "state", "text", "host", "pid"))
+    record: Any = _pulse(run, SUPERVISOR, _SUPERVISOR, ("time", "state", "text", "host", "pid"))
     return record
 
 
 def owner(run: RunDir) -> Owner:
     """Read who holds the lock; empty if nobody has."""
-    record: Any = _pulse(run.owner, _OWNER, ("host", "pid"))
+    record: Any = _pulse(run, folding.OWNER, _OWNER, ("host", "pid"))
     return record
 
 
-def damaged(run: RunDir) -> list[str]:
-    """Return a sentence for each file of the run, of those that others read, that is not as it was written."""
+def damaged(run: RunDir, *, is_heard: bool = False) -> list[str]:
+    """Return a sentence for each file of the run, of those that others read, that is not as it was written. `is_heard`:
+    the file of its supervisor has been read, and is whole."""
     sentences = []
     for read in (plan, result):
         try:
@@ -424,7 +433,7 @@ def damaged(run: RunDir) -> list[str]:
     sentences += [
         f"{SUBMISSIONS} is damaged: {why}" for why in _damaged_lines(run, SUBMISSIONS, _SUBMISSION, ("time",))
     ]
-    if not supervisor(run) and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
+    if not is_heard and not supervisor(run) and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
         sentences.append(f"{SUPERVISOR} is damaged: {why}")
     return sentences
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from contextlib import suppress
 
 # `status` reads a hundred runs and answers at once: neither typing nor pathlib is imported before it is needed
@@ -20,6 +21,12 @@ LIST = "products.jsonl"
 """The list of the products in `out`: see products.py."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """The error numbers of an OSError when there is no room, which somebody may make."""
+
+
+TRIES, TORN_S = 3, 0.002
+"""How often to read a file that is written in place, and how long to wait in between."""
+BLOCK_B = 1024
+"""A file that is written in place has a multiple of so many bytes."""
 
 
 def atomic_write(
@@ -111,6 +118,26 @@ def write_json(path: Path, value: object, *, durable: bool = True, private: bool
     atomic_write(path, lambda file: file.write(data), durable=durable, private=private)
 
 
+def overwrite_json(path: Path, value: object) -> None:
+    """Write a small file that one process writes again and again, in place: to make a new one and to rename it would be
+    two requests more to the server that knows all names. Who reads in the middle finds no JSON, or the old one, and
+    reads again: see read_heartbeat."""
+    data = encoded(json.dumps(value, indent=1, ensure_ascii=False))
+    name = os.fspath(path)
+    try:
+        file = os.open(name, os.O_WRONLY)
+    except FileNotFoundError:
+        write_json(path, value, durable=False)
+        return
+    try:
+        length = os.fstat(file).st_size
+        room = max(length, -(-len(data) // BLOCK_B) * BLOCK_B)
+        if os.pwrite(file, data.ljust(room), 0) < room:
+            raise OSError(FULL[0], os.strerror(FULL[0]), name)
+    finally:
+        os.close(file)
+
+
 def encoded(text: str) -> bytes:
     """A file's name may hold bytes that are no UTF-8; what Python makes of them is written as JSON's \\udc.. and read
     back as it was."""
@@ -144,11 +171,15 @@ def _without_waiting(path: str, flags: int) -> int:
 def read_heartbeat(path: Path | str) -> dict[str, Any]:
     """Read a file below heartbeat/; empty if there is none. These files are not flushed to the disk, so a node that
     goes down can leave an empty one: that counts as none."""
-    try:
-        content = read_json(path)
-    except Damaged:
-        return {}
-    return content if isinstance(content, dict) else {}
+    for _ in range(TRIES):
+        try:
+            content = read_json(path)
+            return content if isinstance(content, dict) else {}
+        except Damaged:  # or it is just being written
+            if not os.path.getsize(path):
+                return {}
+            time.sleep(TORN_S)
+    return {}
 
 
 def append_line(path: Path, *values: object) -> None:
@@ -200,14 +231,16 @@ def committed_steps(checkpoints: Path) -> list[int]:
 class RunDir:
     """The folder of a run: its path is all that one needs to find the run. Each file below has one writer.
 
-    launcher    plan.json, identity.json, config.yaml, env.sh, job.sbatch, jobs/submitted.jsonl, code (a link: see
-                snapshot.py)
+    launcher    plan.json, identity.json, config.yaml, env.sh (with --prepare), job.sbatch, jobs/submitted.jsonl, code
+                (a link: see snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     stop        heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/, jobs/attempt-0002/words-1.json
     each node   heartbeat/node-0004 (see heartbeats.py)
     each rank   verified/rank-0003.jsonl (see products.py), jobs/attempt-0002/rank-0003.log (and .error.json, .stacks,
                 .memory.json, .staged.json, .words-1.json, .stopped)
+
+    When a run has finished, most of them are joined in events.jsonl: see folding.py.
     """
 
     def __init__(self, path: Path | str) -> None:

@@ -1,26 +1,23 @@
 """Whether a run is still what was submitted: its folder the one it began in, its code that of the manifest.
 
 runs/train-k3f9x2ab/identity.json        {"id", "made"}: made once by the launcher; plan.json names the id
-runs/train-k3f9x2ab/code/manifest.json   size and SHA-256 of every file of the snapshot; plan.json has its SHA-256
+runs/train-k3f9x2ab/code/manifest.json   size and SHA-256 of every file of code.zip; plan.json has its SHA-256
 """
 
 import hashlib
-import importlib.machinery
 import importlib.util
 import json
 import os
 import secrets
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpc.runs.rundir import Damaged, Gone, RunDir, atomic_write, forbid_making, read_json
+from hpc.runs import unpack
+from hpc.runs.rundir import RESULT, Damaged, Gone, RunDir, atomic_write, forbid_making, read_json
+from hpc.runs.unpack import ARCHIVE, MANIFEST
 
-MANIFEST = "manifest.json"
-IMPORTABLE = tuple(importlib.machinery.all_suffixes())
-"""A file of such a name, added to a snapshot, could be imported in place of another."""
 HALF_WRITTEN_S = 1.0
 """How long another launcher may take to write the identity, a line."""
 
@@ -34,7 +31,7 @@ def identity(run: RunDir) -> str:
 
     A copy of the folder has the same id: it can be resumed elsewhere.
     """
-    path, new = run.identity, secrets.token_hex(8)
+    path, new = run.identity, _of_plan(run) or secrets.token_hex(8)
     content = json.dumps({"id": new, "made": time.time()}).encode()
     try:
         with open(path, "xb") as file:
@@ -52,12 +49,22 @@ def identity(run: RunDir) -> str:
 
 
 def identity_of(run: RunDir) -> str:
-    """Read the id of a run folder; empty if it has none that can be read."""
+    """Read the id of a run folder; empty if it has none that can be read. That of a finished run is in plan.json."""
     try:
         record = read_json(run.identity)
     except Damaged:
         return ""
-    return str(record.get("id", "")) if isinstance(record, dict) else ""
+    return _of_plan(run) if record is None else str(record.get("id", "")) if isinstance(record, dict) else ""
+
+
+def _of_plan(run: RunDir) -> str:
+    if not os.path.exists(f"{run.folder}/{RESULT}"):
+        return ""
+    try:
+        plan = read_json(run.plan)
+    except Damaged:
+        return ""
+    return str(plan.get("identity", "")) if isinstance(plan, dict) else ""
 
 
 def work_in(run: RunDir, expected: str) -> None:
@@ -93,15 +100,26 @@ def manifest(files: Mapping[str, tuple[bytes, bool]]) -> bytes:
 
 
 def verify(run: RunDir, plan: Mapping[str, Any]) -> None:
-    """Raise Unsealed if the snapshot is gone, or not to the byte what the plan names. Bytecode in it is deleted: ranks
-    write none, and Python would believe one that is as old as its source."""
+    """Raise Unsealed if the snapshot is gone, or not to the byte what the plan names. Then make the copy on this node,
+    from which this process has imported, what the snapshot says."""
     expected = plan.get("snapshot")
     if not expected:
         raise Unsealed(f"{run.plan} names no snapshot of the code, as an older version of hpc wrote it{_mend(run)}")
     if fault := difference(run.code, expected):
         raise Unsealed(f"{fault}{_mend(run)}")
-    for cache in list(run.code.resolve().rglob("__pycache__")):
-        shutil.rmtree(cache, ignore_errors=True)
+    if not (run.code / ARCHIVE).exists():
+        raise Unsealed(f"{run.code} is a copy of the code as older versions of hpc made it, file by file{_mend(run)}")
+    if copy := copy_of(expected):
+        try:
+            unpack.mend(copy, run.code / ARCHIVE, json.loads((run.code / MANIFEST).read_text()))
+        except OSError as error:  # a disk that is full: what is whole is enough for what was imported
+            raise Unsealed(f"{copy}, this node's copy of the code, cannot be mended: {error}{_mend(run)}") from None
+
+
+def copy_of(sha256: str) -> Path | None:
+    """Return the copy of that snapshot from which this process has imported, if it has."""
+    copy = Path(os.environ.get(unpack.UNPACKED, ""))
+    return copy if copy.name == f"code-{sha256[:16]}" else None
 
 
 def difference(code: Path, sha256: str) -> str:
@@ -115,6 +133,26 @@ def difference(code: Path, sha256: str) -> str:
     if (digest := hashlib.sha256(text).hexdigest()) != sha256:
         return f"{code / MANIFEST} was changed after submission: its SHA-256 is {digest}, the plan's {sha256}"
     files: dict[str, dict[str, Any]] = json.loads(text)
+    if ARCHIVE in os.listdir(code):
+        return _difference_of_archive(code / ARCHIVE, files)
+    if unpack.IMPORTS in files:
+        return f"the run's copy of the code is gone: {code / ARCHIVE} is not there"
+    return _difference_of_folder(code, files)
+
+
+def _difference_of_archive(archive: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
+    try:
+        with unpack.opened(archive) as packed:
+            for path, entry in files.items():
+                unpack.content_of(packed, path, entry)
+            added = sorted(set(packed.namelist()) - files.keys())
+    except unpack.Changed as changed:
+        return str(changed)
+    return f"{added[0]} in {archive} was added after submission" if added else ""
+
+
+def _difference_of_folder(code: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same of a snapshot of an earlier version, which is no archive."""
     for path, entry in files.items():
         try:
             content = (code / path).read_bytes()
@@ -126,26 +164,21 @@ def difference(code: Path, sha256: str) -> str:
                 f"{code / path} was changed after submission: expected {entry['bytes']} bytes with SHA-256 "
                 f"{entry['sha256']}, found {len(content)} with {digest}"
             )
-    added = next((path for path in _importable(code) if path not in files), None)
+    added = next((path for path in unpack.importable(code.resolve()) if path not in files), None)
     return f"{code / added} was added after submission: Python could import it in place of another" if added else ""
 
 
-def _importable(code: Path) -> Iterator[str]:
-    top = code.resolve()
-    for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        yield from (os.path.relpath(os.path.join(folder, name), top) for name in names if name.endswith(IMPORTABLE))
-
-
 def refuse_other_code(run: RunDir, plan: Mapping[str, Any]) -> None:
-    """Raise Unsealed if this process would import a package of the plan from elsewhere than the snapshot."""
+    """Raise Unsealed if this process would import a package of the plan from elsewhere than from this node's copy of
+    the snapshot."""
+    copy = copy_of(plan.get("snapshot", ""))
     for package, place in plan.get("packages", {}).items():
-        expected, origin = os.path.realpath(run.code / place), location(package)
+        expected, origin = os.path.realpath(copy / place) if copy else "", location(package)
         if origin is None or os.path.realpath(origin) != expected:
             raise Unsealed(
                 f"this rank would import {package} from {origin or 'nowhere'}, not from the run's copy of the code, "
-                f"{expected}: its PYTHONPATH is {os.environ.get('PYTHONPATH') or 'not set'}. See what the site's or "
-                "your own scripts do with it"
+                f"{expected or run.code / ARCHIVE}: its PYTHONPATH is {os.environ.get('PYTHONPATH') or 'not set'}. See "
+                "what the site's or your own scripts do with it"
             )
 
 

@@ -88,7 +88,7 @@ def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
     """Read the state of runs from their folders, and of those that wait, from Slurm."""
     looked = [_folder(run) for run in runs]
     in_doubt = [(one, line, run) for (one, line), run in zip(looked, runs) if one.on_slurm and one.word in _DOUBT]
-    jobs = queue.look(state.job_at for state, _, _ in in_doubt)
+    jobs = queue.look((state.job_at for state, _, _ in in_doubt), _owners((state, run) for state, _, run in in_doubt))
     for state, submitted, run in in_doubt:
         job = jobs.get(state.job_at)
         if job and submitted.get("name", job.name) != job.name:
@@ -102,6 +102,12 @@ def look_all(runs: list[RunDir], queue: Queue) -> list[State]:
     for state, _ in looked:
         state.why = next(filter(None, map(words.short, state.text.split("; "))), "")
     return [state for state, _ in looked]
+
+
+def _owners(waiting: Iterable[tuple[State, RunDir]]) -> dict[str, int]:
+    """Return whose jobs those are: of a shared folder, the runs of others too."""
+    owners = ((state.job_at, os.stat(run.folder).st_uid) for state, run in waiting if os.path.exists(run.folder))
+    return {job: owner for job, owner in owners if owner != os.getuid()}
 
 
 def _as_in_books(state: State, last: str) -> None:
@@ -132,7 +138,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted: dict[str, Any] = {} if finished else dict((records.submissions(run) or [{}])[-1])
     state = _described(run, submitted, supervisor)
-    damage = records.damaged(run)
+    damage = records.damaged(run, is_heard=bool(supervisor))
     if finished:
         state.word, state.code = "finished", 0
         state.text = "" if damage else _outdated(run)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from hpc.slurm import commands, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 FIRST_S, LONGEST_S = 2.0, 60.0
 """How long an answer is valid; doubled each time that Slurm did not answer, or that nothing has changed."""
@@ -46,16 +47,22 @@ class Queue:
         """Why squeue did not answer about this job, or an empty text."""
         return self._silences.get(cluster_of(job), "")
 
-    def look(self, ids: Iterable[str]) -> dict[str, Job]:
+    def look(self, ids: Iterable[str], owners: Mapping[str, int] | None = None) -> dict[str, Job]:
         """Return the jobs that wait or run, by id; 12_3 is an element of an array, 12@b a job of the cluster b. If one
-        is missing, see `silence_of`."""
+        is missing, see `silence_of`. `owners`: whose jobs they are, by id, of those that are not this user's."""
         wanted = set(ids)
         if not wanted or (wanted <= self._asked and time.monotonic() < self._next):
             return self._known
         before = {job: (line.state, line.reason) for job, line in self._known.items()}
-        for cluster in sorted({cluster_of(job) for job in wanted}):
-            numbers = {number_of(job).partition("_")[0] for job in wanted if cluster_of(job) == cluster}
-            self._ask(cluster, sorted(numbers))
+        groups: dict[tuple[str, int], set[str]] = {}
+        for job in wanted:
+            of = (cluster_of(job), (owners or {}).get(job, os.getuid()))
+            groups.setdefault(of, set()).add(number_of(job).partition("_")[0])
+        for cluster in {cluster for cluster, _ in groups}:
+            self._known = {job: line for job, line in self._known.items() if cluster_of(job) != cluster}
+            self._silences.pop(cluster, None)
+        for (cluster, owner), numbers in sorted(groups.items()):
+            self._ask(cluster, owner, sorted(numbers))
         after = {job: (line.state, line.reason) for job, line in self._known.items()}
         unchanged = wanted <= self._asked and after == before
         self._hold_s = min(2 * self._hold_s, LONGEST_S) if self.silence or unchanged else FIRST_S
@@ -66,19 +73,22 @@ class Queue:
         """Return how a job ended, if squeue has said so; empty otherwise."""
         return self._ended.get(id, "")
 
-    def _ask(self, cluster: str, arrays: list[str]) -> None:
+    def _ask(self, cluster: str, owner: int, numbers: list[str]) -> None:
+        """Ask for one job, or for all of one user: for a list of jobs, squeue would fetch the whole queue."""
         of_cluster, at = commands.of_cluster(cluster), f"@{cluster}" if cluster else ""
         # Slurm knows for some minutes how a job has ended; asked for all, it says so in the same answer
-        asked = ("-h", "-r", "-t", "all", "-j", ",".join(arrays), "-o", "%i|%T|%r|%S|%j")
-        answer = commands.run("squeue", *of_cluster, *asked)
+        asked = ("squeue", *of_cluster, "-h", "-r", "-t", "all", "-o", "%i|%T|%r|%S|%j")
+        whose = ["-j", *numbers] if len(numbers) == 1 else ["--me"] if owner == os.getuid() else ["-u", str(owner)]
+        answer = commands.run(*asked, *whose)
+        if "--me" in whose and "--me" in answer.error:  # before 20.02
+            answer = commands.run(*asked, "-u", str(owner))
         if not answer.ok and "Invalid job id" not in answer.error:
             self._silences[cluster] = f"squeue does not answer: {answer.error}"
             return
-        self._silences.pop(cluster, None)
         lines = [line.split("|", 4) for line in answer.out.splitlines()]
         jobs = {f"{line[0]}{at}": Job(*line[1:]) for line in lines if len(line) == 5}
-        others = {job: line for job, line in self._known.items() if cluster_of(job) != cluster}
-        self._known = others | {job: line for job, line in jobs.items() if line.state not in words.ENDED}
+        jobs = {job: line for job, line in jobs.items() if number_of(job).partition("_")[0] in numbers}
+        self._known |= {job: line for job, line in jobs.items() if line.state not in words.ENDED}
         self._ended |= {job: line.state for job, line in jobs.items() if line.state in words.ENDED}
 
     def ended(self, ids: Iterable[str]) -> dict[str, str]:

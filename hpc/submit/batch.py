@@ -3,7 +3,6 @@
 `environ` is the environment at submission: its PYTHONPATH is passed on to the job.
 """
 
-import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from hpc.config import secrets
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.runs.sharing import UMASKS
+from hpc.runs.unpack import ARCHIVE
 from hpc.site.allocation import job_env, sbatch_options
 from hpc.slurm.sbatch_words import FOR_THE_FIRST
 
@@ -32,7 +32,7 @@ def sbatch_text(plan: Plan, environ: Environ) -> str:
 
 def standalone_text(plan: Plan, environ: Environ) -> str:
     """Return a batch script that needs no submitit: `sbatch job.sbatch` runs the run folder."""
-    command = shlex.join([plan.python, "-PB", "-u", "-m", "hpc.supervisor", str(plan.run.path)])
+    command = shlex.join([plan.python, "-PB", "-u", archive(plan), "-m", "hpc.supervisor", str(plan.run.path)])
     return executor(plan, environ)._make_submission_file_text(f"exec {command}", uid="")
 
 
@@ -67,15 +67,15 @@ def env_text(plan: Plan, environ: Environ) -> str:
     return "\n".join([*_setup(plan, environ), f"HPC_PYTHON={shlex.quote(plan.python)}", ""])
 
 
-def python_path(plan: Plan, environ: Environ) -> str:
-    """Return the run's own copy of the code, then the user's PYTHONPATH."""
-    return os.pathsep.join([*plan.python_path, *filter(None, [environ.get("PYTHONPATH")])])
+def archive(plan: Plan) -> str:
+    """Return the run's own copy of the code, which Python unpacks and runs: see hpc/runs/unpack.py."""
+    return str(plan.run.code / ARCHIVE)
 
 
 def _setup(plan: Plan, environ: Environ) -> list[str]:
     """Return the lines of a batch script before its command."""
     umask = UMASKS.get(plan.resources.share)
-    exported = job_env(plan.site, plan.resources) | {"PYTHONPATH": python_path(plan, environ)}
+    exported = job_env(plan.site, plan.resources) | {"PYTHONPATH": environ.get("PYTHONPATH", "")}
     exported |= {name: environ[name] for name in (secrets.FILE,) if environ.get(name)}  # the path of a file
     return [
         *plan.site.prologue,
@@ -110,7 +110,7 @@ def executor(
                 f"{folder_name!r} has a line break in its name, which no batch script can have: rename it"
             )
     # exec: the Python process replaces the batch script, so that Slurm signals it
-    sbatch = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.quote(plan.python)} -PB")
+    sbatch = Sbatch(folder=folder or plan.run.jobs, python=f"exec {shlex.join([plan.python, '-PBu', archive(plan)])}")
     assert r.time_s is not None
     extra: dict[str, object] = {
         "signal": f"B:USR2@{r.lead_s}",

@@ -21,7 +21,7 @@ from hpc.plan.plan import Plan
 from hpc.plan.snapshot import Snapshot
 from hpc.rank import stage_run, threads
 from hpc.rank.context import Context, World
-from hpc.runs import records, seal, sharing, submissions
+from hpc.runs import folding, records, seal, sharing, submissions
 from hpc.runs.rundir import RunDir, append_line, atomic_write, read_json, write_json
 from hpc.slurm import commands, words
 from hpc.submit import batch
@@ -60,7 +60,7 @@ def lock_of(runs: Path) -> Iterator[bool]:
         yield locked
 
 
-def write_run(plan: Plan, code: Snapshot | None = None) -> RunDir:
+def write_run(plan: Plan, code: Snapshot | None = None, *, by_hand: bool = False) -> RunDir:
     """Write the run folder, with all that the supervisor and the ranks will read. Repeated at each submission.
 
     Parameters
@@ -69,9 +69,13 @@ def write_run(plan: Plan, code: Snapshot | None = None) -> RunDir:
         What to run.
     code
         The copy of its code, if it has been made already.
+    by_hand
+        Write what slurm/run.sbatch sources, for a job that the user submits.
     """
     run = plan.run
     run.jobs.mkdir(parents=True, exist_ok=True)
+    if not run.result.exists():
+        folding.unfold(run)
     sharing.apply(run.path, plan.resources.share)
     copy = code or snapshot.take(plan.code, Path(plan.runs))
     if plan.resources.share == "group":  # of all runs of this code, whoever may read the others
@@ -81,7 +85,7 @@ def write_run(plan: Plan, code: Snapshot | None = None) -> RunDir:
     # Not flushed to the disk one by one: if the machine loses power now, nothing was submitted yet
     for path, text in (
         (run.config, config.to_yaml(plan.science.config)),
-        (run.env, batch.env_text(plan, os.environ)),
+        *([(run.env, batch.env_text(plan, os.environ))] if by_hand else []),
         (run.plan, plan.to_text(seal.identity(run), copy.sha256)),
         # For the job that follows this one, if the site does not requeue
         *([(run.script, batch.successor_text(plan, os.environ))] if plan.site.kind == "slurm" else []),
@@ -118,11 +122,14 @@ def inline(plan: Plan) -> int:
 def local(plan: Plan) -> str:
     """Start a supervisor on this machine that outlives this process; return its pid."""
     run = write_run(plan)
-    environ = os.environ | plan.site.env | {"PYTHONPATH": batch.python_path(plan, os.environ)}
+    environ = os.environ | plan.site.env
     began = time.time()
     with open(run.jobs / "supervisor.log", "a") as log:
         process = subprocess.Popen(
-            [plan.python, "-PB", "-u", "-m", "hpc.supervisor", str(run.path), "--identity", seal.identity(run)],
+            [
+                *(plan.python, "-PB", "-u", batch.archive(plan), "-m", "hpc.supervisor", str(run.path)),
+                *("--identity", seal.identity(run)),
+            ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True,
         )  # fmt: skip
     return submissions.note(plan.run, plan.to_json(), str(process.pid), began)

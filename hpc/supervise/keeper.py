@@ -37,9 +37,10 @@ class Keeper:
 
     def __call__(self) -> None:
         code = keep(RunDir(Path(self.path)), os.environ, self.identity)
+        sys.stdout.flush()
         if code != DONE:
-            sys.stdout.flush()
             raise SystemExit(code)
+        os._exit(DONE)  # submitit would write a file with the result, None
 
 
 def keep(run: RunDir, environ: Mapping[str, str], identity: str = "") -> int:

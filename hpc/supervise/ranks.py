@@ -22,6 +22,7 @@ from hpc.rank.parent_death import die_with_parent
 from hpc.rank.signals import STACKS
 from hpc.runs import records, seal
 from hpc.runs.rundir import Damaged, Gone, RunDir, read_json
+from hpc.runs.unpack import ARCHIVE, UNPACKED
 from hpc.supervise import flight_recorder, in_container
 from hpc.supervise.forkservers import ForkServers
 
@@ -39,8 +40,8 @@ KILLED = (signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends, and how srun ends then."""
 LOG_MB, KEPT_MB = 200, 10
 """A log larger than LOG_MB is cut to its last KEPT_MB, so that a rank cannot fill the disk."""
-LOGS_SHARE = 128
-"""A pass of the supervisor looks at one log, and at one more for each 128 ranks."""
+LOGS_EVERY, LOGS_SHARE = 4, 128
+"""Every fourth pass of the supervisor looks at one log, and at one more for each 128 ranks."""
 
 
 class Ranks:
@@ -78,7 +79,7 @@ class Ranks:
         self.heard_since = time.time()
         """The time from which their silence counts: the start, or the last time that the disk had no room for
         heartbeats."""
-        self._logs = itertools.count()
+        self._passes = itertools.count()
         self.mpi = bool(self.resources.get("mpi"))
         self.threads = threads.of_a_rank(plan, self.size, on_slurm)
         self.on_slurm = on_slurm
@@ -187,11 +188,12 @@ class Ranks:
             ]
 
     def _environ(self) -> dict[str, str]:
-        """Return the environment of the ranks: ours, with their own number of threads and the code of this run, even if
-        an array shares one batch script."""
-        own = self.plan["python_path"]
-        inherited = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", *own)]
-        return threads.capped(self.threads, os.environ) | {"PYTHONPATH": os.pathsep.join([*own, *inherited])}
+        """Return the environment of the ranks: ours, with their own number of threads, and without our node's copy of
+        the code: theirs is that of their own node."""
+        environ = threads.capped(self.threads, os.environ)
+        own, places = environ.pop(UNPACKED, ""), environ.get("PYTHONPATH", "").split(os.pathsep)
+        inherited = [place for place in places if place and not (own and f"{place}/".startswith(f"{own}/"))]
+        return environ | {"PYTHONPATH": os.pathsep.join(inherited)}
 
     def _command(self, environ: Mapping[str, str]) -> list[str]:
         """Return the command of a rank, which has this environment outside of a container."""
@@ -199,8 +201,8 @@ class Ranks:
         # container, the user's ~/.local is of another Python
         python = [in_container.python(self.plan), "-PBs" if in_container.image(self.plan) else "-PB", "-u"]
         command = [
-            "env", f"PYTHONPATH={environ['PYTHONPATH']}", *python, "-m", "hpc.worker", str(self.run.path),
-            "--attempt", str(self.attempt), "--identity", self.identity,
+            "env", f"PYTHONPATH={environ['PYTHONPATH']}", *python, str(self.run.code / ARCHIVE), "-m", "hpc.worker",
+            str(self.run.path), "--attempt", str(self.attempt), "--identity", self.identity,
         ]  # fmt: skip
         command += ["--mpi"] if self.mpi else ["--fork-server"] if self.servers else []
         return in_container.wrapped(command, self.plan, self.run.path.parent, environ)
@@ -398,10 +400,13 @@ class Ranks:
         return any(place in main for place in _WAITING)
 
     def cut_logs(self) -> None:
-        """Keep only the end of a log that has grown too long. Ranks append, so they continue after it. A pass looks at
-        a few logs, in turn."""
-        n = 1 + self.size // LOGS_SHARE
-        for rank in [next(self._logs) % self.size for _ in range(min(n, self.size))]:
+        """Keep only the end of a log that has grown too long. Ranks append, so they continue after it. Every few
+        passes, a few logs are looked at, in turn."""
+        turn, odd = divmod(next(self._passes), LOGS_EVERY)
+        if odd:
+            return
+        n = min(1 + self.size // LOGS_SHARE, self.size)
+        for rank in [(turn * n + at) % self.size for at in range(n)]:
             log = self.folder.log(rank)
             try:
                 if log.stat().st_size < LOG_MB * 1e6:

@@ -21,8 +21,10 @@ EPILOG = re.compile(r"^Epilog(Slurmctld)?(\[\d+\])?\s*=\s*/", re.MULTILINE)
 """In `scontrol show config`. 24.11 numbers them."""
 PREEMPTED_S = 2.0
 """How long to wait, when the ranks have saved, for the answer to whether the job is preempted."""
-ASK_EVERY_S = 120.0
-"""How often to ask for the end of the walltime: an admin may change it, and so may `scontrol update`."""
+SELDOM_S, SOON_S = 1800.0, 120.0
+"""How often to ask for the end of the walltime, far from it and near it: an administrator may change it."""
+NO_LIMIT = 4_000_000_000
+"""A job without a limit ends in the year 2106."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,28 @@ class Job:
 
 
 class EndOfWalltime:
-    """Asks Slurm for the remaining time of the job, in the background, so that a slow Slurm delays nothing."""
+    """The end of the job: what Slurm has said of it when the job began (since 23.02), and whether that has changed.
+    Asked in the background, so that a slow Slurm delays nothing.
 
-    def __init__(self, job: str) -> None:
+    Parameters
+    ----------
+    job
+        Its id.
+    environ
+        That of the batch step, with SLURM_JOB_END_TIME where Slurm sets it.
+    """
+
+    def __init__(self, job: str, environ: Mapping[str, str] | None = None) -> None:
         self.job = job
-        self.at: float | None = None
+        said = (environ or {}).get("SLURM_JOB_END_TIME", "")
+        self.at = float(said) if said.isdecimal() and 0 < int(said) < NO_LIMIT else None
         self._asking: subprocess.Popen[str] | None = None
-        self._next = 0.0
+        self._next = 0.0 if self.at is None else time.monotonic() + self._interval_s()
+
+    def _interval_s(self) -> float:
+        """Half of what is left: the nearer the end, the less time a change of it may take to be known."""
+        left_s = SELDOM_S if self.at is None else self.at - time.time()
+        return min(SELDOM_S, max(SOON_S, left_s / 2))
 
     def left_s(self) -> float | None:
         """Return the remaining time. None: no limit, or not known yet."""
@@ -63,8 +80,8 @@ class EndOfWalltime:
             at = words.time_of(self._asking.communicate()[0])
             self._asking = None
             self.at = self.at if at is None else at  # no limit, or Slurm does not answer: keep the last value
+            self._next = now + self._interval_s()
         elif self._asking is None and now > self._next:
-            self._next = now + ASK_EVERY_S
             self._asking = commands.start("squeue", "-h", "-j", self.job, "-o", "%e")
         return None if self.at is None else self.at - time.time()
 

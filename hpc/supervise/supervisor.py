@@ -18,7 +18,7 @@ from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import heartbeats, records, seal, sharing
+from hpc.runs import folding, heartbeats, records, seal, sharing
 from hpc.runs.rundir import (
     FULL,
     Gone,
@@ -26,6 +26,7 @@ from hpc.runs.rundir import (
     append_line,
     committed_steps,
     make_folder,
+    overwrite_json,
     read_json,
     write_json,
 )
@@ -84,7 +85,7 @@ class Supervisor:
         self.resources: dict[str, Any] = plan["resources"]
         # On a site without Slurm we may still be inside of an interactive job, which is not ours
         self.job = Job.of(environ) if plan["site"]["kind"] == "slurm" else None
-        self.end = EndOfWalltime(self.job.id) if self.job else None
+        self.end = EndOfWalltime(self.job.id, environ) if self.job else None
         self.preemption = Preemption(self.job.id) if self.job else None
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
@@ -398,6 +399,10 @@ class Supervisor:
         self._say(
             "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
         )
+        try:
+            folding.fold(self.dir)
+        except OSError as error:  # then it has more files than it needs
+            print_safely(f"{self.dir.path}: not in few files: {error}")
         return DONE
 
     def give_up(self, code: int, why: str) -> int:
@@ -535,7 +540,7 @@ class Supervisor:
         }
         seal.check_identity(self.dir, self.identity)
         try:
-            write_json(self.dir.supervisor, now, durable=False)
+            overwrite_json(self.dir.supervisor, now)
         except OSError as error:
             print_safely(f"{self.dir.supervisor}: {error.strerror}")
             return error.errno not in FULL

@@ -133,7 +133,7 @@ def test_a_planted_secret_is_in_no_product_of_a_pipeline(lab: Launch) -> None:
     assert len(list((lab.folder / "prepared").glob("*/job.sbatch"))) == 6
     names = {path.name for path in lab.folder.rglob("*")}
     assert {
-        "plan.json", "config.yaml", "env.sh", "job.sbatch", "rank-0000.log", "supervisor.log", "model.pt", "COMMIT",
+        "plan.json", "config.yaml", "env.sh", "job.sbatch", "rank-0000.log", "events.jsonl", "model.pt", "COMMIT",
         "report.html", "report.md", "survey.html", "audit.html", "alerts.jsonl", "metrics.jsonl",
     } <= names and any(name.startswith("events.out.tfevents") for name in names)  # fmt: skip
     assert leaks(lab.folder, printed) == []

@@ -57,6 +57,7 @@ from hpc.runs.rundir import LIST, RunDir, append_line, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import watch
 from hpc.supervise import diagnosis
+from tests import archives
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Mutation
 
@@ -361,9 +362,8 @@ def read_study_of_a_run(folder: Path) -> Reading:
 
 def sealed(folder: Path) -> None:
     files = {"lib/pack/__init__.py": (b"SIZE = 1\n", False), "lib/tool": (b"#!/bin/sh\n", True)}
-    for name, (content, _) in files.items():
-        (path := folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    (folder / "code").mkdir(parents=True)
+    archives.write(folder / "code" / seal.ARCHIVE, {name: content for name, (content, _) in files.items()})
     (folder / "code" / seal.MANIFEST).write_bytes(text := seal.manifest(files))
     write_json(folder / "plan.json", {"snapshot": hashlib.sha256(text).hexdigest()})
 
@@ -371,7 +371,9 @@ def sealed(folder: Path) -> None:
 def read_sealed(folder: Path) -> Reading:
     run = RunDir(folder)
     seal.verify(run, records.plan(run))
-    return Reading("code", digest(*(path.read_bytes() for path in sorted((folder / "code").rglob("*.py")))))
+    return Reading(
+        "code", digest(*(content for _, content in sorted(archives.files_of(run.code / seal.ARCHIVE).items())))
+    )
 
 
 def predicted(folder: Path) -> None:
@@ -635,7 +637,7 @@ FORMATS: tuple[Format, ...] = (
     Format("events.tsv of a run", study_of_a_run, "sub-01/eeg/sub-01_task-x_events.tsv", read_study_of_a_run,
            mutations.TEXT, ours=True),
     Format("code manifest.json", sealed, "code/manifest.json", read_sealed, mutations.JSON, ours=True),
-    Format("code", sealed, "code/lib/pack/__init__.py", read_sealed, mutations.TEXT, ours=True),
+    Format("code", sealed, "code/code.zip", read_sealed, ours=True),
     Format("predictions.h5", predicted, "predictions.h5", read_predictions, ours=True),
     Format("model.pt", model, "out/model.pt", read_model, mutations.WEIGHTS, ours=True),
     Format("model.pt, inspected", model, "out/model.pt", read_inspect, mutations.WEIGHTS),

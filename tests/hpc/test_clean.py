@@ -16,7 +16,8 @@ from hpc.plan import snapshot
 from hpc.plan.snapshot import Code
 from hpc.rank import local_copy
 from hpc.rank.context import Context, World
-from hpc.runs.rundir import RunDir, committed_steps, read_json, write_json
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, committed_steps, write_json
 from hpc.submit.executors import lock_of
 from tests.conftest import Launch
 from tests.waiting import open_gate, output_of, wait_for
@@ -55,7 +56,7 @@ def test_code_that_no_run_links_to_is_removed_and_the_others_stay(launch: Launch
     assert said == f"{line}would remove 1 thing, 1,000 B\n"
     assert old.exists()
     assert "removed         1,000 B  runs/.code/0123456789abcdef" in launch("clean").stdout
-    assert not old.exists() and (used / "code.diff").exists()
+    assert not old.exists() and sorted(path.name for path in used.iterdir()) == ["code.zip", "manifest.json"]
     assert launch("clean").stdout == "removed 0 things, 0 B\n"
     assert "finished before" in launch("count", "n=3", "--on", "local").stdout
 
@@ -100,13 +101,13 @@ def test_nothing_of_a_run_that_is_under_way_is_touched(launch: Launch) -> None:
     part = put(run.path / f"out/.x.{HERE}.{gone()}.tmp")
     said = launch("clean", "--checkpoints").stdout
     assert f"left alone    {run.name}, which is running\n" in said and "removed 0 things" in said
-    write_json(run.supervisor, (read_json(run.supervisor) or {}) | {"state": "failed", "code": 1})  # a file that lies
-    os.kill((read_json(run.supervisor) or {})["pid"], 19)
+    write_json(run.supervisor, records.supervisor(run) | {"state": "failed", "code": 1})  # a file that lies
+    os.kill(records.supervisor(run)["pid"], 19)
     try:
-        write_json(run.supervisor, (read_json(run.supervisor) or {}) | {"state": "failed", "code": 1})
+        write_json(run.supervisor, records.supervisor(run) | {"state": "failed", "code": 1})
         assert f"left alone    {run.name}, which is held\n" in launch("clean").stdout, "its lock does not"
     finally:
-        os.kill((read_json(run.supervisor) or {})["pid"], 18)
+        os.kill(records.supervisor(run)["pid"], 18)
     assert part.exists() and committed_steps(run.checkpoints) == [1, 2, 3]
     open_gate(run)
     output_of(watcher)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.runs.rundir import RunDir, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
 
@@ -73,7 +74,7 @@ def test_slurm_clusters_is_respected_from_submission_to_the_end(login_node: Laun
     launched = login_node("count", "n=3", "--on", "slurm")
     assert "cluster near" in launched.stdout and "submitted" in launched.stdout
     (path,) = login_node.runs()
-    (line,) = read_lines(RunDir(path).submissions)
+    (line,) = records.submissions(RunDir(path))
     assert (line["job"], line["cluster"]) == ("7", "near")
     queued(login_node, "near", path.name)
     del login_node.environ["SLURM_CLUSTERS"]  # in another shell
@@ -123,7 +124,7 @@ def test_one_cluster_that_is_silent_does_not_hide_the_runs_of_another(login_node
     site(login_node, "c", "cluster: far")
     login_node("count", "n=3", "--on", "b")
     login_node("count", "n=4", "--on", "c")
-    names = {read_lines(RunDir(path).submissions)[0]["cluster"]: path.name for path in login_node.runs()}
+    names = {records.submissions(RunDir(path))[0]["cluster"]: path.name for path in login_node.runs()}
     queued(login_node, "near", names["near"])
     queued(login_node, "far", names["far"])
     (login_node.folder / "far").unlink()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpc.runs.rundir import RunDir, read_json, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, read_json
 from hpc.site.container import Container
 from hpc.supervise import in_container
 from tests.conftest import Launch
@@ -147,7 +148,7 @@ def test_a_killed_rank_is_started_again_in_the_image_and_the_sum_is_the_same(lau
     assert "ranks in" in done.stdout and "total             21" in done.stdout
     (path,) = launch.runs()
     run = RunDir(path)
-    assert [line["outcome"] for line in read_lines(run.attempts)] == ["crashed", "finished"]
+    assert [line["outcome"] for line in records.attempts(run)] == ["crashed", "finished"]
     for call in calls(launch):
         assert call["image"] == f"{launch.folder}/env.sif" and call["cwd"] == str(launch.folder)
         command: Any = call["command"]
@@ -193,10 +194,10 @@ def test_a_real_container_sees_the_image_and_the_run_and_survives_a_kill(launch:
     assert len(ranks) >= 2 and len(namespaces) == 3, "each rank in a container of its own"
     assert all(Path(f"/proc/{pid}/root/{MARKER}").exists() for pid in ranks)
     os.kill(ranks[0], signal.SIGKILL)
-    launch.wait_for(lambda: read_lines(run.attempts), "the attempt is over")
+    launch.wait_for(lambda: records.attempts(run), "the attempt is over")
     open_gate(run)
     assert "total             21" in output_of(watcher)
-    first, second = read_lines(run.attempts)
+    first, second = records.attempts(run)
     assert (first["outcome"], second["outcome"]) == ("crashed", "finished")
     assert "SIGKILL" in first["why"], first
     assert (read_json(run.plan) or {})["resources"]["container"] == IMAGE

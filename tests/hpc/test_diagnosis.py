@@ -216,7 +216,7 @@ def test_a_log_that_grows_for_ever_is_cut(tmp_path: Path) -> None:
         file.write(b"the last word\n")
     ranks = Ranks.__new__(Ranks)
     ranks.folder, ranks.resources = run.attempt(1), {"nodes": 1, "ranks_per_node": 1}
-    ranks._logs = itertools.count()
+    ranks._passes = itertools.count()
     ranks.cut_logs()
     text = log.read_bytes()
     assert text.startswith(b"[cut here:") and text.endswith(b"the last word\n") and len(text) < (KEPT_MB + 1) * 1e6

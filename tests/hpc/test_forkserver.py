@@ -22,7 +22,9 @@ from hpc.rank.rendezvous import LOOPBACK, N_B
 from hpc.rank.signals import STACKS, Stop
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps, make_folder, read_json
+from hpc.runs.unpack import ARCHIVE
 from hpc.supervise.forkservers import MAX_STRANGERS, ForkServers
+from tests import archives
 from tests.conftest import Launch
 from tests.waiting import LONG_S, open_gate, wait_for
 
@@ -71,8 +73,7 @@ class Place:
         self.run.plan.write_text(json.dumps(plan))
         make_folder(self.run.attempt(1).path)
         self.servers = ForkServers(self.run.attempt(1), 1, all_here=True)
-        path = os.pathsep.join([*plan["python_path"], str(launch.folder / "lib")])
-        self.environ = launch.environ | {"PYTHONPATH": path, "IMPORTS": str(self.imports)}
+        self.environ = launch.environ | {"PYTHONPATH": str(launch.folder / "lib"), "IMPORTS": str(self.imports)}
         self.process: subprocess.Popen[bytes] | None = None
 
     def begin(self, **environ: str) -> int:
@@ -81,7 +82,10 @@ class Place:
         return self.held(1)
 
     def start(self, **environ: str) -> None:
-        command = [sys.executable, "-PB", "-m", "hpc.worker", str(self.run.path), "--attempt", "1", "--fork-server"]
+        command = [
+            *(sys.executable, "-PB", str(self.run.code / ARCHIVE), "-m", "hpc.worker", str(self.run.path)),
+            *("--attempt", "1", "--fork-server"),
+        ]
         with open(self.run.attempt(1).log(0), "w") as log:
             self.process = subprocess.Popen(command, env=self.environ | environ, stdout=log, stderr=log)
 
@@ -197,13 +201,12 @@ def test_a_forked_rank_runs_the_snapshot_or_nothing(place: Place) -> None:
     place.known()
     os.kill(rank, signal.SIGKILL)
     place.code()
-    (source,) = place.run.path.parent.glob(".code/*/*/tests/hpc/example/counting/stages.py")
-    source.write_text(source.read_text() + "# edited\n")
+    archives.edit(place.run.code / ARCHIVE, "counting/stages.py", lambda content: content + b"# edited\n")
     make_folder(place.run.attempt(2).path)
     place.servers.start(2)
     assert place.code() == 93
     error = read_json(place.run.attempt(2).error(0)) or {}
-    assert "counting/stages.py was changed after submission" in error["error"]
+    assert "counting/stages.py in " in error["error"] and "was changed after submission" in error["error"]
 
 
 def test_a_wish_to_stop_is_for_one_attempt(place: Place) -> None:

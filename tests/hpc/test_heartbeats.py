@@ -319,7 +319,7 @@ def test_a_look_at_a_run_that_gets_on_costs_the_same_however_many_ranks_it_has(
         heartbeats.write(run, first, {k: slot_of(heartbeat(first + k, 5, when=now)) for k in range(8)})
     ranks = Ranks.__new__(Ranks)
     ranks.run, ranks.folder, ranks.attempt, ranks.heard_since = run, run.attempt(1), 1, now - 3600
-    ranks.resources, ranks._logs = {"nodes": n_ranks // 8, "ranks_per_node": 8, "hang_s": 900}, itertools.count()
+    ranks.resources, ranks._passes = {"nodes": n_ranks // 8, "ranks_per_node": 8, "hang_s": 900}, itertools.count()
     with counting(monkeypatch) as counts:
         assert ranks.hang_s(records.heartbeat(run, 0)) == 0.0
         ranks.cut_logs()

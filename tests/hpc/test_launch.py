@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpc.cli import help, options, table
+from hpc.runs import folding
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
 from hpc.submit import watch
 from tests.conftest import EXAMPLE, Launch
@@ -460,6 +461,8 @@ def test_runs_of_the_same_code_share_a_copy_of_it(launch: Launch) -> None:
 def test_one_damaged_file_does_not_hide_the_other_runs(launch: Launch) -> None:
     launch("sweep", "count", "n=2,3")
     first, second = launch.runs()
+    launch.wait_for(lambda: not (first / "heartbeat").exists(), "its files are joined")
+    folding.unfold(RunDir(first))
     (first / "heartbeat/supervisor.json").write_bytes(bytes(40))
     text = launch("status").stdout
     assert f"{first.name}  finished" in text and f"{second.name}  finished" in text
@@ -621,6 +624,8 @@ def test_the_last_event_is_shown_though_the_result_is_there_before_it(
     launch("count", "n=1")
     (folder,) = launch.runs()
     run = RunDir(folder)
+    launch.wait_for(lambda: not run.supervisor.parent.exists(), "its files are joined")
+    folding.unfold(run)
     *before, last = run.events.read_text().splitlines(keepends=True)
     run.events.write_text("".join(before))
     result, owner = read_json(run.result), read_json(run.owner)

@@ -10,6 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from hpc import media, worker
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, append_line, read_json, read_lines, write_json
 from hpc.submit import watch
 from tests.conftest import Launch
@@ -59,7 +60,7 @@ def test_no_file_of_a_stranger_controls_the_terminal(launch: Launch) -> None:
     assert plan is not None
     write_json(run.plan, plan | {"label": red, "settings": red, "sources": [red]})
     run.result.unlink()
-    supervisor = read_json(run.supervisor) or {}
+    supervisor = records.supervisor(run)
     write_json(run.supervisor, supervisor | {"state": "stopped", "code": 75, "text": red, "label": red})
     for words in (["resume", run.name, "--dry-run"], ["resume", run.name], ["verify"]):
         done = launch(*words)

@@ -97,7 +97,7 @@ def test_an_error_does_not_control_the_terminal(launch: Launch) -> None:
     launch("count", "n=3")
     run = RunDir(launch.runs()[0])
     run.result.unlink()
-    heartbeat = read_json(run.supervisor) or {}
+    heartbeat = records.supervisor(run)
     write_json(run.supervisor, heartbeat | {"state": "failed", "code": 1, "text": "\x1b[2J\x1b]0;gone\x07\r broken"})
     shown = launch("status").stdout
     assert "broken" in shown and not {"\x1b", "\x07", "\r"} & set(shown)

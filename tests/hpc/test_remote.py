@@ -109,7 +109,7 @@ def test_a_project_has_the_name_of_its_folder(folder: str, name: str) -> None:
 
 
 def seen(site: str, *runs: tuple[str, str, str]) -> Known:
-    known = Known(site, "eeg", "runs", Code("0123456789abcdef", ("eeg/.",)), {})
+    known = Known(site, "eeg", "runs", Code("0123456789abcdef"), {})
     states = []
     for run, label, job in runs:
         state = State(run)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs import records, status
-from hpc.runs.rundir import append_line, read_lines, write_json
+from hpc.runs.rundir import append_line, write_json
 from hpc.slurm.squeue import Queue
 from hpc.supervise.requeue import EPILOG
 from tests.conftest import Launch
@@ -49,7 +49,7 @@ def test_a_new_job_follows_where_an_epilog_would_have_slurm_hold_the_old_one(lat
     assert code == 75 and "goes on as job 8" in out, out
     assert "requeue" not in late.asked_of_slurm
     assert (late.said / "sbatch.said").read_text() == "--parsable --dependency=afterany:7\n"
-    assert read_lines(late.run.submissions)[-1]["successor"] is True
+    assert records.submissions(late.run)[-1]["successor"] is True
 
 
 def test_without_an_epilog_it_is_requeued(late: Kept) -> None:
@@ -85,7 +85,7 @@ def test_what_waits_for_the_old_job_waits_for_the_new_one(late: Kept) -> None:
 def test_an_element_of_an_array_starts_behind_the_epilog_that_it_met_before(late: Kept) -> None:
     late.environ |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
     late()
-    left = read_lines(late.run.attempts)[-1]["ended"]
+    left = records.attempts(late.run)[-1]["ended"]
     submitted = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(left + 41))
     program(late.said / "squeue", f'case "$*" in *%V*) echo {submitted};; esac')
     late(restarts=1)

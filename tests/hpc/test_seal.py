@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from hpc.plan import snapshot
-from hpc.runs import heartbeats, records, seal
+from hpc.runs import heartbeats, records, seal, unpack
 from hpc.runs import rundir as rundir_module
 from hpc.runs.rundir import Gone, RunDir, forbid_making, make_folder, read_json, write_json
 from hpc.runs.seal import Unsealed
+from tests import archives
 from tests.conftest import EXAMPLE, Launch
 from tests.hpc.test_supervisor import FINISHED, Kept, program
 from tests.waiting import output_of, wait_for
@@ -35,9 +36,8 @@ def unbound() -> Iterator[None]:
 def sealed(tmp_path: Path) -> tuple[RunDir, dict[str, object]]:
     """A run folder with a snapshot, and the part of its plan that names it."""
     run = RunDir(tmp_path / "count-a")
-    for name, (content, _) in SOURCES.items():
-        (run.code / name).parent.mkdir(parents=True, exist_ok=True)
-        (run.code / name).write_bytes(content)
+    run.code.mkdir(parents=True)
+    archives.write(run.code / seal.ARCHIVE, {name: content for name, (content, _) in SOURCES.items()})
     text = seal.manifest(SOURCES)
     (run.code / seal.MANIFEST).write_bytes(text)
     return run, {"snapshot": hashlib.sha256(text).hexdigest(), "packages": {"pack": "lib/pack"}}
@@ -46,41 +46,120 @@ def sealed(tmp_path: Path) -> tuple[RunDir, dict[str, object]]:
 Sealed = tuple[RunDir, dict[str, object]]
 
 
-def test_a_snapshot_as_it_was_submitted_is_run_and_bytecode_in_it_is_not_believed(sealed: Sealed) -> None:
+@pytest.fixture
+def copy(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The copy on this node, from which this process has imported."""
+    run, _ = sealed
+    monkeypatch.setattr(unpack, "PLACES", (str(tmp_path),))
+    copy = unpack.unpack(run.code / seal.ARCHIVE, {})
+    monkeypatch.setenv(unpack.UNPACKED, str(copy))
+    return copy
+
+
+def test_a_snapshot_as_it_was_submitted_is_run_and_bytecode_in_its_copy_is_not_believed(
+    sealed: Sealed, copy: Path
+) -> None:
     run, plan = sealed
-    cache = run.code / "lib/pack/__pycache__"
+    cache = copy / "lib/pack/__pycache__"
     cache.mkdir()
     (cache / "__init__.cpython-311.pyc").write_bytes(b"of other code")
     seal.verify(run, plan)
     assert not cache.exists()
 
 
+def test_the_copy_on_a_node_is_mended_file_for_file(sealed: Sealed, copy: Path) -> None:
+    run, plan = sealed
+    (copy / "lib/pack/__init__.py").write_text("SIZE = 3\n")
+    (copy / "lib/tool").unlink()
+    (copy / "lib/numpy.py").write_text("")
+    seal.verify(run, plan)
+    assert (copy / "lib/pack/__init__.py").read_bytes() == b"SIZE = 1\n" and os.access(copy / "lib/tool", os.X_OK)
+    assert not (copy / "lib/numpy.py").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("lib/pack/__init__.py", b"SIZE = 2\n", "lib/pack/__init__.py was changed after submission: expected 9 bytes"),
-        ("lib/pack/__init__.py", None, "lib/pack/__init__.py, of the run's copy of the code, is gone"),
-        ("lib/numpy.py", b"", "lib/numpy.py was added after submission: Python could import it"),
-        ("manifest.json", b"{}", "manifest.json was changed after submission"),
-        ("manifest.json", None, "the run's copy of the code is gone"),
+        ("lib/pack/__init__.py", b"SIZE = 2\n", "was changed after submission: expected 9 bytes"),
+        ("lib/pack/__init__.py", None, "lib/pack/__init__.py, of the run's copy of the code, "),
+        ("lib/numpy.py", b"", "lib/numpy.py in "),
     ],
 )
-def test_a_snapshot_that_is_not_what_was_submitted_is_refused_by_the_file(
+def test_an_archive_that_is_not_what_was_submitted_is_refused_by_the_file(
     sealed: Sealed, name: str, content: bytes | None, sentence: str
 ) -> None:
     run, plan = sealed
-    if content is None:
-        (run.code / name).unlink()
-    else:
+    files = archives.files_of(run.code / seal.ARCHIVE)
+    files.pop(name, None)
+    archives.write(run.code / seal.ARCHIVE, files | ({} if content is None else {name: content}))
+    with pytest.raises(Unsealed, match="resume count-a` copies today's code") as refused:
+        seal.verify(run, plan)
+    assert sentence in str(refused.value) and name in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("manifest.json", b"{}", "manifest.json was changed after submission"),
+        ("manifest.json", None, "the run's copy of the code is gone"),
+        ("code.zip", b"PK", "code.zip was changed after submission: it is no archive"),
+        ("code.zip", None, "is gone"),
+    ],
+)
+def test_a_snapshot_that_is_not_what_was_submitted_is_refused(
+    sealed: Sealed, name: str, content: bytes | None, sentence: str
+) -> None:
+    run, plan = sealed
+    (run.code / name).unlink()
+    if content is not None:
         (run.code / name).write_bytes(content)
     with pytest.raises(Unsealed, match="resume count-a` copies today's code") as refused:
         seal.verify(run, plan)
     assert sentence in str(refused.value)
 
 
+def test_a_snapshot_of_an_earlier_version_is_refused_in_a_sentence(sealed: Sealed) -> None:
+    """It has its files one by one. `verify` still compares them."""
+    run, plan = sealed
+    for name, content in archives.files_of(run.code / seal.ARCHIVE).items():
+        (run.code / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.code / name).write_bytes(content)
+    (run.code / seal.ARCHIVE).unlink()
+    with pytest.raises(Unsealed, match="as older versions of hpc made it, file by file.*resume count-a"):
+        seal.verify(run, plan)
+    assert seal.difference(run.code, str(plan["snapshot"])) == ""
+    (run.code / "lib/tool").write_bytes(b"")
+    assert "lib/tool was changed after submission" in seal.difference(run.code, str(plan["snapshot"]))
+
+
+def test_a_copy_is_made_where_there_is_room_and_belongs_to_this_user(
+    sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = sealed
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / f"hpc-{os.getuid()}").symlink_to(tmp_path)
+    monkeypatch.setattr(unpack, "PLACES", (str(tmp_path / "taken"),))
+    with pytest.raises(OSError, match="can be unpacked nowhere on .* is not a folder of this user.*set TMPDIR"):
+        unpack.unpack(run.code / seal.ARCHIVE, {})
+    (tmp_path / "free").mkdir()
+    copy = unpack.unpack(run.code / seal.ARCHIVE, {"TMPDIR": str(tmp_path / "free")})
+    assert copy.parents[1] == tmp_path / "free" and (copy / "lib/tool").exists()
+
+
+def test_a_copy_that_is_used_stays_and_another_goes_after_a_day(sealed: Sealed, copy: Path, tmp_path: Path) -> None:
+    old = copy.with_name("code-0123456789abcdef")
+    (old / "lib").mkdir(parents=True)
+    for use in (Path(f"{old}.use"), Path(f"{copy}.use")):
+        use.touch()
+        os.utime(use, (time.time() - 2 * 24 * 3600,) * 2)
+    assert list(unpack.unused(copy.parent, unpack.UNUSED_S)) == [old]
+    unpack.unpack(sealed[0].code / seal.ARCHIVE, {})
+    assert not old.exists() and copy.exists()
+
+
 def test_a_changed_file_is_named_with_both_checksums(sealed: Sealed) -> None:
     run, plan = sealed
-    (run.code / "lib/tool").write_bytes(b"#!/bin/bash\n")
+    archives.edit(run.code / seal.ARCHIVE, "lib/tool", lambda content: b"#!/bin/bash\n")
     old, new = (hashlib.sha256(content).hexdigest() for content in (b"#!/bin/sh\n", b"#!/bin/bash\n"))
     with pytest.raises(Unsealed, match=f"expected 10 bytes with SHA-256 {old}, found 12 with {new}"):
         seal.verify(run, plan)
@@ -91,14 +170,16 @@ def test_a_plan_without_a_snapshot_is_refused(sealed: Sealed) -> None:
         seal.verify(sealed[0], {})
 
 
-def test_a_package_from_elsewhere_is_refused(sealed: Sealed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_package_from_elsewhere_is_refused(
+    sealed: Sealed, copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run, plan = sealed
     (tmp_path / "live/pack").mkdir(parents=True)
     (tmp_path / "live/pack/__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path / "live")
     with pytest.raises(Unsealed, match="this rank would import pack from .*/live/pack, not from the run's copy"):
         seal.refuse_other_code(run, plan)
-    monkeypatch.syspath_prepend(run.code / "lib")
+    monkeypatch.syspath_prepend(copy / "lib")
     seal.refuse_other_code(run, plan)
 
 
@@ -195,13 +276,13 @@ def test_an_attempt_without_its_code_does_not_run_the_checkout(held: Held) -> No
 
 @pytest.mark.ranks
 def test_an_attempt_whose_code_was_edited_names_the_file(held: Held) -> None:
-    (source,) = (held.launch.folder / "runs/.code").glob("*/*/tests/hpc/example/counting/stages.py")
-    source.write_text(source.read_text().replace("total", "sum"))
+    (archive,) = (held.launch.folder / "runs/.code").glob("*/code.zip")
+    archives.edit(archive, "counting/stages.py", lambda content: content.replace(b"total", b"sum"))
     os.kill(held.pids[0], signal.SIGKILL)
     code, text = held.end()
-    assert code == 93 and "counting/stages.py was changed after submission: expected" in text, text
+    assert code == 93 and "was changed after submission: expected" in text and "counting/stages.py" in text, text
     assert "total             15" in held.resume()
-    assert "total" in source.read_text()
+    assert not seal.difference(held.run.code, records.plan(held.run)["snapshot"])
 
 
 @pytest.mark.ranks
@@ -305,11 +386,11 @@ def test_a_package_outside_of_git_is_copied_and_its_ranks_run_the_copy(
     run = RunDir(launch.runs()[0])
     source.write_text(source.read_text().replace("total += ", "total += 100 + "))
     launch("count", "n=4")
-    copy = run.code / records.plan(run)["packages"]["counting"]
-    assert (copy / "table.csv").exists() and "100 + " not in (copy / "stages.py").read_text()
-    environ = launch.environ | {"PYTHONPATH": os.pathsep.join(records.plan(run)["python_path"])}
-    supervisor = [sys.executable, "-PB", "-m", "hpc.supervisor", str(run.path)]
-    subprocess.run(supervisor, env=environ, check=True, capture_output=True)
+    place = records.plan(run)["packages"]["counting"]
+    files = archives.files_of(run.code / seal.ARCHIVE)
+    assert f"{place}/table.csv" in files and b"100 + " not in files[f"{place}/stages.py"]
+    supervisor = [sys.executable, "-PB", str(run.code / seal.ARCHIVE), "-m", "hpc.supervisor", str(run.path)]
+    subprocess.run(supervisor, env=launch.environ, check=True, capture_output=True)
     metrics = records.result(run)["metrics"]
     assert metrics is not None and metrics["total"] == 6
 
@@ -346,7 +427,9 @@ def test_two_checkouts_of_the_same_name_do_not_mix(tmp_path: Path, monkeypatch: 
     assert [code.folder for code in codes] == ["src", "src.2"]
     copy = snapshot.take(codes, tmp_path / "runs")
     assert sorted(json.loads((copy.folder / seal.MANIFEST).read_text())) == [
+        "__main__.py",
         "code.diff",
+        "imports.json",
         "src.2/two_x.py",
         "src/one_x.py",
     ]
@@ -361,6 +444,6 @@ def test_a_changed_snapshot_is_made_anew_at_the_next_submission(
     code = snapshot.look(["three_x"])
     copy = snapshot.take(code, tmp_path / "runs")
     assert copy.folder.name == copy.sha256[:16]
-    (copy.folder / "src/three_x.py").write_text("SIZE = 2\n")
+    archives.edit(copy.folder / seal.ARCHIVE, "three_x.py", lambda content: b"SIZE = 2\n")
     assert snapshot.take(code, tmp_path / "runs") == copy
-    assert (copy.folder / "src/three_x.py").read_text() == "SIZE = 1\n"
+    assert archives.files_of(copy.folder / seal.ARCHIVE)["src/three_x.py"] == b"SIZE = 1\n"

@@ -39,12 +39,14 @@ def test_of_a_whole_private_training_nobody_else_may_read_anything(launch: Launc
     """Preprocessing and training on two ranks, with its checkpoints, logs, TensorBoard files and the code."""
     demo = str(ROOT / "configs/demo.yaml")
     launch("train", demo, "optim.steps=4", "--nodes", "2", "--on", "local", "--share", "private")
+    failing = ("n=3", "fail_at=2", "--ranks", "2")  # a run that has failed has the files of one that works
+    launch("count", *failing, "--on", "local", "--share", "private", code=1)
     listed = modes(launch.folder / "runs")
     wrong = {name: mode for name, mode in listed.items() if mode not in PRIVATE}
     assert not wrong
     for part in (
-        "config.yaml", "plan.json", "env.sh", "attempts.jsonl", "events.jsonl", "result.json", "metrics.jsonl",
-        "heartbeat/lock", "heartbeat/node-0001", "jobs/supervisor.log", "jobs/submitted.jsonl",
+        "config.yaml", "plan.json", "attempts.jsonl", "events.jsonl", "result.json", "metrics.jsonl",
+        "heartbeat/lock", "heartbeat/node-0000", "jobs/supervisor.log", "jobs/submitted.jsonl",
         "jobs/attempt-0001/rank-0001.log", "jobs/attempt-0001/rendezvous.json", "tensorboard/events",
         "checkpoints/step-", "out/model.pt", ".code/", ".lock",
     ):  # fmt: skip

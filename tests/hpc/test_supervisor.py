@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs import records, status
-from hpc.runs.rundir import RunDir, append_line, read_heartbeat, read_lines, write_json
+from hpc.runs.rundir import RunDir, append_line, write_json
 from hpc.supervise import requeue, supervisor
 from tests.conftest import Launch
 from tests.waiting import is_stopped, output_of, wait_for
@@ -45,7 +45,7 @@ class Kept:
 
     def ranks_do(self, text: str) -> None:
         """What a rank is: a shell script, which finds the run in $RUN, its own attempt in $HERE."""
-        here = 'RUN="$5"; HERE="$RUN/jobs/attempt-$(printf %04d "$7")"\n'
+        here = 'RUN="$6"; HERE="$RUN/jobs/attempt-$(printf %04d "$8")"\n'
         program(self.said / "rank", here + text)
         plan = json.loads(self.run.plan.read_text())
         self.run.plan.write_text(json.dumps(plan | {"python": str(self.said / "rank")}))
@@ -204,7 +204,7 @@ def test_files_that_a_power_cut_has_damaged_hold_up_nothing(here: Kept) -> None:
     code, said = here()
     assert code == 0, said
     assert "attempts.jsonl: line 2 is damaged and does not count" in said
-    assert [line["outcome"] for line in read_lines(here.run.attempts)] == ["stopped", "finished"]
+    assert [line["outcome"] for line in records.attempts(here.run)] == ["stopped", "finished"]
 
 
 @pytest.mark.parametrize("wish", ['touch "$RUN/heartbeat/stop"', "kill -TERM $PPID"])
@@ -216,7 +216,7 @@ def test_a_stop_that_is_wished_while_the_walltime_save_is_under_way_is_heeded(jo
 
 
 def test_a_stop_is_heeded_though_the_supervisor_is_killed_before_it_looks(here: Kept) -> None:
-    once = 'if test "$7" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
+    once = 'if test "$8" = 1; then touch "$RUN/heartbeat/stop"; kill -KILL $PPID; fi'
     here.ranks_do(f'{SAVE} {once}; {ASKED} touch "$HERE/rank-0000.stopped"')
     code, said = here()
     assert code == 75 and "asked to stop (on request)" in said, said
@@ -257,7 +257,7 @@ def test_a_wish_lasts_until_the_job_is_back_from_the_queue(job: Kept, restarts: 
 
 
 def test_a_supervisor_that_is_killed_at_its_start_is_started_again_three_times(here: Kept) -> None:
-    here.ranks_do(f'test "$7" -gt 2 || kill -KILL $PPID; {FINISHED}')
+    here.ranks_do(f'test "$8" -gt 2 || kill -KILL $PPID; {FINISHED}')
     assert here()[0] == 0
     assert here.run.last_attempt() == 3
 
@@ -285,11 +285,11 @@ def test_a_supervisor_that_stands_still_is_named_and_can_be_ended(launch: Launch
     here.ranks_do("sleep 3600")
     supervisor = here.start()
     try:
-        wait_for(lambda: read_heartbeat(here.run.supervisor), "the supervisor's first word")
-        pid = read_heartbeat(here.run.supervisor)["pid"]
+        wait_for(lambda: records.supervisor(here.run), "the supervisor's first word")
+        pid = records.supervisor(here.run)["pid"]
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: is_stopped(pid), f"pid {pid} stands still")
-        write_json(here.run.supervisor, read_heartbeat(here.run.supervisor) | {"time": time.time() - 60})
+        write_json(here.run.supervisor, records.supervisor(here.run) | {"time": time.time() - 60})
         state = status.look(here.run)
         assert state.word == "silent" and f"pid {pid} stands still" in state.text
         refused = launch("count", "n=5", "--on", "local", code=3).stderr
@@ -307,8 +307,8 @@ def test_a_supervisor_that_was_refused_says_who_holds_the_lock_and_takes_no_wish
     here.ranks_do("sleep 3600")
     first = here.start()
     try:
-        wait_for(lambda: read_heartbeat(here.run.supervisor), "the supervisor's first word")
-        pid = read_heartbeat(here.run.supervisor)["pid"]
+        wait_for(lambda: records.supervisor(here.run), "the supervisor's first word")
+        pid = records.supervisor(here.run)["pid"]
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: is_stopped(pid), f"pid {pid} stands still")
         here.run.supervisor.write_bytes(b"")
@@ -352,7 +352,7 @@ def test_in_another_number_of_threads_it_says_what_is_not_the_same(here: Kept) -
     assert code == 1 and "goes on from step 3" in said and "instead of" not in said
     here.ranks_do(FINISHED)
     plan = json.loads(here.run.plan.read_text())
-    n = read_lines(here.run.attempts)[-1]["threads"]
+    n = records.attempts(here.run)[-1]["threads"]
     here.run.plan.write_text(json.dumps(plan | {"asked": plan["asked"] | {"cpus": n + 1}}))
     code, said = here()
     assert code == 0 and f"{n + 1} threads a rank instead of {n}: CPUs add in another order" in said
@@ -376,9 +376,9 @@ def test_after_a_failure_that_a_fork_could_be_the_reason_of_ranks_are_started_wi
 
 
 def test_an_attempt_that_ended_with_its_supervisor_is_counted(here: Kept) -> None:
-    here.ranks_do(f'test "$7" -gt 1 || {{ {SAVE} touch "$HERE/mark"; kill -KILL $PPID; }}; {FINISHED}')
+    here.ranks_do(f'test "$8" -gt 1 || {{ {SAVE} touch "$HERE/mark"; kill -KILL $PPID; }}; {FINISHED}')
     assert here()[0] == 0
-    lost, finished = read_lines(here.run.attempts)
+    lost, finished = records.attempts(here.run)
     assert (lost["outcome"], lost["got_on"], lost["codes"]) == ("lost", True, [])
     mark = (here.run.attempt(1).path / "mark").stat().st_mtime
     assert lost["started"] < mark <= lost["ended"] <= finished["started"]
@@ -407,7 +407,7 @@ def test_a_refusal_gets_a_successor_at_once(job: Kept) -> None:
     job.ranks_do(f"{SAVE} {STOPPED}")
     assert "goes on as job 8" in job()[1]
     assert job.asked_of_slurm.count("requeue") == 1
-    assert read_lines(job.run.submissions)[-1]["successor"] is True
+    assert records.submissions(job.run)[-1]["successor"] is True
 
 
 FAILS_ON_N2 = 'echo "srun: error: n2: task 0: Killed" >&2; exit 137; '
@@ -415,7 +415,7 @@ FAILS_ON_N2 = 'echo "srun: error: n2: task 0: Killed" >&2; exit 137; '
 
 def test_a_successor_keeps_off_the_nodes_that_were_bad_and_so_does_the_next_one(job: Kept) -> None:
     (job.said / "refusal").write_text("Requested operation is presently disabled")
-    job.ranks_do(f'test "$7" -gt 2 || {{ {FAILS_ON_N2} }}; {SAVE} {STOPPED}')
+    job.ranks_do(f'test "$8" -gt 2 || {{ {FAILS_ON_N2} }}; {SAVE} {STOPPED}')
     for until in ("n2 failed before: back into the queue", "stopped at step 3; back into the queue"):
         code, out = job()
         assert code == 75 and until in out and "goes on as job 8" in out, out
@@ -446,7 +446,7 @@ def test_preemption_is_called_so_and_is_no_end_of_the_walltime(job: Kept) -> Non
     code, said = job()
     assert (code, job.asked_of_slurm.split()[:2]) == (75, ["requeue", "7"]), said
     assert "preempted: stopped at step 3; back into the queue" in said
-    assert [line["walltime"] for line in read_lines(job.run.attempts)] == [False]
+    assert [line["walltime"] for line in records.attempts(job.run)] == [False]
     state = status.look(job.run)
     assert "preempted: stopped at step 3" in records.supervisor(job.run)["text"], state
 
@@ -456,7 +456,7 @@ def test_an_end_that_is_no_preemption_is_not_called_so(job: Kept) -> None:
     job.ranks_do(f"{SAVE} {STOPPED}")
     _, said = job()
     assert "preempted" not in said and "stopped at step 3; back into the queue" in said
-    assert [line["walltime"] for line in read_lines(job.run.attempts)] == [True]
+    assert [line["walltime"] for line in records.attempts(job.run)] == [True]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from hpc.runs.rundir import RunDir, committed_steps, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, committed_steps
 from tests.conftest import BED, ROOT, Launch, bed_packages, exported, other_slurm
 from tests.slurm.test_runs import only_run
 from tests.waiting import LONG_S, open_gate, wait_for
@@ -114,10 +115,10 @@ def test_a_requeued_run_does_not_wait_for_the_two_minutes_that_slurm_holds_it(be
     launch("count", "n=6", "hold_at=3", "--nodes", "2", "--on", "bed")
     run: RunDir = only_run(launch.folder)
     launch.wait_for(lambda: 3 in committed_steps(run.checkpoints))
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
     launch.wait_for(run.attempt(2).start.exists, "it runs again, and is held by its gate")
-    assert [line["outcome"] for line in read_lines(run.attempts)] == ["stopped"]
+    assert [line["outcome"] for line in records.attempts(run)] == ["stopped"]
     command = ["scontrol", "--oneliner", "show", "job", job]
     shown = subprocess.run(command, env=launch.environ, capture_output=True, text=True, check=True).stdout
     requeued, eligible = (

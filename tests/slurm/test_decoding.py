@@ -88,18 +88,18 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(study: Launch, on: str, ho
     run = RunDir(next(study.folder.glob("runs/held-*")))
     before = parents(run)
     interrupt(study, run, on, how)
-    study.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
+    study.wait_for(lambda: records.attempts(run), "the first attempt is over")
     if how == "killed":
         study.wait_for(lambda: is_held(study.folder, attempt=2), "both ranks are held again")
         assert parents(run) == before, "forked from the processes that have imported torch"
     open_gate(run)
     out = output_of(watcher)
     study("held", *words)  # a local run that was asked to stop ends there; the others have gone on by themselves
-    assert len(read_lines(run.attempts)) >= 2, out
+    assert len(records.attempts(run)) >= 2, out
     assert [line["step"] for line in read_lines(run.metrics)] == list(range(1, 61)), "every step once"
     study("train", *words)
     whole = train_run(study.folder)
-    assert len(read_lines(whole.attempts)) == 1
+    assert len(records.attempts(whole)) == 1
     for name, value in parameters(whole).items():
         assert torch.equal(value, parameters(run)[name]), name
 
@@ -111,11 +111,11 @@ def test_interrupted_in_a_container_equals_uninterrupted_outside_bit_for_bit(stu
     study.wait_for(lambda: watcher.poll() is not None or is_held(study.folder), "both ranks are held")
     run = RunDir(next(study.folder.glob("runs/held-*")))
     interrupt(study, run, "local", "asked to stop")
-    study.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
+    study.wait_for(lambda: records.attempts(run), "the first attempt is over")
     open_gate(run)
     output_of(watcher)
     study(*words)
-    assert [line["outcome"] for line in read_lines(run.attempts)] == ["stopped", "finished"]
+    assert [line["outcome"] for line in records.attempts(run)] == ["stopped", "finished"]
     study("train", "tiny.yaml", "--nodes", "2", "--on", "local", "--follow")
     for name, value in parameters(train_run(study.folder)).items():
         assert torch.equal(value, parameters(run)[name]), name
@@ -141,9 +141,9 @@ def interrupt(study: Launch, run: RunDir, on: str, how: str) -> None:
         pid = records.heartbeat(run, 1)["pid"]
         subprocess.run(["kill", "-KILL", str(pid)], check=True)
     elif on == "local":
-        subprocess.run(["kill", "-TERM", str((read_json(run.supervisor) or {})["pid"])], check=True)
+        subprocess.run(["kill", "-TERM", str(records.supervisor(run)["pid"])], check=True)
     else:
-        job = read_lines(run.submissions)[-1]["job"]
+        job = records.submissions(run)[-1]["job"]
         subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=study.environ, check=True)
 
 

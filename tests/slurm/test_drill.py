@@ -12,7 +12,7 @@ import pytest
 
 from hpc.drill.faults import FAULTS
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_lines
+from hpc.runs.rundir import RunDir
 from tests.conftest import EXAMPLE, Launch
 from tests.slurm.test_bed import beds, own_beds, start
 from tests.slurm.test_decoding import prepared
@@ -64,7 +64,7 @@ def let_go(folder: Path) -> None:
 
 def has_felt(run: RunDir, case: Path) -> bool:
     """Its supervisor has more to tell than the start, or a rank stands still, or the disk is full for long."""
-    told = len(read_lines(run.events)) > 1 or read_lines(run.attempts)
+    told = len(records.events(run)) > 1 or records.attempts(run)
     pids = [records.heartbeat(run, rank).get("pid", 0) for rank in (0, 1)]
     is_full = case.name.endswith("-disk") and (case / "filler").exists() and shutil.disk_usage(case).free < 2e6
     return bool(told or is_full or any(map(is_stopped, pids)))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_json, read_lines
+from hpc.runs.rundir import RunDir
 from tests.conftest import BED, ROOT, Launch
 from tests.slurm.test_bed import Beds, beds, own_beds, start
 from tests.slurm.test_runs import attempts, texts, under_way
@@ -65,7 +65,7 @@ def test_preempted_by_slurm_itself(on_bed: Launch) -> None:
 def test_slurms_own_step_daemon_dies_on_a_node(on_bed: Launch) -> None:
     """The rank on that node is Slurm's no more, and srun waits for it for ever."""
     run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", "--hang", "10s", on="bed")
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     found = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\.0\]"], capture_output=True, text=True, check=True)
     os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
     open_gate(run)
@@ -93,7 +93,7 @@ def test_a_site_that_does_not_requeue_gets_a_new_job(launch: Launch, beds: Beds)
     run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", on="strict")
     signal_batch(launch, run, "USR2")
     finishes(launch, run, watcher)
-    first, second = read_lines(run.submissions)
+    first, second = records.submissions(run)
     assert first["job"] != second["job"] and f"goes on as job {second['job']}" in texts(run)
 
 
@@ -117,7 +117,7 @@ def test_a_job_that_is_held_is_called_so_with_what_lets_it_go(on_bed: Launch) ->
     run, watcher = under_way(on_bed, "count", "n=6", on="bed")
     on_bed("count", "n=2", "--after", run.name, "--on", "bed")
     second = next(RunDir(path) for path in on_bed.runs() if path.name != run.name)
-    job = read_lines(second.submissions)[-1]["job"]
+    job = records.submissions(second)[-1]["job"]
     subprocess.run(["scontrol", "hold", job], env=on_bed.environ, check=True)
     on_bed.wait_for(lambda: "; see `why" in on_bed("status", second.name).stdout, "status says so")
     explanation = json.loads(on_bed("why", second.name, "--json").stdout)
@@ -133,7 +133,7 @@ def test_a_job_that_the_controller_forgot_is_found_and_another_one_goes_on(launc
     """It dies as soon as it has taken the requeue: it comes back with a job that runs, and nothing is in it."""
     launch.environ |= start(beds)  # of its own, whose controller is killed
     run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", on="bed")
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     record = json.loads((Path(launch.environ["SLURM_CONF"]).parent / "pids.json").read_text())
     (controller,) = (each["pid"] for each in record["daemons"] if each["name"] == "slurmctld")
     time.sleep(6)  # Slurm writes down at once what changes, but not for 5 s after it has last done so
@@ -143,7 +143,7 @@ def test_a_job_that_the_controller_forgot_is_found_and_another_one_goes_on(launc
     launch.wait_for(lambda: "asked to stop" in texts(run), "its nodes know it")  # they hear of it a moment later
     os.kill(controller, signal.SIGKILL)
     launch.wait_for(lambda: attempts(run), "its ranks have stopped")
-    launch.wait_for(lambda: read_json(run.supervisor)["state"] == "left", "its supervisor has left")  # type: ignore[index]
+    launch.wait_for(lambda: records.supervisor(run)["state"] == "left", "its supervisor has left")  # type: ignore[index]
     watcher.kill()
     # With the nodes' daemons of the job, who would tell the controller that it has ended
     daemons = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\."], capture_output=True, text=True, check=True)
@@ -184,7 +184,7 @@ def finishes(launch: Launch, run: RunDir, watcher: "subprocess.Popen[str]") -> N
 
 
 def signal_batch(launch: Launch, run: RunDir, name: str) -> None:
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     subprocess.run(["scancel", f"--signal={name}", "--batch", job], env=launch.environ, check=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_json
+from hpc.runs.rundir import RunDir
 from tests.conftest import Launch
 from tests.slurm.test_runs import attempts, on, texts, under_way
 from tests.waiting import is_stopped, open_gate, output_of
@@ -89,7 +89,7 @@ def test_a_killed_fork_server_costs_a_start_and_nothing_else(launch: Launch, on:
 def test_a_supervisor_that_stood_still_when_a_rank_died_has_it_forked_afterwards(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, *WORDS, on=on)
     first = ranks(launch, run, 1)
-    supervisor = (read_json(run.supervisor) or {})["pid"]
+    supervisor = records.supervisor(run)["pid"]
     os.kill(supervisor, signal.SIGSTOP)
     launch.wait_for(lambda: is_stopped(supervisor), "the supervisor stands still")
     dead = list(first)[1]
@@ -103,7 +103,7 @@ def test_a_supervisor_that_stood_still_when_a_rank_died_has_it_forked_afterwards
 def test_with_a_killed_supervisor_all_that_could_fork_ends(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, *WORDS, on=on)
     first = ranks(launch, run, 1)
-    os.kill((read_json(run.supervisor) or {})["pid"], signal.SIGKILL)
+    os.kill(records.supervisor(run)["pid"], signal.SIGKILL)
     launch.wait_for(lambda: not {*first, *first.values()} & set(processes(run)), "ranks and fork servers are gone")
     second = ranks(launch, run, 2)
     assert set(first.values()).isdisjoint(second.values())
@@ -134,7 +134,7 @@ def test_with_a_machine_that_goes_down_nothing_is_left(launch: Launch) -> None:
     """Keeper and supervisor are killed at once; nobody could end the others."""
     run, watcher = under_way(launch, *WORDS, on="local")
     ranks(launch, run, 1)
-    state = read_json(run.supervisor) or {}
+    state = records.supervisor(run)
     for pid in (state["keeper"], state["pid"]):
         os.kill(pid, signal.SIGKILL)
     nothing_is_left(launch, run)

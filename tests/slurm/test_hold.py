@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from hpc.runs.rundir import RunDir, read_json, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, read_json
 from tests.conftest import BED, EXAMPLE, ROOT, Launch
 from tests.slurm.test_bed import Beds, beds, own_beds, start
 from tests.slurm.test_faults import signal_batch
@@ -55,8 +56,8 @@ def test_a_new_job_waits_before_the_old_one_ends_and_starts_when_its_epilog_is_o
     gate.touch()
     try:
         signal_batch(on_late, run, "USR2")
-        on_late.wait_for(lambda: len(read_lines(run.submissions)) == 2, "a new job is submitted")
-        old, new = (line["job"] for line in read_lines(run.submissions))
+        on_late.wait_for(lambda: len(records.submissions(run)) == 2, "a new job is submitted")
+        old, new = (line["job"] for line in records.submissions(run))
         on_late.wait_for(lambda: squeue(on_late, "-j", old, "-o", "%T") == "COMPLETING")
         assert squeue(on_late, "-j", new, "-o", "%T %r") == "PENDING Dependency"
         assert "queued" in on_late("status", run.name).stdout
@@ -79,7 +80,7 @@ def test_what_follows_waits_for_the_job_that_goes_on(on_late: Launch) -> None:
     on_late.wait_for(lambda: (count.checkpoints / "step-00000003/COMMIT").exists(), "it is held")
     signal_batch(on_late, count, "USR2")
     on_late.wait_for(count.attempt(2).start.exists, "it runs again, as another job")
-    new, waiting = (read_lines(run.submissions)[-1]["job"] for run in (count, tally))
+    new, waiting = (records.submissions(run)[-1]["job"] for run in (count, tally))
     assert f"afterok:{new}" in squeue(on_late, "-j", waiting, "-o", "%E")
     open_gate(count)
     on_late.wait_for(tally.result.exists, "what follows it has run")
@@ -149,9 +150,9 @@ def launch_with_a_deadly_scontrol(launch: Launch) -> Launch:
 
 def steps_of(run: RunDir) -> list[int]:
     """The daemons of the steps of its job, and the supervisor with its keeper."""
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     done = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\."], capture_output=True, text=True, check=False)
-    last: dict[str, Any] = read_json(run.supervisor) or {}
+    last: dict[str, Any] = records.supervisor(run)
     return [int(pid) for pid in done.stdout.split()] + [last["keeper"]]
 
 
@@ -212,11 +213,11 @@ def test_a_plain_user_is_not_held(nobody: AsNobody, late: dict[str, str], epilog
     nobody.launch("count", "n=6", "hold_at=3", "--nodes", "2", "--on", "bed")
     run = only_run(nobody.folder)
     wait_for(lambda: (run.checkpoints / "step-00000003/COMMIT").exists(), "it is held", lambda: texts(run))
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     sent = time.time()
     assert nobody("scancel", "--signal=USR2", "--batch", job).returncode == 0
     wait_for(run.attempt(2).start.exists, "it runs again, and is held by its gate", lambda: texts(run))
     assert (read_json(run.attempt(2).start) or {})["started"] - sent < HELD_S, texts(run)
-    assert (len(read_lines(run.submissions)) == 1) == (epilog == "0")
+    assert (len(records.submissions(run)) == 1) == (epilog == "0")
     open_gate(run)
     wait_for(run.result.exists, "it has come to its end", lambda: texts(run))

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from hpc.runs.rundir import RunDir, committed_steps, read_lines
+from hpc.runs import records
+from hpc.runs.rundir import RunDir, committed_steps
 from tests.conftest import ROOT, Launch
 from tests.containers import by_stand_in, calls, in_podman, podman, workers
 from tests.slurm.test_bed import beds, start
@@ -48,12 +49,12 @@ def test_what_this_slurm_does_not_take_is_refused_before_anything_is_written(
 def test_options_outlast_a_requeue(on_bed: Launch) -> None:
     words = ["--nice", "5", "--nodelist", "n2,n3", "--exclude", "n4", "--sbatch", "--exclusive --switches=1"]
     run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", *words, on="bed")
-    job = read_lines(run.submissions)[-1]["job"]
+    job = records.submissions(run)[-1]["job"]
     before = shown(on_bed, job)
     assert (before["Nice"], before["ReqNodeList"], before["ExcNodeList"]) == ("5", "n[2-3]", "n4")
     assert (before["NodeList"], before["OverSubscribe"]) == ("n[2-3]", "NO")
     signal_batch(on_bed, run, "USR2")
-    on_bed.wait_for(lambda: len(read_lines(run.attempts)) == 1 and len(list(run.jobs.glob("attempt-*"))) == 2, "again")
+    on_bed.wait_for(lambda: len(records.attempts(run)) == 1 and len(list(run.jobs.glob("attempt-*"))) == 2, "again")
     after = shown(on_bed, job)
     assert {name: after[name] for name in ("Nice", "ReqNodeList", "ExcNodeList", "NodeList")} == {
         name: before[name] for name in ("Nice", "ReqNodeList", "ExcNodeList", "NodeList")
@@ -72,8 +73,8 @@ def test_options_outlast_a_site_that_does_not_requeue_and_a_time_to_begin_does_n
     run, watcher = under_way(launch, "count", "n=6", "--nodes", "2", *words, on="strict")
     assert "--begin=now" in launch("export", run.name).stdout
     signal_batch(launch, run, "USR2")
-    launch.wait_for(lambda: len(read_lines(run.submissions)) == 2, "a job follows")
-    second = read_lines(run.submissions)[1]["job"]
+    launch.wait_for(lambda: len(records.submissions(run)) == 2, "a job follows")
+    second = records.submissions(run)[1]["job"]
     launch.wait_for(lambda: len(list(run.jobs.glob("attempt-*"))) == 2, "it has begun")
     assert (shown(launch, second)["Nice"], shown(launch, second)["OverSubscribe"]) == ("5", "NO")
     assert "begin" not in run.script.read_text()
@@ -85,7 +86,7 @@ def test_every_element_of_an_array_has_them(on_bed: Launch) -> None:
     runs = [RunDir(path) for path in on_bed.runs()]
     for run in runs:
         on_bed.wait_for(lambda run=run: run.attempts.parent.exists() and list(run.jobs.glob("attempt-*")), "it runs")
-    assert {shown(on_bed, read_lines(run.submissions)[0]["job"])["Nice"] for run in runs} == {"7"}
+    assert {shown(on_bed, records.submissions(run)[0]["job"])["Nice"] for run in runs} == {"7"}
     open_gate(*runs)
     on_bed.wait_for(lambda: all(run.result.exists() for run in runs), "both are finished")
 

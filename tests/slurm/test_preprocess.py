@@ -9,7 +9,7 @@ import pytest
 
 from hpc.codes import NEVER
 from hpc.runs import products, records
-from hpc.runs.rundir import RunDir, read_lines
+from hpc.runs.rundir import RunDir
 from tests.conftest import Launch
 from tests.slurm.test_runs import on
 from tests.waiting import open_gate, output_of
@@ -79,12 +79,12 @@ def test_killed_at_work_it_goes_on_to_the_same_store(launch: Launch, on: str, ma
     run = RunDir(path)
     victims = [records.heartbeat(run, rank)["pid"] for rank in range(2)]
     subprocess.run(["kill", f"-{signal.SIGKILL}", *map(str, victims)], check=True)
-    launch.wait_for(lambda: read_lines(run.attempts), "the first attempt is over")
+    launch.wait_for(lambda: records.attempts(run), "the first attempt is over")
     assert len(list(path.glob("out/*.h5"))) < 5
     open_gate(run)
     out = output_of(watcher)
     assert watcher.returncode == 0, out
-    assert [line["outcome"] for line in read_lines(run.attempts)] == ["crashed", "finished"]
+    assert [line["outcome"] for line in records.attempts(run)] == ["crashed", "finished"]
     made_again, made_at_once = content(launch.folder, "held_preprocess"), content(made.folder)
     lists = [each.pop(products.LIST).splitlines()[1:] for each in (made_again, made_at_once)]  # first, the run's name
     assert lists[0] == lists[1] and made_again == made_at_once
@@ -103,7 +103,7 @@ def test_one_broken_recording_does_not_stop_the_others(launch: Launch, on: str, 
     (path,) = launch.folder.glob("runs/preprocess-*")
     left = [each.name for each in path.glob("out/.*") if not each.name.startswith(".products.")]
     assert len(list(path.glob("out/*.h5"))) == 4 and not left
-    assert len(read_lines(RunDir(path).attempts)) == 1, "the same tomorrow as today"
+    assert len(records.attempts(RunDir(path))) == 1, "the same tomorrow as today"
 
 
 def test_mpi_that_is_not_there_is_said_before_anything_is_written(launch: Launch, made: Launch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.runs.rundir import RunDir, committed_steps
 from tests.conftest import Launch
 from tests.waiting import open_gate, output_of, said_first, wait_for
 
@@ -35,7 +35,7 @@ def only_run(folder: Path) -> RunDir:
 
 
 def texts(run: RunDir) -> str:
-    return "\n".join(event["text"] for event in read_lines(run.events))
+    return "\n".join(event["text"] for event in records.events(run))
 
 
 HELD = "hold_at=3"
@@ -55,7 +55,7 @@ def under_way(launch: Launch, *words: str, on: str) -> tuple[RunDir, "subprocess
 
 def attempts(run: RunDir) -> list[dict[str, Any]]:
     """Those that have ended."""
-    return read_lines(run.attempts)
+    return records.attempts(run)
 
 
 def test_two_nodes_of_two_ranks(launch: Launch, on: str) -> None:
@@ -98,7 +98,7 @@ def test_asked_to_stop_it_saves_and_goes_on_later(launch: Launch, on: str) -> No
     if on == "local":
         watcher.send_signal(signal.SIGINT)
     else:
-        job = read_lines(run.submissions)[-1]["job"]
+        job = records.submissions(run)[-1]["job"]
         subprocess.run(["scancel", "--signal=TERM", "--batch", job], env=launch.environ, check=True)
     out = output_of(watcher)
     assert watcher.returncode == 75, out
@@ -156,7 +156,7 @@ def test_at_the_end_of_the_walltime_it_saves(launch: Launch, on: str) -> None:
         assert "its time is over" in texts(only_run(launch.folder))
     else:
         run, watcher = under_way(launch, *words, on=on)
-        job = read_lines(run.submissions)[-1]["job"]
+        job = records.submissions(run)[-1]["job"]
         subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
         launch.wait_for(lambda: len(attempts(run)) == 1, "it has stopped")
         open_gate(run)
@@ -175,13 +175,13 @@ def test_a_run_that_is_on_its_way_is_not_started_twice(launch: Launch, on: str) 
     for each in (second, watcher):
         output_of(each)
         assert each.returncode == 0
-    assert len(read_lines(run.submissions)) == 1
+    assert len(records.submissions(run)) == 1
 
 
 def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> None:
     run, watcher = under_way(launch, "count", "n=6", on=on)
     rank = records.heartbeat(run, 0)["pid"]
-    os.kill(read_json(run.supervisor)["pid"], signal.SIGKILL)  # type: ignore[index]
+    os.kill(records.supervisor(run)["pid"], signal.SIGKILL)  # type: ignore[index]
     launch.wait_for(lambda: not Path(f"/proc/{rank}").exists(), "its ranks went with it")
     launch.wait_for(lambda: run.last_attempt() == 2, "another supervisor starts them again")
     open_gate(run)
@@ -192,7 +192,7 @@ def test_a_supervisor_that_was_killed_is_replaced(launch: Launch, on: str) -> No
 
 def test_a_machine_that_went_down_is_seen_and_the_run_goes_on(launch: Launch) -> None:
     run, watcher = under_way(launch, "count", "n=6", on="local")
-    os.killpg(os.getpgid(read_json(run.supervisor)["pid"]), signal.SIGKILL)  # type: ignore[index]
+    os.killpg(os.getpgid(records.supervisor(run)["pid"]), signal.SIGKILL)  # type: ignore[index]
     assert "ended without a word" in output_of(watcher)
     assert "lost" in launch("status").stdout
     open_gate(run)
@@ -213,9 +213,9 @@ def test_what_slurm_writes_of_a_run_is_for_its_user_alone_too(launch: Launch, on
     """The output of the job and of srun's tasks; also where the batch script is given to sbatch by hand."""
     before = os.umask(0)
     try:
-        launch("count", "n=3", "--nodes", "2", "--ranks", "2", "--on", on, "--follow")
+        launch("count", "n=3", "fail_at=2", "--nodes", "2", "--ranks", "2", "--on", on, "--follow", code=1)
         launch("count", "n=4", "--nodes", "2", "--ranks", "2", "--on", on, "--prepare")
-        run, by_hand = sorted(map(RunDir, launch.runs()), key=lambda run: not run.result.exists())
+        run, by_hand = sorted(map(RunDir, launch.runs()), key=lambda run: not run.attempts.exists())
         batch = ["sbatch", "--wait", "--nodes=2", "--ntasks-per-node=2", "--output=/dev/null"]
         script = Path(__file__).parents[2] / "slurm/run.sbatch"
         subprocess.run([*batch, str(script), str(by_hand.path)], env=launch.environ, cwd=launch.folder, check=True)
@@ -254,7 +254,7 @@ def test_a_second_supervisor_of_a_run_ends_without_touching_it(launch: Launch) -
     second = [sys.executable, "-m", "hpc.supervisor", str(run.path)]
     done = subprocess.run(second, env=launch.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    pid = read_json(run.supervisor)["pid"]
+    pid = records.supervisor(run)["pid"]
     said = f"{run.name}: another supervisor holds the lock, pid {pid} on {os.uname().nodename}: this one ends\n"
     assert done.stdout == said
     open_gate(run)
@@ -281,11 +281,12 @@ def test_a_run_that_waits_in_slurm_is_not_started_here(launch: Launch, on: str) 
 def test_a_pipeline_waits_for_its_inputs(launch: Launch, on: str) -> None:
     (launch.folder / "study.yaml").write_text("count: {n: 4}\ntally: {of: count}\n")
     assert "--dependency=" not in launch("pipeline", "study.yaml", "--on", on, "--dry-run").stdout
-    done = launch("pipeline", "study.yaml", "--on", on, "--follow")
-    assert "page.html" in done.stdout
+    launch("pipeline", "study.yaml", "count.hold_at=3", "--on", on)
     (tally,) = (launch.folder / "runs").glob("tally-*")
     (script,) = (tally / "jobs").glob("*_submission.sh")
     assert "#SBATCH --dependency=afterok:" in script.read_text()
+    open_gate(*map(RunDir, launch.runs()))
+    assert "page.html" in launch("pipeline", "study.yaml", "count.hold_at=3", "--on", on, "--follow").stdout
 
 
 @pytest.mark.slurm
@@ -340,8 +341,8 @@ def test_what_follows_an_array_waits_for_its_requeued_elements(launch: Launch, o
     launch("sweep", "pipeline", "study.yaml", "count.n=6,7", "--on", on)
     counts = [RunDir(path) for path in launch.runs() if path.name.startswith("count")]
     launch.wait_for(lambda: all(committed_steps(run.checkpoints)[-1:] == [3] for run in counts), "both are held")
-    last = max(counts, key=lambda run: read_lines(run.submissions)[-1]["job"])
-    job = read_lines(last.submissions)[-1]["job"]
+    last = max(counts, key=lambda run: records.submissions(run)[-1]["job"])
+    job = records.submissions(last)[-1]["job"]
     subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=launch.environ, check=True)
     launch.wait_for(lambda: len(attempts(last)) == 1, "it has stopped")
     open_gate(*counts)
@@ -447,12 +448,12 @@ def test_one_element_of_an_array_is_stopped_and_resumed_by_itself(launch: Launch
     launch("sweep", "count", HELD, "n=6..8", "--on", on)
     runs = [RunDir(path) for path in launch.runs()]
     launch.wait_for(lambda: all(committed_steps(run.checkpoints)[-1:] == [3] for run in runs), "all are held")
-    last = max(runs, key=lambda run: read_lines(run.submissions)[-1]["job"])
+    last = max(runs, key=lambda run: records.submissions(run)[-1]["job"])
     launch("stop", last.name, "--now")
     open_gate(*runs)
     launch.wait_for(lambda: launch("status").stdout.count(" finished ") == 2)
     assert not last.result.exists()
-    assert "starts at" in launch("logs", read_lines(last.submissions)[-1]["job"]).stdout
+    assert "starts at" in launch("logs", records.submissions(last)[-1]["job"]).stdout
     launch("resume", last.name, "--on", on, "--follow")
     assert [len(attempts(run)) for run in runs if run != last] == [1, 1]
 
@@ -472,7 +473,7 @@ def test_a_sweep_is_a_reconcile(launch: Launch, on: str) -> None:
     if on != "local":
         assert "submitted as array" in first
         assert "count: 2 finished, 0 on their way, 2 to submit" in again
-        assert all(len(read_lines(RunDir(path).submissions)) == 1 for path in launch.runs())
+        assert all(len(records.submissions(RunDir(path))) == 1 for path in launch.runs())
         scripts = [path.read_text() for path in folder.glob(".arrays/*/*_submission.sh")]
         assert sum("#SBATCH --array=0-3%2\n" in text for text in scripts) == 1
 
@@ -486,12 +487,12 @@ def test_after_another_run_and_with_options_that_are_passed_on(launch: Launch, o
     launch.wait_for(lambda: len(launch.runs()) == 2 and word(launch, second_of(launch, first).name) == "queued")
     second = second_of(launch, first).path
     assert not (second / "jobs/attempt-0001").exists(), "it waits"
-    open_gate(first)
-    output_of(follower)
-    assert follower.returncode == 0 and first.result.exists()
     script = next((second / "jobs").glob("*_submission.sh")).read_text()
     assert "#SBATCH --exclude=n4\n" in script
     assert "--dependency=afterok:" in script
+    open_gate(first)
+    output_of(follower)
+    assert follower.returncode == 0 and first.result.exists()
     output_of(watcher)
     launch("count", "fail_at=1", "--on", on, "--follow", code=1)
     failed = next(line.split()[0] for line in launch("status").stdout.splitlines() if " failed " in line)
@@ -515,10 +516,11 @@ def test_what_slurm_refuses_ends_with_3_and_its_reason(launch: Launch, on: str) 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 def test_the_dry_run_is_what_is_submitted_byte_for_byte(launch: Launch, on: str) -> None:
-    dry = launch("count", "n=2", "--on", on, "--dry-run").stdout
-    launch("count", "n=2", "--on", on, "--follow")
+    dry = launch("count", "n=6", HELD, "--on", on, "--dry-run").stdout
+    launch("count", "n=6", HELD, "--on", on)
     (script,) = only_run(launch.folder).jobs.glob("*_submission.sh")
     assert script.read_text() in dry
+    open_gate(only_run(launch.folder))
     sweep = ["sweep", "count", "n=3,4", "--max-parallel", "1", "--on", on]
     dry = launch(*sweep, "--dry-run").stdout
     launch(*sweep)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.runs.rundir import read_lines
+from hpc.runs import records
 from tests.conftest import BED, ROOT, Launch, exported
 from tests.slurm.test_bed import Beds, beds, own_beds, start
 from tests.slurm.test_faults import heartbeat, signal_batch
@@ -74,11 +74,11 @@ def test_a_rank_may_work_for_longer_than_another_although_the_site_waits_5_s(on_
     on_strict.wait_for(first_is_through, "rank 0 has come to its end")
     run = only_run(on_strict.folder)
     ended = heartbeat(run, 0)["time"]
-    on_strict.wait_for(lambda: heartbeat(run, 1)["time"] > ended + 3 * WAIT_TIME_S or len(read_lines(run.attempts)) > 1)
+    on_strict.wait_for(lambda: heartbeat(run, 1)["time"] > ended + 3 * WAIT_TIME_S or len(records.attempts(run)) > 1)
     open_gate(run)
     out = output_of(watcher)
     assert watcher.returncode == 0 and "total             21" in out, out
-    assert [line["outcome"] for line in read_lines(run.attempts)] == ["crashed", "finished"]
+    assert [line["outcome"] for line in records.attempts(run)] == ["crashed", "finished"]
 
 
 def test_a_sweep_of_more_runs_than_an_array_may_have_is_refused_before_it_is_submitted(on_strict: Launch) -> None:
@@ -95,7 +95,7 @@ def test_a_preempted_run_without_grace_goes_on_from_its_last_checkpoint(launch: 
     open_gate(run)
     out = output_of(watcher)
     assert watcher.returncode == 0 and "total             21" in out, out
-    assert read_lines(run.attempts)[-1]["from_step"] == 3
+    assert records.attempts(run)[-1]["from_step"] == 3
 
 
 def test_on_a_site_that_wants_an_account_and_powers_its_nodes_down(launch: Launch, beds: Beds) -> None:
@@ -129,7 +129,7 @@ def test_on_a_site_that_does_not_requeue_it_goes_on_as_a_new_job(launch: Launch,
     launch.wait_for(run.attempt(2).start.exists, "it runs again")
     open_gate(run)
     output_of(watcher)
-    assert watcher.returncode == 0 and len(read_lines(run.submissions)) == 2
+    assert watcher.returncode == 0 and len(records.submissions(run)) == 2
 
 
 def accounting(launch: Launch) -> bool:

@@ -17,8 +17,8 @@
 set -eu
 umask 077
 trap '' USR2
-export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
+export PYTHONPATH=''
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec /opt/env/bin/python -PB -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs
+exec /opt/env/bin/python -PBu /scratch/runs/train-brwww2md/code/code.zip -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs

@@ -22,8 +22,8 @@ umask 077
 trap '' USR2
 export NCCL_NET_GDR_LEVEL=3
 export SLURM_CPU_BIND=mask_cpu=0x00fe000000000000,0xfe00000000000000,0xfe0000,0xfe000000,0xfe,0xfe00,0xfe00000000,0xfe0000000000
-export PYTHONPATH=/scratch/runs/train-brwww2md/code/hpc
+export PYTHONPATH=''
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec /opt/env/bin/python -PB -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs
+exec /opt/env/bin/python -PBu /scratch/runs/train-brwww2md/code/code.zip -u -m submitit.core._submit /scratch/runs/train-brwww2md/jobs
