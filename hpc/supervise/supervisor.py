@@ -18,7 +18,7 @@ from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import heartbeats, records, seal, sharing
+from hpc.runs import heartbeats, records, seal, sharing, slow
 from hpc.runs.rundir import (
     FULL,
     Gone,
@@ -278,6 +278,7 @@ class Supervisor:
             "at": diagnosis.at(folder),
             "got_on": diagnosis.products(self.dir) != before,
             "walltime": self._walltime_is_over(),
+            "paces": slow.paces_to_keep(started.heartbeats()),
         }
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome
