@@ -257,7 +257,7 @@ def _meet(ctx: Context, site_fabric: str = "") -> Store:
         for variable, names in fabric.variables(site_fabric, fabric.interfaces()).items():
             os.environ.setdefault(variable, names)
     if ctx.world.is_first:
-        host, secret = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ), rendezvous.new_secret()
+        host, secret = rendezvous.LOOPBACK if all_here else fabric.own_address(os.environ), rendezvous.new_secret()
         server = rendezvous.Server(host, secret)
         rendezvous.Address(host, server.port, secret).write(place)
     deadline, wait = time.monotonic() + RENDEZVOUS_S, Backoff(0.05, 1.0)

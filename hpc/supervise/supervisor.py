@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
+from hpc.media import many
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
@@ -30,7 +31,7 @@ from hpc.runs.rundir import (
     write_json,
 )
 from hpc.slurm import words
-from hpc.supervise import diagnosis, requeue
+from hpc.supervise import diagnosis, health, requeue
 from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
 from hpc.supervise.requeue import EndOfWalltime, Job, Preemption
 
@@ -146,7 +147,38 @@ class Supervisor:
             self._until_there_is_room(lambda: diagnosis.account_for_lost(self.dir))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
+            if self.job and (sick := self._sick_nodes(self.job)):
+                return self._leave(self.job, f"{sick}; back into the queue, away from it")
             return self._attempts()
+
+    def _sick_nodes(self, job: Job) -> str:
+        """Look at the nodes of the job before its first attempt; return why it has to leave them, or an empty text."""
+        if self.plan["site"].get("node_check", "on") == "off" or self._look_around(now=True):
+            return ""
+        began = time.monotonic()
+        looked = health.look(self.dir.path, self.plan, self.resources, self._time_is_over)
+        print_safely(f"the looks at {many(self.resources['nodes'], 'node')} took {time.monotonic() - began:.1f} s")
+        for note in looked.notes:
+            self._note(note)
+        if not looked.sick:
+            return ""
+        why = health.sentence(looked.sick)
+        before = [line for line in diagnosis.since_submission(self.dir) if line["outcome"] == "sick"]
+        if len(before) >= health.HANDED_BACK:
+            self._note(f"{why}; {len(before)} jobs were handed back before, so it goes on all the same")
+            return ""
+        self.attempt = self.dir.last_attempt() + 1
+        folder, now = self.dir.attempt(self.attempt), time.time()
+        steps = committed_steps(self.dir.checkpoints)
+        start = {"attempt": self.attempt, "started": now, "job": job.id, "from_step": steps[-1] if steps else 0}
+        end = {
+            "ended": now, "outcome": "sick", "codes": [], "why": why, "node": ",".join(looked.sick), "fault": "node",
+            "got_on": False,
+        }  # fmt: skip
+        self._until_there_is_room(lambda: _make_new(folder.path))
+        self._until_there_is_room(lambda: write_json(folder.start, start))
+        self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
+        return why
 
     def _comes_back(self) -> bool:
         """Whether the job was requeued, or follows another if a site does not requeue: no user has submitted it
