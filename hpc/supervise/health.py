@@ -33,9 +33,9 @@ CLOCK_S, CLOCK_NOTE_S = 30.0, 2.0
 """How far a clock may be off: silence of a rank is told by the clocks of its node and of the supervisor's."""
 ROOM_GB = 0.064
 """A disk of a node with less is full."""
-MEMORY = 0.6
-"""How much of the memory that was asked for has to be there."""
-SLOW_MB_S, SLOW = 12.0, 8
+MEMORY, ENOUGH = 0.6, 0.9
+"""How much of the memory, and of the scratch, that was asked for has to be there."""
+SLOW_MB_S, SLOW = 12.0, 20
 """A way between nodes is slow below that, if others are so many times faster. It is that of Ethernet of 100 Mbit."""
 OF_NO_NODE = (errno.ENOENT, errno.EACCES, errno.EPERM)
 """A scratch that is not there, or is somebody else's, may be an error of the profile."""
@@ -86,7 +86,7 @@ def command(n_nodes: int) -> list[str]:
         return look
     return [
         "srun", "--overlap", f"--nodes={n_nodes}", f"--ntasks={n_nodes}", "--ntasks-per-node=1", "--cpus-per-task=1",
-        "--cpu-bind=none", "--mpi=none", "--export=ALL", "--wait=0", "--unbuffered", "--quiet", *look,
+        "--cpu-bind=none", "--mpi=none", "--export=ALL", "--wait=0", "--quiet", *look,
     ]  # fmt: skip
 
 
@@ -121,12 +121,12 @@ def _ask(
                 break
             with suppress(queue.Empty):
                 when, line = lines.get(timeout=0.05)
-                values = _parsed(line)
-                if "port" in values:
-                    hellos[values["host"]] = values
-                elif values:
-                    node = nodes[values["host"]] = Node.from_json(values)
-                    offsets[node.host] = (node.sent - when, node.received - sent)
+                for values in _parsed(line):
+                    if "port" in values:
+                        hellos[values["host"]] = values
+                    else:
+                        node = nodes[values["host"]] = Node.from_json(values)
+                        offsets[node.host] = (node.sent - when, node.received - sent)
     except OSError as error:  # it has ended: what it has said counts
         complaints.append(str(error))
     finally:
@@ -154,14 +154,13 @@ def _write(process: "subprocess.Popen[str]", values: Mapping[str, Any]) -> None:
     process.stdin.flush()
 
 
-def _parsed(line: str) -> dict[str, Any]:
-    if not line.startswith(MARK):
-        return {}
-    try:
-        values = json.loads(line[len(MARK) :])
-    except ValueError:  # two nodes at once in one line
-        return {}
-    return values if isinstance(values, dict) and isinstance(values.get("host"), str) else {}
+def _parsed(line: str) -> Iterable[dict[str, Any]]:
+    """Return what is in a line. Lines of two nodes may have become one."""
+    for part in line.split(MARK)[1:]:
+        with suppress(ValueError):
+            values = json.loads(part)
+            if isinstance(values, dict) and isinstance(values.get("host"), str):
+                yield values
 
 
 def _ring(hellos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -213,8 +212,8 @@ def _disks(node: Node, nodes: Sequence[Node], resources: Mapping[str, Any]) -> I
             # A scratch may have another path on each node
             certain = is_shared or disk.errno not in OF_NO_NODE
             yield Finding(_kind(disk), f"it cannot write to {disk.what} {disk.path} ({disk.error})", certain)
-        elif not is_shared and disk.free_gb < (need_gb := _need_gb(disk, resources)):
-            asked = f", where {need_gb:g} were asked for" if need_gb > ROOM_GB else ""
+        elif not is_shared and disk.free_gb < max(ROOM_GB, ENOUGH * (asked_gb := _asked_gb(disk, resources))):
+            asked = f", where {asked_gb:g} were asked for" if asked_gb else ""
             yield Finding(_kind(disk), f"{disk.what} {disk.path} has {disk.free_gb:.2f} GB free{asked}")
 
 
@@ -222,9 +221,8 @@ def _kind(disk: Disk) -> str:
     return disk.what if disk.what == "its scratch" else disk.path
 
 
-def _need_gb(disk: Disk, resources: Mapping[str, Any]) -> float:
-    asked_gb = float(resources.get("scratch_gb") or 0) if disk.what == "its scratch" else 0.0
-    return max(ROOM_GB, 0.9 * asked_gb)
+def _asked_gb(disk: Disk, resources: Mapping[str, Any]) -> float:
+    return float(resources.get("scratch_gb") or 0) if disk.what == "its scratch" else 0.0
 
 
 def _memory(node: Node, resources: Mapping[str, Any]) -> Iterable[Finding]:

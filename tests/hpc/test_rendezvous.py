@@ -20,8 +20,8 @@ import torch.distributed as dist
 from hpc.rank import ddp, rendezvous
 from hpc.rank.context import Context, World
 from hpc.rank.rendezvous import LOOPBACK, MAX_UNPROVEN, N_B, Client, Server, WrongSecret
-from hpc.site import fabric
 from hpc.runs.rundir import RunDir, read_json
+from hpc.site import fabric
 from tests.waiting import LONG_S, wait_for
 
 SECRET = rendezvous.new_secret()
