@@ -160,12 +160,18 @@ class Supervisor:
         print_safely(f"the looks at {many(self.resources['nodes'], 'node')} took {time.monotonic() - began:.1f} s")
         for note in looked.notes:
             self._note(note)
-        if not looked.sick:
+        if not looked.sick or self.stop_cause is not None:
             return ""
         why = health.sentence(looked.sick)
-        before = [line for line in diagnosis.since_submission(self.dir) if line["outcome"] == "sick"]
-        if len(before) >= health.HANDED_BACK:
-            self._note(f"{why}; {len(before)} jobs were handed back before, so it goes on all the same")
+        lines = diagnosis.since_submission(self.dir)
+        n_before = sum(line["outcome"] == "sick" for line in lines)
+        wanted = "" if n_before < health.HANDED_BACK else f"handed back {n_before} times before"
+        if not requeue.to_keep_off(list(looked.sick), self.resources["options"].get("nodelist", "")):
+            wanted = "--nodelist wants it"
+        elif not requeue.has_others(self.resources, [*diagnosis.ever_bad_nodes(lines), *looked.sick]):
+            wanted = "there are not enough other nodes"
+        if wanted:
+            self._note(f"{why}; {wanted}, so the run goes on there all the same")
             return ""
         self.attempt = self.dir.last_attempt() + 1
         folder, now = self.dir.attempt(self.attempt), time.time()

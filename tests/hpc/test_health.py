@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from hpc.codes import NEVER, STOPPED
+from hpc.runs.rundir import append_line, read_lines
 from hpc.supervise import diagnosis, health
 from hpc.supervise.health import Health, judge, sentence
 from hpc.supervise.node_check import MARK, Disk, Node, Peer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Launch
+from tests.hpc.test_supervisor import Kept, program
 
 ASKED: dict[str, Any] = {"nodes": 3, "mem_gb": 8, "scratch_gb": 0, "gpus_per_node": 0, "stage": "auto", "account": ""}
 SCRATCH = Disk("its scratch", "/scratch", 100.0)
@@ -203,3 +206,61 @@ def test_the_look_imports_nothing_heavy_and_prints_one_line(tmp_path: Path) -> N
     node = Node.from_json(json.loads(line.removeprefix(MARK)))
     assert {disk.path for disk in node.disks} >= {str(tmp_path)} and not any(disk.error for disk in node.disks)
     assert not {"torch", "numpy", "omegaconf", "yaml", "asyncio"} & set(modules.split())
+
+
+SICK = {"started": 9e9, "ended": 9e9, "outcome": "sick", "codes": [], "node": "n9", "fault": "node", "why": "x"}
+
+
+@pytest.fixture
+def on_n9(launch: Launch) -> Kept:
+    """A job on the node n9, whose disk for copies is no folder."""
+    kept = Kept(launch, "bed")
+    plan = json.loads(kept.run.plan.read_text())
+    (launch.folder / "disk").touch()
+    plan["resources"]["stage"] = str(launch.folder / "disk")
+    kept.run.plan.write_text(json.dumps(plan))
+    kept.environ["SLURMD_NODENAME"] = "n9"
+    kept.ranks_do("exit 93")
+    program(kept.said / "sinfo", "echo n8 idle; echo n9 mix; echo n7 down*")
+    return kept
+
+
+def events(kept: Kept) -> str:
+    return "\n".join(event["text"] for event in read_lines(kept.run.events))
+
+
+def test_a_job_leaves_its_only_node_if_that_is_sick(on_n9: Kept) -> None:
+    assert on_n9()[0] == STOPPED
+    (attempt,) = read_lines(on_n9.run.attempts)
+    assert (attempt["outcome"], attempt["node"], attempt["fault"]) == ("sick", "n9", "node")
+    assert "n9 is sick: it cannot write to its scratch" in attempt["why"] and "Not a directory" in attempt["why"]
+    requeue, update = (on_n9.said / "scontrol.said").read_text().splitlines()[:2]
+    assert requeue == "requeue 7" and update.endswith("ExcNodeList=n9")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"before": 2}, "handed back 2 times before"),
+        ({"options": {"nodelist": "n9"}}, "--nodelist wants it"),
+        ({"sinfo": "echo n9 mix; echo n7 down; echo n8 idle*"}, "there are not enough other nodes"),
+    ],
+)
+def test_where_handing_back_cannot_help_the_run_goes_on(on_n9: Kept, given: dict[str, Any], why: str) -> None:
+    for _ in range(given.get("before", 0)):
+        append_line(on_n9.run.attempts, SICK)
+    plan = json.loads(on_n9.run.plan.read_text())
+    plan["resources"]["options"] |= given.get("options", {})
+    on_n9.run.plan.write_text(json.dumps(plan))
+    program(on_n9.said / "scontrol", 'test "$2" != hostnames || echo n9')
+    if "sinfo" in given:
+        program(on_n9.said / "sinfo", given["sinfo"])
+    assert on_n9()[0] == NEVER, "the rank has been started"
+    assert f"{why}, so the run goes on there all the same" in events(on_n9)
+
+
+def test_a_profile_can_leave_the_looks_out(on_n9: Kept) -> None:
+    plan = json.loads(on_n9.run.plan.read_text())
+    plan["site"]["node_check"] = "off"
+    on_n9.run.plan.write_text(json.dumps(plan))
+    assert on_n9()[0] == NEVER and "sick" not in events(on_n9)
