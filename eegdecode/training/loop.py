@@ -165,7 +165,8 @@ class Training:
         """Do one step of the optimizer. Its figures are read at the next log point."""
         cfg, step, stepper = self.cfg, self.state.step, self.stepper
         self.watcher.before(step)
-        batch = next(self.upcoming)
+        with self.ctx.phase("data"):
+            batch = next(self.upcoming)
         if step in cfg.trainable.unfreeze_at:
             self._unfreeze(step)
         lr = optim.rate(cfg.optim, self.peak_lr, step)
@@ -254,9 +255,10 @@ class Training:
         stop, due = ddp.agree(self.ctx.should_stop(), self.saver.due(state.step))
         self.watcher.after(state.step, over=last or stop)
         if last or stop or due:
-            self.record.flush(wait=last)
-            contents = state.state_dict(self.record.unwritten)
-            self.saver.save(state.step, contents, state.best.step, last, later=("optimizer", "average", "best"))
+            with self.ctx.phase("save"):
+                self.record.flush(wait=last)
+                contents = state.state_dict(self.record.unwritten)
+                self.saver.save(state.step, contents, state.best.step, last, later=("optimizer", "average", "best"))
         if stop and not last:
             self._stop()
 

@@ -18,6 +18,7 @@ from typing import Any
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.format import HostBuffer
 from hpc.rank.context import FULL_S, Backoff, Context
+from hpc.rank.phases import CLOCK
 from hpc.runs import records
 from hpc.runs.rundir import FULL, make_folder, read_json, write_json
 
@@ -105,14 +106,15 @@ class Saver:
             Names in the state whose values do not change until `settle` is called; they are copied in the meantime.
         """
         called = time.monotonic()
-        if self._writing is not None and not self._writing.done():
-            self.n_waited += 1
+        with CLOCK.phase("save"):
+            if self._writing is not None and not self._writing.done():
+                self.n_waited += 1
+                self.close()
+                log.info("training waited %.2f s for the save before to end", time.monotonic() - called)
             self.close()
-            log.info("training waited %.2f s for the save before to end", time.monotonic() - called)
-        self.close()
-        self.ctx.fence()
-        began = time.monotonic()
-        self._staging.take(state, self.ctx.world.is_first, later)
+            self.ctx.fence()
+            began = time.monotonic()
+            self._staging.take(state, self.ctx.world.is_first, later)
         self._saved_at = time.monotonic()
         self.blocked_s = self._saved_at - called
         if self.ctx.world.is_first or self._staging.sharded:
@@ -121,7 +123,8 @@ class Saver:
     def settle(self) -> None:
         """Call this before the values that are copied `later` change, for example in the optimizer's step."""
         called = time.monotonic()
-        self._staging.settle()
+        with CLOCK.phase("save"):
+            self._staging.settle()
         self.blocked_s += time.monotonic() - called
 
     def close(self) -> None:
@@ -241,5 +244,5 @@ def mean_between_failures_s(attempts: Iterable[Mapping[str, Any]]) -> float:
     lived_s, crashes = PRIOR_S, 1
     for line in attempts:
         lived_s += line["ended"] - line["started"]
-        crashes += line["outcome"] not in ("finished", "stopped")
+        crashes += line["outcome"] not in ("finished", "stopped", "sick")
     return lived_s / crashes

@@ -23,7 +23,7 @@ from hpc.rank import local_copy
 from hpc.runs import records, status, unpack
 from hpc.runs.rundir import RunDir, committed_steps
 from hpc.runs.status import State
-from hpc.site.profile import disk_path
+from hpc.site.disks import disk_path
 from hpc.slurm.squeue import Queue
 from hpc.submit.executors import lock_of
 

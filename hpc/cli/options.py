@@ -246,6 +246,7 @@ class VerbOptions:
     watch = flag("status", "print it again every two seconds")
     rank = option_or(0, "N", whole, "logs", "the rank whose output to print (default: 0)")
     attempt = option("N", natural, "logs", "the attempt whose output to print (default: the newest)")
+    slow = flag("why", "say what bounds its speed, and which node or rank the others wait for")
     save = flag("stop", "save first (the default)")
     now = flag("stop", "end at once, without saving")
     faults = option(

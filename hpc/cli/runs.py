@@ -85,17 +85,25 @@ def explain_run(args: Arguments, environ: Mapping[str, str]) -> int:
     if elsewhere and len(args.words) == 1:
         from hpc.remote import verbs
 
-        return verbs.explain(args.runs, elsewhere[0], args.json)
+        return verbs.explain(args.runs, elsewhere[0], args.json, args.slow)
+    run = _one_run(args, "why which run?")
+    if args.slow:
+        from hpc.runs import slow
+
+        answer = slow.explain(run)
+        print(_json(answer) if args.json else slow.text(answer))
+        return DONE
     from hpc.runs import why
 
-    explanation = why.explain(_one_run(args, "why which run?"))
-    if args.json:
-        import json
-
-        print(json.dumps(vars(explanation), indent=1))
-    else:
-        print(why.text(explanation))
+    explanation = why.explain(run)
+    print(_json(explanation) if args.json else why.text(explanation))
     return DONE
+
+
+def _json(answer: object) -> str:
+    import json
+
+    return json.dumps(vars(answer), indent=1)
 
 
 def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:

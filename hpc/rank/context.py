@@ -4,11 +4,12 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
+from hpc.rank import phases
 from hpc.rank.heartbeat_writer import HeartbeatWriter
 from hpc.runs import seal
 from hpc.runs.heartbeats import QUICK_S
@@ -167,6 +168,8 @@ class Context:
         It is read by `status`, the progress bar and the supervisor.
         """
         now = time.time()
+        if what not in self._began and what not in (STARTING, BEGUN):
+            phases.CLOCK.begin(done)
         began, first = self._began.setdefault(what, (now, done))
         self._heartbeat = {
             "what": what,
@@ -182,6 +185,11 @@ class Context:
         if now - self._written >= QUICK_S or done >= total:
             self.say_how_far(now=done >= total)
 
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Count the time in the block as `data`, `wait` or `save`, and not as `compute`: see `why --slow`."""
+        return phases.CLOCK.phase(name)
+
+    @phases.waiting
     def gather(self, value: object) -> list[Any]:
         """Collect a JSON value from every rank, in the order of ranks, on all ranks. It waits for the last one and uses
         no process group, for stages that share out hours of work. Every rank must call it equally often.
@@ -201,6 +209,7 @@ class Context:
             self._wait_for_others(wait())
         return list(values)
 
+    @phases.waiting
     def wait_until_all_are_done(self) -> None:
         """Wait, on the first rank, until the stage is done on all ranks; the others only say so."""
         folder = self.run.attempt(self.attempt)
@@ -331,7 +340,9 @@ class Context:
         if not self._heartbeat:
             return
         self._written = self._heartbeat["time"]
-        self.heartbeats.beat(self._heartbeat, now)
+        paced = self._heartbeat["what"] not in (STARTING, BEGUN)
+        pace = {"pace": phases.CLOCK.pace(self.reached).to_json()} if paced else {}
+        self.heartbeats.beat({**self._heartbeat, **pace}, now)
         if self.echo and self._heartbeat["total"]:
             figures = " ".join(f"{name}={value:.4g}" for name, value in self._heartbeat["figures"].items())
             self.echo(f"{self._heartbeat['what']} {self._heartbeat['done']}/{self._heartbeat['total']} {figures}")

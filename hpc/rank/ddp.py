@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 
-from hpc.rank import gradients, rendezvous, signals
+from hpc.rank import gradients, phases, rendezvous, signals
 from hpc.rank.context import STARTING, Backoff, Context
 from hpc.runs import records
 from hpc.runs.rundir import write_json
@@ -257,7 +257,7 @@ def _meet(ctx: Context, site_fabric: str = "") -> Store:
         for variable, names in fabric.variables(site_fabric, fabric.interfaces()).items():
             os.environ.setdefault(variable, names)
     if ctx.world.is_first:
-        host, secret = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ), rendezvous.new_secret()
+        host, secret = rendezvous.LOOPBACK if all_here else fabric.own_address(os.environ), rendezvous.new_secret()
         server = rendezvous.Server(host, secret)
         rendezvous.Address(host, server.port, secret).write(place)
     deadline, wait = time.monotonic() + RENDEZVOUS_S, Backoff(0.05, 1.0)
@@ -391,6 +391,7 @@ def any_rank(flag: bool) -> bool:
     return agree(flag)[0]
 
 
+@phases.waiting
 def agree(*flags: bool) -> list[bool]:
     """Return for each flag whether it is set on any rank; all ranks get the same answers, in one collective."""
     if not dist.is_initialized():
@@ -401,6 +402,7 @@ def agree(*flags: bool) -> list[bool]:
     return [bool(word) for word in words.tolist()]
 
 
+@phases.waiting
 def of_all_ranks(values: torch.Tensor) -> list[torch.Tensor]:
     """Return the values of each rank, in the order of ranks, on all of them. They are on the host: no GPU waits."""
     if not dist.is_initialized():
@@ -410,6 +412,7 @@ def of_all_ranks(values: torch.Tensor) -> list[torch.Tensor]:
     return gathered
 
 
+@phases.waiting
 def total(values: torch.Tensor) -> torch.Tensor:
     """Return the sum over ranks, as a new tensor."""
     values = values.detach().clone()
@@ -418,6 +421,7 @@ def total(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+@phases.waiting
 def bytes_of_first(data: bytes | torch.Tensor) -> torch.Tensor:
     """Return the bytes of the first rank on every rank, in host memory; what the others pass does not count."""
     mine = data if isinstance(data, torch.Tensor) else torch.frombuffer(bytearray(data or b" "), dtype=torch.uint8)
@@ -445,7 +449,8 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: torch.Tensor) -> torch.Tensor:
         parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(size())]
-        dist.all_gather(parts, rows.contiguous())
+        with phases.CLOCK.phase("wait"):
+            dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     @staticmethod
@@ -463,6 +468,7 @@ def read(figures: torch.Tensor) -> list[float]:
     return numbers
 
 
+@phases.waiting
 def barrier() -> None:
     if dist.is_initialized():
         dist.all_reduce(torch.zeros(1))

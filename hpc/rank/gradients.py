@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.autograd import Variable
 
+from hpc.rank import phases
+
 MB = 2**20
 FIRST_BUCKET_MB, BUCKET_MB = 1.0, 25.0
 """The first is small, so that sending begins early."""
@@ -151,7 +153,7 @@ class _Bucket:
             return
         assert self.work is not None
         with self._aside():
-            self.work.wait()
+            _wait(self.work)
             mean = tree_sum(self.shares.view(self.n_ranks, -1).unbind()).div_(self.n_ranks)
             if self.at_once:
                 self.flat.copy_(mean)
@@ -162,7 +164,7 @@ class _Bucket:
     def receive(self) -> None:
         if self.work is not None:
             with self._aside():
-                self.work.wait()
+                _wait(self.work)
         if self.aside is not None:
             torch.cuda.current_stream(self.flat.device).wait_stream(self.aside)
         if not self.in_order:
@@ -175,6 +177,12 @@ class _Bucket:
 
     def _aside(self) -> AbstractContextManager[object]:
         return nullcontext() if self.aside is None else torch.cuda.stream(self.aside)
+
+
+@phases.waiting
+def _wait(work: dist.Work) -> None:
+    """Wait for the other ranks, on the CPU; a GPU is only asked to."""
+    work.wait()
 
 
 def tree_sum(shares: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -215,6 +223,7 @@ def _as(parameter: nn.Parameter, flat: torch.Tensor, at: int) -> torch.Tensor:
     return flat.as_strided(parameter.shape, strides, at)
 
 
+@phases.waiting
 def broadcast(tensors: Iterable[torch.Tensor]) -> None:
     """Give all ranks the values of rank 0."""
     alike: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}

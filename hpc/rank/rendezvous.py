@@ -6,15 +6,11 @@ is signed: whoever lacks the secret can neither read nor write a key, and what h
 
 import asyncio
 import contextlib
-import fcntl
 import hmac
 import secrets
 import socket
-import struct
-import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +25,6 @@ MAX_UNPROVEN = 64
 MAX_B = 1 << 26
 LATE_S = 30.0
 """How much later than its timeout an answer may come."""
-ADDRESS_OF_INTERFACE = 0x8915
-"""SIOCGIFADDR of Linux."""
 LOOPBACK = "127.0.0.1"
 REFUSED = bytes(N_B)
 
@@ -61,33 +55,6 @@ class Address(NamedTuple):
             return None
         address = cls(record["host"], record["port"], record["secret"])
         return address._replace(host=LOOPBACK) if address.host == socket.gethostname() else address
-
-
-def own_address(environ: Mapping[str, str]) -> str:
-    """Return the address at which other nodes reach this one: of the interface that the site names for gloo or NCCL, or
-    of this node's name. Empty if neither is known: then it listens at all."""
-    chosen = environ.get("GLOO_SOCKET_IFNAME") or environ.get("NCCL_SOCKET_IFNAME") or "^"
-    for name in [] if chosen.startswith("^") else chosen.lstrip("=").split(","):
-        for _, interface in socket.if_nameindex():
-            if interface.startswith(name) and (address := _address_of(interface)):
-                return address
-    try:
-        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError:
-        return ""
-    return next((str(address[0]) for *_, address in found if not str(address[0]).startswith("127.")), "")
-
-
-def _address_of(interface: str) -> str:
-    """Return the IPv4 address of a network interface, or an empty text."""
-    if sys.platform != "linux":
-        return ""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            answer = fcntl.ioctl(any_socket, ADDRESS_OF_INTERFACE, struct.pack("256s", interface.encode()))
-        except OSError:  # it has none
-            return ""
-    return socket.inet_ntoa(answer[20:24])
 
 
 def _pack(*fields: bytes) -> bytes:

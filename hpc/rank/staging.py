@@ -15,7 +15,7 @@ from hpc.rank.context import Backoff, Context, Preempted
 from hpc.rank.local_copy import POLL_S, Copy, Listing, NotStaged, is_last, last_change, lock_file
 from hpc.runs import records
 from hpc.runs.rundir import read_json, write_json
-from hpc.site.profile import disk_path
+from hpc.site.disks import disk_path
 
 log = logging.getLogger(__name__)
 

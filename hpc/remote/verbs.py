@@ -183,10 +183,10 @@ def _states_of(known: Known, words: Sequence[str], runs: str) -> list[State]:
         return seen
 
 
-def explain(runs: str, word: str, as_json: bool) -> int:
-    """Print why a run elsewhere is in its state, as that cluster's Slurm and the run's folder there say."""
+def explain(runs: str, word: str, as_json: bool, slow: bool = False) -> int:
+    """Print why a run elsewhere is in its state, or is slow, as that cluster's Slurm and the run's folder there say."""
     known = places.of_run(word, runs)
-    words = ["why", word, *(["--json"] if as_json else []), "--runs", known.runs]
+    words = ["why", word, *(["--slow"] if slow else []), *(["--json"] if as_json else []), "--runs", known.runs]
     print(media.lines(_asked(known, words, runs).out), end="")
     return DONE
 

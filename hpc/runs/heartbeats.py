@@ -47,9 +47,14 @@ def interval_s(resources: Mapping[str, Any], age_s: float) -> float:
 
 
 def slot_of(record: Mapping[str, Any]) -> bytes:
-    """Return the slot of a heartbeat. Figures that find no room are left out: they are there to be looked at only."""
+    """Return the slot of a heartbeat. Where there is no room, the last spans of its pace are left out, and then
+    figures: they are there to be looked at only."""
     figures = dict(record.get("figures", {}))
     while len(text := encoded(json.dumps({**record, "figures": figures}))) > SLOT_B - 10:
+        if ring := record.get("pace", {}).get("ring"):
+            pace = {**record["pace"], "ring": ring[1:]}
+            record = {**record, "pace": pace}
+            continue
         if not figures:
             return slot_of(
                 {**record, "what": str(record.get("what", ""))[:80], "host": str(record.get("host", ""))[:80]}

@@ -85,7 +85,7 @@ if TYPE_CHECKING:
         ranks: int
         threads: int
         ended: float
-        outcome: Literal["finished", "stopped", "crashed", "hung", "lost"]
+        outcome: Literal["finished", "stopped", "crashed", "hung", "lost", "sick"]
         codes: list[int | None]
         why: str
         node: str
@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         at: int | None  # the step of the rank whose error ended it
         got_on: bool
         walltime: bool
+        paces: dict[str, dict[str, Any]]  # of each rank: its host, and how its time went (pace.py)
 
     class Event(TypedDict, total=False):
         """A line of events.jsonl: what the supervisor says."""
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
         {
             "time": float, "attempt": int, "host": str, "pid": int, "what": str, "began": float, "from": int,
             "done": int, "total": int, "figures": dict[str, float], "rank": int, "went_back": int,
+            "pace": dict[str, Any],
         },
         total=False,
     )  # fmt: skip
@@ -239,6 +241,7 @@ _ATTEMPT: Fields = {
     "attempt": _is_count, "started": _is_time, "job": _or_none(_is_text), "from_step": _is_count, "ranks": _is_count,
     "threads": _is_count, "ended": _is_time, "outcome": _is_text, "codes": _are(_or_none(_is_count)), "why": _is_text,
     "node": _is_text, "fault": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
+    "paces": _table(_anything),
 }  # fmt: skip
 _EVENT: Fields = {"time": _is_time, "text": _is_text}
 _RESULT: Fields = {
@@ -252,7 +255,7 @@ _RESULT: Fields = {
 _HEARTBEAT: Fields = {
     "time": _is_time, "attempt": _is_count, "host": _is_text, "pid": _is_count, "what": _is_text, "began": _is_time,
     "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(_is_number), "rank": _is_count,
-    "went_back": _is_count,
+    "went_back": _is_count, "pace": _anything,
 }  # fmt: skip
 _SUPERVISOR: Fields = {
     "time": _is_time, "code": _or_none(_is_count), "attempt": _is_count, "job": _or_none(_is_text), "label": _is_text,

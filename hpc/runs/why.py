@@ -215,6 +215,8 @@ def _evidence(facts: Facts) -> list[list[str]]:
 def _of_attempt(line: Attempt) -> str:
     nodes = f" of job {line['job']}" if line.get("job") else ""
     why = f": {line['why']}" if line["why"] else ""
+    if line["outcome"] == "sick":
+        return f"no rank was started{nodes}{why}"
     return f"{line['outcome']}{nodes}, from step {line['from_step']}, exit codes {line['codes']}{why}"
 
 

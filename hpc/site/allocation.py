@@ -13,6 +13,7 @@ from hpc.errors import ConfigError, did_you_mean
 from hpc.media import many
 from hpc.runs import heartbeats
 from hpc.site import profile
+from hpc.site.disks import disk_path
 from hpc.site.profile import Partition
 from hpc.site.profile import Site as Site
 from hpc.site.profile import detect as detect
@@ -365,7 +366,7 @@ def look_at_folder(site: Site, r: Resources, runs: Path, environ: Mapping[str, s
     disks = site.storage
 
     def on(disk: str) -> bool:
-        path = profile.disk_path(disk, environ, r.account)
+        path = disk_path(disk, environ, r.account)
         return path is not None and runs.is_relative_to(path)
 
     if any(map(on, disks.scratch_local)):

@@ -1,10 +1,15 @@
 """The network interfaces of a node that belong to its site's fast network: what a profile calls `fabric`."""
 
+import fcntl
 import socket
-from collections.abc import Sequence
+import struct
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 NET = Path("/sys/class/net")
+ADDRESS_OF_INTERFACE = 0x8915
+"""SIOCGIFADDR of Linux."""
 
 
 def interfaces() -> list[str]:
@@ -43,3 +48,30 @@ def variables(fabric: str, there: Sequence[str]) -> dict[str, str]:
         "NCCL_SOCKET_IFNAME": f"={','.join(names)}",
         "TP_SOCKET_IFNAME": names[0],
     }
+
+
+def own_address(environ: Mapping[str, str]) -> str:
+    """Return the address at which other nodes reach this one: of the interface that the site names for gloo or NCCL, or
+    of this node's name. Empty if neither is known: then it listens at all."""
+    chosen = environ.get("GLOO_SOCKET_IFNAME") or environ.get("NCCL_SOCKET_IFNAME") or "^"
+    for name in [] if chosen.startswith("^") else chosen.lstrip("=").split(","):
+        for _, interface in socket.if_nameindex():
+            if interface.startswith(name) and (address := _address_of(interface)):
+                return address
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return ""
+    return next((str(address[0]) for *_, address in found if not str(address[0]).startswith("127.")), "")
+
+
+def _address_of(interface: str) -> str:
+    """Return the IPv4 address of a network interface, or an empty text."""
+    if sys.platform != "linux":
+        return ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, ADDRESS_OF_INTERFACE, struct.pack("256s", interface.encode()))
+        except OSError:  # it has none
+            return ""
+    return socket.inet_ntoa(answer[20:24])

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 NVIDIA, AMD = "nvidia", "amd"
 VISIBLE = {
@@ -101,3 +102,77 @@ def _read(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+class Health(NamedTuple):
+    """faults: why GPUs of this machine cannot be worked with; None if nothing here could say. notes: what makes them
+    slow."""
+
+    faults: list[str] | None
+    notes: list[str]
+
+
+_QUERY = (
+    "index",
+    "ecc.errors.uncorrected.volatile.total",
+    "remapped_rows.failure",
+    "clocks_throttle_reasons.hw_slowdown",
+)
+_BROKEN = re.compile(
+    r"GPU is lost|fallen off the bus|No devices were found|Unable to determine the device handle|"
+    r"Failed to initialize NVML|couldn't communicate with the NVIDIA driver|GPU requires reset|Unknown Error|ERR!"
+)
+"""What nvidia-smi says of a GPU that is not there any more, in a message or in a cell."""
+
+
+def health(n_asked: int, environ: Mapping[str, str], root: Path = ROOT) -> Health:
+    """Look whether as many GPUs are here as were asked for, and what nvidia-smi, or ROCm's driver, says of them."""
+    if (root / "dev/kfd").exists() and not _nvidia(root):
+        return _amd_health(n_asked, environ, root)
+    for query in (_QUERY, _QUERY[:2]):  # older drivers do not know all of it
+        answer = _all_of("nvidia-smi", f"--query-gpu={','.join(query)}", "--format=csv,noheader,nounits")
+        if answer is None:
+            return Health(None, [])
+        code, text = answer
+        if "not a valid field" not in text:
+            break
+    if match := next((line for line in text.splitlines() if _BROKEN.search(line)), None):
+        return Health([f"nvidia-smi says: {match.strip()}"], [])
+    if code != 0:
+        return Health(None, [])
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
+    faults = [f"{len(rows)} of {n_asked} GPUs are there"] if len(rows) < n_asked else []
+    for row in rows:
+        cells = dict(zip(query, row, strict=False))
+        errors = cells.get(_QUERY[1], "")
+        if errors.isdigit() and errors != "0":
+            faults.append(f"GPU {row[0]} has {errors} uncorrected ECC errors since its last reset")
+        if cells.get(_QUERY[2]) == "Yes":
+            faults.append(f"GPU {row[0]} could not replace broken memory")
+    slow = [row[0] for row in rows if dict(zip(query, row, strict=False)).get(_QUERY[3]) == "Active"]
+    return Health(faults, [f"GPU {', '.join(slow)} is slowed down by its hardware: heat or power"] if slow else [])
+
+
+def _amd_health(n_asked: int, environ: Mapping[str, str], root: Path) -> Health:
+    n = count(environ, root)
+    faults = [f"{n} of {n_asked} GPUs are there"] if n < n_asked else []
+    for path in sorted(root.glob("sys/class/drm/card*/device/ras/*_err_count")):
+        if (match := re.search(r"ue:\s*(\d+)", _read(path))) and match[1] != "0":
+            part, card = path.name.removesuffix("_err_count"), path.parents[2].name
+            faults.append(f"{card} has {match[1]} uncorrected errors in {part}")
+    answer = _all_of("rocm-smi", "--showid")
+    if answer is not None and answer[0] != 0:
+        faults.append(f"rocm-smi fails: {next((line for line in answer[1].splitlines() if line.strip()), '')[:200]}")
+    return Health(faults, [])
+
+
+def _all_of(*command: str) -> tuple[int, str] | None:
+    """Return the exit code and all that a program says; None if it is not there, or does not answer."""
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+            timeout=PATIENCE_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.returncode, done.stdout

@@ -189,6 +189,9 @@ class Site:
     """The plugin that srun needs for MPI, from `srun --mpi=list`. Empty: the site's own default."""
     stage: Literal["auto", "off"] = "auto"
     """Whether inputs that are read often are copied to storage.scratch_local."""
+    node_check: Literal["on", "off"] = "on"
+    """Whether a job looks at its nodes before its first step, and goes to others if one is sick. Off where the looks
+    are wrong about a site's nodes."""
     share: Literal["private", "group", "umask"] = "private"
     """Who may read the run folders: you alone, your group too, or whom your umask lets."""
     compute_internet: bool | None = None
@@ -333,12 +336,6 @@ def _cluster_name(conf: Path | None) -> str:
         return ""
     match = re.search(r"^\s*ClusterName\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
     return match[1] if match else ""
-
-
-def disk_path(text: str, environ: Mapping[str, str], account: str) -> Path | None:
-    """Fill in the $VARIABLES and {account} of a path of Storage; None if one is not known here."""
-    path = re.sub(r"\$(\w+)", lambda name: environ.get(name[1], "$"), text.replace("{account}", account or "$"))
-    return Path(path) if path.startswith("/") and "$" not in path else None
 
 
 def duration_s(text: str) -> int:

@@ -85,6 +85,8 @@ def in_vain(lines: "list[records.Attempt]") -> "list[records.Attempt]":
     """Return the attempts at the end of the list that failed and saved nothing."""
     attempts: list[records.Attempt] = []
     for line in reversed(lines):
+        if line["outcome"] == "sick":  # no rank was started: it says nothing of the program
+            continue
         if line["outcome"] not in ("crashed", "hung", "lost") or line["got_on"]:
             break
         attempts.insert(0, line)
@@ -117,7 +119,7 @@ def bad_nodes(lines: "list[records.Attempt]") -> list[str]:
     without."""
     strikes = Counter(line["node"] for line in in_vain(lines))
     nodes = {node for node, count in strikes.items() if count >= STRIKES}
-    nodes |= {line["node"] for line in lines if line.get("fault") == "node"}
+    nodes |= {node for line in lines if line.get("fault") == "node" for node in line["node"].split(",")}
     return sorted(nodes - {"", SOME_MACHINE})
 
 

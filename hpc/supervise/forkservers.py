@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hpc.rank import rendezvous
 from hpc.rank.link import Closed, Link, Lost
 from hpc.runs.rundir import AttemptDir
+from hpc.site import fabric
 
 MAX_STRANGERS = 64
 """The most connections, beyond those of our ranks, that have proven nothing; another one closes the oldest."""
@@ -48,7 +49,7 @@ class ForkServers:
         self._links: set[Link] = set()
         self._strangers: dict[Link, None] = {}
         self._secret = rendezvous.new_secret()
-        host = rendezvous.LOOPBACK if all_here else rendezvous.own_address(os.environ)
+        host = rendezvous.LOOPBACK if all_here else fabric.own_address(os.environ)
         self._listener: socket.socket | None = rendezvous.listen(host)
         self._listener.setblocking(False)
         self.address = folder.fork_servers

@@ -13,7 +13,7 @@ from typing import Any
 
 from hpc.config import secrets
 from hpc.rank.context import Input, input_path
-from hpc.site.profile import disk_path
+from hpc.site.disks import disk_path
 
 GPU_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "apptainer": {"nvidia": ("--nv",), "amd": ("--rocm",)},

@@ -1,6 +1,7 @@
 """The Slurm job around a supervisor: its id, when it ends, and how to requeue it."""
 
 import math
+import os
 import re
 import subprocess
 import time
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from signal import SIG_IGN, SIGCONT, SIGTERM, signal
+from typing import Any
 
 from hpc.runs import records, submissions
 from hpc.runs.rundir import RunDir
@@ -19,6 +21,8 @@ HOLD_S = 120.0
 """How long Slurm holds a requeued job otherwise."""
 EPILOG = re.compile(r"^Epilog(Slurmctld)?(\[\d+\])?\s*=\s*/", re.MULTILINE)
 """In `scontrol show config`. 24.11 numbers them."""
+OUT_OF_WORK = ("down", "drain", "drng", "fail", "maint", "unk", "boot_fail", "inval")
+"""States of nodes, as sinfo has them, in which they take no job."""
 PREEMPTED_S = 2.0
 """How long to wait, when the ranks have saved, for the answer to whether the job is preempted."""
 SELDOM_S, SOON_S = 1800.0, 120.0
@@ -149,6 +153,16 @@ def to_keep_off(bad_nodes: Sequence[str], required: str) -> list[str]:
         return list(bad_nodes)
     answer = commands.run("scontrol", "show", "hostnames", required)
     return [node for node in bad_nodes if answer.ok and node not in answer.out.split()]
+
+
+def has_others(resources: Mapping[str, Any], bad_nodes: Sequence[str]) -> bool:
+    """Whether the partition has enough nodes that work, besides these; also if Slurm does not say."""
+    partition = resources.get("partition") or os.environ.get("SLURM_JOB_PARTITION", "")
+    answer = commands.run("sinfo", "-h", "-N", *(["-p", partition] if partition else []), "-o", "%N %t")
+    rows = [line.split() for line in answer.out.splitlines()]
+    silent = "*"  # Slurm's mark of a node that does not respond
+    work = {row[0] for row in rows if len(row) == 2 and not row[1].startswith(OUT_OF_WORK) and silent not in row[1]}
+    return not work or len(work - set(bad_nodes)) >= int(resources["nodes"])
 
 
 def requeue(job: str, keep_off: Sequence[str], until: float, epilog_s: float = 0.0) -> str | None:

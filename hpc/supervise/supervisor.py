@@ -15,10 +15,11 @@ from types import FrameType
 from typing import Any, Literal
 
 from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
+from hpc.media import many
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import folding, heartbeats, records, seal, sharing
+from hpc.runs import folding, heartbeats, records, seal, sharing, slow
 from hpc.runs.rundir import (
     FULL,
     Gone,
@@ -31,7 +32,7 @@ from hpc.runs.rundir import (
     write_json,
 )
 from hpc.slurm import words
-from hpc.supervise import diagnosis, requeue
+from hpc.supervise import diagnosis, health, requeue
 from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
 from hpc.supervise.requeue import EndOfWalltime, Job, Preemption
 
@@ -147,7 +148,44 @@ class Supervisor:
             self._until_there_is_room(lambda: diagnosis.account_for_lost(self.dir))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
+            if self.job and (sick := self._sick_nodes(self.job)):
+                return self._leave(self.job, f"{sick}; back into the queue, away from it")
             return self._attempts()
+
+    def _sick_nodes(self, job: Job) -> str:
+        """Look at the nodes of the job before its first attempt; return why it has to leave them, or an empty text."""
+        if self.plan["site"].get("node_check", "on") == "off" or self._look_around(now=True):
+            return ""
+        began = time.monotonic()
+        looked = health.look(self.dir.path, self.plan, self.resources, self._time_is_over)
+        print_safely(f"the looks at {many(self.resources['nodes'], 'node')} took {time.monotonic() - began:.1f} s")
+        for note in looked.notes:
+            self._note(note)
+        if not looked.sick or self.stop_cause is not None:
+            return ""
+        why = health.sentence(looked.sick)
+        lines = diagnosis.since_submission(self.dir)
+        n_before = sum(line["outcome"] == "sick" for line in lines)
+        wanted = "" if n_before < health.HANDED_BACK else f"handed back {n_before} times before"
+        if not requeue.to_keep_off(list(looked.sick), self.resources["options"].get("nodelist", "")):
+            wanted = "--nodelist wants it"
+        elif not requeue.has_others(self.resources, [*diagnosis.ever_bad_nodes(lines), *looked.sick]):
+            wanted = "there are not enough other nodes"
+        if wanted:
+            self._note(f"{why}; {wanted}, so the run goes on there all the same")
+            return ""
+        self.attempt = self.dir.last_attempt() + 1
+        folder, now = self.dir.attempt(self.attempt), time.time()
+        steps = committed_steps(self.dir.checkpoints)
+        start = {"attempt": self.attempt, "started": now, "job": job.id, "from_step": steps[-1] if steps else 0}
+        end = {
+            "ended": now, "outcome": "sick", "codes": [], "why": why, "node": ",".join(looked.sick), "fault": "node",
+            "got_on": False,
+        }  # fmt: skip
+        self._until_there_is_room(lambda: _make_new(folder.path))
+        self._until_there_is_room(lambda: write_json(folder.start, start))
+        self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
+        return why
 
     def _comes_back(self) -> bool:
         """Whether the job was requeued, or follows another if a site does not requeue: no user has submitted it
@@ -279,6 +317,7 @@ class Supervisor:
             "at": diagnosis.at(folder),
             "got_on": diagnosis.products(self.dir) != before,
             "walltime": self._walltime_is_over(),
+            "paces": slow.paces_to_keep(started.heartbeats()),
         }
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome

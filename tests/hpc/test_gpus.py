@@ -259,3 +259,39 @@ def sum_up(rank: int, folder: Path) -> None:
 def test_the_network_between_ranks_is_measured(tmp_path: Path) -> None:
     in_ranks(sum_up, 2, tmp_path)
     assert (tmp_path / "said-0").read_text().startswith("gloo over 2 ranks on 1 node: 1 MB summed in ")
+
+
+def test_what_nvidia_smi_says_of_broken_gpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As drivers 535 to 580 print it; a program that says it stands in for nvidia-smi."""
+    monkeypatch.setenv("PATH", f"{root}:/usr/bin:/bin")
+
+    def says(lines: str, code: int = 0) -> machine.Health:
+        (root / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\nexit {code}\n")
+        (root / "nvidia-smi").chmod(0o755)
+        return machine.health(2, {}, root)
+
+    assert machine.health(2, {}, root) == (None, []), "there is none"
+    assert says("0, 0, No, Not Active\n1, [N/A], [N/A], Not Active") == ([], [])
+    assert says("0, 0, No, Not Active").faults == ["1 of 2 GPUs are there"]
+    assert says("0, 3, No, Not Active\n1, 0, Yes, Not Active").faults == [
+        "GPU 0 has 3 uncorrected ECC errors since its last reset", "GPU 1 could not replace broken memory"
+    ]  # fmt: skip
+    assert says("0, 0, No, Active\n1, 0, No, Active") == (
+        [],
+        ["GPU 0, 1 is slowed down by its hardware: heat or power"],
+    )
+    lost = "Unable to determine the device handle for GPU0000:3B:00.0: GPU is lost.  Reboot the system"
+    assert says(lost, 15).faults == [f"nvidia-smi says: {lost}"]
+    assert says("No devices were found", 6).faults == ["nvidia-smi says: No devices were found"]
+    assert says("Insufficient Permissions", 4) == (None, []), "that says nothing of the GPUs"
+
+
+def test_what_the_driver_of_amds_gpus_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with_amd(root, 2)
+    assert machine.health(2, {}, root) == ([], [])
+    assert machine.health(4, {}, root).faults == ["2 of 4 GPUs are there"]
+    ras = root / "sys/class/drm/card1/device/ras"
+    ras.mkdir(parents=True)
+    (ras / "umc_err_count").write_text("ue: 2\nce: 40\n")
+    assert machine.health(2, {}, root).faults == ["card1 has 2 uncorrected errors in umc"]

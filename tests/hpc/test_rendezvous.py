@@ -21,6 +21,7 @@ from hpc.rank import ddp, rendezvous
 from hpc.rank.context import Context, World
 from hpc.rank.rendezvous import LOOPBACK, MAX_UNPROVEN, N_B, Client, Server, WrongSecret
 from hpc.runs.rundir import RunDir, read_json
+from hpc.site import fabric
 from tests.waiting import LONG_S, wait_for
 
 SECRET = rendezvous.new_secret()
@@ -162,15 +163,15 @@ def test_rank_0_that_is_gone_is_said(server: Server, client: Client) -> None:
 
 
 def test_it_listens_where_the_site_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rendezvous.own_address({"GLOO_SOCKET_IFNAME": "lo"}) == LOOPBACK
-    assert rendezvous.own_address({"NCCL_SOCKET_IFNAME": "=lo"}) == LOOPBACK
+    assert fabric.own_address({"GLOO_SOCKET_IFNAME": "lo"}) == LOOPBACK
+    assert fabric.own_address({"NCCL_SOCKET_IFNAME": "=lo"}) == LOOPBACK
     monkeypatch.setattr(socket, "gethostname", lambda: "n1")
     of_name: list[object] = [(0, 0, 0, "", ("10.1.2.3", 0))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: of_name)
-    assert rendezvous.own_address({}) == "10.1.2.3"
-    assert rendezvous.own_address({"NCCL_SOCKET_IFNAME": "^lo,docker"}) == "10.1.2.3", "a list of what not"
+    assert fabric.own_address({}) == "10.1.2.3"
+    assert fabric.own_address({"NCCL_SOCKET_IFNAME": "^lo,docker"}) == "10.1.2.3", "a list of what not"
     of_name[:] = [(0, 0, 0, "", ("127.0.1.1", 0))]
-    assert rendezvous.own_address({}) == "", "Debian gives a machine's own name to the loopback"
+    assert fabric.own_address({}) == "", "Debian gives a machine's own name to the loopback"
     assert Server("", SECRET).port > 0
 
 

@@ -66,7 +66,10 @@ def test_slurms_own_step_daemon_dies_on_a_node(on_bed: Launch) -> None:
     """The rank on that node is Slurm's no more, and srun waits for it for ever."""
     run, watcher = under_way(on_bed, "count", "n=6", "--nodes", "2", "--hang", "10s", on="bed")
     job = records.submissions(run)[-1]["job"]
-    found = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\.0\]"], capture_output=True, text=True, check=True)
+    # The step of the ranks; that which looked at the nodes is over
+    found = subprocess.run(
+        ["pgrep", "-f", rf"slurmstepd: \[{job}\.[0-9]+\]"], capture_output=True, text=True, check=True
+    )
     os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
     open_gate(run)
     out = output_of(watcher)

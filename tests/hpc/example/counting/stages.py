@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -44,8 +45,11 @@ class Count:
     """Behind this step, each time it stands there, a rank waits at the gate."""
     hold_rank: int | None = None
     """Only this rank waits at the gate; the others come to their end."""
+    slow_in: Literal["data", "compute", "save"] | None = None
+    """Rank size-1 takes `slow_s` longer for that in each step, and all wait for it before the next."""
+    slow_s: float = 0.2
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("eat_at", "fail_once_at", "hold_rank")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("eat_at", "fail_once_at", "hold_rank", "slow_in", "slow_s")
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -93,6 +97,11 @@ def count(cfg: Count, ctx: Context) -> dict[str, object]:
             if ctx.should_stop():
                 raise Preempted
         time.sleep(cfg.step_s)
+        if cfg.slow_in is not None:
+            is_slow = ctx.world.rank == ctx.world.size - 1
+            with nullcontext() if cfg.slow_in == "compute" else ctx.phase(cfg.slow_in):
+                time.sleep(cfg.slow_s if is_slow else 0.0)
+            ctx.gather(step)
         step += 1
         if step == cfg.fail_at:
             raise RuntimeError(f"told to fail at step {step}")
