@@ -160,6 +160,7 @@ class Ranks:
         layout = [
             "--overlap",  # if a step of an earlier attempt does not die, Slurm must not wait for its resources
             f"--nodes={r['nodes']}",
+            *([f"--nodelist={','.join(r['on_nodes'])}"] if "on_nodes" in r else []),
             f"--ntasks={self.size}",
             f"--ntasks-per-node={r['ranks_per_node']}",
             f"--cpus-per-task={r['cpus_per_rank']}",  # srun since 22.05 does not take it from the job
