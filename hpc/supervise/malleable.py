@@ -39,7 +39,7 @@ class Malleable:
         self.resources = resources
         self.node_counts: Sequence[int] = resources["node_counts"]
         self.n_of_job = job.nodes
-        """How many nodes the job asks for, and would get again."""
+        """How many nodes the job asks for, and would get again; None: it has lost some."""
 
     def shrink(self, bad_nodes: Sequence[str]) -> str:
         """Lay the ranks out on the nodes of the job that are left and are not bad; return what has changed, in a
@@ -50,6 +50,7 @@ class Malleable:
         if not n or n >= before:
             return ""
         self.resources |= {"nodes": n, "on_nodes": here[:n]}
+        self.n_of_job = None
         return f"goes on with {many(n, 'node')} of {before}, {', '.join(here[:n])}, in the same job"
 
     def nodes(self, bad_nodes: Sequence[str] = ()) -> list[str]:

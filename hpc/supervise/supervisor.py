@@ -455,7 +455,7 @@ class Supervisor:
         until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
         options = self.resources["options"]
         excluded = options.get("exclude")
-        bad_nodes = diagnosis.ever_bad_nodes(diagnosis.since_submission(self.dir))
+        bad_nodes = diagnosis.ever_bad_nodes(self._failures_to_mind())
         bad_nodes = requeue.to_keep_off(bad_nodes, options.get("nodelist", ""))
         keep_off = [*([excluded] if excluded else []), *bad_nodes] if bad_nodes else []
         why, ways = "", (self._requeue, self._submit_next)
@@ -471,6 +471,14 @@ class Supervisor:
         self._say("stopped", f"{text}, but Slurm does not take it ({why}): give the line again")
         return STOPPED
 
+    def _failures_to_mind(self) -> "list[records.Attempt]":
+        """Return the attempts by whose nodes the next job is kept off bad ones. A malleable run is to grow again: Slurm
+        itself gives it no node that is lost, and knows when it is back."""
+        lines = diagnosis.since_submission(self.dir)
+        if self.malleable is None:
+            return lines
+        return [line for line in lines if words.short(line["why"]) != words.NODE_FAILURE]
+
     def _choose_nodes(self, malleable: Malleable, bad_nodes: list[str], until: float) -> str:
         """Choose how many nodes the next job gets; return why, or an empty text if it is as many as this one."""
         choice = malleable.next(bad_nodes, until, self._is_preempted())
@@ -478,7 +486,7 @@ class Supervisor:
         if choice.nodes == malleable.n_of_job:
             return ""
         self._next_nodes = choice.nodes
-        return f"{choice.nodes} instead of {malleable.n_of_job} nodes"
+        return f"{choice.nodes} instead of {self.resources['nodes']} nodes"
 
     def _requeue(self, job: Job, keep_off: list[str], until: float, why: str) -> str:
         """Return why Slurm refuses it, or an empty text."""
