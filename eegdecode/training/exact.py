@@ -1,7 +1,8 @@
 """`compute.exact`: the same bits over a stop, on other nodes, and on other numbers of ranks.
 
-With n ranks and `compute.accumulate` portions each, a batch has n x accumulate shares, or `compute.shares`. A share has the same windows on
-whatever rank, and the gradients of all shares are added by one tree (`hpc.rank.gradients.tree_sum`).
+With n ranks and `compute.accumulate` portions each, a batch has n x accumulate shares, or `compute.shares`. A share has
+the same windows on whatever rank, and the gradients of all shares are added by one tree
+(`hpc.rank.gradients.tree_sum`).
 """
 
 import logging

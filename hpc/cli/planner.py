@@ -174,7 +174,9 @@ def to_send(args: Arguments, environ: Mapping[str, str]) -> tuple[list[Science],
     except NoSetting as error:
         raise _with_option(error, args) from None
     refuse_secrets(args, sciences)
-    _places(_asked(args, runs), runs, environ, dry=True)
+    request = _asked(args, runs)
+    _refuse_range(args, request)
+    _places(request, runs, environ, dry=True)
     verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
     files = config.with_includes(_files(verb, rest))
     return sciences, [path for path in files if _is_below_here(path) or not recipes.is_of_package(path)]

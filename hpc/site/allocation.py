@@ -175,7 +175,9 @@ def fit_range(site: Site, asked: Request, low: int, high: int, n_gpus_here: int 
     if not counts:
         raise refused[low]
     resources = fit(site, replace(asked, nodes=counts[0]), n_gpus_here, dry=dry)
-    notes = tuple(f"not more than {many(counts[-1], 'node')}: {error}" for n, error in refused.items() if n > counts[-1])
+    notes = tuple(
+        f"not more than {many(counts[-1], 'node')}: {error}" for n, error in refused.items() if n > counts[-1]
+    )
     return replace(resources, node_counts=tuple(counts), notes=(*resources.notes, *notes))
 
 

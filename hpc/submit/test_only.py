@@ -13,6 +13,7 @@ from hpc.slurm import commands, sbatch_words, start_estimate
 from hpc.slurm.start_estimate import Answer
 from hpc.submit import batch
 
+
 def ask(plan: Plan, environ: Mapping[str, str]) -> Answer:
     """Ask Slurm about the batch script of a plan."""
     text = batch.sbatch_text(plan, environ)

@@ -68,7 +68,9 @@ class Choice(NamedTuple):
 def choose(answers: Mapping[int, Answer], pace: Pace, now: float) -> Choice:
     """Return the number of nodes with which the run would be done first; of equals, the fewest. If Slurm says nothing
     of any, the fewest, which may be more at the next requeue."""
-    done = {n: max(now, answer.start_s) + pace.seconds(n) for n, answer in answers.items() if answer.start_s is not None}
+    done = {
+        n: max(now, answer.start_s) + pace.seconds(n) for n, answer in answers.items() if answer.start_s is not None
+    }
     if not done:
         fewest = min(answers)
         return Choice(fewest, f"{many(fewest, 'node')}, the fewest: {answers[fewest]}")

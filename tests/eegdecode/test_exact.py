@@ -181,7 +181,10 @@ def test_deterministic_algorithms_are_for_gpus_where_that_is_asked_for(monkeypat
         (Compute(), "compute.exact=true compute.shares=4 gives the same bits"),
         (Compute(exact=True, accumulate=2), "compute.exact=true compute.shares=4 gives the same bits"),
         (Compute(exact=True, shares=4), ""),
-        (Compute(exact=True, shares=4, shard=True), "its parameters are equal but for rounding, because of compute.sha"),
+        (
+            Compute(exact=True, shares=4, shard=True),
+            "its parameters are equal but for rounding, because of compute.sha",
+        ),
     ],
 )
 def test_a_training_says_what_other_numbers_of_ranks_do_to_its_parameters(compute: Compute, says: str) -> None:

@@ -9,8 +9,7 @@ from hpc.cli.options import OPTIONS, read
 from hpc.errors import ConfigError
 from hpc.runs.rundir import write_json
 from hpc.site import allocation, profile
-from hpc.slurm import sbatch_words
-from hpc.slurm import start_estimate
+from hpc.slurm import sbatch_words, start_estimate
 from tests.conftest import Launch
 
 OURS = {"nodes": "--nodes N", "time": "--time 4h", "gres": "--gpus N", "qos": "--qos NAME", "mem": "--mem GB"}

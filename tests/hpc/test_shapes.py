@@ -155,8 +155,14 @@ def test_what_is_no_range_is_a_sentence(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["count", "--on", "local"], "--nodes 1-4 has Slurm choose the number of nodes, and local is no Slurm site: say"),
-        (["sweep", "count", "n=1..3", "--on", "slurm"], "a sweep is an array, whose jobs have one number of nodes: say"),
+        (
+            ["count", "--on", "local"],
+            "--nodes 1-4 has Slurm choose the number of nodes, and local is no Slurm site: say",
+        ),
+        (
+            ["sweep", "count", "n=1..3", "--on", "slurm"],
+            "a sweep is an array, whose jobs have one number of nodes: say",
+        ),
         (["drill", "count", "--on", "slurm"], "--nodes 1-4: a drill compares runs on one number of nodes: say one"),
         (["count", "--on", "slurm,lumi"], "--nodes 1-4 and --on slurm,lumi are two choices: name one site, or say one"),
     ],

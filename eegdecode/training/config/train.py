@@ -175,7 +175,7 @@ def why_not_exact(cfg: Train, n_ranks: Sequence[int]) -> str:
     same = reason or f"compute.exact=true compute.shares={max(n_ranks)} gives the same bits"
     return (
         "its parameters are equal but for rounding, or for more with dropout and batch norms, which go by the part of a "
-        f"batch that a rank has: {same}"
+        f"rank: {same}"
     )
 
 
