@@ -112,6 +112,7 @@ if TYPE_CHECKING:
         seconds: float
         ended: float
         meaning: int
+        exact: str  # of a malleable run: whether its parameters are the same bits on any of its numbers of nodes
         read: dict[str, int]  # the runs, and the copies of products, that it has read, and their meaning then
 
     Heartbeat = TypedDict(
@@ -254,6 +255,7 @@ _RESULT: Fields = {
     "seconds": _is_number,
     "ended": _is_time,
     "meaning": _is_count,
+    "exact": _is_text,
     "read": _table(_is_count),
 }
 _HEARTBEAT: Fields = {

@@ -139,7 +139,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     damage = records.damaged(run)
     if finished:
         state.word, state.code = "finished", 0
-        state.text = "" if damage else _outdated(run)
+        state.text = "" if damage else _outdated(run) or state.exact
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
     elif not supervisor and not submitted:

@@ -173,10 +173,8 @@ def why_not_exact(cfg: Train, n_ranks: Sequence[int]) -> str:
     if compute.exact is True and (reason or compute.shares):
         return reason and f"its parameters are equal but for rounding, {reason}"
     same = reason or f"compute.exact=true compute.shares={max(n_ranks)} gives the same bits"
-    return (
-        "its parameters are equal but for rounding, or for more with dropout and batch norms, which go by the part of a "
-        f"rank: {same}"
-    )
+    more = "or for more with dropout and batch norms, which go by a rank's part of the batch"
+    return f"its parameters are equal but for rounding, {more}: {same}"
 
 
 @dataclass(frozen=True)
