@@ -1,12 +1,14 @@
 """A malleable run (--nodes 1-4) on a real Slurm: how many nodes it takes, and what is left of it when one dies."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from hpc.runs import records
 from hpc.runs.rundir import RunDir, read_lines
 from tests.conftest import Launch
 from tests.slurm.test_bed import own_beds, start
@@ -76,6 +78,7 @@ def test_it_goes_on_without_a_node_that_dies_and_grows_at_the_next_requeue(on_be
     words = ["count", "n=500", "step_s=2", "--nodes", "1-4"]  # 16 min on four nodes: what others take counts
     run, watcher = under_way(on_bed, *words, on="bed")
     job = read_lines(run.submissions)[0]["job"]
+    on_bed.wait_for(lambda: records.heartbeat(run, 0).get("done") == 3, "how fast it was is known")
     goes_down(on_bed, "n3")
     on_bed.wait_for(lambda: (run.attempt(2).path / "here-5").exists(), "it goes on with three nodes")
     assert [(line["outcome"], line["node"]) for line in attempts(run)] == [("crashed", "n3")]
@@ -89,7 +92,7 @@ def test_it_goes_on_without_a_node_that_dies_and_grows_at_the_next_requeue(on_be
     signal_batch(on_bed, run, "USR2")
     on_bed.wait_for(lambda: (run.attempt(3).path / "here-7").exists(), "it goes on with four nodes")
     assert [line.get("successor") for line in read_lines(run.submissions)] == [False, True]
-    assert "next on 4 nodes (starts " in texts(run) and "(measured: " in texts(run)
+    assert re.search(r"next on 4 nodes \(starts .*\(measured: \S+ steps/s on 4 nodes; ", texts(run)), texts(run)
     assert [line["from_step"] for line in attempts(run)] == [0, 3]
     on_bed("stop", run.name)
     output_of(watcher)
