@@ -19,6 +19,9 @@ from hpc.supervise.shapes import Choice
 GONE = ("down", "fail", "error", "unknown", "power", "not_resp")
 """The states of nodes, as sinfo has them, on which nothing can be started."""
 
+ASKING_S = 60.0
+"""For how long Slurm is asked at most about the next number of nodes."""
+
 
 class Malleable:
     """The numbers of nodes that a run may have, and the nodes of its job.
@@ -65,9 +68,11 @@ class Malleable:
         away by a preemption: they are not asked for, and what is asked is when as many others are free as are needed
         besides.
 
-        `until`: when to have an answer (monotonic).
+        `until`: when the requeue must be done (monotonic).
         """
         own = self.nodes(bad_nodes)
+        now = time.monotonic()
+        until = now + min(ASKING_S, (until - now) / 3)  # what is left is for the requeue itself
         counts = shapes.asked_for(self.node_counts)
         at_once = {n: Answer(time.time(), "its own nodes") for n in counts if n <= len(own) and not preempted}
         others = {n: self._ask(n, own, bad_nodes, preempted, until) for n in counts if n not in at_once}

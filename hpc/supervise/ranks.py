@@ -103,8 +103,9 @@ class Ranks:
 
     def _listen(self) -> ForkServers | None:
         """Prepare to hear of fork servers; None if that is not possible: then ranks are without."""
+        all_here = not self.on_slurm or (self.resources["nodes"] == 1 and "on_nodes" not in self.resources)
         try:
-            return ForkServers(self.folder, self.size, not self.on_slurm or self.resources["nodes"] == 1)
+            return ForkServers(self.folder, self.size, all_here)
         except OSError:
             return None
 

@@ -149,6 +149,8 @@ class Supervisor:
                 lines = ", ".join(line.replace(":", " is damaged and does not count:", 1) for line in damaged)
                 self._note(f"{self.dir.attempts}: {lines}")
             self._until_there_is_room(lambda: diagnosis.account_for_lost(self.dir))
+            if self.malleable and not first:  # the supervisor before this one may have done without some of its nodes
+                self.malleable.shrink(diagnosis.bad_nodes(diagnosis.since_submission(self.dir)))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
             return self._attempts()

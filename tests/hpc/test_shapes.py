@@ -1,6 +1,8 @@
 """How many nodes a malleable run gets: the choice, on what Slurm has really printed."""
 
+import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from hpc.slurm import start_estimate, words
 from hpc.slurm.start_estimate import Answer
 from hpc.submit import batch
 from hpc.supervise import shapes
-from hpc.supervise.malleable import usable
+from hpc.supervise.malleable import Malleable, usable
+from hpc.supervise.requeue import Job
 from hpc.supervise.shapes import Pace
+from tests.hpc.test_supervisor import program
 
 TEST_ONLY = {
     "22.05": {
@@ -123,6 +127,49 @@ def test_an_attempt_notes_how_fast_it_was() -> None:
 def test_nodes_that_cannot_start_anything_are_left_out() -> None:
     states = ["n1|mixed", "n1|mixed", "n2|down", "n3|allocated*", "n4|draining", "n5|idle"]
     assert usable(["n1", "n2", "n3", "n4", "n5"], states, ["n5"]) == ["n1", "n4"]
+
+
+@pytest.fixture
+def malleable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Malleable:
+    """A run in a job of the nodes n1 and n2; n3 and n4 are free. Slurm's commands are a line of shell each."""
+    for name, line in {
+        "squeue": "echo 'n[1-2]'",
+        "scontrol": "printf 'n1\\nn2\\n'",
+        "sinfo": f"cat {tmp_path}/states",
+        "sbatch": f"echo \"$*\" >> {tmp_path}/asked; echo '{TEST_ONLY['24.11'][1]}' >&2",
+    }.items():
+        program(tmp_path / name, line)
+    (tmp_path / "states").write_text("n1|mixed\nn2|mixed\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    run = RunDir(tmp_path / "count-a")
+    run.path.mkdir()
+    for path in (run.config, run.script):
+        path.write_text("")
+    resources = {"nodes": 2, "ranks_per_node": 1, "node_counts": [1, 2, 3, 4], "time_s": 600}
+    return Malleable(run, Job("7", 0, 2, 1), resources | {"options": {"exclude": "n9"}})
+
+
+def asked(malleable: Malleable) -> list[str]:
+    return (malleable.run.path.parent / "asked").read_text().splitlines()
+
+
+def test_at_a_requeue_only_nodes_besides_its_own_are_asked_for(malleable: Malleable) -> None:
+    choice = malleable.next([], time.monotonic() + 100, preempted=False)
+    assert asked(malleable) == ["--test-only --nodes=1 --exclude=n9,n1,n2", "--test-only --nodes=2 --exclude=n9,n1,n2"]
+    assert choice.nodes == 4 and "2 nodes (starts at once, then 6 min)" in choice.why
+
+
+def test_a_preempted_run_has_no_nodes_of_its_own_to_count_on(malleable: Malleable) -> None:
+    malleable.next([], time.monotonic() + 100, preempted=True)
+    assert asked(malleable) == [f"--test-only --nodes={n} --exclude=n9" for n in (1, 2, 3, 4)]
+
+
+def test_it_shrinks_to_a_number_that_it_may_have(malleable: Malleable) -> None:
+    assert malleable.shrink([]) == "", "both are there"
+    (malleable.run.path.parent / "states").write_text("n1|mixed\nn2|down*\n")
+    assert malleable.shrink([]) == "goes on with 1 node of 2, n1, in the same job"
+    assert (malleable.resources["nodes"], malleable.resources["on_nodes"]) == (1, ["n1"])
+    assert malleable.shrink(["n1"]) == "", "none is left: back into the queue"
 
 
 def test_a_site_takes_of_a_range_what_it_has() -> None:
