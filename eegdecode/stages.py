@@ -13,8 +13,8 @@ from eegdecode.data.config import Survey
 from eegdecode.evaluation.config import Audit, Compare, Evaluate, Stream, Submission
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
-from eegdecode.training.config import Estimate, Soup, Train, check_ranks
-from hpc.config.stages import checked_by, imports, on_gpus, with_meaning
+from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_not_exact
+from hpc.config.stages import checked_by, exact_unless, imports, on_gpus, with_meaning
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
@@ -68,6 +68,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
         "statistics on all of them",
     }
 )
+@exact_unless(why_not_exact)
 @checked_by(check_training)
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""

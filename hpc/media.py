@@ -32,6 +32,19 @@ def many(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
+FEW = 8
+"""More numbers are not listed one by one."""
+
+
+def one_of(numbers: "Sequence[int]", what: str) -> str:
+    """Return `1, 2 or 4 nodes`, or `1 to 64 nodes` for many."""
+    if len(numbers) < 2:
+        return many(numbers[0], what)
+    if len(numbers) > FEW:
+        return f"{numbers[0]} to {numbers[-1]} {what}s"
+    return f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]} {what}s"
+
+
 def markdown(text: str) -> str:
     """For a sentence of Markdown or a cell of its tables, as CommonMark and GitHub read them."""
     import re

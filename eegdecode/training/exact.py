@@ -1,7 +1,8 @@
 """`compute.exact`: the same bits over a stop, on other nodes, and on other numbers of ranks.
 
-With n ranks and `compute.accumulate` portions each, a batch has n x accumulate shares. A share has the same windows on
-whatever rank, and the gradients of all shares are added by one tree (`hpc.rank.gradients.tree_sum`).
+With n ranks and `compute.accumulate` portions each, a batch has n x accumulate shares, or `compute.shares`. A share has
+the same windows on whatever rank, and the gradients of all shares are added by one tree
+(`hpc.rank.gradients.tree_sum`).
 """
 
 import logging
@@ -9,7 +10,7 @@ import logging
 import torch
 
 from eegdecode.objectives import Batch
-from eegdecode.training.config import Compute, Optim, Train
+from eegdecode.training.config import Compute, Optim, Train, depends_on_ranks
 from hpc.rank import ddp
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ def promises(cfg: Train, n_ranks: int, device: str) -> list[str]:
     if cfg.compute.exact is not True:
         return [LOOSE] if device == "cuda" else []
     also, n_shares = "a stopped run ends with parameters of the same bits", n_ranks * cfg.compute.accumulate
+    ranks = f"has {n_shares} as its product with compute.accumulate"
+    ranks = f"divides compute.shares={cfg.compute.shares}" if cfg.compute.shares else ranks
     sentences = []
     if cfg.compute.shard:
         sentences.append("exact: with compute.shard=true, another number of ranks or other nodes change bits")
@@ -40,8 +43,8 @@ def promises(cfg: Train, n_ranks: int, device: str) -> list[str]:
         also += ", on other nodes too"
         sentences.append(f"exact: another number of ranks changes bits, because of {', '.join(reasons)}")
     else:
-        also += f", on other nodes too, and on any number of ranks that has {n_shares} as its product with "
-        also += "compute.accumulate (logged figures may differ in the last digit)"
+        also += f", on other nodes too, and on any number of ranks that {ranks} "
+        also += "(logged figures may differ in the last digit)"
     same = "the same kind of GPU" if device == "cuda" else "the same kind of processor, as many threads a rank"
     sentences.insert(0, f"exact: {also}; on {same} and with the same versions of torch and its libraries")
     if cfg.compute.compile:
@@ -55,18 +58,6 @@ LOOSE = (
     "on a GPU, a stopped run ends the same but for rounding, as kernels add in any order: compute.exact=true gives the "
     "same bits, more slowly"
 )
-
-
-def depends_on_ranks(cfg: Train) -> list[str]:
-    """Return the settings with which the gradient of a share depends on how many shares a rank has."""
-    reasons = []
-    if getattr(cfg.objective, "compares_windows", False):
-        reasons.append(f"objective={cfg.objective.name}, which compares the windows of all ranks")
-    if cfg.optim.sam is not None:
-        reasons.append("optim.sam, with which each rank looks around on its own")
-    if cfg.optim.find_lr is not None:
-        reasons.append("optim.find_lr, as the logged losses that it compares may differ in the last digit")
-    return reasons
 
 
 def by_shares(optim: Optim, compute: Compute) -> bool:

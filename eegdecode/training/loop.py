@@ -6,6 +6,7 @@ bit (on CPU), and 1, 2 or 4 ranks train alike, except for dropout: each rank dra
 
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -59,7 +60,7 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
     if ddp.any_rank(not verification.wait()):
         ddp.stop()
         raise Preempted
-    training = Training(cfg, ctx, data, device)
+    training = Training(replace(cfg, compute=cfg.compute.on(ctx.world.size)), ctx, data, device)
     training.resume()
     while training.goes_on():
         training.advance()

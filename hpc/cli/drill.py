@@ -19,6 +19,8 @@ def run_drill(args: Arguments, environ: Mapping[str, str]) -> int:
     args.verb, *args.words = args.words
     if args.verb == "pipeline":
         raise ConfigError("drill is for one stage at a time: drill train my-study.yaml")
+    if isinstance(args.nodes, str):
+        raise ConfigError(f"--nodes {args.nodes}: a drill compares runs on one number of nodes: say one")
     plans = planner.make(args, environ)
     if len(plans) != 1:
         missing = " and ".join(plan.science.section for plan in plans[:-1])

@@ -1,8 +1,8 @@
 """The options of the command line, in one table: `Arguments`, parsing, --help and completion all follow from it.
 
-    nodes = option("N", whole, PLAN, "number of nodes")
+    cpus = option("N", whole, PLAN, "CPU cores per rank")
 
-is the option `--nodes N` of the verbs that make a plan, and `args.nodes`, of which mypy knows that it is `int | None`.
+is the option `--cpus N` of the verbs that make a plan, and `args.cpus`, of which mypy knows that it is `int | None`.
 Not argparse: importing it takes longer than everything else that `--help` and `status` do (docs/decisions/0009).
 """
 
@@ -63,6 +63,21 @@ def natural(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise ValueError("a whole number, 1 or more")
     return int(text)
+
+
+def node_counts(text: str) -> int | str:
+    """Return a number of nodes, or the fewest and the most, as `1-4`."""
+    low, dash, high = text.partition("-")
+    if not dash:
+        return whole(text)
+    if not all(part.isascii() and part.isdecimal() for part in (low, high)):
+        raise ValueError("a whole number, or the fewest and the most, as 1-4")
+    fewest, most = int(low), int(high)
+    if fewest < 1:
+        raise ValueError(f"at least 1 node, as 1-{max(most, 2)}")
+    if fewest > most:
+        raise ValueError(f"the fewest first, as {most}-{fewest}")
+    return fewest if fewest == most else f"{fewest}-{most}"
 
 
 def gigabytes(text: str) -> float:
@@ -178,7 +193,10 @@ class ResourceOptions:
         "SITE", one_line, PLAN,
         "local, debug, slurm, or a profile (default: detected); A,B: of two clusters the sooner one",
     )  # fmt: skip
-    nodes = option("N", whole, PLAN, "number of nodes")
+    nodes = option(
+        "N", node_counts, PLAN,
+        "number of nodes; as 1-4: the number with which it would be done first, chosen anew at each requeue",
+    )  # fmt: skip
     gpus = option("N", whole, PLAN, "GPUs per node; each gets one rank")
     ranks = option("N", whole, PLAN, "ranks (processes) per node, if not one per GPU")
     cpus = option("N", whole, PLAN, "CPU cores per rank")

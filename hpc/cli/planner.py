@@ -25,7 +25,7 @@ from hpc.runs.rundir import RunDir
 from hpc.site import allocation, gpus
 from hpc.site.allocation import Resources, Site
 from hpc.slurm import sbatch_words
-from hpc.submit import test_only
+from hpc.submit import node_counts, test_only
 
 FOR_SBATCH = ("as it is", "words")
 DROPPED = "none"
@@ -40,6 +40,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
         raise _with_option(error, args) from None
     refuse_secrets(args, sciences)
     request = _asked(args, runs)
+    _refuse_range(args, request)
     places = _places(request, runs, environ, args.dry_run)
     of_stages = [science.entry.split(".")[0] for science in sciences]
     packages = list(dict.fromkeys(["hpc", *of_stages, *plugins.packages()]))
@@ -76,6 +77,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     chosen = test_only.soonest(choice, environ)
     request["on"] = chosen.site.name  # also if it was detected
     plans = [dataclasses.replace(plan, site=chosen.site, resources=chosen.resources) for plan in plans]
+    plans = node_counts.chosen(plans, environ)
     return preflight.checked(plans, environ)
 
 
@@ -172,7 +174,9 @@ def to_send(args: Arguments, environ: Mapping[str, str]) -> tuple[list[Science],
     except NoSetting as error:
         raise _with_option(error, args) from None
     refuse_secrets(args, sciences)
-    _places(_asked(args, runs), runs, environ, dry=True)
+    request = _asked(args, runs)
+    _refuse_range(args, request)
+    _places(request, runs, environ, dry=True)
     verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
     files = config.with_includes(_files(verb, rest))
     return sciences, [path for path in files if _is_below_here(path) or not recipes.is_of_package(path)]
@@ -314,6 +318,18 @@ def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
     return {name: value for name, value in (before | now).items() if name not in dropped}
 
 
+def _refuse_range(args: Arguments, asked: Mapping[str, Any]) -> None:
+    """Refuse a range of nodes where the number cannot change."""
+    nodes = asked.get("nodes")
+    if not isinstance(nodes, str):
+        return
+    one = f"say one number, as --nodes {nodes.partition('-')[2]}"
+    if args.verb == "sweep":
+        raise ConfigError(f"--nodes {nodes}: a sweep is an array, whose jobs have one number of nodes: {one}")
+    if "," in asked.get("on", ""):
+        raise ConfigError(f"--nodes {nodes} and --on {asked['on']} are two choices: name one site, or {one}")
+
+
 def _places(
     asked: Mapping[str, Any], runs: Path, environ: Mapping[str, str], dry: bool
 ) -> list[tuple[Site, Resources]]:
@@ -347,8 +363,9 @@ def _granted(
     options = {row.field: str(asked[row.field]) for row in ours if row.field in asked and row.slurm == "as it is"}
     options |= sbatch_words.parse(asked["sbatch"], _with_own_option()) if "sbatch" in asked else {}
     options |= {"mail-user": asked["mail"], "mail-type": "END,FAIL,REQUEUE"} if "mail" in asked else {}
+    nodes = asked.get("nodes")
     request = allocation.Request(
-        nodes=asked.get("nodes"),
+        nodes=nodes if isinstance(nodes, int) else None,
         gpus=asked.get("gpus"),
         ranks=asked.get("ranks"),
         cpus=asked.get("cpus"),
@@ -365,7 +382,11 @@ def _granted(
         cluster=cluster,
         container=site.container.chosen(asked.get("container"), os.getcwd()),
     )
-    resources = allocation.fit(site, request, gpus.count(environ), dry=dry)
+    if isinstance(nodes, str):
+        low, _, high = nodes.partition("-")
+        resources = allocation.fit_range(site, request, int(low), int(high), gpus.count(environ), dry=dry)
+    else:
+        resources = allocation.fit(site, request, gpus.count(environ), dry=dry)
     notes = allocation.look_at_folder(site, resources, runs, environ)
     if site.kind != "slurm" and (idle := [row.name for row in ours if row.field in asked and row.slurm]):
         notes += (f"{', '.join(idle)}: for Slurm, without effect on {site.name}",)

@@ -9,7 +9,7 @@ A package of a user's own adds stages in the same way.
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -70,6 +70,25 @@ def on_gpus(stage: Stage) -> Stage:
     """Decorate a stage whose ranks each compute on a GPU, if the run has any: more ranks than GPUs are then refused."""
     stage.on_gpus = True  # type: ignore[attr-defined]
     return stage
+
+
+def exact_unless(why_not: Callable[[Any, Sequence[int]], str]) -> Callable[[Stage], Stage]:
+    """Decorate a stage with what it promises if the number of its ranks changes under way: the function gets the config
+    and the numbers of ranks, and returns how its results differ then, in a sentence, or an empty text if they are equal
+    bit for bit."""
+
+    def register(stage: Stage) -> Stage:
+        stage.why_not_exact = why_not  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def why_not_exact(stage: Any, cfg: Any, n_ranks: Sequence[int]) -> str | None:
+    """Return how the results of a stage differ if it changes between these numbers of ranks; empty: they are equal bit
+    for bit; None: the stage does not say."""
+    own = getattr(stage, "why_not_exact", None)
+    return None if own is None else str(own(cfg, n_ranks))
 
 
 def imports(*modules: str) -> Callable[[Stage], Stage]:

@@ -28,7 +28,7 @@ from hpc import config, media
 from hpc.config import stages
 from hpc.config.secrets import how
 from hpc.errors import ConfigError, did_you_mean, first_of
-from hpc.media import many
+from hpc.media import many, one_of
 from hpc.plan.snapshot import Code
 from hpc.plan.sweep import draws, grid, is_list
 from hpc.rank.context import Input, input_path
@@ -98,6 +98,8 @@ class Plan:
     """The version of meaning of its results: see hpc.config.stages.meaning."""
     outdated: tuple[str, ...] = ()
     """What differs from what today's code would give: see meanings.py."""
+    exact: str = ""
+    """Of a malleable run: whether its parameters are the same on any of its numbers of nodes."""
 
     @property
     def run(self) -> RunDir:
@@ -146,6 +148,7 @@ class Plan:
             "python": self.python,
             "python_path": self.python_path,
             "cwd": self.cwd,
+            **({"exact": self.exact} if self.exact else {}),
         }
 
     def to_text(self, identity: str, snapshot: str) -> str:
@@ -161,6 +164,7 @@ class Plan:
         """Describe the plan for a person."""
         r, science = self.resources, self.science
         layout = f"{many(r.nodes, 'node')} x {many(r.ranks_per_node, 'rank')} = {many(r.ranks, 'rank')}"
+        layout += f", chosen of {one_of(r.node_counts, 'node')}" if r.node_counts else ""
         gpus = f", {many(r.gpus_per_node, 'GPU')} a node" if r.gpus_per_node else ""
         whose_word = f"   profile: {self.site.status}, {self.site.verified_on}" if self.site.kind == "slurm" else ""
         places = {"off": "", "auto": ", else ".join(self.site.storage.scratch_local)}.get(r.stage, r.stage)
@@ -170,6 +174,7 @@ class Plan:
             ("where", f"{self.site.name} ({self.site.description or self.site.kind}){whose_word}"),
             *([("cluster", r.cluster)] if r.cluster else []),
             ("layout", layout + gpus),
+            *([("exact", self.exact)] if self.exact else []),
             *(
                 [("time", f"{r.time_s / 60:g} min, asked to save {r.lead_s} s before the end")]
                 if r.time_s is not None

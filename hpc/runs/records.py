@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         identity: str  # that of identity.json
         snapshot: str  # the SHA-256 of code/manifest.json
         cwd: str
+        exact: str  # of a malleable run: on which numbers of nodes it ends with the same bits, and where to rounding
 
     class Submission(TypedDict, total=False):
         """A line of jobs/submitted.jsonl: a run was submitted or started."""
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         job: str | None
         from_step: int
         ranks: int
+        nodes: int
         threads: int
         ended: float
         outcome: Literal["finished", "stopped", "crashed", "hung", "lost", "sick"]
@@ -94,6 +96,8 @@ if TYPE_CHECKING:
         got_on: bool
         walltime: bool
         paces: dict[str, dict[str, Any]]  # of each rank: its host, and how its time went (pace.py)
+        total: int  # the steps of the whole run
+        per_s: float  # steps per second; 0 if there was none
 
     class Event(TypedDict, total=False):
         """A line of events.jsonl: what the supervisor says."""
@@ -109,6 +113,7 @@ if TYPE_CHECKING:
         seconds: float
         ended: float
         meaning: int
+        exact: str  # of a malleable run: whether its parameters are the same bits on any of its numbers of nodes
         read: dict[str, int]  # the runs, and the copies of products, that it has read, and their meaning then
 
     Heartbeat = TypedDict(
@@ -138,6 +143,8 @@ if TYPE_CHECKING:
         pid: int
         keeper: int
         pulse: Heartbeat
+        node_counts: list[int]  # of a malleable run
+        exact: str  # what the changes of its number of nodes mean for its parameters
 
     class Owner(TypedDict, total=False):
         """heartbeat/owner.json: the holder of the lock."""
@@ -221,14 +228,14 @@ _PLAN: Fields = {
     "resources": _fields(
         {
             "nodes": _is_positive, "ranks_per_node": _is_positive, "gpus_per_node": _is_count, "account": _is_text,
-            "stage": _is_text, "share": _is_text,
+            "stage": _is_text, "share": _is_text, "node_counts": _are(_is_positive),
         }
     ),
     "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
     "cwd": _is_text, "secrets": _table(_is_text), "identity": _is_text, "snapshot": _is_text, "meaning": _is_count,
-    "packages": _table(_is_text), "unnamed": _are(_is_text),
+    "packages": _table(_is_text), "unnamed": _are(_is_text), "exact": _is_text,
 }  # fmt: skip
-LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed")
+LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed", "exact")
 """What plan.json of earlier versions lacks."""
 NEEDED = {"site": ("name", "kind"), "resources": ("nodes", "ranks_per_node", "gpus_per_node")}
 """What a run cannot be started without, in these tables of it."""
@@ -242,6 +249,7 @@ _ATTEMPT: Fields = {
     "threads": _is_count, "ended": _is_time, "outcome": _is_text, "codes": _are(_or_none(_is_count)), "why": _is_text,
     "node": _is_text, "fault": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
     "paces": _table(_anything),
+    "nodes": _is_positive, "total": _is_count, "per_s": _is_number,
 }  # fmt: skip
 _EVENT: Fields = {"time": _is_time, "text": _is_text}
 _RESULT: Fields = {
@@ -250,6 +258,7 @@ _RESULT: Fields = {
     "seconds": _is_number,
     "ended": _is_time,
     "meaning": _is_count,
+    "exact": _is_text,
     "read": _table(_is_count),
 }
 _HEARTBEAT: Fields = {
@@ -260,7 +269,7 @@ _HEARTBEAT: Fields = {
 _SUPERVISOR: Fields = {
     "time": _is_time, "code": _or_none(_is_count), "attempt": _is_count, "job": _or_none(_is_text), "label": _is_text,
     "settings": _is_text, "nodes": _is_count, "text": _is_text, "host": _is_text, "pid": _is_count,
-    "keeper": _is_count, "pulse": _fields(_HEARTBEAT),
+    "keeper": _is_count, "pulse": _fields(_HEARTBEAT), "node_counts": _are(_is_positive), "exact": _is_text,
     "state": lambda value: value in ("running", "finished", "failed", "stopped", "requeued", "left"),
 }  # fmt: skip
 _OWNER: Fields = {

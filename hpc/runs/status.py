@@ -52,6 +52,10 @@ class State:
         """The cluster of that job, if it is not that of the machine where it was submitted."""
         self.on_slurm = False
         self.nodes = 0
+        self.node_counts: list[int] = []
+        """Of a malleable run (--nodes 1-4), the numbers of nodes that it may have."""
+        self.exact = ""
+        """Of a malleable run, what the changes of its number of nodes mean for its parameters."""
         self.attempt = 0
         self.what = ""
         self.done = 0
@@ -141,7 +145,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     damage = records.damaged(run, is_heard=bool(supervisor))
     if finished:
         state.word, state.code = "finished", 0
-        state.text = "" if damage else _outdated(run)
+        state.text = "" if damage else _outdated(run) or state.exact
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
     elif not supervisor and not submitted:
@@ -175,6 +179,7 @@ def _described(run: RunDir, submitted: Mapping[str, Any], supervisor: Mapping[st
     state.on_slurm = supervisor.get("job") is not None or submitted.get("kind") == "slurm"
     state.nodes = supervisor.get("nodes") or submitted.get("nodes", 0)
     state.attempt = supervisor.get("attempt", 0)
+    state.node_counts, state.exact = supervisor.get("node_counts", []), supervisor.get("exact", "")
     return state
 
 
@@ -411,7 +416,7 @@ def table(states: list[State]) -> str:
                 state.name or "-",
                 state.settings or "-",
                 state.job,
-                str(state.nodes),
+                _nodes(state),
                 str(state.attempt),
                 f"{state.done}/{state.total}" if state.total else "-",
                 " ".join(f"{name} {value:.3g}" for name, value in state.figures.items()) or "-",
@@ -435,6 +440,12 @@ def _summary(states: list[State]) -> str:
     return f"\n{len(states)} runs: {counted}" + (
         f"; what runs now needs {_clock(left)} more" if left is not None else ""
     )
+
+
+def _nodes(state: State) -> str:
+    """Return `2`, or `2 of 1-4` for a malleable run."""
+    counts = state.node_counts
+    return f"{state.nodes} of {counts[0]}-{counts[-1]}" if counts else str(state.nodes)
 
 
 def _clock(seconds: float) -> str:

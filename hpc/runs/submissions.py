@@ -17,6 +17,7 @@ def note(
     after: Sequence[str] = (),
     log: Path | None = None,
     successor: bool = False,
+    nodes: int | None = None,
 ) -> str:
     """Note a submission; return the job.
 
@@ -36,6 +37,8 @@ def note(
         The folder of the job's output, if it is not that of the run.
     successor
         Whether it was submitted by a job of this run.
+    nodes
+        How many it asks for, if not as many as the plan.
     """
     line = {
         "job": job,
@@ -44,7 +47,7 @@ def note(
         "settings": plan["settings"],
         "site": plan["site"]["name"],
         "kind": plan["site"]["kind"],
-        "nodes": plan["resources"]["nodes"],
+        "nodes": nodes or plan["resources"]["nodes"],
         "cluster": plan["resources"].get("cluster", ""),
         "after": list(after),
         "log": str(log or run.jobs),

@@ -203,6 +203,8 @@ def _evidence(facts: Facts) -> list[list[str]]:
     evidence = [[f"attempt {line.get('attempt', '?')}", _of_attempt(line)] for line in facts.attempts]
     reasons = [line["why"] for line in facts.attempts if line["why"]]
     evidence += [["supervisor", text] for text in facts.events if not any(text.startswith(why) for why in reasons)]
+    if facts.state.node_counts:
+        evidence.append(["nodes", _of_nodes(facts)])
     lines = (words.of_step(facts.srun), words.of_step(facts.log), words.of_job(facts.log))
     evidence += [[who, line.text] for who, line in zip(("srun", "log of the job", "log of the job"), lines) if line]
     if facts.job:
@@ -218,6 +220,14 @@ def _of_attempt(line: Attempt) -> str:
     if line["outcome"] == "sick":
         return f"no rank was started{nodes}{why}"
     return f"{line['outcome']}{nodes}, from step {line['from_step']}, exit codes {line['codes']}{why}"
+
+
+def _of_nodes(facts: Facts) -> str:
+    """Say which numbers of nodes a malleable run has had, and what that means for its parameters."""
+    state = facts.state
+    had = [str(nodes) for line in facts.attempts if (nodes := line.get("nodes"))]
+    had = [each for place, each in enumerate(had) if had[place - 1 : place] != [each]]
+    return f"{media.one_of(state.node_counts, 'node')}; so far {', then '.join(had) or state.nodes}; {state.exact}"
 
 
 def text(explanation: Explanation) -> str:

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpc import config
@@ -60,6 +60,9 @@ class Resources:
     """The cluster for sbatch's --clusters; empty: that of the machine where it is submitted."""
     container: str = ""
     """The image that ranks run in; empty: none."""
+    node_counts: tuple[int, ...] = ()
+    """The numbers of nodes that a malleable run may have, of which `nodes` is the one that it has now; empty: it is not
+    malleable."""
     notes: tuple[str, ...] = ()
     """Decisions made for the user, and facts about the site; printed with the plan."""
 
@@ -151,6 +154,32 @@ def fit(site: Site, asked: Request, n_gpus_here: int = 0, *, dry: bool = False) 
         container=asked.container,
         notes=tuple(notes),
     )
+
+
+def fit_range(site: Site, asked: Request, low: int, high: int, n_gpus_here: int = 0, *, dry: bool = False) -> Resources:
+    """Return what `fit` grants for the fewest of `low` to `high` nodes, with all the numbers that it would grant."""
+    if site.kind != "slurm":
+        raise ConfigError(
+            f"--nodes {low}-{high} has Slurm choose the number of nodes, and {site.name} is no Slurm site: say one "
+            f"number, as --nodes {low}"
+        )
+    counts: list[int] = []
+    refused: dict[int, ConfigError] = {}
+    for n in range(low, high + 1):
+        try:
+            fit(site, replace(asked, nodes=n), n_gpus_here, dry=dry)
+            counts.append(n)
+        except ConfigError as error:
+            refused[n] = error
+            if counts:
+                break
+    if not counts:
+        raise refused[low]
+    resources = fit(site, replace(asked, nodes=counts[0]), n_gpus_here, dry=dry)
+    notes = tuple(
+        f"not more than {many(counts[-1], 'node')}: {error}" for n, error in refused.items() if n > counts[-1]
+    )
+    return replace(resources, node_counts=tuple(counts), notes=(*resources.notes, *notes))
 
 
 def _heartbeat_s(site: Site) -> float:
@@ -320,6 +349,8 @@ def sbatch_options(site: Site, r: Resources) -> dict[str, str | bool]:
     gres += [str(more["gres"]) for more in (options, r.options) if "gres" in more]
     if r.qos:
         options["qos"] = r.qos
+    if r.node_counts:
+        options["no-kill"] = True  # a node that dies does not end the job: it goes on with the others
     options |= {"clusters": r.cluster} if r.cluster else {}
     options |= {name: value or True for name, value in r.options.items()}
     return options | ({"gres": ",".join(gres)} if gres else {})

@@ -265,7 +265,8 @@ def _not_applied(plan: Plan) -> str:
     now = plan.to_json()["resources"]
     was = now | records.plan(plan.run).get("resources", {})
     other = [f"{name} {now[name]} (it has {was[name]})" for name in now if now[name] != was[name]]
-    other = [text for text in other if not text.startswith("notes ")]
+    chosen = ("notes ", "nodes ") if now["node_counts"] == was.get("node_counts") != [] else ("notes ",)
+    other = [text for text in other if not text.startswith(chosen)]
     return f"; not applied: {', '.join(other)}. To apply it, stop the run and give this line again" if other else ""
 
 

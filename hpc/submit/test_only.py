@@ -4,52 +4,21 @@ Nothing is submitted: Slurm looks at the very script that would be.
 """
 
 import dataclasses
-import re
-import time
 from collections.abc import Mapping, Sequence
 
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
 from hpc.site import profile
-from hpc.slurm import commands, sbatch_words, words
+from hpc.slurm import commands, sbatch_words, start_estimate
+from hpc.slurm.start_estimate import Answer
 from hpc.submit import batch
-
-SOON_S = 60
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What Slurm says of a script: when and where it would start, or why it would not take it, or why it is silent."""
-
-    start_s: float | None = None
-    """In seconds since the epoch."""
-    nodes: str = ""
-    refusal: str = ""
-    silence: str = ""
-
-    def __str__(self) -> str:
-        if self.start_s is not None:
-            soon = self.start_s - time.time() < SOON_S
-            at = "at once" if soon else time.strftime("%a %d %b %H:%M", time.localtime(self.start_s))
-            return f"{at} on {self.nodes}, Slurm estimates"
-        return f"Slurm would not take it: {self.refusal}" if self.refusal else self.silence
 
 
 def ask(plan: Plan, environ: Mapping[str, str]) -> Answer:
     """Ask Slurm about the batch script of a plan."""
     text = batch.sbatch_text(plan, environ)
     answer = commands.run("sbatch", "--test-only", patience_s=commands.HINT_S, text=text)
-    return read(answer.code, answer.error)
-
-
-def read(code: int | None, message: str) -> Answer:
-    """Parse how the command ended, and its stderr."""
-    if code is None:
-        return Answer(silence=f"not known: {message}")
-    if estimate := re.search(r"to start at (\S+) .*?on nodes (\S+)", message):
-        at = words.time_of(estimate[1])
-        return Answer(silence=f"not known: {message}") if at is None else Answer(at, estimate[2])
-    return Answer(refusal=re.sub(r"sbatch: (error: )?", "", message))
+    return start_estimate.read(answer.code, answer.error)
 
 
 def estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:

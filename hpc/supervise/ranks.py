@@ -104,8 +104,9 @@ class Ranks:
 
     def _listen(self) -> ForkServers | None:
         """Prepare to hear of fork servers; None if that is not possible: then ranks are without."""
+        all_here = not self.on_slurm or (self.resources["nodes"] == 1 and "on_nodes" not in self.resources)
         try:
-            return ForkServers(self.folder, self.size, not self.on_slurm or self.resources["nodes"] == 1)
+            return ForkServers(self.folder, self.size, all_here)
         except OSError:
             return None
 
@@ -161,6 +162,7 @@ class Ranks:
         layout = [
             "--overlap",  # if a step of an earlier attempt does not die, Slurm must not wait for its resources
             f"--nodes={r['nodes']}",
+            *([f"--nodelist={','.join(r['on_nodes'])}"] if "on_nodes" in r else []),
             f"--ntasks={self.size}",
             f"--ntasks-per-node={r['ranks_per_node']}",
             f"--cpus-per-task={r['cpus_per_rank']}",  # srun since 22.05 does not take it from the job

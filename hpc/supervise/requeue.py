@@ -200,24 +200,24 @@ def _off(nodes: Sequence[str]) -> list[str]:
     return [f"ExcNodeList={','.join(nodes)}"] if nodes else []
 
 
-def successor(run: RunDir, job: str, keep_off: Sequence[str], until: float) -> str:
+def successor(run: RunDir, job: str, keep_off: Sequence[str], until: float, nodes: int | None = None) -> str:
     """Submit a new job that runs the same folder when this one has ended, if a site does not requeue, or holds what it
     requeues; return its id. It is retried like requeue: if an answer was lost, the second job finds the run taken, or
     finished. It starts on other nodes than `keep_off`, unless Slurm refuses that. What waits for this job waits for the
-    new one then.
+    new one then. `nodes`: how many it gets; None: as many as the first job of the run.
 
     Raises RuntimeError with the message of sbatch.
     """
     began = time.time()
     script = run.script.read_text()
-    sbatch = ("sbatch", "--parsable", f"--dependency=afterany:{job}")
+    sbatch = ("sbatch", "--parsable", f"--dependency=afterany:{job}", *([f"--nodes={nodes}"] if nodes else []))
     answer = commands.insist(*sbatch, *_exclude(keep_off), until=until, text=script)
     if not answer.ok and keep_off:
         answer = commands.insist(*sbatch, until=until, text=script)
     if not answer.ok:
         raise RuntimeError(f"sbatch did not take the job: {answer.error}")
     next_job = answer.out.strip().partition(";")[0]
-    submissions.note(run, records.plan(run), next_job, began, successor=True)
+    submissions.note(run, records.plan(run), next_job, began, successor=True, nodes=nodes)
     _follow(job, next_job)
     return next_job
 

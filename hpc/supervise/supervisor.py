@@ -32,7 +32,8 @@ from hpc.runs.rundir import (
     write_json,
 )
 from hpc.slurm import words
-from hpc.supervise import diagnosis, health, requeue
+from hpc.supervise import diagnosis, health, requeue, shapes
+from hpc.supervise.malleable import Malleable
 from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
 from hpc.supervise.requeue import EndOfWalltime, Job, Preemption
 
@@ -91,6 +92,10 @@ class Supervisor:
         if self.job:
             self.resources["nodes"] = self.job.nodes or self.resources["nodes"]
             self.resources["ranks_per_node"] = self.job.ranks_per_node or self.resources["ranks_per_node"]
+        counts = self.resources.get("node_counts")
+        self.malleable = Malleable(run, self.job, self.resources) if self.job and counts else None
+        self._next_nodes: int | None = None
+        """How many the job gets that follows this one, if it is another number."""
         self.stop_cause: StopCause | None = None
         self._early_signals = early_signals
         self._looked_at = -HEARTBEAT_S
@@ -146,6 +151,8 @@ class Supervisor:
                 lines = ", ".join(line.replace(":", " is damaged and does not count:", 1) for line in damaged)
                 self._note(f"{self.dir.attempts}: {lines}")
             self._until_there_is_room(lambda: diagnosis.account_for_lost(self.dir))
+            if self.malleable and not first:  # the supervisor before this one may have done without some of its nodes
+                self.malleable.shrink(diagnosis.bad_nodes(diagnosis.since_submission(self.dir)))
             if lacking := self._lacking():
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
             if self.job and (sick := self._sick_nodes(self.job)):
@@ -164,6 +171,9 @@ class Supervisor:
         if not looked.sick or self.stop_cause is not None:
             return ""
         why = health.sentence(looked.sick)
+        if self.malleable and (shrunk := self.malleable.shrink(list(looked.sick))):
+            self._note(f"{why}; {shrunk}")
+            return ""
         lines = diagnosis.since_submission(self.dir)
         n_before = sum(line["outcome"] == "sick" for line in lines)
         wanted = "" if n_before < health.HANDED_BACK else f"handed back {n_before} times before"
@@ -250,6 +260,10 @@ class Supervisor:
         if self._look_around(now=True):
             return self._stop
         nodes = diagnosis.bad_nodes(lines)
+        if self.malleable and (shrunk := self.malleable.shrink(nodes)):
+            self._release_ranks()
+            self._say("running", f"{why}; {shrunk}")
+            return None
         if self.job and lines[-1]["node"] in nodes:
             return partial(self._leave, self.job, f"{why}; {', '.join(nodes)} failed before: back into the queue")
         # If a library cannot live with a fork, the next attempt is one without
@@ -257,6 +271,13 @@ class Supervisor:
         got_on = "got on since the last start" if lines[-1]["got_on"] else "nothing saved since the last start"
         self._say("running", f"{why}; {got_on}: starting again from what is saved")
         return None
+
+    def _release_ranks(self) -> None:
+        """End what the last attempt has left: the next one has other nodes."""
+        if self.ranks is not None:
+            self.ranks.close()
+            self.ranks.forget()
+            self.ranks = None
 
     def _attempt(self) -> Outcome:
         """Start the ranks, and wait until all have ended."""
@@ -276,6 +297,7 @@ class Supervisor:
             "job": self.job and self.job.id,
             "from_step": self._from_step,
             "ranks": n_ranks,
+            "nodes": self.resources["nodes"],
             "threads": n_threads,
         }
         if not self._until_there_is_room(lambda: write_json(folder.start, start)):  # nor is there room for the logs
@@ -284,7 +306,8 @@ class Supervisor:
         last = (records.attempts(self.dir) or [{}])[-1]
         before_ranks, before_threads = last.get("ranks", n_ranks), last.get("threads", n_threads)
         if steps and before_ranks != n_ranks:
-            self._note(f"{n_ranks} ranks instead of {before_ranks}: with dropout it is not the same run to the bit now")
+            exact = self.plan.get("exact") or "with dropout it is not the same run to the bit now"
+            self._note(f"{n_ranks} ranks instead of {before_ranks}: {exact}")
         elif steps and before_threads != n_threads and not self.resources["gpus_per_node"]:
             self._note(
                 f"{n_threads} threads a rank instead of {before_threads}: CPUs add in another order, so it is not the "
@@ -318,6 +341,7 @@ class Supervisor:
             "got_on": diagnosis.products(self.dir) != before,
             "walltime": self._walltime_is_over(),
             "paces": slow.paces_to_keep(started.heartbeats()),
+            **shapes.speed(records.heartbeat(self.dir, 0), self.attempt),
         }
         self._until_there_is_room(lambda: append_line(self.dir.attempts, start | end))
         return outcome
@@ -431,7 +455,7 @@ class Supervisor:
         metrics = read_json(self.dir.attempt(self.attempt).metrics)
         spent = sum(line["ended"] - line["started"] for line in attempts if "ended" in line)
         result = {"metrics": metrics, "attempts": len(attempts), "seconds": spent, "ended": time.time()}
-        result |= records.meanings(self.dir)
+        result |= records.meanings(self.dir) | ({"exact": self.plan["exact"]} if self.plan.get("exact") else {})
         if not self._until_there_is_room(lambda: write_json(self.dir.result, result)):
             return self._stop()  # it is done again from the last checkpoint, where there is room
         self.code = DONE
@@ -480,11 +504,13 @@ class Supervisor:
         until = time.monotonic() + (300.0 if left_s is None else max(0.0, left_s - RESERVE_S / 2))
         options = self.resources["options"]
         excluded = options.get("exclude")
-        bad_nodes = diagnosis.ever_bad_nodes(diagnosis.since_submission(self.dir))
+        bad_nodes = diagnosis.ever_bad_nodes(self._failures_to_mind())
         bad_nodes = requeue.to_keep_off(bad_nodes, options.get("nodelist", ""))
         keep_off = [*([excluded] if excluded else []), *bad_nodes] if bad_nodes else []
         why, ways = "", (self._requeue, self._submit_next)
-        if requeue.is_held_long(self.dir, job):
+        if self.malleable and (other := self._choose_nodes(self.malleable, bad_nodes, until)):
+            why, ways = other, (self._submit_next, self._requeue)
+        elif requeue.is_held_long(self.dir, job):
             why, ways = HELD_LONG, (self._submit_next, self._requeue)
         for way in ways:
             if not (refused := way(job, keep_off, until, why)):
@@ -493,6 +519,23 @@ class Supervisor:
         self.code = STOPPED
         self._say("stopped", f"{text}, but Slurm does not take it ({why}): give the line again")
         return STOPPED
+
+    def _failures_to_mind(self) -> "list[records.Attempt]":
+        """Return the attempts by whose nodes the next job is kept off bad ones. A malleable run is to grow again: Slurm
+        itself gives it no node that is lost, and knows when it is back."""
+        lines = diagnosis.since_submission(self.dir)
+        if self.malleable is None:
+            return lines
+        return [line for line in lines if words.short(line["why"]) != words.NODE_FAILURE]
+
+    def _choose_nodes(self, malleable: Malleable, bad_nodes: list[str], until: float) -> str:
+        """Choose how many nodes the next job gets; return why, or an empty text if it is as many as this one."""
+        choice = malleable.next(bad_nodes, until, self._is_preempted())
+        self._note(f"next on {choice.why}")
+        if choice.nodes == malleable.n_of_job:
+            return ""
+        self._next_nodes = choice.nodes
+        return f"{choice.nodes} instead of {self.resources['nodes']} nodes"
 
     def _requeue(self, job: Job, keep_off: list[str], until: float, why: str) -> str:
         """Return why Slurm refuses it, or an empty text."""
@@ -504,7 +547,7 @@ class Supervisor:
     def _submit_next(self, job: Job, keep_off: list[str], until: float, why: str) -> str:
         """Return why Slurm refuses it, or an empty text."""
         try:
-            next_job = requeue.successor(self.dir, job.id, keep_off, until)
+            next_job = requeue.successor(self.dir, job.id, keep_off, until, self._next_nodes)
         except RuntimeError as error:
             return str(error)
         self._note(f"{why}: goes on as job {next_job}")
@@ -524,6 +567,11 @@ class Supervisor:
         if self.job and self.stop_cause in AT_WALLTIME:
             return self._leave(self.job, "its supervisor failed, see the log of the job; back into the queue")
         return self.give_up(FAILED, f"its supervisor failed, see the log: {self.dir.jobs}")
+
+    def _of_malleable(self) -> dict[str, Any]:
+        if self.malleable is None:
+            return {}
+        return {"node_counts": self.malleable.node_counts, "exact": self.plan.get("exact", "")}
 
     def _until_there_is_room(self, write: Callable[[], object]) -> bool:
         """Retry a write until there is room: a full disk is no reason to lose a run. False if a stop is requested
@@ -575,6 +623,7 @@ class Supervisor:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "keeper": os.getppid(),
+            **self._of_malleable(),
             "pulse": pulse or records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
         }
         seal.check_identity(self.dir, self.identity)

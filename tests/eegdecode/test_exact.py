@@ -20,7 +20,7 @@ from eegdecode.training import exact
 from eegdecode.training.augmentations.mixup import Mixup
 from eegdecode.training.augmentations.noise import Noise
 from eegdecode.training.augmentations.time_shift import TimeShift
-from eegdecode.training.config import Compute, Ema, FindRate, Optim, Sam, Train
+from eegdecode.training.config import Compute, Ema, FindRate, Optim, Sam, Train, why_not_exact
 from hpc.checkpoint import checkpoint
 from hpc.rank import ddp, gradients
 from hpc.rank.context import Context, Input, Preempted, World
@@ -77,7 +77,7 @@ def one_rank(rank: int, cfg: Train, folder: Path) -> None:
         train(each, folder / name / "parts", World(rank, RANKS, rank, RANKS), attempt=2)
     for n in (4, 2, 1):
         if rank < n:
-            each = replace(of_four_shares(cfg), compute=Compute(exact=True, accumulate=RANKS // n))
+            each = replace(of_four_shares(cfg), compute=Compute(exact=True, shares=RANKS))
             train(each, folder / f"exact on {n}", World(rank, n, rank, n))
     os._exit(0)
 
@@ -173,3 +173,31 @@ def test_deterministic_algorithms_are_for_gpus_where_that_is_asked_for(monkeypat
     assert not calls
     exact.begin(replace(cfg, compute=Compute(exact=True)), 1, torch.device("cuda"))
     assert calls == ["on"]
+
+
+@pytest.mark.parametrize(
+    ("compute", "says"),
+    [
+        (Compute(), "compute.exact=true compute.shares=4 gives the same bits"),
+        (Compute(exact=True, accumulate=2), "compute.exact=true compute.shares=4 gives the same bits"),
+        (Compute(exact=True, shares=4), ""),
+        (
+            Compute(exact=True, shares=4, shard=True),
+            "its parameters are equal but for rounding, because of compute.sha",
+        ),
+    ],
+)
+def test_a_training_says_what_other_numbers_of_ranks_do_to_its_parameters(compute: Compute, says: str) -> None:
+    differs = why_not_exact(Train(data=(Input("store"),), compute=compute), [1, 2, 4])
+    assert says in differs and bool(says) == bool(differs)
+    contrast = Train(data=(Input("store"),), compute=compute, objective=Clip())
+    assert "because of objective=" in why_not_exact(contrast, [1, 2, 4])
+
+
+def test_shares_are_computed_on_the_ranks_that_divide_them() -> None:
+    shares = Compute(exact=True, shares=12)
+    assert [shares.on(n).accumulate for n in (3, 6, 12)] == [4, 2, 1]
+    with pytest.raises(ValueError, match="shares=12 is for 3, 6 or 12 ranks, each with 1, 2, 4, 8 … shares, but there"):
+        shares.on(4)
+    with pytest.raises(ValueError, match="for exact=true, and takes the place of accumulate, got shares=4, exact=auto"):
+        Compute(shares=4)

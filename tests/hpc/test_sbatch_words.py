@@ -9,8 +9,7 @@ from hpc.cli.options import OPTIONS, read
 from hpc.errors import ConfigError
 from hpc.runs.rundir import write_json
 from hpc.site import allocation, profile
-from hpc.slurm import sbatch_words
-from hpc.submit import test_only
+from hpc.slurm import sbatch_words, start_estimate
 from tests.conftest import Launch
 
 OURS = {"nodes": "--nodes N", "time": "--time 4h", "gres": "--gpus N", "qos": "--qos NAME", "mem": "--mem GB"}
@@ -186,9 +185,9 @@ def test_variables_of_sbatch_that_are_not_taken_over_are_named(launch: Launch) -
 
 def test_what_slurm_answers_is_read() -> None:
     job = "sbatch: Job 3 to start at 2031-01-02T03:04:05 using 2 processors on nodes n[1-2] in partition cpu"
-    assert test_only.read(0, job).nodes == "n[1-2]" and test_only.read(0, job).start_s
-    assert test_only.read(1, SAYS_NO).refusal == "Batch job submission failed: Invalid qos specification"
-    assert str(test_only.read(None, "no answer within 5 s")) == "not known: no answer within 5 s"
+    assert start_estimate.read(0, job).nodes == "n[1-2]" and start_estimate.read(0, job).start_s
+    assert start_estimate.read(1, SAYS_NO).refusal == "Batch job submission failed: Invalid qos specification"
+    assert str(start_estimate.read(None, "no answer within 5 s")) == "not known: no answer within 5 s"
 
 
 def test_all_options_that_sbatch_gets_unchanged_have_its_name() -> None:

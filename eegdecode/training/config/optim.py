@@ -1,7 +1,9 @@
 """The optimizer, its learning-rate schedule, averages of the parameters, and the precision of computing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
+
+from hpc.media import one_of
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,12 @@ class Compute:
     slower. `auto`: the fixed order for models up to 50 MB, and a stop changes no bit on CPUs. The log says what cannot
     be promised."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("data_on_device", "exact", "graph", "tf32")
+    shares: int | None = None
+    """With `exact`, into how many shares a batch is divided, on however many ranks: each computes its own one after the
+    other. It takes the place of `accumulate`, and parameters have the same bits on any number of ranks that divides it,
+    also if that changes under way, as with --nodes 1-4."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("data_on_device", "exact", "graph", "shares", "tf32")
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
@@ -234,6 +241,29 @@ class Compute:
                 f"with exact=true, accumulate must be a power of two, so that portions add as ranks do, got "
                 f"{self.accumulate}: use {power // 2} or {power}"
             )
+
+        if self.shares is not None and (self.exact is not True or self.accumulate != 1 or self.shares < 1):
+            raise ValueError(
+                "shares is a number of at least 1, for exact=true, and takes the place of accumulate, got "
+                f"shares={self.shares}, exact={str(self.exact).lower()}, accumulate={self.accumulate}"
+            )
+
+    def on(self, n_ranks: int) -> "Compute":
+        """Return these settings with the portions that each of so many ranks computes in place of `shares`."""
+        if self.shares is None:
+            return self
+        n, rest = divmod(self.shares, n_ranks)
+        if rest or n & (n - 1):
+            fitting = [ranks for ranks in range(1, self.shares + 1) if self._fits(ranks)]
+            raise ValueError(
+                f"compute.shares={self.shares} is for {one_of(fitting, 'rank')}, each with 1, 2, 4, 8 … shares, but "
+                f"there are {n_ranks}"
+            )
+        return replace(self, shares=None, accumulate=n)
+
+    def _fits(self, n_ranks: int) -> bool:
+        n, rest = divmod(self.shares or 1, n_ranks)
+        return not rest and not n & (n - 1)
 
     def numbers(self, device: str = "") -> str:
         """What is computed in, in a phrase for the plan and the log. `device`: the type of the rank's; empty if it is

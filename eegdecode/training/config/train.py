@@ -1,5 +1,6 @@
 """The configs of the stages train, estimate and soup."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -133,7 +134,10 @@ class Train:
 
 def check_ranks(cfg: Train, n_ranks: int) -> None:
     """Refuse a batch size that the ranks cannot share evenly."""
-    batch, n_parts = cfg.windows.batch, n_ranks * cfg.compute.accumulate
+    compute = cfg.compute.on(n_ranks)
+    batch, n_parts = cfg.windows.batch, n_ranks * compute.accumulate
+    if batch % n_parts and cfg.compute.shares:
+        raise ValueError(f"windows.batch is {batch}, which compute.shares={cfg.compute.shares} does not divide")
     if batch % n_parts:
         below = batch // n_parts * n_parts
         nearest = " or ".join(str(n) for n in (below, below + n_parts) if n)
@@ -147,6 +151,30 @@ def check_ranks(cfg: Train, n_ranks: int) -> None:
             f"windows.batch is {batch} for all ranks together, which {n_ranks} ranks cannot share "
             f"evenly{portions}: use {nearest}, or another number of ranks"
         )
+
+
+def depends_on_ranks(cfg: Train) -> list[str]:
+    """Return the settings with which the gradient of a share depends on how many shares a rank has."""
+    reasons = []
+    if getattr(cfg.objective, "compares_windows", False):
+        reasons.append(f"objective={cfg.objective.name}, which compares the windows of all ranks")
+    if cfg.optim.sam is not None:
+        reasons.append("optim.sam, with which each rank looks around on its own")
+    if cfg.optim.find_lr is not None:
+        reasons.append("optim.find_lr, as the logged losses that it compares may differ in the last digit")
+    return reasons
+
+
+def why_not_exact(cfg: Train, n_ranks: Sequence[int]) -> str:
+    """Return what differs if a training changes between these numbers of ranks; empty if it ends with the same bits."""
+    compute = cfg.compute
+    reasons = [*depends_on_ranks(cfg), *(["compute.shard=true"] if compute.shard else [])]
+    reason = f"because of {', '.join(reasons)}" if reasons else ""
+    if compute.exact is True and (reason or compute.shares):
+        return reason and f"its parameters are equal but for rounding, {reason}"
+    same = reason or f"compute.exact=true compute.shares={max(n_ranks)} gives the same bits"
+    more = "or for more with dropout and batch norms, which go by a rank's part of the batch"
+    return f"its parameters are equal but for rounding, {more}: {same}"
 
 
 @dataclass(frozen=True)
