@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegdecode.data import targets
-from eegdecode.data.events import events
+from eegdecode.data.events import bad_spans, events
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
 from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
-from eegdecode.preprocessing import chains
+from eegdecode.preprocessing import chains, record
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
-from eegdecode.signals import Recording, Stream, Trial
+from eegdecode.signals import Decisions, Recording, Stream, Trial
 from hpc.rank import threads
 from hpc.rank.context import Context, Fenced, Preempted
 from hpc.rank.verification import verify_tree
@@ -88,7 +88,8 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         table = survey(ctx.out, entries, dict(failures), whole=not failures or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
         retry_when_disk_is_full(ctx, partial(table.write, ctx.out, title))
-        log.info("%s\n%s", "\n".join(table.sentences()), table.table())
+        decided = record.sentences(ctx.out, [row.name for row in table.good])
+        log.info("%s\n%s", "\n".join([*table.sentences(), *decided]), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
     return table.metrics() if table else {}
@@ -158,7 +159,7 @@ def _one(
     participants = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
     files = sources(study, entry, participants.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
-    if store.holds(ctx.out, entry.name, key):
+    if record.file(ctx.out, entry.name).is_file() and store.holds(ctx.out, entry.name, key):
         return
     notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:
@@ -169,9 +170,17 @@ def _one(
         notes.append(defect.sentence)
     for note in notes:
         log.info("%s: %s", entry.name, note)
-    raw = replace(opened.stream, bads=tuple(opened.bads))
+    before = trials
+    spans = () if cfg.bad_spans == "ignore" else bad_spans.annotated(opened.annotations, entry.events())
+    trials, dropped = bad_spans.applied(cfg.bad_spans, before, spans, cfg.shortest_s)
+    raw = replace(opened.stream, bads=tuple(opened.bads), decisions=Decisions(spans=spans))
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
         signal = chains.apply(chains.with_pick(cfg.steps), raw, trials=trials, scratch=Path(scratch))
+        if signal.decisions.spans != spans:
+            spans = signal.decisions.spans
+            trials, dropped = bad_spans.applied(cfg.bad_spans, before, spans, cfg.shortest_s)
+        if before and not trials:
+            raise ValueError(record.all_dropped(dropped))
         computed = {
             name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
             for target in cfg.targets
@@ -196,8 +205,10 @@ def _one(
             "notes": notes,
             "classes": known,
             **_settings(cfg),
+            "spans": [(span.start, span.stop) for span in spans] if cfg.bad_spans != "ignore" else [],
         }
         ctx.fence()
+        record.write(ctx.out, record.of_recording(entry.name, signal.decisions, signal.channels, trials, dropped))
         store.write(ctx.out, recording, provenance, key, cfg.int16, beat)
 
 
@@ -207,13 +218,14 @@ N_CHECKED = 60
 
 def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Trials:
     """The trials as configured, else from events.tsv; in a file of epochs without either, its epochs."""
-    rows, stream = entry.events(), opened.stream
+    rows, stream = bad_spans.others(entry.events()), opened.stream
+    annotations = [note for note in opened.annotations if not bad_spans.is_bad(note.text)]
     if cfg.events is None and rows is None and opened.trial_edges:
         edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
         cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
         return events.Trials(tuple(cut))
     how = cfg.events or events.default_events(rows)
-    parsed = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
+    parsed = events.trials(how, rows, stream, annotations, study, entry.words, opened.units)
     _refuse_crossing(parsed.trials, opened)
     if participant := _of_subject(cfg, entry):
         return parsed._replace(trials=tuple(replace(t, labels={**t.labels, **participant}) for t in parsed.trials))
@@ -260,6 +272,7 @@ def _settings(cfg: Preprocess) -> dict[str, Any]:
         "targets": [asdict(target) for target in cfg.targets],
         "matlab": asdict(cfg.matlab),
         "int16": cfg.int16,
+        "bad_spans": [cfg.bad_spans, cfg.shortest_s],
     }
 
 
@@ -270,7 +283,7 @@ def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: 
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-MAKING = 2
+MAKING = 3
 """Increased when the same settings give other numbers or trials, so that older recordings are made again."""
 
 

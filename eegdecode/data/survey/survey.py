@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from eegdecode.data import config
-from eegdecode.data.events import events
+from eegdecode.data.events import bad_spans, events
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.survey.table import RecordingRow, StudyTable
@@ -81,9 +81,10 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     stream = opened.stream
     notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
-        rows = entry.events()
+        rows = bad_spans.others(entry.events())
         how = cfg.events or events.default_events(rows)
-        trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
+        annotations = [note for note in opened.annotations if not bad_spans.is_bad(note.text)]
+        trials = events.trials(how, rows, stream, annotations, folder, entry.words, opened.units).trials
     except Exception as error:  # noqa: BLE001  as above
         trials, notes = (), [*notes, f"no trials: {_why(entry, error)}"]
     return replace(
