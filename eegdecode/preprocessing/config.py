@@ -24,8 +24,8 @@ class Preprocess:
     """Leave out recordings that cannot be used, and name them in the survey; else they are an error."""
     events: Events | None = None  # where trials come from; by default events.tsv
     bad_spans: Literal["reject", "mask", "ignore"] = "reject"
-    """What becomes of trials with a bad span, which is an annotation BAD_… or what the step reject has marked. Reject: the
-    trial is dropped, as in MNE; mask: the span is cut out, and the rests are trials; ignore: they stay."""
+    """What becomes of trials with a bad span, an annotation BAD_… or what the step reject has marked. Reject: the trial
+    is dropped, as in MNE; mask: the span is cut out, and the rests are trials; ignore: they stay."""
     shortest_s: float = 4.0  # with bad_spans=mask, rests of a trial that are shorter than this are dropped, in seconds
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
     steps: tuple[Step, ...] = (
@@ -58,7 +58,7 @@ class Preprocess:
             ("reject", "flat", "muscle_z", "autoreject"),
             "it is of the step reject: {name: reject, reject: {eeg: 150e-6}}",
         ),
-        "reject_by_annotation": "bad_spans says what becomes of trials with an annotation BAD_…: reject, mask or ignore",
+        "reject_by_annotation": "bad_spans says what becomes of trials with a BAD_ annotation: reject or ignore",
         "event_id": "events say where trials are, and a target {name: label, column: …} what is decoded",
     }
     """Names in other tools, which the error translates."""

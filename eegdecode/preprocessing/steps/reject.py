@@ -89,7 +89,7 @@ def find(cfg: Reject, stream: Stream, trials: Sequence[Trial]) -> tuple[BadSpan,
     if cfg.autoreject:
         from eegdecode.preprocessing import thresholds
 
-        limits |= thresholds.found(stream, parts, kinds, cfg.seed)
+        limits |= thresholds.chosen(stream, parts, kinds, cfg.seed)
         log.info("reject: autoreject takes %s", ", ".join(f"{kind} {amount(limits[kind], kind)}" for kind in limits))
     if not cfg.muscle_z and not {*limits, *cfg.flat} & set(kinds.values()):
         raise ValueError(
