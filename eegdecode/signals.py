@@ -82,6 +82,8 @@ class Stream:
         Names of channels that the recording marks as bad.
     decisions
         What steps have decided about it so far.
+    recording
+        The name of the recording, by which tables of decisions name it.
     info
         The mne.Info of a file that mne read, for the steps that need its coils.
     """
@@ -93,6 +95,7 @@ class Stream:
     sensors: Mapping[str, Sensor] = field(default_factory=dict)
     bads: tuple[str, ...] = ()
     decisions: Decisions = Decisions()
+    recording: str = ""
     info: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +109,12 @@ class Stream:
     def duration(self) -> float:
         """In seconds."""
         return self.n_times / self.sfreq
+
+    @property
+    def unrepaired(self) -> tuple[str, ...]:
+        """The bad channels that no step has repaired yet."""
+        repaired = {channel["name"] for channel in self.decisions.channels}
+        return tuple(name for name in self.bads if name not in repaired)
 
     def sensor(self, channel: str) -> Sensor:
         return self.sensors.get(channel, Sensor())

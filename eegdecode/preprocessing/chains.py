@@ -58,6 +58,12 @@ def needs_whole(step: StepConfig) -> bool:
     return bool(getattr(step, "needs_whole", False))
 
 
+def files(step: StepConfig) -> list[Path]:
+    """The files that a step reads, whose content a recording is made from too."""
+    named = getattr(code_of(step), "files", None)
+    return list(named(step)) if named else []
+
+
 def on_windows(steps: Sequence[StepConfig], windows: SingleWindows) -> SingleWindows:
     """What the steps do to single windows; refuses those that can do nothing with them."""
     for step in steps:

@@ -157,7 +157,7 @@ def _one(
     trials, words = presented.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
     participants = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
-    files = sources(study, entry, participants.union(*stimuli))
+    files = sources(study, entry, participants.union(*stimuli, *map(chains.files, cfg.steps)))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     if record.file(ctx.out, entry.name).is_file() and store.holds(ctx.out, entry.name, key):
         return
@@ -173,7 +173,8 @@ def _one(
     before = trials
     spans = () if cfg.bad_spans == "ignore" else bad_spans.annotated(opened.annotations, entry.events())
     trials, dropped = bad_spans.applied(cfg.bad_spans, before, spans, cfg.shortest_s)
-    raw = replace(opened.stream, bads=tuple(opened.bads), decisions=Decisions(spans=spans))
+    known_bad = Decisions(spans=spans)
+    raw = replace(opened.stream, bads=tuple(opened.bads), decisions=known_bad, recording=entry.name)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
         signal = chains.apply(chains.with_pick(cfg.steps), raw, trials=trials, scratch=Path(scratch))
         if signal.decisions.spans != spans:

@@ -84,7 +84,7 @@ def of_windows(cfg: Reject, windows: SingleWindows) -> SingleWindows:
 def find(cfg: Reject, stream: Stream, trials: Sequence[Trial]) -> tuple[BadSpan, ...]:
     """The bad trials or blocks, each with the first reason."""
     parts = _parts(cfg, stream, trials)
-    kinds = {name: stream.sensor(name).kind for name in stream.channels if name not in stream.bads}
+    kinds = {name: stream.sensor(name).kind for name in stream.channels if name not in stream.unrepaired}
     limits = dict(cfg.reject)
     if cfg.autoreject:
         from eegdecode.preprocessing import thresholds
