@@ -38,6 +38,11 @@ def survey(cfg: Survey, ctx: Context) -> Metrics:
 
 
 @imports("eegdecode.preprocessing.study")
+@with_meaning(
+    {
+        2: "trials with a BAD_ annotation are dropped, and bad_channels looks at every sample for NaN and flat seconds",
+    }
+)
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study

@@ -16,6 +16,7 @@ from typing import Any
 
 from eegdecode.data.events.bad_spans import Dropped
 from eegdecode.signals import Decisions, Trial
+from hpc import media
 from hpc.media import many
 from hpc.runs import products
 
@@ -100,21 +101,32 @@ def all_dropped(dropped: Sequence[Dropped]) -> str:
     return f"all {len(dropped)} trials were dropped ({counted}{f'; as {example}' if example else ''}): {how}"
 
 
-def sentences(folder: Path, names: Sequence[str]) -> list[str]:
-    """What was decided in the whole study, in counts; empty where nothing was."""
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
+def counts(folder: Path, names: Sequence[str]) -> Counter[str]:
+    """What was decided in the whole study, as the counts of a record; those by reason as `reason NAME`."""
+    total: Counter[str] = Counter()
     for name in names:
-        record = products.read(file(folder, name))
-        counts.update({word: n for word, n in record["counts"].items() if isinstance(n, int | float)})
-        reasons.update(record["counts"]["dropped_by_reason"])
+        of_recording = products.read(file(folder, name))["counts"]
+        total.update({word: n for word, n in of_recording.items() if isinstance(n, int)})
+        total.update({f"reason {reason}": n for reason, n in of_recording["dropped_by_reason"].items()})
+    return total
+
+
+def metrics(counts: Mapping[str, int]) -> dict[str, object]:
+    """What is printed at the end; of channels and components only where a step looked for bad ones."""
+    of_steps = {word: counts[word] for word in ("bad_channels", "dropped_components", "cut_trials") if counts[word]}
+    return {"dropped_trials": counts["dropped_trials"], **of_steps}
+
+
+def sentences(counts: Mapping[str, int]) -> list[str]:
+    """The counts as sentences; none where nothing was decided."""
     out = []
     if counts["bad_channels"]:
-        out.append(f"{many(counts['bad_channels'], 'bad channel')} in {many(len(names), 'recording')}.")
+        out.append(f"{many(counts['bad_channels'], 'bad channel')} of {counts['channels']} were repaired.")
     if counts["components"]:
         out.append(f"{counts['dropped_components']} of {many(counts['components'], 'component')} were removed.")
     if counts["dropped_trials"] or counts["cut_trials"]:
         before = counts["trials"] + counts["dropped_trials"]
+        reasons = Counter({word.partition(" ")[2]: n for word, n in counts.items() if word.startswith("reason ")})
         listing = ", ".join(f"{n} × {reason}" for reason, n in reasons.most_common(8))
         out.append(
             f"{counts['dropped_trials']} of {many(before, 'trial')} were dropped{f': {listing}' if listing else ''}"
@@ -123,3 +135,17 @@ def sentences(folder: Path, names: Sequence[str]) -> list[str]:
     if out:
         out.append(f"The reasons are in {FOLDER}/, a file for each recording.")
     return out
+
+
+COLUMNS = ("recording", "component", "fingerprint", "label", "decision", "decided_by", "reasons")
+
+
+def write_components(folder: Path, names: Sequence[str]) -> None:
+    """Write components.tsv, where ICA was done: what a person corrects and names in the setting `components`."""
+    rows = [
+        [name, *(str(component[word]) for word in ("index", *COLUMNS[2:-1])), "; ".join(component["reasons"])]
+        for name in names
+        for component in products.read(file(folder, name))["components"]
+    ]
+    if rows:
+        products.write_text(folder / "components.tsv", media.tsv([COLUMNS, *rows]))

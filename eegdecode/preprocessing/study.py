@@ -77,7 +77,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
             log.error("%s cannot be used: %s", entry.name, error, exc_info=None if ours else error)
     _progress(ctx, sizes, len(mine))(0.0)
     failures = [(name, why) for of_rank in ctx.gather(failed) for name, why in of_rank.items()]
-    table = None
+    table, counts = None, Counter[str]()
     if ctx.world.is_first:
         store.sweep(ctx.out)
         for left in ctx.out.glob(".scratch-*"):
@@ -88,11 +88,13 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         table = survey(ctx.out, entries, dict(failures), whole=not failures or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
         retry_when_disk_is_full(ctx, partial(table.write, ctx.out, title))
-        decided = record.sentences(ctx.out, [row.name for row in table.good])
-        log.info("%s\n%s", "\n".join([*table.sentences(), *decided]), table.table())
+        good = [row.name for row in table.good]
+        counts = record.counts(ctx.out, good)
+        retry_when_disk_is_full(ctx, partial(record.write_components, ctx.out, good))
+        log.info("%s\n%s", "\n".join([*table.sentences(), *record.sentences(counts)]), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
-    return table.metrics() if table else {}
+    return {**table.metrics(), **record.metrics(counts)} if table else {}
 
 
 def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
