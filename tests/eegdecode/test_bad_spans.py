@@ -3,6 +3,7 @@ reads of them."""
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,10 @@ from eegdecode.data.io.raw import Annotation
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.targets.label import Label
-from eegdecode.preprocessing import chains, muscle, record
+from eegdecode.preprocessing import chains, record
+from eegdecode.preprocessing.artefacts import muscle
 from eegdecode.preprocessing.config import Preprocess
+from eegdecode.preprocessing.steps import bandpass
 from eegdecode.preprocessing.steps.reject import Reject
 from eegdecode.preprocessing.steps.scale import Scale
 from eegdecode.signals import BadSpan, Sensor, Signal, Stream, Trial
@@ -201,7 +204,11 @@ def test_muscle_activity_is_that_of_mne() -> None:
     raw = mne.io.RawArray(signal.data.T.astype(float), mne.create_info(list(CHANNELS), sfreq, "eeg"), verbose="error")
     spans, of_mne = mne.preprocessing.annotate_muscle_zscore(raw, threshold=4, ch_type="eeg", verbose="error")
     assert np.all((spans.onset > 4.8) & (spans.onset < 5.6))
-    mine = muscle.scores(signal.stream(), list(CHANNELS))
+    mine = muscle.scores(
+        signal.stream(),
+        list(CHANNELS),
+        lambda low, high: bandpass.as_filter(bandpass.Bandpass(low_hz=low, high_hz=high), sfreq),
+    )
     theirs = of_mne[: len(mine.z) * 50].reshape(-1, 50).mean(axis=1)
     assert np.corrcoef(mine.z[2:-2], theirs[2:-2])[0, 1] > 0.95
 
@@ -230,10 +237,10 @@ def test_autoreject_takes_the_same_thresholds_each_time() -> None:
 
 
 def test_without_autoreject_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "autoreject", None)
-    with pytest.raises(ValueError, match="needs the package autoreject, which is not installed: pip install autoreject"):
+    with pytest.raises(
+        ValueError, match="needs the package autoreject, which is not installed: pip install autoreject"
+    ):
         rejected(Reject(autoreject=True), noisy().stream())
 
 

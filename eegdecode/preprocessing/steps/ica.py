@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from eegdecode.preprocessing import components
+from eegdecode.preprocessing.artefacts import components
 from eegdecode.preprocessing.channels import mapped
 from eegdecode.preprocessing.fft import fused
 from eegdecode.preprocessing.statistics import blocks
@@ -121,9 +121,9 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
     heart = [stream.channels[index] for index in np.flatnonzero(kinds == "ecg")]
     judged = components.judged(cfg, found, sources, watched, heart, components.spectra(copy, brain, found))
     if cfg.labels == "iclabel":
-        from eegdecode.preprocessing import iclabel
+        from eegdecode.preprocessing.artefacts import iclabel
 
-        judged = iclabel.judged(judged, stream, found, cfg.proba)
+        judged = iclabel.judged(judged, _as_iclabel_knows(stream), found, cfg.proba)
     decided = components.decided_by_a_person(input_file(cfg.components), stream.recording) if cfg.components else {}
     records = components.records(judged, found, sources, decided, cfg.remove)
     removed = tuple(record["index"] for record in records if record["decision"] == "drop")
@@ -131,6 +131,13 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
     away = model.mixing_[:, list(removed)] @ model.components_[list(removed)]
     matrix[np.ix_(brain, brain)] -= unit[:, None] * away / unit
     return Artefacts(removed, records, matrix)
+
+
+def _as_iclabel_knows(stream: Stream) -> Stream:
+    """1 to 100 Hz, at 200 Hz or a little more."""
+    slower = stream.sfreq / max(1, int(stream.sfreq // 200))
+    band = bandpass.Bandpass(low_hz=1.0, high_hz=100.0 if slower > 200 else None)
+    return fused(stream, [bandpass.as_filter(band, stream.sfreq)], slower)
 
 
 def _copies(stream: Stream) -> tuple[Stream, np.ndarray]:

@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
 from eegdecode.data.events import bad_spans
-from eegdecode.preprocessing import muscle, statistics
+from eegdecode.preprocessing import statistics
+from eegdecode.preprocessing.artefacts import muscle
+from eegdecode.preprocessing.designs import Filter
 from eegdecode.preprocessing.single_windows import SingleWindows
+from eegdecode.preprocessing.steps import bandpass
 from eegdecode.signals import BadSpan, Decisions, Kind, Stream, Trial
 
 
@@ -87,7 +91,7 @@ def find(cfg: Reject, stream: Stream, trials: Sequence[Trial]) -> tuple[BadSpan,
     kinds = {name: stream.sensor(name).kind for name in stream.channels if name not in stream.unrepaired}
     limits = dict(cfg.reject)
     if cfg.autoreject:
-        from eegdecode.preprocessing import thresholds
+        from eegdecode.preprocessing.artefacts import thresholds
 
         limits |= thresholds.chosen(stream, parts, kinds, cfg.seed)
         log.info("reject: autoreject takes %s", ", ".join(f"{kind} {amount(limits[kind], kind)}" for kind in limits))
@@ -96,7 +100,7 @@ def find(cfg: Reject, stream: Stream, trials: Sequence[Trial]) -> tuple[BadSpan,
             f"reject has limits for {', '.join({*limits, *cfg.flat})}, and this recording has "
             f"{', '.join(sorted(set(kinds.values()))) or 'no good channel'}: set reject for these"
         )
-    z = muscle.scores(stream, list(kinds)) if cfg.muscle_z else None
+    z = muscle.scores(stream, list(kinds), partial(_band, stream.sfreq)) if cfg.muscle_z else None
     spans = []
     for start, stop in parts:
         why = _of_amplitude(cfg.flat, limits, kinds, stream, start, stop)
@@ -105,6 +109,10 @@ def find(cfg: Reject, stream: Stream, trials: Sequence[Trial]) -> tuple[BadSpan,
         if why:
             spans.append(BadSpan(start, stop, *why))
     return tuple(spans)
+
+
+def _band(sfreq: float, low_hz: float, high_hz: float) -> Filter:
+    return bandpass.as_filter(bandpass.Bandpass(low_hz=low_hz, high_hz=high_hz), sfreq)
 
 
 def _parts(cfg: Reject, stream: Stream, trials: Sequence[Trial]) -> list[tuple[float, float]]:

@@ -1,14 +1,14 @@
 """Muscle activity over time, as MNE's annotate_muscle_zscore: the power from 110 to 140 Hz, summed over channels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from eegdecode.preprocessing import statistics
 from eegdecode.preprocessing.channels import select
+from eegdecode.preprocessing.designs import Filter
 from eegdecode.preprocessing.fft import fused
-from eegdecode.preprocessing.steps import bandpass
 from eegdecode.signals import BRAIN, Stream
 
 BAND_HZ = (110.0, 140.0)
@@ -28,8 +28,11 @@ class Scores:
         return float(self.z[first : max(first + 1, int(np.ceil(stop / self.every_s - 1e-6)))].max())
 
 
-def scores(stream: Stream, names: Sequence[str]) -> Scores:
-    """The score of each piece of time. Memory holds one number a channel and piece, and one block of samples."""
+def scores(stream: Stream, names: Sequence[str], band: Callable[[float, float], Filter]) -> Scores:
+    """The score of each piece of time. Memory holds one number a channel and piece, and one block of samples.
+
+    `band(low_hz, high_hz)` gives the filter that keeps these frequencies.
+    """
     if stream.sfreq <= 2 * BAND_HZ[1]:
         raise ValueError(
             f"muscle_z looks at {BAND_HZ[0]:g} to {BAND_HZ[1]:g} Hz and needs more than {2 * BAND_HZ[1]:g} Hz, but the "
@@ -38,10 +41,8 @@ def scores(stream: Stream, names: Sequence[str]) -> Scores:
     brain = select(stream, [name for name in names if stream.sensor(name).kind in BRAIN])
     if not brain.n_channels:
         raise ValueError("muscle_z looks at channels that measure the brain, and no good one is left: set muscle_z=0")
-    low, high = BAND_HZ
-    band = fused(brain, [bandpass.as_filter(bandpass.Bandpass(low_hz=low, high_hz=high), stream.sfreq)], stream.sfreq)
     n = max(1, round(EVERY_S * stream.sfreq))
-    loud = _loudness(band, n)
+    loud = _loudness(fused(brain, [band(*BAND_HZ)], stream.sfreq), n)
     sd = loud.std(axis=0)
     z = (loud - loud.mean(axis=0)) / np.where(sd > 0, sd, 1.0)
     return Scores(z.sum(axis=1) / np.sqrt(z.shape[1]), n / stream.sfreq)

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eegdecode.preprocessing.components import Components, Judged
-from eegdecode.preprocessing.fft import fused
-from eegdecode.preprocessing.steps import bandpass
+from eegdecode.preprocessing.artefacts.components import Components, Judged
 from eegdecode.signals import Stream
 
 if TYPE_CHECKING:
@@ -17,14 +15,13 @@ if TYPE_CHECKING:
 LABELS = ("brain", "muscle", "eog", "ecg", "line_noise", "ch_noise", "other")
 """In the order of the network's outputs, as MNE calls them."""
 WORDS = ("the brain", "a muscle", "eye blinks", "heart beats", "the mains", "one channel's noise", "something else")
-AROUND_HZ = 200.0
 MOST_VALUES = 1 << 23
 """Of the signal that the network's features are computed from: 64 MiB, from the middle of the recording."""
 
 
 def judged(rules: Sequence[Judged], stream: Stream, of: Components, proba: float) -> list[Judged]:
     """Each component with the label of the network in front, where that is sure enough. It was trained on an average
-    reference and 1 to 100 Hz: put ica behind reference, and before narrower filters."""
+    reference and 1 to 100 Hz, which `stream` has as far as its rate allows."""
     try:
         from mne_icalabel.iclabel import iclabel_label_components
     except ImportError:
@@ -59,15 +56,11 @@ def judged(rules: Sequence[Judged], stream: Stream, of: Components, proba: float
 def _raw(stream: Stream, of: Components) -> "mne.io.RawArray":
     import mne
 
-    slower = stream.sfreq / max(1, int(stream.sfreq // AROUND_HZ))
-    high = 100.0 if slower > 2 * 100.0 else None
-    band = bandpass.as_filter(bandpass.Bandpass(low_hz=1.0, high_hz=high), stream.sfreq)
-    copy = fused(stream, [band], slower)
-    n_times = min(copy.n_times, MOST_VALUES // len(of.channels))
-    first = (copy.n_times - n_times) // 2
+    n_times = min(stream.n_times, MOST_VALUES // len(of.channels))
+    first = (stream.n_times - n_times) // 2
     columns = [stream.channels.index(name) for name in of.channels]
-    data = copy.read(first, first + n_times)[:, columns].T.astype(np.float64)
-    info = mne.create_info(list(of.channels), slower, "eeg")
+    data = stream.read(first, first + n_times)[:, columns].T.astype(np.float64)
+    info = mne.create_info(list(of.channels), stream.sfreq, "eeg")
     places = {name: stream.sensor(name).position for name in of.channels}
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
     return mne.io.RawArray(data, info, verbose="error")
