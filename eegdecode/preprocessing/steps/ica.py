@@ -61,6 +61,7 @@ class ICA:
 log = logging.getLogger(__name__)
 
 AROUND_HZ = 100  # the rate of the copy
+SPECTRA_HZ = 200  # that of the copy whose spectra are looked at, which has to have the mains in it
 HIGH_PASS = bandpass.Bandpass(low_hz=1.0, high_hz=None)  # drifts are not components
 MOST_SAMPLES = 60_000
 SAMPLES_A_CHANNEL = 30
@@ -96,7 +97,7 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
 
     kinds = np.array([stream.sensor(name).kind for name in stream.channels])
     brain = np.flatnonzero(np.isin(kinds, BRAIN))
-    copy, thinned = _copies(stream)
+    thinned = _thinned(stream)
     if len(thinned) < SAMPLES_A_CHANNEL * len(brain) or len(brain) < 2:
         raise ValueError(
             f"ica needs two channels and {SAMPLES_A_CHANNEL} samples for each, "
@@ -119,7 +120,8 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
     found = components.Components(names, model.components_, model.mixing_, unit)
     watched = {stream.channels[index]: thinned[:, index] for index in np.flatnonzero(np.isin(kinds, ("eog", "ecg")))}
     heart = [stream.channels[index] for index in np.flatnonzero(kinds == "ecg")]
-    judged = components.judged(cfg, found, sources, watched, heart, components.spectra(copy, brain, found))
+    faster = fused(stream, [bandpass.as_filter(HIGH_PASS, stream.sfreq)], _rate(stream, SPECTRA_HZ))
+    judged = components.judged(cfg, found, sources, watched, heart, components.spectra(faster, brain, found))
     if cfg.labels == "iclabel":
         from eegdecode.preprocessing.artefacts import iclabel
 
@@ -135,18 +137,22 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
 
 def _as_iclabel_knows(stream: Stream) -> Stream:
     """1 to 100 Hz, at 200 Hz or a little more."""
-    slower = stream.sfreq / max(1, int(stream.sfreq // 200))
+    slower = _rate(stream, SPECTRA_HZ)
     band = bandpass.Bandpass(low_hz=1.0, high_hz=100.0 if slower > 200 else None)
     return fused(stream, [bandpass.as_filter(band, stream.sfreq)], slower)
 
 
-def _copies(stream: Stream) -> tuple[Stream, np.ndarray]:
+def _rate(stream: Stream, around_hz: float) -> float:
+    """That of every n-th sample, not much above this one."""
+    return stream.sfreq / max(1, int(stream.sfreq // around_hz))
+
+
+def _thinned(stream: Stream) -> np.ndarray:
     """High-passed, at about 100 Hz; and of a long recording only every n-th sample of that."""
-    slower = stream.sfreq / max(1, int(stream.sfreq // AROUND_HZ))
-    copy = fused(stream, [bandpass.as_filter(HIGH_PASS, stream.sfreq)], slower)
+    copy = fused(stream, [bandpass.as_filter(HIGH_PASS, stream.sfreq)], _rate(stream, AROUND_HZ))
     every = -(-copy.n_times // MOST_SAMPLES)
     rows, skip = [], 0
     for block in blocks(copy):
         rows.append(block[skip::every].astype(np.float64))
         skip = (skip - len(block)) % every
-    return copy, np.concatenate(rows)
+    return np.concatenate(rows)
