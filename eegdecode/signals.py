@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -30,6 +30,42 @@ class Sensor:
 
 
 @dataclass(frozen=True)
+class BadSpan:
+    """A part of a recording that must not be used, in seconds from its first sample.
+
+    `reason` is one word, by which spans are counted: the annotation, as BAD_blink, or the criterion, as amplitude.
+    `detail` is a phrase with the numbers.
+    """
+
+    start: float
+    stop: float
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What steps have decided about a recording, each with its reason. See eegdecode/preprocessing/record.py.
+
+    Parameters
+    ----------
+    channels
+        Of each bad channel its name, what was done with it, and why.
+    components
+        Of each independent component its map, spectrum and reasons, and whether it was kept or dropped.
+    spans
+        The bad spans.
+    """
+
+    channels: tuple[Mapping[str, Any], ...] = ()
+    components: tuple[Mapping[str, Any], ...] = ()
+    spans: tuple[BadSpan, ...] = ()
+
+    def __add__(self, other: "Decisions") -> "Decisions":
+        return Decisions(self.channels + other.channels, self.components + other.components, self.spans + other.spans)
+
+
+@dataclass(frozen=True)
 class Stream:
     """A signal that is read piece by piece, because a recording of a day does not fit into memory.
 
@@ -44,6 +80,12 @@ class Stream:
         The sensors of the channels; a channel that is missing here is EEG at an unknown position.
     bads
         Names of channels that the recording marks as bad.
+    decisions
+        What steps have decided about it so far.
+    recording
+        The name of the recording, by which tables of decisions name it.
+    info
+        The mne.Info of a file that mne read, for the steps that need its coils.
     """
 
     channels: tuple[str, ...]
@@ -52,6 +94,9 @@ class Stream:
     read: Callable[[int, int], np.ndarray]
     sensors: Mapping[str, Sensor] = field(default_factory=dict)
     bads: tuple[str, ...] = ()
+    decisions: Decisions = Decisions()
+    recording: str = ""
+    info: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_channels(self.channels, self.sfreq)
@@ -64,6 +109,12 @@ class Stream:
     def duration(self) -> float:
         """In seconds."""
         return self.n_times / self.sfreq
+
+    @property
+    def unrepaired(self) -> tuple[str, ...]:
+        """The bad channels that no step has repaired yet."""
+        repaired = {channel["name"] for channel in self.decisions.channels}
+        return tuple(name for name in self.bads if name not in repaired)
 
     def sensor(self, channel: str) -> Sensor:
         return self.sensors.get(channel, Sensor())

@@ -51,7 +51,8 @@ def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
 @with_meaning(
     {
         2: "duration_s of events is the duration of every trial, where it was that of those without one, and trials "
-        "that then reach beyond the end of the recording are left out",
+        "that then reach beyond the end of the recording are left out; trials with a BAD_ annotation are dropped, and "
+        "bad_channels looks at every sample for NaN and flat seconds",
     }
 )
 @checked_by(check_preprocessing)

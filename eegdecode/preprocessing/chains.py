@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eegdecode.data.events import bad_spans
 from eegdecode.preprocessing import fft, statistics
 from eegdecode.preprocessing.designs import Filter, Resampling
 from eegdecode.preprocessing.single_windows import SingleWindows
@@ -26,7 +27,7 @@ def apply(
     Parameters
     ----------
     trials
-        The trials of the recording, for `align`.
+        The trials of the recording, for `align` and `reject`.
     scratch
         Folder for temporary data beyond 64 MiB; by default the system's.
     """
@@ -42,6 +43,7 @@ def apply(
             stream, dear = _filtered(filters, stream), True
         else:
             stream = _applied(step, stream, trials)
+            trials = [trial for trial in trials if not _is_bad(trial, stream)]
         left = left[len(filters) or 1 :]
     return replace(stream, read=lambda first, stop: stream.read(first, stop).astype(np.float32, copy=False))
 
@@ -54,6 +56,12 @@ def with_pick(steps: Sequence[StepConfig]) -> tuple[StepConfig, ...]:
 def needs_whole(step: StepConfig) -> bool:
     """Whether a step reads the whole recording before it gives its first sample."""
     return bool(getattr(step, "needs_whole", False))
+
+
+def files(step: StepConfig) -> list[Path]:
+    """The files that a step reads, whose content a recording is made from too."""
+    named = getattr(code_of(step), "files", None)
+    return list(named(step)) if named else []
 
 
 def on_windows(steps: Sequence[StepConfig], windows: SingleWindows) -> SingleWindows:
@@ -114,6 +122,11 @@ def _applied(step: StepConfig, stream: Stream, trials: Sequence[Trial]) -> Strea
     """What the recording calls bad is kept, also by a step that makes a stream anew."""
     applied: Stream = code_of(step).apply(step, stream, trials)
     return applied if applied.bads else replace(applied, bads=stream.bads)
+
+
+def _is_bad(trial: Trial, stream: Stream) -> bool:
+    """Whether a step has found a bad span in the trial: the steps after it do not go by that trial."""
+    return any(bad_spans.touches(span, trial.start, trial.start + trial.duration) for span in stream.decisions.spans)
 
 
 def _finite(stream: Stream) -> Stream:

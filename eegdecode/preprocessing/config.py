@@ -1,7 +1,7 @@
 """The config of preprocessing: which steps run, in their order. Each is in a file of its own, in `steps`."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from eegdecode.data.config import EventsOrDefault, Matlab
 from eegdecode.data.targets import Target
@@ -25,6 +25,10 @@ class Preprocess:
     skip_failed: bool = False
     """Leave out recordings that cannot be used, and name them in the survey; else they are an error."""
     events: EventsOrDefault = None  # where trials come from; by default events.tsv
+    bad_spans: Literal["reject", "mask", "ignore"] = "reject"
+    """What becomes of trials with a bad span, an annotation BAD_… or what the step reject has marked. Reject: the trial
+    is dropped, as in MNE; mask: the span is cut out, and the rests are trials; ignore: they stay."""
+    shortest_s: float = 4.0  # with bad_spans=mask, rests of a trial that are shorter than this are dropped, in seconds
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
     steps: tuple[Step, ...] = (
         Reference(),
@@ -41,7 +45,7 @@ class Preprocess:
     files.tsv or participants.tsv, as age; for a split or a balance by them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("labels",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("labels", "bad_spans", "shortest_s")
     SYNONYMS: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("l_freq", "low_hz", "highpass"), "it is of the step bandpass: {name: bandpass, low_hz: 0.5}"),
         **dict.fromkeys(("h_freq", "high_hz", "lowpass"), "it is of the step bandpass: {name: bandpass, high_hz: 40}"),
@@ -55,6 +59,15 @@ class Preprocess:
             ("tmin", "tmax", "baseline"),
             "epochs are cut in training: train.windows=epochs has tmin_s, tmax_s and baseline_s",
         ),
+        **dict.fromkeys(
+            ("reject", "flat", "muscle_z", "autoreject"),
+            "it is of the step reject: {name: reject, reject: {eeg: 150e-6}}",
+        ),
+        "reject_by_annotation": "bad_spans says what becomes of trials with a BAD_ annotation: reject or ignore",
         "event_id": "events say where trials are, and a target {name: label, column: …} what is decoded",
     }
     """Names in other tools, which the error translates."""
+
+    def __post_init__(self) -> None:
+        if self.shortest_s <= 0:
+            raise ValueError(f"shortest_s is above 0 s, got {self.shortest_s:g}")

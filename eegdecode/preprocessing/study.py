@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegdecode.data import targets
-from eegdecode.data.events import of_recording
+from eegdecode.data.events import bad_spans, of_recording
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
 from eegdecode.data.survey.table import REASONS, UNUSABLE, RecordingRow, StudyTable, listed
-from eegdecode.preprocessing import chains
+from eegdecode.preprocessing import chains, record
 from eegdecode.preprocessing.check import included
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
-from eegdecode.signals import Recording, Stream
+from eegdecode.signals import Decisions, Recording, Stream
 from hpc import config
 from hpc.rank import threads
 from hpc.rank.context import Context, Fenced, Preempted
@@ -77,7 +77,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
             log.error("%s cannot be used: %s", entry.name, error, exc_info=None if ours else error)
     _progress(ctx, sizes, len(mine))(0.0)
     failures = [(name, why) for of_rank in ctx.gather(failed) for name, why in of_rank.items()]
-    table = None
+    table, counts = None, Counter[str]()
     if ctx.world.is_first:
         store.sweep(ctx.out)
         for left in ctx.out.glob(".scratch-*"):
@@ -88,12 +88,16 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         table = survey(ctx.out, entries, dict(failures), whole=not failures or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
         retry_when_disk_is_full(ctx, partial(table.write, ctx.out, title))
-        log.info("%s\n%s", "\n".join(table.sentences()), table.table())
+        good = [row.name for row in table.good]
+        counts = record.counts(ctx.out, good)
+        retry_when_disk_is_full(ctx, partial(record.write_components, ctx.out, good))
+        log.info("%s\n%s", "\n".join([*table.sentences(), *record.sentences(counts)]), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
     if table is None:
         return {}
-    return table.metrics() | ({"notes": [s for s in table.sentences() if s.startswith(UNUSABLE)]} if failures else {})
+    notes = {"notes": [s for s in table.sentences() if s.startswith(UNUSABLE)]} if failures else {}
+    return {**table.metrics(), **record.metrics(counts), **notes}
 
 
 def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
@@ -162,9 +166,9 @@ def _one(
     lacking = labels(cfg) - in_events - {"stimulus"}
     if lacking and lacking & entry.participant.keys():
         others.add(study / "participants.tsv")
-    files = sources(study, entry, others.union(*stimuli))
+    files = sources(study, entry, others.union(*stimuli, *map(chains.files, cfg.steps)))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
-    if store.holds(ctx.out, entry.name, key):
+    if record.file(ctx.out, entry.name).is_file() and store.holds(ctx.out, entry.name, key):
         return
     notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:
@@ -175,9 +179,18 @@ def _one(
         notes.append(defect.sentence)
     for note in notes:
         log.info("%s: %s", entry.name, note)
-    raw = replace(opened.stream, bads=tuple(opened.bads))
+    before = trials
+    spans = () if cfg.bad_spans == "ignore" else bad_spans.annotated(opened.annotations, entry.events())
+    trials, dropped = bad_spans.applied(cfg.bad_spans, before, spans, cfg.shortest_s)
+    known_bad = Decisions(spans=spans)
+    raw = replace(opened.stream, bads=tuple(opened.bads), decisions=known_bad, recording=entry.name)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
         signal = chains.apply(chains.with_pick(cfg.steps), raw, trials=trials, scratch=Path(scratch))
+        if signal.decisions.spans != spans:
+            spans = signal.decisions.spans
+            trials, dropped = bad_spans.applied(cfg.bad_spans, before, spans, cfg.shortest_s)
+        if before and not trials:
+            raise ValueError(record.all_dropped(dropped))
         computed = {
             name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
             for target in cfg.targets
@@ -202,8 +215,10 @@ def _one(
             "notes": notes,
             "classes": known,
             **_settings(cfg),
+            "spans": [(span.start, span.stop) for span in spans] if cfg.bad_spans != "ignore" else [],
         }
         ctx.fence()
+        record.write(ctx.out, record.of_recording(entry.name, signal.decisions, signal.channels, trials, dropped))
         store.write(ctx.out, recording, provenance, key, cfg.int16, beat)
 
 
@@ -237,6 +252,7 @@ def _settings(cfg: Preprocess) -> dict[str, Any]:
         "matlab": asdict(cfg.matlab),
         "int16": cfg.int16,
         "labels": list(cfg.labels),
+        "bad_spans": [cfg.bad_spans, cfg.shortest_s],
     }
     given = config.without(settings, [path for path in config.unnamed(cfg) if path.partition(".")[0] in settings])
     return dict(given)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hpc.config.choices import Choices, Unnamed, choices_of, formerly, leaves, named, names, not_provided
+from hpc.config.input_file import InputFile
 from hpc.config.secrets import Secret
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
@@ -134,10 +135,14 @@ def inputs(config: Any) -> dict[str, str]:
         value = getattr(config, name)
         if dataclasses.is_dataclass(value):
             refs |= {f"{name}.{below}": ref for below, ref in inputs(value).items()}
-        elif value is not None and any(isinstance(kind, NewType) for kind in (hints[name], *get_args(hints[name]))):
+        elif value is not None and any(map(_is_input, (hints[name], *get_args(hints[name])))):
             several = [value] if isinstance(value, str) else value
             refs |= {f"{name}[{index}]" if index else name: one for index, one in enumerate(several)}
     return refs
+
+
+def _is_input(kind: Any) -> bool:
+    return isinstance(kind, NewType) and kind is not InputFile
 
 
 def with_inputs(config: T, refs: Mapping[str, str]) -> T:

@@ -415,7 +415,7 @@ def _science(
         several = isinstance(operator.attrgetter(field.partition("[")[0])(cfg), tuple)
         names = _names(f"{section}.{field}", ref, named(ref), several)
         refs |= {f"{field}[{number}]": name for number, name in enumerate(names)}
-    cfg = config.with_inputs(cfg, refs)
+    cfg = config.with_digests(config.with_inputs(cfg, refs), section)
     first = Science(
         stage,
         entry,

@@ -49,7 +49,8 @@ def preprocess(run: Path, study: Path, size: int = 1, **settings: object) -> lis
 
 def content(run: Path) -> dict[str, bytes]:
     """Every product, without the lists of the ranks that wrote them."""
-    return {path.name: path.read_bytes() for path in sorted((run / "out").iterdir()) if path.name[0] != "."}
+    files = (path for path in sorted((run / "out").rglob("*")) if path.is_file() and path.name[0] != ".")
+    return {path.relative_to(run / "out").as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def alone(four: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("size", [3, 7])
 def test_any_number_of_workers_writes_the_same_bytes(size: int, alone: Path, four: Path, tmp_path: Path) -> None:
     metrics, *others = preprocess(tmp_path, four, size)
-    assert content(tmp_path) == content(alone) and len(content(alone)) == 4 + 4
+    assert content(tmp_path) == content(alone) and len(content(alone)) == 4 + 4 + 4
     assert (metrics["recordings"], metrics["subjects"], metrics["failed"], metrics["duplicates"]) == (4, 4, 0, 0)
     assert others == [{}] * (size - 1)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eegdecode.data.config import BidsEvents, Events, FileEvents, FixedLengthEvents, TriggerEvents
-from eegdecode.data.events import events, triggers
+from eegdecode.data.events import bad_spans, events, triggers
 from eegdecode.data.events.files import TABLES, Table, file_of, of_event_file, of_table, row
 from eegdecode.data.events.rows import Trials, labels, number, recording_labels, stimulus_column
 from eegdecode.data.io import bids, event_files, markers
@@ -36,7 +36,7 @@ def trials(cfg: Events | None, entry: Entry, opened: "Opened", asked: Collection
     asked
         Labels that each trial gets from its recording, if its event has none of that name.
     """
-    rows = entry.events()
+    rows = bad_spans.others(entry.events())
     if cfg is None and rows is None and opened.trial_edges:
         parsed = Trials(tuple(_epochs(entry, opened, asked)))
     else:
@@ -57,8 +57,9 @@ def _epochs(entry: Entry, opened: "Opened", asked: Collection[str]) -> list[Tria
     each: Mapping[str, Sequence[str]] = {}
     if asked and entry.path.suffix.lower() == ".mat":
         each = markers.each_trial(entry.path, n)
-    if len(opened.annotations) == n:
-        each = {"trial_type": [mark.text for mark in opened.annotations], **each}
+    marks = bad_spans.other_annotations(opened.annotations)
+    if len(marks) == n:
+        each = {"trial_type": [mark.text for mark in marks], **each}
     made = [{name: values[k] for name, values in each.items() if name in asked} for k in range(n)]
     return [
         Trial(start, end - start, f"trial-{number:04d}", labels(row))
@@ -83,7 +84,7 @@ def _of_events(
         replace(cfg, of=inner) if isinstance(cfg, FixedLengthEvents) else inner or cfg,
         rows,
         stream,
-        opened.annotations,
+        bad_spans.other_annotations(opened.annotations),
         entry.study,
         entry.words,
         opened.units,

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -161,10 +161,10 @@ def _continuous(path: Path) -> Opened:
     else:
         get = _get(raw)
         get(raw.n_times - 1, raw.n_times)  # a file that ends too soon fails now, not an hour into the work
-    stream = Stream(names, sfreq, int(raw.n_times), _stretches(path, get, len(names)), sensors)
+    stream = Stream(names, sfreq, int(raw.n_times), _stretches(path, get, len(names)), sensors, info=raw.info)
     if path.name.endswith(".gz") or raw.preload:
         # Reading a part of a compressed file means reading all of it
-        stream = stream.signal().stream()
+        stream = replace(stream, read=stream.signal().stream().read)
     first_s = raw.first_samp / sfreq
     annotations = tuple(
         Annotation(float(onset) - first_s, float(duration), str(text))

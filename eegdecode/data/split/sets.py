@@ -32,6 +32,8 @@ class Splits:
         The first sample and the end of what is read of each segment, windows included; empty if windows are unknown.
     left_out
         The number of training and validation trials left out because their windows reach into those of another set.
+    n_bad
+        The number of trials left out because their windows reach into bad spans.
     """
 
     train: tuple[Segment, ...]
@@ -45,6 +47,7 @@ class Splits:
     by: str = ""
     extents: Mapping[Segment, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
     left_out: tuple[int, int] = (0, 0)
+    n_bad: int = 0
 
     def __post_init__(self) -> None:
         for one, other in combinations(self._sets, 2):
@@ -93,6 +96,8 @@ class Splits:
                 f"Windows that reach into those of another set were left out: {of_train} of training, {of_val} of "
                 "validation."
             )
+        if self.n_bad:
+            sentences.append(f"{self.n_bad} trials were left out, as their windows reach into bad spans.")
         within = "" if self.extents else ", as long as windows stay within their trials"
         sentences.append(f"No sample is in two sets{within}.")
         return sentences

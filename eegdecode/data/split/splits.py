@@ -9,7 +9,7 @@ import numpy as np
 
 from eegdecode.data.config import EpochWindows, Split, Windows
 from eegdecode.data.split.segments import Segment as Segment
-from eegdecode.data.split.segments import extent
+from eegdecode.data.split.segments import epoch, extent
 from eegdecode.data.split.sets import Splits as Splits
 from eegdecode.data.split.sets import units
 from eegdecode.data.store.dataset import Stored
@@ -42,6 +42,13 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
     in_set: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
     for segment in segments:
         in_set[set_of[group_of(segment), unit_of(segment)]].append(segment)
+    n_bad = 0
+    if isinstance(windows, EpochWindows):  # windows of other kinds stay within their trials, which have no bad span
+        in_set = {name: [s for s in part if not _is_bad(windows, s, recordings)] for name, part in in_set.items()}
+        n_bad = len(segments) - sum(map(len, in_set.values()))
+        if n_bad:
+            why = "windows reach into bad spans; shorten them, or split the trials in another way"
+            _refuse_empty(in_set["train"], in_set["val"], in_set["test"], f"{n_bad} {why}")
     train, val, test = in_set.values()
     if cfg.val_end:
         if isinstance(windows, EpochWindows):
@@ -70,6 +77,21 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         by=cfg.by,
         extents={segment: extent_of[segment] for segment in chain(train, val, test)} if windows else {},
         left_out=(before[0] - len(train), before[1] - len(val)),
+        n_bad=n_bad,
+    )
+
+
+def _is_bad(windows: EpochWindows, segment: Segment, recordings: Sequence[Stored]) -> bool:
+    """Whether the window around a trial reads of a bad span, or the trial is a rest behind one, which begins with no
+    event."""
+    stored = recordings[segment.recording]
+    if not stored.bad_spans:
+        return False
+    first, n_times = epoch(windows, segment, stored)
+    start, stop = first / stored.sfreq, (first + n_times) / stored.sfreq
+    return any(
+        (begin < stop and end > start) or start <= begin < stop or abs(end - segment.trial.start) < 1e-6
+        for begin, end in stored.bad_spans
     )
 
 

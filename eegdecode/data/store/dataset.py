@@ -69,6 +69,11 @@ class Stored:
         return tuple(sorted(self.trials, key=lambda trial: trial.start))
 
     @property
+    def bad_spans(self) -> tuple[tuple[float, float], ...]:
+        """Start and stop in seconds of what no window may read."""
+        return tuple((float(start), float(stop)) for start, stop in self.made.get("spans", ()))
+
+    @property
     def signal(self) -> np.ndarray:
         """The signal [time, channel], read-only: float32, or int16 in steps of `scale`."""
         return self._maps["signal"]

@@ -1,4 +1,4 @@
-"""Detect bad channels, from the median over blocks of a recording, and interpolate them."""
+"""Detect bad channels, from every sample and from the median over blocks of a recording, and interpolate them."""
 
 import logging
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eegdecode.preprocessing import sphere
-from eegdecode.signals import BRAIN, Stream, Trial
+from eegdecode.preprocessing import sphere, statistics
+from eegdecode.signals import BRAIN, Decisions, Stream, Trial
 
 
 @dataclass(frozen=True)
 class BadChannels:
-    """Find channels that are flat, much louder or quieter than the others, or unlike all others, and interpolate them.
+    """Find channels with NaN, flat ones, and those much louder or quieter than the others, or unlike all others, and
+    interpolate them.
 
     Channels that the recording itself calls bad are always among them.
     """
@@ -23,9 +24,11 @@ class BadChannels:
     """A channel whose log loudness is more than this many robust standard deviations from the others' is bad."""
     correlation: float = 0.3  # least correlation of a good channel with its most similar one; 0 switches this test off
     block_s: float = 10.0  # length of a block in seconds; the median over blocks counts
+    bad_percent: float = 5.0  # a channel that is flat in more than this percentage of the seconds is bad, as in MNE
     most: float = 0.34  # largest fraction of bad channels; with more of them, the recording is refused
     needs_whole: ClassVar[bool] = True
     allow_nan: ClassVar[bool] = True
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("bad_percent",)
 
     def __post_init__(self) -> None:
         if self.z <= 0 or self.block_s <= 0 or not 0 <= self.correlation < 1 or not 0 < self.most < 1:
@@ -33,6 +36,8 @@ class BadChannels:
                 "z and block_s are above 0, correlation and most within 0 to 1, "
                 f"got {self.z}, {self.block_s}, {self.correlation} and {self.most}"
             )
+        if not 0 <= self.bad_percent <= 100:
+            raise ValueError(f"bad_percent is a percentage, 0 to 100, got {self.bad_percent:g}")
 
 
 log = logging.getLogger(__name__)
@@ -44,16 +49,17 @@ FLAT = 1e-3  # of the median channel's loudness
 def apply(cfg: BadChannels, stream: Stream, trials: Sequence[Trial]) -> Stream:
     reasons = find(cfg, stream)
     log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none")
+    repaired = tuple({"name": name, "decision": "interpolated", "reason": why} for name, why in reasons.items())
+    stream = replace(stream, decisions=stream.decisions + Decisions(channels=repaired))
     return interpolated(stream, list(reasons))
 
 
 def find(cfg: BadChannels, stream: Stream) -> dict[str, str]:
     """Bad channels and why, in the order of the channels. Channels are compared with others of their kind."""
-    reasons = {name: "the recording says so" for name in stream.bads if name in stream.channels}
+    reasons = {name: "the recording says so" for name in stream.unrepaired if name in stream.channels}
+    for name, why in _of_every_sample(cfg, stream).items():
+        reasons.setdefault(name, why)
     data = list(_blocks(cfg, stream))
-    for name, finite in zip(stream.channels, np.all([np.isfinite(x).all(axis=0) for x in data], axis=0), strict=True):
-        if not finite:
-            reasons.setdefault(name, "not a number")
     compared = 0
     for kind in dict.fromkeys(stream.sensor(name).kind for name in stream.channels):
         names = [name for name in stream.channels if stream.sensor(name).kind == kind]
@@ -61,8 +67,8 @@ def find(cfg: BadChannels, stream: Stream) -> dict[str, str]:
         names = [name for name in names if name not in reasons]
         if kind in BRAIN and len(names) >= 3:
             columns = [stream.channels.index(name) for name in names]
-            why = _judge(cfg, [block[:, columns] for block in data])
-            reasons |= {name: reason for name, reason in zip(names, why, strict=True) if reason}
+            judged = _judge(cfg, [block[:, columns] for block in data])
+            reasons |= {name: reason for name, reason in zip(names, judged, strict=True) if reason}
     bads = {name: reasons[name] for name in stream.channels if name in reasons}
     if len(bads) > cfg.most * compared:
         listing = "; ".join(f"{name}: {why}" for name, why in bads.items())
@@ -71,6 +77,30 @@ def find(cfg: BadChannels, stream: Stream) -> dict[str, str]:
             "leave this recording out, or relax bad_channels (z, correlation, most)"
         )
     return bads
+
+
+def _of_every_sample(cfg: BadChannels, stream: Stream) -> dict[str, str]:
+    """Channels with a value that is no number, and those that measure the brain and are flat for too many seconds."""
+    second = max(2, round(stream.sfreq))
+    at_once = max(1, statistics.BLOCK_VALUES // (second * stream.n_channels)) * second
+    n_wrong, n_flat = np.zeros(stream.n_channels, np.int64), np.zeros(stream.n_channels, np.int64)
+    n_seconds = 0
+    for first in range(0, stream.n_times, at_once):
+        block = stream.read(first, min(first + at_once, stream.n_times))
+        if not np.isfinite(block.sum()):
+            n_wrong += (~np.isfinite(block)).sum(axis=0)
+        starts = np.arange(0, max(1, len(block) - second + 1), second)  # a rest goes with the second before it
+        n_flat += (np.maximum.reduceat(block, starts) == np.minimum.reduceat(block, starts)).sum(axis=0)
+        n_seconds += len(starts)
+    reasons = {}
+    for name, wrong, flat in zip(stream.channels, n_wrong.tolist(), n_flat.tolist(), strict=True):
+        if wrong:
+            reasons[name] = f"not a number in {wrong} of {stream.n_times} samples"
+        elif flat == n_seconds and stream.sensor(name).kind in BRAIN:
+            reasons[name] = "flat"
+        elif 100 * flat > cfg.bad_percent * n_seconds and stream.sensor(name).kind in BRAIN:
+            reasons[name] = f"flat for {100 * flat / n_seconds:.0f} % of the time"
+    return reasons
 
 
 def _blocks(cfg: BadChannels, stream: Stream) -> list[np.ndarray]:

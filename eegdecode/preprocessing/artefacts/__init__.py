@@ -1,0 +1,1 @@
+"""What is not the brain: labels of components, muscle activity over time, thresholds of trials."""
