@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from eegdecode.data.config import Events, Matlab
+from eegdecode.data.config import Events, Matlab, Reading, Table
 from eegdecode.data.targets import Target
 from eegdecode.data.targets.envelope import Envelope
 from eegdecode.preprocessing.steps.bandpass import Bandpass
@@ -24,6 +24,11 @@ class Preprocess:
     """Leave out recordings that cannot be used, and name them in the survey; else they are an error."""
     events: Events | None = None  # where trials come from; by default events.tsv
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
+    table: Table = field(default_factory=Table)  # what .csv, .tsv, .parquet, .npy and .npz do not say
+    units: dict[str, str] = field(default_factory=dict)
+    """The unit of the numbers in the files, by the names of channels: {"*": mV}, {"EMG*": V}. It is final."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """The kinds of channels, by their names: {"GYR*": misc, EXG1: eog}. It is final."""
     steps: tuple[Step, ...] = (
         Reference(),
         Notch(),
@@ -36,6 +41,7 @@ class Preprocess:
     """What can be decoded; a training names one of them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("table", "units", "kinds")
     SYNONYMS: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("l_freq", "low_hz", "highpass"), "it is of the step bandpass: {name: bandpass, low_hz: 0.5}"),
         **dict.fromkeys(("h_freq", "high_hz", "lowpass"), "it is of the step bandpass: {name: bandpass, high_hz: 40}"),
@@ -52,3 +58,7 @@ class Preprocess:
         "event_id": "events say where trials are, and a target {name: label, column: …} what is decoded",
     }
     """Names in other tools, which the error translates."""
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.matlab, self.table, self.units, self.kinds)

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegdecode.data import targets
-from eegdecode.data.events import events
+from eegdecode.data.events import events, of_file
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.bids import applicable, stem
+from eegdecode.data.io.channels.table import Channel
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
@@ -133,7 +133,7 @@ def _classes(
     for entry in entries if columns else ():
         beat(0.0)
         try:
-            trials = _trials(cfg, study, entry, recordings.open_entry(entry, cfg.matlab)).trials
+            trials = _trials(cfg, study, entry, recordings.open_entry(entry, cfg.reading)).trials
             for column, labels in values_of.items():
                 labels.update(targets.values(column, trials))
         except (Preempted, Fenced):
@@ -151,7 +151,7 @@ def _one(
     ctx: Context,
     beat: Callable[[float], None],
 ) -> None:
-    opened = recordings.open_entry(entry, cfg.matlab)
+    opened = recordings.open_entry(entry, cfg.reading)
     presented = _trials(cfg, study, entry, opened)
     trials, words = presented.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
@@ -194,6 +194,7 @@ def _one(
             "content": _content(samples_file, samples_file.stat().st_mtime_ns, lambda: beat(0.0)),
             "raw": {"channels": opened.stream.n_channels, "sfreq": opened.stream.sfreq},
             "notes": notes,
+            "channels": [asdict(channel) for channel in opened.decided],
             "classes": known,
             **_settings(cfg),
         }
@@ -206,12 +207,10 @@ N_CHECKED = 60
 
 
 def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Trials:
-    """The trials as configured, else from events.tsv; in a file of epochs without either, its epochs."""
+    """The trials as configured, else from events.tsv; without either, those that a file of epochs or a sound has."""
     rows, stream = entry.events(), opened.stream
-    if cfg.events is None and rows is None and opened.trial_edges:
-        edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
-        cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
-        return events.Trials(tuple(cut))
+    if cfg.events is None and rows is None and (own := of_file.trials(opened, entry.path, study)):
+        return events.Trials(own)
     how = cfg.events or events.default_events(rows)
     parsed = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
     _refuse_crossing(parsed.trials, opened)
@@ -259,6 +258,9 @@ def _settings(cfg: Preprocess) -> dict[str, Any]:
         "steps": [asdict(step) for step in cfg.steps],
         "targets": [asdict(target) for target in cfg.targets],
         "matlab": asdict(cfg.matlab),
+        "table": asdict(cfg.table),
+        "units": dict(cfg.units),
+        "kinds": dict(cfg.kinds),
         "int16": cfg.int16,
     }
 
@@ -270,7 +272,7 @@ def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: 
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-MAKING = 2
+MAKING = 3
 """Increased when the same settings give other numbers or trials, so that older recordings are made again."""
 
 
@@ -316,6 +318,7 @@ def _row(stored: Stored) -> RecordingRow:
         tuple(stored.made.get("notes", ())),
         stored.checksum,
         str(stored.made.get("content", "")),
+        decided=tuple(Channel(**each) for each in stored.made.get("channels", ())),
     )
 
 

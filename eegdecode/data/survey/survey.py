@@ -4,15 +4,17 @@ every sample is read once, to find damage and duplicate recordings."""
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from eegdecode.data import config
-from eegdecode.data.events import events
+from eegdecode.data.events import events, of_file
 from eegdecode.data.io import guard, recordings, samples
+from eegdecode.data.io.channels.table import Channel
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.signals import BRAIN, Stream
@@ -30,7 +32,7 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
     entries = [(number, entry) for number, folder in enumerate(folders) for entry in recordings.find(folder, cfg.files)]
     labels = _labels(cfg.study)
     sizes = Counter(_size(entry) for _, entry in entries) if cfg.samples else {}
-    rows: list[tuple[int, dict[str, object]]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     mine = ctx.world.share(entries, lambda pair: pair[1].size)
     for done, (number, entry) in enumerate(mine):
 
@@ -45,13 +47,18 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
             row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
         rows.append((number, asdict(row)))
     ctx.progress("survey", len(mine), len(mine))
-    row_of = {(number, row["name"]): RecordingRow(**row) for of_rank in ctx.gather(rows) for number, row in of_rank}
+    row_of = {(number, row["name"]): row for of_rank in ctx.gather(rows) for number, row in of_rank}
     if not ctx.world.is_first:
         return {}
-    table = StudyTable(tuple(row_of[key] for key in sorted(row_of)))
+    table = StudyTable(tuple(_row(row_of[key]) for key in sorted(row_of)))
     table.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
     log.info("%s\n\n%s", "\n".join(table.sentences()), table.table())
     return table.metrics() | {"page": "survey.html"}
+
+
+def _row(values: Mapping[str, Any]) -> RecordingRow:
+    """A row as another rank sent it."""
+    return RecordingRow(**{**values, "decided": tuple(Channel(**each) for each in values["decided"])})
 
 
 def _labels(studies: Sequence[str]) -> list[str]:
@@ -69,7 +76,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     """Describe a recording, or say why it cannot be used."""
     row = RecordingRow(entry.name, entry.subject, entry.session, entry.run)
     try:
-        opened = recordings.open_entry(entry, cfg.matlab)
+        opened = recordings.open_entry(entry, cfg.reading)
         digest = hashlib.blake2b(digest_size=16)
         defects = samples.find_defects(_hashed(opened.stream, digest, beat)) if cfg.samples else ()
     except Preempted:
@@ -82,8 +89,9 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
         rows = entry.events()
+        own = of_file.trials(opened, entry.path, folder) if cfg.events is None and rows is None else ()
         how = cfg.events or events.default_events(rows)
-        trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
+        trials = own or events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
     except Exception as error:  # noqa: BLE001  as above
         trials, notes = (), [*notes, f"no trials: {_why(entry, error)}"]
     return replace(
@@ -95,6 +103,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         labels=tuple(sorted({label for trial in trials for label in trial.labels})),
         notes=tuple(notes),
         checksum=digest.hexdigest() if cfg.samples else "",
+        decided=opened.decided,
     )
 
 
