@@ -28,7 +28,9 @@ def version_7(path: Path, content: dict[str, object]) -> None:
             if isinstance(value, tuple):
                 cells = np.empty((1, len(value)), h5py.ref_dtype)
                 for k, text in enumerate(value):
-                    letters = file.create_dataset(f"#refs#/{k}", data=np.array([[ord(c)] for c in text], "u2"))
+                    letters = file.create_dataset(
+                        f"#refs#/{name.replace('/', '-')}{k}", data=np.array([[ord(c)] for c in text], "u2")
+                    )
                     letters.attrs["MATLAB_class"] = np.bytes_("char")
                     cells[0, k] = letters.ref
                 file.create_dataset(name, data=cells).attrs["MATLAB_class"] = np.bytes_("cell")

@@ -69,7 +69,7 @@ def channels(opened: Opened, rows: Mapping[str, Mapping[str, str]], table_name: 
         stream=units.scaled(stream, known),
         notes=notes,
         bads=bads,
-        units={**in_table, **opened.units, **{name: unit.name for name, unit in known.items()}},
+        units={**in_table, **opened.units, **{name: unit.name for name, unit in known.items() if unit.name}},
         decided=table,
     )
 

@@ -87,6 +87,8 @@ def decide(
     for name in stream.channels:
         sensor = stream.sensor(name)
         if not sensor.unit:
+            if assumed and (sensor.kind == "stim" or not parse(in_file.get(name, ""))):  # codes stay whole numbers
+                decided[name] = Unit("", "", 1 / _factor(in_file.get(name) or assumed))
             continue
         stated = in_file.get(name, "")
         stated = stated if _measures(stated, sensor.unit) else ""
