@@ -1,5 +1,5 @@
-"""What each channel is, its kind and its unit, is decided with a reason: the config is final, then channels.tsv, then the
-file; names, samples and the size of numbers decide what is left."""
+"""What each channel is, its kind and its unit, is decided with a reason: the config is final, then channels.tsv, then
+the file; names, samples and the size of numbers decide what is left."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,9 +87,9 @@ def test_wrong_words_are_refused_and_idle_ones_are_noted(tmp_path: Path) -> None
 
 
 NAMED: Mapping[str, str] = {
-    "GYRO_X": "misc", "ACC_Z": "misc", "COUNTER": "misc", "SampleIndex": "misc", "TIMESTAMP": "misc", "timestamps": "misc",
+    "GYRO_X": "misc", "ACC_Z": "misc", "SampleIndex": "misc", "TIMESTAMP": "misc", "timestamps": "misc",
     "ECG": "ecg", "HEOG": "eog", "EMG1": "emg", "Status": "stim", "marker": "stim", "A1": "ref", "EEG A2-REF": "ref",
-    "A2-A1": "ref", "Fz": "eeg", "Cz": "eeg", "EEG Pz-REF": "eeg", "T7": "eeg", "Battery": "misc",
+    "A2-A1": "ref", "COUNTER": "misc", "Fz": "eeg", "Cz": "eeg", "EEG Pz-REF": "eeg", "T7": "eeg", "Battery": "misc",
 }  # fmt: skip
 
 

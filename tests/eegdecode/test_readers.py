@@ -1,9 +1,10 @@
-"""Tables, arrays, XDF, NWB, cells of .mat, epochs and sounds are recordings like any other; what they leave open is asked
-for in one sentence."""
+"""Tables, arrays, XDF, NWB, cells of .mat, epochs and sounds are recordings like any other; what they leave open is
+asked for in one sentence."""
 
 import importlib.util
 import struct
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,7 @@ def cells_7(path: Path, content: dict[str, Any]) -> None:
 
 both = pytest.mark.parametrize("write", [cells_5, cells_7], ids=["v5", "v7.3"])
 ENDS = (0, 130, 300, 500)
-CELLS = [DATA[a:b] for a, b in zip(ENDS, ENDS[1:], strict=False)]
+CELLS = [DATA[a:b] for a, b in pairwise(ENDS)]
 STIM = [np.arange(2.0 * len(cell)).reshape(-1, 2) for cell in CELLS]
 
 

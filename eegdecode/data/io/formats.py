@@ -4,7 +4,7 @@ OF_MNE = (
     ".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".con", ".sqd", ".ds", ".cnt", ".mff", ".mefd", ".lay",
     ".nxe",
 )  # fmt: skip
-SOUNDS = (".wav", ".flac", ".ogg", ".au")
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".au")
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".npy", ".npz")
 OURS = {
     ".mat": "eegdecode.data.io.matlab",

@@ -47,7 +47,8 @@ class Entry:
     @property
     def words(self) -> dict[str, str]:
         """The fields that a config may use in braces, as `part-{run}`."""
-        return {name: getattr(self, name) for name in ("name", *NAMED)}
+        path = self.path.relative_to(self.study).as_posix() if self.path.is_relative_to(self.study) else self.path.name
+        return {**{name: getattr(self, name) for name in ("name", *NAMED)}, "path": path}
 
     def events(self) -> list[dict[str, str]] | None:
         """The rows of events.tsv, if there is one."""
