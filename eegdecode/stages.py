@@ -38,6 +38,12 @@ def survey(cfg: Survey, ctx: Context) -> Metrics:
 
 
 @imports("eegdecode.preprocessing.study")
+@with_meaning(
+    {
+        2: "channels that are no signal by their name or samples (gyro, counter, clock, ear lobes, triggers) are no EEG, "
+        "channels.tsv is believed for units in any format, and numbers without a unit are scaled by their size",
+    }
+)
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study
