@@ -40,7 +40,7 @@ def survey(cfg: Survey, ctx: Context) -> Metrics:
 @imports("eegdecode.preprocessing.study")
 @with_meaning(
     {
-        2: "channels that are no signal by their name or samples (gyro, counter, clock, ear lobes, triggers) are no EEG, "
+        2: "channels that are no signal by name or samples (gyro, counter, clock, ear lobes, triggers) are no EEG, "
         "channels.tsv is believed for units in any format, and numbers without a unit are scaled by their size",
     }
 )
