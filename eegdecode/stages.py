@@ -52,7 +52,9 @@ def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
     {
         2: "duration_s of events is the duration of every trial, where it was that of those without one, and trials "
         "that then reach beyond the end of the recording are left out; trials with a BAD_ annotation are dropped, and "
-        "bad_channels looks at every sample for NaN and flat seconds",
+        "bad_channels looks at every sample for NaN and flat seconds; channels that are no signal by name or samples "
+        "(gyro, counter, clock, ear lobes, triggers) are no EEG, channels.tsv is believed for units in any format, and "
+        "numbers without a unit are scaled by their size",
     }
 )
 @checked_by(check_preprocessing)

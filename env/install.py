@@ -35,9 +35,11 @@ COSTS_MB = {
     "base": (135, 560),
     "artefacts": (50, 54),
     "audio": (1, 1),
+    "tables": (56, 180),
+    "film": (36, 109),
     "mpi": (15, 42),
     "wandb": (30, 110),
-    "test": (103, 259),
+    "test": (125, 380),
     "dev": (38, 115),
 }
 """(to download, on disk) of what users need without torch, and of what each extra adds: wheels of Python 3.11 on Linux

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from eegdecode.data.config import EventsOrDefault, Matlab
+from eegdecode.data.config import EventsOrDefault, Matlab, Reading, Table
 from eegdecode.data.targets import Target
 from eegdecode.data.targets.envelope import Envelope
 from eegdecode.preprocessing.steps.bandpass import Bandpass
@@ -30,6 +30,11 @@ class Preprocess:
     is dropped, as in MNE; mask: the span is cut out, and the rests are trials; ignore: they stay."""
     shortest_s: float = 4.0  # with bad_spans=mask, rests of a trial that are shorter than this are dropped, in seconds
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
+    table: Table = field(default_factory=Table)  # what .csv, .tsv, .parquet, .npy and .npz do not say
+    units: dict[str, str] = field(default_factory=dict)
+    """The unit of the numbers in the files, by the names of channels: {"*": mV}, {"EMG*": V}. It is final."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """The kinds of channels, by their names: {"GYR*": misc, EXG1: eog}. It is final."""
     steps: tuple[Step, ...] = (
         Reference(),
         Notch(),
@@ -45,7 +50,7 @@ class Preprocess:
     files.tsv or participants.tsv, as age; for a split or a balance by them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("labels", "bad_spans", "shortest_s")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("table", "units", "kinds", "labels", "bad_spans", "shortest_s")
     SYNONYMS: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("l_freq", "low_hz", "highpass"), "it is of the step bandpass: {name: bandpass, low_hz: 0.5}"),
         **dict.fromkeys(("h_freq", "high_hz", "lowpass"), "it is of the step bandpass: {name: bandpass, high_hz: 40}"),
@@ -71,3 +76,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.shortest_s <= 0:
             raise ValueError(f"shortest_s is above 0 s, got {self.shortest_s:g}")
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.matlab, self.table, self.units, self.kinds)

@@ -16,7 +16,7 @@ import pytest
 from eegdecode import stages
 from eegdecode.data.config import AnnotationEvents, EpochWindows, GridWindows, Split
 from eegdecode.data.events import bad_spans
-from eegdecode.data.io.raw import Annotation
+from eegdecode.data.io.readers.opened import Annotation
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.targets.label import Label

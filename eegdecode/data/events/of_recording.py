@@ -9,14 +9,13 @@ files, or its subject's row in participants.tsv.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eegdecode.data.config import BidsEvents, Events, FileEvents, FixedLengthEvents, TriggerEvents
-from eegdecode.data.events import bad_spans, events, triggers
+from eegdecode.data.events import bad_spans, events, of_file, triggers
 from eegdecode.data.events.files import TABLES, Table, file_of, of_event_file, of_table, row
 from eegdecode.data.events.rows import Trials, labels, number, recording_labels, stimulus_column
 from eegdecode.data.io import bids, event_files, markers
@@ -25,7 +24,7 @@ from eegdecode.data.io.recordings import Entry
 from eegdecode.signals import Sensor, Stream, Trial
 
 if TYPE_CHECKING:
-    from eegdecode.data.io.raw import Opened
+    from eegdecode.data.io.readers.opened import Opened
 
 
 def trials(cfg: Events | None, entry: Entry, opened: "Opened", asked: Collection[str] = ()) -> Trials:
@@ -37,8 +36,8 @@ def trials(cfg: Events | None, entry: Entry, opened: "Opened", asked: Collection
         Labels that each trial gets from its recording, if its event has none of that name.
     """
     rows = bad_spans.others(entry.events())
-    if cfg is None and rows is None and opened.trial_edges:
-        parsed = Trials(tuple(_epochs(entry, opened, asked)))
+    if cfg is None and rows is None and (own := of_file.trials(opened, entry.path, entry.study)):
+        parsed = Trials(_each_with_labels(own, entry, opened, asked))
     else:
         parsed = _of_events(cfg or BidsEvents(), entry, opened, rows, asked)
         refuse_crossing(parsed.trials, opened)
@@ -49,22 +48,18 @@ def trials(cfg: Events | None, entry: Entry, opened: "Opened", asked: Collection
     return parsed._replace(trials=tuple(replace(t, labels={**of_all, **t.labels}) for t in parsed.trials))
 
 
-def _epochs(entry: Entry, opened: "Opened", asked: Collection[str]) -> list[Trial]:
-    """A trial for each epoch, with its event as trial_type, and what the .mat has one value a trial of."""
-    stream = opened.stream
-    edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
-    n = len(edges) - 1
+def _each_with_labels(
+    own: Sequence[Trial], entry: Entry, opened: "Opened", asked: Collection[str]
+) -> tuple[Trial, ...]:
+    """The trials that a file has by itself, with its event as trial_type, and what its .mat has a value a trial of."""
     each: Mapping[str, Sequence[str]] = {}
     if asked and entry.path.suffix.lower() == ".mat":
-        each = markers.each_trial(entry.path, n)
+        each = markers.each_trial(entry.path, len(own))
     marks = bad_spans.other_annotations(opened.annotations)
-    if len(marks) == n:
+    if opened.trial_edges and len(marks) == len(own):
         each = {"trial_type": [mark.text for mark in marks], **each}
-    made = [{name: values[k] for name, values in each.items() if name in asked} for k in range(n)]
-    return [
-        Trial(start, end - start, f"trial-{number:04d}", labels(row))
-        for number, ((start, end), row) in enumerate(zip(pairwise(edges), made, strict=True), 1)
-    ]
+    rows = [{name: values[k] for name, values in each.items() if name in asked} for k in range(len(own))]
+    return tuple(replace(trial, labels={**labels(row), **trial.labels}) for trial, row in zip(own, rows, strict=True))
 
 
 def _of_events(

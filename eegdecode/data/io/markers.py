@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eegdecode.data.io import matlab
 from eegdecode.data.io.guard import Refused
-from eegdecode.data.io.matlab import Variable
+from eegdecode.data.io.readers.variables import Variable, leaf, listed, shown
+from eegdecode.data.io.readers.variables import variables as variables_of
 
 ONSETS = (
     "stimpos", "pos", "position", "positions", "latency", "onset", "onsets", "markerpos", "eventpos", "trigpos",
@@ -45,7 +45,7 @@ class Markers(NamedTuple):
 def events(path: Path, onset: str = "", code: str = "") -> Markers | None:
     """The markers of a .mat: those in these variables, or the only ones that can be recognised; None if there are
     none."""
-    variables = matlab.variables(path)
+    variables = variables_of(path)
     if onset:
         return _given(path, variables, onset, code)
     pairs = [
@@ -70,7 +70,7 @@ def each_sample(path: Path, n_times: int, name: str = "") -> tuple[str, np.ndarr
     """The variable with a value for each sample, of this name or of one that says so; None if there is none."""
     vectors = {
         each: variable
-        for each, variable in matlab.variables(path).items()
+        for each, variable in variables_of(path).items()
         if (name in (each, each.rpartition(".")[2]) if name else leaf(each) in EACH_SAMPLE)
         and variable.is_number
         and len(variable.shape) == 2
@@ -87,25 +87,16 @@ def each_sample(path: Path, n_times: int, name: str = "") -> tuple[str, np.ndarr
 def each_trial(path: Path, n_trials: int) -> dict[str, list[str]]:
     """The variables with a value for each trial, by their name and by the last part of it."""
     values: dict[str, list[str]] = {}
-    for name, variable in matlab.variables(path).items():
+    for name, variable in variables_of(path).items():
         if _length(variable) == n_trials:
             texts = _texts(variable)
             values |= {name: texts, name.rpartition(".")[2]: texts}
     return values
 
 
-def leaf(name: str) -> str:
-    """The last part of a variable's name, as it is compared with ours."""
-    return name.rpartition(".")[2].lower().replace("_", "")
-
-
-def shown(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
-
-
 def describe(path: Path) -> str:
     """What a .mat has besides the signal, for a message."""
-    return matlab.listed(matlab.variables(path))
+    return listed(variables_of(path))
 
 
 def _given(path: Path, variables: Mapping[str, Variable], onset: str, code: str) -> Markers:
@@ -138,7 +129,7 @@ def _named(path: Path, variables: Mapping[str, Variable], name: str, setting: st
     fitting = [each for each in variables if each.endswith(f".{name}")]
     if len(fitting) != 1:
         what = f"several {name} ({', '.join(fitting)})" if fitting else f"no variable {name}"
-        raise Refused(f"{path} has {what}; there are {matlab.listed(variables)}: correct events.{setting}")
+        raise Refused(f"{path} has {what}; there are {listed(variables)}: correct events.{setting}")
     return fitting[0]
 
 
