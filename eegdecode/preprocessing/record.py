@@ -1,4 +1,4 @@
-"""The record of what preprocessing has decided about a recording, `decisions/NAME.json` in its products, and sentences.
+"""The record of what preprocessing has decided about a recording, `NAME.decisions.json` in its products, and sentences.
 
 channels     of each bad channel: name, decision (interpolated), reason
 components   of each independent component: index, fingerprint, label, decision (keep or drop), decided_by (person or
@@ -20,11 +20,19 @@ from hpc import media
 from hpc.media import many
 from hpc.runs import products
 
-FOLDER = "decisions"
+ENDING = ".decisions.json"
 
 
 def file(folder: Path, name: str) -> Path:
-    return folder / FOLDER / f"{name}.json"
+    return folder / f"{name}{ENDING}"
+
+
+def is_there(folder: Path, name: str) -> bool:
+    """Whether the record is there, and undamaged."""
+    try:
+        return products.read(file(folder, name)) is not None
+    except products.DamagedProduct:
+        return False
 
 
 def of_recording(
@@ -81,9 +89,7 @@ def _seconds(decisions: Decisions) -> float:
 
 
 def write(folder: Path, record: Mapping[str, Any]) -> None:
-    path = file(folder, str(record["recording"]))
-    path.parent.mkdir(exist_ok=True)
-    products.write_json(path, record)
+    products.write_json(file(folder, str(record["recording"])), record)
 
 
 def all_dropped(dropped: Sequence[Dropped]) -> str:
@@ -133,7 +139,7 @@ def sentences(counts: Mapping[str, int]) -> list[str]:
             + (f"; bad spans were cut out of {counts['cut_trials']}." if counts["cut_trials"] else ".")
         )
     if out:
-        out.append(f"The reasons are in {FOLDER}/, a file for each recording.")
+        out.append(f"The reasons are in RECORDING{ENDING}, a file for each.")
     return out
 
 

@@ -169,7 +169,7 @@ def _one(
         others.add(study / "participants.tsv")
     files = sources(study, entry, others.union(*stimuli, *map(chains.files, cfg.steps)))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
-    if record.file(ctx.out, entry.name).is_file() and store.holds(ctx.out, entry.name, key):
+    if record.is_there(ctx.out, entry.name) and store.holds(ctx.out, entry.name, key):
         return
     notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:

@@ -17,7 +17,7 @@ from tests.slurm.test_faults import signal_batch
 from tests.slurm.test_runs import attempts, texts, under_way
 from tests.waiting import open_gate, output_of
 
-pytestmark = [pytest.mark.slurm, pytest.mark.both_slurms]
+pytestmark = pytest.mark.slurm
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def planned(launch: Launch, *words: str) -> "dict[str, object]":
     return plan
 
 
+@pytest.mark.both_slurms
 def test_it_waits_for_many_nodes_only_if_it_is_done_first_with_them(on_bed: Launch) -> None:
     """Whatever is not known of its speed: 10 min on one node are less than an hour until the others are free."""
     words = ["count", "n=3", "--nodes", "1-4", "--time", "10m"]
@@ -74,6 +75,7 @@ def test_it_waits_for_many_nodes_only_if_it_is_done_first_with_them(on_bed: Laun
     assert "#SBATCH --nodes=1\n" in on_bed(*words, "--on", "bed", "--dry-run").stdout
 
 
+@pytest.mark.both_slurms
 def test_it_goes_on_without_a_node_that_dies_and_grows_at_the_next_requeue(on_bed: Launch) -> None:
     words = ["count", "n=500", "step_s=2", "--nodes", "1-4"]  # 16 min on four nodes: what others take counts
     run, watcher = under_way(on_bed, *words, on="bed")
