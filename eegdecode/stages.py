@@ -37,7 +37,24 @@ def survey(cfg: Survey, ctx: Context) -> Metrics:
     return survey.run(cfg, ctx)
 
 
+def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
+    """Refuse events and labels that no recording of the study has, as far as names and tables tell, if it is there."""
+    folder = find(cfg.study)
+    if folder is None or not folder.is_dir():
+        return ""
+    from eegdecode.preprocessing import check
+
+    return check.check(cfg, folder)
+
+
 @imports("eegdecode.preprocessing.study")
+@with_meaning(
+    {
+        2: "duration_s of events is the duration of every trial, where it was that of those without one, and trials "
+        "that then reach beyond the end of the recording are left out",
+    }
+)
+@checked_by(check_preprocessing)
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study

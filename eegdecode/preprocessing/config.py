@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from eegdecode.data.config import Events, Matlab
+from eegdecode.data.config import EventsOrDefault, Matlab
 from eegdecode.data.targets import Target
 from eegdecode.data.targets.envelope import Envelope
 from eegdecode.preprocessing.steps.bandpass import Bandpass
@@ -18,11 +18,13 @@ from hpc.rank.context import Input
 @dataclass(frozen=True)
 class Preprocess:
     study: Input  # a synthesize run, or the folder of a study
-    files: str = ""  # the names of recordings in a folder that is not BIDS: EEGdata/{subject}/*_{run}.set
+    files: str = ""
+    """The names of recordings in a folder that is not BIDS, as EEGdata/{subject}/*_{run}.set, or a table of them, as
+    files.tsv with the columns path, subject, condition …"""
     exclude: tuple[str, ...] = ()  # names of recordings (sub-03*) or subjects to leave out
     skip_failed: bool = False
     """Leave out recordings that cannot be used, and name them in the survey; else they are an error."""
-    events: Events | None = None  # where trials come from; by default events.tsv
+    events: EventsOrDefault = None  # where trials come from; by default events.tsv
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
     steps: tuple[Step, ...] = (
         Reference(),
@@ -34,8 +36,12 @@ class Preprocess:
     """Steps of preprocessing, in the order in which they run."""
     targets: tuple[Target, ...] = (Envelope(),)
     """What can be decoded; a training names one of them."""
+    labels: tuple[str, ...] = ()
+    """More labels of every trial, besides those that targets name: fields in braces of `files`, as task, and columns of
+    files.tsv or participants.tsv, as age; for a split or a balance by them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("labels",)
     SYNONYMS: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("l_freq", "low_hz", "highpass"), "it is of the step bandpass: {name: bandpass, low_hz: 0.5}"),
         **dict.fromkeys(("h_freq", "high_hz", "lowpass"), "it is of the step bandpass: {name: bandpass, high_hz: 40}"),

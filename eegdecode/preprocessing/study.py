@@ -14,14 +14,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from fnmatch import fnmatchcase
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegdecode.data import targets
-from eegdecode.data.events import events
+from eegdecode.data.events import of_recording
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
@@ -29,15 +27,17 @@ from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
 from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
 from eegdecode.preprocessing import chains
+from eegdecode.preprocessing.check import included, labels
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
-from eegdecode.signals import Recording, Stream, Trial
+from eegdecode.signals import Recording, Stream
+from hpc import config
 from hpc.rank import threads
 from hpc.rank.context import Context, Fenced, Preempted
 from hpc.rank.verification import verify_tree
 
 if TYPE_CHECKING:
-    from eegdecode.data.io.raw import Opened
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -107,39 +107,39 @@ def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float]
     return beat
 
 
-def included(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:
-    """The recordings whose name or subject does not match a pattern to leave out."""
-    excluded = {
-        pattern: [e for e in entries if fnmatchcase(e.name, pattern) or e.subject == pattern] for pattern in exclude
-    }
-    if unknown := [pattern for pattern, matches in excluded.items() if not matches]:
-        some = ", ".join(entry.name for entry in entries[:5])
-        raise ValueError(f"exclude: no recording matches {', '.join(unknown)}; there are {some} …")
-    left_out = {entry.name for matches in excluded.values() for entry in matches}
-    if len(left_out) == len(entries):
-        raise ValueError(f"exclude leaves none of the {len(entries)} recordings")
-    return [entry for entry in entries if entry.name not in left_out]
-
-
 def _classes(
     cfg: Preprocess, study: Path, entries: Sequence[Entry], beat: Callable[[float], None]
 ) -> dict[str, tuple[str, ...]]:
     """The names of classes of each target, over the whole study, so that a class has the same number in all recordings.
-    Recordings that cannot be opened are skipped here, and reported when their turn comes."""
+    Recordings that cannot be opened are skipped here, and reported when their turn comes. A label that no recording
+    has is refused, before any signal is read."""
     columns = {
         targets.stored_name(target): column for target in cfg.targets if (column := targets.column(target)) is not None
     }
     values_of: dict[str, set[str | float]] = {column: set() for column in columns.values()}
+    lacking: dict[str, list[str]] = {column: [] for column in values_of}
+    n_read = 0
     for entry in entries if columns else ():
         beat(0.0)
         try:
-            trials = _trials(cfg, study, entry, recordings.open_entry(entry, cfg.matlab)).trials
-            for column, labels in values_of.items():
-                labels.update(targets.values(column, trials))
+            trials = of_recording.trials(
+                cfg.events, entry, recordings.open_entry(entry, cfg.matlab), labels(cfg)
+            ).trials
+            n_read += 1
+            for column, values in values_of.items():
+                try:
+                    values.update(targets.values(column, trials))
+                except ValueError as error:
+                    lacking[column].append(f"{entry.name}: {error}")
         except (Preempted, Fenced):
             raise
         except Exception as error:  # noqa: BLE001  as above: it is reported in its turn
             log.debug("%s: %s", entry.name, error)
+    for column, why in lacking.items():
+        if why and len(why) == n_read:
+            raise ValueError(f"no recording has a label {column!r} for its trials: {why[0]}".replace(f"{study}/", ""))
+    if n_read and columns and not any(values_of.values()):
+        raise ValueError(f"no recording has a trial, {n_read} were looked at: `hpc survey` lists codes and annotations")
     return {name: targets.classes(values_of[column]) for name, column in columns.items()}
 
 
@@ -152,11 +152,13 @@ def _one(
     beat: Callable[[float], None],
 ) -> None:
     opened = recordings.open_entry(entry, cfg.matlab)
-    presented = _trials(cfg, study, entry, opened)
+    presented = of_recording.trials(cfg.events, entry, opened, labels(cfg))
     trials, words = presented.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
-    participants = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
-    files = sources(study, entry, participants.union(*stimuli))
+    others = of_recording.sources(cfg.events, entry)
+    if labels(cfg) & entry.participant.keys():
+        others.add(study / "participants.tsv")
+    files = sources(study, entry, others.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     if store.holds(ctx.out, entry.name, key):
         return
@@ -205,42 +207,6 @@ N_CHECKED = 60
 """Pieces of 10 s of a recording that are checked for damage before it is used."""
 
 
-def _trials(cfg: Preprocess, study: Path, entry: Entry, opened: "Opened") -> events.Trials:
-    """The trials as configured, else from events.tsv; in a file of epochs without either, its epochs."""
-    rows, stream = entry.events(), opened.stream
-    if cfg.events is None and rows is None and opened.trial_edges:
-        edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
-        cut = (Trial(start, end - start, f"trial-{n:04d}") for n, (start, end) in enumerate(pairwise(edges), 1))
-        return events.Trials(tuple(cut))
-    how = cfg.events or events.default_events(rows)
-    parsed = events.trials(how, rows, stream, opened.annotations, study, entry.words, opened.units)
-    _refuse_crossing(parsed.trials, opened)
-    if participant := _of_subject(cfg, entry):
-        return parsed._replace(trials=tuple(replace(t, labels={**t.labels, **participant}) for t in parsed.trials))
-    return parsed
-
-
-def _of_subject(cfg: Preprocess, entry: Entry) -> dict[str, str | float]:
-    """The labels of targets that are in participants.tsv and not in events.tsv, as an age or a score."""
-    asked = {targets.column(target) for target in cfg.targets} - {None}
-    asked -= {"stimulus", *(column for row in (entry.events() or [])[:1] for column in row)}
-    if not asked:
-        return {}  # participants.tsv may be what it wants
-    return {column: label for column, label in events.labels(entry.participant).items() if column in asked}
-
-
-def _refuse_crossing(trials: Sequence[Trial], opened: "Opened") -> None:
-    """Refuse trials that cross the edge between two epochs."""
-    sfreq = opened.stream.sfreq
-    for edge in opened.trial_edges:
-        for trial in trials:
-            if trial.start + 0.5 / sfreq < edge / sfreq < trial.start + trial.duration - 0.5 / sfreq:
-                raise ValueError(
-                    f"trial {trial.stimulus!r} ({trial.start:.2f}–{trial.start + trial.duration:.2f} s) goes beyond "
-                    f"the end of the epoch at {edge / sfreq:.2f} s: correct the events"
-                )
-
-
 def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
     """The files a recording is made from: its own, its sidecars, and the sources of its targets."""
     own = entry.path.rglob("*") if entry.path.is_dir() else entry.path.parent.glob(f"{glob.escape(stem(entry.path))}*")
@@ -253,14 +219,18 @@ def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:
 
 
 def _settings(cfg: Preprocess) -> dict[str, Any]:
-    """All settings that affect the numbers."""
-    return {
+    """All settings that affect the numbers; those that came later only if they are set, so that older recordings are
+    taken for what they are."""
+    settings = {
         "events": asdict(cfg.events) if cfg.events else None,
         "steps": [asdict(step) for step in cfg.steps],
         "targets": [asdict(target) for target in cfg.targets],
         "matlab": asdict(cfg.matlab),
         "int16": cfg.int16,
+        "labels": list(cfg.labels),
     }
+    given = config.without(settings, [path for path in config.unnamed(cfg) if path.partition(".")[0] in settings])
+    return dict(given)
 
 
 def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: Callable[[], None]) -> str:
@@ -270,7 +240,7 @@ def _key(settings: Mapping[str, Any], study: Path, files: Sequence[Path], beat: 
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-MAKING = 2
+MAKING = 3
 """Increased when the same settings give other numbers or trials, so that older recordings are made again."""
 
 

@@ -110,6 +110,16 @@ class Choices(Mapping[str, Any]):
         return _files_of(self.package) if self.package else ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Unnamed:
+    """A mark of an optional choice whose settings may be given without a name: they are then those of this one.
+
+    Events = Annotated[BidsEvents | AnnotationEvents | None, Unnamed("bids")]
+    """
+
+    name: str
+
+
 @functools.cache
 def _files_of(package: str) -> tuple[str, ...]:
     """Return the names of the choices in a package. Looked up once: one page of the reference asks 2,000 times."""

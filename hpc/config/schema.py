@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hpc.config.choices import Choices, choices_of, formerly, leaves, named, names, not_provided
+from hpc.config.choices import Choices, Unnamed, choices_of, formerly, leaves, named, names, not_provided
 from hpc.config.secrets import Secret
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
 
@@ -303,6 +303,8 @@ def _union(kind: Any, value: Any, at: str, default: Any) -> Any:
     if value is None and type(None) in kinds:
         return None
     kinds = tuple(each for each in kinds if each is not type(None))
+    if default is None and isinstance(value, Mapping) and "name" not in value:
+        value = _with_name(kind, kinds, value, at)
     if not kinds and more is None:  # Annotated, with something that is not for us
         return _convert(get_args(kind)[0], value, at, default)
     if more is None and len(kinds) == 1:  # settings or none: there is nothing to choose by a name
@@ -310,6 +312,21 @@ def _union(kind: Any, value: Any, at: str, default: Any) -> Any:
     if more is None and not any(map(dataclasses.is_dataclass, kinds)):
         return _one_of(kinds, value, at, default)
     return _chosen(kind, kinds, more, value, at, default)
+
+
+def _with_name(kind: Any, kinds: tuple[Any, ...], value: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    """Settings without a name, with that of the choice that they are for (Unnamed). Those of another are refused."""
+    mark = next((mark for mark in get_args(kind)[1:] if isinstance(mark, Unnamed)), None)
+    if get_origin(kind) is not Annotated or mark is None:
+        return value
+    settings_of = {each.name: {field.name for field in dataclasses.fields(each)} for each in kinds}
+    for key in value:
+        having = [name for name, settings in settings_of.items() if key in settings]
+        if having and mark.name not in having:
+            raise ConfigError(
+                f"{at}.{key} is a setting of {' and '.join(having)}: say which with {at}.name={having[0]}"
+            )
+    return {"name": mark.name, **value}
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any, at: str, default: Any) -> Any:

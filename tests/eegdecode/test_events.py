@@ -88,12 +88,13 @@ def test_rows_become_trials_with_all_that_the_other_columns_say(study: Path) -> 
     )
 
 
-def test_durations_are_those_of_the_events_and_only_moments_are_given_one(study: Path) -> None:
+def test_durations_are_those_of_the_events_unless_one_is_set(study: Path) -> None:
     moments = "onset\tduration\ttrial_type\n1.0\t0\tleft\n3.0\tn/a\tright\n5.0\t0.7\tleft\n"
     read = trials_of(BidsEvents(stimulus="trial_type", duration_s=2.0), silent(10), study, moments)
-    assert [trial.duration for trial in read.trials] == [2.0, 2.0, 0.7]
+    assert [trial.duration for trial in read.trials] == [2.0, 2.0, 2.0], "also of the event that has one of its own"
     with pytest.raises(
-        ValueError, match=r"line 2 of events.tsv \(left\) has onset '1.0' and duration '0', .* duration_s"
+        ValueError,
+        match=r"line 2 of events.tsv \(left\) has onset '1.0' and duration '0', so it marks a moment: .*duration_s=2 ",
     ):
         trials_of(BidsEvents(stimulus="trial_type"), silent(10), study, moments)
 
@@ -141,11 +142,11 @@ def test_annotations_begin_and_end_a_story(tmp_path: Path) -> None:
             trials_of(cfg, silent(10), tmp_path, marks=wrong)
 
 
-def test_annotations_are_matched_in_order_and_last_as_they_say(tmp_path: Path) -> None:
+def test_annotations_are_matched_in_order_and_last_as_they_say_or_as_is_set(tmp_path: Path) -> None:
     marks = [Mark(1, 0.5, "S  1"), Mark(2, 0, "S  2"), Mark(4, 0, "boundary"), Mark(5, 1, "S 15")]
-    cfg = AnnotationEvents({"S  1": "left hand", "S*": "{text}"}, duration_s=1.5)
+    cfg = AnnotationEvents({"S  1": "left hand", "S*": "{text}"}, duration_s=0.9)
     read = trials_of(cfg, silent(10), tmp_path, marks=marks)
-    assert read.trials == (Trial(1, 0.5, "left hand"), Trial(2, 1.5, "S  2"), Trial(5, 1, "S 15"))
+    assert read.trials == (Trial(1, 0.9, "left hand"), Trial(2, 0.9, "S  2"), Trial(5, 0.9, "S 15"))
     with pytest.raises(ValueError, match="'S  2' at 2.00 s marks a moment: set duration_s, or set end"):
         trials_of(AnnotationEvents({"S*": "{text}"}), silent(10), tmp_path, marks=marks)
     with pytest.raises(

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from hpc.config.choices import Unnamed
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,15 @@ class Matlab:
 
 @dataclass(frozen=True)
 class BidsEvents:
-    """Trials are the rows of events.tsv; its other columns become their labels."""
+    """Trials are the rows of events.tsv; its other columns become their labels. Without an events.tsv, they are the
+    events of a file next to the recording (-eve.fif, .eve), or of the markers in its .mat."""
 
     name: Literal["bids"] = "bids"
-    stimulus: str = "stim_file"  # the column with what was presented; a row without a value there is no trial
+    stimulus: str = "stim_file"
+    """The column with what was presented; a row without a value there is no trial. Without stim_file: trial_type, or
+    else value."""
     only: tuple[str, ...] = ()  # which of these stimuli are trials, as `music*`; where empty, all
-    duration_s: float | None = None  # duration in seconds of a trial whose event has a duration of 0 or n/a
+    duration_s: float | None = None  # duration in seconds of every trial; by default, that of its event
     overlap: bool = False  # trials may overlap, as when images follow each other faster than the brain responds
 
     def __post_init__(self) -> None:
@@ -39,7 +44,7 @@ class AnnotationEvents:
     stimuli: dict[str, str]  # pattern of the text, as `story*`: the stimulus, in which `{text}` is the text itself
     name: Literal["annotations"] = "annotations"
     end: str = ""  # pattern of the annotation that ends a trial; where empty, a trial lasts as long as its own
-    duration_s: float | None = None  # duration in seconds of a trial whose annotation has no duration
+    duration_s: float | None = None  # duration in seconds of every trial; by default, that of its annotation
     overlap: bool = False  # trials may overlap; false: overlapping trials are refused
 
     def __post_init__(self) -> None:
@@ -83,8 +88,13 @@ class TriggerEvents:
         Seconds; a trigger that comes sooner than this after another is a bounce of it.
     codes
         {value: stimulus}; other values are no trials. Where empty, all are, and the value is the stimulus's name.
+    file
+        A table (.tsv, .csv) or .mat with a value for each sample: `channel` is then its column or variable. The path
+        starts at the study's folder and may contain `{subject}` and the like. Not needed for a variable of the .mat
+        that the recording is in.
     """
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("file",)
     name: Literal["triggers"] = "triggers"
     channel: str = ""
     fallback: str = ""
@@ -94,10 +104,45 @@ class TriggerEvents:
     codes: dict[str, str] = field(default_factory=dict)
     duration_s: float | None = None  # duration of a trial in seconds; by default that of its trigger
     overlap: bool = False  # trials may overlap; false: overlapping trials are refused
+    file: str = ""
 
     def __post_init__(self) -> None:
         _check_duration(self.duration_s)
         _check_trigger(self.bits, self.gap_s)
+
+
+@dataclass(frozen=True)
+class FileEvents:
+    """Trials are the events of a file: -eve.fif or .eve, a table (.tsv, .csv), or markers or an event array in a .mat.
+
+    Parameters
+    ----------
+    file
+        Its path from the study's folder, which may contain `{subject}` and the like. By default it is the file of
+        events next to the recording, or the .mat that the recording is in.
+    onset
+        The column or variable with the times, as stimpos or mrk.pos, or an event array [event x (onset, …, code)]; by
+        default it is recognised by its name.
+    code
+        The column or variable with the codes, as stimcode or mrk.y; likewise.
+    unit
+        The unit of the times. Samples of a .mat count from 1. By default seconds in a table, and in a .mat samples if
+        all are whole numbers.
+    codes
+        {code: stimulus}; other codes are no trials. Where empty, all are, and the code is the stimulus's name.
+    """
+
+    name: Literal["file"] = "file"
+    file: str = ""
+    onset: str = ""
+    code: str = ""
+    unit: Literal["", "samples", "s", "ms"] = ""
+    codes: dict[str, str] = field(default_factory=dict)
+    duration_s: float | None = None  # duration in seconds of every trial; by default, that of its event
+    overlap: bool = False  # trials may overlap; false: overlapping trials are refused
+
+    def __post_init__(self) -> None:
+        _check_duration(self.duration_s)
 
 
 @dataclass(frozen=True)
@@ -140,7 +185,7 @@ class FixedLengthEvents:
     FORMER_NAMES: ClassVar[tuple[str, ...]] = ("segments",)
     name: Literal["fixed_length"] = "fixed_length"
     length_s: float = 60.0  # length of a piece in seconds
-    of: BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | None = None
+    of: BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FileEvents | FilmEvents | None = None
     """The trials that are cut; None: the whole recording."""
 
     def __post_init__(self) -> None:
@@ -148,7 +193,9 @@ class FixedLengthEvents:
             raise ValueError(f"length_s must be above 0 s, got {self.length_s}")
 
 
-Events = BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FilmEvents | FixedLengthEvents
+Events = BidsEvents | AnnotationEvents | CodeEvents | TriggerEvents | FileEvents | FilmEvents | FixedLengthEvents
+EventsOrDefault = Annotated[Events | None, Unnamed("bids")]
+"""None: the default. Settings without a name are those of `bids`, which the default is as well."""
 
 
 def _check_duration(duration_s: float | None) -> None:

@@ -7,12 +7,12 @@ A film that ran on its own clock has the labels `fps` and `stimulus_speed`, seco
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -21,14 +21,15 @@ from eegdecode.data.config import (
     BidsEvents,
     CodeEvents,
     Events,
+    FileEvents,
     FilmEvents,
     FixedLengthEvents,
     TriggerEvents,
 )
 from eegdecode.data.events import stimuli, triggers
+from eegdecode.data.events.rows import Place, Trials, advice, labels, left_out, number, of_bids, of_file, value
 from eegdecode.data.events.stimuli import SPEED as SPEED
 from eegdecode.data.io import bids
-from eegdecode.data.io.recordings import stimulus_file
 from eegdecode.signals import Stream, Trial
 
 FPS = "fps"
@@ -47,13 +48,6 @@ class AnnotationLike(Protocol):
     def text(self) -> str: ...
 
 
-class Trials(NamedTuple):
-    """Trials in order of their start, and notes for the reader on how they were derived."""
-
-    trials: tuple[Trial, ...]
-    notes: tuple[str, ...] = ()
-
-
 def trials(
     cfg: Events,
     rows: Sequence[Mapping[str, str]] | None,
@@ -62,47 +56,72 @@ def trials(
     study: Path,
     names: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
+    *,
+    asked: Collection[str] = (),
+    source: str = "events.tsv",
+    at: str = "preprocess.events",
 ) -> Trials:
     """Return the trials of a recording.
 
     Parameters
     ----------
     rows
-        The rows of its events.tsv; None where there is none.
+        The rows of its events.tsv, or of another file of events; None where there is none.
     names
         The values of `{run}` and the like in names of stimuli.
     units
         The units of the channels in the file; the stream is in volt.
+    asked
+        The labels that are asked for: the column of the stimulus is then a label as well.
+    source
+        What the rows are from.
+    at
+        The setting that `cfg` is, for messages.
     """
     names, units = names or {}, units or {}
     match cfg:
         case BidsEvents():
-            unordered = _from_rows(cfg, rows, study)
+            unordered = of_bids(cfg, rows, study, asked, Place(source, at))
+        case FileEvents():
+            unordered = of_file(cfg, rows or (), names, asked, Place(source, at))
         case AnnotationEvents():
-            unordered = _from_annotations(cfg, annotations, names)
+            unordered = _from_annotations(cfg, annotations, names, at)
         case TriggerEvents():
             unordered = _from_triggers(cfg, stream, names)
         case CodeEvents():
             unordered = _from_levels(cfg, stream, names, units.get(cfg.channel, ""))
         case FilmEvents():
-            unordered = _from_pulses(cfg, stream, _films(cfg, rows, names))
+            unordered = _from_pulses(cfg, stream, _films(cfg, rows, names, asked))
         case FixedLengthEvents():
             if cfg.of is None:
                 inner = Trials((Trial(0.0, stream.duration, names.get("name", "recording")),))
             else:
-                inner = trials(cfg.of, rows, stream, annotations, study, names, units)
+                inner = trials(
+                    cfg.of, rows, stream, annotations, study, names, units,
+                    asked=asked, source=source, at=f"{at}.of",
+                )  # fmt: skip
             cut = _cut(cfg, inner.trials)
             return Trials(cut.trials, inner.notes + cut.notes)
-    overlap = isinstance(cfg, BidsEvents | AnnotationEvents | TriggerEvents) and cfg.overlap
     in_order = tuple(sorted(unordered.trials, key=lambda trial: (trial.start, trial.stimulus)))
+    overlap = False
+    notes: tuple[str, ...] = unordered.notes
+    if isinstance(cfg, BidsEvents | AnnotationEvents | TriggerEvents | FileEvents):
+        overlap = cfg.overlap
+        if cfg.duration_s is not None:
+            in_order, left_out_notes = _within(in_order, stream)
+            notes += left_out_notes
     check(in_order, stream, overlap)
-    return Trials(in_order, unordered.notes if in_order else (*unordered.notes, "there is no trial in this recording"))
+    return Trials(in_order, notes if in_order else (*notes, "there is no trial in this recording"))
 
 
-def default_events(rows: Sequence[Mapping[str, str]] | None) -> BidsEvents:
-    """Return the default events: the stimulus is in stim_file, or else in trial_type."""
-    columns = rows[0] if rows else ()
-    return BidsEvents(stimulus=next((c for c in ("stim_file", "trial_type", "value") if c in columns), "stim_file"))
+def _within(trials: tuple[Trial, ...], stream: Stream) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
+    """The trials without those that begin in the recording but last, as all are set to, beyond its end."""
+    end_s = stream.duration + 0.5 / stream.sfreq
+    whole = tuple(t for t in trials if t.start + t.duration <= end_s or t.start >= stream.duration)
+    if len(whole) == len(trials):
+        return trials, ()
+    left = f"the recording ends within {len(trials) - len(whole)} of its trials, which are left out"
+    return whole, (f"{left}: they were set to last {trials[0].duration:g} s",)
 
 
 def check(trials: Sequence[Trial], stream: Stream, overlap: bool = False) -> None:
@@ -126,56 +145,9 @@ def _say(trial: Trial) -> str:
     return f"{trial.stimulus!r} ({trial.start:.2f}–{trial.start + trial.duration:.2f} s)"
 
 
-def _from_rows(cfg: BidsEvents, rows: Sequence[Mapping[str, str]] | None, study: Path) -> Trials:
-    if rows is None:
-        raise ValueError("there is no events.tsv for this recording: add it, or take trials from elsewhere (events)")
-    lacking = {"onset", "duration", cfg.stimulus} - set(rows[0]) if rows else set()
-    if lacking:
-        raise ValueError(
-            f"events.tsv has no column {', '.join(sorted(lacking))}, but trials need onset, duration and "
-            f"{cfg.stimulus}; there are {', '.join(rows[0])}"
-        )
-    trials = []
-    for line, row in enumerate(rows, 2):
-        stimulus = _value(row, cfg.stimulus)
-        if stimulus is None or (cfg.only and not any(fnmatchcase(stimulus, pattern) for pattern in cfg.only)):
-            continue
-        if cfg.stimulus == "stim_file" and not (file := stimulus_file(study, stimuli.whole(stimulus)[0])).is_file():
-            raise ValueError(f"line {line} of events.tsv names {stimulus}, but {file} is missing: put it there")
-        onset_s, duration_s = _number(row["onset"]), _number(row["duration"]) or cfg.duration_s
-        if onset_s is None or onset_s < 0 or duration_s is None or duration_s < 0:
-            raise ValueError(
-                f"line {line} of events.tsv ({stimulus}) has onset {row['onset']!r} and duration {row['duration']!r}, "
-                "which is no part of the recording: correct it, or set duration_s for events that mark a moment"
-            )
-        trials.append(Trial(onset_s, duration_s, stimulus, labels(row, cfg.stimulus)))
-    return Trials(tuple(trials))
-
-
-def labels(row: Mapping[str, str], stimulus: str = "") -> dict[str, str | float]:
-    """Return the values of the other columns of a row, numbers as numbers."""
-    return {
-        column: value if (number := _number(value)) is None else number
-        for column in row
-        if column not in ("onset", "duration", stimulus) and (value := _value(row, column)) is not None
-    }
-
-
-def _value(row: Mapping[str, str], column: str) -> str | None:
-    """Return the value of a row in a column; None for `n/a` and other words for a missing value."""
-    value = (row[column] or "").strip()
-    return None if value.lower() in ("", "n/a", "nan") else value
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[AnnotationLike], names: Mapping[str, str]) -> Trials:
+def _from_annotations(
+    cfg: AnnotationEvents, annotations: Sequence[AnnotationLike], names: Mapping[str, str], at: str
+) -> Trials:
     trials, unused = [], Counter[str]()
     begun: tuple[float, str] | None = None
     for mark in sorted(annotations, key=lambda mark: mark.onset_s):
@@ -196,38 +168,32 @@ def _from_annotations(cfg: AnnotationEvents, annotations: Sequence[AnnotationLik
             )
         else:
             stimulus = stimuli.fill(cfg.stimuli[pattern], {**names, "text": mark.text})
-            duration_s = mark.duration_s or cfg.duration_s
+            duration_s = cfg.duration_s or mark.duration_s
             if cfg.end:
                 begun = (float(mark.onset_s), stimulus)
-            elif duration_s is None:
+            elif not duration_s:
+                rows = [{"onset": str(each.onset_s)} for each in annotations if fnmatchcase(each.text, pattern)]
                 raise ValueError(
                     f"annotation {mark.text!r} at {mark.onset_s:.2f} s marks a moment: set duration_s, or set end to "
-                    "the annotation that marks the end"
+                    f"the annotation that marks the end, as {advice(rows, at)}"
                 )
             else:
                 trials.append(Trial(float(mark.onset_s), float(duration_s), stimulus))
     if begun is not None:
         raise ValueError(f"the trial that began at {begun[0]:.2f} s has no annotation {cfg.end!r} after it: add it")
-    return Trials(tuple(trials), _left_out("annotations", unused))
-
-
-def _left_out(what: str, unused: Mapping[str, int]) -> tuple[str, ...]:
-    if not unused:
-        return ()
-    counted = ", ".join(f"{count} × {text}" for text, count in sorted(unused.items()))
-    return (f"{what} that are not trials were left out: {counted}",)
+    return Trials(tuple(trials), left_out("annotations", unused))
 
 
 def _from_triggers(cfg: TriggerEvents, stream: Stream, names: Mapping[str, str]) -> Trials:
     pulses = triggers.pulses(stream, cfg.channel, cfg.fallback, cfg.bits, cfg.threshold, cfg.gap_s)
     trials, unused = [], Counter[str]()
-    for start_s, lasts_s, value in zip(*(array.tolist() for array in pulses[1:4]), strict=True):
-        if cfg.codes and str(value) not in cfg.codes:
-            unused[str(value)] += 1
+    for start_s, lasts_s, code in zip(*(array.tolist() for array in pulses[1:4]), strict=True):
+        if cfg.codes and str(code) not in cfg.codes:
+            unused[str(code)] += 1
             continue
-        stimulus = stimuli.fill(cfg.codes[str(value)], names) if cfg.codes else str(value)
+        stimulus = stimuli.fill(cfg.codes[str(code)], names) if cfg.codes else str(code)
         trials.append(Trial(max(0.0, start_s), cfg.duration_s or lasts_s, stimulus))
-    return Trials(tuple(trials), (*pulses.notes, *_left_out("triggers", unused)))
+    return Trials(tuple(trials), (*pulses.notes, *left_out("triggers", unused)))
 
 
 def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str], unit: str) -> Trials:
@@ -249,7 +215,7 @@ def _from_levels(cfg: CodeEvents, stream: Stream, names: Mapping[str, str], unit
 
 
 def _films(
-    cfg: FilmEvents, rows: Sequence[Mapping[str, str]] | None, names: Mapping[str, str]
+    cfg: FilmEvents, rows: Sequence[Mapping[str, str]] | None, names: Mapping[str, str], asked: Collection[str]
 ) -> list[tuple[str, Mapping[str, str | float]]]:
     """Return the films in their order, with their labels from events.tsv; when they began, the pulses say more
     exactly."""
@@ -261,10 +227,11 @@ def _films(
             f"films are read from the columns onset and {cfg.column} of events.tsv, but there are {columns}: write "
             "them there, or name them in films"
         )
-    shown = [(_number(row["onset"]), film, row) for row in rows if (film := _value(row, cfg.column)) is not None]
+    shown = [(number(row["onset"]), film, row) for row in rows if (film := value(row, cfg.column)) is not None]
     if unplaced := [film for onset_s, film, _ in shown if onset_s is None]:
         raise ValueError(f"events.tsv has no onset of {unplaced[0]}: write it there, the films' order follows it")
-    return [(film, labels(row, cfg.column)) for _, film, row in sorted(shown, key=lambda each: each[0] or 0.0)]
+    column = "" if cfg.column in asked else cfg.column
+    return [(film, labels(row, column)) for _, film, row in sorted(shown, key=lambda each: each[0] or 0.0)]
 
 
 def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Mapping[str, str | float]]]) -> Trials:
@@ -281,15 +248,15 @@ def _from_pulses(cfg: FilmEvents, stream: Stream, films: Sequence[tuple[str, Map
             f"({lengths}) with more than {PAUSE_S:g} s between: name each film that was shown"
         )
     trials = []
-    for run, (stimulus, labels) in zip(shown, films, strict=True):
-        labelled_fps = labels.get(FPS)
+    for run, (stimulus, of_film) in zip(shown, films, strict=True):
+        labelled_fps = of_film.get(FPS)
         fps = stimuli.fps(stimulus, labelled_fps if cfg.fps is None and isinstance(labelled_fps, float) else cfg.fps)
         expected_hz = fps / cfg.frames_per_pulse
         clock = triggers.clock(run, expected_hz)
         start_s = max(0.0, clock.start_s)
         lasts_s = min(clock.n_periods * clock.period_s, stream.duration - start_s)
         trials.append(
-            Trial(start_s, lasts_s, stimulus, {**labels, FPS: fps, SPEED: 1 / (clock.period_s * expected_hz)})
+            Trial(start_s, lasts_s, stimulus, {**of_film, FPS: fps, SPEED: 1 / (clock.period_s * expected_hz)})
         )
         notes.append(clock.say(pulses.channel, stream.sfreq))
     return Trials(tuple(trials), tuple(notes))
@@ -306,7 +273,7 @@ def _cut(cfg: FixedLengthEvents, whole: Sequence[Trial]) -> Trials:
 def _pieces(trial: Trial, length_s: float) -> Iterator[Trial]:
     """Cut a trial on the stimulus's own clock: a piece is the same for every subject, however the recorders drifted."""
     speed = float(trial.labels.get(SPEED, 1.0))
-    for number in range(math.floor(trial.duration * speed / length_s + 1e-6)):
-        since_s = number * length_s
+    for index in range(math.floor(trial.duration * speed / length_s + 1e-6)):
+        since_s = index * length_s
         piece = stimuli.piece(trial.stimulus, since_s, since_s + length_s)
         yield Trial(trial.start + since_s / speed, length_s / speed, piece, trial.labels)

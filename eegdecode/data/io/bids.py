@@ -46,7 +46,7 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
 
 
 def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of a .tsv, and its rows by column."""
+    """The columns of a .tsv or .csv, and its rows by column."""
     columns, rows = numbered(path)
     return columns, [dict(zip(columns, cells, strict=True)) for _, cells in rows]
 
@@ -56,12 +56,13 @@ def numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     lines = [(number, line) for number, line in enumerate(_lines(path), 1) if line.strip()]
     if not lines:
         raise Refused(f"{path} is empty, without even the names of columns: fetch it again, or remove it")
-    columns = _cells(path, *lines[0])
+    separator = _separator(path, lines[0][1])
+    columns = _cells(path, *lines[0], separator)
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise Refused(f"{path} has the column {twice[0]!r} twice: rename one of them")
     rows = []
     for number, line in lines[1:]:
-        cells = _cells(path, number, line)
+        cells = _cells(path, number, line, separator)
         while len(cells) > len(columns) and not cells[-1].strip():  # tabs at the end
             cells.pop()
         if len(cells) != len(columns):
@@ -79,12 +80,20 @@ def _lines(path: Path) -> list[str]:
     return re.split(r"\r\n|\n|\r", guard.text(path))
 
 
-def _cells(path: Path, number: int, line: str) -> list[str]:
-    """The cells of a line. A quoted one may hold tabs, as programs for spreadsheets write it, but no line break."""
+def _separator(path: Path, header: str) -> str:
+    """A tab, but in a .csv the one of three that separates the names of columns."""
+    if path.suffix.lower() != ".csv":
+        return "\t"
+    return max(",;\t", key=header.count)
+
+
+def _cells(path: Path, number: int, line: str, separator: str) -> list[str]:
+    """The cells of a line. A quoted one may hold separators, as programs for spreadsheets write it, but no line
+    break."""
     if '"' not in line:
-        return line.split("\t")
+        return line.split(separator)
     try:
-        (cells,) = csv.reader([line], delimiter="\t", strict=True)
+        (cells,) = csv.reader([line], delimiter=separator, strict=True)
     except csv.Error as error:
         raise Refused(f"line {number} of {path} is no row of a table ({error}): look at its quotation marks") from None
     return cells

@@ -23,7 +23,7 @@ SCALE = {"uV": 1e-6, "mV": 1e-3, "V": 1.0, "fT": 1e-15, "T": 1.0}
 
 
 @dataclass(frozen=True)
-class _Variable:
+class Variable:
     """A variable of either version. `shape` and `value()` are as in MATLAB."""
 
     shape: tuple[int, ...]
@@ -77,13 +77,23 @@ def array(path: Path) -> np.ndarray:
     return values.ravel() if min(values.shape) == 1 else values
 
 
+def variables(path: Path) -> Mapping[str, Variable]:
+    """All variables of a file, and fields of structs as struct.field, for those who look for something else in it."""
+    return _variables(path)
+
+
+def listed(variables: Mapping[str, Variable]) -> str:
+    """Names with shapes, for a message."""
+    return _list(variables)
+
+
 MOST_TEXTS = 1 << 20
 """Cells or letters; more are not the names of channels."""
 LARGE = 0.25
 """A fraction of the largest array; smaller ones are settings and the like."""
 
 
-def _variables(path: Path) -> dict[str, _Variable]:
+def _variables(path: Path) -> dict[str, Variable]:
     check(path)
     with guard.reading(path):
         return _version_7(path) if h5py.is_hdf5(path) else _version_5(path)
@@ -98,7 +108,7 @@ def check(path: Path) -> None:
     mat5.check(path)
 
 
-def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable[[int, int], np.ndarray]:
+def _stretches(samples: Variable, channel_axis: int, n_trials: int) -> Callable[[int, int], np.ndarray]:
     """Reads [time, channel], trials one after the other."""
     if samples.read is not None and channel_axis == 0 and n_trials == 1:
         return samples.read
@@ -108,7 +118,7 @@ def _stretches(samples: _Variable, channel_axis: int, n_trials: int) -> Callable
     return lambda first, stop: data[first:stop]
 
 
-def _samples(path: Path, variables: Mapping[str, _Variable], cfg: Matlab) -> str:
+def _samples(path: Path, variables: Mapping[str, Variable], cfg: Matlab) -> str:
     if cfg.data:
         if cfg.data not in variables or len(variables[cfg.data].shape) not in (2, 3):
             raise Refused(f"{path} has no matrix {cfg.data}; there are {_list(variables)}: correct matlab.data")
@@ -125,7 +135,7 @@ def _samples(path: Path, variables: Mapping[str, _Variable], cfg: Matlab) -> str
     raise Refused(f"{path} has {what} among {_list(variables)}: name the one with matlab.data=…")
 
 
-def _rate(path: Path, variables: Mapping[str, _Variable]) -> float:
+def _rate(path: Path, variables: Mapping[str, Variable]) -> float:
     rates = {
         name: float(variable.value().ravel()[0])
         for name, variable in variables.items()
@@ -140,7 +150,7 @@ def _rate(path: Path, variables: Mapping[str, _Variable]) -> float:
     raise Refused(f"{path} {what} among {_list(variables)}: give it with matlab.sfreq=… (Hz)")
 
 
-def _labels(variables: Mapping[str, _Variable]) -> tuple[str, ...]:
+def _labels(variables: Mapping[str, Variable]) -> tuple[str, ...]:
     for name, variable in variables.items():
         if not variable.is_number and (_leaf(name) in LABELS or ".".join(name.lower().split(".")[-2:]) in LABELS):
             labels = tuple(str(label).strip() for label in variable.value().ravel())
@@ -163,7 +173,7 @@ def _leaf(name: str) -> str:
     return name.split(".")[-1].lower().replace("_", "")
 
 
-def _list(variables: Mapping[str, _Variable]) -> str:
+def _list(variables: Mapping[str, Variable]) -> str:
     """Names with shapes, the largest first, as the samples are likely among them."""
     ordered = sorted(variables, key=lambda name: -int(np.prod(variables[name].shape)))
     more = f" and {len(ordered) - 12} smaller ones" if len(ordered) > 12 else ""
@@ -174,17 +184,17 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _version_5(path: Path) -> dict[str, _Variable]:
+def _version_5(path: Path) -> dict[str, Variable]:
     """Variables, and fields of structs as struct.field."""
     loaded = scipy.io.loadmat(path, struct_as_record=True)
-    variables: dict[str, _Variable] = {}
+    variables: dict[str, Variable] = {}
     for name, value in loaded.items():
         if not name.startswith("__"):
             _add_5(variables, name, value)
     return variables
 
 
-def _add_5(variables: dict[str, _Variable], name: str, value: object) -> None:
+def _add_5(variables: dict[str, Variable], name: str, value: object) -> None:
     if not isinstance(value, np.ndarray):
         return
     if value.dtype.names and value.size == 1:
@@ -194,13 +204,13 @@ def _add_5(variables: dict[str, _Variable], name: str, value: object) -> None:
         for field in value.dtype.names:
             variables[f"{name}.{field}"] = _texts(value.shape, [_text_5(entry) for entry in value[field].flat])
     elif value.dtype.kind in "iufb":
-        variables[name] = _Variable(value.shape, True, lambda: value)
+        variables[name] = Variable(value.shape, True, lambda: value)
     else:
         variables[name] = _texts(value.shape, [_text_5(entry) for entry in value.flat])
 
 
-def _texts(shape: tuple[int, ...], texts: list[str]) -> _Variable:
-    return _Variable(shape, False, lambda: np.array(texts))
+def _texts(shape: tuple[int, ...], texts: list[str]) -> Variable:
+    return Variable(shape, False, lambda: np.array(texts))
 
 
 def _text_5(value: object) -> str:
@@ -212,9 +222,9 @@ def _text_5(value: object) -> str:
     return str(value)
 
 
-def _version_7(path: Path) -> dict[str, _Variable]:
+def _version_7(path: Path) -> dict[str, Variable]:
     """The same from HDF5, in which axes are reversed and text is numbers."""
-    variables: dict[str, _Variable] = {}
+    variables: dict[str, Variable] = {}
     with hdf5.opened(path) as file:
 
         def add(name: str, item: object) -> None:
@@ -228,7 +238,7 @@ def _version_7(path: Path) -> dict[str, _Variable]:
                 letters = np.atleast_2d(item[()].T)
                 variables[dotted] = _texts(shape, ["".join(map(chr, row)) for row in letters])
             elif item.dtype.kind in "iufb" and item.ndim:
-                variables[dotted] = _Variable(
+                variables[dotted] = Variable(
                     shape, True, lambda: _whole_7(path, name), lambda first, stop: _part_7(path, name, first, stop)
                 )
 

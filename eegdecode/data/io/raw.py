@@ -83,6 +83,8 @@ class Opened:
     units
         The units of the channels in the file (or else in channels.tsv), where known; the stream is in volt and tesla in
         any case.
+    first_sample
+        The number of its first sample, counted from the start of the acquisition, as in MNE's files of events.
     """
 
     stream: Stream
@@ -92,6 +94,7 @@ class Opened:
     trial_edges: tuple[int, ...] = ()
     bads: Mapping[str, str] = field(default_factory=dict, hash=False)
     units: Mapping[str, str] = field(default_factory=dict, hash=False)
+    first_sample: int = 0
 
 
 def open(path: Path, cfg: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
@@ -171,7 +174,7 @@ def _continuous(path: Path) -> Opened:
     )
     bads = dict.fromkeys(raw.info["bads"], "marked bad in the file")
     units = {name: str(unit) for name, unit in getattr(raw, "_orig_units", {}).items()}
-    return Opened(stream, annotations, tuple(notes), raw.info["line_freq"], bads=bads, units=units)
+    return Opened(stream, annotations, tuple(notes), raw.info["line_freq"], (), bads, units, int(raw.first_samp))
 
 
 def _trials(path: Path) -> Opened:

@@ -2,11 +2,13 @@
 
     find(study)                                        BIDS: sub-*/[ses-*/]{eeg,meg,ieeg}/*
     find(study, "EEGdata/{subject}/*_{part}.set")      any folder; the fields in braces name the recording
+    find(study, "files.tsv")                           those of a table: path, subject, and whatever else is known
 
 Finding opens no file, only names and sizes are read: a study of 10,000 recordings takes seconds.
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
@@ -17,17 +19,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegdecode.data.config import Matlab
-from eegdecode.data.io import bids, guard
+from eegdecode.data.io import bids, event_files, guard
 from eegdecode.data.io.bids import read_tsv as read_tsv
 from eegdecode.data.io.bids import sidecar as sidecar
 from eegdecode.data.io.formats import EXTENSIONS
+from eegdecode.data.io.guard import Refused
 from eegdecode.signals import BRAIN, Sensor, Stream
 from hpc import media
+from hpc.errors import first_of
 
 if TYPE_CHECKING:
     from eegdecode.data.io.raw import Opened
 
 NAMED = ("subject", "session", "task", "run")
+TABLES = (".tsv", ".csv")
+PATHS = ("path", "file", "filename", "file_name")
+"""The columns of a table of files that may have the path of a recording."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,13 @@ class Entry:
     task: str = ""
     size: int = 0  # bytes, of all its files
     study: Path = field(default=Path())
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False)  # of its name: what stands in braces in `files`
+    row: Mapping[str, str] = field(default_factory=dict, hash=False)  # in the table of files
 
     @property
     def words(self) -> dict[str, str]:
         """The fields that a config may use in braces, as `part-{run}`."""
-        return {name: getattr(self, name) for name in ("name", *NAMED)}
+        return {**self.fields, **{name: getattr(self, name) for name in ("name", *NAMED)}}
 
     def events(self) -> list[dict[str, str]] | None:
         """The rows of events.tsv, if there is one."""
@@ -63,13 +73,17 @@ class Entry:
 
 
 def find(study: Path, files: str = "") -> list[Entry]:
-    """All recordings below a study, sorted by name: by the rules of BIDS, or those that match a pattern.
+    """All recordings below a study, sorted by name: by the rules of BIDS, those that match a pattern, or those of a
+    table.
 
     Left out are derivatives, empty-room recordings, and files of the machine (crosstalk, calibration).
     """
     if not study.is_dir():
         raise ValueError(f"there is no study at {study}: name a folder, or a finished run of synthesize")
-    entries = _fitting(study, files) if files else _bids(study)
+    if files.endswith(TABLES) and "{" not in files:
+        entries = _listed(study, files)
+    else:
+        entries = _fitting(study, files) if files else _bids(study)
     twice = sorted(name for name, n in Counter(entry.name for entry in entries).items() if n > 1)
     if twice:
         paths = " and ".join(str(entry.path.relative_to(study)) for entry in entries if entry.name == twice[0])
@@ -187,7 +201,7 @@ def _bids(study: Path) -> list[Entry]:
         raise ValueError(
             f"no EEG or MEG recording in {study}: BIDS has them as sub-01/eeg/sub-01_task-music_eeg.EXT, "
             f"where EXT is one of {' '.join(EXTENSIONS)}; for any other folder give the pattern of its files, as "
-            'files="{subject}/*_{run}.set"'
+            'files="{subject}/*_{run}.set", or a table of them, as files=files.tsv with the columns path and subject'
         )
     return entries
 
@@ -215,7 +229,7 @@ def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
         kinds = {_extension(path) for path in paths}
         if not paths:
             continue
-        entities = dict(re.findall(r"(?:^|_)(sub|ses|task|run)-([A-Za-z0-9+]+)", name))
+        entities = dict(re.findall(r"(?:^|_)([a-z]+)-([A-Za-z0-9+]+)", name))
         for kind in sorted(kinds):  # two formats of one recording share a name, which `find` refuses
             yield Entry(
                 name=name,
@@ -226,6 +240,7 @@ def _of_folder(study: Path, folder: Path, suffix: str) -> Iterator[Entry]:
                 task=entities.get("task", ""),
                 size=sum(_size(part) for part in parts),
                 study=study,
+                fields={key: value for key, value in entities.items() if key not in ("sub", "ses", *NAMED)},
             )
 
 
@@ -253,14 +268,19 @@ def _size(part: os.DirEntry[str]) -> int:
 def _fitting(study: Path, files: str) -> list[Entry]:
     """The recordings that match a pattern; fields in braces that are no entity of ours go into the name."""
     labels = re.findall(r"{(\w*)}", files)
-    if "subject" not in labels or len(set(labels)) < len(labels) or files.startswith(("/", "{study}")):
+    if "subject" not in labels or "" in labels or files.startswith(("/", "{study}")):
         raise ValueError(
-            f"files={files!r} must have {{subject}}, and each field once: as {{subject}}/*_{{run}}.set below the study"
+            f"files={files!r} must have {{subject}}, and a word in all braces: as {{subject}}/*_{{run}}.set below the "
+            "study"
         )
-    pattern, matches = _regex(files), []
+    pattern, loose, matches, apart = _regex(files), _regex(files, agree=False), [], []
     for path, size in _walk(study, depth=None if "**" in files else files.count("/")):
+        if event_files.is_one(path):
+            continue
         if match := pattern.fullmatch(path.relative_to(study).as_posix()):
             matches.append((path, size, match.groupdict()))
+        elif loose.fullmatch(path.relative_to(study).as_posix()):
+            apart.append(path.relative_to(study).as_posix())
     # A second part of a split FIF file is read with the first
     paths = {path for path, _, _ in matches}
     matches = [
@@ -269,7 +289,11 @@ def _fitting(study: Path, files: str) -> list[Entry]:
         if not (part := re.fullmatch(r"(.*)-\d+\.fif", str(each[0]))) or Path(f"{part[1]}.fif") not in paths
     ]
     if not matches:
+        if apart:
+            raise ValueError(f"in files={files!r} a field stands twice, but its values differ, as in {apart[0]}")
         raise ValueError(f"files={files!r} matches nothing in {study}: there are {_some_files(study)}")
+    if apart:
+        log.warning("left out, as a field that stands twice in files=%r differs there: %s", files, first_of(apart))
     names = [_name(entities) for _, _, entities in matches]
     if len(set(names)) < len(names):  # the fields do not separate them, their paths do
         names = [media.file_name(path.relative_to(study).with_suffix("").as_posix()) for path, _, _ in matches]
@@ -284,9 +308,51 @@ def _fitting(study: Path, files: str) -> list[Entry]:
             task=entities.get("task", ""),
             size=size,
             study=study,
+            fields={label: value for label, value in entities.items() if label not in NAMED},
         )
         for name, (path, size, entities) in zip(names, matches, strict=True)
     ]
+
+
+def _listed(study: Path, files: str) -> list[Entry]:
+    """The recordings of a table: a row for each, with its path from the table's folder on; all of it may be a label."""
+    table = guard.below(study, files, "name a table below the study")
+    if not table.is_file():
+        guard.regular(table)
+        raise Refused(f"there is no {table}: add it, or correct files")
+    columns, rows = bids.table(table)
+    where = next((column for column in columns if column.strip().lower() in PATHS), "")
+    if not where or "subject" not in columns or not rows:
+        raise Refused(
+            f"{table} has {len(rows)} rows and the columns {', '.join(columns)}: a table of files needs the columns "
+            "path and subject, and a row for each recording"
+        )
+    entries = [_in_row(study, table, number, row, where) for number, row in enumerate(rows, 1)]
+    names = Counter(entry.name for entry in entries)
+    paths = [media.file_name(entry.path.relative_to(study).with_suffix("").as_posix()) for entry in entries]
+    return [
+        replace(entry, name=f"{entry.name}_{path}") if names[entry.name] > 1 else entry
+        for entry, path in zip(entries, paths, strict=True)
+    ]
+
+
+def _in_row(study: Path, table: Path, number: int, row: Mapping[str, str], where: str) -> Entry:
+    row = {column: "" if cell.strip().lower() == "n/a" else cell.strip() for column, cell in row.items()}
+    if not row["subject"] or not row[where]:
+        raise Refused(f"row {number} of {table} lacks its {'subject' if row[where] else 'path'}: write it")
+    path = guard.below(table.parent, row[where], "put the recording below the folder of the table")
+    named = {field: row[field] for field in NAMED if row.get(field)}
+    return Entry(
+        name=_name(named),
+        path=path,
+        subject=f"sub-{row['subject'].removeprefix('sub-')}",
+        session=named.get("session", ""),
+        run=named.get("run", ""),
+        task=named.get("task", ""),
+        size=path.stat().st_size if path.is_file() else 0,  # opening it says what is wrong
+        study=study,
+        row={column: cell for column, cell in row.items() if column not in (where, *NAMED)},
+    )
 
 
 def parse_name(files: str, name: str) -> dict[str, str] | None:
@@ -303,11 +369,15 @@ def _name(entities: Mapping[str, str]) -> str:
     return "_".join(f"{short.get(label, label)}-{values[label]}" for label in ordered)
 
 
-def _regex(files: str) -> re.Pattern[str]:
-    out = ""
+def _regex(files: str, agree: bool = True) -> re.Pattern[str]:
+    """A field that stands again has the same value again; without `agree`, any."""
+    out, fields = "", set[str]()
     for part in re.split(r"({\w+}|\*\*/|\*|\?)", files):
-        if part.startswith("{"):
+        if part.startswith("{") and part[1:-1] in fields:
+            out += f"(?P={part[1:-1]})" if agree else "[^/]+?"
+        elif part.startswith("{"):
             out += f"(?P<{part[1:-1]}>[^/]+?)"
+            fields.add(part[1:-1])
         else:
             out += {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
     return re.compile(out)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from eegdecode.data import config
-from eegdecode.data.events import events
+from eegdecode.data.events import of_recording
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.survey.table import RecordingRow, StudyTable
@@ -81,9 +81,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     stream = opened.stream
     notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
-        rows = entry.events()
-        how = cfg.events or events.default_events(rows)
-        trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
+        trials = of_recording.trials(cfg.events, entry, opened).trials
     except Exception as error:  # noqa: BLE001  as above
         trials, notes = (), [*notes, f"no trials: {_why(entry, error)}"]
     return replace(
