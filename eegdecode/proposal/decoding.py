@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from glob import escape
 from typing import Any
 
+from eegdecode.data.events.rows import recording_labels
 from eegdecode.proposal import trials
-from eegdecode.proposal.seen import ANNOTATIONS, EVENTS_TSV, TRIGGERS, Sight
+from eegdecode.proposal.seen import ANNOTATIONS, EPOCHS, EVENTS_TSV, FILE, MARKERS, TRIGGERS, Sight
 from eegdecode.proposal.trials import Classes
 from eegdecode.proposal.write import Guess
 from hpc.errors import first_of
@@ -61,6 +62,10 @@ def _of_marks(sight: Sight, classes: Classes, conditions: list[tuple[str, str, d
         settings = {"name": "bids", "stimulus": classes.column}
         if classes.left_out:
             settings["only"] = [escape(name) for name in classes.counts]
+    elif classes.source == EPOCHS:
+        settings = {}
+    elif classes.source in (FILE, MARKERS):
+        settings = {"name": "file", "codes": {name: name for name in classes.counts}}
     elif classes.source == ANNOTATIONS:
         settings = {"name": "annotations", "stimuli": {escape(name): "{text}" for name in classes.counts}}
     else:
@@ -89,10 +94,11 @@ def _of_marks(sight: Sight, classes: Classes, conditions: list[tuple[str, str, d
             for name, marks in marks_of.items()
             if any(mark.columns.get(classes.column) in classes.counts for mark in marks)
         }
+    column = classes.column if classes.source == EPOCHS else "stimulus"
     return Decoding(
-        Guess(settings, f"Trials are in {classes.seen}; {lasting}.{without}", others),
-        Guess({"name": "label", "column": "stimulus"}, f"The class of each trial, one of {len(classes.counts)}."),
-        "stimulus",
+        Guess(settings or None, f"Trials are in {classes.seen}; {lasting}.{without}", others),
+        Guess({"name": "label", "column": column}, f"The class of each trial, one of {len(classes.counts)}."),
+        column,
         classes.window_s,
         len(classes.counts),
         classes.overlap,
@@ -101,43 +107,23 @@ def _of_marks(sight: Sight, classes: Classes, conditions: list[tuple[str, str, d
     )
 
 
+NO_LABELS = ("subject", "session", "run", "participant_id", "path", "file", "filename", "file_name")
+
+
 def _conditions(sight: Sight) -> list[tuple[str, str, dict[str, str]]]:
     """The labels that a recording may have as a whole: (column, what it is, the label by recording)."""
-    found: list[tuple[str, str, dict[str, str]]] = []
-    names = [entry.name for entry in sight.folder.entries]
-    if sight.folder.names is not None:
-        by_path = {entry.path.relative_to(sight.folder.path).as_posix(): entry.name for entry in sight.folder.entries}
-        for column, values in sight.folder.names.fields.items():
-            if column not in ("subject", "session", "run"):
-                labels = {
-                    by_path[path]: value
-                    for path, value in zip(sight.folder.names.paths, values, strict=True)
-                    if path in by_path
-                }
-                found.append((column, f"{column} in the names of the files", labels))
-    tasks = {entry.name: entry.task for entry in sight.folder.entries}
-    if sight.folder.names is None and len(set(tasks.values())) > 1 and all(tasks.values()):
-        found.append(("task", "task in the names of the files", tasks))
-    columns = {column for entry in sight.folder.entries for column in entry.participant}
-    for column in sorted(columns - {"participant_id"}):
-        labels = {entry.name: entry.participant.get(column, "n/a") for entry in sight.folder.entries}
-        known = {name: label for name, label in labels.items() if label not in ("n/a", "")}
-        if len(known) == len(names) and not all(_is_number(label) for label in known.values()):
-            found.append((column, f"{column} in participants.tsv", known))
-    usable = {entry.name for entry in sight.entries}
-    found = [
-        (column, what, {name: label for name, label in labels.items() if name in usable})
-        for column, what, labels in found
-    ]
-    return [each for each in found if 2 <= len(set(each[2].values())) <= MOST_GROUPS]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    entries = sight.entries
+    labels_of = {entry.name: recording_labels(entry) for entry in entries}
+    columns = dict.fromkeys(column for entry in entries for column in (*entry.words, *entry.row, *entry.participant))
+    found = []
+    for column in (name for name in columns if name not in NO_LABELS):
+        labels = {name: labels[column] for name, labels in labels_of.items() if column in labels}
+        of_words = {name: label for name, label in labels.items() if isinstance(label, str)}
+        if len(of_words) == len(entries) and 2 <= len(set(of_words.values())) <= MOST_GROUPS:
+            in_name = column in entries[0].fields or column == "task"
+            where = "in the names of the files" if in_name else "in the tables of the study"
+            found.append((column, f"{column} {where}", of_words))
+    return found
 
 
 def _of_recordings(

@@ -5,6 +5,7 @@ from typing import Any
 
 from eegdecode.proposal.propose import Proposal
 from eegdecode.proposal.seen import Sight
+from eegdecode.proposal.write import Guess
 from hpc import media
 from hpc.errors import first_of
 from hpc.media import many
@@ -16,8 +17,8 @@ def short(sight: Sight, proposal: Proposal) -> str:
     """What a person should know before the config is used."""
     section, train = proposal.sections["preprocess"], proposal.sections["train"]
     lines = [_study(sight)]
-    for guess in (section["events"], section["targets"][0], train["split"]):  # type: ignore[index]
-        lines.append(guess.why)  # type: ignore[union-attr]
+    of_trials = section.get("events", Guess(None))
+    lines += [guess.why for guess in (of_trials, *section["targets"], train["split"]) if guess.why]  # type: ignore
     lines += [f"CANNOT BE USED: {name}: {why}" for name, why in sight.failed.items()]
     lines += [f"NOTE: {note}" for note in sight.folder.notes]
     return media.lines("\n".join(lines))

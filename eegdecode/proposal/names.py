@@ -1,7 +1,7 @@
 """What the names of files say: the pattern of a study, as `{condition}/S{subject}_{run}.edf`.
 
 A part of a name that is the same everywhere stays as it is. A part that varies becomes a field in braces: the subject,
-a session, a run, or a condition, which can be decoded. A part that always goes with another becomes `*`.
+a session, a run, or a condition, which can be decoded. A part that always goes with another stands again, or is `*`.
 """
 
 import re
@@ -78,7 +78,7 @@ def infer(paths: Sequence[str]) -> Names:
     extensions = {_extension(path) for path in same}
     end = extensions.pop() if len(extensions) == 1 else ".*"
     names, why = _roles([part for part in parts if isinstance(part, Part)], len(same))
-    fields = {name: part.values for part, name in names.items() if name != "*"}
+    fields = {name: part.values for part, name in reversed(names.items()) if name != "*"}
     files = "".join(part if isinstance(part, str) else _braced(names[part]) for part in parts) + end
     return Names(files, fields, tuple(same), left_out, why)
 
@@ -151,13 +151,14 @@ def _roles(parts: Sequence[Part], n: int) -> tuple[dict[Part, str], dict[str, st
     """Return the field of each part that varies, and why."""
     names: dict[Part, str] = {}
     why: dict[str, str] = {}
+    twins: dict[Part, Part] = {}
     free: list[Part] = []
     for part in parts:  # one that always goes with another adds nothing
         twin = next((other for other in free if _go_together(part, other)), None)
         if twin is None:
             free.append(part)
         else:
-            names[part] = "*"
+            twins[part] = twin
     if not free:
         raise ValueError("there is only one recording, and a decoder is tested on others than it was trained on")
 
@@ -186,6 +187,7 @@ def _roles(parts: Sequence[Part], n: int) -> tuple[dict[Part, str], dict[str, st
         give(part, role, "the numbers that are left, in their order")
     for number, part in enumerate(list(free), 1):
         give(part, f"part{number}", "what else varies")
+    names |= {part: names[twin] if part.values == twin.values else "*" for part, twin in twins.items()}
     return names, why
 
 

@@ -65,7 +65,8 @@ def _preprocess(sight: Sight, what: Decoding, study: str) -> Section:
     matlab = {key: value for key, value in vars(sight.matlab).items() if value and (key, value) != ("unit", "uV")}
     if matlab:
         section["matlab"] = Guess(matlab, sight.matlab_why or "As given on the line.")
-    section["events"] = what.events
+    if what.events.value is not None:
+        section["events"] = what.events
     section["steps"] = steps.choose(sight, what)
     section["targets"] = [what.target]
     return section

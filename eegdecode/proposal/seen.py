@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from eegdecode.data.config import Matlab
-from eegdecode.data.events import triggers
-from eegdecode.data.io import guard, recordings, samples
+from eegdecode.data.config import FileEvents, Matlab
+from eegdecode.data.events import of_recording, triggers
+from eegdecode.data.io import event_files, guard, markers, recordings, samples
 from eegdecode.data.io.recordings import Entry
 from eegdecode.proposal.folder import Folder
 from eegdecode.proposal.progress import Progress
@@ -105,7 +105,10 @@ class Sight:
         return [*([EVENTS_TSV] if any(self.tables.values()) else []), *opened]
 
 
-EVENTS_TSV, ANNOTATIONS, TRIGGERS = "events.tsv", "annotations", "triggers of "
+EVENTS_TSV, FILE, EPOCHS, ANNOTATIONS, TRIGGERS = (
+    "events.tsv", "the file of events next to it", "the epochs of the file", "annotations", "triggers of "
+)  # fmt: skip
+MARKERS = "the markers in the .mat"
 
 
 def look(folder: Folder, matlab: Matlab, progress: Progress) -> Sight:
@@ -152,6 +155,10 @@ def _open(entry: Entry, matlab: Matlab) -> Seen:
         if defect.fatal:
             raise ValueError(f"{entry.path}: {defect.sentence}")
     marks: dict[str, list[Mark]] = {}
+    if opened.trial_edges:
+        return Seen(entry, opened, {EPOCHS: _epochs(entry, opened)}, opened.line_hz or _mains(opened.stream))
+    if beside := _beside(entry, opened):
+        marks[FILE if event_files.beside(entry.path) else MARKERS] = beside
     if opened.annotations:
         marks[ANNOTATIONS] = [Mark(each.onset_s, each.duration_s, {"text": each.text}) for each in opened.annotations]
     stream = opened.stream
@@ -166,6 +173,35 @@ def _open(entry: Entry, matlab: Matlab) -> Seen:
             for onset_s, lasts_s, value in zip(*columns, strict=True)
         ]
     return Seen(entry, opened, marks, opened.line_hz or _mains(stream))
+
+
+def _beside(entry: Entry, opened: "Opened") -> list[Mark]:
+    """The events of a file next to the recording, or of markers in its .mat."""
+    if not event_files.beside(entry.path) and entry.path.suffix.lower() != ".mat":
+        return []
+    moment = FileEvents(duration_s=1 / opened.stream.sfreq, overlap=True)
+    try:
+        trials = of_recording.trials(moment, entry, opened).trials
+    except ValueError as error:  # a .mat without markers
+        if event_files.beside(entry.path):
+            raise
+        log.debug("%s: %s", entry.path, error)
+        return []
+    return [Mark(trial.start, 0.0, {"code": trial.stimulus}) for trial in trials]
+
+
+def _epochs(entry: Entry, opened: "Opened") -> list[Mark]:
+    """What is known of each epoch of a file that was cut already: its event, and what its .mat has one value a trial of."""
+    stream = opened.stream
+    edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
+    n = len(edges) - 1
+    columns = dict(markers.each_trial(entry.path, n)) if entry.path.suffix.lower() == ".mat" else {}
+    if len(opened.annotations) == n:
+        columns["trial_type"] = [each.text for each in opened.annotations]
+    return [
+        Mark(edges[k], edges[k + 1] - edges[k], {name: str(values[k]) for name, values in columns.items()})
+        for k in range(n)
+    ]
 
 
 def _rows(entry: Entry) -> Iterator[Mark]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from eegdecode.proposal.seen import ANNOTATIONS, EVENTS_TSV, TRIGGERS, Mark, Sight
+from eegdecode.proposal.seen import EPOCHS, EVENTS_TSV, TRIGGERS, Mark, Sight
 from hpc.errors import first_of
 
 MOST_CLASSES, FEWEST_OF_A_CLASS = 20, 6
@@ -18,7 +18,18 @@ REMARKS = re.compile(
     r"^break|sync|status|fixation|^(n/a|nan|)$",
     re.IGNORECASE,
 )
-COLUMNS = ("trial_type", "stim_type", "condition", "event_type", "stimulus", "label", "category", "class", "text")
+COLUMNS = (
+    "trial_type",
+    "stim_type",
+    "condition",
+    "event_type",
+    "stimulus",
+    "label",
+    "category",
+    "class",
+    "text",
+    "code",
+)
 """Columns that hold classes, the likeliest first; others follow."""
 NO_CLASSES = ("sample", "response_time", "rt", "onset_sample", "stim_file", "duration", "HED", "trial", "trial_number")
 LONGEST_S = 4.0
@@ -114,6 +125,9 @@ def _of_column(
     trials_of = {name: trials for name, trials in trials_of.items() if trials}
     alone = all(len({mark.columns[column] for mark in trials}) == 1 for trials in trials_of.values())
     duration_s, window_s, every_s, overlap = _lengths(trials_of, lasts_s)
+    if source == EPOCHS:
+        whole_s = min(mark.duration_s for trials in trials_of.values() for mark in trials)
+        duration_s, window_s, overlap = None, _down(whole_s), False
     return Classes(
         source=source,
         column=column,
@@ -161,10 +175,3 @@ def _lengths(
 
 def _down(seconds: float) -> float:
     return max(STEP_S, math.floor(seconds / STEP_S + 1e-6) * STEP_S)
-
-
-def named(source: str) -> str:
-    """The name of the events in a config."""
-    if source == EVENTS_TSV:
-        return "bids"
-    return "annotations" if source == ANNOTATIONS else "triggers"
