@@ -104,9 +104,12 @@ def _train(sight: Sight, what: Decoding, split: Guess) -> Section:
     if what.overlap:
         windows["overlap"] = True
     section["windows"] = Guess(windows, why)
-    optim = {"steps": STEPS, "lr": 5e-3, "validate_every": VALIDATE_EVERY, "average": {"name": "ema", "decay": 0.9}}
+    optim = {"steps": STEPS, "lr": 5e-3, "validate_every": VALIDATE_EVERY, "patience": 3}
+    optim |= {"average": {"name": "ema", "decay": 0.9}}
     section["optim"] = Guess(
-        optim, "A first look, in a minute or so on a CPU.", ("ten times the steps, once the rest is right",)
+        optim,
+        "A first look, in a minute or so on a CPU; it ends when three validations bring nothing.",
+        ("ten times the steps, once the rest is right",),
     )
     return section
 

@@ -191,7 +191,7 @@ def _beside(entry: Entry, opened: "Opened") -> list[Mark]:
 
 
 def _epochs(entry: Entry, opened: "Opened") -> list[Mark]:
-    """What is known of each epoch of a file that was cut already: its event, and what its .mat has one value a trial of."""
+    """What is known of each epoch of a file that was cut already: its event, and what a .mat says of each."""
     stream = opened.stream
     edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
     n = len(edges) - 1
