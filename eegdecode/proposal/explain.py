@@ -76,10 +76,9 @@ def plain(sight: Sight) -> dict[str, Any]:
 def _study(sight: Sight) -> str:
     rates = ", ".join(f"{rate:g}" for rate in sight.rates)
     kinds = " + ".join(f"{n} {kind}" for kind, n in sight.kinds.items())
-    return (
-        f"{sight.folder.path}: {many(len(sight.folder.entries), 'recording')} of "
-        f"{many(len(sight.subjects), 'subject')}, {kinds} channels at {rates} Hz"
-    )
+    n, usable = len(sight.folder.entries), len(sight.entries)
+    there = many(n, "recording") if usable == n else f"{usable} of {n} recordings can be used,"
+    return f"{sight.folder.path}: {there} of {many(len(sight.subjects), 'subject')}, {kinds} channels at {rates} Hz"
 
 
 def _marks(sight: Sight) -> dict[str, dict[str, dict[str, int]]]:

@@ -63,11 +63,13 @@ class Names:
 
 
 def infer(paths: Sequence[str]) -> Names:
-    """Return the pattern that most of these paths follow; all have the same extension.
-
-    Raises ValueError if nothing in the names can be the subject.
-    """
+    """Return the pattern that most of these paths follow; all have the same extension."""
     extension = _extension(paths[0])
+    if len(paths) == 1:
+        above, slash, name = paths[0].rpartition("/")
+        why = {"subject": "the only file"}
+        pattern = f"{above}{slash}{{subject}}{extension}"
+        return Names(pattern, {"subject": (name.removesuffix(extension),)}, tuple(paths), roles=why)
     by_depth = Counter(path.count("/") for path in paths)
     depth = by_depth.most_common(1)[0][0]
     same = [path for path in paths if path.count("/") == depth and _extension(path).lower() == extension.lower()]
@@ -159,8 +161,7 @@ def _roles(parts: Sequence[Part], n: int) -> tuple[dict[Part, str], dict[str, st
             free.append(part)
         else:
             twins[part] = twin
-    if not free:
-        raise ValueError("there is only one recording, and a decoder is tested on others than it was trained on")
+    assert free, "several files have the same name"
 
     def give(part: Part, name: str, reason: str) -> None:
         names[part] = name

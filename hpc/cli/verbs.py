@@ -35,6 +35,11 @@ def run(args: Arguments) -> str:
     words = [word for word in args.words if word not in files]
     config.check_words(words)
     schema = stages.schema(function)
+    flags = {field.name for field in dataclasses.fields(schema) if field.type in (bool, "bool")}
+    texts = {field.name for field in dataclasses.fields(schema)} - flags
+    if valueless := [word for word in words if word.endswith("=true") and word.removesuffix("=true") in texts]:
+        name = valueless[0].removesuffix("=true")
+        raise ConfigError(f"--{name} of {args.verb} needs a value: --{name}=VALUE")
     own_output = args.output is not None and "output" in {field.name for field in dataclasses.fields(schema)}
     given = {"output": args.output} if own_output else {}
     cfg = config.build(schema, config.apply_words(given, words), args.verb)
