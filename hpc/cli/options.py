@@ -257,7 +257,7 @@ class RunOptions:
         f"{START} status why stop recipes sites settings FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
-    output = option("FILE", str, "export settings", "the file to write (default: the terminal)")
+    output = option("FILE", str, "export settings FILES", "the file to write (default: the terminal)")
 
 
 class VerbOptions:
@@ -327,6 +327,7 @@ def read(argv: Sequence[str]) -> Arguments:
     args = Arguments()
     plain: list[str] = []
     used: list[Option] = []
+    settings: list[str] = []
     coming = iter(argv)
     for word in coming:
         if word == "--":
@@ -338,7 +339,8 @@ def read(argv: Sequence[str]) -> Arguments:
                 notice_of_new_word(name, FORMER[name])
                 name = FORMER[name]
             if name not in OPTIONS:
-                raise ConfigError(f"there is no option {name}{_instead(name)}")
+                settings.append(word)
+                continue
             row = OPTIONS[name]
             used.append(row)
             if row.convert is None and equals:
@@ -353,6 +355,12 @@ def read(argv: Sequence[str]) -> Arguments:
         args.verb, args.words = plain[0], plain[1:]
     elif not args.help and not args.version:
         raise ConfigError("say what to do: python -m hpc.launch VERB; --help lists the verbs")
+    for word in settings:
+        name = word.partition("=")[0]
+        if not is_tool(args.verb) or not name.startswith("--"):
+            raise ConfigError(f"there is no option {name}{_instead(name)}")
+        # A verb of another package has settings of its own: --explain is explain=true
+        args.words.append(f"{name[2:].replace('-', '_')}={word.partition('=')[2] or 'true'}")
     for row in used:
         if not args.help and not row.fits(args.verb):
             other = OTHER_VERBS_WORD.get(row.name, "")

@@ -126,11 +126,12 @@ def where(name: str) -> str:
 
 def verbs() -> dict[str, Verb]:
     """Return our verbs and those of installed packages; ours win if the name is the same."""
-    theirs = {
-        name: Verb("FILE ...", _sentence(place), TOOL, f"{name} FILE")
-        for name, place in plugins.points("hpc.verbs").items()
-        if name not in VERBS
-    }
+    theirs = {}
+    for name, place in plugins.points("hpc.verbs").items():
+        if name not in VERBS:
+            examples = plugins.examples(place) or (f"{name} FILE ...",)
+            words = examples[0].removeprefix(name).strip()
+            theirs[name] = Verb(words, _sentence(place), TOOL, *examples)
     return VERBS | theirs
 
 

@@ -4,9 +4,13 @@
     hpc.verbs =
         inspect = eegdecode.weights.inspect:run
 
-Such a function is `(cfg, files, as_json) -> text`, and the annotation of `cfg` is the schema of the key=value words.
+Such a function is `(cfg, files, as_json) -> text`, and the annotation of `cfg` is the schema of the key=value words;
+its settings are options too, `--explain` for `explain=true`. A line of its docstring that begins with
+`python -m hpc.launch` shows its use. With --output its text goes to that file, or the setting `output`, if it has one,
+gets the name.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +18,12 @@ from typing import Any
 
 from hpc import config
 from hpc.cli.options import Arguments
+from hpc.cli.table import verbs
 from hpc.codes import DONE
 from hpc.config import plugins, stages
 from hpc.errors import ConfigError
 from hpc.rank import threads
+from hpc.runs.rundir import write_output
 
 
 def run(args: Arguments) -> str:
@@ -28,23 +34,35 @@ def run(args: Arguments) -> str:
     files = [word for word in args.words if "=" not in word or Path(word).exists()]
     words = [word for word in args.words if word not in files]
     config.check_words(words)
-    cfg = config.build(stages.schema(function), config.apply_words({}, words), args.verb)
+    schema = stages.schema(function)
+    flags = {field.name for field in dataclasses.fields(schema) if field.type in (bool, "bool")}
+    texts = {field.name for field in dataclasses.fields(schema)} - flags
+    if valueless := [word for word in words if word.endswith("=true") and word.removesuffix("=true") in texts]:
+        name = valueless[0].removesuffix("=true")
+        raise ConfigError(f"--{name} of {args.verb} needs a value: --{name}=VALUE")
+    own_output = args.output is not None and "output" in {field.name for field in dataclasses.fields(schema)}
+    given = {"output": args.output} if own_output else {}
+    cfg = config.build(schema, config.apply_words(given, words), args.verb)
     try:
-        return str(function(cfg, [Path(name) for name in files], args.json))
+        text = str(function(cfg, [Path(name) for name in files], args.json))
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if args.output is None or own_output:
+        return text
+    write_output(Path(args.output), f"{text}\n")
+    return f"wrote {args.output}"
 
 
 def load(verb: str) -> Any:
     """The function of a verb."""
-    verbs = plugins.points("hpc.verbs")
-    if verb not in verbs:
+    points = plugins.points("hpc.verbs")
+    if verb not in points:
         raise ConfigError(f"no installed package provides {verb}: install the project again (env/setup.sh)")
-    return plugins.load(verbs[verb])
+    return plugins.load(points[verb])
 
 
 def run_verb(args: Arguments, environ: Mapping[str, str]) -> int:
     if not args.words or all("=" in word and not os.path.exists(word) for word in args.words):
-        raise ConfigError(f"{args.verb} which file? Name one, or several")
+        raise ConfigError(f"{args.verb} which file or folder? Name one: {verbs()[args.verb].examples[0]}")
     print(run(args))
     return DONE

@@ -94,6 +94,17 @@ def sentence(where: str) -> str:
     return " ".join(match[1].split()) if match else ""
 
 
+def examples(where: str) -> "tuple[str, ...]":
+    """Return the lines of a function's docstring that begin with `python -m hpc.launch`, as what follows it."""
+    import re
+
+    head = rf'^def {re.escape(where.partition(":")[2])}\(.*?:\n    """(.*?)"""'
+    match = re.search(head, _source(where), re.M | re.S)
+    lines = [line.strip() for line in match[1].splitlines()] if match else []
+    start = "python -m hpc.launch "
+    return tuple(line.removeprefix(start) for line in lines if line.startswith(start))
+
+
 def meanings(where: str) -> "dict[int, str]":
     """Return what `@with_meaning` says beside a stage, read from its source; the stage is imported only if it does not
     stand there word for word. Raises ConfigError if the stage is not installed."""

@@ -1,0 +1,110 @@
+"""How the trials are split: so that what the test set has was not seen, and each set has every class."""
+
+import math
+from collections import Counter, defaultdict
+from typing import Any
+
+from eegdecode.proposal.decoding import Decoding
+from eegdecode.proposal.seen import Sight
+from eegdecode.proposal.write import Guess
+from hpc.media import many
+
+ENOUGH_SUBJECTS, FEWEST = 5, 3
+"""Subjects for a test on new people; units of a split, one a set."""
+BLOCKS = 12
+"""Blocks of time in a recording, where there is nothing else to split by."""
+
+
+def choose(sight: Sight, decoding: Decoding) -> Guess:
+    """Return the split. Raises ValueError if the study has too few people or recordings of a class."""
+    if decoding.label_of:
+        return _of_recordings(sight, decoding)
+    runs = Counter(entry.subject for entry in sight.entries)
+    n_subjects, fewest_runs = len(runs), min(runs.values())
+    why_not: tuple[str, ...]
+    settings: dict[str, Any]
+    if n_subjects >= ENOUGH_SUBJECTS and fewest_runs < FEWEST:
+        settings = {"by": "subject", "shared": ["stimulus"]}
+        why = (
+            f"There are {n_subjects} subjects with {_each(runs)}: the test set has people that training never saw, "
+            "which is what a decoder is asked in practice. Their stimuli are the same classes, so these are shared."
+        )
+        why_not = ("{by: block, within: subject, …}: new minutes of the same people, which is easier",)
+        if n_subjects >= 2 * ENOUGH_SUBJECTS:
+            why_not += ("folds: 5 in a sweep over split.fold=0..4, so that everybody is tested once",)
+        return Guess(settings, why, why_not)
+    if fewest_runs >= FEWEST:
+        settings = {"by": "run", "within": "subject", "shared": ["subject", "stimulus"]}
+        why = (
+            f"Each of the {many(n_subjects, 'subject')} has {_each(runs)}: whole recordings of each are for testing, "
+            "so that no slow drift is in two sets."
+        )
+        why_not = ("{by: subject, shared: [stimulus]}: new people, which is harder",) if n_subjects >= FEWEST else ()
+        return Guess(settings, why, why_not)
+    shortest_s = min(seen.stream.duration for seen in sight.seen)
+    block_s = max(math.ceil(shortest_s / BLOCKS), 2 * decoding.window_s)
+    settings = {
+        "by": "block",
+        "within": "run",
+        "block_s": float(math.ceil(block_s)),
+        "shared": ["subject", "stimulus"],
+    }
+    why = (
+        f"{many(n_subjects, 'subject')} with {_each(runs)} are too few for a test on new people or recordings: "
+        f"blocks of {settings['block_s']:g} s of each recording are for testing. Neighbouring blocks are "
+        "alike, so the score is somewhat too high."
+    )
+    return Guess(settings, why, ("record more people or more runs, and split by subject or run",))
+
+
+def _of_recordings(sight: Sight, decoding: Decoding) -> Guess:
+    """A label of the whole recording: each set needs recordings of every class, and no recording is in two."""
+    subject_of = {entry.name: entry.subject for entry in sight.entries}
+    people: dict[str, set[str]] = defaultdict(set)
+    for name, label in decoding.label_of.items():
+        if name in subject_of:
+            people[label].add(subject_of[name])
+    fewest, n_subjects = min(map(len, people.values())), len(set(subject_of.values()))
+    all_have_all = all(len(each) == n_subjects for each in people.values())
+    counted = ", ".join(f"{len(each)} of {label}" for label, each in sorted(people.items()))
+    if fewest >= FEWEST:
+        folds = min(5, fewest)
+        settings = {
+            "by": "subject",
+            "folds": folds,
+            "deal": "stratified",
+            "stratify": decoding.name,
+            "shared": ["stimulus"],
+        }
+        of_whom = "each has every class" if all_have_all else f"each class has its own ({counted})"
+        why = (
+            f"A recording has one class, so recordings, and with them people, must not be in two sets: of {n_subjects} "
+            f"subjects {of_whom}. Of {folds} folds, one tests, one validates; each has every class."
+        )
+        settings = settings if decoding.name != "stimulus" else settings | {"stratify": "stimulus"}
+        return Guess(settings, why, (f"a sweep over split.fold=0..{folds - 1}, so that everybody is tested once",))
+    recordings = Counter(decoding.label_of.values())
+    if min(recordings.values()) >= FEWEST:
+        folds = min(5, min(recordings.values()))
+        settings = {
+            "by": "run",
+            "folds": folds,
+            "deal": "stratified",
+            "stratify": decoding.name,
+            "shared": ["subject", "stimulus"],
+        }
+        why = (
+            f"A recording has one class, and there are too few people of each ({counted}) to test on new ones: whole "
+            f"recordings are for testing. Of {folds} folds, one tests, one validates."
+        )
+        return Guess(settings, why)
+    few = ", ".join(f"{n} of {label}" for label, n in sorted(recordings.items()))
+    raise ValueError(
+        f"{sight.folder.path}: {decoding.name} is the same throughout a recording, and there are {few}; training, "
+        "validation and test need 3 of each at least, or what is decoded is the recording: add recordings"
+    )
+
+
+def _each(runs: Counter[str]) -> str:
+    fewest, most = min(runs.values()), max(runs.values())
+    return f"{many(fewest, 'recording')} each" if fewest == most else f"{fewest} to {most} recordings each"

@@ -1,0 +1,22 @@
+"""From a folder as it lies to a verdict in two commands, with nothing changed by hand: seven layouts."""
+
+from pathlib import Path
+
+import pytest
+
+from hpc.runs.rundir import RunDir, read_json
+from tests.conftest import Launch
+from tests.eegdecode.layouts import LAYOUTS
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_two_commands_lead_from_a_folder_to_a_verdict(name: str, launch: Launch) -> None:
+    LAYOUTS[name](launch.folder / name)
+    said = launch("init", name).stdout
+    assert f"hpc pipeline {name}.yaml --on local" in said
+    launch("pipeline", f"{name}.yaml", "--on", "local")
+    (evaluated,) = (RunDir(run) for run in launch.runs() if run.name.startswith("evaluate"))
+    result = read_json(evaluated.result)
+    assert result["metrics"]["verdict"] == "above chance", result
+    assert (Path(evaluated.out) / "report.html").is_file()
