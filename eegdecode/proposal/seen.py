@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from eegdecode.data.config import FileEvents, Matlab
+from eegdecode.data.config import FileEvents, Matlab, Reading
 from eegdecode.data.events import of_recording, triggers
 from eegdecode.data.io import event_files, guard, markers, recordings, samples
 from eegdecode.data.io.recordings import Entry
@@ -150,7 +150,7 @@ def spread(n: int, most: int) -> list[int]:
 
 
 def _open(entry: Entry, matlab: Matlab) -> Seen:
-    opened = recordings.open_entry(entry, matlab)
+    opened = recordings.open_entry(entry, Reading(matlab))
     for defect in samples.find_defects(opened.stream, PIECES):
         if defect.fatal:
             raise ValueError(f"{entry.path}: {defect.sentence}")
@@ -245,7 +245,7 @@ def _with_unit(some: Sequence[Entry], matlab: Matlab) -> tuple[Matlab, str]:
         return matlab, ""
     for entry in some:
         try:
-            stream = recordings.open_entry(entry, matlab).stream
+            stream = recordings.open_entry(entry, Reading(matlab)).stream
             piece = stream.read(0, min(stream.n_times, round(10 * stream.sfreq)))
         except Exception as error:  # noqa: BLE001  it is named when its turn comes
             log.debug("%s: %s", entry.path, error)
