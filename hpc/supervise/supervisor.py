@@ -21,10 +21,12 @@ from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
 from hpc.runs import folding, heartbeats, records, seal, sharing, slow
 from hpc.runs.rundir import (
+    BLOCK_B,
     FULL,
     Gone,
     RunDir,
     append_line,
+    atomic_write,
     committed_steps,
     make_folder,
     overwrite_json,
@@ -372,7 +374,9 @@ class Supervisor:
                     started.heard_since = time.time()
                 self._look_around()
                 started.cut_logs()
-                if silent_s := started.hang_s(first):
+                if (silent_s := started.hang_s(first)) and not self._has_room():
+                    started.heard_since = time.time()
+                elif silent_s:
                     late = started.late() | {"silent_s": silent_s}
                     started.end()
                     return ("hung" if asked_at is None else "stopped"), late
@@ -594,6 +598,17 @@ class Supervisor:
             if self._look_around():
                 return False
             time.sleep(POLL_S)
+
+    def _has_room(self) -> bool:
+        """Whether a new file finds room: on a full disk the file of a supervisor is written in place all the same, but
+        that of a node that has just started is not."""
+        trial = self.dir.supervisor.with_name("room")
+        try:
+            atomic_write(trial, lambda file: file.write(bytes(BLOCK_B)), durable=False)
+            trial.unlink()
+        except OSError as error:
+            return error.errno not in FULL
+        return True
 
     def _say(self, state: str, text: str) -> None:
         self._note(text)

@@ -128,7 +128,7 @@ def test_a_run_that_is_being_started_keeps_its_code(launch: Launch, run: RunDir,
         (runs / "count-next").mkdir()
         snapshot.link(copy.folder, runs / "count-next/code")
     assert "removed 0 things" in output_of(cleaning)
-    assert (runs / "count-next/code/code.diff").exists()
+    assert (runs / "count-next/code/code.zip").exists()
 
 
 def waits_for_a_lock(pid: int) -> bool:
