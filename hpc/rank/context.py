@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
@@ -185,7 +185,7 @@ class Context:
         if now - self._written >= QUICK_S or done >= total:
             self.say_how_far(now=done >= total)
 
-    def phase(self, name: str) -> AbstractContextManager[None]:
+    def phase(self, name: str) -> phases.Phase:
         """Count the time in the block as `data`, `wait` or `save`, and not as `compute`: see `why --slow`."""
         return phases.CLOCK.phase(name)
 
