@@ -92,7 +92,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
     products.write_json(file(folder, str(record["recording"])), record)
 
 
-def all_dropped(dropped: Sequence[Dropped]) -> str:
+def all_dropped(dropped: Sequence[Dropped], bad_spans: str) -> str:
     """The sentence where nothing is left of a recording: it names the setting to look at."""
     reasons = Counter(span.reason for each in dropped for span in _first(each))
     (most, _), *_ = reasons.most_common()
@@ -104,6 +104,8 @@ def all_dropped(dropped: Sequence[Dropped]) -> str:
         "muscle": "raise `muscle_z` of the step reject",
     }
     how = words.get(most, "set preprocess.bad_spans=mask to cut out the annotated seconds only, or ignore to keep them")
+    if bad_spans == "mask":
+        how = "lower preprocess.shortest_s, as all that is left of them is shorter, or set preprocess.bad_spans=ignore"
     return f"all {len(dropped)} trials were dropped ({counted}{f'; as {example}' if example else ''}): {how}"
 
 

@@ -191,7 +191,7 @@ def _one(
             spans = signal.decisions.spans
             trials, dropped = bad_spans.applied(cfg.bad_spans, before, spans, cfg.shortest_s)
         if before and not trials:
-            raise ValueError(record.all_dropped(dropped))
+            raise ValueError(record.all_dropped(dropped, cfg.bad_spans))
         computed = {
             name: targets.make(target, trials, study, signal.duration, known.get(name, ()), words)
             for target in cfg.targets

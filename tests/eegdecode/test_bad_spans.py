@@ -118,10 +118,24 @@ def test_no_epoch_reads_of_a_bad_span_or_begins_behind_one(how: str, study: Path
     assert grid.n_bad == 0 and 16 in {s.trial.start for s in (*grid.train, *grid.val, *grid.test) if s.recording == 0}
 
 
+def test_a_record_that_is_gone_or_damaged_is_made_again(study: Path, tmp_path: Path) -> None:
+    out, _ = preprocess(study, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in out.glob("*.decisions.json")}
+    assert len(before) == 3
+    record.file(out, "sub-s1").unlink()
+    record.file(out, "sub-s2").write_text("{}")
+    preprocess(study, tmp_path / "run")
+    assert {path.name: path.read_bytes() for path in out.glob("*.decisions.json")} == before
+
+
 def test_where_all_trials_are_bad_one_sentence_names_the_setting(study: Path, tmp_path: Path) -> None:
     write(study / "s4_raw.fif", [(0.0, 30.0, "BAD_all")])
     with pytest.raises(ValueError, match=r"all 6 trials were dropped \(6 × BAD_all\): set preprocess.bad_spans=mask"):
         preprocess(study, tmp_path / "run")
+    with pytest.raises(
+        ValueError, match="all 6 trials were dropped .* lower preprocess.shortest_s, as all that is left"
+    ):
+        preprocess(study, tmp_path / "masked", bad_spans="mask")
     with pytest.raises(ValueError, match="all 6 trials were dropped .* put it after the filters and before scale"):
         preprocess(study, tmp_path / "scaled", exclude=("sub-s4",), steps=(Scale(), Reject()))
 

@@ -34,8 +34,11 @@ class Maxwell:
     int_order: int = 8  # order of the expansion inside of the helmet
     ext_order: int = 3  # order of the expansion outside of it
     SYNONYMS: ClassVar[dict[str, str]] = {
-        "st_overlap": "windows of tSSS do not overlap here, as with st_overlap=False",
-        **dict.fromkeys(("head_pos", "destination"), "movement of the head is not compensated here"),
+        "st_overlap": "windows of st_duration seconds do not overlap here, as with st_overlap=False",
+        **dict.fromkeys(
+            ("head_pos", "destination"),
+            "movement of the head is not compensated here; origin is in the frame of coord_frame",
+        ),
     }
 
     def __post_init__(self) -> None:

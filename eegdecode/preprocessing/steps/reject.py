@@ -49,7 +49,7 @@ class Reject:
     needs_whole: ClassVar[bool] = True
     SYNONYMS: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("threshold", "peak_to_peak", "ptp"), "reject has the largest amplitude: {eeg: 150e-6}"),
-        "reject_by_annotation": "it is preprocess.bad_spans: reject, mask or ignore",
+        "reject_by_annotation": "preprocess.bad_spans says it for annotations; reject is the largest amplitude here",
         "random_state": "seed is the seed of autoreject",
     }
 
