@@ -463,13 +463,13 @@ class Supervisor:
         if not self._until_there_is_room(lambda: write_json(self.dir.result, result)):
             return self._stop()  # it is done again from the last checkpoint, where there is room
         self.code = DONE
-        self._say(
-            "finished", f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
-        )
+        text = f"finished after {spent:.0f} s, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
+        self._heartbeat("finished", text)
         try:
             folding.fold(self.dir)
         except OSError as error:  # then it has more files than it needs
             print_safely(f"{self.dir.path}: not in few files: {error}")
+        self._note(text)  # who follows the run waits for it
         return DONE
 
     def give_up(self, code: int, why: str) -> int:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from hpc.codes import REFUSED
-from hpc.runs import status
+from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, append_line, write_json
 from tests.conftest import Launch
 from tests.waiting import LONG_S, open_gate
@@ -39,8 +39,8 @@ def test_of_twenty_launches_of_a_run_one_starts_it_and_the_others_say_that_it_ru
     assert codes == [0] * N, said
     assert "lost" not in said and said.count("running already: watching it") == N - 1
     (run,) = map(RunDir, launch.runs())
-    assert run.last_attempt() == 1 and len(run.submissions.read_text().splitlines()) == 1
-    assert (run.jobs / "supervisor.log").read_text().count("attempt 1 starts") == 1
+    assert run.last_attempt() == 1 and len(records.submissions(run)) == 1
+    assert [event["text"][:16] for event in records.events(run)].count("attempt 1 starts") == 1
 
 
 def test_who_was_second_waits_for_a_supervisor_that_has_only_just_begun(tmp_path: Path) -> None:

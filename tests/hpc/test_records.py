@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpc.errors import ConfigError
-from hpc.runs import records, status
+from hpc.runs import folding, records, status
 from hpc.runs.rundir import Damaged, RunDir, read_json, write_json
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
@@ -128,6 +128,7 @@ def test_a_damaged_file_is_named_in_the_line_of_its_run_and_hides_no_other(launc
             shutil.rmtree(runs, ignore_errors=True)
             shutil.copytree(whole, runs, symlinks=True)
             bad = RunDir(runs / name_of_bad)
+            folding.unfold(bad)
             if name not in ("result.json", "plan.json"):
                 bad.result.unlink()
             path = bad.path / name

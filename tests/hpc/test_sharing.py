@@ -47,7 +47,7 @@ def test_of_a_whole_private_training_nobody_else_may_read_anything(launch: Launc
     for part in (
         "config.yaml", "plan.json", "attempts.jsonl", "events.jsonl", "result.json", "metrics.jsonl",
         "heartbeat/lock", "heartbeat/node-0000", "jobs/supervisor.log", "jobs/submitted.jsonl",
-        "jobs/attempt-0001/rank-0001.log", "jobs/attempt-0001/rendezvous.json", "tensorboard/events",
+        "jobs/attempt-0001/rank-0001.log", "tensorboard/events",
         "checkpoints/step-", "out/model.pt", ".code/", ".lock",
     ):  # fmt: skip
         assert any(part in name for name in listed), part
