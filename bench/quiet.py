@@ -109,8 +109,7 @@ def one_run(folder: Path, window_s: float) -> dict[str, Goal]:
 
 
 def sweep(folder: Path, n: int) -> dict[str, Goal]:
-    """A sweep: its submission, held so that its runs ask for nothing meanwhile, a few of them to their end, and then the
-    rest given up."""
+    """A sweep: its submission, held so that its runs ask for nothing meanwhile, and a few of them to their end."""
     say(f"a sweep of {n} runs")
     folder.mkdir()
     _reset()
