@@ -7,7 +7,6 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from eegdecode.data import targets
 from eegdecode.data.config import BidsEvents, FileEvents, FilmEvents, FixedLengthEvents
 from eegdecode.data.events import files, rows
 from eegdecode.data.io import event_files, recordings
@@ -30,7 +29,7 @@ def check(cfg: Preprocess, study: Path) -> str:
     """Refuse what no recording of the study has. A recording that cannot be used, as others can, is for the run to
     name."""
     entries = included(recordings.find(study, cfg.files), cfg.exclude)
-    lacking, there, why = labels(cfg) - {"stimulus"}, set[str](), list[str]()
+    lacking, there, why = _asked(cfg) - {"stimulus"}, set[str](), list[str]()
     usable = False
     try:
         for entry in entries:
@@ -69,7 +68,7 @@ def _trials(cfg: Preprocess, entry: Entry) -> Sequence[Trial] | None:
         return None
     of_bids = entry.events() if isinstance(inner, BidsEvents) else None
     if isinstance(inner, BidsEvents) and of_bids is not None:
-        return rows.of_bids(inner, of_bids, entry.study, labels(cfg), rows.Place("events.tsv", at)).trials
+        return rows.of_bids(inner, of_bids, entry.study, _asked(cfg), rows.Place("events.tsv", at)).trials
     path = files.file_of(inner, entry) if isinstance(inner, FileEvents) else None
     path = path or next(iter(event_files.beside(entry.path)), None)
     if path is None and (entry.path.suffix.lower() in SILENT or EPOCHS.search(entry.path.name.lower())):
@@ -78,7 +77,7 @@ def _trials(cfg: Preprocess, entry: Entry) -> Sequence[Trial] | None:
         return rows.of_bids(inner, None, entry.study, (), rows.Place("events.tsv", at)).trials
     if path is None or path.suffix.lower() == ".mat":
         raise _Unknown
-    return _of_file(inner, entry, path, labels(cfg), at)
+    return _of_file(inner, entry, path, _asked(cfg), at)
 
 
 def _of_file(cfg: BidsEvents | FileEvents, entry: Entry, path: Path, asked: set[str], at: str) -> Sequence[Trial]:
@@ -95,9 +94,10 @@ def _of_file(cfg: BidsEvents | FileEvents, entry: Entry, path: Path, asked: set[
     return rows.of_file(replace(cfg, code=table.column), table.rows, entry.words, asked, place).trials
 
 
-def labels(cfg: Preprocess) -> set[str]:
-    """The labels of trials that are asked for: by targets, and as such."""
-    return {column for target in cfg.targets if (column := targets.column(target)) is not None}.union(cfg.labels)
+def _asked(cfg: Preprocess) -> set[str]:
+    """The labels that are asked for, as far as configs tell: the code of a target is not imported."""
+    columns = (getattr(target, "column", None) for target in cfg.targets)
+    return {column for column in columns if isinstance(column, str)}.union(cfg.labels)
 
 
 def included(entries: Sequence[Entry], exclude: Sequence[str]) -> list[Entry]:

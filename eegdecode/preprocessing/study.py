@@ -25,9 +25,9 @@ from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
-from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
+from eegdecode.data.survey.table import REASONS, UNUSABLE, RecordingRow, StudyTable, listed
 from eegdecode.preprocessing import chains
-from eegdecode.preprocessing.check import included, labels
+from eegdecode.preprocessing.check import included
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.disk_full import retry_when_disk_is_full
 from eegdecode.signals import Recording, Stream
@@ -91,7 +91,9 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         log.info("%s\n%s", "\n".join(table.sentences()), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
-    return table.metrics() if table else {}
+    if table is None:
+        return {}
+    return table.metrics() | ({"notes": [s for s in table.sentences() if s.startswith(UNUSABLE)]} if failures else {})
 
 
 def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
@@ -205,6 +207,11 @@ def _one(
 
 N_CHECKED = 60
 """Pieces of 10 s of a recording that are checked for damage before it is used."""
+
+
+def labels(cfg: Preprocess) -> set[str]:
+    """The labels of trials that are asked for: by targets, and as such."""
+    return {column for target in cfg.targets if (column := targets.column(target)) is not None}.union(cfg.labels)
 
 
 def sources(study: Path, entry: Entry, stimuli: Iterable[Path]) -> list[Path]:

@@ -141,7 +141,8 @@ def _say(figures: dict[str, float]) -> str:
 
 
 def result(run: RunDir) -> str:
-    """Format the metrics of a finished run, each next to its chance level if there is one."""
+    """Format the metrics of a finished run, each next to its chance level if there is one; of a list, each on a line
+    of its own."""
     metrics = records.result(run).get("metrics") or {}
     lines = []
     width = max(18, *(len(name) + 2 for name in metrics), 0)
@@ -149,6 +150,9 @@ def result(run: RunDir) -> str:
         chance = ""
         if isinstance(value, dict):
             chance, value = f"chance {value['chance']:.3f}" if "chance" in value else "", value["value"]
+        if isinstance(value, list):
+            lines += [f"  {item}" for item in value]
+            continue
         if isinstance(value, str) and (run.out / value).is_file():
             value = os.path.relpath(run.out / value)
         lines.append(

@@ -97,7 +97,7 @@ def test_a_folder_that_is_not_bids_by_a_pattern(tmp_path: Path) -> None:
     assert len(set(names(unnamed))) == len(unnamed) == 4, "what the braces do not tell apart, the path does"
     with pytest.raises(ValueError, match=r"matches nothing in .*: there are EEG/YH00/x-clean_1\.set, "):
         find(tmp_path, "{subject}/*.edf")
-    with pytest.raises(ValueError, match=r"must have \{subject\}, and each field once"):
+    with pytest.raises(ValueError, match=r"must have \{subject\}, and a word in all braces"):
         find(tmp_path, "EEG/*/*.set")
 
 

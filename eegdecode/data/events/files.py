@@ -31,14 +31,20 @@ class Table(NamedTuple):
 
 
 def file_of(cfg: FileEvents | TriggerEvents, entry: Entry) -> Path | None:
-    """The file that a config names; None where it names none."""
+    """The file that a config names; None where it names none. `{subject}` is as in the names of files, with sub- or
+    without."""
     if not cfg.file:
         return None
-    path = guard.below(entry.study, stimuli.fill(cfg.file, entry.words), "put it below the study")
-    if not path.is_file():
+    bare = {**entry.words, "subject": entry.subject.removeprefix("sub-")}
+    paths = [
+        guard.below(entry.study, stimuli.fill(cfg.file, names), "put it below the study")
+        for names in (bare, entry.words)
+    ]
+    for path in paths:
         guard.regular(path)
-        raise Refused(f"there is no {path}: add it, or correct events.file")
-    return path
+        if path.is_file():
+            return path
+    raise Refused(f"there is no {paths[0]}: add it, or correct events.file")
 
 
 def of_event_file(path: Path, sfreq: float, first_sample: int) -> Table:

@@ -6,6 +6,7 @@ A label of every trial may come from the recording as well: a field in the name 
 files, or its subject's row in participants.tsv.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +18,7 @@ import numpy as np
 from eegdecode.data.config import BidsEvents, Events, FileEvents, FixedLengthEvents, TriggerEvents
 from eegdecode.data.events import events, triggers
 from eegdecode.data.events.files import TABLES, Table, file_of, of_event_file, of_table, row
-from eegdecode.data.events.rows import Trials, labels, number, recording_labels
+from eegdecode.data.events.rows import Trials, labels, number, recording_labels, stimulus_column
 from eegdecode.data.io import bids, event_files, markers
 from eegdecode.data.io.guard import Refused
 from eegdecode.data.io.recordings import Entry
@@ -91,6 +92,22 @@ def _of_events(
     return parsed._replace(notes=(*notes, *parsed.notes))
 
 
+def events_in(entry: Entry, opened: "Opened") -> dict[str, Counter[str]]:
+    """The codes or names of all events that a recording has, by where they are; for a survey, whatever is decoded."""
+    there: dict[str, Counter[str]] = {}
+    if rows := entry.events():
+        column = stimulus_column(BidsEvents(), rows[0].keys())
+        there[f"{column} of events.tsv"] = Counter(row[column] for row in rows if row.get(column))
+    if opened.annotations:
+        there["annotations"] = Counter(mark.text for mark in opened.annotations)
+    for path in event_files.beside(entry.path):
+        table = of_event_file(path, opened.stream.sfreq, opened.first_sample)
+        there[event_files.kind(path)] = Counter(row[table.column] for row in table.rows)
+    if entry.path.suffix.lower() == ".mat" and (in_mat := _of_mat(entry.path, FileEvents(), opened)):
+        there[in_mat.source] = Counter(row[in_mat.column] for row in in_mat.rows)
+    return there
+
+
 def _beside(entry: Entry, opened: "Opened") -> Table | None:
     """The events of a recording without events.tsv, if some are next to it or in its .mat."""
     files = event_files.beside(entry.path)
@@ -153,7 +170,7 @@ def _of_mat(path: Path, cfg: FileEvents, opened: "Opened") -> Table | None:
     each = zip(onsets_s.tolist(), lasting, read.codes, strict=True)
     rows = [row(onset_s, duration, code or "n/a", read.names) for onset_s, duration, code in each]
     notes = () if cfg.unit else (f"{read.source} were taken as {how}; if not, set events.name=file events.unit",)
-    return Table(rows, "trial_type" if read.names else "value", f"{read.source} of {path.name}", notes)
+    return Table(rows, "trial_type" if read.names else "value", read.source, notes)
 
 
 def _unit(onsets: np.ndarray, unit: str, n_times: int, sfreq: float) -> tuple[str, str]:
@@ -172,7 +189,7 @@ def _of_vector(path: Path, name: str, values: np.ndarray, sfreq: float) -> Table
     train = triggers.pulses(_channel(name, values, sfreq), name)
     each = zip(*(array.tolist() for array in train[1:4]), strict=True)
     rows = [row(start_s, repr(lasts_s), str(value), {}) for start_s, lasts_s, value in each]
-    return Table(rows, "value", f"{name} of {path.name}", train.notes)
+    return Table(rows, "value", name, train.notes)
 
 
 def _channel(name: str, values: np.ndarray, sfreq: float) -> Stream:

@@ -28,6 +28,12 @@ def is_one(path: Path) -> bool:
     return path.suffix.lower() == ".eve" or re.search(r"[-_]eve\.(fif|fif\.gz|lst|txt)$", path.name.lower()) is not None
 
 
+def kind(path: Path) -> str:
+    """The end of its name that says what it is, as -eve.fif."""
+    match = re.search(r"([-_]eve)?\.(eve|fif|fif\.gz|lst|txt)$", path.name.lower())
+    return match[0] if match else path.name
+
+
 def beside(path: Path) -> list[Path]:
     """The files of events next to a recording, that of the closest name first: `s01_raw-eve.fif` or `s01-eve.fif` for
     `s01_raw.fif`."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from eegdecode.data import config
 from eegdecode.data.events import of_recording
+from eegdecode.data.events.rows import recording_labels
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.survey.table import RecordingRow, StudyTable
@@ -20,6 +21,11 @@ from hpc.rank.context import Context, Preempted
 from hpc.rank.verification import verify_tree
 
 log = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Sentences on the terminal, at most; all are in survey.html."""
+MOST_CODES = 256
+"""Different values of a trigger channel; with more it is an analogue one."""
 
 
 def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
@@ -51,7 +57,7 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
     table = StudyTable(tuple(row_of[key] for key in sorted(row_of)))
     table.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
     log.info("%s\n\n%s", "\n".join(table.sentences()), table.table())
-    return table.metrics() | {"page": "survey.html"}
+    return table.metrics() | {"notes": table.sentences()[1:SHOWN], "page": "survey.html"}
 
 
 def _labels(studies: Sequence[str]) -> list[str]:
@@ -70,8 +76,8 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     row = RecordingRow(entry.name, entry.subject, entry.session, entry.run)
     try:
         opened = recordings.open_entry(entry, cfg.matlab)
-        digest = hashlib.blake2b(digest_size=16)
-        defects = samples.find_defects(_hashed(opened.stream, digest, beat)) if cfg.samples else ()
+        digest, codes = hashlib.blake2b(digest_size=16), _codes(opened.stream)
+        defects = samples.find_defects(_hashed(opened.stream, digest, codes, beat)) if cfg.samples else ()
     except Preempted:
         raise
     except Exception as error:  # noqa: BLE001  whatever is wrong with a recording, the others go on
@@ -83,14 +89,19 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     try:
         trials = of_recording.trials(cfg.events, entry, opened).trials
     except Exception as error:  # noqa: BLE001  as above
-        trials, notes = (), [*notes, f"no trials: {_why(entry, error)}"]
+        trials, notes = (), [*notes, f"no trials: {_why(entry, error)}".replace(f"{folder}/", "")]
+    try:
+        there = {**of_recording.events_in(entry, opened), **{each.name: each.counts for each in codes if each.counts}}
+    except Exception as error:  # noqa: BLE001  as above
+        there, notes = {}, [*notes, f"events: {_why(entry, error)}".replace(f"{folder}/", "")]
     return replace(
         row,
         channels=dict(Counter(stream.sensor(channel).kind for channel in stream.channels)),
         sfreq=stream.sfreq,
         duration_s=stream.duration,
         stimuli=dict(Counter(trial.stimulus for trial in trials)),
-        labels=tuple(sorted({label for trial in trials for label in trial.labels})),
+        labels=tuple(sorted({*recording_labels(entry)} | {label for trial in trials for label in trial.labels})),
+        events={name: dict(counts) for name, counts in there.items()},
         notes=tuple(notes),
         checksum=digest.hexdigest() if cfg.samples else "",
     )
@@ -102,13 +113,38 @@ def _why(entry: Entry, error: Exception) -> str:
     return guard.one_line(entry.path, error)
 
 
-def _hashed(stream: Stream, digest: hashlib.blake2b, beat: Callable[[], None]) -> Stream:
-    """Return the stream; the brain channels that are read also update the digest."""
+class _Codes:
+    """Counts the values to which a trigger channel changes, as it is read from its start on."""
+
+    def __init__(self, name: str, place: int) -> None:
+        self.name, self.place = name, place
+        self.counts, self._last, self._is_digital = Counter[str](), 0.0, True
+
+    def add(self, block: np.ndarray) -> None:
+        column = block[:, self.place]
+        if not self._is_digital or not len(column):
+            return
+        starts = column[(np.diff(column, prepend=self._last) != 0) & (column != 0)]
+        self._last = float(column[-1])
+        self.counts.update(f"{value:g}" for value in starts.tolist())
+        if not (starts == np.rint(starts)).all() or len(self.counts) > MOST_CODES:
+            self._is_digital, self.counts = False, Counter[str]()
+
+
+def _codes(stream: Stream) -> list[_Codes]:
+    """One for each trigger channel."""
+    return [_Codes(name, k) for k, name in enumerate(stream.channels) if stream.sensor(name).kind == "stim"]
+
+
+def _hashed(stream: Stream, digest: hashlib.blake2b, codes: Sequence[_Codes], beat: Callable[[], None]) -> Stream:
+    """Return the stream; the brain channels that are read also update the digest, and trigger channels their counts."""
     brain = [place for place, channel in enumerate(stream.channels) if stream.sensor(channel).kind in BRAIN]
 
     def read(first: int, stop: int) -> np.ndarray:
         beat()
         block = stream.read(first, stop)
+        for each in codes:
+            each.add(block)
         digest.update(np.ascontiguousarray(block[:, brain], np.float32).tobytes())
         return block
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from eegdecode.page import page
 from hpc import media
+from hpc.errors import first_of
 from hpc.media import many
 from hpc.runs import products
 
+UNUSABLE = "CANNOT BE USED"
 REASONS = 6
 """The most reasons that are listed one by one; a study without its large files has a thousand."""
 
@@ -32,6 +34,8 @@ class RecordingRow:
     content: str = ""  # of its file, if another may be a copy of it
     study: str = ""  # if there are several
     failed: str = ""
+    events: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """The codes or names of events that are there, used or not, with their number; by where they are."""
 
     @property
     def label(self) -> str:
@@ -52,6 +56,7 @@ class RecordingRow:
             "trials": str(sum(self.stimuli.values())) if not self.failed else "",
             "stimuli": str(len(self.stimuli)) if not self.failed else "",
             "labels": " ".join(self.labels),
+            "events": "; ".join(f"{where}: {counted(events)}" for where, events in self.events.items()),
         }
 
 
@@ -118,22 +123,32 @@ class StudyTable:
         for row in self.failed:
             why.setdefault(row.failed, []).append(row.label)
         shown = list(why.items())[:REASONS]
-        sentences += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
+        sentences += [f"{UNUSABLE}: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
-            sentences.append(f"CANNOT BE USED: {many(left, 'recording')} more, each with its reason in survey.html")
+            sentences.append(f"{UNUSABLE}: {many(left, 'recording')} more, each with its reason in survey.html")
         sentences += [
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
         if self.without_trials:
             sentences.append(f"NO TRIAL: {listed(self.without_trials)}: nothing can be decoded there, check events.")
         sentences += [f"MISSING: {sentence}." for sentence in self.missing]
+        sentences += self._events()
         alike = Counter(note for row in self.good for note in row.notes)
         sentences += [f"{note}{f' ({count} recordings)' if count > 1 else ''}" for note, count in alike.items()]
         return sentences
 
+    def _events(self) -> list[str]:
+        """The events of the whole study, by where they are."""
+        where = dict.fromkeys(name for row in self.good for name in row.events)
+        of_all = {name: [row.events[name] for row in self.good if name in row.events] for name in where}
+        return [
+            f"EVENTS in {name} of {many(len(each), 'recording')}: {counted(sum(map(Counter, each), Counter[str]()))}"
+            for name, each in of_all.items()
+        ]
+
     def table(self) -> str:
-        """The table as text, without empty columns."""
-        columns = self._columns()
+        """The table as text, without empty columns. Events are too long for it: they are in a sentence."""
+        columns = [name for name in self._columns() if name != "events"]
         cells = [columns] + [[media.one_line(row.cells[column]) for column in columns] for row in self.rows]
         widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
@@ -183,6 +198,12 @@ def _run(run: tuple[str, str]) -> str:
 
 def _hours(rows: Sequence[RecordingRow]) -> float:
     return sum(row.duration_s for row in rows) / 3600
+
+
+def counted(events: Mapping[str, int]) -> str:
+    """Format `30 × left, 29 × right`, the most frequent first."""
+    ordered = sorted(events.items(), key=lambda pair: (-pair[1], pair[0]))
+    return first_of([f"{n} × {media.one_line(text)}" for text, n in ordered], 12)
 
 
 def listed(words: Sequence[str]) -> str:
