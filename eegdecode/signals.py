@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Kind = Literal["eeg", "mag", "grad", "ecog", "seeg", "eog", "ecg", "emg", "source", "stim", "misc"]
-UNITS: dict[Kind, str] = {"mag": "T", "grad": "T/m", "source": "", "stim": "", "misc": ""}
+Kind = Literal["eeg", "mag", "grad", "ecog", "seeg", "eog", "ecg", "emg", "ref", "sound", "source", "stim", "misc"]
+UNITS: dict[Kind, str] = {"mag": "T", "grad": "T/m", "sound": "", "source": "", "stim": "", "misc": ""}
 """The unit of the samples by kind of channel; volt for kinds that are not listed."""
 BRAIN: tuple[Kind, ...] = ("eeg", "mag", "grad", "ecog", "seeg", "source")
 """The kinds of channels that are decoded by default."""

@@ -51,7 +51,9 @@ def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
 @with_meaning(
     {
         2: "duration_s of events is the duration of every trial, where it was that of those without one, and trials "
-        "that then reach beyond the end of the recording are left out",
+        "that then reach beyond the end of the recording are left out; channels that are no signal by their name or "
+        "samples (gyro, counter, clock, ear lobes, triggers) are no EEG, channels.tsv is believed for units in any "
+        "format, and numbers without a unit are scaled by their size",
     }
 )
 @checked_by(check_preprocessing)

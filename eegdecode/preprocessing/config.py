@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from eegdecode.data.config import EventsOrDefault, Matlab
+from eegdecode.data.config import EventsOrDefault, Matlab, Reading, Table
 from eegdecode.data.targets import Target
 from eegdecode.data.targets.envelope import Envelope
 from eegdecode.preprocessing.steps.bandpass import Bandpass
@@ -26,6 +26,11 @@ class Preprocess:
     """Leave out recordings that cannot be used, and name them in the survey; else they are an error."""
     events: EventsOrDefault = None  # where trials come from; by default events.tsv
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
+    table: Table = field(default_factory=Table)  # what .csv, .tsv, .parquet, .npy and .npz do not say
+    units: dict[str, str] = field(default_factory=dict)
+    """The unit of the numbers in the files, by the names of channels: {"*": mV}, {"EMG*": V}. It is final."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """The kinds of channels, by their names: {"GYR*": misc, EXG1: eog}. It is final."""
     steps: tuple[Step, ...] = (
         Reference(),
         Notch(),
@@ -41,7 +46,7 @@ class Preprocess:
     files.tsv or participants.tsv, as age; for a split or a balance by them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("labels",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("labels", "table", "units", "kinds")
     SYNONYMS: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("l_freq", "low_hz", "highpass"), "it is of the step bandpass: {name: bandpass, low_hz: 0.5}"),
         **dict.fromkeys(("h_freq", "high_hz", "lowpass"), "it is of the step bandpass: {name: bandpass, high_hz: 40}"),
@@ -58,3 +63,7 @@ class Preprocess:
         "event_id": "events say where trials are, and a target {name: label, column: …} what is decoded",
     }
     """Names in other tools, which the error translates."""
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.matlab, self.table, self.units, self.kinds)

@@ -22,6 +22,7 @@ from eegdecode.data import targets
 from eegdecode.data.events import of_recording
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.bids import applicable, stem
+from eegdecode.data.io.channels.table import Channel
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
@@ -125,7 +126,7 @@ def _classes(
         beat(0.0)
         try:
             trials = of_recording.trials(
-                cfg.events, entry, recordings.open_entry(entry, cfg.matlab), labels(cfg)
+                cfg.events, entry, recordings.open_entry(entry, cfg.reading), labels(cfg)
             ).trials
             n_read += 1
             for column, values in values_of.items():
@@ -153,7 +154,7 @@ def _one(
     ctx: Context,
     beat: Callable[[float], None],
 ) -> None:
-    opened = recordings.open_entry(entry, cfg.matlab)
+    opened = recordings.open_entry(entry, cfg.reading)
     presented = of_recording.trials(cfg.events, entry, opened, labels(cfg))
     trials, words = presented.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
@@ -198,6 +199,7 @@ def _one(
             "content": _content(samples_file, samples_file.stat().st_mtime_ns, lambda: beat(0.0)),
             "raw": {"channels": opened.stream.n_channels, "sfreq": opened.stream.sfreq},
             "notes": notes,
+            "channels": [asdict(channel) for channel in opened.decided],
             "classes": known,
             **_settings(cfg),
         }
@@ -233,6 +235,9 @@ def _settings(cfg: Preprocess) -> dict[str, Any]:
         "steps": [asdict(step) for step in cfg.steps],
         "targets": [asdict(target) for target in cfg.targets],
         "matlab": asdict(cfg.matlab),
+        "table": asdict(cfg.table),
+        "units": dict(cfg.units),
+        "kinds": dict(cfg.kinds),
         "int16": cfg.int16,
         "labels": list(cfg.labels),
     }
@@ -293,6 +298,7 @@ def _row(stored: Stored) -> RecordingRow:
         tuple(stored.made.get("notes", ())),
         stored.checksum,
         str(stored.made.get("content", "")),
+        decided=tuple(Channel(**each) for each in stored.made.get("channels", ())),
     )
 
 

@@ -45,8 +45,6 @@ def text(sight: Sight) -> str:
         lines += [f"    {note}" for note in seen.opened.notes]
     lines += [f"  {name}: CANNOT BE USED: {why}" for name, why in sight.failed.items()]
     lines += ["", f"channels that all have: {first_of(sight.channels, 32)}"]
-    if sight.matlab_why:
-        lines.append(f"unit: {sight.matlab_why}")
     for source, columns in _marks(sight).items():
         lines += ["", f"{source}:"]
         for column, kinds in columns.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegdecode.data.io import recordings
-from eegdecode.data.io.formats import EXTENSIONS
+from eegdecode.data.io.formats import EXTENSIONS, TABLES
 from eegdecode.data.io.recordings import Entry
 from eegdecode.proposal import names
 from eegdecode.proposal.names import Names
@@ -22,12 +22,13 @@ USUAL = 0.8
 """The fraction of the recordings that have one format; the others are left out."""
 NOT_RECORDINGS = re.compile(
     r"([-_](eve|cov|ave|trans|fwd|inv|src|sol|bem|proj|head|annot|ica|lay|stc|morph)(-\d+)?\.fif(\.gz)?$)"
-    r"|((^|[_/])(events?|channels|electrodes|participants|sessions|scans|coordsystem|files|samples)\.(tsv|csv|txt)$)",
+    r"|((^|[_/])(events?|channels|electrodes|participants|sessions|scans|coordsystem|files|samples|readme|license|changes)"
+    r"\.(tsv|csv|txt)$)|\.eve$",
     re.IGNORECASE,
 )
 """Files next to recordings that have their endings."""
-TABLES = tuple(each for each in EXTENSIONS if each in (".csv", ".tsv", ".txt", ".npy", ".npz"))
-"""Endings that other things than recordings have too."""
+TABLES_OF_FILES = ("files.tsv", "files.csv")
+"""A table of the recordings, with what is known of each."""
 SOUNDS, PICTURES, FILMS = (
     (".wav", ".flac", ".ogg", ".mp3", ".au", ".aiff", ".m4a"),
     (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".svg"),
@@ -60,6 +61,8 @@ def look(path: Path, files: str, progress: Progress) -> Folder:
     if any(re.match(r"sub-[^/]+/(ses-[^/]+/)?(eeg|meg|ieeg)/", name) for name in every):
         entries = recordings.find(path)
         return Folder(path, tuple(entries), "", None, len(every), counts)
+    if table := next((name for name in TABLES_OF_FILES if name in every), ""):
+        return Folder(path, tuple(recordings.find(path, table)), table, None, len(every), counts)
     candidates = _candidates(path, every, counts)
     inferred = names.infer(candidates)
     notes = []
@@ -79,7 +82,7 @@ def _candidates(path: Path, every: list[str], counts: Counter[str]) -> list[str]
     by_format: dict[str, list[str]] = {}
     for name in every:
         ending = _ending(name)
-        if ending in EXTENSIONS and not NOT_RECORDINGS.search(name):
+        if ending in (*EXTENSIONS, *TABLES) and not NOT_RECORDINGS.search(name):
             by_format.setdefault(ending, []).append(name)
     if set(by_format) - set(TABLES):  # a table next to recordings of another format tells of them
         by_format = {ending: found for ending, found in by_format.items() if ending not in TABLES}
@@ -107,7 +110,7 @@ def _what(counts: Counter[str]) -> str:
 
 
 def _endings() -> str:
-    return " ".join(EXTENSIONS)
+    return " ".join((*EXTENSIONS, *TABLES))
 
 
 def _walk(path: Path, progress: Progress) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eegdecode.data.config import Matlab
+from eegdecode.data.config import Matlab, Reading, Table
 from eegdecode.proposal import explain, folder, seen
 from eegdecode.proposal.progress import Progress
 from eegdecode.proposal.propose import propose
@@ -25,6 +25,7 @@ class Init:
 
     files: str = ""  # the names of recordings, as {subject}/*_{run}.set; by default they are compared
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
+    table: Table = field(default_factory=Table)  # what .csv, .tsv, .parquet, .npy and .npz do not say
     output: str = ""  # the config to write; by default FOLDER.yaml, here
     explain: bool = False  # print what was seen, and write nothing
 
@@ -48,7 +49,7 @@ def run(cfg: Init, files: Sequence[Path], as_json: bool) -> str:
         )
     progress = Progress(f"looking at {study}")
     try:
-        sight = seen.look(folder.look(study, cfg.files, progress), cfg.matlab, progress)
+        sight = seen.look(folder.look(study, cfg.files, progress), Reading(cfg.matlab, cfg.table), progress)
     finally:
         progress.end()
     proposal = propose(sight, _named(study))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eegdecode.data.config import Matlab, Table
 from eegdecode.evaluation.config import Evaluate
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.proposal import decoding, splitting, steps
@@ -62,9 +63,9 @@ def _preprocess(sight: Sight, what: Decoding, study: str) -> Section:
             "damaged are left out and named in survey.html."
         )
         section["skip_failed"] = Guess(True, why, ("false: they end the run",))
-    matlab = {key: value for key, value in vars(sight.matlab).items() if value and (key, value) != ("unit", "uV")}
-    if matlab:
-        section["matlab"] = Guess(matlab, sight.matlab_why or "As given on the line.")
+    for name, given, default in (("matlab", sight.reading.matlab, Matlab()), ("table", sight.reading.table, Table())):
+        if changed := {key: value for key, value in vars(given).items() if value != getattr(default, key)}:
+            section[name] = Guess(changed, "As given on the line.")
     if what.events.value is not None:
         section["events"] = what.events
     section["steps"] = steps.choose(sight, what)

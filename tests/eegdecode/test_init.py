@@ -221,20 +221,6 @@ def test_a_folder_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         init.run(Init(), [tmp_path], False)
 
 
-def test_the_unit_of_a_mat_file_follows_from_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import scipy.io
-
-    monkeypatch.chdir(tmp_path)
-    layouts.mat_struct(tmp_path / "study")
-    for path in (tmp_path / "study").iterdir():
-        eeg = scipy.io.loadmat(path, simplify_cells=True)["EEG"]
-        scipy.io.savemat(
-            path, {"EEG": eeg | {"data": eeg["data"] * 1e-6, "labels": np.array(layouts.CHANNELS, object)}}
-        )
-    values = proposed(Path("study"), Path("study.yaml"))
-    assert values["preprocess"]["matlab"] == {"unit": "V"}
-
-
 @pytest.mark.parametrize(
     "name", ["left: hand", "a, b", "[x]", "{text}", "yes", "1", "1e3", "ü", 'quote"s', "${seed}", "~", "-"]
 )

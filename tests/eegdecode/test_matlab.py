@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from eegdecode.data.config import Matlab
+from eegdecode.data.config import Matlab, Reading
 from eegdecode.data.io import raw
 
 DATA = np.random.default_rng(0).normal(size=(5, 2000))
@@ -28,7 +28,9 @@ def version_7(path: Path, content: dict[str, object]) -> None:
             if isinstance(value, tuple):
                 cells = np.empty((1, len(value)), h5py.ref_dtype)
                 for k, text in enumerate(value):
-                    letters = file.create_dataset(f"#refs#/{k}", data=np.array([[ord(c)] for c in text], "u2"))
+                    letters = file.create_dataset(
+                        f"#refs#/{name.replace('/', '-')}{k}", data=np.array([[ord(c)] for c in text], "u2")
+                    )
                     letters.attrs["MATLAB_class"] = np.bytes_("char")
                     cells[0, k] = letters.ref
                 file.create_dataset(name, data=cells).attrs["MATLAB_class"] = np.bytes_("cell")
@@ -83,8 +85,8 @@ def test_time_first_is_seen_by_the_names_or_by_the_longer_axis(tmp_path: Path, w
 @both
 def test_units_are_what_the_user_says(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "a.mat", {"X": DATA, "Fs": 125.0})
-    volt = raw.open(tmp_path / "a.mat", Matlab(unit="V")).stream
-    field = raw.open(tmp_path / "a.mat", Matlab(unit="fT")).stream
+    volt = raw.open(tmp_path / "a.mat", Reading(Matlab(unit="V"))).stream
+    field = raw.open(tmp_path / "a.mat", Reading(Matlab(unit="fT"))).stream
     np.testing.assert_allclose(volt.read(0, 9), DATA[:, :9].T, rtol=1e-6)
     np.testing.assert_allclose(field.read(0, 9), DATA[:, :9].T * 1e-15, rtol=1e-6)
     assert (volt.sensor("ch1").kind, field.sensor("ch1").kind) == ("eeg", "mag")
@@ -98,15 +100,15 @@ def test_what_cannot_be_told_is_asked_for_with_all_there_is(tmp_path: Path, writ
         ValueError, match=r"(?s)several that may be the samples \(clean, dirty\) among .*dirty \(5 x 2000\)"
     ):
         raw.open(path)
-    assert raw.open(path, Matlab(data="dirty")).stream.read(0, 1)[0, 0] == np.float32((DATA[0, 0] + 1) * 1e-6)
+    assert raw.open(path, Reading(Matlab(data="dirty"))).stream.read(0, 1)[0, 0] == np.float32((DATA[0, 0] + 1) * 1e-6)
     with pytest.raises(ValueError, match=r"no matrix dirt; there are .*fs \(1 x 1\): correct matlab.data"):
-        raw.open(path, Matlab(data="dirt"))
+        raw.open(path, Reading(Matlab(data="dirt")))
     write(path, {"X": DATA})
     with pytest.raises(
         ValueError, match=r"a.mat does not say its sampling rate among X \(5 x 2000\): give .*matlab.sfreq"
     ):
         raw.open(path)
-    assert raw.open(path, Matlab(sfreq=62.5)).stream.sfreq == 62.5
+    assert raw.open(path, Reading(Matlab(sfreq=62.5))).stream.sfreq == 62.5
     write(path, {"X": DATA, "fs": 125.0, "srate": 128.0})
     with pytest.raises(ValueError, match="has no one sampling rate .*fs = 125; srate = 128"):
         raw.open(path)

@@ -58,7 +58,7 @@ def test_edf_and_brainvision(tmp_path: Path, signal: Signal) -> None:
         assert (opened.stream.channels, opened.stream.sfreq) == (NAMES, SFREQ)
         is_read_anyhow(opened.stream, signal.data, atol)
         assert [opened.stream.sensor(name).kind for name in NAMES] == ["eeg", "eog", "eeg", "eeg"]
-        assert any("VEOG as eog" in note for note in opened.notes)
+        assert opened.kinds_by == {"VEOG": "its name"}
 
 
 def test_fif_with_every_kind_positions_bads_and_mains(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_where_file_and_table_disagree_both_are_named(study: Path) -> None:
     edf, table = "sub-01_task-music_eeg.edf", "sub-01_task-music_channels.tsv"
     notes = open_entry(entry).notes
     assert f"{table} lists Fz, which {edf} does not have" in notes
-    assert f"{edf} and {table} disagree on units, the file is used: Pz (µV and mV)" in notes
+    assert "Pz: in µV by their size (in mV, as channels.tsv says, they would be no eeg)" in notes
     assert f"{edf} has 250 Hz, its json 500 Hz: the file is used" in notes
 
 
@@ -216,7 +216,7 @@ def test_a_file_without_units_gets_those_of_the_table(study: Path) -> None:
     opened = open_entry(entry)
     np.testing.assert_allclose(opened.stream.read(0, 1000)[:, 0], SIGNAL.data[:, 0], atol=1e-8)
     np.testing.assert_allclose(opened.stream.read(0, 1000)[:, 1], SIGNAL.data[:, 1] * 1e3, atol=1e-5)
-    assert any("has no units; taken from sub-01_task-music_channels.tsv: Cz uV, Pz mV" in n for n in opened.notes)
+    assert {"Cz: in uV by channels.tsv", "Pz: in mV by channels.tsv"} <= set(opened.notes)
 
 
 @pytest.mark.parametrize(

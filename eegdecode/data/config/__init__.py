@@ -10,6 +10,7 @@ from eegdecode.data.config.drawing import (
     StratifiedWindows,
     Windows,
 )
+from eegdecode.data.config.files import Reading, Table
 from eegdecode.data.config.reading import (
     AnnotationEvents,
     BidsEvents,
@@ -38,9 +39,11 @@ __all__ = [
     "GridWindows",
     "Matlab",
     "RandomWindows",
+    "Reading",
     "Split",
     "StratifiedWindows",
     "Survey",
+    "Table",
     "TriggerEvents",
     "Windows",
 ]  # fmt: skip

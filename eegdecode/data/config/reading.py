@@ -14,6 +14,8 @@ class Matlab:
     data: str = ""  # the variable [channel x time (x trial)], as X or EEG.data; by default the only large one
     sfreq: float = 0.0  # sampling rate in Hz; 0: that of the variable fs, srate or the like
     unit: Literal["uV", "mV", "V", "fT", "T"] = "uV"  # unit of the samples; fT and T: channels are magnetometers
+    channels: tuple[str, ...] = ()  # names of the channels; by default those of a list called labels or the like
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("channels",)
 
     def __post_init__(self) -> None:
         if not 0 <= self.sfreq < math.inf:

@@ -9,14 +9,13 @@ files, or its subject's row in participants.tsv.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eegdecode.data.config import BidsEvents, Events, FileEvents, FixedLengthEvents, TriggerEvents
-from eegdecode.data.events import events, triggers
+from eegdecode.data.events import events, of_file, triggers
 from eegdecode.data.events.files import TABLES, Table, file_of, of_event_file, of_table, row
 from eegdecode.data.events.rows import Trials, labels, number, recording_labels, stimulus_column
 from eegdecode.data.io import bids, event_files, markers
@@ -37,8 +36,11 @@ def trials(cfg: Events | None, entry: Entry, opened: "Opened", asked: Collection
         Labels that each trial gets from its recording, if its event has none of that name.
     """
     rows = entry.events()
-    if cfg is None and rows is None and opened.trial_edges:
-        parsed = Trials(tuple(_epochs(entry, opened, asked)))
+    own = of_file.trials(opened, entry.path, entry.study) if cfg is None and rows is None else ()
+    if own and opened.trial_edges:
+        parsed = Trials(tuple(_epochs(entry, opened, own, asked)))
+    elif own:
+        parsed = Trials(own)
     else:
         parsed = _of_events(cfg or BidsEvents(), entry, opened, rows, asked)
         refuse_crossing(parsed.trials, opened)
@@ -48,21 +50,16 @@ def trials(cfg: Events | None, entry: Entry, opened: "Opened", asked: Collection
     return parsed._replace(trials=tuple(replace(t, labels={**of_all, **t.labels}) for t in parsed.trials))
 
 
-def _epochs(entry: Entry, opened: "Opened", asked: Collection[str]) -> list[Trial]:
+def _epochs(entry: Entry, opened: "Opened", epochs: Sequence[Trial], asked: Collection[str]) -> list[Trial]:
     """A trial for each epoch, with its event as trial_type, and what the .mat has one value a trial of."""
-    stream = opened.stream
-    edges = [edge / stream.sfreq for edge in (0, *opened.trial_edges, stream.n_times)]
-    n = len(edges) - 1
+    n = len(epochs)
     each: Mapping[str, Sequence[str]] = {}
     if asked and entry.path.suffix.lower() == ".mat":
         each = markers.each_trial(entry.path, n)
     if len(opened.annotations) == n:
         each = {"trial_type": [mark.text for mark in opened.annotations], **each}
     made = [{name: values[k] for name, values in each.items() if name in asked} for k in range(n)]
-    return [
-        Trial(start, end - start, f"trial-{number:04d}", labels(row))
-        for number, ((start, end), row) in enumerate(zip(pairwise(edges), made, strict=True), 1)
-    ]
+    return [replace(t, labels={**t.labels, **labels(row)}) for t, row in zip(epochs, made, strict=True)]
 
 
 def _of_events(

@@ -1,7 +1,7 @@
 """Read sound files: WAV, AU and FLAC, a piece at a time, by libsndfile; durations come from headers alone.
 
-libsndfile reads what is left of a file that was cut off, and a NaN as a sample: both are checked here. Why OGG is not
-read: docs/decisions/0035-sound-is-read-by-libsndfile.md.
+libsndfile reads what is left of a file that was cut off, and a NaN as a sample: both are checked here. OGG and the
+sound of films are decoded as a whole first: decisions 0035 and 0056.
 """
 
 import mmap
@@ -17,10 +17,12 @@ import soundfile
 
 from eegdecode.data.io import guard, headers
 from eegdecode.data.io.guard import Refused
+from eegdecode.data.io.readers import decoded
 from eegdecode.data.io.recordings import stimulus_file
 from eegdecode.signals import Stream
 
 SUFFIXES = (".wav", ".au", ".flac")
+DECODED = (*decoded.OGG, *decoded.FILMS)
 STARTS = (b"RIFF", b".snd", b"fLaC")
 EXACT = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 """Types of samples that are the same wherever reading begins; not so those of MP3 and the like, in a WAV too."""
@@ -40,7 +42,9 @@ class Header(NamedTuple):
 
 
 def header(path: Path) -> Header:
-    """The header of a sound file."""
+    """The header of a sound file, or of the sound of a film."""
+    if path.suffix.lower() in DECODED:
+        path = _whole(path)
     try:
         with guard.open_file(path) as file:
             start = file.read(CHECKED_BYTES)
@@ -65,6 +69,12 @@ def header(path: Path) -> Header:
         raise
     except (ValueError, struct.error, soundfile.LibsndfileError) as error:
         raise _not_sound(path, error) from None
+
+
+def _whole(path: Path) -> Path:
+    if not path.exists():
+        raise Refused(f"there is no sound file {path}: add it")
+    return decoded.sound(path)
 
 
 def _not_sound(path: Path, error: Exception) -> Refused:
@@ -121,6 +131,8 @@ def file_of(study: Path, stimulus: str) -> Path:
 
 def open_sound(path: Path) -> Stream:
     """A sound file as a stream of one channel, within ±1; several channels are averaged."""
+    if path.suffix.lower() in DECODED:
+        path = _whole(path)
     layout = header(path)
     return Stream(
         ("sound",), layout.sfreq, layout.n_times, lambda first, stop: _read(path, layout, first, stop)[:, None]

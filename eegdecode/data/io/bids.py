@@ -7,13 +7,13 @@ recording's has not (sub-01_task-rest_channels.tsv for every run of that task). 
 import csv
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eegdecode.data.io import guard
+from eegdecode.data.io.channels import units
 from eegdecode.data.io.guard import Refused
-from eegdecode.signals import Kind, Sensor, Stream
+from eegdecode.signals import Kind, Stream
 from hpc.errors import first_of
 
 SUFFIXES = ("eeg", "meg", "ieeg")
@@ -26,7 +26,6 @@ KINDS: dict[str, Kind] = {
 ALS = ("CTF", "EEGLAB", "EEGLAB-HJ", "4DBti", "KitYokogawa")
 """Coordinate systems with x to the front and y to the left; in the others, x is to the right and y to the front."""
 METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
-UNITS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "µv": 1e-6, "μv": 1e-6, "microv": 1e-6, "nv": 1e-9}
 
 
 def sidecar(path: Path, what: str) -> Path:
@@ -139,100 +138,46 @@ def merged(files: Sequence[Path]) -> dict[str, object]:
     return metadata
 
 
-@dataclass(frozen=True)
-class ChannelInfo:
-    """The channels according to channels.tsv. `factors` convert to volt where the file has no unit; `units` are
-    those in the table; units in the file take precedence."""
-
-    sensors: dict[str, Sensor]
-    bads: dict[str, str]
-    factors: dict[str, float]
-    notes: list[str]
-    units: dict[str, str]
+def kind(row: Mapping[str, str]) -> Kind | None:
+    """Our kind for the type in a row of channels.tsv; None where it has none."""
+    type = _given(row.get("type", ""))
+    return KINDS.get(type.upper(), "misc") if type else None
 
 
-@dataclass(frozen=True)
-class _Channel:
-    """What the table and the file say of one channel."""
-
-    name: str
-    row: Mapping[str, str]
-    in_file: Sensor
-    unit_in_file: str | None
-
-    @property
-    def type(self) -> str:
-        return _given(self.row.get("type", ""))
-
-    @property
-    def sensor(self) -> Sensor:
-        return Sensor(KINDS.get(self.type.upper(), "misc"), self.in_file.position) if self.type else self.in_file
-
-    @property
-    def type_differs(self) -> bool:
-        """Not if the file says EEG: many files call every channel that."""
-        return self.sensor.kind != self.in_file.kind and self.in_file.kind not in ("eeg", "misc")
-
-    @property
-    def is_bad(self) -> bool:
-        return self.row.get("status", "").lower() == "bad"
-
-    @property
-    def unit(self) -> str:
-        return self.row.get("units", "")
-
-    @property
-    def factor(self) -> float | None:
-        """From the unit in the table to volt; None where it is not a voltage."""
-        return volts(self.unit) if self.sensor.unit == "V" else None
-
-    @property
-    def lacks_unit(self) -> bool:
-        return self.factor is not None and self.unit_in_file is not None and volts(self.unit_in_file) is None
-
-    @property
-    def unit_differs(self) -> bool:
-        return self.factor is not None and volts(self.unit_in_file or "") not in (None, self.factor)
-
-
-def channels(stream: Stream, units: Mapping[str, str], channels_tsv: Path, data: Path) -> ChannelInfo:
-    """Types and bad channels from the table, units from the file; disagreements are noted."""
-    rows = by_name(channels_tsv)
-    known = [_Channel(name, rows.get(name, {}), stream.sensor(name), units.get(name)) for name in stream.channels]
-    marked = f"marked bad in {channels_tsv.name}"
-    return ChannelInfo(
-        sensors={**stream.sensors, **{each.name: each.sensor for each in known if each.type}},
-        bads={each.name: _given(each.row["status_description"]) or marked for each in known if each.is_bad},
-        factors={each.name: each.factor for each in known if each.factor is not None and each.lacks_unit},
-        notes=_notes(rows, known, channels_tsv.name, data.name),
-        units={each.name: each.unit for each in known if volts(each.unit) is not None},
-    )
+def bad(row: Mapping[str, str], table: str) -> str:
+    """Why a channel is bad; empty if it is not."""
+    if row.get("status", "").lower() != "bad":
+        return ""
+    return _given(row.get("status_description", "")) or f"marked bad in {table}"
 
 
 def _given(cell: str) -> str:
     return "" if cell == "n/a" else cell
 
 
-def _notes(rows: Iterable[str], known: Sequence[_Channel], table_name: str, data_name: str) -> list[str]:
-    """Where the table and the file disagree."""
-    names = {each.name for each in known}
-    notes, both = [], f"{data_name} and {table_name} disagree on"
-    if lacking := [name for name in rows if name not in names]:
-        notes.append(f"{table_name} lists {first_of(lacking)}, which {data_name} does not have")
-    if untold := [each.name for each in known if not each.row]:
-        notes.append(f"{data_name} has {first_of(untold)}, which {table_name} does not list")
-    if types := [f"{each.name} ({each.in_file.kind} and {each.type})" for each in known if each.type_differs]:
-        notes.append(f"{both} types, the table is used: {first_of(types)}")
-    if scales := [f"{each.name} ({each.unit_in_file} and {each.unit})" for each in known if each.unit_differs]:
-        notes.append(f"{both} units, the file is used: {first_of(scales)}")
-    if taken := [f"{each.name} {each.unit}" for each in known if each.lacks_unit]:
-        notes.append(f"{data_name} has no units; taken from {table_name}: {first_of(taken)}")
+def disagreements(stream: Stream, rows: Mapping[str, Mapping[str, str]], table: str, data: str) -> list[str]:
+    """Where the table and the file disagree on which channels there are, and of which type."""
+    notes = []
+    if lacking := [name for name in rows if name not in stream.channels]:
+        notes.append(f"{table} lists {first_of(lacking)}, which {data} does not have")
+    if untold := [name for name in stream.channels if name not in rows]:
+        notes.append(f"{data} has {first_of(untold)}, which {table} does not list")
+    differing = [
+        f"{name} ({stream.sensor(name).kind} and {rows[name]['type']})"
+        for name in stream.channels
+        # Not if the file says EEG: many files call every channel that
+        if name in rows and kind(rows[name]) not in (None, stream.sensor(name).kind)
+        if stream.sensor(name).kind not in ("eeg", "misc")
+    ]
+    if differing:
+        notes.append(f"{data} and {table} disagree on types, the table is used: {first_of(differing)}")
     return notes
 
 
 def volts(unit: str) -> float | None:
     """The unit in volt; None where it is not a voltage."""
-    return UNITS.get(unit.strip().lower())
+    known = units.parse(unit)
+    return known[1] if known and known[0] == "V" else None
 
 
 def positions(

@@ -21,11 +21,14 @@ MAGIC: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
     (b"\0\0\0\x64\0\0\0\x1f\0\0\0\x14", "FIF", (".fif",)),
     (b"MATLAB 5.0 MAT-file", "MATLAB", (".mat", ".set")),
     (b"MATLAB 7.3 MAT-file", "MATLAB", (".mat", ".set")),
-    (b"\x89HDF\r\n\x1a\n", "HDF5", (".mat", ".set", ".snirf", ".h5")),
+    (b"\x89HDF\r\n\x1a\n", "HDF5", (".mat", ".set", ".snirf", ".h5", ".nwb")),
     (KIT, "KIT", (".con", ".sqd", ".raw", ".ave", ".mrk")),
     (b"Version 3.0", "Neuroscan CNT", (".cnt",)),
     (b"\x1f\x8b", "gzip", (".gz",)),
-    (b"PK\x03\x04", "zip", (".zip",)),
+    (b"PK\x03\x04", "zip", (".zip", ".npz")),
+    (b"\x93NUMPY", "NumPy", (".npy",)),
+    (b"XDF:", "XDF", (".xdf",)),
+    (b"PAR1", "Parquet", (".parquet",)),
 )
 """The first bytes of files, their format, and its extensions."""
 
@@ -33,8 +36,23 @@ SIBLINGS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".dat": ".vhdr", ".avg": ".vhdr",
 """Extensions of files that hold only a part, and that of the file to open instead."""
 
 POSITIONS = (".hpts", ".elp", ".hsp", ".elc", ".sfp", ".pos", ".loc", ".locs", ".ced", ".bvef", ".xyz")
-TEXT = (".tsv", ".csv", ".json", ".md", ".txt", ".html", ".m", ".py", ".bval", ".bvec", ".lock")
-MEDIA = (".wav", ".au", ".flac", ".ogg", ".mp3", ".mp4", ".png", ".jpg", ".jpeg", ".pdf", ".nii", ".gz", ".zip", ".tar")
+TEXT = (".json", ".md", ".html", ".m", ".py", ".bval", ".bvec", ".lock")
+MEDIA = (
+    ".mp3",
+    ".mp4",
+    ".mkv",
+    ".avi",
+    ".mov",
+    ".webm",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".pdf",
+    ".nii",
+    ".gz",
+    ".zip",
+    ".tar",
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +152,11 @@ def _header_of(file: File, suffix: str) -> str | None:
 def _other(file: File) -> str | None:
     if file.path.is_dir():
         return None
+    if file.suffix == ".snirf":
+        return (
+            "holds fNIRS (SNIRF), the light that blood absorbs, which no decoder here is for: read it with "
+            "mne.io.read_raw_snirf, and save what you derive from it as .csv or .fif"
+        )
     if file.suffix in POSITIONS:
         return "holds positions of electrodes or of the head, no recording"
     bare = not file.suffix and file.head.isascii() and b"\0" not in file.head  # README, LICENSE
@@ -155,7 +178,20 @@ def _wrong_name(file: File) -> str | None:
         cure = "unpack it" if what in ("gzip", "zip") else f"rename it to end in {suffixes[0]}"
         return f"is called {file.suffix or 'without extension'} but is {what} inside: {cure}"
     # v4 MATLAB and CNT of ANT begin with what cannot be told from anything else
-    if expected and file.suffix in (".edf", ".bdf", ".gdf", ".fif", ".con", ".sqd", ".vhdr"):
+    if expected and file.suffix in (
+        ".edf",
+        ".bdf",
+        ".gdf",
+        ".fif",
+        ".con",
+        ".sqd",
+        ".vhdr",
+        ".npy",
+        ".npz",
+        ".xdf",
+        ".nwb",
+        ".parquet",
+    ):
         begins = file.head[:8].decode("ascii", "backslashreplace")
         return (
             f"does not begin as {expected[0]} does but with {begins!r}: it is something else or damaged; fetch it again"

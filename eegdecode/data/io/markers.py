@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eegdecode.data.io import matlab
 from eegdecode.data.io.guard import Refused
-from eegdecode.data.io.matlab import Variable
+from eegdecode.data.io.readers import variables as matlab
+from eegdecode.data.io.readers.variables import Variable
 
 ONSETS = (
     "stimpos", "pos", "position", "positions", "latency", "onset", "onsets", "markerpos", "eventpos", "trigpos",

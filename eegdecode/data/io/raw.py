@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -15,11 +15,14 @@ import mne
 import numpy as np
 from mne.io.constants import FIFF
 
-from eegdecode.data.config import Matlab
+from eegdecode.data.config.files import Reading
 from eegdecode.data.io import damage, formats, guard, headers, matlab
 from eegdecode.data.io.bids import stem
+from eegdecode.data.io.channels import kinds
 from eegdecode.data.io.guard import Refused
 from eegdecode.data.io.rates import between
+from eegdecode.data.io.readers.opened import Annotation as Annotation
+from eegdecode.data.io.readers.opened import Opened as Opened
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
 
 log = logging.getLogger(__name__)
@@ -34,15 +37,6 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 """Our kind for each channel type of mne; misc for the others."""
 
-BY_NAME: tuple[tuple[str, Kind], ...] = (
-    (r"(?<![a-z])[hvlr]{0,2}[_-]?eog", "eog"),
-    (r"(?<![a-z])(ecg|ekg)", "ecg"),
-    (r"(?<![a-z])emg", "emg"),
-    (r"^(status|trig(ger)?s?|sti ?\d+|din ?\d*)$", "stim"),
-    (r"^(gsr|eda|resp\w*|belt|temp|sound|audio|photo\w*|pleth|spo2|acc\w*)\b", "misc"),
-)
-"""Kinds by name: many formats call every channel EEG, but the names say more."""
-
 NOT_WORTH_SAYING = (
     "does not conform to MNE naming conventions",  # names are up to the user
     "Highpass cutoff frequency",  # a header's remark on filters, without consequences
@@ -55,55 +49,13 @@ ZEROS = ("could not be read", "acquisition error", "integer multiple", "Number o
 """Warnings of mne that mean missing samples; for the last, `damage` has a sentence of its own."""
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """An annotation of the file; `onset_s` from the recording's first sample."""
-
-    onset_s: float
-    duration_s: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A recording that is open; its samples are still in the file.
-
-    Parameters
-    ----------
-    stream
-        All channels, including triggers.
-    notes
-        What the user should know, a sentence each.
-    line_hz
-        The mains frequency, where the file has it.
-    trial_edges
-        Samples at which one trial ends and an unrelated one begins: nothing may cross them. Empty if continuous.
-    bads
-        Channels marked as bad, and why.
-    units
-        The units of the channels in the file (or else in channels.tsv), where known; the stream is in volt and tesla in
-        any case.
-    first_sample
-        The number of its first sample, counted from the start of the acquisition, as in MNE's files of events.
-    """
-
-    stream: Stream
-    annotations: tuple[Annotation, ...] = ()
-    notes: tuple[str, ...] = ()
-    line_hz: float | None = None
-    trial_edges: tuple[int, ...] = ()
-    bads: Mapping[str, str] = field(default_factory=dict, hash=False)
-    units: Mapping[str, str] = field(default_factory=dict, hash=False)
-    first_sample: int = 0
-
-
-def open(path: Path, cfg: Matlab = Matlab()) -> Opened:  # noqa: B008 (frozen)
+def open(path: Path, cfg: Reading = Reading()) -> Opened:  # noqa: B008 (frozen)
     """Open a recording; only headers are read. A damaged or missing file is a ValueError of one sentence."""
     with guard.reading(path):
         return _checked(path, cfg)
 
 
-def _checked(path: Path, cfg: Matlab) -> Opened:
+def _checked(path: Path, cfg: Reading) -> Opened:
     guard.regular(path)
     defects = damage.of_file(path)
     for defect in defects:
@@ -111,9 +63,9 @@ def _checked(path: Path, cfg: Matlab) -> Opened:
             raise Refused(defect.sentence)
     own_notes = tuple(defect.sentence for defect in defects)
     if module := formats.OURS.get(path.suffix.lower()):
-        stream, edges, notes = import_module(module).read(path, cfg)
-        guard.rate(path, stream.sfreq, "give the right one with matlab.sfreq=… (Hz)")
-        return Opened(stream, notes=own_notes + notes, trial_edges=edges)
+        own: Opened = import_module(module).read(path, cfg)
+        guard.rate(path, own.stream.sfreq)
+        return _named(replace(own, notes=own_notes + own.notes))
     if path.suffix.lower() == ".set":
         matlab.check(path)
     with _captured_messages() as messages:
@@ -131,6 +83,16 @@ def _checked(path: Path, cfg: Matlab) -> Opened:
     if "markers" in kinds:
         mne_notes = [s for s in mne_notes if "MarkerFile" not in s]
     return Opened(**vars(opened) | {"notes": (*own_notes, *opened.notes, *dict.fromkeys(mne_notes))})
+
+
+def _named(opened: Opened) -> Opened:
+    """With the kinds that the names of channels say, where the reader knows of none."""
+    stream = opened.stream
+    plain = [name for name in stream.channels if stream.sensor(name).kind == "eeg" and name not in opened.kinds_by]
+    named = kinds.by_name(plain)
+    sensors = {**stream.sensors, **{name: Sensor(kind) for name, (kind, _) in named.items()}}
+    by = {**opened.kinds_by, **{name: why for name, (_, why) in named.items()}}
+    return replace(opened, stream=replace(stream, sensors=sensors), kinds_by=by)
 
 
 def _opened(path: Path) -> Opened:
@@ -152,7 +114,7 @@ def _continuous(path: Path) -> Opened:
     n_bytes, samples = len(raw.ch_names) * raw.n_times * 4, Path(str(raw.filenames[0]))
     if samples.suffix == ".fdt" and (short := damage.too_short(path, samples, n_bytes)):
         raise Refused(short)
-    sensors, notes = _sensors(raw)
+    sensors, notes, by = _sensors(raw)
     names, sfreq = tuple(raw.ch_names), guard.rate(path, float(raw.info["sfreq"]))
     _check_length(path, len(names) * int(raw.n_times), (Path(name) for name in raw.filenames if name))
     if path.suffix.lower() in (".edf", ".bdf") and len({n for _, n in headers.edf_rates(path)}) > 1:
@@ -174,7 +136,10 @@ def _continuous(path: Path) -> Opened:
     )
     bads = dict.fromkeys(raw.info["bads"], "marked bad in the file")
     units = {name: str(unit) for name, unit in getattr(raw, "_orig_units", {}).items()}
-    return Opened(stream, annotations, tuple(notes), raw.info["line_freq"], (), bads, units, int(raw.first_samp))
+    return Opened(
+        stream, annotations, tuple(notes), raw.info["line_freq"], bads=bads, units=units, kinds_by=by,
+        first_sample=int(raw.first_samp),
+    )  # fmt: skip
 
 
 def _trials(path: Path) -> Opened:
@@ -184,7 +149,7 @@ def _trials(path: Path) -> Opened:
         epochs = mne.read_epochs(path, proj=False, preload=False)
     n, per_trial, sfreq = len(epochs.events), len(epochs.times), guard.rate(path, float(epochs.info["sfreq"]))
     _check_length(path, len(epochs.ch_names) * n * per_trial, path.parent.glob("*.fdt"))
-    sensors, notes = _sensors(epochs)
+    sensors, notes, by = _sensors(epochs)
 
     def get(first: int, stop: int) -> np.ndarray:
         a, b = first // per_trial, -(-stop // per_trial)
@@ -203,7 +168,24 @@ def _trials(path: Path) -> Opened:
     notes.append(f"it was already cut into {n} trials of {per_trial / sfreq:g} s; they follow one another")
     edges = tuple(per_trial * k for k in range(1, n))
     bads = dict.fromkeys(epochs.info["bads"], "marked bad in the file")
-    return Opened(stream, annotations, tuple(notes), epochs.info["line_freq"], edges, bads)
+    labels = _trial_labels(epochs, names)
+    return Opened(
+        stream, annotations, tuple(notes), epochs.info["line_freq"], edges, bads, kinds_by=by, trial_labels=labels
+    )
+
+
+def _trial_labels(epochs: mne.BaseEpochs, names: Mapping[int, str]) -> tuple[dict[str, str | float], ...]:
+    """The condition of each epoch, and the columns of its metadata."""
+    rows = [{} for _ in epochs.events] if epochs.metadata is None else epochs.metadata.to_dict("records")
+    return tuple(
+        {
+            **{
+                str(key): value for key, value in row.items() if isinstance(value, str | int | float) and value == value
+            },
+            "trial_type": names.get(code, str(code)),
+        }
+        for row, code in zip(rows, epochs.events[:, 2].tolist(), strict=True)
+    )
 
 
 def _check_files(path: Path, raw: mne.io.BaseRaw) -> None:
@@ -284,20 +266,18 @@ def _mixed_rates(
     return get, f"{len(slow)} channels have a lower rate and were interpolated to {hz:g} Hz: {', '.join(slow[:8])}"
 
 
-def _sensors(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], list[str]]:
-    sensors, renamed, unknown, in_helmet = {}, [], set(), False
+def _sensors(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], list[str], dict[str, str]]:
+    sensors, unknown, in_helmet = {}, set(), False
+    types = of.get_channel_types()
+    named = kinds.by_name([name for name, each in zip(of.ch_names, types, strict=True) if each == "eeg"])
     to_head = of.info["dev_head_t"]
     has_head = to_head is not None and not np.allclose(to_head["trans"], np.eye(4))
-    for channel, mne_type in zip(of.info["chs"], of.get_channel_types(), strict=True):
+    for channel, mne_type in zip(of.info["chs"], types, strict=True):
         kind = KINDS.get(mne_type, "misc")
         if kind == "misc" and mne_type != "misc":
             unknown.add(mne_type)
-        if mne_type == "eeg":
-            for pattern, meant in BY_NAME:
-                if re.search(pattern, channel["ch_name"], re.IGNORECASE):
-                    kind = meant
-                    renamed.append(f"{channel['ch_name']} as {meant}")
-                    break
+        if channel["ch_name"] in named:
+            kind = named[channel["ch_name"]][0]
         xyz = np.asarray(channel["loc"][:3], float)
         frame = int(channel["coord_frame"])
         position = None
@@ -309,13 +289,11 @@ def _sensors(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], li
                 position = (float(xyz[0]), float(xyz[1]), float(xyz[2]))
         sensors[channel["ch_name"]] = Sensor(kind, position)
     notes = []
-    if renamed:
-        notes.append(f"the file calls these channels EEG, but their names say otherwise: {', '.join(renamed)}")
     if unknown:
         notes.append(f"kept as misc: channels of type {', '.join(sorted(unknown))}")
     if in_helmet:
         notes.append("the position of the head is not in the file: MEG positions are those of the helmet")
-    return sensors, notes
+    return sensors, notes, {name: why for name, (_, why) in named.items()}
 
 
 @contextmanager

@@ -18,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eegdecode.data.config import Matlab
+from eegdecode.data.config.files import Reading
 from eegdecode.data.io import bids, event_files, guard
 from eegdecode.data.io.bids import read_tsv as read_tsv
 from eegdecode.data.io.bids import sidecar as sidecar
+from eegdecode.data.io.channels import decide
 from eegdecode.data.io.formats import EXTENSIONS
 from eegdecode.data.io.guard import Refused
 from eegdecode.signals import BRAIN, Sensor, Stream
@@ -56,7 +57,8 @@ class Entry:
     @property
     def words(self) -> dict[str, str]:
         """The fields that a config may use in braces, as `part-{run}`."""
-        return {**self.fields, **{name: getattr(self, name) for name in ("name", *NAMED)}}
+        path = self.path.relative_to(self.study).as_posix() if self.path.is_relative_to(self.study) else self.path.name
+        return {**self.fields, **{name: getattr(self, name) for name in ("name", *NAMED)}, "path": path}
 
     def events(self) -> list[dict[str, str]] | None:
         """The rows of events.tsv, if there is one."""
@@ -102,18 +104,18 @@ def join(studies: Mapping[str, Sequence[Entry]], same_subjects: bool = False) ->
     ]
 
 
-def open_entry(entry: Entry, cfg: Matlab = Matlab()) -> "Opened":  # noqa: B008 (frozen)
-    """Open a recording, and apply its channels.tsv, electrodes.tsv, coordsystem.json and .json sidecars."""
+def open_entry(entry: Entry, cfg: Reading = Reading()) -> "Opened":  # noqa: B008 (frozen)
+    """Open a recording; apply its channels.tsv, electrodes.tsv, coordsystem.json and .json, and what the config says of
+    its channels."""
     from eegdecode.data.io import raw  # mne: only for those who open
 
-    opened = raw.open(entry.path, cfg)
-    stream, notes, bads, units = opened.stream, list(opened.notes), dict(opened.bads), dict(opened.units)
+    opened, rows = raw.open(entry.path, cfg), {}
     if tables := bids.applicable(entry.study, entry.path, "channels.tsv"):
-        info = bids.channels(stream, opened.units, tables[-1], entry.path)
-        notes += info.notes
-        bads |= info.bads
-        units = {**info.units, **units}
-        stream = _scaled(replace(stream, sensors=info.sensors), info.factors)
+        rows = bids.by_name(tables[-1])
+        about = bids.disagreements(opened.stream, rows, tables[-1].name, entry.path.name)
+        opened = replace(opened, notes=(*opened.notes, *about))
+    opened = decide.channels(opened, rows, tables[-1].name if tables else "channels.tsv", cfg)
+    stream, notes = opened.stream, list(opened.notes)
     if tables := bids.applicable(entry.study, entry.path, "electrodes.tsv"):
         stream, more = _placed(entry, stream, tables[-1])
         notes += more
@@ -128,19 +130,8 @@ def open_entry(entry: Entry, cfg: Matlab = Matlab()) -> "Opened":  # noqa: B008 
         opened,
         stream=stream,
         notes=tuple(notes),
-        bads=bads,
-        units=units,
         line_hz=float(line_hz) if isinstance(line_hz, int | float) else opened.line_hz,
     )
-
-
-def _scaled(stream: Stream, factors: Mapping[str, float]) -> Stream:
-    if not factors:
-        return stream
-    import numpy as np
-
-    row = np.array([factors.get(name, 1.0) for name in stream.channels], np.float32)
-    return replace(stream, read=lambda first, stop: stream.read(first, stop) * row)
 
 
 def _placed(entry: Entry, stream: Stream, electrodes: Path) -> tuple[Stream, list[str]]:
@@ -184,8 +175,9 @@ def content(file: Path, beat: Callable[[], None]) -> str:
 
 
 def stimulus_file(study: Path, stimulus: str) -> Path:
-    """The file that a `stim_file` in events.tsv stands for."""
-    return guard.below(study / "stimuli", stimulus, "put the file there, and write its name from there on")
+    """The file that a `stim_file` in events.tsv stands for; in a study of sounds, the recording itself."""
+    path = guard.below(study / "stimuli", stimulus, "put the file there, and write its name from there on")
+    return path if path.is_file() or not (study / stimulus).is_file() else study / stimulus
 
 
 def _bids(study: Path) -> list[Entry]:

@@ -4,9 +4,10 @@ every sample is read once, to find damage and duplicate recordings."""
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from eegdecode.data import config
 from eegdecode.data.events import of_recording
 from eegdecode.data.events.rows import recording_labels
 from eegdecode.data.io import guard, recordings, samples
+from eegdecode.data.io.channels.table import Channel
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.signals import BRAIN, Stream
@@ -36,7 +38,7 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
     entries = [(number, entry) for number, folder in enumerate(folders) for entry in recordings.find(folder, cfg.files)]
     labels = _labels(cfg.study)
     sizes = Counter(_size(entry) for _, entry in entries) if cfg.samples else {}
-    rows: list[tuple[int, dict[str, object]]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     mine = ctx.world.share(entries, lambda pair: pair[1].size)
     for done, (number, entry) in enumerate(mine):
 
@@ -51,13 +53,18 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
             row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
         rows.append((number, asdict(row)))
     ctx.progress("survey", len(mine), len(mine))
-    row_of = {(number, row["name"]): RecordingRow(**row) for of_rank in ctx.gather(rows) for number, row in of_rank}
+    row_of = {(number, row["name"]): row for of_rank in ctx.gather(rows) for number, row in of_rank}
     if not ctx.world.is_first:
         return {}
-    table = StudyTable(tuple(row_of[key] for key in sorted(row_of)))
+    table = StudyTable(tuple(_row(row_of[key]) for key in sorted(row_of)))
     table.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
     log.info("%s\n\n%s", "\n".join(table.sentences()), table.table())
     return table.metrics() | {"notes": table.sentences()[1:SHOWN], "page": "survey.html"}
+
+
+def _row(values: Mapping[str, Any]) -> RecordingRow:
+    """A row as another rank sent it."""
+    return RecordingRow(**{**values, "decided": tuple(Channel(**each) for each in values["decided"])})
 
 
 def _labels(studies: Sequence[str]) -> list[str]:
@@ -75,7 +82,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     """Describe a recording, or say why it cannot be used."""
     row = RecordingRow(entry.name, entry.subject, entry.session, entry.run)
     try:
-        opened = recordings.open_entry(entry, cfg.matlab)
+        opened = recordings.open_entry(entry, cfg.reading)
         digest, codes = hashlib.blake2b(digest_size=16), _codes(opened.stream)
         defects = samples.find_defects(_hashed(opened.stream, digest, codes, beat)) if cfg.samples else ()
     except Preempted:
@@ -104,6 +111,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         events={name: dict(counts) for name, counts in there.items()},
         notes=tuple(notes),
         checksum=digest.hexdigest() if cfg.samples else "",
+        decided=opened.decided,
     )
 
 

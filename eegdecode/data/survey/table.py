@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eegdecode.data.io.channels import table as channels_table
+from eegdecode.data.io.channels.table import Channel
 from eegdecode.page import page
 from hpc import media
 from hpc.errors import first_of
@@ -36,6 +38,7 @@ class RecordingRow:
     failed: str = ""
     events: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """The codes or names of events that are there, used or not, with their number; by where they are."""
+    decided: tuple[Channel, ...] = ()  # what was decided about each channel, and why
 
     @property
     def label(self) -> str:
@@ -175,9 +178,10 @@ class StudyTable:
         )
 
     def write(self, folder: Path, title: str) -> None:
-        """Write survey.html and survey.tsv."""
+        """Write survey.html, survey.tsv, and what was decided about each channel, channels.tsv."""
         rows = [list(RecordingRow("", "").cells), *(list(row.cells.values()) for row in self.rows)]
         products.write_text(folder / "survey.tsv", media.tsv(rows))
+        products.write_text(folder / "channels.tsv", channels_table.tsv({row.label: row.decided for row in self.good}))
         products.write_text(folder / "survey.html", self.html(title))
 
     def metrics(self) -> dict[str, object]:

@@ -44,6 +44,8 @@ def apply(cfg: Pick, stream: Stream, trials: Sequence[Trial]) -> Stream:
         and (name in cfg.names or (cfg.regex and re.search(cfg.regex, name)) or not (cfg.names or cfg.regex))
         and name not in cfg.drop
     ]
+    if not chosen and cfg == Pick() and all(stream.sensor(name).kind == "sound" for name in channels):
+        return stream  # of a study of sound alone
     if not chosen:
         raise ValueError(f"pick leaves none of the channels {', '.join(channels)}: loosen kinds, names or regex")
     return select(stream, chosen)
