@@ -83,6 +83,8 @@ def _names(sight: Sight) -> str:
 
 
 def _train(sight: Sight, what: Decoding, split: Guess) -> Section:
+    if what.is_course:
+        return _train_course(what, split)
     section: dict[str, Guess] = {
         "data": Guess("preprocess"),
         "target": Guess(what.name),
@@ -113,6 +115,25 @@ def _train(sight: Sight, what: Decoding, split: Guess) -> Section:
         ("ten times the steps, once the rest is right",),
     )
     return section
+
+
+def _train_course(what: Decoding, split: Guess) -> Section:
+    """The training for a course in time."""
+    windows = {"name": "random", "length_s": what.window_s, "batch": BATCH}
+    optim = {"steps": STEPS, "lr": 6e-3, "weight_decay": 3.0, "validate_every": VALIDATE_EVERY, "patience": 3}
+    return {
+        "data": Guess("preprocess"),
+        "target": Guess(what.name),
+        "model": Guess(
+            {"name": "bilstm", "hidden": 32, "layers": 2, "dropout": 0.3},
+            "Small, and gives a value for each sample.",
+            ("tcn or transformer, which are causal; hpc settings train.model lists all",),
+        ),
+        "objective": Guess({"name": "regression"}, "Numbers over time."),
+        "split": split,
+        "windows": Guess(windows, f"{what.window_s:g} s at a random place of each trial; none is shorter."),
+        "optim": Guess(optim, "A first look, in some minutes on a CPU; with few stimuli, strong weight decay."),
+    }
 
 
 def _check(sections: dict[str, dict[str, Any]]) -> None:

@@ -19,6 +19,9 @@ def choose(sight: Sight, decoding: Decoding) -> Guess:
     """Return the split. Raises ValueError if the study has too few people or recordings of a class."""
     if decoding.label_of:
         return _of_recordings(sight, decoding)
+    if decoding.is_course:
+        why = "What was presented is never in two sets, also if several people heard it: so that it is not recognised."
+        return Guess({"by": "stimulus"}, why, ("{by: subject, shared: [stimulus]}: new people, known stimuli",))
     runs = Counter(entry.subject for entry in sight.entries)
     n_subjects, fewest_runs = len(runs), min(runs.values())
     why_not: tuple[str, ...]
