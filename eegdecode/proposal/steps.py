@@ -35,8 +35,9 @@ def choose(sight: Sight, decoding: Decoding) -> list[Guess]:
     mains = [seen.mains_hz for seen in sight.seen if seen.mains_hz]
     mains_hz = max(set(mains), key=mains.count) if mains else None
     if mains_hz and mains_hz < slowest / 2:
-        said = "says so" if any(seen.opened.line_hz for seen in sight.seen) else "stands out of the spectrum"
-        steps.append(Guess({"name": "notch", "hz": mains_hz}, f"A mains frequency of {mains_hz:g} Hz {said}."))
+        told = any(seen.opened.line_hz for seen in sight.seen)
+        why = f"{mains_hz:g} Hz {'is the mains frequency of the files' if told else 'stands out of the spectrum'}."
+        steps.append(Guess({"name": "notch", "hz": mains_hz}, why))
     high_hz = min(HIGH_HZ, round(0.4 * min(slowest, SFREQ if slowest > 1.25 * SFREQ else slowest), 1))
     none = "" if mains_hz else " No mains frequency stands out, so there is no notch."
     steps.append(

@@ -26,7 +26,7 @@ Section = Mapping[str, "Guess | Sequence[Guess]"]
 
 def text(title: Sequence[str], sections: Mapping[str, Section]) -> str:
     """Return the YAML. A list of guesses is a list with a line each."""
-    lines = [f"# {line}" for line in title]
+    lines = [f"# {media.one_line(line)}" for line in title]
     for name, section in sections.items():
         lines += ["", f"{name}:"]
         for key, guess in section.items():

@@ -194,6 +194,12 @@ def two_patients(folder: Path) -> None:
         path.unlink()
 
 
+def test_what_was_seen_is_shown_also_where_nothing_can_be_proposed(tmp_path: Path) -> None:
+    without_marks(tmp_path / "study")
+    shown = init.run(Init(explain=True), [tmp_path / "study"], False)
+    assert "sub-1: 8 eeg, 128 Hz, 10.0 s" in shown and "No config can be proposed: " in shown
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
