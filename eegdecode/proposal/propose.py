@@ -125,7 +125,7 @@ def _train_course(what: Decoding, split: Guess) -> Section:
         "data": Guess("preprocess"),
         "target": Guess(what.name),
         "model": Guess(
-            {"name": "bilstm", "hidden": 32, "layers": 2, "dropout": 0.3},
+            {"name": "bilstm", "hidden": 16, "layers": 1},
             "Small, and gives a value for each sample.",
             ("tcn or transformer, which are causal; hpc settings train.model lists all",),
         ),
