@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from glob import escape
 from typing import Any
 
-from eegdecode.data.events.rows import recording_labels
+from eegdecode.data.events.rows import labels
 from eegdecode.proposal import courses, trials
 from eegdecode.proposal.seen import ANNOTATIONS, EPOCHS, EVENTS_TSV, FILE, MARKERS, TRIGGERS, Sight
 from eegdecode.proposal.trials import Classes
@@ -116,12 +116,17 @@ NO_LABELS = ("subject", "session", "run", "participant_id", "path", "file", "fil
 def _conditions(sight: Sight) -> list[tuple[str, str, dict[str, str]]]:
     """The labels that a recording may have as a whole: (column, what it is, the label by recording)."""
     entries = sight.entries
-    labels_of = {entry.name: recording_labels(entry) for entry in entries}
-    columns = dict.fromkeys(column for entry in entries for column in (*entry.words, *entry.row, *entry.participant))
+    # Each reads participants.tsv, so once a subject
+    people = {entry.subject: labels(entry.participant) for entry in {each.subject: each for each in entries}.values()}
+    labels_of = {
+        entry.name: {**people[entry.subject], **entry.fields, "task": entry.task, **labels(entry.row)}
+        for entry in entries
+    }
+    columns = dict.fromkeys(column for of_entry in labels_of.values() for column in of_entry)
     found = []
     for column in (name for name in columns if name not in NO_LABELS):
-        labels = {name: labels[column] for name, labels in labels_of.items() if column in labels}
-        of_words = {name: label for name, label in labels.items() if isinstance(label, str)}
+        every = {name: of_entry.get(column) for name, of_entry in labels_of.items()}
+        of_words = {name: label for name, label in every.items() if isinstance(label, str) and label}
         if len(of_words) == len(entries) and 2 <= len(set(of_words.values())) <= MOST_GROUPS:
             in_name = column in entries[0].fields or column == "task"
             where = "in the names of the files" if in_name else "in the tables of the study"

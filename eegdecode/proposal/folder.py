@@ -46,6 +46,7 @@ class Folder:
     names: Names | None
     n_files: int
     counts: dict[str, int]  # of files by ending
+    has_events: bool = False  # whether there is any events.tsv
     notes: tuple[str, ...] = ()
 
 
@@ -56,27 +57,28 @@ def look(path: Path, files: str, progress: Progress) -> Folder:
         raise ValueError(f"{path} {what}: name the folder of a study")
     every = list(_walk(path, progress))
     counts = Counter(_ending(name) for name in every)
+    has_events = any(name.endswith("events.tsv") for name in every)
     if files:
-        return Folder(path, tuple(recordings.find(path, files)), files, None, len(every), counts)
+        return Folder(path, tuple(recordings.find(path, files)), files, None, len(every), counts, has_events)
     if any(re.match(r"sub-[^/]+/(ses-[^/]+/)?(eeg|meg|ieeg)/", name) for name in every):
         entries = recordings.find(path)
-        return Folder(path, tuple(entries), "", None, len(every), counts)
+        return Folder(path, tuple(entries), "", None, len(every), counts, has_events)
     if table := next((name for name in TABLES_OF_FILES if name in every), ""):
-        return Folder(path, tuple(recordings.find(path, table)), table, None, len(every), counts)
-    candidates = _candidates(path, every, counts)
+        return Folder(path, tuple(recordings.find(path, table)), table, None, len(every), counts, has_events)
+    candidates, others = _candidates(path, every, counts)
     inferred = names.infer(candidates)
-    notes = []
+    notes = [f"{many(len(others), 'file')} of another format left out: {first_of(others)}"] if others else []
     if inferred.left_out:
         notes.append(
             f"{many(len(inferred.left_out), 'file')} whose names have another form are left out: "
             f"{first_of(inferred.left_out)}"
         )
     entries = recordings.find(path, inferred.files)
-    return Folder(path, tuple(entries), inferred.files, inferred, len(every), counts, tuple(notes))
+    return Folder(path, tuple(entries), inferred.files, inferred, len(every), counts, has_events, tuple(notes))
 
 
-def _candidates(path: Path, every: list[str], counts: Counter[str]) -> list[str]:
-    """The files of the one format that the recordings have."""
+def _candidates(path: Path, every: list[str], counts: Counter[str]) -> tuple[list[str], list[str]]:
+    """The files of the format that the recordings have, and those of other formats."""
     if not every:
         raise ValueError(f"{path} is empty: name the folder that holds the recordings")
     by_format: dict[str, list[str]] = {}
@@ -96,7 +98,8 @@ def _candidates(path: Path, every: list[str], counts: Counter[str]) -> list[str]
             f"{path} has recordings of several formats ({shares}), which may be several studies or one twice: put each "
             f'into a folder of its own, or name the ones you mean with files="{{subject}}*{most}"'
         )
-    return sorted(by_format[most])
+    others = [name for ending, found in by_format.items() if ending != most for name in found]
+    return sorted(by_format[most]), sorted(others)
 
 
 def _what(counts: Counter[str]) -> str:

@@ -123,7 +123,8 @@ def look(folder: Folder, reading: Reading, progress: Progress) -> Sight:
         why = next(iter(failed.values()))
         raise ValueError(f"none of the {len(some)} recordings of {folder.path} that were opened can be read: {why}")
     tables: dict[str, Sequence[Mark]] = {}
-    for entry in [folder.entries[index] for index in spread(len(folder.entries), MOST_TABLES)]:
+    with_tables = spread(len(folder.entries), MOST_TABLES) if folder.has_events else []
+    for entry in [folder.entries[index] for index in with_tables]:
         if entry.name in failed:
             continue
         progress.at(f"events of {entry.name}")

@@ -32,7 +32,9 @@ def choose(sight: Sight, decoding: Decoding) -> Guess:
             f"There are {n_subjects} subjects with {_each(runs)}: the test set has people that training never saw, "
             "which is what a decoder is asked in practice. Their stimuli are the same classes, so these are shared."
         )
-        why_not = ("{by: block, within: subject, …}: new minutes of the same people, which is easier",)
+        why_not = (
+            "{by: block, within: run, block_s: 60, shared: [subject, stimulus]}: the same people, which is easier",
+        )
         if n_subjects >= 2 * ENOUGH_SUBJECTS:
             why_not += ("folds: 5 in a sweep over split.fold=0..4, so that everybody is tested once",)
         return Guess(settings, why, why_not)

@@ -163,6 +163,15 @@ def test_a_damaged_recording_is_named_and_the_others_count(tmp_path: Path, monke
     assert config.load([Path("study.yaml")])["preprocess"]["exclude"] == ["sub-003"]
 
 
+def test_a_few_files_of_another_format_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    layouts.file_a_condition(tmp_path / "study")
+    (tmp_path / "study/cap.mat").touch()
+    (tmp_path / "study/ages.csv").write_text("who,age\nP01,33\n")
+    shown = init.run(Init(), [Path("study")], False)
+    assert "NOTE: 1 file of another format left out: cap.mat" in shown and "12 recordings of 6 subjects" in shown
+
+
 def sound(folder: Path) -> None:
     folder.mkdir()
     for k in range(3):
