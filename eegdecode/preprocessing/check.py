@@ -21,6 +21,10 @@ SILENT = (".mat", ".set")
 EPOCHS = re.compile(r"[-_]epo(-\d+)?\.fif")
 
 
+STIMULI = {"stim_file", "trial_type", "value"}
+"""Columns that may be the stimulus, and a label as well."""
+
+
 class _Unknown(Exception):
     """Only the recording itself can tell."""
 
@@ -68,7 +72,9 @@ def _trials(cfg: Preprocess, entry: Entry) -> Sequence[Trial] | None:
         return None
     of_bids = entry.events() if isinstance(inner, BidsEvents) else None
     if isinstance(inner, BidsEvents) and of_bids is not None:
-        return rows.of_bids(inner, of_bids, entry.study, _asked(cfg), rows.Place("events.tsv", at)).trials
+        return rows.of_bids(
+            inner, of_bids, entry.study, STIMULI | {inner.stimulus}, rows.Place("events.tsv", at)
+        ).trials
     path = files.file_of(inner, entry) if isinstance(inner, FileEvents) else None
     path = path or next(iter(event_files.beside(entry.path)), None)
     if path is None and (entry.path.suffix.lower() in SILENT or EPOCHS.search(entry.path.name.lower())):
@@ -77,10 +83,10 @@ def _trials(cfg: Preprocess, entry: Entry) -> Sequence[Trial] | None:
         return rows.of_bids(inner, None, entry.study, (), rows.Place("events.tsv", at)).trials
     if path is None or path.suffix.lower() == ".mat":
         raise _Unknown
-    return _of_file(inner, entry, path, _asked(cfg), at)
+    return _of_file(inner, entry, path, at)
 
 
-def _of_file(cfg: BidsEvents | FileEvents, entry: Entry, path: Path, asked: set[str], at: str) -> Sequence[Trial]:
+def _of_file(cfg: BidsEvents | FileEvents, entry: Entry, path: Path, at: str) -> Sequence[Trial]:
     """Trials of a file of events next to a recording whose rate nobody knows yet: times are as good as any."""
     if event_files.is_one(path):
         table, cfg = files.of_event_file(path, 1.0, 0), replace(cfg, duration_s=cfg.duration_s or 1.0)
@@ -90,8 +96,8 @@ def _of_file(cfg: BidsEvents | FileEvents, entry: Entry, path: Path, asked: set[
         raise _Unknown
     place = rows.Place(table.source, at)
     if isinstance(cfg, BidsEvents):
-        return rows.of_bids(cfg, table.rows, entry.study, asked, place).trials
-    return rows.of_file(replace(cfg, code=table.column), table.rows, entry.words, asked, place).trials
+        return rows.of_bids(cfg, table.rows, entry.study, STIMULI | {cfg.stimulus}, place).trials
+    return rows.of_file(replace(cfg, code=table.column), table.rows, entry.words, {table.column}, place).trials
 
 
 def _asked(cfg: Preprocess) -> set[str]:

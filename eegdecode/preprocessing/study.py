@@ -159,7 +159,9 @@ def _one(
     trials, words = presented.trials, entry.words
     stimuli = (targets.files(target, trials, study, words) for target in cfg.targets)
     others = of_recording.sources(cfg.events, entry)
-    if labels(cfg) & entry.participant.keys():
+    in_events = {column for row in (entry.events() or [])[:1] for column in row}
+    lacking = labels(cfg) - in_events - {"stimulus"}
+    if lacking and lacking & entry.participant.keys():
         others.add(study / "participants.tsv")
     files = sources(study, entry, others.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))

@@ -20,6 +20,7 @@ import soundfile
 import torch
 
 from eegdecode.data import targets
+from eegdecode.data.config import BidsEvents
 from eegdecode.data.events import events
 from eegdecode.data.io import audio, guard, mat5, matlab, raw, recordings
 from eegdecode.data.io.guard import Refused
@@ -300,7 +301,7 @@ def test_a_table_names_no_stimulus_elsewhere(tmp_path: Path, away: str) -> None:
     rows = [{"onset": "0.5", "duration": "1", "stim_file": away}]
     stream = corpus.signal().stream()
     with pytest.raises(Refused, match=r"stimuli: a table or a marker of the study names '\S+', which leads out of it"):
-        events.trials(events.default_events(rows), rows, stream, (), tmp_path / "study")
+        events.trials(BidsEvents(), rows, stream, (), tmp_path / "study")
     trials = (Trial(0.5, 1.0, away, {}),)
     for target in (Extra("stimuli/{stimulus}", 10.0), Embedding("{stem}.npy"), Image("{stimulus}"), Envelope(64.0)):
         with pytest.raises(Refused, match="which leads out of it: put"):

@@ -89,7 +89,11 @@ def test_the_step_of_another_package_leads_to_one_that_is_there(word: str) -> No
         (["preprocess", "steps=[{name:bandpass}]"], "YAML needs a space after the colon of name:bandpass"),
         (["preprocess", "steps=bandpass"], "a list of several, in order, but got 'bandpass': say steps=[bandpass]"),
         (["preprocess", "steps=[filter]"], "steps[0]: a filter is bandpass, with low_hz and high_hz"),
-        (["preprocess", "events.duration_s=3"], "preprocess.events needs a name besides its settings, events.name=…"),
+        (
+            ["preprocess", "events={name: fixed_length, of: {overlap: true}}"],
+            "events.of needs a name besides its settings",
+        ),
+        (["preprocess", "events.channel=STI"], "channel is a setting of codes and triggers and film: say which with"),
         (["train", "model.lr=1"], "train.model has no setting 'lr': it is optim.lr"),
         (["train", "optim.epochs=3"], "train.optim has no setting 'epochs': training is counted in optim.steps"),
         (["train", "model.batch_size=3"], "'batch_size': windows.batch is the number of windows a step"),

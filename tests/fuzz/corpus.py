@@ -29,7 +29,7 @@ import torch
 from eegdecode import models
 from eegdecode.data import targets
 from eegdecode.data.config import Survey
-from eegdecode.data.events import events
+from eegdecode.data.events import of_recording
 from eegdecode.data.io import audio, recordings
 from eegdecode.data.store import store
 from eegdecode.data.survey import survey
@@ -138,8 +138,8 @@ def read_study(folder: Path) -> Reading:
     if said := [note for note in row.notes if note.startswith("no trials:")]:
         raise Sentence(said[0])
     opened = recordings.open_entry(entry)
-    stream, rows = opened.stream, entry.events()
-    trials = events.trials(events.default_events(rows), rows, stream, opened.annotations, folder).trials
+    stream = opened.stream
+    trials = of_recording.trials(None, entry, opened).trials
     whole = stream.read(0, stream.n_times)
     sensors = [stream.sensor(name) for name in stream.channels]
     return Reading(

@@ -44,9 +44,10 @@ def trials(cfg: Events | None, entry: Entry, opened: "Opened", asked: Collection
     else:
         parsed = _of_events(cfg or BidsEvents(), entry, opened, rows, asked)
         refuse_crossing(parsed.trials, opened)
-    of_all = {name: value for name, value in recording_labels(entry).items() if name in asked}
-    if not of_all:
-        return parsed
+    lacking = {name for name in asked if any(name not in trial.labels for trial in parsed.trials)} - {"stimulus"}
+    if not lacking:
+        return parsed  # participants.tsv may be what it wants
+    of_all = {name: value for name, value in recording_labels(entry).items() if name in lacking}
     return parsed._replace(trials=tuple(replace(t, labels={**of_all, **t.labels}) for t in parsed.trials))
 
 

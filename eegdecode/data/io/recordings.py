@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,9 +69,15 @@ class Entry:
     def participant(self) -> dict[str, str]:
         """The subject's row of participants.tsv; empty where there is none."""
         file = self.study / "participants.tsv"
-        rows = read_tsv(file) if file.is_file() else []
+        rows = _participants(file, file.stat().st_mtime_ns) if file.is_file() else []
         bare = self.subject.removeprefix(f"{self.study.name}-")
         return next((row for row in rows if row.get("participant_id", "") in (bare, bare.removeprefix("sub-"))), {})
+
+
+@lru_cache(maxsize=8)
+def _participants(file: Path, written_ns: int) -> list[dict[str, str]]:
+    """The rows of a table that all recordings look into, read once."""
+    return read_tsv(file)
 
 
 def find(study: Path, files: str = "") -> list[Entry]:

@@ -98,16 +98,18 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     except Exception as error:  # noqa: BLE001  as above
         trials, notes = (), [*notes, f"no trials: {_why(entry, error)}".replace(f"{folder}/", "")]
     try:
+        labels = {*recording_labels(entry)}
         there = {**of_recording.events_in(entry, opened), **{each.name: each.counts for each in codes if each.counts}}
     except Exception as error:  # noqa: BLE001  as above
-        there, notes = {}, [*notes, f"events: {_why(entry, error)}".replace(f"{folder}/", "")]
+        labels, there, why = set(), {}, _why(entry, error).replace(f"{folder}/", "")
+        notes = notes if f"no trials: {why}" in notes else [*notes, f"events: {why}"]
     return replace(
         row,
         channels=dict(Counter(stream.sensor(channel).kind for channel in stream.channels)),
         sfreq=stream.sfreq,
         duration_s=stream.duration,
         stimuli=dict(Counter(trial.stimulus for trial in trials)),
-        labels=tuple(sorted({*recording_labels(entry)} | {label for trial in trials for label in trial.labels})),
+        labels=tuple(sorted(labels | {label for trial in trials for label in trial.labels})),
         events={name: dict(counts) for name, counts in there.items()},
         notes=tuple(notes),
         checksum=digest.hexdigest() if cfg.samples else "",
