@@ -34,9 +34,11 @@ TORCH_CUDA_MB = (2900, 5100)
 COSTS_MB = {
     "base": (135, 560),
     "audio": (1, 1),
+    "tables": (56, 180),
+    "film": (36, 109),
     "mpi": (15, 42),
     "wandb": (30, 110),
-    "test": (53, 205),
+    "test": (89, 314),
     "dev": (38, 115),
 }
 """(to download, on disk) of what users need without torch, and of what each extra adds: wheels of Python 3.11 on Linux

@@ -2,7 +2,6 @@
 asked for in one sentence."""
 
 import importlib.util
-import struct
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,7 @@ from eegdecode.data.config import Matlab, Reading, Table
 from eegdecode.data.events import of_file
 from eegdecode.data.io import raw, recordings
 from eegdecode.data.io.readers.opened import Opened
+from tests.eegdecode.recorded import write_nwb, write_xdf
 from tests.eegdecode.test_matlab import version_5, version_7
 
 NAMES = ("Fz", "Cz", "Pz", "Oz")
@@ -147,41 +147,8 @@ def test_an_array_of_objects_runs_no_code(tmp_path: Path) -> None:
 # ---- XDF
 
 
-def chunk(tag: int, content: bytes) -> bytes:
-    return b"\x04" + struct.pack("<IH", len(content) + 2, tag) + content
-
-
-def stream_header(number: int, name: str, kind: str, n: int, rate: float, form: str, desc: str = "") -> bytes:
-    xml = f"<info><name>{name}</name><type>{kind}</type><channel_count>{n}</channel_count>"
-    xml += f"<nominal_srate>{rate}</nominal_srate><channel_format>{form}</channel_format><desc>{desc}</desc></info>"
-    return chunk(2, struct.pack("<I", number) + xml.encode())
-
-
-def write_xdf(path: Path, drift: float = 0.0) -> None:
-    """As LabRecorder does: signals whose first sample of a chunk has a time, and markers on a clock 100 s ahead."""
-    labels = "".join(
-        f"<channel><label>{name}</label><unit>microvolts</unit><type>EEG</type></channel>" for name in NAMES
-    )
-    out = b"XDF:" + chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
-    out += stream_header(1, "amp", "EEG", 4, SFREQ, "double64", f"<channels>{labels}</channels>")
-    out += stream_header(2, "task", "Markers", 1, 0.0, "string")
-    for first in range(0, 500, 50):
-        values = b"".join(
-            (b"\x08" + struct.pack("<d", 10 + (first + k) / SFREQ * (1 + drift)) if k == 0 else b"\x00")
-            + DATA[first + k].tobytes()
-            for k in range(50)
-        )
-        out += chunk(3, struct.pack("<I", 1) + b"\x01" + bytes([50]) + values)
-    for at_s, word in ((0.4, "left"), (0.8, "right")):
-        stamp = struct.pack("<d", 110 + at_s)
-        out += chunk(3, struct.pack("<I", 2) + b"\x01\x01\x08" + stamp + b"\x01" + bytes([len(word)]) + word.encode())
-    for at in (100.0, 105.0, 112.0):
-        out += chunk(4, struct.pack("<Idd", 2, at, -100.0))
-    path.write_bytes(out)
-
-
 def test_xdf_has_its_markers_where_the_signal_was_then(tmp_path: Path) -> None:
-    write_xdf(tmp_path / "a.xdf")
+    write_xdf(tmp_path / "a.xdf", DATA, NAMES, SFREQ)
     opened = raw.open(tmp_path / "a.xdf")
     is_the_recording(opened)
     assert [(round(a.onset_s, 6), a.text) for a in opened.annotations] == [(0.4, "left"), (0.8, "right")]
@@ -200,7 +167,7 @@ def test_xdf_has_its_markers_where_the_signal_was_then(tmp_path: Path) -> None:
     ids=["cut", "entities", "format", "rate", "magic"],
 )
 def test_a_damaged_xdf_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], says: str) -> None:
-    write_xdf(tmp_path / "a.xdf")
+    write_xdf(tmp_path / "a.xdf", DATA, NAMES, SFREQ)
     (tmp_path / "a.xdf").write_bytes(damage((tmp_path / "a.xdf").read_bytes()))
     with pytest.raises(ValueError, match=rf"a\.xdf.*({says})"):
         raw.open(tmp_path / "a.xdf")
@@ -209,25 +176,8 @@ def test_a_damaged_xdf_is_refused(tmp_path: Path, damage: Callable[[bytes], byte
 # ---- NWB
 
 
-def write_nwb(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        series = file.create_group("acquisition/ElectricalSeries")
-        series.attrs["neurodata_type"], series.attrs["description"] = "ElectricalSeries", "EEG of the scalp"
-        data = series.create_dataset("data", data=np.rint(DATA * 1e3).astype("i4"))
-        data.attrs["conversion"], data.attrs["unit"] = 1e-9, "volts"
-        series.create_dataset("starting_time", data=2.0).attrs["rate"] = 250.0
-        series.create_dataset("electrodes", data=np.arange(4)[::-1])
-        table = file.create_group("general/extracellular_ephys/electrodes")
-        table.create_dataset("label", data=list(NAMES[::-1]), dtype=h5py.string_dtype())
-        table.create_dataset("group_name", data=["cap"] * 4, dtype=h5py.string_dtype())
-        trials = file.create_group("intervals/trials")
-        trials.create_dataset("start_time", data=[2.4, 2.8])
-        trials.create_dataset("stop_time", data=[2.6, 3.2])
-        trials.create_dataset("condition", data=["left", "right"], dtype=h5py.string_dtype())
-
-
 def test_nwb(tmp_path: Path) -> None:
-    write_nwb(tmp_path / "a.nwb")
+    write_nwb(tmp_path / "a.nwb", DATA, NAMES, SFREQ)
     opened = raw.open(tmp_path / "a.nwb")
     is_the_recording(opened, atol=1e-9)
     assert [(round(a.onset_s, 6), round(a.duration_s, 6), a.text) for a in opened.annotations] == [

@@ -216,7 +216,7 @@ def test_a_file_without_units_gets_those_of_the_table(study: Path) -> None:
     opened = open_entry(entry)
     np.testing.assert_allclose(opened.stream.read(0, 1000)[:, 0], SIGNAL.data[:, 0], atol=1e-8)
     np.testing.assert_allclose(opened.stream.read(0, 1000)[:, 1], SIGNAL.data[:, 1] * 1e3, atol=1e-5)
-    assert {"Cz: in uV by channels.tsv", "Pz: in mV by channels.tsv"} <= set(opened.notes)
+    assert {"Cz, VEOG: in uV by channels.tsv", "Pz: in mV by channels.tsv"} <= set(opened.notes)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ import torch
 
 from eegdecode import models
 from eegdecode.data import targets
-from eegdecode.data.config import Survey
+from eegdecode.data.config import Survey, Table
 from eegdecode.data.events import of_recording
 from eegdecode.data.io import audio, recordings
 from eegdecode.data.store import store
@@ -57,6 +57,7 @@ from hpc.runs.rundir import LIST, RunDir, append_line, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import watch
 from hpc.supervise import diagnosis
+from tests.eegdecode.recorded import write_nwb, write_xdf
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Mutation
 
@@ -226,6 +227,45 @@ def says_events(content: bytes) -> Hashable:
 def recording(name: str, write: Callable[[Path], object], extension: str, end: str = "", **more: Any) -> Format:
     victim = f"sub-01/eeg/sub-01_task-x_eeg{end or extension}"
     return Format(name, lambda folder: study(folder, write, extension), victim, read_study, **more)
+
+
+def alone(name: str, write: Callable[[Path], object], file: str, **more: Any) -> Format:
+    """A recording in a folder that is not BIDS, as tables and arrays are named by `files`."""
+    return Format(name, lambda folder: write(folder / file), file, partial(read_alone, file), **more)
+
+
+def read_alone(file: str, folder: Path) -> Reading:
+    (entry,) = recordings.find(folder, "{subject}" + Path(file).suffix)
+    how = Survey((Input("x"),), table=Table(sfreq=float(SFREQ) if file.endswith((".npy", ".npz")) else 0.0))
+    row = survey.describe(how, folder, entry, lambda: None)
+    if row.failed:
+        raise Sentence(row.failed)
+    opened = recordings.open_entry(entry, how.reading)
+    whole = opened.stream.read(0, opened.stream.n_times)
+    facts = (opened.stream.channels, opened.stream.sfreq, opened.annotations, opened.trial_edges, opened.decided)
+    return Reading((opened.stream.n_channels, opened.stream.n_times), digest(whole, *facts), opened.notes)
+
+
+def csv_table(path: Path) -> None:
+    rows = [f"{k / SFREQ:.2f},{','.join(f'{x * 1e6:.4f}' for x in row)}" for k, row in enumerate(signal().data)]
+    path.write_text("\n".join(["time," + ",".join(f"{name} [uV]" for name in NAMES), *rows]) + "\n")
+
+
+def says_csv(content: bytes) -> Hashable:
+    lines = [line.split(",") for line in re.split(r"\r\n|\r|\n", content.decode("utf-8-sig")) if line.strip()]
+    return len(lines[0]) - 1, len(lines) - 1
+
+
+def cells(path: Path) -> None:
+    trials = np.empty((1, 3), object)
+    for k in range(3):
+        trials[0, k] = signal().data[200 * k : 200 * (k + 1)].astype(float) * 1e6
+    scipy.io.savemat(path, {"resp": trials, "stim": trials, "fs": float(SFREQ)}, do_compression=True)
+
+
+def says_npy_recording(content: bytes) -> Hashable:
+    columns, rows = says_npy(content)  # type: ignore[misc]
+    return min(columns, rows), max(columns, rows)
 
 
 def sidecar(name: str, kinds: tuple[Mutation, ...], **more: Any) -> Format:
@@ -611,6 +651,14 @@ FORMATS: tuple[Format, ...] = (
     recording("mat 5", matlab, ".mat"),
     recording("mat 7", partial(matlab, do_compression=True), ".mat"),
     recording("mat 7.3", matlab_7_3, ".mat"),
+    alone("csv", csv_table, "s1.csv", kinds=mutations.TEXT, says=says_csv),
+    alone("npy recording", lambda path: np.save(path, signal().data * 1e6), "s1.npy", says=says_npy_recording),
+    alone("npz recording", lambda path: np.savez_compressed(path, eeg=signal().data * 1e6, fs=float(SFREQ)), "s1.npz",
+          kinds=(*mutations.BINARY, mutations.bombs)),
+    alone("xdf", lambda path: write_xdf(path, signal().data * 1e6, NAMES, float(SFREQ)), "s1.xdf"),
+    alone("nwb", lambda path: write_nwb(path, signal().data * 1e6, NAMES, float(SFREQ)), "s1.nwb"),
+    alone("cells in .mat", cells, "s1.mat"),
+    alone("ogg", lambda path: soundfile.write(path, sound(), 8000), "s1.ogg"),
     sidecar("task-x_events.tsv", mutations.TEXT, says=says_events),
     sidecar("task-x_channels.tsv", mutations.TEXT),
     sidecar("electrodes.tsv", mutations.TEXT),

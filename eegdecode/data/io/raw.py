@@ -65,6 +65,8 @@ def _checked(path: Path, cfg: Reading) -> Opened:
     if module := formats.OURS.get(path.suffix.lower()):
         own: Opened = import_module(module).read(path, cfg)
         guard.rate(path, own.stream.sfreq)
+        if not own.stream.n_times:
+            raise Refused(f"{path} holds no samples: the recording was never started, or not written")
         return _named(replace(own, notes=own_notes + own.notes))
     if path.suffix.lower() == ".set":
         matlab.check(path)

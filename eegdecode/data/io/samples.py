@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eegdecode.data.io.channels.units import SPREAD
 from eegdecode.data.io.damage import Defect
 from eegdecode.signals import BRAIN, Kind, Sensor, Stream
 from hpc.errors import first_of
@@ -16,17 +17,6 @@ from hpc.errors import first_of
 BLOCK_S = 10.0  # short enough that drift does not count as amplitude
 BLOCK_VALUES = 1 << 22
 N_FOR_SPREAD = 1024  # samples of a block that its spread and its digest are computed from
-SPREAD: dict[Kind, tuple[float, float]] = {
-    "eeg": (2e-7, 7e-4),
-    "ecog": (5e-7, 5e-3),
-    "seeg": (5e-7, 5e-3),
-    "mag": (1e-14, 1e-10),
-    "grad": (1e-13, 2e-9),
-    "eog": (5e-7, 5e-3),
-    "ecg": (1e-6, 2e-2),
-    "emg": (2e-7, 2e-2),
-}
-"""The range of the typical spread within a block in real recordings, raw or filtered, in the kind's unit."""
 RAILED, HALF_RAILED = 0.005, 0.15  # fraction of samples that stay at one outlying extreme; at either extreme
 
 
@@ -175,7 +165,8 @@ def _units(names: Sequence[str], kinds: Sequence[Kind], stats: _BlockStatistics,
         side = f"10^{power} times too large" if power > 0 else f"10^{-power} times too small"
         text = (
             f"{_list(hit)}: {kind} spreads by {typical:.2g} {unit} where {low:g} to {high:g} {unit} is plausible, so "
-            f"it seems {side}: correct the unit in the file or in channels.tsv"
+            f"it seems {side}: correct the unit in the file or in channels.tsv, or say the right one with units, as "
+            'units={"*": mV}'
         )
         defects.append(Defect("units", text, hit, fatal=kind in BRAIN))
     return defects

@@ -57,8 +57,9 @@ def _series(path: Path, file: h5py.File, wanted: str) -> h5py.Group:
     found: list[h5py.Group] = []
 
     def look(name: str, item: object) -> None:
-        is_series = isinstance(item, h5py.Group) and _text(item.attrs.get("neurodata_type", "")) == "ElectricalSeries"
-        if is_series and isinstance(item.get("data"), h5py.Dataset):
+        if not isinstance(item, h5py.Group) or not isinstance(item.get("data"), h5py.Dataset):
+            return
+        if _text(item.attrs.get("neurodata_type", "")) == "ElectricalSeries":
             found.append(item)
 
     file.visititems(look)
