@@ -107,7 +107,7 @@ def _train(sight: Sight, what: Decoding, split: Guess) -> Section:
     if what.overlap:
         windows["overlap"] = True
     section["windows"] = Guess(windows, why)
-    optim = {"steps": STEPS, "lr": 5e-3, "validate_every": VALIDATE_EVERY, "patience": 3}
+    optim: dict[str, Any] = {"steps": STEPS, "lr": 5e-3, "validate_every": VALIDATE_EVERY, "patience": 3}
     optim |= {"average": {"name": "ema", "decay": 0.9}}
     section["optim"] = Guess(
         optim,
