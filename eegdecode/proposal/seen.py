@@ -4,7 +4,7 @@ over the study, and the tables next to the others are read too."""
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,7 +29,6 @@ PIECES = 3
 """Pieces of 10 s of a recording that are read: enough for its unit and what is flat."""
 SPECTRUM_S, STANDS_OUT = 20.0, 5.0
 MAINS_HZ = (50.0, 60.0)
-MATLAB_UNITS = {"uV": 1e-6, "V": 1.0, "mV": 1e-3}
 
 
 class Mark(NamedTuple):
@@ -66,9 +65,7 @@ class Sight:
     seen: tuple[Seen, ...]
     failed: Mapping[str, str]  # why recordings cannot be read, by name
     tables: Mapping[str, Sequence[Mark]]  # rows of events.tsv, by the name of the recording
-    matlab: Matlab
-    matlab_why: str = ""
-    notes: tuple[str, ...] = field(default=())
+    reading: Reading
 
     @property
     def entries(self) -> list[Entry]:
@@ -111,23 +108,23 @@ EVENTS_TSV, FILE, EPOCHS, ANNOTATIONS, TRIGGERS = (
 MARKERS = "the markers in the .mat"
 
 
-def look(folder: Folder, matlab: Matlab, progress: Progress) -> Sight:
+def look(folder: Folder, reading: Reading, progress: Progress) -> Sight:
     """Open some recordings of a folder. Raises ValueError if none of them can be read."""
     some = [folder.entries[index] for index in spread(len(folder.entries), MOST_OPENED)]
-    matlab, matlab_why = _with_unit(some, matlab)
     seen: list[Seen] = []
     failed: dict[str, str] = {}
     for number, entry in enumerate(some, 1):
         progress.at(f"recording {number} of {len(some)}, {entry.name}")
         try:
-            seen.append(_open(entry, matlab))
+            seen.append(_open(entry, reading))
         except Exception as error:  # noqa: BLE001  whatever is wrong with a recording, the others go on
             failed[entry.name] = guard.one_line(entry.path, error).replace(f"{folder.path}/", "")
     if not seen:
         why = next(iter(failed.values()))
         raise ValueError(f"none of the {len(some)} recordings of {folder.path} that were opened can be read: {why}")
     tables: dict[str, Sequence[Mark]] = {}
-    for entry in [folder.entries[index] for index in spread(len(folder.entries), MOST_TABLES)]:
+    with_tables = spread(len(folder.entries), MOST_TABLES) if folder.has_events else []
+    for entry in [folder.entries[index] for index in with_tables]:
         if entry.name in failed:
             continue
         progress.at(f"events of {entry.name}")
@@ -138,7 +135,7 @@ def look(folder: Folder, matlab: Matlab, progress: Progress) -> Sight:
     usable = tuple(each for each in seen if each.entry.name not in failed)
     if not usable:
         raise ValueError(f"no recording of {folder.path} can be used: {next(iter(failed.values()))}")
-    return Sight(folder, usable, failed, tables, matlab, matlab_why)
+    return Sight(folder, usable, failed, tables, reading)
 
 
 def spread(n: int, most: int) -> list[int]:
