@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from eegdecode.data.config import FileEvents, Matlab, Reading
+from eegdecode.data.config import FileEvents, Reading
 from eegdecode.data.events import of_recording, triggers
 from eegdecode.data.io import event_files, guard, markers, recordings, samples
 from eegdecode.data.io.recordings import Entry
@@ -146,8 +146,8 @@ def spread(n: int, most: int) -> list[int]:
     return sorted(step * number % n for number in range(most))
 
 
-def _open(entry: Entry, matlab: Matlab) -> Seen:
-    opened = recordings.open_entry(entry, Reading(matlab))
+def _open(entry: Entry, reading: Reading) -> Seen:
+    opened = recordings.open_entry(entry, reading)
     for defect in samples.find_defects(opened.stream, PIECES):
         if defect.fatal:
             raise ValueError(f"{entry.path}: {defect.sentence}")
@@ -234,25 +234,3 @@ def _mains(stream: Stream) -> float | None:
     # The largest of some values of noise is several times their median, too
     floor = STANDS_OUT * np.log(max(2.0, length / stream.sfreq))
     return max(ratios, key=lambda mains: ratios[mains]) if ratios and max(ratios.values()) > floor else None
-
-
-def _with_unit(some: Sequence[Entry], matlab: Matlab) -> tuple[Matlab, str]:
-    """The unit of .mat files, which they do not say, by how far their samples spread."""
-    if some[0].path.suffix.lower() != ".mat" or matlab != Matlab(data=matlab.data, sfreq=matlab.sfreq):
-        return matlab, ""
-    for entry in some:
-        try:
-            stream = recordings.open_entry(entry, Reading(matlab)).stream
-            piece = stream.read(0, min(stream.n_times, round(10 * stream.sfreq)))
-        except Exception as error:  # noqa: BLE001  it is named when its turn comes
-            log.debug("%s: %s", entry.path, error)
-            continue
-        centred = np.abs(piece - np.median(piece, axis=0))
-        spread_of = float(np.median(1.4826 * np.median(centred, axis=0))) / MATLAB_UNITS["uV"]
-        low, high = samples.SPREAD["eeg"]
-        fitting = [unit for unit, volts in MATLAB_UNITS.items() if low <= spread_of * volts <= high]
-        if fitting and fitting[0] != "uV":
-            why = f"samples spread by {spread_of:.2g}, which for EEG is plausible in {' or '.join(fitting)}, not in uV"
-            return Matlab(matlab.data, matlab.sfreq, fitting[0]), why  # type: ignore[arg-type]
-        return matlab, f"samples spread by {spread_of:.2g}, as EEG in uV" if fitting else ""
-    return matlab, ""

@@ -45,8 +45,6 @@ class Opened:
         For each trial between the edges, its labels: the condition of an epoch, the columns of its metadata.
     decided
         What was decided about each channel, once the tables beside the file and the config were asked too.
-    first_sample
-        The number of its first sample, counted from the start of the acquisition, as in MNE's files of events.
     """
 
     stream: Stream
@@ -61,4 +59,3 @@ class Opened:
     kinds_by: Mapping[str, str] = field(default_factory=dict, hash=False)
     trial_labels: tuple[Mapping[str, str | float], ...] = field(default=(), hash=False)
     decided: tuple[Channel, ...] = ()
-    first_sample: int = 0
