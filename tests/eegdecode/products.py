@@ -12,8 +12,8 @@ from eegdecode.training import model_file
 from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
-CAME_LATER = ("channels.tsv", "components.tsv", ".decisions.json", "window/session", "window/block")
-"""Files of a run, and tables in them, that the records are older than."""
+CAME_LATER = ("channels.tsv", "components.tsv", "window/session", "window/block")
+"""Files of a run, and tables in one, that the records are older than; the decisions of each recording are so too."""
 NOT_ALIKE = ("output", "baseline/")
 """What networks and baselines make of the data: trained sums differ with the processor."""
 
@@ -30,7 +30,7 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
     for path in sorted(run.out.rglob("*.h5")):
         _of_hdf5(path, exact, numbers)
     names = [str(path.relative_to(run.out)) for path in sorted(run.out.rglob("*")) if path.is_file()]
-    exact += [name for name in names if name != LIST and not name.endswith(CAME_LATER)]
+    exact += [name for name in names if name not in (LIST, *CAME_LATER) and not name.endswith(".decisions.json")]
     if (run.out / "model.pt").exists():
         parameters = model_file.load(run.out).parameters
         exact += [(name, list(value.shape), str(value.dtype)) for name, value in parameters.items()]
@@ -41,7 +41,7 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
 
 def _of_hdf5(path: Path, exact: list[Any], numbers: dict[str, list[float]]) -> None:
     def look(name: str, item: object) -> None:
-        if not isinstance(item, h5py.Dataset) or name == "about" or name in CAME_LATER:  # which has checksums of all numbers in it
+        if not isinstance(item, h5py.Dataset) or name in ("about", *CAME_LATER):  # about has checksums of all numbers
             return
         exact.append((path.name, name, list(item.shape), str(item.dtype)))
         if item.dtype.kind == "f":
