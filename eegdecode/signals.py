@@ -44,6 +44,8 @@ class Stream:
         The sensors of the channels; a channel that is missing here is EEG at an unknown position.
     bads
         Names of channels that the recording marks as bad.
+    decisions
+        What steps have decided on this recording, for its page (eegdecode/data/survey/record.py).
     """
 
     channels: tuple[str, ...]
@@ -52,6 +54,7 @@ class Stream:
     read: Callable[[int, int], np.ndarray]
     sensors: Mapping[str, Sensor] = field(default_factory=dict)
     bads: tuple[str, ...] = ()
+    decisions: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_channels(self.channels, self.sfreq)
@@ -67,6 +70,10 @@ class Stream:
 
     def sensor(self, channel: str) -> Sensor:
         return self.sensors.get(channel, Sensor())
+
+    def decided(self, **decisions: object) -> "Stream":
+        """Return the stream with these decisions added."""
+        return replace(self, decisions={**self.decisions, **decisions})
 
     def signal(self) -> "Signal":
         """Read all of it into memory."""

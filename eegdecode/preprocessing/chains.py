@@ -111,9 +111,10 @@ def _filtered(row: Sequence[Filter | Resampling], stream: Stream) -> Stream:
 
 
 def _applied(step: StepConfig, stream: Stream, trials: Sequence[Trial]) -> Stream:
-    """What the recording calls bad is kept, also by a step that makes a stream anew."""
+    """What the recording calls bad, and what was decided, is kept, also by a step that makes a stream anew."""
     applied: Stream = code_of(step).apply(step, stream, trials)
-    return applied if applied.bads else replace(applied, bads=stream.bads)
+    decisions = {**stream.decisions, **applied.decisions}
+    return replace(applied, bads=applied.bads or stream.bads, decisions=decisions)
 
 
 def _finite(stream: Stream) -> Stream:

@@ -27,6 +27,7 @@ from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
+from eegdecode.data.survey import record
 from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
 from eegdecode.preprocessing import chains
 from eegdecode.preprocessing.config import Preprocess
@@ -158,7 +159,7 @@ def _one(
     participants = {study / "participants.tsv"} if _of_subject(cfg, entry) else set()
     files = sources(study, entry, participants.union(*stimuli))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
-    if store.holds(ctx.out, entry.name, key):
+    if store.holds(ctx.out, entry.name, key) and record.read(ctx.out, entry.name, key):
         return
     notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:
@@ -199,6 +200,23 @@ def _one(
         }
         ctx.fence()
         store.write(ctx.out, recording, provenance, key, cfg.int16, beat)
+        _look(cfg, ctx, recording, opened, key)
+
+
+def _look(cfg: Preprocess, ctx: Context, recording: Recording, opened: "Opened", key: str) -> None:
+    """Write the record of a recording for the page, of what is stored now. A picture that fails costs no recording."""
+    stored = store.written(ctx.out, recording.name)
+    signal = recording.signal
+    after = replace(signal, read=stored.read, n_times=stored.n_times)
+    scaled = any(getattr(step, "unitless", False) for step in cfg.steps)
+    columns = [column for target in cfg.targets if (column := targets.column(target)) is not None]
+    try:
+        looked = record.of(opened.stream, opened.bads, recording.trials, after, scaled, columns)
+    except Exception as error:  # noqa: BLE001  whatever it is, the recording is stored, and the page has the sentence
+        log.warning("%s cannot be drawn", recording.name, exc_info=error)
+        looked = record.empty(f"{type(error).__name__}: {error}", signal.decisions)
+    ctx.fence()
+    record.write(ctx.out, recording.name, looked, key)
 
 
 N_CHECKED = 60
@@ -293,13 +311,18 @@ def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], wh
     """The table of the recordings in the store and of those that failed. Writes the index if the store is complete."""
     stored_as = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
     return StudyTable(
-        tuple(
+        page=PAGE,
+        rows=tuple(
             RecordingRow(e.name, e.subject, e.session, e.run, failed=failed[e.name])
             if e.name in failed
             else _row(stored_as[e.name])
             for e in entries
-        )
+        ),
     )
+
+
+PAGE = "preprocess"
+"""The name of the page."""
 
 
 def _row(stored: Stored) -> RecordingRow:
@@ -316,6 +339,8 @@ def _row(stored: Stored) -> RecordingRow:
         tuple(stored.made.get("notes", ())),
         stored.checksum,
         str(stored.made.get("content", "")),
+        record=stored.name,
+        key=stored.key,
     )
 
 
@@ -325,7 +350,7 @@ def _explain(failed: Mapping[str, str], n: int, excluded: Sequence[str]) -> str:
         why.setdefault(reason, []).append(name)
     shown = list(why.items())[:REASONS]
     left = len(failed) - sum(len(names) for _, names in shown)
-    more = f"\n  … and {left} more, all of them in survey.html" if left else ""
+    more = f"\n  … and {left} more, all of them in {PAGE}.html" if left else ""
     # Quoted for the shell and YAML, in which a leading * is a reference
     patterns = [name if name[:1].isalnum() else f'"{name}"' for name in (*excluded, *failed)]
     out = f"'preprocess.exclude=[{','.join(patterns)}]'"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,16 +15,20 @@ from eegdecode.data import config
 from eegdecode.data.events import events
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.recordings import Entry
+from eegdecode.data.survey import record
 from eegdecode.data.survey.table import RecordingRow, StudyTable
-from eegdecode.signals import BRAIN, Stream
+from eegdecode.signals import BRAIN, Stream, Trial
 from hpc.rank.context import Context, Preempted
 from hpc.rank.verification import verify_tree
+
+if TYPE_CHECKING:
+    from eegdecode.data.io.raw import Opened
 
 log = logging.getLogger(__name__)
 
 
 def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
-    """Write survey.html and survey.tsv into ctx.out, and the table into the log."""
+    """Write survey.html, survey.tsv and a record a recording into ctx.out, and the table into the log."""
     folders = [ctx.input(study) for study in cfg.study]
     if not all(verify_tree(ctx, folder) for folder in folders):
         raise Preempted
@@ -40,7 +45,11 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
             ctx.progress("survey", done, len(mine))
 
         beat()
-        row = replace(describe(cfg, folders[number], entry, beat), study=labels[number])
+        named = f"study-{number + 1}_{entry.name}" if len(folders) > 1 else entry.name
+        row, looked = describe(cfg, folders[number], entry, beat)
+        row = replace(row, study=labels[number], record=named if looked else "")
+        if looked:
+            record.write(ctx.out, named, looked)
         if not row.failed and sizes.get(_size(entry), 0) > 1:
             row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
         rows.append((number, asdict(row)))
@@ -65,8 +74,10 @@ def _size(entry: Entry) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> RecordingRow:
-    """Describe a recording, or say why it cannot be used."""
+def describe(
+    cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]
+) -> tuple[RecordingRow, dict[str, Any] | None]:
+    """Describe a recording, or say why it cannot be used. With it, what it looks like, if its samples are read."""
     row = RecordingRow(entry.name, entry.subject, entry.session, entry.run)
     try:
         opened = recordings.open_entry(entry, cfg.matlab)
@@ -75,9 +86,9 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     except Preempted:
         raise
     except Exception as error:  # noqa: BLE001  whatever is wrong with a recording, the others go on
-        return replace(row, failed=_why(entry, error).replace(f"{folder}/", ""))
+        return replace(row, failed=_why(entry, error).replace(f"{folder}/", "")), None
     if fatal := [defect.sentence for defect in defects if defect.fatal]:
-        return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
+        return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}"), None
     stream = opened.stream
     notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
@@ -86,7 +97,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         trials = events.trials(how, rows, stream, opened.annotations, folder, entry.words, opened.units).trials
     except Exception as error:  # noqa: BLE001  as above
         trials, notes = (), [*notes, f"no trials: {_why(entry, error)}"]
-    return replace(
+    described = replace(
         row,
         channels=dict(Counter(stream.sensor(channel).kind for channel in stream.channels)),
         sfreq=stream.sfreq,
@@ -96,6 +107,15 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         notes=tuple(notes),
         checksum=digest.hexdigest() if cfg.samples else "",
     )
+    return described, _look(entry, opened, trials) if cfg.samples else None
+
+
+def _look(entry: Entry, opened: "Opened", trials: Sequence[Trial]) -> dict[str, Any]:
+    try:
+        return record.of(opened.stream, opened.bads, trials)
+    except Exception as error:  # noqa: BLE001  as above: the page has the sentence
+        log.warning("%s cannot be drawn", entry.name, exc_info=error)
+        return record.empty(f"{type(error).__name__}: {error}", {})
 
 
 def _why(entry: Entry, error: Exception) -> str:

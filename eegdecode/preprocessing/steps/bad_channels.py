@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eegdecode.preprocessing import sphere
+from eegdecode import sphere
 from eegdecode.signals import BRAIN, Stream, Trial
 
 
@@ -44,7 +44,7 @@ FLAT = 1e-3  # of the median channel's loudness
 def apply(cfg: BadChannels, stream: Stream, trials: Sequence[Trial]) -> Stream:
     reasons = find(cfg, stream)
     log.info("bad channels: %s", ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none")
-    return interpolated(stream, list(reasons))
+    return interpolated(stream, list(reasons)).decided(bad_channels=reasons)
 
 
 def find(cfg: BadChannels, stream: Stream) -> dict[str, str]:

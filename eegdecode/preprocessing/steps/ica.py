@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -47,18 +47,36 @@ SAMPLES_A_CHANNEL = 30
 
 @dataclass(frozen=True)
 class Artefacts:
-    """`reasons`: for each component to remove; `matrix`: [channel, channel], removes them."""
+    """`reasons`: for each component to remove; `matrix`: [channel, channel], removes them; `maps`: [component, channel],
+    how strongly each component is in each of `channels`; `shares`: of the variance."""
 
     reasons: dict[int, str]
     n_components: int
     matrix: np.ndarray
+    channels: tuple[str, ...] = ()
+    maps: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    shares: tuple[float, ...] = ()
+
+    def listed(self) -> list[dict[str, object]]:
+        """All components, the strongest first, as the page of a recording has them."""
+        return [
+            {
+                "index": index,
+                "removed": index in self.reasons,
+                "reason": self.reasons.get(index, ""),
+                "share": round(self.shares[index], 4),
+                "map": {name: float(f"{value:.3g}") for name, value in zip(self.channels, self.maps[index].tolist())},
+            }
+            for index in sorted(range(len(self.shares)), key=lambda index: -self.shares[index])
+        ]
 
 
 def apply(cfg: ICA, stream: Stream, trials: Sequence[Trial]) -> Stream:
     artefacts = find(cfg, stream)
     listing = ", ".join(f"{index} ({why})" for index, why in artefacts.reasons.items()) or "none"
     log.info("ica: of %d components these are removed: %s", artefacts.n_components, listing)
-    return mapped(stream, artefacts.matrix) if artefacts.reasons else stream
+    cleaned = mapped(stream, artefacts.matrix) if artefacts.reasons else stream
+    return cleaned.decided(components=artefacts.listed())
 
 
 def find(cfg: ICA, stream: Stream) -> Artefacts:
@@ -100,7 +118,15 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
     removed = sorted(reasons)
     away = model.mixing_[:, removed] @ model.components_[removed]
     matrix[np.ix_(brain, brain)] -= unit[:, None] * away / unit
-    return Artefacts(reasons, rank, matrix)
+    strengths = (model.mixing_**2).sum(axis=0)
+    return Artefacts(
+        reasons,
+        rank,
+        matrix,
+        tuple(stream.channels[index] for index in brain),
+        (unit[:, None] * model.mixing_).T,
+        tuple((strengths / strengths.sum()).tolist()),
+    )
 
 
 def _thinned(stream: Stream) -> np.ndarray:
