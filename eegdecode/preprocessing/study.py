@@ -27,7 +27,7 @@ from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
-from eegdecode.data.survey import record
+from eegdecode.data.survey import record, study_page
 from eegdecode.data.survey.table import REASONS, RecordingRow, StudyTable, listed
 from eegdecode.preprocessing import chains
 from eegdecode.preprocessing.config import Preprocess
@@ -88,7 +88,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
             store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
         table = survey(ctx.out, entries, dict(failures), whole=not failures or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
-        retry_when_disk_is_full(ctx, partial(table.write, ctx.out, title))
+        retry_when_disk_is_full(ctx, partial(study_page.write, ctx.out, title, table))
         log.info("%s\n%s", "\n".join(table.sentences()), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))

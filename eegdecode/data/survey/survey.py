@@ -15,7 +15,7 @@ from eegdecode.data import config
 from eegdecode.data.events import events
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.recordings import Entry
-from eegdecode.data.survey import record
+from eegdecode.data.survey import record, study_page
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.signals import BRAIN, Stream, Trial
 from hpc.rank.context import Context, Preempted
@@ -58,7 +58,7 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
     if not ctx.world.is_first:
         return {}
     table = StudyTable(tuple(row_of[key] for key in sorted(row_of)))
-    table.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
+    study_page.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}", table)
     log.info("%s\n\n%s", "\n".join(table.sentences()), table.table())
     return table.metrics() | {"page": "survey.html"}
 

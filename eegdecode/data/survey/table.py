@@ -3,12 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-from eegdecode.page import page
 from hpc import media
 from hpc.media import many
-from hpc.runs import products
 
 REASONS = 6
 """The most reasons that are listed one by one; a study without its large files has a thousand."""
@@ -32,6 +28,8 @@ class RecordingRow:
     content: str = ""  # of its file, if another may be a copy of it
     study: str = ""  # if there are several
     failed: str = ""
+    record: str = ""  # the name of its record (eegdecode/data/survey/record.py), if it has one
+    key: str = ""  # of that record
 
     @property
     def label(self) -> str:
@@ -60,6 +58,8 @@ class StudyTable:
     """All recordings of one or several studies, in order."""
 
     rows: tuple[RecordingRow, ...]
+    page: str = "survey"
+    """The name of its page, without .html."""
 
     @property
     def good(self) -> list[RecordingRow]:
@@ -75,7 +75,7 @@ class StudyTable:
 
     @property
     def hours(self) -> float:
-        return _hours(self.rows)
+        return sum(row.duration_s for row in self.rows) / 3600
 
     @property
     def duplicates(self) -> list[list[str]]:
@@ -120,7 +120,7 @@ class StudyTable:
         shown = list(why.items())[:REASONS]
         sentences += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
-            sentences.append(f"CANNOT BE USED: {many(left, 'recording')} more, each with its reason in survey.html")
+            sentences.append(f"CANNOT BE USED: {many(left, 'recording')} more, each with its reason in {self.page}.html")
         sentences += [
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
@@ -133,37 +133,19 @@ class StudyTable:
 
     def table(self) -> str:
         """The table as text, without empty columns."""
-        columns = self._columns()
+        columns = self.columns()
         cells = [columns] + [[media.one_line(row.cells[column]) for column in columns] for row in self.rows]
         widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
-    def _columns(self) -> list[str]:
+    def columns(self) -> list[str]:
         return [name for name in RecordingRow("", "").cells if any(row.cells[name] for row in self.rows)] or [
             "recording"
         ]
 
-    def html(self, title: str) -> str:
-        first, *more = self.sentences()
-        subjects = [(subject, [row for row in self.good if row.subject == subject]) for subject in self.subjects]
-        return page(
-            "data/survey/survey",
-            title=title,
-            first=first,
-            more=more or ["Nothing is missing, damaged or duplicated."],
-            subjects=[
-                (subject, len(rows), _hours(rows), sum(sum(row.stimuli.values()) for row in rows))
-                for subject, rows in subjects
-            ],
-            columns=self._columns(),
-            rows=self.rows,
-        )
-
-    def write(self, folder: Path, title: str) -> None:
-        """Write survey.html and survey.tsv."""
-        rows = [list(RecordingRow("", "").cells), *(list(row.cells.values()) for row in self.rows)]
-        products.write_text(folder / "survey.tsv", media.tsv(rows))
-        products.write_text(folder / "survey.html", self.html(title))
+    def tsv(self) -> str:
+        """All columns, tab-separated."""
+        return media.tsv([list(RecordingRow("", "").cells), *(list(row.cells.values()) for row in self.rows)])
 
     def metrics(self) -> dict[str, object]:
         return {
@@ -179,10 +161,6 @@ class StudyTable:
 def _run(run: tuple[str, str]) -> str:
     session, number = run
     return f"{f'session {session} ' if session else ''}run {number or '(unnumbered)'}"
-
-
-def _hours(rows: Sequence[RecordingRow]) -> float:
-    return sum(row.duration_s for row in rows) / 3600
 
 
 def listed(words: Sequence[str]) -> str:
