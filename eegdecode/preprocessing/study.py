@@ -212,7 +212,7 @@ def _look(cfg: Preprocess, ctx: Context, recording: Recording, opened: "Opened",
     columns = [column for target in cfg.targets if (column := targets.column(target)) is not None]
     try:
         looked = record.of(opened.stream, opened.bads, recording.trials, after, scaled, columns)
-    except Exception as error:  # noqa: BLE001  whatever it is, the recording is stored, and the page has the sentence
+    except Exception as error:  # the recording is stored, and the page has the sentence
         log.warning("%s cannot be drawn", recording.name, exc_info=error)
         looked = record.empty(f"{type(error).__name__}: {error}", signal.decisions)
     ctx.fence()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from eegdecode.data.survey import evoked, spectra
@@ -81,6 +82,7 @@ def spectrum(sides: Sequence[tuple[str, Mapping[str, Any]]], kind: str) -> list[
 
 
 STYLE_OF = {"before": "before", "after": "decoded"}
+SAID = {"before": "as recorded", "after": "preprocessed"}
 
 
 def _spectrum(there: Sequence[tuple[str, Mapping[str, Any]]], kind: str) -> Drawn:
@@ -108,7 +110,7 @@ def _spectrum(there: Sequence[tuple[str, Mapping[str, Any]]], kind: str) -> Draw
         for line in each["lines"].values():
             paths.append(("bad", _path(xs, [down(value) for value in line])))
         paths.append((style, _path(xs, middle)))
-        key.append(Key(f"line {style}", f"{side}: median and 10–90 % of {each['n']} channels"))
+        key.append(Key(f"line {style}", f"{SAID[side]}: median and 10–90 % of {each['n']} channels"))
     if bad := list(dict.fromkeys(name for _, each in there for name in each["lines"])):
         key.append(Key("line bad", f"bad: {', '.join(bad)}"))
     unit = there[0][1]["unit"]
@@ -119,7 +121,7 @@ def _spectrum(there: Sequence[tuple[str, Mapping[str, Any]]], kind: str) -> Draw
         [(f"{down(value):.1f}", number(value)) for value in ticks(y_low, y_high, 5)],
         paths,
     )
-    which = " and ".join(side for side, _ in there)
+    which = " and ".join(SAID[side] for side, _ in there)
     return Drawn(chart, f"{kind.upper()} {which}, dB of {_squared(unit)}", key)
 
 
@@ -145,13 +147,15 @@ def traces(side: str, of: Mapping[str, Any], bads: Mapping[str, str]) -> Traces 
         base = step * (row + 1)
         ys = [base - value for value in trace["row"]]
         xs = [round(index * dx) for index in range(n)]
-        moves = " ".join(f"{b - a} {d - c}" for a, b, c, d in zip(xs, xs[1:], ys, ys[1:]))
+        moves = " ".join(f"{b - a} {d - c}" for (a, b), (c, d) in zip(pairwise(xs), pairwise(ys), strict=True))
         style = "bad" if trace["name"] in bads else STYLE_OF[side]
-        drawn.append(Trace(trace["name"], f"M0 {ys[0]}l{moves}".replace(" -", "-"), f"{100 * base / height:.2f}", style))
+        drawn.append(
+            Trace(trace["name"], f"M0 {ys[0]}l{moves}".replace(" -", "-"), f"{100 * base / height:.2f}", style)
+        )
     start = of["start_s"]
     x_ticks = [(f"{100 * (at - start) / seconds:.1f}", f"{at:g}") for at in ticks(start, start + seconds, 5)]
     scale = ", ".join(f"{number(spacing)} {unit or 'units'}" for unit, spacing in of["spacing"].items())
-    return Traces(f"Traces {side}", height, f"{WIDTH:g}", drawn, x_ticks, scale)
+    return Traces(f"Traces {SAID[side]}", height, f"{WIDTH:g}", drawn, x_ticks, scale)
 
 
 def channels(record: Mapping[str, Any]) -> list[Channels]:
@@ -207,6 +211,7 @@ def responses(of: Mapping[str, Any]) -> dict[str, Any]:
     since = "seconds from the start of a trial"
     zero = ("mark", f"M{100 * -start / (end - start):.1f} 0V100")
     names = [each["name"] for each in of["conditions"]]
+    averaged = f" (the mean of {of['image']['averaged']})" if of["image"]["averaged"] > 1 else ""
     return {
         "of": of,
         "evoked": _evoked(of, start, end, x_ticks, unit, since, zero),
@@ -216,7 +221,7 @@ def responses(of: Mapping[str, Any]) -> dict[str, Any]:
         },
         "image": Drawn(
             Chart("All trials", since, x_ticks, _rows_of(of), [zero], of["image"]["png"]),
-            f"{of['channel']}, each row a trial" + (f" (means of {of['image']['averaged']})" * (of["image"]["averaged"] > 1)),
+            f"{of['channel']}, each row a trial{averaged}",
             below=f"{number(-of['image']['most'])} to {number(of['image']['most'])} {unit}",
         ),
         "power": _power(of, names, x_ticks, since, zero),
@@ -340,7 +345,7 @@ def intervals(record: Mapping[str, Any]) -> Drawn | None:
     between = trials.get("between_s")
     if not between or len(starts) < 3 or len(starts) < trials["n"]:
         return None
-    steps = [b - a for a, b in zip(starts, starts[1:])]
+    steps = [b - a for a, b in pairwise(starts)]
     low, high = min(0.0, *steps), max(*steps) * 1.05 or 1.0
     points = "".join(
         f"M{100 * index / max(1, len(steps) - 1):.2f} {100 * (1 - (step - low) / (high - low)):.1f}h0"
@@ -352,8 +357,9 @@ def intervals(record: Mapping[str, Any]) -> Drawn | None:
     ]
     y_ticks = [(f"{100 * (1 - (value - low) / (high - low)):.1f}", number(value)) for value in ticks(low, high, 4)]
     chart = Chart("Time to the next trial", "trial", x_ticks, y_ticks, [("points before", points)])
-    said = f"shortest {number(between['least'])} s, median {number(between['median'])} s, longest {number(between['most'])} s"
-    return Drawn(chart, "Time to the next trial, seconds", below=said)
+    least, middle, most = (number(between[name]) for name in ("least", "median", "most"))
+    below = f"shortest {least} s, median {middle} s, longest {most} s"
+    return Drawn(chart, "Time to the next trial, seconds", below=below)
 
 
 def overlay(records: Sequence[tuple[str, bool, Mapping[str, Any]]], side: str) -> Drawn | None:
@@ -380,11 +386,11 @@ def overlay(records: Sequence[tuple[str, bool, Mapping[str, Any]]], side: str) -
     if n_odd:
         key.append(Key("line bad", f"an odd one (n = {n_odd})"))
     chart = Chart(
-        f"Median spectra of all recordings {side}",
+        f"Median spectra of all recordings, {SAID[side]}",
         "frequency (Hz), logarithmic",
         [(f"{across(hz):.1f}", f"{hz:g}") for hz in FREQUENCIES if x_low <= hz <= x_high],
         [(f"{down(value):.1f}", number(value)) for value in ticks(y_low, y_high, 5)],
         paths,
     )
     unit, kind = there[0][2]["unit"], there[0][2]["kind"]
-    return Drawn(chart, f"{kind.upper()} {side}, median over channels, dB of {_squared(unit)}", key)
+    return Drawn(chart, f"{kind.upper()} {SAID[side]}, median over channels, dB of {_squared(unit)}", key)

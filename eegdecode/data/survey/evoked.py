@@ -1,7 +1,7 @@
 """What trials evoke: the mean response of each condition, all trials as a picture, and power over time and frequency.
 
-A first look, not a test: it is shown at the channel with the clearest response, and at most as many trials are used as fit
-into a bounded memory.
+A first look, not a test: it is shown at the channel with the clearest response, and at most as many trials are used as
+fit into a bounded memory.
 """
 
 import base64
@@ -236,4 +236,3 @@ def _power(
 
 def _list(values: np.ndarray) -> list[float]:
     return [float(f"{value:.3g}") for value in values.tolist()]
-

@@ -12,7 +12,7 @@ from hpc.media import many
 
 MANY_BAD = 0.1  # of the channels
 MANY_DROPPED = 0.1  # of the trials
-LOUD_MAINS_DB = 15.0
+LOUD_MAINS_DB = 30.0
 FEWEST_TO_COMPARE = 4  # recordings
 FAR = 4.0  # robust standard deviations from the median recording
 LEAST_SPREAD = {"loudness": math.log(1.25), "mains": 3.0, "slow": 3.0, "fast": 3.0}
@@ -96,12 +96,16 @@ def found(mine: Measures, others: Sequence[Measures]) -> Oddities:
         told.append((20 * share, f"{mine.n_bad} of {many(mine.n_channels, 'channel')} are bad"))
     if mine.n_dropped and mine.n_dropped > MANY_DROPPED * max(1, mine.n_trials):
         share = mine.n_dropped / max(mine.n_trials, mine.n_dropped)
-        told.append((10 * share, f"{mine.n_dropped} of {many(max(mine.n_trials, mine.n_dropped), 'trial')} are dropped"))
+        told.append(
+            (10 * share, f"{mine.n_dropped} of {many(max(mine.n_trials, mine.n_dropped), 'trial')} are dropped")
+        )
     if mine.gap:
         told.append((1.5, mine.gap))
     told += _next_to(mine, others)
     if mine.mains is not None and mine.mains > LOUD_MAINS_DB and not any("mains" in words for _, words in told):
-        told.append(((mine.mains - LOUD_MAINS_DB) / 10, f"the mains ({mine.mains_hz} Hz) stand out by {mine.mains:.0f} dB"))
+        told.append(
+            ((mine.mains - LOUD_MAINS_DB) / 10, f"the mains ({mine.mains_hz} Hz) stand out by {mine.mains:.0f} dB")
+        )
     told.sort(key=lambda each: -each[0])
     return Oddities([words for _, words in told], round(sum(score for score, _ in told), 3))
 
@@ -118,7 +122,8 @@ def _next_to(mine: Measures, others: Sequence[Measures]) -> list[tuple[float, st
             word = "louder" if z > 0 else "quieter"
             told.append((
                 abs(z) / FAR,
-                f"{ratio:.1f} times {word} than the median recording ({mine.loudness:.3g} against {usual:.3g} {mine.unit})",
+                f"{ratio:.1f} times {word} than the median recording "
+                f"({mine.loudness:.3g} against {usual:.3g} {mine.unit})",
             ))  # fmt: skip
     for name, words in (
         ("mains", f"mains ({mine.mains_hz} Hz)"),

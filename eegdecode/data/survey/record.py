@@ -1,12 +1,12 @@
 """The record of a recording: the numbers behind its section of the page, in one small file, RECORDING.page.json.
 
-    before, after   spectra, traces and responses of the signal as it came and, of a preprocessed one, as it is stored
-    trials          when they were, and of which condition
-    decisions       what was decided: any of these may be absent, and a step adds its own by `Stream.decided`
-        bad_channels    {channel: why}
-        components      [{index, removed, reason, share, map: {channel: strength}}, …]
-        drop_log        [{trial, start_s, stimulus, reason}, …]
-        channels        [{name, kind, unit, …: any further column}, …]
+before, after   spectra, traces and responses of the signal as it came and, of a preprocessed one, as it is stored
+trials          when they were, and of which condition
+decisions       what was decided: any of these may be absent, and a step adds its own by `Stream.decided`
+    bad_channels    {channel: why}
+    components      [{index, removed, reason, share, map: {channel: strength}}, …]
+    drop_log        [{trial, start_s, stimulus, reason}, …]
+    channels        [{name, kind, unit, …: any further column}, …]
 """
 
 import json
@@ -38,10 +38,10 @@ def of(
 ) -> dict[str, Any]:
     """Look at a recording. `bads`: channels that the recording marks as bad, and why; `scaled`: whether the samples of
     `after` have lost their unit; `prefer`: columns of the events that may be conditions, before others."""
-    decisions = dict(after.decisions) if after else {}
+    decisions: dict[str, Any] = dict(after.decisions) if after else {}
     marked = {name: why for name, why in bads.items() if name in raw.channels}
-    decisions["bad_channels"] = marked | _words(decisions.get("bad_channels"))
-    bad = list(decisions["bad_channels"])
+    bad_channels = marked | _words(decisions.get("bad_channels"))
+    decisions["bad_channels"], bad = bad_channels, list(bad_channels)
     made = evoked.conditions(trials, prefer)
     start_s = _middle(raw, trials)
     shown = spectra.trace_channels(raw, bad)
@@ -103,15 +103,16 @@ def _middle(raw: Stream, trials: Sequence[Trial]) -> float:
 def _timeline(trials: Sequence[Trial], made: evoked.Conditions) -> dict[str, Any]:
     starts = np.array([trial.start for trial in trials])
     between = np.diff(np.sort(starts))
-    kept = np.unique(np.linspace(0, len(trials) - 1, min(len(trials), MOST_EVENTS)).astype(int)) if trials else []
+    n_shown = min(len(trials), MOST_EVENTS)
+    shown = np.unique(np.linspace(0, len(trials) - 1, n_shown).astype(int)).tolist() if trials else []
     timeline: dict[str, Any] = {
         "n": len(trials),
         "by": made.by,
         "names": made.names,
         "counts": [made.of_trial.count(number) for number in range(len(made.names))],
-        "start_s": [round(trials[index].start, 3) for index in kept],
-        "duration_s": [round(trials[index].duration, 3) for index in kept],
-        "condition": [made.of_trial[index] for index in kept],
+        "start_s": [round(trials[index].start, 3) for index in shown],
+        "duration_s": [round(trials[index].duration, 3) for index in shown],
+        "condition": [made.of_trial[index] for index in shown],
     }
     if len(between):
         low, middle, high = np.quantile(between, (0, 0.5, 1)).tolist()
@@ -120,7 +121,7 @@ def _timeline(trials: Sequence[Trial], made: evoked.Conditions) -> dict[str, Any
 
 
 def _mapped(components: Sequence[Mapping[str, Any]], places: Iterable[Places]) -> list[dict[str, Any]]:
-    """The components with pictures of their maps instead of numbers: those that were removed, and the strongest others."""
+    """The components with pictures of their maps instead of numbers: the removed ones, and the strongest others."""
     order = sorted(range(len(components)), key=lambda index: (not components[index].get("removed"), index))
     drawn = set(order[:MOST_COMPONENTS])
     listed = []
@@ -145,4 +146,6 @@ def _rows(value: object) -> list[Mapping[str, Any]]:
 
 def n_brain(record: Record) -> int:
     """The number of channels that measure the brain."""
-    return sum(of_kind.get("n", 0) for kind, of_kind in record.get("before", {}).get("kinds", {}).items() if kind in BRAIN)
+    return sum(
+        of_kind.get("n", 0) for kind, of_kind in record.get("before", {}).get("kinds", {}).items() if kind in BRAIN
+    )

@@ -1,5 +1,5 @@
-"""What a signal looks like: spectra, how loud each channel is, and some seconds of it. From pieces of two seconds, evenly
-spread, so that a day of recording takes no longer than an hour."""
+"""What a signal looks like: spectra, how loud each channel is, and some seconds of it. From pieces of two seconds,
+evenly spread, so that a day of recording takes no longer than an hour."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,24 +38,25 @@ def looked_at(stream: Stream, scaled: bool, bads: Sequence[str]) -> dict[str, An
     """For each kind: the median spectrum over channels with its spread, those of bad channels, and how loud each is."""
     n = min(stream.n_times, round(PIECE_S * stream.sfreq))
     n_pieces = max(1, min(N_PIECES, stream.n_times // n))
-    firsts = np.linspace(0, stream.n_times - n, n_pieces).astype(int).tolist()
+    starts = np.linspace(0, stream.n_times - n, n_pieces).astype(int).tolist()
     columns = kinds(stream)
     brain = [column for of_kind in columns.values() for column in of_kind]
     if not brain or n < 8:
         return {}
     window = np.hanning(n + 1)[:-1].astype(np.float32)[:, None]
     power, spread = np.zeros((n // 2 + 1, len(brain))), np.empty((n_pieces, len(brain)))
-    for row, first in enumerate(firsts):
-        piece = np.nan_to_num(np.asarray(stream.read(first, first + n), np.float32)[:, brain])
+    for row, start in enumerate(starts):
+        piece = np.nan_to_num(np.asarray(stream.read(start, start + n), np.float32)[:, brain])
         piece -= piece.mean(axis=0)
         spread[row] = piece.std(axis=0)
         # Scaled first: the squares of tesla are below what float32 can hold
-        factor = np.float32(1 / (spread[row].max() or 1.0))
-        power += np.abs(np.fft.rfft(piece * factor * window, axis=0)) ** 2 / float(factor) ** 2
+        factor = 1 / float(spread[row].max() or 1.0)
+        power += np.abs(np.fft.rfft(piece * np.float32(factor) * window, axis=0)) ** 2 / factor**2
     power *= 2 / (n_pieces * stream.sfreq * float((window**2).sum()))
     loud = np.median(spread, axis=0)
     hz = np.fft.rfftfreq(n, 1 / stream.sfreq)
-    seen, first = {}, 0
+    seen: dict[str, Any] = {}
+    first = 0
     for kind, of_kind in columns.items():
         names = [stream.channels[column] for column in of_kind]
         here = slice(first, first + len(names))
@@ -117,8 +118,8 @@ def _round(value: float) -> float:
 
 
 def some_seconds(stream: Stream, scaled: bool, names: Sequence[str], start_s: float) -> dict[str, Any]:
-    """A stretch of these channels. `rows`: whole numbers, of which SPACING are `spacing` in the unit. Above MOST_HZ each
-    point becomes the lowest and the highest of its time, so that no spike is lost."""
+    """A stretch of these channels. `rows`: whole numbers, of which SPACING are `spacing` in the unit. Above MOST_HZ
+    each point becomes the lowest and the highest of its time, so that no spike is lost."""
     first = min(max(0, round(start_s * stream.sfreq)), max(0, stream.n_times - 2))
     stop = min(stream.n_times, first + round(TRACES_S * stream.sfreq))
     names = [name for name in names if name in stream.channels]
@@ -154,7 +155,7 @@ def some_seconds(stream: Stream, scaled: bool, names: Sequence[str], start_s: fl
 
 
 def trace_channels(stream: Stream, bads: Sequence[str]) -> list[str]:
-    """The channels whose traces are shown: some of each kind from front to back as they are listed, and the bad ones."""
+    """The channels whose traces are shown: some of each kind in their order, and the bad ones."""
     bad = [name for name in stream.channels if name in bads][:3]
     watched = [name for name in stream.channels if stream.sensor(name).kind in ("eog", "ecg")][:2]
     columns = kinds(stream)

@@ -1,7 +1,7 @@
-"""The page of a study, one file that can be mailed: what is odd, all tables, and a section a recording with its pictures.
+"""The page of a study, one file that can be mailed: what is odd, all tables, and a section a recording with pictures.
 
-The oddest recordings come first. A page has MOST_SECTIONS of them at most, and the next file the following ones, so that
-each opens quickly.
+The oddest recordings come first. A page has MOST_SECTIONS of them at most, and the next file the following ones, so
+that each opens quickly.
 """
 
 import statistics
@@ -99,7 +99,7 @@ def _known(table: StudyTable, load: Load) -> list[Known]:
 
 def _medians(looked: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
     """Of each side the median spectrum of the kind with most channels."""
-    medians = {}
+    medians: dict[str, Mapping[str, Any]] = {}
     for side in ("before", "after"):
         kinds = (looked or {}).get(side, {}).get("kinds", {})
         for kind, of in list(kinds.items())[:1]:
@@ -152,14 +152,17 @@ def _alike(
 
 def _cards(table: StudyTable, known: Sequence[Known]) -> list[tuple[str, str, str]]:
     trials = sum(sum(row.stimuli.values()) for row in table.rows)
+    n_stimuli = len({stimulus for row in table.rows for stimulus in row.stimuli})
     bad = [each.measures.n_bad / each.measures.n_channels for each in known if each.measures.n_channels]
     cards = [
         ("subjects", str(len(table.subjects)), many(len(table.rows), "recording")),
         ("hours", f"{table.hours:.1f}", f"{len(table.failed)} cannot be used" if table.failed else "all can be used"),
-        ("trials", str(trials), f"of {many(len({s for row in table.rows for s in row.stimuli}), 'stimulus')}".replace("stimuluss", "stimuli")),
+        ("trials", str(trials), f"of {n_stimuli} {'stimulus' if n_stimuli == 1 else 'stimuli'}"),
     ]  # fmt: skip
     if bad:
-        cards.append(("bad channels", f"{100 * statistics.mean(bad):.1f} %", f"at most {100 * max(bad):.0f} % in a recording"))
+        cards.append(
+            ("bad channels", f"{100 * statistics.mean(bad):.1f} %", f"at most {100 * max(bad):.0f} % in a recording")
+        )
     return cards
 
 
@@ -204,7 +207,7 @@ def _section(known: Known, looked: Mapping[str, Any] | None) -> dict[str, Any]:
     section: dict[str, Any] = {
         "id": f"recording-{known.at}",
         "name": row.label,
-        "facts": [text for column, text in row.cells.items() if column in ("channels", "labels") and text]
+        "facts": [text for column, text in row.cells.items() if column == "channels" and text]
         + [f"{row.sfreq:g} Hz", f"{row.duration_s / 60:.1f} min", many(sum(row.stimuli.values()), "trial")],
         "odd": known.odd.sentences,
         "notes": list(dict.fromkeys(row.notes)),
@@ -224,7 +227,7 @@ def _pictures(looked: Mapping[str, Any], decisions: Mapping[str, Any]) -> dict[s
     bads = decisions["bad_channels"]
     by_kind = [(side, of["kinds"]) for side, of in sides]
     kinds = list(dict.fromkeys(kind for _, of in by_kind for kind in of))
-    responses = next((of["responses"] for _, of in reversed(sides) if of.get("responses")), {})
+    responses: Mapping[str, Any] = next((of["responses"] for _, of in reversed(sides) if of.get("responses")), {})
     return {
         "heads": drawings.channels(looked),
         "spectra": [drawn for kind in kinds for drawn in drawings.spectrum(by_kind, kind)],

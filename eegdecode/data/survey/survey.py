@@ -113,7 +113,7 @@ def describe(
 def _look(entry: Entry, opened: "Opened", trials: Sequence[Trial]) -> dict[str, Any]:
     try:
         return record.of(opened.stream, opened.bads, trials)
-    except Exception as error:  # noqa: BLE001  as above: the page has the sentence
+    except Exception as error:
         log.warning("%s cannot be drawn", entry.name, exc_info=error)
         return record.empty(f"{type(error).__name__}: {error}", {})
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
 from hpc import media
 from hpc.media import many
 
@@ -120,7 +121,9 @@ class StudyTable:
         shown = list(why.items())[:REASONS]
         sentences += [f"CANNOT BE USED: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
-            sentences.append(f"CANNOT BE USED: {many(left, 'recording')} more, each with its reason in {self.page}.html")
+            sentences.append(
+                f"CANNOT BE USED: {many(left, 'recording')} more, each with its reason in {self.page}.html"
+            )
         sentences += [
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]

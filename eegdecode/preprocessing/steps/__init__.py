@@ -5,10 +5,10 @@ it does, in one of two forms.
     as_filter(cfg, sfreq) -> Filter | Resampling          a filter instead: neighbours run in one pass
 
 Zero phase, no shift in time, bounded memory. Three class variables of a config count as false where they are missing:
-`needs_whole`, whether it reads the whole recording before it gives its first sample; `allow_nan`, whether a channel with
-NaN may pass, because it can still be dropped or interpolated; and `unitless`, whether samples are in no physical unit
-after it. What a step decides, as which channels are bad, it gives the page by `Stream.decided`. A step that works on
-single windows too has
+`needs_whole`, whether it reads the whole recording before it gives its first sample; `allow_nan`, whether a channel
+with NaN may pass, because it can still be dropped or interpolated; and `unitless`, whether samples are in no physical
+unit after it. What a step decides, as which channels are bad, it gives the page by `Stream.decided`. A step that works
+on single windows too has
 
     of_windows(cfg, windows) -> SingleWindows             (eegdecode/preprocessing/single_windows.py)
 """

@@ -47,8 +47,10 @@ SAMPLES_A_CHANNEL = 30
 
 @dataclass(frozen=True)
 class Artefacts:
-    """`reasons`: for each component to remove; `matrix`: [channel, channel], removes them; `maps`: [component, channel],
-    how strongly each component is in each of `channels`; `shares`: of the variance."""
+    """`reasons`: for each component to remove; `matrix`: [channel, channel], removes them.
+
+    `maps`: [component, channel], how strongly each component is in each of `channels`; `shares`: of the variance.
+    """
 
     reasons: dict[int, str]
     n_components: int
