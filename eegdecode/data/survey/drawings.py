@@ -296,7 +296,7 @@ def _power(
         for hz in (4, 8, 13, 20, 30, 40)
         if low <= math.log(hz) <= high
     ]
-    scale = f"{number(-power['most_db'])} to {number(power['most_db'])} dB of the mean before the trial"
+    scale = f"{number(-power['most_db'])} to {number(power['most_db'])} dB of the mean 0.5 to 0.1 s before"
     return [
         Drawn(
             Chart(f"Power at {of['channel']}, {name}", since, x_ticks, y_ticks, [zero], png),
