@@ -149,7 +149,7 @@ def record(name: str) -> dict[str, Any]:
     stream = Signal(signal, 100.0, (name, "Fp1", "Fp2", "Cz", "O1", "O2")).stream()
     trials = [Trial(1.0 + 2 * number, 1.0, (name, "~b")[number % 2], {name: name}) for number in range(12)]
     after = stream.decided(
-        components=[{"index": 0, "removed": True, "reason": name, "share": 1.0, "map": dict.fromkeys(stream.channels, 1)}],
+        components=[{"index": 0, "removed": True, "reason": name, "map": dict.fromkeys(stream.channels, 1)}],
         drop_log=[{"trial": 1, "start_s": 2.0, "stimulus": name, "reason": name}],
         channels=[{"name": name, "kind": name, f"{name} too": name}],
     )  # fmt: skip

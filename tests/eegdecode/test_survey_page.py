@@ -51,7 +51,7 @@ def test_a_spectrum_has_its_unit_its_mains_and_its_dead_channel() -> None:
     assert (of["unit"], of["n"]) == ("µV", 8)
     # White noise of 10 µV has 10² µV² / 125 Hz = -1 dB everywhere
     below_mains = [level for hz, level in zip(of["hz"], of["db"]["median"], strict=True) if 5 < hz < 40]
-    assert np.allclose(below_mains, 10 * np.log10(100 / 125), atol=0.7)
+    assert np.allclose(below_mains, 10 * np.log10(100 / 125), atol=1.3)
     assert of["ratios"]["mains_50_db"] > 20 > 3 > of["ratios"]["mains_60_db"]
     assert of["loudness"]["C3"] == 0 and of["loudness"]["Cz"] == pytest.approx(17.3, rel=0.05)
     assert "C3" not in of["lines"], "silence has no spectrum"
@@ -70,7 +70,7 @@ def test_no_spike_is_lost_in_the_traces() -> None:
     data[777, 3] = 1e-3  # one sample of 1 mV
     seen = spectra.some_seconds(Signal(data, SFREQ, NAMES).stream(), False, ["Cz"], 2.0)
     assert max(seen["traces"][0]["row"]) == 2 * spectra.SPACING
-    assert len(seen["traces"][0]["row"]) < 800
+    assert len(seen["traces"][0]["row"]) < 900
 
 
 def test_responses_are_those_that_were_planted_with_their_n() -> None:
@@ -138,7 +138,7 @@ def records() -> dict[str, dict[str, Any]]:
                  "map": {name: float(place) for place, name in enumerate(NAMES)}},
                 {"index": 1, "removed": False, "share": 0.1, "map": dict.fromkeys(NAMES, 1.0)},
             ],
-            drop_log=[{"trial": 3, "start_s": 6.2, "stimulus": "stop", "reason": "amplitude"}] * (6 if number == 6 else 0),
+            drop_log=[{"trial": 3, "start_s": 6.2, "stimulus": "stop", "reason": "amplitude"}] * (6 * (number == 6)),
         )  # fmt: skip
         records[f"sub-{number}_run-1"] = record.of(stream, {}, trials, after)
     return records

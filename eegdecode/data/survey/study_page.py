@@ -195,7 +195,7 @@ def _subjects(known: Sequence[Known], link_of: Mapping[int, str]) -> list[dict[s
                     str(sum(sum(each.row.stimuli.values()) for each in good)),
                     str(bad) if any(each.row.record for each in good) else "",
                 ],
-                "score": round(10.0 * len(failed) + sum(each.odd.score for each in mine), 3),
+                "score": round(1000.0 * len(failed) + sum(each.odd.score for each in mine), 3),
             }
         )
     return sorted(rows, key=lambda row: (-row["score"], row["name"]))
