@@ -62,7 +62,7 @@ def alone(four: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("size", [3, 7])
 def test_any_number_of_workers_writes_the_same_bytes(size: int, alone: Path, four: Path, tmp_path: Path) -> None:
     metrics, *others = preprocess(tmp_path, four, size)
-    assert content(tmp_path) == content(alone) and len(content(alone)) == 4 + 4
+    assert content(tmp_path) == content(alone) and len(content(alone)) == 4 + 4 + 4
     assert (metrics["recordings"], metrics["subjects"], metrics["failed"], metrics["duplicates"]) == (4, 4, 0, 0)
     assert others == [{}] * (size - 1)
 
