@@ -92,7 +92,7 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         log.info("%s\n%s", "\n".join(table.sentences()), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
-    return table.metrics() if table else {}
+    return table.metrics() | {"page": f"{PAGE}.html"} if table else {}
 
 
 def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:

@@ -70,6 +70,8 @@ def test_no_spike_is_lost_in_the_traces() -> None:
     data[777, 3] = 1e-3  # one sample of 1 mV
     seen = spectra.some_seconds(Signal(data, SFREQ, NAMES).stream(), False, ["Cz"], 2.0)
     assert max(seen["traces"][0]["row"]) == 2 * spectra.SPACING
+    beside_dead = spectra.some_seconds(stream, False, ["C3", "Cz"], 2.0)
+    assert beside_dead["spacing"] == {"µV": 50.0}, "a dead channel does not set the scale"
     assert len(seen["traces"][0]["row"]) < 900
 
 
@@ -165,6 +167,10 @@ def test_what_is_odd_is_said_in_words_and_comes_first(records: dict[str, dict[st
 def test_one_recording_is_compared_with_nobody(records: dict[str, dict[str, Any]]) -> None:
     mine = oddities.measures(records["sub-3_run-1"])
     assert oddities.found(mine, [mine]).sentences == []
+    short = replace(mine, seconds=5.0, n_trials=1)
+    words = oddities.found(short, [mine] * 4 + [short]).sentences
+    assert "5 s, where the median recording has 60 s" in words
+    assert "1 trial, where the median recording has 40 trials" in words
     gap = replace(mine, gap="no trial for 5.0 min from 1.0 min on")
     assert oddities.found(gap, [gap]).sentences == [gap.gap]
 

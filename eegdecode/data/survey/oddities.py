@@ -137,15 +137,12 @@ def _next_to(mine: Measures, others: Sequence[Measures]) -> list[tuple[float, st
         z, middle = _far(value, known, LEAST_SPREAD[name])
         if z >= FAR:
             told.append((z / FAR, f"{words} {value - middle:.0f} dB above the median recording"))
-    for attribute, what in (("n_trials", "trials"), ("seconds", "minutes")):
+    for attribute, say in (("n_trials", _trials), ("seconds", _minutes)):
         values = [getattr(each, attribute) for each in others if getattr(each, attribute)]
         value = getattr(mine, attribute)
         if len(values) >= FEWEST_TO_COMPARE and value and not 0.6 < value / np.median(values) < 1.7:
-            middle, unit = float(np.median(values)), 60 if what == "minutes" else 1
-            told.append((
-                abs(math.log(value / middle)),
-                f"{value / unit:.3g} {what}, where the median recording has {middle / unit:.3g}",
-            ))  # fmt: skip
+            middle = float(np.median(values))
+            told.append((abs(math.log(value / middle)), f"{say(value)}, where the median recording has {say(middle)}"))
     return told
 
 
@@ -156,5 +153,9 @@ def _far(value: float, values: Sequence[float], least: float) -> tuple[float, fl
     return (value - middle) / width, middle
 
 
+def _trials(n: float) -> str:
+    return many(round(n), "trial")
+
+
 def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.3g} s"

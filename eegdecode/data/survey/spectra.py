@@ -140,7 +140,7 @@ def some_seconds(stream: Stream, scaled: bool, names: Sequence[str], start_s: fl
     spacings = {}
     for unit, _ in units:
         loud = [data[:, column].std() for column, (of, _) in enumerate(units) if of == unit]
-        spacings[unit] = nice(5 * float(np.median(loud)))
+        spacings[unit] = nice(5 * float(np.median([each for each in loud if each > 0] or [0.0])))
     of_row = np.array([spacings[unit] for unit, _ in units])
     steps = np.clip(np.round(rows / of_row * SPACING), -2 * SPACING, 2 * SPACING).astype(int)
     return {
