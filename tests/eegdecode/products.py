@@ -27,8 +27,10 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
     numbers: dict[str, list[float]] = {}
     for path in sorted(run.out.rglob("*.h5")):
         _of_hdf5(path, exact, numbers)
-    names = [str(path.relative_to(run.out)) for path in sorted(run.out.rglob("*")) if path.is_file()]
-    exact += [name for name in names if name != LIST]
+    files = [path.relative_to(run.out) for path in run.out.rglob("*") if path.is_file()]
+    # What is only there to be looked at is tested elsewhere; the page of a store was called survey.html
+    names = [Path("survey.html") if file.name == "preprocess.html" else file for file in files if file.name != LIST]
+    exact += [str(name) for name in sorted(names) if not name.name.endswith(".page.json")]
     if (run.out / "model.pt").exists():
         parameters = model_file.load(run.out).parameters
         exact += [(name, list(value.shape), str(value.dtype)) for name, value in parameters.items()]

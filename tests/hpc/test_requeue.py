@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs import records, status
-from hpc.runs.rundir import append_line, write_json
+from hpc.runs.rundir import append_line, read_lines, write_json
 from hpc.slurm.squeue import Queue
 from hpc.supervise.requeue import EPILOG
 from tests.conftest import Launch
