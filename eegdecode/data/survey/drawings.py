@@ -10,7 +10,7 @@ from eegdecode.data.survey import evoked, spectra
 from eegdecode.plots import Chart, ticks
 
 FREQUENCIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-MOST_NAMED = 12  # channels named on a head, beside the bad ones
+MOST_NAMED = 24  # channels named on a head, beside the bad ones
 WIDTH = 1000.0  # of traces, in their own units
 
 
@@ -186,7 +186,7 @@ def channels(record: Mapping[str, Any]) -> list[Channels]:
         n_bad = sum(name in bads for name in places)
         below = (
             f"{len(drawn)} {kind.upper()} channels, {n_bad} bad. Colour: standard deviation within 2 s, from "
-            f"{number(math.exp(low))} (light) to {number(math.exp(high))} {of_kind['unit']} (dark), logarithmic."
+            f"{number(math.exp(low))} (pale) to {number(math.exp(high))} {of_kind['unit']} (full), logarithmic."
             + (" Placed by their 10-10 names." if record.get("by_name") and kind == "eeg" else "")
             + (f" {lost} without a place are not drawn." if lost > 0 else "")
         )
