@@ -215,7 +215,7 @@ def test_a_name_is_a_cell_in_a_survey_and_in_listings(tmp_path: Path) -> None:
     study_page.write(tmp_path, NASTY, table)
     text = (tmp_path / "survey.tsv").read_text()
     head, *lines = text.splitlines()
-    assert len(lines) == 3 and {line.count("\t") for line in lines} == {head.count("\t")} == {10}
+    assert len(lines) == 3 and {line.count("\t") for line in lines} == {head.count("\t")} == {11}
     assert "\x1b" not in text
     assert len(table.table().splitlines()) == 4 and "\x1b" not in table.table()
     state = status.State("train-a")
