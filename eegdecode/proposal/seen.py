@@ -12,6 +12,7 @@ import numpy as np
 from eegdecode.data.config import FileEvents, Matlab, Reading
 from eegdecode.data.events import of_recording, triggers
 from eegdecode.data.io import event_files, guard, markers, recordings, samples
+from eegdecode.data.io.channels.units import SPREAD
 from eegdecode.data.io.recordings import Entry
 from eegdecode.proposal.folder import Folder
 from eegdecode.proposal.progress import Progress
@@ -252,7 +253,7 @@ def _with_unit(some: Sequence[Entry], matlab: Matlab) -> tuple[Matlab, str]:
             continue
         centred = np.abs(piece - np.median(piece, axis=0))
         spread_of = float(np.median(1.4826 * np.median(centred, axis=0))) / MATLAB_UNITS["uV"]
-        low, high = samples.SPREAD["eeg"]
+        low, high = SPREAD["eeg"]
         fitting = [unit for unit, volts in MATLAB_UNITS.items() if low <= spread_of * volts <= high]
         if fitting and fitting[0] != "uV":
             why = f"samples spread by {spread_of:.2g}, which for EEG is plausible in {' or '.join(fitting)}, not in uV"
