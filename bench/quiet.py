@@ -109,19 +109,21 @@ def one_run(folder: Path, window_s: float) -> dict[str, Goal]:
 
 
 def sweep(folder: Path, n: int) -> dict[str, Goal]:
-    """A sweep: its submission, a few of its runs to their end, and then the rest given up."""
+    """A sweep: its submission, held so that its runs ask for nothing meanwhile, and a few of them to their end."""
     say(f"a sweep of {n} runs")
     folder.mkdir()
     _reset()
     began = time.monotonic()
-    _hpc(folder, "sweep", "tiny", f"n=1..{n}", "--on", "bed", "--max-parallel", "4")
+    _hpc(folder, "sweep", "tiny", f"n=1..{n}", "--on", "bed", "--max-parallel", "4", "--sbatch", "--hold")
     took_s = time.monotonic() - began
     submitted = _rpcs()
+    _reset()
+    looked = _rpcs_after(lambda: _hpc(folder, "status"))
+    jobs = subprocess.run(["squeue", "-h", "-o", "%F"], capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["scontrol", "release", *sorted(set(jobs))], check=True)
     paths = sorted(path.parent for path in folder.glob("runs/*/plan.json"))
     queued = sum(map(_n_inodes, paths)) / n
     _until(lambda: sum(1 for path in paths if (path / "result.json").exists()) >= 8, "eight runs are finished")
-    _reset()
-    looked = _rpcs_after(lambda: _hpc(folder, "status"))
     _hpc(
         folder,
         "stop",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from glob import escape
 from typing import Any
 
-from eegdecode.data.events.rows import recording_labels
-from eegdecode.proposal import trials
+from eegdecode.data.events.rows import labels
+from eegdecode.proposal import courses, trials
 from eegdecode.proposal.seen import ANNOTATIONS, EPOCHS, EVENTS_TSV, FILE, MARKERS, TRIGGERS, Sight
 from eegdecode.proposal.trials import Classes
 from eegdecode.proposal.write import Guess
@@ -34,6 +34,8 @@ class Decoding:
         For a label of the whole recording: it, by the name of the recording.
     n_classes
         The number of classes.
+    is_course
+        Whether it is a course in time, as an envelope, and no class.
     """
 
     events: Guess
@@ -43,11 +45,13 @@ class Decoding:
     n_classes: int
     overlap: bool = False
     label_of: Mapping[str, str] = field(default_factory=dict)
-    is_evoked: bool = False
+    is_course: bool = False
 
 
 def choose(sight: Sight) -> Decoding:
     """Return what can be decoded. Raises ValueError with a sentence if nothing can."""
+    if course := courses.choose(sight):
+        return Decoding(course.events, course.target, course.name, course.window_s, 0, is_course=True)
     conditions = _conditions(sight)
     if classes := trials.choose(sight):
         return _of_marks(sight, classes, conditions)
@@ -103,7 +107,6 @@ def _of_marks(sight: Sight, classes: Classes, conditions: list[tuple[str, str, d
         len(classes.counts),
         classes.overlap,
         label_of,
-        is_evoked=classes.every_s <= 2 * trials.EVOKED_S,
     )
 
 
@@ -113,12 +116,17 @@ NO_LABELS = ("subject", "session", "run", "participant_id", "path", "file", "fil
 def _conditions(sight: Sight) -> list[tuple[str, str, dict[str, str]]]:
     """The labels that a recording may have as a whole: (column, what it is, the label by recording)."""
     entries = sight.entries
-    labels_of = {entry.name: recording_labels(entry) for entry in entries}
-    columns = dict.fromkeys(column for entry in entries for column in (*entry.words, *entry.row, *entry.participant))
+    # Each reads participants.tsv, so once a subject
+    people = {entry.subject: labels(entry.participant) for entry in {each.subject: each for each in entries}.values()}
+    labels_of = {
+        entry.name: {**people[entry.subject], **entry.fields, "task": entry.task, **labels(entry.row)}
+        for entry in entries
+    }
+    columns = dict.fromkeys(column for of_entry in labels_of.values() for column in of_entry)
     found = []
     for column in (name for name in columns if name not in NO_LABELS):
-        labels = {name: labels[column] for name, labels in labels_of.items() if column in labels}
-        of_words = {name: label for name, label in labels.items() if isinstance(label, str)}
+        every = {name: of_entry.get(column) for name, of_entry in labels_of.items()}
+        of_words = {name: label for name, label in every.items() if isinstance(label, str) and label}
         if len(of_words) == len(entries) and 2 <= len(set(of_words.values())) <= MOST_GROUPS:
             in_name = column in entries[0].fields or column == "task"
             where = "in the names of the files" if in_name else "in the tables of the study"
@@ -163,7 +171,7 @@ def _nothing(sight: Sight) -> str:
     marks = []
     for source in sight.sources:
         marks_of = sight.marks(source)
-        kinds = Counter(str(next(iter(mark.columns.values()), "")) for each in marks_of.values() for mark in each)
+        kinds = Counter(next(iter(mark.columns.values()), "no name") for each in marks_of.values() for mark in each)
         marks.append(f"{source} has {first_of([f'{n} × {name}' for name, n in kinds.most_common()], 4)}")
     seen = f" ({'; '.join(marks)})" if marks else ""
     return (

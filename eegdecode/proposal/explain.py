@@ -1,9 +1,10 @@
 """What was seen of a study, as text: all of it, or some lines."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
-from eegdecode.proposal.propose import Proposal
+from eegdecode.proposal.propose import Proposal, propose
 from eegdecode.proposal.seen import Sight
 from eegdecode.proposal.write import Guess
 from hpc import media
@@ -45,8 +46,6 @@ def text(sight: Sight) -> str:
         lines += [f"    {note}" for note in seen.opened.notes]
     lines += [f"  {name}: CANNOT BE USED: {why}" for name, why in sight.failed.items()]
     lines += ["", f"channels that all have: {first_of(sight.channels, 32)}"]
-    if sight.matlab_why:
-        lines.append(f"unit: {sight.matlab_why}")
     for source, columns in _marks(sight).items():
         lines += ["", f"{source}:"]
         for column, kinds in columns.items():
@@ -55,6 +54,15 @@ def text(sight: Sight) -> str:
         lines += ["", "no events.tsv, annotations or triggers"]
     lines += [f"NOTE: {note}" for note in sight.folder.notes]
     return media.lines("\n".join(lines))
+
+
+def outcome(sight: Sight, output: Path) -> str:
+    """Whether it would write a config, or why it cannot."""
+    try:
+        propose(sight, str(sight.folder.path))
+    except ValueError as error:
+        return media.lines(f"No config can be proposed: {error}")
+    return media.one_line(f"Without --explain it writes {output}.")
 
 
 def plain(sight: Sight) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegdecode.data.io import recordings
-from eegdecode.data.io.formats import EXTENSIONS
+from eegdecode.data.io.formats import EXTENSIONS, TABLES
 from eegdecode.data.io.recordings import Entry
 from eegdecode.proposal import names
 from eegdecode.proposal.names import Names
@@ -22,12 +22,13 @@ USUAL = 0.8
 """The fraction of the recordings that have one format; the others are left out."""
 NOT_RECORDINGS = re.compile(
     r"([-_](eve|cov|ave|trans|fwd|inv|src|sol|bem|proj|head|annot|ica|lay|stc|morph)(-\d+)?\.fif(\.gz)?$)"
-    r"|((^|[_/])(events?|channels|electrodes|participants|sessions|scans|coordsystem|files|samples)\.(tsv|csv|txt)$)",
+    r"|((^|[_/])(events?|channels|electrodes|participants|sessions|scans|coordsystem|files|samples|readme|license|changes)"
+    r"\.(tsv|csv|txt)$)|\.eve$",
     re.IGNORECASE,
 )
 """Files next to recordings that have their endings."""
-TABLES = tuple(each for each in EXTENSIONS if each in (".csv", ".tsv", ".txt", ".npy", ".npz"))
-"""Endings that other things than recordings have too."""
+TABLES_OF_FILES = ("files.tsv", "files.csv")
+"""A table of the recordings, with what is known of each."""
 SOUNDS, PICTURES, FILMS = (
     (".wav", ".flac", ".ogg", ".mp3", ".au", ".aiff", ".m4a"),
     (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".svg"),
@@ -45,6 +46,7 @@ class Folder:
     names: Names | None
     n_files: int
     counts: dict[str, int]  # of files by ending
+    has_events: bool = False  # whether there is any events.tsv
     notes: tuple[str, ...] = ()
 
 
@@ -55,31 +57,34 @@ def look(path: Path, files: str, progress: Progress) -> Folder:
         raise ValueError(f"{path} {what}: name the folder of a study")
     every = list(_walk(path, progress))
     counts = Counter(_ending(name) for name in every)
+    has_events = any(name.endswith("events.tsv") for name in every)
     if files:
-        return Folder(path, tuple(recordings.find(path, files)), files, None, len(every), counts)
+        return Folder(path, tuple(recordings.find(path, files)), files, None, len(every), counts, has_events)
     if any(re.match(r"sub-[^/]+/(ses-[^/]+/)?(eeg|meg|ieeg)/", name) for name in every):
         entries = recordings.find(path)
-        return Folder(path, tuple(entries), "", None, len(every), counts)
-    candidates = _candidates(path, every, counts)
+        return Folder(path, tuple(entries), "", None, len(every), counts, has_events)
+    if table := next((name for name in TABLES_OF_FILES if name in every), ""):
+        return Folder(path, tuple(recordings.find(path, table)), table, None, len(every), counts, has_events)
+    candidates, others = _candidates(path, every, counts)
     inferred = names.infer(candidates)
-    notes = []
+    notes = [f"{many(len(others), 'file')} of another format left out: {first_of(others)}"] if others else []
     if inferred.left_out:
         notes.append(
             f"{many(len(inferred.left_out), 'file')} whose names have another form are left out: "
             f"{first_of(inferred.left_out)}"
         )
     entries = recordings.find(path, inferred.files)
-    return Folder(path, tuple(entries), inferred.files, inferred, len(every), counts, tuple(notes))
+    return Folder(path, tuple(entries), inferred.files, inferred, len(every), counts, has_events, tuple(notes))
 
 
-def _candidates(path: Path, every: list[str], counts: Counter[str]) -> list[str]:
-    """The files of the one format that the recordings have."""
+def _candidates(path: Path, every: list[str], counts: Counter[str]) -> tuple[list[str], list[str]]:
+    """The files of the format that the recordings have, and those of other formats."""
     if not every:
         raise ValueError(f"{path} is empty: name the folder that holds the recordings")
     by_format: dict[str, list[str]] = {}
     for name in every:
         ending = _ending(name)
-        if ending in EXTENSIONS and not NOT_RECORDINGS.search(name):
+        if ending in (*EXTENSIONS, *TABLES) and not NOT_RECORDINGS.search(name):
             by_format.setdefault(ending, []).append(name)
     if set(by_format) - set(TABLES):  # a table next to recordings of another format tells of them
         by_format = {ending: found for ending, found in by_format.items() if ending not in TABLES}
@@ -93,7 +98,8 @@ def _candidates(path: Path, every: list[str], counts: Counter[str]) -> list[str]
             f"{path} has recordings of several formats ({shares}), which may be several studies or one twice: put each "
             f'into a folder of its own, or name the ones you mean with files="{{subject}}*{most}"'
         )
-    return sorted(by_format[most])
+    others = [name for ending, found in by_format.items() if ending != most for name in found]
+    return sorted(by_format[most]), sorted(others)
 
 
 def _what(counts: Counter[str]) -> str:
@@ -107,7 +113,7 @@ def _what(counts: Counter[str]) -> str:
 
 
 def _endings() -> str:
-    return " ".join(EXTENSIONS)
+    return " ".join((*EXTENSIONS, *TABLES))
 
 
 def _walk(path: Path, progress: Progress) -> Iterator[str]:

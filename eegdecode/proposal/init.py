@@ -9,11 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eegdecode.data.config import Matlab
-from eegdecode.proposal import explain, folder, seen
-from eegdecode.proposal.progress import Progress
-from eegdecode.proposal.propose import propose
-from eegdecode.proposal.write import text
+from eegdecode.data.config import Matlab, Reading, Table
 from hpc import media
 from hpc.media import many
 from hpc.runs.rundir import write_output
@@ -25,6 +21,7 @@ class Init:
 
     files: str = ""  # the names of recordings, as {subject}/*_{run}.set; by default they are compared
     matlab: Matlab = field(default_factory=Matlab)  # what .mat files do not say
+    table: Table = field(default_factory=Table)  # what .csv, .tsv, .parquet, .npy and .npz do not say
     output: str = ""  # the config to write; by default FOLDER.yaml, here
     explain: bool = False  # print what was seen, and write nothing
 
@@ -36,6 +33,12 @@ def run(cfg: Init, files: Sequence[Path], as_json: bool) -> str:
     python -m hpc.launch init my-study --explain
     python -m hpc.launch init my-study --output first-look.yaml
     """
+    # These import h5py and scipy, which --help and the tab key need not wait for
+    from eegdecode.proposal import explain, folder, seen
+    from eegdecode.proposal.progress import Progress
+    from eegdecode.proposal.propose import propose
+    from eegdecode.proposal.write import text
+
     if len(files) != 1:
         raise ValueError(f"init looks at one folder, but got {len(files)}: give a line for each")
     study = files[0]
@@ -48,15 +51,13 @@ def run(cfg: Init, files: Sequence[Path], as_json: bool) -> str:
         )
     progress = Progress(f"looking at {study}")
     try:
-        sight = seen.look(folder.look(study, cfg.files, progress), cfg.matlab, progress)
+        sight = seen.look(folder.look(study, cfg.files, progress), Reading(cfg.matlab, cfg.table), progress)
     finally:
         progress.end()
+    if cfg.explain and not as_json:
+        return f"{explain.text(sight)}\n\nNothing was written. {explain.outcome(sight, output)}"
     proposal = propose(sight, _named(study))
     command = f"hpc pipeline {media.shell([str(output)])} --on local"
-    if as_json:
-        shown = json.dumps({"config": str(output), "values": proposal.values, "seen": explain.plain(sight)}, indent=1)
-    elif cfg.explain:
-        return f"{explain.text(sight)}\n\nNothing was written. Without --explain it writes {output}."
     title = [
         f"Proposed by `hpc init {study}`, from {many(len(sight.folder.entries), 'recording')} of "
         f"{many(len(sight.subjects), 'subject')}, {len(sight.seen)} of them opened.",
@@ -66,11 +67,12 @@ def run(cfg: Init, files: Sequence[Path], as_json: bool) -> str:
     if not cfg.explain:
         write_output(output, text(title, proposal.sections))
     if as_json:
-        return shown
+        told = {"config": str(output), "values": proposal.values, "seen": explain.plain(sight)}
+        return json.dumps(told, indent=1)
     then = f"wrote {output}: look at its comments, correct what is wrong, then"
     return f"{explain.short(sight, proposal)}\n\n{then}\n\n  {command}"
 
 
 def _named(study: Path) -> str:
     """The folder as a config names it: an input with a / is a folder."""
-    return str(study) if study.is_absolute() or str(study).startswith("..") else f"./{study}"
+    return str(study) if study.is_absolute() else f"./{study}"

@@ -1,9 +1,10 @@
-"""What is being looked at, on stderr, once a second at most."""
+"""What is being looked at, on stderr."""
 
 import sys
 import time
 
-EVERY_S = 1.0
+ON_TERMINAL_S, ELSEWHERE_S = 0.5, 10.0
+"""Seconds from one line to the next, at least."""
 
 
 class Progress:
@@ -15,9 +16,10 @@ class Progress:
         self.shown = False
 
     def at(self, text: str) -> None:
-        if time.monotonic() - self.last < EVERY_S:
+        is_terminal = sys.stderr.isatty()
+        if time.monotonic() - self.last < (ON_TERMINAL_S if is_terminal else ELSEWHERE_S):
             return
-        self.last, is_terminal = time.monotonic(), sys.stderr.isatty()
+        self.last = time.monotonic()
         self.shown = self.shown or is_terminal
         print(f"{self.what}: {text}", end="\x1b[K\r" if is_terminal else "\n", file=sys.stderr, flush=True)
 

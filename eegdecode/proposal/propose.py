@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eegdecode.data.config import Matlab, Table
 from eegdecode.evaluation.config import Evaluate
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.proposal import decoding, splitting, steps
@@ -62,9 +63,9 @@ def _preprocess(sight: Sight, what: Decoding, study: str) -> Section:
             "damaged are left out and named in survey.html."
         )
         section["skip_failed"] = Guess(True, why, ("false: they end the run",))
-    matlab = {key: value for key, value in vars(sight.matlab).items() if value and (key, value) != ("unit", "uV")}
-    if matlab:
-        section["matlab"] = Guess(matlab, sight.matlab_why or "As given on the line.")
+    for name, given, default in (("matlab", sight.reading.matlab, Matlab()), ("table", sight.reading.table, Table())):
+        if changed := {key: value for key, value in vars(given).items() if value != getattr(default, key)}:
+            section[name] = Guess(changed, "As given on the line.")
     if what.events.value is not None:
         section["events"] = what.events
     section["steps"] = steps.choose(sight, what)
@@ -82,6 +83,8 @@ def _names(sight: Sight) -> str:
 
 
 def _train(sight: Sight, what: Decoding, split: Guess) -> Section:
+    if what.is_course:
+        return _train_course(what, split)
     section: dict[str, Guess] = {
         "data": Guess("preprocess"),
         "target": Guess(what.name),
@@ -112,6 +115,25 @@ def _train(sight: Sight, what: Decoding, split: Guess) -> Section:
         ("ten times the steps, once the rest is right",),
     )
     return section
+
+
+def _train_course(what: Decoding, split: Guess) -> Section:
+    """The training for a course in time."""
+    windows = {"name": "random", "length_s": what.window_s, "batch": BATCH}
+    optim = {"steps": STEPS, "lr": 6e-3, "weight_decay": 3.0, "validate_every": VALIDATE_EVERY, "patience": 3}
+    return {
+        "data": Guess("preprocess"),
+        "target": Guess(what.name),
+        "model": Guess(
+            {"name": "bilstm", "hidden": 16, "layers": 1},
+            "Small, and gives a value for each sample.",
+            ("tcn or transformer, which are causal; hpc settings train.model lists all",),
+        ),
+        "objective": Guess({"name": "regression"}, "Numbers over time."),
+        "split": split,
+        "windows": Guess(windows, f"{what.window_s:g} s at a random place of each trial; none is shorter."),
+        "optim": Guess(optim, "A first look, in some minutes on a CPU; with few stimuli, strong weight decay."),
+    }
 
 
 def _check(sections: dict[str, dict[str, Any]]) -> None:

@@ -4,15 +4,14 @@ over the study, and the tables next to the others are read too."""
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from eegdecode.data.config import FileEvents, Matlab, Reading
+from eegdecode.data.config import FileEvents, Reading
 from eegdecode.data.events import of_recording, triggers
 from eegdecode.data.io import event_files, guard, markers, recordings, samples
-from eegdecode.data.io.channels.units import SPREAD
 from eegdecode.data.io.recordings import Entry
 from eegdecode.proposal.folder import Folder
 from eegdecode.proposal.progress import Progress
@@ -30,7 +29,6 @@ PIECES = 3
 """Pieces of 10 s of a recording that are read: enough for its unit and what is flat."""
 SPECTRUM_S, STANDS_OUT = 20.0, 5.0
 MAINS_HZ = (50.0, 60.0)
-MATLAB_UNITS = {"uV": 1e-6, "V": 1.0, "mV": 1e-3}
 
 
 class Mark(NamedTuple):
@@ -67,9 +65,7 @@ class Sight:
     seen: tuple[Seen, ...]
     failed: Mapping[str, str]  # why recordings cannot be read, by name
     tables: Mapping[str, Sequence[Mark]]  # rows of events.tsv, by the name of the recording
-    matlab: Matlab
-    matlab_why: str = ""
-    notes: tuple[str, ...] = field(default=())
+    reading: Reading
 
     @property
     def entries(self) -> list[Entry]:
@@ -112,23 +108,23 @@ EVENTS_TSV, FILE, EPOCHS, ANNOTATIONS, TRIGGERS = (
 MARKERS = "the markers in the .mat"
 
 
-def look(folder: Folder, matlab: Matlab, progress: Progress) -> Sight:
+def look(folder: Folder, reading: Reading, progress: Progress) -> Sight:
     """Open some recordings of a folder. Raises ValueError if none of them can be read."""
     some = [folder.entries[index] for index in spread(len(folder.entries), MOST_OPENED)]
-    matlab, matlab_why = _with_unit(some, matlab)
     seen: list[Seen] = []
     failed: dict[str, str] = {}
     for number, entry in enumerate(some, 1):
         progress.at(f"recording {number} of {len(some)}, {entry.name}")
         try:
-            seen.append(_open(entry, matlab))
+            seen.append(_open(entry, reading))
         except Exception as error:  # noqa: BLE001  whatever is wrong with a recording, the others go on
             failed[entry.name] = guard.one_line(entry.path, error).replace(f"{folder.path}/", "")
     if not seen:
         why = next(iter(failed.values()))
         raise ValueError(f"none of the {len(some)} recordings of {folder.path} that were opened can be read: {why}")
     tables: dict[str, Sequence[Mark]] = {}
-    for entry in [folder.entries[index] for index in spread(len(folder.entries), MOST_TABLES)]:
+    with_tables = spread(len(folder.entries), MOST_TABLES) if folder.has_events else []
+    for entry in [folder.entries[index] for index in with_tables]:
         if entry.name in failed:
             continue
         progress.at(f"events of {entry.name}")
@@ -139,7 +135,7 @@ def look(folder: Folder, matlab: Matlab, progress: Progress) -> Sight:
     usable = tuple(each for each in seen if each.entry.name not in failed)
     if not usable:
         raise ValueError(f"no recording of {folder.path} can be used: {next(iter(failed.values()))}")
-    return Sight(folder, usable, failed, tables, matlab, matlab_why)
+    return Sight(folder, usable, failed, tables, reading)
 
 
 def spread(n: int, most: int) -> list[int]:
@@ -150,8 +146,8 @@ def spread(n: int, most: int) -> list[int]:
     return sorted(step * number % n for number in range(most))
 
 
-def _open(entry: Entry, matlab: Matlab) -> Seen:
-    opened = recordings.open_entry(entry, Reading(matlab))
+def _open(entry: Entry, reading: Reading) -> Seen:
+    opened = recordings.open_entry(entry, reading)
     for defect in samples.find_defects(opened.stream, PIECES):
         if defect.fatal:
             raise ValueError(f"{entry.path}: {defect.sentence}")
@@ -238,25 +234,3 @@ def _mains(stream: Stream) -> float | None:
     # The largest of some values of noise is several times their median, too
     floor = STANDS_OUT * np.log(max(2.0, length / stream.sfreq))
     return max(ratios, key=lambda mains: ratios[mains]) if ratios and max(ratios.values()) > floor else None
-
-
-def _with_unit(some: Sequence[Entry], matlab: Matlab) -> tuple[Matlab, str]:
-    """The unit of .mat files, which they do not say, by how far their samples spread."""
-    if some[0].path.suffix.lower() != ".mat" or matlab != Matlab(data=matlab.data, sfreq=matlab.sfreq):
-        return matlab, ""
-    for entry in some:
-        try:
-            stream = recordings.open_entry(entry, Reading(matlab)).stream
-            piece = stream.read(0, min(stream.n_times, round(10 * stream.sfreq)))
-        except Exception as error:  # noqa: BLE001  it is named when its turn comes
-            log.debug("%s: %s", entry.path, error)
-            continue
-        centred = np.abs(piece - np.median(piece, axis=0))
-        spread_of = float(np.median(1.4826 * np.median(centred, axis=0))) / MATLAB_UNITS["uV"]
-        low, high = SPREAD["eeg"]
-        fitting = [unit for unit, volts in MATLAB_UNITS.items() if low <= spread_of * volts <= high]
-        if fitting and fitting[0] != "uV":
-            why = f"samples spread by {spread_of:.2g}, which for EEG is plausible in {' or '.join(fitting)}, not in uV"
-            return Matlab(matlab.data, matlab.sfreq, fitting[0]), why  # type: ignore[arg-type]
-        return matlab, f"samples spread by {spread_of:.2g}, as EEG in uV" if fitting else ""
-    return matlab, ""

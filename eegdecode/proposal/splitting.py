@@ -19,6 +19,9 @@ def choose(sight: Sight, decoding: Decoding) -> Guess:
     """Return the split. Raises ValueError if the study has too few people or recordings of a class."""
     if decoding.label_of:
         return _of_recordings(sight, decoding)
+    if decoding.is_course:
+        why = "What was presented is never in two sets, also if several people heard it: so that it is not recognised."
+        return Guess({"by": "stimulus"}, why, ("{by: subject, shared: [stimulus]}: new people, known stimuli",))
     runs = Counter(entry.subject for entry in sight.entries)
     n_subjects, fewest_runs = len(runs), min(runs.values())
     why_not: tuple[str, ...]
@@ -29,7 +32,9 @@ def choose(sight: Sight, decoding: Decoding) -> Guess:
             f"There are {n_subjects} subjects with {_each(runs)}: the test set has people that training never saw, "
             "which is what a decoder is asked in practice. Their stimuli are the same classes, so these are shared."
         )
-        why_not = ("{by: block, within: subject, …}: new minutes of the same people, which is easier",)
+        why_not = (
+            "{by: block, within: run, block_s: 60, shared: [subject, stimulus]}: the same people, which is easier",
+        )
         if n_subjects >= 2 * ENOUGH_SUBJECTS:
             why_not += ("folds: 5 in a sweep over split.fold=0..4, so that everybody is tested once",)
         return Guess(settings, why, why_not)

@@ -1,6 +1,5 @@
 """The steps of preprocessing that suit what was seen."""
 
-import re
 from typing import Any
 
 from eegdecode.proposal.decoding import Decoding
@@ -14,11 +13,6 @@ SFREQ = 128.0
 LOW_HZ, HIGH_HZ = 0.5, 40.0
 FEWEST_FOR_AVERAGE = 8
 """Channels, of which the average is close to what all have in common."""
-NO_BRAIN = re.compile(
-    r"gyro|accel|^acc[ _-]?[xyz]?$|counter|time ?stamp|^time$|battery|^cq|marker|trigger|sample|interpolat|"
-    r"^(status|event|packet|quality|temperature|light|resp)", re.IGNORECASE,
-)  # fmt: skip
-"""Names of channels that are not EEG, whatever their file calls them."""
 
 
 def choose(sight: Sight, decoding: Decoding) -> list[Guess]:
@@ -30,24 +24,20 @@ def choose(sight: Sight, decoding: Decoding) -> list[Guess]:
             f"{first_of(sorted({name for seen in sight.seen for name in seen.stream.channels}))}: leave some out"
         )
     steps: list[Guess] = []
-    odd = [name for name in channels if NO_BRAIN.search(name)]
     lacking = sorted({name for seen in sight.seen for name in seen.brain} - set(channels))
     if lacking:
-        names = [name for name in channels if name not in odd]
         why = f"Not all recordings have {first_of(lacking)}: these are the channels that those that were opened share."
-        steps.append(Guess({"name": "pick", "names": names}, why))
-    elif odd:
-        why = f"Their names say that they are not EEG: {first_of(odd)}."
-        steps.append(Guess({"name": "pick", "drop": odd}, why))
-    n_eeg = sum(n for kind, n in kinds.items() if kind == "eeg") - len(odd)
+        steps.append(Guess({"name": "pick", "names": channels}, why))
+    n_eeg = sum(n for kind, n in kinds.items() if kind == "eeg")
     if n_eeg >= FEWEST_FOR_AVERAGE:
         why = f"The average of {n_eeg} EEG channels; noise that all of them share goes with it."
         steps.append(Guess({"name": "reference"}, why, ("{name: reference, channels: [M1, M2]}",)))
     mains = [seen.mains_hz for seen in sight.seen if seen.mains_hz]
     mains_hz = max(set(mains), key=mains.count) if mains else None
     if mains_hz and mains_hz < slowest / 2:
-        said = "says so" if any(seen.opened.line_hz for seen in sight.seen) else "stands out of the spectrum"
-        steps.append(Guess({"name": "notch", "hz": mains_hz}, f"A mains frequency of {mains_hz:g} Hz {said}."))
+        told = any(seen.opened.line_hz for seen in sight.seen)
+        why = f"{mains_hz:g} Hz {'is the mains frequency of the files' if told else 'stands out of the spectrum'}."
+        steps.append(Guess({"name": "notch", "hz": mains_hz}, why))
     high_hz = min(HIGH_HZ, round(0.4 * min(slowest, SFREQ if slowest > 1.25 * SFREQ else slowest), 1))
     none = "" if mains_hz else " No mains frequency stands out, so there is no notch."
     steps.append(

@@ -15,7 +15,7 @@ RARE = 0.05
 """A kind of event that comes so much less often than the most frequent one is a remark, not a class."""
 REMARKS = re.compile(
     r"^(bad|edge)([ _]|$)|boundary|new segment|^(start|stop|end|begin)|(start|stop|end|begin)$|impedance|comment|pause|"
-    r"^break|sync|status|fixation|^(n/a|nan|)$",
+    r"^break|^(response|button|key ?press)|sync|status|fixation|^(n/a|nan|)$",
     re.IGNORECASE,
 )
 COLUMNS = (

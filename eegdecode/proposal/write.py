@@ -26,7 +26,7 @@ Section = Mapping[str, "Guess | Sequence[Guess]"]
 
 def text(title: Sequence[str], sections: Mapping[str, Section]) -> str:
     """Return the YAML. A list of guesses is a list with a line each."""
-    lines = [f"# {line}" for line in title]
+    lines = [f"# {media.one_line(line)}" for line in title]
     for name, section in sections.items():
         lines += ["", f"{name}:"]
         for key, guess in section.items():
@@ -60,7 +60,7 @@ def _comments(guess: Guess, indent: int) -> list[str]:
 def flow(value: Any) -> str:
     """A value in one line of YAML."""
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_text(str(key))}: {flow(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{_text(str(key), True)}: {flow(each)}' for key, each in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(flow, value))}]"
     if value is None or isinstance(value, bool | int):
@@ -68,22 +68,12 @@ def flow(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else _text(str(value))
 
 
-def _text(value: str) -> str:
-    """Only a plain word stands without quotes; ${ would refer to another setting."""
-    plain = re.fullmatch(r"[A-Za-z_./][\w./-]*", value) and value.lower() not in (
-        "null",
-        "true",
-        "false",
-        "yes",
-        "no",
-        "on",
-        "off",
-        "y",
-        "n",
-        "nan",
-        "inf",
-        ".",
-        "..",
-    )
-    quoted = value if plain else json.dumps(value, ensure_ascii=False)
-    return quoted.replace("${", "\\\\${") if "${" in quoted else quoted
+WORDS_OF_YAML = ("null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf", ".", "..")
+
+
+def _text(value: str, is_key: bool = False) -> str:
+    """Only a plain word stands without quotes; in a value, ${ would refer to another setting."""
+    if re.fullmatch(r"[A-Za-z_./][\w./-]*", value) and value.lower() not in WORDS_OF_YAML:
+        return value
+    quoted = json.dumps(value, ensure_ascii=False)
+    return quoted if is_key else quoted.replace("${", "\\\\${")

@@ -12,6 +12,8 @@ from eegdecode.training import model_file
 from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
+CAME_LATER = ("channels.tsv", "components.tsv", ".decisions.json", ".page.json", "window/session", "window/block")
+"""Files of a run, and tables in them, that the records are older than."""
 NOT_ALIKE = ("output", "baseline/")
 """What networks and baselines make of the data: trained sums differ with the processor."""
 
@@ -28,9 +30,9 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
     for path in sorted(run.out.rglob("*.h5")):
         _of_hdf5(path, exact, numbers)
     files = [path.relative_to(run.out) for path in run.out.rglob("*") if path.is_file()]
-    # What is only there to be looked at is tested elsewhere; the page of a store was called survey.html
+    # The page of a store was called survey.html
     names = [Path("survey.html") if file.name == "preprocess.html" else file for file in files if file.name != LIST]
-    exact += [str(name) for name in sorted(names) if not name.name.endswith(".page.json")]
+    exact += [str(name) for name in sorted(names) if not name.name.endswith(CAME_LATER)]
     if (run.out / "model.pt").exists():
         parameters = model_file.load(run.out).parameters
         exact += [(name, list(value.shape), str(value.dtype)) for name, value in parameters.items()]
@@ -41,7 +43,9 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
 
 def _of_hdf5(path: Path, exact: list[Any], numbers: dict[str, list[float]]) -> None:
     def look(name: str, item: object) -> None:
-        if not isinstance(item, h5py.Dataset) or name == "about":  # which has checksums of all numbers in it
+        if not isinstance(item, h5py.Dataset) or name in CAME_LATER:
+            return
+        if name == "about":  # which has checksums of all numbers in it
             return
         exact.append((path.name, name, list(item.shape), str(item.dtype)))
         if item.dtype.kind == "f":

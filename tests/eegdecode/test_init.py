@@ -1,6 +1,7 @@
 """`hpc init`: what it concludes from names, marks and signals, and what it says where it cannot."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from eegdecode.proposal.init import Init
 from eegdecode.proposal.write import Guess, text
 from eegdecode.signals import Signal
 from eegdecode.synth.formats import write_edf
+from eegdecode.synth.tree import write_tsv
 from hpc import config
 from hpc.codes import USAGE
 from tests.conftest import Launch
@@ -65,6 +67,11 @@ def test_a_file_of_another_name_is_left_out_and_named(tmp_path: Path) -> None:
         ("bids", {"name": "bids", "stimulus": "trial_type", "duration_s": 1}, "stimulus"),
         ("file_a_condition", {"name": "fixed_length", "length_s": 3.8}, "condition"),
         ("mat_struct", {"name": "file", "codes": {"1": "1", "2": "2"}, "duration_s": 1}, "stimulus"),
+        (
+            "csv",
+            {"name": "triggers", "channel": "trigger", "codes": {"1": "1", "2": "2"}, "duration_s": 1},
+            "stimulus",
+        ),
         ("fif_and_events", {"name": "file", "codes": {"1": "1", "2": "2"}, "duration_s": 1}, "stimulus"),
         (
             "edf_annotations",
@@ -87,6 +94,37 @@ def test_events_are_proposed_as_they_lie(
     for entry in recordings.find(Path("study"), cfg.files):
         parsed = of_recording.trials(cfg.events, entry, recordings.open_entry(entry), [target]).trials
         assert len(parsed) == (8 if layout == "file_a_condition" else layouts.N_TRIALS)
+
+
+def test_features_next_to_responses_are_a_course_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose cells are the trials: no events."""
+    monkeypatch.chdir(tmp_path)
+    layouts.mtrf(tmp_path / "study")
+    values = proposed(Path("study"), Path("study.yaml"))
+    assert values["preprocess"]["targets"] == [{"name": "stim", "sfreq": 64}]
+    assert "events" not in values["preprocess"]
+    assert values["train"]["split"] == {"by": "stimulus"}
+    assert values["train"]["objective"] == {"name": "regression"}
+
+
+def test_sounds_that_were_heard_are_a_course_in_time(study: Path, tmp_path: Path) -> None:
+    values = proposed(study, tmp_path / "study.yaml")
+    assert values["preprocess"]["targets"] == [{"name": "envelope", "sfreq": 64}]
+    assert values["train"]["windows"]["length_s"] == 4.0  # type: ignore[index]
+
+
+def test_a_table_of_files_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its columns are labels."""
+    monkeypatch.chdir(tmp_path)
+    layouts.file_a_condition(tmp_path / "study")
+    rows = [
+        (path.name, path.name[1:3], "asleep" if "closed" in path.name else "awake")
+        for path in sorted((tmp_path / "study").iterdir())
+    ]
+    write_tsv(tmp_path / "study/files.tsv", ("path", "subject", "state"), rows)
+    values = proposed(Path("study"), Path("study.yaml"))
+    assert values["preprocess"]["files"] == "files.tsv"
+    assert values["train"]["target"] == "state"
 
 
 def test_every_guess_stands_below_its_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +163,15 @@ def test_a_damaged_recording_is_named_and_the_others_count(tmp_path: Path, monke
     assert config.load([Path("study.yaml")])["preprocess"]["exclude"] == ["sub-003"]
 
 
+def test_a_few_files_of_another_format_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    layouts.file_a_condition(tmp_path / "study")
+    (tmp_path / "study/cap.mat").touch()
+    (tmp_path / "study/ages.csv").write_text("who,age\nP01,33\n")
+    shown = init.run(Init(), [Path("study")], False)
+    assert "NOTE: 1 file of another format left out: cap.mat" in shown and "12 recordings of 6 subjects" in shown
+
+
 def sound(folder: Path) -> None:
     folder.mkdir()
     for k in range(3):
@@ -156,6 +203,12 @@ def two_patients(folder: Path) -> None:
         path.unlink()
 
 
+def test_what_was_seen_is_shown_also_where_nothing_can_be_proposed(tmp_path: Path) -> None:
+    without_marks(tmp_path / "study")
+    shown = init.run(Init(explain=True), [tmp_path / "study"], False)
+    assert "sub-1: 8 eeg, 128 Hz, 10.0 s" in shown and "No config can be proposed: " in shown
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -173,8 +226,6 @@ def test_what_it_cannot_understand_is_one_sentence(make, message: str, tmp_path:
     make(tmp_path / "study")
     told = launch("init", "study", code=USAGE).stderr.splitlines()
     (sentence,) = (line for line in told if not line.startswith("looking at study:"))
-    import re
-
     assert re.search(message, sentence)
     assert not (tmp_path / "study.yaml").exists()
 
@@ -219,20 +270,6 @@ def test_a_folder_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / f"{number}.edf").touch()
     with pytest.raises(ValueError, match="has more than 10 files: name the folder of one study"):
         init.run(Init(), [tmp_path], False)
-
-
-def test_the_unit_of_a_mat_file_follows_from_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import scipy.io
-
-    monkeypatch.chdir(tmp_path)
-    layouts.mat_struct(tmp_path / "study")
-    for path in (tmp_path / "study").iterdir():
-        eeg = scipy.io.loadmat(path, simplify_cells=True)["EEG"]
-        scipy.io.savemat(
-            path, {"EEG": eeg | {"data": eeg["data"] * 1e-6, "labels": np.array(layouts.CHANNELS, object)}}
-        )
-    values = proposed(Path("study"), Path("study.yaml"))
-    assert values["preprocess"]["matlab"] == {"unit": "V"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs import records, status
-from hpc.runs.rundir import append_line, read_lines, write_json
+from hpc.runs.rundir import append_line, write_json
 from hpc.slurm.squeue import Queue
 from hpc.supervise.requeue import EPILOG
 from tests.conftest import Launch
@@ -91,7 +91,7 @@ def test_an_element_of_an_array_starts_behind_the_epilog_that_it_met_before(late
     late(restarts=1)
     first, second = [line.rpartition("+") for line in late.asked_of_slurm.splitlines() if line.startswith("update")]
     assert first == ("update JobId=7_1 StartTime=now", "+", "5")
-    took_s = read_lines(late.run.attempts)[-1]["ended"] - left  # of the second time, from which it counts as well
+    took_s = records.attempts(late.run)[-1]["ended"] - left  # of the second time, from which it counts as well
     assert second[0] == first[0] and 43 <= int(second[2]) + took_s <= 45
 
 
