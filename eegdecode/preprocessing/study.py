@@ -89,10 +89,11 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
         title = f"What preprocessing made of {Path(cfg.study).name}"
         good = [row.name for row in table.good]
         counts = record.counts(ctx.out, good)
-        decisions = partial(record.read, ctx.out)
-        retry_when_disk_is_full(ctx, partial(study_page.write, ctx.out, title, table, decisions))
+        decided = record.sentences(counts)
+        written = partial(study_page.write, ctx.out, title, table, partial(record.read, ctx.out), decided)
+        retry_when_disk_is_full(ctx, written)
         retry_when_disk_is_full(ctx, partial(record.write_components, ctx.out, good))
-        log.info("%s\n%s", "\n".join([*table.sentences(), *record.sentences(counts)]), table.table())
+        log.info("%s\n%s", "\n".join([*table.sentences(), *decided]), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
     if table is None:

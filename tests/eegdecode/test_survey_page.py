@@ -269,6 +269,7 @@ def test_preprocessing_writes_its_page_and_what_its_steps_decided(preprocessed: 
     page = (preprocessed / "preprocess.html").read_text()
     assert "Traces as recorded" in page and "Traces preprocessed" in page and "units of spread" in page
     assert "Independent components" in page and len(re.findall('class="recording"', page)) == 2
+    assert "components were removed" in page and "RECORDING.decisions.json" in page
     assert not (preprocessed / "survey.html").exists()
     (one, _) = sorted(preprocessed.glob("*.page.json"))
     assert one.stat().st_size < 200_000

@@ -55,10 +55,14 @@ class Known:
 
 
 def write(
-    folder: Path, title: str, table: StudyTable, record: Callable[[str], Mapping[str, Any]] | None = None
+    folder: Path,
+    title: str,
+    table: StudyTable,
+    record: Callable[[str], Mapping[str, Any]] | None = None,
+    decided: Sequence[str] = (),
 ) -> None:
     """Write survey.tsv, channels.tsv and the page: NAME.html, and NAME-2.html and so on if there are many recordings.
-    `record`: gives the record of decisions of a recording by its name."""
+    `record`: gives the record of decisions of a recording by its name; `decided`: sentences about all of them."""
 
     def load(row: RecordingRow) -> Mapping[str, Any] | None:
         data = page_data.read(folder, row.drawn, row.key)
@@ -66,11 +70,11 @@ def write(
 
     products.write_text(folder / "survey.tsv", table.tsv())
     products.write_text(folder / "channels.tsv", channels_table.tsv({row.label: row.decided for row in table.good}))
-    for file, text in pages(title, table, load):
+    for file, text in pages(title, table, load, decided):
         products.write_text(folder / file, text)
 
 
-def pages(title: str, table: StudyTable, load: Load) -> Iterator[tuple[str, str]]:
+def pages(title: str, table: StudyTable, load: Load, decided: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Each file of the page, its name and content."""
     name, known = table.page, _known(table, load)
     drawn = sorted((each for each in known if each.row.drawn), key=lambda each: (-each.odd.score, each.at))
@@ -82,7 +86,7 @@ def pages(title: str, table: StudyTable, load: Load) -> Iterator[tuple[str, str]
         sections = [_section(each, load(each.row)) for each in part]
         about: dict[str, object] = {"overview": None}
         if number == 0:
-            about = {"overview": _overview(name, table, known, link_of)}
+            about = {"overview": _overview(name, table, known, link_of, decided)}
         yield file, page(
             "data/survey/survey",
             title=title,
@@ -117,7 +121,9 @@ def _medians(looked: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
     return medians
 
 
-def _overview(name: str, table: StudyTable, known: Sequence[Known], link_of: Mapping[int, str]) -> dict[str, object]:
+def _overview(
+    name: str, table: StudyTable, known: Sequence[Known], link_of: Mapping[int, str], decided: Sequence[str]
+) -> dict[str, object]:
     first, *more = table.sentences()
     n_odd = sum(bool(each.odd.sentences) for each in known)
     subjects = _subjects(known, link_of)
@@ -129,7 +135,7 @@ def _overview(name: str, table: StudyTable, known: Sequence[Known], link_of: Map
     ]  # fmt: skip
     return {
         "first": first,
-        "more": more or ["Nothing is missing, damaged or duplicated."],
+        "more": [*(more or ["Nothing is missing, damaged or duplicated."]), *decided],
         "cards": _cards(table, known),
         "n_odd": n_odd,
         "subjects": subjects,
