@@ -122,11 +122,17 @@ def png(values: np.ndarray, low: float, high: float) -> bytes:
     group = math.ceil(len(values) / MOST_COLUMNS)
     starts = np.arange(0, len(values), group)
     values = np.add.reduceat(values, starts, axis=0) / np.diff([*starts, len(values)])[:, None]
-    shades = np.round(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8).T[::-1]
+    return indexed_png(np.round(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8).T[::-1], SHADES)
+
+
+def indexed_png(shades: np.ndarray, colours: Sequence[str], levels: int = 256, clear: bool = False) -> bytes:
+    """Encode [row, column] of shades, 0 to levels - 1, as a PNG with a palette that runs through the colours. `clear`:
+    the shade `levels` is transparent."""
     lines_of_bytes = np.hstack([np.zeros((len(shades), 1), np.uint8), shades])  # each begins with its filter type, none
-    anchors = np.array([[int(shade[at : at + 2], 16) for at in (1, 3, 5)] for shade in SHADES])
-    places = np.linspace(0, len(SHADES) - 1, 256)
-    palette = np.stack([np.interp(places, np.arange(len(SHADES)), channel) for channel in anchors.T], axis=1)
+    anchors = np.array([[int(shade[at : at + 2], 16) for at in (1, 3, 5)] for shade in colours])
+    places = np.linspace(0, len(colours) - 1, levels)
+    palette = np.stack([np.interp(places, np.arange(len(colours)), channel) for channel in anchors.T], axis=1)
+    palette = np.vstack([palette, np.zeros((int(clear), 3))])
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -136,6 +142,7 @@ def png(values: np.ndarray, low: float, high: float) -> bytes:
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
         + chunk(b"PLTE", np.round(palette).astype(np.uint8).tobytes())
+        + (chunk(b"tRNS", b"\xff" * levels + b"\x00") if clear else b"")
         + chunk(b"IDAT", zlib.compress(lines_of_bytes.tobytes(), 9))
         + chunk(b"IEND", b"")
     )

@@ -68,11 +68,21 @@ def latex(text: str) -> str:
 
 def tsv(rows: "Iterable[Sequence[str]]") -> str:
     """Tab-separated rows, a line each. A text that a spreadsheet would compute is marked as text; numbers are not."""
+    return _rows(rows, "\t")
+
+
+def csv(rows: "Iterable[Sequence[str]]") -> str:
+    """The same, comma-separated."""
+    return _rows(rows, ",")
+
+
+def _rows(rows: "Iterable[Sequence[str]]", delimiter: str) -> str:
     import csv
     import io
 
     file = io.StringIO()
-    csv.writer(file, delimiter="\t", lineterminator="\n").writerows([_cell(cell) for cell in row] for row in rows)
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([_cell(cell) for cell in row] for row in rows)
     return file.getvalue()
 
 

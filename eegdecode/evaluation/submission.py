@@ -55,7 +55,7 @@ SHARES = {1: 0.3, 2: 0.7}
 """Weights of the challenges in the overall score."""
 FIRST_S = 0.5
 """The windows of challenge 1 begin so long after the stimulus."""
-NEEDED = ("__init__.py", "signals.py", "noise.py", "models", "preprocessing/__init__.py", "preprocessing/sphere.py")
+NEEDED = ("__init__.py", "signals.py", "noise.py", "models", "sphere.py")
 """The files that build any network."""
 OF_HPC = ("errors.py", "config/choices.py", "config/late.py", "config/plugins.py")
 """What these need of the batch layer: a model is found by its name."""

@@ -15,7 +15,7 @@ from eegdecode.preprocessing.designs import Filter, Resampling
 from eegdecode.preprocessing.single_windows import SingleWindows
 from eegdecode.preprocessing.steps.config import StepConfig
 from eegdecode.preprocessing.steps.pick import Pick
-from eegdecode.signals import Stream, Trial
+from eegdecode.signals import Decisions, Stream, Trial
 from hpc.config.choices import code_of
 
 
@@ -119,9 +119,10 @@ def _filtered(row: Sequence[Filter | Resampling], stream: Stream) -> Stream:
 
 
 def _applied(step: StepConfig, stream: Stream, trials: Sequence[Trial]) -> Stream:
-    """What the recording calls bad is kept, also by a step that makes a stream anew."""
+    """What the recording calls bad, and what was decided, is kept, also by a step that makes a stream anew."""
     applied: Stream = code_of(step).apply(step, stream, trials)
-    return applied if applied.bads else replace(applied, bads=stream.bads)
+    decisions = stream.decisions if applied.decisions == Decisions() else applied.decisions
+    return replace(applied, bads=applied.bads or stream.bads, decisions=decisions)
 
 
 def _is_bad(trial: Trial, stream: Stream) -> bool:

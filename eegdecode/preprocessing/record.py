@@ -35,6 +35,11 @@ def is_there(folder: Path, name: str) -> bool:
         return False
 
 
+def read(folder: Path, name: str) -> dict[str, Any]:
+    record: dict[str, Any] = products.read(file(folder, name))
+    return record
+
+
 def of_recording(
     name: str, decisions: Decisions, channels: Sequence[str], trials: Sequence[Trial], dropped: Sequence[Dropped]
 ) -> dict[str, Any]:
@@ -113,7 +118,7 @@ def counts(folder: Path, names: Sequence[str]) -> Counter[str]:
     """What was decided in the whole study, as the counts of a record; those by reason as `reason NAME`."""
     total: Counter[str] = Counter()
     for name in names:
-        of_recording = products.read(file(folder, name))["counts"]
+        of_recording = read(folder, name)["counts"]
         total.update({word: n for word, n in of_recording.items() if isinstance(n, int)})
         total.update({f"reason {reason}": n for reason, n in of_recording["dropped_by_reason"].items()})
     return total
@@ -153,7 +158,7 @@ def write_components(folder: Path, names: Sequence[str]) -> None:
     rows = [
         [name, *(str(component[word]) for word in ("index", *COLUMNS[2:-1])), "; ".join(component["reasons"])]
         for name in names
-        for component in products.read(file(folder, name))["components"]
+        for component in read(folder, name)["components"]
     ]
     if rows:
         products.write_text(folder / "components.tsv", media.tsv([COLUMNS, *rows]))

@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eegdecode.data import targets
 from eegdecode.data.events import bad_spans, of_recording
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.bids import applicable, stem
 from eegdecode.data.io.channels.table import Channel
+from eegdecode.data.io.readers.opened import Opened
 from eegdecode.data.io.recordings import Entry
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
+from eegdecode.data.survey import page_data, study_page
 from eegdecode.data.survey.table import REASONS, UNUSABLE, RecordingRow, StudyTable, listed
 from eegdecode.preprocessing import chains, record
 from eegdecode.preprocessing.check import included
@@ -36,9 +38,6 @@ from hpc import config
 from hpc.rank import threads
 from hpc.rank.context import Context, Fenced, Preempted
 from hpc.rank.verification import verify_tree
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +87,19 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
             store.write_manifest(ctx.out, [entry.name for entry in entries if entry.name not in names])
         table = survey(ctx.out, entries, dict(failures), whole=not failures or cfg.skip_failed)
         title = f"What preprocessing made of {Path(cfg.study).name}"
-        retry_when_disk_is_full(ctx, partial(table.write, ctx.out, title))
         good = [row.name for row in table.good]
         counts = record.counts(ctx.out, good)
+        decided = record.sentences(counts)
+        written = partial(study_page.write, ctx.out, title, table, partial(record.read, ctx.out), decided)
+        retry_when_disk_is_full(ctx, written)
         retry_when_disk_is_full(ctx, partial(record.write_components, ctx.out, good))
-        log.info("%s\n%s", "\n".join([*table.sentences(), *record.sentences(counts)]), table.table())
+        log.info("%s\n%s", "\n".join([*table.sentences(), *decided]), table.table())
     if failures and not cfg.skip_failed:
         raise ValueError(_explain(dict(sorted(failures)), len(entries), cfg.exclude))
     if table is None:
         return {}
     notes = {"notes": [s for s in table.sentences() if s.startswith(UNUSABLE)]} if failures else {}
-    return {**table.metrics(), **record.metrics(counts), **notes}
+    return {**table.metrics(), **record.metrics(counts), **notes, "page": f"{PAGE}.html"}
 
 
 def _progress(ctx: Context, sizes: Sequence[int], done: int) -> Callable[[float], None]:
@@ -169,7 +170,8 @@ def _one(
         others.add(study / "participants.tsv")
     files = sources(study, entry, others.union(*stimuli, *map(chains.files, cfg.steps)))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
-    if record.is_there(ctx.out, entry.name) and store.holds(ctx.out, entry.name, key):
+    is_drawn = record.is_there(ctx.out, entry.name) and page_data.read(ctx.out, entry.name, key) is not None
+    if is_drawn and store.holds(ctx.out, entry.name, key):
         return
     notes = [*opened.notes, *presented.notes]
     for target in cfg.targets:
@@ -222,6 +224,23 @@ def _one(
         ctx.fence()
         record.write(ctx.out, record.of_recording(entry.name, signal.decisions, signal.channels, trials, dropped))
         store.write(ctx.out, recording, provenance, key, cfg.int16, beat)
+        _look(cfg, ctx, recording, opened, key)
+
+
+def _look(cfg: Preprocess, ctx: Context, recording: Recording, opened: Opened, key: str) -> None:
+    """Write the page data of a recording, of what is stored now. A picture that fails costs no recording."""
+    stored = store.written(ctx.out, recording.name)
+    signal = recording.signal
+    after = replace(signal, read=stored.read, n_times=stored.n_times)
+    scaled = any(getattr(step, "unitless", False) for step in cfg.steps)
+    columns = [column for target in cfg.targets if (column := targets.column(target)) is not None]
+    try:
+        looked = page_data.of(opened.stream, opened.bads, recording.trials, after, scaled, columns)
+    except Exception as error:  # the recording is stored, and the page has the sentence
+        log.warning("%s cannot be drawn", recording.name, exc_info=error)
+        looked = page_data.empty(f"{type(error).__name__}: {error}")
+    ctx.fence()
+    page_data.write(ctx.out, recording.name, looked, key)
 
 
 N_CHECKED = 60
@@ -293,13 +312,18 @@ def survey(folder: Path, entries: Sequence[Entry], failed: Mapping[str, str], wh
     """The table of the recordings in the store and of those that failed. Writes the index if the store is complete."""
     stored_as = {stored.name: stored for stored in (store.write_index(folder) if whole else store.there(folder))}
     return StudyTable(
-        tuple(
+        page=PAGE,
+        rows=tuple(
             RecordingRow(e.name, e.subject, e.session, e.run, failed=failed[e.name])
             if e.name in failed
             else _row(stored_as[e.name])
             for e in entries
-        )
+        ),
     )
+
+
+PAGE = "preprocess"
+"""The name of the page."""
 
 
 def _row(stored: Stored) -> RecordingRow:
@@ -317,6 +341,8 @@ def _row(stored: Stored) -> RecordingRow:
         stored.checksum,
         str(stored.made.get("content", "")),
         decided=tuple(Channel(**each) for each in stored.made.get("channels", ())),
+        drawn=stored.name,
+        key=stored.key,
     )
 
 
@@ -326,7 +352,7 @@ def _explain(failed: Mapping[str, str], n: int, excluded: Sequence[str]) -> str:
         why.setdefault(reason, []).append(name)
     shown = list(why.items())[:REASONS]
     left = len(failed) - sum(len(names) for _, names in shown)
-    more = f"\n  … and {left} more, all of them in survey.html" if left else ""
+    more = f"\n  … and {left} more, all of them in {PAGE}.html" if left else ""
     # Quoted for the shell and YAML, in which a leading * is a reference
     patterns = [name if name[:1].isalnum() else f'"{name}"' for name in (*excluded, *failed)]
     out = f"'preprocess.exclude=[{','.join(patterns)}]'"

@@ -13,7 +13,7 @@ from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
 CAME_LATER = ("channels.tsv", "components.tsv", "window/session", "window/block")
-"""Files of a run, and tables in one, that the records are older than; the decisions of each recording are so too."""
+"""Files of a run, and tables in one, that the records are older than; so are what was decided and drawn of recordings."""
 NOT_ALIKE = ("output", "baseline/")
 """What networks and baselines make of the data: trained sums differ with the processor."""
 
@@ -29,8 +29,11 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
     numbers: dict[str, list[float]] = {}
     for path in sorted(run.out.rglob("*.h5")):
         _of_hdf5(path, exact, numbers)
-    names = [str(path.relative_to(run.out)) for path in sorted(run.out.rglob("*")) if path.is_file()]
-    exact += [name for name in names if name not in (LIST, *CAME_LATER) and not name.endswith(".decisions.json")]
+    files = [path.relative_to(run.out) for path in run.out.rglob("*") if path.is_file()]
+    files = [file for file in files if not file.name.endswith((".decisions.json", ".page.json"))]
+    # The page of a store was called survey.html
+    names = [Path("survey.html") if file.name == "preprocess.html" else file for file in files]
+    exact += [str(name) for name in sorted(names) if str(name) not in (LIST, *CAME_LATER)]
     if (run.out / "model.pt").exists():
         parameters = model_file.load(run.out).parameters
         exact += [(name, list(value.shape), str(value.dtype)) for name, value in parameters.items()]

@@ -12,8 +12,9 @@ import pytest
 from mne.io.constants import FIFF
 from scipy.signal import lfilter
 
+from eegdecode import sphere
 from eegdecode.data.io import raw
-from eegdecode.preprocessing import chains, sphere
+from eegdecode.preprocessing import chains
 from eegdecode.preprocessing.artefacts import components, iclabel
 from eegdecode.preprocessing.artefacts.components import Components
 from eegdecode.preprocessing.steps import ica, maxwell

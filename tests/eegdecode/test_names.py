@@ -1,17 +1,24 @@
 """One nasty name, planted wherever a name comes from outside: in every page, table and listing it is text."""
 
+import csv
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
 from markdown_it import MarkdownIt
 
+from eegdecode.data.events.bad_spans import Dropped
+from eegdecode.data.io.channels.table import Channel
 from eegdecode.data.store.dataset import Store
+from eegdecode.data.survey import page_data, study_page
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.evaluation import audit, compare, live, results
 from eegdecode.evaluation import metrics as package
@@ -21,6 +28,8 @@ from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import Metric
 from eegdecode.evaluation.report import export, report
 from eegdecode.evaluation.results import Result
+from eegdecode.preprocessing import record
+from eegdecode.signals import BadSpan, Decisions, Signal, Trial
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from eegdecode.training.search import lr_finder
@@ -47,7 +56,19 @@ class Skeleton(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, *((key, (value or "").replace(self.name, "NAME")) for key, value in attrs)))
+        self.tags.append((tag, *((key, self.plain(value or "")) for key, value in attrs)))
+
+    def plain(self, value: str) -> str:
+        """A table to download is judged by its cells, and its file's name by its letters."""
+        if re.fullmatch(r"[\w-]+\.csv", value):
+            return "a file"
+        head, table, quoted = value.partition("data:text/csv;charset=utf-8,")
+        if not table:
+            return value.replace(self.name, "NAME")
+        assert not head and not re.search(r"[<>\"'\s]", quoted)
+        rows = list(csv.reader(io.StringIO(unquote(quoted))))
+        assert len({len(row) for row in rows}) == 1
+        return f"{len(rows)} rows of {len(rows[0])}"
 
     def handle_endtag(self, tag: str) -> None:
         self.tags.append((f"/{tag}",))
@@ -117,15 +138,35 @@ def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, st
     ]
     written["compare"] = compare.render(runs, *compare.compared(runs))
     written["audit"] = audit.render([audit.Finding("copy", name, name), audit.Finding("leak", name, name)], data)
-    written["survey"] = survey(name).html(name)
+    written["survey"] = "".join(text for _, text in study_page.pages(name, survey(name), lambda row: looked_at(name)))
     timing = live.summarize(64.0, 4, 8, [np.full(50, 0.001)], 1e-6, 1.5)
     written["stream"] = live.render(run, trained, timing, np.full(50, 1.0), torch.device("cpu"), name)
     written["lr"] = lr_finder.drawn({"rates": [0.001, 0.01, 0.1], "losses": [3.0, 2.0, 4.0], "lr": 0.01})
     return written
 
 
+def looked_at(name: str) -> dict[str, Any]:
+    """Page data and decisions with that name wherever a name comes from outside."""
+    signal = np.random.default_rng(0).normal(0, 1e-5, (4000, 6)).astype(np.float32)
+    stream = Signal(signal, 100.0, (name, "Fp1", "Fp2", "Cz", "O1", "O2")).stream()
+    trials = [Trial(1.0 + 2 * number, 1.0, (name, "~b")[number % 2], {name: name}) for number in range(12)]
+    component = {
+        "index": 0, "decision": "drop", "decided_by": "step", "label": name, "reasons": [name], "variance": 1.0,
+        "map": dict.fromkeys(stream.channels, 1.0),
+    }  # fmt: skip
+    bad = {"name": name, "decision": "interpolated", "reason": name}
+    spans = (BadSpan(2.0, 3.0, name, name),)
+    decisions = Decisions((bad,), (component,), spans)
+    decided = record.of_recording(name, decisions, stream.channels, trials, [Dropped(trials[0], spans)])
+    channels = [Channel(each, "eeg", name, name, name, name) for each in stream.channels]
+    data = page_data.of(stream, [name], trials, replace(stream, decisions=decisions), prefer=[name])
+    return page_data.joined(data, channels, decided)
+
+
 def survey(name: str) -> StudyTable:
-    good = RecordingRow(name, name, name, name, {name: 2}, 64.0, 60.0, {name: 3}, (name,), (name,), name, name, name)
+    good = RecordingRow(
+        name, name, name, name, {name: 2}, 64.0, 60.0, {name: 3}, (name,), (name,), name, name, name, drawn=name
+    )
     return StudyTable((good, replace(good, name=f"{name} 2", run="2"), RecordingRow(name, f"{name} 2", failed=name)))
 
 
@@ -135,7 +176,7 @@ def test_a_name_is_text_in_every_page(here: tuple[RunDir, Trained, Store], decla
         declare(name)
         written[name] = pages(name, *here)
     templates = {path.name.split(".")[0] for path in (ROOT / "eegdecode").rglob("*.html.jinja")}
-    frames = {"page", "parts", "plots", "sections"}
+    frames = {"page", "parts", "plots", "sections", "drawings"}
     assert templates - frames == {"report", "compare", "audit", "survey", "live", "lr_finder"}, (
         "a new page? Test it here"
     )
@@ -171,10 +212,10 @@ def test_a_name_is_a_cell_in_the_tables_of_other_documents(declare: Callable[[st
 
 def test_a_name_is_a_cell_in_a_survey_and_in_listings(tmp_path: Path) -> None:
     table = survey(NASTY)
-    table.write(tmp_path, NASTY)
+    study_page.write(tmp_path, NASTY, table)
     text = (tmp_path / "survey.tsv").read_text()
     head, *lines = text.splitlines()
-    assert len(lines) == 3 and {line.count("\t") for line in lines} == {head.count("\t")} == {10}
+    assert len(lines) == 3 and {line.count("\t") for line in lines} == {head.count("\t")} == {11}
     assert "\x1b" not in text
     assert len(table.table().splitlines()) == 4 and "\x1b" not in table.table()
     state = status.State("train-a")

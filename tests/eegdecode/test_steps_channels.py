@@ -9,7 +9,8 @@ import mne
 import numpy as np
 import pytest
 
-from eegdecode.preprocessing import chains, sphere
+from eegdecode import sphere
+from eegdecode.preprocessing import chains
 from eegdecode.preprocessing.steps import StepConfig, sources
 from eegdecode.preprocessing.steps.aliases import Aliases
 from eegdecode.preprocessing.steps.bad_channels import BadChannels

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from eegdecode.preprocessing import chains, fft, sphere
+from eegdecode import sphere
+from eegdecode.preprocessing import chains, fft
 from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.preprocessing.steps.bandpass import Bandpass
 from eegdecode.preprocessing.steps.notch import Notch

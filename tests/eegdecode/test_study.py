@@ -63,7 +63,7 @@ def alone(four: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("size", [3, 7])
 def test_any_number_of_workers_writes_the_same_bytes(size: int, alone: Path, four: Path, tmp_path: Path) -> None:
     metrics, *others = preprocess(tmp_path, four, size)
-    assert content(tmp_path) == content(alone) and len(content(alone)) == 4 + 4 + 5
+    assert content(tmp_path) == content(alone) and len(content(alone)) == 4 + 4 + 4 + 5
     assert (metrics["recordings"], metrics["subjects"], metrics["failed"], metrics["duplicates"]) == (4, 4, 0, 0)
     assert others == [{}] * (size - 1)
 
@@ -112,8 +112,8 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(size: int, four: P
         preprocess(run, study, size)
     stored = {path.name for path in (run / "out").glob("*.h5")}
     assert stored == {"sub-02_task-music_run-01.h5", "sub-04_task-music_run-01.h5"}
-    assert "CANNOT BE USED" not in (run / "out/survey.html").read_text().split("To know")[0]
-    assert (run / "out/survey.html").read_text().count("cannot be used") == 2
+    assert "CANNOT BE USED" not in (run / "out/preprocess.html").read_text().split("To know")[0]
+    assert (run / "out/preprocess.html").read_text().count('class="why"') == 2
     with pytest.raises(ValueError, match=r"lacks 2 of 4 recordings .*leave out .* with preprocess.exclude"):
         store.open_store(run / "out")
     # left out by name and by subject, what remains is a study

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from eegdecode.data.survey import study_page
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 
 
@@ -44,7 +45,7 @@ def test_the_table_has_a_line_a_recording_and_no_empty_column() -> None:
 
 
 def test_the_files_hold_all_of_it_and_escape_what_is_said(tmp_path: Path) -> None:
-    STUDY.write(tmp_path, "A <study>")
+    study_page.write(tmp_path, "A <study>", STUDY)
     page = (tmp_path / "survey.html").read_text()
     assert "A &lt;study&gt;" in page and "cut off &lt;here&gt;" in page and "sub-02_run-2" in page
     assert len((tmp_path / "survey.tsv").read_text().splitlines()) == 7

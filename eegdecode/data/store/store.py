@@ -165,6 +165,11 @@ def there(folder: Path) -> tuple[Stored, ...]:
     return tuple(_read(_file(folder, name)) for name in _names(folder) if exists(folder, name))
 
 
+def written(folder: Path, name: str) -> Stored:
+    """Return a recording that this process has just written; it is not verified."""
+    return replace(_read_whole(_file(folder, name)), verified=False)
+
+
 def open_store(*folders: Path, verified: bool = True) -> Store:
     """Open the store of a folder, once every recording of its manifest is there; of several folders, as one.
 

@@ -16,9 +16,11 @@ from eegdecode.data.events import of_recording
 from eegdecode.data.events.rows import recording_labels
 from eegdecode.data.io import guard, recordings, samples
 from eegdecode.data.io.channels.table import Channel
+from eegdecode.data.io.readers.opened import Opened
 from eegdecode.data.io.recordings import Entry
+from eegdecode.data.survey import page_data, study_page
 from eegdecode.data.survey.table import RecordingRow, StudyTable
-from eegdecode.signals import BRAIN, Stream
+from eegdecode.signals import BRAIN, Stream, Trial
 from hpc.rank.context import Context, Preempted
 from hpc.rank.verification import verify_tree
 
@@ -31,7 +33,7 @@ MOST_CODES = 256
 
 
 def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
-    """Write survey.html and survey.tsv into ctx.out, and the table into the log."""
+    """Write survey.html, its tables and the page data of each recording into ctx.out, and the table into the log."""
     folders = [ctx.input(study) for study in cfg.study]
     if not all(verify_tree(ctx, folder) for folder in folders):
         raise Preempted
@@ -48,7 +50,11 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
             ctx.progress("survey", done, len(mine))
 
         beat()
-        row = replace(describe(cfg, folders[number], entry, beat), study=labels[number])
+        named = f"study-{number + 1}_{entry.name}" if len(folders) > 1 else entry.name
+        row, looked = describe(cfg, folders[number], entry, beat)
+        row = replace(row, study=labels[number], drawn=named if looked else "")
+        if looked:
+            page_data.write(ctx.out, named, looked)
         if not row.failed and sizes.get(_size(entry), 0) > 1:
             row = replace(row, content=recordings.content(recordings.samples_file(entry), beat))
         rows.append((number, asdict(row)))
@@ -57,7 +63,7 @@ def run(cfg: config.Survey, ctx: Context) -> dict[str, object]:
     if not ctx.world.is_first:
         return {}
     table = StudyTable(tuple(_row(row_of[key]) for key in sorted(row_of)))
-    table.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}")
+    study_page.write(ctx.out, f"Survey of {', '.join(Path(name).name for name in cfg.study)}", table)
     log.info("%s\n\n%s", "\n".join(table.sentences()), table.table())
     return table.metrics() | {"notes": table.sentences()[1:SHOWN], "page": "survey.html"}
 
@@ -78,8 +84,10 @@ def _size(entry: Entry) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]) -> RecordingRow:
-    """Describe a recording, or say why it cannot be used."""
+def describe(
+    cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], None]
+) -> tuple[RecordingRow, dict[str, Any] | None]:
+    """Describe a recording, or say why it cannot be used. With it, what it looks like, if its samples are read."""
     row = RecordingRow(entry.name, entry.subject, entry.session, entry.run)
     try:
         opened = recordings.open_entry(entry, cfg.reading)
@@ -88,9 +96,9 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     except Preempted:
         raise
     except Exception as error:  # noqa: BLE001  whatever is wrong with a recording, the others go on
-        return replace(row, failed=_why(entry, error).replace(f"{folder}/", ""))
+        return replace(row, failed=_why(entry, error).replace(f"{folder}/", "")), None
     if fatal := [defect.sentence for defect in defects if defect.fatal]:
-        return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}")
+        return replace(row, failed=f"{entry.path.relative_to(folder)}: {fatal[0]}"), None
     stream = opened.stream
     notes = [*opened.notes, *(defect.sentence for defect in defects)]
     try:
@@ -103,7 +111,7 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
     except Exception as error:  # noqa: BLE001  as above
         labels, there, why = set(), {}, _why(entry, error).replace(f"{folder}/", "")
         notes = notes if f"no trials: {why}" in notes else [*notes, f"events: {why}"]
-    return replace(
+    described = replace(
         row,
         channels=dict(Counter(stream.sensor(channel).kind for channel in stream.channels)),
         sfreq=stream.sfreq,
@@ -115,6 +123,15 @@ def describe(cfg: config.Survey, folder: Path, entry: Entry, beat: Callable[[], 
         checksum=digest.hexdigest() if cfg.samples else "",
         decided=opened.decided,
     )
+    return described, _look(entry, opened, trials) if cfg.samples else None
+
+
+def _look(entry: Entry, opened: Opened, trials: Sequence[Trial]) -> dict[str, Any]:
+    try:
+        return page_data.of(opened.stream, opened.bads, trials)
+    except Exception as error:
+        log.warning("%s cannot be drawn", entry.name, exc_info=error)
+        return page_data.empty(f"{type(error).__name__}: {error}")
 
 
 def _why(entry: Entry, error: Exception) -> str:

@@ -3,15 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from eegdecode.data.io.channels import table as channels_table
 from eegdecode.data.io.channels.table import Channel
-from eegdecode.page import page
 from hpc import media
 from hpc.errors import first_of
 from hpc.media import many
-from hpc.runs import products
 
 UNUSABLE = "CANNOT BE USED"
 REASONS = 6
@@ -39,6 +35,8 @@ class RecordingRow:
     events: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """The codes or names of events that are there, used or not, with their number; by where they are."""
     decided: tuple[Channel, ...] = ()  # what was decided about each channel, and why
+    drawn: str = ""  # the name of its page data (eegdecode/data/survey/page_data.py), if it has any
+    key: str = ""  # of that
 
     @property
     def label(self) -> str:
@@ -68,6 +66,8 @@ class StudyTable:
     """All recordings of one or several studies, in order."""
 
     rows: tuple[RecordingRow, ...]
+    page: str = "survey"
+    """The name of its page, without .html."""
 
     @property
     def good(self) -> list[RecordingRow]:
@@ -83,7 +83,7 @@ class StudyTable:
 
     @property
     def hours(self) -> float:
-        return _hours(self.rows)
+        return sum(row.duration_s for row in self.rows) / 3600
 
     @property
     def duplicates(self) -> list[list[str]]:
@@ -128,7 +128,7 @@ class StudyTable:
         shown = list(why.items())[:REASONS]
         sentences += [f"{UNUSABLE}: {listed(names)}: {reason}" for reason, names in shown]
         if left := len(self.failed) - sum(len(names) for _, names in shown):
-            sentences.append(f"{UNUSABLE}: {many(left, 'recording')} more, each with its reason in survey.html")
+            sentences.append(f"{UNUSABLE}: {many(left, 'recording')} more, each with its reason in {self.page}.html")
         sentences += [
             f"THE SAME SAMPLES: {listed(names)} are one recording under several names." for names in self.duplicates
         ]
@@ -151,38 +151,19 @@ class StudyTable:
 
     def table(self) -> str:
         """The table as text, without empty columns. Events are too long for it: they are in a sentence."""
-        columns = [name for name in self._columns() if name != "events"]
+        columns = [name for name in self.columns() if name != "events"]
         cells = [columns] + [[media.one_line(row.cells[column]) for column in columns] for row in self.rows]
         widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
-    def _columns(self) -> list[str]:
+    def columns(self) -> list[str]:
         return [name for name in RecordingRow("", "").cells if any(row.cells[name] for row in self.rows)] or [
             "recording"
         ]
 
-    def html(self, title: str) -> str:
-        first, *more = self.sentences()
-        subjects = [(subject, [row for row in self.good if row.subject == subject]) for subject in self.subjects]
-        return page(
-            "data/survey/survey",
-            title=title,
-            first=first,
-            more=more or ["Nothing is missing, damaged or duplicated."],
-            subjects=[
-                (subject, len(rows), _hours(rows), sum(sum(row.stimuli.values()) for row in rows))
-                for subject, rows in subjects
-            ],
-            columns=self._columns(),
-            rows=self.rows,
-        )
-
-    def write(self, folder: Path, title: str) -> None:
-        """Write survey.html, survey.tsv, and what was decided about each channel, channels.tsv."""
-        rows = [list(RecordingRow("", "").cells), *(list(row.cells.values()) for row in self.rows)]
-        products.write_text(folder / "survey.tsv", media.tsv(rows))
-        products.write_text(folder / "channels.tsv", channels_table.tsv({row.label: row.decided for row in self.good}))
-        products.write_text(folder / "survey.html", self.html(title))
+    def tsv(self) -> str:
+        """All columns, tab-separated."""
+        return media.tsv([list(RecordingRow("", "").cells), *(list(row.cells.values()) for row in self.rows)])
 
     def metrics(self) -> dict[str, object]:
         return {
@@ -198,10 +179,6 @@ class StudyTable:
 def _run(run: tuple[str, str]) -> str:
     session, number = run
     return f"{f'session {session} ' if session else ''}run {number or '(unnumbered)'}"
-
-
-def _hours(rows: Sequence[RecordingRow]) -> float:
-    return sum(row.duration_s for row in rows) / 3600
 
 
 def counted(events: Mapping[str, int]) -> str:

@@ -23,8 +23,8 @@ from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.results import Result
 from eegdecode.evaluation.statistics.correlation import correlation, unit
 from eegdecode.plots import Head
-from eegdecode.preprocessing.sphere import ten_ten
 from eegdecode.signals import SignalSpec
+from eegdecode.sphere import ten_ten
 from eegdecode.training import model_file
 from eegdecode.training.validator import Validator
 from hpc.rank import ddp

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eegdecode.preprocessing import sphere
+from eegdecode import sphere
 from eegdecode.signals import SignalSpec
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ class Align:
 
     name: Literal["align"] = "align"
     needs_whole: ClassVar[bool] = True
+    unitless: ClassVar[bool] = True
 
 
 def apply(cfg: Align, stream: Stream, trials: Sequence[Trial]) -> Stream:

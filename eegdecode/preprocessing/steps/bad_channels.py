@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eegdecode.preprocessing import sphere, statistics
+from eegdecode import sphere
+from eegdecode.preprocessing import statistics
 from eegdecode.signals import BRAIN, Decisions, Stream, Trial
 
 

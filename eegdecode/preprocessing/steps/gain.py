@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ class Gain:
 
     name: Literal["gain"] = "gain"
     factor: float = 1e3  # what samples are multiplied by; 1000 is volt to millivolt, as for EEGPT
+    unitless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.factor) or self.factor == 0:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class MelSpectrogram:
     hop: int = 256  # samples of sound from one frame to the next
     n_fft: int = 1024  # samples of sound in a frame
     low_hz: float = 20.0  # lower edge of the lowest band; the highest ends at half the rate
+    unitless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.n_mels < 1 or not 0 < self.hop <= self.n_fft or self.low_hz < 0:

@@ -22,6 +22,7 @@ class Scale:
     """Robust: by median and quartiles, so that blinks do not set the scale; standard: by mean and standard
     deviation."""
     needs_whole: ClassVar[bool] = True
+    unitless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.clip <= 0:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eegdecode.preprocessing import sphere
+from eegdecode import sphere
 from eegdecode.preprocessing.channels import select
 from eegdecode.preprocessing.single_windows import SingleWindows
 from eegdecode.signals import Stream, Trial

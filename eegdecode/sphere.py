@@ -21,12 +21,17 @@ def positions(stream: Stream) -> dict[str, np.ndarray]:
     if not measured:
         places = ten_ten()
         return {name: places[name] for name in eeg if name in places}
-    points = np.array(list(measured.values()))
-    centre = np.zeros(3)
-    if len(points) >= 8:  # |p|² = 2 c·p + (r² - |c|²) is linear in c
-        rows = np.hstack([2 * points, np.ones((len(points), 1))])
-        centre = np.linalg.lstsq(rows, (points**2).sum(axis=1), rcond=None)[0][:3]
-    return {name: _unit(point - centre) for name, point in zip(measured, points, strict=True)}
+    middle = centre(list(measured.values()))
+    return {name: unit(np.array(point) - middle) for name, point in measured.items()}
+
+
+def centre(measured: Sequence[tuple[float, float, float]]) -> np.ndarray:
+    """The centre of the sphere that fits best; with fewer than eight points, the origin."""
+    points = np.array(measured)
+    if len(points) < 8:
+        return np.zeros(3)
+    rows = np.hstack([2 * points, np.ones((len(points), 1))])  # |p|² = 2 c·p + (r² - |c|²) is linear in c
+    return np.linalg.lstsq(rows, (points**2).sum(axis=1), rcond=None)[0][:3]
 
 
 def ten_ten() -> dict[str, np.ndarray]:
@@ -52,7 +57,7 @@ def ten_ten() -> dict[str, np.ndarray]:
 
 def spline(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
     """[target, source]: spherical splines of fourth order (Perrin et al. 1989, doi:10.1016/0013-4694(89)90180-6)."""
-    from_points, to_points = _unit(np.array(sources)), _unit(np.array(targets))
+    from_points, to_points = unit(np.array(sources)), unit(np.array(targets))
     n = len(from_points)
     system = np.zeros((n + 1, n + 1))
     system[:n, :n] = _green(from_points @ from_points.T) + RIDGE * np.eye(n)
@@ -66,7 +71,7 @@ def _green(cosine: np.ndarray) -> np.ndarray:
     return np.polynomial.legendre.legval(cosine, [0, *weights])
 
 
-def _unit(points: np.ndarray) -> np.ndarray:
+def unit(points: np.ndarray) -> np.ndarray:
     return points / np.linalg.norm(points, axis=-1, keepdims=True)
 
 
