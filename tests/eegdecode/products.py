@@ -13,7 +13,7 @@ from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
 CAME_LATER = ("channels.tsv", "components.tsv", "window/session", "window/block")
-"""Files of a run, and tables in one, that the records are older than; so are what was decided and drawn of recordings."""
+"""Files of a run, and tables in one, that came after the records; so did what was decided and drawn of recordings."""
 NOT_ALIKE = ("output", "baseline/")
 """What networks and baselines make of the data: trained sums differ with the processor."""
 
