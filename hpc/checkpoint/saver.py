@@ -18,9 +18,9 @@ from typing import Any
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.format import HostBuffer
 from hpc.rank.context import FULL_S, Backoff, Context
-from hpc.rank.phases import CLOCK
 from hpc.runs import records
 from hpc.runs.rundir import FULL, make_folder, read_json, write_json
+from hpc.runs.speed.phases import CLOCK
 
 log = logging.getLogger(__name__)
 

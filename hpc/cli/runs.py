@@ -88,7 +88,7 @@ def explain_run(args: Arguments, environ: Mapping[str, str]) -> int:
         return verbs.explain(args.runs, elsewhere[0], args.json, args.slow)
     run = _one_run(args, "why which run?")
     if args.slow:
-        from hpc.runs import slow
+        from hpc.runs.speed import slow
 
         answer = slow.explain(run)
         print(_json(answer) if args.json else slow.text(answer))

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
-from hpc.rank import phases
 from hpc.rank.heartbeat_writer import HeartbeatWriter
 from hpc.runs import seal
 from hpc.runs.heartbeats import QUICK_S
 from hpc.runs.rundir import FULL, RunDir, committed_steps, make_folder, read_json, write_json
+from hpc.runs.speed import phases
 
 log = logging.getLogger(__name__)
 

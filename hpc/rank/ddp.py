@@ -19,10 +19,11 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 
-from hpc.rank import gradients, phases, rendezvous, signals
+from hpc.rank import gradients, rendezvous, signals
 from hpc.rank.context import STARTING, Backoff, Context
 from hpc.runs import records
 from hpc.runs.rundir import write_json
+from hpc.runs.speed import phases
 from hpc.site import fabric, gpus, gpus_of_ranks
 from hpc.site.gpus_of_ranks import Seen
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.autograd import Variable
 
-from hpc.rank import phases
+from hpc.runs.speed import phases
 
 MB = 2**20
 FIRST_BUCKET_MB, BUCKET_MB = 1.0, 25.0

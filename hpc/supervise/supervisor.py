@@ -19,7 +19,7 @@ from hpc.media import many
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
-from hpc.runs import folding, heartbeats, records, seal, sharing, slow
+from hpc.runs import folding, heartbeats, records, seal, sharing
 from hpc.runs.rundir import (
     BLOCK_B,
     FULL,
@@ -33,6 +33,7 @@ from hpc.runs.rundir import (
     read_json,
     write_json,
 )
+from hpc.runs.speed import slow
 from hpc.slurm import words
 from hpc.supervise import diagnosis, health, requeue, shapes
 from hpc.supervise.malleable import Malleable

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from hpc.rank import ddp, phases
+from hpc.rank import ddp
 from hpc.rank.context import BEGUN, Context, World
-from hpc.rank.phases import Clock
-from hpc.runs import heartbeats, pace, records, slow
-from hpc.runs.pace import KEPT_RANKS, PHASES, Pace
+from hpc.runs import heartbeats, records
 from hpc.runs.rundir import RunDir, append_line
-from hpc.runs.slow import RankPace
+from hpc.runs.speed import pace, phases, slow
+from hpc.runs.speed.pace import KEPT_RANKS, PHASES, Pace
+from hpc.runs.speed.phases import Clock
+from hpc.runs.speed.slow import RankPace
 from hpc.runs.status import State
 from tests.conftest import Launch
 from tests.ranks import in_ranks

@@ -9,8 +9,9 @@ from __future__ import annotations
 from statistics import median
 
 from hpc import media
-from hpc.runs import pace, records, status
-from hpc.runs.pace import KEPT_RANKS, PHASES, Pace
+from hpc.runs import records, status
+from hpc.runs.speed import pace
+from hpc.runs.speed.pace import KEPT_RANKS, PHASES, Pace
 from hpc.slurm.squeue import Queue
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from hpc.runs.pace import PHASES, Pace
+from hpc.runs.speed.pace import PHASES, Pace
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
