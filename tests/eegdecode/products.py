@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
 CAME_LATER = ("channels.tsv", "components.tsv", "window/session", "window/block")
-"""Files of a run, and tables in one, that came after the records; so did what was decided and drawn of recordings."""
+"""Files of a run, and tables in one, that came after the records."""
 NOT_ALIKE = ("output", "baseline/")
 """What networks and baselines make of the data: trained sums differ with the processor."""
 
@@ -30,7 +31,8 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
     for path in sorted(run.out.rglob("*.h5")):
         _of_hdf5(path, exact, numbers)
     files = [path.relative_to(run.out) for path in run.out.rglob("*") if path.is_file()]
-    files = [file for file in files if not file.name.endswith((".decisions.json", ".page.json"))]
+    drawn = re.compile(r".*\.(decisions|page)\.json|preprocess-\d+\.html")  # what came after the records as well
+    files = [file for file in files if not drawn.fullmatch(file.name)]
     # The page of a store was called survey.html
     names = [Path("survey.html") if file.name == "preprocess.html" else file for file in files]
     exact += [str(name) for name in sorted(names) if str(name) not in (LIST, *CAME_LATER)]
