@@ -195,7 +195,7 @@ class ResourceOptions:
     )  # fmt: skip
     nodes = option(
         "N", node_counts, PLAN,
-        "number of nodes; as 1-4: the number with which it would be done first, chosen anew at each requeue",
+        "number of nodes; as 1-4: the number with which it is done first, chosen anew at each requeue",
     )  # fmt: skip
     gpus = option("N", whole, PLAN, "GPUs per node; each gets one rank")
     ranks = option("N", whole, PLAN, "ranks (processes) per node, if not one per GPU")

@@ -256,9 +256,8 @@ def take(checkouts: Sequence[Code], runs: Path) -> Snapshot:
     partial.mkdir(parents=True)
     with zipfile.ZipFile(partial / unpack.ARCHIVE, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, (content, _) in sorted(files.items()):
-            packed.writestr(
-                zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED
-            )  # without times: equal code, equal file
+            entry = zipfile.ZipInfo(unpack.entry_name(name))  # without times: equal code, equal file
+            packed.writestr(entry, content, zipfile.ZIP_DEFLATED)
     (partial / unpack.MANIFEST).write_bytes(manifest)
     if was_there:  # no longer complete, or changed; the runs that link to it get the new one
         with suppress(FileNotFoundError):  # another launcher repairs it too

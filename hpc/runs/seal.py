@@ -145,7 +145,7 @@ def _difference_of_archive(archive: Path, files: Mapping[str, Mapping[str, Any]]
         with unpack.opened(archive) as packed:
             for path, entry in files.items():
                 unpack.content_of(packed, path, entry)
-            added = sorted(set(packed.namelist()) - files.keys())
+            added = sorted(set(packed.namelist()) - {*map(unpack.entry_name, files)})
     except unpack.Changed as changed:
         return str(changed)
     return f"{added[0]} in {archive} was added after submission" if added else ""

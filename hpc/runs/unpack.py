@@ -143,7 +143,7 @@ def opened(archive: Path) -> zipfile.ZipFile:
 def content_of(packed: zipfile.ZipFile, path: str, entry: Mapping[str, Any]) -> bytes:
     """Return a file of an archive, which must be what the manifest says of it."""
     try:
-        content = packed.read(path)
+        content = packed.read(entry_name(path))
     except KeyError:
         raise Changed(f"{path}, of the run's copy of the code, {packed.filename}, is gone") from None
     except (*DAMAGE, OSError) as error:
@@ -157,6 +157,15 @@ def content_of(packed: zipfile.ZipFile, path: str, entry: Mapping[str, Any]) -> 
             f"{entry['sha256']}, found {len(content)} with {digest}"
         )
     return content
+
+
+def entry_name(path: str) -> str:
+    """Return what a file is called in an archive, where names are Unicode; on disks they need not be."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path).decode("latin-1")
+    return path
 
 
 def importable(folder: Path) -> Iterator[str]:
