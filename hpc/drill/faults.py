@@ -81,7 +81,8 @@ class Case:
             subprocess.run(["scancel", self.job], capture_output=True, check=False)
         else:
             with suppress(ProcessLookupError):
-                os.killpg(os.getpgid(_need(self.run.supervisor)["pid"]), signal.SIGKILL)
+                if supervisor := read_json(self.run.supervisor):  # a run that has finished keeps no such file
+                    os.killpg(os.getpgid(supervisor["pid"]), signal.SIGKILL)
 
 
 def _walltime(case: Case) -> None:

@@ -64,3 +64,9 @@ def test_a_disk_that_cannot_be_mounted_is_said_and_the_next_fault_is_made(launch
     text = launch("drill", "count", "n=1", "--faults", "disk,scancel", "--on", "local").stdout
     assert "not tried: a disk of its own to fill: " in text
     assert "not tried: there is no Slurm job to cancel" in text or "give it more steps" in text
+
+
+def test_a_case_that_has_finished_by_itself_is_not_killed(tmp_path: Path) -> None:
+    """It keeps no file of its supervisor; the drill died of that."""
+    case = Case(None, RunDir(tmp_path), random.Random(0))  # type: ignore[arg-type]
+    case.end()
