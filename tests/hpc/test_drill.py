@@ -3,6 +3,8 @@
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -68,5 +70,6 @@ def test_a_disk_that_cannot_be_mounted_is_said_and_the_next_fault_is_made(launch
 
 def test_a_case_that_has_finished_by_itself_is_not_killed(tmp_path: Path) -> None:
     """It keeps no file of its supervisor; the drill died of that."""
-    case = Case(None, RunDir(tmp_path), random.Random(0))  # type: ignore[arg-type]
+    plan: Any = SimpleNamespace(site=SimpleNamespace(kind="local"))
+    case = Case(plan, RunDir(tmp_path), random.Random(0))
     case.end()
