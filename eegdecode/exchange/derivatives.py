@@ -12,18 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from eegdecode.data.store.dataset import Stored
 from eegdecode.data.store.store import open_store
 from eegdecode.exchange import bids_recording, bids_study, runs
 from eegdecode.exchange.bids_recording import BidsRecording
-from eegdecode.exchange.bids_study import BidsStudy, label
-from eegdecode.exchange.bids_study import VERSION
+from eegdecode.exchange.bids_study import VERSION, BidsStudy, label
 from eegdecode.exchange.progress import Progress
 from eegdecode.preprocessing import record
 from eegdecode.signals import Stream
-from hpc import media
+from hpc import config, media
 from hpc.media import many
 from hpc.runs import products, records
 from hpc.runs.rundir import RunDir, atomic_write, write_json
@@ -168,8 +165,7 @@ def _settings(run: RunDir | None) -> Mapping[str, Any]:
     """The settings of the run, as its config.yaml has them; empty for a copy of its store."""
     if run is None or not run.config.is_file():
         return {}
-    read = yaml.safe_load(run.config.read_text())
-    return read if isinstance(read, dict) else {}
+    return config.load([run.config])
 
 
 def _study(run: RunDir | None, plan: Mapping[str, Any], settings: Mapping[str, Any]) -> Path | None:
@@ -228,8 +224,8 @@ def _finish(
     write_json(study.part / "code/provenance.json", provenance)
     kept = {"code/provenance.json"}
     if meant.run and meant.run.config.is_file():
-        config = meant.run.config.read_bytes()
-        atomic_write(study.part / "code/config.yaml", lambda file: file.write(config))
+        text = meant.run.config.read_bytes()
+        atomic_write(study.part / "code/config.yaml", lambda file: file.write(text))
         kept.add("code/config.yaml")
     texts = {
         "participants.tsv": bids_study.participants([{"participant_id": subject} for subject in subjects]),

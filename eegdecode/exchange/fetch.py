@@ -87,8 +87,8 @@ def _reached(act: Callable[[], Any], what: str) -> Any:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if isinstance(error, OSError):  # also what requests and urllib raise without a net
             raise ValueError(
-                f"{what} could not be downloaded ({reason}): give the line again where there is a way to the net and room "
-                "on the disk, it continues"
+                f"{what} could not be downloaded ({reason}): give the line again where there is a way to the "
+                "net and room on the disk, it continues"
             ) from None
         raise ValueError(f"{what} cannot be had, as the package that knows it has failed: {reason}") from None
 

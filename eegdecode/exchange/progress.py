@@ -1,4 +1,4 @@
-"""How far the writing of a folder is, on stderr: a line that is written anew on a terminal, now and then one elsewhere."""
+"""How far the writing of a folder is, on stderr: one line on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
