@@ -61,6 +61,10 @@ def made_by(scheme: str) -> dict[str, str]:
         return {"Name": scheme}
 
 
+PACKAGES = {"moabb": '"hpc-eegdecode[moabb]"', "braindecode": "braindecode", "eegdash": "eegdash"}
+"""What pip installs. Only MOABB goes with the versions that we pin; EEGDash brings numba, boto3 and more."""
+
+
 def _package(module: str, scheme: str) -> Any:
     try:
         return import_module(module)
@@ -70,7 +74,7 @@ def _package(module: str, scheme: str) -> Any:
                 f"{scheme} cannot be imported, as it lacks {error.name}: pip install {error.name}"
             ) from None
         raise ValueError(
-            f'{scheme} is not installed, which downloads its data sets: pip install "hpc-eegdecode[{scheme}]"'
+            f"{scheme} is not installed, which downloads its data sets: pip install {PACKAGES[scheme]}"
         ) from None
 
 
