@@ -122,8 +122,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> Any:
         import pandas as pd
     except ImportError:
         raise ValueError(
-            "the labels of mne.Epochs are a table of pandas, which is not installed: `pip install "hpc-eegdecode[metadata]"`, or give "
-            "metadata=None"
+            "the labels of mne.Epochs are a table of pandas, which is not installed: "
+            'pip install "hpc-eegdecode[metadata]", or give metadata=None'
         ) from None
     return pd.DataFrame(rows)
 

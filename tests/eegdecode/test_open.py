@@ -85,7 +85,7 @@ def test_rests_behind_a_masked_span_are_no_epochs(tmp_path: Path) -> None:
     run = preprocessed.run(tmp_path, lambda cfg: replace(cfg, bad_spans="mask", shortest_s=0.1))
     opened = eegdecode.open(run.path).select(ONE)
     assert len(opened.stored().trials) == 7
-    assert len(opened.epochs(tmax=0.2).events) == 6 and len(opened.dataset(tmax=0.2)) == 6
+    assert len(opened.epochs(tmax=0.1).events) == 6 and len(opened.dataset(tmax=0.1)) == 6
 
 
 def test_the_data_set_is_one_of_torch_and_its_pickle_holds_no_samples(opened: Preprocessed) -> None:
