@@ -3,12 +3,17 @@ test's, which make what they would download; braindecode is the real one."""
 
 import json
 import os
-import shutil
+import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import mne_bids
 import pytest
 
+from eegdecode.exchange import sources
+from hpc.cli import options, runs
+from hpc.errors import ConfigError
 from hpc.runs import products
 from tests.conftest import Launch
 
@@ -141,24 +146,31 @@ def test_a_data_set_of_the_kind_of_braindecode_keeps_subjects_tasks_and_ages(
     ],
 )
 def test_what_cannot_be_fetched_is_refused_in_a_sentence(
-    launch: Launch, installed: Callable[[str, str], None], words: list[str], sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
 ) -> None:
-    installed("moabb.datasets", MOABB)
-    error = launch("fetch", *words, code=2).stderr
-    assert sentence in error and "Traceback" not in error
-    assert not list(launch.folder.glob("BNCI*"))
+    (tmp_path / "moabb").mkdir()
+    (tmp_path / "moabb/__init__.py").touch()
+    (tmp_path / "moabb/datasets.py").write_text(MOABB)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for module in ("moabb", "moabb.datasets"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        runs.fetch_runs(options.parse(["fetch", *words]), {})
+    assert os.listdir(tmp_path) == ["moabb"]
 
 
-def test_it_is_refused_in_a_job_and_without_the_package(launch: Launch) -> None:
-    launch.environ["SLURM_JOB_ID"] = "4711"
-    assert "is for a login node, and this is job 4711" in launch("fetch", "moabb:BNCI2014_001", code=2).stderr
-    del launch.environ["SLURM_JOB_ID"]
-    hidden = launch.folder / "packages/eegdash"
-    hidden.mkdir(parents=True)
-    (hidden / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'eegdash'\", name='eegdash')")
-    launch.environ["PYTHONPATH"] += f"{os.pathsep}{hidden.parent}"
-    assert "eegdash is not installed" in launch("fetch", "eegdash:ds1", code=2).stderr
-    shutil.rmtree(hidden)
+def test_it_is_refused_in_a_job_and_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = options.parse(["fetch", "eegdash:ds1"])
+    with pytest.raises(ConfigError, match="is for a login node, and this is job 4711"):
+        runs.fetch_runs(args, {"SLURM_JOB_ID": "4711"})
+
+    def absent(module: str) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(sources, "import_module", absent)
+    with pytest.raises(ConfigError, match="eegdash is not installed, .*: pip install eegdash"):
+        runs.fetch_runs(args, {})
 
 
 def test_the_help_of_fetch_names_both_ways(launch: Launch) -> None:
