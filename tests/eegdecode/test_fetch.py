@@ -156,12 +156,12 @@ def test_what_cannot_be_fetched_is_refused_in_a_sentence(
     for module in ("moabb", "moabb.datasets"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ConfigError, match=re.escape(sentence)):
-        runs.fetch_runs(options.parse(["fetch", *words]), {})
+        runs.fetch_runs(options.read(["fetch", *words]), {})
     assert os.listdir(tmp_path) == ["moabb"]
 
 
 def test_it_is_refused_in_a_job_and_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    args = options.parse(["fetch", "eegdash:ds1"])
+    args = options.read(["fetch", "eegdash:ds1"])
     with pytest.raises(ConfigError, match="is for a login node, and this is job 4711"):
         runs.fetch_runs(args, {"SLURM_JOB_ID": "4711"})
 
