@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
     from eegdecode.data.store.store import open_store
     from eegdecode.evaluation.decode.predictions import read as read_predictions
+    from eegdecode.exchange.opened import open_run as open
     from eegdecode.training.model_file import load as read_model
 
-__all__ = ["RECIPES", "open_store", "read_model", "read_predictions"]
+__all__ = ["RECIPES", "open", "open_store", "read_model", "read_predictions"]
 
 _BESIDE = Path(__file__).parent / "configs"
 RECIPES = _BESIDE if _BESIDE.is_dir() else _BESIDE.parent.parent / "configs"
 """The folder of our config files: inside the package if it is installed from a wheel, next to it in a checkout."""
 
 _AT = {
+    "open": ("eegdecode.exchange.opened", "open_run"),
     "open_store": ("eegdecode.data.store.store", "open_store"),
     "read_model": ("eegdecode.training.model_file", "load"),
     "read_predictions": ("eegdecode.evaluation.decode.predictions", "read"),

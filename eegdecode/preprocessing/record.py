@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eegdecode.data.events.bad_spans import Dropped
+from eegdecode.data.events.bad_spans import Dropped, is_bad
 from eegdecode.signals import Decisions, Trial
 from hpc import media
 from hpc.media import many
@@ -112,6 +112,18 @@ def all_dropped(dropped: Sequence[Dropped], bad_spans: str) -> str:
     if bad_spans == "mask":
         how = "lower preprocess.shortest_s, as all that is left of them is shorter, or set preprocess.bad_spans=ignore"
     return f"all {len(dropped)} trials were dropped ({counted}{f'; as {example}' if example else ''}): {how}"
+
+
+def bad_spans(stored: Sequence[tuple[float, float]], folder: Path, name: str) -> list[tuple[float, float, str]]:
+    """Start, stop and BAD_reason of the bad spans that a store has of a recording."""
+    if not stored:
+        return []
+    spans = (products.read(file(folder, name)) or {}).get("spans", [])
+    if not spans:  # of a store that was copied without its records
+        return [(start, stop, "BAD_span") for start, stop in stored]
+    reasons = [str(span["reason"]) for span in spans]
+    words = [reason if is_bad(reason) else f"BAD_{reason}" for reason in reasons]
+    return [(span["start"], span["stop"], word) for span, word in zip(spans, words, strict=True)]
 
 
 def counts(folder: Path, names: Sequence[str]) -> Counter[str]:

@@ -231,7 +231,7 @@ class ResourceOptions:
 
 
 class RunOptions:
-    runs = option_or("runs", "DIR", str, f"{PLAN} RUN", "the folder that holds the run folders (default: runs)")
+    runs = option_or("runs", "DIR", str, f"{PLAN} RUN FILES", "the folder that holds the run folders (default: runs)")
     after = option("RUN", str, ONE, "start after that run has succeeded")
     max_parallel = option("N", natural, "sweep", "number of runs at the same time")
     preset = option("NAME=VALUE", str, "STAGE pipeline sweep drill", "use a preset of the config file, as size=tiny")
@@ -254,10 +254,10 @@ class RunOptions:
     )
     yes = flag("sweep stop", "do not ask before acting on many runs")
     json = flag(
-        f"{START} status why stop recipes sites settings FILES",
+        f"{START} status why stop recipes sites settings fetch FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
-    output = option("FILE", str, "export settings FILES", "the file to write (default: the terminal)")
+    output = option("FILE", str, "export settings fetch FILES", "the file to write (default: the terminal)")
 
 
 class VerbOptions:

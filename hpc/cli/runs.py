@@ -6,6 +6,7 @@ import os
 import sys
 
 from hpc.codes import DONE
+from hpc.config import plugins
 from hpc.errors import ConfigError
 from hpc.runs import records, status
 from hpc.slurm.squeue import Queue
@@ -167,9 +168,17 @@ def _silent_ranks(run: RunDir, attempt: int) -> range:
 
 
 def fetch_runs(args: Arguments, environ: Mapping[str, str]) -> int:
-    """Bring the files of runs from the cluster where they live."""
+    """Bring the files of runs from the cluster where they live, or a data set through the package that knows it."""
     if not args.words:
         raise ConfigError("fetch which run? See `python -m hpc.launch status`")
+    sources = plugins.points("hpc.sources")
+    scheme, colon, _ = args.words[0].partition(":")
+    if colon and scheme in sources:
+        return _fetch_data(args, sources[scheme], environ)
+    if colon and sources and not _is_known(args.words[0], args.runs):
+        raise ConfigError(f"{args.words[0]}: a data set is {' or '.join(f'{each}:NAME' for each in sources)}")
+    if args.output:
+        raise ConfigError("--output is for a data set, as moabb:NAME: a run's files are brought to where runs are")
     here, elsewhere = _by_place(args.words, args.runs)
     if not elsewhere:
         status.find_all(args.words[0], args.runs)
@@ -179,3 +188,20 @@ def fetch_runs(args: Arguments, environ: Mapping[str, str]) -> int:
     from hpc.remote import verbs
 
     return verbs.fetch(args.runs, elsewhere, args.all)
+
+
+def _is_known(word: str, runs: str) -> bool:
+    return bool(status.meant(word, runs)) or _lives_elsewhere(runs)
+
+
+def _fetch_data(args: Arguments, where: str, environ: Mapping[str, str]) -> int:
+    """Fetch a data set; not in a job, whose nodes may have no way to the net, and whose time it would take."""
+    from hpc.cli import verbs
+
+    if environ.get("SLURM_JOB_ID"):
+        raise ConfigError(
+            f"{args.words[0]} is downloaded, which is for a login node, and this is job {environ['SLURM_JOB_ID']}: "
+            "give the line there, before the job"
+        )
+    print(verbs.call(plugins.load(where), args))
+    return DONE

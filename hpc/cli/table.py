@@ -65,8 +65,8 @@ VERBS = {
         "resume train-k3f9 --time 12h",
     ),
     "fetch": Verb(
-        "RUN ...", "bring the reports and other files of runs here that ssh took to a cluster (--all)",
-        "hpc.cli.runs:fetch_runs", "fetch train-k3f9", "fetch train-k3f9 --all",
+        "RUN ... | SOURCE:NAME", "bring the files of runs here that ssh took to a cluster (--all), or a data set",
+        "hpc.cli.runs:fetch_runs", "fetch train-k3f9 --all", "fetch moabb:BNCI2014_001 -o my-study",
     ),
     "clean": Verb(
         "[RUN ...]", "remove unfinished files and, for all runs, code that none uses (--dry-run, --checkpoints)",

@@ -7,7 +7,7 @@
 Such a function is `(cfg, files, as_json) -> text`, and the annotation of `cfg` is the schema of the key=value words;
 its settings are options too, `--explain` for `explain=true`. A line of its docstring that begins with
 `python -m hpc.launch` shows its use. With --output its text goes to that file, or the setting `output`, if it has one,
-gets the name.
+gets the name; a setting `runs` gets that of --runs.
 """
 
 import dataclasses
@@ -28,8 +28,12 @@ from hpc.runs.rundir import write_output
 
 def run(args: Arguments) -> str:
     """Call the function of a verb with the given files and settings, and return its text."""
+    return call(load(args.verb), args)
+
+
+def call(function: Any, args: Arguments) -> str:
+    """Call such a function, and return its text."""
     threads.cap(threads.given(os.environ))
-    function = load(args.verb)
     # Files of Lightning are called epoch=3-step=100.ckpt
     files = [word for word in args.words if "=" not in word or Path(word).exists()]
     words = [word for word in args.words if word not in files]
@@ -40,8 +44,9 @@ def run(args: Arguments) -> str:
     if valueless := [word for word in words if word.endswith("=true") and word.removesuffix("=true") in texts]:
         name = valueless[0].removesuffix("=true")
         raise ConfigError(f"--{name} of {args.verb} needs a value: --{name}=VALUE")
-    own_output = args.output is not None and "output" in {field.name for field in dataclasses.fields(schema)}
-    given = {"output": args.output} if own_output else {}
+    own = {field.name for field in dataclasses.fields(schema)}.intersection(("output", "runs"))
+    given = {name: value for name in own if (value := getattr(args, name)) is not None}
+    own_output = "output" in given
     cfg = config.build(schema, config.apply_words(given, words), args.verb)
     try:
         text = str(function(cfg, [Path(name) for name in files], args.json))

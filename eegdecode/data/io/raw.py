@@ -116,7 +116,7 @@ def _continuous(path: Path) -> Opened:
     n_bytes, samples = len(raw.ch_names) * raw.n_times * 4, Path(str(raw.filenames[0]))
     if samples.suffix == ".fdt" and (short := damage.too_short(path, samples, n_bytes)):
         raise Refused(short)
-    sensors, notes, by = _sensors(raw)
+    sensors, notes, by = sensors_of(raw)
     names, sfreq = tuple(raw.ch_names), guard.rate(path, float(raw.info["sfreq"]))
     _check_length(path, len(names) * int(raw.n_times), (Path(name) for name in raw.filenames if name))
     if path.suffix.lower() in (".edf", ".bdf") and len({n for _, n in headers.edf_rates(path)}) > 1:
@@ -157,7 +157,7 @@ def _trials(path: Path) -> Opened:
         epochs = mne.read_epochs(path, proj=False, preload=False)
     n, per_trial, sfreq = len(epochs.events), len(epochs.times), guard.rate(path, float(epochs.info["sfreq"]))
     _check_length(path, len(epochs.ch_names) * n * per_trial, path.parent.glob("*.fdt"))
-    sensors, notes, by = _sensors(epochs)
+    sensors, notes, by = sensors_of(epochs)
 
     def get(first: int, stop: int) -> np.ndarray:
         a, b = first // per_trial, -(-stop // per_trial)
@@ -274,7 +274,7 @@ def _mixed_rates(
     return get, f"{len(slow)} channels have a lower rate and were interpolated to {hz:g} Hz: {', '.join(slow[:8])}"
 
 
-def _sensors(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], list[str], dict[str, str]]:
+def sensors_of(of: mne.io.BaseRaw | mne.BaseEpochs) -> tuple[dict[str, Sensor], list[str], dict[str, str]]:
     sensors, unknown, in_helmet = {}, set(), False
     types = of.get_channel_types()
     named = kinds.by_name([name for name, each in zip(of.ch_names, types, strict=True) if each == "eeg"])

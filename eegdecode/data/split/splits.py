@@ -44,7 +44,7 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         in_set[set_of[group_of(segment), unit_of(segment)]].append(segment)
     n_bad = 0
     if isinstance(windows, EpochWindows):  # windows of other kinds stay within their trials, which have no bad span
-        in_set = {name: [s for s in part if not _is_bad(windows, s, recordings)] for name, part in in_set.items()}
+        in_set = {name: [s for s in part if not is_bad(windows, s, recordings)] for name, part in in_set.items()}
         n_bad = len(segments) - sum(map(len, in_set.values()))
         if n_bad:
             why = "windows reach into bad spans; shorten them, or split the trials in another way"
@@ -81,7 +81,7 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
     )
 
 
-def _is_bad(windows: EpochWindows, segment: Segment, recordings: Sequence[Stored]) -> bool:
+def is_bad(windows: EpochWindows, segment: Segment, recordings: Sequence[Stored]) -> bool:
     """Whether the window around a trial reads of a bad span, or the trial is a rest behind one, which begins with no
     event."""
     stored = recordings[segment.recording]
