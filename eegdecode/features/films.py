@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from eegdecode.data.io.guard import Refused
 from eegdecode.data.io.readers import decoded
 from eegdecode.features import pictures
 from eegdecode.features.config import Films
@@ -35,7 +36,7 @@ class FilmFeatures:
         if clips:
             yield self._vectors(clips)
         if not n:
-            raise decoded.Refused(
+            raise Refused(
                 f"{path} has fewer than {self.cfg.frames} frames at {self.cfg.fps:g} a second: leave it out with "
                 "stimuli.files, or set stimuli.frames"
             )

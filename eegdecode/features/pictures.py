@@ -34,7 +34,11 @@ def preparation(cfg: Pictures | Films, encoder: Encoder) -> Preparation:
     """What the config says, or the processor of a network of transformers."""
     crop = isinstance(cfg, Pictures) and cfg.crop
     own = Preparation(
-        cfg.height, cfg.width, min(cfg.height, cfg.width) if crop else 0, np.float32(cfg.mean), np.float32(cfg.std)
+        cfg.height,
+        cfg.width,
+        min(cfg.height, cfg.width) if crop else 0,
+        np.array(cfg.mean, np.float32),
+        np.array(cfg.std, np.float32),
     )
     if encoder.processors is None:
         return own
@@ -48,7 +52,7 @@ def preparation(cfg: Pictures | Films, encoder: Encoder) -> Preparation:
     shorter = int(size.get("shortest_edge") or min(height, width)) if crop else 0
     resample = int(known.get("resample", own.resample))
     if known.get("do_normalize", True) and known.get("image_mean"):
-        own = replace(own, mean=np.float32(known["image_mean"]), std=np.float32(known["image_std"]))
+        own = replace(own, mean=np.array(known["image_mean"], np.float32), std=np.array(known["image_std"], np.float32))
     return replace(own, height=height, width=width, shorter=shorter, resample=resample)
 
 
