@@ -51,7 +51,9 @@ def run(cfg: Features, ctx: Context) -> dict[str, object]:
     ctx.until_there_is_room(lambda: products.write_json(ctx.out / "target.json", target))
     n_features = _n_features(ctx, found, clock)
     _say(cfg, ctx, target, encoder, n_features, clock)
-    return {"stimuli": len(found), "features": n_features, **{name: round(value, 6) for name, value in clock.items()}}
+    times = {name: round(value, 6) for name, value in clock.items()}
+    notes = {"notes": [encoder.note]} if encoder.note else {}
+    return {"stimuli": len(found), "features": n_features, **times, **notes}
 
 
 def _target(cfg: Features, clock: Mapping[str, float]) -> dict[str, object]:

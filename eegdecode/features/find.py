@@ -53,14 +53,19 @@ def files(cfg: Stimuli, folder: Path) -> list[Path]:
     if fit:
         return fit
     others = sorted({path.suffix.lower() or "no suffix" for path in there})
-    has = f"has files of {first_of(others)}" if others else "is empty"
+    has = f"has files of {first_of(others)}" if others else "has no file"
     if isinstance(cfg, Words):
         raise ValueError(
             f"{folder} has no table {cfg.files!r} with the column {cfg.column!r}: add one, or correct stimuli.files or "
             "stimuli.column"
         )
-    what = f"matches {cfg.files!r} among its {cfg.name} ({' '.join(known)})" if cfg.files else f"of {' '.join(known)}"
-    raise ValueError(f"{folder} {has}, but no {cfg.name}: nothing {what}; correct features.study or stimuli.files")
+    if cfg.files:
+        raise ValueError(
+            f"{folder} has no {cfg.name} ({' '.join(known)}) that match {cfg.files!r}: correct features.stimuli.files"
+        )
+    raise ValueError(
+        f"{folder} {has}, but no {cfg.name}, which are {' '.join(known)}: correct features.study, or features.stimuli"
+    )
 
 
 def is_stream(cfg: Features, paths: list[Path]) -> bool:

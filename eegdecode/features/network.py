@@ -34,7 +34,8 @@ class Encoder:
     def __init__(self, cfg: Features, device: torch.device) -> None:
         self.cfg, self.device = cfg, device
         self.processors = Processors(cfg.network) if isinstance(cfg.network, Hub) else None
-        self.net = _network(cfg.network).to(device).eval()
+        net, self.note = _network(cfg.network)
+        self.net = net.to(device).eval()
         self.name = f"{_named(cfg.network)}{f', {cfg.layer}' if cfg.layer else ''}"
         commit = getattr(getattr(self.net, "config", None), "_commit_hash", None) or ""
         self.identity = f"{self.name} {commit}"
@@ -141,11 +142,11 @@ def _named(cfg: TorchScript | Module | Hub) -> str:
     return cfg.module if isinstance(cfg, Module) else cfg.model
 
 
-def _network(cfg: TorchScript | Module | Hub) -> Any:
+def _network(cfg: TorchScript | Module | Hub) -> tuple[Any, str]:
     if isinstance(cfg, TorchScript):
         path = input_file(cfg.file)
         try:
-            return torch.jit.load(str(path), map_location="cpu")
+            return torch.jit.load(str(path), map_location="cpu"), ""
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{path} is no TorchScript file ({guard.reason(error)[:120]}): save it with torch.jit.save, or give "
@@ -155,7 +156,7 @@ def _network(cfg: TorchScript | Module | Hub) -> Any:
     return _hub(cfg) if isinstance(cfg, Hub) else _module(cfg)
 
 
-def _module(cfg: Module) -> nn.Module:
+def _module(cfg: Module) -> tuple[nn.Module, str]:
     make: Any = load_object(cfg.module)
     try:
         net = make if isinstance(make, nn.Module) else make(**cfg.settings)
@@ -169,7 +170,7 @@ def _module(cfg: Module) -> nn.Module:
         _load_weights(net, input_file(cfg.weights))
     else:
         log.info("%s brings its own weights: features.network.weights names no file", cfg.module)
-    return net
+    return net, ""
 
 
 def _load_weights(net: nn.Module, path: Path) -> None:
@@ -241,17 +242,19 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _transformers() -> Any:
     refuse_no_transformers()
-    return import_module("transformers")
+    package = import_module("transformers")
+    package.logging.set_verbosity_error()
+    return package
 
 
-def _from_cache(cfg: Hub, of: str) -> Any:
+def _from_cache(cfg: Hub, of: str, **how: Any) -> Any:
     """`of.from_pretrained` of the local cache. What is not there is one sentence, with the command that fetches it."""
     package = _transformers()
     if not hasattr(package, of):
         raise ValueError(
             f"transformers has no class {of}: correct features.network.of, as AutoModel or CLIPVisionModel"
         )
-    more = {"revision": cfg.revision} if cfg.revision else {}
+    more = how | ({"revision": cfg.revision} if cfg.revision else {})
     try:
         return getattr(package, of).from_pretrained(cfg.model, local_files_only=True, **more)
     except OSError as error:
@@ -264,16 +267,27 @@ def _from_cache(cfg: Hub, of: str) -> Any:
             f"the login node with `hf download {cfg.model}{at}` (HF_HOME says where the cache is), then give the same "
             "line again"
         ) from None
-    except (ValueError, ImportError) as error:
-        raise ValueError(f"{of} of transformers cannot load {cfg.model}: {guard.reason(error)}") from None
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise ValueError(
+            f"{of} of transformers cannot load {cfg.model} ({guard.reason(error)}): correct features.network.of"
+        ) from None
 
 
-def _hub(cfg: Hub) -> nn.Module:
-    net: nn.Module = _from_cache(cfg, cfg.of)
-    log.info(
-        "%s: commit %s of the hub", cfg.model, getattr(getattr(net, "config", None), "_commit_hash", None) or "unknown"
+def _hub(cfg: Hub) -> tuple[nn.Module, str]:
+    """The network, and a note on weights that it draws at random because the files lack them."""
+    net, loaded = _from_cache(cfg, cfg.of, output_loading_info=True)
+    missing = sorted(loaded["missing_keys"])
+    if len(missing) == len(net.state_dict()):
+        raise ValueError(
+            f"{cfg.model} has no weight of {cfg.of}, which would be random: features.network.of names a class of its "
+            f"own"
+        )
+    if not missing:
+        return net, ""
+    return net, (
+        f"{cfg.model} lacks {len(missing)} of {len(net.state_dict())} tensors of {cfg.of}, which are random: "
+        f"{first_of(missing, 4)}. Features behind them say nothing"
     )
-    return net
 
 
 class Processors:

@@ -40,7 +40,7 @@ class Transcripts:
 
     def __init__(self, encoder: Encoder, cfg: Words) -> None:
         self._texts, self.cfg = Texts(encoder), cfg
-        self.clock = Clock(cfg.sfreq, 0.0)
+        self.clock = Clock(float(cfg.sfreq), 0.0)
 
     def blocks(self, path: Path, beat: Callable[[], None]) -> Iterator[np.ndarray]:
         """[time, feature], up to the end of the last word; 0 where there is none."""
