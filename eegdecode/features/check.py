@@ -21,6 +21,5 @@ def refuse_no_transformers() -> None:
     if util.find_spec("transformers") is None:
         raise ValueError(
             "features.network=transformers needs the package transformers: pip install 'hpc-eegdecode[hub]'; or give "
-            "your "
-            "own module with features.network=module"
+            "your own module with features.network=module"
         )

@@ -106,8 +106,7 @@ class Sounds:
         if self.chunk_s <= 0 or self.context_s < 0 or self.window_s < 0 or self.hop_s <= 0:
             raise ValueError(
                 f"sounds need chunk_s and hop_s above 0 s, got {self.chunk_s:g} and {self.hop_s:g}, and no context_s "
-                f"or "
-                f"window_s below it, got {self.context_s:g} and {self.window_s:g}"
+                f"or window_s below it, got {self.context_s:g} and {self.window_s:g}"
             )
         if self.window_s and self.rate:
             raise ValueError("sounds have either windows (window_s) or rows at a rate, but got both: leave one out")

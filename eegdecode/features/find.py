@@ -82,8 +82,7 @@ def _texts(cfg: Words, paths: list[Path]) -> list[Stimulus]:
         if rows and "stimulus" not in rows[0]:
             raise ValueError(
                 f"{path} needs a column stimulus, which names the stimulus of each {cfg.column}; or onset, if it is "
-                f"the "
-                "transcript of a sound"
+                "the transcript of a sound"
             )
         words = [row[cfg.column] for row in rows]
         found += [

@@ -115,8 +115,7 @@ def pooled(encoder: Encoder, values: torch.Tensor, n: int, what: str, lengths: S
     if shape[0] != n:
         raise ValueError(
             f"{encoder.name} gives the shape {shape} for {n} {what}, and not {n} rows: its first axis has to be the "
-            f"batch; "
-            "choose another features.layer"
+            "batch; choose another features.layer"
         )
     pool = encoder.cfg.pool
     if values.ndim > 3:  # [n, feature, y, x]
@@ -150,8 +149,7 @@ def _network(cfg: TorchScript | Module | Hub) -> tuple[Any, str]:
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{path} is no TorchScript file ({guard.reason(error)[:120]}): save it with torch.jit.save, or give "
-                f"the "
-                "weights with features.network=module"
+                "the weights with features.network=module"
             ) from None
     return _hub(cfg) if isinstance(cfg, Hub) else _module(cfg)
 
@@ -195,8 +193,7 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # noqa: BLE001  it raises whatever it trips over
         raise ValueError(
             f"{path} is no file of weights that can be read without running its code ({guard.reason(error)[:120]}): "
-            f"save "
-            "network.state_dict() with torch.save"
+            "save network.state_dict() with torch.save"
         ) from None
     for key in ("state_dict", "model_state_dict", "model", "parameters"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -262,10 +259,9 @@ def _from_cache(cfg: Hub, of: str, **how: Any) -> Any:
         if Path(cfg.model).is_dir():
             raise ValueError(f"{cfg.model} is no folder of save_pretrained ({guard.reason(error)[:200]})") from None
         raise ValueError(
-            f"the cache of the hub has no {cfg.model}, or not all of it, and nothing is downloaded in a job: fetch "
-            f"it on "
-            f"the login node with `hf download {cfg.model}{at}` (HF_HOME says where the cache is), then give the same "
-            "line again"
+            f"the cache of the hub has no {cfg.model}, or not all of it, and nothing is downloaded in a job: fetch it "
+            f"on the login node with `hf download {cfg.model}{at}` (HF_HOME says where the cache is), then give the "
+            "same line again"
         ) from None
     except (ValueError, ImportError, RuntimeError) as error:
         raise ValueError(
@@ -305,8 +301,7 @@ class Processors:
         except OSError:
             raise ValueError(
                 f"{self.cfg.model} has no preprocessor_config.json in the cache, so that nobody knows its size, mean "
-                f"and "
-                f"std: `hf download {self.cfg.model}`, or give your own module with features.network=module"
+                f"and std: `hf download {self.cfg.model}`, or give your own module with features.network=module"
             ) from None
 
     def sounds(self) -> Callable[..., Any]:

@@ -73,15 +73,13 @@ class SoundFeatures:
                     if piece.n_rows and len(rows) != piece.n_rows:
                         raise ValueError(
                             f"{self.encoder.name} gives {len(rows)} rows for {samples.shape[1]} samples of {path}, "
-                            f"where "
-                            f"{piece.n_rows} were expected from shorter sounds: its rows are not evenly spaced; set "
-                            "stimuli.window_s"
+                            f"where {piece.n_rows} were expected from shorter sounds: its rows are not evenly spaced; "
+                            "set stimuli.window_s"
                         )
                     if len(rows) < piece.n:
                         raise ValueError(
-                            f"{self.encoder.name} gives {len(rows)} rows for {samples.shape[1] / self.sfreq:g} s, "
-                            f"but at "
-                            f"{self.clock.rate:g} Hz these are {piece.n}: correct stimuli.rate or stimuli.chunk_s"
+                            f"{self.encoder.name} gives {len(rows)} rows for {samples.shape[1] / self.sfreq:g} s, but "
+                            f"at {self.clock.rate:g} Hz these are {piece.n}: correct stimuli.rate or stimuli.chunk_s"
                         )
                     yield np.asarray(rows[piece.before : piece.before + piece.n])
 
@@ -95,9 +93,8 @@ class SoundFeatures:
             return [Piece(b, end, 0, n, 0) for b, end, n in zip(begins, ends, rows, strict=True) if n]
         if n_times < max(1, clock.first):
             raise Refused(
-                f"{path} lasts {n_times / sfreq:.4g} s, but {self.encoder.name} needs {clock.first / sfreq:.4g} s "
-                f"for a "
-                "row: leave it out with stimuli.files"
+                f"{path} lasts {n_times / sfreq:.4g} s, but {self.encoder.name} needs {clock.first / sfreq:.4g} s for "
+                "a row: leave it out with stimuli.files"
             )
         total = (n_times - clock.first) // clock.stride + 1
         own = max(1, round(self.cfg.chunk_s * clock.rate))
@@ -106,8 +103,10 @@ class SoundFeatures:
         for row in range(0, total, own):
             stop = min(row + own, total)
             a, b = max(0, row - context), min(total, stop + context)
-            end = n_times if b == total else (b - 1) * clock.stride + max(1, clock.first)
-            pieces.append(Piece(a * clock.stride, end, row - a, stop - row, b - a))
+            begin = a * clock.stride
+            end = n_times if b == total else min(n_times, (b - 1) * clock.stride + max(1, clock.first))
+            n_rows = (end - begin - clock.first) // clock.stride + 1
+            pieces.append(Piece(begin, end, row - a, stop - row, n_rows))
         return pieces
 
     def _windows(self, sound: Stream, beat: Callable[[], None]) -> Iterator[np.ndarray]:
@@ -162,11 +161,9 @@ class SoundFeatures:
                 return clock
         shape = tuple(self._shape(round(self.sfreq)))
         raise ValueError(
-            f"{self.encoder.name} gives the shape {shape} for 1 s of sound and for 20 s: its output does not grow "
-            f"with the "
-            "sound. For a vector a window set stimuli.window_s; if it has rows for a fixed length, as Whisper for 30 "
-            "s, "
-            "set stimuli.rate and stimuli.chunk_s"
+            f"{self.encoder.name} gives the shape {shape} for 1 s of sound and for 20 s: its output does not grow with "
+            "the sound. For a vector a window set stimuli.window_s; if it has rows for a fixed length, as Whisper for "
+            "30 s, set stimuli.rate and stimuli.chunk_s"
         )
 
     def _measured_by(self, n: int, beat: Callable[[], None]) -> Clock | None:
@@ -177,8 +174,7 @@ class SoundFeatures:
         if len(growing) > 1:
             raise ValueError(
                 f"{self.encoder.name} gives the shapes {tuple(short)} and {tuple(long)} for a sound and one of twice "
-                f"the "
-                "length: several axes grow, so that none is time; choose another features.layer"
+                "the length: several axes grow, so that none is time; choose another features.layer"
             )
         if not growing:
             return None

@@ -125,8 +125,7 @@ def _refuse_nan(values: np.ndarray, block: Sequence[Stimulus], encoder: Encoder)
         first = block[int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])]
         raise ValueError(
             f"{encoder.name} gives values that are not numbers (NaN or infinite) for {first.name}: choose another "
-            f"layer, or "
-            "look at the network"
+            "layer, or look at the network"
         )
 
 

@@ -327,9 +327,10 @@ def test_features_become_the_target_of_preprocess_whoever_computed_them(tmp_path
         rows = [index.index(trial.stimulus) for trial in stored.trials]
         np.testing.assert_array_equal(stored.values("eye"), table[rows])
     (tmp_path / "other").mkdir()
+    again = Context(World(), RunDir(tmp_path / "runs/again"))
+    wrong = Preprocess(Input("made"), features=(Input(str(tmp_path / "other")),), targets=())
     with pytest.raises(ValueError, match="has no target.json: preprocess.features names a run of the stage features"):
-        again = Context(World(), RunDir(tmp_path / "runs/again"))
-        stages.preprocess(Preprocess(Input("made"), features=(Input(str(tmp_path / "other")),), targets=()), again)
+        stages.preprocess(wrong, again)
 
 
 def test_a_network_of_transformers_comes_from_its_folder_or_the_cache(pictures: Path, tmp_path: Path) -> None:
