@@ -167,9 +167,7 @@ class Features:
     stimuli: Stimuli = field(default_factory=Pictures)  # pictures, sounds, words or films
     layer: str = ""  # the name of a module in the network, as encoder.layers.5; empty: its output
     call: str = ""  # a part or a method of the network that is called, as vision_model or encode_image
-    output: str = (
-        ""  # which of several outputs, by its key, as image_embeds or pooler_output; empty: the first that fits
-    )
+    output: str = ""  # which of several outputs, by its key, as image_embeds; empty: the first that fits
     pool: Literal["mean", "max", "first", "last", "flatten"] = "mean"
     """How one vector is made of many, of tokens or places in a picture: first is the class token of a transformer."""
     batch: int = 32  # stimuli, frames or pieces of a sound that the network gets at once
