@@ -11,6 +11,7 @@ from pathlib import Path
 
 from eegdecode.data.config import Survey
 from eegdecode.evaluation.config import Audit, Compare, Evaluate, Stream, Submission
+from eegdecode.features.config import Features
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
 from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_not_exact
@@ -35,6 +36,23 @@ def survey(cfg: Survey, ctx: Context) -> Metrics:
     from eegdecode.data.survey import survey
 
     return survey.run(cfg, ctx)
+
+
+def check_features(cfg: Features, n_ranks: int, find: Find) -> str:
+    """Refuse a study without stimuli, and a network that is not there, as far as names tell."""
+    from eegdecode.features import check
+
+    return check.check(cfg, find(cfg.study))
+
+
+@on_gpus
+@imports("eegdecode.features.extract")
+@checked_by(check_features)
+def features(cfg: Features, ctx: Context) -> Metrics:
+    """Make features of pictures, sounds, words or films with a network of yours, as a target for preprocess."""
+    from eegdecode.features import extract
+
+    return extract.run(cfg, ctx)
 
 
 def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:

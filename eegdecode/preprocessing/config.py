@@ -45,12 +45,17 @@ class Preprocess:
     """Steps of preprocessing, in the order in which they run."""
     targets: tuple[Target, ...] = (Envelope(),)
     """What can be decoded; a training names one of them."""
+    features: tuple[Input, ...] = ()
+    """Runs of the stage features, whose targets are added to these. Where they are all that is decoded, set
+    targets=[]."""
     labels: tuple[str, ...] = ()
     """More labels of every trial, besides those that targets name: fields in braces of `files`, as task, and columns of
     files.tsv or participants.tsv, as age; for a split or a balance by them."""
     int16: bool = False  # store signals as int16 with a scale: half the bytes; the file states the error
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("table", "units", "kinds", "labels", "bad_spans", "shortest_s")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        "table", "units", "kinds", "labels", "bad_spans", "shortest_s", "features"
+    )  # fmt: skip
     SYNONYMS: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("l_freq", "low_hz", "highpass"), "it is of the step bandpass: {name: bandpass, low_hz: 0.5}"),
         **dict.fromkeys(("h_freq", "high_hz", "lowpass"), "it is of the step bandpass: {name: bandpass, high_hz: 40}"),

@@ -29,6 +29,7 @@ from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Stored
 from eegdecode.data.survey import page_data, study_page
 from eegdecode.data.survey.table import REASONS, UNUSABLE, RecordingRow, StudyTable, listed
+from eegdecode.data.targets.parts.of_run import target_of
 from eegdecode.preprocessing import chains, record
 from eegdecode.preprocessing.check import included
 from eegdecode.preprocessing.config import Preprocess
@@ -55,6 +56,11 @@ def _run(cfg: Preprocess, ctx: Context) -> dict[str, object]:
     study = ctx.input(cfg.study)
     if not verify_tree(ctx, study):
         raise Preempted
+    for source in cfg.features:
+        folder = ctx.input(source)
+        if not verify_tree(ctx, folder):
+            raise Preempted
+        cfg = replace(cfg, targets=(*cfg.targets, target_of(folder)))
     if twice := [name for name, n in Counter(map(targets.stored_name, cfg.targets)).items() if n > 1]:
         raise ValueError(f"two targets would be stored as {twice[0]}: give one of them another title, or leave it out")
     entries = included(recordings.find(study, cfg.files), cfg.exclude)

@@ -5,6 +5,7 @@ It is in the folder for temporary files, and goes with the process. Films need t
 """
 
 import functools
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -127,13 +128,7 @@ def _frames(path: Path, width: int, height: int, grey: bool, written_ns: int, pr
     out = _scratch(process) / f"frames-{len(os.listdir(_scratch(process)))}.raw"
     n, size = 0, width * height * colours
     with guard.reading(path, "fetch it again"), _opened(av, path) as film, open(out, "wb") as target:
-        if not film.streams.video:
-            raise Refused(f"{path} has no picture: it is sound alone")
-        track = film.streams.video[0]
-        fps = float(track.average_rate or track.guessed_rate or 0)
-        if not 0.1 <= fps <= 1000:
-            raise Refused(f"{path} says {fps:g} frames a second, as no film has: fetch it again")
-        begins_s = (film.start_time or 0) / av.time_base
+        track, fps, begins_s = _picture(av, film, path)
         shown = b""
         for frame in film.decode(track):
             pixels = frame.reformat(width, height, "gray" if grey else "rgb24").to_ndarray()
@@ -149,6 +144,46 @@ def _frames(path: Path, width: int, height: int, grey: bool, written_ns: int, pr
         target.write(shown)
         n += 1
     return Frames(np.memmap(out, np.uint8, "r", shape=(n, height, width, colours)), fps)
+
+
+def frames_at(path: Path, width: int, height: int, rate: float) -> Iterator[np.ndarray]:
+    """Yield [height, width, colour] of a film `rate` times a second: what was on the screen at k / rate seconds. None
+    but these are kept, so a film of any length needs the memory of one."""
+    guard.regular(path)
+    av = _av(path, "frames", "make the features of its frames elsewhere, and give them as a target extra")
+    with guard.reading(path, "fetch it again"), _opened(av, path) as film:
+        track, fps, begins_s = _picture(av, film, path)
+        most = max(FREE, int(MOST_A_BYTE * rate) * path.stat().st_size)
+        n, number, shown, time_s = 0, 0, None, 0.0
+        for frame in film.decode(track):
+            time_s = float(frame.time or number / fps) - begins_s
+            guard.promise(path, "frames", max(0, math.ceil(time_s * rate)), most)
+            while shown is not None and n / rate < time_s - EARLY_S:
+                yield np.asarray(shown.reformat(width, height, "rgb24").to_ndarray(), np.uint8)
+                n += 1
+            shown, number = frame, number + 1
+        if shown is None:
+            raise Refused(f"{path} has no frame: fetch it again")
+        while n / rate < time_s + 1 / fps - EARLY_S:
+            yield np.asarray(shown.reformat(width, height, "rgb24").to_ndarray(), np.uint8)
+            n += 1
+
+
+EARLY_S = 1e-4
+"""A frame is on the screen from so much before its time, which is rounded."""
+MOST_A_BYTE = 1.0
+"""Seconds of a film for a byte of it."""
+
+
+def _picture(av: Any, film: Any, path: Path) -> tuple[Any, float, float]:
+    """The track with the picture, its frames a second, and when the film begins in its own time."""
+    if not film.streams.video:
+        raise Refused(f"{path} has no picture: it is sound alone")
+    track = film.streams.video[0]
+    fps = float(track.average_rate or track.guessed_rate or 0)
+    if not 0.1 <= fps <= 1000:
+        raise Refused(f"{path} says {fps:g} frames a second, as no film has: fetch it again")
+    return track, fps, (film.start_time or 0) / av.time_base
 
 
 def _av(path: Path, what: str, otherwise: str) -> Any:
