@@ -1,1 +1,1 @@
-"""Where in the head a signal comes from: the files of a head, its regions and places, and the weights of mne's inverses."""
+"""Where in the head a signal comes from: files of a head, its regions and places, the weights of mne's inverses."""
