@@ -162,7 +162,8 @@ def test_a_place_in_the_mni_has_the_sources_around_it(subjects: Path) -> None:
 
 
 def test_without_surfaces_a_sphere_stands_in_and_says_so() -> None:
-    cfg = Sources(model="sphere", regions=("Auditory-lh", "Auditory-rh", "Early Visual"), places={"Cz": (0, -20, 65)})
+    wanted = ("Auditory-lh", "Auditory-rh", "Early Visual")
+    cfg = Sources(model="sphere", method="dSPM", regions=wanted, places={"Cz": (0, -20, 65)})
     model = head.sphere(scalp())
     rows = head.in_sphere(model, cfg.regions, cfg.places, cfg.radius_mm)
     x, y, z = (model.positions[rows[name]].mean(axis=0) for name in ("Auditory-lh", "Early Visual", "Cz"))
@@ -172,6 +173,9 @@ def test_without_surfaces_a_sphere_stands_in_and_says_so() -> None:
     r = correlations(course, estimate)
     assert r["Auditory-lh"] > 0.95 and max(r, key=lambda name: r[name]) == "Auditory-lh", r
     assert "a sphere of 95 mm as a stand-in for the head, without its surfaces" in estimate.decisions.notes[0]
+    unplaced = chains.apply([cfg], replace(scalp(data), sensors={}))
+    assert unplaced.decisions.notes[0].split(";")[0].endswith("electrodes by name")
+    assert correlations(course, unplaced)["Auditory-lh"] > 0.9
     assert len(chains.apply([Sources(model="sphere", method="dSPM")], scalp(data)).channels) == 2 * len(regions.GROUPS)
     with pytest.raises(ValueError, match="a sphere has no region 'superiortemporal-lh': it knows Primary Visual"):
         chains.apply([replace(cfg, regions=("superiortemporal-lh",))], scalp())
@@ -244,7 +248,7 @@ def test_sensors_that_cannot_be_placed_are_refused() -> None:
     cfg = Sources(model="sphere")
     for stream, message in (
         (named(Cz="eeg", EOG="eog"), r"from EEG and MEG, not from EOG: pick kinds: \[eeg, mag, grad\] before"),
-        (named(Cz="eeg"), "the position of Cz is not known"),
+        (named(Cz="eeg", E1="eeg"), "the position of Cz, E1 is not known; give electrodes.tsv"),
         (named(MEG1="mag"), "needs the coils, which are not known of MEG1"),
         (scalp(names=ELECTRODES[:4]), "a sphere is fitted to 8 electrodes or digitised points of the head, and"),
     ):

@@ -12,6 +12,8 @@ from eegdecode.preprocessing.localisation.files import HeadFiles
 from eegdecode.signals import Kind, Stream
 
 MODELLED: tuple[Kind, ...] = ("eeg", "mag", "grad")
+BY_NAME = ("colin27_1005", "standard_1005")
+"""mne's positions of electrodes by their names, which fit fsaverage: now, and before mne 1.13."""
 GRID_MM = 10.0
 """Between the sources of the sphere."""
 BRAIN_SHARE = 0.9
@@ -48,7 +50,8 @@ def of_files(stream: Stream, files: HeadFiles) -> Head:
     info = sensor_info(stream)
     forward = mne.make_forward_solution(info, files.trans, files.src, files.bem, verbose="error")
     whose = "the average head" if files.is_average else "the subject's own"
-    return Head(info, forward, f"{files.folder.name} ({whose}), {files.src.stem.removesuffix('-src')}")
+    phrase = f"{files.folder.name} ({whose}), {files.src.stem.removesuffix('-src')}"
+    return Head(info, forward, phrase + _placed(stream))
 
 
 def sphere(stream: Stream) -> Head:
@@ -60,7 +63,13 @@ def sphere(stream: Stream) -> Head:
         pos=GRID_MM, sphere=(*centre, BRAIN_SHARE * radius), sphere_units="m", exclude=0.0, verbose="error"
     )
     forward = mne.make_forward_solution(info, None, space, model, verbose="error")
-    return Head(info, forward, f"a sphere of {1e3 * radius:.0f} mm as a stand-in for the head, without its surfaces")
+    phrase = f"a sphere of {1e3 * radius:.0f} mm as a stand-in for the head, without its surfaces"
+    return Head(info, forward, phrase + _placed(stream))
+
+
+def _placed(stream: Stream) -> str:
+    is_eeg = all(stream.sensor(name).kind == "eeg" for name in stream.channels)
+    return ", electrodes by name" if is_eeg and is_by_name(stream) else ""
 
 
 def in_regions(head: Head, wanted: Sequence[str], annot: Sequence[Path], parcellation: str) -> dict[str, np.ndarray]:
@@ -144,11 +153,24 @@ def sensor_info(stream: Stream) -> mne.Info:
 
 def _of_eeg(stream: Stream) -> mne.Info:
     places = {name: place for name in stream.channels if (place := stream.sensor(name).position) is not None}
-    if unplaced := [name for name in stream.channels if name not in places]:
-        raise ValueError(f"sources: the position of {', '.join(unplaced)} is not known; pick the others before")
     info = mne.create_info(list(stream.channels), stream.sfreq, "eeg")
+    known = mne.channels.get_builtin_montages()
+    standard = mne.channels.make_standard_montage(next(name for name in BY_NAME if name in known))
+    if is_by_name(stream) and not set(stream.channels) - set(standard.ch_names):
+        info.set_montage(standard)
+        return info
+    if unplaced := [name for name in stream.channels if name not in places]:
+        raise ValueError(
+            f"sources: the position of {', '.join(unplaced)} is not known; give electrodes.tsv, or pick the others "
+            "before. Where no position is known, names of the 10-05 system have one: the step aliases writes them"
+        )
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
     return info
+
+
+def is_by_name(stream: Stream) -> bool:
+    """Whether no position is known, so that the electrodes are where their names say."""
+    return not any(stream.sensor(name).position for name in stream.channels)
 
 
 def _fitted(info: mne.Info) -> tuple[np.ndarray, float]:
