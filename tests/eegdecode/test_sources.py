@@ -229,7 +229,7 @@ def test_what_is_missing_is_named_with_where_it_comes_from(subjects: Path, tmp_p
     with pytest.raises(ValueError, match="aparc has no region 'temporl-lh'. Did you mean 'temporal-lh'?"):
         chains.apply([Sources(folder=str(subjects / "sub-01"), regions=("temporl-lh",))], scalp())
     with pytest.raises(ValueError, match="'Early Visual' is a group of areas of HCP-MMP1, which aparc does not have"):
-        chains.apply([Sources(folder=str(subjects / "sub-01"), regions=("Early Visual",))], scalp())
+        Sources(folder=str(subjects / "sub-01"), regions=("Early Visual",)).check_subjects(["sub-01"])
 
 
 @pytest.mark.parametrize("cut", [2, 5000])

@@ -16,7 +16,7 @@ from eegdecode.preprocessing import statistics
 from eegdecode.preprocessing.channels import mapped
 from eegdecode.preprocessing.localisation import files as head_files
 from eegdecode.preprocessing.localisation import head, inverse
-from eegdecode.preprocessing.localisation.regions import GROUPS, SIDES
+from eegdecode.preprocessing.localisation import regions as cortex
 from eegdecode.preprocessing.steps import ica
 from eegdecode.signals import Decisions, Sensor, Stream, Trial
 from hpc.config import NO_FILE, InputFile, input_file
@@ -91,9 +91,16 @@ class Sources:
         return bool(self.places)
 
     def check_subjects(self, subjects: Sequence[str]) -> None:
-        """Refuse a subject whose head's files are not there."""
-        for subject in subjects if self.model == "surfaces" else ():
-            head_files.of_head(self, subject)
+        """Refuse a subject whose head's files are not there, and a region that the first one has not."""
+        if self.model == "sphere":
+            for name in self.regions:
+                cortex.centres(name)
+            return
+        heads = [head_files.of_head(self, subject) for subject in subjects]
+        if self.regions and heads:
+            there = cortex.of_parcellation(heads[0].annot)
+            for name in self.regions:
+                cortex.parcels(name, there, self.parcellation)
 
 
 log = logging.getLogger(__name__)
@@ -139,7 +146,9 @@ def sources_of(cfg: Sources, stream: Stream) -> tuple[head.Head, dict[str, np.nd
     """The model of the head, and the rows of its sources in each region and place."""
     if cfg.model == "sphere":
         model = head.sphere(stream)
-        wanted = cfg.regions or (() if cfg.places else tuple(f"{name}-{side}" for name in GROUPS for side in SIDES))
+        wanted = cfg.regions or (
+            () if cfg.places else tuple(f"{name}-{side}" for name in cortex.GROUPS for side in cortex.SIDES)
+        )
         return model, head.in_sphere(model, wanted, cfg.places, cfg.radius_mm)
     own = head_files.of_head(cfg, stream.subject)
     model = head.of_files(stream, own)
